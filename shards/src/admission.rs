@@ -1,0 +1,293 @@
+//! From the world into the shard: inputs become accepted messages or typed refusals.
+
+use crate::agent::Effect;
+use crate::interface::{Answer, AskFailure, Input, Output, Rejected, SendError, Token};
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{AgentId, Correlation, Message, MessageId, Receiver, Reliability};
+use crate::dead_letter::Reason;
+use crate::notice::{Holds, is_notice};
+use crate::record::Durability;
+use crate::registry::{AgentIndex, Behaviour};
+use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
+
+impl Shard {
+    /// Does what an input asks, or gives it back when it has to wait for room.
+    pub(crate) fn take_input(&mut self, input: Input) -> Option<Input> {
+        match input {
+            Input::Tell(message) => return self.take_tell(message),
+            Input::Send(message, token) => {
+                let sent = self.admit(message);
+                self.answer(token, Answer::Sent(sent));
+            }
+            Input::Ask { message, timeout_ms, token } => self.ask(message, timeout_ms, token),
+            Input::Register(registrations, token) => self.register_all(registrations, token),
+            Input::Deregister(agent, token) => {
+                let found = self.agents.find(agent).filter(|index| *index != self.gateway);
+                if let Some(index) = found {
+                    self.deregister(index);
+                }
+                self.answer(token, Answer::Deregistered(found.is_some()));
+            }
+            Input::Taken { agent, messages, notices } => self.taken(agent, messages, notices),
+            Input::Closed(agent, messages) => self.close_inbox(agent, messages),
+            Input::Discover(capability, token) => {
+                let providers = self.capabilities.providers(capability).to_vec();
+                self.answer(token, Answer::Providers(providers));
+            }
+            Input::Conversation(initiator, id, token) => {
+                let view = self.conversations.view(initiator, id).map(Box::new);
+                self.answer(token, Answer::Conversation(view));
+            }
+            Input::DeadLetters(count, token) => {
+                let letters = self.dead_letters.newest(count);
+                self.answer(token, Answer::DeadLetters(letters));
+            }
+            Input::Inspect(token) => {
+                self.account.pending = self.count_pending();
+                self.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
+            }
+            Input::WatchEvents(watch) => self.watch_events = watch,
+            Input::Committed(sequence) => self.committed(sequence),
+            Input::Drain => {
+                if self.phase == Phase::Running {
+                    self.phase = Phase::Draining;
+                }
+            }
+            Input::Stop => self.stop(),
+        }
+        None
+    }
+
+    pub(crate) fn answer(&mut self, token: Token, answer: Answer) {
+        self.outputs.push(Output::Answer(token, answer));
+    }
+
+    /// Nobody waits for the answer to a tell, so one that finds its sender's outbox full waits in the channel.
+    fn take_tell(&mut self, message: Message) -> Option<Input> {
+        match self.admit(message) {
+            Ok(_) => None,
+            Err(Rejected { error: SendError::Full, message }) => Some(Input::Tell(*message)),
+            Err(Rejected { error, message }) => {
+                // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
+                let mut message = *message;
+                self.assign_id(&mut message);
+                self.account.accepted += 1;
+                let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
+                self.give_up_with(envelope, Reason::NotAdmitted, &error.to_string(), Holds::Nothing);
+                None
+            }
+        }
+    }
+
+    /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway.
+    fn admit(&mut self, mut message: Message) -> Result<MessageId, Rejected> {
+        let agent = match message.sender() {
+            None => {
+                if let Some(gateway) = self.gateway_id() {
+                    message.set_sender(gateway);
+                }
+                Some(self.gateway)
+            }
+            Some(sender) => self.agents.find(sender),
+        };
+        let refusal = if self.phase != Phase::Running { Some(SendError::Stopping) } else { None };
+        let Some(agent) = agent else { return Err(self.reject(refusal.unwrap_or(SendError::UnknownSender), message)) };
+        if let Some(error) = refusal.or_else(|| self.refusal(agent, &message)) {
+            return Err(self.reject(error, message));
+        }
+        let id = self.assign_id(&mut message);
+        match self.put_into_slab(message) {
+            Ok(place) => {
+                self.submit(agent, place);
+                Ok(id)
+            }
+            Err(message) => Err(self.reject(SendError::Full, message)),
+        }
+    }
+
+    /// Takes over a message from a handler: it waits among the handler's effects until the handler is done.
+    #[inline]
+    pub(crate) fn take_from_handler(
+        &mut self,
+        agent: AgentIndex,
+        id: AgentId,
+        mut message: Message,
+    ) -> Result<MessageId, Rejected> {
+        match message.sender() {
+            None => message.set_sender(id),
+            Some(sender) if sender == id => {}
+            Some(_) => return Err(self.reject(SendError::ForeignSender, message)),
+        }
+        if let Some(error) = self.refusal(agent, &message) {
+            return Err(self.reject(error, message));
+        }
+        let message_id = self.assign_id(&mut message);
+        match self.put_into_slab(message) {
+            Ok(place) => {
+                self.pending_beside_slab -= 1;
+                self.effects.push(Effect::Send(place));
+                Ok(message_id)
+            }
+            Err(message) => Err(self.reject(SendError::Full, message)),
+        }
+    }
+
+    /// What forbids this agent to send this message now.
+    #[inline]
+    fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
+        let limit = self.config.content_max.into_inner() as usize;
+        let bytes = message.content().len();
+        let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.len();
+        if bytes > limit {
+            Some(SendError::ContentTooLarge { bytes, limit })
+        } else if waiting >= self.config.outbox.into_inner() as usize {
+            Some(SendError::Full)
+        } else if message.reliability() == Reliability::Durable && self.config.durability == Durability::Unavailable {
+            Some(SendError::DurabilityUnavailable)
+        } else if self.phase == Phase::Stopped {
+            Some(SendError::Stopping)
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    fn reject(&mut self, error: SendError, message: Message) -> Rejected {
+        self.account.refused += 1;
+        Rejected { error, message: Box::new(message) }
+    }
+
+    #[inline]
+    pub(crate) fn assign_id(&mut self, message: &mut Message) -> MessageId {
+        match message.id() {
+            Some(id) => id,
+            None => {
+                let id = self.ids.message();
+                message.set_id(id);
+                id
+            }
+        }
+    }
+
+    #[inline]
+    fn put_into_slab(&mut self, message: Message) -> Result<u32, Message> {
+        let deadline_ms = self.deadline_of(&message);
+        let envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
+        self.slab.insert(envelope).map_err(|envelope| envelope.message)
+    }
+
+    /// A lifetime counts from now or, for a message that is to be delivered later, from then.
+    #[inline]
+    fn deadline_of(&self, message: &Message) -> u64 {
+        let lifetime_ms = match message.time_to_live_ms() {
+            0 => self.config.message_timeout.into_inner(),
+            own => own,
+        };
+        self.now_ms + self.delay_of(message) + u64::from(lifetime_ms)
+    }
+
+    /// How long the message must not be delivered yet, in milliseconds.
+    #[inline]
+    pub(crate) fn delay_of(&self, message: &Message) -> u64 {
+        match message.details().and_then(|details| details.deliver_at) {
+            Some(moment) => moment.0.saturating_sub(self.now.wall.0),
+            None => 0,
+        }
+    }
+
+    fn ask(&mut self, mut message: Message, timeout_ms: u32, token: Token) {
+        if self.asks.len() >= ASKS_MAX {
+            let rejected = self.reject(SendError::Full, message);
+            return self.answer(token, Answer::Replied(Err(AskFailure::Rejected(rejected))));
+        }
+        let correlation = match message.reply_with() {
+            // A value of the caller's own is kept, unless somebody is waiting for the same one.
+            Some(correlation) if !self.asks.contains_key(&correlation) => correlation,
+            _ => {
+                let correlation = self.ids.correlation();
+                message.set_reply_with(correlation);
+                correlation
+            }
+        };
+        if let Some(gateway) = self.gateway_id() {
+            message.set_sender(gateway);
+        }
+        let timer = self.timers.insert(self.now_ms + u64::from(timeout_ms), Alarm::Ask(correlation)).ok();
+        self.asks.insert(correlation, PendingAsk { token, timer });
+        if let Err(rejected) = self.admit(message) {
+            self.end_ask(correlation, Err(AskFailure::Rejected(rejected)));
+        }
+    }
+
+    /// Answers a question from outside. Says whether somebody was waiting.
+    pub(crate) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskFailure>) -> bool {
+        let Some(ask) = self.asks.remove(&correlation) else { return false };
+        if let Some(timer) = ask.timer {
+            self.timers.cancel(timer);
+        }
+        self.answer(ask.token, Answer::Replied(reply));
+        true
+    }
+
+    pub(crate) fn give_up_asking(&mut self, correlation: Correlation) {
+        self.end_ask(correlation, Err(AskFailure::TimedOut));
+    }
+
+    fn taken(&mut self, agent: AgentId, messages: u32, notices: u32) {
+        let Some(index) = self.agents.find(agent) else { return };
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+        let messages = messages.min(outside.handed_out);
+        outside.handed_out -= messages;
+        outside.room += messages + notices;
+        self.account.processed += u64::from(messages);
+        self.pending_beside_slab -= i64::from(messages);
+        self.schedule(index);
+    }
+
+    /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes.
+    fn close_inbox(&mut self, agent: AgentId, mut messages: Vec<Message>) {
+        messages.retain(|message| !is_notice(message));
+        let Some(index) = self.agents.find(agent) else { return };
+        if let Some(slot) = self.agents.get_mut(index)
+            && let Behaviour::Outside(outside) = &mut slot.behaviour
+        {
+            // Whatever is neither given back nor reported was taken.
+            let given_back = u32::try_from(messages.len()).unwrap_or(u32::MAX).min(outside.handed_out);
+            let taken = outside.handed_out - given_back;
+            outside.handed_out = 0;
+            self.account.processed += u64::from(taken);
+            self.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
+            for message in messages.into_iter().take(given_back as usize) {
+                let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
+                self.give_up(envelope, Reason::Deregistered, Holds::Nothing);
+            }
+        }
+        self.deregister(index);
+    }
+
+    /// Gives up everything that is pending.
+    fn stop(&mut self) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        self.phase = Phase::Stopped;
+        let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
+        for agent in agents {
+            self.empty(agent, Reason::Stopped);
+        }
+        self.stop_what_travels();
+        for correlation in self.asks.keys().copied().collect::<Vec<_>>() {
+            self.end_ask(correlation, Err(AskFailure::Stopped));
+        }
+        self.stop_barriers();
+    }
+
+    /// Whether the message names somebody already.
+    pub(crate) fn deliveries_of(message: &Message) -> u64 {
+        match message.receiver() {
+            Receiver::Agents(agents) => agents.len() as u64,
+            _ => 1,
+        }
+    }
+}

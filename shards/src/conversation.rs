@@ -1,0 +1,366 @@
+//! Conversations: who takes part, what is awaited, what was said, and when it ends.
+//!
+//! A conversation lives on its initiator's shard under the key (initiator, conversation id). What the initiator sends
+//! is checked before it leaves, what it receives is checked on arrival, so that exchanges that centre on an initiator,
+//! as all FIPA protocols do, cost no extra hop.
+//!
+//! Invariants: an open conversation has an initiator and at most `participants_max` agents, the initiator included;
+//! it has one reliability; its history and its awaited replies are bounded; without traffic it ends at its timeout.
+
+use std::collections::VecDeque;
+
+use foldhash::quality::FixedState;
+use hashbrown::{HashSet, HashTable};
+use smallvec::SmallVec;
+
+use crate::dead_letter::Reason;
+use crate::message::{AgentId, ConversationId, Correlation, Message, MessageId, Performative};
+use crate::slab::Slab;
+use crate::timer::TimerKey;
+
+/// The most replies that one conversation waits for. Beyond it the oldest is no longer matched with its answer.
+pub const AWAITED_REPLIES_MAX: usize = 1_024;
+/// From this many participants on they are looked up in a table instead of compared one by one.
+const LISTED_PARTICIPANTS_MAX: usize = 16;
+
+/// A conversation's number on its shard. It may be used again for another conversation after this one closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ConversationIndex(pub u32);
+
+/// One message of a conversation's history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HistoryEntry {
+    /// The message.
+    pub message: MessageId,
+    /// When it passed, in milliseconds of monotonic time.
+    pub at_ms: u64,
+    /// What it did.
+    pub performative: Performative,
+    /// Who sent it, as an index into [`ConversationView::participants`].
+    pub from: u16,
+    /// Who received it, likewise.
+    pub to: u16,
+    /// Whether it answered a message whose answer was awaited.
+    pub answers: bool,
+}
+
+/// A copy of a conversation's state, for people and tests.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConversationView {
+    /// Who began it.
+    pub initiator: AgentId,
+    /// Its id.
+    pub id: ConversationId,
+    /// Everyone who takes part, the initiator first.
+    pub participants: Vec<AgentId>,
+    /// `reply-with` values whose answers have not come.
+    pub awaited: Vec<Correlation>,
+    /// Messages so far.
+    pub messages: u64,
+    /// When the first message passed, in milliseconds of monotonic time.
+    pub opened_ms: u64,
+    /// When the last message passed.
+    pub last_ms: u64,
+    /// The newest messages, oldest first.
+    pub history: Vec<HistoryEntry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    correlation: Correlation,
+    asker: u16,
+}
+
+#[derive(Debug)]
+struct Conversation {
+    initiator: AgentId,
+    id: ConversationId,
+    participants: SmallVec<[AgentId; 2]>,
+    table: Option<Box<HashSet<AgentId, FixedState>>>,
+    awaited: SmallVec<[Awaited; 1]>,
+    history: VecDeque<HistoryEntry>,
+    messages: u64,
+    opened_ms: u64,
+    last_ms: u64,
+    timer: Option<TimerKey>,
+}
+
+/// What the conversations of a shard may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct ConversationLimits {
+    /// Open conversations.
+    pub open_max: usize,
+    /// Participants of one conversation, the initiator included.
+    pub participants_max: usize,
+    /// Remembered messages of one conversation.
+    pub history: usize,
+    /// Without traffic for this long a conversation ends, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The open conversations whose initiators live on this shard.
+#[derive(Debug)]
+pub(crate) struct Conversations {
+    limits: ConversationLimits,
+    slab: Slab<Conversation>,
+    index: HashTable<u32>,
+    seed: u64,
+    /// Histories of closed conversations: kept empty for the next ones, so that short conversations do not allocate.
+    spare_histories: Vec<VecDeque<HistoryEntry>>,
+    pub opened: u64,
+    pub closed: u64,
+}
+
+/// How many empty histories are kept for reuse.
+const SPARE_HISTORIES_MAX: usize = 1_024;
+
+/// A message that is about to pass, and who it passes between.
+pub(crate) struct Passage<'a> {
+    pub initiator: AgentId,
+    pub sender: AgentId,
+    pub receiver: AgentId,
+    pub message: &'a Message,
+    pub now_ms: u64,
+}
+
+/// What became of a conversation with the message that passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Passed {
+    /// It was open already.
+    Continued,
+    /// It began: its timeout has to be armed.
+    Began(ConversationIndex),
+}
+
+/// What a conversation's timer found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Timeout {
+    /// The conversation ended.
+    Ended { initiator: AgentId, id: ConversationId },
+    /// There was traffic since: look again at this moment.
+    NotBefore(u64),
+    /// There is no such conversation any more.
+    Gone,
+}
+
+impl Conversations {
+    pub fn new(limits: ConversationLimits, seed: u64) -> Self {
+        Self {
+            limits,
+            slab: Slab::new(limits.open_max),
+            index: HashTable::new(),
+            seed,
+            spare_histories: Vec::new(),
+            opened: 0,
+            closed: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn timeout_ms(&self) -> u64 {
+        self.limits.timeout_ms
+    }
+
+    #[inline]
+    fn find(&self, initiator: AgentId, id: ConversationId) -> Option<u32> {
+        let same = |place: &u32| {
+            self.slab.get(*place).is_some_and(|found| found.id == id && found.initiator == initiator)
+        };
+        self.index.find(hash(self.seed, initiator, id), same).copied()
+    }
+
+    /// Whether this agent began an open conversation with this id.
+    pub fn is_open(&self, initiator: AgentId, id: ConversationId) -> bool {
+        self.find(initiator, id).is_some()
+    }
+
+    /// Lets a message pass, or says why not. Only a message of the initiator can begin a conversation. Nothing has
+    /// changed when a message is refused.
+    #[inline]
+    pub fn pass(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<Passed, Reason> {
+        let (place, passed) = match self.find(passage.initiator, id) {
+            Some(place) => (place, Passed::Continued),
+            None if passage.sender == passage.initiator => {
+                let place = self.open(id, passage)?;
+                (place, Passed::Began(ConversationIndex(place)))
+            }
+            None => return Err(Reason::NotInConversation),
+        };
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let Some(from) = conversation.position(passage.sender) else { return Err(Reason::NotInConversation) };
+        let to = match conversation.position(passage.receiver) {
+            Some(to) => to,
+            None => conversation.join(passage.receiver, self.limits.participants_max)?,
+        };
+        conversation.note(passage, from, to, self.limits.history);
+        Ok(passed)
+    }
+
+    fn open(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<u32, Reason> {
+        // The initiator and, unless it talks to itself, the receiver.
+        let participants = 1 + usize::from(passage.receiver != passage.initiator);
+        if participants > self.limits.participants_max {
+            return Err(Reason::TooManyParticipants);
+        }
+        let conversation = Conversation {
+            initiator: passage.initiator,
+            id,
+            participants: SmallVec::from_slice(&[passage.initiator]),
+            table: None,
+            awaited: SmallVec::new(),
+            history: self.spare_histories.pop().unwrap_or_default(),
+            messages: 0,
+            opened_ms: passage.now_ms,
+            last_ms: passage.now_ms,
+            timer: None,
+        };
+        let place = self.slab.insert(conversation).map_err(|_| Reason::TooManyConversations)?;
+        let (slab, seed) = (&self.slab, self.seed);
+        let rehash = |place: &u32| slab.get(*place).map_or(0, |found| hash(seed, found.initiator, found.id));
+        self.index.insert_unique(hash(seed, passage.initiator, id), place, rehash);
+        self.opened += 1;
+        Ok(place)
+    }
+
+    pub fn set_timer(&mut self, index: ConversationIndex, timer: Option<TimerKey>) {
+        if let Some(conversation) = self.slab.get_mut(index.0) {
+            conversation.timer = timer;
+        }
+    }
+
+    /// Ends a conversation. Answers its timer, which has to be cancelled, if it was open.
+    pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<Option<TimerKey>> {
+        let place = self.find(initiator, id)?;
+        self.remove(place).map(|conversation| conversation.timer)
+    }
+
+    fn remove(&mut self, place: u32) -> Option<Conversation> {
+        let mut conversation = self.slab.remove(place)?;
+        let hash = hash(self.seed, conversation.initiator, conversation.id);
+        if let Ok(entry) = self.index.find_entry(hash, |found| *found == place) {
+            entry.remove();
+        }
+        self.closed += 1;
+        if self.spare_histories.len() < SPARE_HISTORIES_MAX && conversation.history.capacity() > 0 {
+            let mut history = std::mem::take(&mut conversation.history);
+            history.clear();
+            self.spare_histories.push(history);
+        }
+        Some(conversation)
+    }
+
+    /// What the timer of this conversation should do now. Traffic does not touch timers, it only leaves its time.
+    pub fn time_out(&mut self, index: ConversationIndex, now_ms: u64) -> Timeout {
+        let Some(conversation) = self.slab.get(index.0) else { return Timeout::Gone };
+        let ends_ms = conversation.last_ms + self.limits.timeout_ms;
+        if now_ms < ends_ms {
+            return Timeout::NotBefore(ends_ms);
+        }
+        match self.remove(index.0) {
+            Some(conversation) => Timeout::Ended { initiator: conversation.initiator, id: conversation.id },
+            None => Timeout::Gone,
+        }
+    }
+
+    /// A copy of a conversation's state.
+    pub fn view(&self, initiator: AgentId, id: ConversationId) -> Option<ConversationView> {
+        let conversation = self.slab.get(self.find(initiator, id)?)?;
+        Some(ConversationView {
+            initiator,
+            id,
+            participants: conversation.participants.to_vec(),
+            awaited: conversation.awaited.iter().map(|awaited| awaited.correlation).collect(),
+            messages: conversation.messages,
+            opened_ms: conversation.opened_ms,
+            last_ms: conversation.last_ms,
+            history: conversation.history.iter().copied().collect(),
+        })
+    }
+}
+
+/// Agent and conversation ids are hashes or counters: mixing them with the seed is enough.
+#[inline]
+fn hash(seed: u64, initiator: AgentId, id: ConversationId) -> u64 {
+    let mixed = (initiator.table_bits() ^ seed ^ id.table_bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
+}
+
+impl Conversation {
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // There are at most 10,000 participants.
+    fn position(&self, agent: AgentId) -> Option<u16> {
+        if self.table.as_ref().is_some_and(|table| !table.contains(&agent)) {
+            return None;
+        }
+        self.participants.iter().position(|participant| *participant == agent).map(|position| position as u16)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // There are at most 10,000 participants.
+    fn join(&mut self, agent: AgentId, participants_max: usize) -> Result<u16, Reason> {
+        if self.participants.len() >= participants_max {
+            return Err(Reason::TooManyParticipants);
+        }
+        self.participants.push(agent);
+        if let Some(table) = &mut self.table {
+            table.insert(agent);
+        } else if self.participants.len() > LISTED_PARTICIPANTS_MAX {
+            let mut table = HashSet::with_capacity_and_hasher(self.participants.len(), FixedState::default());
+            table.extend(self.participants.iter().copied());
+            self.table = Some(Box::new(table));
+        }
+        Ok((self.participants.len() - 1) as u16)
+    }
+
+    #[inline]
+    fn note(&mut self, passage: &Passage<'_>, from: u16, to: u16, history_max: usize) {
+        let message = passage.message;
+        let answers = match message.in_reply_to() {
+            Some(correlation) => self.answer(correlation, to),
+            None => false,
+        };
+        if let Some(correlation) = message.reply_with() {
+            // A message to several agents is noted for each, but asks once.
+            if !self.awaited.iter().any(|awaited| awaited.correlation == correlation && awaited.asker == from) {
+                if self.awaited.len() >= AWAITED_REPLIES_MAX {
+                    self.awaited.remove(0);
+                }
+                self.awaited.push(Awaited { correlation, asker: from });
+            }
+        }
+        self.messages += 1;
+        self.last_ms = passage.now_ms;
+        if history_max > 0 {
+            if self.history.len() >= history_max {
+                self.history.pop_front();
+            }
+            if let Some(id) = message.id() {
+                let performative = message.performative();
+                self.history.push_back(HistoryEntry {
+                    message: id,
+                    at_ms: passage.now_ms,
+                    performative,
+                    from,
+                    to,
+                    answers,
+                });
+            }
+        }
+    }
+
+    fn answer(&mut self, correlation: Correlation, asker: u16) -> bool {
+        let position =
+            self.awaited.iter().position(|awaited| awaited.correlation == correlation && awaited.asker == asker);
+        match position {
+            // In one-to-many exchanges, and after an agree, further answers to the same message follow.
+            Some(_) if self.participants.len() > 2 => true,
+            Some(position) => {
+                self.awaited.remove(position);
+                true
+            }
+            None => false,
+        }
+    }
+}

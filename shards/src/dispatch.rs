@@ -1,0 +1,446 @@
+//! From the mailbox to the handler, and what comes of it: processed, tried again, or given up.
+//!
+//! Invariants: a handler's effects take place when it is done and not at all when it fails; an agent whose outbox is
+//! not empty is not called, so that it cannot send faster than the rings carry; one agent gets at most its quota per
+//! turn; a panic in a handler is a failed attempt and nothing more.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
+use crate::dead_letter::Reason;
+use crate::interface::{Event, Output, Phase as Waiting};
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{AgentId, Message, Receipt};
+use crate::notice::Holds;
+use crate::registry::{AgentIndex, Behaviour, InHand};
+use crate::shard::Shard;
+
+/// The longest delay between two attempts: an hour, in milliseconds.
+const RETRY_DELAY_MS_MAX: f64 = 3_600_000.0;
+
+/// The messages that an agent is given in one call.
+///
+/// [`Batch::next`] hands out one message with the context for handling it; [`Batch::settle`] says what came of it. A
+/// message that is not settled counts as done when the next one is taken or the batch ends; one that is not taken
+/// stays in the mailbox.
+pub struct Batch<'a> {
+    shard: &'a mut Shard,
+    agent: AgentIndex,
+    id: AgentId,
+    generation: u32,
+    left: u32,
+    taken: u32,
+    current: Option<Envelope>,
+    failure: Option<Failure>,
+    leaves: bool,
+}
+
+impl Batch<'_> {
+    /// The next message, with the context for handling it.
+    #[inline]
+    #[allow(clippy::should_implement_trait)] // What it lends lives only until the next call.
+    pub fn next(&mut self) -> Option<(&Message, Context<'_>)> {
+        self.settle_current();
+        if self.left == 0 || !self.shard.may_be_called(self.agent) {
+            return None;
+        }
+        let mut envelope = self.shard.pop_live_mail(self.agent)?;
+        self.left -= 1;
+        self.taken += 1;
+        envelope.attempts = envelope.attempts.saturating_add(1);
+        let context = Context { shard: &mut *self.shard, agent: self.agent, id: self.id };
+        Some((&self.current.insert(envelope).message, context))
+    }
+
+    /// How many messages [`Batch::next`] may still give, if there are as many.
+    pub fn remaining(&self) -> usize {
+        self.left as usize
+    }
+
+    /// Says what came of the message that was taken last.
+    #[inline]
+    pub fn settle(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Done => self.settle_current(),
+            Outcome::Failed(failure) => self.fail(failure),
+            Outcome::Suspended => self.suspend(),
+        }
+    }
+
+    #[inline]
+    fn settle_current(&mut self) {
+        if let Some(envelope) = self.current.take() {
+            self.leaves |= self.shard.commit_effects(self.agent, self.id);
+            self.shard.settle_done(self.agent, self.generation, &envelope);
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, failure: Failure) {
+        self.shard.discard_effects();
+        if let Some(envelope) = self.current.take() {
+            self.shard.settle_failed(self.agent, self.generation, envelope, &failure);
+        }
+        // What to do with the agent is decided before it is given anything else.
+        self.failure = Some(failure);
+        self.left = 0;
+    }
+
+    #[cold]
+    fn suspend(&mut self) {
+        if let Some(envelope) = self.current.take() {
+            self.shard.put_in_hand(self.agent, envelope);
+        }
+        self.left = 0;
+    }
+}
+
+impl Shard {
+    /// Calls an agent with what waits for it, up to its quota. Answers how many messages that were.
+    #[inline]
+    pub(crate) fn dispatch(&mut self, index: AgentIndex) -> u32 {
+        let Some(slot) = self.agents.get_mut(index) else { return 0 };
+        slot.queued = false;
+        let (id, generation) = (slot.id, slot.generation);
+        if !slot.outbox.is_empty() {
+            // It is scheduled again when its outbox is empty.
+            self.watch_over(index);
+            return 0;
+        }
+        match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+            Behaviour::Native(agent) => self.call(index, id, generation, agent),
+            Behaviour::Away => 0,
+            Behaviour::Outside(outside) => {
+                slot.behaviour = Behaviour::Outside(outside);
+                self.hand_out(index, generation)
+            }
+            Behaviour::Gateway => {
+                slot.behaviour = Behaviour::Gateway;
+                self.answer_asks()
+            }
+        }
+    }
+
+    fn call(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>) -> u32 {
+        if self.agents.get(index).is_some_and(crate::registry::AgentSlot::is_suspended) {
+            return self.resume(index, id, generation, agent);
+        }
+        let quota = self.config.turn_quota.into_inner();
+        let batch_max = match agent.batch_size() {
+            Some(own) => own.into_inner().min(self.config.batch.into_inner()),
+            None => self.config.batch.into_inner(),
+        };
+        let mut handled = 0;
+        let mut leaves = false;
+        let mut failure = None;
+        while handled < quota && failure.is_none() && !leaves {
+            let left = batch_max.min(quota - handled);
+            let mut batch = Batch {
+                shard: self,
+                agent: index,
+                id,
+                generation,
+                left,
+                taken: 0,
+                current: None,
+                failure: None,
+                leaves: false,
+            };
+            // The shard's own state is only changed by its own methods, which do not panic half-way; what the handler
+            // leaves behind of itself is thrown away below.
+            let called = catch_unwind(AssertUnwindSafe(|| agent.handle_batch(&mut batch)));
+            match called {
+                Ok(()) => batch.settle_current(),
+                Err(panic) => batch.fail(Failure { explanation: panic_text(&*panic).into(), panicked: true }),
+            }
+            let taken = batch.taken;
+            leaves = batch.leaves;
+            failure = batch.failure.take();
+            handled += taken;
+            if taken == 0 || !self.has_mail(index) || !self.may_be_called(index) {
+                break;
+            }
+        }
+        self.after_call(index, id, agent, leaves, failure);
+        handled
+    }
+
+    /// Puts the agent back, or does what its failure asks for.
+    #[inline]
+    fn after_call(
+        &mut self,
+        index: AgentIndex,
+        id: AgentId,
+        mut agent: Box<dyn Agent>,
+        leaves: bool,
+        failure: Option<Failure>,
+    ) {
+        let supervision = match failure {
+            None => Supervision::Resume,
+            Some(failure) if failure.panicked => {
+                let what = failure.explanation.into_owned();
+                self.report(|| Event::AgentPanicked { agent: id, what });
+                Supervision::Restart
+            }
+            Some(failure) => agent.supervise(&failure),
+        };
+        match supervision {
+            Supervision::Resume => self.come_back(index, agent, leaves),
+            Supervision::Restart => {
+                drop(agent);
+                self.restart(index);
+                if leaves {
+                    self.deregister(index);
+                }
+            }
+            Supervision::Stop => self.come_back(index, agent, true),
+        }
+        self.schedule(index);
+    }
+
+    /// Goes on with the message that the agent's handler was suspended over.
+    fn resume(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>) -> u32 {
+        let Some(in_hand) = self.agents.get_mut(index).and_then(|slot| slot.extras().in_hand.take()) else {
+            self.come_back(index, agent, false);
+            return 0;
+        };
+        let InHand { envelope, effects } = in_hand;
+        self.effects = effects;
+        if envelope.kind == EnvelopeKind::Message {
+            self.pending_beside_slab -= 1;
+        }
+        let mut context = Context { shard: self, agent: index, id };
+        let called = catch_unwind(AssertUnwindSafe(|| agent.resume(&envelope.message, &mut context)));
+        let outcome = called.unwrap_or_else(|panic| {
+            Outcome::Failed(Failure { explanation: panic_text(&*panic).into(), panicked: true })
+        });
+        let mut leaves = false;
+        let mut failure = None;
+        match outcome {
+            Outcome::Done => {
+                leaves = self.commit_effects(index, id);
+                self.settle_done(index, generation, &envelope);
+            }
+            Outcome::Failed(failed) => {
+                self.discard_effects();
+                self.settle_failed(index, generation, envelope, &failed);
+                failure = Some(failed);
+            }
+            Outcome::Suspended => self.put_in_hand(index, envelope),
+        }
+        self.after_call(index, id, agent, leaves, failure);
+        1
+    }
+
+    fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
+        if envelope.kind == EnvelopeKind::Message {
+            self.pending_beside_slab += 1;
+        }
+        let effects = std::mem::take(&mut self.effects);
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.extras().in_hand = Some(InHand { envelope, effects });
+            // It goes on in turns with the others, mail or no mail.
+            if !slot.queued {
+                slot.queued = true;
+                self.run_queue.push_back(index);
+            }
+        }
+    }
+
+    /// Calls an agent's poll. Answers whether it wants to be polled again, and whether it did something.
+    pub(crate) fn poll_agent(&mut self, index: AgentIndex) -> (bool, bool) {
+        let Some(slot) = self.agents.get_mut(index) else { return (false, false) };
+        if slot.leaving || !slot.outbox.is_empty() || slot.is_suspended() {
+            return (!slot.leaving, false);
+        }
+        let id = slot.id;
+        let behaviour = std::mem::replace(&mut slot.behaviour, Behaviour::Away);
+        let Behaviour::Native(mut agent) = behaviour else {
+            slot.behaviour = behaviour;
+            return (false, false);
+        };
+        let mut context = Context { shard: self, agent: index, id };
+        let called = catch_unwind(AssertUnwindSafe(|| agent.poll(&mut context)));
+        let (polled, leaves, failure) = match called {
+            Ok(polled) => (polled, self.commit_effects(index, id), None),
+            Err(panic) => {
+                self.discard_effects();
+                let failure = Failure { explanation: panic_text(&*panic).into(), panicked: true };
+                (Polled::Finished, false, Some(failure))
+            }
+        };
+        let goes_on = polled != Polled::Finished;
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.polled = goes_on;
+        }
+        self.after_call(index, id, agent, leaves, failure);
+        (goes_on, polled == Polled::Worked)
+    }
+
+    /// Hands waiting messages to an inbox, as many as it has room for.
+    fn hand_out(&mut self, index: AgentIndex, generation: u32) -> u32 {
+        let mut handed_out = 0;
+        loop {
+            let Some(slot) = self.agents.get_mut(index) else { break };
+            let Behaviour::Outside(outside) = &mut slot.behaviour else { break };
+            if outside.room == 0 {
+                break;
+            }
+            let inbox = outside.inbox;
+            let Some(envelope) = self.pop_live_mail(index) else { break };
+            let Some(slot) = self.agents.get_mut(index) else { break };
+            let Behaviour::Outside(outside) = &mut slot.behaviour else { break };
+            outside.room -= 1;
+            if envelope.kind == EnvelopeKind::Message {
+                outside.handed_out += 1;
+                self.pending_beside_slab += 1;
+                let weight = envelope.message.weight();
+                self.let_go(Holds::Mailbox { agent: index, generation, weight });
+            }
+            self.outputs.push(Output::Deliver(inbox, envelope.message));
+            handed_out += 1;
+        }
+        self.schedule(index);
+        handed_out
+    }
+
+    /// Whether the agent could take another message now.
+    #[inline]
+    fn may_be_called(&self, index: AgentIndex) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && !slot.leaving)
+    }
+
+    #[inline]
+    fn has_mail(&self, index: AgentIndex) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.mailbox.has_mail())
+    }
+
+    #[inline]
+    pub(crate) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
+        let slot = self.agents.get_mut(index)?;
+        let envelope = slot.mailbox.pop(&mut self.slab)?;
+        if envelope.kind == EnvelopeKind::Notice {
+            self.pending_beside_slab += 1;
+        }
+        Some(envelope)
+    }
+
+    /// The next message whose lifetime is not over.
+    #[inline]
+    fn pop_live_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
+        loop {
+            let envelope = self.pop_mail(index)?;
+            if envelope.deadline_ms > self.now_ms {
+                return Some(envelope);
+            }
+            let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
+            let weight = envelope.message.weight();
+            self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
+        }
+    }
+
+    #[inline]
+    fn settle_done(&mut self, index: AgentIndex, generation: u32, envelope: &Envelope) {
+        if envelope.kind == EnvelopeKind::Notice {
+            return;
+        }
+        self.account.processed += 1;
+        let weight = envelope.message.weight();
+        let holds = Holds::Mailbox { agent: index, generation, weight };
+        if envelope.message.receipt() == Receipt::Processed {
+            self.send_receipt(&envelope.message, Receipt::Processed, holds);
+        } else {
+            self.let_go(holds);
+        }
+        if let Some(slot) = self.agents.get_mut(index)
+            && slot.provider
+            && !slot.load_changed
+        {
+            slot.load_changed = true;
+            self.load_changed.push(index);
+        }
+    }
+
+    /// Tries the message again later, or gives it up when it was tried often enough.
+    #[cold]
+    fn settle_failed(&mut self, index: AgentIndex, generation: u32, envelope: Envelope, failure: &Failure) {
+        if envelope.kind == EnvelopeKind::Notice {
+            return;
+        }
+        let weight = envelope.message.weight();
+        let holds = Holds::Mailbox { agent: index, generation, weight };
+        let retry = self.config.retry;
+        let attempts_max =
+            envelope.message.attempts_max().map_or(retry.retries.saturating_add(1), std::num::NonZeroU8::get);
+        if envelope.attempts >= attempts_max {
+            return self.give_up_with(envelope, Reason::AttemptsExhausted, &failure.explanation, holds);
+        }
+        let growth = retry.factor.powi(i32::from(envelope.attempts) - 1);
+        let delay = (f64::from(retry.delay_ms) * growth).min(RETRY_DELAY_MS_MAX);
+        // A message whose lifetime ends first is looked at then, and expires.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The delay is positive and bounded.
+        let delay_ms = (delay as u64).min(envelope.deadline_ms.saturating_sub(self.now_ms)).max(1);
+        match self.slab.insert(envelope) {
+            Ok(place) => {
+                self.account.retried += 1;
+                if !self.delay(place, index, delay_ms)
+                    && let Some(envelope) = self.slab.remove(place)
+                {
+                    self.give_up_with(envelope, Reason::AttemptsExhausted, &failure.explanation, holds);
+                }
+            }
+            Err(envelope) => self.give_up_with(envelope, Reason::ShardFull, &failure.explanation, holds),
+        }
+    }
+
+    /// Lets the effects of a finished handler take place. Answers whether the agent wants to be removed.
+    #[inline]
+    pub(crate) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
+        if self.effects.is_empty() {
+            return false;
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut leaves = false;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(place) => {
+                    self.pending_beside_slab += 1;
+                    self.submit(index, place);
+                }
+                Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
+                Effect::Register(registration) => self.register_for(*registration, id),
+                Effect::Deregister => leaves = true,
+                Effect::Advertise(capability) => self.advertise(index, capability),
+                Effect::Withdraw(capability) => self.withdraw(index, capability),
+            }
+        }
+        // Registering calls the new agent's `started`, which may have effects of its own: they are committed by then.
+        self.effects = effects;
+        leaves
+    }
+
+    fn discard_effects(&mut self) {
+        let effects = std::mem::take(&mut self.effects);
+        self.discard(effects);
+    }
+
+    pub(crate) fn discard(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Send(place) = effect
+                && self.slab.remove(place).is_some()
+            {
+                self.pending_beside_slab += 1;
+            }
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a text".to_owned()
+    }
+}

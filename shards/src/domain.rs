@@ -1,0 +1,678 @@
+//! The bounded values that configure the router and name things in it.
+//!
+//! A value of one of these types is valid: the only way to make one is to pass its check, so code that holds a
+//! [`MailboxCapacity`] never asks again whether it is zero. Every check fails with the same [`DomainError`], which
+//! names the field, the value and what is allowed, and nothing changes when it does.
+//!
+//! A number is made with `try_new`, `TryFrom` or, from text, `FromStr`; its limits are the associated constants
+//! `MINIMUM` and `MAXIMUM`. Units are part of the type's name or of its documentation.
+
+use nutype::nutype;
+use std::cmp::Ordering;
+use std::fmt;
+use std::num::IntErrorKind;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How much of a refused value an error repeats, in characters.
+pub const ERROR_VALUE_CHARACTERS_MAX: usize = 64;
+
+/// The longest agent name, in bytes of UTF-8.
+pub const AGENT_NAME_BYTES_MAX: usize = 512;
+
+/// The longest capability name, in characters.
+pub const CAPABILITY_NAME_CHARACTERS_MAX: usize = 100;
+
+/// Why a value was refused, with what would be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {value} {fault}: allowed is {allowed}")]
+pub struct DomainError {
+    /// What the value was meant for, such as `mailbox capacity`.
+    pub field: &'static str,
+    /// The refused value, escaped, and cut after [`ERROR_VALUE_CHARACTERS_MAX`] characters.
+    pub value: String,
+    /// What is wrong with the value.
+    pub fault: Fault,
+    /// What the field accepts, with its unit.
+    pub allowed: String,
+}
+
+/// What is wrong with a refused value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A number that lies below the minimum or above the maximum.
+    OutOfRange,
+    /// Text where a number is expected.
+    NotANumber,
+    /// Text of the wrong length, with forbidden characters, or not one of the known words.
+    NotAllowed,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::OutOfRange => "is out of range",
+            Self::NotANumber => "is not a number",
+            Self::NotAllowed => "is not allowed",
+        })
+    }
+}
+
+impl DomainError {
+    /// A number outside its limits; `allowed` includes the unit.
+    pub fn out_of_range(field: &'static str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
+        Self { field, value: excerpt(&value.to_string()), fault: Fault::OutOfRange, allowed: allowed.into() }
+    }
+
+    /// Text that cannot be read as a number; `allowed` includes the unit.
+    pub fn not_a_number(field: &'static str, value: &str, allowed: impl Into<String>) -> Self {
+        Self { field, value: quoted(value), fault: Fault::NotANumber, allowed: allowed.into() }
+    }
+
+    /// Text that the field does not accept.
+    pub fn not_allowed(field: &'static str, value: &str, allowed: impl Into<String>) -> Self {
+        Self { field, value: quoted(value), fault: Fault::NotAllowed, allowed: allowed.into() }
+    }
+}
+
+/// Cuts and escapes, so that a hostile value can neither flood a log nor drive a terminal.
+fn excerpt(value: &str) -> String {
+    let mut characters = value.chars();
+    let mut cut: String = characters.by_ref().take(ERROR_VALUE_CHARACTERS_MAX).collect();
+    if characters.next().is_some() {
+        // The mark of the cut counts too, so the promise of the constant holds.
+        cut.pop();
+        cut.push('…');
+    }
+    cut.chars().flat_map(char::escape_debug).collect()
+}
+
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", excerpt(value))
+}
+
+/// Declares a whole number with limits: the nutype, its limits as constants, and how it is read from text.
+macro_rules! whole_number {
+    (
+        $(#[$documentation:meta])*
+        $name:ident($inner:ident): $field:literal, $minimum:literal to $maximum:literal $unit:literal
+        $(, $default_trait:ident = $default:literal)?
+    ) => {
+        $(#[$documentation])*
+        #[nutype(
+            validate(with = $name::check, error = DomainError),
+            $(default = $default,)?
+            derive(
+                Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Into, TryFrom
+                $(, $default_trait)?
+            )
+        )]
+        pub struct $name($inner);
+
+        impl $name {
+            /// The smallest value accepted.
+            pub const MINIMUM: $inner = $minimum;
+            /// The largest value accepted.
+            pub const MAXIMUM: $inner = $maximum;
+            /// What the value is called in errors.
+            pub const FIELD: &'static str = $field;
+            /// What is accepted, in words and with the unit.
+            pub fn allowed() -> String {
+                allowed_range(Self::MINIMUM, Self::MAXIMUM, $unit)
+            }
+
+            fn check(value: &$inner) -> Result<(), DomainError> {
+                check_range(Self::FIELD, *value, Self::MINIMUM, Self::MAXIMUM, $unit)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = DomainError;
+
+            /// Reads a decimal number without unit, sign or separators.
+            fn from_str(text: &str) -> Result<Self, DomainError> {
+                let text = text.trim();
+                match text.parse::<$inner>() {
+                    Ok(value) => Self::try_new(value),
+                    Err(error) => Err(whole_number_error(Self::FIELD, text, *error.kind(), Self::allowed())),
+                }
+            }
+        }
+    };
+}
+
+/// Adds the conversion that sizes of buffers need; only for types that fit into `usize` on every 32-bit target.
+macro_rules! usable_as_size {
+    ($($name:ident),+ $(,)?) => {
+        $(impl $name {
+            /// The value as a count of elements.
+            pub fn as_usize(self) -> usize {
+                self.into_inner() as usize
+            }
+        })+
+    };
+}
+
+/// Adds the conversion to a span of time.
+macro_rules! usable_as_duration {
+    ($($name:ident: $from_unit:ident),+ $(,)?) => {
+        $(impl $name {
+            /// The value as a span of time.
+            pub fn as_duration(self) -> Duration {
+                Duration::$from_unit(u64::from(self.into_inner()))
+            }
+        })+
+    };
+}
+
+fn check_range<Number>(
+    field: &'static str,
+    value: Number,
+    minimum: Number,
+    maximum: Number,
+    unit: &str,
+) -> Result<(), DomainError>
+where
+    Number: PartialOrd + fmt::Display + Copy,
+{
+    if (minimum..=maximum).contains(&value) {
+        Ok(())
+    } else {
+        Err(DomainError::out_of_range(field, value, allowed_range(minimum, maximum, unit)))
+    }
+}
+
+fn allowed_range<Number: fmt::Display>(minimum: Number, maximum: Number, unit: &str) -> String {
+    let separator = if unit.is_empty() { "" } else { " " };
+    format!("{minimum} to {maximum}{separator}{unit}")
+}
+
+/// Tells a number that is too large or negative, which is out of range, from text that is no number at all.
+fn whole_number_error(field: &'static str, text: &str, kind: IntErrorKind, allowed: String) -> DomainError {
+    let negative = text
+        .strip_prefix('-')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    match kind {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => DomainError::out_of_range(field, text, allowed),
+        _ if negative => DomainError::out_of_range(field, text, allowed),
+        _ => DomainError::not_a_number(field, text, allowed),
+    }
+}
+
+whole_number! {
+    /// How many messages one agent's mailbox holds: 1 to 100,000 messages.
+    MailboxCapacity(u32): "mailbox capacity", 1 to 100_000 "messages"
+}
+
+whole_number! {
+    /// How many bytes of messages one agent's mailbox holds: 1 KiB to 4 GiB, in bytes.
+    MailboxBytes(u64): "mailbox bytes", 1_024 to 4_294_967_296 "bytes"
+}
+
+whole_number! {
+    /// How many messages may wait on the way from outside threads into one shard: 1 to 1,000,000 messages.
+    ChannelCapacity(u32): "channel capacity", 1 to 1_000_000 "messages"
+}
+
+whole_number! {
+    /// How many messages may be under way from one shard to another: 1 to 1,000,000 messages for each ordered pair.
+    RingCapacity(u32): "ring capacity", 1 to 1_000_000 "messages"
+}
+
+whole_number! {
+    /// How many shards, and so cores, a router runs on: 1 to 1,024 shards.
+    ///
+    /// The maximum is the number of partition buckets: a further shard would own none.
+    ShardCount(u16): "shard count", 1 to 1_024 "shards"
+}
+
+whole_number! {
+    /// How many messages are handed to one agent in one batch: 1 to 10,000 messages.
+    BatchSize(u32): "batch size", 1 to 10_000 "messages"
+}
+
+whole_number! {
+    /// How long a message may take from admission to the end of its handling: 1,000 to 300,000 milliseconds.
+    MessageTimeoutMs(u32): "message timeout", 1_000 to 300_000 "milliseconds"
+}
+
+whole_number! {
+    /// How long a conversation may stay without a message: 1,000 to 86,400,000 milliseconds (a second to a day).
+    ConversationTimeoutMs(u32): "conversation timeout", 1_000 to 86_400_000 "milliseconds"
+}
+
+whole_number! {
+    /// How many agents may take part in one conversation: 1 to 10,000 agents, by default 100.
+    MaxParticipants(u16): "maximum of participants", 1 to 10_000 "agents", Default = 100
+}
+
+whole_number! {
+    /// How often a failed delivery is tried again after the first attempt: 0 to 100 retries.
+    RetryCount(u8): "retry count", 0 to 100 "retries"
+}
+
+whole_number! {
+    /// How long the first retry waits: 1 to 3,600,000 milliseconds.
+    BackoffDelayMs(u32): "backoff delay", 1 to 3_600_000 "milliseconds"
+}
+
+whole_number! {
+    /// How large the content of one message may be: 0 to 1,073,741,824 bytes (1 GiB), by default 10 MiB.
+    ///
+    /// Zero admits only messages without content.
+    ContentLimit(u32): "content limit", 0 to 1_073_741_824 "bytes", Default = 10_485_760
+}
+
+whole_number! {
+    /// How many past messages a conversation remembers: 0 to 1,024 messages.
+    HistoryLength(u16): "history length", 0 to 1_024 "messages"
+}
+
+whole_number! {
+    /// How many messages one agent may handle before its neighbours get their turn: 1 to 10,000 messages.
+    TurnQuota(u32): "turn quota", 1 to 10_000 "messages"
+}
+
+whole_number! {
+    /// How many dead letters one shard keeps: 1 to 10,000,000 messages.
+    DeadLetterCapacity(u32): "dead letter capacity", 1 to 10_000_000 "messages"
+}
+
+whole_number! {
+    /// How many bytes of dead letters one shard keeps: 1 KiB to 1 TiB, in bytes.
+    DeadLetterBytes(u64): "dead letter bytes", 1_024 to 1_099_511_627_776 "bytes"
+}
+
+whole_number! {
+    /// How many conversations may be open on one shard: 1 to 100,000,000 conversations.
+    ConversationCapacity(u32): "conversation capacity", 1 to 100_000_000 "conversations"
+}
+
+whole_number! {
+    /// How many messages an agent may have sent that are still waiting to leave: 1 to 100,000 messages.
+    OutboxCapacity(u32): "outbox capacity", 1 to 100_000 "messages"
+}
+
+whole_number! {
+    /// How long an idle shard watches its rings before it parks: 0 to 1,000,000 microseconds.
+    ///
+    /// A shard that spins answers within a microsecond and burns its core; a parked one takes about 150 microseconds
+    /// to wake.
+    SpinMicroseconds(u32): "spin time", 0 to 1_000_000 "microseconds"
+}
+
+whole_number! {
+    /// Which router of a cluster this is: 0 to 65,535, by default 0. It is part of every message id.
+    NodeId(u16): "node id", 0 to 65_535 "", Default = 0
+}
+
+usable_as_size! {
+    MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, ContentLimit,
+    HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity
+}
+
+usable_as_duration! {
+    MessageTimeoutMs: from_millis, ConversationTimeoutMs: from_millis, BackoffDelayMs: from_millis,
+    SpinMicroseconds: from_micros
+}
+
+/// By how much the wait grows from one retry to the next: 1.0 (it stays the same) to 10.0, without unit.
+#[nutype(
+    validate(with = BackoffFactor::check, error = DomainError),
+    derive(Debug, Clone, Copy, PartialEq, Display, AsRef, Deref, Into, TryFrom)
+)]
+pub struct BackoffFactor(f64);
+
+impl BackoffFactor {
+    /// The smallest value accepted.
+    pub const MINIMUM: f64 = 1.0;
+    /// The largest value accepted.
+    pub const MAXIMUM: f64 = 10.0;
+    /// What the value is called in errors.
+    pub const FIELD: &'static str = "backoff factor";
+
+    /// What is accepted, in words.
+    pub fn allowed() -> String {
+        allowed_range(Self::MINIMUM, Self::MAXIMUM, "")
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "nutype passes a reference")]
+    fn check(value: &f64) -> Result<(), DomainError> {
+        check_range(Self::FIELD, *value, Self::MINIMUM, Self::MAXIMUM, "")
+    }
+}
+
+/// The range has no NaN in it, so equality is total.
+impl Eq for BackoffFactor {}
+
+impl PartialOrd for BackoffFactor {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for BackoffFactor {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.into_inner().total_cmp(&other.into_inner())
+    }
+}
+
+impl FromStr for BackoffFactor {
+    type Err = DomainError;
+
+    /// Reads a decimal number such as `1.5`.
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        let text = text.trim();
+        match text.parse::<f64>() {
+            Ok(value) => Self::try_new(value),
+            Err(_) => Err(DomainError::not_a_number(Self::FIELD, text, Self::allowed())),
+        }
+    }
+}
+
+/// The lane of a mailbox in which a message waits. A higher lane is always served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(u8)]
+pub enum Priority {
+    /// Served when no other lane has a message.
+    Low = 0,
+    /// Where messages wait unless the sender says otherwise.
+    #[default]
+    Normal = 1,
+    /// Served before normal messages.
+    High = 2,
+    /// Served before everything else that agents send.
+    Urgent = 3,
+}
+
+impl Priority {
+    /// How many lanes there are.
+    pub const LANES: usize = Self::ALL.len();
+
+    /// Every lane, the lowest first.
+    pub const ALL: [Self; 4] = [Self::Low, Self::Normal, Self::High, Self::Urgent];
+
+    /// The lane's place in [`Priority::ALL`], for tables with one entry per lane.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The lane's name, as [`FromStr`] reads it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+            Self::Urgent => "urgent",
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for Priority {
+    type Err = DomainError;
+
+    /// Reads a lane's name in any case.
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        Self::ALL
+            .into_iter()
+            .find(|priority| priority.name().eq_ignore_ascii_case(text.trim()))
+            .ok_or_else(|| DomainError::not_allowed("priority", text, "low, normal, high or urgent"))
+    }
+}
+
+/// What an agent can do, as the directory knows it: 1 to 100 characters, such as `translate.text` or `3d-render`.
+///
+/// White space around the name is removed. Inside it white space, control characters, parentheses and double quotes are
+/// refused, so that the name can stand in a message's text without quotes. Upper and lower case are different.
+#[nutype(
+    sanitize(trim),
+    validate(with = check_capability_name, error = DomainError),
+    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
+)]
+pub struct CapabilityName(String);
+
+impl FromStr for CapabilityName {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        Self::try_new(text)
+    }
+}
+
+/// The name in a FIPA agent identifier (AID): 1 to 512 bytes of UTF-8, such as `broker@shop.example`.
+///
+/// A name is a word of the ACL string syntax (FIPA SC00070), which keeps it the same through every encoding: it holds no
+/// white space, control characters, parentheses or double quotes, and does not begin with `#`, `-`, `@` or a digit, where
+/// a reader would expect a string or a number. Unlike the standard, which forbids only ASCII control characters, white
+/// space and control characters of all of Unicode are refused, so that two names never look alike by an invisible
+/// character. Names are compared byte by byte, and nothing is trimmed.
+#[nutype(
+    validate(with = check_agent_name, error = DomainError),
+    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
+)]
+pub struct AgentName(String);
+
+impl FromStr for AgentName {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        Self::try_new(text)
+    }
+}
+
+fn check_capability_name(name: &str) -> Result<(), DomainError> {
+    let length = name.chars().take(CAPABILITY_NAME_CHARACTERS_MAX + 1).count();
+    if (1..=CAPABILITY_NAME_CHARACTERS_MAX).contains(&length) && name.chars().all(may_stand_in_a_word) {
+        return Ok(());
+    }
+    Err(DomainError::not_allowed(
+        "capability name",
+        name,
+        "1 to 100 characters without white space, control characters, parentheses or double quotes",
+    ))
+}
+
+fn check_agent_name(name: &str) -> Result<(), DomainError> {
+    let starts_well = !name.starts_with(|first: char| matches!(first, '#' | '-' | '@' | '0'..='9'));
+    if (1..=AGENT_NAME_BYTES_MAX).contains(&name.len()) && starts_well && name.chars().all(may_stand_in_a_word) {
+        return Ok(());
+    }
+    Err(DomainError::not_allowed(
+        "agent name",
+        name,
+        "1 to 512 bytes without white space, control characters, parentheses or double quotes, \
+         not beginning with #, -, @ or a digit",
+    ))
+}
+
+fn may_stand_in_a_word(character: char) -> bool {
+    !character.is_control() && !character.is_whitespace() && !matches!(character, '(' | ')' | '"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks both edges of a numeric type, just inside and just outside, as a number and as text.
+    macro_rules! check_edges {
+        ($($name:ident: $below:literal, $minimum:literal to $maximum:literal, $above:literal, $allowed:literal;)+) => {
+            $(
+                for (text, accepted) in
+                    [($below, false), ($minimum, true), ($maximum, true), ($above, false)]
+                {
+                    let name = stringify!($name);
+                    match text.parse::<$name>() {
+                        Ok(value) => {
+                            assert!(accepted, "{name} accepts {text}");
+                            assert_eq!(value.to_string(), text, "{name} prints what it read");
+                            assert_eq!($name::try_from(value.into_inner()), Ok(value), "{name} from a number");
+                        }
+                        Err(error) => {
+                            assert!(!accepted, "{name} refuses {text}: {error}");
+                            let field = $name::FIELD;
+                            assert_eq!(
+                                error.to_string(),
+                                format!("{field} {text} is out of range: allowed is {}", $allowed)
+                            );
+                            if let Ok(number) = text.parse() {
+                                assert_eq!($name::try_new(number), Err(error), "{name}: same error for a number");
+                            }
+                        }
+                    }
+                    assert!("".parse::<$name>().is_err(), "{name} refuses nothing at all");
+                    assert!("many".parse::<$name>().is_err(), "{name} refuses words");
+                }
+                assert_eq!($name::MINIMUM.to_string(), $minimum);
+                assert_eq!($name::MAXIMUM.to_string(), $maximum);
+                assert_eq!($name::allowed(), $allowed);
+            )+
+        };
+    }
+
+    #[test]
+    fn every_number_has_its_limits() {
+        check_edges! {
+            MailboxCapacity: "0", "1" to "100000", "100001", "1 to 100000 messages";
+            MailboxBytes: "1023", "1024" to "4294967296", "4294967297", "1024 to 4294967296 bytes";
+            ChannelCapacity: "0", "1" to "1000000", "1000001", "1 to 1000000 messages";
+            RingCapacity: "0", "1" to "1000000", "1000001", "1 to 1000000 messages";
+            ShardCount: "0", "1" to "1024", "1025", "1 to 1024 shards";
+            BatchSize: "0", "1" to "10000", "10001", "1 to 10000 messages";
+            MessageTimeoutMs: "999", "1000" to "300000", "300001", "1000 to 300000 milliseconds";
+            ConversationTimeoutMs: "999", "1000" to "86400000", "86400001", "1000 to 86400000 milliseconds";
+            MaxParticipants: "0", "1" to "10000", "10001", "1 to 10000 agents";
+            RetryCount: "-1", "0" to "100", "101", "0 to 100 retries";
+            BackoffFactor: "0.99", "1" to "10", "10.01", "1 to 10";
+            BackoffDelayMs: "0", "1" to "3600000", "3600001", "1 to 3600000 milliseconds";
+            ContentLimit: "-1", "0" to "1073741824", "1073741825", "0 to 1073741824 bytes";
+            HistoryLength: "-1", "0" to "1024", "1025", "0 to 1024 messages";
+            TurnQuota: "0", "1" to "10000", "10001", "1 to 10000 messages";
+            DeadLetterCapacity: "0", "1" to "10000000", "10000001", "1 to 10000000 messages";
+            DeadLetterBytes: "1023", "1024" to "1099511627776", "1099511627777", "1024 to 1099511627776 bytes";
+            ConversationCapacity: "0", "1" to "100000000", "100000001", "1 to 100000000 conversations";
+            OutboxCapacity: "0", "1" to "100000", "100001", "1 to 100000 messages";
+            SpinMicroseconds: "-1", "0" to "1000000", "1000001", "0 to 1000000 microseconds";
+            NodeId: "-1", "0" to "65535", "65536", "0 to 65535";
+        }
+    }
+
+    #[test]
+    fn an_error_names_field_value_and_limits() {
+        let error = MailboxCapacity::try_new(0).expect_err("zero is refused");
+        assert_eq!(error.to_string(), "mailbox capacity 0 is out of range: allowed is 1 to 100000 messages");
+
+        let error = "a few".parse::<MailboxCapacity>().expect_err("words are refused");
+        assert_eq!(error.to_string(), "mailbox capacity \"a few\" is not a number: allowed is 1 to 100000 messages");
+    }
+
+    #[test]
+    fn defaults_are_as_documented() {
+        assert_eq!(MaxParticipants::default().into_inner(), 100);
+        assert_eq!(ContentLimit::default().as_usize(), 10 * 1024 * 1024);
+        assert_eq!(NodeId::default().into_inner(), 0);
+        assert_eq!(Priority::default(), Priority::Normal);
+    }
+
+    #[test]
+    fn times_become_durations_of_their_unit() {
+        assert_eq!("1000".parse().map(MessageTimeoutMs::as_duration), Ok(Duration::from_secs(1)));
+        assert_eq!("90000".parse().map(ConversationTimeoutMs::as_duration), Ok(Duration::from_secs(90)));
+        assert_eq!("5".parse().map(BackoffDelayMs::as_duration), Ok(Duration::from_millis(5)));
+        assert_eq!("50".parse().map(SpinMicroseconds::as_duration), Ok(Duration::from_micros(50)));
+    }
+
+    #[test]
+    fn the_backoff_factor_refuses_what_is_not_finite() {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
+            assert!(BackoffFactor::try_new(value).is_err(), "{value}");
+        }
+        let [small, large] = [1.5, 2.0].map(|value| BackoffFactor::try_new(value).expect("it is in range"));
+        assert!(small < large);
+    }
+
+    #[test]
+    fn an_error_cuts_and_escapes_the_value() {
+        let error = AgentName::try_new(format!("\u{1b}{}", "n".repeat(10_000))).expect_err("it is too long");
+        assert!(error.value.starts_with("\"\\u{1b}n"), "{}", error.value);
+        assert!(error.value.ends_with("n…\""), "{}", error.value);
+        assert_eq!(excerpt(&"ä".repeat(65)).chars().count(), ERROR_VALUE_CHARACTERS_MAX);
+        assert_eq!(excerpt(&"ä".repeat(64)), "ä".repeat(64));
+    }
+
+    #[test]
+    fn priorities_are_ordered_lanes_with_names() {
+        for (place, priority) in Priority::ALL.into_iter().enumerate() {
+            assert_eq!(priority.index(), place);
+            assert_eq!(priority.to_string().parse(), Ok(priority));
+            assert_eq!(priority.name().to_uppercase().parse(), Ok(priority));
+        }
+        assert!(Priority::ALL.is_sorted());
+        assert_eq!(
+            "high est".parse::<Priority>().expect_err("not a lane").to_string(),
+            "priority \"high est\" is not allowed: allowed is low, normal, high or urgent"
+        );
+    }
+
+    #[test]
+    fn capability_names_are_trimmed_and_bounded() {
+        let longest = "ü".repeat(CAPABILITY_NAME_CHARACTERS_MAX);
+        let too_long = "ü".repeat(CAPABILITY_NAME_CHARACTERS_MAX + 1);
+        for (text, expected) in [
+            ("translate.text", Some("translate.text")),
+            ("  translate.text\n", Some("translate.text")),
+            ("3d-render", Some("3d-render")),
+            (longest.as_str(), Some(longest.as_str())),
+            (too_long.as_str(), None),
+            ("", None),
+            (" \t ", None),
+            ("translate text", None),
+            ("translate\u{a0}text", None),
+            ("bell\u{7}", None),
+            ("f(x)", None),
+            ("\"quoted\"", None),
+        ] {
+            let name = CapabilityName::try_new(text);
+            assert_eq!(name.as_ref().ok().map(|name| name.as_str()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn agent_names_are_words_of_the_acl() {
+        let longest = "n".repeat(AGENT_NAME_BYTES_MAX);
+        let too_long = "n".repeat(AGENT_NAME_BYTES_MAX + 1);
+        let too_many_bytes = "ü".repeat(AGENT_NAME_BYTES_MAX / 2 + 1);
+        for (text, accepted) in [
+            ("a", true),
+            ("broker@shop.example", true),
+            ("agent-7#2", true),
+            ("バイヤー", true),
+            ("it's", true),
+            (longest.as_str(), true),
+            (too_long.as_str(), false),
+            (too_many_bytes.as_str(), false),
+            ("", false),
+            (" broker", false),
+            ("two words", false),
+            ("tab\t", false),
+            ("nul\0", false),
+            ("delete\u{7f}", false),
+            ("next\u{85}line", false),
+            ("wide\u{3000}space", false),
+            ("open(", false),
+            ("close)", false),
+            ("\"quoted\"", false),
+            ("#hash", false),
+            ("-dash", false),
+            ("@home", false),
+            ("7of9", false),
+        ] {
+            assert_eq!(AgentName::try_new(text).is_ok(), accepted, "{text:?}");
+        }
+    }
+}

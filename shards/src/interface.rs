@@ -1,0 +1,306 @@
+//! What goes into a shard beside messages from other shards, and what comes out of it for the world.
+//!
+//! A shard's driver puts [`Input`]s in and takes [`Output`]s out; a [`Token`] joins a question to its answer.
+
+use std::sync::Arc;
+
+use crate::account::Account;
+use crate::agent::Registration;
+use crate::capability::Provider;
+use crate::conversation::ConversationView;
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
+use crate::partition::ShardIndex;
+use crate::record::{Append, AppendSequence};
+
+/// The time at the beginning of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Nanoseconds of a clock that never goes backwards, the same one on every shard of a router.
+    pub monotonic_ns: u64,
+    /// Wall time.
+    pub wall: crate::message::WallTime,
+}
+
+impl Now {
+    /// Monotonic time in milliseconds.
+    #[inline]
+    pub fn monotonic_ms(self) -> u64 {
+        self.monotonic_ns / 1_000_000
+    }
+}
+
+/// Joins a question to its answer. The driver chooses it; the shard only repeats it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Token(pub u64);
+
+/// An inbox outside the shard, by the driver's number for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct InboxNumber(pub u32);
+
+/// Something for a shard to do.
+pub enum Input {
+    /// Admit a message. What becomes of it is reported to its sender as any agent hears of it.
+    Tell(Message),
+    /// Admit a message and answer with [`Answer::Sent`].
+    Send(Message, Token),
+    /// Admit a message from the shard's gateway and answer with its reply: [`Answer::Replied`].
+    Ask {
+        /// The question. Its sender becomes the gateway.
+        message: Message,
+        /// How long to wait for the answer, in milliseconds.
+        timeout_ms: u32,
+        /// For the answer.
+        token: Token,
+    },
+    /// Add agents and answer with [`Answer::Registered`] once every shard knows their capabilities.
+    Register(Vec<Registration>, Token),
+    /// Remove an agent and answer with [`Answer::Deregistered`].
+    Deregister(AgentId, Token),
+    /// The owner of an inbox took messages out of it.
+    Taken {
+        /// The inbox's agent.
+        agent: AgentId,
+        /// How many messages of other agents.
+        messages: u32,
+        /// How many notices of the router: see [`is_notice`](crate::notice::is_notice).
+        notices: u32,
+    },
+    /// The owner of an inbox dropped it with these messages in it.
+    Closed(AgentId, Vec<Message>),
+    /// Answer with [`Answer::Providers`].
+    Discover(Term, Token),
+    /// Answer with [`Answer::Conversation`].
+    Conversation(AgentId, ConversationId, Token),
+    /// Answer with [`Answer::DeadLetters`], at most this many.
+    DeadLetters(usize, Token),
+    /// Answer with [`Answer::Snapshot`].
+    Inspect(Token),
+    /// Report events from now on, or no longer.
+    WatchEvents(bool),
+    /// Everything up to this append is durable.
+    Committed(AppendSequence),
+    /// Admit nothing more from outside.
+    Drain,
+    /// Give up everything that is still pending, and whatever arrives from now on.
+    Stop,
+}
+
+/// Something that a shard did and the world should know.
+pub enum Output {
+    /// The answer to a question.
+    Answer(Token, Answer),
+    /// A message for an inbox. The shard sends no more of them than the inbox has room for.
+    Deliver(InboxNumber, Message),
+    /// Something to write to the journal.
+    Append(Append),
+    /// Something happened that observers may want to know.
+    Event(Event),
+}
+
+/// The answer to an [`Input`] that asked for one.
+pub enum Answer {
+    /// The message was accepted under this id, or not.
+    Sent(Result<MessageId, Rejected>),
+    /// The reply came, or why there will be none.
+    Replied(Result<Message, AskFailure>),
+    /// For each registration in order: the agent's id, or why it was not added.
+    Registered(Vec<Result<AgentId, RegistrationError>>),
+    /// Whether there was such an agent.
+    Deregistered(bool),
+    /// Who offers the capability.
+    Providers(Vec<Provider>),
+    /// The conversation, if it is open.
+    Conversation(Option<Box<ConversationView>>),
+    /// The newest dead letters.
+    DeadLetters(Vec<DeadLetter>),
+    /// The shard's figures.
+    Snapshot(Box<Snapshot>),
+}
+
+/// A shard's figures at the end of a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Snapshot {
+    /// What it answers for.
+    pub account: Account,
+    /// Registered agents, the shard's own gateway not included.
+    pub agents: usize,
+    /// Open conversations.
+    pub conversations: usize,
+    /// Conversations opened so far.
+    pub conversations_opened: u64,
+    /// Dead letters that made room for newer ones.
+    pub dead_letters_dropped: u64,
+    /// Armed timers.
+    pub timers: usize,
+}
+
+/// Why a message was not accepted. Nothing changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SendError {
+    /// The sender's outbox, the shard or the way to it is full. Try again later.
+    #[error("there is no room for the message now: try again later")]
+    Full,
+    /// No agent of the sender's name is registered.
+    #[error("the sender is not registered: register it, or open an inbox under its name")]
+    UnknownSender,
+    /// An agent sent in another agent's name.
+    #[error("an agent can only send in its own name")]
+    ForeignSender,
+    /// The content is longer than the router allows.
+    #[error("the content has {bytes} bytes: this router allows up to {limit} bytes")]
+    ContentTooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The router's limit.
+        limit: usize,
+    },
+    /// The message asks to be durable and the router has no store.
+    #[error("the router has no store: a durable message can't be accepted")]
+    DurabilityUnavailable,
+    /// The router is stopping, or has stopped.
+    #[error("the router is stopping and accepts nothing more")]
+    Stopping,
+    /// A blocking call was made on a shard's own thread.
+    #[error("a blocking call on a shard's thread would wait for itself")]
+    WouldDeadlock,
+}
+
+/// A message that was not accepted, and why.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Rejected {
+    /// Why.
+    #[source]
+    pub error: SendError,
+    /// The message, unchanged.
+    pub message: Box<Message>,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AskFailure {
+    /// The question was not accepted.
+    #[error("{}", .0.error)]
+    Rejected(Rejected),
+    /// The answer did not come in time. The question may have been handled.
+    #[error("no answer came in time")]
+    TimedOut,
+    /// The router could not deliver the question. Its notice says why.
+    #[error("the question could not be delivered: {}", .0.content().as_text().unwrap_or_default())]
+    Undeliverable(Box<Message>),
+    /// The router stopped first.
+    #[error("the router stopped before the answer came")]
+    Stopped,
+}
+
+/// Why an agent was not registered. Nothing changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RegistrationError {
+    /// There is an agent of this name.
+    #[error("an agent named {name:?} is registered already")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// Another agent's name has the same hash.
+    #[error("the name {name:?} has the same id as the registered agent {other:?}: choose another name")]
+    Collision {
+        /// The refused name.
+        name: String,
+        /// The registered agent's name.
+        other: String,
+    },
+    /// The shard has as many agents as it may.
+    #[error("the shard has as many agents as it may: {limit}")]
+    TooManyAgents {
+        /// The limit.
+        limit: usize,
+    },
+    /// A capability could not be given a term.
+    #[error("the capability {name:?} can't be registered: the process-wide vocabulary is full")]
+    VocabularyFull {
+        /// The capability's name.
+        name: String,
+    },
+    /// The router is stopping.
+    #[error("the router is stopping and registers nothing more")]
+    Stopping,
+}
+
+/// Something that happened on a shard, for observers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// An agent was added.
+    Registered {
+        /// Who.
+        agent: AgentId,
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// An agent was removed.
+    Deregistered {
+        /// Who.
+        agent: AgentId,
+    },
+    /// A message was given up.
+    DeadLettered {
+        /// The message.
+        message: MessageId,
+        /// Who sent it.
+        sender: Option<AgentId>,
+        /// Whom it was for.
+        receiver: Option<AgentId>,
+        /// Why.
+        reason: Reason,
+        /// Where.
+        shard: ShardIndex,
+    },
+    /// A message was not handled within its lifetime.
+    Expired {
+        /// The message.
+        message: MessageId,
+        /// Who sent it.
+        sender: Option<AgentId>,
+        /// Whom it was for.
+        receiver: Option<AgentId>,
+        /// What it was waiting for.
+        phase: Phase,
+    },
+    /// A handler panicked. The agent was made anew and the message will be tried again or given up.
+    AgentPanicked {
+        /// Whose handler.
+        agent: AgentId,
+        /// The panic's message.
+        what: String,
+    },
+    /// A conversation had no traffic for too long and ended.
+    ConversationTimedOut {
+        /// Who began it.
+        initiator: AgentId,
+        /// Which one.
+        conversation: ConversationId,
+    },
+}
+
+/// What a message was waiting for when its lifetime ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// To cross to another shard.
+    Crossing,
+    /// For its turn in the mailbox.
+    Mailbox,
+    /// For its next attempt or its moment of delivery.
+    Delayed,
+}
+
+impl Phase {
+    /// The phase in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Crossing => "while it waited to cross to another shard",
+            Self::Mailbox => "while it waited in the mailbox",
+            Self::Delayed => "while it waited for its next attempt or its moment of delivery",
+        }
+    }
+}

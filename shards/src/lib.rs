@@ -1,0 +1,32 @@
+//! What one core of the router does.
+//!
+//! Everything here is pure: no clock, no I/O, no threads, no randomness of its own. Time and input are arguments, so
+//! that production, simulation and fuzzing run the same code.
+//!
+//! Begin with [`shard::Shard::step`]: it tells the story of a message from top to bottom.
+
+pub mod account;
+mod admission;
+pub mod agent;
+pub mod capability;
+pub mod conversation;
+pub mod dead_letter;
+mod delivery;
+pub mod dispatch;
+pub mod domain;
+pub mod doorbell;
+pub mod interface;
+pub mod mailbox;
+mod membership;
+pub mod mesh;
+pub mod message;
+mod notes;
+pub mod notice;
+pub mod partition;
+pub mod record;
+pub mod registry;
+pub mod ring;
+pub mod rules;
+pub mod shard;
+mod slab;
+pub mod timer;

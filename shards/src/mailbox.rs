@@ -1,0 +1,343 @@
+//! What waits for one agent: four priority lanes and a control lane, bounded in messages and bytes.
+//!
+//! Messages lie in the shard's slab and the lanes are lists threaded through it, so that an idle agent's mailbox is a
+//! few words and a message does not move while it waits.
+//!
+//! Invariants: the lanes of higher priority go first, but of any sixteen picks the low lane has first choice at least
+//! once, so no lane starves; within a lane, first in, first out. The control lane carries the router's own notices; it
+//! goes before the others, is bounded on its own, and no overflow policy touches it.
+
+use crate::domain::Priority;
+use crate::message::Message;
+use crate::partition::ShardIndex;
+use crate::slab::{NONE, Slab};
+
+/// The most notices that wait for one agent. Beyond it they are coalesced: counted instead of kept.
+pub const CONTROL_LANE_MAX: u16 = 64;
+
+const CONTROL: usize = 4;
+const LANES: usize = 5;
+
+/// A message on its way through a shard.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The message.
+    pub message: Message,
+    /// When its lifetime ends, in milliseconds of monotonic time.
+    pub deadline_ms: u64,
+    /// The next message in the list that this one stands in.
+    pub(crate) next: u32,
+    /// How far a message to several agents has been handed out.
+    pub(crate) fan_out: u32,
+    /// How often it was tried.
+    pub attempts: u8,
+    /// What kind of traffic it is.
+    pub(crate) kind: EnvelopeKind,
+    /// Whether its conversation role had to be found out because it came as text.
+    pub(crate) text_borne: bool,
+    /// Whose credit it holds.
+    pub(crate) credit_of: Option<ShardIndex>,
+}
+
+/// Whether a message is accounted for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EnvelopeKind {
+    /// An agent's message: accounted for.
+    Message,
+    /// The router's own notice: not an accepted message, and no cause for further notices.
+    Notice,
+}
+
+impl Envelope {
+    /// An envelope around a message that has just been admitted.
+    #[inline]
+    pub fn new(message: Message, deadline_ms: u64, kind: EnvelopeKind) -> Self {
+        Self { message, deadline_ms, next: NONE, fan_out: 0, attempts: 0, kind, text_borne: false, credit_of: None }
+    }
+}
+
+/// A first-in, first-out list of places in a slab.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queue {
+    head: u32,
+    tail: u32,
+}
+
+impl Queue {
+    pub const EMPTY: Self = Self { head: NONE, tail: NONE };
+
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.head == NONE
+    }
+
+    #[inline]
+    pub fn front(self) -> Option<u32> {
+        if self.head == NONE { None } else { Some(self.head) }
+    }
+
+    #[inline]
+    pub fn push(&mut self, slab: &mut Slab<Envelope>, place: u32) {
+        if let Some(envelope) = slab.get_mut(place) {
+            envelope.next = NONE;
+        }
+        if self.head == NONE {
+            self.head = place;
+        } else if let Some(last) = slab.get_mut(self.tail) {
+            last.next = place;
+        }
+        self.tail = place;
+    }
+
+    /// Unlinks the first place. Its envelope stays in the slab.
+    #[inline]
+    pub fn pop(&mut self, slab: &Slab<Envelope>) -> Option<u32> {
+        let place = self.front()?;
+        self.advance(slab.get(place).map_or(NONE, |envelope| envelope.next));
+        Some(place)
+    }
+
+    #[inline]
+    fn advance(&mut self, next: u32) {
+        self.head = next;
+        if next == NONE {
+            self.tail = NONE;
+        }
+    }
+
+    /// Unlinks every place whose envelope `leaves`, in order, and answers them.
+    pub fn extract(&mut self, slab: &mut Slab<Envelope>, mut leaves: impl FnMut(&Envelope) -> bool) -> Vec<u32> {
+        let mut left = Vec::new();
+        let mut stay = Self::EMPTY;
+        while let Some(place) = self.pop(slab) {
+            if slab.get(place).is_some_and(&mut leaves) {
+                left.push(place);
+            } else {
+                stay.push(slab, place);
+            }
+        }
+        *self = stay;
+        left
+    }
+}
+
+/// The lanes of one agent.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    lanes: [Queue; LANES],
+    /// Bit `n` says that lane `n` has something.
+    waiting: u8,
+    /// Picks so far, for giving the lower lanes their turn.
+    picks: u8,
+    notices: u16,
+    /// Messages that count against the capacity: waiting, being retried, delayed, or settling.
+    held: u32,
+    held_bytes: u64,
+}
+
+impl Mailbox {
+    pub const EMPTY: Self =
+        Self { lanes: [Queue::EMPTY; LANES], waiting: 0, picks: 0, notices: 0, held: 0, held_bytes: 0 };
+
+    /// Messages that count against the capacity.
+    #[inline]
+    pub fn held(&self) -> u32 {
+        self.held
+    }
+
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    #[inline]
+    pub fn has_mail(&self) -> bool {
+        self.waiting != 0
+    }
+
+    #[inline]
+    pub fn has_room(&self, messages_max: u32, bytes_max: u64, weight: usize) -> bool {
+        self.held < messages_max && self.held_bytes + weight as u64 <= bytes_max
+    }
+
+    /// Counts a message against the capacity, from when it is taken in until it is settled.
+    #[inline]
+    pub fn hold(&mut self, weight: usize) {
+        self.held += 1;
+        self.held_bytes += weight as u64;
+    }
+
+    #[inline]
+    pub fn let_go(&mut self, weight: usize) {
+        debug_assert!(self.held > 0, "a mailbox lets go of what it held");
+        self.held -= 1;
+        self.held_bytes -= weight as u64;
+    }
+
+    /// Appends a held message to its lane.
+    #[inline]
+    pub fn push(&mut self, slab: &mut Slab<Envelope>, place: u32, priority: Priority) {
+        let lane = lane_of(priority);
+        self.lanes[lane].push(slab, place);
+        self.waiting |= 1 << lane;
+    }
+
+    /// Appends a notice, or says that the control lane is full.
+    pub fn push_notice(&mut self, slab: &mut Slab<Envelope>, place: u32) -> bool {
+        if self.notices >= CONTROL_LANE_MAX {
+            return false;
+        }
+        self.notices += 1;
+        self.lanes[CONTROL].push(slab, place);
+        self.waiting |= 1 << CONTROL;
+        true
+    }
+
+    /// Takes the next message out of its lane and out of the slab. It stays held until it is settled.
+    #[inline]
+    pub fn pop(&mut self, slab: &mut Slab<Envelope>) -> Option<Envelope> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let lane = self.pick_lane();
+        let place = self.lanes[lane].front()?;
+        let envelope = slab.remove(place)?;
+        self.lanes[lane].advance(envelope.next);
+        if self.lanes[lane].is_empty() {
+            self.waiting &= !(1 << lane);
+        }
+        if lane == CONTROL {
+            self.notices -= 1;
+        }
+        Some(envelope)
+    }
+
+    /// The next message to be taken is not this lane's business to know: only whose turn it is.
+    #[inline]
+    fn pick_lane(&mut self) -> usize {
+        if self.waiting & (1 << CONTROL) != 0 {
+            return CONTROL;
+        }
+        self.picks = self.picks.wrapping_add(1);
+        let first = match self.picks % 16 {
+            0 => 0,
+            8 => 1,
+            4 | 12 => 2,
+            _ => 3,
+        };
+        // Lanes at or below the one whose turn it is, highest first; else the lowest lane above it.
+        let at_or_below = self.waiting & ((2 << first) - 1);
+        if at_or_below != 0 { at_or_below.ilog2() as usize } else { self.waiting.trailing_zeros() as usize }
+    }
+
+    /// Unlinks all that `leaves`, from every lane.
+    pub fn extract(&mut self, slab: &mut Slab<Envelope>, mut leaves: impl FnMut(&Envelope) -> bool) -> Vec<u32> {
+        let mut left = Vec::new();
+        for lane in 0..LANES {
+            let extracted = self.lanes[lane].extract(slab, &mut leaves);
+            if lane == CONTROL {
+                self.notices -= u16::try_from(extracted.len()).unwrap_or(self.notices);
+            }
+            if self.lanes[lane].is_empty() {
+                self.waiting &= !(1 << lane);
+            }
+            left.extend(extracted);
+        }
+        left
+    }
+}
+
+#[inline]
+fn lane_of(priority: Priority) -> usize {
+    match priority {
+        Priority::Low => 0,
+        Priority::Normal => 1,
+        Priority::High => 2,
+        Priority::Urgent => 3,
+    }
+}
+
+const _: () = assert!(size_of::<Envelope>() <= 376, "an envelope and its tag fill six cache lines");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Performative;
+
+    fn fill(mailbox: &mut Mailbox, slab: &mut Slab<Envelope>, priority: Priority, count: usize) {
+        for number in 0..count {
+            let message = Message::builder(Performative::Inform)
+                .priority(priority)
+                .content(number.to_string().as_str())
+                .build()
+                .unwrap();
+            let place = slab.insert(Envelope::new(message, 0, EnvelopeKind::Message)).unwrap();
+            mailbox.hold(1);
+            mailbox.push(slab, place, priority);
+        }
+    }
+
+    fn number(envelope: &Envelope) -> usize {
+        envelope.message.content().as_text().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn one_lane_is_first_in_first_out() {
+        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
+        fill(&mut mailbox, &mut slab, Priority::Normal, 300);
+        for expected in 0..300 {
+            assert_eq!(number(&mailbox.pop(&mut slab).unwrap()), expected);
+        }
+        assert!(!mailbox.has_mail());
+        assert!(slab.is_empty());
+    }
+
+    #[test]
+    fn urgent_goes_first_and_low_never_starves() {
+        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(10_000));
+        for priority in [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent] {
+            fill(&mut mailbox, &mut slab, priority, 1_000);
+        }
+        let mut picks = std::collections::HashMap::new();
+        for _ in 0..160 {
+            *picks.entry(mailbox.pop(&mut slab).unwrap().message.priority()).or_insert(0) += 1;
+        }
+        assert_eq!(picks[&Priority::Low], 10);
+        assert_eq!(picks[&Priority::Normal], 10);
+        assert_eq!(picks[&Priority::High], 20);
+        assert_eq!(picks[&Priority::Urgent], 120);
+    }
+
+    #[test]
+    fn every_lane_is_emptied_in_the_end() {
+        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(10_000));
+        for priority in [Priority::Low, Priority::Urgent] {
+            fill(&mut mailbox, &mut slab, priority, 100);
+        }
+        assert_eq!(std::iter::from_fn(|| mailbox.pop(&mut slab)).count(), 200);
+    }
+
+    #[test]
+    fn the_control_lane_goes_first_and_is_bounded() {
+        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
+        fill(&mut mailbox, &mut slab, Priority::Urgent, 1);
+        for _ in 0..CONTROL_LANE_MAX {
+            let notice = Message::builder(Performative::Failure).build().unwrap();
+            let place = slab.insert(Envelope::new(notice, 0, EnvelopeKind::Notice)).unwrap();
+            assert!(mailbox.push_notice(&mut slab, place));
+        }
+        let notice = Message::builder(Performative::Failure).build().unwrap();
+        let place = slab.insert(Envelope::new(notice, 0, EnvelopeKind::Notice)).unwrap();
+        assert!(!mailbox.push_notice(&mut slab, place));
+        assert_eq!(mailbox.pop(&mut slab).unwrap().kind, EnvelopeKind::Notice);
+    }
+
+    #[test]
+    fn what_is_extracted_leaves_the_rest_in_order() {
+        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
+        fill(&mut mailbox, &mut slab, Priority::Normal, 10);
+        let even = mailbox.extract(&mut slab, |envelope| number(envelope) % 2 == 0);
+        assert_eq!(even.len(), 5);
+        let rest: Vec<usize> = std::iter::from_fn(|| mailbox.pop(&mut slab)).map(|envelope| number(&envelope)).collect();
+        assert_eq!(rest, [1, 3, 5, 7, 9]);
+    }
+}

@@ -1,0 +1,695 @@
+//! The rings between all pairs of shards, with the credits that keep them from ever filling up with messages.
+//!
+//! This is the *cross* stage seen from a shard: its [`Port`] sends to and receives from every other shard. A turn of a
+//! shard receives what has come in, works, and ends with one [`flush`](Port::flush), which makes everything that the
+//! turn sent visible with one store per destination and names the shards whose doorbell is to be rung.
+//!
+//! # Credits
+//!
+//! For each ordered pair of shards, the sender starts with a fixed number of credits. A message takes one, and the
+//! receiver gives it back when it has found the message a place: a mailbox, a stall list, or a refusal. Notices and
+//! outcomes travel in the same ring and the same order without a credit, in slots reserved for them.
+//!
+//! # Invariants
+//!
+//! - A credit is room: a ring has `credits + uncredited` slots, of which items without a credit never hold more than
+//!   `uncredited`, so [`send`](Port::send) succeeds whenever [`credits`](Port::credits) is not zero.
+//! - `returned <= received <= sent` for each pair: a receiver cannot return what it did not receive, and a sender never
+//!   has more credits than it started with.
+//! - Two shards never wait for each other. [`receive`](Port::receive) needs nothing from the outgoing rings, so a shard
+//!   with every outgoing ring full still empties its incoming ones, which is what the shards at their other ends may
+//!   be waiting for; and returning a credit is a store to a counter, which takes no room anywhere. Any wait for room is
+//!   thus a wait for the other shard's next turn and not for anything that this shard has yet to do.
+//! - Whoever was refused is told: a sender that found neither credit nor room is named by the receiver's next flush
+//!   after it has made some, so a parked shard is woken for it, and shards that wait for nothing are left asleep.
+//! - Everything in a ring belongs to exactly one shard, and every counter has a single writer.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    num::{NonZeroU16, NonZeroUsize},
+};
+
+use crossbeam::utils::CachePadded;
+
+use crate::ring::{
+    Consumer, Producer, ring,
+    sync::{Arc, AtomicBool, AtomicUsize, Ordering, fence},
+};
+
+/// How many items the ring from one shard to another can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneCapacity {
+    /// The messages that may be under way from one shard to another, up to their place in a mailbox.
+    pub credits: NonZeroUsize,
+    /// The slots for notices and outcomes, which travel without a credit.
+    pub uncredited: NonZeroUsize,
+}
+
+impl LaneCapacity {
+    /// The number of slots of the ring.
+    ///
+    /// # Panics
+    ///
+    /// If the sum does not fit into a `usize`.
+    pub fn slots(self) -> NonZeroUsize {
+        self.credits.checked_add(self.uncredited.get()).expect("a ring cannot have more slots than there are addresses")
+    }
+
+    /// The bytes that the slots of a whole mesh of items `T` may take: one ring for each ordered pair of shards, so
+    /// `shards * (shards - 1) * slots * size_of::<T>()`.
+    ///
+    /// It grows with the square of the shard count. At 384 bytes and 1,088 slots a pair of rings takes 0.8 MiB, eight
+    /// shards take 22 MiB and 64 shards take 1.6 GiB, hence larger machines should give each pair fewer slots. Slots
+    /// take up memory only once they have been used.
+    pub fn mesh_bytes<T>(self, shards: NonZeroU16) -> usize {
+        let shards = usize::from(shards.get());
+        (shards * (shards - 1)).saturating_mul(self.slots().get()).saturating_mul(size_of::<T>())
+    }
+}
+
+/// Makes the rings between `shards` shards and returns one port for each, in the order of their indices.
+pub fn mesh<T: Send>(shards: NonZeroU16, capacity: LaneCapacity) -> Vec<Port<T>> {
+    let count = usize::from(shards.get());
+    let mut ports: Vec<Port<T>> = (0..count).map(|index| Port::unconnected(index, count)).collect();
+    for from in 0..count {
+        for to in (0..count).filter(|to| *to != from) {
+            let (outgoing, incoming) = lane(capacity);
+            ports[from].outgoing[to] = Some(outgoing);
+            ports[to].incoming[from] = Some(incoming);
+        }
+    }
+    ports
+}
+
+/// What one shard holds of the mesh: a ring to and a ring from every other shard.
+///
+/// Methods that name a shard panic when it is the port's own or does not exist, because a message to the own shard has
+/// no business here; the queries answer zero for the own shard instead, so that a loop over all shards needs no
+/// exception.
+pub struct Port<T> {
+    index: usize,
+    /// By destination; `None` only at the own index.
+    outgoing: Vec<Option<Outgoing<T>>>,
+    /// By origin; `None` only at the own index.
+    incoming: Vec<Option<Incoming<T>>>,
+    /// The shards that the last flush found, kept for its allocation.
+    to_ring: Vec<usize>,
+}
+
+impl<T> Port<T> {
+    /// The index of the shard that this port belongs to.
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The number of shards in the mesh, this one included.
+    #[inline]
+    pub fn shards(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// How many messages can certainly be sent to a shard now. It is zero only when none were returned at the time of
+    /// the call, because the shared counter is read afresh whenever the known one leaves no credit.
+    #[inline]
+    pub fn credits(&mut self, to: usize) -> usize {
+        self.outgoing[to].as_mut().map_or(0, Outgoing::credits)
+    }
+
+    /// Whether the shard at the other end is gone, so that nothing sent to it will be received.
+    pub fn is_abandoned(&self, to: usize) -> bool {
+        self.outgoing[to].as_ref().is_some_and(|lane| lane.producer.is_abandoned())
+    }
+
+    /// The number of items in the outgoing rings, published or not, that their receivers have not taken yet.
+    ///
+    /// The sum over all ports of a mesh at rest is what has departed but not arrived.
+    pub fn in_flight(&self) -> usize {
+        self.outgoing.iter().flatten().map(Outgoing::in_flight).sum()
+    }
+
+    /// Whether an item can be received from any shard at the time of the call. To be asked again after arming the
+    /// doorbell, together with [`has_awaited_room`](Self::has_awaited_room).
+    pub fn has_incoming(&mut self) -> bool {
+        self.incoming.iter_mut().flatten().any(|lane| !lane.consumer.is_empty())
+    }
+
+    /// Whether there is now credit or room at a shard that refused an item. To be asked again after arming the doorbell.
+    ///
+    /// It answers yes once for each refusal, so a shard that has dropped the refused item meanwhile can still park.
+    pub fn has_awaited_room(&mut self) -> bool {
+        let mut found = false;
+        // Every lane is asked, so that one yes stands for all of them.
+        for lane in self.outgoing.iter_mut().flatten() {
+            found |= lane.has_awaited_room();
+        }
+        found
+    }
+
+    /// Writes a message into the ring to a shard, for one credit. The next [`flush`](Self::flush) makes it visible.
+    ///
+    /// # Errors
+    ///
+    /// Gives the message back when no credit is left. The receiver's shard then rings this shard's doorbell once it has
+    /// returned one.
+    #[inline]
+    pub fn send(&mut self, to: usize, message: T) -> Result<(), T> {
+        self.outgoing_to(to).send(message)
+    }
+
+    /// Writes a notice or an outcome into the ring to a shard, without a credit. The next [`flush`](Self::flush) makes
+    /// it visible, and it arrives in order with the messages.
+    ///
+    /// # Errors
+    ///
+    /// Gives the item back when all slots for uncredited items are taken. The receiver's shard then rings this shard's
+    /// doorbell once it has emptied one. The item must keep its credit or its place in the mailbox until then.
+    #[inline]
+    pub fn send_uncredited(&mut self, to: usize, item: T) -> Result<(), T> {
+        self.outgoing_to(to).send_uncredited(item)
+    }
+
+    /// Takes up to `max` items from a shard, oldest first, and returns how many there were.
+    #[inline]
+    pub fn receive(&mut self, from: usize, max: usize, accept: impl FnMut(T)) -> usize {
+        let Some(lane) = self.incoming[from].as_mut() else { return 0 };
+        let count = lane.consumer.drain_chunk(max, accept);
+        lane.made_room |= count > 0;
+        count
+    }
+
+    /// Notes that `count` messages from a shard have found their place. The next [`flush`](Self::flush) returns their
+    /// credits.
+    #[inline]
+    pub fn return_credits(&mut self, from: usize, count: usize) {
+        let index = self.index;
+        let Some(lane) = self.incoming[from].as_mut() else { panic!("shard {index} took a credit from itself") };
+        lane.returned += count;
+        debug_assert!(
+            lane.returned <= lane.consumer.popped(),
+            "shard {index} returned more credits to shard {from} than it received messages"
+        );
+    }
+
+    /// Makes everything sent visible and returns the credits, with one store per ring, and names each shard whose
+    /// doorbell is to be rung now: those with something new to receive and those that waited for credit or room.
+    #[inline]
+    pub fn flush(&mut self) -> &[usize] {
+        self.to_ring.clear();
+        let mut made_room = false;
+        for lane in self.incoming.iter_mut().flatten() {
+            made_room |= lane.return_credits();
+        }
+        if made_room {
+            // Pairs with the fence in `Outgoing::waits` and the one of the doorbell: a sender that was refused sees the
+            // room when it looks again, or its flag is seen here.
+            fence(Ordering::SeqCst);
+        }
+        for shard in 0..self.outgoing.len() {
+            let published = self.outgoing[shard].as_mut().is_some_and(|lane| lane.producer.publish() > 0);
+            let awaited = made_room && self.incoming[shard].as_mut().is_some_and(Incoming::is_awaited);
+            if published || awaited {
+                self.to_ring.push(shard);
+            }
+        }
+        &self.to_ring
+    }
+
+    fn unconnected(index: usize, shards: usize) -> Self {
+        Self {
+            index,
+            outgoing: (0..shards).map(|_| None).collect(),
+            incoming: (0..shards).map(|_| None).collect(),
+            to_ring: Vec::with_capacity(shards),
+        }
+    }
+
+    #[inline]
+    fn outgoing_to(&mut self, to: usize) -> &mut Outgoing<T> {
+        let index = self.index;
+        self.outgoing[to].as_mut().unwrap_or_else(|| panic!("shard {index} sent to itself through the mesh"))
+    }
+}
+
+impl<T> fmt::Debug for Port<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Port")
+            .field("index", &self.index)
+            .field("shards", &self.shards())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes the two ends of the way from one shard to another.
+fn lane<T: Send>(capacity: LaneCapacity) -> (Outgoing<T>, Incoming<T>) {
+    let (producer, consumer) = ring(capacity.slots());
+    let feedback = Arc::new(Feedback {
+        returned: CachePadded::new(AtomicUsize::new(0)),
+        sender_waits: CachePadded::new(AtomicBool::new(false)),
+    });
+    let outgoing = Outgoing {
+        producer,
+        feedback: Arc::clone(&feedback),
+        credits: capacity.credits.get(),
+        sent: 0,
+        returned_seen: 0,
+        uncredited: VecDeque::with_capacity(capacity.uncredited.get()),
+        uncredited_max: capacity.uncredited.get(),
+        awaits_credit: false,
+        awaits_room: false,
+    };
+    let incoming = Incoming { consumer, feedback, returned: 0, returned_published: 0, made_room: false };
+    (outgoing, incoming)
+}
+
+/// What goes back from the receiver of a lane to its sender beside the ring's own index.
+struct Feedback {
+    /// How many credits the receiver has returned since the start; written by the receiver only.
+    returned: CachePadded<AtomicUsize>,
+    /// Whether the sender was refused and wants its doorbell rung; raised by the sender, taken down by the receiver.
+    sender_waits: CachePadded<AtomicBool>,
+}
+
+/// The sending end of a lane.
+struct Outgoing<T> {
+    producer: Producer<T>,
+    feedback: Arc<Feedback>,
+    /// The credits that the lane started with.
+    credits: usize,
+    /// The messages sent with a credit since the start.
+    sent: usize,
+    returned_seen: usize,
+    /// The positions in the ring of the uncredited items that may still be in it, oldest first. The ring's own index
+    /// tells how many slots came free but not whose, so this is how their number is known.
+    uncredited: VecDeque<usize>,
+    uncredited_max: usize,
+    /// A message was refused for want of a credit and none was sent since.
+    awaits_credit: bool,
+    /// An item was refused for want of an uncredited slot and none was sent since.
+    awaits_room: bool,
+}
+
+impl<T> Outgoing<T> {
+    #[inline]
+    fn credits(&mut self) -> usize {
+        let known = self.known_credits();
+        if known > 0 {
+            return known;
+        }
+        self.returned_seen = self.feedback.returned.load(Ordering::Acquire);
+        debug_assert!(self.returned_seen <= self.sent, "more credits came back than were spent");
+        self.known_credits()
+    }
+
+    #[inline]
+    fn known_credits(&self) -> usize {
+        self.credits - (self.sent - self.returned_seen)
+    }
+
+    #[inline]
+    fn in_flight(&self) -> usize {
+        self.producer.in_flight() + self.producer.unpublished()
+    }
+
+    #[inline]
+    fn send(&mut self, message: T) -> Result<(), T> {
+        if self.credits() == 0 {
+            self.awaits_credit = true;
+            self.waits();
+            // The receiver may have returned some before it could see the flag.
+            if self.credits() == 0 {
+                return Err(message);
+            }
+        }
+        let pushed = self.producer.push(message);
+        debug_assert!(pushed.is_ok(), "a credit guarantees room in the ring");
+        pushed?;
+        self.sent += 1;
+        self.awaits_credit = false;
+        Ok(())
+    }
+
+    #[inline]
+    fn send_uncredited(&mut self, item: T) -> Result<(), T> {
+        if !self.has_uncredited_room() {
+            self.awaits_room = true;
+            self.waits();
+            // The receiver may have emptied some before it could see the flag.
+            if !self.has_uncredited_room() {
+                return Err(item);
+            }
+        }
+        let position = self.producer.pushed();
+        let pushed = self.producer.push(item);
+        debug_assert!(pushed.is_ok(), "uncredited items have slots of their own");
+        pushed?;
+        self.uncredited.push_back(position);
+        self.awaits_room = false;
+        Ok(())
+    }
+
+    #[inline]
+    fn has_uncredited_room(&mut self) -> bool {
+        if self.uncredited.len() == self.uncredited_max {
+            let released = self.producer.released();
+            while self.uncredited.front().is_some_and(|position| *position < released) {
+                self.uncredited.pop_front();
+            }
+        }
+        self.uncredited.len() < self.uncredited_max
+    }
+
+    fn has_awaited_room(&mut self) -> bool {
+        let credit = self.awaits_credit && self.credits() > 0;
+        let room = self.awaits_room && self.has_uncredited_room();
+        self.awaits_credit &= !credit;
+        self.awaits_room &= !room;
+        credit || room
+    }
+
+    /// Asks the receiver to have this shard's doorbell rung once there is more credit or room.
+    #[cold]
+    fn waits(&self) {
+        self.feedback.sender_waits.swap(true, Ordering::AcqRel);
+        // Pairs with the fence in `flush`: the receiver sees the flag after it has made room, or the look at the
+        // counters that follows this sees the room.
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The receiving end of a lane.
+struct Incoming<T> {
+    consumer: Consumer<T>,
+    feedback: Arc<Feedback>,
+    /// The credits returned since the start, those included that the sender cannot see yet.
+    returned: usize,
+    returned_published: usize,
+    /// Whether the ring has slots or the sender has credits that it had not at the last flush.
+    made_room: bool,
+}
+
+impl<T> Incoming<T> {
+    /// Makes the returned credits visible to the sender, and tells whether it has gained anything since the last flush.
+    ///
+    /// The ring's slots were released before, when the items were received, so whoever sees the credit sees the room.
+    #[inline]
+    fn return_credits(&mut self) -> bool {
+        if self.returned != self.returned_published {
+            self.feedback.returned.store(self.returned, Ordering::Release);
+            self.returned_published = self.returned;
+            self.made_room = true;
+        }
+        self.made_room
+    }
+
+    /// Whether the sender waits for what was gained since the last flush; answers yes only once for each wait.
+    #[inline]
+    fn is_awaited(&mut self) -> bool {
+        std::mem::take(&mut self.made_room)
+            && self.feedback.sender_waits.load(Ordering::Relaxed)
+            && self.feedback.sender_waits.swap(false, Ordering::AcqRel)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{collections::VecDeque, num::NonZeroU16};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn capacity(credits: usize, uncredited: usize) -> LaneCapacity {
+        LaneCapacity {
+            credits: NonZeroUsize::new(credits).expect("the tests use at least one credit"),
+            uncredited: NonZeroUsize::new(uncredited).expect("the tests use at least one uncredited slot"),
+        }
+    }
+
+    fn ports(shards: u16, credits: usize, uncredited: usize) -> Vec<Port<u64>> {
+        mesh(NonZeroU16::new(shards).expect("a mesh has a shard"), capacity(credits, uncredited))
+    }
+
+    fn pair(credits: usize, uncredited: usize) -> (Port<u64>, Port<u64>) {
+        let mut ports = ports(2, credits, uncredited).into_iter();
+        let (Some(first), Some(second), None) = (ports.next(), ports.next(), ports.next()) else {
+            panic!("a mesh of two shards has two ports")
+        };
+        (first, second)
+    }
+
+    fn received(port: &mut Port<u64>, from: usize, max: usize) -> Vec<u64> {
+        let mut items = Vec::new();
+        let count = port.receive(from, max, |item| items.push(item));
+        assert_eq!(count, items.len());
+        items
+    }
+
+    #[test]
+    fn a_single_shard_has_nobody_to_talk_to() {
+        let mut ports = ports(1, 4, 4);
+        let port = &mut ports[0];
+        assert_eq!(port.shards(), 1);
+        assert_eq!(port.credits(0), 0);
+        assert!(!port.has_incoming());
+        assert!(port.flush().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "shard 0 sent to itself")]
+    fn a_message_to_the_own_shard_is_a_mistake() {
+        let _ = ports(2, 1, 1)[0].send(0, 1);
+    }
+
+    #[test]
+    fn every_pair_has_a_ring_of_its_own() {
+        let mut ports = ports(4, 2, 1);
+        for (from, port) in ports.iter_mut().enumerate() {
+            for to in (0..4).filter(|to| *to != from) {
+                let item = u64::try_from(from * 10 + to).expect("small numbers fit");
+                port.send(to, item).expect("there are two credits");
+            }
+            let expected: Vec<usize> = (0..4).filter(|to| *to != from).collect();
+            assert_eq!(port.flush(), expected);
+            assert!(port.flush().is_empty(), "nothing is new any more");
+            assert_eq!(port.in_flight(), 3);
+        }
+        for (to, port) in ports.iter_mut().enumerate() {
+            assert_eq!(port.index(), to);
+            assert!(port.has_incoming());
+            for from in (0..4).filter(|from| *from != to) {
+                let item = u64::try_from(from * 10 + to).expect("small numbers fit");
+                assert_eq!(received(port, from, 8), [item]);
+            }
+            assert!(!port.has_incoming());
+        }
+        assert!(ports.iter().all(|port| port.in_flight() == 0));
+    }
+
+    #[test]
+    fn messages_are_invisible_until_flushed() {
+        let (mut first, mut second) = pair(2, 1);
+        first.send(1, 5).expect("there are two credits");
+        assert_eq!(first.in_flight(), 1);
+        assert!(!second.has_incoming());
+        assert_eq!(first.flush(), [1]);
+        assert_eq!(received(&mut second, 0, 8), [5]);
+    }
+
+    #[test]
+    fn a_credit_comes_back_when_returned_not_when_received() {
+        let (mut first, mut second) = pair(1, 1);
+        first.send(1, 1).expect("there is one credit");
+        assert_eq!(first.send(1, 2), Err(2));
+        first.flush();
+        assert_eq!(received(&mut second, 0, 8), [1]);
+        second.flush();
+        assert_eq!(first.credits(1), 0);
+        second.return_credits(0, 1);
+        assert_eq!(first.credits(1), 0, "not before the flush");
+        second.flush();
+        assert_eq!(first.credits(1), 1);
+        first.send(1, 2).expect("the credit came back");
+    }
+
+    #[test]
+    fn uncredited_items_never_take_the_room_of_credits() {
+        let (mut first, mut second) = pair(2, 1);
+        first.send_uncredited(1, 10).expect("there is one uncredited slot");
+        assert_eq!(first.send_uncredited(1, 11), Err(11), "the other slots belong to the credits");
+        first.send(1, 1).expect("there are two credits");
+        first.send(1, 2).expect("there is another credit");
+        first.flush();
+        assert_eq!(received(&mut second, 0, 8), [10, 1, 2], "all travel in order");
+        // The messages hold their credits beyond the ring, so the slots they left are not for uncredited items.
+        first.send_uncredited(1, 12).expect("the uncredited slot is empty again");
+        assert_eq!(first.send_uncredited(1, 13), Err(13));
+        second.return_credits(0, 2);
+        second.flush();
+        first.send(1, 3).expect("a credit is room");
+        first.send(1, 4).expect("a credit is room");
+        first.flush();
+        assert_eq!(received(&mut second, 0, 8), [12, 3, 4]);
+    }
+
+    #[test]
+    fn a_refused_sender_is_rung_once_there_is_credit() {
+        let (mut first, mut second) = pair(1, 1);
+        first.send(1, 1).expect("there is one credit");
+        first.flush();
+        received(&mut second, 0, 8);
+        second.return_credits(0, 1);
+        assert!(second.flush().is_empty(), "nobody waits for this credit");
+        first.send(1, 2).expect("the credit came back");
+        assert_eq!(first.send(1, 3), Err(3));
+        assert!(!first.has_awaited_room());
+        first.flush();
+        received(&mut second, 0, 8);
+        second.return_credits(0, 1);
+        assert_eq!(second.flush(), [0]);
+        assert!(first.has_awaited_room());
+        assert!(!first.has_awaited_room(), "the answer is yes once");
+        first.send(1, 3).expect("the credit came back");
+        assert!(second.flush().is_empty());
+    }
+
+    #[test]
+    fn a_refused_notice_rings_once_there_is_room() {
+        let (mut first, mut second) = pair(1, 1);
+        first.send_uncredited(1, 1).expect("the slot is empty");
+        assert_eq!(first.send_uncredited(1, 2), Err(2));
+        first.flush();
+        assert!(!first.has_awaited_room());
+        received(&mut second, 0, 8);
+        assert_eq!(second.flush(), [0], "room alone is reason enough");
+        assert!(first.has_awaited_room());
+        first.send_uncredited(1, 2).expect("the slot is empty again");
+    }
+
+    #[test]
+    fn two_shards_with_full_rings_can_both_receive() {
+        let (mut first, mut second) = pair(2, 1);
+        for item in 0..2 {
+            first.send(1, item).expect("there are two credits");
+            second.send(0, item).expect("there are two credits");
+        }
+        assert_eq!(first.send(1, 9), Err(9));
+        assert_eq!(second.send(0, 9), Err(9));
+        first.flush();
+        second.flush();
+        assert_eq!(received(&mut first, 1, 8), [0, 1]);
+        assert_eq!(received(&mut second, 0, 8), [0, 1]);
+    }
+
+    #[test]
+    fn a_lost_peer_is_noticed() {
+        let (first, second) = pair(1, 1);
+        assert!(!first.is_abandoned(1));
+        assert!(!first.is_abandoned(0), "the own shard is there");
+        drop(second);
+        assert!(first.is_abandoned(1));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "returned more credits")]
+    fn returning_what_was_not_received_is_a_mistake() {
+        let (_first, mut second) = pair(1, 1);
+        second.return_credits(0, 1);
+    }
+
+    #[test]
+    fn the_memory_of_a_mesh_grows_with_the_square_of_its_shards() {
+        let shards = |count| NonZeroU16::new(count).expect("a mesh has a shard");
+        let capacity = capacity(1024, 64);
+        assert_eq!(capacity.slots().get(), 1088);
+        assert_eq!(capacity.mesh_bytes::<[u64; 48]>(shards(1)), 0);
+        assert_eq!(capacity.mesh_bytes::<[u64; 48]>(shards(2)), 2 * 1088 * 384);
+        assert_eq!(capacity.mesh_bytes::<[u64; 48]>(shards(64)), 64 * 63 * 1088 * 384);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Send,
+        SendUncredited,
+        FlushSender,
+        Receive(usize),
+        ReturnCredit,
+        FlushReceiver,
+    }
+
+    proptest! {
+        /// Whatever the order of turns, credits and slots match a model, and what was sent arrives in order.
+        #[test]
+        fn credits_are_room(
+            credits in 1_usize..5,
+            uncredited in 1_usize..4,
+            steps in prop::collection::vec(
+                prop_oneof![
+                    4 => Just(Step::Send),
+                    2 => Just(Step::SendUncredited),
+                    2 => Just(Step::FlushSender),
+                    2 => (1_usize..5).prop_map(Step::Receive),
+                    3 => Just(Step::ReturnCredit),
+                    2 => Just(Step::FlushReceiver),
+                ],
+                0..200,
+            ),
+        ) {
+            let (mut first, mut second) = pair(credits, uncredited);
+            // What is in the ring, with whether it travels on a credit, and how much of it the receiver may see.
+            let mut ring: VecDeque<(u64, bool)> = VecDeque::new();
+            let mut visible = 0;
+            let (mut held, mut returning, mut spent) = (0, 0, 0);
+            for (number, step) in (0_u64..).zip(steps) {
+                match step {
+                    Step::Send => {
+                        prop_assert_eq!(first.send(1, number).is_ok(), spent < credits);
+                        if spent < credits {
+                            spent += 1;
+                            ring.push_back((number, true));
+                        }
+                    }
+                    Step::SendUncredited => {
+                        let taken = ring.iter().filter(|(_, credited)| !credited).count();
+                        prop_assert_eq!(first.send_uncredited(1, number).is_ok(), taken < uncredited);
+                        if taken < uncredited {
+                            ring.push_back((number, false));
+                        }
+                    }
+                    Step::FlushSender => {
+                        prop_assert_eq!(first.flush().contains(&1), visible < ring.len());
+                        visible = ring.len();
+                    }
+                    Step::Receive(max) => {
+                        for item in received(&mut second, 0, max) {
+                            let (expected, credited) = ring.pop_front().expect("nothing arrives that was not sent");
+                            prop_assert_eq!(item, expected);
+                            held += usize::from(credited);
+                            visible -= 1;
+                        }
+                    }
+                    Step::ReturnCredit => {
+                        if held > 0 {
+                            held -= 1;
+                            returning += 1;
+                            second.return_credits(0, 1);
+                        }
+                    }
+                    Step::FlushReceiver => {
+                        second.flush();
+                        spent -= returning;
+                        returning = 0;
+                    }
+                }
+                prop_assert_eq!(first.credits(1) > 0, spent < credits);
+                prop_assert!(first.credits(1) <= credits - spent);
+                prop_assert_eq!(first.in_flight(), ring.len());
+                prop_assert_eq!(second.has_incoming(), visible > 0);
+            }
+        }
+    }
+}

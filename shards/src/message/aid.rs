@@ -1,0 +1,91 @@
+//! Agent identifiers as FIPA SC00023 has them: a name, and where and through whom the agent can be reached.
+
+use super::details::{PARAMETER_BYTES_MAX, UserParameter, is_user_parameter_name};
+use super::id::AgentId;
+use crate::domain::AgentName;
+
+/// The most addresses, resolvers or user-defined parameters of one identifier.
+pub const AID_ENTRIES_MAX: usize = 64;
+/// How deep resolvers may nest: an identifier may name resolvers that name resolvers.
+pub const AID_DEPTH_MAX: usize = 8;
+
+/// What is wrong with an identifier.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AidFault {
+    /// A list is too long.
+    #[error("has {count} {entries}: allowed are up to {AID_ENTRIES_MAX}")]
+    TooManyEntries {
+        /// `addresses`, `resolvers` or `user-defined parameters`.
+        entries: &'static str,
+        /// How many there are.
+        count: usize,
+    },
+    /// Resolvers name resolvers too often.
+    #[error("has resolvers nested deeper than {AID_DEPTH_MAX} levels")]
+    NestedTooDeep,
+    /// An address or a parameter is too long.
+    #[error("has an address or a parameter of {bytes} bytes: allowed are up to {PARAMETER_BYTES_MAX} bytes")]
+    EntryTooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A user-defined parameter's name is no word that begins with `X-`.
+    #[error("has the parameter {name:?}: a name begins with X- and has no spaces")]
+    ParameterName {
+        /// The refused name.
+        name: String,
+    },
+}
+
+/// An agent identifier (AID). The name alone says who the agent is; the rest helps to reach it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Aid {
+    /// The agent's globally unique name.
+    pub name: AgentName,
+    /// Transport addresses, in order of preference.
+    pub addresses: Vec<Box<str>>,
+    /// Agents that can resolve the name to addresses, in order of preference.
+    pub resolvers: Vec<Aid>,
+    /// User-defined parameters, each with a name that begins with `X-`.
+    pub user_parameters: Vec<UserParameter>,
+}
+
+impl Aid {
+    /// An identifier that consists of a name.
+    pub fn new(name: AgentName) -> Self {
+        Self { name, addresses: Vec::new(), resolvers: Vec::new(), user_parameters: Vec::new() }
+    }
+
+    /// The id that the name stands for.
+    pub fn id(&self) -> AgentId {
+        AgentId::of(&self.name)
+    }
+
+    /// Whether the identifier keeps the limits that every message form relies on.
+    pub(super) fn check(&self) -> Result<(), AidFault> {
+        self.check_at(1)
+    }
+
+    fn check_at(&self, depth: usize) -> Result<(), AidFault> {
+        if depth > AID_DEPTH_MAX {
+            return Err(AidFault::NestedTooDeep);
+        }
+        for (entries, count) in [
+            ("addresses", self.addresses.len()),
+            ("resolvers", self.resolvers.len()),
+            ("user-defined parameters", self.user_parameters.len()),
+        ] {
+            if count > AID_ENTRIES_MAX {
+                return Err(AidFault::TooManyEntries { entries, count });
+            }
+        }
+        let named = self.user_parameters.iter().map(|parameter| parameter.name.len().max(parameter.value.bytes()));
+        if let Some(bytes) = self.addresses.iter().map(|address| address.len()).chain(named).find(|bytes| *bytes > PARAMETER_BYTES_MAX) {
+            return Err(AidFault::EntryTooLong { bytes });
+        }
+        if let Some(parameter) = self.user_parameters.iter().find(|parameter| !is_user_parameter_name(&parameter.name)) {
+            return Err(AidFault::ParameterName { name: parameter.name.chars().take(64).collect() });
+        }
+        self.resolvers.iter().try_for_each(|resolver| resolver.check_at(depth + 1))
+    }
+}

@@ -1,0 +1,574 @@
+//! How a message is made: field by field, checked once at the end.
+
+use std::num::{NonZeroU8, NonZeroU64};
+use std::sync::Arc;
+
+use super::aid::AidFault;
+use super::details::{
+    Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter,
+    is_user_parameter_name,
+};
+use super::id::{AgentId, ConversationId, Correlation, MessageId};
+use super::options::{DeliveryOptions, Receipt, Reliability, WallTime};
+use super::performative::Performative;
+use super::term::Term;
+use super::{Aid, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
+use crate::domain::{CapabilityName, ContentLimit, MessageTimeoutMs, Priority};
+
+/// Why a message could not be built. Nothing was sent.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MessageError {
+    /// The content is longer than the limit.
+    #[error("the content has {bytes} bytes: allowed are 0 to {limit} bytes")]
+    ContentTooLarge {
+        /// How long the content is.
+        bytes: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// A set of agents is too large.
+    #[error("{parameter} names {count} agents: allowed are up to {RECEIVERS_MAX}")]
+    TooManyAgents {
+        /// `receiver` or `reply-to`.
+        parameter: &'static str,
+        /// How many it names.
+        count: usize,
+    },
+    /// A textual parameter is too long.
+    #[error("parameter {parameter} has {bytes} bytes: allowed are up to {PARAMETER_BYTES_MAX} bytes")]
+    ParameterTooLong {
+        /// The parameter.
+        parameter: String,
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A user-defined parameter's name is no word that begins with `X-`.
+    #[error("the user-defined parameter {name:?} is not allowed: a name begins with X- and has no spaces")]
+    ParameterName {
+        /// The refused name.
+        name: String,
+    },
+    /// A user-defined parameter has a name that the router gives a meaning to.
+    #[error("the parameter {name} belongs to the router: set it through the options of delivery")]
+    ParameterReserved {
+        /// The refused name.
+        name: String,
+    },
+    /// A user-defined performative could not be read back by its word.
+    #[error("the performative {name:?} is not allowed: parse it from text to have it checked")]
+    PerformativeName {
+        /// The refused word.
+        name: String,
+    },
+    /// An agent identifier breaks a limit.
+    #[error("an agent identifier of {parameter} {fault}")]
+    Identifier {
+        /// `sender`, `receiver` or `reply-to`.
+        parameter: &'static str,
+        /// What is wrong with it.
+        fault: AidFault,
+    },
+    /// There are too many user-defined parameters.
+    #[error("{count} user-defined parameters: allowed are up to {USER_PARAMETERS_MAX}")]
+    TooManyParameters {
+        /// How many there are.
+        count: usize,
+    },
+    /// A capability's name could not become a term.
+    #[error("the capability {name:?} can't be addressed: the process-wide vocabulary is full")]
+    VocabularyFull {
+        /// The capability's name.
+        name: String,
+    },
+}
+
+/// A message in the making.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct MessageBuilder {
+    message: Message,
+    details: Option<Box<Details>>,
+    error: Option<Box<MessageError>>,
+}
+
+impl MessageBuilder {
+    #[inline]
+    pub(super) fn new(performative: Performative) -> Self {
+        let message = Message {
+            id: None,
+            sender: None,
+            receiver: Receiver::Unaddressed,
+            conversation: None,
+            reply_with: None,
+            in_reply_to: None,
+            reply_by: None,
+            performative,
+            protocol: None,
+            language: None,
+            encoding: None,
+            ontology: None,
+            role: ConversationRole::Unresolved,
+            priority: Priority::default(),
+            reliability: Reliability::Volatile,
+            receipt: Receipt::None,
+            attempts_max: None,
+            time_to_live_ms: 0,
+            details: None,
+            content: MessageContent::EMPTY,
+        };
+        Self { message, details: None, error: None }
+    }
+
+    pub(super) fn reply_to(original: &Message, performative: Performative) -> Self {
+        let mut builder = Self::new(performative);
+        let reply = &mut builder.message;
+        reply.sender = original.target();
+        reply.receiver = original.sender.map_or(Receiver::Unaddressed, Receiver::Agent);
+        reply.conversation = original.conversation;
+        reply.in_reply_to = original.reply_with;
+        reply.protocol = original.protocol;
+        reply.language = original.language;
+        reply.encoding = original.encoding;
+        reply.ontology = original.ontology;
+        reply.priority = original.priority;
+        reply.reliability = original.reliability;
+        reply.role = match original.role {
+            ConversationRole::Initiator => ConversationRole::Participant,
+            ConversationRole::Participant => ConversationRole::Initiator,
+            other => other,
+        };
+        if let Some(details) = original.details() {
+            builder.copy_details_for_reply(original, details);
+        }
+        builder
+    }
+
+    fn copy_details_for_reply(&mut self, original: &Message, details: &Details) {
+        let us = original.target();
+        let reply = self.details();
+        reply.sender = details.receivers.iter().find(|aid| Some(aid.id()) == us).cloned();
+        reply.initiator = details.initiator;
+        reply.conversation.clone_from(&details.conversation);
+        reply.in_reply_to.clone_from(&details.reply_with);
+        reply.words = details.words.clone();
+        reply.trace = details.trace;
+        if details.reply_to.is_empty() {
+            reply.receivers = details.sender.iter().cloned().collect();
+        } else {
+            let receivers = details.reply_to.clone();
+            self.message.receiver = receiver_of(&receivers);
+            self.details().receivers = receivers;
+            // Redirected replies go to someone who need not be the initiator: the conversation stays where it was.
+            if let (ConversationRole::Participant, Some(initiator)) = (self.message.role, original.sender)
+                && self.message.receiver != Receiver::Agent(initiator)
+            {
+                self.message.role = ConversationRole::Member;
+                self.details().initiator = Some(initiator);
+            }
+        }
+    }
+
+    fn details(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
+    }
+
+    fn fail(&mut self, error: MessageError) {
+        self.error.get_or_insert_with(|| Box::new(error));
+    }
+
+    /// The sender. The router sets it for messages that agents send, and refuses any other.
+    #[inline]
+    pub fn sender(mut self, sender: AgentId) -> Self {
+        self.message.sender = Some(sender);
+        self
+    }
+
+    /// The sender with its addresses, resolvers and parameters.
+    pub fn sender_aid(mut self, aid: Aid) -> Self {
+        self.check_aids("sender", std::slice::from_ref(&aid));
+        self.message.sender = Some(aid.id());
+        self.details().sender = Some(aid);
+        self
+    }
+
+    /// The one receiver.
+    #[inline]
+    pub fn receiver(mut self, receiver: AgentId) -> Self {
+        self.message.receiver = Receiver::Agent(receiver);
+        self
+    }
+
+    /// The receivers, up to [`RECEIVERS_MAX`]. The message is delivered to each of them once, also when it is named
+    /// twice.
+    pub fn receivers(mut self, receivers: impl IntoIterator<Item = AgentId>) -> Self {
+        let mut agents: Vec<AgentId> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for receiver in receivers {
+            if seen.insert(receiver) {
+                agents.push(receiver);
+            }
+        }
+        if agents.len() > RECEIVERS_MAX {
+            self.fail(MessageError::TooManyAgents { parameter: "receiver", count: agents.len() });
+        }
+        self.message.receiver = match agents.as_slice() {
+            [] => Receiver::Unaddressed,
+            [receiver] => Receiver::Agent(*receiver),
+            _ => Receiver::Agents(agents.into()),
+        };
+        self
+    }
+
+    /// The receivers with their addresses, resolvers and parameters.
+    pub fn receiver_aids(mut self, aids: Vec<Aid>) -> Self {
+        if aids.len() > RECEIVERS_MAX {
+            self.fail(MessageError::TooManyAgents { parameter: "receiver", count: aids.len() });
+            return self;
+        }
+        self.check_aids("receiver", &aids);
+        self.message.receiver = receiver_of(&aids);
+        self.details().receivers = aids;
+        self
+    }
+
+    /// Addresses agents by what they offer instead of by name.
+    pub fn capability(mut self, capability: &CapabilityName, choice: Choice) -> Self {
+        match super::capability_term(capability) {
+            Some(term) => self.message.receiver = Receiver::Capability(term, choice),
+            None => self.fail(MessageError::VocabularyFull { name: capability.to_string() }),
+        }
+        self
+    }
+
+    /// As [`MessageBuilder::capability`], for a term that is at hand.
+    #[inline]
+    pub fn capability_term(mut self, capability: Term, choice: Choice) -> Self {
+        self.message.receiver = Receiver::Capability(capability, choice);
+        self
+    }
+
+    /// Where replies go instead of to the sender.
+    pub fn reply_to_aids(mut self, aids: Vec<Aid>) -> Self {
+        if aids.len() > RECEIVERS_MAX {
+            self.fail(MessageError::TooManyAgents { parameter: "reply-to", count: aids.len() });
+            return self;
+        }
+        self.check_aids("reply-to", &aids);
+        self.details().reply_to = aids;
+        self
+    }
+
+    /// What the message says: up to 10 MiB, or what [`MessageBuilder::build_within`] allows.
+    #[inline]
+    pub fn content(mut self, content: impl Into<MessageContent>) -> Self {
+        self.message.content = content.into();
+        self
+    }
+
+    /// The conversation, which the sender began or, with its first message, begins.
+    #[inline]
+    pub fn conversation(mut self, conversation: ConversationId) -> Self {
+        self.message.conversation = Some(conversation);
+        self.message.role = ConversationRole::Initiator;
+        self
+    }
+
+    /// The conversation, with the sender's part in it.
+    #[inline]
+    pub fn conversation_as(mut self, conversation: ConversationId, role: ConversationRole) -> Self {
+        self.message.conversation = Some(conversation);
+        self.message.role = role;
+        self
+    }
+
+    /// A conversation that `initiator` began, when the message goes from one participant to another.
+    pub fn conversation_of(mut self, conversation: ConversationId, initiator: AgentId) -> Self {
+        self.message.conversation = Some(conversation);
+        self.message.role = ConversationRole::Member;
+        self.details().initiator = Some(initiator);
+        self
+    }
+
+    /// The conversation by its FIPA text. Who began it is found out when the message is admitted.
+    pub fn conversation_text(mut self, text: &str) -> Self {
+        self.check_length("conversation-id", text.len());
+        let id = ConversationId::of_text(text);
+        self.message.conversation = Some(id);
+        self.message.role = ConversationRole::Unresolved;
+        if !id.is_canonical(text) {
+            self.details().conversation = Some(text.into());
+        }
+        self
+    }
+
+    /// The value that an answer must repeat.
+    #[inline]
+    pub fn reply_with(mut self, correlation: Correlation) -> Self {
+        self.message.reply_with = Some(correlation);
+        self
+    }
+
+    /// The value that an answer must repeat, as text.
+    pub fn reply_with_text(mut self, text: &str) -> Self {
+        self.check_length("reply-with", text.len());
+        let correlation = Correlation::of_text(text);
+        self.message.reply_with = Some(correlation);
+        if !correlation.is_canonical(text) {
+            self.details().reply_with = Some(text.into());
+        }
+        self
+    }
+
+    /// Which message this one answers.
+    #[inline]
+    pub fn in_reply_to(mut self, correlation: Correlation) -> Self {
+        self.message.in_reply_to = Some(correlation);
+        self
+    }
+
+    /// Which message this one answers, as text.
+    pub fn in_reply_to_text(mut self, text: &str) -> Self {
+        self.check_length("in-reply-to", text.len());
+        let correlation = Correlation::of_text(text);
+        self.message.in_reply_to = Some(correlation);
+        if !correlation.is_canonical(text) {
+            self.details().in_reply_to = Some(text.into());
+        }
+        self
+    }
+
+    /// Until when an answer is expected. The Unix epoch itself counts as no limit.
+    #[inline]
+    pub fn reply_by(mut self, moment: WallTime) -> Self {
+        self.message.reply_by = NonZeroU64::new(moment.0);
+        self
+    }
+
+    /// The interaction protocol.
+    pub fn protocol(mut self, protocol: &str) -> Self {
+        self.message.protocol = Term::of(protocol);
+        let text = self.beside("protocol", self.message.protocol, protocol);
+        self.keep_word(text, |details, text| details.words.protocol = text);
+        self
+    }
+
+    /// The interaction protocol, as a term that is at hand.
+    #[inline]
+    pub fn protocol_term(mut self, protocol: Term) -> Self {
+        self.message.protocol = Some(protocol);
+        self
+    }
+
+    /// The language of the content.
+    pub fn language(mut self, language: &str) -> Self {
+        self.message.language = Term::of(language);
+        let text = self.beside("language", self.message.language, language);
+        self.keep_word(text, |details, text| details.words.language = text);
+        self
+    }
+
+    /// The language of the content, as a term that is at hand.
+    #[inline]
+    pub fn language_term(mut self, language: Term) -> Self {
+        self.message.language = Some(language);
+        self
+    }
+
+    /// The encoding of the content.
+    pub fn encoding(mut self, encoding: &str) -> Self {
+        self.message.encoding = Term::of(encoding);
+        let text = self.beside("encoding", self.message.encoding, encoding);
+        self.keep_word(text, |details, text| details.words.encoding = text);
+        self
+    }
+
+    /// The ontology of the content.
+    pub fn ontology(mut self, ontology: &str) -> Self {
+        self.message.ontology = Term::of(ontology);
+        let text = self.beside("ontology", self.message.ontology, ontology);
+        self.keep_word(text, |details, text| details.words.ontology = text);
+        self
+    }
+
+    /// The ontology of the content, as a term that is at hand.
+    #[inline]
+    pub fn ontology_term(mut self, ontology: Term) -> Self {
+        self.message.ontology = Some(ontology);
+        self
+    }
+
+    /// A user-defined parameter. Its name begins with `X-` in either case, and is none of those in which the string
+    /// form carries the options of delivery (see [`text`](super::text)).
+    pub fn user_parameter(mut self, name: &str, value: ParameterValue) -> Self {
+        if !is_user_parameter_name(name) {
+            self.fail(MessageError::ParameterName { name: name.chars().take(64).collect() });
+            return self;
+        }
+        if super::text::is_reserved(name) {
+            self.fail(MessageError::ParameterReserved { name: name.to_owned() });
+            return self;
+        }
+        self.check_length(name, name.len().max(value.bytes()));
+        let value = super::text::readable(value);
+        let parameters = &mut self.details().user_parameters;
+        parameters.push(UserParameter { name: name.into(), value });
+        let count = parameters.len();
+        if count > USER_PARAMETERS_MAX {
+            self.fail(MessageError::TooManyParameters { count });
+        }
+        self
+    }
+
+    /// The trace that the message belongs to.
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.details().trace = Some(trace);
+        self
+    }
+
+    /// All options of delivery together.
+    pub fn options(mut self, options: DeliveryOptions) -> Self {
+        self.message.priority = options.priority;
+        self.message.reliability = options.reliability;
+        self.message.receipt = options.receipt;
+        self.message.attempts_max = options.attempts_max;
+        self.message.time_to_live_ms = options.time_to_live.map_or(0, MessageTimeoutMs::into_inner);
+        if let Some(moment) = options.deliver_at {
+            self = self.deliver_at(moment);
+        }
+        self
+    }
+
+    /// Which lane of the mailbox the message waits in.
+    #[inline]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.message.priority = priority;
+        self
+    }
+
+    /// What the message survives.
+    #[inline]
+    pub fn reliability(mut self, reliability: Reliability) -> Self {
+        self.message.reliability = reliability;
+        self
+    }
+
+    /// What the sender wants to hear of the delivery.
+    #[inline]
+    pub fn receipt(mut self, receipt: Receipt) -> Self {
+        self.message.receipt = receipt;
+        self
+    }
+
+    /// How often delivery is tried.
+    #[inline]
+    pub fn attempts_max(mut self, attempts: NonZeroU8) -> Self {
+        self.message.attempts_max = Some(attempts);
+        self
+    }
+
+    /// How long the message may wait.
+    #[inline]
+    pub fn time_to_live(mut self, time: MessageTimeoutMs) -> Self {
+        self.message.time_to_live_ms = time.into_inner();
+        self
+    }
+
+    /// The earliest moment of delivery.
+    pub fn deliver_at(mut self, moment: WallTime) -> Self {
+        self.details().deliver_at = Some(moment);
+        self
+    }
+
+    /// An id of the caller's own, for telling apart what is sent twice.
+    #[inline]
+    pub fn id(mut self, id: MessageId) -> Self {
+        self.message.id = Some(id);
+        self
+    }
+
+    /// The finished message, with content of up to 10 MiB.
+    ///
+    /// # Errors
+    /// The first limit that a parameter breaks.
+    #[inline]
+    pub fn build(self) -> Result<Message, MessageError> {
+        self.build_within(ContentLimit::default())
+    }
+
+    /// The finished message, with content up to `limit`.
+    ///
+    /// # Errors
+    /// The first limit that a parameter breaks.
+    #[inline]
+    pub fn build_within(mut self, limit: ContentLimit) -> Result<Message, MessageError> {
+        if let Some(error) = self.error {
+            return Err(*error);
+        }
+        if let Performative::UserDefined(word) = self.message.performative
+            && word.as_str().parse() != Ok(self.message.performative)
+        {
+            return Err(MessageError::PerformativeName { name: word.as_str().to_owned() });
+        }
+        let bytes = self.message.content.len();
+        if bytes > CONTENT_ALWAYS_ALLOWED && bytes as u64 > u64::from(limit.into_inner()) {
+            return Err(MessageError::ContentTooLarge { bytes, limit: limit.into_inner() as usize });
+        }
+        if let Some(details) = self.details {
+            self.message.details = Some(Arc::new(*details));
+        }
+        Ok(self.message)
+    }
+
+    /// Text that did not become a term and must be kept, or nothing.
+    fn beside(&mut self, parameter: &str, term: Option<Term>, text: &str) -> Option<Box<str>> {
+        self.check_length(parameter, text.len());
+        if term.is_some() { None } else { Some(text.into()) }
+    }
+
+    fn keep_word(&mut self, text: Option<Box<str>>, set: impl FnOnce(&mut Details, Option<Box<str>>)) {
+        // Without details there is nothing to clear.
+        if text.is_some() || self.details.is_some() {
+            set(self.details(), text);
+        }
+    }
+
+    fn check_aids(&mut self, parameter: &'static str, aids: &[Aid]) {
+        if let Some(fault) = aids.iter().find_map(|aid| aid.check().err()) {
+            self.fail(MessageError::Identifier { parameter, fault });
+        }
+    }
+
+    fn check_length(&mut self, parameter: &str, bytes: usize) {
+        if bytes > PARAMETER_BYTES_MAX {
+            self.fail(MessageError::ParameterTooLong { parameter: parameter.chars().take(64).collect(), bytes });
+        }
+    }
+}
+
+/// No content limit forbids a message without content.
+const CONTENT_ALWAYS_ALLOWED: usize = 0;
+
+impl ParameterValue {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Atom(text) | Self::Text(text) | Self::List(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
+fn receiver_of(aids: &[Aid]) -> Receiver {
+    let mut agents: Vec<AgentId> = Vec::with_capacity(aids.len());
+    let mut seen = std::collections::HashSet::new();
+    for aid in aids {
+        let id = aid.id();
+        if seen.insert(id) {
+            agents.push(id);
+        }
+    }
+    match agents.as_slice() {
+        [] => Receiver::Unaddressed,
+        [agent] => Receiver::Agent(*agent),
+        _ => Receiver::Agents(agents.into()),
+    }
+}

@@ -1,0 +1,140 @@
+//! A message's content: bytes whose meaning is the agents' business.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Content up to this many bytes travels inside the message, without an allocation. Measured: copying 200 bytes from
+/// place to place costs 5 ns, allocating and freeing a buffer across cores 17 to 40 ns.
+pub const CONTENT_INLINE_BYTES: usize = 206;
+
+/// Immutable bytes, cheap to clone: short ones are copied, long ones are shared.
+#[derive(Clone)]
+pub struct MessageContent(Representation);
+
+#[derive(Clone)]
+enum Representation {
+    Inline { length: u8, bytes: [u8; CONTENT_INLINE_BYTES] },
+    Shared(Arc<[u8]>),
+}
+
+impl MessageContent {
+    /// No content.
+    pub const EMPTY: Self =
+        Self(Representation::Inline { length: 0, bytes: [0; CONTENT_INLINE_BYTES] });
+
+    /// A copy of `bytes`.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // The length was compared with a limit below 256.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        if bytes.len() <= CONTENT_INLINE_BYTES {
+            let mut inline = [0; CONTENT_INLINE_BYTES];
+            inline[..bytes.len()].copy_from_slice(bytes);
+            Self(Representation::Inline { length: bytes.len() as u8, bytes: inline })
+        } else {
+            Self(Representation::Shared(Arc::from(bytes)))
+        }
+    }
+
+    /// The bytes.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Representation::Inline { length, bytes } => &bytes[..usize::from(*length)],
+            Representation::Shared(bytes) => bytes,
+        }
+    }
+
+    /// The bytes as text, if they are UTF-8.
+    pub fn as_text(&self) -> Option<&str> {
+        std::str::from_utf8(self.as_bytes()).ok()
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Representation::Inline { length, .. } => usize::from(*length),
+            Representation::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for MessageContent {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl From<&[u8]> for MessageContent {
+    fn from(bytes: &[u8]) -> Self {
+        Self::copy_of(bytes)
+    }
+}
+
+impl<const LENGTH: usize> From<&[u8; LENGTH]> for MessageContent {
+    fn from(bytes: &[u8; LENGTH]) -> Self {
+        Self::copy_of(bytes)
+    }
+}
+
+impl From<&str> for MessageContent {
+    fn from(text: &str) -> Self {
+        Self::copy_of(text.as_bytes())
+    }
+}
+
+impl From<String> for MessageContent {
+    fn from(text: String) -> Self {
+        Self::from(text.into_bytes())
+    }
+}
+
+impl From<Vec<u8>> for MessageContent {
+    fn from(bytes: Vec<u8>) -> Self {
+        if bytes.len() <= CONTENT_INLINE_BYTES { Self::copy_of(&bytes) } else { Self::from(Arc::from(bytes)) }
+    }
+}
+
+impl From<Arc<[u8]>> for MessageContent {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        if bytes.len() <= CONTENT_INLINE_BYTES { Self::copy_of(&bytes) } else { Self(Representation::Shared(bytes)) }
+    }
+}
+
+impl PartialEq for MessageContent {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for MessageContent {}
+
+impl fmt::Debug for MessageContent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_BYTES: usize = 80;
+        let shown = &self.as_bytes()[..self.len().min(SHOWN_BYTES)];
+        write!(formatter, "{:?} ({} bytes)", String::from_utf8_lossy(shown), self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_on_both_sides_of_the_inline_limit_reads_back() {
+        for length in [0, 1, CONTENT_INLINE_BYTES, CONTENT_INLINE_BYTES + 1, 100_000] {
+            let bytes: Vec<u8> = (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect();
+            for content in [MessageContent::copy_of(&bytes), MessageContent::from(bytes.clone())] {
+                assert_eq!(content.as_bytes(), bytes);
+                assert_eq!(content.len(), length);
+                assert_eq!(content.clone(), content);
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! From values to a message: one pass, parameter by parameter, into the builder.
+
+use std::borrow::Cow;
+
+use super::Limits;
+use super::date;
+use super::delivery::Delivery;
+use super::error::{BYTE_ORDER_MARK, Fault, Refusal, excerpt};
+use super::lexer::{Kind, Lexer, Read, Value, is_atom};
+use super::parameter::{Parameter, ParameterSet};
+use crate::domain::ContentLimit;
+use crate::message::details::is_user_parameter_name;
+use crate::message::{
+    Aid, Message, MessageBuilder, MessageContent, ParameterValue, Performative, USER_PARAMETERS_MAX, UserParameter, WallTime,
+};
+
+/// Where a `reply-by` is kept that is no date.
+const REPLY_BY_KEPT: &str = "X-reply-by";
+
+/// Exactly one message, with white space around it.
+pub(super) fn single(input: &[u8], now: WallTime, limits: &Limits) -> Read<Message> {
+    if input.len() > limits.message_bytes_max {
+        let fault = Fault::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
+        return Err(Refusal::new(limits.message_bytes_max, fault));
+    }
+    let start = if input.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let mut reader = Reader::new(input, start, now, limits);
+    reader.lexer.skip_space();
+    let message = reader.message()?;
+    reader.lexer.skip_space();
+    if reader.lexer.peek().is_some() {
+        return Err(reader.lexer.expected("the end of the input"));
+    }
+    Ok(message)
+}
+
+/// Reads the message at one place of the input.
+pub(super) struct Reader<'a> {
+    pub lexer: Lexer<'a>,
+    pub now: WallTime,
+    /// How many more agent identifiers the message may hold.
+    pub aids_left: usize,
+    pub aids_max: usize,
+    content_max: ContentLimit,
+    given: ParameterSet,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(input: &'a [u8], start: usize, now: WallTime, limits: &Limits) -> Self {
+        Self {
+            lexer: Lexer::new(input, start, limits),
+            now,
+            aids_left: limits.aids_max,
+            aids_max: limits.aids_max,
+            content_max: limits.content_max,
+            given: ParameterSet::default(),
+        }
+    }
+
+    /// The message that begins at the lexer's position, up to its closing parenthesis.
+    pub fn message(&mut self) -> Read<Message> {
+        let start = self.lexer.position();
+        self.lexer.open("a message, which begins with (")?;
+        let performative = self.performative()?;
+        let mut parameters = Parameters::default();
+        loop {
+            self.lexer.skip_space();
+            match self.lexer.peek() {
+                Some(b':') => self.parameter(&mut parameters)?,
+                Some(b')') => break,
+                _ => return Err(self.lexer.expected("a parameter name such as :sender, or )")),
+            }
+        }
+        self.lexer.close();
+        parameters.check()?;
+        let built = parameters.give_to(Message::builder(performative)).build_within(self.content_max);
+        built.map_err(|error| Refusal::new(start, Fault::Message(error)))
+    }
+
+    fn performative(&mut self) -> Read<Performative> {
+        let word = self.lexer.head();
+        let offset = self.lexer.position() - word.len();
+        if word.is_empty() {
+            return Err(self.lexer.expected("a performative such as inform"));
+        }
+        let word = utf8(word, offset, "the performative")?;
+        word.parse().map_err(|error| Refusal::new(offset, Fault::Refused(error)))
+    }
+
+    fn parameter(&mut self, into: &mut Parameters<'a>) -> Read<()> {
+        let offset = self.lexer.position();
+        self.lexer.step();
+        let name = self.lexer.name();
+        let Some(parameter) = Parameter::named(name) else {
+            check_user_parameters(offset, &into.user_parameters)?;
+            into.user_parameters.push(self.user_parameter(offset, name)?);
+            return Ok(());
+        };
+        if !self.given.insert(parameter) {
+            return Err(Refusal::new(offset, Fault::RepeatedParameter { name: parameter.name() }));
+        }
+        match parameter {
+            Parameter::Sender => into.sender = Some(self.sender()?),
+            Parameter::Receiver => into.receivers = self.aids(parameter.name())?,
+            Parameter::ReplyTo => into.reply_to = self.aids(parameter.name())?,
+            Parameter::Content => into.content = Some(self.content()?),
+            Parameter::Language => into.language = self.text(parameter)?,
+            Parameter::Encoding => into.encoding = self.text(parameter)?,
+            Parameter::Ontology => into.ontology = self.text(parameter)?,
+            Parameter::Protocol => into.protocol = self.text(parameter)?,
+            Parameter::ConversationId => into.conversation = self.text(parameter)?,
+            Parameter::ReplyWith => into.reply_with = self.text(parameter)?,
+            Parameter::InReplyTo => into.in_reply_to = self.text(parameter)?,
+            Parameter::ReplyBy => self.reply_by(into)?,
+            own => self.delivery(own, &mut into.delivery)?,
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, parameter: Parameter) -> Read<Option<Cow<'a, str>>> {
+        self.lexer.text(parameter.name()).map(|(_, text)| Some(text))
+    }
+
+    fn content(&mut self) -> Read<Value<'a>> {
+        let value = self.lexer.value("content, which is a string")?;
+        let limit = self.content_max.as_usize();
+        if value.len() > limit {
+            return Err(Refusal::new(value.offset, Fault::TooLong { what: "the content".into(), limit }));
+        }
+        Ok(value)
+    }
+
+    /// JADE ignores a `reply-by` that is no date. Here it sets no deadline either, but is not lost.
+    fn reply_by(&mut self, into: &mut Parameters<'a>) -> Read<()> {
+        let value = self.lexer.parameter_value(Parameter::ReplyBy.name())?;
+        if let Some(moment) = date::read(&value.bytes(), self.now) {
+            // The epoch would count as no limit. It is over either way.
+            into.reply_by = Some(moment.max(WallTime(1)));
+            return Ok(());
+        }
+        check_user_parameters(value.offset, &into.user_parameters)?;
+        let kept = kept(value, REPLY_BY_KEPT)?;
+        into.user_parameters.push(UserParameter { name: REPLY_BY_KEPT.into(), value: kept });
+        Ok(())
+    }
+
+    /// The value of the user-defined parameter whose colon stands at `offset`.
+    pub fn user_parameter(&mut self, offset: usize, name: &[u8]) -> Read<UserParameter> {
+        if name.is_empty() {
+            return Err(self.lexer.expected("a parameter name such as sender"));
+        }
+        let shown = || excerpt(&[b":", name].concat());
+        let legal = std::str::from_utf8(name).ok().filter(|name| is_user_parameter_name(name));
+        let Some(name) = legal else {
+            return Err(Refusal::new(offset, Fault::UnknownParameter { name: shown() }));
+        };
+        let value = self.lexer.parameter_value(name)?;
+        Ok(UserParameter { name: name.into(), value: kept(value, name)? })
+    }
+}
+
+/// What a message has, before its content is copied and its names become ids.
+#[derive(Default)]
+struct Parameters<'a> {
+    sender: Option<Aid>,
+    receivers: Vec<Aid>,
+    reply_to: Vec<Aid>,
+    content: Option<Value<'a>>,
+    language: Option<Cow<'a, str>>,
+    encoding: Option<Cow<'a, str>>,
+    ontology: Option<Cow<'a, str>>,
+    protocol: Option<Cow<'a, str>>,
+    conversation: Option<Cow<'a, str>>,
+    reply_with: Option<Cow<'a, str>>,
+    in_reply_to: Option<Cow<'a, str>>,
+    reply_by: Option<WallTime>,
+    delivery: Delivery,
+    user_parameters: Vec<UserParameter>,
+}
+
+impl Parameters<'_> {
+    fn check(&self) -> Read<()> {
+        self.delivery.check(!self.receivers.is_empty())
+    }
+
+    fn give_to(self, mut builder: MessageBuilder) -> MessageBuilder {
+        if let Some(content) = self.content {
+            builder = builder.content(match content.bytes() {
+                Cow::Borrowed(bytes) => MessageContent::copy_of(bytes),
+                Cow::Owned(bytes) => MessageContent::from(bytes),
+            });
+        }
+        if let Some(sender) = self.sender {
+            builder = builder.sender_aid(sender);
+        }
+        // No receivers are no parameter at all: nothing would tell the two apart when they are written again.
+        if !self.receivers.is_empty() {
+            builder = builder.receiver_aids(self.receivers);
+        }
+        if !self.reply_to.is_empty() {
+            builder = builder.reply_to_aids(self.reply_to);
+        }
+        if let Some(text) = self.language {
+            builder = builder.language(&text);
+        }
+        if let Some(text) = self.encoding {
+            builder = builder.encoding(&text);
+        }
+        if let Some(text) = self.ontology {
+            builder = builder.ontology(&text);
+        }
+        if let Some(text) = self.protocol {
+            builder = builder.protocol(&text);
+        }
+        if let Some(text) = self.conversation {
+            builder = builder.conversation_text(&text);
+        }
+        if let Some(text) = self.reply_with {
+            builder = builder.reply_with_text(&text);
+        }
+        if let Some(text) = self.in_reply_to {
+            builder = builder.in_reply_to_text(&text);
+        }
+        if let Some(moment) = self.reply_by {
+            builder = builder.reply_by(moment);
+        }
+        for UserParameter { name, value } in self.user_parameters {
+            builder = builder.user_parameter(&name, value);
+        }
+        self.delivery.give_to(builder)
+    }
+}
+
+/// Whether there is room for another one, which begins at `offset`.
+pub(super) fn check_user_parameters(offset: usize, present: &[UserParameter]) -> Read<()> {
+    if present.len() >= USER_PARAMETERS_MAX {
+        let fault = Fault::TooMany { what: "user-defined parameters", limit: USER_PARAMETERS_MAX };
+        return Err(Refusal::new(offset, fault));
+    }
+    Ok(())
+}
+
+/// A value as it is kept for the receiver. What only a lenient reader takes for a word is kept as a string, so that it
+/// is written as one.
+fn kept(value: Value<'_>, name: &str) -> Read<ParameterValue> {
+    Ok(match value.kind {
+        Kind::Bare(bytes) if is_atom(bytes) => ParameterValue::Atom(value.text(name)?.into()),
+        Kind::Bare(_) | Kind::Quoted(..) => ParameterValue::text(value.text(name)?.into()),
+        Kind::Counted(bytes) => ParameterValue::Binary(bytes.into()),
+        Kind::List(_) => ParameterValue::List(value.text(name)?.into()),
+    })
+}
+
+fn utf8<'a>(bytes: &'a [u8], offset: usize, what: &'static str) -> Read<&'a str> {
+    std::str::from_utf8(bytes).map_err(|_| Refusal::new(offset, Fault::NotUtf8 { what: what.into() }))
+}

@@ -1,0 +1,299 @@
+//! What the router itself says: failures, receipts, and what shards tell each other.
+//!
+//! Invariants: a notice is no accepted message and never causes another notice; in a full control lane it is counted
+//! instead of kept. A notice about a message holds that message's credit or place in the mailbox until there is room
+//! for it in the ring to the sender, so that notices are bounded by what was admitted.
+
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::domain::Priority;
+use crate::interface::{AskFailure, Event, Phase as Waiting};
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Receipt};
+use crate::partition::ShardIndex;
+use crate::registry::{AgentIndex, Behaviour};
+use crate::shard::{Crossing, Notice, Shard};
+
+/// The name under which the router itself speaks: the agent management system of FIPA SC00023.
+pub const ROUTER_NAME: &str = "ams";
+
+/// Whether the router itself said this.
+pub fn is_notice(message: &Message) -> bool {
+    message.sender() == Some(router_id())
+}
+
+fn router_id() -> AgentId {
+    static ID: std::sync::OnceLock<AgentId> = std::sync::OnceLock::new();
+    *ID.get_or_init(|| AgentId::of_text(ROUTER_NAME))
+}
+
+/// What a notice keeps occupied until it has left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Holds {
+    Nothing,
+    Credit(ShardIndex),
+    Mailbox { agent: AgentIndex, generation: u32, weight: usize },
+}
+
+/// Something to be told to another shard as soon as its ring has room.
+pub(crate) enum Outgoing {
+    Letter(Box<Envelope>, Holds),
+    Notice(Notice),
+}
+
+impl Shard {
+    /// Gives a message up: it becomes a dead letter and its sender hears of it.
+    #[cold]
+    pub(crate) fn give_up(&mut self, envelope: Envelope, reason: Reason, holds: Holds) {
+        self.give_up_with(envelope, reason, "", holds);
+    }
+
+    /// As [`Shard::give_up`], with what a handler said to it.
+    #[cold]
+    pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Holds) {
+        if envelope.kind == EnvelopeKind::Notice {
+            self.pending_beside_slab += 1;
+            self.account.notices_coalesced += 1;
+            return self.let_go(holds);
+        }
+        self.account.dead_lettered += 1;
+        self.account.dead_by_reason[reason.index()] += 1;
+        let message = envelope.message;
+        let shard = self.index;
+        if let Some(id) = message.id() {
+            let (sender, receiver) = (message.sender(), message.target());
+            self.report(|| Event::DeadLettered { message: id, sender, receiver, reason, shard });
+        }
+        let explanation = if detail.is_empty() {
+            reason.explanation().to_owned()
+        } else {
+            format!("{}: {detail}", reason.explanation())
+        };
+        self.send_failure(&message, reason.as_str(), &explanation, holds);
+        let letter =
+            DeadLetter { message, reason, attempts: envelope.attempts, at: self.now.wall, shard: self.index };
+        self.dead_letters.push(letter);
+    }
+
+    /// Ends a message whose lifetime is over; its sender hears of it.
+    #[cold]
+    pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, holds: Holds) {
+        self.account.expired += 1;
+        let message = envelope.message;
+        if let Some(id) = message.id() {
+            let (sender, receiver) = (message.sender(), message.target());
+            self.report(|| Event::Expired { message: id, sender, receiver, phase });
+        }
+        self.send_failure(&message, "expired", &format!("the message's lifetime ended {}", phase.as_str()), holds);
+    }
+
+    /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
+    fn send_failure(&mut self, message: &Message, word: &str, explanation: &str, holds: Holds) {
+        let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
+        self.send_to_sender(message, Performative::Failure, content, holds);
+    }
+
+    /// Tells the sender that its message was delivered or processed, if it wanted to hear that.
+    pub(crate) fn send_receipt(&mut self, message: &Message, stage: Receipt, holds: Holds) {
+        let word = match stage {
+            Receipt::None => return self.let_go(holds),
+            Receipt::Delivered => "delivered",
+            Receipt::Processed => "processed",
+        };
+        self.send_to_sender(message, Performative::Inform, format!("(({word} ({})))", describe(message)), holds);
+    }
+
+    fn send_to_sender(&mut self, message: &Message, performative: Performative, content: String, holds: Holds) {
+        let Some(sender) = message.sender() else { return self.let_go(holds) };
+        let mut builder = Message::builder(performative).receiver(sender).content(content);
+        if let Some(conversation) = message.conversation() {
+            builder = builder.conversation_as(conversation, message.role());
+        }
+        if let Some(correlation) = message.reply_with() {
+            builder = builder.in_reply_to(correlation);
+        }
+        self.send_letter(builder, sender, holds);
+    }
+
+    pub(crate) fn tell_of_timeout(&mut self, initiator: AgentId, id: ConversationId) {
+        let builder = Message::builder(Performative::Failure)
+            .receiver(initiator)
+            .conversation(id)
+            .content(format!("((conversation {id}) (timed-out \"the conversation had no traffic for too long\"))"));
+        self.send_letter(builder, initiator, Holds::Nothing);
+    }
+
+    /// Tells an agent something in the router's name.
+    pub(crate) fn send_letter(&mut self, builder: MessageBuilder, to: AgentId, holds: Holds) {
+        let message = builder.sender(router_id()).priority(Priority::Urgent).build();
+        let Ok(mut message) = message else { return self.let_go(holds) };
+        self.assign_id(&mut message);
+        self.account.notices += 1;
+        let envelope = Envelope::new(message, u64::MAX, EnvelopeKind::Notice);
+        let shard = self.config.partition.shard_of(to);
+        if self.is_here(shard) {
+            self.deliver_letter(envelope, to);
+            self.let_go(holds);
+        } else {
+            self.outgoing[shard.as_usize()].push_back(Outgoing::Letter(Box::new(envelope), holds));
+        }
+    }
+
+    fn deliver_letter(&mut self, envelope: Envelope, to: AgentId) {
+        let Some(index) = self.agents.find(to) else {
+            self.account.notices_coalesced += 1;
+            return;
+        };
+        let Ok(place) = self.slab.insert(envelope) else {
+            self.account.notices_coalesced += 1;
+            return;
+        };
+        self.pending_beside_slab -= 1;
+        let kept =
+            self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.slab, place));
+        if kept {
+            self.schedule(index);
+        } else {
+            self.slab.remove(place);
+            self.pending_beside_slab += 1;
+            self.account.notices_coalesced += 1;
+        }
+    }
+
+    pub(crate) fn let_go(&mut self, holds: Holds) {
+        match holds {
+            Holds::Nothing => {}
+            Holds::Credit(from) => self.credits_owed[from.as_usize()] += 1,
+            Holds::Mailbox { agent, generation, weight } => {
+                if let Some(slot) = self.agents.get_mut(agent)
+                    && slot.generation == generation
+                {
+                    slot.mailbox.let_go(weight);
+                }
+            }
+        }
+    }
+
+    /// Takes note of what another shard says.
+    pub(crate) fn hear(&mut self, from: ShardIndex, notice: Notice) {
+        match notice {
+            Notice::Letter(envelope) => {
+                if let Some(to) = envelope.message.target() {
+                    self.deliver_letter(*envelope, to);
+                }
+            }
+            Notice::Advertise(capability, provider) => self.capabilities.advertise(capability, provider),
+            Notice::Withdraw(capability, agent) => self.capabilities.withdraw(capability, agent),
+            Notice::Barrier(number) => {
+                self.outgoing[from.as_usize()].push_back(Outgoing::Notice(Notice::BarrierPassed(number)));
+            }
+            Notice::BarrierPassed(number) => self.barrier_passed(number),
+            Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
+            Notice::Register(registration, requester) => self.register_for(*registration, requester),
+        }
+    }
+
+    /// Tells the other shards how much waits at the providers of this one, where that has changed.
+    pub(crate) fn tell_loads(&mut self) {
+        if self.load_changed.is_empty() {
+            return;
+        }
+        let changed = std::mem::take(&mut self.load_changed);
+        for agent in &changed {
+            let Some(slot) = self.agents.get_mut(*agent) else { continue };
+            slot.load_changed = false;
+            let (id, waiting) = (slot.id, slot.mailbox.held());
+            for to in 0..self.port.shards() {
+                // A figure that finds no room is not worth waiting for: the next change brings a newer one.
+                if to != self.index.as_usize() && self.outgoing[to].is_empty() {
+                    let _ = self.port.send_uncredited(to, Crossing::Notice(Notice::Load(id, waiting)));
+                }
+            }
+        }
+        self.load_changed = changed;
+        self.load_changed.clear();
+    }
+
+    /// Hands what is to be told to the rings, as far as they have room.
+    pub(crate) fn flush_outgoing(&mut self) {
+        for to in 0..self.outgoing.len() {
+            while let Some(outgoing) = self.outgoing[to].pop_front() {
+                let (crossing, holds) = match outgoing {
+                    Outgoing::Letter(envelope, holds) => (Crossing::Notice(Notice::Letter(envelope)), holds),
+                    Outgoing::Notice(notice) => (Crossing::Notice(notice), Holds::Nothing),
+                };
+                match self.port.send_uncredited(to, crossing) {
+                    Ok(()) => self.let_go(holds),
+                    Err(Crossing::Notice(Notice::Letter(envelope))) => {
+                        self.outgoing[to].push_front(Outgoing::Letter(envelope, holds));
+                        break;
+                    }
+                    Err(Crossing::Notice(notice)) => {
+                        self.outgoing[to].push_front(Outgoing::Notice(notice));
+                        break;
+                    }
+                    Err(Crossing::Message(_)) => break,
+                }
+            }
+        }
+    }
+
+    /// Hands the gateway's mail to those who asked.
+    pub(crate) fn answer_asks(&mut self) -> u32 {
+        let mut handled = 0;
+        while let Some(envelope) = self.pop_mail(self.gateway) {
+            handled += 1;
+            let generation = self.agents.get(self.gateway).map_or(0, |slot| slot.generation);
+            let weight = envelope.message.weight();
+            let holds = Holds::Mailbox { agent: self.gateway, generation, weight };
+            let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains_key(correlation));
+            match (envelope.kind, asked) {
+                (EnvelopeKind::Notice, Some(correlation)) => {
+                    // A receipt is no answer: the question goes on waiting for one.
+                    if envelope.message.performative() == Performative::Failure {
+                        let failure = AskFailure::Undeliverable(Box::new(envelope.message));
+                        self.end_ask(correlation, Err(failure));
+                    }
+                }
+                (EnvelopeKind::Notice, None) => {}
+                (EnvelopeKind::Message, Some(correlation)) => {
+                    // An agree announces the answer that was asked for; it is not the answer.
+                    if envelope.message.performative() != Performative::Agree {
+                        self.account.processed += 1;
+                        if envelope.message.receipt() == Receipt::Processed {
+                            self.send_receipt(&envelope.message, Receipt::Processed, Holds::Nothing);
+                        }
+                        self.end_ask(correlation, Ok(envelope.message));
+                    } else {
+                        self.account.processed += 1;
+                    }
+                    self.let_go(holds);
+                }
+                (EnvelopeKind::Message, None) => self.give_up(envelope, Reason::NobodyAsked, holds),
+            }
+        }
+        handled
+    }
+
+    /// Whether the agent's messages are taken by the router itself.
+    pub(crate) fn is_gateway(&self, agent: AgentIndex) -> bool {
+        self.agents.get(agent).is_some_and(|slot| matches!(slot.behaviour, Behaviour::Gateway))
+    }
+}
+
+/// What the notice is about, in the manner of SL0.
+fn describe(message: &Message) -> String {
+    let id = message.id().map_or_else(String::new, |id| id.to_string());
+    let aid = message.target().and_then(|target| {
+        message.details()?.receivers.iter().find(|aid| aid.id() == target).map(|aid| aid.name.to_string())
+    });
+    let receiver = match (aid, message.target()) {
+        (Some(name), _) => format!(" (agent-identifier :name {name})"),
+        (None, Some(target)) => format!(" (agent-identifier :name {target})"),
+        (None, None) => String::new(),
+    };
+    format!("{} {id}{receiver}", message.performative())
+}
+
+fn quote(text: &str) -> String {
+    text.replace('"', "\\\"")
+}

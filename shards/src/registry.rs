@@ -1,0 +1,173 @@
+//! The agents of a shard: found by id in constant time, kept in few bytes.
+
+use hashbrown::HashTable;
+
+use crate::agent::{Agent, Effect, Factory};
+use crate::interface::InboxNumber;
+use crate::mailbox::{Envelope, Mailbox, Queue};
+use crate::message::{AgentId, Term};
+use crate::slab::Slab;
+
+/// The most agents of one shard.
+pub const AGENTS_MAX: usize = 100_000_000;
+
+/// An agent's number on its shard. It may be used again after the agent was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AgentIndex(pub(crate) u32);
+
+/// Who handles an agent's messages.
+pub(crate) enum Behaviour {
+    Native(Box<dyn Agent>),
+    /// The handler is being called.
+    Away,
+    Outside(Box<Outside>),
+    /// The router's own agent for embedders without an inbox.
+    Gateway,
+}
+
+/// An agent that takes its messages from an inbox outside the shard.
+pub(crate) struct Outside {
+    pub inbox: InboxNumber,
+    /// How many more messages the inbox has room for.
+    pub room: u32,
+    pub handed_out: u32,
+}
+
+/// What few agents have.
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub capabilities: Vec<Term>,
+    pub in_hand: Option<InHand>,
+}
+
+/// A message whose handler was suspended, with what it did so far.
+pub(crate) struct InHand {
+    pub envelope: Envelope,
+    pub effects: Vec<Effect>,
+}
+
+/// One agent.
+pub(crate) struct AgentSlot {
+    pub id: AgentId,
+    pub name: Box<str>,
+    pub behaviour: Behaviour,
+    pub factory: Option<Factory>,
+    pub mailbox: Mailbox,
+    pub outbox: Queue,
+    pub outbox_length: u32,
+    /// Tells this agent from an earlier one in the same place.
+    pub generation: u32,
+    pub extras: Option<Box<Extras>>,
+    /// It stands in the run queue.
+    pub queued: bool,
+    /// It stands among the agents that are polled.
+    pub polled: bool,
+    /// It offers something.
+    pub provider: bool,
+    /// Its load has changed since the other shards were told.
+    pub load_changed: bool,
+    /// It is removed and stays only until its outbox is empty.
+    pub leaving: bool,
+    /// A timer looks after what expires while it is not called.
+    pub swept: bool,
+}
+
+impl AgentSlot {
+    pub fn is_suspended(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.in_hand.is_some())
+    }
+
+    pub fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}
+
+/// All agents of a shard.
+pub(crate) struct Registry {
+    slots: Slab<AgentSlot>,
+    index: HashTable<u32>,
+    generation: u32,
+}
+
+impl Registry {
+    pub fn new() -> Self {
+        Self { slots: Slab::new(AGENTS_MAX), index: HashTable::new(), generation: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The agent with this id.
+    #[inline]
+    pub fn find(&self, id: AgentId) -> Option<AgentIndex> {
+        let same = |place: &u32| self.slots.get(*place).is_some_and(|slot| slot.id == id);
+        self.index.find(id.table_bits(), same).map(|place| AgentIndex(*place))
+    }
+
+    #[inline]
+    pub fn get(&self, index: AgentIndex) -> Option<&AgentSlot> {
+        self.slots.get(index.0)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, index: AgentIndex) -> Option<&mut AgentSlot> {
+        self.slots.get_mut(index.0)
+    }
+
+    /// Adds an agent whose id is not in the registry. Gives nothing when there are too many.
+    pub fn insert(
+        &mut self,
+        id: AgentId,
+        name: &str,
+        behaviour: Behaviour,
+        factory: Option<Factory>,
+    ) -> Option<AgentIndex> {
+        self.generation = self.generation.wrapping_add(1);
+        let slot = AgentSlot {
+            id,
+            name: name.into(),
+            behaviour,
+            factory,
+            mailbox: Mailbox::EMPTY,
+            outbox: Queue::EMPTY,
+            outbox_length: 0,
+            generation: self.generation,
+            extras: None,
+            queued: false,
+            polled: false,
+            provider: false,
+            load_changed: false,
+            leaving: false,
+            swept: false,
+        };
+        let place = self.slots.insert(slot).ok()?;
+        let slots = &self.slots;
+        let rehash = |place: &u32| slots.get(*place).map_or(0, |slot| slot.id.table_bits());
+        self.index.insert_unique(id.table_bits(), place, rehash);
+        Some(AgentIndex(place))
+    }
+
+    /// Makes the agent unknown. Its slot stays until [`Registry::remove`].
+    pub fn forget(&mut self, index: AgentIndex) {
+        let Some(id) = self.get(index).map(|slot| slot.id) else { return };
+        if let Ok(entry) = self.index.find_entry(id.table_bits(), |place| *place == index.0) {
+            entry.remove();
+        }
+    }
+
+    /// Frees the agent's slot.
+    pub fn remove(&mut self, index: AgentIndex) -> Option<AgentSlot> {
+        self.slots.remove(index.0)
+    }
+
+    /// Every agent, those that only wait for their outbox too.
+    pub fn iter_with_leaving(&self) -> impl Iterator<Item = AgentIndex> {
+        self.slots.iter().map(|(place, _)| AgentIndex(place))
+    }
+
+    /// Every agent that is not leaving.
+    pub fn iter(&self) -> impl Iterator<Item = (AgentIndex, &AgentSlot)> {
+        self.slots.iter().map(|(place, slot)| (AgentIndex(place), slot)).filter(|(_, slot)| !slot.leaving)
+    }
+}

@@ -1,0 +1,606 @@
+//! The single-producer, single-consumer ring that carries messages by value from one core to another.
+//!
+//! This is the *cross* stage of a message's path: the sending shard writes the message straight into a slot, the
+//! receiving shard moves it straight out into its own memory, and nothing is allocated or locked in between.
+//!
+//! Visibility is separate from writing. [`Producer::push`] fills slots that nobody else can see yet, and
+//! [`Producer::publish`] makes all of them visible with one store, so a chunk of messages costs one transfer of the
+//! index's cache line instead of one per message. The consumer hands slots back the same way: [`Consumer::pop`] moves
+//! items out and [`Consumer::release`] frees all their slots at once. Each side keeps a private copy of the other
+//! side's index and reads the shared one only when the copy shows no progress to be made.
+//!
+//! # Invariants
+//!
+//! - `released <= popped <= published <= written <= released + capacity`, where the producer owns `written` and
+//!   `published`, the consumer owns `popped` and `released`, and only `published` and `released` are shared.
+//! - A slot belongs to the producer when its number lies in `[published, released + capacity)` and to the consumer when
+//!   it lies in `[released, published)`. The Release store of an index gives slots away and the other side's Acquire
+//!   load takes them over.
+//! - Items come out in the order in which they went in, and each is either popped or dropped, exactly once.
+//! - The capacity is exact, not rounded up to a power of two, because a mesh of rings is the largest table of a router.
+//!
+//! The code runs under loom (`--cfg loom`), which checks these invariants for all interleavings of small rings.
+
+#![allow(
+    unsafe_code,
+    reason = "a slot moves between two threads without a lock; ownership follows the indices, not a borrow"
+)]
+
+use std::{cell::Cell, fmt, marker::PhantomData, mem::MaybeUninit, num::NonZeroUsize};
+
+use crossbeam::utils::CachePadded;
+
+use self::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
+
+/// The atomics and cells of this crate's lock-free code: the standard ones, or loom's when a model is checked.
+pub(crate) mod sync {
+    #[cfg(loom)]
+    pub(crate) use loom::{
+        cell::UnsafeCell,
+        sync::{
+            Arc, Mutex, MutexGuard,
+            atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+        },
+        thread::yield_now,
+    };
+    #[cfg(not(loom))]
+    pub(crate) use std::{
+        sync::{
+            Arc, Mutex, MutexGuard,
+            atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+        },
+        thread::yield_now,
+    };
+
+    /// The standard cell behind the scoped access that loom needs in order to see reads and writes.
+    #[cfg(not(loom))]
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    #[cfg(not(loom))]
+    impl<T> UnsafeCell<T> {
+        #[inline]
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+            read(self.0.get())
+        }
+
+        #[inline]
+        pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+            write(self.0.get())
+        }
+    }
+}
+
+// The indices count items since the ring was made and are assumed never to wrap: at a billion items per second, 64 bits
+// last for 584 years.
+const _: () = assert!(usize::BITS >= 64, "the ring's indices would wrap");
+
+/// Makes a ring with room for exactly `capacity` items and returns its two ends.
+///
+/// The slots take `capacity * size_of::<T>()` bytes. They are not written before their first use, so the operating
+/// system places each page on the core that first fills it.
+pub fn ring<T: Send>(capacity: NonZeroUsize) -> (Producer<T>, Consumer<T>) {
+    let capacity = capacity.get();
+    let shared = Arc::new(Shared {
+        published: CachePadded::new(AtomicUsize::new(0)),
+        released: CachePadded::new(AtomicUsize::new(0)),
+        slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
+    });
+    let producer = Producer {
+        shared: Arc::clone(&shared),
+        capacity,
+        slot: 0,
+        written: 0,
+        published: 0,
+        released_seen: 0,
+        not_sync: PhantomData,
+    };
+    let consumer =
+        Consumer { shared, capacity, slot: 0, popped: 0, released: 0, published_seen: 0, not_sync: PhantomData };
+    (producer, consumer)
+}
+
+/// The end of a ring that items go into. It may move to another thread but is used by one at a time.
+///
+/// Dropping it publishes what was pushed, so the consumer still receives it.
+pub struct Producer<T> {
+    shared: Arc<Shared<T>>,
+    capacity: usize,
+    /// The slot that the next item goes into; always `written % capacity`, kept to avoid the division.
+    slot: usize,
+    written: usize,
+    published: usize,
+    released_seen: usize,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl<T> Producer<T> {
+    /// The number of items that the ring holds when it is full.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The number of items that were pushed but not published yet.
+    #[inline]
+    pub fn unpublished(&self) -> usize {
+        self.written - self.published
+    }
+
+    /// The number of items pushed since the ring was made.
+    #[inline]
+    pub fn pushed(&self) -> usize {
+        self.written
+    }
+
+    /// The number of slots that the consumer has handed back since the ring was made, read afresh.
+    #[inline]
+    pub fn released(&mut self) -> usize {
+        self.released_seen = self.shared.released.load(Ordering::Acquire);
+        debug_assert!(self.released_seen <= self.published, "the consumer released what it never received");
+        self.released_seen
+    }
+
+    /// The number of published items whose slots the consumer still holds. Exact at the instant of the call.
+    #[inline]
+    pub fn in_flight(&self) -> usize {
+        self.published - self.shared.released.load(Ordering::Relaxed)
+    }
+
+    /// A lower bound of the number of items that fit. It is zero only when the ring is full at the time of the call,
+    /// because the consumer's index is read afresh whenever the known one leaves no room.
+    #[inline]
+    pub fn free_slots(&mut self) -> usize {
+        let free = self.known_free_slots();
+        if free > 0 {
+            return free;
+        }
+        self.released();
+        self.known_free_slots()
+    }
+
+    /// Whether the consumer is gone, so that nobody will ever receive what is pushed.
+    #[inline]
+    pub fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.shared) < 2
+    }
+
+    /// Writes an item into the next slot without letting the consumer see it; [`publish`](Self::publish) does that.
+    ///
+    /// # Errors
+    ///
+    /// Gives the item back, changing nothing, when the ring is full. Publishing and trying again later may help.
+    #[inline]
+    pub fn push(&mut self, item: T) -> Result<(), T> {
+        if self.free_slots() == 0 {
+            return Err(item);
+        }
+        self.shared.slots[self.slot].with_mut(|slot| {
+            // SAFETY: `written < released + capacity` was just checked with an index that was read with Acquire, so
+            // the consumer has moved the slot's previous item out and will not touch the slot until it is published.
+            // `&mut self` on the only producer excludes every other writer. The old content is uninitialised or moved
+            // out, so overwriting it without a drop is right.
+            unsafe { (*slot).write(item) };
+        });
+        self.written += 1;
+        self.slot = next_slot(self.slot, self.capacity);
+        Ok(())
+    }
+
+    /// Makes every item pushed so far visible to the consumer with one store, and returns how many were new to it.
+    #[inline]
+    pub fn publish(&mut self) -> usize {
+        let count = self.unpublished();
+        if count > 0 {
+            self.shared.published.store(self.written, Ordering::Release);
+            self.published = self.written;
+        }
+        count
+    }
+
+    #[inline]
+    fn known_free_slots(&self) -> usize {
+        let taken = self.written - self.released_seen;
+        debug_assert!(taken <= self.capacity, "more items were written than the ring has slots");
+        self.capacity - taken
+    }
+}
+
+impl<T> Drop for Producer<T> {
+    fn drop(&mut self) {
+        self.publish();
+    }
+}
+
+impl<T> fmt::Debug for Producer<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Producer")
+            .field("capacity", &self.capacity)
+            .field("written", &self.written)
+            .field("published", &self.published)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of a ring that items come out of. It may move to another thread but is used by one at a time.
+///
+/// Dropping it releases what was popped. What is left in the ring is dropped together with the producer.
+pub struct Consumer<T> {
+    shared: Arc<Shared<T>>,
+    capacity: usize,
+    /// The slot that the next item comes from; always `popped % capacity`, kept to avoid the division.
+    slot: usize,
+    popped: usize,
+    released: usize,
+    published_seen: usize,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl<T> Consumer<T> {
+    /// The number of items that the ring holds when it is full.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The number of items popped since the ring was made.
+    #[inline]
+    pub fn popped(&self) -> usize {
+        self.popped
+    }
+
+    /// The number of items that were popped but whose slots the producer cannot use yet.
+    #[inline]
+    pub fn unreleased(&self) -> usize {
+        self.popped - self.released
+    }
+
+    /// A lower bound of the number of items that can be popped. It is zero only when nothing was published at the time
+    /// of the call, because the producer's index is read afresh whenever the known one leaves nothing to pop.
+    #[inline]
+    pub fn available(&mut self) -> usize {
+        if self.published_seen == self.popped {
+            self.published_seen = self.shared.published.load(Ordering::Acquire);
+        }
+        debug_assert!(self.published_seen - self.released <= self.capacity, "the producer overran the ring");
+        self.published_seen - self.popped
+    }
+
+    /// Whether nothing can be popped at the time of the call.
+    #[inline]
+    pub fn is_empty(&mut self) -> bool {
+        self.available() == 0
+    }
+
+    /// Whether the producer is gone. Items that it published can still be popped.
+    #[inline]
+    pub fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.shared) < 2
+    }
+
+    /// Moves the oldest item out without handing its slot back; [`release`](Self::release) does that.
+    #[inline]
+    pub fn pop(&mut self) -> Option<T> {
+        if self.available() == 0 {
+            return None;
+        }
+        Some(self.take())
+    }
+
+    /// Hands the slots of all items popped so far back to the producer with one store.
+    #[inline]
+    pub fn release(&mut self) {
+        if self.popped != self.released {
+            self.shared.released.store(self.popped, Ordering::Release);
+            self.released = self.popped;
+        }
+    }
+
+    /// Moves up to `max` items out, oldest first, releases their slots together and returns how many there were.
+    ///
+    /// It stops early when what was known or found to be published at the start is used up, so that it ends even
+    /// against a producer that never pauses. If `accept` panics, the item it was given is gone and the rest stay.
+    #[inline]
+    pub fn drain_chunk(&mut self, max: usize, mut accept: impl FnMut(T)) -> usize {
+        let count = self.available().min(max);
+        for _ in 0..count {
+            accept(self.take());
+        }
+        self.release();
+        count
+    }
+
+    /// Moves the oldest item out; the caller has seen that there is one.
+    #[inline]
+    fn take(&mut self) -> T {
+        debug_assert!(self.popped < self.published_seen, "take is only called when an item is known to be there");
+        let item = self.shared.slots[self.slot].with(|slot| {
+            // SAFETY: both callers checked `popped < published_seen`, which was read with Acquire, so the slot was
+            // initialised by the producer before its Release store and the producer will not touch it until it is
+            // released. `&mut self` on the only consumer, together with the increment of `popped` below (nothing in
+            // between can panic), ensures that the item is moved out only once.
+            unsafe { (*slot).assume_init_read() }
+        });
+        self.popped += 1;
+        self.slot = next_slot(self.slot, self.capacity);
+        item
+    }
+}
+
+impl<T> Drop for Consumer<T> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl<T> fmt::Debug for Consumer<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Consumer")
+            .field("capacity", &self.capacity)
+            .field("popped", &self.popped)
+            .field("released", &self.released)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What both ends see. The two indices lie on cache lines of their own, because each is written by another core.
+struct Shared<T> {
+    /// How many items the consumer may see; written by the producer only.
+    published: CachePadded<AtomicUsize>,
+    /// How many slots the consumer has handed back; written by the consumer only.
+    released: CachePadded<AtomicUsize>,
+    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+}
+
+// SAFETY: the slots are the only part that is not `Sync` by itself. The indices give each slot to exactly one end at a
+// time, with Release and Acquire between the two, so no two threads access a slot at once. Items move from thread to
+// thread and are never shared, hence `T: Send` is enough.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+// SAFETY: sending an end, or the last reference to the ring, sends the items in it, which `T: Send` allows. The rest is
+// indices and a boxed slice, both of which are `Send`.
+unsafe impl<T: Send> Send for Shared<T> {}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // Both ends published and released what they had before they let go of the ring, and the reference count
+        // orders those stores before this point, so relaxed loads see the final values.
+        let released = self.released.load(Ordering::Relaxed);
+        let published = self.published.load(Ordering::Relaxed);
+        let mut slot = released % self.slots.len();
+        for _ in released..published {
+            self.slots[slot].with_mut(|slot| {
+                // SAFETY: the slots from `released` to `published` were written and never moved out, and `&mut self`
+                // means that neither end exists any more. Each is visited once, and should a drop panic, the rest are
+                // leaked rather than dropped twice.
+                unsafe { (*slot).assume_init_drop() };
+            });
+            slot = next_slot(slot, self.slots.len());
+        }
+    }
+}
+
+/// The slot after `slot` in a ring of `capacity` slots.
+#[inline]
+fn next_slot(slot: usize, capacity: usize) -> usize {
+    let next = slot + 1;
+    if next == capacity { 0 } else { next }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{
+        cell::Cell,
+        collections::VecDeque,
+        panic::{AssertUnwindSafe, catch_unwind},
+        rc::Rc,
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn small_ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
+        ring(NonZeroUsize::new(capacity).expect("the tests use rings with slots"))
+    }
+
+    /// Counts its drops. The tests that use it are single-threaded, which the marker below relies on.
+    struct Counted(Rc<Cell<usize>>);
+
+    // SAFETY: no test of this module moves a ring of these to another thread.
+    unsafe impl Send for Counted {}
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn ends_can_move_to_another_thread() {
+        fn assert_send<T: Send>(_: &T) {}
+        let (producer, consumer) = small_ring::<Box<u8>>(1);
+        assert_send(&producer);
+        assert_send(&consumer);
+    }
+
+    #[test]
+    fn items_are_invisible_until_published() {
+        let (mut producer, mut consumer) = small_ring(4);
+        producer.push(1).expect("the ring is empty");
+        producer.push(2).expect("the ring has room");
+        assert!(consumer.is_empty());
+        assert_eq!(producer.unpublished(), 2);
+        assert_eq!(producer.publish(), 2);
+        assert_eq!(producer.publish(), 0);
+        assert_eq!(consumer.available(), 2);
+        assert_eq!(consumer.pop(), Some(1));
+        assert_eq!(consumer.pop(), Some(2));
+        assert_eq!(consumer.pop(), None);
+    }
+
+    #[test]
+    fn slots_are_taken_until_released() {
+        let (mut producer, mut consumer) = small_ring(1);
+        producer.push('a').expect("the ring is empty");
+        assert_eq!(producer.push('b'), Err('b'));
+        producer.publish();
+        assert_eq!(consumer.pop(), Some('a'));
+        assert_eq!(producer.free_slots(), 0);
+        assert_eq!(producer.in_flight(), 1);
+        consumer.release();
+        assert_eq!(producer.free_slots(), 1);
+        assert_eq!(producer.in_flight(), 0);
+        assert_eq!(producer.released(), 1);
+    }
+
+    #[test]
+    fn drain_chunk_takes_no_more_than_asked() {
+        let (mut producer, mut consumer) = small_ring(3);
+        for item in 0..3 {
+            producer.push(item).expect("three slots hold three items");
+        }
+        producer.publish();
+        let mut taken = Vec::new();
+        assert_eq!(consumer.drain_chunk(2, |item| taken.push(item)), 2);
+        assert_eq!(consumer.unreleased(), 0);
+        assert_eq!(consumer.drain_chunk(2, |item| taken.push(item)), 1);
+        assert_eq!(consumer.drain_chunk(2, |item| taken.push(item)), 0);
+        assert_eq!(taken, [0, 1, 2]);
+    }
+
+    #[test]
+    fn dropping_an_end_publishes_or_releases_and_is_noticed() {
+        let (mut producer, mut consumer) = small_ring(2);
+        assert!(!consumer.is_abandoned());
+        producer.push(7).expect("the ring is empty");
+        drop(producer);
+        assert!(consumer.is_abandoned());
+        assert_eq!(consumer.pop(), Some(7));
+
+        let (mut producer, mut consumer) = small_ring(1);
+        producer.push(8).expect("the ring is empty");
+        producer.publish();
+        consumer.pop();
+        drop(consumer);
+        assert!(producer.is_abandoned());
+        assert_eq!(producer.free_slots(), 1);
+    }
+
+    #[test]
+    fn items_left_behind_are_dropped_once_whichever_end_goes_first() {
+        for producer_first in [true, false] {
+            let drops = Rc::new(Cell::new(0));
+            let (mut producer, mut consumer) = small_ring(3);
+            // The first two items leave again, so that those left behind lie across the end of the slots.
+            for _ in 0..2 {
+                assert!(producer.push(Counted(Rc::clone(&drops))).is_ok());
+            }
+            producer.publish();
+            assert_eq!(consumer.drain_chunk(2, drop), 2);
+            assert_eq!(drops.get(), 2);
+            for _ in 0..3 {
+                assert!(producer.push(Counted(Rc::clone(&drops))).is_ok());
+            }
+            producer.publish();
+            // One item is popped but its slot is not released, which must not count it twice.
+            drop(consumer.pop());
+            assert_eq!(drops.get(), 3);
+            if producer_first {
+                drop(producer);
+                drop(consumer);
+            } else {
+                drop(consumer);
+                drop(producer);
+            }
+            assert_eq!(drops.get(), 5);
+            assert_eq!(Rc::strong_count(&drops), 1);
+        }
+    }
+
+    #[test]
+    fn a_panic_in_the_receiver_loses_only_the_item_it_was_given() {
+        let (mut producer, mut consumer) = small_ring(3);
+        for item in 0..3 {
+            producer.push(item).expect("three slots hold three items");
+        }
+        producer.publish();
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| consumer.drain_chunk(3, |item| assert_ne!(item, 1, "the handler fails"))));
+        assert!(outcome.is_err());
+        assert_eq!(consumer.pop(), Some(2));
+        assert_eq!(consumer.pop(), None);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Push,
+        Publish,
+        Pop,
+        Release,
+        Drain(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => Just(Step::Push),
+            2 => Just(Step::Publish),
+            3 => Just(Step::Pop),
+            1 => Just(Step::Release),
+            1 => (0_usize..6).prop_map(Step::Drain),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        /// The ring behaves like a queue whose items become visible when published and whose room when released.
+        #[test]
+        fn behaves_like_a_queue(capacity in 1_usize..9, steps in steps()) {
+            let (mut producer, mut consumer) = small_ring::<Box<u64>>(capacity);
+            let mut hidden: VecDeque<u64> = VecDeque::new();
+            let mut visible: VecDeque<u64> = VecDeque::new();
+            let mut unreleased = 0;
+            for (number, step) in (0_u64..).zip(steps) {
+                match step {
+                    Step::Push => {
+                        let full = hidden.len() + visible.len() + unreleased == capacity;
+                        prop_assert_eq!(producer.push(Box::new(number)).is_err(), full);
+                        if !full {
+                            hidden.push_back(number);
+                        }
+                    }
+                    Step::Publish => {
+                        prop_assert_eq!(producer.publish(), hidden.len());
+                        visible.append(&mut hidden);
+                    }
+                    Step::Pop => {
+                        let expected = visible.pop_front();
+                        unreleased += usize::from(expected.is_some());
+                        prop_assert_eq!(consumer.pop().map(|item| *item), expected);
+                    }
+                    Step::Release => {
+                        consumer.release();
+                        unreleased = 0;
+                    }
+                    Step::Drain(max) => {
+                        // A chunk is what is known to be published; it is empty only when nothing is.
+                        let count = consumer.drain_chunk(max, |item| assert_eq!(Some(*item), visible.pop_front()));
+                        prop_assert!(count <= max);
+                        prop_assert!(count > 0 || max == 0 || visible.is_empty());
+                        unreleased = 0;
+                    }
+                }
+                prop_assert_eq!(consumer.is_empty(), visible.is_empty());
+                prop_assert_eq!(producer.unpublished(), hidden.len());
+                prop_assert_eq!(producer.in_flight(), visible.len() + unreleased);
+            }
+        }
+    }
+}

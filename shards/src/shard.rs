@@ -1,0 +1,476 @@
+//! One shard: the story of a message from top to bottom.
+//!
+//! A shard is a state machine. [`Shard::step`] is its one turn: it takes in what other shards and the world have sent,
+//! lets time pass, calls the agents that have mail, and hands out what they sent. It reads no clock and waits for
+//! nothing; what it is given and what the agents answer decide what it does.
+//!
+//! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
+//! shard), `delivery` (to the right shard, conversation and mailbox), `dispatch` (from the mailbox to the handler, and
+//! settling), `notice` (what the router itself says), `membership` (agents that come and go).
+
+use std::collections::VecDeque;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::account::Account;
+use crate::agent::{Effect, Registration};
+use crate::capability::{CapabilityIndex, Provider};
+use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
+use crate::dead_letter::DeadLetters;
+use crate::domain::{
+    BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
+};
+use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
+use crate::mailbox::Envelope;
+use crate::membership::Barrier;
+use crate::mesh::Port;
+use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
+use crate::notes::{NoteKey, Notes};
+use crate::notice::Outgoing;
+use crate::partition::{Partition, ShardIndex};
+use crate::record::{AppendSequence, Durability};
+use crate::registry::{AgentIndex, Registry};
+use crate::rules::Rule;
+use crate::slab::Slab;
+use crate::timer::TimerWheel;
+
+/// Messages that one turn takes out of each incoming ring: one chunk.
+pub const ARRIVALS_PER_TURN_MAX: usize = 256;
+/// Messages that one turn hands to agents before it looks at the rings again.
+pub const DISPATCHES_PER_TURN_MAX: u32 = 512;
+/// Inputs that one turn takes from the world.
+pub const INPUTS_PER_TURN_MAX: usize = 256;
+/// Timers that one turn fires.
+pub const TIMERS_PER_TURN_MAX: usize = 1_024;
+/// Copies of messages to several receivers that one turn makes per sender.
+pub const FAN_OUT_PER_TURN_MAX: u32 = 256;
+/// The most timers of one shard.
+pub const TIMERS_MAX: usize = 16_000_000;
+/// The most questions from outside that one shard waits on.
+pub const ASKS_MAX: usize = 65_536;
+
+/// What a shard needs to know to start.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Which shard this is, and what makes its ids unique.
+    pub id_space: IdSpace,
+    /// How agents are spread over shards.
+    pub partition: Partition,
+    /// Messages that one mailbox holds.
+    pub mailbox_messages: MailboxCapacity,
+    /// Bytes that one mailbox holds.
+    pub mailbox_bytes: MailboxBytes,
+    /// Lifetime of a message that does not set its own.
+    pub message_timeout: MessageTimeoutMs,
+    /// The longest content.
+    pub content_max: ContentLimit,
+    /// The most messages in one batch.
+    pub batch: BatchSize,
+    /// The most messages that one agent is given per turn.
+    pub turn_quota: TurnQuota,
+    /// Messages of one agent that wait to leave.
+    pub outbox: OutboxCapacity,
+    /// Messages that the shard holds in all.
+    pub pending_max: usize,
+    /// How failed attempts are repeated.
+    pub retry: RetryPolicy,
+    /// Dead letters that are kept.
+    pub dead_letters_max: usize,
+    /// Bytes of dead letters that are kept.
+    pub dead_letter_bytes_max: u64,
+    /// What conversations may cost.
+    pub conversations: ConversationLimits,
+    /// Content-based routing.
+    pub rules: Vec<Rule>,
+    /// Whether there is a journal.
+    pub durability: Durability,
+    /// For the hash tables and [`Context::random`](crate::agent::Context::random).
+    pub seed: u64,
+}
+
+/// How failed attempts are repeated: after `delay_ms`, then `factor` times as long each time.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RetryPolicy {
+    /// Attempts after the first one, for messages that do not set their own number.
+    pub retries: u8,
+    /// The first delay.
+    pub delay_ms: u32,
+    /// By how much the delay grows.
+    pub factor: f64,
+}
+
+/// What travels between shards.
+pub enum Crossing {
+    /// A message; it holds a credit.
+    Message(Envelope),
+    /// Something that the shards have to tell each other.
+    Notice(Notice),
+}
+
+/// What shards tell each other, beside messages.
+pub enum Notice {
+    /// The router's own message to an agent.
+    Letter(Box<Envelope>),
+    /// An agent offers a capability.
+    Advertise(Term, Provider),
+    /// An agent no longer offers a capability.
+    Withdraw(Term, AgentId),
+    /// Answer with [`Notice::BarrierPassed`]: then everything sent before has been seen.
+    Barrier(u64),
+    /// The barrier of this number was passed.
+    BarrierPassed(u64),
+    /// So many messages wait at a provider.
+    Load(AgentId, u32),
+    /// An agent on the sending shard registers an agent on this one.
+    Register(Box<Registration>, AgentId),
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Alarm {
+    /// A delayed message is to be put into its mailbox.
+    Release { place: u32, generation: u32 },
+    /// A conversation may have been silent for too long.
+    Conversation(ConversationIndex),
+    /// A note may not have been used for too long.
+    Note(NoteKey),
+    /// A question from outside has not been answered in time.
+    Ask(Correlation),
+    /// Messages may have expired that wait for an agent that is not called.
+    Sweep(AgentIndex),
+}
+
+/// What came of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// Something was done.
+    pub worked: bool,
+    /// There is more to do right now.
+    pub more: bool,
+    /// An agent polls a source of its own, so that the shard must not go to sleep.
+    pub polling: bool,
+    /// When there will be something to do even if nothing comes in, in milliseconds of monotonic time.
+    pub next_deadline_ms: Option<u64>,
+}
+
+/// A question from outside that waits for its answer.
+pub(crate) struct PendingAsk {
+    pub token: Token,
+    pub timer: Option<crate::timer::TimerKey>,
+}
+
+/// Whether the shard takes in and gives out messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Running,
+    /// Nothing more is admitted from outside.
+    Draining,
+    /// Whatever is still pending was given up, and so is what arrives.
+    Stopped,
+}
+
+/// One core's share of the router.
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) index: ShardIndex,
+    pub(crate) phase: Phase,
+    pub(crate) now: Now,
+    pub(crate) now_ms: u64,
+    pub(crate) ids: IdSource,
+    random: u64,
+    pub(crate) port: Port<Crossing>,
+    /// Credits to be returned at the end of the turn, by shard.
+    pub(crate) credits_owed: Vec<usize>,
+    pub(crate) slab: Slab<Envelope>,
+    pub(crate) agents: Registry,
+    pub(crate) gateway: AgentIndex,
+    pub(crate) run_queue: VecDeque<AgentIndex>,
+    polled: Vec<AgentIndex>,
+    pub(crate) effects: Vec<Effect>,
+    /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
+    pub(crate) blocked: Vec<VecDeque<AgentIndex>>,
+    /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
+    pub(crate) transit: Vec<VecDeque<u32>>,
+    /// What is to be told to other shards, by shard.
+    pub(crate) outgoing: Vec<VecDeque<Outgoing>>,
+    pub(crate) capabilities: CapabilityIndex,
+    pub(crate) load_changed: Vec<AgentIndex>,
+    pub(crate) conversations: Conversations,
+    pub(crate) notes: Notes,
+    pub(crate) timers: TimerWheel<Alarm>,
+    fired: Vec<Alarm>,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) account: Account,
+    /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
+    pub(crate) pending_beside_slab: i64,
+    pub(crate) asks: HashMap<Correlation, PendingAsk, FixedState>,
+    pub(crate) barriers: HashMap<u64, Barrier, FixedState>,
+    pub(crate) barrier_count: u64,
+    /// Durable messages that wait for their commit, in the order of their appends.
+    pub(crate) uncommitted: VecDeque<(AppendSequence, u32)>,
+    pub(crate) appended: AppendSequence,
+    pub(crate) watch_events: bool,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Shard {
+    /// A shard without agents. `port` is its end of the mesh, `now` the time at which its timers start.
+    pub fn new(config: ShardConfig, port: Port<Crossing>, now: Now) -> Self {
+        let shards = port.shards();
+        let index = ShardIndex(config.id_space.shard);
+        let mut agents = Registry::new();
+        let gateway_name = gateway_name(config.partition, index);
+        let gateway_id = AgentId::of_text(&gateway_name);
+        let gateway = agents.insert(gateway_id, &gateway_name, crate::registry::Behaviour::Gateway, None);
+        Self {
+            index,
+            phase: Phase::Running,
+            now,
+            now_ms: now.monotonic_ms(),
+            ids: IdSource::new(config.id_space),
+            random: config.seed | 1,
+            port,
+            credits_owed: vec![0; shards],
+            slab: Slab::new(config.pending_max),
+            agents,
+            gateway: gateway.unwrap_or(AgentIndex(crate::slab::NONE)),
+            run_queue: VecDeque::new(),
+            polled: Vec::new(),
+            effects: Vec::new(),
+            blocked: (0..shards).map(|_| VecDeque::new()).collect(),
+            transit: (0..shards).map(|_| VecDeque::new()).collect(),
+            outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
+            capabilities: CapabilityIndex::new(index),
+            load_changed: Vec::new(),
+            conversations: Conversations::new(config.conversations, config.seed),
+            notes: Notes::new(),
+            timers: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX),
+            fired: Vec::new(),
+            dead_letters: DeadLetters::new(config.dead_letters_max, config.dead_letter_bytes_max),
+            account: Account::default(),
+            pending_beside_slab: 0,
+            asks: HashMap::with_hasher(FixedState::default()),
+            barriers: HashMap::with_hasher(FixedState::default()),
+            barrier_count: 0,
+            uncommitted: VecDeque::new(),
+            appended: AppendSequence::default(),
+            watch_events: false,
+            outputs: Vec::new(),
+            config,
+        }
+    }
+
+    /// One turn. Takes inputs from the front of `inputs`, some may be left for the next turn; appends to `outputs`.
+    pub fn step(&mut self, now: Now, inputs: &mut VecDeque<Input>, outputs: &mut Vec<Output>) -> Turn {
+        self.now = now;
+        self.now_ms = now.monotonic_ms();
+        std::mem::swap(&mut self.outputs, outputs);
+
+        let arrived = self.receive_from_shards();
+        let fired = self.fire_timers();
+        self.flush_transit();
+        let flushed = self.flush_outboxes();
+        let taken = self.take_inputs(inputs);
+        let handled = self.run_agents();
+        let polled = self.poll_agents();
+        self.tell_loads();
+        self.flush_outgoing();
+        self.return_credits();
+        self.account.pending = self.count_pending();
+        debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
+
+        std::mem::swap(&mut self.outputs, outputs);
+        let more = !self.run_queue.is_empty()
+            || arrived >= ARRIVALS_PER_TURN_MAX
+            || fired >= TIMERS_PER_TURN_MAX
+            || (taken > 0 && !inputs.is_empty())
+            || !self.blocked[self.index.as_usize()].is_empty();
+        Turn {
+            worked: arrived + fired + flushed + taken > 0 || handled > 0 || polled,
+            more,
+            polling: !self.polled.is_empty(),
+            next_deadline_ms: self.timers.next_deadline(),
+        }
+    }
+
+    /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
+    pub fn flush(&mut self) -> &[usize] {
+        self.port.flush()
+    }
+
+    /// Whether something has come in since the last turn: to be asked again after arming a doorbell.
+    pub fn has_incoming(&mut self) -> bool {
+        self.port.has_incoming() || self.port.has_awaited_room()
+    }
+
+    /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
+    pub fn is_quiet(&self) -> bool {
+        self.account.pending == 0 && self.outgoing.iter().all(VecDeque::is_empty) && self.barriers.is_empty()
+    }
+
+    /// Its running totals.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Its figures.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            account: self.account,
+            agents: self.agents.len() - 1,
+            conversations: self.conversations.len(),
+            conversations_opened: self.conversations.opened,
+            dead_letters_dropped: self.dead_letters.dropped(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// The id of the shard's own agent for embedders without an inbox.
+    pub fn gateway_id(&self) -> Option<AgentId> {
+        self.agents.get(self.gateway).map(|slot| slot.id)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// SplitMix64: one addition and three multiplications, and good enough for choices.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn is_here(&self, shard: ShardIndex) -> bool {
+        shard == self.index
+    }
+
+    pub(crate) fn report(&mut self, event: impl FnOnce() -> Event) {
+        if self.watch_events {
+            self.outputs.push(Output::Event(event()));
+        }
+    }
+
+    /// Empties the incoming rings, a chunk each. This never depends on room in the outgoing ones.
+    fn receive_from_shards(&mut self) -> usize {
+        let mut most = 0;
+        for from in 0..self.port.shards() {
+            let mut left = ARRIVALS_PER_TURN_MAX;
+            while left > 0 {
+                // One by one, because what arrives changes the whole shard. The ring's indices are cached, so this
+                // costs no more than taking the chunk at once.
+                let mut arrival = None;
+                self.port.receive(from, 1, |crossing| arrival = Some(crossing));
+                match arrival {
+                    Some(Crossing::Message(envelope)) => self.arrive(ShardIndex(from as u16), envelope),
+                    Some(Crossing::Notice(notice)) => self.hear(ShardIndex(from as u16), notice),
+                    None => break,
+                }
+                left -= 1;
+            }
+            most = most.max(ARRIVALS_PER_TURN_MAX - left);
+        }
+        most
+    }
+
+    fn return_credits(&mut self) {
+        for (from, owed) in self.credits_owed.iter_mut().enumerate() {
+            if *owed > 0 {
+                self.port.return_credits(from, *owed);
+                *owed = 0;
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) -> usize {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.timers.advance(self.now_ms, &mut fired, TIMERS_PER_TURN_MAX);
+        let count = fired.len();
+        for alarm in fired.drain(..) {
+            match alarm {
+                Alarm::Release { place, generation } => self.release(place, generation),
+                Alarm::Conversation(index) => self.look_after_conversation(index),
+                Alarm::Note(key) => {
+                    if let Some(again_ms) = self.notes.time_out(&key, self.now_ms, self.conversations.timeout_ms()) {
+                        // A note that can't be looked after is dropped at once instead of staying for ever.
+                        if self.timers.insert(again_ms, alarm).is_err() {
+                            self.notes.time_out(&key, u64::MAX, 0);
+                        }
+                    }
+                }
+                Alarm::Ask(correlation) => self.give_up_asking(correlation),
+                Alarm::Sweep(agent) => self.sweep(agent),
+            }
+        }
+        self.fired = fired;
+        count
+    }
+
+    fn take_inputs(&mut self, inputs: &mut VecDeque<Input>) -> usize {
+        let mut taken = 0;
+        while taken < INPUTS_PER_TURN_MAX {
+            let Some(input) = inputs.pop_front() else { break };
+            if let Some(too_early) = self.take_input(input) {
+                inputs.push_front(too_early);
+                break;
+            }
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Calls the agents that have mail, each at most for its quota, until there are none or the turn is long enough.
+    fn run_agents(&mut self) -> u32 {
+        let mut handled = 0;
+        while handled < DISPATCHES_PER_TURN_MAX {
+            let Some(agent) = self.run_queue.pop_front() else { break };
+            handled += self.dispatch(agent).max(1);
+        }
+        handled
+    }
+
+    pub(crate) fn start_polling(&mut self, agent: AgentIndex) {
+        if let Some(slot) = self.agents.get_mut(agent)
+            && !slot.polled
+        {
+            slot.polled = true;
+            self.polled.push(agent);
+        }
+    }
+
+    fn poll_agents(&mut self) -> bool {
+        if self.polled.is_empty() || self.phase == Phase::Stopped {
+            self.polled.clear();
+            return false;
+        }
+        let mut worked = false;
+        let mut polled = std::mem::take(&mut self.polled);
+        polled.retain(|agent| {
+            let (goes_on, did_something) = self.poll_agent(*agent);
+            worked |= did_something;
+            goes_on
+        });
+        polled.append(&mut self.polled);
+        self.polled = polled;
+        worked
+    }
+
+    /// Counts what is pending where it is, not from the other totals.
+    pub(crate) fn count_pending(&self) -> u64 {
+        let pending = i64::try_from(self.slab.len()).unwrap_or(i64::MAX) + self.pending_beside_slab;
+        debug_assert!(pending >= 0, "{} counts {pending} pending messages", self.index);
+        u64::try_from(pending).unwrap_or(0)
+    }
+}
+
+/// The name of a shard's own agent for embedders without an inbox.
+pub fn gateway_name(partition: Partition, shard: ShardIndex) -> String {
+    partition.name_on(shard, &format!("gateway-{}", shard.0))
+}
+
+/// Says that a registration came too late.
+pub(crate) fn stopping() -> RegistrationError {
+    RegistrationError::Stopping
+}

@@ -1,0 +1,126 @@
+//! `caxton config`: is the configuration valid, and which values hold?
+
+use caxton_router::config::{Config, Preset, process_environment};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Who sets a value that is given on the command line.
+const SET_OPTION: &str = "--set";
+
+/// What `caxton config` should do.
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    #[command(subcommand)]
+    verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Report every mistake in the file and in the CAXTON_ variables
+    Check(ConfigSources),
+    /// Print every key with its value and where the value comes from
+    Show(ConfigSources),
+}
+
+/// Where the configuration comes from, besides the environment.
+#[derive(Debug, Default, Args)]
+pub struct ConfigSources {
+    /// A TOML file; without one, the preset and the environment say everything
+    file: Option<PathBuf>,
+    /// The values to start from: development, testing or production
+    #[arg(long)]
+    preset: Option<Preset>,
+    /// Set one key, such as mailbox.messages=1000; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigSources {
+    /// Loads the configuration; the error is text for the operator, one line for each mistake.
+    pub fn load(&self, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, String> {
+        let mut config =
+            Config::load(self.preset, self.file.as_deref(), environment).map_err(|errors| errors.to_string())?;
+        let mistakes: Vec<_> = self.set.iter().filter_map(|setting| apply(&mut config, setting).err()).collect();
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("\n")) }
+    }
+}
+
+fn apply(config: &mut Config, setting: &str) -> Result<(), String> {
+    let Some((key, value)) = setting.split_once('=') else {
+        return Err(format!("{SET_OPTION}: \"{}\" is no setting: allowed is KEY=VALUE", setting.escape_debug()));
+    };
+    config.set(key.trim(), value.trim(), SET_OPTION).map_err(|error| error.to_string())
+}
+
+/// Runs the command; fails when the configuration has a mistake.
+pub fn run(arguments: &ConfigArguments) -> ExitCode {
+    match answer(arguments, process_environment()) {
+        Ok(text) => super::print(&text),
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(
+    arguments: &ConfigArguments,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<String, String> {
+    match &arguments.verb {
+        ConfigVerb::Check(sources) => {
+            let config = sources.load(environment)?;
+            Ok(format!("The configuration is valid; it builds on the preset {}.\n", config.chosen_preset()))
+        }
+        ConfigVerb::Show(sources) => Ok(sources.load(environment)?.to_toml()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: ConfigArguments,
+    }
+
+    fn answer_to(line: &str, environment: &[(&str, &str)]) -> Result<String, String> {
+        let line = Line::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        answer(&line.arguments, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn check_names_the_preset_or_the_mistakes() {
+        assert_eq!(
+            answer_to("config check --preset testing", &[]),
+            Ok("The configuration is valid; it builds on the preset testing.\n".to_owned())
+        );
+        let mistakes = answer_to("config check", &[("CAXTON_RING_CAPACITY", "0")]).expect_err("a ring of 0 is refused");
+        assert!(mistakes.starts_with("environment variable CAXTON_RING_CAPACITY: ring.capacity: "), "{mistakes}");
+        let mistakes = answer_to("config check /no/such/file", &[]).expect_err("there is no such file");
+        assert!(mistakes.starts_with("/no/such/file: cannot read the configuration file: "), "{mistakes}");
+    }
+
+    #[test]
+    fn show_prints_what_was_set() {
+        let shown = answer_to("config show --set ring.capacity=64 --set mailbox.bytes=2MiB", &[]).expect("it is valid");
+        assert!(shown.contains("\ncapacity = 64  # --set\n"), "{shown}");
+        assert!(shown.contains("\nbytes = \"2 MiB\"  # --set\n"), "{shown}");
+    }
+
+    #[test]
+    fn mistakes_on_the_command_line_are_told() {
+        assert_eq!(
+            answer_to("config show --set ring.capacty=64 --set ring", &[]),
+            Err("--set: unknown key ring.capacty; did you mean ring.capacity?\n\
+                 --set: \"ring\" is no setting: allowed is KEY=VALUE"
+                .to_owned())
+        );
+        let mistakes = answer_to("config show --preset prod", &[]).expect_err("there is no such preset");
+        assert!(mistakes.contains("allowed is development, testing or production"), "{mistakes}");
+    }
+}

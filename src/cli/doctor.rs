@@ -1,0 +1,84 @@
+//! `caxton doctor`: can this host run the router?
+
+use caxton_router::doctor::{Finding, Status, examine};
+use clap::Args;
+use serde_json::json;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// What `caxton doctor` should do.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines the host; fails when a problem keeps the router from starting.
+pub fn run(arguments: &DoctorArguments) -> ExitCode {
+    let findings = examine();
+    let printed = super::print(&if arguments.json { as_json(&findings) } else { as_text(&findings) });
+    if can_start(&findings) { printed } else { ExitCode::FAILURE }
+}
+
+fn can_start(findings: &[Finding]) -> bool {
+    findings.iter().all(|finding| finding.status != Status::Problem)
+}
+
+fn as_text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let Finding { name, status, found, mend } = finding;
+        writeln!(text, "{:<8} {name}: {found}", status.name()).expect("writing to a string does not fail");
+        if let Some(mend) = mend {
+            writeln!(text, "         to mend it: {mend}").expect("writing to a string does not fail");
+        }
+    }
+    text.push_str(if can_start(findings) { "The router can start.\n" } else { "The router cannot start.\n" });
+    text
+}
+
+fn as_json(findings: &[Finding]) -> String {
+    let list: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "name": finding.name,
+                "status": finding.status.name(),
+                "found": finding.found,
+                "mend": finding.mend,
+            })
+        })
+        .collect();
+    format!("{:#}\n", json!({ "can_start": can_start(findings), "findings": list }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(status: Status) -> Vec<Finding> {
+        let mend = (status != Status::Ok).then(|| "turn it off and on".to_owned());
+        vec![Finding { name: "kernel", status, found: "a \"kernel\"".to_owned(), mend }]
+    }
+
+    #[test]
+    fn only_a_problem_keeps_the_router_from_starting() {
+        for (status, start) in [(Status::Ok, true), (Status::Warning, true), (Status::Problem, false)] {
+            assert_eq!(can_start(&findings(status)), start, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn findings_are_printed_for_people_and_programs() {
+        assert_eq!(as_text(&findings(Status::Ok)), "ok       kernel: a \"kernel\"\nThe router can start.\n");
+        assert_eq!(
+            as_text(&findings(Status::Problem)),
+            "problem  kernel: a \"kernel\"\n         to mend it: turn it off and on\nThe router cannot start.\n"
+        );
+        let value: serde_json::Value = serde_json::from_str(&as_json(&findings(Status::Warning))).expect("it is JSON");
+        assert_eq!(value["can_start"], true);
+        assert_eq!(value["findings"][0]["status"], "warning");
+        assert_eq!(value["findings"][0]["found"], "a \"kernel\"");
+    }
+}

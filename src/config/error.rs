@@ -1,0 +1,297 @@
+//! What can be wrong with a configuration, and where.
+
+use super::environment::preset_variable;
+use super::keys::{KEYS, Key};
+use super::{PRESET_KEY, Preset};
+use caxton_shards::domain::DomainError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// How alike two names must be, from 0 to 1, for one to be suggested in place of the other.
+const LIKENESS_MIN: f64 = 0.75;
+
+/// How much of an unknown name an error repeats, in characters.
+const SHOWN_NAME_CHARACTERS_MAX: usize = 64;
+
+/// One mistake in a configuration. Nothing was applied; loading again without mending it fails again.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read at all.
+    #[error("{}: cannot read the configuration file: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The file is larger than any configuration, so it is probably another file.
+    #[error("{}: the file is too large for a configuration: allowed is {bytes_max} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The file is not TOML.
+    #[error("{origin}: {message}")]
+    Syntax {
+        /// Where reading stopped.
+        origin: Origin,
+        /// What the parser says.
+        message: String,
+    },
+    /// No key has this name.
+    #[error("{origin}: unknown key {key}{}", hint(.suggestion.as_deref(), .known))]
+    UnknownKey {
+        /// Where the key is written.
+        origin: Origin,
+        /// The key as it was written.
+        key: String,
+        /// The key that was probably meant.
+        suggestion: Option<String>,
+        /// What could stand here.
+        known: String,
+    },
+    /// No key has this environment variable.
+    #[error("environment variable {variable} is unknown{}", hint(.suggestion.as_deref(), .known))]
+    UnknownVariable {
+        /// The variable's name.
+        variable: String,
+        /// The variable that was probably meant.
+        suggestion: Option<String>,
+        /// How to see all variables.
+        known: String,
+    },
+    /// A value stands where a section is expected, or a table, a list, a truth value or a date where a value is.
+    #[error("{origin}: {key} is {found}: allowed is {allowed}")]
+    WrongKind {
+        /// Where the value is written.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// What was found.
+        found: &'static str,
+        /// What is expected instead.
+        allowed: String,
+    },
+    /// A value outside its limits.
+    #[error("{origin}: {key}: {source}")]
+    BadValue {
+        /// Where the value comes from.
+        origin: Origin,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with the value, and what is allowed.
+        source: DomainError,
+    },
+}
+
+/// Every mistake that was found, in the order of the sources.
+#[derive(Debug)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    pub(super) fn new(errors: Vec<ConfigError>) -> Self {
+        assert!(!errors.is_empty(), "errors are only reported when there are any");
+        Self(errors)
+    }
+
+    /// The mistakes; there is at least one.
+    pub fn all(&self) -> &[ConfigError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    /// One line for each mistake.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str("\n")?;
+            }
+            error.fmt(formatter)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing chose it.
+    Default,
+    /// A preset.
+    Preset(Preset),
+    /// A file.
+    File(Place),
+    /// An environment variable.
+    Environment {
+        /// The variable's name.
+        variable: String,
+    },
+    /// Code or the command line.
+    Program {
+        /// Who set it, such as `--set`.
+        by: String,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => formatter.write_str("default"),
+            Self::Preset(preset) => write!(formatter, "preset {preset}"),
+            Self::File(place) => place.fmt(formatter),
+            Self::Environment { variable } => write!(formatter, "environment variable {}", printable(variable)),
+            Self::Program { by } => formatter.write_str(&printable(by)),
+        }
+    }
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The character in the line, counted from 1.
+    pub column: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path: String = self.path.display().to_string().chars().flat_map(escape_control).collect();
+        write!(formatter, "{path}:{}:{}", self.line, self.column)
+    }
+}
+
+impl ConfigError {
+    /// An unknown key, given with its section.
+    pub(super) fn unknown_key(origin: Origin, key: &str) -> Self {
+        let candidates = KEYS.iter().map(|key| key.path.to_owned()).chain([PRESET_KEY.to_owned()]);
+        let known = match key.split_once('.') {
+            Some((section, _)) if is_section(section) => format!("[{section}] has {}", names_in(section)),
+            _ => format!("the sections are {}", sections()),
+        };
+        Self::UnknownKey { origin, suggestion: closest(key, candidates), key: printable(key), known }
+    }
+
+    /// An unknown name at the top level, where only sections stand.
+    pub(super) fn unknown_section(origin: Origin, section: &str) -> Self {
+        let candidates = KEYS.iter().map(|key| key.section.to_owned()).chain([PRESET_KEY.to_owned()]);
+        let known = format!("the sections are {}", sections());
+        Self::UnknownKey { origin, suggestion: closest(section, candidates), key: printable(section), known }
+    }
+
+    pub(super) fn unknown_variable(variable: &str) -> Self {
+        let candidates = KEYS.iter().map(Key::variable).chain([preset_variable()]);
+        Self::UnknownVariable {
+            suggestion: closest(variable, candidates),
+            variable: printable(variable),
+            known: "`caxton config show` lists the keys; CAXTON_MAILBOX_MESSAGES sets mailbox.messages".to_owned(),
+        }
+    }
+}
+
+pub(super) fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| key.section == name)
+}
+
+/// The keys of a section, in words.
+pub(super) fn names_in(section: &str) -> String {
+    let names: Vec<_> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
+    names.join(", ")
+}
+
+fn sections() -> String {
+    let mut names: Vec<_> = KEYS.iter().map(|key| key.section).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+fn hint(suggestion: Option<&str>, known: &str) -> String {
+    match suggestion {
+        Some(suggestion) => format!("; did you mean {suggestion}?"),
+        None => format!("; {known}"),
+    }
+}
+
+/// The candidate that is most like `name`, if any is like it at all.
+fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    candidates
+        .map(|candidate| (likeness(name, &candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .max_by(|(first, _), (second, _)| first.total_cmp(second))
+        .map(|(_, candidate)| candidate)
+}
+
+/// How alike two names are, from 0 to 1, whatever their case.
+///
+/// A name without its unit, `retry.delay` for `retry.delay_ms`, is as likely as a slip can be, though many letters
+/// are missing.
+fn likeness(name: &str, candidate: &str) -> f64 {
+    let (name, candidate) = (name.to_lowercase(), candidate.to_lowercase());
+    match candidate.rsplit_once('_') {
+        Some((without_unit, _)) if without_unit == name => 1.0,
+        _ => strsim::normalized_damerau_levenshtein(&name, &candidate),
+    }
+}
+
+/// Cut, and without characters that could drive a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().take(SHOWN_NAME_CHARACTERS_MAX).flat_map(escape_control).collect()
+}
+
+fn escape_control(character: char) -> impl Iterator<Item = char> {
+    let (plain, escaped) =
+        if character.is_control() { (None, Some(character.escape_default())) } else { (Some(character), None) };
+    plain.into_iter().chain(escaped.into_iter().flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suggestion(key: &str) -> Option<String> {
+        closest(key, KEYS.iter().map(|key| key.path.to_owned()))
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_is_recognised() {
+        for (written, meant) in [
+            ("mailbox.message", Some("mailbox.messages")),
+            ("mailbox.mesages", Some("mailbox.messages")),
+            ("mialbox.bytes", Some("mailbox.bytes")),
+            ("Mailbox.Bytes", Some("mailbox.bytes")),
+            ("retry.delay", Some("retry.delay_ms")),
+            ("message.timeout", Some("message.timeout_ms")),
+            ("conversation.participants", Some("conversation.participants_max")),
+            ("conversation.participant_max", Some("conversation.participants_max")),
+            ("dead_letter.messages", Some("dead_letters.messages")),
+            ("http.listen", None),
+            ("", None),
+        ] {
+            assert_eq!(suggestion(written).as_deref(), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn without_a_likely_key_the_section_is_listed() {
+        let origin = Origin::Program { by: "--set".to_owned() };
+        assert_eq!(
+            ConfigError::unknown_key(origin.clone(), "mailbox.colour").to_string(),
+            "--set: unknown key mailbox.colour; [mailbox] has messages, bytes"
+        );
+        assert!(ConfigError::unknown_key(origin, "x.y").to_string().contains("the sections are router, channel, "));
+    }
+
+    #[test]
+    fn what_is_shown_cannot_drive_a_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(printable(&"n".repeat(1_000)).len(), SHOWN_NAME_CHARACTERS_MAX);
+    }
+}

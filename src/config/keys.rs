@@ -1,0 +1,246 @@
+//! The table of all keys: name, meaning, type, and value in each preset.
+
+use super::value::Setting;
+use super::{Preset, Provenance, ShardChoice};
+use caxton_shards::domain::{
+    BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
+    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
+    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, RetryCount, RingCapacity,
+    SpinMicroseconds, TurnQuota,
+};
+
+/// One key of the configuration, with the access to its field.
+pub(super) struct Key {
+    pub section: &'static str,
+    pub section_documentation: &'static str,
+    pub name: &'static str,
+    /// Section and name, such as `mailbox.messages`.
+    pub path: &'static str,
+    /// The first line of the documentation.
+    pub documentation: &'static str,
+    pub write: fn(&mut Config, &str) -> Result<(), DomainError>,
+    /// The value as TOML.
+    pub show: fn(&Config) -> String,
+}
+
+/// Makes the structures, the presets and [`KEYS`] from one table, so that they cannot disagree.
+macro_rules! configuration {
+    ($(
+        #[doc = $section_documentation:literal]
+        $section:ident: $section_type:ident {
+            $(
+                #[doc = $documentation:literal]
+                $(#[doc = $more_documentation:literal])*
+                $key:ident: $type:ident = [$development:literal, $testing:literal, $production:literal];
+            )+
+        }
+    )+) => {
+        $(
+            #[doc = $section_documentation]
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $section_type {
+                $(
+                    #[doc = $documentation]
+                    $(#[doc = $more_documentation])*
+                    #[doc = concat!(
+                        "\n\nDevelopment: ", $development, ", testing: ", $testing, ", production: ", $production, "."
+                    )]
+                    pub $key: $type,
+                )+
+            }
+        )+
+
+        /// Every setting of a router, each valid by its type.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Config {
+            $(
+                #[doc = $section_documentation]
+                pub $section: $section_type,
+            )+
+            pub(super) provenance: Provenance,
+        }
+
+        impl Config {
+            /// The values of a preset.
+            pub fn preset(preset: Preset) -> Self {
+                let column = preset as usize;
+                let mut config = Self {
+                    $($section: $section_type {
+                        $($key: preset_value::<$type>([$development, $testing, $production][column]),)+
+                    },)+
+                    provenance: Provenance::of_preset(preset, std::iter::empty()),
+                };
+                config.provenance = Provenance::of_preset(preset, KEYS.iter().map(|key| (key.show)(&config)));
+                config
+            }
+        }
+
+        /// Every key, in the order in which they are shown.
+        pub(super) const KEYS: &[Key] = &[$($(
+            Key {
+                section: stringify!($section),
+                section_documentation: $section_documentation.trim_ascii(),
+                name: stringify!($key),
+                path: concat!(stringify!($section), ".", stringify!($key)),
+                documentation: $documentation.trim_ascii(),
+                write: |config, text| {
+                    config.$section.$key = $type::read(text)?;
+                    Ok(())
+                },
+                show: |config| config.$section.$key.show(),
+            },
+        )+)+];
+    };
+}
+
+/// The place of a key in [`KEYS`].
+pub(super) fn find(path: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.path == path)
+}
+
+fn preset_value<Value: Setting>(text: &str) -> Value {
+    Value::read(text).expect("a test reads every value of every preset")
+}
+
+configuration! {
+    /// The router as a whole.
+    router: RouterConfig {
+        /// Which router of a cluster this is; it is part of every message id.
+        node: NodeId = ["0", "0", "0"];
+        /// How many shards run, each on a core of its own: auto, or a number.
+        shards: ShardChoice = ["auto", "auto", "auto"];
+    }
+
+    /// The way in from other threads.
+    channel: ChannelConfig {
+        /// How many messages may wait to enter one shard.
+        capacity: ChannelCapacity = ["1000", "10000", "100000"];
+    }
+
+    /// What waits for one agent.
+    mailbox: MailboxConfig {
+        /// How many messages one mailbox holds.
+        messages: MailboxCapacity = ["100", "1000", "10000"];
+        /// How many bytes of messages one mailbox holds.
+        bytes: MailboxBytes = ["1 MiB", "16 MiB", "64 MiB"];
+    }
+
+    /// Limits of a single message.
+    message: MessageConfig {
+        /// How long a message may take from admission to the end of its handling, unless it says otherwise itself.
+        timeout_ms: MessageTimeoutMs = ["10000", "5000", "30000"];
+        /// How large the content of a message may be.
+        content_bytes_max: ContentLimit = ["10 MiB", "10 MiB", "10 MiB"];
+    }
+
+    /// How a shard hands messages to its agents.
+    delivery: DeliveryConfig {
+        /// How many messages an agent is given in one batch.
+        batch: BatchSize = ["10", "100", "1000"];
+        /// How many messages an agent handles before its neighbours get their turn.
+        turn_quota: TurnQuota = ["64", "64", "256"];
+        /// How many sent messages of one agent may wait to leave.
+        outbox: OutboxCapacity = ["1024", "1024", "1024"];
+    }
+
+    /// What happens when handling a message fails.
+    retry: RetryConfig {
+        /// How often it is tried again after the first attempt.
+        attempts: RetryCount = ["2", "1", "3"];
+        /// How long the first retry waits.
+        delay_ms: BackoffDelayMs = ["500", "100", "1000"];
+        /// By how much the wait grows from one retry to the next.
+        factor: BackoffFactor = ["1.5", "1.1", "2.0"];
+    }
+
+    /// What could not be delivered, kept for inspection.
+    dead_letters: DeadLetterConfig {
+        /// How many dead letters one shard keeps.
+        messages: DeadLetterCapacity = ["10000", "10000", "1000000"];
+        /// How many bytes of dead letters one shard keeps.
+        bytes: DeadLetterBytes = ["64 MiB", "64 MiB", "1 GiB"];
+    }
+
+    /// Exchanges under a FIPA interaction protocol.
+    conversation: ConversationConfig {
+        /// How long a conversation may stay without a message before it is closed.
+        timeout_ms: ConversationTimeoutMs = ["600000", "300000", "1800000"];
+        /// How many agents may take part in one conversation.
+        participants_max: MaxParticipants = ["5", "3", "20"];
+        /// How many past messages a conversation remembers.
+        history: HistoryLength = ["32", "32", "16"];
+        /// How many conversations may be open on one shard.
+        open_max: ConversationCapacity = ["1000000", "1000000", "1000000"];
+    }
+
+    /// The way from one shard to another.
+    ring: RingConfig {
+        /// How many messages may be under way from one shard to another.
+        capacity: RingCapacity = ["1024", "1024", "1024"];
+    }
+
+    /// How a shard waits when it has nothing to do.
+    drive: DriveConfig {
+        /// How long an idle shard watches its rings before it parks and leaves its core to others.
+        spin_us: SpinMicroseconds = ["50", "20", "100"];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// The agreed values, written out a second time so that a slip in the table is noticed.
+    const EXPECTED: &[(&str, [&str; 3])] = &[
+        ("router.node", ["0", "0", "0"]),
+        ("router.shards", ["\"auto\"", "\"auto\"", "\"auto\""]),
+        ("channel.capacity", ["1000", "10000", "100000"]),
+        ("mailbox.messages", ["100", "1000", "10000"]),
+        ("mailbox.bytes", ["\"1 MiB\"", "\"16 MiB\"", "\"64 MiB\""]),
+        ("message.timeout_ms", ["10000", "5000", "30000"]),
+        ("message.content_bytes_max", ["\"10 MiB\"", "\"10 MiB\"", "\"10 MiB\""]),
+        ("delivery.batch", ["10", "100", "1000"]),
+        ("delivery.turn_quota", ["64", "64", "256"]),
+        ("delivery.outbox", ["1024", "1024", "1024"]),
+        ("retry.attempts", ["2", "1", "3"]),
+        ("retry.delay_ms", ["500", "100", "1000"]),
+        ("retry.factor", ["1.5", "1.1", "2"]),
+        ("dead_letters.messages", ["10000", "10000", "1000000"]),
+        ("dead_letters.bytes", ["\"64 MiB\"", "\"64 MiB\"", "\"1 GiB\""]),
+        ("conversation.timeout_ms", ["600000", "300000", "1800000"]),
+        ("conversation.participants_max", ["5", "3", "20"]),
+        ("conversation.history", ["32", "32", "16"]),
+        ("conversation.open_max", ["1000000", "1000000", "1000000"]),
+        ("ring.capacity", ["1024", "1024", "1024"]),
+        ("drive.spin_us", ["50", "20", "100"]),
+    ];
+
+    #[test]
+    fn every_preset_has_the_agreed_values() {
+        let known: Vec<_> = KEYS.iter().map(|key| key.path).collect();
+        let expected: Vec<_> = EXPECTED.iter().map(|(path, _)| *path).collect();
+        assert_eq!(known, expected);
+        for preset in Preset::ALL {
+            let config = Config::preset(preset);
+            for (key, (path, values)) in KEYS.iter().zip(EXPECTED) {
+                assert_eq!((key.show)(&config), values[preset as usize], "{path} in {preset}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let variables: HashSet<_> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!(variables.len(), KEYS.len());
+        assert!(variables.contains("CAXTON_MESSAGE_CONTENT_BYTES_MAX"));
+    }
+
+    #[test]
+    fn every_key_explains_itself() {
+        for key in KEYS {
+            assert!(key.documentation.ends_with('.'), "{} has a sentence", key.path);
+            assert!(!key.documentation.starts_with(' '), "{} is trimmed", key.path);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Configuration: what the router may use, how long it waits and how often it tries.
+//!
+//! A value comes from the last of these sources that names it:
+//!
+//! 1. the preset, which has a value for every key,
+//! 2. a TOML file,
+//! 3. environment variables, `CAXTON_MAILBOX_MESSAGES` for the key `mailbox.messages`,
+//! 4. the program itself: [`Config::set`], or the public fields.
+//!
+//! The preset is chosen the same way: `preset = "production"` in the file, `CAXTON_PRESET`, or the argument of
+//! [`Config::load`], the last being the strongest. Without any of them it is [`Preset::Development`].
+//!
+//! Nothing is ignored: a key or a `CAXTON_` variable that does not exist is an error that suggests the one that was
+//! probably meant, and a value outside its limits is an error that says where it was written and what is allowed.
+//! [`Config::load`] reports all such mistakes at once.
+//!
+//! Sizes are numbers of bytes or text such as `"16 MiB"`; times are numbers of the unit in which the key's name ends,
+//! or text such as `"10 s"`.
+//!
+//! The list of keys, with their values in each preset, is the table in `keys.rs`. A key exists only if code reads it.
+
+mod environment;
+mod error;
+mod file;
+mod keys;
+mod preset;
+mod shards;
+mod value;
+
+pub use environment::process_environment;
+pub use error::{ConfigError, ConfigErrors, Origin, Place};
+pub use file::FILE_BYTES_MAX;
+pub use keys::{
+    ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig, MailboxConfig,
+    MessageConfig, RetryConfig, RingConfig, RouterConfig,
+};
+pub use preset::Preset;
+pub use shards::{ShardChoice, automatic_shard_count};
+
+use keys::{KEYS, Key};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// The name of the key, and the end of the variable's name, that chooses the preset.
+const PRESET_KEY: &str = "preset";
+
+impl Default for Config {
+    /// The values of [`Preset::Development`].
+    fn default() -> Self {
+        Self::preset(Preset::default())
+    }
+}
+
+impl Config {
+    /// Reads the file and the environment on top of a preset.
+    ///
+    /// `preset` overrides what the file and the environment choose. `environment` is a list of variables, as
+    /// [`process_environment`] gives them; those that do not begin with `CAXTON_` are skipped.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in the file and in the environment; nothing is applied then.
+    pub fn load(
+        preset: Option<Preset>,
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut errors = Vec::new();
+        let mut assignments = Vec::new();
+        if let Some(path) = file {
+            match file::read(path) {
+                Ok(text) => assignments = file::assignments(path, &text, &mut errors),
+                Err(error) => errors.push(error),
+            }
+        }
+        assignments.extend(environment::assignments(environment, &mut errors));
+        let config = Self::assemble(preset, &assignments, &mut errors);
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// Sets one key by its name, such as `mailbox.messages`, from text as the environment would give it.
+    ///
+    /// `by` says who does so, for errors and for [`Config::to_toml`]; for example `--set`.
+    ///
+    /// # Errors
+    ///
+    /// An unknown key, or a value outside its limits; the configuration is unchanged then.
+    pub fn set(&mut self, key: &str, value: &str, by: &str) -> Result<(), ConfigError> {
+        let origin = Origin::Program { by: by.to_owned() };
+        let index = keys::find(key).ok_or_else(|| ConfigError::unknown_key(origin.clone(), key))?;
+        self.assign(index, value, origin)
+    }
+
+    /// The preset that the other sources were laid upon.
+    pub fn chosen_preset(&self) -> Preset {
+        self.provenance.preset
+    }
+
+    /// Where the value of a key comes from, or `None` when no key has that name.
+    pub fn origin(&self, key: &str) -> Option<Origin> {
+        keys::find(key).map(|index| self.origin_at(index))
+    }
+
+    /// The whole configuration as a TOML file that [`Config::load`] reads back, with the origin of each value in a
+    /// comment behind it.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        self.write_toml(&mut text).expect("writing to a string does not fail");
+        text
+    }
+
+    fn write_toml(&self, text: &mut String) -> std::fmt::Result {
+        let Provenance { preset, preset_origin, .. } = &self.provenance;
+        writeln!(text, "# The preset whose values hold where nothing else is said: {}.", Preset::allowed())?;
+        writeln!(text, "{PRESET_KEY} = \"{preset}\"  # {preset_origin}")?;
+        let mut section = "";
+        for (index, key) in KEYS.iter().enumerate() {
+            if key.section != section {
+                section = key.section;
+                writeln!(text, "\n# {}\n[{section}]", key.section_documentation)?;
+            }
+            let origin = self.origin_at(index);
+            writeln!(text, "# {}\n{} = {}  # {origin}", key.documentation, key.name, (key.show)(self))?;
+        }
+        Ok(())
+    }
+
+    fn assemble(preset: Option<Preset>, assignments: &[Assignment], errors: &mut Vec<ConfigError>) -> Self {
+        let (preset, preset_origin) = choose_preset(preset, assignments, errors);
+        let mut config = Self::preset(preset);
+        config.provenance.preset_origin = preset_origin;
+        for assignment in assignments {
+            if let Target::Key(index) = assignment.target
+                && let Err(error) = config.assign(index, &assignment.text, assignment.origin.clone())
+            {
+                errors.push(error);
+            }
+        }
+        config
+    }
+
+    fn assign(&mut self, index: usize, text: &str, origin: Origin) -> Result<(), ConfigError> {
+        let key = &KEYS[index];
+        if let Err(error) = (key.write)(self, text) {
+            return Err(ConfigError::BadValue { origin, key: key.path, source: error });
+        }
+        self.provenance.values[index] = Provided { shown: (key.show)(self), origin };
+        Ok(())
+    }
+
+    /// The fields are public, so a value may have changed since it was read; then it is the program's.
+    fn origin_at(&self, index: usize) -> Origin {
+        let provided = &self.provenance.values[index];
+        if (KEYS[index].show)(self) == provided.shown {
+            provided.origin.clone()
+        } else {
+            Origin::Program { by: "program".to_owned() }
+        }
+    }
+}
+
+/// Where the values of a configuration come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Provenance {
+    preset: Preset,
+    preset_origin: Origin,
+    /// One entry for each of [`KEYS`], in its order.
+    values: Vec<Provided>,
+}
+
+/// A value as it was when a source provided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Provided {
+    shown: String,
+    origin: Origin,
+}
+
+impl Provenance {
+    fn of_preset(preset: Preset, shown: impl Iterator<Item = String>) -> Self {
+        let origin = Origin::Preset(preset);
+        let values = shown.map(|shown| Provided { shown, origin: origin.clone() }).collect();
+        Self { preset, preset_origin: Origin::Program { by: "program".to_owned() }, values }
+    }
+}
+
+/// What a source says about one key.
+#[derive(Debug, Clone)]
+struct Assignment {
+    target: Target,
+    text: String,
+    origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Preset,
+    Key(usize),
+}
+
+/// Takes the strongest choice; reports weaker ones too when they name no preset.
+fn choose_preset(
+    argument: Option<Preset>,
+    assignments: &[Assignment],
+    errors: &mut Vec<ConfigError>,
+) -> (Preset, Origin) {
+    let mut choice = (Preset::default(), Origin::Default);
+    for assignment in assignments.iter().filter(|assignment| assignment.target == Target::Preset) {
+        match assignment.text.parse() {
+            Ok(preset) => choice = (preset, assignment.origin.clone()),
+            Err(source) => {
+                let origin = assignment.origin.clone();
+                errors.push(ConfigError::BadValue { origin, key: PRESET_KEY, source });
+            }
+        }
+    }
+    match argument {
+        Some(preset) => (preset, Origin::Program { by: "command line or program".to_owned() }),
+        None => choice,
+    }
+}
+
+impl Key {
+    /// The environment variable that sets this key.
+    fn variable(&self) -> String {
+        format!("{}{}_{}", environment::PREFIX, self.section.to_uppercase(), self.name.to_uppercase())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_field_is_the_programs() {
+        let mut config = Config::preset(Preset::Testing);
+        assert_eq!(config.origin("retry.attempts"), Some(Origin::Preset(Preset::Testing)));
+        config.retry.attempts = "7".parse().expect("seven retries are allowed");
+        assert_eq!(config.origin("retry.attempts"), Some(Origin::Program { by: "program".to_owned() }));
+        assert_eq!(config.origin("retry.tempo"), None);
+    }
+
+    #[test]
+    fn setting_a_key_checks_it_and_remembers_who_did() {
+        let mut config = Config::default();
+        config.set("mailbox.bytes", "2 MiB", "--set").expect("two mebibytes are allowed");
+        assert_eq!(config.mailbox.bytes.into_inner(), 2 << 20);
+        assert_eq!(config.origin("mailbox.bytes"), Some(Origin::Program { by: "--set".to_owned() }));
+
+        let before = config.clone();
+        let error = config.set("mailbox.bytes", "1", "--set").expect_err("one byte is too little");
+        assert_eq!(
+            error.to_string(),
+            "--set: mailbox.bytes: mailbox bytes 1 is out of range: allowed is 1024 to 4294967296 bytes"
+        );
+        let error = config.set("mailbox.byte", "1", "--set").expect_err("there is no such key");
+        assert_eq!(error.to_string(), "--set: unknown key mailbox.byte; did you mean mailbox.bytes?");
+        assert_eq!(config, before);
+    }
+
+    #[test]
+    fn a_configuration_can_be_shared() {
+        fn shared<T: Send + Sync + Clone + std::fmt::Debug>(_: &T) {}
+        shared(&Config::default());
+    }
+}

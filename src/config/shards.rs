@@ -1,0 +1,94 @@
+//! How many shards a router runs on.
+
+use caxton_shards::domain::{DomainError, ShardCount};
+use std::fmt;
+use std::str::FromStr;
+
+/// From this many cores up, one is left to the edge, the helpers and the operating system.
+const CORES_TO_SPARE_ONE: usize = 8;
+
+/// The word that leaves the choice to the router.
+const AUTOMATIC: &str = "auto";
+
+/// How many shards `auto` means on this many allowed cores: all of them below 8, all but one from 8 up, and never more
+/// than there are partition buckets.
+pub fn automatic_shard_count(cores: usize) -> ShardCount {
+    let shards = if cores < CORES_TO_SPARE_ONE { cores } else { cores - 1 };
+    let shards = u16::try_from(shards).unwrap_or(ShardCount::MAXIMUM).clamp(ShardCount::MINIMUM, ShardCount::MAXIMUM);
+    ShardCount::try_new(shards).expect("the value was clamped to the limits")
+}
+
+/// The number of shards as it is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShardChoice {
+    /// As many as [`automatic_shard_count`] says.
+    #[default]
+    Automatic,
+    /// This many, even if cores must be shared or stay unused.
+    Exactly(ShardCount),
+}
+
+impl ShardChoice {
+    /// The number of shards on a machine where this process may use that many cores.
+    pub fn resolve(self, cores: usize) -> ShardCount {
+        match self {
+            Self::Automatic => automatic_shard_count(cores),
+            Self::Exactly(shards) => shards,
+        }
+    }
+}
+
+impl fmt::Display for ShardChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Automatic => formatter.pad(AUTOMATIC),
+            Self::Exactly(shards) => shards.fmt(formatter),
+        }
+    }
+}
+
+impl FromStr for ShardChoice {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        if text.trim() == AUTOMATIC {
+            return Ok(Self::Automatic);
+        }
+        text.parse().map(Self::Exactly).map_err(|mut error: DomainError| {
+            error.allowed = format!("{AUTOMATIC}, or {}", error.allowed);
+            error
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_core_is_spared_from_eight_up() {
+        for (cores, shards) in
+            [(0, 1), (1, 1), (2, 2), (7, 7), (8, 7), (9, 8), (64, 63), (1_025, 1_024), (5_000, 1_024), (100_000, 1_024)]
+        {
+            assert_eq!(automatic_shard_count(cores).as_usize(), shards, "{cores} cores");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_auto_or_a_number() {
+        let three = ShardCount::try_new(3).expect("three shards are allowed");
+        for (text, choice, on_nine_cores) in
+            [("auto", ShardChoice::Automatic, 8), ("3", ShardChoice::Exactly(three), 3)]
+        {
+            assert_eq!(text.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), text);
+            assert_eq!(choice.resolve(9).as_usize(), on_nine_cores);
+        }
+        for (text, message) in [
+            ("0", "shard count 0 is out of range: allowed is auto, or 1 to 1024 shards"),
+            ("all", "shard count \"all\" is not a number: allowed is auto, or 1 to 1024 shards"),
+        ] {
+            assert_eq!(text.parse::<ShardChoice>().expect_err(text).to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! How a value is read from text and shown as TOML: plain numbers, sizes and times.
+
+use super::shards::ShardChoice;
+use bytesize::ByteSize;
+use caxton_shards::domain::{
+    BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
+    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
+    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, RetryCount, RingCapacity,
+    SpinMicroseconds, TurnQuota,
+};
+use std::time::Duration;
+
+/// A type that a key can have.
+pub(super) trait Setting: Sized {
+    /// Reads the value as a file or a variable has it.
+    fn read(text: &str) -> Result<Self, DomainError>;
+
+    /// The value as TOML, such that reading it gives the same value.
+    fn show(&self) -> String;
+}
+
+/// Numbers without a unit of their own.
+macro_rules! plain {
+    ($($type:ident),+ $(,)?) => {
+        $(impl Setting for $type {
+            fn read(text: &str) -> Result<Self, DomainError> {
+                text.parse()
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        })+
+    };
+}
+
+/// Numbers with a unit, which may also be written as text with another unit.
+macro_rules! with_unit {
+    ($($type:ident: $convert:path, $example:literal, $show:path;)+) => {
+        $(impl Setting for $type {
+            fn read(text: &str) -> Result<Self, DomainError> {
+                match $convert(text) {
+                    Some(number) => number.parse(),
+                    None => Err(DomainError::not_a_number(
+                        Self::FIELD,
+                        text,
+                        format!("{}, or text such as \"{}\"", Self::allowed(), $example),
+                    )),
+                }
+            }
+
+            fn show(&self) -> String {
+                $show(u64::from(self.into_inner()))
+            }
+        })+
+    };
+}
+
+plain! {
+    BackoffFactor, BatchSize, ChannelCapacity, ConversationCapacity, DeadLetterCapacity, HistoryLength,
+    MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, RetryCount, RingCapacity, TurnQuota,
+}
+
+with_unit! {
+    ContentLimit: bytes, "10 MiB", show_bytes;
+    DeadLetterBytes: bytes, "64 MiB", show_bytes;
+    MailboxBytes: bytes, "16 MiB", show_bytes;
+    BackoffDelayMs: milliseconds, "500 ms", show_number;
+    ConversationTimeoutMs: milliseconds, "10 min", show_number;
+    MessageTimeoutMs: milliseconds, "10 s", show_number;
+    SpinMicroseconds: microseconds, "50 us", show_number;
+}
+
+impl Setting for ShardChoice {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        text.parse()
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Automatic => format!("\"{self}\""),
+            Self::Exactly(_) => self.to_string(),
+        }
+    }
+}
+
+/// A number, perhaps negative, in the key's own unit. It stays text, so that the domain type judges and reports it.
+fn bare_number(text: &str) -> Option<String> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.to_owned())
+}
+
+fn bytes(text: &str) -> Option<String> {
+    let text = text.trim();
+    bare_number(text).or_else(|| text.parse::<ByteSize>().ok().map(|size| size.as_u64().to_string()))
+}
+
+fn milliseconds(text: &str) -> Option<String> {
+    time(text, Duration::from_millis(1))
+}
+
+fn microseconds(text: &str) -> Option<String> {
+    time(text, Duration::from_micros(1))
+}
+
+/// Refuses times that are no whole number of units: rounding would change what was asked for.
+fn time(text: &str, unit: Duration) -> Option<String> {
+    let text = text.trim();
+    bare_number(text).or_else(|| {
+        let nanoseconds = humantime::parse_duration(text).ok()?.as_nanos();
+        (nanoseconds % unit.as_nanos() == 0).then(|| (nanoseconds / unit.as_nanos()).to_string())
+    })
+}
+
+fn show_number(number: u64) -> String {
+    number.to_string()
+}
+
+/// The largest binary unit that keeps the number whole, or plain bytes.
+fn show_bytes(bytes: u64) -> String {
+    for (factor, unit) in [(bytesize::GIB, "GiB"), (bytesize::MIB, "MiB"), (bytesize::KIB, "KiB")] {
+        if bytes != 0 && bytes.is_multiple_of(factor) {
+            return format!("\"{} {unit}\"", bytes / factor);
+        }
+    }
+    bytes.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_text_with_a_unit() {
+        for (text, expected) in [
+            ("16777216", Some(16 << 20)),
+            ("16 MiB", Some(16 << 20)),
+            (" 16MiB ", Some(16 << 20)),
+            ("1.5 KiB", Some(1_536)),
+            ("2 MB", Some(2_000_000)),
+            ("4 GiB", Some(4 << 30)),
+            ("5 GiB", None),
+            ("999999999 EiB", None),
+            ("-1", None),
+            ("16 parsecs", None),
+            ("", None),
+        ] {
+            assert_eq!(MailboxBytes::read(text).ok().map(MailboxBytes::into_inner), expected, "{text:?}");
+        }
+        assert_eq!(
+            MailboxBytes::read("much").expect_err("no number").to_string(),
+            "mailbox bytes \"much\" is not a number: allowed is 1024 to 4294967296 bytes, or text such as \"16 MiB\""
+        );
+    }
+
+    #[test]
+    fn times_are_numbers_or_text_with_a_unit() {
+        for (text, expected) in [
+            ("10000", Some(10_000)),
+            ("10 s", Some(10_000)),
+            ("10s", Some(10_000)),
+            ("1.5 s", Some(1_500)),
+            ("1min 30s", Some(90_000)),
+            ("1500 us", None),
+            ("1 hour", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(MessageTimeoutMs::read(text).ok().map(MessageTimeoutMs::into_inner), expected, "{text:?}");
+        }
+        assert_eq!(SpinMicroseconds::read("1 ms").map(SpinMicroseconds::into_inner), Ok(1_000));
+    }
+
+    #[test]
+    fn a_shown_size_reads_back() {
+        for bytes in [1_024, 1_025, 1 << 20, 3 << 20, 1 << 30, 1 << 32] {
+            let size = MailboxBytes::try_new(bytes).expect("the size is allowed");
+            assert_eq!(MailboxBytes::read(size.show().trim_matches('"')), Ok(size));
+        }
+        assert_eq!(ContentLimit::try_new(0).map(|limit| limit.show()), Ok("0".to_owned()));
+    }
+}

@@ -1,0 +1,294 @@
+//! The readings of a host that decide whether the router can run on it. Taking them changes nothing.
+
+use io_uring::IoUring;
+use rustix::process::{Resource, Rlimit, getrlimit};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// How many entries the ring has that is made, and closed at once, to see whether rings can be made.
+const PROBE_RING_ENTRIES: u32 = 2;
+
+/// What was read from a host. `None` means that the host does not tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// As `uname -r` prints it.
+    pub kernel_release: String,
+    /// The sysctl `kernel.io_uring_disabled`: 0 for nobody, 1 for the unprivileged, 2 for all. Kernels before 6.6 have
+    /// no such switch.
+    pub io_uring_disabled: Option<u8>,
+    /// Whether a ring can be made.
+    pub io_uring: IoUringProbe,
+    /// Whether a seccomp filter decides which system calls this process may make.
+    pub seccomp_filter: Option<bool>,
+    /// How many bytes of memory this process may lock.
+    pub memory_lock: Limit,
+    /// How many files this process may have open.
+    pub open_files: Limit,
+    /// How many cores the calling thread may run on; 0 if that is unknown.
+    pub cores_allowed: usize,
+    /// How much processor time the control groups grant, in cores. `None` is no quota.
+    pub processor_quota_cores: Option<f64>,
+    /// How many bytes of memory this process could still use, as the system and the control groups see it.
+    pub memory_available_bytes: Option<u64>,
+}
+
+/// Whether a ring could be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoUringProbe {
+    /// It could.
+    Works,
+    /// It could not.
+    Fails {
+        /// The operating system's error number.
+        raw_os_error: Option<i32>,
+    },
+}
+
+/// A resource limit, in the unit of its resource; `None` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// What is in force.
+    pub current: Option<u64>,
+    /// Up to where the process may raise it by itself.
+    pub maximum: Option<u64>,
+}
+
+impl Limit {
+    /// Whether the limit in force is smaller than this amount.
+    pub fn is_below(self, amount: u64) -> bool {
+        self.current.is_some_and(|current| current < amount)
+    }
+
+    /// Whether the limit could be raised to this amount without privileges.
+    pub fn may_be_raised_to(self, amount: u64) -> bool {
+        self.maximum.is_none_or(|maximum| maximum >= amount)
+    }
+}
+
+/// Reads well before the name of the unit: `524288` bytes, `any number of` bytes.
+impl fmt::Display for Limit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.current {
+            Some(current) => current.fmt(formatter),
+            None => formatter.pad("any number of"),
+        }
+    }
+}
+
+impl From<Rlimit> for Limit {
+    fn from(limit: Rlimit) -> Self {
+        Self { current: limit.current, maximum: limit.maximum }
+    }
+}
+
+impl Host {
+    /// Takes all readings, for the calling process and, as far as cores go, the calling thread.
+    pub fn read() -> Self {
+        let control_group = read_text("/proc/self/cgroup").map(|text| ControlGroup::parse(&text)).unwrap_or_default();
+        Self {
+            kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            io_uring_disabled: read_text("/proc/sys/kernel/io_uring_disabled")
+                .and_then(|text| text.trim().parse().ok()),
+            io_uring: probe_io_uring(),
+            seccomp_filter: read_text("/proc/self/status").and_then(|text| seccomp_filter(&text)),
+            memory_lock: getrlimit(Resource::Memlock).into(),
+            open_files: getrlimit(Resource::Nofile).into(),
+            cores_allowed: core_affinity::get_core_ids().map_or(0, |cores| cores.len()),
+            processor_quota_cores: control_group.processor_quota_cores(),
+            memory_available_bytes: read_text("/proc/meminfo")
+                .and_then(|text| memory_available(&text))
+                .map(|available| control_group.memory_max_bytes().map_or(available, |limit| available.min(limit))),
+        }
+    }
+
+    /// Major and minor version of the kernel, if the release begins with them.
+    pub fn kernel_version(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.kernel_release.split(|character: char| !character.is_ascii_digit());
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+}
+
+fn probe_io_uring() -> IoUringProbe {
+    match IoUring::new(PROBE_RING_ENTRIES) {
+        Ok(_) => IoUringProbe::Works,
+        Err(error) => IoUringProbe::Fails { raw_os_error: error.raw_os_error() },
+    }
+}
+
+fn read_text(path: impl AsRef<Path>) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+/// Mode 2 of the line `Seccomp:` is a filter.
+fn seccomp_filter(status: &str) -> Option<bool> {
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
+    Some(mode.trim() == "2")
+}
+
+fn memory_available(meminfo: &str) -> Option<u64> {
+    let value = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// Where this process stands in the control groups, of either version; limits hold in all groups above it too.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ControlGroup {
+    /// The path in the unified hierarchy of version 2.
+    unified: Option<String>,
+    /// The path under the `cpu` controller of version 1.
+    processor: Option<String>,
+    /// The path under the `memory` controller of version 1.
+    memory: Option<String>,
+}
+
+impl ControlGroup {
+    /// Reads lines such as `0::/user.slice` (version 2) and `4:cpu,cpuacct:/docker/1234` (version 1).
+    fn parse(text: &str) -> Self {
+        let mut group = Self::default();
+        for line in text.lines() {
+            let mut parts = line.splitn(3, ':');
+            let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            if controllers.is_empty() {
+                group.unified = Some(path.to_owned());
+            }
+            for controller in controllers.split(',') {
+                match controller {
+                    "cpu" => group.processor = Some(path.to_owned()),
+                    "memory" => group.memory = Some(path.to_owned()),
+                    _ => {}
+                }
+            }
+        }
+        group
+    }
+
+    fn processor_quota_cores(&self) -> Option<f64> {
+        let unified = self
+            .unified
+            .iter()
+            .flat_map(|path| directories("/sys/fs/cgroup", path))
+            .filter_map(|directory| quota_of_version_2(&read_text(format!("{directory}/cpu.max"))?));
+        let separate =
+            self.processor.iter().flat_map(|path| directories("/sys/fs/cgroup/cpu", path)).filter_map(|directory| {
+                let quota = read_text(format!("{directory}/cpu.cfs_quota_us"))?;
+                quota_of_version_1(&quota, &read_text(format!("{directory}/cpu.cfs_period_us"))?)
+            });
+        unified.chain(separate).min_by(f64::total_cmp)
+    }
+
+    fn memory_max_bytes(&self) -> Option<u64> {
+        let unified = self
+            .unified
+            .iter()
+            .flat_map(|path| directories("/sys/fs/cgroup", path))
+            .filter_map(|directory| read_text(format!("{directory}/memory.max"))?.trim().parse().ok());
+        let separate = self
+            .memory
+            .iter()
+            .flat_map(|path| directories("/sys/fs/cgroup/memory", path))
+            .filter_map(|directory| read_text(format!("{directory}/memory.limit_in_bytes"))?.trim().parse().ok());
+        unified.chain(separate).min()
+    }
+}
+
+/// The directory of a group and of every group above it.
+///
+/// In a container the path may be that of the host, which does not exist inside; the root does, and has the limits.
+fn directories(root: &str, path: &str) -> Vec<String> {
+    let mut directories = vec![root.to_owned()];
+    let mut directory = root.to_owned();
+    for name in path.split('/').filter(|name| !name.is_empty() && *name != "..") {
+        directory.push('/');
+        directory.push_str(name);
+        directories.push(directory.clone());
+    }
+    directories
+}
+
+/// Reads `cpu.max`: `max 100000` is no quota, `250000 100000` is two and a half cores.
+fn quota_of_version_2(text: &str) -> Option<f64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    cores(quota.parse().ok()?, period.parse().ok()?)
+}
+
+/// A quota of -1 is none.
+fn quota_of_version_1(quota: &str, period: &str) -> Option<f64> {
+    cores(quota.trim().parse().ok()?, period.trim().parse().ok()?)
+}
+
+fn cores(quota: f64, period: f64) -> Option<f64> {
+    (quota > 0.0 && period > 0.0).then_some(quota / period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_any_usual_release() {
+        for (release, version) in [
+            ("6.18.0", Some((6, 18))),
+            ("5.15.0-91-generic", Some((5, 15))),
+            ("5.10-rc1", Some((5, 10))),
+            ("6.6.36.6-microsoft-standard-WSL2", Some((6, 6))),
+            ("custom", None),
+            ("6", None),
+            ("", None),
+        ] {
+            let host = Host { kernel_release: release.to_owned(), ..Host::read() };
+            assert_eq!(host.kernel_version(), version, "{release}");
+        }
+    }
+
+    #[test]
+    fn quotas_are_read_in_cores() {
+        for (text, quota) in [
+            ("max 100000\n", None),
+            ("250000 100000\n", Some(2.5)),
+            ("50000 100000\n", Some(0.5)),
+            ("100000 0\n", None),
+            ("", None),
+        ] {
+            assert_eq!(quota_of_version_2(text), quota, "{text:?}");
+        }
+        assert_eq!(quota_of_version_1("-1\n", "100000\n"), None);
+        assert_eq!(quota_of_version_1("150000\n", "100000\n"), Some(1.5));
+    }
+
+    #[test]
+    fn control_groups_of_both_versions_are_found() {
+        let group = ControlGroup::parse("4:cpu,cpuacct:/docker/1\n3:memory:/m\n1:name=systemd:/x\n0::/user.slice/a\n");
+        assert_eq!(group.unified.as_deref(), Some("/user.slice/a"));
+        assert_eq!(group.processor.as_deref(), Some("/docker/1"));
+        assert_eq!(group.memory.as_deref(), Some("/m"));
+        assert_eq!(ControlGroup::parse("nonsense\n\n"), ControlGroup::default());
+    }
+
+    #[test]
+    fn limits_of_the_groups_above_count_too() {
+        assert_eq!(directories("/c", "/a/b"), ["/c", "/c/a", "/c/a/b"]);
+        assert_eq!(directories("/c", "/"), ["/c"]);
+        assert_eq!(directories("/c", "/../a"), ["/c", "/c/a"]);
+    }
+
+    #[test]
+    fn lines_of_proc_are_read() {
+        assert_eq!(seccomp_filter("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"), Some(true));
+        assert_eq!(seccomp_filter("Seccomp:\t0\n"), Some(false));
+        assert_eq!(seccomp_filter(""), None);
+        assert_eq!(memory_available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
+        assert_eq!(memory_available("MemTotal: 9 kB\n"), None);
+    }
+
+    #[test]
+    fn an_unlimited_resource_is_never_too_small() {
+        let unlimited = Limit { current: None, maximum: None };
+        assert!(!unlimited.is_below(u64::MAX));
+        assert!(unlimited.may_be_raised_to(u64::MAX));
+        assert_eq!(unlimited.to_string(), "any number of");
+        let limit = Limit { current: Some(1), maximum: Some(2) };
+        assert!(limit.is_below(2) && limit.may_be_raised_to(2) && !limit.may_be_raised_to(3));
+    }
+}

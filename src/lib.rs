@@ -1,0 +1,4 @@
+//! The Caxton router.
+
+pub mod config;
+pub mod doctor;

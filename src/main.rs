@@ -1,0 +1,29 @@
+//! The `caxton` command.
+
+mod cli;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A thread-per-core message router for agents that speak FIPA ACL.
+#[derive(Debug, Parser)]
+#[command(name = "caxton", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check or show the configuration
+    Config(cli::config::ConfigArguments),
+    /// Find out whether this host can run the router
+    Doctor(cli::doctor::DoctorArguments),
+}
+
+fn main() -> ExitCode {
+    match CommandLine::parse().verb {
+        Verb::Config(arguments) => cli::config::run(&arguments),
+        Verb::Doctor(arguments) => cli::doctor::run(&arguments),
+    }
+}
