@@ -1,4 +1,32 @@
-//! The Caxton router.
+//! A message router for multi-agent systems: FIPA-ACL between native, sandboxed and outside agents, one shard per core.
+//!
+//! # The way of a message
+//!
+//! 1. **Admit.** An embedder's [`Router::send`](router::Router::send) puts a message into the channel of its sender's
+//!    shard ([`link`]); an agent's handler sends through its [`Context`](caxton_shards::agent::Context).
+//! 2. **Turn.** The shard's thread ([`drive`]) takes it into the next [`Shard::step`](caxton_shards::shard::Shard::step),
+//!    which assigns an id and counts it as accepted.
+//! 3. **Route.** The receiver's shard follows from a hash of its name; on another shard, the message is copied into the
+//!    ring between the two, for one credit. Its conversation is checked on the initiator's shard.
+//! 4. **Deliver.** It waits in the receiver's mailbox until the run queue comes to that agent.
+//! 5. **Settle.** The handler answers done, failed or suspended; the message is counted once as processed,
+//!    dead-lettered or expired, and where it was not processed its sender hears why.
+//!
+//! Everything from step 2 on is the pure crate [`caxton_shards`]; this crate is what touches the world.
 
 pub mod config;
 pub mod doctor;
+mod drive;
+mod link;
+pub mod router;
+mod watchdog;
+
+pub use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
+pub use caxton_shards::dispatch::Batch;
+pub use caxton_shards::domain;
+pub use caxton_shards::interface::{AskFailure, Event, Rejected, SendError};
+pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative};
+pub use caxton_shards::partition::{Partition, ShardIndex};
+pub use caxton_shards::rules;
+pub use config::{Config, Preset};
+pub use router::{Inbox, Report, Router, RouterBuilder, Stats};

@@ -5,6 +5,10 @@ mod cli;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+/// Freeing on another core than allocating is common here, and this allocator is good at it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A thread-per-core message router for agents that speak FIPA ACL.
 #[derive(Debug, Parser)]
 #[command(name = "caxton", version)]
@@ -15,6 +19,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Measure what the router does on this machine
+    Bench(cli::bench::BenchArguments),
     /// Check or show the configuration
     Config(cli::config::ConfigArguments),
     /// Find out whether this host can run the router
@@ -23,6 +29,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
+        Verb::Bench(arguments) => cli::bench::run_verb(&arguments),
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),
     }

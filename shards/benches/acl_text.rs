@@ -1,19 +1,21 @@
 //! What the string form costs: nanoseconds to read and to write a message with 200 bytes of content.
 //!
 //! `cargo bench -p caxton-shards --bench acl_text` prints the best and the median of several rounds. Without Cargo's
-//! `--bench` argument it runs one short round, to show that it still works.
+//! `--bench` argument it runs one short round, to show that it still works. An argument that is part of a kind's name
+//! selects that kind.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use caxton_shards::message::text::{Limits, NoNames, parse, print};
 use caxton_shards::message::WallTime;
+use caxton_shards::message::text::{Limits, NoNames, parse, print};
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
 const CONTENT_BYTES: usize = 200;
 
 fn main() {
     let whole = std::env::args().any(|argument| argument == "--bench");
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let (rounds, operations) = if whole { (15, 200_000) } else { (1, 2_000) };
     let plain = "x".repeat(CONTENT_BYTES);
     let quotes = r#"{\"name\":\"value\"},"#.repeat(CONTENT_BYTES / 16);
@@ -41,7 +43,7 @@ fn main() {
         ("quotes in content", format!("(inform :sender {sender} :receiver {receiver} :content \"{quotes}\")")),
     ];
     println!("nanoseconds per message, best / median of {rounds} rounds of {operations}");
-    for (name, text) in &kinds {
+    for (name, text) in kinds.iter().filter(|(name, _)| name.contains(&wanted)) {
         let limits = Limits::default();
         let message = parse(text.as_bytes(), NOW, &limits).expect("the message is well-formed");
         let read = measure(rounds, operations, || {

@@ -1,9 +1,9 @@
 //! From the world into the shard: inputs become accepted messages or typed refusals.
 
 use crate::agent::Effect;
-use crate::interface::{Answer, AskFailure, Input, Output, Rejected, SendError, Token};
+use crate::interface::{Answer, AskFailure, InboxNumber, Input, Output, Rejected, SendError, Token};
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::{AgentId, Correlation, Message, MessageId, Receiver, Reliability};
+use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Receiver, Reliability};
 use crate::dead_letter::Reason;
 use crate::notice::{Holds, is_notice};
 use crate::record::Durability;
@@ -16,7 +16,7 @@ impl Shard {
         match input {
             Input::Tell(message) => return self.take_tell(message),
             Input::Send(message, token) => {
-                let sent = self.admit(message);
+                let sent = self.admit(message).map_err(|(error, message)| self.reject(error, message));
                 self.answer(token, Answer::Sent(sent));
             }
             Input::Ask { message, timeout_ms, token } => self.ask(message, timeout_ms, token),
@@ -29,7 +29,7 @@ impl Shard {
                 self.answer(token, Answer::Deregistered(found.is_some()));
             }
             Input::Taken { agent, messages, notices } => self.taken(agent, messages, notices),
-            Input::Closed(agent, messages) => self.close_inbox(agent, messages),
+            Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
             Input::Discover(capability, token) => {
                 let providers = self.capabilities.providers(capability).to_vec();
                 self.answer(token, Answer::Providers(providers));
@@ -66,10 +66,9 @@ impl Shard {
     fn take_tell(&mut self, message: Message) -> Option<Input> {
         match self.admit(message) {
             Ok(_) => None,
-            Err(Rejected { error: SendError::Full, message }) => Some(Input::Tell(*message)),
-            Err(Rejected { error, message }) => {
+            Err((SendError::Full, message)) => Some(Input::Tell(message)),
+            Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
-                let mut message = *message;
                 self.assign_id(&mut message);
                 self.account.accepted += 1;
                 let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
@@ -80,7 +79,7 @@ impl Shard {
     }
 
     /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway.
-    fn admit(&mut self, mut message: Message) -> Result<MessageId, Rejected> {
+    fn admit(&mut self, mut message: Message) -> Result<MessageId, (SendError, Message)> {
         let agent = match message.sender() {
             None => {
                 if let Some(gateway) = self.gateway_id() {
@@ -91,9 +90,9 @@ impl Shard {
             Some(sender) => self.agents.find(sender),
         };
         let refusal = if self.phase != Phase::Running { Some(SendError::Stopping) } else { None };
-        let Some(agent) = agent else { return Err(self.reject(refusal.unwrap_or(SendError::UnknownSender), message)) };
+        let Some(agent) = agent else { return Err((refusal.unwrap_or(SendError::UnknownSender), message)) };
         if let Some(error) = refusal.or_else(|| self.refusal(agent, &message)) {
-            return Err(self.reject(error, message));
+            return Err((error, message));
         }
         let id = self.assign_id(&mut message);
         match self.put_into_slab(message) {
@@ -101,7 +100,7 @@ impl Shard {
                 self.submit(agent, place);
                 Ok(id)
             }
-            Err(message) => Err(self.reject(SendError::Full, message)),
+            Err(message) => Err((SendError::Full, message)),
         }
     }
 
@@ -183,7 +182,7 @@ impl Shard {
             0 => self.config.message_timeout.into_inner(),
             own => own,
         };
-        self.now_ms + self.delay_of(message) + u64::from(lifetime_ms)
+        self.now_ms.saturating_add(self.delay_of(message)).saturating_add(u64::from(lifetime_ms))
     }
 
     /// How long the message must not be delivered yet, in milliseconds.
@@ -214,7 +213,8 @@ impl Shard {
         }
         let timer = self.timers.insert(self.now_ms + u64::from(timeout_ms), Alarm::Ask(correlation)).ok();
         self.asks.insert(correlation, PendingAsk { token, timer });
-        if let Err(rejected) = self.admit(message) {
+        if let Err((error, message)) = self.admit(message) {
+            let rejected = self.reject(error, message);
             self.end_ask(correlation, Err(AskFailure::Rejected(rejected)));
         }
     }
@@ -239,30 +239,49 @@ impl Shard {
         let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
         let messages = messages.min(outside.handed_out);
         outside.handed_out -= messages;
-        outside.room += messages + notices;
+        outside.taken += u64::from(messages);
+        outside.room = outside.room.saturating_add(messages).saturating_add(notices).min(outside.window);
         self.account.processed += u64::from(messages);
         self.pending_beside_slab -= i64::from(messages);
+        self.send_receipts_of_inbox(index);
         self.schedule(index);
     }
 
+    /// Tells the senders of what was taken out of an inbox that it was processed, where they wanted to hear that.
+    fn send_receipts_of_inbox(&mut self, index: AgentIndex) {
+        loop {
+            let Some(slot) = self.agents.get_mut(index) else { return };
+            let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+            let taken = outside.taken;
+            if outside.receipts.front().is_none_or(|(number, _)| *number > taken) {
+                return;
+            }
+            let Some((_, message)) = outside.receipts.pop_front() else { return };
+            self.send_receipt(&message, Receipt::Processed, Holds::Nothing);
+        }
+    }
+
     /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes.
-    fn close_inbox(&mut self, agent: AgentId, mut messages: Vec<Message>) {
+    fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, mut messages: Vec<Message>) {
         messages.retain(|message| !is_notice(message));
         let Some(index) = self.agents.find(agent) else { return };
-        if let Some(slot) = self.agents.get_mut(index)
-            && let Behaviour::Outside(outside) = &mut slot.behaviour
-        {
-            // Whatever is neither given back nor reported was taken.
-            let given_back = u32::try_from(messages.len()).unwrap_or(u32::MAX).min(outside.handed_out);
-            let taken = outside.handed_out - given_back;
-            outside.handed_out = 0;
-            self.account.processed += u64::from(taken);
-            self.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
-            for message in messages.into_iter().take(given_back as usize) {
-                let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
-                self.give_up(envelope, Reason::Deregistered, Holds::Nothing);
-            }
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+        if outside.inbox != inbox {
+            return;
         }
+        // Whatever is neither given back nor reported was taken.
+        let given_back = u32::try_from(messages.len()).unwrap_or(u32::MAX).min(outside.handed_out);
+        let taken = outside.handed_out - given_back;
+        outside.handed_out = 0;
+        outside.taken += u64::from(taken);
+        self.account.processed += u64::from(taken);
+        self.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
+        for message in messages.into_iter().take(given_back as usize) {
+            let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
+            self.give_up(envelope, Reason::Deregistered, Holds::Nothing);
+        }
+        self.send_receipts_of_inbox(index);
         self.deregister(index);
     }
 

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use foldhash::quality::FixedState;
-use hashbrown::{HashSet, HashTable};
+use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 
 use crate::dead_letter::Reason;
@@ -76,7 +76,8 @@ struct Conversation {
     initiator: AgentId,
     id: ConversationId,
     participants: SmallVec<[AgentId; 2]>,
-    table: Option<Box<HashSet<AgentId, FixedState>>>,
+    /// Their positions, once there are many.
+    table: Option<Box<HashMap<AgentId, u16, FixedState>>>,
     awaited: SmallVec<[Awaited; 1]>,
     history: VecDeque<HistoryEntry>,
     messages: u64,
@@ -113,6 +114,8 @@ pub(crate) struct Conversations {
 
 /// How many empty histories are kept for reuse.
 const SPARE_HISTORIES_MAX: usize = 1_024;
+/// Longer histories are not kept for reuse.
+const SPARE_HISTORY_ENTRIES_MAX: usize = 64;
 
 /// A message that is about to pass, and who it passes between.
 pub(crate) struct Passage<'a> {
@@ -244,7 +247,8 @@ impl Conversations {
             entry.remove();
         }
         self.closed += 1;
-        if self.spare_histories.len() < SPARE_HISTORIES_MAX && conversation.history.capacity() > 0 {
+        let capacity = conversation.history.capacity();
+        if self.spare_histories.len() < SPARE_HISTORIES_MAX && (1..=SPARE_HISTORY_ENTRIES_MAX).contains(&capacity) {
             let mut history = std::mem::take(&mut conversation.history);
             history.clear();
             self.spare_histories.push(history);
@@ -292,8 +296,8 @@ impl Conversation {
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // There are at most 10,000 participants.
     fn position(&self, agent: AgentId) -> Option<u16> {
-        if self.table.as_ref().is_some_and(|table| !table.contains(&agent)) {
-            return None;
+        if let Some(table) = &self.table {
+            return table.get(&agent).copied();
         }
         self.participants.iter().position(|participant| *participant == agent).map(|position| position as u16)
     }
@@ -303,15 +307,16 @@ impl Conversation {
         if self.participants.len() >= participants_max {
             return Err(Reason::TooManyParticipants);
         }
+        let position = self.participants.len() as u16;
         self.participants.push(agent);
         if let Some(table) = &mut self.table {
-            table.insert(agent);
+            table.insert(agent, position);
         } else if self.participants.len() > LISTED_PARTICIPANTS_MAX {
-            let mut table = HashSet::with_capacity_and_hasher(self.participants.len(), FixedState::default());
-            table.extend(self.participants.iter().copied());
+            let mut table = HashMap::with_capacity_and_hasher(self.participants.len(), FixedState::default());
+            table.extend(self.participants.iter().copied().zip(0_u16..));
             self.table = Some(Box::new(table));
         }
-        Ok((self.participants.len() - 1) as u16)
+        Ok(position)
     }
 
     #[inline]

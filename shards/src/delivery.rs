@@ -15,7 +15,7 @@ use crate::message::{AgentId, Choice, ConversationRole, Message, Receipt, Receiv
 use crate::notes::NoteKey;
 use crate::notice::Holds;
 use crate::partition::ShardIndex;
-use crate::record::{Append, AppendSequence};
+use crate::record::{Append, AppendSequence, Uncommitted};
 use crate::registry::{AgentIndex, Behaviour};
 use crate::rules;
 use crate::shard::{Alarm, Crossing, FAN_OUT_PER_TURN_MAX, Phase, Shard};
@@ -46,8 +46,22 @@ impl Shard {
         }
         if let Routed::Blocked(shard) = self.route(place) {
             self.put_into_outbox(agent, place);
-            self.blocked[shard.as_usize()].push_back(agent);
+            self.block(agent, shard);
         }
+    }
+
+    /// Has an outbox wait for credit at a shard. An agent stands in one such list at most, and once.
+    fn block(&mut self, agent: AgentIndex, shard: ShardIndex) {
+        let Some(slot) = self.agents.get_mut(agent) else { return };
+        let before = slot.blocked.replace(shard);
+        if before == Some(shard) {
+            return;
+        }
+        if let Some(other) = before {
+            // What waited there has expired meanwhile, and what came behind it goes elsewhere.
+            self.blocked[other.as_usize()].retain(|waiting| *waiting != agent);
+        }
+        self.blocked[shard.as_usize()].push_back(agent);
     }
 
     fn put_into_outbox(&mut self, agent: AgentIndex, place: u32) {
@@ -65,10 +79,13 @@ impl Shard {
             // The own entry holds unfinished fan-outs, which need no credit; each goes on for one portion a turn.
             let here = shard == self.index.as_usize();
             for _ in 0..self.blocked[shard].len() {
-                if !here && self.port.credits(shard) == 0 {
+                if !here && !self.port.has_credit(shard) {
                     break;
                 }
                 let Some(agent) = self.blocked[shard].pop_front() else { break };
+                if let Some(slot) = self.agents.get_mut(agent) {
+                    slot.blocked = None;
+                }
                 flushed += self.flush_outbox(agent);
             }
         }
@@ -91,15 +108,16 @@ impl Shard {
                     slot.outbox = before;
                     slot.outbox_length += 1;
                 }
-                self.blocked[shard.as_usize()].push_back(agent);
+                self.block(agent, shard);
                 return flushed;
             }
             flushed += 1;
         }
-        if self.agents.get(agent).is_some_and(|slot| slot.leaving) {
-            self.agents.remove(agent);
-        } else {
-            self.schedule(agent);
+        match self.agents.get(agent) {
+            Some(slot) if slot.leaving && slot.blocked.is_none() => {
+                self.agents.remove(agent);
+            }
+            _ => self.schedule(agent),
         }
         flushed
     }
@@ -237,14 +255,16 @@ impl Shard {
                 ConversationRole::Initiator => true,
                 ConversationRole::Participant | ConversationRole::Unresolved => self.is_here(target_shard),
                 ConversationRole::Member => {
-                    let home = self.home_of(&envelope.message).unwrap_or(target_shard);
+                    let Some(home) = self.home_of(&envelope.message) else {
+                        return self.give_up_place(place, Reason::NotInConversation);
+                    };
                     hop = if self.is_here(home) { target_shard } else { home };
                     self.is_here(home)
                 }
             };
         }
-        if !self.is_here(hop) && self.port.credits(hop.as_usize()) == 0 {
-            // Leaves word with the port that this shard wants to hear of new credits.
+        if !self.is_here(hop) && !self.port.has_credit(hop.as_usize()) {
+            // The port has taken note that this shard wants to hear of new credits.
             return Routed::Blocked(hop);
         }
         if converses_here && let Err(reason) = self.converse(place, target) {
@@ -324,9 +344,12 @@ impl Shard {
         let to = self.config.partition.shard_of(target);
         if self.is_here(to) {
             self.deliver(place, target);
-        } else if self.transit[to.as_usize()].is_empty() && self.port.credits(to.as_usize()) > 0 {
+        } else if self.transit[to.as_usize()].is_empty() && self.port.has_transit_credit(to.as_usize()) {
             self.depart(place, to);
         } else {
+            if self.transit[to.as_usize()].is_empty() {
+                self.watch_over_transit(to);
+            }
             self.transit[to.as_usize()].push_back(place);
         }
     }
@@ -334,7 +357,7 @@ impl Shard {
     /// Goes on with messages that pass through. Each holds the credit that it came with, so there are only so many.
     pub(crate) fn flush_transit(&mut self) {
         for to in 0..self.transit.len() {
-            while !self.transit[to].is_empty() && self.port.credits(to) > 0 {
+            while !self.transit[to].is_empty() && self.port.has_transit_credit(to) {
                 let Some(place) = self.transit[to].pop_front() else { break };
                 if self.slab.get(place).is_some_and(|envelope| envelope.deadline_ms <= self.now_ms) {
                     self.expire_place(place, Waiting::Crossing);
@@ -342,6 +365,30 @@ impl Shard {
                     self.depart(place, ShardIndex(u16::try_from(to).unwrap_or(u16::MAX)));
                 }
             }
+        }
+    }
+
+    /// Makes sure that what waits to pass on to a shard does not wait beyond its lifetime. Each queue has one timer at
+    /// most, because it is armed when the queue begins to fill and again only when it fires.
+    fn watch_over_transit(&mut self, to: ShardIndex) {
+        if !self.transit_swept[to.as_usize()] {
+            let timer = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
+            self.transit_swept[to.as_usize()] = timer.is_ok();
+        }
+    }
+
+    pub(crate) fn sweep_transit(&mut self, to: ShardIndex) {
+        self.transit_swept[to.as_usize()] = false;
+        for _ in 0..self.transit[to.as_usize()].len() {
+            let Some(place) = self.transit[to.as_usize()].pop_front() else { break };
+            if self.slab.get(place).is_some_and(|envelope| envelope.deadline_ms <= self.now_ms) {
+                self.expire_place(place, Waiting::Crossing);
+            } else {
+                self.transit[to.as_usize()].push_back(place);
+            }
+        }
+        if !self.transit[to.as_usize()].is_empty() {
+            self.watch_over_transit(to);
         }
     }
 
@@ -397,6 +444,7 @@ impl Shard {
         match self.conversations.time_out(index, self.now_ms) {
             Timeout::Gone => {}
             Timeout::NotBefore(again_ms) => {
+                // A timer has just fired, so there is room for one.
                 let timer = self.timers.insert(again_ms, Alarm::Conversation(index)).ok();
                 self.conversations.set_timer(index, timer);
             }
@@ -442,13 +490,13 @@ impl Shard {
             || envelope.message.receipt() == Receipt::Delivered
             || envelope.message.reliability() == Reliability::Durable
             || envelope.message.details().is_some_and(|details| details.deliver_at.is_some());
-        if let Some(envelope) = self.slab.get_mut(place)
-            && let Some(from) = envelope.credit_of.take()
-        {
+        let credit_of = self.slab.get_mut(place).and_then(|envelope| envelope.credit_of.take());
+        if special {
+            if self.deliver_specially(place, index, credit_of.map_or(Holds::Nothing, Holds::Credit)) {
+                return;
+            }
+        } else if let Some(from) = credit_of {
             self.credits_owed[from.as_usize()] += 1;
-        }
-        if special && self.deliver_specially(place, index) {
-            return;
         }
         self.put_into_mailbox(place, index, priority);
     }
@@ -463,36 +511,49 @@ impl Shard {
     }
 
     /// What few messages need on delivery. Answers whether the message has to wait before it goes into its mailbox.
-    fn deliver_specially(&mut self, place: u32, index: AgentIndex) -> bool {
+    fn deliver_specially(&mut self, place: u32, index: AgentIndex, holds: Holds) -> bool {
         let Some(envelope) = self.slab.get(place) else { return false };
         if envelope.text_borne {
             self.note_conversation(place);
         }
         let Some(envelope) = self.slab.get(place) else { return false };
-        if envelope.message.receipt() == Receipt::Delivered {
-            let message = envelope.message.clone();
-            self.send_receipt(&message, Receipt::Delivered, Holds::Nothing);
-        }
-        let Some(envelope) = self.slab.get(place) else { return false };
         if envelope.message.reliability() == Reliability::Durable {
+            let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return false };
             self.appended = AppendSequence(self.appended.0 + 1);
             let append = Append { sequence: self.appended, message: envelope.message.clone() };
-            self.uncommitted.push_back((self.appended, place));
+            self.uncommitted.push_back(Uncommitted { sequence: self.appended, place, generation });
             self.outputs.push(crate::interface::Output::Append(append));
+            self.let_go(holds);
             return true;
         }
         let delay_ms = self.delay_of(&envelope.message);
+        self.say_delivered(place, holds);
         delay_ms > 0 && self.delay(place, index, delay_ms)
+    }
+
+    /// Tells the sender that its message has reached the mailbox, if it wanted to hear that.
+    fn say_delivered(&mut self, place: u32, holds: Holds) {
+        match self.slab.get(place) {
+            Some(envelope) if envelope.message.receipt() == Receipt::Delivered => {
+                let message = envelope.message.clone();
+                self.send_receipt(&message, Receipt::Delivered, holds);
+            }
+            _ => self.let_go(holds),
+        }
     }
 
     /// Arms a timer that puts the message into its mailbox. Without a timer to be had it goes there now.
     pub(crate) fn delay(&mut self, place: u32, index: AgentIndex, delay_ms: u64) -> bool {
         let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return false };
-        self.timers.insert(self.now_ms + delay_ms, Alarm::Release { place, generation }).is_ok()
+        self.timers.insert(self.now_ms.saturating_add(delay_ms), Alarm::Release { place, generation }).is_ok()
     }
 
     /// Puts a delayed message into its mailbox, if its receiver is still the same.
     pub(crate) fn release(&mut self, place: u32, generation: u32) {
+        if self.phase == Phase::Stopped {
+            // The delayed message was given up, and something else may have its place.
+            return;
+        }
         let Some(envelope) = self.slab.get(place) else { return };
         let priority = envelope.message.priority();
         let index = envelope.message.target().and_then(|target| self.agents.find(target));
@@ -513,7 +574,7 @@ impl Shard {
 
     /// Goes on with the messages whose appends are durable now.
     pub(crate) fn committed(&mut self, sequence: AppendSequence) {
-        while let Some((append, place)) = self.uncommitted.front().copied() {
+        while let Some(Uncommitted { sequence: append, place, generation }) = self.uncommitted.front().copied() {
             if append > sequence {
                 break;
             }
@@ -521,12 +582,15 @@ impl Shard {
             let Some(envelope) = self.slab.get(place) else { continue };
             let (priority, target) = (envelope.message.priority(), envelope.message.target());
             let delay_ms = self.delay_of(&envelope.message);
-            match target.and_then(|target| self.agents.find(target)) {
-                Some(index) if delay_ms > 0 && self.delay(place, index, delay_ms) => {}
-                Some(index) => self.put_into_mailbox(place, index, priority),
-                None => {
-                    self.give_up_place(place, Reason::Deregistered);
-                }
+            let index = target.and_then(|target| self.agents.find(target));
+            let same = index.filter(|index| self.agents.get(*index).is_some_and(|slot| slot.generation == generation));
+            let Some(index) = same else {
+                self.give_up_place(place, Reason::Deregistered);
+                continue;
+            };
+            self.say_delivered(place, Holds::Nothing);
+            if delay_ms == 0 || !self.delay(place, index, delay_ms) {
+                self.put_into_mailbox(place, index, priority);
             }
         }
     }
@@ -561,7 +625,7 @@ impl Shard {
                 Behaviour::Outside(outside) => outside.room > 0,
                 Behaviour::Native(_) | Behaviour::Away | Behaviour::Gateway => true,
             };
-        if !slot.mailbox.has_mail() || slot.queued {
+        if slot.queued || !(slot.mailbox.has_mail() || slot.is_suspended()) {
             return;
         }
         if callable {
@@ -576,31 +640,40 @@ impl Shard {
     pub(crate) fn watch_over(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         if !slot.swept {
-            slot.swept = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, Alarm::Sweep(index)).is_ok();
+            let alarm = Alarm::Sweep { agent: index, generation: slot.generation };
+            slot.swept = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, alarm).is_ok();
         }
     }
 
-    pub(crate) fn sweep(&mut self, index: AgentIndex) {
+    pub(crate) fn sweep(&mut self, index: AgentIndex, generation: u32) {
         let now_ms = self.now_ms;
         let Some(slot) = self.agents.get_mut(index) else { return };
+        if slot.generation != generation {
+            return;
+        }
         slot.swept = false;
         let expired = |envelope: &Envelope| envelope.deadline_ms <= now_ms && envelope.kind == EnvelopeKind::Message;
         let late_mail = slot.mailbox.extract(&mut self.slab, expired);
         let late_sends = slot.outbox.extract(&mut self.slab, expired);
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
-        let generation = slot.generation;
         for place in late_mail {
             if let Some(envelope) = self.slab.remove(place) {
                 let weight = envelope.message.weight();
                 self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
             }
         }
+        let unblocked = !late_sends.is_empty();
         for place in late_sends {
             self.expire_place(place, Waiting::Crossing);
         }
+        if unblocked {
+            // What comes next may go elsewhere, where there is credit.
+            self.flush_outbox(index);
+        }
+        // An agent that took nothing of its mail is asked again.
+        self.schedule(index);
         let Some(slot) = self.agents.get(index) else { return };
-        let waits = !slot.outbox.is_empty() || (slot.mailbox.has_mail() && !slot.queued);
-        if waits {
+        if !slot.outbox.is_empty() || (slot.is_suspended() && slot.mailbox.has_mail()) {
             self.watch_over(index);
         }
     }
@@ -622,9 +695,12 @@ impl Shard {
         self.uncommitted.clear();
         let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in agents {
-            if let Some(slot) = self.agents.get_mut(agent) {
-                slot.outbox = crate::mailbox::Queue::EMPTY;
-                slot.outbox_length = 0;
+            let Some(slot) = self.agents.get_mut(agent) else { continue };
+            slot.outbox = crate::mailbox::Queue::EMPTY;
+            slot.outbox_length = 0;
+            slot.blocked = None;
+            if slot.leaving {
+                self.agents.remove(agent);
             }
         }
         for place in places {

@@ -1,8 +1,8 @@
 //! From the mailbox to the handler, and what comes of it: processed, tried again, or given up.
 //!
 //! Invariants: a handler's effects take place when it is done and not at all when it fails; an agent whose outbox is
-//! not empty is not called, so that it cannot send faster than the rings carry; one agent gets at most its quota per
-//! turn; a panic in a handler is a failed attempt and nothing more.
+//! not empty is not called, so that it cannot send faster than the rings carry; one agent gets at most its quota before
+//! its neighbours get their turn; a panic in a handler is a failed attempt and nothing more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -41,7 +41,7 @@ impl Batch<'_> {
     #[allow(clippy::should_implement_trait)] // What it lends lives only until the next call.
     pub fn next(&mut self) -> Option<(&Message, Context<'_>)> {
         self.settle_current();
-        if self.left == 0 || !self.shard.may_be_called(self.agent) {
+        if self.left == 0 || self.leaves || !self.shard.may_be_called(self.agent) {
             return None;
         }
         let mut envelope = self.shard.pop_live_mail(self.agent)?;
@@ -100,7 +100,10 @@ impl Shard {
     #[inline]
     pub(crate) fn dispatch(&mut self, index: AgentIndex) -> u32 {
         let Some(slot) = self.agents.get_mut(index) else { return 0 };
-        slot.queued = false;
+        // Where an agent stood that is gone, another one may have its place now; and mail can go while it waits.
+        if !std::mem::take(&mut slot.queued) || !(slot.mailbox.has_mail() || slot.is_suspended()) {
+            return 0;
+        }
         let (id, generation) = (slot.id, slot.generation);
         if !slot.outbox.is_empty() {
             // It is scheduled again when its outbox is empty.
@@ -126,10 +129,7 @@ impl Shard {
             return self.resume(index, id, generation, agent);
         }
         let quota = self.config.turn_quota.into_inner();
-        let batch_max = match agent.batch_size() {
-            Some(own) => own.into_inner().min(self.config.batch.into_inner()),
-            None => self.config.batch.into_inner(),
-        };
+        let batch_max = self.config.batch.into_inner();
         let mut handled = 0;
         let mut leaves = false;
         let mut failure = None;
@@ -148,7 +148,12 @@ impl Shard {
             };
             // The shard's own state is only changed by its own methods, which do not panic half-way; what the handler
             // leaves behind of itself is thrown away below.
-            let called = catch_unwind(AssertUnwindSafe(|| agent.handle_batch(&mut batch)));
+            let called = catch_unwind(AssertUnwindSafe(|| {
+                if let Some(own) = agent.batch_size() {
+                    batch.left = batch.left.min(own.into_inner());
+                }
+                agent.handle_batch(&mut batch);
+            }));
             match called {
                 Ok(()) => batch.settle_current(),
                 Err(panic) => batch.fail(Failure { explanation: panic_text(&*panic).into(), panicked: true }),
@@ -162,6 +167,12 @@ impl Shard {
             }
         }
         self.after_call(index, id, agent, leaves, failure);
+        if handled > 0 {
+            self.schedule(index);
+        } else if self.has_mail(index) {
+            // It took nothing: it is asked again when more has come, or after a while, but not over and over.
+            self.watch_over(index);
+        }
         handled
     }
 
@@ -182,12 +193,15 @@ impl Shard {
                 self.report(|| Event::AgentPanicked { agent: id, what });
                 Supervision::Restart
             }
-            Some(failure) => agent.supervise(&failure),
+            Some(failure) => {
+                // An agent that cannot say what to do about its failure is made anew.
+                catch_unwind(AssertUnwindSafe(|| agent.supervise(&failure))).unwrap_or(Supervision::Restart)
+            }
         };
         match supervision {
             Supervision::Resume => self.come_back(index, agent, leaves),
             Supervision::Restart => {
-                drop(agent);
+                discard_agent(agent);
                 self.restart(index);
                 if leaves {
                     self.deregister(index);
@@ -195,7 +209,6 @@ impl Shard {
             }
             Supervision::Stop => self.come_back(index, agent, true),
         }
-        self.schedule(index);
     }
 
     /// Goes on with the message that the agent's handler was suspended over.
@@ -204,6 +217,7 @@ impl Shard {
             self.come_back(index, agent, false);
             return 0;
         };
+        debug_assert!(self.effects.is_empty(), "nobody else is being called");
         let InHand { envelope, effects } = in_hand;
         self.effects = effects;
         if envelope.kind == EnvelopeKind::Message {
@@ -229,6 +243,7 @@ impl Shard {
             Outcome::Suspended => self.put_in_hand(index, envelope),
         }
         self.after_call(index, id, agent, leaves, failure);
+        self.schedule(index);
         1
     }
 
@@ -239,17 +254,18 @@ impl Shard {
         let effects = std::mem::take(&mut self.effects);
         if let Some(slot) = self.agents.get_mut(index) {
             slot.extras().in_hand = Some(InHand { envelope, effects });
-            // It goes on in turns with the others, mail or no mail.
-            if !slot.queued {
-                slot.queued = true;
-                self.run_queue.push_back(index);
-            }
+            // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
+            slot.queued = true;
+            self.run_next_turn.push(index);
+            self.watch_over(index);
         }
     }
 
     /// Calls an agent's poll. Answers whether it wants to be polled again, and whether it did something.
-    pub(crate) fn poll_agent(&mut self, index: AgentIndex) -> (bool, bool) {
-        let Some(slot) = self.agents.get_mut(index) else { return (false, false) };
+    pub(crate) fn poll_agent(&mut self, index: AgentIndex, generation: u32) -> (bool, bool) {
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else {
+            return (false, false);
+        };
         if slot.leaving || !slot.outbox.is_empty() || slot.is_suspended() {
             return (!slot.leaving, false);
         }
@@ -269,11 +285,12 @@ impl Shard {
                 (Polled::Finished, false, Some(failure))
             }
         };
-        let goes_on = polled != Polled::Finished;
+        let goes_on = polled != Polled::Finished && !leaves;
         if let Some(slot) = self.agents.get_mut(index) {
             slot.polled = goes_on;
         }
         self.after_call(index, id, agent, leaves, failure);
+        self.schedule(index);
         (goes_on, polled == Polled::Worked)
     }
 
@@ -293,6 +310,10 @@ impl Shard {
             outside.room -= 1;
             if envelope.kind == EnvelopeKind::Message {
                 outside.handed_out += 1;
+                if envelope.message.receipt() == Receipt::Processed {
+                    let number = outside.taken + u64::from(outside.handed_out);
+                    outside.receipts.push_back((number, envelope.message.clone()));
+                }
                 self.pending_beside_slab += 1;
                 let weight = envelope.message.weight();
                 self.let_go(Holds::Mailbox { agent: index, generation, weight });
@@ -352,13 +373,6 @@ impl Shard {
         } else {
             self.let_go(holds);
         }
-        if let Some(slot) = self.agents.get_mut(index)
-            && slot.provider
-            && !slot.load_changed
-        {
-            slot.load_changed = true;
-            self.load_changed.push(index);
-        }
     }
 
     /// Tries the message again later, or gives it up when it was tried often enough.
@@ -408,6 +422,9 @@ impl Shard {
                     self.submit(index, place);
                 }
                 Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
+                Effect::Register(registration) if self.starting => {
+                    self.registrations.push_back((*registration, id));
+                }
                 Effect::Register(registration) => self.register_for(*registration, id),
                 Effect::Deregister => leaves = true,
                 Effect::Advertise(capability) => self.advertise(index, capability),
@@ -419,7 +436,7 @@ impl Shard {
         leaves
     }
 
-    fn discard_effects(&mut self) {
+    pub(crate) fn discard_effects(&mut self) {
         let effects = std::mem::take(&mut self.effects);
         self.discard(effects);
     }
@@ -435,7 +452,12 @@ impl Shard {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// Drops an agent that is given up, whatever its own destructor does.
+pub(crate) fn discard_agent(agent: Box<dyn Agent>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(agent)));
+}
+
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {

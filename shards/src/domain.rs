@@ -294,6 +294,11 @@ whole_number! {
 }
 
 whole_number! {
+    /// How many messages one shard may hold in all: 1 to 100,000,000 messages.
+    PendingCapacity(u32): "pending capacity", 1 to 100_000_000 "messages"
+}
+
+whole_number! {
     /// How long an idle shard watches its rings before it parks: 0 to 1,000,000 microseconds.
     ///
     /// A shard that spins answers within a microsecond and burns its core; a parked one takes about 150 microseconds
@@ -308,7 +313,8 @@ whole_number! {
 
 usable_as_size! {
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, ContentLimit,
-    HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity
+    HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
+    PendingCapacity
 }
 
 usable_as_duration! {
@@ -557,6 +563,7 @@ mod tests {
             DeadLetterBytes: "1023", "1024" to "1099511627776", "1099511627777", "1024 to 1099511627776 bytes";
             ConversationCapacity: "0", "1" to "100000000", "100000001", "1 to 100000000 conversations";
             OutboxCapacity: "0", "1" to "100000", "100001", "1 to 100000 messages";
+            PendingCapacity: "0", "1" to "100000000", "100000001", "1 to 100000000 messages";
             SpinMicroseconds: "-1", "0" to "1000000", "1000001", "0 to 1000000 microseconds";
             NodeId: "-1", "0" to "65535", "65536", "0 to 65535";
         }

@@ -66,8 +66,9 @@ pub enum Input {
         /// How many notices of the router: see [`is_notice`](crate::notice::is_notice).
         notices: u32,
     },
-    /// The owner of an inbox dropped it with these messages in it.
-    Closed(AgentId, Vec<Message>),
+    /// The owner of an agent's inbox dropped it with these messages in it. Nothing happens if the agent has another
+    /// inbox, or none.
+    Closed(AgentId, InboxNumber, Vec<Message>),
     /// Answer with [`Answer::Providers`].
     Discover(Term, Token),
     /// Answer with [`Answer::Conversation`].
@@ -84,6 +85,30 @@ pub enum Input {
     Drain,
     /// Give up everything that is still pending, and whatever arrives from now on.
     Stop,
+}
+
+impl Input {
+    /// Whether it makes room in the shard, or ends something: then it does not stand behind a message that waits for
+    /// room.
+    pub(crate) fn is_urgent(&self) -> bool {
+        match self {
+            Self::Taken { .. }
+            | Self::Closed(..)
+            | Self::Committed(_)
+            | Self::Inspect(_)
+            | Self::WatchEvents(_)
+            | Self::Drain
+            | Self::Stop => true,
+            Self::Tell(_)
+            | Self::Send(..)
+            | Self::Ask { .. }
+            | Self::Register(..)
+            | Self::Deregister(..)
+            | Self::Discover(..)
+            | Self::Conversation(..)
+            | Self::DeadLetters(..) => false,
+        }
+    }
 }
 
 /// Something that a shard did and the world should know.
@@ -222,6 +247,20 @@ pub enum RegistrationError {
     VocabularyFull {
         /// The capability's name.
         name: String,
+    },
+    /// The name belongs to the router itself.
+    #[error("the name {name:?} belongs to the router: choose another name")]
+    Reserved {
+        /// The refused name.
+        name: String,
+    },
+    /// The agent could not be made or started.
+    #[error("the agent {name:?} panicked while it was made or started: {what}")]
+    Panicked {
+        /// The agent's name.
+        name: String,
+        /// The panic's message.
+        what: String,
     },
     /// The router is stopping.
     #[error("the router is stopping and registers nothing more")]

@@ -3,17 +3,19 @@
 //! Registration is a barrier: it is answered once every shard's copy of the capability index has it, so whoever looks
 //! for a capability after the answer finds the agent.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::agent::{Agent, Context, Factory, Registration, Role};
 use crate::capability::Provider;
 use crate::dead_letter::Reason;
+use crate::dispatch::{discard_agent, panic_text};
 use crate::interface::{Answer, Event, RegistrationError, Token};
 use crate::mailbox::EnvelopeKind;
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
-use crate::notice::{Holds, Outgoing};
+use crate::notice::{Holds, Outgoing, ROUTER_NAME, quote};
 use crate::registry::{AGENTS_MAX, AgentIndex, Behaviour, Outside};
-use crate::shard::{Notice, Phase, Shard, stopping};
+use crate::shard::{Notice, Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
 
 /// A registration that waits until every shard knows of it.
 pub(crate) struct Barrier {
@@ -33,8 +35,10 @@ impl Shard {
             .into_iter()
             .map(|registration| {
                 let id = registration.id;
-                told |= !registration.capabilities.is_empty();
-                self.register(registration).map(|_| id)
+                self.register(registration).map(|index| {
+                    told |= self.is_provider(index);
+                    id
+                })
             })
             .collect();
         self.after_barrier(told, Then::Answer(token, results));
@@ -47,14 +51,34 @@ impl Shard {
             let notice = Notice::Register(Box::new(registration), requester);
             return self.outgoing[shard.as_usize()].push_back(Outgoing::Notice(notice));
         }
-        let (name, told) = (registration.name.to_string(), !registration.capabilities.is_empty());
-        let (performative, content) = match self.register(registration) {
+        let name = registration.name.to_string();
+        let result = self.register(registration);
+        let told = result.as_ref().is_ok_and(|index| self.is_provider(*index));
+        let (performative, content) = match result {
             Ok(_) => (Performative::Inform, format!("((registered (agent-identifier :name {name})))")),
-            Err(error) => (Performative::Failure, format!("((register {name}) (internal-error \"{error}\"))")),
+            Err(error) => {
+                let explanation = quote(&error.to_string());
+                (Performative::Failure, format!("((register {name}) (internal-error \"{explanation}\"))"))
+            }
         };
         if let Ok(letter) = Message::builder(performative).receiver(requester).content(content).build() {
             self.after_barrier(told, Then::Tell(requester, letter));
         }
+    }
+
+    /// Registers what agents asked for while they were started.
+    pub(crate) fn register_waiting(&mut self) -> usize {
+        let count = self.registrations.len().min(REGISTRATIONS_PER_TURN_MAX);
+        for _ in 0..count {
+            let Some((registration, requester)) = self.registrations.pop_front() else { break };
+            self.register_for(registration, requester);
+        }
+        count
+    }
+
+    /// Whether the other shards are being told of something that the agent offers.
+    fn is_provider(&self, index: AgentIndex) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.provider)
     }
 
     fn after_barrier(&mut self, told: bool, then: Then) {
@@ -108,6 +132,9 @@ impl Shard {
                 RegistrationError::Collision { name, other }
             });
         }
+        if name.as_ref() as &str == ROUTER_NAME {
+            return Err(RegistrationError::Reserved { name: name.to_string() });
+        }
         let mut terms = Vec::with_capacity(capabilities.len());
         for capability in &capabilities {
             let term = capability_term(capability)
@@ -115,10 +142,11 @@ impl Shard {
             terms.push(term);
         }
         let (behaviour, factory) = match role {
-            Role::Native(mut factory) => (Behaviour::Native(factory()), Some(factory)),
-            Role::Outside { inbox, window } => {
-                (Behaviour::Outside(Box::new(Outside { inbox, room: window, handed_out: 0 })), None)
-            }
+            Role::Native(mut factory) => match make(&mut factory) {
+                Ok(agent) => (Behaviour::Native(agent), Some(factory)),
+                Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
+            },
+            Role::Outside { inbox, window } => (Behaviour::Outside(Box::new(Outside::new(inbox, window))), None),
         };
         let index = self
             .agents
@@ -128,20 +156,42 @@ impl Shard {
             self.advertise(index, term);
         }
         self.report(|| Event::Registered { agent: id, name: Arc::from(name.as_ref() as &str) });
-        self.start_agent(index);
-        Ok(index)
+        match self.start_agent(index) {
+            Ok(()) => Ok(index),
+            Err(what) => {
+                self.deregister(index);
+                Err(RegistrationError::Panicked { name: name.to_string(), what })
+            }
+        }
     }
 
-    /// Calls a native agent's `started`.
-    fn start_agent(&mut self, index: AgentIndex) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
+    /// Calls a native agent's `started`. An agent that panics there is gone, and its place is still to be cleared.
+    fn start_agent(&mut self, index: AgentIndex) -> Result<(), String> {
+        let Some(slot) = self.agents.get_mut(index) else { return Ok(()) };
+        if !matches!(slot.behaviour, Behaviour::Native(_)) {
+            return Ok(());
+        }
         let id = slot.id;
         let Behaviour::Native(mut agent) = std::mem::replace(&mut slot.behaviour, Behaviour::Away) else {
-            return;
+            return Ok(());
         };
-        agent.started(&mut Context { shard: self, agent: index, id });
-        let leaves = self.commit_effects(index, id);
-        self.come_back(index, agent, leaves);
+        let nested = std::mem::replace(&mut self.starting, true);
+        let mut context = Context { shard: self, agent: index, id };
+        let called = catch_unwind(AssertUnwindSafe(|| agent.started(&mut context)));
+        let result = match called {
+            Ok(()) => {
+                let leaves = self.commit_effects(index, id);
+                self.come_back(index, agent, leaves);
+                Ok(())
+            }
+            Err(panic) => {
+                self.discard_effects();
+                discard_agent(agent);
+                Err(panic_text(&*panic))
+            }
+        };
+        self.starting = nested;
+        result
     }
 
     /// Puts an agent back that was being called.
@@ -154,12 +204,16 @@ impl Shard {
         }
     }
 
-    /// Makes an agent anew.
+    /// Makes an agent anew. One that can't be made or started any more is removed.
     pub(crate) fn restart(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
+        let id = slot.id;
         let Some(factory) = slot.factory.as_mut() else { return };
-        slot.behaviour = Behaviour::Native(make(factory));
-        self.start_agent(index);
+        let made = make(factory).map(|agent| slot.behaviour = Behaviour::Native(agent));
+        if let Err(what) = made.and_then(|()| self.start_agent(index)) {
+            self.report(|| Event::AgentPanicked { agent: id, what });
+            self.deregister(index);
+        }
     }
 
     /// Offers a capability in an agent's name, on every shard.
@@ -207,16 +261,29 @@ impl Shard {
         }
         slot.leaving = true;
         let id = slot.id;
-        if let Behaviour::Native(agent) = &mut slot.behaviour {
-            agent.stopped();
+        match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+            Behaviour::Native(mut agent) => {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| agent.stopped())) {
+                    let what = panic_text(&*panic);
+                    self.report(|| Event::AgentPanicked { agent: id, what });
+                }
+                discard_agent(agent);
+            }
+            // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
+            Behaviour::Outside(outside) => {
+                self.account.processed += u64::from(outside.handed_out);
+                self.pending_beside_slab -= i64::from(outside.handed_out);
+            }
+            Behaviour::Away | Behaviour::Gateway => {}
         }
+        let Some(slot) = self.agents.get(index) else { return };
         for capability in slot.extras.as_ref().map_or_else(Vec::new, |extras| extras.capabilities.clone()) {
             self.withdraw(index, capability);
         }
         self.agents.forget(index);
         self.empty(index, Reason::Deregistered);
         self.report(|| Event::Deregistered { agent: id });
-        if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty()) {
+        if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
             self.agents.remove(index);
         }
     }
@@ -247,6 +314,7 @@ impl Shard {
     }
 }
 
-pub(crate) fn make(factory: &mut Factory) -> Box<dyn Agent> {
-    factory()
+/// A new agent, or the text of its factory's panic.
+fn make(factory: &mut Factory) -> Result<Box<dyn Agent>, String> {
+    catch_unwind(AssertUnwindSafe(factory)).map_err(|panic| panic_text(&*panic))
 }

@@ -10,6 +10,10 @@
 //! receiver gives it back when it has found the message a place: a mailbox, a stall list, or a refusal. Notices and
 //! outcomes travel in the same ring and the same order without a credit, in slots reserved for them.
 //!
+//! A message that only passes through a shard keeps the credit it came with until it has one for its next ring. So that
+//! rings full of such messages never wait for each other in a circle, messages on their first ring leave a reserve of
+//! credits alone: a message on its last ring always finds its place or is refused, hence the reserve always comes back.
+//!
 //! # Invariants
 //!
 //! - A credit is room: a ring has `credits + uncredited` slots, of which items without a credit never hold more than
@@ -117,6 +121,19 @@ impl<T> Port<T> {
         self.outgoing[to].as_mut().map_or(0, Outgoing::credits)
     }
 
+    /// Whether a message can be sent on its first ring, to a shard, now: whether there is a credit beyond the reserve. A
+    /// no counts as a refusal, so the receiver's shard rings this shard's doorbell once it has returned a credit.
+    #[inline]
+    pub fn has_credit(&mut self, to: usize) -> bool {
+        self.outgoing[to].as_mut().is_some_and(|lane| lane.has_credit(lane.reserve))
+    }
+
+    /// As [`has_credit`](Self::has_credit), for a message that came from another shard: it may use the reserve.
+    #[inline]
+    pub fn has_transit_credit(&mut self, to: usize) -> bool {
+        self.outgoing[to].as_mut().is_some_and(|lane| lane.has_credit(0))
+    }
+
     /// Whether the shard at the other end is gone, so that nothing sent to it will be received.
     pub fn is_abandoned(&self, to: usize) -> bool {
         self.outgoing[to].as_ref().is_some_and(|lane| lane.producer.is_abandoned())
@@ -127,6 +144,12 @@ impl<T> Port<T> {
     /// The sum over all ports of a mesh at rest is what has departed but not arrived.
     pub fn in_flight(&self) -> usize {
         self.outgoing.iter().flatten().map(Outgoing::in_flight).sum()
+    }
+
+    /// As [`in_flight`](Self::in_flight), without the items that travel without a credit. For checking the account: it
+    /// looks at each uncredited item.
+    pub fn messages_in_flight(&mut self) -> usize {
+        self.outgoing.iter_mut().flatten().map(Outgoing::messages_in_flight).sum()
     }
 
     /// Whether an item can be received from any shard at the time of the call. To be asked again after arming the
@@ -254,15 +277,22 @@ fn lane<T: Send>(capacity: LaneCapacity) -> (Outgoing<T>, Incoming<T>) {
         producer,
         feedback: Arc::clone(&feedback),
         credits: capacity.credits.get(),
+        reserve: reserve_of(capacity.credits),
         sent: 0,
         returned_seen: 0,
         uncredited: VecDeque::with_capacity(capacity.uncredited.get()),
         uncredited_max: capacity.uncredited.get(),
         awaits_credit: false,
+        awaits_beyond: 0,
         awaits_room: false,
     };
     let incoming = Incoming { consumer, feedback, returned: 0, returned_published: 0, made_room: false };
     (outgoing, incoming)
+}
+
+/// The credits of a lane that are kept for messages in transit: an eighth. A lane with a single credit has none to spare.
+fn reserve_of(credits: NonZeroUsize) -> usize {
+    if credits.get() == 1 { 0 } else { (credits.get() / 8).max(1) }
 }
 
 /// What goes back from the receiver of a lane to its sender beside the ring's own index.
@@ -279,6 +309,8 @@ struct Outgoing<T> {
     feedback: Arc<Feedback>,
     /// The credits that the lane started with.
     credits: usize,
+    /// Those of them that messages on their first ring leave alone.
+    reserve: usize,
     /// The messages sent with a credit since the start.
     sent: usize,
     returned_seen: usize,
@@ -288,6 +320,8 @@ struct Outgoing<T> {
     uncredited_max: usize,
     /// A message was refused for want of a credit and none was sent since.
     awaits_credit: bool,
+    /// How many credits are of no use to whoever was refused.
+    awaits_beyond: usize,
     /// An item was refused for want of an uncredited slot and none was sent since.
     awaits_room: bool,
 }
@@ -295,8 +329,14 @@ struct Outgoing<T> {
 impl<T> Outgoing<T> {
     #[inline]
     fn credits(&mut self) -> usize {
+        self.credits_beyond(0)
+    }
+
+    /// How many credits there are, read afresh unless more than `beyond` are known of.
+    #[inline]
+    fn credits_beyond(&mut self, beyond: usize) -> usize {
         let known = self.known_credits();
-        if known > 0 {
+        if known > beyond {
             return known;
         }
         self.returned_seen = self.feedback.returned.load(Ordering::Acquire);
@@ -314,15 +354,31 @@ impl<T> Outgoing<T> {
         self.producer.in_flight() + self.producer.unpublished()
     }
 
+    fn messages_in_flight(&mut self) -> usize {
+        let released = self.producer.released();
+        let uncredited = self.uncredited.iter().filter(|position| **position >= released).count();
+        self.producer.pushed() - released - uncredited
+    }
+
+    #[inline]
+    fn has_credit(&mut self, beyond: usize) -> bool {
+        self.credits_beyond(beyond) > beyond || self.await_credit(beyond)
+    }
+
+    /// Has this shard's doorbell rung once there are more than `beyond` credits, unless there are by now.
+    #[cold]
+    fn await_credit(&mut self, beyond: usize) -> bool {
+        self.awaits_beyond = if self.awaits_credit { self.awaits_beyond.min(beyond) } else { beyond };
+        self.awaits_credit = true;
+        self.waits();
+        // The receiver may have returned some before it could see the flag.
+        self.credits_beyond(beyond) > beyond
+    }
+
     #[inline]
     fn send(&mut self, message: T) -> Result<(), T> {
-        if self.credits() == 0 {
-            self.awaits_credit = true;
-            self.waits();
-            // The receiver may have returned some before it could see the flag.
-            if self.credits() == 0 {
-                return Err(message);
-            }
+        if !self.has_credit(0) {
+            return Err(message);
         }
         let pushed = self.producer.push(message);
         debug_assert!(pushed.is_ok(), "a credit guarantees room in the ring");
@@ -363,7 +419,8 @@ impl<T> Outgoing<T> {
     }
 
     fn has_awaited_room(&mut self) -> bool {
-        let credit = self.awaits_credit && self.credits() > 0;
+        let beyond = self.awaits_beyond;
+        let credit = self.awaits_credit && self.credits_beyond(beyond) > beyond;
         let room = self.awaits_room && self.has_uncredited_room();
         self.awaits_credit &= !credit;
         self.awaits_room &= !room;

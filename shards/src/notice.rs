@@ -10,7 +10,7 @@ use crate::interface::{AskFailure, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Receipt};
 use crate::partition::ShardIndex;
-use crate::registry::{AgentIndex, Behaviour};
+use crate::registry::AgentIndex;
 use crate::shard::{Crossing, Notice, Shard};
 
 /// The name under which the router itself speaks: the agent management system of FIPA SC00023.
@@ -159,6 +159,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     pub(crate) fn let_go(&mut self, holds: Holds) {
         match holds {
             Holds::Nothing => {}
@@ -168,6 +169,10 @@ impl Shard {
                     && slot.generation == generation
                 {
                     slot.mailbox.let_go(weight);
+                    if slot.provider && !slot.load_changed {
+                        slot.load_changed = true;
+                        self.load_changed.push(agent);
+                    }
                 }
             }
         }
@@ -201,6 +206,9 @@ impl Shard {
         for agent in &changed {
             let Some(slot) = self.agents.get_mut(*agent) else { continue };
             slot.load_changed = false;
+            if !slot.provider {
+                continue;
+            }
             let (id, waiting) = (slot.id, slot.mailbox.held());
             for to in 0..self.port.shards() {
                 // A figure that finds no room is not worth waiting for: the next change brings a newer one.
@@ -256,27 +264,22 @@ impl Shard {
                 }
                 (EnvelopeKind::Notice, None) => {}
                 (EnvelopeKind::Message, Some(correlation)) => {
+                    self.account.processed += 1;
+                    let wanted = if envelope.message.receipt() == Receipt::Processed {
+                        Receipt::Processed
+                    } else {
+                        Receipt::None
+                    };
+                    self.send_receipt(&envelope.message, wanted, holds);
                     // An agree announces the answer that was asked for; it is not the answer.
                     if envelope.message.performative() != Performative::Agree {
-                        self.account.processed += 1;
-                        if envelope.message.receipt() == Receipt::Processed {
-                            self.send_receipt(&envelope.message, Receipt::Processed, Holds::Nothing);
-                        }
                         self.end_ask(correlation, Ok(envelope.message));
-                    } else {
-                        self.account.processed += 1;
                     }
-                    self.let_go(holds);
                 }
                 (EnvelopeKind::Message, None) => self.give_up(envelope, Reason::NobodyAsked, holds),
             }
         }
         handled
-    }
-
-    /// Whether the agent's messages are taken by the router itself.
-    pub(crate) fn is_gateway(&self, agent: AgentIndex) -> bool {
-        self.agents.get(agent).is_some_and(|slot| matches!(slot.behaviour, Behaviour::Gateway))
     }
 }
 
@@ -294,6 +297,6 @@ fn describe(message: &Message) -> String {
     format!("{} {id}{receiver}", message.performative())
 }
 
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     text.replace('"', "\\\"")
 }

@@ -18,6 +18,14 @@ pub struct Append {
     pub message: Message,
 }
 
+/// A durable message that waits for its commit, in the slab, and which agent it was taken in for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uncommitted {
+    pub sequence: AppendSequence,
+    pub place: u32,
+    pub generation: u32,
+}
+
 /// Whether a shard has a journal behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {

@@ -1,11 +1,14 @@
 //! The agents of a shard: found by id in constant time, kept in few bytes.
 
+use std::collections::VecDeque;
+
 use hashbrown::HashTable;
 
 use crate::agent::{Agent, Effect, Factory};
 use crate::interface::InboxNumber;
 use crate::mailbox::{Envelope, Mailbox, Queue};
-use crate::message::{AgentId, Term};
+use crate::message::{AgentId, Message, Term};
+use crate::partition::ShardIndex;
 use crate::slab::Slab;
 
 /// The most agents of one shard.
@@ -30,7 +33,20 @@ pub(crate) struct Outside {
     pub inbox: InboxNumber,
     /// How many more messages the inbox has room for.
     pub room: u32,
+    pub window: u32,
+    /// Messages in the inbox that were not reported as taken.
     pub handed_out: u32,
+    /// Messages reported as taken so far.
+    pub taken: u64,
+    /// Messages in the inbox whose senders want to hear that they were processed, each with its number among those
+    /// handed out.
+    pub receipts: VecDeque<(u64, Message)>,
+}
+
+impl Outside {
+    pub fn new(inbox: InboxNumber, window: u32) -> Self {
+        Self { inbox, room: window, window, handed_out: 0, taken: 0, receipts: VecDeque::new() }
+    }
 }
 
 /// What few agents have.
@@ -62,6 +78,8 @@ pub(crate) struct AgentSlot {
     pub queued: bool,
     /// It stands among the agents that are polled.
     pub polled: bool,
+    /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
+    pub blocked: Option<ShardIndex>,
     /// It offers something.
     pub provider: bool,
     /// Its load has changed since the other shards were told.
@@ -136,6 +154,7 @@ impl Registry {
             extras: None,
             queued: false,
             polled: false,
+            blocked: None,
             provider: false,
             load_changed: false,
             leaving: false,

@@ -29,7 +29,7 @@ use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::partition::{Partition, ShardIndex};
-use crate::record::{AppendSequence, Durability};
+use crate::record::{AppendSequence, Durability, Uncommitted};
 use crate::registry::{AgentIndex, Registry};
 use crate::rules::Rule;
 use crate::slab::Slab;
@@ -43,6 +43,8 @@ pub const DISPATCHES_PER_TURN_MAX: u32 = 512;
 pub const INPUTS_PER_TURN_MAX: usize = 256;
 /// Timers that one turn fires.
 pub const TIMERS_PER_TURN_MAX: usize = 1_024;
+/// Agents that one turn adds because others asked for them while they were started.
+pub const REGISTRATIONS_PER_TURN_MAX: usize = 256;
 /// Copies of messages to several receivers that one turn makes per sender.
 pub const FAN_OUT_PER_TURN_MAX: u32 = 256;
 /// The most timers of one shard.
@@ -67,7 +69,7 @@ pub struct ShardConfig {
     pub content_max: ContentLimit,
     /// The most messages in one batch.
     pub batch: BatchSize,
-    /// The most messages that one agent is given per turn.
+    /// The most messages that one agent is given before its neighbours get their turn.
     pub turn_quota: TurnQuota,
     /// Messages of one agent that wait to leave.
     pub outbox: OutboxCapacity,
@@ -138,7 +140,9 @@ pub(crate) enum Alarm {
     /// A question from outside has not been answered in time.
     Ask(Correlation),
     /// Messages may have expired that wait for an agent that is not called.
-    Sweep(AgentIndex),
+    Sweep { agent: AgentIndex, generation: u32 },
+    /// Messages may have expired that wait to pass on to a shard.
+    SweepTransit(ShardIndex),
 }
 
 /// What came of a turn.
@@ -186,12 +190,22 @@ pub struct Shard {
     pub(crate) agents: Registry,
     pub(crate) gateway: AgentIndex,
     pub(crate) run_queue: VecDeque<AgentIndex>,
-    polled: Vec<AgentIndex>,
+    /// Suspended agents: they go on in the next turn, not in this one.
+    pub(crate) run_next_turn: Vec<AgentIndex>,
+    /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
+    /// other in a chain do not nest without bound.
+    pub(crate) starting: bool,
+    /// Registrations that wait for their turn, with whoever asked for them.
+    pub(crate) registrations: VecDeque<(Registration, AgentId)>,
+    /// Agents that are polled, each with its generation.
+    polled: Vec<(AgentIndex, u32)>,
     pub(crate) effects: Vec<Effect>,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
     pub(crate) blocked: Vec<VecDeque<AgentIndex>>,
     /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
     pub(crate) transit: Vec<VecDeque<u32>>,
+    /// Whether a timer looks after what expires in transit, by shard.
+    pub(crate) transit_swept: Vec<bool>,
     /// What is to be told to other shards, by shard.
     pub(crate) outgoing: Vec<VecDeque<Outgoing>>,
     pub(crate) capabilities: CapabilityIndex,
@@ -208,7 +222,7 @@ pub struct Shard {
     pub(crate) barriers: HashMap<u64, Barrier, FixedState>,
     pub(crate) barrier_count: u64,
     /// Durable messages that wait for their commit, in the order of their appends.
-    pub(crate) uncommitted: VecDeque<(AppendSequence, u32)>,
+    pub(crate) uncommitted: VecDeque<Uncommitted>,
     pub(crate) appended: AppendSequence,
     pub(crate) watch_events: bool,
     pub(crate) outputs: Vec<Output>,
@@ -236,10 +250,14 @@ impl Shard {
             agents,
             gateway: gateway.unwrap_or(AgentIndex(crate::slab::NONE)),
             run_queue: VecDeque::new(),
+            run_next_turn: Vec::new(),
+            starting: false,
+            registrations: VecDeque::new(),
             polled: Vec::new(),
             effects: Vec::new(),
             blocked: (0..shards).map(|_| VecDeque::new()).collect(),
             transit: (0..shards).map(|_| VecDeque::new()).collect(),
+            transit_swept: vec![false; shards],
             outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
             capabilities: CapabilityIndex::new(index),
             load_changed: Vec::new(),
@@ -272,6 +290,7 @@ impl Shard {
         self.flush_transit();
         let flushed = self.flush_outboxes();
         let taken = self.take_inputs(inputs);
+        let registered = self.register_waiting();
         let handled = self.run_agents();
         let polled = self.poll_agents();
         self.tell_loads();
@@ -281,13 +300,16 @@ impl Shard {
         debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
 
         std::mem::swap(&mut self.outputs, outputs);
+        let worked = arrived + fired + flushed + taken + registered > 0 || handled > 0 || polled;
         let more = !self.run_queue.is_empty()
+            || !self.registrations.is_empty()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
-            || (taken > 0 && !inputs.is_empty())
+            // An input that found no room may find some after whatever this turn did.
+            || (worked && !inputs.is_empty())
             || !self.blocked[self.index.as_usize()].is_empty();
         Turn {
-            worked: arrived + fired + flushed + taken > 0 || handled > 0 || polled,
+            worked,
             more,
             polling: !self.polled.is_empty(),
             next_deadline_ms: self.timers.next_deadline(),
@@ -304,9 +326,17 @@ impl Shard {
         self.port.has_incoming() || self.port.has_awaited_room()
     }
 
+    /// Messages in the rings to other shards: handed over by this shard and not yet taken over by them. For checking
+    /// that over all shards, what departed either arrived or is in a ring.
+    pub fn messages_in_flight(&mut self) -> usize {
+        self.port.messages_in_flight()
+    }
+
     /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
     pub fn is_quiet(&self) -> bool {
-        self.account.pending == 0 && self.outgoing.iter().all(VecDeque::is_empty) && self.barriers.is_empty()
+        self.account.pending == 0 && self.outgoing.iter().all(VecDeque::is_empty)
+            && self.barriers.is_empty()
+            && self.registrations.is_empty()
     }
 
     /// Its running totals.
@@ -401,7 +431,8 @@ impl Shard {
                     }
                 }
                 Alarm::Ask(correlation) => self.give_up_asking(correlation),
-                Alarm::Sweep(agent) => self.sweep(agent),
+                Alarm::Sweep { agent, generation } => self.sweep(agent, generation),
+                Alarm::SweepTransit(to) => self.sweep_transit(to),
             }
         }
         self.fired = fired;
@@ -414,20 +445,40 @@ impl Shard {
             let Some(input) = inputs.pop_front() else { break };
             if let Some(too_early) = self.take_input(input) {
                 inputs.push_front(too_early);
-                break;
+                return taken + self.take_urgent_inputs(inputs);
             }
             taken += 1;
         }
         taken
     }
 
-    /// Calls the agents that have mail, each at most for its quota, until there are none or the turn is long enough.
+    /// Takes those inputs that make room, or that must not wait for room, from behind one that waits for some.
+    fn take_urgent_inputs(&mut self, inputs: &mut VecDeque<Input>) -> usize {
+        if !inputs.iter().any(Input::is_urgent) {
+            return 0;
+        }
+        let mut taken = 0;
+        for _ in 0..inputs.len() {
+            let Some(input) = inputs.pop_front() else { break };
+            if input.is_urgent() {
+                self.take_input(input);
+                taken += 1;
+            } else {
+                inputs.push_back(input);
+            }
+        }
+        taken
+    }
+
+    /// Calls the agents that have mail, each at most for its quota before its neighbours get their turn, until there are
+    /// none or the turn is long enough.
     fn run_agents(&mut self) -> u32 {
         let mut handled = 0;
         while handled < DISPATCHES_PER_TURN_MAX {
             let Some(agent) = self.run_queue.pop_front() else { break };
             handled += self.dispatch(agent).max(1);
         }
+        self.run_queue.extend(self.run_next_turn.drain(..));
         handled
     }
 
@@ -436,7 +487,7 @@ impl Shard {
             && !slot.polled
         {
             slot.polled = true;
-            self.polled.push(agent);
+            self.polled.push((agent, slot.generation));
         }
     }
 
@@ -447,8 +498,8 @@ impl Shard {
         }
         let mut worked = false;
         let mut polled = std::mem::take(&mut self.polled);
-        polled.retain(|agent| {
-            let (goes_on, did_something) = self.poll_agent(*agent);
+        polled.retain(|(agent, generation)| {
+            let (goes_on, did_something) = self.poll_agent(*agent, *generation);
             worked |= did_something;
             goes_on
         });

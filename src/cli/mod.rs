@@ -1,5 +1,6 @@
 //! The verbs of the `caxton` command, one module each.
 
+pub mod bench;
 pub mod config;
 pub mod doctor;
 

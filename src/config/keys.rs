@@ -5,7 +5,7 @@ use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
     ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, RetryCount, RingCapacity,
+    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RetryCount, RingCapacity,
     SpinMicroseconds, TurnQuota,
 };
 
@@ -141,6 +141,8 @@ configuration! {
         turn_quota: TurnQuota = ["64", "64", "256"];
         /// How many sent messages of one agent may wait to leave.
         outbox: OutboxCapacity = ["1024", "1024", "1024"];
+        /// How many messages one shard holds in all, in mailboxes, outboxes and delays.
+        pending_max: PendingCapacity = ["1000000", "1000000", "4000000"];
     }
 
     /// What happens when handling a message fails.

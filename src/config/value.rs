@@ -5,7 +5,7 @@ use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
     ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, RetryCount, RingCapacity,
+    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RetryCount, RingCapacity,
     SpinMicroseconds, TurnQuota,
 };
 use std::time::Duration;
@@ -58,7 +58,7 @@ macro_rules! with_unit {
 
 plain! {
     BackoffFactor, BatchSize, ChannelCapacity, ConversationCapacity, DeadLetterCapacity, HistoryLength,
-    MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, RetryCount, RingCapacity, TurnQuota,
+    MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity, RetryCount, RingCapacity, TurnQuota,
 }
 
 with_unit! {

@@ -80,10 +80,13 @@ impl Aid {
             }
         }
         let named = self.user_parameters.iter().map(|parameter| parameter.name.len().max(parameter.value.bytes()));
-        if let Some(bytes) = self.addresses.iter().map(|address| address.len()).chain(named).find(|bytes| *bytes > PARAMETER_BYTES_MAX) {
+        if let Some(bytes) =
+            self.addresses.iter().map(|address| address.len()).chain(named).find(|bytes| *bytes > PARAMETER_BYTES_MAX)
+        {
             return Err(AidFault::EntryTooLong { bytes });
         }
-        if let Some(parameter) = self.user_parameters.iter().find(|parameter| !is_user_parameter_name(&parameter.name)) {
+        if let Some(parameter) = self.user_parameters.iter().find(|parameter| !is_user_parameter_name(&parameter.name))
+        {
             return Err(AidFault::ParameterName { name: parameter.name.chars().take(64).collect() });
         }
         self.resolvers.iter().try_for_each(|resolver| resolver.check_at(depth + 1))

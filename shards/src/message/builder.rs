@@ -185,9 +185,7 @@ impl MessageBuilder {
 
     /// The sender with its addresses, resolvers and parameters.
     pub fn sender_aid(mut self, aid: Aid) -> Self {
-        self.check_aids("sender", std::slice::from_ref(&aid));
-        self.message.sender = Some(aid.id());
-        self.details().sender = Some(aid);
+        self.set_sender_aid(aid);
         self
     }
 
@@ -221,13 +219,7 @@ impl MessageBuilder {
 
     /// The receivers with their addresses, resolvers and parameters.
     pub fn receiver_aids(mut self, aids: Vec<Aid>) -> Self {
-        if aids.len() > RECEIVERS_MAX {
-            self.fail(MessageError::TooManyAgents { parameter: "receiver", count: aids.len() });
-            return self;
-        }
-        self.check_aids("receiver", &aids);
-        self.message.receiver = receiver_of(&aids);
-        self.details().receivers = aids;
+        self.set_receiver_aids(aids);
         self
     }
 
@@ -249,12 +241,7 @@ impl MessageBuilder {
 
     /// Where replies go instead of to the sender.
     pub fn reply_to_aids(mut self, aids: Vec<Aid>) -> Self {
-        if aids.len() > RECEIVERS_MAX {
-            self.fail(MessageError::TooManyAgents { parameter: "reply-to", count: aids.len() });
-            return self;
-        }
-        self.check_aids("reply-to", &aids);
-        self.details().reply_to = aids;
+        self.set_reply_to_aids(aids);
         self
     }
 
@@ -291,13 +278,7 @@ impl MessageBuilder {
 
     /// The conversation by its FIPA text. Who began it is found out when the message is admitted.
     pub fn conversation_text(mut self, text: &str) -> Self {
-        self.check_length("conversation-id", text.len());
-        let id = ConversationId::of_text(text);
-        self.message.conversation = Some(id);
-        self.message.role = ConversationRole::Unresolved;
-        if !id.is_canonical(text) {
-            self.details().conversation = Some(text.into());
-        }
+        self.set_conversation_text(text);
         self
     }
 
@@ -310,12 +291,7 @@ impl MessageBuilder {
 
     /// The value that an answer must repeat, as text.
     pub fn reply_with_text(mut self, text: &str) -> Self {
-        self.check_length("reply-with", text.len());
-        let correlation = Correlation::of_text(text);
-        self.message.reply_with = Some(correlation);
-        if !correlation.is_canonical(text) {
-            self.details().reply_with = Some(text.into());
-        }
+        self.set_reply_with_text(text);
         self
     }
 
@@ -328,12 +304,7 @@ impl MessageBuilder {
 
     /// Which message this one answers, as text.
     pub fn in_reply_to_text(mut self, text: &str) -> Self {
-        self.check_length("in-reply-to", text.len());
-        let correlation = Correlation::of_text(text);
-        self.message.in_reply_to = Some(correlation);
-        if !correlation.is_canonical(text) {
-            self.details().in_reply_to = Some(text.into());
-        }
+        self.set_in_reply_to_text(text);
         self
     }
 
@@ -346,9 +317,7 @@ impl MessageBuilder {
 
     /// The interaction protocol.
     pub fn protocol(mut self, protocol: &str) -> Self {
-        self.message.protocol = Term::of(protocol);
-        let text = self.beside("protocol", self.message.protocol, protocol);
-        self.keep_word(text, |details, text| details.words.protocol = text);
+        self.set_protocol(protocol);
         self
     }
 
@@ -361,9 +330,7 @@ impl MessageBuilder {
 
     /// The language of the content.
     pub fn language(mut self, language: &str) -> Self {
-        self.message.language = Term::of(language);
-        let text = self.beside("language", self.message.language, language);
-        self.keep_word(text, |details, text| details.words.language = text);
+        self.set_language(language);
         self
     }
 
@@ -376,17 +343,13 @@ impl MessageBuilder {
 
     /// The encoding of the content.
     pub fn encoding(mut self, encoding: &str) -> Self {
-        self.message.encoding = Term::of(encoding);
-        let text = self.beside("encoding", self.message.encoding, encoding);
-        self.keep_word(text, |details, text| details.words.encoding = text);
+        self.set_encoding(encoding);
         self
     }
 
     /// The ontology of the content.
     pub fn ontology(mut self, ontology: &str) -> Self {
-        self.message.ontology = Term::of(ontology);
-        let text = self.beside("ontology", self.message.ontology, ontology);
-        self.keep_word(text, |details, text| details.words.ontology = text);
+        self.set_ontology(ontology);
         self
     }
 
@@ -545,6 +508,91 @@ impl MessageBuilder {
     }
 }
 
+/// The same without moving the builder, for codecs that fill in one parameter after another: moving it costs more than
+/// most parameters do.
+impl MessageBuilder {
+    pub(super) fn set_sender_aid(&mut self, aid: Aid) {
+        self.check_aids("sender", std::slice::from_ref(&aid));
+        self.message.sender = Some(aid.id());
+        self.details().sender = Some(aid);
+    }
+
+    pub(super) fn set_receiver_aids(&mut self, aids: Vec<Aid>) {
+        if aids.len() > RECEIVERS_MAX {
+            self.fail(MessageError::TooManyAgents { parameter: "receiver", count: aids.len() });
+            return;
+        }
+        self.check_aids("receiver", &aids);
+        self.message.receiver = receiver_of(&aids);
+        self.details().receivers = aids;
+    }
+
+    pub(super) fn set_reply_to_aids(&mut self, aids: Vec<Aid>) {
+        if aids.len() > RECEIVERS_MAX {
+            self.fail(MessageError::TooManyAgents { parameter: "reply-to", count: aids.len() });
+            return;
+        }
+        self.check_aids("reply-to", &aids);
+        self.details().reply_to = aids;
+    }
+
+    pub(super) fn set_conversation_text(&mut self, text: &str) {
+        self.check_length("conversation-id", text.len());
+        let id = ConversationId::of_text(text);
+        self.message.conversation = Some(id);
+        self.message.role = ConversationRole::Unresolved;
+        if !id.is_canonical(text) {
+            self.details().conversation = Some(text.into());
+        }
+    }
+
+    pub(super) fn set_reply_with_text(&mut self, text: &str) {
+        self.check_length("reply-with", text.len());
+        let correlation = Correlation::of_text(text);
+        self.message.reply_with = Some(correlation);
+        if !correlation.is_canonical(text) {
+            self.details().reply_with = Some(text.into());
+        }
+    }
+
+    pub(super) fn set_in_reply_to_text(&mut self, text: &str) {
+        self.check_length("in-reply-to", text.len());
+        let correlation = Correlation::of_text(text);
+        self.message.in_reply_to = Some(correlation);
+        if !correlation.is_canonical(text) {
+            self.details().in_reply_to = Some(text.into());
+        }
+    }
+
+    pub(super) fn set_protocol(&mut self, protocol: &str) {
+        self.message.protocol = Term::of(protocol);
+        let text = self.beside("protocol", self.message.protocol, protocol);
+        self.keep_word(text, |details, text| details.words.protocol = text);
+    }
+
+    pub(super) fn set_language(&mut self, language: &str) {
+        self.message.language = Term::of(language);
+        let text = self.beside("language", self.message.language, language);
+        self.keep_word(text, |details, text| details.words.language = text);
+    }
+
+    pub(super) fn set_encoding(&mut self, encoding: &str) {
+        self.message.encoding = Term::of(encoding);
+        let text = self.beside("encoding", self.message.encoding, encoding);
+        self.keep_word(text, |details, text| details.words.encoding = text);
+    }
+
+    pub(super) fn set_ontology(&mut self, ontology: &str) {
+        self.message.ontology = Term::of(ontology);
+        let text = self.beside("ontology", self.message.ontology, ontology);
+        self.keep_word(text, |details, text| details.words.ontology = text);
+    }
+
+    pub(super) fn set_content(&mut self, content: MessageContent) {
+        self.message.content = content;
+    }
+}
+
 /// No content limit forbids a message without content.
 const CONTENT_ALWAYS_ALLOWED: usize = 0;
 
@@ -558,6 +606,9 @@ impl ParameterValue {
 }
 
 fn receiver_of(aids: &[Aid]) -> Receiver {
+    if let [aid] = aids {
+        return Receiver::Agent(aid.id());
+    }
     let mut agents: Vec<AgentId> = Vec::with_capacity(aids.len());
     let mut seen = std::collections::HashSet::new();
     for aid in aids {

@@ -44,7 +44,9 @@ impl ParameterValue {
 pub(crate) fn is_user_parameter_name(name: &str) -> bool {
     name.len() > 2
         && name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-"))
-        && name.chars().all(|character| !character.is_whitespace() && !matches!(character, '(' | ')' | '"' | '\0'..='\x20'))
+        && name
+            .chars()
+            .all(|character| !character.is_whitespace() && !matches!(character, '(' | ')' | '"' | '\0'..='\x20'))
 }
 
 /// A W3C trace context (`traceparent`): which trace the message belongs to.

@@ -310,6 +310,12 @@ impl Message {
         self.sender = Some(sender);
     }
 
+    /// Sets the sender of a message that has none. A sender that was named stays, and is checked when it is admitted.
+    #[inline]
+    pub fn set_sender_if_absent(&mut self, sender: AgentId) {
+        self.sender.get_or_insert(sender);
+    }
+
     #[inline]
     pub(crate) fn set_role(&mut self, role: ConversationRole) {
         self.role = role;

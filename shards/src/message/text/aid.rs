@@ -70,9 +70,8 @@ impl Reader<'_> {
                     return repeated("addresses");
                 }
             } else if is("resolvers") {
-                let read = self.collection("resolvers", AID_ENTRIES_MAX, |reader| {
-                    reader.aid("resolvers", depth + 1)
-                })?;
+                let read =
+                    self.collection("resolvers", AID_ENTRIES_MAX, |reader| reader.aid("resolvers", depth + 1))?;
                 if resolvers.replace(read).is_some() {
                     return repeated("resolvers");
                 }

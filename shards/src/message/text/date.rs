@@ -32,7 +32,8 @@ pub(super) fn read(bytes: &[u8], now: WallTime) -> Option<WallTime> {
                 && fields.minute < 60
                 // A leap second is the first second of the next minute, as clocks without leap seconds have it.
                 && fields.second <= 60;
-            in_calendar.then(|| days_from_date(fields.year, fields.month, fields.day) * DAY_MS + fields.time_of_day())?
+            in_calendar
+                .then(|| days_from_date(fields.year, fields.month, fields.day) * DAY_MS + fields.time_of_day())?
         }
         Some(sign) => fields.relative_to(i64::try_from(now.min(LAST).0).ok()?, sign),
     };
@@ -92,9 +93,9 @@ impl Fields {
             return None;
         }
         let number = |start: usize, end: usize| {
-            digits[start..end].iter().try_fold(0_i64, |number, digit| {
-                digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
-            })
+            digits[start..end]
+                .iter()
+                .try_fold(0_i64, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
         };
         Some(Self {
             sign,
@@ -202,10 +203,25 @@ mod tests {
     #[test]
     fn what_is_no_date() {
         for text in [
-            "", "Z", "tomorrow", "20240230T000000000Z", "20241301T000000000Z", "20240001T000000000Z",
-            "20240100T000000000Z", "20240101T240000000Z", "20240101T006000000Z", "20240101T000061000Z",
-            "20230229T000000000Z", "21000229T000000000Z", "2024-01-01T00:00Z", "20240101T000000000ZZ",
-            "20240101 000000000Z", "20240101T00000000Z", "20240101T0000000000", "+", "2024010+T000000000Z",
+            "",
+            "Z",
+            "tomorrow",
+            "20240230T000000000Z",
+            "20241301T000000000Z",
+            "20240001T000000000Z",
+            "20240100T000000000Z",
+            "20240101T240000000Z",
+            "20240101T006000000Z",
+            "20240101T000061000Z",
+            "20230229T000000000Z",
+            "21000229T000000000Z",
+            "2024-01-01T00:00Z",
+            "20240101T000000000ZZ",
+            "20240101 000000000Z",
+            "20240101T00000000Z",
+            "20240101T0000000000",
+            "+",
+            "2024010+T000000000Z",
         ] {
             assert_eq!(moment(text), None, "{text}");
         }

@@ -104,7 +104,7 @@ impl OwnValue<'_> {
         found.map(|(_, value)| *value).ok_or_else(|| self.illegal(known().into()))
     }
 
-    fn illegal(&self, allowed: std::borrow::Cow<'static, str>) -> Box<Refusal> {
+    fn illegal(&self, allowed: std::borrow::Cow<'static, str>) -> Refusal {
         let value = excerpt(self.text.as_bytes());
         Refusal::new(self.offset, Fault::IllegalValue { parameter: self.parameter.name(), value, allowed })
     }

@@ -115,26 +115,27 @@ pub enum Fault {
 }
 
 /// A fault at a byte of the input. Line and column are counted only for errors that leave the module.
+///
+/// The fault is boxed, because what a refusal is the other case of is usually a few words long.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub offset: usize,
-    pub fault: Fault,
+    fault: Box<Fault>,
 }
 
 impl Refusal {
-    /// Boxed, because what it is the other case of is usually a few words long.
-    pub fn new(offset: usize, fault: Fault) -> Box<Self> {
-        Box::new(Self { offset, fault })
+    pub fn new(offset: usize, fault: Fault) -> Self {
+        Self { offset, fault: Box::new(fault) }
     }
 
-    pub fn locate(self: Box<Self>, input: &[u8]) -> ParseError {
+    pub fn locate(self, input: &[u8]) -> ParseError {
         let mut place = Place::START;
         place.advance(input, self.offset);
         self.at(place)
     }
 
-    pub fn at(self: Box<Self>, place: Place) -> ParseError {
-        ParseError { line: place.line, column: place.column, offset: self.offset, fault: self.fault }
+    pub fn at(self, place: Place) -> ParseError {
+        ParseError { line: place.line, column: place.column, offset: self.offset, fault: *self.fault }
     }
 }
 

@@ -70,8 +70,8 @@ mod resynchronise;
 
 use std::borrow::Cow;
 
-pub(super) use parameter::{is_reserved, readable};
 pub use error::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
+pub(super) use parameter::{is_reserved, readable};
 pub use print::print;
 pub use resynchronise::{Located, Messages};
 

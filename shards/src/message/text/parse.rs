@@ -11,13 +11,15 @@ use super::parameter::{Parameter, ParameterSet};
 use crate::domain::ContentLimit;
 use crate::message::details::is_user_parameter_name;
 use crate::message::{
-    Aid, Message, MessageBuilder, MessageContent, ParameterValue, Performative, USER_PARAMETERS_MAX, UserParameter, WallTime,
+    Aid, Message, MessageBuilder, MessageContent, ParameterValue, Performative, USER_PARAMETERS_MAX, UserParameter,
+    WallTime,
 };
 
 /// Where a `reply-by` is kept that is no date.
 const REPLY_BY_KEPT: &str = "X-reply-by";
 
 /// Exactly one message, with white space around it.
+#[inline]
 pub(super) fn single(input: &[u8], now: WallTime, limits: &Limits) -> Read<Message> {
     if input.len() > limits.message_bytes_max {
         let fault = Fault::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
@@ -58,6 +60,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The message that begins at the lexer's position, up to its closing parenthesis.
+    #[inline]
     pub fn message(&mut self) -> Read<Message> {
         let start = self.lexer.position();
         self.lexer.open("a message, which begins with (")?;
@@ -92,8 +95,8 @@ impl<'a> Reader<'a> {
         self.lexer.step();
         let name = self.lexer.name();
         let Some(parameter) = Parameter::named(name) else {
-            check_user_parameters(offset, &into.user_parameters)?;
-            into.user_parameters.push(self.user_parameter(offset, name)?);
+            check_user_parameters(offset, &into.user_defined)?;
+            into.user_defined.push(self.user_parameter(offset, name)?);
             return Ok(());
         };
         if !self.given.insert(parameter) {
@@ -138,9 +141,9 @@ impl<'a> Reader<'a> {
             into.reply_by = Some(moment.max(WallTime(1)));
             return Ok(());
         }
-        check_user_parameters(value.offset, &into.user_parameters)?;
+        check_user_parameters(value.offset, &into.user_defined)?;
         let kept = kept(value, REPLY_BY_KEPT)?;
-        into.user_parameters.push(UserParameter { name: REPLY_BY_KEPT.into(), value: kept });
+        into.user_defined.push(UserParameter { name: REPLY_BY_KEPT.into(), value: kept });
         Ok(())
     }
 
@@ -175,7 +178,7 @@ struct Parameters<'a> {
     in_reply_to: Option<Cow<'a, str>>,
     reply_by: Option<WallTime>,
     delivery: Delivery,
-    user_parameters: Vec<UserParameter>,
+    user_defined: Vec<UserParameter>,
 }
 
 impl Parameters<'_> {
@@ -183,48 +186,42 @@ impl Parameters<'_> {
         self.delivery.check(!self.receivers.is_empty())
     }
 
+    #[inline]
     fn give_to(self, mut builder: MessageBuilder) -> MessageBuilder {
         if let Some(content) = self.content {
-            builder = builder.content(match content.bytes() {
+            builder.set_content(match content.bytes() {
                 Cow::Borrowed(bytes) => MessageContent::copy_of(bytes),
                 Cow::Owned(bytes) => MessageContent::from(bytes),
             });
         }
         if let Some(sender) = self.sender {
-            builder = builder.sender_aid(sender);
+            builder.set_sender_aid(sender);
         }
         // No receivers are no parameter at all: nothing would tell the two apart when they are written again.
         if !self.receivers.is_empty() {
-            builder = builder.receiver_aids(self.receivers);
+            builder.set_receiver_aids(self.receivers);
         }
         if !self.reply_to.is_empty() {
-            builder = builder.reply_to_aids(self.reply_to);
+            builder.set_reply_to_aids(self.reply_to);
         }
-        if let Some(text) = self.language {
-            builder = builder.language(&text);
-        }
-        if let Some(text) = self.encoding {
-            builder = builder.encoding(&text);
-        }
-        if let Some(text) = self.ontology {
-            builder = builder.ontology(&text);
-        }
-        if let Some(text) = self.protocol {
-            builder = builder.protocol(&text);
-        }
-        if let Some(text) = self.conversation {
-            builder = builder.conversation_text(&text);
-        }
-        if let Some(text) = self.reply_with {
-            builder = builder.reply_with_text(&text);
-        }
-        if let Some(text) = self.in_reply_to {
-            builder = builder.in_reply_to_text(&text);
+        let texts: [(_, fn(&mut MessageBuilder, &str)); 7] = [
+            (self.language, MessageBuilder::set_language),
+            (self.encoding, MessageBuilder::set_encoding),
+            (self.ontology, MessageBuilder::set_ontology),
+            (self.protocol, MessageBuilder::set_protocol),
+            (self.conversation, MessageBuilder::set_conversation_text),
+            (self.reply_with, MessageBuilder::set_reply_with_text),
+            (self.in_reply_to, MessageBuilder::set_in_reply_to_text),
+        ];
+        for (text, set) in &texts {
+            if let Some(text) = text {
+                set(&mut builder, text);
+            }
         }
         if let Some(moment) = self.reply_by {
             builder = builder.reply_by(moment);
         }
-        for UserParameter { name, value } in self.user_parameters {
+        for UserParameter { name, value } in self.user_defined {
             builder = builder.user_parameter(&name, value);
         }
         self.delivery.give_to(builder)

@@ -5,15 +5,15 @@
 
 use std::collections::HashSet;
 
+use super::Names;
 use super::date;
 use super::delivery::{choice_word, is_trace, receipt_word, reliability_word};
-use super::lexer::{is_atom, is_list};
+use super::lexer::{is_atom, is_list, quotes};
 use super::parameter::Parameter;
-use super::Names;
 use crate::domain::Priority;
 use crate::message::{
-    AgentId, Aid, Choice, Details, Message, ParameterValue, Receipt, Receiver, Reliability, TraceContext, UserParameter,
-    WallTime,
+    AgentId, Aid, Choice, Details, Message, ParameterValue, Receipt, Receiver, Reliability, TraceContext,
+    UserParameter, WallTime,
 };
 
 /// How many quotes content may have before it is written with its length instead of with escapes, so that hostile
@@ -271,14 +271,14 @@ impl Writer<'_> {
         let is_text = !content.ends_with(b"\\")
             && memchr::memchr(0, content).is_none()
             && std::str::from_utf8(content).is_ok()
-            && memchr::memchr_iter(b'"', content).nth(ESCAPES_MAX).is_none();
+            && quotes(content).nth(ESCAPES_MAX).is_none();
         if is_text { self.quoted(content) } else { self.counted(content) }
     }
 
     fn quoted(&mut self, text: &[u8]) {
         self.bytes(b" \"");
         let mut copied = 0;
-        for quote in memchr::memchr_iter(b'"', text) {
+        for quote in quotes(text) {
             self.bytes(&text[copied..quote]);
             self.bytes(b"\\");
             copied = quote;

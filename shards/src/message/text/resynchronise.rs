@@ -11,10 +11,10 @@
 
 use std::ops::Range;
 
+use super::Limits;
 use super::error::{BYTE_ORDER_MARK, ParseError, Place};
 use super::lexer::{Lexer, behind_space};
 use super::parse::Reader;
-use super::Limits;
 use crate::message::{Message, WallTime};
 
 /// How many bytes may be read again, for each byte of the input.
@@ -90,12 +90,11 @@ impl<'a> Messages<'a> {
     fn next_line_start(&self, offset: usize) -> usize {
         let rest = &self.input[offset..];
         memchr::memchr_iter(b'\n', rest)
-            .filter_map(|end| {
+            .find_map(|end| {
                 let line = &rest[end + 1..];
                 let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
                 (line.get(blanks) == Some(&b'(')).then_some(offset + end + 1 + blanks)
             })
-            .next()
             .unwrap_or(self.input.len())
     }
 

@@ -1,0 +1,517 @@
+//! The agents that make the load. All of them use the router as any agent would.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use caxton_router::domain::CapabilityName;
+use caxton_router::message::{ConversationId, MessageBuilder, Term};
+use caxton_router::{Agent, AgentId, Choice, Context, Message, Outcome, Performative, Polled};
+use hdrhistogram::Histogram;
+use quanta::Instant;
+
+/// Latencies are recorded in nanoseconds up to a minute, with three significant digits.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// Without a rate, one message in so many carries the time at which it was sent: reading the clock for each one
+/// would cost as much as half the work.
+const SAMPLE_EVERY: u32 = 64;
+/// Messages that a pacer sends per turn at most; what is due beyond that is late and counts as such.
+const PACED_PER_TURN_MAX: u64 = 256;
+
+/// What the agents of one run share.
+pub struct Control {
+    /// Nothing new is begun once this is set.
+    pub stop: AtomicBool,
+    /// Latencies are recorded only while this is set.
+    pub record: AtomicBool,
+    /// Messages that agents could not send. Any at all fails the run.
+    pub refused: AtomicU64,
+    /// Failures that agents were told of. Any at all fails the run.
+    pub failures: AtomicU64,
+    /// Rounds (conversations, negotiations, broadcasts) that were finished.
+    pub rounds: AtomicU64,
+    latencies: Vec<Mutex<Histogram<u64>>>,
+    origin: Instant,
+}
+
+impl Control {
+    pub fn new(shards: u16) -> Arc<Self> {
+        Arc::new(Self {
+            stop: AtomicBool::new(false),
+            record: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
+            latencies: (0..shards).map(|_| Mutex::new(new_histogram())).collect(),
+            origin: Instant::now(),
+        })
+    }
+
+    /// All shards' latencies together, in nanoseconds.
+    pub fn latencies(&self) -> Histogram<u64> {
+        let mut all = new_histogram();
+        for shard in &self.latencies {
+            // Histograms of the same bounds always add up.
+            let _ = all.add(&*shard.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        all
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // 584 years fit.
+    fn nanoseconds(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64
+    }
+}
+
+fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).unwrap_or_else(|_| unreachable!("the bounds are legal"))
+}
+
+/// The fewest bytes of content: when the message was sent, and how often it still returns.
+pub const SIZE_MIN: usize = 16;
+
+/// What every agent of the load has: its shard's recorder and what its messages say.
+pub struct Kit {
+    control: Arc<Control>,
+    shard: usize,
+    payload: Vec<u8>,
+    until_sample: u32,
+}
+
+impl Kit {
+    pub fn new(control: &Arc<Control>, shard: usize, size: usize, salt: u32) -> Self {
+        let payload = vec![b'x'; size.max(SIZE_MIN)];
+        Self { control: Arc::clone(control), shard, payload, until_sample: salt % SAMPLE_EVERY }
+    }
+
+    /// Fills in the content; now and then with the time.
+    #[inline]
+    fn fill(&mut self, builder: MessageBuilder) -> MessageBuilder {
+        self.fill_returning(builder, 0)
+    }
+
+    /// As [`Kit::fill`], for a message that is to be sent back so often.
+    #[inline]
+    fn fill_returning(&mut self, builder: MessageBuilder, returns: u64) -> MessageBuilder {
+        let stamp = if self.until_sample == 0 {
+            self.until_sample = SAMPLE_EVERY;
+            self.control.nanoseconds().max(1)
+        } else {
+            self.until_sample -= 1;
+            0
+        };
+        self.fill_stamped(builder, stamp, returns)
+    }
+
+    #[inline]
+    fn fill_stamped(&mut self, builder: MessageBuilder, stamp: u64, returns: u64) -> MessageBuilder {
+        self.payload[..8].copy_from_slice(&stamp.to_le_bytes());
+        self.payload[8..SIZE_MIN].copy_from_slice(&returns.to_le_bytes());
+        builder.content(self.payload.as_slice())
+    }
+
+    /// How often the message is still to be sent back.
+    #[inline]
+    fn returns(message: &Message) -> u64 {
+        let bytes = message.content().as_bytes();
+        bytes.get(8..SIZE_MIN).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+    }
+
+    /// Records how long the message took, if it says when it was sent.
+    #[inline]
+    fn receive(&self, message: &Message) {
+        let Some(stamp) = message.content().as_bytes().first_chunk::<8>() else { return };
+        let sent = u64::from_le_bytes(*stamp);
+        if sent != 0 && message.performative() != Performative::Failure && self.control.record.load(Ordering::Relaxed) {
+            let took = self.control.nanoseconds().saturating_sub(sent);
+            let histogram = &self.control.latencies[self.shard];
+            histogram.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(took);
+        }
+    }
+
+    /// Whether another round is to be begun: as long as the budget lasts or, without one, until the run is stopped.
+    fn goes_on(&self, budget: &mut Option<u64>) -> bool {
+        match budget {
+            None => !self.control.stopped(),
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+
+    #[inline]
+    fn send(&self, builder: MessageBuilder, context: &mut Context<'_>) -> bool {
+        let sent = builder.build().is_ok_and(|message| context.send(message).is_ok());
+        if !sent {
+            self.control.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Counts a failure that the router reports. Answers whether it was one.
+    #[inline]
+    fn is_failure(&self, message: &Message) -> bool {
+        let failed = message.performative() == Performative::Failure;
+        if failed {
+            self.control.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        failed
+    }
+}
+
+/// Sends messages back and forth within conversations between pairs of agents.
+pub struct Rally {
+    kit: Kit,
+    /// Whom it begins conversations with, and how often the message in each returns.
+    partners: Vec<(AgentId, u64)>,
+}
+
+impl Rally {
+    pub fn new(kit: Kit, partners: Vec<(AgentId, u64)>) -> Self {
+        Self { kit, partners }
+    }
+}
+
+impl Agent for Rally {
+    #[inline]
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if self.kit.is_failure(message) {
+            return Outcome::Done;
+        }
+        if message.conversation().is_some() {
+            self.kit.receive(message);
+            let returns = Kit::returns(message);
+            if returns > 0 && !self.kit.control.stopped() {
+                let reply = self.kit.fill_returning(message.reply(Performative::Inform), returns - 1);
+                self.kit.send(reply, context);
+            }
+            return Outcome::Done;
+        }
+        for (partner, returns) in std::mem::take(&mut self.partners) {
+            let conversation = context.new_conversation();
+            let builder = Message::builder(Performative::Inform).receiver(partner).conversation(conversation);
+            let builder = self.kit.fill_returning(builder, returns);
+            self.kit.send(builder, context);
+        }
+        Outcome::Done
+    }
+}
+
+/// Takes part in FIPA request conversations on both sides: request, agree, inform.
+pub struct Requester {
+    kit: Kit,
+    partners: Vec<AgentId>,
+    next: usize,
+    /// Rounds that this agent still has to begin; without a number, until the run is stopped.
+    budget: Option<u64>,
+    protocol: Option<Term>,
+}
+
+impl Requester {
+    pub fn new(kit: Kit, partners: Vec<AgentId>, budget: Option<u64>) -> Self {
+        Self { kit, partners, next: 0, budget, protocol: Term::of("fipa-request") }
+    }
+
+    fn begin(&mut self, context: &mut Context<'_>) {
+        let goes_on = self.kit.goes_on(&mut self.budget);
+        if !goes_on || self.partners.is_empty() {
+            return;
+        }
+        let partner = self.partners[self.next % self.partners.len()];
+        self.next += 1;
+        let conversation = context.new_conversation();
+        let correlation = context.new_correlation();
+        let builder = Message::builder(Performative::Request)
+            .receiver(partner)
+            .conversation(conversation)
+            .reply_with(correlation);
+        let builder = match self.protocol {
+            Some(protocol) => builder.protocol_term(protocol),
+            None => builder,
+        };
+        let builder = self.kit.fill(builder);
+        self.kit.send(builder, context);
+    }
+}
+
+impl Agent for Requester {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if message.conversation().is_none() {
+            if !self.kit.is_failure(message) {
+                for _ in 0..self.partners.len() {
+                    self.begin(context);
+                }
+            }
+            return Outcome::Done;
+        }
+        match message.performative() {
+            Performative::Request => {
+                self.kit.receive(message);
+                let agree = self.kit.fill(message.reply(Performative::Agree));
+                self.kit.send(agree, context);
+                let inform = self.kit.fill(message.reply(Performative::Inform));
+                self.kit.send(inform, context);
+            }
+            Performative::Agree => self.kit.receive(message),
+            Performative::Inform => {
+                self.kit.receive(message);
+                self.kit.control.rounds.fetch_add(1, Ordering::Relaxed);
+                context.close_conversation_of(message);
+                self.begin(context);
+            }
+            _ => {
+                self.kit.is_failure(message);
+            }
+        }
+        Outcome::Done
+    }
+}
+
+/// The initiator of contract-net negotiations: calls for proposals, takes the first one, waits for its result.
+pub struct Manager {
+    kit: Kit,
+    contractors: Arc<[AgentId]>,
+    protocol: Option<Term>,
+    budget: Option<u64>,
+    proposals: Vec<Message>,
+}
+
+impl Manager {
+    pub fn new(kit: Kit, contractors: Vec<AgentId>, budget: Option<u64>) -> Self {
+        let protocol = Term::of("fipa-contract-net");
+        Self { kit, contractors: contractors.into(), protocol, budget, proposals: Vec::new() }
+    }
+
+    fn call(&mut self, context: &mut Context<'_>) {
+        let goes_on = self.kit.goes_on(&mut self.budget);
+        if !goes_on {
+            return;
+        }
+        let conversation = context.new_conversation();
+        let correlation = context.new_correlation();
+        let builder = Message::builder(Performative::Cfp)
+            .receivers(self.contractors.iter().copied())
+            .conversation(conversation)
+            .reply_with(correlation);
+        let builder = match self.protocol {
+            Some(protocol) => builder.protocol_term(protocol),
+            None => builder,
+        };
+        let builder = self.kit.fill(builder);
+        self.kit.send(builder, context);
+    }
+
+    fn award(&mut self, context: &mut Context<'_>) {
+        for (place, proposal) in std::mem::take(&mut self.proposals).iter().enumerate() {
+            let act = if place == 0 { Performative::AcceptProposal } else { Performative::RejectProposal };
+            let answer = self.kit.fill(proposal.reply(act));
+            self.kit.send(answer, context);
+        }
+    }
+}
+
+impl Agent for Manager {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        match message.performative() {
+            Performative::Propose => {
+                self.kit.receive(message);
+                self.proposals.push(message.clone());
+                if self.proposals.len() == self.contractors.len() {
+                    self.award(context);
+                }
+            }
+            Performative::Inform => {
+                self.kit.receive(message);
+                self.kit.control.rounds.fetch_add(1, Ordering::Relaxed);
+                context.close_conversation_of(message);
+                self.call(context);
+            }
+            Performative::Failure => {
+                self.kit.is_failure(message);
+            }
+            _ => self.call(context),
+        }
+        Outcome::Done
+    }
+}
+
+/// A participant in contract-net negotiations: proposes, and does what it is awarded.
+pub struct Contractor {
+    kit: Kit,
+}
+
+impl Contractor {
+    pub fn new(kit: Kit) -> Self {
+        Self { kit }
+    }
+}
+
+impl Agent for Contractor {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let answer = match message.performative() {
+            Performative::Cfp => message.reply(Performative::Propose),
+            Performative::AcceptProposal => message.reply(Performative::Inform),
+            Performative::RejectProposal => {
+                self.kit.receive(message);
+                return Outcome::Done;
+            }
+            _ => {
+                self.kit.is_failure(message);
+                return Outcome::Done;
+            }
+        };
+        self.kit.receive(message);
+        let answer = self.kit.fill(answer);
+        self.kit.send(answer, context);
+        Outcome::Done
+    }
+}
+
+/// Sends to everyone who offers a capability, and again when all have answered.
+pub struct Broadcaster {
+    kit: Kit,
+    capability: CapabilityName,
+    listeners: usize,
+    answers: usize,
+    budget: Option<u64>,
+}
+
+impl Broadcaster {
+    pub fn new(kit: Kit, capability: &CapabilityName, listeners: usize, budget: Option<u64>) -> Self {
+        Self { kit, capability: capability.clone(), listeners, answers: 0, budget }
+    }
+
+    fn broadcast(&mut self, context: &mut Context<'_>) {
+        let goes_on = self.kit.goes_on(&mut self.budget);
+        if goes_on {
+            self.answers = 0;
+            let builder = Message::builder(Performative::QueryRef).capability(&self.capability, Choice::All);
+            let builder = self.kit.fill(builder);
+            self.kit.send(builder, context);
+        }
+    }
+}
+
+impl Agent for Broadcaster {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        match message.performative() {
+            Performative::InformRef => {
+                self.kit.receive(message);
+                self.answers += 1;
+                if self.answers == self.listeners {
+                    self.kit.control.rounds.fetch_add(1, Ordering::Relaxed);
+                    self.broadcast(context);
+                }
+            }
+            Performative::Failure => {
+                self.kit.is_failure(message);
+            }
+            _ => self.broadcast(context),
+        }
+        Outcome::Done
+    }
+}
+
+/// Answers broadcasts.
+pub struct Listener {
+    kit: Kit,
+}
+
+impl Listener {
+    pub fn new(kit: Kit) -> Self {
+        Self { kit }
+    }
+}
+
+impl Agent for Listener {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if !self.kit.is_failure(message) {
+            self.kit.receive(message);
+            let answer = self.kit.fill(message.reply(Performative::InformRef));
+            self.kit.send(answer, context);
+        }
+        Outcome::Done
+    }
+}
+
+/// Sends at a fixed rate to agents picked at random, whatever becomes of the messages: an open loop.
+///
+/// A message carries the moment at which it was due, not the one at which it was sent, so a router that falls behind
+/// shows it in the latencies instead of slowing the load down.
+pub struct Pacer {
+    kit: Kit,
+    receivers: Vec<(AgentId, Option<ConversationId>)>,
+    per_second: f64,
+    started_ns: Option<u64>,
+    sent: u64,
+    sent_max: u64,
+}
+
+impl Pacer {
+    pub fn new(kit: Kit, receivers: Vec<AgentId>, per_second: f64, sent_max: u64) -> Self {
+        let receivers = receivers.into_iter().map(|agent| (agent, None)).collect();
+        Self { kit, receivers, per_second, started_ns: None, sent: 0, sent_max }
+    }
+}
+
+impl Agent for Pacer {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if !self.kit.is_failure(message) {
+            context.poll_me();
+        }
+        Outcome::Done
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Times and rates are positive.
+    fn poll(&mut self, context: &mut Context<'_>) -> Polled {
+        if self.kit.control.stopped() || self.sent >= self.sent_max {
+            return Polled::Finished;
+        }
+        let now_ns = self.kit.control.nanoseconds();
+        let started_ns = *self.started_ns.get_or_insert(now_ns);
+        let due = ((now_ns - started_ns) as f64 * self.per_second / 1e9) as u64;
+        let due = due.min(self.sent_max).min(self.sent + PACED_PER_TURN_MAX);
+        if due <= self.sent {
+            return Polled::Waiting;
+        }
+        while self.sent < due {
+            let due_ns = started_ns + (self.sent as f64 * 1e9 / self.per_second) as u64;
+            let place = (context.random() % self.receivers.len() as u64) as usize;
+            let (receiver, conversation) = &mut self.receivers[place];
+            let conversation = *conversation.get_or_insert_with(|| context.new_conversation());
+            let builder =
+                Message::builder(Performative::Inform).receiver(*receiver).conversation(conversation);
+            let builder = self.kit.fill_stamped(builder, due_ns.max(1), 0);
+            if !self.kit.send(builder, context) {
+                break;
+            }
+            self.sent += 1;
+        }
+        Polled::Worked
+    }
+}
+
+/// Takes in what pacers send.
+pub struct Sink {
+    kit: Kit,
+}
+
+impl Sink {
+    pub fn new(kit: Kit) -> Self {
+        Self { kit }
+    }
+}
+
+impl Agent for Sink {
+    fn handle(&mut self, message: &Message, _context: &mut Context<'_>) -> Outcome {
+        if !self.kit.is_failure(message) {
+            self.kit.receive(message);
+        }
+        Outcome::Done
+    }
+}

@@ -1,0 +1,213 @@
+//! `caxton bench`: what the router does, measured on this machine.
+//!
+//! Every run counts what was handled, not what was accepted, and fails when its accounting does not balance or any
+//! message was lost on the way.
+
+mod load;
+mod report;
+mod run;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use caxton_router::domain::ShardCount;
+use caxton_router::{Config, Preset};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::run::{Length, Outcome, Plan, run};
+use super::print;
+
+/// Seconds per scenario when all of them are run: about 20 s in all.
+const SUITE_SECONDS: f64 = 3.0;
+/// Seconds of a run of one scenario.
+const RUN_SECONDS: f64 = 5.0;
+
+/// A pattern of traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Pairs of agents on the same shard
+    Local,
+    /// Pairs of agents on different shards: every message crosses
+    Cross,
+    /// Pairs of agents picked uniformly at random
+    Mixed,
+    /// FIPA request conversations: request, agree, inform
+    Request,
+    /// Contract-net negotiations of one initiator with ten participants
+    ContractNet,
+    /// Messages to everyone who offers a capability, and their answers
+    Broadcast,
+}
+
+impl Scenario {
+    const ALL: [Self; 6] =
+        [Self::Local, Self::Cross, Self::Mixed, Self::Request, Self::ContractNet, Self::Broadcast];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cross => "cross",
+            Self::Mixed => "mixed",
+            Self::Request => "request",
+            Self::ContractNet => "contract-net",
+            Self::Broadcast => "broadcast",
+        }
+    }
+
+    /// Messages on one shard are measured on one shard, unless more are asked for.
+    fn shards(self) -> Option<ShardCount> {
+        match self {
+            Self::Local => ShardCount::try_new(1).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Arguments of `caxton bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// The traffic; without it, a short run of each kind
+    #[arg(value_enum)]
+    scenario: Option<Scenario>,
+    /// How many shards; by default 1 for local, and all allowed cores for the rest
+    #[arg(long)]
+    shards: Option<ShardCount>,
+    /// How many agents
+    #[arg(long, default_value_t = 1_000)]
+    agents: usize,
+    /// How many messages, about, instead of a time
+    #[arg(long, conflicts_with = "seconds")]
+    messages: Option<u64>,
+    /// How long to run each scenario, in seconds; the first fifth is not measured
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Bytes of content per message, at least 16
+    #[arg(long, default_value_t = 200)]
+    size: usize,
+    /// Send so many messages per second in an open loop, instead of as many as are handled
+    #[arg(long)]
+    rate: Option<f64>,
+    /// The settings to run with
+    #[arg(long, default_value = "production")]
+    preset: Preset,
+    /// Print one JSON object, or one for each scenario on a line of its own
+    #[arg(long)]
+    json: bool,
+    /// Write the latencies to this file as an HDR percentile distribution
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    hdr: Option<PathBuf>,
+}
+
+/// Runs `caxton bench`.
+pub fn run_verb(arguments: &BenchArguments) -> ExitCode {
+    if let Err(complaint) = arguments.check() {
+        eprintln!("{complaint}");
+        return ExitCode::from(2);
+    }
+    match arguments.scenario {
+        Some(scenario) => run_one(arguments, scenario),
+        None => run_suite(arguments),
+    }
+}
+
+impl BenchArguments {
+    fn check(&self) -> Result<(), String> {
+        if self.size < load::SIZE_MIN || self.size > 10 * 1024 * 1024 {
+            return Err(format!("--size {} is out of range: allowed are {} bytes to 10 MiB", self.size, load::SIZE_MIN));
+        }
+        if self.seconds.is_some_and(|seconds| !(0.1..=86_400.0).contains(&seconds)) {
+            return Err("--seconds is out of range: allowed are 0.1 to 86400".to_owned());
+        }
+        if self.rate.is_some_and(|rate| !(1.0..=1e9).contains(&rate)) {
+            return Err("--rate is out of range: allowed are 1 to 1,000,000,000 messages per second".to_owned());
+        }
+        if self.messages == Some(0) || self.agents < 2 || self.agents > 50_000_000 {
+            return Err("at least 1 message, and 2 to 50,000,000 agents are needed".to_owned());
+        }
+        Ok(())
+    }
+
+    fn plan(&self, scenario: Scenario, seconds: f64) -> Plan {
+        let mut config = Config::preset(self.preset);
+        if let Some(shards) = self.shards.or(scenario.shards()) {
+            config.router.shards = caxton_router::config::ShardChoice::Exactly(shards);
+        }
+        let length = match self.messages {
+            Some(messages) => Length::Messages(messages),
+            None => Length::Seconds(self.seconds.unwrap_or(seconds)),
+        };
+        Plan { scenario, agents: self.agents, size: self.size, length, rate: self.rate, config }
+    }
+}
+
+fn run_one(arguments: &BenchArguments, scenario: Scenario) -> ExitCode {
+    let outcome = match run_with_bar(arguments.plan(scenario, RUN_SECONDS)) {
+        Ok(outcome) => outcome,
+        Err(error) => return fail(&error),
+    };
+    if let Some(path) = &arguments.hdr
+        && let Err(error) = report::write_histogram(path, &outcome.latencies)
+    {
+        return fail(&format!("can't write {}: {error}", path.display()));
+    }
+    if arguments.json {
+        print(&format!("{}\n", report::json(&outcome)));
+    } else {
+        let table = format!("{}\n{}", report::head(), report::row(&outcome));
+        print(&format!("{}\n\n{table}\n\n{}", report::provenance(&outcome), report::details(&outcome)));
+    }
+    verdict(&outcome)
+}
+
+fn run_suite(arguments: &BenchArguments) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for (place, scenario) in Scenario::ALL.into_iter().enumerate() {
+        let outcome = match run_with_bar(arguments.plan(scenario, SUITE_SECONDS)) {
+            Ok(outcome) => outcome,
+            Err(error) => return fail(&error),
+        };
+        if arguments.json {
+            print(&format!("{}\n", report::json(&outcome)));
+        } else {
+            if place == 0 {
+                print(&format!("{}\n\n{}\n", report::provenance(&outcome), report::head()));
+            }
+            print(&format!("{}\n", report::row(&outcome)));
+        }
+        if verdict(&outcome) != ExitCode::SUCCESS {
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+fn verdict(outcome: &Outcome) -> ExitCode {
+    match outcome.complaint() {
+        None => ExitCode::SUCCESS,
+        Some(complaint) => fail(&format!("{}: {complaint}", outcome.plan.scenario.name())),
+    }
+}
+
+fn fail(complaint: &str) -> ExitCode {
+    eprintln!("{complaint}");
+    ExitCode::FAILURE
+}
+
+/// Shows a bar on a terminal while the run goes on; nothing of it is left behind.
+fn run_with_bar(plan: Plan) -> Result<Outcome, String> {
+    const STEPS: u64 = 1_000;
+    if !std::io::stderr().is_terminal() {
+        return run(plan, |_| {});
+    }
+    let bar = ProgressBar::new(STEPS);
+    if let Ok(style) = ProgressStyle::with_template("{msg:>14} [{bar:40}] {elapsed_precise}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message(plan.scenario.name());
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The share is from 0 to 1.
+    let outcome = run(plan, |share| bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64));
+    bar.finish_and_clear();
+    outcome
+}

@@ -1,0 +1,180 @@
+//! What a run has to say: a table for people, one JSON object for programs, a histogram for plots.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use super::run::Outcome;
+
+/// The commit that the program was built from, if it was built from a checkout.
+pub const COMMIT: &str = env!("CAXTON_BUILD_COMMIT");
+
+/// One JSON object with everything that was measured.
+pub fn json(outcome: &Outcome) -> Value {
+    let account = outcome.report.stats.account();
+    let microseconds = |quantile| outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
+    json!({
+        "scenario": outcome.plan.scenario.name(),
+        "shards": outcome.shards,
+        "agents": outcome.plan.agents,
+        "size_bytes": outcome.plan.size,
+        "seconds": outcome.seconds,
+        "rate": outcome.plan.rate,
+        "accepted": account.accepted,
+        "processed": account.processed,
+        "dead_lettered": account.dead_lettered,
+        "expired": account.expired,
+        "pending": account.pending,
+        "crossed": account.departed,
+        "measured_messages": outcome.messages,
+        "rounds": outcome.rounds,
+        "messages_per_second": outcome.messages_per_second(),
+        "cpu_ns_per_message": outcome.cpu_ns_per_message,
+        "latency_samples": outcome.latencies.len(),
+        "latency_us": {
+            "p50": microseconds(0.5),
+            "p90": microseconds(0.9),
+            "p99": microseconds(0.99),
+            "p999": microseconds(0.999),
+            "max": outcome.latencies.max() as f64 / 1_000.0,
+        },
+        "registrations_per_second": outcome.registrations_per_second,
+        "bytes_per_agent": outcome.bytes_per_agent,
+        "rss_bytes": outcome.rss_bytes,
+        "watchdog_wakes": outcome.report.stats.watchdog_wakes,
+        "balances": outcome.complaint().is_none(),
+        "preset": outcome.plan.config.chosen_preset().name(),
+        "commit": COMMIT,
+    })
+}
+
+/// The heads and widths of the table's columns.
+const COLUMNS: [(&str, usize); 9] = [
+    ("scenario", 13),
+    ("shards", 6),
+    ("msg/s", 12),
+    ("CPU ns/msg", 10),
+    ("p50 us", 9),
+    ("p99 us", 9),
+    ("p99.9 us", 9),
+    ("handled", 13),
+    ("accounting", 10),
+];
+
+/// The table's head.
+pub fn head() -> String {
+    let mut line = String::new();
+    for (name, width) in COLUMNS {
+        let _ = write!(line, "{name:>width$} ");
+    }
+    line
+}
+
+/// A run as a line of the table.
+pub fn row(outcome: &Outcome) -> String {
+    let microseconds = |quantile| outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
+    let cells = [
+        outcome.plan.scenario.name().to_owned(),
+        outcome.shards.to_string(),
+        thousands(outcome.messages_per_second().round()),
+        format!("{:.0}", outcome.cpu_ns_per_message),
+        format!("{:.1}", microseconds(0.5)),
+        format!("{:.1}", microseconds(0.99)),
+        format!("{:.1}", microseconds(0.999)),
+        thousands(outcome.report.stats.account().processed as f64),
+        if outcome.complaint().is_none() { "balances".to_owned() } else { "FAILS".to_owned() },
+    ];
+    let mut line = String::new();
+    for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
+        let _ = write!(line, "{cell:>width$} ");
+    }
+    line
+}
+
+/// The details of one run, for people.
+pub fn details(outcome: &Outcome) -> String {
+    let account = outcome.report.stats.account();
+    let loop_kind = match outcome.plan.rate {
+        Some(rate) => format!("open loop at {} messages/s, from the moment each was due", thousands(rate)),
+        None => "closed loop, one message in 65 sampled".to_owned(),
+    };
+    let mut text = String::new();
+    let _ = writeln!(text, "latency             {loop_kind}");
+    for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
+        let value = outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
+        let _ = writeln!(text, "  {name:<17} {value:.1} us");
+    }
+    let _ = writeln!(text, "accounting          {}", if outcome.report.balances() { "balances" } else { "DOES NOT BALANCE" });
+    for (name, value) in [
+        ("accepted", account.accepted),
+        ("processed", account.processed),
+        ("dead-lettered", account.dead_lettered),
+        ("expired", account.expired),
+        ("pending", account.pending),
+        ("crossed shards", account.departed),
+    ] {
+        let _ = writeln!(text, "  {name:<17} {}", thousands(value as f64));
+    }
+    if outcome.rounds > 0 {
+        let _ = writeln!(text, "rounds              {} finished", thousands(outcome.rounds as f64));
+    }
+    let _ = writeln!(
+        text,
+        "agents              {} registered at {}/s, {:.0} bytes each",
+        thousands(outcome.plan.agents as f64),
+        thousands(outcome.registrations_per_second.round()),
+        outcome.bytes_per_agent
+    );
+    let _ = writeln!(text, "resident memory     {:.1} MiB", outcome.rss_bytes as f64 / 1_048_576.0);
+    let _ = writeln!(text, "watchdog wake-ups   {}", outcome.report.stats.watchdog_wakes);
+    text
+}
+
+/// Where and from what the figures come.
+pub fn provenance(outcome: &Outcome) -> String {
+    format!(
+        "{} bytes of content, {} agents, preset {}, commit {COMMIT}",
+        outcome.plan.size,
+        thousands(outcome.plan.agents as f64),
+        outcome.plan.config.chosen_preset().name()
+    )
+}
+
+/// Writes the latencies as an HDR percentile distribution, in microseconds, as the usual plotters read it.
+///
+/// # Errors
+/// The file can't be written.
+pub fn write_histogram(path: &Path, latencies: &Histogram<u64>) -> std::io::Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    writeln!(file, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
+    let mut seen = 0;
+    for value in latencies.iter_quantiles(5) {
+        seen += value.count_since_last_iteration();
+        let quantile = value.quantile_iterated_to();
+        let microseconds = value.value_iterated_to() as f64 / 1_000.0;
+        if quantile < 1.0 {
+            writeln!(file, "{microseconds:>12.3} {quantile:>14.12} {seen:>10} {:>14.2}", 1.0 / (1.0 - quantile))?;
+        } else {
+            writeln!(file, "{microseconds:>12.3} {quantile:>14.12} {seen:>10}")?;
+        }
+    }
+    writeln!(file, "#[Mean    = {:>12.3}, StdDeviation   = {:>12.3}]", latencies.mean() / 1_000.0, latencies.stdev() / 1_000.0)?;
+    writeln!(file, "#[Max     = {:>12.3}, Total count    = {:>12}]", latencies.max() as f64 / 1_000.0, latencies.len())?;
+    file.flush()
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Figures are positive and below 2^64.
+fn thousands(value: f64) -> String {
+    let digits = (value.max(0.0) as u64).to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

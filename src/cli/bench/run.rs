@@ -1,0 +1,453 @@
+//! One run of one scenario: agents are registered, set going, measured, drained, and accounted for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use caxton_router::domain::{AgentName, CapabilityName};
+use caxton_router::{AgentId, Config, Message, Performative, Registration, Report, Router};
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Scenario;
+use super::load::{Broadcaster, Contractor, Control, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
+
+/// Conversations that each agent begins in the scenarios that send messages back and forth.
+const CONVERSATIONS_PER_AGENT: usize = 4;
+/// Contractors that each negotiation asks.
+const CONTRACTORS: usize = 10;
+/// Agents that each broadcast reaches.
+const LISTENERS_MAX: usize = 100;
+/// What is measured begins after this share of the time.
+const WARM_UP_SHARE: f64 = 0.2;
+/// How long messages that are under way at the end get to arrive.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub scenario: Scenario,
+    pub agents: usize,
+    pub size: usize,
+    pub length: Length,
+    /// Messages per second in an open loop; without it, as many as the router handles.
+    pub rate: Option<f64>,
+    pub config: Config,
+}
+
+/// How long a run is.
+#[derive(Clone, Copy, Debug)]
+pub enum Length {
+    Seconds(f64),
+    Messages(u64),
+}
+
+/// What came of a run.
+pub struct Outcome {
+    pub plan: Plan,
+    pub shards: u16,
+    pub seconds: f64,
+    pub messages: u64,
+    pub cpu_ns_per_message: f64,
+    pub rounds: u64,
+    pub latencies: Histogram<u64>,
+    pub registrations_per_second: f64,
+    pub bytes_per_agent: f64,
+    pub rss_bytes: u64,
+    pub report: Report,
+    pub refused: u64,
+    pub failures: u64,
+}
+
+impl Outcome {
+    /// Messages that were handled per second.
+    pub fn messages_per_second(&self) -> f64 {
+        self.messages as f64 / self.seconds
+    }
+
+    /// What does not add up, if anything.
+    pub fn complaint(&self) -> Option<String> {
+        let account = self.report.stats.account();
+        if !self.report.balances() {
+            return Some(format!("the accounting does not balance: {account:?}"));
+        }
+        if !self.report.drained {
+            return Some("the router did not handle everything before the deadline".to_owned());
+        }
+        let lost = account.dead_lettered + account.expired + account.refused + self.refused + self.failures;
+        if lost > 0 {
+            return Some(format!(
+                "{} dead letters, {} expired, {} refused, {} failures reported: this load should have none",
+                account.dead_lettered,
+                account.expired,
+                account.refused.max(self.refused),
+                self.failures
+            ));
+        }
+        if self.messages == 0 {
+            return Some("no message was handled while the run was measured".to_owned());
+        }
+        None
+    }
+}
+
+/// A moment of the run.
+struct Mark {
+    at: Instant,
+    cpu: Duration,
+    processed: u64,
+    rounds: u64,
+}
+
+/// Runs the plan. `progress` is told how far the run is, from 0 to 1.
+///
+/// # Errors
+/// What kept the run from being measured, in words.
+pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String> {
+    let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
+    let shards = router.shard_count();
+    let control = Control::new(shards);
+    let names = names(&plan, &router)?;
+    let cast = cast(&plan, &router, &names, &control)?;
+
+    let before_bytes = resident_bytes();
+    let count = cast.registrations.len();
+    let started = Instant::now();
+    let results = router.blocking_register_all(cast.registrations);
+    let registered = started.elapsed();
+    if let Some(error) = results.into_iter().find_map(Result::err) {
+        return Err(format!("an agent could not be registered: {error}"));
+    }
+    let bytes_per_agent = resident_bytes().saturating_sub(before_bytes) as f64 / count as f64;
+
+    let kicks = cast.starters.iter().filter_map(|starter| {
+        Message::builder(Performative::Request).receiver(*starter).content("begin").build().ok()
+    });
+    let mark = |router: &Router| Mark {
+        at: Instant::now(),
+        cpu: cpu_time(),
+        processed: router.stats().account().processed,
+        rounds: control.rounds.load(Ordering::Relaxed),
+    };
+    let begun = mark(&router);
+    control.record.store(true, Ordering::Relaxed);
+    router.blocking_tell_all(kicks.collect()).map_err(|error| error.to_string())?;
+    let (first, last) = match plan.length {
+        Length::Seconds(seconds) => {
+            let warm_up = seconds * WARM_UP_SHARE;
+            wait(begun.at, warm_up, &mut |elapsed| progress(elapsed / seconds));
+            let first = mark(&router);
+            wait(begun.at, seconds, &mut |elapsed| progress(elapsed / seconds));
+            (first, mark(&router))
+        }
+        Length::Messages(_) => {
+            let expected = begun.processed + cast.starters.len() as u64 + cast.messages;
+            wait_for(&router, expected, &mut progress)?;
+            (begun, mark(&router))
+        }
+    };
+    control.stop.store(true, Ordering::Relaxed);
+    let rss_bytes = resident_bytes();
+    let report = router.shutdown(DRAIN_DEADLINE).map_err(|error| error.to_string())?;
+    let messages = last.processed - first.processed;
+    let cpu = last.cpu.saturating_sub(first.cpu);
+    Ok(Outcome {
+        plan,
+        shards,
+        seconds: last.at.duration_since(first.at).as_secs_f64(),
+        messages,
+        cpu_ns_per_message: cpu.as_nanos() as f64 / messages.max(1) as f64,
+        rounds: last.rounds - first.rounds,
+        latencies: control.latencies(),
+        registrations_per_second: count as f64 / registered.as_secs_f64(),
+        bytes_per_agent,
+        rss_bytes,
+        report,
+        refused: control.refused.load(Ordering::Relaxed),
+        failures: control.failures.load(Ordering::Relaxed),
+    })
+}
+
+/// Waits until `seconds` after `begun`, telling how far it is.
+fn wait(begun: Instant, seconds: f64, progress: &mut dyn FnMut(f64)) {
+    const STEP: Duration = Duration::from_millis(100);
+    let end = begun + Duration::from_secs_f64(seconds);
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        // Time itself is what is waited for here.
+        std::thread::park_timeout(left.min(STEP));
+        progress(begun.elapsed().as_secs_f64());
+    }
+}
+
+/// Waits until as many messages were handled, or until none has been for a long time.
+fn wait_for(router: &Router, expected: u64, progress: &mut dyn FnMut(f64)) -> Result<(), String> {
+    const STEP: Duration = Duration::from_millis(2);
+    const STALL: Duration = Duration::from_secs(20);
+    let mut seen = 0;
+    let mut moved = Instant::now();
+    loop {
+        let processed = router.stats().account().processed;
+        if processed >= expected {
+            return Ok(());
+        }
+        if processed > seen {
+            (seen, moved) = (processed, Instant::now());
+        } else if moved.elapsed() > STALL {
+            return Err(format!("only {processed} of {expected} messages were handled, and none for 20 s"));
+        }
+        progress(processed as f64 / expected as f64);
+        std::thread::park_timeout(STEP);
+    }
+}
+
+/// The agents of a run.
+struct Cast {
+    registrations: Vec<Registration>,
+    /// Those that begin when they are told to.
+    starters: Vec<AgentId>,
+    /// How many messages a run of [`Length::Messages`] sends in all.
+    messages: u64,
+}
+
+struct Named {
+    name: AgentName,
+    id: AgentId,
+    shard: usize,
+}
+
+fn names(plan: &Plan, router: &Router) -> Result<Vec<Named>, String> {
+    let partition = router.partition();
+    (0..plan.agents)
+        .map(|number| {
+            let name = AgentName::try_new(format!("agent-{number}")).map_err(|error| error.to_string())?;
+            let id = AgentId::of(&name);
+            Ok(Named { name, id, shard: partition.shard_of(id).as_usize() })
+        })
+        .collect()
+}
+
+/// Gives each agent its part.
+fn cast(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
+    if names.len() < 2 {
+        return Err("a run needs at least 2 agents".to_owned());
+    }
+    if let Some(rate) = plan.rate {
+        return paced(plan, router, names, control, rate);
+    }
+    match plan.scenario {
+        Scenario::Local | Scenario::Cross | Scenario::Mixed => rallies(plan, router, names, control),
+        Scenario::Request => Ok(requests(plan, names, control)),
+        Scenario::ContractNet => negotiations(plan, names, control),
+        Scenario::Broadcast => broadcasts(plan, names, control),
+    }
+}
+
+fn kit(plan: &Plan, control: &Arc<Control>, named: &Named, salt: usize) -> impl Fn() -> Kit + Send + 'static {
+    let (control, shard, size) = (Arc::clone(control), named.shard, plan.size);
+    #[allow(clippy::cast_possible_truncation)] // Any number will do.
+    let salt = salt as u32;
+    move || Kit::new(&control, shard, size, salt)
+}
+
+fn rallies(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
+    let mut dice = Dice(0x5eed);
+    let candidates: Vec<Vec<&Named>> =
+        (0..usize::from(router.shard_count())).map(|shard| candidates(plan, names, shard)).collect();
+    let conversations = names.len() * CONVERSATIONS_PER_AGENT;
+    let mut messages = 0;
+    let mut registrations = Vec::with_capacity(names.len());
+    for (number, named) in names.iter().enumerate() {
+        let others = &candidates[named.shard];
+        if others.iter().all(|other| other.id == named.id) {
+            return Err(format!("agent {number} has nobody to talk to: use more agents or other shards"));
+        }
+        let mut partners = Vec::with_capacity(CONVERSATIONS_PER_AGENT);
+        while partners.len() < CONVERSATIONS_PER_AGENT {
+            let other = others[dice.roll(others.len())];
+            if other.id != named.id {
+                let conversation = number * CONVERSATIONS_PER_AGENT + partners.len();
+                let share = share_of(plan.length, conversation, conversations);
+                messages += if matches!(plan.length, Length::Messages(_)) { share } else { 0 };
+                partners.push((other.id, share.saturating_sub(1)));
+            }
+        }
+        let kit = kit(plan, control, named, number);
+        let name = named.name.clone();
+        registrations.push(Registration::native(name, move || Rally::new(kit(), partners.clone())));
+    }
+    Ok(Cast { registrations, starters: names.iter().map(|named| named.id).collect(), messages })
+}
+
+/// The messages of one of several rounds when a number of messages is spread over them; each has at least one. A run
+/// of seconds has no end of its own.
+fn share_of(length: Length, place: usize, places: usize) -> u64 {
+    match length {
+        Length::Seconds(_) => u64::MAX,
+        Length::Messages(messages) => {
+            let (places, place) = (places as u64, place as u64);
+            (messages / places + u64::from(place < messages % places)).max(1)
+        }
+    }
+}
+
+fn candidates<'a>(plan: &Plan, names: &'a [Named], shard: usize) -> Vec<&'a Named> {
+    let several = names.iter().any(|named| named.shard != names[0].shard);
+    let fits = |other: &&Named| match plan.scenario {
+        Scenario::Local => other.shard == shard,
+        Scenario::Cross => !several || other.shard != shard,
+        _ => true,
+    };
+    names.iter().filter(fits).collect()
+}
+
+/// A small generator of its own, so that a run's cast is the same every time.
+struct Dice(u64);
+
+impl Dice {
+    #[allow(clippy::cast_possible_truncation)] // The remainder is an index.
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % sides as u64) as usize
+    }
+}
+
+/// The rounds that each of `starters` begins, when a round has `per_round` messages, and all messages together.
+fn rounds_of(plan: &Plan, starters: usize, per_round: u64) -> (Option<u64>, u64) {
+    match plan.length {
+        Length::Seconds(_) => (None, 0),
+        Length::Messages(messages) => {
+            let rounds = (messages / (starters as u64 * per_round)).max(1);
+            (Some(rounds), rounds * starters as u64 * per_round)
+        }
+    }
+}
+
+/// Every agent begins request conversations with two others.
+fn requests(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Cast {
+    const PARTNERS: usize = 2;
+    const MESSAGES_PER_ROUND: u64 = 3;
+    let mut dice = Dice(0x5eed);
+    let (budget, messages) = rounds_of(plan, names.len(), MESSAGES_PER_ROUND);
+    let mut registrations = Vec::with_capacity(names.len());
+    for (number, named) in names.iter().enumerate() {
+        let mut partners = Vec::with_capacity(PARTNERS);
+        while partners.len() < PARTNERS {
+            let other = &names[dice.roll(names.len())];
+            if other.id != named.id {
+                partners.push(other.id);
+            }
+        }
+        let kit = kit(plan, control, named, number);
+        let name = named.name.clone();
+        registrations.push(Registration::native(name, move || Requester::new(kit(), partners.clone(), budget)));
+    }
+    Cast { registrations, starters: names.iter().map(|named| named.id).collect(), messages }
+}
+
+/// One agent in eleven negotiates with the ten that follow it.
+fn negotiations(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
+    let group = CONTRACTORS + 1;
+    if names.len() < group {
+        return Err(format!("contract-net needs at least {group} agents"));
+    }
+    let allowed = usize::from(plan.config.conversation.participants_max.into_inner());
+    let contractors = CONTRACTORS.min(allowed.saturating_sub(1)).max(1);
+    // A call, a proposal and an answer for each contractor, and one result.
+    let per_round = 3 * contractors as u64 + 1;
+    let (budget, messages) = rounds_of(plan, names.len() / group, per_round);
+    let mut registrations = Vec::with_capacity(names.len());
+    let mut starters = Vec::new();
+    for (number, group) in names.chunks_exact(group).enumerate() {
+        let [manager, others @ ..] = group else { continue };
+        starters.push(manager.id);
+        let asked: Vec<AgentId> = others.iter().take(contractors).map(|other| other.id).collect();
+        let kit_of_manager = kit(plan, control, manager, number);
+        registrations.push(Registration::native(manager.name.clone(), move || {
+            Manager::new(kit_of_manager(), asked.clone(), budget)
+        }));
+        for (number, contractor) in others.iter().enumerate() {
+            let kit = kit(plan, control, contractor, number);
+            registrations.push(Registration::native(contractor.name.clone(), move || Contractor::new(kit())));
+        }
+    }
+    Ok(Cast { registrations, starters, messages })
+}
+
+/// One agent broadcasts to up to a hundred others, on whichever shards they live.
+fn broadcasts(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
+    let group = names.len().min(LISTENERS_MAX + 1);
+    let listeners = group - 1;
+    let (budget, messages) = rounds_of(plan, names.len() / group, 2 * listeners as u64);
+    let mut registrations = Vec::with_capacity(names.len());
+    let mut starters = Vec::new();
+    for (number, group) in names.chunks_exact(group).enumerate() {
+        let [broadcaster, others @ ..] = group else { continue };
+        let capability =
+            CapabilityName::try_new(format!("listening-{number}")).map_err(|error| error.to_string())?;
+        starters.push(broadcaster.id);
+        let kit_of_broadcaster = kit(plan, control, broadcaster, number);
+        let wanted = capability.clone();
+        registrations.push(Registration::native(broadcaster.name.clone(), move || {
+            Broadcaster::new(kit_of_broadcaster(), &wanted, listeners, budget)
+        }));
+        for (number, listener) in others.iter().enumerate() {
+            let kit = kit(plan, control, listener, number);
+            let registration = Registration::native(listener.name.clone(), move || Listener::new(kit()));
+            registrations.push(registration.offering(capability.clone()));
+        }
+    }
+    Ok(Cast { registrations, starters, messages })
+}
+
+/// An open loop: one pacer per shard sends to agents picked at random among those that the scenario allows.
+fn paced(
+    plan: &Plan,
+    router: &Router,
+    names: &[Named],
+    control: &Arc<Control>,
+    rate: f64,
+) -> Result<Cast, String> {
+    let shards = usize::from(router.shard_count());
+    let share = rate / shards as f64;
+    let mut registrations: Vec<Registration> = names
+        .iter()
+        .enumerate()
+        .map(|(number, named)| {
+            let kit = kit(plan, control, named, number);
+            Registration::native(named.name.clone(), move || Sink::new(kit()))
+        })
+        .collect();
+    let mut starters = Vec::new();
+    let mut messages = 0;
+    for shard in 0..shards {
+        let index = caxton_router::ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
+        let name = AgentName::try_new(router.partition().name_on(index, "pacer")).map_err(|error| error.to_string())?;
+        let receivers: Vec<AgentId> = candidates(plan, names, shard).iter().map(|named| named.id).collect();
+        if receivers.is_empty() {
+            return Err("the pacer has nobody to send to: use more agents or other shards".to_owned());
+        }
+        let sent_max = share_of(plan.length, shard, shards);
+        messages += if matches!(plan.length, Length::Messages(_)) { sent_max } else { 0 };
+        let pacer = Named { id: AgentId::of(&name), name, shard };
+        starters.push(pacer.id);
+        let kit = kit(plan, control, &pacer, shard);
+        registrations.push(Registration::native(pacer.name, move || {
+            Pacer::new(kit(), receivers.clone(), share, sent_max)
+        }));
+    }
+    Ok(Cast { registrations, starters, messages })
+}
+
+/// What the process has used of all processors.
+#[allow(clippy::cast_sign_loss)] // A process has used no negative time.
+fn cpu_time() -> Duration {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec as u64, u32::try_from(used.tv_nsec).unwrap_or(0))
+}
+
+/// The process's resident memory, in bytes; zero where the kernel does not say.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}

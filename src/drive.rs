@@ -1,0 +1,383 @@
+//! The only place where a shard meets glommio: turns, doorbells, timers, leaving.
+//!
+//! One executor per shard, pinned to its core, runs one task: take what came in, [`Shard::step`], publish. While there
+//! is traffic the task spins on its rings, because polling a ring costs well under a microsecond and waking an executor
+//! more than a hundred. After a bounded time without work it arms its doorbell, looks at its rings once more, and parks
+//! until the doorbell or the shard's next timer.
+//!
+//! Two traps of glommio 0.9 are avoided here: the preemption timer is set to one millisecond (the default of 100 ms
+//! delays wake-ups, less than half a millisecond provokes stalls), and the task's waker is dropped from the doorbell
+//! before the executor ends. See the [watchdog](crate::watchdog) for the third.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
+use caxton_shards::mesh::Port;
+use caxton_shards::message::WallTime;
+use caxton_shards::shard::{Crossing, Shard, ShardConfig, Turn};
+use glommio::timer::Timer;
+
+use crate::link::{Link, Shared, Stage, Work};
+use crate::router::inbox::InboxLink;
+
+/// How much is taken out of the inbound channel at a time.
+const WORK_PER_TURN_MAX: usize = 256;
+/// How often a spinning shard looks at the clock: every so many looks at its rings.
+const SPINS_PER_CLOCK_READ: u32 = 64;
+/// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
+const WALL_TIME_REFRESH_NS: u64 = 1_000_000;
+
+thread_local! {
+    static ON_SHARD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is a shard's own, where a blocking call would wait for itself.
+pub(crate) fn is_shard_thread() -> bool {
+    ON_SHARD.get()
+}
+
+/// Monotonic time since the router's start, the same on every shard, and wall time.
+#[derive(Clone)]
+pub(crate) struct Clock {
+    start: Instant,
+    wall: WallTime,
+    wall_read_ns: u64,
+}
+
+impl Clock {
+    pub fn new() -> Self {
+        Self { start: Instant::now(), wall: wall_time(), wall_read_ns: 0 }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // 584 years fit.
+    pub fn now(&mut self) -> Now {
+        let monotonic_ns = self.start.elapsed().as_nanos() as u64;
+        if monotonic_ns - self.wall_read_ns >= WALL_TIME_REFRESH_NS {
+            self.wall = wall_time();
+            self.wall_read_ns = monotonic_ns;
+        }
+        Now { monotonic_ns, wall: self.wall }
+    }
+}
+
+/// A clock before 1970 counts as 1970.
+#[allow(clippy::cast_possible_truncation)] // Half a billion years fit.
+pub(crate) fn wall_time() -> WallTime {
+    WallTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
+}
+
+/// What a shard's thread starts with.
+pub(crate) struct Seat {
+    pub config: ShardConfig,
+    pub port: Port<Crossing>,
+    pub work: flume::Receiver<Work>,
+    pub shared: Arc<Shared>,
+    pub clock: Clock,
+}
+
+/// Runs a shard until the router leaves. This is the executor's one task.
+pub(crate) async fn drive(seat: Seat) {
+    ON_SHARD.set(true);
+    let index = seat.port.index();
+    let shared = Arc::clone(&seat.shared);
+    // If this task panics, the others must not go on as if messages still arrived here.
+    let guard = Alarm { shared: Arc::clone(&shared), index };
+    Driver::new(seat, index).run().await;
+    std::mem::forget(guard);
+    shared.links[index].doorbell.clear();
+}
+
+/// Stops the router when a shard's thread unwinds.
+struct Alarm {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.shared.links[self.index].doorbell.clear();
+        self.shared.advance_to(Stage::Failed);
+    }
+}
+
+struct Driver {
+    shard: Shard,
+    shared: Arc<Shared>,
+    index: usize,
+    work: flume::Receiver<Work>,
+    clock: Clock,
+    stage: Stage,
+    inputs: VecDeque<Input>,
+    outputs: Vec<Output>,
+    questions: HashMap<Token, flume::Sender<Answer>>,
+    inboxes: HashMap<InboxNumber, InboxLink>,
+    subscribers: Vec<(flume::Sender<Event>, Arc<AtomicU64>)>,
+    spin: Duration,
+}
+
+impl Driver {
+    fn new(seat: Seat, index: usize) -> Self {
+        let Seat { config, port, work, shared, mut clock } = seat;
+        let spin = shared.config.drive.spin_us.as_duration();
+        let shard = Shard::new(config, port, clock.now());
+        Self {
+            shard,
+            index,
+            work,
+            clock,
+            stage: Stage::Running,
+            inputs: VecDeque::new(),
+            outputs: Vec::new(),
+            questions: HashMap::new(),
+            inboxes: HashMap::new(),
+            subscribers: Vec::new(),
+            spin,
+            shared,
+        }
+    }
+
+    fn link(&self) -> &Link {
+        &self.shared.links[self.index]
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let turn = self.turn();
+            if self.stage >= Stage::Leaving {
+                return;
+            }
+            if turn.worked || turn.more || turn.polling {
+                // Lets glommio look after its own timers and I/O, once per preemption interval.
+                glommio::yield_if_needed().await;
+            } else if !self.spin_for_work() {
+                self.park(turn.next_deadline_ms).await;
+            }
+        }
+    }
+
+    /// One turn of the shard, with everything that goes in and comes out.
+    fn turn(&mut self) -> Turn {
+        self.follow_stage();
+        self.take_work();
+        self.look_at_inboxes();
+        let now = self.clock.now();
+        let turn = self.shard.step(now, &mut self.inputs, &mut self.outputs);
+        for shard in self.shard.flush() {
+            self.shared.ring(*shard);
+        }
+        self.hand_out();
+        let link = &self.shared.links[self.index];
+        let turns = link.turns.load(Ordering::Relaxed);
+        link.turns.store(turns + 1, Ordering::Relaxed);
+        if turn.worked {
+            link.published.write(&self.shard.snapshot());
+        }
+        self.report_quiet();
+        turn
+    }
+
+    /// Follows the router from stage to stage.
+    fn follow_stage(&mut self) {
+        let stage = self.shared.stage();
+        if stage == self.stage {
+            return;
+        }
+        if stage >= Stage::Draining && self.stage < Stage::Draining {
+            self.inputs.push_back(Input::Drain);
+        }
+        if stage >= Stage::Stopping && self.stage < Stage::Stopping {
+            self.take_all_work();
+            for (number, inbox) in self.inboxes.drain() {
+                let agent = inbox.agent();
+                if let Some(taken) = inbox.taken() {
+                    self.inputs.push_back(taken);
+                }
+                self.inputs.push_back(Input::Closed(agent, number, inbox.leftovers()));
+            }
+            self.inputs.push_back(Input::Stop);
+        }
+        self.stage = stage;
+    }
+
+    /// Tells whoever stops the router that this shard has nothing left to do.
+    fn report_quiet(&mut self) {
+        if self.stage == Stage::Running {
+            return;
+        }
+        let quiet = if self.inputs.is_empty() && self.shard.is_quiet() { self.stage as u8 } else { 0 };
+        let link = self.link();
+        if link.quiet.swap(quiet, Ordering::AcqRel) != quiet {
+            link.published.write(&self.shard.snapshot());
+            self.shared.notify();
+        }
+    }
+
+    fn take_work(&mut self) {
+        while self.inputs.len() < WORK_PER_TURN_MAX {
+            let Ok(work) = self.work.try_recv() else { break };
+            self.take(work);
+        }
+    }
+
+    /// At the end everything that was queued is taken in, so that it is answered for.
+    fn take_all_work(&mut self) {
+        while let Ok(work) = self.work.try_recv() {
+            self.take(work);
+        }
+    }
+
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Input(input) => self.inputs.push_back(input),
+            Work::Tell(messages) => self.inputs.extend(messages.into_iter().map(Input::Tell)),
+            Work::Question(input, token, answer) => {
+                self.questions.insert(token, answer);
+                self.inputs.push_back(input);
+            }
+            Work::OpenInbox(input, token, answer, number, link) => {
+                self.questions.insert(token, answer);
+                self.inboxes.insert(number, link);
+                self.inputs.push_back(input);
+            }
+            Work::Subscribe(events, lost) => {
+                self.subscribers.push((events, lost));
+                self.inputs.push_back(Input::WatchEvents(true));
+            }
+        }
+    }
+
+    /// Takes note of what the owners of inboxes have taken, and of inboxes that were dropped.
+    fn look_at_inboxes(&mut self) {
+        let attention = &self.shared.links[self.index].inbox_attention;
+        if !attention.load(Ordering::Relaxed) || !attention.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let inputs = &mut self.inputs;
+        self.inboxes.retain(|number, inbox| {
+            let closed = inbox.is_closed();
+            inputs.extend(inbox.taken());
+            if closed {
+                inputs.push_back(Input::Closed(inbox.agent(), *number, inbox.leftovers()));
+            }
+            !closed
+        });
+    }
+
+    /// Passes on what the shard has to say to the world.
+    fn hand_out(&mut self) {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Answer(token, answer) => {
+                    if let Some(asker) = self.questions.remove(&token) {
+                        // An asker that has gone away does not want the answer.
+                        let _ = asker.try_send(answer);
+                    }
+                }
+                Output::Deliver(number, message) => {
+                    // The shard sends no more than the inbox has room for. An inbox that was dropped in this very
+                    // moment keeps the message until its leftovers are given back.
+                    if let Some(inbox) = self.inboxes.get(&number) {
+                        inbox.put(message);
+                    }
+                }
+                Output::Event(event) => {
+                    for (subscriber, lost) in &self.subscribers {
+                        if subscriber.try_send(event.clone()).is_err() {
+                            lost.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    self.subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
+                    if self.subscribers.is_empty() {
+                        self.inputs.push_back(Input::WatchEvents(false));
+                    }
+                }
+                // Without a journal the shard is told so and appends nothing.
+                Output::Append(_) => {}
+            }
+        }
+    }
+
+    /// Whether there is something to do that did not come up in the last turn.
+    fn has_work(&mut self) -> bool {
+        self.shard.has_incoming()
+            || !self.work.is_empty()
+            || !self.inputs.is_empty()
+            || self.link().inbox_attention.load(Ordering::Relaxed)
+            || self.shared.stage() != self.stage
+    }
+
+    /// Looks at the rings again and again for a bounded time. Answers whether something came.
+    fn spin_for_work(&mut self) -> bool {
+        if self.spin.is_zero() {
+            return self.has_work();
+        }
+        let started = Instant::now();
+        loop {
+            for _ in 0..SPINS_PER_CLOCK_READ {
+                if self.has_work() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if started.elapsed() >= self.spin {
+                return false;
+            }
+        }
+    }
+
+    /// Sleeps until the doorbell rings or the shard's next timer is due.
+    async fn park(&mut self, next_deadline_ms: Option<u64>) {
+        let timeout = next_deadline_ms.map(|deadline_ms| {
+            let due = Duration::from_millis(deadline_ms);
+            due.saturating_sub(self.clock.start.elapsed())
+        });
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return;
+        }
+        let mut armed = false;
+        let shared = Arc::clone(&self.shared);
+        let doorbell = &shared.links[self.index].doorbell;
+        let rung = poll_fn(|context| {
+            if armed && !doorbell.is_armed() {
+                return Poll::Ready(());
+            }
+            doorbell.arm(context.waker());
+            armed = true;
+            if self.has_work() {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        });
+        match timeout {
+            Some(timeout) => {
+                futures_lite::future::or(rung, async {
+                    Timer::new(timeout).await;
+                })
+                .await;
+            }
+            None => rung.await,
+        }
+        doorbell.disarm();
+        // This shard is awake, so the watchdog has something to watch.
+        shared.bell.ring();
+    }
+}
+
+/// Turns what the preemption timer and the ring of an executor need into a builder.
+pub(crate) fn executor(index: usize, core: usize) -> glommio::LocalExecutorBuilder {
+    /// See the module's documentation.
+    const PREEMPTION: Duration = Duration::from_millis(1);
+    /// Registered memory for I/O, in bytes: what the shard needs without a store.
+    const IO_MEMORY: usize = 1 << 20;
+    glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(core))
+        .name(&format!("caxton-shard-{index}"))
+        .preempt_timer(PREEMPTION)
+        .io_memory(IO_MEMORY)
+}

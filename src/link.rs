@@ -1,0 +1,268 @@
+//! What a shard's thread and the rest of the process share: the way in, the doorbell, and published figures.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use caxton_shards::account::Account;
+use caxton_shards::dead_letter::Reason;
+use caxton_shards::doorbell::Doorbell;
+use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Snapshot, Token};
+use caxton_shards::message::Message;
+use caxton_shards::partition::Partition;
+use crossbeam::utils::CachePadded;
+
+use crate::config::Config;
+use crate::router::inbox::InboxLink;
+use crate::watchdog::Bell;
+
+/// How many entries of a batch count as one place in the inbound channel.
+pub(crate) const BATCH_MESSAGES_MAX: usize = 10_000;
+
+/// What enters a shard from other threads.
+pub(crate) enum Work {
+    /// Something to do without an answer.
+    Input(Input),
+    /// Messages to admit.
+    Tell(Vec<Message>),
+    /// Something to do, and where the answer goes.
+    Question(Input, Token, flume::Sender<Answer>),
+    /// As a question, for the registration of an agent with an inbox.
+    OpenInbox(Input, Token, flume::Sender<Answer>, InboxNumber, InboxLink),
+    /// Events go here from now on.
+    Subscribe(flume::Sender<Event>, Arc<AtomicU64>),
+}
+
+/// How far the router is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Everything goes.
+    Running,
+    /// Nothing more is admitted; what is there is handled.
+    Draining,
+    /// What is left is given up.
+    Stopping,
+    /// The shards leave together.
+    Leaving,
+    /// A shard's thread has panicked, so that nothing can be relied on any more.
+    Failed,
+}
+
+impl Stage {
+    const ALL: [Self; 5] = [Self::Running, Self::Draining, Self::Stopping, Self::Leaving, Self::Failed];
+}
+
+/// One shard as other threads see it.
+pub(crate) struct Link {
+    pub work: flume::Sender<Work>,
+    pub doorbell: Doorbell,
+    pub published: Published,
+    /// Turns so far: what the watchdog looks at.
+    pub turns: CachePadded<AtomicU64>,
+    /// An inbox of this shard was read from or closed.
+    pub inbox_attention: CachePadded<AtomicBool>,
+    /// The shard has nothing left to do, at the stage that it has reached.
+    pub quiet: AtomicU8,
+}
+
+/// What all shards of a router share.
+pub(crate) struct Shared {
+    pub links: Vec<Link>,
+    pub partition: Partition,
+    pub config: Config,
+    pub bell: Bell,
+    /// Times that the watchdog had to wake a shard that stood still.
+    pub watchdog_wakes: AtomicU64,
+    stage: AtomicU8,
+    changed: (Mutex<()>, Condvar),
+    tokens: AtomicU64,
+    inboxes: AtomicU32,
+}
+
+impl Shared {
+    pub fn new(links: Vec<Link>, partition: Partition, config: Config, bell: Bell) -> Self {
+        Self {
+            links,
+            partition,
+            config,
+            bell,
+            watchdog_wakes: AtomicU64::new(0),
+            stage: AtomicU8::new(Stage::Running as u8),
+            changed: (Mutex::new(()), Condvar::new()),
+            tokens: AtomicU64::new(1),
+            inboxes: AtomicU32::new(0),
+        }
+    }
+
+    pub fn stage(&self) -> Stage {
+        Stage::ALL[usize::from(self.stage.load(Ordering::Acquire))]
+    }
+
+    /// Goes on to a later stage, and tells every shard. Going back is not possible.
+    pub fn advance_to(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::AcqRel);
+        for shard in 0..self.links.len() {
+            self.ring(shard);
+        }
+        self.notify();
+    }
+
+    /// Wakes a shard if it sleeps, and the watchdog with it.
+    #[inline]
+    pub fn ring(&self, shard: usize) {
+        if self.links[shard].doorbell.ring() {
+            self.bell.ring();
+        }
+    }
+
+    pub fn next_token(&self) -> Token {
+        Token(self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub fn next_inbox(&self) -> InboxNumber {
+        InboxNumber(self.inboxes.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Wakes whoever waits in [`Shared::wait_until`].
+    pub fn notify(&self) {
+        let _guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changed.1.notify_all();
+    }
+
+    /// Waits until `condition` holds, which is looked at whenever a shard has something to say. Answers whether it
+    /// held before the deadline.
+    pub fn wait_until(&self, deadline: Instant, mut condition: impl FnMut() -> bool) -> bool {
+        /// A shard that became busy again does not say so, so the condition is looked at from time to time as well.
+        const LOOK_AGAIN: Duration = Duration::from_millis(20);
+        let mut guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if condition() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.1.wait_timeout(guard, left.min(LOOK_AGAIN));
+            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+const FIGURES: usize = 16;
+
+/// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
+///
+/// A sequence lock over atomics: odd while the shard writes. A reader that meets a writer reads again, so that what it
+/// gets was true at one moment.
+pub(crate) struct Published {
+    sequence: CachePadded<AtomicU64>,
+    figures: [AtomicU64; FIGURES],
+    reasons: [AtomicU64; Reason::COUNT],
+}
+
+impl Published {
+    pub fn new() -> Self {
+        Self {
+            sequence: CachePadded::new(AtomicU64::new(0)),
+            figures: [const { AtomicU64::new(0) }; FIGURES],
+            reasons: [const { AtomicU64::new(0) }; Reason::COUNT],
+        }
+    }
+
+    /// Publishes a shard's figures. Only that shard's thread may call this.
+    pub fn write(&self, snapshot: &Snapshot) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (cell, value) in self.figures.iter().zip(figures_of(snapshot)) {
+            cell.store(value, Ordering::Relaxed);
+        }
+        if snapshot.account.dead_lettered > 0 {
+            for (cell, value) in self.reasons.iter().zip(snapshot.account.dead_by_reason) {
+                cell.store(value, Ordering::Relaxed);
+            }
+        }
+        self.sequence.store(sequence + 2, Ordering::Release);
+    }
+
+    /// The figures at the end of some recent turn.
+    pub fn read(&self) -> Snapshot {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            let figures: [u64; FIGURES] = std::array::from_fn(|index| self.figures[index].load(Ordering::Relaxed));
+            let reasons = std::array::from_fn(|index| self.reasons[index].load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+                return snapshot_of(&figures, reasons);
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
+    let account = &snapshot.account;
+    [
+        account.accepted,
+        account.arrived,
+        account.processed,
+        account.dead_lettered,
+        account.expired,
+        account.departed,
+        account.pending,
+        account.retried,
+        account.refused,
+        account.notices,
+        account.notices_coalesced,
+        snapshot.agents as u64,
+        snapshot.conversations as u64,
+        snapshot.conversations_opened,
+        snapshot.dead_letters_dropped,
+        snapshot.timers as u64,
+    ]
+}
+
+#[allow(clippy::cast_possible_truncation)] // These were counts in memory.
+fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -> Snapshot {
+    let [
+        accepted,
+        arrived,
+        processed,
+        dead_lettered,
+        expired,
+        departed,
+        pending,
+        retried,
+        refused,
+        notices,
+        notices_coalesced,
+        agents,
+        conversations,
+        conversations_opened,
+        dead_letters_dropped,
+        timers,
+    ] = *figures;
+    Snapshot {
+        account: Account {
+            accepted,
+            arrived,
+            processed,
+            dead_lettered,
+            expired,
+            departed,
+            pending,
+            retried,
+            refused,
+            notices,
+            notices_coalesced,
+            dead_by_reason,
+        },
+        agents: agents as usize,
+        conversations: conversations as usize,
+        conversations_opened,
+        dead_letters_dropped,
+        timers: timers as usize,
+    }
+}

@@ -1,0 +1,401 @@
+//! Starting and stopping a router, and the handle by which embedders use it.
+
+mod calls;
+pub(crate) mod inbox;
+mod report;
+
+use std::fmt;
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use caxton_shards::conversation::ConversationLimits;
+use caxton_shards::domain::ShardCount;
+use caxton_shards::doorbell::Doorbell;
+use caxton_shards::mesh::{LaneCapacity, mesh};
+use caxton_shards::message::IdSpace;
+use caxton_shards::partition::Partition;
+use caxton_shards::record::Durability;
+use caxton_shards::rules::Rule;
+use caxton_shards::shard::{RetryPolicy, ShardConfig};
+use crossbeam::utils::CachePadded;
+use glommio::ExecutorJoinHandle;
+
+pub use calls::{BatchRejected, CallError, EVENTS_WAITING_MAX, Events, INBOX_WINDOW, Sent, WouldDeadlock};
+pub use inbox::{Inbox, ReceiveError};
+pub use report::{Report, Stats};
+
+use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};
+use crate::doctor::{Host, explain_io_uring_error};
+use crate::drive::{Clock, Seat, drive, executor, is_shard_thread, wall_time};
+use crate::link::{Link, Published, Shared, Stage};
+use crate::watchdog::{Bell, watch};
+
+/// Room for what shards tell each other beside messages, per pair of shards.
+const UNCREDITED_SLOTS: usize = 256;
+/// How long a router that is dropped without [`Router::shutdown`] waits for its shards.
+const DROP_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the shards get to give up what is left, once the deadline for handling it is over.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a router did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// A shard's executor could not be started.
+    #[error("shard {shard} could not start: {reason}. {mend}")]
+    Executor {
+        /// Which shard.
+        shard: usize,
+        /// What glommio or the kernel said.
+        reason: String,
+        /// What to do about it.
+        mend: String,
+    },
+    /// The machine allows this process no core at all.
+    #[error("this process may not run on any core: check its CPU affinity and its cgroup's cpuset")]
+    NoCores,
+    /// A helper thread could not be started.
+    #[error("a helper thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Everything that can be said before a router starts.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `start` is called"]
+pub struct RouterBuilder {
+    config: Config,
+    rules: Vec<Rule>,
+}
+
+impl RouterBuilder {
+    /// Takes the settings of a preset.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.config = Config::preset(preset);
+        self
+    }
+
+    /// Takes these settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Takes the settings of a preset, a TOML file and the environment, in this order.
+    ///
+    /// # Errors
+    /// Every mistake in the file and in the environment.
+    pub fn load(mut self, preset: Option<Preset>, file: Option<&Path>) -> Result<Self, StartError> {
+        self.config = Config::load(preset, file, process_environment())?;
+        Ok(self)
+    }
+
+    /// Runs this many shards, whatever the settings say.
+    pub fn shards(mut self, shards: ShardCount) -> Self {
+        self.config.router.shards = ShardChoice::Exactly(shards);
+        self
+    }
+
+    /// Adds a rule for messages that name no agent. Rules are tried in the order in which they were added; those
+    /// beyond [`RULES_MAX`](caxton_shards::rules::RULES_MAX) are not taken.
+    pub fn rule(mut self, rule: Rule) -> Self {
+        if self.rules.len() < caxton_shards::rules::RULES_MAX {
+            self.rules.push(rule);
+        }
+        self
+    }
+
+    /// Starts the shards and waits until all of them run.
+    ///
+    /// # Errors
+    /// The first shard that could not start, with what to do about it; the others are stopped again.
+    pub fn start(self) -> Result<Router, StartError> {
+        start(self.config, self.rules)
+    }
+}
+
+/// A running router: a handle that can be cloned and used from any thread.
+///
+/// The router stops when [`Router::shutdown`] is called or the last handle is dropped.
+#[derive(Clone)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    executors: Vec<ExecutorJoinHandle<()>>,
+    watchdog: Option<JoinHandle<()>>,
+}
+
+impl Router {
+    /// A router with the settings of [`Preset::Development`], to be changed before it starts.
+    pub fn builder() -> RouterBuilder {
+        RouterBuilder { config: Config::default(), rules: Vec::new() }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// How many shards there are.
+    pub fn shard_count(&self) -> u16 {
+        self.shared().partition.shard_count()
+    }
+
+    /// The map from agents to shards.
+    pub fn partition(&self) -> Partition {
+        self.shared().partition
+    }
+
+    /// The settings that the router runs with.
+    pub fn config(&self) -> &Config {
+        &self.shared().config
+    }
+
+    /// Stops the router: admits nothing more, handles what is there until the deadline, gives up the rest with the
+    /// reason `stopped`, and ends the shards. Blocks the calling thread meanwhile.
+    ///
+    /// Calling it again, or from several threads, waits for the same end and reports the same figures.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`] on a shard's own thread.
+    pub fn shutdown(&self, deadline: Duration) -> Result<Report, WouldDeadlock> {
+        if is_shard_thread() {
+            return Err(WouldDeadlock);
+        }
+        Ok(self.inner.stop(deadline))
+    }
+}
+
+impl Inner {
+    fn stop(&self, deadline: Duration) -> Report {
+        let shared = &self.shared;
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if threads.executors.is_empty() {
+            return self.report(true);
+        }
+        let deadline = Instant::now() + deadline;
+        shared.advance_to(Stage::Draining);
+        let drained = self.wait_for_quiet(Stage::Draining, deadline);
+        shared.advance_to(Stage::Stopping);
+        self.wait_for_quiet(Stage::Stopping, Instant::now() + STOP_DEADLINE);
+        shared.advance_to(Stage::Leaving);
+        for executor in threads.executors.drain(..) {
+            // A shard's panic has been reported by its own thread; the figures show what was left.
+            let _ = executor.join();
+        }
+        shared.bell.ring();
+        if let Some(watchdog) = threads.watchdog.take() {
+            let _ = watchdog.join();
+        }
+        self.report(drained)
+    }
+
+    /// Two rounds have to find all shards quiet with nothing between them: a message may cross during the first.
+    fn wait_for_quiet(&self, stage: Stage, deadline: Instant) -> bool {
+        use std::sync::atomic::Ordering::Acquire;
+        let shared = &self.shared;
+        shared.wait_until(deadline, || {
+            if shared.stage() == Stage::Failed {
+                return true;
+            }
+            let round = || {
+                let quiet = shared.links.iter().all(|link| link.quiet.load(Acquire) >= stage as u8);
+                let account = self.stats().account();
+                (quiet && account.departed == account.arrived && account.pending == 0).then_some(account.arrived)
+            };
+            matches!((round(), round()), (Some(first), Some(second)) if first == second)
+        }) && shared.stage() != Stage::Failed
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            shards: self.shared.links.iter().map(|link| link.published.read()).collect(),
+            watchdog_wakes: self.shared.watchdog_wakes.load(std::sync::atomic::Ordering::Relaxed),
+        }
+    }
+
+    fn report(&self, drained: bool) -> Report {
+        Report { stats: self.stats(), drained }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if is_shard_thread() {
+            // The last handle was owned by an agent: its own thread can't wait for itself to end.
+            self.shared.advance_to(Stage::Draining);
+            self.shared.advance_to(Stage::Stopping);
+            self.shared.advance_to(Stage::Leaving);
+        } else {
+            self.stop(DROP_DEADLINE);
+        }
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Router").field("shards", &self.shard_count()).finish_non_exhaustive()
+    }
+}
+
+fn start(config: Config, rules: Vec<Rule>) -> Result<Router, StartError> {
+    let cores: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    if cores.is_empty() {
+        return Err(StartError::NoCores);
+    }
+    let shards = config.router.shards.resolve(cores.len());
+    let count = usize::from(shards.into_inner());
+    let partition = Partition::new(shards);
+    let capacity = LaneCapacity {
+        credits: NonZeroUsize::new(config.ring.capacity.as_usize()).unwrap_or(NonZeroUsize::MIN),
+        uncredited: NonZeroUsize::new(UNCREDITED_SLOTS).unwrap_or(NonZeroUsize::MIN),
+    };
+    let ports = mesh(NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN), capacity);
+    let mut works = Vec::with_capacity(count);
+    let links = (0..count)
+        .map(|_| {
+            let (sender, receiver) = flume::bounded(config.channel.capacity.as_usize());
+            works.push(receiver);
+            Link {
+                work: sender,
+                doorbell: Doorbell::new(),
+                published: Published::new(),
+                turns: CachePadded::new(AtomicU64::new(0)),
+                inbox_attention: CachePadded::new(AtomicBool::new(false)),
+                quiet: AtomicU8::new(0),
+            }
+        })
+        .collect();
+    let (bell, parker) = Bell::new();
+    let shared = Arc::new(Shared::new(links, partition, config.clone(), bell));
+    let router =
+        Router { inner: Arc::new(Inner { shared: Arc::clone(&shared), threads: Mutex::new(Threads::default()) }) };
+
+    let clock = Clock::new();
+    let boot_epoch = wall_time().0;
+    let (ready_sender, ready) = flume::bounded(count);
+    let mut failure = None;
+    for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
+        let shard_config = shard_config(&config, &rules, partition, index, boot_epoch);
+        let seat = Seat { config: shard_config, port, work, shared: Arc::clone(&shared), clock: clock.clone() };
+        let ready = ready_sender.clone();
+        let spawned = executor(index, cores[index % cores.len()]).spawn(move || async move {
+            // The executor runs, so its ring and its pinning worked.
+            let _ = ready.send(index);
+            drop(ready);
+            drive(seat).await;
+        });
+        match spawned {
+            Ok(handle) => {
+                router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).executors.push(handle);
+            }
+            Err(error) => failure = failure.or(Some(start_error(index, &error))),
+        }
+    }
+    drop(ready_sender);
+    // A shard whose executor failed drops its sender without a word; its error waits in `join`.
+    let started = ready.iter().count();
+    if failure.is_none() && started == count {
+        let pinned = cores.get(count).copied();
+        let watched = Arc::clone(&shared);
+        let watchdog = std::thread::Builder::new().name("caxton-watchdog".to_owned()).spawn(move || {
+            if let Some(core) = pinned {
+                // A core that no shard has; without one the kernel decides.
+                core_affinity::set_for_current(core_affinity::CoreId { id: core });
+            }
+            watch(&watched, &parker);
+        })?;
+        router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(watchdog);
+        return Ok(router);
+    }
+    Err(failure.unwrap_or_else(|| abandon(&router)))
+}
+
+/// Ends the shards that did start and answers why another did not.
+fn abandon(router: &Router) -> StartError {
+    let shared = router.shared();
+    for stage in [Stage::Draining, Stage::Stopping, Stage::Leaving] {
+        shared.advance_to(stage);
+    }
+    let executors =
+        std::mem::take(&mut router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).executors);
+    let mut failure = None;
+    for (shard, executor) in executors.into_iter().enumerate() {
+        if let Err(error) = executor.join() {
+            failure.get_or_insert_with(|| start_error(shard, &error));
+        }
+    }
+    failure.unwrap_or_else(|| StartError::Executor {
+        shard: 0,
+        reason: "its thread ended without a reason".to_owned(),
+        mend: "Run `caxton doctor` on this host.".to_owned(),
+    })
+}
+
+fn start_error(shard: usize, error: &glommio::GlommioError<()>) -> StartError {
+    let host = Host::read();
+    let mend = explain_io_uring_error(raw_os_error(error), &host);
+    StartError::Executor { shard, reason: error.to_string(), mend }
+}
+
+fn raw_os_error(error: &glommio::GlommioError<()>) -> Option<i32> {
+    match error {
+        glommio::GlommioError::IoError(error) | glommio::GlommioError::EnhancedIoError { source: error, .. } => {
+            error.raw_os_error()
+        }
+        _ => None,
+    }
+}
+
+/// What one shard needs of the configuration.
+#[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
+fn shard_config(
+    config: &Config,
+    rules: &[Rule],
+    partition: Partition,
+    index: usize,
+    boot_epoch: u64,
+) -> ShardConfig {
+    ShardConfig {
+        id_space: IdSpace { node: config.router.node, boot_epoch, shard: index as u16 },
+        partition,
+        mailbox_messages: config.mailbox.messages,
+        mailbox_bytes: config.mailbox.bytes,
+        message_timeout: config.message.timeout_ms,
+        content_max: config.message.content_bytes_max,
+        batch: config.delivery.batch,
+        turn_quota: config.delivery.turn_quota,
+        outbox: config.delivery.outbox,
+        pending_max: config.delivery.pending_max.as_usize(),
+        retry: RetryPolicy {
+            retries: config.retry.attempts.into_inner(),
+            delay_ms: config.retry.delay_ms.into_inner(),
+            factor: config.retry.factor.into_inner(),
+        },
+        // The bounds are the router's; each shard gets its share.
+        dead_letters_max: config.dead_letters.messages.as_usize().div_ceil(usize::from(partition.shard_count())),
+        dead_letter_bytes_max: config.dead_letters.bytes.into_inner() / u64::from(partition.shard_count()),
+        conversations: ConversationLimits {
+            open_max: config.conversation.open_max.as_usize(),
+            participants_max: usize::from(config.conversation.participants_max.into_inner()),
+            history: usize::from(config.conversation.history.into_inner()),
+            timeout_ms: u64::from(config.conversation.timeout_ms.into_inner()),
+        },
+        rules: rules.to_vec(),
+        durability: Durability::Unavailable,
+        seed: boot_epoch ^ ((index as u64) << 32),
+    }
+}

@@ -1,0 +1,73 @@
+//! The thread that wakes a shard which stands still although it is not asleep.
+//!
+//! glommio 0.9 can park an executor that has a runnable task when its preemption timer fires early (stolen processor
+//! time is enough). A wake-up from outside ends that. The watchdog looks every few milliseconds at the turn counters
+//! of the shards that are not parked on purpose, and rings again where one has not moved; while all shards are
+//! parked it sleeps itself, so that an idle router costs nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
+
+use crossbeam::sync::{Parker, Unparker};
+
+use crate::link::{Shared, Stage};
+
+/// How long a shard may stand still before it is rung again. Long enough for any handler that keeps its promise not
+/// to block, short enough that the stall is over before a person notices.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Wakes the watchdog when a shard wakes up.
+pub(crate) struct Bell {
+    asleep: AtomicBool,
+    unparker: Unparker,
+}
+
+impl Bell {
+    /// The bell, and what the watchdog sleeps on.
+    pub fn new() -> (Self, Parker) {
+        let parker = Parker::new();
+        (Self { asleep: AtomicBool::new(false), unparker: parker.unparker().clone() }, parker)
+    }
+
+    /// Wakes the watchdog if it sleeps.
+    #[inline]
+    pub fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
+            self.unparker.unpark();
+        }
+    }
+}
+
+/// Watches until the router's shards leave.
+pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker) {
+    let mut seen: Vec<u64> = vec![u64::MAX; shared.links.len()];
+    while shared.stage() < Stage::Leaving {
+        let mut all_parked = true;
+        for (link, seen) in shared.links.iter().zip(&mut seen) {
+            if link.doorbell.is_armed() {
+                *seen = u64::MAX;
+                continue;
+            }
+            all_parked = false;
+            let turns = link.turns.load(Ordering::Relaxed);
+            if turns == *seen && link.doorbell.ring_again() {
+                shared.watchdog_wakes.fetch_add(1, Ordering::Relaxed);
+            }
+            *seen = turns;
+        }
+        if !all_parked {
+            parker.park_timeout(LOOK_EVERY);
+            continue;
+        }
+        shared.bell.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        // A shard that woke up before it could see the flag is seen here.
+        let still_parked = shared.links.iter().all(|link| link.doorbell.is_armed());
+        if still_parked && shared.stage() < Stage::Leaving {
+            parker.park();
+        }
+        shared.bell.asleep.store(false, Ordering::Relaxed);
+    }
+}
