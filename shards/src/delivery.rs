@@ -10,7 +10,7 @@ use crate::conversation::{ConversationIndex, Passage, Passed, Timeout};
 use crate::dead_letter::Reason;
 use crate::domain::Priority;
 use crate::interface::{Event, Phase as Waiting};
-use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::mailbox::{Envelope, EnvelopeKind, Parcel};
 use crate::message::{AgentId, Choice, ConversationRole, Message, Receipt, Receiver, Reliability};
 use crate::notes::NoteKey;
 use crate::notice::Holds;
@@ -282,12 +282,12 @@ impl Shard {
     fn depart(&mut self, place: u32, to: ShardIndex) {
         let Some(mut envelope) = self.slab.remove(place) else { return };
         let owed = envelope.credit_of.take();
-        match self.port.send(to.as_usize(), Crossing::Message(envelope)) {
+        match self.port.send(to.as_usize(), Crossing::Message(Parcel::pack(envelope))) {
             Ok(()) => self.account.departed += 1,
             // Credits were counted just before, so this does not happen; but if it did, nothing would be lost.
-            Err(Crossing::Message(envelope)) => {
+            Err(Crossing::Message(parcel)) => {
                 debug_assert!(false, "a credit was there and was not");
-                self.give_up(envelope, Reason::ShardFull, Holds::Nothing);
+                self.give_up(parcel.unpack(), Reason::ShardFull, Holds::Nothing);
             }
             Err(Crossing::Notice(_)) => {}
         }

@@ -328,7 +328,7 @@ impl Shard {
     /// Whether the agent could take another message now.
     #[inline]
     fn may_be_called(&self, index: AgentIndex) -> bool {
-        self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && !slot.leaving)
+        self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && !slot.leaving && !slot.is_suspended())
     }
 
     #[inline]

@@ -93,7 +93,6 @@ impl Input {
     pub(crate) fn is_urgent(&self) -> bool {
         match self {
             Self::Taken { .. }
-            | Self::Closed(..)
             | Self::Committed(_)
             | Self::Inspect(_)
             | Self::WatchEvents(_)
@@ -103,6 +102,8 @@ impl Input {
             | Self::Send(..)
             | Self::Ask { .. }
             | Self::Register(..)
+            // Or it could come before the registration of its own agent.
+            | Self::Closed(..)
             | Self::Deregister(..)
             | Self::Discover(..)
             | Self::Conversation(..)

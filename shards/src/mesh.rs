@@ -152,6 +152,11 @@ impl<T> Port<T> {
         self.outgoing.iter_mut().flatten().map(Outgoing::messages_in_flight).sum()
     }
 
+    /// The credits that were spent and have not come back, over all shards: zero when nothing is under way.
+    pub fn credits_out(&mut self) -> usize {
+        self.outgoing.iter_mut().flatten().map(|lane| lane.credits - lane.credits_beyond(lane.credits - 1)).sum()
+    }
+
     /// Whether an item can be received from any shard at the time of the call. To be asked again after arming the
     /// doorbell, together with [`has_awaited_room`](Self::has_awaited_room).
     pub fn has_incoming(&mut self) -> bool {

@@ -22,7 +22,7 @@ use crate::domain::{
     BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
 };
 use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
-use crate::mailbox::Envelope;
+use crate::mailbox::{Envelope, Parcel};
 use crate::membership::Barrier;
 use crate::mesh::Port;
 use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
@@ -105,7 +105,7 @@ pub struct RetryPolicy {
 /// What travels between shards.
 pub enum Crossing {
     /// A message; it holds a credit.
-    Message(Envelope),
+    Message(Parcel),
     /// Something that the shards have to tell each other.
     Notice(Notice),
 }
@@ -127,6 +127,8 @@ pub enum Notice {
     /// An agent on the sending shard registers an agent on this one.
     Register(Box<Registration>, AgentId),
 }
+
+const _: () = assert!(size_of::<Crossing>() <= 384, "what crosses fills six cache lines");
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
@@ -339,6 +341,26 @@ impl Shard {
             && self.registrations.is_empty()
     }
 
+    /// Asserts what has to hold once nothing is pending on any shard: every place and every credit came back. For
+    /// tests: it looks at every agent.
+    pub fn assert_at_rest(&mut self) {
+        let index = self.index;
+        assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.account);
+        assert_eq!(self.slab.len(), 0, "{index} keeps envelopes");
+        assert_eq!(self.pending_beside_slab, 0, "{index} counts messages that are nowhere");
+        assert_eq!(self.port.credits_out(), 0, "credits of {index} did not come back");
+        assert!(self.effects.is_empty() && self.run_next_turn.is_empty(), "{index} has something left to do");
+        assert!(self.blocked.iter().all(VecDeque::is_empty), "{index} has outboxes that wait");
+        assert!(self.transit.iter().all(VecDeque::is_empty), "{index} has messages in transit");
+        for agent in self.agents.iter_with_leaving() {
+            let Some(slot) = self.agents.get(agent) else { continue };
+            assert!(!slot.leaving, "{} has left and is still there", slot.name);
+            assert_eq!((slot.mailbox.held(), slot.mailbox.held_bytes()), (0, 0), "the mailbox of {} leaks", slot.name);
+            assert!(slot.outbox.is_empty() && slot.outbox_length == 0, "the outbox of {} leaks", slot.name);
+            assert!(!slot.is_suspended() && slot.blocked.is_none() && !slot.queued, "{} is not idle", slot.name);
+        }
+    }
+
     /// Its running totals.
     pub fn account(&self) -> &Account {
         &self.account
@@ -394,7 +416,7 @@ impl Shard {
                 let mut arrival = None;
                 self.port.receive(from, 1, |crossing| arrival = Some(crossing));
                 match arrival {
-                    Some(Crossing::Message(envelope)) => self.arrive(ShardIndex(from as u16), envelope),
+                    Some(Crossing::Message(parcel)) => self.arrive(ShardIndex(from as u16), parcel.unpack()),
                     Some(Crossing::Notice(notice)) => self.hear(ShardIndex(from as u16), notice),
                     None => break,
                 }

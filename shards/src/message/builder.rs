@@ -12,7 +12,7 @@ use super::id::{AgentId, ConversationId, Correlation, MessageId};
 use super::options::{DeliveryOptions, Receipt, Reliability, WallTime};
 use super::performative::Performative;
 use super::term::Term;
-use super::{Aid, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
+use super::{Aid, Body, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
 use crate::domain::{CapabilityName, ContentLimit, MessageTimeoutMs, Priority};
 
 /// Why a message could not be built. Nothing was sent.
@@ -94,7 +94,7 @@ pub struct MessageBuilder {
 impl MessageBuilder {
     #[inline]
     pub(super) fn new(performative: Performative) -> Self {
-        let message = Message {
+        let message = Message(Box::new(Body {
             id: None,
             sender: None,
             receiver: Receiver::Unaddressed,
@@ -115,24 +115,24 @@ impl MessageBuilder {
             time_to_live_ms: 0,
             details: None,
             content: MessageContent::EMPTY,
-        };
+        }));
         Self { message, details: None, error: None }
     }
 
     pub(super) fn reply_to(original: &Message, performative: Performative) -> Self {
         let mut builder = Self::new(performative);
-        let reply = &mut builder.message;
+        let reply = &mut *builder.message.0;
         reply.sender = original.target();
-        reply.receiver = original.sender.map_or(Receiver::Unaddressed, Receiver::Agent);
-        reply.conversation = original.conversation;
-        reply.in_reply_to = original.reply_with;
-        reply.protocol = original.protocol;
-        reply.language = original.language;
-        reply.encoding = original.encoding;
-        reply.ontology = original.ontology;
-        reply.priority = original.priority;
-        reply.reliability = original.reliability;
-        reply.role = match original.role {
+        reply.receiver = original.0.sender.map_or(Receiver::Unaddressed, Receiver::Agent);
+        reply.conversation = original.0.conversation;
+        reply.in_reply_to = original.0.reply_with;
+        reply.protocol = original.0.protocol;
+        reply.language = original.0.language;
+        reply.encoding = original.0.encoding;
+        reply.ontology = original.0.ontology;
+        reply.priority = original.0.priority;
+        reply.reliability = original.0.reliability;
+        reply.role = match original.0.role {
             ConversationRole::Initiator => ConversationRole::Participant,
             ConversationRole::Participant => ConversationRole::Initiator,
             other => other,
@@ -156,13 +156,13 @@ impl MessageBuilder {
             reply.receivers = details.sender.iter().cloned().collect();
         } else {
             let receivers = details.reply_to.clone();
-            self.message.receiver = receiver_of(&receivers);
+            self.message.0.receiver = receiver_of(&receivers);
             self.details().receivers = receivers;
             // Redirected replies go to someone who need not be the initiator: the conversation stays where it was.
-            if let (ConversationRole::Participant, Some(initiator)) = (self.message.role, original.sender)
-                && self.message.receiver != Receiver::Agent(initiator)
+            if let (ConversationRole::Participant, Some(initiator)) = (self.message.0.role, original.0.sender)
+                && self.message.0.receiver != Receiver::Agent(initiator)
             {
-                self.message.role = ConversationRole::Member;
+                self.message.0.role = ConversationRole::Member;
                 self.details().initiator = Some(initiator);
             }
         }
@@ -179,7 +179,7 @@ impl MessageBuilder {
     /// The sender. The router sets it for messages that agents send, and refuses any other.
     #[inline]
     pub fn sender(mut self, sender: AgentId) -> Self {
-        self.message.sender = Some(sender);
+        self.message.0.sender = Some(sender);
         self
     }
 
@@ -192,7 +192,7 @@ impl MessageBuilder {
     /// The one receiver.
     #[inline]
     pub fn receiver(mut self, receiver: AgentId) -> Self {
-        self.message.receiver = Receiver::Agent(receiver);
+        self.message.0.receiver = Receiver::Agent(receiver);
         self
     }
 
@@ -209,7 +209,7 @@ impl MessageBuilder {
         if agents.len() > RECEIVERS_MAX {
             self.fail(MessageError::TooManyAgents { parameter: "receiver", count: agents.len() });
         }
-        self.message.receiver = match agents.as_slice() {
+        self.message.0.receiver = match agents.as_slice() {
             [] => Receiver::Unaddressed,
             [receiver] => Receiver::Agent(*receiver),
             _ => Receiver::Agents(agents.into()),
@@ -226,7 +226,7 @@ impl MessageBuilder {
     /// Addresses agents by what they offer instead of by name.
     pub fn capability(mut self, capability: &CapabilityName, choice: Choice) -> Self {
         match super::capability_term(capability) {
-            Some(term) => self.message.receiver = Receiver::Capability(term, choice),
+            Some(term) => self.message.0.receiver = Receiver::Capability(term, choice),
             None => self.fail(MessageError::VocabularyFull { name: capability.to_string() }),
         }
         self
@@ -235,7 +235,7 @@ impl MessageBuilder {
     /// As [`MessageBuilder::capability`], for a term that is at hand.
     #[inline]
     pub fn capability_term(mut self, capability: Term, choice: Choice) -> Self {
-        self.message.receiver = Receiver::Capability(capability, choice);
+        self.message.0.receiver = Receiver::Capability(capability, choice);
         self
     }
 
@@ -248,30 +248,30 @@ impl MessageBuilder {
     /// What the message says: up to 10 MiB, or what [`MessageBuilder::build_within`] allows.
     #[inline]
     pub fn content(mut self, content: impl Into<MessageContent>) -> Self {
-        self.message.content = content.into();
+        self.message.0.content = content.into();
         self
     }
 
     /// The conversation, which the sender began or, with its first message, begins.
     #[inline]
     pub fn conversation(mut self, conversation: ConversationId) -> Self {
-        self.message.conversation = Some(conversation);
-        self.message.role = ConversationRole::Initiator;
+        self.message.0.conversation = Some(conversation);
+        self.message.0.role = ConversationRole::Initiator;
         self
     }
 
     /// The conversation, with the sender's part in it.
     #[inline]
     pub fn conversation_as(mut self, conversation: ConversationId, role: ConversationRole) -> Self {
-        self.message.conversation = Some(conversation);
-        self.message.role = role;
+        self.message.0.conversation = Some(conversation);
+        self.message.0.role = role;
         self
     }
 
     /// A conversation that `initiator` began, when the message goes from one participant to another.
     pub fn conversation_of(mut self, conversation: ConversationId, initiator: AgentId) -> Self {
-        self.message.conversation = Some(conversation);
-        self.message.role = ConversationRole::Member;
+        self.message.0.conversation = Some(conversation);
+        self.message.0.role = ConversationRole::Member;
         self.details().initiator = Some(initiator);
         self
     }
@@ -285,7 +285,7 @@ impl MessageBuilder {
     /// The value that an answer must repeat.
     #[inline]
     pub fn reply_with(mut self, correlation: Correlation) -> Self {
-        self.message.reply_with = Some(correlation);
+        self.message.0.reply_with = Some(correlation);
         self
     }
 
@@ -298,7 +298,7 @@ impl MessageBuilder {
     /// Which message this one answers.
     #[inline]
     pub fn in_reply_to(mut self, correlation: Correlation) -> Self {
-        self.message.in_reply_to = Some(correlation);
+        self.message.0.in_reply_to = Some(correlation);
         self
     }
 
@@ -311,7 +311,7 @@ impl MessageBuilder {
     /// Until when an answer is expected. The Unix epoch itself counts as no limit.
     #[inline]
     pub fn reply_by(mut self, moment: WallTime) -> Self {
-        self.message.reply_by = NonZeroU64::new(moment.0);
+        self.message.0.reply_by = NonZeroU64::new(moment.0);
         self
     }
 
@@ -324,7 +324,7 @@ impl MessageBuilder {
     /// The interaction protocol, as a term that is at hand.
     #[inline]
     pub fn protocol_term(mut self, protocol: Term) -> Self {
-        self.message.protocol = Some(protocol);
+        self.message.0.protocol = Some(protocol);
         self
     }
 
@@ -337,7 +337,7 @@ impl MessageBuilder {
     /// The language of the content, as a term that is at hand.
     #[inline]
     pub fn language_term(mut self, language: Term) -> Self {
-        self.message.language = Some(language);
+        self.message.0.language = Some(language);
         self
     }
 
@@ -356,7 +356,7 @@ impl MessageBuilder {
     /// The ontology of the content, as a term that is at hand.
     #[inline]
     pub fn ontology_term(mut self, ontology: Term) -> Self {
-        self.message.ontology = Some(ontology);
+        self.message.0.ontology = Some(ontology);
         self
     }
 
@@ -390,11 +390,11 @@ impl MessageBuilder {
 
     /// All options of delivery together.
     pub fn options(mut self, options: DeliveryOptions) -> Self {
-        self.message.priority = options.priority;
-        self.message.reliability = options.reliability;
-        self.message.receipt = options.receipt;
-        self.message.attempts_max = options.attempts_max;
-        self.message.time_to_live_ms = options.time_to_live.map_or(0, MessageTimeoutMs::into_inner);
+        self.message.0.priority = options.priority;
+        self.message.0.reliability = options.reliability;
+        self.message.0.receipt = options.receipt;
+        self.message.0.attempts_max = options.attempts_max;
+        self.message.0.time_to_live_ms = options.time_to_live.map_or(0, MessageTimeoutMs::into_inner);
         if let Some(moment) = options.deliver_at {
             self = self.deliver_at(moment);
         }
@@ -404,35 +404,35 @@ impl MessageBuilder {
     /// Which lane of the mailbox the message waits in.
     #[inline]
     pub fn priority(mut self, priority: Priority) -> Self {
-        self.message.priority = priority;
+        self.message.0.priority = priority;
         self
     }
 
     /// What the message survives.
     #[inline]
     pub fn reliability(mut self, reliability: Reliability) -> Self {
-        self.message.reliability = reliability;
+        self.message.0.reliability = reliability;
         self
     }
 
     /// What the sender wants to hear of the delivery.
     #[inline]
     pub fn receipt(mut self, receipt: Receipt) -> Self {
-        self.message.receipt = receipt;
+        self.message.0.receipt = receipt;
         self
     }
 
     /// How often delivery is tried.
     #[inline]
     pub fn attempts_max(mut self, attempts: NonZeroU8) -> Self {
-        self.message.attempts_max = Some(attempts);
+        self.message.0.attempts_max = Some(attempts);
         self
     }
 
     /// How long the message may wait.
     #[inline]
     pub fn time_to_live(mut self, time: MessageTimeoutMs) -> Self {
-        self.message.time_to_live_ms = time.into_inner();
+        self.message.0.time_to_live_ms = time.into_inner();
         self
     }
 
@@ -445,7 +445,7 @@ impl MessageBuilder {
     /// An id of the caller's own, for telling apart what is sent twice.
     #[inline]
     pub fn id(mut self, id: MessageId) -> Self {
-        self.message.id = Some(id);
+        self.message.0.id = Some(id);
         self
     }
 
@@ -467,17 +467,17 @@ impl MessageBuilder {
         if let Some(error) = self.error {
             return Err(*error);
         }
-        if let Performative::UserDefined(word) = self.message.performative
-            && word.as_str().parse() != Ok(self.message.performative)
+        if let Performative::UserDefined(word) = self.message.0.performative
+            && word.as_str().parse() != Ok(self.message.0.performative)
         {
             return Err(MessageError::PerformativeName { name: word.as_str().to_owned() });
         }
-        let bytes = self.message.content.len();
+        let bytes = self.message.0.content.len();
         if bytes > CONTENT_ALWAYS_ALLOWED && bytes as u64 > u64::from(limit.into_inner()) {
             return Err(MessageError::ContentTooLarge { bytes, limit: limit.into_inner() as usize });
         }
         if let Some(details) = self.details {
-            self.message.details = Some(Arc::new(*details));
+            self.message.0.details = Some(Arc::new(*details));
         }
         Ok(self.message)
     }
@@ -513,7 +513,7 @@ impl MessageBuilder {
 impl MessageBuilder {
     pub(super) fn set_sender_aid(&mut self, aid: Aid) {
         self.check_aids("sender", std::slice::from_ref(&aid));
-        self.message.sender = Some(aid.id());
+        self.message.0.sender = Some(aid.id());
         self.details().sender = Some(aid);
     }
 
@@ -523,7 +523,7 @@ impl MessageBuilder {
             return;
         }
         self.check_aids("receiver", &aids);
-        self.message.receiver = receiver_of(&aids);
+        self.message.0.receiver = receiver_of(&aids);
         self.details().receivers = aids;
     }
 
@@ -539,8 +539,8 @@ impl MessageBuilder {
     pub(super) fn set_conversation_text(&mut self, text: &str) {
         self.check_length("conversation-id", text.len());
         let id = ConversationId::of_text(text);
-        self.message.conversation = Some(id);
-        self.message.role = ConversationRole::Unresolved;
+        self.message.0.conversation = Some(id);
+        self.message.0.role = ConversationRole::Unresolved;
         if !id.is_canonical(text) {
             self.details().conversation = Some(text.into());
         }
@@ -549,7 +549,7 @@ impl MessageBuilder {
     pub(super) fn set_reply_with_text(&mut self, text: &str) {
         self.check_length("reply-with", text.len());
         let correlation = Correlation::of_text(text);
-        self.message.reply_with = Some(correlation);
+        self.message.0.reply_with = Some(correlation);
         if !correlation.is_canonical(text) {
             self.details().reply_with = Some(text.into());
         }
@@ -558,38 +558,38 @@ impl MessageBuilder {
     pub(super) fn set_in_reply_to_text(&mut self, text: &str) {
         self.check_length("in-reply-to", text.len());
         let correlation = Correlation::of_text(text);
-        self.message.in_reply_to = Some(correlation);
+        self.message.0.in_reply_to = Some(correlation);
         if !correlation.is_canonical(text) {
             self.details().in_reply_to = Some(text.into());
         }
     }
 
     pub(super) fn set_protocol(&mut self, protocol: &str) {
-        self.message.protocol = Term::of(protocol);
-        let text = self.beside("protocol", self.message.protocol, protocol);
+        self.message.0.protocol = Term::of(protocol);
+        let text = self.beside("protocol", self.message.0.protocol, protocol);
         self.keep_word(text, |details, text| details.words.protocol = text);
     }
 
     pub(super) fn set_language(&mut self, language: &str) {
-        self.message.language = Term::of(language);
-        let text = self.beside("language", self.message.language, language);
+        self.message.0.language = Term::of(language);
+        let text = self.beside("language", self.message.0.language, language);
         self.keep_word(text, |details, text| details.words.language = text);
     }
 
     pub(super) fn set_encoding(&mut self, encoding: &str) {
-        self.message.encoding = Term::of(encoding);
-        let text = self.beside("encoding", self.message.encoding, encoding);
+        self.message.0.encoding = Term::of(encoding);
+        let text = self.beside("encoding", self.message.0.encoding, encoding);
         self.keep_word(text, |details, text| details.words.encoding = text);
     }
 
     pub(super) fn set_ontology(&mut self, ontology: &str) {
-        self.message.ontology = Term::of(ontology);
-        let text = self.beside("ontology", self.message.ontology, ontology);
+        self.message.0.ontology = Term::of(ontology);
+        let text = self.beside("ontology", self.message.0.ontology, ontology);
         self.keep_word(text, |details, text| details.words.ontology = text);
     }
 
     pub(super) fn set_content(&mut self, content: MessageContent) {
-        self.message.content = content;
+        self.message.0.content = content;
     }
 }
 

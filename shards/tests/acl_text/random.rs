@@ -1,5 +1,7 @@
 //! Random messages, random bytes and messages with random damage.
 
+use caxton_shards::message::{MessageBuilder, MessageError};
+
 use super::*;
 
 fn text() -> impl Strategy<Value = String> {
@@ -98,7 +100,8 @@ fn message() -> impl Strategy<Value = Message> {
         (proptest::option::of(aid()), proptest::collection::vec(aid(), 0..4), proptest::collection::vec(aid(), 0..3));
     let texts = proptest::collection::vec(proptest::option::of(text()), 7);
     let reply_by = proptest::option::of(1..253_402_300_800_000_u64);
-    (performative(), agents, content(), texts, reply_by, parameters(), extras()).prop_map(
+    (performative(), agents, content(), texts, reply_by, parameters(), extras()).prop_filter_map(
+        "the vocabulary of the process is full",
         |(performative, (sender, receivers, reply_to), content, texts, reply_by, parameters, extras)| {
             let mut builder = Message::builder(performative).content(content);
             if let Some(sender) = sender {
@@ -142,15 +145,15 @@ fn message() -> impl Strategy<Value = Message> {
             for (name, value) in parameters {
                 builder = builder.user_parameter(&name, value);
             }
-            with_extras(builder, &extras).build().unwrap()
+            match with_extras(builder, &extras).build() {
+                Err(MessageError::VocabularyFull { .. }) => None,
+                built => Some(built.unwrap()),
+            }
         },
     )
 }
 
-fn with_extras(
-    mut builder: caxton_shards::message::MessageBuilder,
-    extras: &Extras,
-) -> caxton_shards::message::MessageBuilder {
+fn with_extras(mut builder: MessageBuilder, extras: &Extras) -> MessageBuilder {
     let (priority, durable, receipt, attempts, time, moment) = extras.options;
     builder = builder
         .priority(Priority::ALL[usize::from(priority)])

@@ -13,7 +13,7 @@ use super::Scenario;
 use super::load::{Broadcaster, Contractor, Control, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
 
 /// Conversations that each agent begins in the scenarios that send messages back and forth.
-const CONVERSATIONS_PER_AGENT: usize = 4;
+const CONVERSATIONS_PER_AGENT: usize = 1;
 /// Contractors that each negotiation asks.
 const CONTRACTORS: usize = 10;
 /// Agents that each broadcast reaches.

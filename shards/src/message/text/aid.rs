@@ -52,8 +52,13 @@ impl Reader<'_> {
             let offset = self.lexer.position();
             match self.lexer.peek() {
                 Some(b':') => self.lexer.step(),
-                Some(b')') if name.is_some() => break,
-                Some(b')') => return Err(self.lexer.expected("the parameter :name, which every agent-identifier has")),
+                Some(b')') => {
+                    let expected = "the parameter :name, which every agent-identifier has";
+                    let name = name.ok_or_else(|| self.lexer.expected(expected))?;
+                    self.lexer.close();
+                    let (addresses, resolvers) = (addresses.unwrap_or_default(), resolvers.unwrap_or_default());
+                    return Ok(Aid { name, addresses, resolvers, user_parameters });
+                }
                 _ => return Err(self.lexer.expected("a parameter name such as :name, or )")),
             }
             let word = self.lexer.name();
@@ -80,10 +85,6 @@ impl Reader<'_> {
                 user_parameters.push(self.user_parameter(offset, word)?);
             }
         }
-        self.lexer.close();
-        let Some(name) = name else { return Err(self.lexer.expected("the parameter :name")) };
-        let (addresses, resolvers) = (addresses.unwrap_or_default(), resolvers.unwrap_or_default());
-        Ok(Aid { name, addresses, resolvers, user_parameters })
     }
 
     fn address(&mut self) -> Read<Box<str>> {

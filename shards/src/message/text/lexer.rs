@@ -262,11 +262,10 @@ impl<'a> Lexer<'a> {
 
     #[inline]
     fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
-        let start = self.position;
-        while self.peek().is_some_and(&belongs) {
-            self.position += 1;
-        }
-        &self.input[start..self.position]
+        let rest = &self.input[self.position..];
+        let length = rest.iter().position(|byte| !belongs(*byte)).unwrap_or(rest.len());
+        self.position += length;
+        &rest[..length]
     }
 
     /// Any value.

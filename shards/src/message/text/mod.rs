@@ -1,6 +1,6 @@
 //! The string form of messages (FIPA SC00070): what people write, what other platforms send.
 //!
-//! [`parse`] reads one message, [`Messages`] a file of them, [`print`] writes one. Reading accepts whatever has one
+//! [`parse`] reads one message, [`Messages`] a file of them, [`print()`] writes one. Reading accepts whatever has one
 //! meaning only; writing keeps to the standard to the letter. What holds:
 //!
 //! - A message that was read, written and read again equals itself, whatever bytes it carries.
@@ -55,8 +55,12 @@
 //!
 //! # What has no string form
 //!
-//! The sender's part in a conversation (the router finds it out when it admits the message), and an agent whose name
-//! nobody knows: its id is written as a name, `a` and 32 hexadecimal digits, which reads back as another agent.
+//! - The sender's part in a conversation, and who began it. The router finds both out when it admits the message.
+//! - An agent whose name nobody knows. Its id is written as a name, `a` and 32 hexadecimal digits, which reads back as
+//!   another agent.
+//! - Which of several receivers a copy is for: it names all of them. A message that was addressed by capability names
+//!   the provider once that is chosen, and the capability no longer.
+//! - Moments after the year 9999, which become its last millisecond, and a trace of zeros, which is none.
 
 mod aid;
 mod date;

@@ -181,6 +181,9 @@ struct Parameters<'a> {
     user_defined: Vec<UserParameter>,
 }
 
+/// Gives a builder a textual parameter.
+type SetText = fn(&mut MessageBuilder, &str);
+
 impl Parameters<'_> {
     fn check(&self) -> Read<()> {
         self.delivery.check(!self.receivers.is_empty())
@@ -204,7 +207,7 @@ impl Parameters<'_> {
         if !self.reply_to.is_empty() {
             builder.set_reply_to_aids(self.reply_to);
         }
-        let texts: [(_, fn(&mut MessageBuilder, &str)); 7] = [
+        let texts: [(_, SetText); 7] = [
             (self.language, MessageBuilder::set_language),
             (self.encoding, MessageBuilder::set_encoding),
             (self.ontology, MessageBuilder::set_ontology),

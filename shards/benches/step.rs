@@ -1,0 +1,121 @@
+//! The whole path of a message on one shard: handler, admission, conversation, mailbox, dispatch, settling.
+//!
+//! `cargo bench -p caxton-shards --bench step -- [ROUNDS] [MESSAGES] [AGENTS]`
+
+use std::collections::VecDeque;
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::time::Instant;
+
+use caxton_shards::agent::{Agent, Context, Outcome, Registration};
+use caxton_shards::conversation::ConversationLimits;
+use caxton_shards::domain::{
+    AgentName, BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, NodeId, OutboxCapacity,
+    ShardCount, TurnQuota,
+};
+use caxton_shards::interface::{Input, Now, Token};
+use caxton_shards::mesh::{LaneCapacity, mesh};
+use caxton_shards::message::{AgentId, IdSpace, Message, Performative, WallTime};
+use caxton_shards::partition::Partition;
+use caxton_shards::record::Durability;
+use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
+
+struct Rally {
+    partner: AgentId,
+    converse: bool,
+    payload: [u8; 200],
+}
+
+impl Agent for Rally {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let builder = if message.content().is_empty() {
+            let builder = Message::builder(Performative::Inform).receiver(self.partner);
+            if self.converse { builder.conversation(context.new_conversation()) } else { builder }
+        } else {
+            message.reply(Performative::Inform)
+        };
+        let sent = builder.content(self.payload.as_slice()).build().is_ok_and(|reply| context.send(reply).is_ok());
+        assert!(sent, "there is always room in this load");
+        Outcome::Done
+    }
+}
+
+fn config() -> ShardConfig {
+    let partition = Partition::new(ShardCount::try_new(1).unwrap());
+    ShardConfig {
+        id_space: IdSpace { node: NodeId::default(), boot_epoch: 1, shard: 0 },
+        partition,
+        mailbox_messages: MailboxCapacity::try_new(10_000).unwrap(),
+        mailbox_bytes: MailboxBytes::try_new(64 << 20).unwrap(),
+        message_timeout: MessageTimeoutMs::try_new(30_000).unwrap(),
+        content_max: ContentLimit::default(),
+        batch: BatchSize::try_new(1_000).unwrap(),
+        turn_quota: TurnQuota::try_new(256).unwrap(),
+        outbox: OutboxCapacity::try_new(1_024).unwrap(),
+        pending_max: 1_000_000,
+        retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0 },
+        dead_letters_max: 1_000,
+        dead_letter_bytes_max: 1 << 20,
+        conversations: ConversationLimits {
+            open_max: 1_000_000,
+            participants_max: 20,
+            history: 16,
+            timeout_ms: 1_800_000,
+        },
+        rules: Vec::new(),
+        durability: Durability::Unavailable,
+        seed: 1,
+    }
+}
+
+fn measure(agents: usize, converse: bool, rounds: usize, messages: u64) {
+    let now = |step: u64| Now { monotonic_ns: step * 1_000, wall: WallTime(1) };
+    let slots = NonZeroUsize::new(16).unwrap();
+    let port = mesh(NonZeroU16::MIN, LaneCapacity { credits: slots, uncredited: slots }).pop().unwrap();
+    let mut shard = Shard::new(config(), port, now(0));
+    let name = |number: usize| AgentName::try_new(format!("agent-{number}")).unwrap();
+    let registrations = (0..agents)
+        .map(|number| {
+            let partner = AgentId::of(&name((number * 7 + 1) % agents));
+            Registration::native(name(number), move || Rally { partner, converse, payload: [b'x'; 200] })
+        })
+        .collect();
+    let mut inputs = VecDeque::from([Input::Register(registrations, Token(1))]);
+    for number in 0..agents {
+        let kick = Message::builder(Performative::Request).receiver(AgentId::of(&name(number))).build().unwrap();
+        inputs.push_back(Input::Tell(kick));
+    }
+    let mut outputs = Vec::new();
+    let mut step = 0;
+    while !inputs.is_empty() {
+        step += 1;
+        shard.step(now(step), &mut inputs, &mut outputs);
+    }
+    let mut figures: Vec<f64> = (0..rounds)
+        .map(|_| {
+            let begun = shard.account().processed;
+            let started = Instant::now();
+            while shard.account().processed - begun < messages {
+                step += 1;
+                shard.step(now(step), &mut inputs, &mut outputs);
+            }
+            started.elapsed().as_nanos() as f64 / (shard.account().processed - begun) as f64
+        })
+        .collect();
+    figures.sort_by(f64::total_cmp);
+    assert!(shard.account().balances() && shard.account().dead_lettered == 0, "{:?}", shard.account());
+    let kind = if converse { "in conversations" } else { "without conversation" };
+    println!("{agents:>9} agents, {kind:<20} best {:>6.1} ns, median {:>6.1} ns", figures[0], figures[rounds / 2]);
+}
+
+fn main() {
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let rounds = usize::try_from(numbers.first().copied().unwrap_or(9)).unwrap_or(9).max(1);
+    let messages = numbers.get(1).copied().unwrap_or(1_000_000);
+    let sizes = match numbers.get(2) {
+        Some(agents) => vec![(*agents, true)],
+        None => vec![(16, true), (1_000, false), (1_000, true), (100_000, true)],
+    };
+    for (agents, converse) in sizes {
+        measure(usize::try_from(agents).unwrap_or(1_000), converse, rounds, messages);
+    }
+}
