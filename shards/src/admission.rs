@@ -3,7 +3,7 @@
 use crate::agent::Effect;
 use crate::interface::{Answer, AskFailure, InboxNumber, Input, Output, Rejected, SendError, Token};
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Receiver, Reliability};
+use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::dead_letter::Reason;
 use crate::notice::{Holds, is_notice};
 use crate::record::Durability;
@@ -95,13 +95,9 @@ impl Shard {
             return Err((error, message));
         }
         let id = self.assign_id(&mut message);
-        match self.put_into_slab(message) {
-            Ok(place) => {
-                self.submit(agent, place);
-                Ok(id)
-            }
-            Err(message) => Err((SendError::Full, message)),
-        }
+        let envelope = self.enclose(message);
+        self.submit(agent, envelope);
+        Ok(id)
     }
 
     /// Takes over a message from a handler: it waits among the handler's effects until the handler is done.
@@ -121,14 +117,9 @@ impl Shard {
             return Err(self.reject(error, message));
         }
         let message_id = self.assign_id(&mut message);
-        match self.put_into_slab(message) {
-            Ok(place) => {
-                self.pending_beside_slab -= 1;
-                self.effects.push(Effect::Send(place));
-                Ok(message_id)
-            }
-            Err(message) => Err(self.reject(SendError::Full, message)),
-        }
+        let envelope = self.enclose(message);
+        self.effects.push(Effect::Send(envelope));
+        Ok(message_id)
     }
 
     /// What forbids this agent to send this message now.
@@ -139,7 +130,9 @@ impl Shard {
         let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.len();
         if bytes > limit {
             Some(SendError::ContentTooLarge { bytes, limit })
-        } else if waiting >= self.config.outbox.into_inner() as usize {
+        } else if waiting >= self.config.outbox.into_inner() as usize
+            || self.slab.len() + self.effects.len() >= self.config.pending_max
+        {
             Some(SendError::Full)
         } else if message.reliability() == Reliability::Durable && self.config.durability == Durability::Unavailable {
             Some(SendError::DurabilityUnavailable)
@@ -169,10 +162,9 @@ impl Shard {
     }
 
     #[inline]
-    fn put_into_slab(&mut self, message: Message) -> Result<u32, Message> {
+    fn enclose(&self, message: Message) -> Envelope {
         let deadline_ms = self.deadline_of(&message);
-        let envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
-        self.slab.insert(envelope).map_err(|envelope| envelope.message)
+        Envelope::new(message, deadline_ms, EnvelopeKind::Message)
     }
 
     /// A lifetime counts from now or, for a message that is to be delivered later, from then.
@@ -300,13 +292,5 @@ impl Shard {
             self.end_ask(correlation, Err(AskFailure::Stopped));
         }
         self.stop_barriers();
-    }
-
-    /// Whether the message names somebody already.
-    pub(crate) fn deliveries_of(message: &Message) -> u64 {
-        match message.receiver() {
-            Receiver::Agents(agents) => agents.len() as u64,
-            _ => 1,
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::dispatch::Batch;
 use crate::domain::{AgentName, BatchSize, CapabilityName};
 use crate::interface::{InboxNumber, Now, Rejected, SendError};
+use crate::mailbox::Envelope;
 use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
 };
@@ -171,8 +172,7 @@ pub struct Context<'a> {
 
 /// Something that a handler did, to take effect when it is done.
 pub(crate) enum Effect {
-    /// The message at this place of the slab.
-    Send(u32),
+    Send(Envelope),
     CloseConversation(ConversationId),
     Register(Box<Registration>),
     Deregister,

@@ -315,7 +315,7 @@ impl Shard {
                     outside.receipts.push_back((number, envelope.message.clone()));
                 }
                 self.pending_beside_slab += 1;
-                let weight = envelope.message.weight();
+                let weight = envelope.weight;
                 self.let_go(Holds::Mailbox { agent: index, generation, weight });
             }
             self.outputs.push(Output::Deliver(inbox, envelope.message));
@@ -355,7 +355,7 @@ impl Shard {
                 return Some(envelope);
             }
             let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
-            let weight = envelope.message.weight();
+            let weight = envelope.weight;
             self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
         }
     }
@@ -366,7 +366,7 @@ impl Shard {
             return;
         }
         self.account.processed += 1;
-        let weight = envelope.message.weight();
+        let weight = envelope.weight;
         let holds = Holds::Mailbox { agent: index, generation, weight };
         if envelope.message.receipt() == Receipt::Processed {
             self.send_receipt(&envelope.message, Receipt::Processed, holds);
@@ -381,7 +381,7 @@ impl Shard {
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
-        let weight = envelope.message.weight();
+        let weight = envelope.weight;
         let holds = Holds::Mailbox { agent: index, generation, weight };
         let retry = self.config.retry;
         let attempts_max =
@@ -394,61 +394,50 @@ impl Shard {
         // A message whose lifetime ends first is looked at then, and expires.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The delay is positive and bounded.
         let delay_ms = (delay as u64).min(envelope.deadline_ms.saturating_sub(self.now_ms)).max(1);
-        match self.slab.insert(envelope) {
-            Ok(place) => {
-                self.account.retried += 1;
-                if !self.delay(place, index, delay_ms)
-                    && let Some(envelope) = self.slab.remove(place)
-                {
-                    self.give_up_with(envelope, Reason::AttemptsExhausted, &failure.explanation, holds);
-                }
-            }
-            Err(envelope) => self.give_up_with(envelope, Reason::ShardFull, &failure.explanation, holds),
-        }
+        self.account.retried += 1;
+        self.put_into_mailbox_later(envelope, index, delay_ms);
     }
 
     /// Lets the effects of a finished handler take place. Answers whether the agent wants to be removed.
     #[inline]
     pub(crate) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
-        if self.effects.is_empty() {
-            return false;
+        match self.effects.len() {
+            0 => false,
+            // Most handlers send one message, or none.
+            1 => self.effects.pop().is_some_and(|effect| self.commit_effect(index, id, effect)),
+            _ => self.commit_several(index, id),
         }
+    }
+
+    fn commit_several(&mut self, index: AgentIndex, id: AgentId) -> bool {
         let mut effects = std::mem::take(&mut self.effects);
         let mut leaves = false;
         for effect in effects.drain(..) {
-            match effect {
-                Effect::Send(place) => {
-                    self.pending_beside_slab += 1;
-                    self.submit(index, place);
-                }
-                Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
-                Effect::Register(registration) if self.starting => {
-                    self.registrations.push_back((*registration, id));
-                }
-                Effect::Register(registration) => self.register_for(*registration, id),
-                Effect::Deregister => leaves = true,
-                Effect::Advertise(capability) => self.advertise(index, capability),
-                Effect::Withdraw(capability) => self.withdraw(index, capability),
-            }
+            leaves |= self.commit_effect(index, id, effect);
         }
         // Registering calls the new agent's `started`, which may have effects of its own: they are committed by then.
         self.effects = effects;
         leaves
     }
 
-    pub(crate) fn discard_effects(&mut self) {
-        let effects = std::mem::take(&mut self.effects);
-        self.discard(effects);
+    #[inline]
+    fn commit_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
+        match effect {
+            Effect::Send(envelope) => self.submit(index, envelope),
+            Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
+            Effect::Register(registration) if self.starting => {
+                self.registrations.push_back((*registration, id));
+            }
+            Effect::Register(registration) => self.register_for(*registration, id),
+            Effect::Deregister => return true,
+            Effect::Advertise(capability) => self.advertise(index, capability),
+            Effect::Withdraw(capability) => self.withdraw(index, capability),
+        }
+        false
     }
 
-    pub(crate) fn discard(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            if let Effect::Send(place) = effect
-                && self.slab.remove(place).is_some()
-            {
-                self.pending_beside_slab += 1;
-            }
-        }
+    pub(crate) fn discard_effects(&mut self) {
+        self.effects.clear();
     }
 }
 

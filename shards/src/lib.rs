@@ -26,6 +26,7 @@ pub mod partition;
 pub mod record;
 pub mod registry;
 pub mod ring;
+mod routing;
 pub mod rules;
 pub mod shard;
 mod slab;

@@ -7,8 +7,10 @@
 //! once, so no lane starves; within a lane, first in, first out. The control lane carries the router's own notices; it
 //! goes before the others, is bounded on its own, and no overflow policy touches it.
 
+use std::sync::Arc;
+
 use crate::domain::Priority;
-use crate::message::{Body, Message};
+use crate::message::{AgentId, Body, Message, Receiver};
 use crate::partition::ShardIndex;
 use crate::slab::{NONE, Slab};
 
@@ -29,6 +31,8 @@ pub struct Envelope {
     pub(crate) next: u32,
     /// How far a message to several agents has been handed out.
     pub(crate) fan_out: u32,
+    /// What it counts as against byte limits.
+    pub(crate) weight: u32,
     /// How often it was tried.
     pub attempts: u8,
     /// What kind of traffic it is.
@@ -52,7 +56,48 @@ impl Envelope {
     /// An envelope around a message that has just been admitted.
     #[inline]
     pub fn new(message: Message, deadline_ms: u64, kind: EnvelopeKind) -> Self {
-        Self { message, deadline_ms, next: NONE, fan_out: 0, attempts: 0, kind, text_borne: false, credit_of: None }
+        let weight = u32::try_from(message.weight()).unwrap_or(u32::MAX);
+        Self {
+            message,
+            deadline_ms,
+            next: NONE,
+            fan_out: 0,
+            weight,
+            attempts: 0,
+            kind,
+            text_borne: false,
+            credit_of: None,
+        }
+    }
+
+    /// How many deliveries it still stands for: more than one only for a message to several agents on its way.
+    #[inline]
+    pub(crate) fn deliveries_left(&self) -> u64 {
+        match self.message.receiver() {
+            Receiver::Agents(agents) => agents.len() as u64 - u64::from(self.fan_out),
+            _ => 1,
+        }
+    }
+
+    /// How many deliveries it stands for beside the one that its place in the slab counts as.
+    pub(crate) fn more_than_one(&self) -> i64 {
+        i64::try_from(self.deliveries_left()).unwrap_or(i64::MAX) - 1
+    }
+
+    /// The copy for one of several receivers.
+    pub(crate) fn copy_for(&self, agents: &Arc<[AgentId]>, index: u32) -> Self {
+        let mut message = self.message.clone();
+        message.set_receiver(Receiver::Member(Arc::clone(agents), index));
+        Self::new(message, self.deadline_ms, EnvelopeKind::Message)
+    }
+
+    /// Itself or, for a message to several agents, a copy for each that has none yet.
+    pub(crate) fn into_deliveries(self) -> Vec<Self> {
+        let Receiver::Agents(agents) = self.message.receiver() else { return vec![self] };
+        let agents = Arc::clone(agents);
+        (self.fan_out..u32::try_from(agents.len()).unwrap_or(u32::MAX))
+            .map(|index| self.copy_for(&agents, index))
+            .collect()
     }
 }
 
@@ -87,6 +132,16 @@ impl Queue {
             last.next = place;
         }
         self.tail = place;
+    }
+
+    pub fn push_front(&mut self, slab: &mut Slab<Envelope>, place: u32) {
+        if let Some(envelope) = slab.get_mut(place) {
+            envelope.next = self.head;
+        }
+        if self.head == NONE {
+            self.tail = place;
+        }
+        self.head = place;
     }
 
     /// Unlinks the first place. Its envelope stays in the slab.
@@ -155,22 +210,22 @@ impl Mailbox {
     }
 
     #[inline]
-    pub fn has_room(&self, messages_max: u32, bytes_max: u64, weight: usize) -> bool {
-        self.held < messages_max && self.held_bytes + weight as u64 <= bytes_max
+    pub fn has_room(&self, messages_max: u32, bytes_max: u64, weight: u32) -> bool {
+        self.held < messages_max && self.held_bytes + u64::from(weight) <= bytes_max
     }
 
     /// Counts a message against the capacity, from when it is taken in until it is settled.
     #[inline]
-    pub fn hold(&mut self, weight: usize) {
+    pub fn hold(&mut self, weight: u32) {
         self.held += 1;
-        self.held_bytes += weight as u64;
+        self.held_bytes += u64::from(weight);
     }
 
     #[inline]
-    pub fn let_go(&mut self, weight: usize) {
+    pub fn let_go(&mut self, weight: u32) {
         debug_assert!(self.held > 0, "a mailbox lets go of what it held");
         self.held -= 1;
-        self.held_bytes -= weight as u64;
+        self.held_bytes -= u64::from(weight);
     }
 
     /// Appends a held message to its lane.

@@ -296,7 +296,7 @@ impl Shard {
         let in_hand = slot.extras.as_mut().and_then(|extras| extras.in_hand.take());
         for place in places {
             let Some(envelope) = self.slab.remove(place) else { continue };
-            let weight = envelope.message.weight();
+            let weight = envelope.weight;
             let holds = match envelope.kind {
                 EnvelopeKind::Message => Holds::Mailbox { agent: index, generation, weight },
                 EnvelopeKind::Notice => Holds::Nothing,
@@ -304,8 +304,7 @@ impl Shard {
             self.give_up(envelope, reason, holds);
         }
         if let Some(in_hand) = in_hand {
-            self.discard(in_hand.effects);
-            let weight = in_hand.envelope.message.weight();
+            let weight = in_hand.envelope.weight;
             if in_hand.envelope.kind == EnvelopeKind::Message {
                 self.pending_beside_slab -= 1;
                 self.give_up(in_hand.envelope, reason, Holds::Mailbox { agent: index, generation, weight });

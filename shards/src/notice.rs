@@ -31,7 +31,7 @@ fn router_id() -> AgentId {
 pub(crate) enum Holds {
     Nothing,
     Credit(ShardIndex),
-    Mailbox { agent: AgentIndex, generation: u32, weight: usize },
+    Mailbox { agent: AgentIndex, generation: u32, weight: u32 },
 }
 
 /// Something to be told to another shard as soon as its ring has room.
@@ -251,7 +251,7 @@ impl Shard {
         while let Some(envelope) = self.pop_mail(self.gateway) {
             handled += 1;
             let generation = self.agents.get(self.gateway).map_or(0, |slot| slot.generation);
-            let weight = envelope.message.weight();
+            let weight = envelope.weight;
             let holds = Holds::Mailbox { agent: self.gateway, generation, weight };
             let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains_key(correlation));
             match (envelope.kind, asked) {

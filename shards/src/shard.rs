@@ -47,6 +47,8 @@ pub const TIMERS_PER_TURN_MAX: usize = 1_024;
 pub const REGISTRATIONS_PER_TURN_MAX: usize = 256;
 /// Copies of messages to several receivers that one turn makes per sender.
 pub const FAN_OUT_PER_TURN_MAX: u32 = 256;
+/// How often messages are looked through that wait for something other than a timer, in milliseconds.
+pub(crate) const SWEEP_INTERVAL_MS: u64 = 1_000;
 /// The most timers of one shard.
 pub const TIMERS_MAX: usize = 16_000_000;
 /// The most questions from outside that one shard waits on.
