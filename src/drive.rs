@@ -19,11 +19,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
 use caxton_shards::mesh::Port;
-use caxton_shards::message::WallTime;
+use caxton_shards::message::{Message, WallTime};
 use caxton_shards::shard::{Crossing, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
 
-use crate::link::{Link, Shared, Stage, Work};
+use crate::link::{Entry, Link, Shared, Stage, Ticket, Work};
 use crate::router::inbox::InboxLink;
 
 /// How much is taken out of the inbound channel at a time.
@@ -77,7 +77,7 @@ pub(crate) fn wall_time() -> WallTime {
 pub(crate) struct Seat {
     pub config: ShardConfig,
     pub port: Port<Crossing>,
-    pub work: flume::Receiver<Work>,
+    pub work: flume::Receiver<Entry>,
     pub shared: Arc<Shared>,
     pub clock: Clock,
 }
@@ -111,9 +111,13 @@ struct Driver {
     shard: Shard,
     shared: Arc<Shared>,
     index: usize,
-    work: flume::Receiver<Work>,
+    work: flume::Receiver<Entry>,
+    /// Of the work that was taken in this turn: given up when the turn's figures are published.
+    tickets: Vec<Ticket>,
     clock: Clock,
     stage: Stage,
+    /// The router drains, and the shard is told so as soon as everything was taken in that came before.
+    drain_due: bool,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
     questions: HashMap<Token, flume::Sender<Answer>>,
@@ -131,8 +135,10 @@ impl Driver {
             shard,
             index,
             work,
+            tickets: Vec::new(),
             clock,
             stage: Stage::Running,
+            drain_due: false,
             inputs: VecDeque::new(),
             outputs: Vec::new(),
             questions: HashMap::new(),
@@ -172,14 +178,16 @@ impl Driver {
         for shard in self.shard.flush() {
             self.shared.ring(*shard);
         }
-        self.hand_out();
         let link = &self.shared.links[self.index];
-        let turns = link.turns.load(Ordering::Relaxed);
-        link.turns.store(turns + 1, Ordering::Relaxed);
+        // Whoever gets an answer finds in the figures what it answers for.
         if turn.worked {
             link.published.write(&self.shard.snapshot());
         }
+        let turns = link.turns.load(Ordering::Relaxed);
+        link.turns.store(turns + 1, Ordering::Relaxed);
+        self.hand_out();
         self.report_quiet();
+        self.tickets.clear();
         turn
     }
 
@@ -190,10 +198,13 @@ impl Driver {
             return;
         }
         if stage >= Stage::Draining && self.stage < Stage::Draining {
-            self.inputs.push_back(Input::Drain);
+            self.drain_due = true;
         }
         if stage >= Stage::Stopping && self.stage < Stage::Stopping {
+            self.drain_due = false;
             self.take_all_work();
+            // What still waits to be taken in is answered for, but nothing of it is begun any more.
+            self.inputs.push_front(Input::Stop);
             for (number, inbox) in self.inboxes.drain() {
                 let agent = inbox.agent();
                 if let Some(taken) = inbox.taken() {
@@ -201,7 +212,6 @@ impl Driver {
                 }
                 self.inputs.push_back(Input::Closed(agent, number, inbox.leftovers()));
             }
-            self.inputs.push_back(Input::Stop);
         }
         self.stage = stage;
     }
@@ -211,7 +221,8 @@ impl Driver {
         if self.stage == Stage::Running {
             return;
         }
-        let quiet = if self.inputs.is_empty() && self.shard.is_quiet() { self.stage as u8 } else { 0 };
+        let taken_in = self.inputs.is_empty() && self.work.is_empty() && !self.drain_due;
+        let quiet = if taken_in && self.shard.is_quiet() { self.stage as u8 } else { 0 };
         let link = self.link();
         if link.quiet.swap(quiet, Ordering::AcqRel) != quiet {
             link.published.write(&self.shard.snapshot());
@@ -221,19 +232,25 @@ impl Driver {
 
     fn take_work(&mut self) {
         while self.inputs.len() < WORK_PER_TURN_MAX {
-            let Ok(work) = self.work.try_recv() else { break };
-            self.take(work);
+            let Ok(entry) = self.work.try_recv() else { break };
+            self.take(entry);
+        }
+        // What was queued before the router began to stop is handled like everything else that is there.
+        if self.drain_due && self.inputs.is_empty() && self.work.is_empty() {
+            self.drain_due = false;
+            self.inputs.push_back(Input::Drain);
         }
     }
 
     /// At the end everything that was queued is taken in, so that it is answered for.
     fn take_all_work(&mut self) {
-        while let Ok(work) = self.work.try_recv() {
-            self.take(work);
+        while let Ok(entry) = self.work.try_recv() {
+            self.take(entry);
         }
     }
 
-    fn take(&mut self, work: Work) {
+    fn take(&mut self, Entry { work, ticket }: Entry) {
+        self.tickets.push(ticket);
         match work {
             Work::Input(input) => self.inputs.push_back(input),
             Work::Tell(messages) => self.inputs.extend(messages.into_iter().map(Input::Tell)),
@@ -244,6 +261,8 @@ impl Driver {
             Work::OpenInbox(input, token, answer, number, link) => {
                 self.questions.insert(token, answer);
                 self.inboxes.insert(number, link);
+                // Its owner may have given it up already, when there was nothing to look at yet.
+                self.link().inbox_attention.store(true, Ordering::Release);
                 self.inputs.push_back(input);
             }
             Work::Subscribe(events, lost) => {
@@ -285,6 +304,8 @@ impl Driver {
                     // moment keeps the message until its leftovers are given back.
                     if let Some(inbox) = self.inboxes.get(&number) {
                         inbox.put(message);
+                    } else if let Some(leftovers) = leftovers_of(&mut self.inputs, number) {
+                        leftovers.push(message);
                     }
                 }
                 Output::Event(event) => {
@@ -368,6 +389,14 @@ impl Driver {
         // This shard is awake, so the watchdog has something to watch.
         shared.bell.ring();
     }
+}
+
+/// What an inbox held that was dropped, as long as the shard has not heard of it.
+fn leftovers_of(inputs: &mut VecDeque<Input>, number: InboxNumber) -> Option<&mut Vec<Message>> {
+    inputs.iter_mut().find_map(|input| match input {
+        Input::Closed(_, closed, leftovers) if *closed == number => Some(leftovers),
+        _ => None,
+    })
 }
 
 /// Turns what the preemption timer and the ring of an executor need into a builder.

@@ -33,6 +33,43 @@ pub(crate) enum Work {
     Subscribe(flume::Sender<Event>, Arc<AtomicU64>),
 }
 
+/// Work on its way into a shard.
+pub(crate) struct Entry {
+    pub work: Work,
+    pub ticket: Ticket,
+}
+
+/// Counts what is on its way into a shard: from before its caller looks whether the router still runs, to the end of
+/// the turn that takes it in. So a stopping router knows when nothing more will come.
+pub(crate) struct Gate(Arc<()>);
+
+/// Stands for one piece of work on its way in.
+pub(crate) struct Ticket(#[expect(dead_code, reason = "what counts is how many there are")] Arc<()>);
+
+impl Gate {
+    pub fn new() -> Self {
+        Self(Arc::new(()))
+    }
+
+    /// To be called before looking at the router's stage.
+    #[inline]
+    pub fn enter(&self) -> Ticket {
+        let ticket = Ticket(Arc::clone(&self.0));
+        // Pairs with the fence in `is_empty`: the caller sees that the router stops, or who stops it sees the ticket.
+        fence(Ordering::SeqCst);
+        ticket
+    }
+
+    /// To be called after the router's stage has advanced: then nothing is on its way in, and nothing will be.
+    pub fn is_empty(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let empty = Arc::strong_count(&self.0) == 1;
+        // What the shard did with the last work before it gave up the ticket is visible from here on.
+        fence(Ordering::Acquire);
+        empty
+    }
+}
+
 /// How far the router is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
@@ -55,7 +92,8 @@ impl Stage {
 
 /// One shard as other threads see it.
 pub(crate) struct Link {
-    pub work: flume::Sender<Work>,
+    pub work: flume::Sender<Entry>,
+    pub gate: Gate,
     pub doorbell: Doorbell,
     pub published: Published,
     /// Turns so far: what the watchdog looks at.

@@ -236,6 +236,6 @@ mod tests {
         for _ in 0..7 {
             index.choose(capability, Choice::LeastLoaded, here(9));
         }
-        assert_eq!(index.choose(capability, Choice::LeastLoaded, here(9)), Some(provider(0, 0).agent));
+        assert_eq!(index.choose(capability, Choice::LeastLoaded, here(8)), Some(provider(0, 0).agent));
     }
 }

@@ -7,8 +7,6 @@
 //! Invariants: an open conversation has an initiator and at most `participants_max` agents, the initiator included;
 //! it has one reliability; its history and its awaited replies are bounded; without traffic it ends at its timeout.
 
-use std::collections::VecDeque;
-
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
@@ -79,11 +77,43 @@ struct Conversation {
     /// Their positions, once there are many.
     table: Option<Box<HashMap<AgentId, u16, FixedState>>>,
     awaited: SmallVec<[Awaited; 1]>,
-    history: VecDeque<HistoryEntry>,
+    history: History,
     messages: u64,
     opened_ms: u64,
     last_ms: u64,
     timer: Option<TimerKey>,
+}
+
+/// The newest messages of a conversation: a ring that overwrites the oldest entry.
+#[derive(Debug, Default)]
+struct History {
+    entries: Vec<HistoryEntry>,
+    oldest: usize,
+}
+
+impl History {
+    #[inline]
+    fn push(&mut self, entry: HistoryEntry, entries_max: usize) {
+        if self.entries.len() < entries_max {
+            self.entries.push(entry);
+        } else if let Some(oldest) = self.entries.get_mut(self.oldest) {
+            *oldest = entry;
+            self.oldest += 1;
+            if self.oldest == entries_max {
+                self.oldest = 0;
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.oldest = 0;
+    }
+
+    fn oldest_first(&self) -> Vec<HistoryEntry> {
+        let (newer, older) = self.entries.split_at(self.oldest);
+        older.iter().chain(newer).copied().collect()
+    }
 }
 
 /// What the conversations of a shard may cost.
@@ -107,7 +137,7 @@ pub(crate) struct Conversations {
     index: HashTable<u32>,
     seed: u64,
     /// Histories of closed conversations: kept empty for the next ones, so that short conversations do not allocate.
-    spare_histories: Vec<VecDeque<HistoryEntry>>,
+    spare_histories: Vec<History>,
     pub opened: u64,
     pub closed: u64,
 }
@@ -247,7 +277,7 @@ impl Conversations {
             entry.remove();
         }
         self.closed += 1;
-        let capacity = conversation.history.capacity();
+        let capacity = conversation.history.entries.capacity();
         if self.spare_histories.len() < SPARE_HISTORIES_MAX && (1..=SPARE_HISTORY_ENTRIES_MAX).contains(&capacity) {
             let mut history = std::mem::take(&mut conversation.history);
             history.clear();
@@ -280,7 +310,7 @@ impl Conversations {
             messages: conversation.messages,
             opened_ms: conversation.opened_ms,
             last_ms: conversation.last_ms,
-            history: conversation.history.iter().copied().collect(),
+            history: conversation.history.oldest_first(),
         })
     }
 }
@@ -337,21 +367,12 @@ impl Conversation {
         }
         self.messages += 1;
         self.last_ms = passage.now_ms;
-        if history_max > 0 {
-            if self.history.len() >= history_max {
-                self.history.pop_front();
-            }
-            if let Some(id) = message.id() {
-                let performative = message.performative();
-                self.history.push_back(HistoryEntry {
-                    message: id,
-                    at_ms: passage.now_ms,
-                    performative,
-                    from,
-                    to,
-                    answers,
-                });
-            }
+        if let Some(id) = message.id()
+            && history_max > 0
+        {
+            let performative = message.performative();
+            let at_ms = passage.now_ms;
+            self.history.push(HistoryEntry { message: id, at_ms, performative, from, to, answers }, history_max);
         }
     }
 

@@ -126,7 +126,13 @@ impl Shard {
         match self.slab.insert(envelope) {
             Ok(place) => {
                 slot.mailbox.push(&mut self.slab, place, priority);
-                if !slot.queued {
+                if slot.queued {
+                    return;
+                }
+                if slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
+                    slot.queued = true;
+                    self.run_queue.push_back(index);
+                } else {
                     self.schedule(index);
                 }
             }
@@ -294,7 +300,7 @@ impl Shard {
         slot.swept = false;
         let expired = |envelope: &Envelope| envelope.deadline_ms <= now_ms && envelope.kind == EnvelopeKind::Message;
         let late_mail = slot.mailbox.extract(&mut self.slab, expired);
-        let late_sends = slot.outbox.extract(&mut self.slab, expired);
+        let late_sends = slot.outbox.extract(&mut self.slab, &mut { expired });
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
         for place in late_mail {
             if let Some(envelope) = self.slab.remove(place) {

@@ -41,10 +41,10 @@ impl Batch<'_> {
     #[allow(clippy::should_implement_trait)] // What it lends lives only until the next call.
     pub fn next(&mut self) -> Option<(&Message, Context<'_>)> {
         self.settle_current();
-        if self.left == 0 || self.leaves || !self.shard.may_be_called(self.agent) {
+        if self.left == 0 || self.leaves {
             return None;
         }
-        let mut envelope = self.shard.pop_live_mail(self.agent)?;
+        let mut envelope = self.shard.pop_for_call(self.agent, self.generation)?;
         self.left -= 1;
         self.taken += 1;
         envelope.attempts = envelope.attempts.saturating_add(1);
@@ -166,7 +166,11 @@ impl Shard {
                 break;
             }
         }
-        self.after_call(index, id, agent, leaves, failure);
+        if leaves || failure.is_some() {
+            self.after_call(index, id, agent, leaves, failure);
+        } else if let Some(slot) = self.agents.get_mut(index) {
+            slot.behaviour = Behaviour::Native(agent);
+        }
         if handled > 0 {
             self.schedule(index);
         } else if self.has_mail(index) {
@@ -177,7 +181,6 @@ impl Shard {
     }
 
     /// Puts the agent back, or does what its failure asks for.
-    #[inline]
     fn after_call(
         &mut self,
         index: AgentIndex,
@@ -346,8 +349,27 @@ impl Shard {
         Some(envelope)
     }
 
-    /// The next message whose lifetime is not over.
+    /// The next message for an agent that is being called, unless something that it sent has to wait.
     #[inline]
+    fn pop_for_call(&mut self, index: AgentIndex, generation: u32) -> Option<Envelope> {
+        loop {
+            let slot = self.agents.get_mut(index)?;
+            if !slot.outbox.is_empty() || slot.leaving {
+                return None;
+            }
+            let envelope = slot.mailbox.pop(&mut self.slab)?;
+            if envelope.kind == EnvelopeKind::Notice {
+                self.pending_beside_slab += 1;
+            }
+            if envelope.deadline_ms > self.now_ms {
+                return Some(envelope);
+            }
+            let weight = envelope.weight;
+            self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
+        }
+    }
+
+    /// The next message whose lifetime is not over.
     fn pop_live_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
         loop {
             let envelope = self.pop_mail(index)?;

@@ -121,11 +121,10 @@ impl Queue {
         if self.head == NONE { None } else { Some(self.head) }
     }
 
+    /// Appends a place whose envelope links to nothing.
     #[inline]
     pub fn push(&mut self, slab: &mut Slab<Envelope>, place: u32) {
-        if let Some(envelope) = slab.get_mut(place) {
-            envelope.next = NONE;
-        }
+        debug_assert!(slab.get(place).is_some_and(|envelope| envelope.next == NONE), "nothing comes behind the last");
         if self.head == NONE {
             self.head = place;
         } else if let Some(last) = slab.get_mut(self.tail) {
@@ -146,9 +145,9 @@ impl Queue {
 
     /// Unlinks the first place. Its envelope stays in the slab.
     #[inline]
-    pub fn pop(&mut self, slab: &Slab<Envelope>) -> Option<u32> {
+    pub fn pop(&mut self, slab: &mut Slab<Envelope>) -> Option<u32> {
         let place = self.front()?;
-        self.advance(slab.get(place).map_or(NONE, |envelope| envelope.next));
+        self.advance(slab.get_mut(place).map_or(NONE, |envelope| std::mem::replace(&mut envelope.next, NONE)));
         Some(place)
     }
 
@@ -161,11 +160,13 @@ impl Queue {
     }
 
     /// Unlinks every place whose envelope `leaves`, in order, and answers them.
-    pub fn extract(&mut self, slab: &mut Slab<Envelope>, mut leaves: impl FnMut(&Envelope) -> bool) -> Vec<u32> {
+    pub fn extract(&mut self, slab: &mut Slab<Envelope>, leaves: &mut impl FnMut(&Envelope) -> bool) -> Vec<u32> {
         let mut left = Vec::new();
         let mut stay = Self::EMPTY;
         while let Some(place) = self.pop(slab) {
-            if slab.get(place).is_some_and(&mut leaves) {
+            let Some(envelope) = slab.get_mut(place) else { continue };
+            envelope.next = NONE;
+            if leaves(envelope) {
                 left.push(place);
             } else {
                 stay.push(slab, place);
@@ -255,8 +256,8 @@ impl Mailbox {
         }
         let lane = self.pick_lane();
         let place = self.lanes[lane].front()?;
-        let envelope = slab.remove(place)?;
-        self.lanes[lane].advance(envelope.next);
+        let mut envelope = slab.remove(place)?;
+        self.lanes[lane].advance(std::mem::replace(&mut envelope.next, NONE));
         if self.lanes[lane].is_empty() {
             self.waiting &= !(1 << lane);
         }
@@ -368,7 +369,7 @@ mod tests {
             assert_eq!(number(&mailbox.pop(&mut slab).unwrap()), expected);
         }
         assert!(!mailbox.has_mail());
-        assert!(slab.is_empty());
+        assert_eq!(slab.len(), 0);
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Shard {
     /// Takes the first message out of an agent's outbox.
     fn take_from_outbox(&mut self, agent: AgentIndex) -> Option<Envelope> {
         let slot = self.agents.get_mut(agent)?;
-        let place = slot.outbox.pop(&self.slab)?;
+        let place = slot.outbox.pop(&mut self.slab)?;
         slot.outbox_length -= 1;
         self.take_place(place)
     }

@@ -39,7 +39,10 @@ fn a_message_reaches_an_agent_on_its_own_shard_and_on_another() {
         world.run();
         let messages = heard.take();
         assert_eq!(messages.len(), 1);
-        assert_eq!((messages[0].id(), messages[0].sender(), messages[0].target()), (Some(id), Some(sender), Some(receiver)));
+        assert_eq!(
+            (messages[0].id(), messages[0].sender(), messages[0].target()),
+            (Some(id), Some(sender), Some(receiver))
+        );
     }
     assert_eq!((world.total().processed, world.total().departed), (2, 1));
     world.assert_settled();

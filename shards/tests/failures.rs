@@ -142,14 +142,14 @@ fn an_agent_decides_after_a_failure_whether_it_goes_on_is_made_anew_or_leaves() 
         let (made, stopped) = (Log::new(), Log::new());
         let log = stopped.clone();
         let mut failed = false;
-        let script = Script::new(move |_, _| {
-            if std::mem::replace(&mut failed, true) { Outcome::Done } else { Outcome::failed("once") }
-        });
-        let agent = world.add(
-            0,
-            "agent",
-            script.supervised(move |_| verdict).stopping(move || log.push(())).counted(&made),
-        );
+        let script =
+            Script::new(
+                move |_, _| {
+                    if std::mem::replace(&mut failed, true) { Outcome::Done } else { Outcome::failed("once") }
+                },
+            );
+        let agent =
+            world.add(0, "agent", script.supervised(move |_| verdict).stopping(move || log.push(())).counted(&made));
         let other = world.add(0, "other", Script::idle());
         for _ in 0..2 {
             world.send_later(inform(other, agent, "x").build().unwrap());
@@ -221,10 +221,14 @@ fn a_message_expires_in_the_mailbox_while_crossing_or_while_delayed() {
     }
     world.advance(3_000);
     assert_eq!(times.take(), [0, 100, 300, 700], "the next attempt would come after the lifetime's end");
-    let phases: Vec<Phase> = world.take_events(0).iter().filter_map(|event| match event {
-        Event::Expired { phase, .. } => Some(*phase),
-        _ => None,
-    }).collect();
+    let phases: Vec<Phase> = world
+        .take_events(0)
+        .iter()
+        .filter_map(|event| match event {
+            Event::Expired { phase, .. } => Some(*phase),
+            _ => None,
+        })
+        .collect();
     assert_eq!(phases.len(), 2, "{phases:?}");
     assert!(phases.contains(&Phase::Mailbox) && phases.contains(&Phase::Crossing));
     // What is in the ring expires when it arrives.

@@ -39,7 +39,8 @@ struct Common {
 impl Common {
     fn note(&self, what: &str) {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        *history = what.bytes().fold(*history, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        *history =
+            what.bytes().fold(*history, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     }
 
     fn any_agent(&self, dice: &mut Dice) -> AgentId {

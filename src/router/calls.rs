@@ -21,7 +21,7 @@ use super::Router;
 use super::inbox::Inbox;
 use super::report::Stats;
 use crate::drive::is_shard_thread;
-use crate::link::{BATCH_MESSAGES_MAX, Stage, Work};
+use crate::link::{BATCH_MESSAGES_MAX, Entry, Stage, Work};
 
 /// How many messages an inbox holds before further ones wait in the mailbox, unless the owner says otherwise.
 pub const INBOX_WINDOW: u32 = 256;
@@ -209,7 +209,8 @@ impl Router {
             Some(target) => self.shared().partition.shard_of(target).as_usize(),
             None => self.some_shard(),
         };
-        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        // Rounded up, so that a short time is not none.
+        let timeout_ms = u32::try_from(timeout.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX);
         match self.question(shard, |token| Input::Ask { message, timeout_ms, token }).await {
             Some(Answer::Replied(reply)) => reply,
             _ => Err(AskFailure::Stopped),
@@ -493,14 +494,17 @@ impl Router {
     /// Puts work into a shard's channel, waiting for room, and rings.
     async fn put(&self, shard: usize, work: Work) -> Result<(), Work> {
         let shared = self.shared();
+        let link = &shared.links[shard];
+        let ticket = link.gate.enter();
         if shared.stage() != Stage::Running {
             return Err(work);
         }
-        let link = &shared.links[shard];
-        let sent = match link.work.try_send(work) {
+        let sent = match link.work.try_send(Entry { work, ticket }) {
             Ok(()) => Ok(()),
-            Err(flume::TrySendError::Full(work)) => link.work.send_async(work).await.map_err(|error| error.0),
-            Err(flume::TrySendError::Disconnected(work)) => Err(work),
+            Err(flume::TrySendError::Full(entry)) => {
+                link.work.send_async(entry).await.map_err(|error| error.into_inner().work)
+            }
+            Err(flume::TrySendError::Disconnected(entry)) => Err(entry.work),
         };
         shared.ring(shard);
         sent
@@ -509,12 +513,14 @@ impl Router {
     #[allow(clippy::result_large_err)] // The message goes back to its owner by value, as it came.
     fn try_put(&self, shard: usize, work: Work) -> Result<(), (SendError, Work)> {
         let shared = self.shared();
+        let link = &shared.links[shard];
+        let ticket = link.gate.enter();
         if shared.stage() != Stage::Running {
             return Err((SendError::Stopping, work));
         }
-        let sent = shared.links[shard].work.try_send(work).map_err(|error| match error {
-            flume::TrySendError::Full(work) => (SendError::Full, work),
-            flume::TrySendError::Disconnected(work) => (SendError::Stopping, work),
+        let sent = link.work.try_send(Entry { work, ticket }).map_err(|error| match error {
+            flume::TrySendError::Full(entry) => (SendError::Full, entry.work),
+            flume::TrySendError::Disconnected(entry) => (SendError::Stopping, entry.work),
         });
         shared.ring(shard);
         sent

@@ -31,7 +31,7 @@ pub use report::{Report, Stats};
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};
 use crate::doctor::{Host, explain_io_uring_error};
 use crate::drive::{Clock, Seat, drive, executor, is_shard_thread, wall_time};
-use crate::link::{Link, Published, Shared, Stage};
+use crate::link::{Gate, Link, Published, Shared, Stage};
 use crate::watchdog::{Bell, watch};
 
 /// Room for what shards tell each other beside messages, per pair of shards.
@@ -136,6 +136,8 @@ struct Inner {
 struct Threads {
     executors: Vec<ExecutorJoinHandle<()>>,
     watchdog: Option<JoinHandle<()>>,
+    /// Whether everything was handled in time, once the router has stopped.
+    drained: Option<bool>,
 }
 
 impl Router {
@@ -182,8 +184,8 @@ impl Inner {
     fn stop(&self, deadline: Duration) -> Report {
         let shared = &self.shared;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if threads.executors.is_empty() {
-            return self.report(true);
+        if let Some(drained) = threads.drained {
+            return self.report(drained);
         }
         let deadline = Instant::now() + deadline;
         shared.advance_to(Stage::Draining);
@@ -199,6 +201,7 @@ impl Inner {
         if let Some(watchdog) = threads.watchdog.take() {
             let _ = watchdog.join();
         }
+        threads.drained = Some(drained);
         self.report(drained)
     }
 
@@ -211,7 +214,8 @@ impl Inner {
                 return true;
             }
             let round = || {
-                let quiet = shared.links.iter().all(|link| link.quiet.load(Acquire) >= stage as u8);
+                let quiet =
+                    shared.links.iter().all(|link| link.gate.is_empty() && link.quiet.load(Acquire) >= stage as u8);
                 let account = self.stats().account();
                 (quiet && account.departed == account.arrived && account.pending == 0).then_some(account.arrived)
             };
@@ -271,6 +275,7 @@ fn start(config: Config, rules: Vec<Rule>) -> Result<Router, StartError> {
             works.push(receiver);
             Link {
                 work: sender,
+                gate: Gate::new(),
                 doorbell: Doorbell::new(),
                 published: Published::new(),
                 turns: CachePadded::new(AtomicU64::new(0)),
@@ -321,7 +326,8 @@ fn start(config: Config, rules: Vec<Rule>) -> Result<Router, StartError> {
         router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(watchdog);
         return Ok(router);
     }
-    Err(failure.unwrap_or_else(|| abandon(&router)))
+    let unstarted = abandon(&router);
+    Err(failure.unwrap_or(unstarted))
 }
 
 /// Ends the shards that did start and answers why another did not.
@@ -338,6 +344,8 @@ fn abandon(router: &Router) -> StartError {
             failure.get_or_insert_with(|| start_error(shard, &error));
         }
     }
+    // There is nothing left that dropping the handle would have to wait for.
+    router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).drained = Some(false);
     failure.unwrap_or_else(|| StartError::Executor {
         shard: 0,
         reason: "its thread ended without a reason".to_owned(),

@@ -12,6 +12,7 @@ use super::id::{AgentId, ConversationId, Correlation, MessageId};
 use super::options::{DeliveryOptions, Receipt, Reliability, WallTime};
 use super::performative::Performative;
 use super::term::Term;
+use super::content::IntoContent;
 use super::{Aid, Body, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
 use crate::domain::{CapabilityName, ContentLimit, MessageTimeoutMs, Priority};
 
@@ -94,7 +95,8 @@ pub struct MessageBuilder {
 impl MessageBuilder {
     #[inline]
     pub(super) fn new(performative: Performative) -> Self {
-        let message = Message(Box::new(Body {
+        // The place is taken first, so that the body is written where it stays instead of being copied there.
+        let message = Message(Box::write(Box::new_uninit(), Body {
             id: None,
             sender: None,
             receiver: Receiver::Unaddressed,
@@ -247,8 +249,8 @@ impl MessageBuilder {
 
     /// What the message says: up to 10 MiB, or what [`MessageBuilder::build_within`] allows.
     #[inline]
-    pub fn content(mut self, content: impl Into<MessageContent>) -> Self {
-        self.message.0.content = content.into();
+    pub fn content(mut self, content: impl IntoContent) -> Self {
+        content.put_into(&mut self.message.0.content);
         self
     }
 
@@ -455,14 +457,17 @@ impl MessageBuilder {
     /// The first limit that a parameter breaks.
     #[inline]
     pub fn build(self) -> Result<Message, MessageError> {
-        self.build_within(ContentLimit::default())
+        let plain = self.error.is_none()
+            && self.details.is_none()
+            && self.message.0.content.is_inline()
+            && !matches!(self.message.0.performative, Performative::UserDefined(_));
+        if plain { Ok(self.message) } else { self.build_within(ContentLimit::default()) }
     }
 
     /// The finished message, with content up to `limit`.
     ///
     /// # Errors
     /// The first limit that a parameter breaks.
-    #[inline]
     pub fn build_within(mut self, limit: ContentLimit) -> Result<Message, MessageError> {
         if let Some(error) = self.error {
             return Err(*error);
@@ -473,7 +478,7 @@ impl MessageBuilder {
             return Err(MessageError::PerformativeName { name: word.as_str().to_owned() });
         }
         let bytes = self.message.0.content.len();
-        if bytes > CONTENT_ALWAYS_ALLOWED && bytes as u64 > u64::from(limit.into_inner()) {
+        if bytes as u64 > u64::from(limit.into_inner()) {
             return Err(MessageError::ContentTooLarge { bytes, limit: limit.into_inner() as usize });
         }
         if let Some(details) = self.details {
@@ -592,9 +597,6 @@ impl MessageBuilder {
         self.message.0.content = content;
     }
 }
-
-/// No content limit forbids a message without content.
-const CONTENT_ALWAYS_ALLOWED: usize = 0;
 
 impl ParameterValue {
     pub(super) fn bytes(&self) -> usize {

@@ -35,6 +35,25 @@ impl MessageContent {
         }
     }
 
+    /// Takes the place of what was there, without moving more than the bytes themselves.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // The length was compared with a limit below 256.
+    fn assign(&mut self, new: &[u8]) {
+        match &mut self.0 {
+            Representation::Inline { length, bytes } if new.len() <= CONTENT_INLINE_BYTES => {
+                bytes[..new.len()].copy_from_slice(new);
+                *length = new.len() as u8;
+            }
+            _ => *self = Self::copy_of(new),
+        }
+    }
+
+    /// Whether it is short enough to travel inside the message.
+    #[inline]
+    pub(super) fn is_inline(&self) -> bool {
+        matches!(self.0, Representation::Inline { .. })
+    }
+
     /// The bytes.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
@@ -105,6 +124,45 @@ impl From<Arc<[u8]>> for MessageContent {
         if bytes.len() <= CONTENT_INLINE_BYTES { Self::copy_of(&bytes) } else { Self(Representation::Shared(bytes)) }
     }
 }
+
+/// What can become a message's content. Borrowed bytes are copied straight into the message.
+pub trait IntoContent {
+    /// Replaces the content.
+    fn put_into(self, content: &mut MessageContent);
+}
+
+impl IntoContent for &[u8] {
+    #[inline]
+    fn put_into(self, content: &mut MessageContent) {
+        content.assign(self);
+    }
+}
+
+impl<const LENGTH: usize> IntoContent for &[u8; LENGTH] {
+    #[inline]
+    fn put_into(self, content: &mut MessageContent) {
+        content.assign(self);
+    }
+}
+
+impl IntoContent for &str {
+    #[inline]
+    fn put_into(self, content: &mut MessageContent) {
+        content.assign(self.as_bytes());
+    }
+}
+
+macro_rules! moved_into_content {
+    ($($kind:ty),+) => {
+        $(impl IntoContent for $kind {
+            fn put_into(self, content: &mut MessageContent) {
+                *content = self.into();
+            }
+        })+
+    };
+}
+
+moved_into_content!(MessageContent, String, Vec<u8>, Arc<[u8]>);
 
 impl PartialEq for MessageContent {
     fn eq(&self, other: &Self) -> bool {

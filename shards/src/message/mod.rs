@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use aid::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, AidFault};
 pub use builder::{MessageBuilder, MessageError};
-pub use content::{CONTENT_INLINE_BYTES, MessageContent};
+pub use content::{CONTENT_INLINE_BYTES, IntoContent, MessageContent};
 pub use details::{
     Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, TraceContext, USER_PARAMETERS_MAX, UserParameter,
     Words,

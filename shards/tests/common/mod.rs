@@ -31,7 +31,7 @@ use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig, Turn};
 /// The wall time when monotonic time is zero, in milliseconds.
 pub const WALL_START_MS: u64 = 1_700_000_000_000;
 /// Turns without an end in sight: more of them than this, at one moment, and a shard spins.
-const TURNS_MAX: u64 = 200_000;
+const TURNS_MAX: u64 = 20_000;
 
 /// What a router is made with.
 pub struct Setup {
