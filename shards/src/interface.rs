@@ -88,27 +88,10 @@ pub enum Input {
 }
 
 impl Input {
-    /// Whether it makes room in the shard, or ends something: then it does not stand behind a message that waits for
-    /// room.
-    pub(crate) fn is_urgent(&self) -> bool {
-        match self {
-            Self::Taken { .. }
-            | Self::Committed(_)
-            | Self::Inspect(_)
-            | Self::WatchEvents(_)
-            | Self::Drain
-            | Self::Stop => true,
-            Self::Tell(_)
-            | Self::Send(..)
-            | Self::Ask { .. }
-            | Self::Register(..)
-            // Or it could come before the registration of its own agent.
-            | Self::Closed(..)
-            | Self::Deregister(..)
-            | Self::Discover(..)
-            | Self::Conversation(..)
-            | Self::DeadLetters(..) => false,
-        }
+    /// Whether it can only be taken while there is room for a message. Everything else may make room, so it does not
+    /// stand behind a message that waits for some.
+    pub(crate) fn needs_room(&self) -> bool {
+        matches!(self, Self::Tell(_) | Self::Send(..) | Self::Ask { .. })
     }
 }
 

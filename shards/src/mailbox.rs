@@ -21,26 +21,74 @@ const CONTROL: usize = 4;
 const LANES: usize = 5;
 
 /// A message on its way through a shard.
+///
+/// What is written on the envelope stands beside the message's body (see [`Postage`]), so that an envelope fits into two
+/// registers however far it is handed on.
 #[derive(Debug)]
 pub struct Envelope {
     /// The message.
     pub message: Message,
-    /// When its lifetime ends, in milliseconds of monotonic time.
-    pub deadline_ms: u64,
     /// The next message in the list that this one stands in.
     pub(crate) next: u32,
-    /// How far a message to several agents has been handed out.
-    pub(crate) fan_out: u32,
     /// What it counts as against byte limits.
     pub(crate) weight: u32,
+}
+
+/// What is written on a message's envelope. It travels with the message, but is no part of what it says: a copy starts
+/// without it, and it does not matter when messages are compared.
+#[derive(Debug)]
+pub struct Postage {
+    /// When its lifetime ends, in milliseconds of monotonic time.
+    pub deadline_ms: u64,
+    /// How far a message to several agents has been handed out.
+    pub(crate) fan_out: u32,
+    /// Whose credit it holds.
+    pub(crate) credit_of: Option<ShardIndex>,
     /// How often it was tried.
     pub attempts: u8,
     /// What kind of traffic it is.
     pub(crate) kind: EnvelopeKind,
     /// Whether its conversation role had to be found out because it came as text.
     pub(crate) text_borne: bool,
-    /// Whose credit it holds.
-    pub(crate) credit_of: Option<ShardIndex>,
+}
+
+impl Postage {
+    pub(crate) const NONE: Self = Self {
+        deadline_ms: 0,
+        fan_out: 0,
+        credit_of: None,
+        attempts: 0,
+        kind: EnvelopeKind::Message,
+        text_borne: false,
+    };
+}
+
+impl Clone for Postage {
+    fn clone(&self) -> Self {
+        Self::NONE
+    }
+}
+
+impl PartialEq for Postage {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl std::ops::Deref for Envelope {
+    type Target = Postage;
+
+    #[inline]
+    fn deref(&self) -> &Postage {
+        self.message.postage()
+    }
+}
+
+impl std::ops::DerefMut for Envelope {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Postage {
+        self.message.postage_mut()
+    }
 }
 
 /// Whether a message is accounted for.
@@ -55,19 +103,10 @@ pub enum EnvelopeKind {
 impl Envelope {
     /// An envelope around a message that has just been admitted.
     #[inline]
-    pub fn new(message: Message, deadline_ms: u64, kind: EnvelopeKind) -> Self {
+    pub fn new(mut message: Message, deadline_ms: u64, kind: EnvelopeKind) -> Self {
         let weight = u32::try_from(message.weight()).unwrap_or(u32::MAX);
-        Self {
-            message,
-            deadline_ms,
-            next: NONE,
-            fan_out: 0,
-            weight,
-            attempts: 0,
-            kind,
-            text_borne: false,
-            credit_of: None,
-        }
+        *message.postage_mut() = Postage { deadline_ms, kind, ..Postage::NONE };
+        Self { message, next: NONE, weight }
     }
 
     /// How many deliveries it still stands for: more than one only for a message to several agents on its way.
@@ -314,30 +353,25 @@ fn lane_of(priority: Priority) -> usize {
 
 /// A message between two shards: by value, so that nothing is freed on another core than it was allocated on.
 #[derive(Debug)]
-pub struct Parcel {
-    body: Body,
-    deadline_ms: u64,
-    text_borne: bool,
-}
+pub struct Parcel(Body);
 
 impl Parcel {
     /// Takes a message out of its envelope.
     #[inline]
     pub(crate) fn pack(envelope: Envelope) -> Self {
-        let (deadline_ms, text_borne) = (envelope.deadline_ms, envelope.text_borne);
-        Self { body: envelope.message.into_body(), deadline_ms, text_borne }
+        Self(envelope.message.into_body())
     }
 
     /// Puts the message into an envelope of the receiving shard.
     #[inline]
     pub(crate) fn unpack(self) -> Envelope {
-        let mut envelope = Envelope::new(Message::from_body(self.body), self.deadline_ms, EnvelopeKind::Message);
-        envelope.text_borne = self.text_borne;
-        envelope
+        let message = Message::from_body(self.0);
+        let weight = u32::try_from(message.weight()).unwrap_or(u32::MAX);
+        Envelope { message, next: NONE, weight }
     }
 }
 
-const _: () = assert!(size_of::<Envelope>() <= 48, "envelopes are moved often");
+const _: () = assert!(size_of::<Envelope>() == 16, "envelopes are moved often");
 
 #[cfg(test)]
 mod tests {

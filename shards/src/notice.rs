@@ -57,6 +57,7 @@ impl Shard {
         }
         self.account.dead_lettered += 1;
         self.account.dead_by_reason[reason.index()] += 1;
+        let attempts = envelope.attempts;
         let message = envelope.message;
         let shard = self.index;
         if let Some(id) = message.id() {
@@ -70,7 +71,7 @@ impl Shard {
         };
         self.send_failure(&message, reason.as_str(), &explanation, holds);
         let letter =
-            DeadLetter { message, reason, attempts: envelope.attempts, at: self.now.wall, shard: self.index };
+            DeadLetter { message, reason, attempts, at: self.now.wall, shard: self.index };
         self.dead_letters.push(letter);
     }
 

@@ -469,26 +469,26 @@ impl Shard {
             let Some(input) = inputs.pop_front() else { break };
             if let Some(too_early) = self.take_input(input) {
                 inputs.push_front(too_early);
-                return taken + self.take_urgent_inputs(inputs);
+                return taken + self.take_inputs_behind(inputs);
             }
             taken += 1;
         }
         taken
     }
 
-    /// Takes those inputs that make room, or that must not wait for room, from behind one that waits for some.
-    fn take_urgent_inputs(&mut self, inputs: &mut VecDeque<Input>) -> usize {
-        if !inputs.iter().any(Input::is_urgent) {
+    /// Takes those inputs that need no room, in their order, from behind one that waits for some.
+    fn take_inputs_behind(&mut self, inputs: &mut VecDeque<Input>) -> usize {
+        if inputs.iter().all(Input::needs_room) {
             return 0;
         }
         let mut taken = 0;
         for _ in 0..inputs.len() {
             let Some(input) = inputs.pop_front() else { break };
-            if input.is_urgent() {
+            if input.needs_room() {
+                inputs.push_back(input);
+            } else {
                 self.take_input(input);
                 taken += 1;
-            } else {
-                inputs.push_back(input);
             }
         }
         taken

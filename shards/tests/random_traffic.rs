@@ -22,7 +22,10 @@ use caxton_shards::notice::is_notice;
 use caxton_shards::record::Durability;
 use common::{Dice, Script, Setup, WALL_START_MS, World, capability, lifetime};
 
-const NAMES: usize = 14;
+const NAMES: usize = 12;
+/// Names for inboxes. Each is used once, because a report of what was taken says which agent's inbox it is about, and
+/// not which of its inboxes.
+const INBOXES: usize = 6;
 const CAPABILITIES: [&str; 2] = ["random.sums", "random.words"];
 const TALKS: [&str; 3] = ["talk one", "talk two", "c00000000000000000000000000000007"];
 const SEEDS_IN_THE_TEST: u64 = 300;
@@ -262,7 +265,8 @@ impl Run {
         });
         let names: Arc<[AgentName]> =
             (0..NAMES).map(|number| AgentName::try_new(format!("agent-{number}")).unwrap()).collect();
-        let ids = names.iter().map(AgentId::of).collect();
+        let inboxes = (0..INBOXES).map(|number| AgentId::of_text(&format!("inbox-{number}")));
+        let ids = names.iter().map(AgentId::of).chain(inboxes).collect();
         let common = Common { names, ids, history: Arc::new(Mutex::new(seed)) };
         let committed = vec![0; usize::from(shards)];
         Self { world: setup.start(), dice, common, inboxes: Vec::new(), inbox_numbers: 0, committed }
@@ -270,7 +274,8 @@ impl Run {
 
     fn register(&mut self) {
         let name = self.common.names[self.dice.index(NAMES)].clone();
-        if self.dice.once_in(5) {
+        if self.dice.once_in(5) && (self.inbox_numbers as usize) < INBOXES {
+            let name = AgentName::try_new(format!("inbox-{}", self.inbox_numbers)).unwrap();
             let window = 1 + u32::try_from(self.dice.below(6)).unwrap();
             self.inbox_numbers += 1;
             let number = InboxNumber(self.inbox_numbers);
@@ -392,6 +397,8 @@ impl Run {
             // An inbox with a small window takes many turns to empty.
             loop {
                 self.serve_everyone();
+                // What is left was on its way to inboxes that are gone.
+                self.world.nodes.iter_mut().for_each(|node| node.delivered.clear());
                 self.world.run();
                 if self.world.nodes.iter().all(|node| node.delivered.is_empty()) {
                     break;

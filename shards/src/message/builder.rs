@@ -116,6 +116,7 @@ impl MessageBuilder {
             attempts_max: None,
             time_to_live_ms: 0,
             details: None,
+            postage: crate::mailbox::Postage::NONE,
             content: MessageContent::EMPTY,
         }));
         Self { message, details: None, error: None }

@@ -105,6 +105,7 @@ pub(crate) struct Body {
     attempts_max: Option<std::num::NonZeroU8>,
     time_to_live_ms: u32,
     details: Option<Arc<Details>>,
+    postage: crate::mailbox::Postage,
     content: MessageContent,
 }
 
@@ -308,6 +309,16 @@ impl Message {
         MessageBuilder::reply_to(self, performative)
     }
 
+    #[inline]
+    pub(crate) fn postage(&self) -> &crate::mailbox::Postage {
+        &self.0.postage
+    }
+
+    #[inline]
+    pub(crate) fn postage_mut(&mut self) -> &mut crate::mailbox::Postage {
+        &mut self.0.postage
+    }
+
     /// The body by value, for crossing to another shard.
     #[inline]
     pub(crate) fn into_body(self) -> Body {
@@ -317,7 +328,8 @@ impl Message {
     /// The message around a body that came from another shard.
     #[inline]
     pub(crate) fn from_body(body: Body) -> Self {
-        Self(Box::new(body))
+        // The place is taken first, so that the body is written where it stays.
+        Self(Box::write(Box::new_uninit(), body))
     }
 
     #[inline]
@@ -390,4 +402,4 @@ pub fn capability_term(name: &CapabilityName) -> Option<Term> {
     Term::of(name.as_ref())
 }
 
-const _: () = assert!(size_of::<Body>() <= 352, "a message that crosses shards fills six cache lines");
+const _: () = assert!(size_of::<Body>() <= 376, "a message that crosses shards fills six cache lines");

@@ -1,0 +1,36 @@
+//! The shortest program with a router in it: register an agent, ask it something, print the answer, stop.
+//!
+//! `cargo run --example embed`
+
+use std::error::Error;
+use std::time::Duration;
+
+use caxton_router::domain::AgentName;
+use caxton_router::{Agent, Context, Message, Outcome, Performative, Router};
+
+struct Greeter;
+
+impl Agent for Greeter {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if message.performative() == Performative::Request {
+            let greeting = format!("Hello, {}!", message.content().as_text().unwrap_or("stranger"));
+            let reply = message.reply(Performative::Inform).content(greeting).build();
+            if reply.is_ok_and(|reply| context.send(reply).is_err()) {
+                return Outcome::failed("there is no room for the reply now");
+            }
+        }
+        Outcome::Done
+    }
+}
+
+pub fn main() -> Result<(), Box<dyn Error>> {
+    let router = Router::builder().start()?;
+    let greeter = router.blocking_register(AgentName::try_new("greeter")?, || Greeter)?;
+
+    let question = Message::builder(Performative::Request).receiver(greeter).content("world").build()?;
+    let answer = router.blocking_ask(question, Duration::from_secs(5))?;
+    println!("{}", answer.content().as_text().unwrap_or("(no text)"));
+
+    router.shutdown(Duration::from_secs(5))?;
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! An agent on a thread of its own: it may block, because it does not share a core with a shard's other agents.
+//!
+//! This is how code takes part that waits for disks, people or other programs. The router holds its messages until they
+//! are taken, tells senders what it could not deliver, and counts a message as processed once it is taken.
+//!
+//! `cargo run --example outside_inbox`
+
+use std::error::Error;
+use std::time::Duration;
+
+use caxton_router::domain::AgentName;
+use caxton_router::router::ReceiveError;
+use caxton_router::{Inbox, Message, Performative, Router};
+
+/// How long one wait for mail lasts before the owner looks after something else.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers requests until the router stops. Says how many there were.
+fn serve(inbox: &Inbox) -> Result<u32, Box<dyn Error + Send + Sync>> {
+    let mut served = 0;
+    loop {
+        let message = match inbox.blocking_recv(PATIENCE) {
+            Ok(message) => message,
+            Err(ReceiveError::TimedOut) => continue,
+            Err(ReceiveError::Stopped) => return Ok(served),
+            Err(error) => return Err(error.into()),
+        };
+        // The router's own notices come here too: they are no requests, and nobody waits for an answer to them.
+        if message.performative() == Performative::Request {
+            let shouted = message.content().as_text().unwrap_or_default().to_uppercase();
+            inbox.blocking_send(message.reply(Performative::Inform).content(shouted).build()?)?;
+            served += 1;
+        }
+    }
+}
+
+pub fn main() -> Result<(), Box<dyn Error>> {
+    let router = Router::builder().start()?;
+
+    let inbox = router.blocking_open_inbox(AgentName::try_new("town-crier")?)?;
+    let crier = inbox.id();
+    let thread = std::thread::spawn(move || serve(&inbox));
+
+    for news in ["the bridge is open", "the market is closed", "the king is well"] {
+        let request = Message::builder(Performative::Request).receiver(crier).content(news).build()?;
+        let reply = router.blocking_ask(request, Duration::from_secs(5))?;
+        println!("The crier cries: {}!", reply.content().as_text().unwrap_or_default());
+    }
+
+    let report = router.shutdown(Duration::from_secs(5))?;
+    let served = thread.join().map_err(|_| "the crier's thread panicked")?.map_err(|error| error.to_string())?;
+    println!("{served} requests were answered, every message is accounted for: {}.", report.balances());
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The agents that a file names: they write down what they get and answer what expects an answer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use caxton_router::domain::{AgentName, CapabilityName};
+use caxton_router::message::{Aid, Receiver};
+use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Registration, Router};
+use caxton_shards::notice::is_notice;
+
+use super::input::Source;
+use super::journal::{Answer, Fates, Journal};
+
+/// Everybody whom the messages of a file name.
+pub struct Cast {
+    names: HashMap<AgentId, AgentName>,
+    offers: HashMap<AgentId, Vec<CapabilityName>>,
+    has_messages: bool,
+}
+
+impl Cast {
+    /// Reads the names of senders, receivers and whom they want answers to go to, and of those who offer something.
+    pub fn named_in(source: &Source, offers: &[(AgentName, CapabilityName)]) -> Self {
+        let mut cast = Self { names: HashMap::new(), offers: HashMap::new(), has_messages: false };
+        for message in source.messages().filter_map(Result::ok) {
+            cast.has_messages = true;
+            if let Some(details) = message.value.details() {
+                details.sender.iter().chain(&details.receivers).chain(&details.reply_to).for_each(|aid| cast.add(aid));
+            }
+        }
+        for (name, capability) in offers {
+            let id = AgentId::of(name);
+            cast.names.entry(id).or_insert_with(|| name.clone());
+            let offered = cast.offers.entry(id).or_default();
+            if !offered.contains(capability) {
+                offered.push(capability.clone());
+            }
+        }
+        cast
+    }
+
+    fn add(&mut self, aid: &Aid) {
+        self.names.entry(aid.id()).or_insert_with(|| aid.name.clone());
+    }
+
+    /// Whether the file has a message at all.
+    pub fn has_messages(&self) -> bool {
+        self.has_messages
+    }
+
+    /// Whether somebody has this name.
+    pub fn has(&self, name: &AgentName) -> bool {
+        self.names.contains_key(&AgentId::of(name))
+    }
+
+    /// The agent's name or, if nobody knows it, its id.
+    pub fn name_of(&self, agent: AgentId) -> String {
+        self.names.get(&agent).map_or_else(|| agent.to_string(), ToString::to_string)
+    }
+
+    /// How many agents offer this capability.
+    pub fn providers(&self, capability: &str) -> usize {
+        self.offers.values().filter(|offered| offered.iter().any(|name| name.as_ref() as &str == capability)).count()
+    }
+
+    /// Registers everybody. Answers who could not be registered, and why.
+    pub fn register(&self, router: &Router, script: &Arc<Script>) -> HashMap<AgentId, String> {
+        let (ids, registrations): (Vec<AgentId>, Vec<Registration>) = self
+            .names
+            .iter()
+            .map(|(id, name)| {
+                let script = Arc::clone(script);
+                let registration = Registration::native(name.clone(), move || Player { script: Arc::clone(&script) });
+                let offered = self.offers.get(id).into_iter().flatten().cloned();
+                (*id, offered.fold(registration, Registration::offering))
+            })
+            .unzip();
+        let results = router.blocking_register_all(registrations);
+        ids.into_iter().zip(results).filter_map(|(id, result)| Some((id, result.err()?.to_string()))).collect()
+    }
+}
+
+/// What agents answer to messages that expect an answer.
+pub struct Habits {
+    /// What most of them answer, if anything.
+    pub usual: Option<Performative>,
+    /// What some of them answer instead.
+    pub own: HashMap<AgentId, Performative>,
+}
+
+/// What all agents of a run share.
+pub struct Script {
+    /// What they answer.
+    pub habits: Habits,
+    /// In whose names the router sends messages that name no sender: nobody there waits for an answer.
+    pub gateways: HashSet<AgentId>,
+    /// Where they write down what they get.
+    pub journal: Arc<Journal>,
+}
+
+impl Script {
+    /// What this agent answers to this message.
+    fn answer_to(&self, message: &Message, agent: AgentId) -> Option<Performative> {
+        let performative = self.habits.own.get(&agent).copied().or(self.habits.usual)?;
+        let anonymous = message.sender().is_none_or(|sender| self.gateways.contains(&sender));
+        let redirected = message.details().is_some_and(|details| !details.reply_to.is_empty());
+        (expects_answer(message.performative()) && (redirected || !anonymous)).then_some(performative)
+    }
+}
+
+/// Whether an act wants something back from its receiver. An accept-proposal does not: it answers a proposal, and ends
+/// the exchange of SC00036.
+fn expects_answer(performative: Performative) -> bool {
+    matches!(
+        performative,
+        Performative::Request
+            | Performative::RequestWhen
+            | Performative::RequestWhenever
+            | Performative::QueryIf
+            | Performative::QueryRef
+            | Performative::Cfp
+            | Performative::Subscribe
+            | Performative::Propose
+            | Performative::Proxy
+            | Performative::Cancel
+    )
+}
+
+struct Player {
+    script: Arc<Script>,
+}
+
+impl Agent for Player {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let journal = &self.script.journal;
+        let Some(id) = message.id().filter(|_| !is_notice(message)) else { return Outcome::Done };
+        if journal.answer_was_processed(id) {
+            return Outcome::Done;
+        }
+        let answer = match self.script.answer_to(message, context.id()) {
+            None => None,
+            Some(performative) => {
+                let answer = context.reply(message, performative).content(message.content().clone()).build();
+                let answer = match answer {
+                    Ok(answer) => answer,
+                    Err(error) => return Outcome::failed(error.to_string()),
+                };
+                let written =
+                    Answer { performative, from: context.id(), deliveries: deliveries(&answer), processed: 0, lost: Fates::new() };
+                match context.send(answer) {
+                    Ok(answer_id) => Some((answer_id, written)),
+                    Err(rejected) => return Outcome::failed(rejected.to_string()),
+                }
+            }
+        };
+        journal.was_processed(id, context.id(), answer);
+        Outcome::Done
+    }
+}
+
+/// How many deliveries a message to named agents stands for.
+fn deliveries(message: &Message) -> usize {
+    match message.receiver() {
+        Receiver::Agents(agents) => agents.len(),
+        _ => 1,
+    }
+}
+
+impl Cast {
+    /// How many deliveries a message of the file stands for.
+    pub fn deliveries(&self, message: &Message) -> usize {
+        match message.receiver() {
+            Receiver::Capability(capability, caxton_router::Choice::All) => self.providers(capability.as_str()).max(1),
+            _ => deliveries(message),
+        }
+    }
+}

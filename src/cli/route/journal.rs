@@ -1,0 +1,293 @@
+//! What became of every delivery, written down by those who know: agents as they handle a message, and the router's
+//! events as it gives one up.
+//!
+//! Invariants: a delivery is counted once, also when it is reported twice; an answer is known as one before it can reach
+//! its receiver, so that no agent ever answers an answer; what is taken out is complete.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use caxton_router::message::MessageId;
+use caxton_router::{AgentId, Event, Performative};
+use caxton_shards::dead_letter::{DeadLetter, Reason};
+use caxton_shards::interface::Phase;
+
+/// What became of a delivery.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Its receiver handled it.
+    Processed,
+    /// It was given up.
+    DeadLettered(Reason),
+    /// It was not handled within its lifetime.
+    Expired(Phase),
+    /// It was not accepted.
+    Refused(String),
+    /// It was accepted, and nothing more happened in time.
+    Pending,
+    /// It was not sent, because what stood before it did not settle in time.
+    Unsent,
+}
+
+/// What became of a message's deliveries, by receiver. A message that found no receiver has one delivery without.
+pub type Fates = HashMap<Option<AgentId>, Fate>;
+
+/// A message of the file.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The deliveries that have settled.
+    pub fates: Fates,
+    /// The answers, in the order in which they were sent.
+    pub answers: Vec<Answer>,
+}
+
+/// An answer to a message of the file.
+#[derive(Debug)]
+pub struct Answer {
+    /// What it does.
+    pub performative: Performative,
+    /// Who sent it.
+    pub from: AgentId,
+    /// How many deliveries it stands for.
+    pub deliveries: usize,
+    /// How many of them were processed.
+    pub processed: usize,
+    /// The deliveries that were not processed.
+    pub lost: Fates,
+}
+
+impl Answer {
+    /// How many deliveries have not settled.
+    pub fn pending(&self) -> usize {
+        self.deliveries.saturating_sub(self.processed + self.lost.len())
+    }
+}
+
+/// How waiting for a message ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// All its deliveries and all those of its answers have settled.
+    Settled,
+    /// Nothing at all has settled for too long.
+    TimedOut,
+    /// The router had more to report than was taken from it: its dead letters say what.
+    ReportsLost,
+}
+
+/// The journal of one run, shared by all agents.
+#[derive(Debug, Default)]
+pub struct Journal {
+    book: Mutex<Book>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    messages: HashMap<MessageId, Entry>,
+    /// Which message an answer belongs to, and its place among that message's answers.
+    answers: HashMap<MessageId, (MessageId, usize)>,
+    /// Rises with every entry.
+    entries: u64,
+    reports_lost: u64,
+    reports_lost_seen: u64,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    record: Record,
+    answers: Vec<MessageId>,
+    answers_open: usize,
+}
+
+impl Journal {
+    /// Notes that an answer was handled. Answers whether the message is one.
+    pub fn answer_was_processed(&self, id: MessageId) -> bool {
+        let mut book = self.lock();
+        let is_answer = book.settle_answer(id, None);
+        drop(book);
+        if is_answer {
+            self.changed.notify_all();
+        }
+        is_answer
+    }
+
+    /// Notes that a message of the file was handled, and the answer that its receiver gives.
+    pub fn was_processed(&self, id: MessageId, by: AgentId, answer: Option<(MessageId, Answer)>) {
+        let mut book = self.lock();
+        if let Some((answer_id, answer)) = answer {
+            let entry = book.messages.entry(id).or_default();
+            let place = entry.record.answers.len();
+            entry.record.answers.push(answer);
+            entry.answers.push(answer_id);
+            entry.answers_open += 1;
+            book.answers.insert(answer_id, (id, place));
+        }
+        book.settle(id, Some(by), Fate::Processed);
+        drop(book);
+        self.changed.notify_all();
+    }
+
+    /// Notes what the router reports. `lost` is how many reports nobody has seen so far.
+    pub fn hear(&self, event: &Event, lost: u64) {
+        let mut book = self.lock();
+        match event {
+            Event::DeadLettered { message, receiver, reason, .. } => {
+                book.settle_any(*message, *receiver, Fate::DeadLettered(*reason));
+            }
+            Event::Expired { message, receiver, phase, .. } => {
+                book.settle_any(*message, *receiver, Fate::Expired(*phase));
+            }
+            _ => {}
+        }
+        book.reports_lost = lost;
+        drop(book);
+        self.changed.notify_all();
+    }
+
+    /// Makes good for lost reports with the router's dead letters, as far as they belong to messages under way or to
+    /// answers to them.
+    pub fn read_letters(&self, letters: &[DeadLetter], under_way: &HashSet<MessageId>) {
+        let mut book = self.lock();
+        for letter in letters {
+            if let Some(id) = letter.message.id()
+                && (under_way.contains(&id) || book.answers.contains_key(&id))
+            {
+                book.settle_any(id, letter.message.target(), Fate::DeadLettered(letter.reason));
+            }
+        }
+    }
+
+    /// Waits until a message of so many deliveries has settled, as long as anything settles within `patience`.
+    pub fn wait(&self, id: MessageId, deliveries: usize, patience: Duration) -> Waited {
+        let mut book = self.lock();
+        let mut entries = book.entries;
+        let mut deadline = Instant::now() + patience;
+        loop {
+            if book.is_settled(id, deliveries) {
+                return Waited::Settled;
+            }
+            if book.reports_lost != book.reports_lost_seen {
+                book.reports_lost_seen = book.reports_lost;
+                return Waited::ReportsLost;
+            }
+            let now = Instant::now();
+            if book.entries != entries {
+                (entries, deadline) = (book.entries, now + patience);
+            }
+            let Some(left) = deadline.checked_duration_since(now).filter(|left| !left.is_zero()) else {
+                return Waited::TimedOut;
+            };
+            book = self.changed.wait_timeout(book, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes out what is known of a message.
+    pub fn take(&self, id: MessageId) -> Record {
+        let mut book = self.lock();
+        let Some(entry) = book.messages.remove(&id) else { return Record::default() };
+        // An answer that is still under way has to be known as one when it arrives.
+        for (answer, written) in entry.answers.iter().zip(&entry.record.answers) {
+            if written.pending() == 0 {
+                book.answers.remove(answer);
+            }
+        }
+        entry.record
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn is_settled(&self, id: MessageId, deliveries: usize) -> bool {
+        self.messages
+            .get(&id)
+            .is_some_and(|entry| entry.record.fates.len() >= deliveries && entry.answers_open == 0)
+    }
+
+    fn settle_any(&mut self, id: MessageId, receiver: Option<AgentId>, fate: Fate) {
+        if !self.settle_answer(id, Some((receiver, &fate))) {
+            self.settle(id, receiver, fate);
+        }
+    }
+
+    fn settle(&mut self, id: MessageId, receiver: Option<AgentId>, fate: Fate) {
+        self.entries += 1;
+        self.messages.entry(id).or_default().record.fates.entry(receiver).or_insert(fate);
+    }
+
+    /// Settles one delivery of an answer. Answers whether the message is one.
+    fn settle_answer(&mut self, id: MessageId, lost: Option<(Option<AgentId>, &Fate)>) -> bool {
+        let Some((question, place)) = self.answers.get(&id).copied() else { return false };
+        let Some(entry) = self.messages.get_mut(&question) else { return true };
+        let Some(answer) = entry.record.answers.get_mut(place) else { return true };
+        let before = answer.pending();
+        match lost {
+            None => answer.processed += 1,
+            Some((receiver, fate)) => {
+                answer.lost.entry(receiver).or_insert_with(|| fate.clone());
+            }
+        }
+        if before > 0 && answer.pending() == 0 {
+            entry.answers_open -= 1;
+        }
+        self.entries += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    fn ids() -> [MessageId; 2] {
+        [1, 2].map(|number| MessageId::from_u128(number).expect("it is not zero"))
+    }
+
+    fn answer(from: AgentId, deliveries: usize) -> Answer {
+        Answer { performative: Performative::Inform, from, deliveries, processed: 0, lost: Fates::new() }
+    }
+
+    #[test]
+    fn a_message_settles_with_its_last_delivery_and_its_last_answer() {
+        let journal = Journal::default();
+        let [question, reply] = ids();
+        let [a, b] = ["a", "b"].map(AgentId::of_text);
+        journal.was_processed(question, a, Some((reply, answer(a, 2))));
+        assert_eq!(journal.wait(question, 1, MOMENT), Waited::TimedOut);
+        assert!(journal.answer_was_processed(reply));
+        assert_eq!(journal.wait(question, 1, MOMENT), Waited::TimedOut, "the answer goes to two agents");
+        assert!(journal.answer_was_processed(reply));
+        assert_eq!(journal.wait(question, 2, MOMENT), Waited::TimedOut, "the message goes to two agents");
+        journal.was_processed(question, b, None);
+        assert_eq!(journal.wait(question, 2, MOMENT), Waited::Settled);
+        assert_eq!(journal.take(question).answers[0].processed, 2);
+        assert!(!journal.answer_was_processed(reply), "a finished answer is forgotten");
+    }
+
+    #[test]
+    fn what_is_reported_twice_counts_once() {
+        let journal = Journal::default();
+        let [question, _] = ids();
+        let [a, b] = ["a", "b"].map(AgentId::of_text);
+        let event = Event::Expired { message: question, sender: None, receiver: Some(a), phase: Phase::Mailbox };
+        journal.hear(&event, 0);
+        journal.hear(&event, 0);
+        assert_eq!(journal.wait(question, 2, MOMENT), Waited::TimedOut);
+        journal.was_processed(question, b, None);
+        assert_eq!(journal.wait(question, 2, MOMENT), Waited::Settled);
+    }
+
+    #[test]
+    fn lost_reports_are_told_once() {
+        let journal = Journal::default();
+        let [question, other] = ids();
+        journal.hear(&Event::Deregistered { agent: AgentId::of_text("a") }, 3);
+        assert_eq!(journal.wait(question, 1, MOMENT), Waited::ReportsLost);
+        assert_eq!(journal.wait(other, 1, MOMENT), Waited::TimedOut);
+    }
+}

@@ -1,0 +1,252 @@
+//! `caxton route`: routes a file of ACL messages through a router of its own and says what became of each.
+//!
+//! The file is read twice: first for the names of all agents, which are registered, then message by message, in its
+//! order. Nothing about a message's fate is guessed: agents write down what they handle, the router reports what it
+//! gives up, and every delivery is waited for until one of the two has happened ([`journal`]).
+//!
+//! Exit status: 0 if every message was read and processed, also if there is none; 1 if a message was malformed or
+//! refused, or if it or an answer to it was not processed; 2 if the arguments or the file can't be used.
+
+mod agents;
+mod exchange;
+mod input;
+mod journal;
+mod report;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use caxton_router::domain::{AgentName, CapabilityName, ShardCount};
+use caxton_router::{AgentId, Config, Performative, Preset, Router};
+use clap::Args;
+
+use self::agents::{Cast, Habits};
+use self::exchange::Exchange;
+use self::input::Source;
+use self::report::{Printer, Summary};
+
+/// How long `--timeout` may be, in seconds.
+const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
+/// How alike two words must be for one to be suggested in place of the other, from 0 to 1.
+const SUGGESTION_LIKENESS_MIN: f64 = 0.6;
+
+/// Arguments of `caxton route`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every agent that a message names is registered. Those that get a message which expects an answer (request, \
+request-when, request-whenever, query-if, query-ref, cfp, subscribe, propose, proxy, cancel) answer with an inform of \
+the same content. Answers themselves are never answered. A message without a sender is anonymous: it is sent in the \
+name of the router's gateway and gets no answer, unless it names agents in reply-to.
+
+Exit status: 0 if all messages were read and processed, also if there are none; 1 if one was malformed, refused, \
+dead-lettered, expired or left pending, or an answer was; 2 if the arguments or the file can't be used.")]
+pub struct RouteArguments {
+    /// The file with the messages, in the string form of FIPA SC00070; - is the standard input
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// How many shards; by default what the preset says
+    #[arg(long)]
+    shards: Option<ShardCount>,
+    /// The settings to run with; queues are made large enough for any file
+    #[arg(long, default_value = "development")]
+    preset: Preset,
+    /// Have this agent answer with another performative, such as refuse; may be repeated
+    #[arg(long, value_name = "NAME=PERFORMATIVE", value_parser = parse_reply)]
+    reply: Vec<(AgentName, Performative)>,
+    /// Have this agent offer a capability, for messages with X-capability; may be repeated
+    #[arg(long, value_name = "NAME=CAPABILITY", value_parser = parse_offer)]
+    offer: Vec<(AgentName, CapabilityName)>,
+    /// Have no agent answer, except those of --reply
+    #[arg(long)]
+    no_echo: bool,
+    /// How many seconds to wait while nothing settles, before the rest is reported as pending
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_timeout)]
+    timeout: Duration,
+    /// Print one JSON object for each message on a line of its own, and one with the summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `caxton route`.
+pub fn run(arguments: &RouteArguments) -> ExitCode {
+    let prepared = arguments.habits().and_then(|habits| Ok((habits, Source::read(&arguments.file)?)));
+    let (habits, source) = match prepared {
+        Ok(prepared) => prepared,
+        Err(complaint) => {
+            eprintln!("{complaint}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut printer = Printer::new(arguments.json, source.name.clone());
+    match arguments.route(&source, habits, &mut printer) {
+        Ok(summary) => match printer.summary(&summary) {
+            Ok(()) if summary.is_well() => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::FAILURE,
+            Err(error) => report::printing_failed(&error),
+        },
+        Err(Stop::Printing(error)) => report::printing_failed(&error),
+        Err(Stop::Router(complaint)) => {
+            eprintln!("{complaint}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a file was not routed to its end.
+enum Stop {
+    /// What became of a message could not be printed.
+    Printing(std::io::Error),
+    /// The router did not start or stopped.
+    Router(String),
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::Printing(error)
+    }
+}
+
+impl RouteArguments {
+    /// Who answers what.
+    fn habits(&self) -> Result<Habits, String> {
+        let mut own = HashMap::new();
+        for (name, performative) in &self.reply {
+            if own.insert(AgentId::of(name), *performative).is_some() {
+                return Err(format!("--reply is given twice for {name}: an agent has one answer"));
+            }
+        }
+        Ok(Habits { usual: (!self.no_echo).then_some(Performative::Inform), own })
+    }
+
+    fn route(&self, source: &Source, habits: Habits, printer: &mut Printer) -> Result<Summary, Stop> {
+        let cast = Cast::named_in(source, &self.offer);
+        for (name, _) in &self.reply {
+            if !cast.has(name) {
+                eprintln!("--reply {name}: no message names this agent");
+            }
+        }
+        let started = Instant::now();
+        if !cast.has_messages() {
+            // Without a message to route no router is needed, but what is malformed is to be told.
+            let mut summary = Summary::default();
+            for error in source.messages().filter_map(Result::err) {
+                summary.malformed += 1;
+                printer.malformed(&error)?;
+            }
+            summary.seconds = started.elapsed().as_secs_f64();
+            return Ok(summary);
+        }
+        let router = Router::builder().config(self.config()).start().map_err(|error| Stop::Router(error.to_string()))?;
+        let mut exchange = Exchange::begin(router, cast, habits, self.timeout).map_err(Stop::Router)?;
+        for message in source.messages() {
+            match message {
+                Ok(message) => exchange.send(message, printer)?,
+                Err(error) => exchange.malformed(error, printer)?,
+            }
+        }
+        let mut summary = exchange.end(printer)?;
+        summary.seconds = started.elapsed().as_secs_f64();
+        Ok(summary)
+    }
+
+    /// The preset, with room for everything that may be under way at a time.
+    fn config(&self) -> Config {
+        let mut config = Config::preset(self.preset);
+        for (key, value) in ROOM {
+            config.set(key, value, "caxton route").expect("a test sets every one of these values");
+        }
+        if let Some(shards) = self.shards {
+            config.router.shards = caxton_router::config::ShardChoice::Exactly(shards);
+        }
+        config
+    }
+}
+
+/// Settings that keep a message from being lost only because a file has many. What is under way at a time is bounded by
+/// [`exchange::DELIVERIES_MAX`] and [`exchange::BYTES_MAX`] instead.
+const ROOM: [(&str, &str); 9] = [
+    ("channel.capacity", "100000"),
+    ("mailbox.messages", "100000"),
+    ("mailbox.bytes", "4 GiB"),
+    ("delivery.outbox", "100000"),
+    ("conversation.participants_max", "10000"),
+    ("conversation.open_max", "100000000"),
+    // Nobody looks at it here.
+    ("conversation.history", "0"),
+    ("dead_letters.messages", "1000000"),
+    ("dead_letters.bytes", "1 GiB"),
+];
+
+fn parse_reply(text: &str) -> Result<(AgentName, Performative), String> {
+    let (name, word) = text.rsplit_once('=').ok_or("allowed is NAME=PERFORMATIVE, such as seller=refuse")?;
+    let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
+    match Performative::standard(word) {
+        Some(performative) => Ok((name, performative)),
+        None => Err(unknown_performative(word)),
+    }
+}
+
+fn unknown_performative(word: &str) -> String {
+    let likeness = |act: &Performative| strsim::normalized_damerau_levenshtein(&word.to_lowercase(), act.as_str());
+    let nearest = Performative::STANDARD.into_iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+    let hint = nearest.filter(|act| likeness(act) >= SUGGESTION_LIKENESS_MIN);
+    let hint = hint.map_or_else(String::new, |act| format!("; did you mean {act}?"));
+    let known: Vec<&str> = Performative::STANDARD.iter().map(|act| act.as_str()).collect();
+    format!("\"{}\" is no performative of FIPA SC00037{hint} Allowed are {}", word.escape_debug(), known.join(", "))
+}
+
+fn parse_offer(text: &str) -> Result<(AgentName, CapabilityName), String> {
+    let (name, capability) = text.rsplit_once('=').ok_or("allowed is NAME=CAPABILITY, such as seller=quotes")?;
+    let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
+    let capability = CapabilityName::try_new(capability).map_err(|error| error.to_string())?;
+    Ok((name, capability))
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if TIMEOUT_SECONDS.contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("allowed are {} to {} seconds", TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_that_makes_room_is_allowed() {
+        for (key, value) in ROOM {
+            Config::default().set(key, value, "test").expect(key);
+        }
+    }
+
+    #[test]
+    fn replies_are_read_by_name_and_performative() {
+        let (name, performative) = parse_reply("a=b=Refuse").expect("a name may have an equals sign");
+        assert_eq!((name.to_string().as_str(), performative), ("a=b", Performative::Refuse));
+        for (text, complaint) in [
+            ("seller", "NAME=PERFORMATIVE"),
+            ("=refuse", "agent name"),
+            ("two words=refuse", "agent name"),
+            ("seller=refsue", "did you mean refuse?"),
+            ("seller=", "Allowed are accept-proposal, agree,"),
+        ] {
+            let error = parse_reply(text).expect_err(text);
+            assert!(error.contains(complaint), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn offers_and_timeouts_are_checked() {
+        assert!(parse_offer("seller=quotes").is_ok());
+        for text in ["seller", "seller=", "=quotes", "seller=two words"] {
+            assert!(parse_offer(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_timeout("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "NaN", "inf", "soon", "86401"] {
+            assert!(parse_timeout(text).is_err(), "{text}");
+        }
+    }
+}

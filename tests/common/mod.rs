@@ -1,0 +1,165 @@
+//! What the tests of the router's handles share: a bounded wait for everything, and agents made of closures.
+
+#![allow(dead_code)] // Each test file uses its own part.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use caxton_router::domain::{AgentName, CapabilityName, ShardCount};
+use caxton_router::{
+    Agent, AgentId, Config, Context, Message, Outcome, Performative, Preset, Report, Router, ShardIndex,
+};
+
+/// Nothing here takes nearly so long: whoever waits for this long has found a defect.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a test's body on a thread of its own, so that a call that never returns fails the test instead of hanging it.
+pub fn bounded(body: impl FnOnce() + Send + 'static) {
+    let (done, finished) = flume::bounded(1);
+    let thread = std::thread::spawn(move || {
+        body();
+        let _ = done.send(());
+    });
+    match finished.recv_timeout(2 * PATIENCE) {
+        Err(flume::RecvTimeoutError::Timeout) => panic!("the test does not come to its end"),
+        Ok(()) | Err(flume::RecvTimeoutError::Disconnected) => {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// A router with the settings for tests.
+pub fn start(shards: u16) -> Router {
+    start_with(shards, |_| {})
+}
+
+/// A router with the settings for tests and some changes.
+pub fn start_with(shards: u16, change: impl FnOnce(&mut Config)) -> Router {
+    let mut config = Config::preset(Preset::Testing);
+    change(&mut config);
+    let shards = ShardCount::try_new(shards).expect("the number of shards is allowed");
+    Router::builder().config(config).shards(shards).start().expect("the router starts")
+}
+
+/// Stops a router that has to get done, and checks that it answers for every message.
+pub fn shutdown(router: &Router) -> Report {
+    let report = router.shutdown(PATIENCE).expect("this is no shard's thread");
+    assert!(report.drained, "the router was not done: {report:?}");
+    assert!(report.balances(), "the router lost count: {report:?}");
+    report
+}
+
+pub fn name(text: &str) -> AgentName {
+    AgentName::try_new(text).expect("the name is allowed")
+}
+
+pub fn capability(text: &str) -> CapabilityName {
+    CapabilityName::try_new(text).expect("the name is allowed")
+}
+
+/// A name that belongs to an agent of this shard.
+pub fn name_on(router: &Router, shard: u16, prefix: &str) -> AgentName {
+    name(&router.partition().name_on(ShardIndex(shard), prefix))
+}
+
+pub fn message_to(receiver: AgentId, content: &str) -> Message {
+    Message::builder(Performative::Inform).receiver(receiver).content(content).build().expect("the message is valid")
+}
+
+pub fn request_to(receiver: AgentId, content: &str) -> Message {
+    Message::builder(Performative::Request).receiver(receiver).content(content).build().expect("the message is valid")
+}
+
+pub fn text_of(message: &Message) -> String {
+    message.content().as_text().expect("the content is text").to_owned()
+}
+
+/// An agent made of a closure.
+pub struct On<F>(pub F);
+
+impl<F: FnMut(&Message, &mut Context<'_>) -> Outcome> Agent for On<F> {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        (self.0)(message, context)
+    }
+}
+
+/// Makes the compiler see what kind of closure is wanted.
+pub fn on<F: FnMut(&Message, &mut Context<'_>) -> Outcome>(handler: F) -> On<F> {
+    On(handler)
+}
+
+/// An agent that answers requests and queries with what it was told.
+pub fn echo() -> impl Agent {
+    on(|message, context| {
+        if !matches!(message.performative(), Performative::Request | Performative::QueryRef) {
+            return Outcome::Done;
+        }
+        let reply = message.reply(Performative::Inform).content(message.content().clone()).build();
+        context.send(reply.expect("the reply is valid")).expect("there is room for the reply");
+        Outcome::Done
+    })
+}
+
+/// An agent that does nothing with what it is told.
+pub fn silent() -> impl Agent {
+    on(|_, _| Outcome::Done)
+}
+
+/// An agent that passes on the text of what it is told.
+pub fn reporter(heard: flume::Sender<String>) -> impl Agent {
+    on(move |message, _| {
+        let _ = heard.send(text_of(message));
+        Outcome::Done
+    })
+}
+
+/// Where a handler waits until the test lets it go on, and so holds up its whole shard.
+#[derive(Clone, Default)]
+pub struct Barrier {
+    state: Arc<(Mutex<(u32, bool)>, Condvar)>,
+}
+
+impl Barrier {
+    /// Waits until the barrier is open.
+    pub fn pass(&self) {
+        let (lock, changed) = &*self.state;
+        let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 += 1;
+        changed.notify_all();
+        let waited = changed.wait_timeout_while(state, PATIENCE, |state| !state.1);
+        assert!(!waited.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "the barrier was never opened");
+    }
+
+    /// Waits until so many have come to the barrier.
+    pub fn wait_for(&self, count: u32) {
+        let (lock, changed) = &*self.state;
+        let state = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(state, PATIENCE, |state| state.0 < count);
+        assert!(!waited.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "nobody came to the barrier");
+    }
+
+    pub fn open(&self) {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.state.1.notify_all();
+    }
+}
+
+/// Registers an agent that holds up its shard from its first message on, and has it do so.
+pub fn hold_up(router: &Router, shard: u16) -> Barrier {
+    let barrier = Barrier::default();
+    let at_barrier = barrier.clone();
+    let blocker = router
+        .blocking_register(name_on(router, shard, "blocker"), move || {
+            let barrier = at_barrier.clone();
+            on(move |_, _| {
+                barrier.pass();
+                Outcome::Done
+            })
+        })
+        .expect("the agent is registered");
+    router.blocking_tell(message_to(blocker, "wait")).expect("the router runs");
+    barrier.wait_for(1);
+    barrier
+}

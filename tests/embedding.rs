@@ -1,0 +1,500 @@
+//! The calls that embedders make, from plain threads and from tokio.
+
+mod common;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+
+use caxton_shards::interface::RegistrationError;
+use caxton_router::rules::{Conditions, Destination, Rule};
+use caxton_router::router::CallError;
+use caxton_router::{
+    AgentId, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration, Router, SendError,
+};
+use common::{
+    PATIENCE, bounded, capability, echo, hold_up, message_to, name, name_on, on, reporter, request_to, shutdown, silent,
+    start, start_with, text_of,
+};
+
+#[test]
+fn a_question_is_answered() {
+    bounded(|| {
+        let router = start(2);
+        let agent = router.blocking_register(name("echo"), echo).expect("the agent is registered");
+        let reply = router.blocking_ask(request_to(agent, "hello"), PATIENCE).expect("the agent answers");
+        assert_eq!(text_of(&reply), "hello");
+        assert_eq!(reply.sender(), Some(agent));
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn the_calls_work_from_tokio_too() {
+    bounded(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("tokio starts");
+        let router = start(2);
+        runtime.block_on(async {
+            let agent = router.register(name("echo"), echo).await.expect("the agent is registered");
+            let questions: Vec<_> = (0..100)
+                .map(|number| {
+                    let router = router.clone();
+                    tokio::spawn(async move {
+                        let reply = router.ask(request_to(agent, &number.to_string()), PATIENCE).await;
+                        assert_eq!(text_of(&reply.expect("the agent answers")), number.to_string());
+                    })
+                })
+                .collect();
+            for question in questions {
+                question.await.expect("the question was answered");
+            }
+            let id = router.send(message_to(agent, "x")).await.expect("the message is accepted");
+            assert_ne!(Some(id), router.send(message_to(agent, "x")).await.ok());
+            router.tell(message_to(agent, "x")).await.expect("the message is queued");
+            router.tell_all(vec![message_to(agent, "x"), message_to(agent, "y")]).await.expect("they are queued");
+            assert_eq!(router.deregister(agent).await, Ok(true));
+            assert_eq!(router.deregister(agent).await, Ok(false));
+        });
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_second_agent_of_the_same_name_is_refused_by_name() {
+    bounded(|| {
+        let router = start(2);
+        router.blocking_register(name("solo"), silent).expect("the first is registered");
+        let error = router.blocking_register(name("solo"), silent).expect_err("the second is not");
+        assert_eq!(error, CallError::Registration(RegistrationError::Duplicate { name: "solo".to_owned() }));
+        assert!(error.to_string().contains("\"solo\""), "{error}");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn the_routers_own_name_is_refused() {
+    bounded(|| {
+        let router = start(1);
+        let error = router.blocking_register(name("ams"), silent).expect_err("the name belongs to the router");
+        assert!(matches!(error, CallError::Registration(RegistrationError::Reserved { .. })), "{error}");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn many_agents_are_registered_in_the_order_of_the_list() {
+    bounded(|| {
+        let router = start(2);
+        let names: Vec<_> = (0..500).map(|number| name(&format!("agent-{number}"))).collect();
+        let mut registrations: Vec<_> =
+            names.iter().map(|name| Registration::native(name.clone(), silent)).collect();
+        registrations.push(Registration::native(names[7].clone(), silent));
+        let results = router.blocking_register_all(registrations);
+        for (name, result) in names.iter().zip(&results) {
+            assert_eq!(*result, Ok(AgentId::of(name)));
+        }
+        assert!(matches!(
+            results.last(),
+            Some(Err(CallError::Registration(RegistrationError::Duplicate { name }))) if name == "agent-7"
+        ));
+        assert_eq!(router.stats().agents(), 500);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_registered_provider_is_found_from_every_shard() {
+    bounded(|| {
+        let router = start(4);
+        for round in 0..50 {
+            let offered = capability(&format!("skill-{round}"));
+            assert_eq!(router.blocking_discover(&offered), Ok(Vec::new()));
+            let registration = Registration::native(name(&format!("provider-{round}")), silent).offering(offered.clone());
+            let provider = router.blocking_register_one(registration).expect("the provider is registered");
+            // Questions go to one shard after the other.
+            for _ in 0..4 {
+                assert_eq!(router.blocking_discover(&offered), Ok(vec![provider]));
+            }
+        }
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn an_agent_that_can_not_leave_its_thread_can_be_registered() {
+    bounded(|| {
+        let router = start(2);
+        let agent = router
+            .blocking_register(name("counter"), || {
+                let count = Rc::new(std::cell::Cell::new(0));
+                on(move |message, context| {
+                    count.set(count.get() + 1);
+                    let reply = message.reply(Performative::Inform).content(count.get().to_string()).build();
+                    context.send(reply.expect("the reply is valid")).expect("there is room");
+                    Outcome::Done
+                })
+            })
+            .expect("the agent is registered");
+        for expected in ["1", "2", "3"] {
+            let reply = router.blocking_ask(request_to(agent, "next"), PATIENCE).expect("the agent answers");
+            assert_eq!(text_of(&reply), expected);
+        }
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn messages_are_handled_in_the_order_in_which_they_were_told() {
+    bounded(|| {
+        let router = start(2);
+        let (heard, hears) = flume::unbounded();
+        let agent = router
+            .blocking_register(name("reporter"), move || reporter(heard.clone()))
+            .expect("the agent is registered");
+        for number in 0..10 {
+            router.blocking_tell(message_to(agent, &number.to_string())).expect("the router runs");
+        }
+        for number in 10..20 {
+            router.try_tell(message_to(agent, &number.to_string())).expect("there is room");
+        }
+        let more = (20..500).map(|number| message_to(agent, &number.to_string())).collect();
+        router.blocking_tell_all(more).expect("the router runs");
+        for number in 0..500 {
+            assert_eq!(hears.recv_timeout(PATIENCE).expect("the message arrives"), number.to_string());
+        }
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_message_that_finds_no_room_comes_back() {
+    bounded(|| {
+        let router = start_with(1, |config| {
+            config.channel.capacity = 1.try_into().expect("one place is allowed");
+        });
+        let agent = router.blocking_register(name("echo"), echo).expect("the agent is registered");
+        let barrier = hold_up(&router, 0);
+        let queued = router.try_send(message_to(agent, "first")).expect("there is one place");
+        for full in [router.try_send(message_to(agent, "second")).err(), router.try_tell(message_to(agent, "second")).err()]
+        {
+            let rejected = full.expect("there is no second place");
+            assert_eq!(rejected.error, SendError::Full);
+            assert_eq!(text_of(&rejected.message), "second");
+        }
+        barrier.open();
+        queued.blocking_accepted().expect("the first is accepted");
+        let report = shutdown(&router);
+        // What came back was never accepted: only the blocker's message and the first one were.
+        assert_eq!(report.stats.account().accepted, 2);
+    });
+}
+
+#[test]
+fn a_call_that_waits_for_room_goes_on_when_there_is_some() {
+    bounded(|| {
+        let router = start_with(1, |config| {
+            config.channel.capacity = 1.try_into().expect("one place is allowed");
+        });
+        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        let barrier = hold_up(&router, 0);
+        let tellers: Vec<_> = (0..8)
+            .map(|_| {
+                let router = router.clone();
+                std::thread::spawn(move || router.blocking_tell(message_to(agent, "x")).expect("the router runs"))
+            })
+            .collect();
+        barrier.open();
+        for teller in tellers {
+            teller.join().expect("the message was queued");
+        }
+        assert_eq!(shutdown(&router).stats.account().processed, 9);
+    });
+}
+
+#[test]
+fn a_question_to_nobody_is_undeliverable_and_says_why() {
+    bounded(|| {
+        let router = start(2);
+        let failure = router.blocking_ask(request_to(AgentId::of_text("nobody"), "?"), PATIENCE);
+        let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+        assert_eq!(notice.performative(), Performative::Failure);
+        assert!(text_of(&notice).contains("unknown-receiver"), "{}", text_of(&notice));
+        assert_eq!(shutdown(&router).stats.account().dead_lettered, 1);
+    });
+}
+
+#[test]
+fn a_question_that_is_not_answered_times_out() {
+    bounded(|| {
+        let router = start(2);
+        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        for timeout in [Duration::from_millis(20), Duration::from_micros(1), Duration::ZERO] {
+            let failure = router.blocking_ask(request_to(agent, "?"), timeout);
+            assert!(matches!(failure, Err(AskFailure::TimedOut)), "{failure:?}");
+        }
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_a_dead_letter() {
+    bounded(|| {
+        let router = start(2);
+        let events = futures_lite::future::block_on(router.events()).expect("the router runs");
+        let agent = router
+            .blocking_register(name("late"), || {
+                let mut question: Option<Message> = None;
+                on(move |message, context| {
+                    if message.performative() == Performative::Request {
+                        question = Some(message.clone());
+                    } else if let Some(question) = question.take() {
+                        let reply = question.reply(Performative::Inform).build().expect("the reply is valid");
+                        context.send(reply).expect("there is room");
+                    }
+                    Outcome::Done
+                })
+            })
+            .expect("the agent is registered");
+        let failure = router.blocking_ask(request_to(agent, "?"), Duration::ZERO);
+        assert!(matches!(failure, Err(AskFailure::TimedOut)), "{failure:?}");
+        router.blocking_send(message_to(agent, "answer now")).expect("it is accepted");
+        let reason = loop {
+            match events.blocking_next(PATIENCE).expect("there is an event") {
+                Event::DeadLettered { reason, .. } => break reason,
+                _ => {}
+            }
+        };
+        assert_eq!(reason.as_str(), "nobody-asked");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_router_that_has_stopped_refuses_and_gives_back() {
+    bounded(|| {
+        let router = start(2);
+        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        shutdown(&router);
+        let message = || message_to(agent, "too late");
+        let refused = [
+            router.blocking_tell(message()).err(),
+            router.try_tell(message()).err(),
+            router.blocking_send(message()).err(),
+            router.try_send(message()).err(),
+        ];
+        for rejected in refused {
+            let rejected = rejected.expect("nothing is accepted any more");
+            assert_eq!(rejected.error, SendError::Stopping);
+            assert_eq!(text_of(&rejected.message), "too late");
+        }
+        let batch = router.blocking_tell_all(vec![message(), message()]).expect_err("nothing is accepted any more");
+        assert_eq!((batch.error, batch.messages.len()), (SendError::Stopping, 2));
+        assert!(matches!(router.blocking_ask(message(), PATIENCE), Err(AskFailure::Stopped)));
+        assert_eq!(router.blocking_register(name("late"), silent), Err(CallError::Stopped));
+        assert_eq!(router.blocking_deregister(agent), Err(CallError::Stopped));
+        assert_eq!(router.blocking_open_inbox(name("late")).err(), Some(CallError::Stopped));
+    });
+}
+
+#[test]
+fn a_sender_that_is_not_registered_is_refused() {
+    bounded(|| {
+        let router = start(2);
+        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        let stranger = || {
+            let builder = Message::builder(Performative::Inform).receiver(agent).sender(AgentId::of_text("stranger"));
+            builder.build().expect("the message is valid")
+        };
+        let rejected = router.blocking_send(stranger()).expect_err("nobody has that name");
+        assert_eq!(rejected.error, SendError::UnknownSender);
+        router.blocking_tell(stranger()).expect("it is queued");
+        let report = shutdown(&router);
+        assert_eq!(report.stats.account().refused, 1);
+        assert_eq!(report.stats.account().dead_lettered, 1);
+    });
+}
+
+#[test]
+fn content_beyond_the_limit_is_refused() {
+    bounded(|| {
+        let router = start_with(1, |config| {
+            config.message.content_bytes_max = 1_000.try_into().expect("the limit is allowed");
+        });
+        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        let rejected = router.blocking_send(message_to(agent, &"x".repeat(1_001))).expect_err("it is too long");
+        assert_eq!(rejected.error, SendError::ContentTooLarge { bytes: 1_001, limit: 1_000 });
+        let asked = router.blocking_ask(request_to(agent, &"x".repeat(1_001)), PATIENCE);
+        let Err(AskFailure::Rejected(rejected)) = asked else { panic!("{asked:?}") };
+        assert_eq!(rejected.error, SendError::ContentTooLarge { bytes: 1_001, limit: 1_000 });
+        router.blocking_send(message_to(agent, &"x".repeat(1_000))).expect("this is just short enough");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_capability_is_addressed_instead_of_an_agent() {
+    bounded(|| {
+        let router = start(2);
+        let offered = capability("translate");
+        let (heard, hears) = flume::unbounded();
+        let providers = 6_u32;
+        let registrations = (0..providers)
+            .map(|number| {
+                let heard = heard.clone();
+                let factory = move || {
+                    let heard = heard.clone();
+                    on(move |_, _| {
+                        let _ = heard.send(number);
+                        Outcome::Done
+                    })
+                };
+                Registration::native(name(&format!("translator-{number}")), factory).offering(offered.clone())
+            })
+            .collect();
+        for result in router.blocking_register_all(registrations) {
+            result.expect("the provider is registered");
+        }
+        let message = |choice| {
+            let builder = Message::builder(Performative::Request).capability(&offered, choice);
+            builder.build().expect("the message is valid")
+        };
+        router.blocking_send(message(Choice::All)).expect("it is accepted");
+        let mut reached: Vec<_> =
+            (0..providers).map(|_| hears.recv_timeout(PATIENCE).expect("each is reached")).collect();
+        reached.sort_unstable();
+        assert_eq!(reached, (0..providers).collect::<Vec<_>>());
+        for choice in [Choice::Any, Choice::RoundRobin, Choice::LeastLoaded] {
+            router.blocking_send(message(choice)).expect("it is accepted");
+            hears.recv_timeout(PATIENCE).expect("one is reached");
+        }
+        assert_eq!(shutdown(&router).stats.account().processed, u64::from(providers) + 3);
+        assert!(hears.is_empty(), "only one was to be reached");
+    });
+}
+
+#[test]
+fn a_rule_decides_where_a_message_without_receiver_goes() {
+    bounded(|| {
+        let rule = Rule {
+            conditions: Conditions { performative: Some(Performative::QueryRef), ..Conditions::default() },
+            destination: Destination::Agent(AgentId::of_text("oracle")),
+        };
+        let router = Router::builder().rule(rule).start().expect("the router starts");
+        router.blocking_register(name("oracle"), echo).expect("the agent is registered");
+        let question = Message::builder(Performative::QueryRef).content("why").build().expect("the message is valid");
+        let reply = router.blocking_ask(question, PATIENCE).expect("the oracle answers");
+        assert_eq!(text_of(&reply), "why");
+        let stray = Message::builder(Performative::Inform).build().expect("the message is valid");
+        let failure = router.blocking_ask(stray, PATIENCE);
+        let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+        assert!(text_of(&notice).contains("no-route"), "{}", text_of(&notice));
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn subscribers_are_told_what_happens() {
+    bounded(|| {
+        let router = start(2);
+        let events = futures_lite::future::block_on(router.events()).expect("the router runs");
+        let others = futures_lite::future::block_on(router.events()).expect("the router runs");
+        let agent = router.blocking_register(name("short-lived"), silent).expect("the agent is registered");
+        router.blocking_deregister(agent).expect("the router runs");
+        let lost = router.blocking_send(message_to(agent, "too late")).expect("it is accepted");
+        for events in [events, others] {
+            let next = || events.blocking_next(PATIENCE).expect("there is an event");
+            assert_eq!(next(), Event::Registered { agent, name: "short-lived".into() });
+            assert_eq!(next(), Event::Deregistered { agent });
+            let Event::DeadLettered { message, receiver, reason, .. } = next() else { panic!("a dead letter") };
+            assert_eq!((message, receiver, reason.as_str()), (lost, Some(agent), "unknown-receiver"));
+            assert_eq!(events.lost(), 0);
+        }
+        let letters = futures_lite::future::block_on(router.dead_letters(10)).expect("the router runs");
+        assert_eq!(letters.iter().map(|letter| letter.message.id()).collect::<Vec<_>>(), [Some(lost)]);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_subscription_ends_with_the_router() {
+    bounded(|| {
+        let router = start(2);
+        let events = futures_lite::future::block_on(router.events()).expect("the router runs");
+        shutdown(&router);
+        assert_eq!(futures_lite::future::block_on(events.next()), None);
+    });
+}
+
+#[test]
+fn an_open_conversation_can_be_looked_at() {
+    bounded(|| {
+        let router = start(2);
+        let answerer = router.blocking_register(name("answerer"), echo).expect("the agent is registered");
+        let (began, begins) = flume::unbounded();
+        let (heard, hears) = flume::unbounded();
+        let asker = router
+            .blocking_register(name("asker"), move || {
+                let (began, heard) = (began.clone(), heard.clone());
+                on(move |message, context| {
+                    if message.conversation().is_some() {
+                        let _ = heard.send(());
+                        return Outcome::Done;
+                    }
+                    let conversation = context.new_conversation();
+                    let question = Message::builder(Performative::QueryRef)
+                        .receiver(answerer)
+                        .conversation(conversation)
+                        .reply_with(context.new_correlation());
+                    context.send(question.build().expect("it is valid")).expect("there is room");
+                    let _ = began.send(conversation);
+                    Outcome::Done
+                })
+            })
+            .expect("the agent is registered");
+        router.blocking_send(message_to(asker, "begin")).expect("it is accepted");
+        let conversation: ConversationId = begins.recv_timeout(PATIENCE).expect("the conversation begins");
+        hears.recv_timeout(PATIENCE).expect("the answer comes");
+        let view = futures_lite::future::block_on(router.conversation(asker, conversation));
+        let view = view.expect("the router runs").expect("the conversation is open");
+        assert_eq!((view.initiator, view.participants, view.messages), (asker, vec![asker, answerer], 2));
+        assert!(view.awaited.is_empty(), "the answer has come");
+        assert_eq!(router.stats().conversations(), 1);
+        let unknown = router.conversation(answerer, conversation);
+        assert_eq!(futures_lite::future::block_on(unknown), Ok(None));
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn the_figures_are_true_when_an_answer_is_there() {
+    bounded(|| {
+        let router = start(1);
+        for count in 1..=20 {
+            router.blocking_register(name(&format!("agent-{count}")), echo).expect("the agent is registered");
+            assert_eq!(router.stats().agents(), count);
+        }
+        let echo = AgentId::of_text("agent-1");
+        for count in 1..=100 {
+            router.blocking_ask(request_to(echo, "?"), PATIENCE).expect("the agent answers");
+            let account = router.stats().account();
+            assert_eq!((account.accepted, account.processed, account.pending), (2 * count, 2 * count, 0));
+        }
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn the_way_in_is_the_agents_shard_whatever_their_number() {
+    bounded(|| {
+        // More shards than this machine may have cores.
+        let router = start(4);
+        assert_eq!(router.shard_count(), 4);
+        for shard in 0..4 {
+            let agent = router.blocking_register(name_on(&router, shard, "echo"), echo).expect("it is registered");
+            let reply = router.blocking_ask(request_to(agent, "here"), PATIENCE).expect("the agent answers");
+            assert_eq!(text_of(&reply), "here");
+        }
+        assert!(router.stats().shards.iter().all(|shard| shard.agents == 1));
+        shutdown(&router);
+    });
+}

@@ -1,0 +1,32 @@
+//! The examples run to their end and say that all is well.
+//!
+//! Cargo builds them in every `cargo test`; here they are part of the test, so that they are executed as well.
+
+mod common;
+
+use common::bounded;
+
+/// Each example is a module here, and its `main` a function like any other.
+macro_rules! examples {
+    ($($name:ident: $path:literal;)+) => {
+        $(
+            #[path = $path]
+            #[allow(dead_code)] // What is called is `main`.
+            mod $name;
+        )+
+
+        $(
+            #[test]
+            fn $name() {
+                bounded(|| $name::main().expect("the example succeeds"));
+            }
+        )+
+    };
+}
+
+examples! {
+    embed: "../examples/embed.rs";
+    embed_tokio: "../examples/embed_tokio.rs";
+    outside_inbox: "../examples/outside_inbox.rs";
+    contract_net: "../examples/contract_net.rs";
+}

@@ -1,0 +1,319 @@
+//! Agents that live outside the shards, behind an inbox.
+
+mod common;
+
+use std::time::Duration;
+
+use caxton_router::message::Receipt;
+use caxton_router::router::{CallError, INBOX_WINDOW, ReceiveError};
+use caxton_router::{AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError};
+use caxton_shards::dead_letter::Reason;
+use caxton_shards::interface::RegistrationError;
+use common::{
+    PATIENCE, bounded, capability, echo, hold_up, message_to, name, name_on, on, request_to, shutdown, silent, start,
+    start_with, text_of,
+};
+use futures_lite::future::block_on;
+
+fn open(router: &Router, text: &str) -> Inbox {
+    router.blocking_open_inbox(name(text)).expect("the inbox is opened")
+}
+
+fn receive(inbox: &Inbox) -> String {
+    text_of(&inbox.blocking_recv(PATIENCE).expect("a message comes"))
+}
+
+/// Drops an inbox and waits until its agent is gone. The shard is told of it, which the owner does not wait for.
+fn drop_and_wait(inbox: Inbox, router: &Router) {
+    let events = block_on(router.events()).expect("the router runs");
+    let agent = inbox.id();
+    drop(inbox);
+    while events.blocking_next(PATIENCE).expect("the agent leaves") != (Event::Deregistered { agent }) {}
+}
+
+fn dead_by(router: &Router, reason: Reason) -> u64 {
+    router.stats().account().dead_by_reason[reason.index()]
+}
+
+#[test]
+fn a_message_to_an_inbox_is_taken_by_its_owner() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open(&router, "clerk");
+        assert!(inbox.try_recv().is_none());
+        router.blocking_send(message_to(inbox.id(), "first")).expect("it is accepted");
+        assert_eq!(receive(&inbox), "first");
+        router.blocking_send(message_to(inbox.id(), "second")).expect("it is accepted");
+        assert_eq!(text_of(&block_on(inbox.recv()).expect("a message comes")), "second");
+        assert_eq!(inbox.blocking_recv(Duration::ZERO).err(), Some(ReceiveError::TimedOut));
+        assert_eq!(shutdown(&router).stats.account().processed, 2);
+    });
+}
+
+#[test]
+fn a_message_goes_there_and_its_answer_comes_back() {
+    bounded(|| {
+        let router = start(2);
+        let agent = router.blocking_register(name("echo"), echo).expect("the agent is registered");
+        let inbox = open(&router, "clerk");
+        inbox.blocking_send(request_to(agent, "from a thread")).expect("it is accepted");
+        assert_eq!(receive(&inbox), "from a thread");
+        block_on(inbox.send(request_to(agent, "from a task"))).expect("it is accepted");
+        let answer = block_on(inbox.recv()).expect("the answer comes");
+        assert_eq!((text_of(&answer).as_str(), answer.sender()), ("from a task", Some(agent)));
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn the_owner_of_an_inbox_answers_questions() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open(&router, "clerk");
+        let id = inbox.id();
+        let owner = std::thread::spawn(move || {
+            for _ in 0..100 {
+                let question = inbox.blocking_recv(PATIENCE).expect("a question comes");
+                let reply = question.reply(Performative::Inform).content(question.content().clone());
+                inbox.blocking_send(reply.build().expect("the reply is valid")).expect("it is accepted");
+            }
+        });
+        for number in 0..100 {
+            let reply = router.blocking_ask(request_to(id, &number.to_string()), PATIENCE).expect("the owner answers");
+            assert_eq!(text_of(&reply), number.to_string());
+        }
+        owner.join().expect("the owner is done");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn an_inbox_sends_in_its_own_name_only() {
+    bounded(|| {
+        let router = start(1);
+        let inbox = open(&router, "clerk");
+        let other = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        inbox.blocking_send(message_to(other, "x")).expect("it is accepted");
+        let forged = Message::builder(Performative::Inform).receiver(other).sender(AgentId::of_text("nobody"));
+        let rejected = inbox.blocking_send(forged.build().expect("it is valid")).expect_err("nobody is registered");
+        assert_eq!(rejected.error, SendError::UnknownSender);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn the_name_of_an_inbox_is_taken_once() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open(&router, "clerk");
+        let again = router.blocking_open_inbox(name("clerk")).expect_err("the name is taken");
+        let duplicate = RegistrationError::Duplicate { name: "clerk".to_owned() };
+        assert_eq!(again, CallError::Registration(duplicate));
+        // The refused inbox takes nothing with it.
+        router.blocking_send(message_to(inbox.id(), "still here")).expect("it is accepted");
+        assert_eq!(receive(&inbox), "still here");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn an_inbox_can_offer_a_capability() {
+    bounded(|| {
+        let router = start(2);
+        let offered = capability("advise");
+        let inbox = block_on(router.open_inbox_offering(name("adviser"), vec![offered.clone()]));
+        let inbox = inbox.expect("the inbox is opened");
+        assert_eq!(router.blocking_discover(&offered), Ok(vec![inbox.id()]));
+        let request_by = |offered| {
+            let builder = Message::builder(Performative::Request).capability(offered, Choice::Any);
+            builder.content("what now").build().expect("it is valid")
+        };
+        router.blocking_send(request_by(&offered)).expect("it is accepted");
+        assert_eq!(receive(&inbox), "what now");
+        drop_and_wait(inbox, &router);
+        let failure = router.blocking_ask(request_by(&offered), PATIENCE);
+        assert!(matches!(failure, Err(AskFailure::Undeliverable(_))), "{failure:?}");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn more_messages_than_the_window_arrive_in_order() {
+    bounded(|| {
+        let router = start_with(2, |config| {
+            config.mailbox.messages = 10_000.try_into().expect("the capacity is allowed");
+        });
+        let inbox = open(&router, "clerk");
+        let count = 10 * INBOX_WINDOW;
+        let messages = (0..count).map(|number| message_to(inbox.id(), &number.to_string())).collect();
+        router.blocking_tell_all(messages).expect("the router runs");
+        for number in 0..count {
+            assert_eq!(receive(&inbox), number.to_string());
+        }
+        let report = shutdown(&router);
+        assert_eq!(report.stats.account().processed, u64::from(count));
+    });
+}
+
+#[test]
+fn what_was_not_taken_from_a_dropped_inbox_becomes_dead_letters() {
+    bounded(|| {
+        let router = start_with(2, |config| {
+            config.mailbox.messages = 10_000.try_into().expect("the capacity is allowed");
+        });
+        let inbox = open(&router, "clerk");
+        let id = inbox.id();
+        let count = 3 * u64::from(INBOX_WINDOW);
+        for number in 0..count {
+            router.blocking_send(message_to(id, &number.to_string())).expect("it is accepted");
+        }
+        for _ in 0..10 {
+            receive(&inbox);
+        }
+        drop_and_wait(inbox, &router);
+        router.blocking_register(name("clerk"), silent).expect("the name is free again");
+        assert_eq!(dead_by(&router, Reason::Deregistered), count - 10);
+        let account = shutdown(&router).stats.account();
+        assert_eq!((account.processed, account.dead_lettered), (10, count - 10));
+    });
+}
+
+#[test]
+fn an_inbox_that_is_given_up_while_it_is_opened_leaves_nothing_behind() {
+    bounded(|| {
+        let router = start(1);
+        let barrier = hold_up(&router, 0);
+        let mut opening = Box::pin(router.open_inbox(name("clerk")));
+        // The work is queued in the first poll, and its answer can't come while the shard is held up.
+        assert!(block_on(futures_lite::future::poll_once(&mut opening)).is_none());
+        drop(opening);
+        let subscription = {
+            let router = router.clone();
+            std::thread::spawn(move || block_on(router.events()).expect("the router runs"))
+        };
+        barrier.open();
+        let events = subscription.join().expect("there is a subscription");
+        while !matches!(events.blocking_next(PATIENCE).expect("the agent leaves"), Event::Deregistered { .. }) {}
+        router.blocking_register(name("clerk"), silent).expect("the name is free again");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn messages_for_a_slow_owner_expire() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open(&router, "clerk");
+        let events = block_on(router.events()).expect("the router runs");
+        let lifetime = 1_000.try_into().expect("a second is allowed");
+        for _ in 0..=INBOX_WINDOW {
+            let builder = Message::builder(Performative::Inform).receiver(inbox.id()).time_to_live(lifetime);
+            router.blocking_send(builder.build().expect("it is valid")).expect("it is accepted");
+        }
+        // What the inbox has room for is out of the shard's hands; the last one waits, and not for long.
+        let event = events.blocking_next(PATIENCE).expect("a message expires");
+        assert!(matches!(event, Event::Expired { .. }), "{event:?}");
+        drop(inbox);
+        assert_eq!(shutdown(&router).stats.account().expired, 1);
+    });
+}
+
+#[test]
+fn a_message_counts_as_processed_when_it_is_taken() {
+    bounded(|| {
+        let router = start(2);
+        let clerk = open(&router, "clerk");
+        let sender = open(&router, "sender");
+        let builder = Message::builder(Performative::Inform).receiver(clerk.id()).receipt(Receipt::Processed);
+        sender.blocking_send(builder.build().expect("it is valid")).expect("it is accepted");
+        let account = router.stats().account();
+        assert_eq!(account.processed, 0, "{account:?}");
+        clerk.blocking_recv(PATIENCE).expect("the message comes");
+        assert!(receive(&sender).contains("processed"));
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn the_owner_hears_what_could_not_be_delivered() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open(&router, "clerk");
+        inbox.blocking_send(message_to(AgentId::of_text("nobody"), "x")).expect("it is accepted");
+        let notice = inbox.blocking_recv(PATIENCE).expect("the router says so");
+        assert_eq!(notice.performative(), Performative::Failure);
+        assert!(text_of(&notice).contains("unknown-receiver"), "{}", text_of(&notice));
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn an_inbox_hears_that_its_router_has_stopped() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open(&router, "clerk");
+        let waiting = std::thread::spawn(move || {
+            assert_eq!(block_on(inbox.recv()).err(), Some(ReceiveError::Stopped));
+            assert_eq!(inbox.blocking_recv(PATIENCE).err(), Some(ReceiveError::Stopped));
+            let message = message_to(inbox.id(), "x");
+            assert_eq!(inbox.blocking_send(message).expect_err("too late").error, SendError::Stopping);
+        });
+        shutdown(&router);
+        waiting.join().expect("the owner was told");
+    });
+}
+
+#[test]
+fn a_stopping_router_waits_for_what_lies_in_an_inbox() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open(&router, "clerk");
+        for _ in 0..10 {
+            router.blocking_send(message_to(inbox.id(), "x")).expect("it is accepted");
+        }
+        let owner = std::thread::spawn(move || {
+            let mut taken = 0;
+            while inbox.blocking_recv(PATIENCE).is_ok() {
+                taken += 1;
+            }
+            taken
+        });
+        assert_eq!(shutdown(&router).stats.account().processed, 10);
+        assert_eq!(owner.join().ok(), Some(10));
+    });
+}
+
+#[test]
+fn what_lies_in_an_inbox_at_the_deadline_is_given_up() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open(&router, "clerk");
+        for _ in 0..10 {
+            router.blocking_send(message_to(inbox.id(), "x")).expect("it is accepted");
+        }
+        receive(&inbox);
+        let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
+        assert!(!report.drained && report.balances(), "{report:?}");
+        assert_eq!((report.stats.account().processed, report.stats.account().dead_lettered), (1, 9));
+        assert_eq!(inbox.blocking_recv(PATIENCE).err(), Some(ReceiveError::Stopped));
+    });
+}
+
+#[test]
+fn waiting_for_an_inbox_inside_a_handler_is_refused() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = std::sync::Arc::new(open(&router, "clerk"));
+        let (answered, answers) = flume::bounded(1);
+        let agent = router.blocking_register(name_on(&router, 0, "waiter"), move || {
+            let (inbox, answered) = (inbox.clone(), answered.clone());
+            on(move |_, _| {
+                let _ = answered.send(inbox.blocking_recv(PATIENCE).err());
+                Outcome::Done
+            })
+        });
+        router.blocking_send(message_to(agent.expect("the agent is registered"), "x")).expect("it is accepted");
+        assert_eq!(answers.recv_timeout(PATIENCE), Ok(Some(ReceiveError::WouldDeadlock)));
+        shutdown(&router);
+    });
+}
