@@ -91,7 +91,14 @@ pub(crate) async fn drive(seat: Seat) {
     let guard = Alarm { shared: Arc::clone(&shared), index };
     Driver::new(seat, index).run().await;
     std::mem::forget(guard);
+    leave(&shared, index);
+}
+
+/// The last thing that a shard's thread does with what it shares.
+fn leave(shared: &Shared, index: usize) {
     shared.links[index].doorbell.clear();
+    shared.links[index].left.store(true, Ordering::Release);
+    shared.bell.hurry();
 }
 
 /// Stops the router when a shard's thread unwinds.
@@ -102,7 +109,7 @@ struct Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.shared.links[self.index].doorbell.clear();
+        leave(&self.shared, self.index);
         self.shared.advance_to(Stage::Failed);
     }
 }

@@ -102,6 +102,8 @@ pub(crate) struct Link {
     pub inbox_attention: CachePadded<AtomicBool>,
     /// The shard has nothing left to do, at the stage that it has reached.
     pub quiet: AtomicU8,
+    /// The shard's thread needs nothing more from anybody.
+    pub left: AtomicBool,
 }
 
 /// What all shards of a router share.

@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p caxton-shards --bench step -- [ROUNDS] [MESSAGES] [AGENTS]`
 
+#![allow(clippy::unwrap_used)] // A benchmark fails by panicking.
+
 use std::collections::VecDeque;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Instant;

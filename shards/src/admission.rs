@@ -1,10 +1,10 @@
 //! From the world into the shard: inputs become accepted messages or typed refusals.
 
 use crate::agent::Effect;
+use crate::dead_letter::Reason;
 use crate::interface::{Answer, AskFailure, InboxNumber, Input, Output, Rejected, SendError, Token};
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
-use crate::dead_letter::Reason;
 use crate::notice::{Holds, is_notice};
 use crate::record::Durability;
 use crate::registry::{AgentIndex, Behaviour};
@@ -89,7 +89,7 @@ impl Shard {
             }
             Some(sender) => self.agents.find(sender),
         };
-        let refusal = if self.phase != Phase::Running { Some(SendError::Stopping) } else { None };
+        let refusal = (self.phase != Phase::Running).then_some(SendError::Stopping);
         let Some(agent) = agent else { return Err((refusal.unwrap_or(SendError::UnknownSender), message)) };
         if let Some(error) = refusal.or_else(|| self.refusal(agent, &message)) {
             return Err((error, message));
@@ -151,14 +151,11 @@ impl Shard {
 
     #[inline]
     pub(crate) fn assign_id(&mut self, message: &mut Message) -> MessageId {
-        match message.id() {
-            Some(id) => id,
-            None => {
-                let id = self.ids.message();
-                message.set_id(id);
-                id
-            }
-        }
+        message.id().unwrap_or_else(|| {
+            let id = self.ids.message();
+            message.set_id(id);
+            id
+        })
     }
 
     #[inline]

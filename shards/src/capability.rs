@@ -77,12 +77,7 @@ impl CapabilityIndex {
     }
 
     /// One provider. `load_here` tells how many messages wait at an agent of this shard.
-    pub fn choose(
-        &mut self,
-        capability: Term,
-        choice: Choice,
-        load_here: impl Fn(AgentId) -> u32,
-    ) -> Option<AgentId> {
+    pub fn choose(&mut self, capability: Term, choice: Choice, load_here: impl Fn(AgentId) -> u32) -> Option<AgentId> {
         let providers = self.by_capability.get_mut(&capability)?;
         if providers.list.is_empty() {
             return None;
@@ -130,14 +125,14 @@ impl Providers {
         if self.position(provider.agent).is_some() {
             return;
         }
-        let last = self.list.len();
+        let end = self.list.len();
         self.list.push(provider);
         let list = &self.list;
-        let position = u32::try_from(last).unwrap_or(u32::MAX);
+        let position = u32::try_from(end).unwrap_or(u32::MAX);
         let rehash = |position: &u32| list[*position as usize].agent.table_bits();
         self.positions.insert_unique(provider.agent.table_bits(), position, rehash);
         if local {
-            self.swap(last, self.locals);
+            self.swap(end, self.locals);
             self.locals += 1;
         }
     }
@@ -150,8 +145,8 @@ impl Providers {
             self.swap(position, self.locals);
             position = self.locals;
         }
-        let last = self.list.len() - 1;
-        self.swap(position, last);
+        let end = self.list.len() - 1;
+        self.swap(position, end);
         let list = &self.list;
         if let Ok(entry) =
             self.positions.find_entry(agent.table_bits(), |position| list[*position as usize].agent == agent)

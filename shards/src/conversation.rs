@@ -199,9 +199,8 @@ impl Conversations {
 
     #[inline]
     fn find(&self, initiator: AgentId, id: ConversationId) -> Option<u32> {
-        let same = |place: &u32| {
-            self.slab.get(*place).is_some_and(|found| found.id == id && found.initiator == initiator)
-        };
+        let same =
+            |place: &u32| self.slab.get(*place).is_some_and(|found| found.id == id && found.initiator == initiator);
         self.index.find(hash(self.seed, initiator, id), same).copied()
     }
 
@@ -264,10 +263,10 @@ impl Conversations {
         }
     }
 
-    /// Ends a conversation. Answers its timer, which has to be cancelled, if it was open.
-    pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<Option<TimerKey>> {
+    /// Ends a conversation. Answers its timer, which has to be cancelled, if it was open and had one.
+    pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<TimerKey> {
         let place = self.find(initiator, id)?;
-        self.remove(place).map(|conversation| conversation.timer)
+        self.remove(place)?.timer
     }
 
     fn remove(&mut self, place: u32) -> Option<Conversation> {

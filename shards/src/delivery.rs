@@ -24,8 +24,7 @@ impl Shard {
     ) -> Result<(), Reason> {
         let Some(sender) = envelope.message.sender() else { return Ok(()) };
         let began_it = self.conversations.is_open(sender, id);
-        let noted =
-            self.notes.read(&NoteKey { participant: sender, conversation: id, peer: target }, self.now_ms);
+        let noted = self.notes.read(&NoteKey { participant: sender, conversation: id, peer: target }, self.now_ms);
         envelope.text_borne = true;
         match (began_it, noted) {
             (true, Some(other)) if other != sender => return Err(Reason::AmbiguousConversation),
@@ -81,7 +80,7 @@ impl Shard {
     }
 
     pub(crate) fn close_conversation(&mut self, initiator: AgentId, id: ConversationId) {
-        if let Some(Some(timer)) = self.conversations.close(initiator, id) {
+        if let Some(timer) = self.conversations.close(initiator, id) {
             self.timers.cancel(timer);
         }
     }

@@ -300,8 +300,7 @@ impl Shard {
     /// Hands waiting messages to an inbox, as many as it has room for.
     fn hand_out(&mut self, index: AgentIndex, generation: u32) -> u32 {
         let mut handed_out = 0;
-        loop {
-            let Some(slot) = self.agents.get_mut(index) else { break };
+        while let Some(slot) = self.agents.get_mut(index) {
             let Behaviour::Outside(outside) = &mut slot.behaviour else { break };
             if outside.room == 0 {
                 break;

@@ -5,6 +5,8 @@
 //!
 //! Begin with [`shard::Shard::step`]: it tells the story of a message from top to bottom.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))] // A test fails by panicking.
+
 pub mod account;
 mod admission;
 pub mod agent;

@@ -450,7 +450,7 @@ mod tests {
     fn what_is_extracted_leaves_the_rest_in_order() {
         let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
         fill(&mut mailbox, &mut slab, Priority::Normal, 10);
-        let even = mailbox.extract(&mut slab, |envelope| number(envelope) % 2 == 0);
+        let even = mailbox.extract(&mut slab, |envelope| number(envelope).is_multiple_of(2));
         assert_eq!(even.len(), 5);
         let rest: Vec<usize> = std::iter::from_fn(|| mailbox.pop(&mut slab)).map(|envelope| number(&envelope)).collect();
         assert_eq!(rest, [1, 3, 5, 7, 9]);

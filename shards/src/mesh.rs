@@ -186,6 +186,19 @@ impl<T> Port<T> {
         self.outgoing_to(to).send(message)
     }
 
+    /// As [`send`](Self::send), for a message that is made where it stays instead of being copied there. Answers whether
+    /// there was a credit; if not, `make` was not called.
+    #[inline]
+    pub fn send_with(&mut self, to: usize, make: impl FnOnce() -> T) -> bool {
+        let lane = self.outgoing_to(to);
+        let sent = lane.has_credit(0) && lane.producer.push_with(make);
+        if sent {
+            lane.sent += 1;
+            lane.awaits_credit = false;
+        }
+        sent
+    }
+
     /// Writes a notice or an outcome into the ring to a shard, without a credit. The next [`flush`](Self::flush) makes
     /// it visible, and it arrives in order with the messages.
     ///
@@ -205,6 +218,20 @@ impl<T> Port<T> {
         let count = lane.consumer.drain_chunk(max, accept);
         lane.made_room |= count > 0;
         count
+    }
+
+    /// Takes the oldest item from a shard. Its slot is handed back by [`release`](Self::release), once for many items.
+    #[inline]
+    pub fn take(&mut self, from: usize) -> Option<T> {
+        self.incoming[from].as_mut()?.consumer.pop()
+    }
+
+    /// Hands back the slots of all items that were taken from a shard, with one store.
+    #[inline]
+    pub fn release(&mut self, from: usize) {
+        let Some(lane) = self.incoming[from].as_mut() else { return };
+        lane.made_room |= lane.consumer.unreleased() > 0;
+        lane.consumer.release();
     }
 
     /// Notes that `count` messages from a shard have found their place. The next [`flush`](Self::flush) returns their

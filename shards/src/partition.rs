@@ -59,6 +59,7 @@ impl Partition {
     }
 
     /// A name that begins with `prefix` and belongs to an agent of this shard, the same one every time.
+    #[allow(clippy::maybe_infinite_iter)] // One name in as many as there are shards belongs to the shard.
     pub fn name_on(self, shard: ShardIndex, prefix: &str) -> String {
         (0_u64..)
             .map(|attempt| format!("{prefix}-{attempt}"))

@@ -63,6 +63,7 @@ pub(crate) struct InHand {
 }
 
 /// One agent.
+#[allow(clippy::struct_excessive_bools)] // They are independent of each other, and bits would cost more than they save.
 pub(crate) struct AgentSlot {
     pub id: AgentId,
     pub name: Box<str>,

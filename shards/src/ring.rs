@@ -192,6 +192,22 @@ impl<T> Producer<T> {
         Ok(())
     }
 
+    /// As [`push`](Self::push), for an item that is made where it stays instead of being copied there. Answers whether
+    /// there was room; if not, `make` was not called.
+    #[inline]
+    pub fn push_with(&mut self, make: impl FnOnce() -> T) -> bool {
+        if self.free_slots() == 0 {
+            return false;
+        }
+        self.shared.slots[self.slot].with_mut(|slot| {
+            // SAFETY: as in `push`. If `make` panics, nothing was written and no index has moved.
+            unsafe { (*slot).write(make()) };
+        });
+        self.written += 1;
+        self.slot = next_slot(self.slot, self.capacity);
+        true
+    }
+
     /// Makes every item pushed so far visible to the consumer with one store, and returns how many were new to it.
     #[inline]
     pub fn publish(&mut self) -> usize {

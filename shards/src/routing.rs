@@ -253,6 +253,7 @@ impl Shard {
     }
 
     #[cold]
+    #[allow(clippy::unnecessary_wraps)] // It ends the routing of a message, as what it stands for does.
     fn refuse(&mut self, envelope: Envelope, reason: Reason) -> Result<(), Blocked> {
         self.give_up_all(envelope, reason);
         Ok(())
@@ -261,15 +262,14 @@ impl Shard {
     #[inline]
     fn depart(&mut self, envelope: Envelope, to: ShardIndex) {
         let owed = envelope.credit_of;
-        match self.port.send(to.as_usize(), Crossing::Message(Parcel::pack(envelope))) {
-            Ok(()) => self.account.departed += 1,
+        if self.port.credits(to.as_usize()) == 0 {
             // Credits were counted just before, so this does not happen; but if it did, nothing would be lost.
-            Err(Crossing::Message(parcel)) => {
-                debug_assert!(false, "a credit was there and was not");
-                self.give_up(parcel.unpack(), Reason::ShardFull, Holds::Nothing);
-            }
-            Err(Crossing::Notice(_)) => {}
+            debug_assert!(false, "a credit was there and was not");
+            return self.give_up_all(envelope, Reason::ShardFull);
         }
+        let sent = self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::pack(envelope)));
+        debug_assert!(sent, "a credit guarantees room in the ring");
+        self.account.departed += 1;
         if let Some(from) = owed {
             self.credits_owed[from.as_usize()] += 1;
         }

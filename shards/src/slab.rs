@@ -65,7 +65,7 @@ impl<T> Slab<T> {
                 self.live -= 1;
                 Some(value)
             }
-            free => {
+            free @ Place::Free { .. } => {
                 *place = free;
                 None
             }

@@ -112,9 +112,7 @@ fn a_panic_makes_the_agent_anew_and_disturbs_nobody_else() {
         0,
         "agent",
         Script::new(move |message, _| {
-            if text(message) == "2" && !std::mem::replace(&mut panicked, true) {
-                panic!("something is wrong");
-            }
+            assert!(text(message) != "2" || std::mem::replace(&mut panicked, true), "something is wrong");
             log.push(text(message));
             Outcome::Done
         })

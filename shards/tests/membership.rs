@@ -351,6 +351,7 @@ fn messages_without_a_receiver_go_where_the_first_matching_rule_sends_them() {
 }
 
 #[test]
+#[allow(clippy::redundant_closure_for_method_calls)] // The method is for one lifetime, the closure for any.
 fn a_polled_agent_is_polled_until_it_is_done_or_gone_and_a_new_agent_in_its_place_is_not() {
     use caxton_shards::agent::Polled;
     let mut world = World::new(1);

@@ -3,6 +3,8 @@
 //!
 //! Each run follows from its seed. `SEED=17 cargo test --test random_traffic` runs one of them, `SEEDS=1000..3000` many.
 
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
 mod common;
 
 use std::collections::VecDeque;
@@ -116,8 +118,8 @@ impl Common {
             && hops > 0
             && dice.once_in(2)
         {
-            let content = (hops - 1).to_string();
-            let reply = context.reply(message, Performative::Inform).content(content).build().unwrap();
+            let hops_left = (hops - 1).to_string();
+            let reply = context.reply(message, Performative::Inform).content(hops_left).build().unwrap();
             self.note(&format!("{:?}", context.send(reply).map_err(|rejected| rejected.error)));
         }
         let offered = capability(CAPABILITIES[dice.index(CAPABILITIES.len())]);
@@ -148,7 +150,7 @@ impl Common {
     fn script(&self, character: u64) -> Script {
         let mut dice = Dice::new(character);
         let gentle = dice.once_in(2);
-        let [handling, resuming, starting, polling, batching] = [(); 5].map(|()| self.clone());
+        let [handling, resumed, starting, polled, batching] = [(); 5].map(|()| self.clone());
         let mut script = Script::new(move |message, context| {
             handling.note(&format!("{} {} {message:?}", context.now().monotonic_ms(), context.id()));
             if !is_notice(message) {
@@ -157,17 +159,15 @@ impl Common {
             Self::outcome(context, gentle)
         })
         .resuming(move |message, context| {
-            resuming.note(&format!("again {}", context.id()));
+            resumed.note(&format!("again {}", context.id()));
             if !is_notice(message) {
-                resuming.act(context, Some(message));
+                resumed.act(context, Some(message));
             }
             Self::outcome(context, gentle)
         })
         .polling(move |context| {
-            polling.act(context, None);
-            if Dice::new(context.random()).once_in(10) {
-                panic!("the dice said so");
-            }
+            polled.act(context, None);
+            assert!(!Dice::new(context.random()).once_in(10), "the dice said so");
             [Polled::Worked, Polled::Waiting, Polled::Finished, Polled::Finished][Dice::new(context.random()).index(4)]
         });
         let mut verdicts = Dice::new(character);
@@ -180,9 +180,7 @@ impl Common {
         if dice.once_in(3) {
             script = script.starting(move |context| {
                 starting.act(context, None);
-                if Dice::new(context.random()).once_in(10) {
-                    panic!("the dice said so");
-                }
+                assert!(!Dice::new(context.random()).once_in(10), "the dice said so");
             });
         }
         if dice.once_in(4) {

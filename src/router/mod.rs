@@ -48,7 +48,7 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// A shard's executor could not be started.
-    #[error("shard {shard} could not start: {reason}. {mend}")]
+    #[error("shard {shard} could not start: {reason}: {mend}")]
     Executor {
         /// Which shard.
         shard: usize,
@@ -197,7 +197,6 @@ impl Inner {
             // A shard's panic has been reported by its own thread; the figures show what was left.
             let _ = executor.join();
         }
-        shared.bell.ring();
         if let Some(watchdog) = threads.watchdog.take() {
             let _ = watchdog.join();
         }
@@ -281,6 +280,7 @@ fn start(config: Config, rules: Vec<Rule>) -> Result<Router, StartError> {
                 turns: CachePadded::new(AtomicU64::new(0)),
                 inbox_attention: CachePadded::new(AtomicBool::new(false)),
                 quiet: AtomicU8::new(0),
+                left: AtomicBool::new(false),
             }
         })
         .collect();
@@ -349,7 +349,7 @@ fn abandon(router: &Router) -> StartError {
     failure.unwrap_or_else(|| StartError::Executor {
         shard: 0,
         reason: "its thread ended without a reason".to_owned(),
-        mend: "Run `caxton doctor` on this host.".to_owned(),
+        mend: "run `caxton doctor` on this host".to_owned(),
     })
 }
 

@@ -107,10 +107,11 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
     let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
     let shards = router.shard_count();
     let control = Control::new(shards);
+    // What the agents of the load themselves hold counts as well.
+    let before_bytes = resident_bytes();
     let names = names(&plan, &router)?;
     let cast = cast(&plan, &router, &names, &control)?;
 
-    let before_bytes = resident_bytes();
     let count = cast.registrations.len();
     let started = Instant::now();
     let results = router.blocking_register_all(cast.registrations);
