@@ -214,7 +214,7 @@ impl Driver {
             self.inputs.push_front(Input::Stop);
             for (number, inbox) in self.inboxes.drain() {
                 let agent = inbox.agent();
-                if let Some(taken) = inbox.taken() {
+                if let Some(taken) = inbox.taken(number) {
                     self.inputs.push_back(taken);
                 }
                 self.inputs.push_back(Input::Closed(agent, number, inbox.leftovers()));
@@ -288,7 +288,7 @@ impl Driver {
         let inputs = &mut self.inputs;
         self.inboxes.retain(|number, inbox| {
             let closed = inbox.is_closed();
-            inputs.extend(inbox.taken());
+            inputs.extend(inbox.taken(*number));
             if closed {
                 inputs.push_back(Input::Closed(inbox.agent(), *number, inbox.leftovers()));
             }

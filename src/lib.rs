@@ -30,3 +30,8 @@ pub use caxton_shards::partition::{Partition, ShardIndex};
 pub use caxton_shards::rules;
 pub use config::{Config, Preset};
 pub use router::{Inbox, Report, Router, RouterBuilder, Stats};
+
+/// The README's program is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -28,7 +28,7 @@ impl Shard {
                 }
                 self.answer(token, Answer::Deregistered(found.is_some()));
             }
-            Input::Taken { agent, messages, notices } => self.taken(agent, messages, notices),
+            Input::Taken { agent, inbox, messages, notices } => self.taken(agent, inbox, messages, notices),
             Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
             Input::Discover(capability, token) => {
                 let providers = self.capabilities.providers(capability).to_vec();
@@ -222,10 +222,13 @@ impl Shard {
         self.end_ask(correlation, Err(AskFailure::TimedOut));
     }
 
-    fn taken(&mut self, agent: AgentId, messages: u32, notices: u32) {
+    fn taken(&mut self, agent: AgentId, inbox: InboxNumber, messages: u32, notices: u32) {
         let Some(index) = self.agents.find(agent) else { return };
         let Some(slot) = self.agents.get_mut(index) else { return };
         let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+        if outside.inbox != inbox {
+            return;
+        }
         let messages = messages.min(outside.handed_out);
         outside.handed_out -= messages;
         outside.taken += u64::from(messages);

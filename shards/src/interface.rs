@@ -59,8 +59,10 @@ pub enum Input {
     Deregister(AgentId, Token),
     /// The owner of an inbox took messages out of it.
     Taken {
-        /// The inbox's agent.
+        /// The inbox's agent. Nothing happens if it has another inbox by now.
         agent: AgentId,
+        /// The inbox.
+        inbox: InboxNumber,
         /// How many messages of other agents.
         messages: u32,
         /// How many notices of the router: see [`is_notice`](crate::notice::is_notice).

@@ -8,7 +8,7 @@ use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Outcome, Supervision};
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::{Event, Input, Phase};
+use caxton_shards::interface::{Event, InboxNumber, Input, Phase};
 use caxton_shards::mailbox::CONTROL_LANE_MAX;
 use caxton_shards::message::{AgentId, Message, Performative, Receipt, WallTime};
 use caxton_shards::notice::is_notice;
@@ -235,7 +235,7 @@ fn a_message_expires_in_the_mailbox_while_crossing_or_while_delayed() {
     assert_eq!(world.total().expired, 3);
     let expired = told.notices().iter().filter(|notice| notice.contains("(expired ")).count();
     assert_eq!(expired, 3);
-    world.give(0, Input::Taken { agent: inbox, messages: 1, notices: 0 });
+    world.give(0, Input::Taken { agent: inbox, inbox: InboxNumber(1), messages: 1, notices: 0 });
     world.run();
     world.assert_settled();
 }
@@ -402,7 +402,7 @@ fn notices_beyond_the_control_lanes_bound_are_counted_instead_of_kept() {
     // One is in the inbox, and the lane is full behind it.
     assert_eq!(world.total().notices_coalesced, 9);
     for _ in 0..notices_max {
-        world.give(0, Input::Taken { agent: inbox, messages: 0, notices: 1 });
+        world.give(0, Input::Taken { agent: inbox, inbox: InboxNumber(1), messages: 0, notices: 1 });
         world.run();
     }
     let delivered = world.take_delivered(0);

@@ -302,7 +302,7 @@ fn the_least_loaded_provider_is_chosen_across_shards() {
     assert_eq!(world.nodes[1].shard.account().pending, 5);
     // The far one's inbox is emptied, and the other shard hears of it.
     for _ in 0..5 {
-        world.give(1, Input::Taken { agent: inboxes[1], messages: 1, notices: 0 });
+        world.give(1, Input::Taken { agent: inboxes[1], inbox: InboxNumber(1), messages: 1, notices: 0 });
         world.run();
     }
     world.send(ask_for(sender, "membership.least", Choice::LeastLoaded)).unwrap();

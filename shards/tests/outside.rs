@@ -15,8 +15,8 @@ fn question(to: AgentId, content: &str) -> Message {
     Message::builder(Performative::Request).receiver(to).content(content).build().unwrap()
 }
 
-fn taken(agent: AgentId, messages: u32, notices: u32) -> Input {
-    Input::Taken { agent, messages, notices }
+fn taken(agent: AgentId, inbox: u32, messages: u32, notices: u32) -> Input {
+    Input::Taken { agent, inbox: InboxNumber(inbox), messages, notices }
 }
 
 #[test]
@@ -32,16 +32,16 @@ fn an_inbox_is_given_no_more_than_it_has_room_for_and_taking_makes_room() {
     assert!(world.nodes[0].delivered.iter().all(|(number, _)| *number == InboxNumber(5)));
     assert!(world.take_delivered(0).iter().map(text).eq(["0", "1", "2"]));
     assert_eq!((world.total().processed, told.len()), (0, 0), "what is in the inbox is not processed yet");
-    world.give(0, taken(inbox, 2, 0));
+    world.give(0, taken(inbox, 5, 2, 0));
     world.run();
     assert!(world.take_delivered(0).iter().map(text).eq(["3", "4"]));
     assert_eq!(world.total().processed, 2);
     assert_eq!(told.notices().len(), 2, "whoever wanted to hear of it hears that it was processed");
     // More than was handed out cannot be taken, and makes no more room than there is.
-    world.give(0, taken(inbox, u32::MAX, u32::MAX));
+    world.give(0, taken(inbox, 5, u32::MAX, u32::MAX));
     world.run();
     assert!(world.take_delivered(0).iter().map(text).eq(["5", "6"]));
-    world.give(0, taken(inbox, 2, 0));
+    world.give(0, taken(inbox, 5, 2, 0));
     world.run();
     assert_eq!(told.notices().len(), 7);
     world.assert_settled();
@@ -80,7 +80,7 @@ fn what_is_in_the_inbox_of_an_agent_that_is_deregistered_is_left_to_its_owner() 
     }
     world.run();
     assert!(world.deregister(inbox));
-    world.give(0, taken(inbox, 1, 0));
+    world.give(0, taken(inbox, 1, 1, 0));
     world.give(0, Input::Closed(inbox, InboxNumber(1), Vec::new()));
     world.run();
     assert_eq!((world.total().processed, world.dead(Reason::Deregistered), told.notices().len()), (1, 1, 1));
@@ -97,7 +97,7 @@ fn messages_expire_while_nobody_reads_the_inbox() {
     }
     world.advance(2_100);
     assert_eq!((world.total().expired, told.notices().len()), (3, 3));
-    world.give(0, taken(inbox, 1, 0));
+    world.give(0, taken(inbox, 1, 1, 0));
     world.run();
     assert_eq!(world.take_delivered(0).len(), 1, "nothing that is expired is handed out");
     world.assert_settled();
@@ -113,7 +113,7 @@ fn a_notice_takes_room_in_the_inbox_too() {
     world.run();
     let delivered = world.take_delivered(0);
     assert!(delivered.len() == 1 && is_notice(&delivered[0]));
-    world.give(0, taken(inbox, 0, 1));
+    world.give(0, taken(inbox, 1, 0, 1));
     world.run();
     assert!(world.take_delivered(0).iter().map(text).eq(["y"]));
 }

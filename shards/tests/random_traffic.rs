@@ -25,8 +25,7 @@ use caxton_shards::record::Durability;
 use common::{Dice, Script, Setup, WALL_START_MS, World, capability, lifetime};
 
 const NAMES: usize = 12;
-/// Names for inboxes. Each is used once, because a report of what was taken says which agent's inbox it is about, and
-/// not which of its inboxes.
+/// Names for inboxes. They are used again, so that an agent may have another inbox than the one a report is about.
 const INBOXES: usize = 6;
 const CAPABILITIES: [&str; 2] = ["random.sums", "random.words"];
 const TALKS: [&str; 3] = ["talk one", "talk two", "c00000000000000000000000000000007"];
@@ -272,8 +271,8 @@ impl Run {
 
     fn register(&mut self) {
         let name = self.common.names[self.dice.index(NAMES)].clone();
-        if self.dice.once_in(5) && (self.inbox_numbers as usize) < INBOXES {
-            let name = AgentName::try_new(format!("inbox-{}", self.inbox_numbers)).unwrap();
+        if self.dice.once_in(5) {
+            let name = AgentName::try_new(format!("inbox-{}", self.dice.index(INBOXES))).unwrap();
             let window = 1 + u32::try_from(self.dice.below(6)).unwrap();
             self.inbox_numbers += 1;
             let number = InboxNumber(self.inbox_numbers);
@@ -311,7 +310,8 @@ impl Run {
             let notices = taken.iter().filter(|message| is_notice(message)).count();
             let (messages, notices) = (taken.len() - notices, notices);
             let counts = [messages, notices].map(|count| u32::try_from(count).unwrap());
-            let taken = Input::Taken { agent: inbox.agent, messages: counts[0], notices: counts[1] };
+            let taken =
+                Input::Taken { agent: inbox.agent, inbox: inbox.number, messages: counts[0], notices: counts[1] };
             self.world.give(inbox.shard, taken);
         }
     }

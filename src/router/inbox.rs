@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use caxton_shards::interface::{Input, Rejected};
+use caxton_shards::interface::{InboxNumber, Input, Rejected};
 use caxton_shards::message::{AgentId, Message, MessageId};
 use caxton_shards::notice::is_notice;
 
@@ -43,10 +43,10 @@ impl InboxLink {
     }
 
     /// What the owner took since the last time.
-    pub fn taken(&self) -> Option<Input> {
+    pub fn taken(&self, inbox: InboxNumber) -> Option<Input> {
         let messages = self.state.messages.swap(0, Ordering::AcqRel);
         let notices = self.state.notices.swap(0, Ordering::AcqRel);
-        (messages + notices > 0).then_some(Input::Taken { agent: self.state.agent, messages, notices })
+        (messages + notices > 0).then_some(Input::Taken { agent: self.state.agent, inbox, messages, notices })
     }
 
     pub fn put(&self, message: Message) {

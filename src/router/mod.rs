@@ -19,7 +19,7 @@ use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::IdSpace;
 use caxton_shards::partition::Partition;
 use caxton_shards::record::Durability;
-use caxton_shards::rules::Rule;
+use caxton_shards::rules::{RULES_MAX, Rule};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
 use crossbeam::utils::CachePadded;
 use glommio::ExecutorJoinHandle;
@@ -56,6 +56,12 @@ pub enum StartError {
         reason: String,
         /// What to do about it.
         mend: String,
+    },
+    /// There are more routing rules than a router takes.
+    #[error("{count} routing rules: allowed are up to {RULES_MAX}")]
+    TooManyRules {
+        /// How many there are.
+        count: usize,
     },
     /// The machine allows this process no core at all.
     #[error("this process may not run on any core: check its CPU affinity and its cgroup's cpuset")]
@@ -101,12 +107,10 @@ impl RouterBuilder {
         self
     }
 
-    /// Adds a rule for messages that name no agent. Rules are tried in the order in which they were added; those
-    /// beyond [`RULES_MAX`](caxton_shards::rules::RULES_MAX) are not taken.
+    /// Adds a rule for messages that name no agent. Rules are tried in the order in which they were added, up to
+    /// [`RULES_MAX`](caxton_shards::rules::RULES_MAX) of them.
     pub fn rule(mut self, rule: Rule) -> Self {
-        if self.rules.len() < caxton_shards::rules::RULES_MAX {
-            self.rules.push(rule);
-        }
+        self.rules.push(rule);
         self
     }
 
@@ -115,6 +119,9 @@ impl RouterBuilder {
     /// # Errors
     /// The first shard that could not start, with what to do about it; the others are stopped again.
     pub fn start(self) -> Result<Router, StartError> {
+        if self.rules.len() > RULES_MAX {
+            return Err(StartError::TooManyRules { count: self.rules.len() });
+        }
         start(self.config, self.rules)
     }
 }
@@ -263,7 +270,8 @@ fn start(config: Config, rules: Vec<Rule>) -> Result<Router, StartError> {
     let count = usize::from(shards.into_inner());
     let partition = Partition::new(shards);
     let capacity = LaneCapacity {
-        credits: NonZeroUsize::new(config.ring.capacity.as_usize()).unwrap_or(NonZeroUsize::MIN),
+        // Two at least, so that one can be kept for messages in transit.
+        credits: NonZeroUsize::new(config.ring.capacity.as_usize().max(2)).unwrap_or(NonZeroUsize::MIN),
         uncredited: NonZeroUsize::new(UNCREDITED_SLOTS).unwrap_or(NonZeroUsize::MIN),
     };
     let ports = mesh(NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN), capacity);

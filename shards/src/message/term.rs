@@ -12,8 +12,8 @@ use std::sync::{OnceLock, RwLock};
 
 /// The most words that the vocabulary holds.
 pub const VOCABULARY_TERMS_MAX: usize = 65_536;
-/// The longest word that becomes a term, in bytes.
-pub const TERM_BYTES_MAX: usize = 256;
+/// The longest word that becomes a term, in bytes: that of the longest capability name.
+pub const TERM_BYTES_MAX: usize = 400;
 
 /// A word of the process-wide vocabulary.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
