@@ -117,9 +117,10 @@ impl Agent for Buyer {
 }
 
 fn answer(builder: caxton_router::message::MessageBuilder, context: &mut Context<'_>) -> Outcome {
-    let sent = builder.build().map_err(|error| error.to_string()).and_then(|message| {
-        context.send(message).map_err(|rejected| rejected.to_string())
-    });
+    let sent = builder
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|message| context.send(message).map_err(|rejected| rejected.to_string()));
     match sent {
         Ok(_) => Outcome::Done,
         Err(why) => Outcome::failed(why),
@@ -138,7 +139,7 @@ fn name_of(agent: Option<AgentId>) -> &'static str {
     known.map_or("somebody", |(name, _)| name)
 }
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let mut config = caxton_router::Config::default();
     // The buyer and all carriers are in one conversation.
     config.conversation.participants_max = 10.try_into()?;

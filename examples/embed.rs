@@ -23,7 +23,7 @@ impl Agent for Greeter {
     }
 }
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::builder().start()?;
     let greeter = router.blocking_register(AgentName::try_new("greeter")?, || Greeter)?;
 

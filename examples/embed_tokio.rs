@@ -41,7 +41,7 @@ impl Agent for Adder {
 }
 
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::builder().start()?;
     println!("The router runs on {} shards.", router.shard_count());
 

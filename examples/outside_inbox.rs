@@ -34,7 +34,7 @@ fn serve(inbox: &Inbox) -> Result<u32, Box<dyn Error + Send + Sync>> {
     }
 }
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::builder().start()?;
 
     let inbox = router.blocking_open_inbox(AgentName::try_new("town-crier")?)?;

@@ -5,9 +5,10 @@
 //! more than a hundred. After a bounded time without work it arms its doorbell, looks at its rings once more, and parks
 //! until the doorbell or the shard's next timer.
 //!
-//! Two traps of glommio 0.9 are avoided here: the preemption timer is set to one millisecond (the default of 100 ms
-//! delays wake-ups, less than half a millisecond provokes stalls), and the task's waker is dropped from the doorbell
-//! before the executor ends. See the [watchdog](crate::watchdog) for the third.
+//! Three traps of glommio 0.9 are avoided here: the preemption timer of the shard's task is one millisecond (the default of
+//! 100 ms delays wake-ups, less than half a millisecond provokes stalls); until that task has left its waker there is
+//! none to speak of, because nobody could end a stall; and the waker is dropped from the doorbell before the executor
+//! ends. See the [watchdog](crate::watchdog) for the fourth.
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -17,17 +18,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use caxton_shards::doorbell::Doorbell;
 use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
 use caxton_shards::mesh::Port;
 use caxton_shards::message::{Message, WallTime};
 use caxton_shards::shard::{Crossing, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
+use glommio::{Latency, Shares};
 
 use crate::link::{Entry, Link, Shared, Stage, Ticket, Work};
 use crate::router::inbox::InboxLink;
 
 /// How much is taken out of the inbound channel at a time.
 const WORK_PER_TURN_MAX: usize = 256;
+/// How long the shard's task runs before the executor looks after its own timers and I/O. See the module's documentation.
+const PREEMPTION: Duration = Duration::from_millis(1);
 /// How often a spinning shard looks at the clock: every so many looks at its rings.
 const SPINS_PER_CLOCK_READ: u32 = 64;
 /// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
@@ -82,16 +87,37 @@ pub(crate) struct Seat {
     pub clock: Clock,
 }
 
-/// Runs a shard until the router leaves. This is the executor's one task.
-pub(crate) async fn drive(seat: Seat) {
+/// What an executor runs: the shard's task, in a queue of its own. Says through `ready` when it does.
+pub(crate) async fn run_shard(seat: Seat, ready: flume::Sender<usize>) {
+    let queue = glommio::executor().create_task_queue(Shares::default(), Latency::Matters(PREEMPTION), "shard");
+    if let Ok(task) = glommio::spawn_local_into(drive(seat, ready), queue) {
+        task.await;
+    }
+}
+
+/// Runs a shard until the router leaves.
+async fn drive(seat: Seat, ready: flume::Sender<usize>) {
     ON_SHARD.set(true);
     let index = seat.port.index();
     let shared = Arc::clone(&seat.shared);
+    leave_waker(&shared.links[index].doorbell).await;
+    let _ = ready.send(index);
+    drop(ready);
     // If this task panics, the others must not go on as if messages still arrived here.
     let guard = Alarm { shared: Arc::clone(&shared), index };
     Driver::new(seat, index).run().await;
     std::mem::forget(guard);
     leave(&shared, index);
+}
+
+/// From here on a stall of the executor can be ended from outside, also before the shard has parked for the first time.
+async fn leave_waker(doorbell: &Doorbell) {
+    poll_fn(|context| {
+        doorbell.arm(context.waker());
+        Poll::Ready(())
+    })
+    .await;
+    doorbell.disarm();
 }
 
 /// The last thing that a shard's thread does with what it shares.
@@ -408,12 +434,13 @@ fn leftovers_of(inputs: &mut VecDeque<Input>, number: InboxNumber) -> Option<&mu
 
 /// Turns what the preemption timer and the ring of an executor need into a builder.
 pub(crate) fn executor(index: usize, core: usize) -> glommio::LocalExecutorBuilder {
-    /// See the module's documentation.
-    const PREEMPTION: Duration = Duration::from_millis(1);
+    /// The preemption timer for everything but the shard's task: long enough to be none. An executor that stalls before
+    /// that task has run for the first time could not be woken by anybody.
+    const PREEMPTION_AT_START: Duration = Duration::from_secs(60);
     /// Registered memory for I/O, in bytes: what the shard needs without a store.
     const IO_MEMORY: usize = 1 << 20;
     glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(core))
         .name(&format!("caxton-shard-{index}"))
-        .preempt_timer(PREEMPTION)
+        .preempt_timer(PREEMPTION_AT_START)
         .io_memory(IO_MEMORY)
 }

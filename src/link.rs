@@ -234,7 +234,7 @@ impl Published {
             let figures: [u64; FIGURES] = std::array::from_fn(|index| self.figures[index].load(Ordering::Relaxed));
             let reasons = std::array::from_fn(|index| self.reasons[index].load(Ordering::Relaxed));
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return snapshot_of(&figures, reasons);
             }
             std::hint::spin_loop();

@@ -25,6 +25,8 @@ enum Verb {
     Config(cli::config::ConfigArguments),
     /// Find out whether this host can run the router
     Doctor(cli::doctor::DoctorArguments),
+    /// Route a file of ACL messages and say what became of each
+    Route(cli::route::RouteArguments),
 }
 
 fn main() -> ExitCode {
@@ -32,5 +34,6 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => cli::bench::run_verb(&arguments),
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),
+        Verb::Route(arguments) => cli::route::run(&arguments),
     }
 }

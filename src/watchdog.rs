@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam::sync::{Parker, Unparker};
 
-use crate::link::{Shared, Stage};
+use crate::link::Shared;
 
 /// How long a shard may stand still before it is rung again. Long enough for any handler that keeps its promise not
 /// to block, short enough that the stall is over before a person notices.
@@ -38,14 +38,22 @@ impl Bell {
             self.unparker.unpark();
         }
     }
+
+    /// Has the watchdog look now, whether it sleeps or only waits for its next look.
+    pub fn hurry(&self) {
+        self.unparker.unpark();
+    }
 }
 
-/// Watches until the router's shards leave.
+/// Watches until all of the router's shards have left: one that is to leave can stand still as well.
 pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker) {
     let mut seen: Vec<u64> = vec![u64::MAX; shared.links.len()];
-    while shared.stage() < Stage::Leaving {
+    while shared.links.iter().any(|link| !link.left.load(Ordering::Acquire)) {
         let mut all_parked = true;
         for (link, seen) in shared.links.iter().zip(&mut seen) {
+            if link.left.load(Ordering::Acquire) {
+                continue;
+            }
             if link.doorbell.is_armed() {
                 *seen = u64::MAX;
                 continue;
@@ -64,8 +72,10 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker) {
         shared.bell.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         // A shard that woke up before it could see the flag is seen here.
-        let still_parked = shared.links.iter().all(|link| link.doorbell.is_armed());
-        if still_parked && shared.stage() < Stage::Leaving {
+        let still_parked =
+            shared.links.iter().all(|link| link.doorbell.is_armed() || link.left.load(Ordering::Acquire));
+        if still_parked {
+            // A shard that leaves hurries the watchdog, also if it does so before this.
             parker.park();
         }
         shared.bell.asleep.store(false, Ordering::Relaxed);

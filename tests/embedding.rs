@@ -5,16 +5,15 @@ mod common;
 use std::rc::Rc;
 use std::time::Duration;
 
-
-use caxton_shards::interface::RegistrationError;
-use caxton_router::rules::{Conditions, Destination, Rule};
 use caxton_router::router::CallError;
+use caxton_router::rules::{Conditions, Destination, Rule};
 use caxton_router::{
     AgentId, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration, Router, SendError,
 };
+use caxton_shards::interface::RegistrationError;
 use common::{
-    PATIENCE, bounded, capability, echo, hold_up, message_to, name, name_on, on, reporter, request_to, shutdown, silent,
-    start, start_with, text_of,
+    PATIENCE, bounded, capability, echo, hold_up, message_to, name, name_on, on, reporter, request_to, shutdown,
+    silent, start, start_with, text_of,
 };
 
 #[test]
@@ -86,8 +85,7 @@ fn many_agents_are_registered_in_the_order_of_the_list() {
     bounded(|| {
         let router = start(2);
         let names: Vec<_> = (0..500).map(|number| name(&format!("agent-{number}"))).collect();
-        let mut registrations: Vec<_> =
-            names.iter().map(|name| Registration::native(name.clone(), silent)).collect();
+        let mut registrations: Vec<_> = names.iter().map(|name| Registration::native(name.clone(), silent)).collect();
         registrations.push(Registration::native(names[7].clone(), silent));
         let results = router.blocking_register_all(registrations);
         for (name, result) in names.iter().zip(&results) {
@@ -109,7 +107,8 @@ fn a_registered_provider_is_found_from_every_shard() {
         for round in 0..50 {
             let offered = capability(&format!("skill-{round}"));
             assert_eq!(router.blocking_discover(&offered), Ok(Vec::new()));
-            let registration = Registration::native(name(&format!("provider-{round}")), silent).offering(offered.clone());
+            let registration =
+                Registration::native(name(&format!("provider-{round}")), silent).offering(offered.clone());
             let provider = router.blocking_register_one(registration).expect("the provider is registered");
             // Questions go to one shard after the other.
             for _ in 0..4 {
@@ -147,10 +146,9 @@ fn an_agent_that_can_not_leave_its_thread_can_be_registered() {
 fn messages_are_handled_in_the_order_in_which_they_were_told() {
     bounded(|| {
         let router = start(2);
-        let (heard, hears) = flume::unbounded();
-        let agent = router
-            .blocking_register(name("reporter"), move || reporter(heard.clone()))
-            .expect("the agent is registered");
+        let (ear, heard) = flume::unbounded();
+        let agent =
+            router.blocking_register(name("reporter"), move || reporter(ear.clone())).expect("the agent is registered");
         for number in 0..10 {
             router.blocking_tell(message_to(agent, &number.to_string())).expect("the router runs");
         }
@@ -160,7 +158,7 @@ fn messages_are_handled_in_the_order_in_which_they_were_told() {
         let more = (20..500).map(|number| message_to(agent, &number.to_string())).collect();
         router.blocking_tell_all(more).expect("the router runs");
         for number in 0..500 {
-            assert_eq!(hears.recv_timeout(PATIENCE).expect("the message arrives"), number.to_string());
+            assert_eq!(heard.recv_timeout(PATIENCE).expect("the message arrives"), number.to_string());
         }
         shutdown(&router);
     });
@@ -175,7 +173,8 @@ fn a_message_that_finds_no_room_comes_back() {
         let agent = router.blocking_register(name("echo"), echo).expect("the agent is registered");
         let barrier = hold_up(&router, 0);
         let queued = router.try_send(message_to(agent, "first")).expect("there is one place");
-        for full in [router.try_send(message_to(agent, "second")).err(), router.try_tell(message_to(agent, "second")).err()]
+        for full in
+            [router.try_send(message_to(agent, "second")).err(), router.try_tell(message_to(agent, "second")).err()]
         {
             let rejected = full.expect("there is no second place");
             assert_eq!(rejected.error, SendError::Full);
@@ -259,9 +258,8 @@ fn an_answer_that_comes_too_late_is_a_dead_letter() {
         assert!(matches!(failure, Err(AskFailure::TimedOut)), "{failure:?}");
         router.blocking_send(message_to(agent, "answer now")).expect("it is accepted");
         let reason = loop {
-            match events.blocking_next(PATIENCE).expect("there is an event") {
-                Event::DeadLettered { reason, .. } => break reason,
-                _ => {}
+            if let Event::DeadLettered { reason, .. } = events.blocking_next(PATIENCE).expect("there is an event") {
+                break reason;
             }
         };
         assert_eq!(reason.as_str(), "nobody-asked");
@@ -336,15 +334,15 @@ fn a_capability_is_addressed_instead_of_an_agent() {
     bounded(|| {
         let router = start(2);
         let offered = capability("translate");
-        let (heard, hears) = flume::unbounded();
+        let (ear, heard) = flume::unbounded();
         let providers = 6_u32;
         let registrations = (0..providers)
             .map(|number| {
-                let heard = heard.clone();
+                let ear = ear.clone();
                 let factory = move || {
-                    let heard = heard.clone();
+                    let ear = ear.clone();
                     on(move |_, _| {
-                        let _ = heard.send(number);
+                        let _ = ear.send(number);
                         Outcome::Done
                     })
                 };
@@ -360,15 +358,15 @@ fn a_capability_is_addressed_instead_of_an_agent() {
         };
         router.blocking_send(message(Choice::All)).expect("it is accepted");
         let mut reached: Vec<_> =
-            (0..providers).map(|_| hears.recv_timeout(PATIENCE).expect("each is reached")).collect();
+            (0..providers).map(|_| heard.recv_timeout(PATIENCE).expect("each is reached")).collect();
         reached.sort_unstable();
         assert_eq!(reached, (0..providers).collect::<Vec<_>>());
         for choice in [Choice::Any, Choice::RoundRobin, Choice::LeastLoaded] {
             router.blocking_send(message(choice)).expect("it is accepted");
-            hears.recv_timeout(PATIENCE).expect("one is reached");
+            heard.recv_timeout(PATIENCE).expect("one is reached");
         }
         assert_eq!(shutdown(&router).stats.account().processed, u64::from(providers) + 3);
-        assert!(hears.is_empty(), "only one was to be reached");
+        assert!(heard.is_empty(), "only one was to be reached");
     });
 }
 
@@ -431,13 +429,13 @@ fn an_open_conversation_can_be_looked_at() {
         let router = start(2);
         let answerer = router.blocking_register(name("answerer"), echo).expect("the agent is registered");
         let (began, begins) = flume::unbounded();
-        let (heard, hears) = flume::unbounded();
+        let (ear, heard) = flume::unbounded();
         let asker = router
             .blocking_register(name("asker"), move || {
-                let (began, heard) = (began.clone(), heard.clone());
+                let (began, ear) = (began.clone(), ear.clone());
                 on(move |message, context| {
                     if message.conversation().is_some() {
-                        let _ = heard.send(());
+                        let _ = ear.send(());
                         return Outcome::Done;
                     }
                     let conversation = context.new_conversation();
@@ -453,7 +451,7 @@ fn an_open_conversation_can_be_looked_at() {
             .expect("the agent is registered");
         router.blocking_send(message_to(asker, "begin")).expect("it is accepted");
         let conversation: ConversationId = begins.recv_timeout(PATIENCE).expect("the conversation begins");
-        hears.recv_timeout(PATIENCE).expect("the answer comes");
+        heard.recv_timeout(PATIENCE).expect("the answer comes");
         let view = futures_lite::future::block_on(router.conversation(asker, conversation));
         let view = view.expect("the router runs").expect("the conversation is open");
         assert_eq!((view.initiator, view.participants, view.messages), (asker, vec![asker, answerer], 2));

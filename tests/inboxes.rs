@@ -182,17 +182,13 @@ fn what_was_not_taken_from_a_dropped_inbox_becomes_dead_letters() {
 fn an_inbox_that_is_given_up_while_it_is_opened_leaves_nothing_behind() {
     bounded(|| {
         let router = start(1);
+        let events = block_on(router.events()).expect("the router runs");
         let barrier = hold_up(&router, 0);
         let mut opening = Box::pin(router.open_inbox(name("clerk")));
         // The work is queued in the first poll, and its answer can't come while the shard is held up.
         assert!(block_on(futures_lite::future::poll_once(&mut opening)).is_none());
         drop(opening);
-        let subscription = {
-            let router = router.clone();
-            std::thread::spawn(move || block_on(router.events()).expect("the router runs"))
-        };
         barrier.open();
-        let events = subscription.join().expect("there is a subscription");
         while !matches!(events.blocking_next(PATIENCE).expect("the agent leaves"), Event::Deregistered { .. }) {}
         router.blocking_register(name("clerk"), silent).expect("the name is free again");
         shutdown(&router);

@@ -213,12 +213,12 @@ fn a_suspended_message_is_given_up_at_the_deadline() {
 fn a_question_that_waits_hears_that_the_router_stops() {
     bounded(|| {
         let router = start(2);
-        let (heard, hears) = flume::unbounded();
+        let (ear, heard) = flume::unbounded();
         let agent = router
             .blocking_register(name("silent"), move || {
-                let heard = heard.clone();
+                let ear = ear.clone();
                 on(move |_, _| {
-                    let _ = heard.send(());
+                    let _ = ear.send(());
                     Outcome::Done
                 })
             })
@@ -227,7 +227,7 @@ fn a_question_that_waits_hears_that_the_router_stops() {
             let router = router.clone();
             std::thread::spawn(move || router.blocking_ask(request_to(agent, "?"), 10 * PATIENCE))
         };
-        hears.recv_timeout(PATIENCE).expect("the question arrives");
+        heard.recv_timeout(PATIENCE).expect("the question arrives");
         shutdown(&router);
         let failure = asker.join().expect("the asker has its answer");
         assert!(matches!(failure, Err(AskFailure::Stopped)), "{failure:?}");
@@ -370,8 +370,8 @@ fn blocking_calls_inside_a_handler_are_refused() {
 fn a_handler_can_tell_through_a_handle_without_waiting() {
     bounded(|| {
         let router = start(2);
-        let (heard, hears) = flume::unbounded();
-        let listener = router.blocking_register(name("listener"), move || common::reporter(heard.clone()));
+        let (ear, heard) = flume::unbounded();
+        let listener = router.blocking_register(name("listener"), move || common::reporter(ear.clone()));
         let listener = listener.expect("the agent is registered");
         let handle = router.clone();
         let agent = router.blocking_register(name("forwarder"), move || {
@@ -382,7 +382,7 @@ fn a_handler_can_tell_through_a_handle_without_waiting() {
             })
         });
         router.blocking_send(message_to(agent.expect("it is registered"), "pass it on")).expect("it is accepted");
-        assert_eq!(hears.recv_timeout(PATIENCE), Ok("pass it on".to_owned()));
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok("pass it on".to_owned()));
         shutdown(&router);
     });
 }

@@ -452,7 +452,8 @@ mod tests {
         fill(&mut mailbox, &mut slab, Priority::Normal, 10);
         let even = mailbox.extract(&mut slab, |envelope| number(envelope).is_multiple_of(2));
         assert_eq!(even.len(), 5);
-        let rest: Vec<usize> = std::iter::from_fn(|| mailbox.pop(&mut slab)).map(|envelope| number(&envelope)).collect();
+        let rest: Vec<usize> =
+            std::iter::from_fn(|| mailbox.pop(&mut slab)).map(|envelope| number(&envelope)).collect();
         assert_eq!(rest, [1, 3, 5, 7, 9]);
     }
 }

@@ -70,8 +70,7 @@ impl Shard {
             format!("{}: {detail}", reason.explanation())
         };
         self.send_failure(&message, reason.as_str(), &explanation, holds);
-        let letter =
-            DeadLetter { message, reason, attempts, at: self.now.wall, shard: self.index };
+        let letter = DeadLetter { message, reason, attempts, at: self.now.wall, shard: self.index };
         self.dead_letters.push(letter);
     }
 
@@ -149,8 +148,7 @@ impl Shard {
             return;
         };
         self.pending_beside_slab -= 1;
-        let kept =
-            self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.slab, place));
+        let kept = self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.slab, place));
         if kept {
             self.schedule(index);
         } else {
@@ -287,11 +285,8 @@ impl Shard {
 /// What the notice is about, in the manner of SL0.
 fn describe(message: &Message) -> String {
     let id = message.id().map_or_else(String::new, |id| id.to_string());
-    let aid = message.target().and_then(|target| {
-        message.details()?.receivers.iter().find(|aid| aid.id() == target).map(|aid| aid.name.to_string())
-    });
-    let receiver = match (aid, message.target()) {
-        (Some(name), _) => format!(" (agent-identifier :name {name})"),
+    let receiver = match (message.target_aid(), message.target()) {
+        (Some(aid), _) => format!(" (agent-identifier :name {})", aid.name),
         (None, Some(target)) => format!(" (agent-identifier :name {target})"),
         (None, None) => String::new(),
     };

@@ -314,12 +314,7 @@ impl Shard {
             // An input that found no room may find some after whatever this turn did.
             || (worked && !inputs.is_empty())
             || !self.blocked[self.index.as_usize()].is_empty();
-        Turn {
-            worked,
-            more,
-            polling: !self.polled.is_empty(),
-            next_deadline_ms: self.timers.next_deadline(),
-        }
+        Turn { worked, more, polling: !self.polled.is_empty(), next_deadline_ms: self.timers.next_deadline() }
     }
 
     /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
@@ -340,7 +335,8 @@ impl Shard {
 
     /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
     pub fn is_quiet(&self) -> bool {
-        self.account.pending == 0 && self.outgoing.iter().all(VecDeque::is_empty)
+        self.account.pending == 0
+            && self.outgoing.iter().all(VecDeque::is_empty)
             && self.barriers.is_empty()
             && self.registrations.is_empty()
     }

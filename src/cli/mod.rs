@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod config;
 pub mod doctor;
+pub mod route;
 
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;

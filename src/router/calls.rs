@@ -12,7 +12,7 @@ use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::conversation::ConversationView;
 use caxton_shards::dead_letter::DeadLetter;
 use caxton_shards::domain::{AgentName, CapabilityName};
-use caxton_shards::interface::{Answer, AskFailure, Event, Input, Rejected, RegistrationError, SendError};
+use caxton_shards::interface::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, SendError};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
 use caxton_shards::shard::gateway_name;
 use futures_lite::future::block_on;
@@ -140,11 +140,7 @@ impl Router {
                 messages = rest;
             }
         }
-        if refused.is_empty() {
-            Ok(())
-        } else {
-            Err(BatchRejected { error: SendError::Stopping, messages: refused })
-        }
+        if refused.is_empty() { Ok(()) } else { Err(BatchRejected { error: SendError::Stopping, messages: refused }) }
     }
 
     /// As [`Router::tell_all`], from a thread that may block.
@@ -443,6 +439,8 @@ impl Router {
             let work = Work::Subscribe(sender.clone(), Arc::clone(&lost));
             self.put(shard, work).await.map_err(|_| CallError::Stopped)?;
         }
+        // Whatever is sent after this has returned is reported: each shard has answered a question behind it.
+        self.dead_letters(0).await?;
         Ok(Events { receiver, lost })
     }
 
@@ -476,7 +474,11 @@ impl Router {
         self.shared().next_token().0 as usize % self.shared().links.len()
     }
 
-    async fn question(&self, shard: usize, input: impl FnOnce(caxton_shards::interface::Token) -> Input) -> Option<Answer> {
+    async fn question(
+        &self,
+        shard: usize,
+        input: impl FnOnce(caxton_shards::interface::Token) -> Input,
+    ) -> Option<Answer> {
         self.put_question(shard, input).await?.recv_async().await.ok()
     }
 
@@ -493,10 +495,10 @@ impl Router {
 
     /// Puts work into a shard's channel, waiting for room, and rings.
     async fn put(&self, shard: usize, work: Work) -> Result<(), Work> {
-        let shared = self.shared();
-        let link = &shared.links[shard];
+        let router = self.shared();
+        let link = &router.links[shard];
         let ticket = link.gate.enter();
-        if shared.stage() != Stage::Running {
+        if router.stage() != Stage::Running {
             return Err(work);
         }
         let sent = match link.work.try_send(Entry { work, ticket }) {
@@ -506,23 +508,23 @@ impl Router {
             }
             Err(flume::TrySendError::Disconnected(entry)) => Err(entry.work),
         };
-        shared.ring(shard);
+        router.ring(shard);
         sent
     }
 
     #[allow(clippy::result_large_err)] // The message goes back to its owner by value, as it came.
     fn try_put(&self, shard: usize, work: Work) -> Result<(), (SendError, Work)> {
-        let shared = self.shared();
-        let link = &shared.links[shard];
+        let router = self.shared();
+        let link = &router.links[shard];
         let ticket = link.gate.enter();
-        if shared.stage() != Stage::Running {
+        if router.stage() != Stage::Running {
             return Err((SendError::Stopping, work));
         }
         let sent = link.work.try_send(Entry { work, ticket }).map_err(|error| match error {
             flume::TrySendError::Full(entry) => (SendError::Full, entry.work),
             flume::TrySendError::Disconnected(entry) => (SendError::Stopping, entry.work),
         });
-        shared.ring(shard);
+        router.ring(shard);
         sent
     }
 }
@@ -567,9 +569,8 @@ fn rejected(work: Work) -> Rejected {
 
 /// Gives the message back that was part of the work.
 fn reject_work(error: SendError, work: Work) -> Rejected {
-    let message = match work {
-        Work::Input(Input::Tell(message)) | Work::Question(Input::Send(message, _), ..) => message,
-        _ => unreachable!("only messages are rejected"),
+    let (Work::Input(Input::Tell(message)) | Work::Question(Input::Send(message, _), ..)) = work else {
+        unreachable!("only messages are rejected")
     };
     Rejected { error, message: Box::new(message) }
 }

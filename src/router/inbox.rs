@@ -12,8 +12,8 @@ use caxton_shards::interface::{InboxNumber, Input, Rejected};
 use caxton_shards::message::{AgentId, Message, MessageId};
 use caxton_shards::notice::is_notice;
 
-use super::calls::WouldDeadlock;
 use super::Router;
+use super::calls::WouldDeadlock;
 use crate::drive::is_shard_thread;
 
 /// What an inbox and its shard share.

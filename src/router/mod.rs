@@ -30,7 +30,7 @@ pub use report::{Report, Stats};
 
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};
 use crate::doctor::{Host, explain_io_uring_error};
-use crate::drive::{Clock, Seat, drive, executor, is_shard_thread, wall_time};
+use crate::drive::{Clock, Seat, executor, is_shard_thread, run_shard, wall_time};
 use crate::link::{Gate, Link, Published, Shared, Stage};
 use crate::watchdog::{Bell, watch};
 
@@ -108,7 +108,7 @@ impl RouterBuilder {
     }
 
     /// Adds a rule for messages that name no agent. Rules are tried in the order in which they were added, up to
-    /// [`RULES_MAX`](caxton_shards::rules::RULES_MAX) of them.
+    /// [`RULES_MAX`] of them.
     pub fn rule(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
         self
@@ -122,7 +122,7 @@ impl RouterBuilder {
         if self.rules.len() > RULES_MAX {
             return Err(StartError::TooManyRules { count: self.rules.len() });
         }
-        start(self.config, self.rules)
+        start(&self.config, &self.rules)
     }
 }
 
@@ -260,9 +260,8 @@ impl fmt::Debug for Router {
     }
 }
 
-fn start(config: Config, rules: Vec<Rule>) -> Result<Router, StartError> {
-    let cores: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+fn start(config: &Config, rules: &[Rule]) -> Result<Router, StartError> {
+    let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     if cores.is_empty() {
         return Err(StartError::NoCores);
     }
@@ -302,15 +301,10 @@ fn start(config: Config, rules: Vec<Rule>) -> Result<Router, StartError> {
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
-        let shard_config = shard_config(&config, &rules, partition, index, boot_epoch);
+        let shard_config = shard_config(config, rules, partition, index, boot_epoch);
         let seat = Seat { config: shard_config, port, work, shared: Arc::clone(&shared), clock: clock.clone() };
         let ready = ready_sender.clone();
-        let spawned = executor(index, cores[index % cores.len()]).spawn(move || async move {
-            // The executor runs, so its ring and its pinning worked.
-            let _ = ready.send(index);
-            drop(ready);
-            drive(seat).await;
-        });
+        let spawned = executor(index, cores[index % cores.len()]).spawn(move || run_shard(seat, ready));
         match spawned {
             Ok(handle) => {
                 router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).executors.push(handle);
@@ -344,8 +338,7 @@ fn abandon(router: &Router) -> StartError {
     for stage in [Stage::Draining, Stage::Stopping, Stage::Leaving] {
         shared.advance_to(stage);
     }
-    let executors =
-        std::mem::take(&mut router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).executors);
+    let executors = std::mem::take(&mut router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).executors);
     let mut failure = None;
     for (shard, executor) in executors.into_iter().enumerate() {
         if let Err(error) = executor.join() {
@@ -378,13 +371,7 @@ fn raw_os_error(error: &glommio::GlommioError<()>) -> Option<i32> {
 
 /// What one shard needs of the configuration.
 #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
-fn shard_config(
-    config: &Config,
-    rules: &[Rule],
-    partition: Partition,
-    index: usize,
-    boot_epoch: u64,
-) -> ShardConfig {
+fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: usize, boot_epoch: u64) -> ShardConfig {
     ShardConfig {
         id_space: IdSpace { node: config.router.node, boot_epoch, shard: index as u16 },
         partition,

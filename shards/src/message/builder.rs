@@ -4,6 +4,7 @@ use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
 
 use super::aid::AidFault;
+use super::content::IntoContent;
 use super::details::{
     Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter,
     is_user_parameter_name,
@@ -12,7 +13,6 @@ use super::id::{AgentId, ConversationId, Correlation, MessageId};
 use super::options::{DeliveryOptions, Receipt, Reliability, WallTime};
 use super::performative::Performative;
 use super::term::Term;
-use super::content::IntoContent;
 use super::{Aid, Body, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
 use crate::domain::{CapabilityName, ContentLimit, MessageTimeoutMs, Priority};
 
@@ -96,29 +96,32 @@ impl MessageBuilder {
     #[inline]
     pub(super) fn new(performative: Performative) -> Self {
         // The place is taken first, so that the body is written where it stays instead of being copied there.
-        let message = Message(Box::write(Box::new_uninit(), Body {
-            id: None,
-            sender: None,
-            receiver: Receiver::Unaddressed,
-            conversation: None,
-            reply_with: None,
-            in_reply_to: None,
-            reply_by: None,
-            performative,
-            protocol: None,
-            language: None,
-            encoding: None,
-            ontology: None,
-            role: ConversationRole::Unresolved,
-            priority: Priority::default(),
-            reliability: Reliability::Volatile,
-            receipt: Receipt::None,
-            attempts_max: None,
-            time_to_live_ms: 0,
-            details: None,
-            postage: crate::mailbox::Postage::NONE,
-            content: MessageContent::EMPTY,
-        }));
+        let message = Message(Box::write(
+            Box::new_uninit(),
+            Body {
+                id: None,
+                sender: None,
+                receiver: Receiver::Unaddressed,
+                conversation: None,
+                reply_with: None,
+                in_reply_to: None,
+                reply_by: None,
+                performative,
+                protocol: None,
+                language: None,
+                encoding: None,
+                ontology: None,
+                role: ConversationRole::Unresolved,
+                priority: Priority::default(),
+                reliability: Reliability::Volatile,
+                receipt: Receipt::None,
+                attempts_max: None,
+                time_to_live_ms: 0,
+                details: None,
+                postage: crate::mailbox::Postage::NONE,
+                content: MessageContent::EMPTY,
+            },
+        ));
         Self { message, details: None, error: None }
     }
 
@@ -147,9 +150,9 @@ impl MessageBuilder {
     }
 
     fn copy_details_for_reply(&mut self, original: &Message, details: &Details) {
-        let us = original.target();
+        let us = original.target_aid().cloned();
         let reply = self.details();
-        reply.sender = details.receivers.iter().find(|aid| Some(aid.id()) == us).cloned();
+        reply.sender = us;
         reply.initiator = details.initiator;
         reply.conversation.clone_from(&details.conversation);
         reply.in_reply_to.clone_from(&details.reply_with);

@@ -19,8 +19,7 @@ enum Representation {
 
 impl MessageContent {
     /// No content.
-    pub const EMPTY: Self =
-        Self(Representation::Inline { length: 0, bytes: [0; CONTENT_INLINE_BYTES] });
+    pub const EMPTY: Self = Self(Representation::Inline { length: 0, bytes: [0; CONTENT_INLINE_BYTES] });
 
     /// A copy of `bytes`.
     #[inline]

@@ -47,6 +47,9 @@ pub enum Receiver {
     Provider(AgentId, Term),
 }
 
+/// How far an identifier is looked for behind its place, in a set that names agents repeatedly.
+const REPEATED_AIDS_SEARCHED_MAX: usize = 64;
+
 /// Which of a capability's providers a message goes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Choice {
@@ -141,6 +144,19 @@ impl Message {
             Receiver::Member(agents, index) => agents.get(*index as usize).copied(),
             Receiver::Unaddressed | Receiver::Agents(_) | Receiver::Capability(..) => None,
         }
+    }
+
+    /// The one agent that this copy is for as it was written, if the message says more of it than its id.
+    pub fn target_aid(&self) -> Option<&Aid> {
+        let target = self.target()?;
+        let aids = &self.details()?.receivers;
+        // An agent that was named twice is delivered to once, so identifiers stand at or a little behind their place
+        // among the receivers. Hashing every name for every receiver of a large set would stall the shard.
+        let (first, most) = match &self.0.receiver {
+            Receiver::Member(agents, index) => (*index as usize, aids.len().saturating_sub(agents.len())),
+            _ => (0, aids.len()),
+        };
+        aids.iter().skip(first).take(1 + most.min(REPEATED_AIDS_SEARCHED_MAX)).find(|aid| aid.id() == target)
     }
 
     /// What it does.

@@ -484,8 +484,7 @@ impl Agent for Pacer {
             let place = (context.random() % self.receivers.len() as u64) as usize;
             let (receiver, conversation) = &mut self.receivers[place];
             let conversation = *conversation.get_or_insert_with(|| context.new_conversation());
-            let builder =
-                Message::builder(Performative::Inform).receiver(*receiver).conversation(conversation);
+            let builder = Message::builder(Performative::Inform).receiver(*receiver).conversation(conversation);
             let builder = self.kit.fill_stamped(builder, due_ns.max(1), 0);
             if !self.kit.send(builder, context) {
                 break;

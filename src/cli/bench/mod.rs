@@ -42,8 +42,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 6] =
-        [Self::Local, Self::Cross, Self::Mixed, Self::Request, Self::ContractNet, Self::Broadcast];
+    const ALL: [Self; 6] = [Self::Local, Self::Cross, Self::Mixed, Self::Request, Self::ContractNet, Self::Broadcast];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -115,7 +114,11 @@ pub fn run_verb(arguments: &BenchArguments) -> ExitCode {
 impl BenchArguments {
     fn check(&self) -> Result<(), String> {
         if self.size < load::SIZE_MIN || self.size > 10 * 1024 * 1024 {
-            return Err(format!("--size {} is out of range: allowed are {} bytes to 10 MiB", self.size, load::SIZE_MIN));
+            return Err(format!(
+                "--size {} is out of range: allowed are {} bytes to 10 MiB",
+                self.size,
+                load::SIZE_MIN
+            ));
         }
         if self.seconds.is_some_and(|seconds| !(0.1..=86_400.0).contains(&seconds)) {
             return Err("--seconds is out of range: allowed are 0.1 to 86400".to_owned());

@@ -42,7 +42,7 @@ pub fn json(outcome: &Outcome) -> Value {
             "max": outcome.latencies.max() as f64 / 1_000.0,
         },
         "registrations_per_second": outcome.registrations_per_second,
-        "bytes_per_agent": outcome.bytes_per_agent,
+        "bytes_per_agent": weighed(outcome),
         "rss_bytes": outcome.rss_bytes,
         "watchdog_wakes": outcome.report.stats.watchdog_wakes,
         "balances": outcome.complaint().is_none(),
@@ -107,7 +107,11 @@ pub fn details(outcome: &Outcome) -> String {
         let value = outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
         let _ = writeln!(text, "  {name:<17} {value:.1} us");
     }
-    let _ = writeln!(text, "accounting          {}", if outcome.report.balances() { "balances" } else { "DOES NOT BALANCE" });
+    let _ = writeln!(
+        text,
+        "accounting          {}",
+        if outcome.report.balances() { "balances" } else { "DOES NOT BALANCE" }
+    );
     for (name, value) in [
         ("accepted", account.accepted),
         ("processed", account.processed),
@@ -121,16 +125,23 @@ pub fn details(outcome: &Outcome) -> String {
     if outcome.rounds > 0 {
         let _ = writeln!(text, "rounds              {} finished", thousands(outcome.rounds as f64));
     }
+    let weight =
+        weighed(outcome).map_or_else(String::new, |bytes| format!(", {bytes:.0} bytes each with the load's own data"));
     let _ = writeln!(
         text,
-        "agents              {} registered at {}/s, {:.0} bytes each",
+        "agents              {} registered at {}/s{weight}",
         thousands(outcome.plan.agents as f64),
-        thousands(outcome.registrations_per_second.round()),
-        outcome.bytes_per_agent
+        thousands(outcome.registrations_per_second.round())
     );
     let _ = writeln!(text, "resident memory     {:.1} MiB", outcome.rss_bytes as f64 / 1_048_576.0);
     let _ = writeln!(text, "watchdog wake-ups   {}", outcome.report.stats.watchdog_wakes);
     text
+}
+
+/// The memory of an agent; nothing for few agents, which do not show in the memory of the process.
+fn weighed(outcome: &Outcome) -> Option<f64> {
+    const AGENTS_MIN: usize = 10_000;
+    (outcome.plan.agents >= AGENTS_MIN).then_some(outcome.bytes_per_agent)
 }
 
 /// Where and from what the figures come.
@@ -161,8 +172,18 @@ pub fn write_histogram(path: &Path, latencies: &Histogram<u64>) -> std::io::Resu
             writeln!(file, "{microseconds:>12.3} {quantile:>14.12} {seen:>10}")?;
         }
     }
-    writeln!(file, "#[Mean    = {:>12.3}, StdDeviation   = {:>12.3}]", latencies.mean() / 1_000.0, latencies.stdev() / 1_000.0)?;
-    writeln!(file, "#[Max     = {:>12.3}, Total count    = {:>12}]", latencies.max() as f64 / 1_000.0, latencies.len())?;
+    writeln!(
+        file,
+        "#[Mean    = {:>12.3}, StdDeviation   = {:>12.3}]",
+        latencies.mean() / 1_000.0,
+        latencies.stdev() / 1_000.0
+    )?;
+    writeln!(
+        file,
+        "#[Max     = {:>12.3}, Total count    = {:>12}]",
+        latencies.max() as f64 / 1_000.0,
+        latencies.len()
+    )?;
     file.flush()
 }
 
@@ -171,7 +192,7 @@ fn thousands(value: f64) -> String {
     let digits = (value.max(0.0) as u64).to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

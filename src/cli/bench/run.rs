@@ -121,9 +121,10 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
     }
     let bytes_per_agent = resident_bytes().saturating_sub(before_bytes) as f64 / count as f64;
 
-    let kicks = cast.starters.iter().filter_map(|starter| {
-        Message::builder(Performative::Request).receiver(*starter).content("begin").build().ok()
-    });
+    let kicks = cast
+        .starters
+        .iter()
+        .filter_map(|starter| Message::builder(Performative::Request).receiver(*starter).content("begin").build().ok());
     let mark = |router: &Router| Mark {
         at: Instant::now(),
         cpu: cpu_time(),
@@ -383,8 +384,7 @@ fn broadcasts(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<Ca
     let mut starters = Vec::new();
     for (number, group) in names.chunks_exact(group).enumerate() {
         let [broadcaster, others @ ..] = group else { continue };
-        let capability =
-            CapabilityName::try_new(format!("listening-{number}")).map_err(|error| error.to_string())?;
+        let capability = CapabilityName::try_new(format!("listening-{number}")).map_err(|error| error.to_string())?;
         starters.push(broadcaster.id);
         let kit_of_broadcaster = kit(plan, control, broadcaster, number);
         let wanted = capability.clone();
@@ -401,13 +401,7 @@ fn broadcasts(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<Ca
 }
 
 /// An open loop: one pacer per shard sends to agents picked at random among those that the scenario allows.
-fn paced(
-    plan: &Plan,
-    router: &Router,
-    names: &[Named],
-    control: &Arc<Control>,
-    rate: f64,
-) -> Result<Cast, String> {
+fn paced(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>, rate: f64) -> Result<Cast, String> {
     let shards = usize::from(router.shard_count());
     let share = rate / shards as f64;
     let mut registrations: Vec<Registration> = names
@@ -432,9 +426,8 @@ fn paced(
         let pacer = Named { id: AgentId::of(&name), name, shard };
         starters.push(pacer.id);
         let kit = kit(plan, control, &pacer, shard);
-        registrations.push(Registration::native(pacer.name, move || {
-            Pacer::new(kit(), receivers.clone(), share, sent_max)
-        }));
+        registrations
+            .push(Registration::native(pacer.name, move || Pacer::new(kit(), receivers.clone(), share, sent_max)));
     }
     Ok(Cast { registrations, starters, messages })
 }

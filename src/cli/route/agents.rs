@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use caxton_router::domain::{AgentName, CapabilityName};
-use caxton_router::message::{Aid, Receiver};
+use caxton_router::message::{Aid, MessageId, Receiver};
 use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Registration, Router};
 use caxton_shards::notice::is_notice;
 
 use super::input::Source;
-use super::journal::{Answer, Fates, Journal};
+use super::journal::{Fates, Journal, Reply};
 
 /// Everybody whom the messages of a file name.
 pub struct Cast {
@@ -58,8 +58,16 @@ impl Cast {
         self.names.get(&agent).map_or_else(|| agent.to_string(), ToString::to_string)
     }
 
+    /// How many deliveries a message of the file stands for.
+    pub fn deliveries(&self, message: &Message) -> usize {
+        match message.receiver() {
+            Receiver::Capability(capability, caxton_router::Choice::All) => self.providers(capability.as_str()).max(1),
+            _ => deliveries(message),
+        }
+    }
+
     /// How many agents offer this capability.
-    pub fn providers(&self, capability: &str) -> usize {
+    fn providers(&self, capability: &str) -> usize {
         self.offers.values().filter(|offered| offered.iter().any(|name| name.as_ref() as &str == capability)).count()
     }
 
@@ -134,28 +142,33 @@ impl Agent for Player {
     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
         let journal = &self.script.journal;
         let Some(id) = message.id().filter(|_| !is_notice(message)) else { return Outcome::Done };
-        if journal.answer_was_processed(id) {
+        if journal.reply_was_processed(id) {
             return Outcome::Done;
         }
-        let answer = match self.script.answer_to(message, context.id()) {
+        let reply = match self.script.answer_to(message, context.id()) {
             None => None,
-            Some(performative) => {
-                let answer = context.reply(message, performative).content(message.content().clone()).build();
-                let answer = match answer {
-                    Ok(answer) => answer,
-                    Err(error) => return Outcome::failed(error.to_string()),
-                };
-                let written =
-                    Answer { performative, from: context.id(), deliveries: deliveries(&answer), processed: 0, lost: Fates::new() };
-                match context.send(answer) {
-                    Ok(answer_id) => Some((answer_id, written)),
-                    Err(rejected) => return Outcome::failed(rejected.to_string()),
-                }
-            }
+            Some(performative) => match reply(message, performative, context) {
+                Ok(reply) => Some(reply),
+                // Tried again later, as the router's settings say.
+                Err(failure) => return failure,
+            },
         };
-        journal.was_processed(id, context.id(), answer);
+        journal.was_processed(id, context.id(), reply);
         Outcome::Done
     }
+}
+
+/// Sends a reply that repeats the message's content.
+fn reply(
+    message: &Message,
+    performative: Performative,
+    context: &mut Context<'_>,
+) -> Result<(MessageId, Reply), Outcome> {
+    let reply = context.reply(message, performative).content(message.content().clone()).build();
+    let reply = reply.map_err(|error| Outcome::failed(error.to_string()))?;
+    let deliveries = deliveries(&reply);
+    let id = context.send(reply).map_err(|rejected| Outcome::failed(rejected.to_string()))?;
+    Ok((id, Reply { performative, from: context.id(), deliveries, processed: 0, lost: Fates::new() }))
 }
 
 /// How many deliveries a message to named agents stands for.
@@ -163,15 +176,5 @@ fn deliveries(message: &Message) -> usize {
     match message.receiver() {
         Receiver::Agents(agents) => agents.len(),
         _ => 1,
-    }
-}
-
-impl Cast {
-    /// How many deliveries a message of the file stands for.
-    pub fn deliveries(&self, message: &Message) -> usize {
-        match message.receiver() {
-            Receiver::Capability(capability, caxton_router::Choice::All) => self.providers(capability.as_str()).max(1),
-            _ => deliveries(message),
-        }
     }
 }

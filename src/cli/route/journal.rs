@@ -1,8 +1,8 @@
 //! What became of every delivery, written down by those who know: agents as they handle a message, and the router's
 //! events as it gives one up.
 //!
-//! Invariants: a delivery is counted once, also when it is reported twice; an answer is known as one before it can reach
-//! its receiver, so that no agent ever answers an answer; what is taken out is complete.
+//! Invariants: a delivery is counted once, also when it is reported twice; a reply is known as one before it can reach
+//! its receiver, so that no agent ever answers a reply; what is taken out is complete.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -38,13 +38,13 @@ pub type Fates = HashMap<Option<AgentId>, Fate>;
 pub struct Record {
     /// The deliveries that have settled.
     pub fates: Fates,
-    /// The answers, in the order in which they were sent.
-    pub answers: Vec<Answer>,
+    /// The replies, in the order in which they were sent.
+    pub replies: Vec<Reply>,
 }
 
-/// An answer to a message of the file.
+/// A reply to a message of the file.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Reply {
     /// What it does.
     pub performative: Performative,
     /// Who sent it.
@@ -57,7 +57,7 @@ pub struct Answer {
     pub lost: Fates,
 }
 
-impl Answer {
+impl Reply {
     /// How many deliveries have not settled.
     pub fn pending(&self) -> usize {
         self.deliveries.saturating_sub(self.processed + self.lost.len())
@@ -67,7 +67,7 @@ impl Answer {
 /// How waiting for a message ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waited {
-    /// All its deliveries and all those of its answers have settled.
+    /// All its deliveries and all those of its replies have settled.
     Settled,
     /// Nothing at all has settled for too long.
     TimedOut,
@@ -85,8 +85,8 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Book {
     messages: HashMap<MessageId, Entry>,
-    /// Which message an answer belongs to, and its place among that message's answers.
-    answers: HashMap<MessageId, (MessageId, usize)>,
+    /// Which message a reply belongs to, and its place among that message's replies.
+    replies: HashMap<MessageId, (MessageId, usize)>,
     /// Rises with every entry.
     entries: u64,
     reports_lost: u64,
@@ -96,32 +96,32 @@ struct Book {
 #[derive(Debug, Default)]
 struct Entry {
     record: Record,
-    answers: Vec<MessageId>,
-    answers_open: usize,
+    replies: Vec<MessageId>,
+    replies_open: usize,
 }
 
 impl Journal {
-    /// Notes that an answer was handled. Answers whether the message is one.
-    pub fn answer_was_processed(&self, id: MessageId) -> bool {
+    /// Notes that a reply was handled. Answers whether the message is one.
+    pub fn reply_was_processed(&self, id: MessageId) -> bool {
         let mut book = self.lock();
-        let is_answer = book.settle_answer(id, None);
+        let is_reply = book.settle_reply(id, None);
         drop(book);
-        if is_answer {
+        if is_reply {
             self.changed.notify_all();
         }
-        is_answer
+        is_reply
     }
 
-    /// Notes that a message of the file was handled, and the answer that its receiver gives.
-    pub fn was_processed(&self, id: MessageId, by: AgentId, answer: Option<(MessageId, Answer)>) {
+    /// Notes that a message of the file was handled, and the reply that its receiver gives.
+    pub fn was_processed(&self, id: MessageId, by: AgentId, reply: Option<(MessageId, Reply)>) {
         let mut book = self.lock();
-        if let Some((answer_id, answer)) = answer {
+        if let Some((reply_id, reply)) = reply {
             let entry = book.messages.entry(id).or_default();
-            let place = entry.record.answers.len();
-            entry.record.answers.push(answer);
-            entry.answers.push(answer_id);
-            entry.answers_open += 1;
-            book.answers.insert(answer_id, (id, place));
+            let place = entry.record.replies.len();
+            entry.record.replies.push(reply);
+            entry.replies.push(reply_id);
+            entry.replies_open += 1;
+            book.replies.insert(reply_id, (id, place));
         }
         book.settle(id, Some(by), Fate::Processed);
         drop(book);
@@ -146,12 +146,12 @@ impl Journal {
     }
 
     /// Makes good for lost reports with the router's dead letters, as far as they belong to messages under way or to
-    /// answers to them.
+    /// replies to them.
     pub fn read_letters(&self, letters: &[DeadLetter], under_way: &HashSet<MessageId>) {
         let mut book = self.lock();
         for letter in letters {
             if let Some(id) = letter.message.id()
-                && (under_way.contains(&id) || book.answers.contains_key(&id))
+                && (under_way.contains(&id) || book.replies.contains_key(&id))
             {
                 book.settle_any(id, letter.message.target(), Fate::DeadLettered(letter.reason));
             }
@@ -186,10 +186,10 @@ impl Journal {
     pub fn take(&self, id: MessageId) -> Record {
         let mut book = self.lock();
         let Some(entry) = book.messages.remove(&id) else { return Record::default() };
-        // An answer that is still under way has to be known as one when it arrives.
-        for (answer, written) in entry.answers.iter().zip(&entry.record.answers) {
-            if written.pending() == 0 {
-                book.answers.remove(answer);
+        // A reply that is still under way has to be known as one when it arrives.
+        for (id, reply) in entry.replies.iter().zip(&entry.record.replies) {
+            if reply.pending() == 0 {
+                book.replies.remove(id);
             }
         }
         entry.record
@@ -202,13 +202,11 @@ impl Journal {
 
 impl Book {
     fn is_settled(&self, id: MessageId, deliveries: usize) -> bool {
-        self.messages
-            .get(&id)
-            .is_some_and(|entry| entry.record.fates.len() >= deliveries && entry.answers_open == 0)
+        self.messages.get(&id).is_some_and(|entry| entry.record.fates.len() >= deliveries && entry.replies_open == 0)
     }
 
     fn settle_any(&mut self, id: MessageId, receiver: Option<AgentId>, fate: Fate) {
-        if !self.settle_answer(id, Some((receiver, &fate))) {
+        if !self.settle_reply(id, Some((receiver, &fate))) {
             self.settle(id, receiver, fate);
         }
     }
@@ -218,20 +216,20 @@ impl Book {
         self.messages.entry(id).or_default().record.fates.entry(receiver).or_insert(fate);
     }
 
-    /// Settles one delivery of an answer. Answers whether the message is one.
-    fn settle_answer(&mut self, id: MessageId, lost: Option<(Option<AgentId>, &Fate)>) -> bool {
-        let Some((question, place)) = self.answers.get(&id).copied() else { return false };
+    /// Settles one delivery of a reply. Answers whether the message is one.
+    fn settle_reply(&mut self, id: MessageId, lost: Option<(Option<AgentId>, &Fate)>) -> bool {
+        let Some((question, place)) = self.replies.get(&id).copied() else { return false };
         let Some(entry) = self.messages.get_mut(&question) else { return true };
-        let Some(answer) = entry.record.answers.get_mut(place) else { return true };
-        let before = answer.pending();
+        let Some(reply) = entry.record.replies.get_mut(place) else { return true };
+        let before = reply.pending();
         match lost {
-            None => answer.processed += 1,
+            None => reply.processed += 1,
             Some((receiver, fate)) => {
-                answer.lost.entry(receiver).or_insert_with(|| fate.clone());
+                reply.lost.entry(receiver).or_insert_with(|| fate.clone());
             }
         }
-        if before > 0 && answer.pending() == 0 {
-            entry.answers_open -= 1;
+        if before > 0 && reply.pending() == 0 {
+            entry.replies_open -= 1;
         }
         self.entries += 1;
         true
@@ -248,25 +246,25 @@ mod tests {
         [1, 2].map(|number| MessageId::from_u128(number).expect("it is not zero"))
     }
 
-    fn answer(from: AgentId, deliveries: usize) -> Answer {
-        Answer { performative: Performative::Inform, from, deliveries, processed: 0, lost: Fates::new() }
+    fn reply_from(from: AgentId, deliveries: usize) -> Reply {
+        Reply { performative: Performative::Inform, from, deliveries, processed: 0, lost: Fates::new() }
     }
 
     #[test]
-    fn a_message_settles_with_its_last_delivery_and_its_last_answer() {
+    fn a_message_settles_with_its_last_delivery_and_its_last_reply() {
         let journal = Journal::default();
         let [question, reply] = ids();
         let [a, b] = ["a", "b"].map(AgentId::of_text);
-        journal.was_processed(question, a, Some((reply, answer(a, 2))));
+        journal.was_processed(question, a, Some((reply, reply_from(a, 2))));
         assert_eq!(journal.wait(question, 1, MOMENT), Waited::TimedOut);
-        assert!(journal.answer_was_processed(reply));
-        assert_eq!(journal.wait(question, 1, MOMENT), Waited::TimedOut, "the answer goes to two agents");
-        assert!(journal.answer_was_processed(reply));
+        assert!(journal.reply_was_processed(reply));
+        assert_eq!(journal.wait(question, 1, MOMENT), Waited::TimedOut, "the reply goes to two agents");
+        assert!(journal.reply_was_processed(reply));
         assert_eq!(journal.wait(question, 2, MOMENT), Waited::TimedOut, "the message goes to two agents");
         journal.was_processed(question, b, None);
         assert_eq!(journal.wait(question, 2, MOMENT), Waited::Settled);
-        assert_eq!(journal.take(question).answers[0].processed, 2);
-        assert!(!journal.answer_was_processed(reply), "a finished answer is forgotten");
+        assert_eq!(journal.take(question).replies[0].processed, 2);
+        assert!(!journal.reply_was_processed(reply), "a finished reply is forgotten");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod exchange;
 mod input;
 mod journal;
 mod report;
+mod summary;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,7 +26,8 @@ use clap::Args;
 use self::agents::{Cast, Habits};
 use self::exchange::Exchange;
 use self::input::Source;
-use self::report::{Printer, Summary};
+use self::report::{Printer, complain};
+use self::summary::Summary;
 
 /// How long `--timeout` may be, in seconds.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
@@ -75,11 +77,11 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
     let (habits, source) = match prepared {
         Ok(prepared) => prepared,
         Err(complaint) => {
-            eprintln!("{complaint}");
+            complain(&complaint);
             return ExitCode::from(2);
         }
     };
-    let mut printer = Printer::new(arguments.json, source.name.clone());
+    let mut printer = Printer::new(arguments.json, &source.name);
     match arguments.route(&source, habits, &mut printer) {
         Ok(summary) => match printer.summary(&summary) {
             Ok(()) if summary.is_well() => ExitCode::SUCCESS,
@@ -88,7 +90,7 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         },
         Err(Stop::Printing(error)) => report::printing_failed(&error),
         Err(Stop::Router(complaint)) => {
-            eprintln!("{complaint}");
+            complain(&complaint);
             ExitCode::FAILURE
         }
     }
@@ -124,7 +126,7 @@ impl RouteArguments {
         let cast = Cast::named_in(source, &self.offer);
         for (name, _) in &self.reply {
             if !cast.has(name) {
-                eprintln!("--reply {name}: no message names this agent");
+                complain(&format!("--reply {name}: no message names this agent"));
             }
         }
         let started = Instant::now();
@@ -138,7 +140,8 @@ impl RouteArguments {
             summary.seconds = started.elapsed().as_secs_f64();
             return Ok(summary);
         }
-        let router = Router::builder().config(self.config()).start().map_err(|error| Stop::Router(error.to_string()))?;
+        let router =
+            Router::builder().config(self.config()).start().map_err(|error| Stop::Router(error.to_string()))?;
         let mut exchange = Exchange::begin(router, cast, habits, self.timeout).map_err(Stop::Router)?;
         for message in source.messages() {
             match message {

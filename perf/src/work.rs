@@ -1,0 +1,167 @@
+//! The work that every system does, and how it is measured.
+//!
+//! Agents stand in pairs and send messages back and forth. Each message is made anew with content of its own, and the
+//! receiver looks at all of it. Each agent counts what it sends and what it handles; a run fails when, in the end, not
+//! every message that was sent was handled.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crossbeam::utils::CachePadded;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Before measuring, a system runs for this part of the measured time, so that its memory is in place.
+const WARM_UP: f64 = 0.25;
+/// How long the messages that are under way at the end may take.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// How much there is to do.
+#[derive(Clone, Copy)]
+pub struct Work {
+    /// How many pairs of agents.
+    pub pairs: usize,
+    /// Messages that go back and forth within a pair at the same time.
+    pub in_flight: usize,
+    /// Bytes of content.
+    pub size: usize,
+    /// How long the measurement takes.
+    pub seconds: f64,
+}
+
+/// A message as systems without a message format of their own pass it on: who, in which exchange, what.
+pub struct Ball {
+    pub from: usize,
+    pub exchange: u64,
+    pub content: Vec<u8>,
+}
+
+/// What all agents of a run share. Each writes its own counters only.
+pub struct Tally {
+    over: AtomicBool,
+    counters: Vec<CachePadded<Counters>>,
+}
+
+#[derive(Default)]
+struct Counters {
+    sent: AtomicU64,
+    handled: AtomicU64,
+}
+
+impl Tally {
+    pub fn new(work: &Work) -> Arc<Self> {
+        let counters = (0..2 * work.pairs).map(|_| CachePadded::default()).collect();
+        Arc::new(Self { over: AtomicBool::new(false), counters })
+    }
+
+    fn sum(&self, of: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        self.counters.iter().map(|counters| of(counters).load(Ordering::Acquire)).sum()
+    }
+}
+
+/// One agent's part in the work, whatever system it lives in.
+pub struct Player {
+    tally: Arc<Tally>,
+    number: usize,
+    payload: Vec<u8>,
+}
+
+impl Player {
+    pub fn new(tally: &Arc<Tally>, work: &Work, number: usize) -> Self {
+        Self { tally: Arc::clone(tally), number, payload: vec![b'x'; work.size] }
+    }
+
+    /// How many messages this agent begins with: the first of each pair serves.
+    pub fn serves(&self, work: &Work) -> usize {
+        if self.number.is_multiple_of(2) { work.in_flight } else { 0 }
+    }
+
+    /// The content of a message that is about to be sent.
+    pub fn content(&mut self) -> &[u8] {
+        add_one(&self.tally.counters[self.number].sent);
+        &self.payload
+    }
+
+    pub fn serve(&mut self, exchange: u64) -> Ball {
+        Ball { from: self.number, exchange, content: self.content().to_vec() }
+    }
+
+    /// Handles a message. Answers whether it is to be sent back.
+    pub fn take(&mut self, content: &[u8]) -> bool {
+        assert!(content == self.payload, "the content has changed on its way");
+        add_one(&self.tally.counters[self.number].handled);
+        !self.tally.over.load(Ordering::Relaxed)
+    }
+
+    /// Handles a message. The answer goes back.
+    pub fn hit(&mut self, ball: &Ball) -> Option<Ball> {
+        assert!(ball.from != self.number, "agents send to each other");
+        self.take(&ball.content).then(|| self.serve(ball.exchange))
+    }
+}
+
+/// The counter has one writer.
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
+}
+
+/// What a system achieved in one round.
+#[derive(Clone, Copy)]
+pub struct Figures {
+    pub messages_per_second: f64,
+    pub cpu_ns_per_message: f64,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:.0} messages/s, {:.0} ns of CPU each", self.messages_per_second, self.cpu_ns_per_message)
+    }
+}
+
+/// Watches the agents at their work, from a thread that has nothing to do with them, and ends it.
+///
+/// # Errors
+/// Not every message was handled, or none at all.
+pub fn measure(tally: &Tally, work: &Work) -> Result<Figures, String> {
+    sleep(Duration::from_secs_f64(work.seconds * WARM_UP));
+    let (start, cpu_at_start, at_start) = (Instant::now(), cpu_time(), tally.sum(|counters| &counters.handled));
+    sleep(Duration::from_secs_f64(work.seconds));
+    let handled = tally.sum(|counters| &counters.handled) - at_start;
+    let (elapsed, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu_at_start));
+    tally.over.store(true, Ordering::Relaxed);
+    settle(tally)?;
+    if handled == 0 {
+        return Err("nothing was handled".to_owned());
+    }
+    Ok(Figures {
+        messages_per_second: handled as f64 / elapsed.as_secs_f64(),
+        cpu_ns_per_message: cpu.as_nanos() as f64 / handled as f64,
+    })
+}
+
+/// Waits until everything that was sent was handled. Looking twice rules out that a message was sent between the
+/// readings of two counters.
+fn settle(tally: &Tally) -> Result<(), String> {
+    let deadline = Instant::now() + SETTLE;
+    let mut before = None;
+    loop {
+        let now = (tally.sum(|counters| &counters.handled), tally.sum(|counters| &counters.sent));
+        if now.0 == now.1 && before == Some(now) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{} messages were sent and {} handled", now.1, now.0));
+        }
+        before = Some(now);
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// What the process has used of all processors.
+#[allow(clippy::cast_sign_loss)] // A process has used no negative time.
+fn cpu_time() -> Duration {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec as u64, u32::try_from(used.tv_nsec).unwrap_or(0))
+}

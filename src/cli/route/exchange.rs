@@ -1,0 +1,313 @@
+//! The messages of a file on their way: sent in order, settled in order, with a bounded number between the two.
+//!
+//! Invariants: a message is sent only when those before it in its conversation have settled, so that the exchange is
+//! that of the file; what is under way is bounded in deliveries and bytes, whatever the file's length; every message is
+//! told exactly once, in the file's order.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use caxton_router::message::text::{Located, ParseError};
+use caxton_router::message::{MessageId, Receiver};
+use caxton_router::router::{Events, Sent};
+use caxton_router::{AgentId, ConversationId, Message, Router, SendError};
+use futures_lite::future::block_on;
+
+use super::Stop;
+use super::agents::{Cast, Habits, Script};
+use super::journal::{Fate, Journal, Record, Waited};
+use super::report::{Header, Printer, ToldMessage, ToldReply};
+use super::summary::Summary;
+
+/// The most deliveries under way; a message to more agents than this is under way alone.
+pub const DELIVERIES_MAX: usize = 1_024;
+/// The most bytes under way; a larger message is under way alone.
+pub const BYTES_MAX: usize = 64 << 20;
+/// How many dead letters of each shard are looked at when reports were lost.
+const LETTERS_MAX: usize = 100_000;
+
+/// A router at work on a file.
+pub struct Exchange {
+    router: Router,
+    cast: Cast,
+    journal: Arc<Journal>,
+    listener: JoinHandle<()>,
+    refused_agents: HashMap<AgentId, String>,
+    patience: Duration,
+    /// Nothing has settled for too long: nothing more is sent or waited for.
+    given_up: bool,
+    under_way: VecDeque<Item>,
+    /// Deliveries and bytes of what is under way.
+    deliveries: usize,
+    bytes: usize,
+    conversations: HashSet<ConversationId>,
+    /// Ids that the file chose, of what is under way.
+    own_ids: HashSet<MessageId>,
+    summary: Summary,
+}
+
+/// What is to be told next, after everything before it.
+enum Item {
+    Message(Box<Flight>),
+    Malformed(Box<ParseError>),
+}
+
+struct Flight {
+    header: Header,
+    receiver: Receiver,
+    state: State,
+    deliveries: usize,
+    bytes: usize,
+    conversation: Option<ConversationId>,
+    own_id: Option<MessageId>,
+    /// Whether the router was given the message, so that it counts as under way until it is told.
+    counted: bool,
+}
+
+enum State {
+    Sent(Sent),
+    Accepted(MessageId),
+    /// It is not under way, for this reason.
+    Grounded(Fate),
+}
+
+impl Exchange {
+    /// Registers the cast and begins to listen to the router's reports.
+    ///
+    /// # Errors
+    /// The router stopped, or there is no thread for listening.
+    pub fn begin(router: Router, cast: Cast, habits: Habits, patience: Duration) -> Result<Self, String> {
+        let journal = Arc::new(Journal::default());
+        let gateways = (0..router.shard_count()).map(|shard| AgentId::of_text(&router.gateway(shard))).collect();
+        let script = Arc::new(Script { habits, gateways, journal: Arc::clone(&journal) });
+        let refused_agents = cast.register(&router, &script);
+        let events = block_on(router.events()).map_err(|error| error.to_string())?;
+        // A shard that answers a question has taken the subscription before it. Without this, a message could come
+        // over from another shard before its own shard reports anything.
+        block_on(router.dead_letters(0)).map_err(|error| error.to_string())?;
+        let listening = Arc::clone(&journal);
+        let listener = std::thread::Builder::new()
+            .name("caxton-listener".to_owned())
+            .spawn(move || listen(&events, &listening))
+            .map_err(|error| format!("a thread could not be started: {error}"))?;
+        let summary = Summary::of_router(router.shard_count());
+        Ok(Self {
+            router,
+            cast,
+            journal,
+            listener,
+            refused_agents,
+            patience,
+            given_up: false,
+            under_way: VecDeque::new(),
+            deliveries: 0,
+            bytes: 0,
+            conversations: HashSet::new(),
+            own_ids: HashSet::new(),
+            summary,
+        })
+    }
+
+    /// Tells of a malformed message in its turn.
+    pub fn malformed(&mut self, error: ParseError, printer: &mut Printer) -> Result<(), Stop> {
+        self.make_room(|exchange| exchange.under_way.len() < DELIVERIES_MAX, printer)?;
+        self.under_way.push_back(Item::Malformed(Box::new(error)));
+        Ok(())
+    }
+
+    /// Sends a message, when there is room for it and its conversation has come to it.
+    pub fn send(&mut self, located: Located<Message>, printer: &mut Printer) -> Result<(), Stop> {
+        let message = &located.value;
+        let deliveries = self.cast.deliveries(message);
+        let (bytes, conversation, own_id) = (message.weight(), message.conversation(), message.id());
+        let fits = |exchange: &Self| {
+            exchange.under_way.len() < DELIVERIES_MAX
+                && exchange.deliveries + deliveries <= DELIVERIES_MAX
+                && exchange.bytes + bytes <= BYTES_MAX
+                && conversation.is_none_or(|conversation| !exchange.conversations.contains(&conversation))
+                && own_id.is_none_or(|id| !exchange.own_ids.contains(&id))
+        };
+        self.make_room(fits, printer)?;
+        let header = Header::of(&located, &self.cast);
+        let receiver = message.receiver().clone();
+        let state = self.take_off(located.value, printer)?;
+        let counted = matches!(state, State::Sent(_));
+        if counted {
+            self.deliveries += deliveries;
+            self.bytes += bytes;
+            self.conversations.extend(conversation);
+            self.own_ids.extend(own_id);
+        }
+        let flight = Flight { header, receiver, state, deliveries, bytes, conversation, own_id, counted };
+        self.under_way.push_back(Item::Message(Box::new(flight)));
+        Ok(())
+    }
+
+    /// Waits for the rest, stops the router and adds its figures to the summary.
+    pub fn end(mut self, printer: &mut Printer) -> Result<Summary, Stop> {
+        self.make_room(|exchange| exchange.under_way.is_empty(), printer)?;
+        let drain = if self.given_up { Duration::ZERO } else { self.patience };
+        let report = self.router.shutdown(drain).map_err(|error| Stop::Router(error.to_string()))?;
+        // The router's end is the end of its events.
+        let _ = self.listener.join();
+        self.summary.balances = report.balances();
+        self.summary.account = report.stats.account();
+        Ok(self.summary)
+    }
+
+    /// Lets what is under way settle, the oldest first, until there is room or nothing left.
+    fn make_room(&mut self, enough: impl Fn(&Self) -> bool, printer: &mut Printer) -> Result<(), Stop> {
+        while !enough(self) {
+            let Some(item) = self.under_way.pop_front() else { break };
+            match item {
+                Item::Malformed(error) => {
+                    self.summary.malformed += 1;
+                    printer.malformed(&error)?;
+                }
+                Item::Message(flight) => {
+                    let told = self.land(*flight)?;
+                    self.summary.count(&told);
+                    printer.message(&told)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a message to the router, if its sender may send and there is time left.
+    fn take_off(&mut self, mut message: Message, printer: &mut Printer) -> Result<State, Stop> {
+        if let Some(refusal) = message.sender().and_then(|sender| self.refused_agents.get(&sender)) {
+            return Ok(State::Grounded(Fate::Refused(refusal.clone())));
+        }
+        loop {
+            if self.given_up {
+                return Ok(State::Grounded(Fate::Unsent));
+            }
+            match self.router.try_send(message) {
+                Ok(sent) => return Ok(State::Sent(sent)),
+                Err(rejected) if rejected.error == SendError::Full && !self.under_way.is_empty() => {
+                    message = *rejected.message;
+                    let length = self.under_way.len();
+                    self.make_room(|exchange| exchange.under_way.len() < length, printer)?;
+                }
+                Err(rejected) => return Ok(State::Grounded(Fate::Refused(rejected.to_string()))),
+            }
+        }
+    }
+
+    /// Waits for a message to settle, and says what became of it.
+    fn land(&mut self, mut flight: Flight) -> Result<ToldMessage, Stop> {
+        let Flight { deliveries, bytes, conversation, own_id, counted, .. } = flight;
+        flight.state.resolve();
+        let told = match flight.state {
+            State::Accepted(id) => {
+                self.wait_for(id, deliveries)?;
+                let record = self.journal.take(id);
+                let fates = self.fates_of(&flight, &record);
+                let replies = record.replies.iter().map(|reply| ToldReply::of(reply, &self.cast)).collect();
+                ToldMessage { header: flight.header, id: Some(id), fates, replies }
+            }
+            State::Grounded(fate) => {
+                let fates = self.named_receivers(&flight.receiver).into_iter().map(|name| (name, fate.clone()));
+                let mut fates: Vec<_> = fates.collect();
+                if fates.is_empty() {
+                    fates.push((None, fate));
+                }
+                ToldMessage { header: flight.header, id: own_id, fates, replies: Vec::new() }
+            }
+            State::Sent(_) => unreachable!("a message that was sent is accepted or refused"),
+        };
+        if counted {
+            self.deliveries -= deliveries;
+            self.bytes -= bytes;
+            if let Some(conversation) = conversation {
+                self.conversations.remove(&conversation);
+            }
+            if let Some(id) = own_id {
+                self.own_ids.remove(&id);
+            }
+        }
+        Ok(told)
+    }
+
+    fn wait_for(&mut self, id: MessageId, deliveries: usize) -> Result<(), Stop> {
+        loop {
+            let patience = if self.given_up { Duration::ZERO } else { self.patience };
+            match self.journal.wait(id, deliveries, patience) {
+                Waited::Settled => return Ok(()),
+                Waited::TimedOut => {
+                    self.given_up = true;
+                    return Ok(());
+                }
+                Waited::ReportsLost => self.read_letters(id)?,
+            }
+        }
+    }
+
+    /// Makes good for reports that came faster than they were taken.
+    fn read_letters(&mut self, awaited: MessageId) -> Result<(), Stop> {
+        let mut ids = HashSet::from([awaited]);
+        for item in &mut self.under_way {
+            if let Item::Message(flight) = item {
+                flight.state.resolve();
+                if let State::Accepted(id) = flight.state {
+                    ids.insert(id);
+                }
+            }
+        }
+        let letters =
+            block_on(self.router.dead_letters(LETTERS_MAX)).map_err(|error| Stop::Router(error.to_string()))?;
+        self.journal.read_letters(&letters, &ids);
+        Ok(())
+    }
+
+    /// The fate of each delivery: the receivers that the message names in their order, then whoever else got it.
+    fn fates_of(&self, flight: &Flight, record: &Record) -> Vec<(Option<String>, Fate)> {
+        let named = ids_of(&flight.receiver);
+        let fate_of = |agent: &AgentId| record.fates.get(&Some(*agent)).cloned().unwrap_or(Fate::Pending);
+        let mut fates: Vec<_> = named.iter().map(|agent| (Some(self.cast.name_of(*agent)), fate_of(agent))).collect();
+        if named.is_empty() {
+            fates
+                .extend(record.fates.iter().map(|(agent, fate)| (agent.map(|id| self.cast.name_of(id)), fate.clone())));
+            fates.sort_by(|(one, _), (other, _)| one.cmp(other));
+            fates.resize(fates.len().max(flight.deliveries), (None, Fate::Pending));
+        }
+        fates
+    }
+
+    fn named_receivers(&self, receiver: &Receiver) -> Vec<Option<String>> {
+        ids_of(receiver).iter().map(|agent| Some(self.cast.name_of(*agent))).collect()
+    }
+}
+
+impl State {
+    /// Waits for the router's answer whether it accepts the message. A running router answers at once.
+    fn resolve(&mut self) {
+        let state = std::mem::replace(self, Self::Grounded(Fate::Unsent));
+        *self = match state {
+            Self::Sent(sent) => match sent.blocking_accepted() {
+                Ok(id) => Self::Accepted(id),
+                Err(rejected) => Self::Grounded(Fate::Refused(rejected.to_string())),
+            },
+            other => other,
+        };
+    }
+}
+
+/// The agents that a message names.
+pub fn ids_of(receiver: &Receiver) -> &[AgentId] {
+    match receiver {
+        Receiver::Agent(agent) | Receiver::Provider(agent, _) => std::slice::from_ref(agent),
+        Receiver::Agents(agents) | Receiver::Member(agents, _) => agents,
+        Receiver::Unaddressed | Receiver::Capability(..) => &[],
+    }
+}
+
+/// Writes down what the router reports, until it has stopped.
+fn listen(events: &Events, journal: &Journal) {
+    while let Some(event) = block_on(events.next()) {
+        journal.hear(&event, events.lost());
+    }
+}

@@ -1,0 +1,268 @@
+//! What became of the messages, as lines for people and as JSON objects for programs.
+
+use std::fmt::Write as _;
+use std::io::{self, BufWriter, ErrorKind, Stdout, Write as _};
+use std::process::ExitCode;
+
+use caxton_router::message::text::{Located, ParseError};
+use caxton_router::message::{MessageId, Receiver};
+use caxton_router::{Message, Performative};
+use serde_json::{Value, json};
+
+use super::agents::Cast;
+use super::exchange::ids_of;
+use super::journal::{Fate, Reply};
+use super::summary::{Summary, Tally};
+
+/// How many receivers are named in a message's first line; each has a line of its own below.
+const RECEIVERS_SHOWN_MAX: usize = 5;
+
+/// What a message says about itself.
+pub struct Header {
+    line: usize,
+    column: usize,
+    performative: Performative,
+    sender: Option<String>,
+    receivers: Vec<String>,
+    capability: Option<&'static str>,
+    conversation: Option<String>,
+}
+
+impl Header {
+    pub fn of(located: &Located<Message>, cast: &Cast) -> Self {
+        let message = &located.value;
+        Self {
+            line: located.line,
+            column: located.column,
+            performative: message.performative(),
+            sender: message.sender().map(|sender| cast.name_of(sender)),
+            receivers: ids_of(message.receiver()).iter().map(|agent| cast.name_of(*agent)).collect(),
+            capability: match message.receiver() {
+                Receiver::Capability(capability, _) => Some(capability.as_str()),
+                _ => None,
+            },
+            conversation: message.conversation_text(),
+        }
+    }
+}
+
+/// A message of the file and what became of it.
+pub struct ToldMessage {
+    pub header: Header,
+    pub id: Option<MessageId>,
+    /// Each delivery; one without receiver if the message found none.
+    pub fates: Vec<(Option<String>, Fate)>,
+    pub replies: Vec<ToldReply>,
+}
+
+/// A reply and what became of its deliveries.
+pub struct ToldReply {
+    performative: Performative,
+    from: String,
+    pub fates: Tally,
+    /// The first delivery that was not processed, for its reason.
+    lost: Option<Fate>,
+}
+
+impl ToldReply {
+    pub fn of(reply: &Reply, cast: &Cast) -> Self {
+        let fates = Tally::of_reply(reply);
+        let pending = (reply.pending() > 0).then_some(Fate::Pending);
+        Self {
+            performative: reply.performative,
+            from: cast.name_of(reply.from),
+            fates,
+            lost: reply.lost.values().next().cloned().or(pending),
+        }
+    }
+}
+
+impl Fate {
+    /// The fate as one word, for JSON.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Processed => "processed",
+            Self::DeadLettered(_) => "dead-lettered",
+            Self::Expired(_) => "expired",
+            Self::Refused(_) => "refused",
+            Self::Pending => "pending",
+            Self::Unsent => "unsent",
+        }
+    }
+
+    /// Why, where there is a reason: in one word for programs if it has one, else in a sentence.
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::DeadLettered(reason) => Some(reason.as_str()),
+            Self::Expired(phase) => Some(phase.as_str()),
+            Self::Refused(error) => Some(error),
+            Self::Processed | Self::Pending | Self::Unsent => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Processed => "processed".to_owned(),
+            Self::DeadLettered(reason) => format!("dead-lettered: {reason}, {}", reason.explanation()),
+            Self::Expired(phase) => format!("expired {}", phase.as_str()),
+            Self::Refused(error) => format!("refused: {error}"),
+            Self::Pending => "pending: it did not settle in time".to_owned(),
+            Self::Unsent => "not sent: what stands before it did not settle in time".to_owned(),
+        }
+    }
+}
+
+impl ToldMessage {
+    fn text(&self, position: &str) -> String {
+        let Header { performative, sender, receivers, capability, conversation, .. } = &self.header;
+        let sender = sender.as_deref().unwrap_or("(no sender)");
+        let receivers = match (receivers.as_slice(), capability) {
+            ([], Some(capability)) => format!("(who offers {})", printable(capability)),
+            ([], None) => "(no receiver)".to_owned(),
+            ([shown @ .., _], _) if shown.len() >= RECEIVERS_SHOWN_MAX => {
+                let shown = &receivers[..RECEIVERS_SHOWN_MAX];
+                format!("{} and {} more", shown.join(", "), receivers.len() - shown.len())
+            }
+            (all, _) => all.join(", "),
+        };
+        let conversation = conversation.as_ref().map_or_else(String::new, |text| format!(" in {}", printable(text)));
+        let mut text = format!("{position}: {performative} {sender} -> {receivers}{conversation}: ");
+        match self.fates.as_slice() {
+            [(name, fate)] => {
+                // Whoever was found by a capability is not named before.
+                let by = name.as_ref().filter(|name| !self.header.receivers.contains(name));
+                let by = by.map_or_else(String::new, |name| format!(" by {name}"));
+                let _ = writeln!(text, "{}{}", fate.text(), if *fate == Fate::Processed { by } else { String::new() });
+            }
+            several => {
+                let mut tally = Tally::default();
+                for (_, fate) in several {
+                    tally.count(fate);
+                }
+                let _ = writeln!(text, "{}", tally.in_words());
+                for (name, fate) in several {
+                    let _ = writeln!(text, "  to {}: {}", name.as_deref().unwrap_or("(nobody)"), fate.text());
+                }
+            }
+        }
+        for ToldReply { performative, from, fates, lost } in &self.replies {
+            let what = match lost {
+                None => String::new(),
+                Some(fate) if fates.deliveries() == 1 => {
+                    format!(": {}", fate.text())
+                }
+                Some(_) => format!(": {}", fates.in_words()),
+            };
+            let _ = writeln!(text, "  reply: {performative} from {from}{what}");
+        }
+        text
+    }
+
+    fn json(&self, position: &str) -> Value {
+        let worst = self.fates.iter().map(|(_, fate)| fate).find(|fate| **fate != Fate::Processed);
+        let fate = worst.or(self.fates.first().map(|(_, fate)| fate)).unwrap_or(&Fate::Pending);
+        let deliveries: Vec<_> = self
+            .fates
+            .iter()
+            .map(|(name, fate)| json!({ "receiver": name, "fate": fate.word(), "reason": fate.reason() }))
+            .collect();
+        let replies: Vec<_> = self
+            .replies
+            .iter()
+            .map(|ToldReply { performative, from, lost, .. }| {
+                let fate = lost.as_ref().unwrap_or(&Fate::Processed);
+                json!({
+                    "performative": performative.as_str(),
+                    "from": from,
+                    "fate": fate.word(),
+                    "reason": fate.reason(),
+                })
+            })
+            .collect();
+        json!({
+            "position": position,
+            "line": self.header.line,
+            "column": self.header.column,
+            "id": self.id.map(|id| id.to_string()),
+            "performative": self.header.performative.as_str(),
+            "sender": self.header.sender,
+            "receivers": self.header.receivers,
+            "capability": self.header.capability,
+            "conversation": self.header.conversation,
+            "fate": fate.word(),
+            "reason": fate.reason(),
+            "deliveries": deliveries,
+            "replies": replies,
+        })
+    }
+}
+
+/// The text without anything that a terminal would obey.
+fn printable(text: &str) -> String {
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
+}
+
+/// Prints in the chosen form.
+pub struct Printer {
+    json: bool,
+    file: String,
+    output: BufWriter<Stdout>,
+}
+
+impl Printer {
+    pub fn new(json: bool, file: &str) -> Self {
+        Self { json, file: printable(file), output: BufWriter::new(io::stdout()) }
+    }
+
+    /// Tells what became of a message.
+    pub fn message(&mut self, told: &ToldMessage) -> io::Result<()> {
+        let position = self.position(told.header.line, told.header.column);
+        if self.json {
+            writeln!(self.output, "{}", told.json(&position))
+        } else {
+            self.output.write_all(told.text(&position).as_bytes())
+        }
+    }
+
+    /// Tells of a malformed message: among the others for programs, on standard error for people.
+    pub fn malformed(&mut self, error: &ParseError) -> io::Result<()> {
+        let position = self.position(error.line, error.column);
+        let fault = error.fault.to_string();
+        if self.json {
+            let told = json!({ "position": position, "line": error.line, "column": error.column, "error": fault });
+            return writeln!(self.output, "{told}");
+        }
+        // What was told before comes first on a terminal too.
+        self.output.flush()?;
+        complain(&format!("{position}: malformed: {fault}"));
+        Ok(())
+    }
+
+    /// Ends with the summary.
+    pub fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        if self.json {
+            writeln!(self.output, "{}", summary.json())?;
+        } else {
+            self.output.write_all(summary.text().as_bytes())?;
+        }
+        self.output.flush()
+    }
+
+    fn position(&self, line: usize, column: usize) -> String {
+        format!("{}:{line}:{column}", self.file)
+    }
+}
+
+/// Tells people what is wrong. Where nobody reads standard error, there is nobody to tell.
+pub fn complain(complaint: &str) {
+    let _ = writeln!(io::stderr(), "{complaint}");
+}
+
+/// Ends after printing failed. A reader that has gone, as in `caxton route FILE | head`, is no failure.
+pub fn printing_failed(error: &io::Error) -> ExitCode {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return ExitCode::SUCCESS;
+    }
+    complain(&format!("cannot write to standard output: {error}"));
+    ExitCode::FAILURE
+}

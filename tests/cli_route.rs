@@ -1,0 +1,358 @@
+//! `caxton route`: every message of a file is answered for, at its position, and the exit status says how it went.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// What a run of the command said.
+struct Said {
+    code: Option<i32>,
+    output: String,
+    errors: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            output: String::from_utf8(output.stdout).expect("it prints UTF-8"),
+            errors: String::from_utf8(output.stderr).expect("it prints UTF-8"),
+        }
+    }
+
+    /// The objects that were printed, the summary apart.
+    fn objects(&self) -> (Vec<Value>, Value) {
+        let parse = |line| serde_json::from_str::<Value>(line).expect("every line is a JSON object");
+        let mut objects: Vec<Value> = self.output.lines().map(parse).collect();
+        let mut last = objects.pop().expect("there is a summary");
+        (objects, last["summary"].take())
+    }
+
+    fn all(&self) -> String {
+        format!("exit status {:?}\n{}{}", self.code, self.output, self.errors)
+    }
+}
+
+fn caxton() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
+    command.arg("route").current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
+    command
+}
+
+fn route(arguments: &str) -> Said {
+    Said::of(caxton().args(arguments.split_whitespace()).output().expect("the program runs"))
+}
+
+/// Routes what comes on standard input.
+fn route_bytes(arguments: &str, input: &[u8]) -> Said {
+    let mut child = caxton()
+        .arg("-")
+        .args(arguments.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    // A program that refuses its arguments does not read.
+    let _ = writer.join();
+    Said::of(output)
+}
+
+#[test]
+fn each_file_ends_with_its_status_and_says_what_happened() {
+    let cases: [(&str, i32, &[&str]); 12] = [
+        (
+            "exchange.acl --no-echo",
+            0,
+            &[
+                "exchange.acl:1:1: request buyer@market.example -> seller@market.example in order-1: processed\n",
+                "exchange.acl:11:1: agree seller@market.example -> buyer@market.example in order-1: processed\n",
+                "exchange.acl:18:1: inform ",
+                "messages    3 read, 0 malformed, 3 accepted\n",
+                "deliveries  3 processed, 0 dead-lettered, 0 expired\n",
+                "replies     0 sent: ",
+                "accounting  3 accepted = 3 processed + 0 dead-lettered + 0 expired + 0 pending: balances\n",
+            ],
+        ),
+        ("exchange.acl", 0, &["  reply: inform from seller@market.example\n", "accounting  4 accepted = 4 processed"]),
+        (
+            "contract_net.acl --no-echo --preset testing",
+            0,
+            &["cfp manager -> one, two, three in delivery-7: 3 processed\n  to one: processed\n", "9 processed"],
+        ),
+        (
+            "malformed_middle.acl",
+            1,
+            &[
+                "malformed_middle.acl:1:1: inform alice -> bob: processed\n",
+                "malformed_middle.acl:3:9: malformed: unknown parameter \":contents\"",
+                "malformed_middle.acl:4:1: inform alice -> bob: processed\n",
+                "messages    3 read, 1 malformed, 2 accepted\n",
+            ],
+        ),
+        (
+            "unroutable.acl",
+            1,
+            &[
+                "unroutable.acl:1:1: request alice -> (no receiver): dead-lettered: no-route, ",
+                "unroutable.acl:2:1: request alice -> (who offers quoting): dead-lettered: no-provider, ",
+                "unroutable.acl:3:1: inform alice -> ams: dead-lettered: unknown-receiver, ",
+                "unroutable.acl:4:1: inform ams -> alice: refused: the name \"ams\" belongs to the router",
+                "unroutable.acl:5:1: request alice -> bob: refused: the router has no store",
+                "unroutable.acl:6:1: inform alice -> bob, ams: 1 processed, 1 dead-lettered\n  to bob: processed\n",
+                "messages    6 read, 0 malformed, 4 accepted, 2 refused\n",
+                "(unknown-receiver 2, no-provider 1, no-route 1)",
+                ": balances\n",
+            ],
+        ),
+        ("questions.acl --reply bob=refuse", 0, &["  reply: refuse from bob\n", "  reply: inform from carol\n"]),
+        ("questions.acl --reply nobody=refuse", 0, &["--reply nobody: no message names this agent\n"]),
+        // An answer that is a question again is not answered.
+        ("questions.acl --reply bob=request --reply alice=request", 0, &["  reply: request from bob\n", "4 sent"]),
+        ("options.acl --offer carol=quoting --offer dave=quoting", 0, &["(who offers quoting): 2 processed\n"]),
+        ("options.acl --offer carol=quoting", 0, &["(who offers quoting): processed by carol\n"]),
+        ("exchange.acl --shards 1", 0, &["crossed     0 between 1 shards\n"]),
+        ("exchange.acl --shards 3 --preset production", 0, &[" between 3 shards\n"]),
+    ];
+    for (arguments, code, expected) in cases {
+        let said = route(arguments);
+        assert_eq!(said.code, Some(code), "{arguments}: {}", said.all());
+        for text in expected {
+            assert!(
+                said.output.contains(text) || said.errors.contains(text),
+                "{arguments}: no {text:?}\n{}",
+                said.all()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_malformed_goes_to_standard_error_and_the_rest_to_standard_output() {
+    let said = route("malformed_middle.acl");
+    assert!(
+        said.errors.lines().all(|line| line.starts_with("malformed_middle.acl:3:9: malformed: ")),
+        "{}",
+        said.all()
+    );
+    assert!(!said.output.contains("malformed_middle.acl:3"), "{}", said.all());
+}
+
+#[test]
+fn only_what_expects_an_answer_gets_one() {
+    let (objects, summary) = route("questions.acl --json").objects();
+    let replies = |number: usize| objects[number]["replies"].as_array().expect("it is a list").len();
+    // A statement, an unknown act and a message without sender get none; one without sender that says whom to answer
+    // gets one.
+    assert_eq!((0..7).map(replies).collect::<Vec<_>>(), [1, 1, 1, 0, 0, 0, 1]);
+    assert_eq!(summary["replies"]["processed"], 4);
+
+    let (objects, _) = route("questions.acl --json --no-echo --reply carol=agree").objects();
+    let replies: Vec<_> = objects.iter().filter_map(|object| object["replies"][0]["performative"].as_str()).collect();
+    assert_eq!(replies, ["agree"], "without echo only those of --reply answer");
+}
+
+#[test]
+fn json_is_one_object_for_each_message_and_a_summary() {
+    let (objects, summary) = route("unroutable.acl --json").objects();
+    let fates: Vec<_> = objects.iter().map(|object| object["fate"].as_str().expect("it has a fate")).collect();
+    assert_eq!(fates, ["dead-lettered", "dead-lettered", "dead-lettered", "refused", "refused", "dead-lettered"]);
+    let several = &objects[5];
+    assert_eq!(several["position"], "unroutable.acl:6:1");
+    assert_eq!((&several["line"], &several["column"]), (&6.into(), &1.into()));
+    assert_eq!((&several["performative"], &several["sender"]), (&"inform".into(), &"alice".into()));
+    assert_eq!(several["receivers"], serde_json::json!(["bob", "ams"]));
+    assert_eq!(several["reason"], "unknown-receiver");
+    assert_eq!(
+        several["deliveries"],
+        serde_json::json!([
+            { "receiver": "bob", "fate": "processed", "reason": null },
+            { "receiver": "ams", "fate": "dead-lettered", "reason": "unknown-receiver" },
+        ])
+    );
+    assert!(several["id"].as_str().is_some_and(|id| id.starts_with('m') && id.len() == 33), "{several}");
+    assert!(several["conversation"].is_null());
+    assert_eq!(
+        summary["account"]["dead_lettered_by_reason"],
+        serde_json::json!({ "no-provider": 1, "no-route": 1, "unknown-receiver": 2 })
+    );
+    assert_eq!((&summary["messages"], &summary["refused"]), (&6.into(), &2.into()));
+    assert_eq!((&summary["account"]["pending"], &summary["account"]["balances"]), (&0.into(), &true.into()));
+}
+
+#[test]
+fn a_malformed_message_is_an_object_with_an_error() {
+    let said = route("malformed_middle.acl --json");
+    let (objects, summary) = said.objects();
+    assert!(said.errors.is_empty(), "{}", said.all());
+    assert_eq!(objects[1]["position"], "malformed_middle.acl:3:9");
+    assert!(objects[1]["error"].as_str().is_some_and(|error| error.contains("unknown parameter")), "{}", said.all());
+    assert_eq!((&summary["messages"], &summary["malformed"]), (&3.into(), &1.into()));
+}
+
+#[test]
+fn what_a_message_says_of_its_delivery_is_kept() {
+    let (objects, summary) = route("options.acl --json --offer carol=quoting --offer dave=quoting").objects();
+    assert!(objects.iter().all(|object| object["fate"] == "processed"), "{objects:?}");
+    for object in &objects[1..3] {
+        assert_eq!(object["id"], "m00000000000000010000000000000001");
+    }
+    assert_eq!(objects[3]["capability"], "quoting");
+    let providers: Vec<_> = objects[3]["deliveries"].as_array().into_iter().flatten().collect();
+    assert_eq!(providers.iter().map(|delivery| &delivery["receiver"]).collect::<Vec<_>>(), ["carol", "dave"]);
+    assert_eq!(summary["account"]["balances"], true);
+}
+
+#[test]
+fn without_messages_nothing_is_wrong() {
+    for input in [&b""[..], b" \r\n\t\n", b"\xef\xbb\xbf"] {
+        let said = route_bytes("", input);
+        assert_eq!((said.code, said.output.as_str()), (Some(0), "no messages\n"), "{}", said.all());
+        let (objects, summary) = route_bytes("--json", input).objects();
+        assert_eq!((objects.len(), &summary["messages"]), (0, &0.into()));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_messages_are_told_and_passed_over() {
+    let junk: Vec<u8> = (0..=255).cycle().skip(41).take(2_000).collect();
+    let good = b"(inform :sender alice :receiver bob)";
+    let cases: [(&str, Vec<u8>, &str); 6] = [
+        ("junk", [&junk[..], b"\n", good].concat(), ": malformed: "),
+        ("zeros", [&[0; 100][..], b"\n", good].concat(), "-:1:1: malformed: "),
+        ("an unclosed string", [&b"(inform :content \"never ends)\n"[..], good].concat(), "-:1:18: malformed: "),
+        ("a sender that is not UTF-8", [&b"(inform :sender \xff\xfe)\n"[..], good].concat(), "not UTF-8"),
+        ("a surplus parenthesis", [&good[..], b")\n"].concat(), "-:1:37: malformed: "),
+        ("text", [&b"Dear router,\n"[..], good].concat(), "-:1:1: malformed: "),
+    ];
+    for (what, input, complaint) in cases {
+        let said = route_bytes("--shards 1", &input);
+        assert_eq!(said.code, Some(1), "{what}: {}", said.all());
+        assert!(said.errors.contains(complaint), "{what}: {}", said.all());
+        assert!(said.output.contains("inform alice -> bob: processed"), "{what}: {}", said.all());
+    }
+    let said = route_bytes("", &junk);
+    assert!(said.code == Some(1) && said.output.contains("0 accepted"), "{}", said.all());
+}
+
+#[test]
+fn lines_may_end_as_elsewhere_and_content_may_be_any_bytes() {
+    let said = route_bytes(
+        "",
+        b"\xef\xbb\xbf(inform :sender alice\r\n :receiver bob)\r\n(inform :sender alice :receiver bob)\r\n",
+    );
+    assert_eq!(said.code, Some(0), "{}", said.all());
+    assert!(said.output.contains("-:1:1: inform") && said.output.contains("-:3:1: inform"), "{}", said.all());
+    let said = route_bytes("", b"(request :sender alice :receiver bob :content #4\"\x00\xff\xfe\")");
+    assert!(said.code == Some(0) && said.output.contains("reply: inform from bob"), "{}", said.all());
+}
+
+#[test]
+fn nothing_that_a_terminal_would_obey_is_printed() {
+    let said = route_bytes("", b"(inform :sender alice :receiver bob :conversation-id \"a\x1b[2Jb\")");
+    assert!(said.output.contains("in a\\u{1b}[2Jb: processed"), "{}", said.all());
+}
+
+#[test]
+fn what_can_not_be_used_is_refused_with_a_reason() {
+    let cases = [
+        ("no_such_file.acl", "no_such_file.acl: cannot read the file: No such file"),
+        (".", ".: this is a directory"),
+        ("", "<FILE|->"),
+        ("exchange.acl --shards 0", "shard count 0 is out of range: allowed is 1 to 1024 shards"),
+        ("exchange.acl --shards 5000", "shard count 5000 is out of range: allowed is 1 to 1024 shards"),
+        ("exchange.acl --preset prod", "allowed is development, testing or production"),
+        ("exchange.acl --reply bob", "allowed is NAME=PERFORMATIVE"),
+        ("exchange.acl --reply bob=refsue", "did you mean refuse?"),
+        ("exchange.acl --reply =refuse", "agent name"),
+        ("exchange.acl --reply bob=refuse --reply bob=agree", "--reply is given twice for bob"),
+        ("exchange.acl --offer bob", "allowed is NAME=CAPABILITY"),
+        ("exchange.acl --timeout 0", "allowed are 0.1 to 86400 seconds"),
+        ("exchange.acl --echo", "--echo"),
+    ];
+    for (arguments, complaint) in cases {
+        let said = route(arguments);
+        assert_eq!(said.code, Some(2), "{arguments}: {}", said.all());
+        assert!(said.errors.contains(complaint), "{arguments}: {}", said.all());
+        assert!(said.output.is_empty(), "{arguments}: {}", said.all());
+    }
+}
+
+#[test]
+fn what_does_not_settle_is_pending_when_the_time_is_over() {
+    let late = b"(inform :sender alice :receiver bob :conversation-id x :X-deliver-at +00000000T010000000)\n\
+                 (inform :sender alice :receiver bob)\n\
+                 (inform :sender alice :receiver bob :conversation-id x)\n";
+    let (objects, summary) = {
+        let said = route_bytes("--json --timeout 0.2", late);
+        assert_eq!(said.code, Some(1), "{}", said.all());
+        said.objects()
+    };
+    let fates: Vec<_> = objects.iter().map(|object| &object["fate"]).collect();
+    assert_eq!(fates, ["pending", "processed", "unsent"]);
+    assert_eq!((&summary["deliveries"]["pending"], &summary["unsent"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn more_messages_and_agents_than_any_queue_holds_all_pass() {
+    const MESSAGES: usize = 6_000;
+    const SENDERS: usize = 3_000;
+    let mut text = String::new();
+    for number in 0..MESSAGES {
+        let sender = number % SENDERS;
+        let _ =
+            writeln!(text, "(request :sender sender-{sender} :receiver (set hub other-{number}) :content {number})");
+    }
+    let (objects, summary) = route_bytes("--json", text.as_bytes()).objects();
+    let ids: HashSet<_> = objects.iter().map(|object| object["id"].as_str().expect("it was accepted")).collect();
+    assert_eq!(ids.len(), MESSAGES);
+    let lines: Vec<_> = objects.iter().map(|object| object["line"].as_u64().expect("it is a number")).collect();
+    assert!(lines.is_sorted(), "messages are told in their order");
+    assert_eq!(summary["deliveries"]["processed"], 2 * MESSAGES);
+    assert_eq!(summary["replies"]["processed"], 2 * MESSAGES);
+    assert_eq!(summary["account"]["processed"], 4 * MESSAGES);
+    assert_eq!(summary["account"]["balances"], true);
+}
+
+#[test]
+fn a_message_to_more_agents_than_reports_are_kept_is_answered_for() {
+    const RECEIVERS: usize = 5_000;
+    let receivers = (0..RECEIVERS).fold(String::new(), |mut text, number| {
+        let _ = write!(text, " agent-{number}");
+        text
+    });
+    // Each answer goes to the router itself, which takes none, so there is a report of each.
+    let text = format!("(request :sender alice :reply-to ams :receiver (set{receivers}))");
+    let (objects, summary) = route_bytes("--json", text.as_bytes()).objects();
+    assert_eq!(objects[0]["fate"], "processed");
+    assert_eq!(summary["deliveries"]["processed"], RECEIVERS);
+    assert_eq!(summary["replies"]["dead_lettered_by_reason"]["unknown-receiver"], RECEIVERS);
+    assert_eq!((&summary["replies"]["pending"], &summary["account"]["balances"]), (&0.into(), &true.into()));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let text = "(inform :sender alice :receiver bob)\n".repeat(20_000);
+    let mut child = caxton()
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    child.stdin.take().expect("it is piped").write_all(text.as_bytes()).expect("it reads everything first");
+    let mut first = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    stdout.read_line(&mut first).expect("it prints");
+    drop(stdout);
+    let said = Said::of(child.wait_with_output().expect("it ends"));
+    assert!(first.starts_with("-:1:1: inform alice -> bob: processed"), "{first}");
+    assert_eq!((said.code, said.errors.as_str()), (Some(0), ""));
+}
