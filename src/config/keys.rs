@@ -138,7 +138,7 @@ configuration! {
         /// How many messages an agent is given in one batch.
         batch: BatchSize = ["10", "100", "1000"];
         /// How many messages an agent handles before its neighbours get their turn.
-        turn_quota: TurnQuota = ["64", "64", "256"];
+        turn_quota: TurnQuota = ["64", "100", "1000"];
         /// How many sent messages of one agent may wait to leave.
         outbox: OutboxCapacity = ["1024", "1024", "1024"];
         /// How many messages one shard holds in all, in mailboxes, outboxes and delays.
@@ -203,8 +203,9 @@ mod tests {
         ("message.timeout_ms", ["10000", "5000", "30000"]),
         ("message.content_bytes_max", ["\"10 MiB\"", "\"10 MiB\"", "\"10 MiB\""]),
         ("delivery.batch", ["10", "100", "1000"]),
-        ("delivery.turn_quota", ["64", "64", "256"]),
+        ("delivery.turn_quota", ["64", "100", "1000"]),
         ("delivery.outbox", ["1024", "1024", "1024"]),
+        ("delivery.pending_max", ["1000000", "1000000", "4000000"]),
         ("retry.attempts", ["2", "1", "3"]),
         ("retry.delay_ms", ["500", "100", "1000"]),
         ("retry.factor", ["1.5", "1.1", "2"]),
