@@ -87,19 +87,35 @@ struct Conversation {
 /// The newest messages of a conversation: a ring that overwrites the oldest entry.
 #[derive(Debug, Default)]
 struct History {
-    entries: Vec<HistoryEntry>,
-    oldest: usize,
+    entries: Vec<Remembered>,
+    oldest: u32,
 }
+
+/// A history entry as it is kept: 32 bytes, because every message of a conversation writes one.
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    message: MessageId,
+    /// Since the conversation was opened; a conversation of more than 49 days counts no further.
+    after_ms: u32,
+    performative: Performative,
+    from: u16,
+    /// The receiver and, in the highest bit, whether the message is an answer.
+    to: u16,
+}
+
+const ANSWERS: u16 = 1 << 15;
+const _: () = assert!(crate::domain::MaxParticipants::MAXIMUM < ANSWERS, "a participant's number leaves a bit free");
+const _: () = assert!(size_of::<Remembered>() == 32, "two entries fill a cache line");
 
 impl History {
     #[inline]
-    fn push(&mut self, entry: HistoryEntry, entries_max: usize) {
+    fn push(&mut self, entry: Remembered, entries_max: usize) {
         if self.entries.len() < entries_max {
             self.entries.push(entry);
-        } else if let Some(oldest) = self.entries.get_mut(self.oldest) {
+        } else if let Some(oldest) = self.entries.get_mut(self.oldest as usize) {
             *oldest = entry;
             self.oldest += 1;
-            if self.oldest == entries_max {
+            if self.oldest as usize == entries_max {
                 self.oldest = 0;
             }
         }
@@ -110,9 +126,19 @@ impl History {
         self.oldest = 0;
     }
 
-    fn oldest_first(&self) -> Vec<HistoryEntry> {
-        let (newer, older) = self.entries.split_at(self.oldest);
-        older.iter().chain(newer).copied().collect()
+    fn oldest_first(&self, opened_ms: u64) -> Vec<HistoryEntry> {
+        let (newer, older) = self.entries.split_at(self.oldest as usize);
+        let entries = older.iter().chain(newer);
+        entries
+            .map(|entry| HistoryEntry {
+                message: entry.message,
+                at_ms: opened_ms + u64::from(entry.after_ms),
+                performative: entry.performative,
+                from: entry.from,
+                to: entry.to & !ANSWERS,
+                answers: entry.to & ANSWERS != 0,
+            })
+            .collect()
     }
 }
 
@@ -309,7 +335,7 @@ impl Conversations {
             messages: conversation.messages,
             opened_ms: conversation.opened_ms,
             last_ms: conversation.last_ms,
-            history: conversation.history.oldest_first(),
+            history: conversation.history.oldest_first(conversation.opened_ms),
         })
     }
 }
@@ -369,9 +395,10 @@ impl Conversation {
         if let Some(id) = message.id()
             && history_max > 0
         {
+            let after_ms = u32::try_from(passage.now_ms - self.opened_ms).unwrap_or(u32::MAX);
+            let to = if answers { to | ANSWERS } else { to };
             let performative = message.performative();
-            let at_ms = passage.now_ms;
-            self.history.push(HistoryEntry { message: id, at_ms, performative, from, to, answers }, history_max);
+            self.history.push(Remembered { message: id, after_ms, performative, from, to }, history_max);
         }
     }
 

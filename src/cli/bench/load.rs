@@ -1,5 +1,6 @@
 //! The agents that make the load. All of them use the router as any agent would.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -73,18 +74,23 @@ fn new_histogram() -> Histogram<u64> {
 /// The fewest bytes of content: when the message was sent, and how often it still returns.
 pub const SIZE_MIN: usize = 16;
 
-/// What every agent of the load has: its shard's recorder and what its messages say.
+thread_local! {
+    /// What the messages of a shard's agents say. One for all of them, so that the load does not fill the caches that it
+    /// is meant to measure the router in.
+    static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What every agent of the load has: its shard's recorder and how long its messages are.
 pub struct Kit {
     control: Arc<Control>,
     shard: usize,
-    payload: Vec<u8>,
+    size: usize,
     until_sample: u32,
 }
 
 impl Kit {
     pub fn new(control: &Arc<Control>, shard: usize, size: usize, salt: u32) -> Self {
-        let payload = vec![b'x'; size.max(SIZE_MIN)];
-        Self { control: Arc::clone(control), shard, payload, until_sample: salt % SAMPLE_EVERY }
+        Self { control: Arc::clone(control), shard, size: size.max(SIZE_MIN), until_sample: salt % SAMPLE_EVERY }
     }
 
     /// Fills in the content; now and then with the time.
@@ -108,9 +114,12 @@ impl Kit {
 
     #[inline]
     fn fill_stamped(&mut self, builder: MessageBuilder, stamp: u64, returns: u64) -> MessageBuilder {
-        self.payload[..8].copy_from_slice(&stamp.to_le_bytes());
-        self.payload[8..SIZE_MIN].copy_from_slice(&returns.to_le_bytes());
-        builder.content(self.payload.as_slice())
+        PAYLOAD.with_borrow_mut(|payload| {
+            payload.resize(self.size, b'x');
+            payload[..8].copy_from_slice(&stamp.to_le_bytes());
+            payload[8..SIZE_MIN].copy_from_slice(&returns.to_le_bytes());
+            builder.content(payload.as_slice())
+        })
     }
 
     /// How often the message is still to be sent back.
