@@ -35,6 +35,8 @@ const WORK_PER_TURN_MAX: usize = 256;
 const PREEMPTION: Duration = Duration::from_millis(1);
 /// How often a spinning shard looks at the clock: every so many looks at its rings.
 const SPINS_PER_CLOCK_READ: u32 = 64;
+/// A shard whose next timer is further away looks again in between.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
 /// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
 const WALL_TIME_REFRESH_NS: u64 = 1_000_000;
 
@@ -58,6 +60,11 @@ pub(crate) struct Clock {
 impl Clock {
     pub fn new() -> Self {
         Self { start: Instant::now(), wall: wall_time(), wall_read_ns: 0 }
+    }
+
+    /// The moment from which monotonic time counts.
+    pub fn start(&self) -> Instant {
+        self.start
     }
 
     #[inline]
@@ -388,16 +395,18 @@ impl Driver {
 
     /// Sleeps until the doorbell rings or the shard's next timer is due.
     async fn park(&mut self, next_deadline_ms: Option<u64>) {
-        let timeout = next_deadline_ms.map(|deadline_ms| {
-            let due = Duration::from_millis(deadline_ms);
-            due.saturating_sub(self.clock.start.elapsed())
-        });
+        let now = self.clock.start.elapsed();
+        let timeout = next_deadline_ms
+            .map(|deadline_ms| Duration::from_millis(deadline_ms).saturating_sub(now).min(LONGEST_SLEEP));
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return;
         }
         let mut armed = false;
         let shared = Arc::clone(&self.shared);
         let doorbell = &shared.links[self.index].doorbell;
+        // For the watchdog: glommio can stall after one of its own timers woke it as well.
+        let wakes_at_ms = timeout.map_or(u64::MAX, |timeout| milliseconds(now + timeout));
+        shared.links[self.index].wakes_at_ms.store(wakes_at_ms, Ordering::Release);
         let rung = poll_fn(|context| {
             if armed && !doorbell.is_armed() {
                 return Poll::Ready(());
@@ -422,6 +431,11 @@ impl Driver {
         // This shard is awake, so the watchdog has something to watch.
         shared.bell.ring();
     }
+}
+
+#[allow(clippy::cast_possible_truncation)] // Half a billion years fit.
+fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis() as u64
 }
 
 /// What an inbox held that was dropped, as long as the shard has not heard of it.

@@ -3,8 +3,8 @@
 //! # The way of a message
 //!
 //! 1. **Admit.** An embedder's [`Router::send`](router::Router::send) puts a message into the channel of its sender's
-//!    shard ([`link`]); an agent's handler sends through its [`Context`](caxton_shards::agent::Context).
-//! 2. **Turn.** The shard's thread ([`drive`]) takes it into the next [`Shard::step`](caxton_shards::shard::Shard::step),
+//!    shard; an agent's handler sends through its [`Context`].
+//! 2. **Turn.** The shard's thread (`drive.rs`) takes it into the next [`Shard::step`](caxton_shards::shard::Shard::step),
 //!    which assigns an id and counts it as accepted.
 //! 3. **Route.** The receiver's shard follows from a hash of its name; on another shard, the message is copied into the
 //!    ring between the two, for one credit. Its conversation is checked on the initiator's shard.
@@ -22,10 +22,11 @@ pub mod router;
 mod watchdog;
 
 pub use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
+pub use caxton_shards::conversation::{ConversationView, HistoryEntry};
 pub use caxton_shards::dead_letter::{DeadLetter, Reason};
 pub use caxton_shards::dispatch::Batch;
 pub use caxton_shards::domain;
-pub use caxton_shards::interface::{AskFailure, Event, Phase, Rejected, SendError};
+pub use caxton_shards::interface::{AskFailure, Event, Phase, RegistrationError, Rejected, SendError};
 pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative};
 pub use caxton_shards::notice::is_notice;
 pub use caxton_shards::partition::{Partition, ShardIndex};

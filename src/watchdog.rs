@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::sync::{Parker, Unparker};
 
-use crate::link::Shared;
+use crate::link::{Link, Shared};
 
 /// How long a shard may stand still before it is rung again. Long enough for any handler that keeps its promise not
 /// to block, short enough that the stall is over before a person notices.
@@ -46,7 +46,9 @@ impl Bell {
 }
 
 /// Watches until all of the router's shards have left: one that is to leave can stand still as well.
-pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker) {
+///
+/// `start` is the moment from which the shards count monotonic time.
+pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
     let mut seen: Vec<u64> = vec![u64::MAX; shared.links.len()];
     while shared.links.iter().any(|link| !link.left.load(Ordering::Acquire)) {
         let mut all_parked = true;
@@ -56,6 +58,9 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker) {
             }
             if link.doorbell.is_armed() {
                 *seen = u64::MAX;
+                if overdue(link, start) && link.doorbell.ring_again() {
+                    shared.watchdog_wakes.fetch_add(1, Ordering::Relaxed);
+                }
                 continue;
             }
             all_parked = false;
@@ -76,8 +81,21 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker) {
             shared.links.iter().all(|link| link.doorbell.is_armed() || link.left.load(Ordering::Acquire));
         if still_parked {
             // A shard that leaves hurries the watchdog, also if it does so before this.
-            parker.park();
+            let wakes_at_ms = shared.links.iter().map(|link| link.wakes_at_ms.load(Ordering::Acquire)).min();
+            match wakes_at_ms {
+                Some(wakes_at_ms) if wakes_at_ms < u64::MAX => {
+                    let left = Duration::from_millis(wakes_at_ms).saturating_sub(start.elapsed());
+                    parker.park_timeout(left + LOOK_EVERY);
+                }
+                _ => parker.park(),
+            }
         }
         shared.bell.asleep.store(false, Ordering::Relaxed);
     }
+}
+
+/// Whether a parked shard should have woken by itself a while ago.
+fn overdue(link: &Link, start: Instant) -> bool {
+    let wakes_at_ms = link.wakes_at_ms.load(Ordering::Acquire);
+    wakes_at_ms < u64::MAX && start.elapsed() >= Duration::from_millis(wakes_at_ms) + LOOK_EVERY
 }

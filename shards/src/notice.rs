@@ -88,6 +88,10 @@ impl Shard {
 
     /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
     fn send_failure(&mut self, message: &Message, word: &str, explanation: &str, holds: Holds) {
+        if message.target() == Some(router_id()) {
+            // Whoever answers the router's own messages would be told that it can't, and answer that, without end.
+            return self.let_go(holds);
+        }
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
         self.send_to_sender(message, Performative::Failure, content, holds);
     }

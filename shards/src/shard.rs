@@ -336,6 +336,7 @@ impl Shard {
     /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
     pub fn is_quiet(&self) -> bool {
         self.account.pending == 0
+            && self.run_queue.is_empty()
             && self.outgoing.iter().all(VecDeque::is_empty)
             && self.barriers.is_empty()
             && self.registrations.is_empty()

@@ -200,11 +200,16 @@ impl Inner {
         shared.advance_to(Stage::Stopping);
         self.wait_for_quiet(Stage::Stopping, Instant::now() + STOP_DEADLINE);
         shared.advance_to(Stage::Leaving);
-        for executor in threads.executors.drain(..) {
-            // A shard's panic has been reported by its own thread; the figures show what was left.
-            let _ = executor.join();
+        let has_left = |shard: usize| shared.links[shard].left.load(std::sync::atomic::Ordering::Acquire);
+        let all_left = shared.wait_until(Instant::now() + STOP_DEADLINE, || (0..shared.links.len()).all(&has_left));
+        for (shard, executor) in threads.executors.drain(..).enumerate() {
+            // A handler that never returns keeps its thread; whoever waited for that would wait for ever. A shard's
+            // panic has been reported by its own thread; the figures show what was left.
+            if has_left(shard) {
+                let _ = executor.join();
+            }
         }
-        if let Some(watchdog) = threads.watchdog.take() {
+        if let Some(watchdog) = threads.watchdog.take().filter(|_| all_left) {
             let _ = watchdog.join();
         }
         threads.drained = Some(drained);
@@ -287,6 +292,7 @@ fn start(config: &Config, rules: &[Rule]) -> Result<Router, StartError> {
                 turns: CachePadded::new(AtomicU64::new(0)),
                 inbox_attention: CachePadded::new(AtomicBool::new(false)),
                 quiet: AtomicU8::new(0),
+                wakes_at_ms: AtomicU64::new(u64::MAX),
                 left: AtomicBool::new(false),
             }
         })
@@ -323,7 +329,7 @@ fn start(config: &Config, rules: &[Rule]) -> Result<Router, StartError> {
                 // A core that no shard has; without one the kernel decides.
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
-            watch(&watched, &parker);
+            watch(&watched, &parker, clock.start());
         })?;
         router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(watchdog);
         return Ok(router);
