@@ -170,7 +170,7 @@ configuration! {
         /// How many agents may take part in one conversation.
         participants_max: MaxParticipants = ["5", "3", "20"];
         /// How many past messages a conversation remembers.
-        history: HistoryLength = ["32", "32", "16"];
+        history: HistoryLength = ["32", "32", "8"];
         /// How many conversations may be open on one shard.
         open_max: ConversationCapacity = ["1000000", "1000000", "1000000"];
     }
@@ -213,7 +213,7 @@ mod tests {
         ("dead_letters.bytes", ["\"64 MiB\"", "\"64 MiB\"", "\"1 GiB\""]),
         ("conversation.timeout_ms", ["600000", "300000", "1800000"]),
         ("conversation.participants_max", ["5", "3", "20"]),
-        ("conversation.history", ["32", "32", "16"]),
+        ("conversation.history", ["32", "32", "8"]),
         ("conversation.open_max", ["1000000", "1000000", "1000000"]),
         ("ring.capacity", ["1024", "1024", "1024"]),
         ("drive.spin_us", ["50", "20", "100"]),

@@ -125,6 +125,7 @@ impl MessageBuilder {
         Self { message, details: None, error: None }
     }
 
+    #[inline]
     pub(super) fn reply_to(original: &Message, performative: Performative) -> Self {
         let mut builder = Self::new(performative);
         let reply = &mut *builder.message.0;
@@ -149,6 +150,7 @@ impl MessageBuilder {
         builder
     }
 
+    #[cold]
     fn copy_details_for_reply(&mut self, original: &Message, details: &Details) {
         let us = original.target_aid().cloned();
         let reply = self.details();

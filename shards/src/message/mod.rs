@@ -321,6 +321,7 @@ impl Message {
 
     /// A reply to this message from the agent that it was for, in the same conversation, under the same protocol,
     /// language and ontology, to the sender or where the sender wants replies (`reply-to`).
+    #[inline]
     pub fn reply(&self, performative: Performative) -> MessageBuilder {
         MessageBuilder::reply_to(self, performative)
     }
