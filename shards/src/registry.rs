@@ -104,8 +104,28 @@ impl AgentSlot {
 /// All agents of a shard.
 pub(crate) struct Registry {
     slots: Slab<AgentSlot>,
-    index: HashTable<u32>,
+    index: HashTable<Indexed>,
     generation: u32,
+}
+
+/// An agent's place, with bits of its id: so that a growing table need not look at every agent again.
+#[derive(Clone, Copy)]
+struct Indexed {
+    bits: u32,
+    place: u32,
+}
+
+impl Indexed {
+    #[allow(clippy::cast_possible_truncation)] // Half of the bits are enough to tell agents apart in a table.
+    fn new(id: AgentId, place: u32) -> Self {
+        Self { bits: id.table_bits() as u32, place }
+    }
+
+    /// The id is a hash already; the product spreads its bits over the whole word.
+    #[inline]
+    fn hash(self) -> u64 {
+        u64::from(self.bits).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 impl Registry {
@@ -120,8 +140,11 @@ impl Registry {
     /// The agent with this id.
     #[inline]
     pub fn find(&self, id: AgentId) -> Option<AgentIndex> {
-        let same = |place: &u32| self.slots.get(*place).is_some_and(|slot| slot.id == id);
-        self.index.find(id.table_bits(), same).map(|place| AgentIndex(*place))
+        let wanted = Indexed::new(id, 0);
+        let same = |found: &Indexed| {
+            found.bits == wanted.bits && self.slots.get(found.place).is_some_and(|slot| slot.id == id)
+        };
+        self.index.find(wanted.hash(), same).map(|found| AgentIndex(found.place))
     }
 
     #[inline]
@@ -162,16 +185,15 @@ impl Registry {
             swept: false,
         };
         let place = self.slots.insert(slot).ok()?;
-        let slots = &self.slots;
-        let rehash = |place: &u32| slots.get(*place).map_or(0, |slot| slot.id.table_bits());
-        self.index.insert_unique(id.table_bits(), place, rehash);
+        let indexed = Indexed::new(id, place);
+        self.index.insert_unique(indexed.hash(), indexed, |indexed| indexed.hash());
         Some(AgentIndex(place))
     }
 
     /// Makes the agent unknown. Its slot stays until [`Registry::remove`].
     pub fn forget(&mut self, index: AgentIndex) {
         let Some(id) = self.get(index).map(|slot| slot.id) else { return };
-        if let Ok(entry) = self.index.find_entry(id.table_bits(), |place| *place == index.0) {
+        if let Ok(entry) = self.index.find_entry(Indexed::new(id, 0).hash(), |found| found.place == index.0) {
             entry.remove();
         }
     }

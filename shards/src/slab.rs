@@ -1,17 +1,19 @@
 //! Where everything that a shard keeps many of lives: numbered places that are given out and taken back.
 //!
-//! The place that was given back last is given out first, because it is still in the cache. The slab grows by a quarter
-//! at a time, so that at most a fifth of its memory waits for values.
+//! The place that was given back last is given out first, because it is still in the cache. Places come in chunks, so
+//! that growing never copies what is there.
 
-/// The fewest places that are added at a time.
-const GROWTH_MIN: usize = 256;
+/// How many places are added at a time.
+const CHUNK: usize = 1_024;
 /// The mark for "no place" in lists that are threaded through a slab.
 pub const NONE: u32 = u32::MAX;
 
 /// A growing set of numbered places, up to a bound.
 #[derive(Debug)]
 pub struct Slab<T> {
-    places: Vec<Place<T>>,
+    chunks: Vec<Vec<Place<T>>>,
+    /// Places that were given out at least once.
+    used: usize,
     free: u32,
     live: usize,
     places_max: usize,
@@ -26,7 +28,7 @@ enum Place<T> {
 impl<T> Slab<T> {
     /// An empty slab that grows up to `places_max` places.
     pub fn new(places_max: usize) -> Self {
-        Self { places: Vec::new(), free: NONE, live: 0, places_max: places_max.min(NONE as usize) }
+        Self { chunks: Vec::new(), used: 0, free: NONE, live: 0, places_max: places_max.min(NONE as usize) }
     }
 
     /// How many places are taken.
@@ -42,12 +44,11 @@ impl<T> Slab<T> {
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<u32, T> {
         let index = self.free;
-        match self.places.get_mut(index as usize) {
+        match self.place_mut(index) {
             Some(place) => {
-                if let Place::Free { next } = *place {
-                    self.free = next;
-                }
+                let next = if let Place::Free { next } = *place { next } else { NONE };
                 *place = Place::Taken(value);
+                self.free = next;
                 self.live += 1;
                 Ok(index)
             }
@@ -58,8 +59,9 @@ impl<T> Slab<T> {
     /// Gives the place back and answers what stood there.
     #[inline]
     pub fn remove(&mut self, index: u32) -> Option<T> {
-        let place = self.places.get_mut(index as usize)?;
-        match std::mem::replace(place, Place::Free { next: self.free }) {
+        let next = self.free;
+        let place = self.place_mut(index)?;
+        match std::mem::replace(place, Place::Free { next }) {
             Place::Taken(value) => {
                 self.free = index;
                 self.live -= 1;
@@ -75,7 +77,7 @@ impl<T> Slab<T> {
     /// What stands at a place.
     #[inline]
     pub fn get(&self, index: u32) -> Option<&T> {
-        match self.places.get(index as usize)? {
+        match self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)? {
             Place::Taken(value) => Some(value),
             Place::Free { .. } => None,
         }
@@ -84,7 +86,7 @@ impl<T> Slab<T> {
     /// What stands at a place, to change it.
     #[inline]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        match self.places.get_mut(index as usize)? {
+        match self.place_mut(index)? {
             Place::Taken(value) => Some(value),
             Place::Free { .. } => None,
         }
@@ -93,24 +95,32 @@ impl<T> Slab<T> {
     /// Everything in the slab with its place.
     #[allow(clippy::cast_possible_truncation)] // There are fewer places than `NONE`.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.places.iter().enumerate().filter_map(|(index, place)| match place {
+        self.chunks.iter().flatten().enumerate().filter_map(|(index, place)| match place {
             Place::Taken(value) => Some((index as u32, value)),
             Place::Free { .. } => None,
         })
+    }
+
+    #[inline]
+    fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
+        self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
     }
 
     /// Adds a place when none is free.
     #[cold]
     #[allow(clippy::cast_possible_truncation)] // There are fewer places than `NONE`.
     fn append(&mut self, value: T) -> Result<u32, T> {
-        let index = self.places.len();
+        let index = self.used;
         if index >= self.places_max {
             return Err(value);
         }
-        if index == self.places.capacity() {
-            self.places.reserve_exact(GROWTH_MIN.max(index / 4));
+        if index.is_multiple_of(CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK.min(self.places_max - index)));
         }
-        self.places.push(Place::Taken(value));
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.push(Place::Taken(value));
+        }
+        self.used += 1;
         self.live += 1;
         Ok(index as u32)
     }
