@@ -37,6 +37,8 @@ const PREEMPTION: Duration = Duration::from_millis(1);
 const SPINS_PER_CLOCK_READ: u32 = 64;
 /// A shard whose next timer is further away looks again in between.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+/// How often a busy shard lets its executor look after other things, in nanoseconds.
+const YIELD_EVERY_NS: u64 = 100_000_000;
 /// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
 const WALL_TIME_REFRESH_NS: u64 = 1_000_000;
 
@@ -155,6 +157,9 @@ struct Driver {
     /// Of the work that was taken in this turn: given up when the turn's figures are published.
     tickets: Vec<Ticket>,
     clock: Clock,
+    /// The time of the last turn, and of the last one after which glommio had its turn.
+    now_ns: u64,
+    yielded_ns: u64,
     stage: Stage,
     /// The router drains, and the shard is told so as soon as everything was taken in that came before.
     drain_due: bool,
@@ -177,6 +182,8 @@ impl Driver {
             work,
             tickets: Vec::new(),
             clock,
+            now_ns: 0,
+            yielded_ns: 0,
             stage: Stage::Running,
             drain_due: false,
             inputs: VecDeque::new(),
@@ -200,11 +207,19 @@ impl Driver {
                 return;
             }
             if turn.worked || turn.more || turn.polling {
-                // Lets glommio look after its own timers and I/O, once per preemption interval.
-                glommio::yield_if_needed().await;
+                self.yield_sometimes().await;
             } else if !self.spin_for_work() {
                 self.park(turn.next_deadline_ms).await;
             }
+        }
+    }
+
+    /// Lets glommio look after its own timers and I/O. Nothing of either waits while the shard is awake, and each yield
+    /// is an occasion for the parking bug: at one in a millisecond it struck twice a second, for milliseconds each time.
+    async fn yield_sometimes(&mut self) {
+        if self.now_ns - self.yielded_ns >= YIELD_EVERY_NS {
+            self.yielded_ns = self.now_ns;
+            glommio::yield_if_needed().await;
         }
     }
 
@@ -214,6 +229,7 @@ impl Driver {
         self.take_work();
         self.look_at_inboxes();
         let now = self.clock.now();
+        self.now_ns = now.monotonic_ns;
         let turn = self.shard.step(now, &mut self.inputs, &mut self.outputs);
         for shard in self.shard.flush() {
             self.shared.ring(*shard);

@@ -15,7 +15,7 @@ use crate::link::{Link, Shared};
 
 /// How long a shard may stand still before it is rung again. Long enough for any handler that keeps its promise not
 /// to block, short enough that the stall is over before a person notices.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Wakes the watchdog when a shard wakes up.
 pub(crate) struct Bell {

@@ -132,14 +132,17 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
         rounds: control.rounds.load(Ordering::Relaxed),
     };
     let begun = mark(&router);
-    control.record.store(true, Ordering::Relaxed);
+    // A run of a number of messages is measured from its beginning, a run of a time after its warm-up.
+    control.record.store(matches!(plan.length, Length::Messages(_)), Ordering::Relaxed);
     router.blocking_tell_all(kicks.collect()).map_err(|error| error.to_string())?;
     let (first, last) = match plan.length {
         Length::Seconds(seconds) => {
             let warm_up = seconds * WARM_UP_SHARE;
             wait(begun.at, warm_up, &mut |elapsed| progress(elapsed / seconds));
+            control.record.store(true, Ordering::Relaxed);
             let first = mark(&router);
             wait(begun.at, seconds, &mut |elapsed| progress(elapsed / seconds));
+            control.record.store(false, Ordering::Relaxed);
             (first, mark(&router))
         }
         Length::Messages(_) => {
