@@ -239,7 +239,7 @@ fn a_question_that_is_not_answered_times_out() {
 fn an_answer_that_comes_too_late_is_a_dead_letter() {
     bounded(|| {
         let router = start(2);
-        let events = futures_lite::future::block_on(router.events()).expect("the router runs");
+        let events = router.blocking_events().expect("the router runs");
         let agent = router
             .blocking_register(name("late"), || {
                 let mut question: Option<Message> = None;
@@ -394,8 +394,8 @@ fn a_rule_decides_where_a_message_without_receiver_goes() {
 fn subscribers_are_told_what_happens() {
     bounded(|| {
         let router = start(2);
-        let events = futures_lite::future::block_on(router.events()).expect("the router runs");
-        let others = futures_lite::future::block_on(router.events()).expect("the router runs");
+        let events = router.blocking_events().expect("the router runs");
+        let others = router.blocking_events().expect("the router runs");
         let agent = router.blocking_register(name("short-lived"), silent).expect("the agent is registered");
         router.blocking_deregister(agent).expect("the router runs");
         let lost = router.blocking_send(message_to(agent, "too late")).expect("it is accepted");
@@ -407,7 +407,7 @@ fn subscribers_are_told_what_happens() {
             assert_eq!((message, receiver, reason.as_str()), (lost, Some(agent), "unknown-receiver"));
             assert_eq!(events.lost(), 0);
         }
-        let letters = futures_lite::future::block_on(router.dead_letters(10)).expect("the router runs");
+        let letters = router.blocking_dead_letters(10).expect("the router runs");
         assert_eq!(letters.iter().map(|letter| letter.message.id()).collect::<Vec<_>>(), [Some(lost)]);
         shutdown(&router);
     });
@@ -417,7 +417,7 @@ fn subscribers_are_told_what_happens() {
 fn a_subscription_ends_with_the_router() {
     bounded(|| {
         let router = start(2);
-        let events = futures_lite::future::block_on(router.events()).expect("the router runs");
+        let events = router.blocking_events().expect("the router runs");
         shutdown(&router);
         assert_eq!(futures_lite::future::block_on(events.next()), None);
     });
@@ -452,7 +452,7 @@ fn an_open_conversation_can_be_looked_at() {
         router.blocking_send(message_to(asker, "begin")).expect("it is accepted");
         let conversation: ConversationId = begins.recv_timeout(PATIENCE).expect("the conversation begins");
         heard.recv_timeout(PATIENCE).expect("the answer comes");
-        let view = futures_lite::future::block_on(router.conversation(asker, conversation));
+        let view = router.blocking_conversation(asker, conversation);
         let view = view.expect("the router runs").expect("the conversation is open");
         assert_eq!((view.initiator, view.participants, view.messages), (asker, vec![asker, answerer], 2));
         assert!(view.awaited.is_empty(), "the answer has come");

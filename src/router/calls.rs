@@ -444,6 +444,37 @@ impl Router {
         Ok(Events { receiver, lost })
     }
 
+    /// As [`Router::conversation`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::conversation`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_conversation(
+        &self,
+        initiator: AgentId,
+        id: ConversationId,
+    ) -> Result<Option<ConversationView>, CallError> {
+        not_on_a_shard()?;
+        block_on(self.conversation(initiator, id))
+    }
+
+    /// As [`Router::dead_letters`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::dead_letters`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
+        not_on_a_shard()?;
+        block_on(self.dead_letters(count))
+    }
+
+    /// As [`Router::events`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::events`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_events(&self) -> Result<Events, CallError> {
+        not_on_a_shard()?;
+        block_on(self.events())
+    }
+
     /// The router's figures: one read per shard, without asking the shards.
     pub fn stats(&self) -> Stats {
         let shared = self.shared();
