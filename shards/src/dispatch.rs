@@ -72,6 +72,7 @@ impl Batch<'_> {
         if let Some(envelope) = self.current.take() {
             self.leaves |= self.shard.commit_effects(self.agent, self.id);
             self.shard.settle_done(self.agent, self.generation, &envelope);
+            envelope.message.recycle();
         }
     }
 

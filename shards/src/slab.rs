@@ -11,9 +11,8 @@ pub const NONE: u32 = u32::MAX;
 /// A growing set of numbered places, up to a bound.
 #[derive(Debug)]
 pub struct Slab<T> {
-    chunks: Vec<Vec<Place<T>>>,
-    /// Places that were given out at least once.
-    used: usize,
+    /// Their length is part of their type, so that finding a place takes one comparison and not two.
+    chunks: Vec<Box<[Place<T>; CHUNK]>>,
     free: u32,
     live: usize,
     places_max: usize,
@@ -28,7 +27,7 @@ enum Place<T> {
 impl<T> Slab<T> {
     /// An empty slab that grows up to `places_max` places.
     pub fn new(places_max: usize) -> Self {
-        Self { chunks: Vec::new(), used: 0, free: NONE, live: 0, places_max: places_max.min(NONE as usize) }
+        Self { chunks: Vec::new(), free: NONE, live: 0, places_max: places_max.min(NONE as usize) }
     }
 
     /// How many places are taken.
@@ -43,16 +42,18 @@ impl<T> Slab<T> {
     /// The value itself, when the slab is full.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<u32, T> {
+        if self.free == NONE {
+            self.grow();
+        }
         let index = self.free;
         match self.place_mut(index) {
-            Some(place) => {
-                let next = if let Place::Free { next } = *place { next } else { NONE };
+            Some(place @ &mut Place::Free { next }) => {
                 *place = Place::Taken(value);
                 self.free = next;
                 self.live += 1;
                 Ok(index)
             }
-            None => self.append(value),
+            _ => Err(value),
         }
     }
 
@@ -61,23 +62,23 @@ impl<T> Slab<T> {
     pub fn remove(&mut self, index: u32) -> Option<T> {
         let next = self.free;
         let place = self.place_mut(index)?;
+        if let Place::Free { .. } = place {
+            return None;
+        }
         match std::mem::replace(place, Place::Free { next }) {
             Place::Taken(value) => {
                 self.free = index;
                 self.live -= 1;
                 Some(value)
             }
-            free @ Place::Free { .. } => {
-                *place = free;
-                None
-            }
+            Place::Free { .. } => None,
         }
     }
 
     /// What stands at a place.
     #[inline]
     pub fn get(&self, index: u32) -> Option<&T> {
-        match self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)? {
+        match &self.chunks.get(index as usize / CHUNK)?[index as usize % CHUNK] {
             Place::Taken(value) => Some(value),
             Place::Free { .. } => None,
         }
@@ -95,7 +96,7 @@ impl<T> Slab<T> {
     /// Everything in the slab with its place.
     #[allow(clippy::cast_possible_truncation)] // There are fewer places than `NONE`.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.chunks.iter().flatten().enumerate().filter_map(|(index, place)| match place {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).enumerate().filter_map(|(index, place)| match place {
             Place::Taken(value) => Some((index as u32, value)),
             Place::Free { .. } => None,
         })
@@ -103,26 +104,26 @@ impl<T> Slab<T> {
 
     #[inline]
     fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
-        self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
+        Some(&mut self.chunks.get_mut(index as usize / CHUNK)?[index as usize % CHUNK])
     }
 
-    /// Adds a place when none is free.
+    /// Adds places when none is free, as far as the bound allows.
     #[cold]
     #[allow(clippy::cast_possible_truncation)] // There are fewer places than `NONE`.
-    fn append(&mut self, value: T) -> Result<u32, T> {
-        let index = self.used;
-        if index >= self.places_max {
-            return Err(value);
+    fn grow(&mut self) {
+        let first = self.chunks.len() * CHUNK;
+        let last = self.places_max.min(first + CHUNK);
+        if first >= last {
+            return;
         }
-        if index.is_multiple_of(CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK.min(self.places_max - index)));
+        let places = (first..first + CHUNK).map(|index| {
+            let next = if index + 1 < last { index as u32 + 1 } else { NONE };
+            Place::Free { next }
+        });
+        if let Ok(chunk) = places.collect::<Box<[_]>>().try_into() {
+            self.chunks.push(chunk);
+            self.free = first as u32;
         }
-        if let Some(chunk) = self.chunks.last_mut() {
-            chunk.push(Place::Taken(value));
-        }
-        self.used += 1;
-        self.live += 1;
-        Ok(index as u32)
     }
 }
 

@@ -13,7 +13,7 @@ use super::id::{AgentId, ConversationId, Correlation, MessageId};
 use super::options::{DeliveryOptions, Receipt, Reliability, WallTime};
 use super::performative::Performative;
 use super::term::Term;
-use super::{Aid, Body, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
+use super::{Aid, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
 use crate::domain::{CapabilityName, ContentLimit, MessageTimeoutMs, Priority};
 
 /// Why a message could not be built. Nothing was sent.
@@ -95,34 +95,9 @@ pub struct MessageBuilder {
 impl MessageBuilder {
     #[inline]
     pub(super) fn new(performative: Performative) -> Self {
-        // The place is taken first, so that the body is written where it stays instead of being copied there.
-        let message = Message(Box::write(
-            Box::new_uninit(),
-            Body {
-                id: None,
-                sender: None,
-                receiver: Receiver::Unaddressed,
-                conversation: None,
-                reply_with: None,
-                in_reply_to: None,
-                reply_by: None,
-                performative,
-                protocol: None,
-                language: None,
-                encoding: None,
-                ontology: None,
-                role: ConversationRole::Unresolved,
-                priority: Priority::default(),
-                reliability: Reliability::Volatile,
-                receipt: Receipt::None,
-                attempts_max: None,
-                time_to_live_ms: 0,
-                details: None,
-                postage: crate::mailbox::Postage::NONE,
-                content: MessageContent::EMPTY,
-            },
-        ));
-        Self { message, details: None, error: None }
+        let mut body = super::pool::take();
+        body.performative = performative;
+        Self { message: Message(body), details: None, error: None }
     }
 
     #[inline]

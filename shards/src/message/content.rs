@@ -47,6 +47,15 @@ impl MessageContent {
         }
     }
 
+    /// Forgets what was there. Short content is not wiped, because what comes next is written over it.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        match &mut self.0 {
+            Representation::Inline { length, .. } => *length = 0,
+            Representation::Shared(_) => *self = Self::EMPTY,
+        }
+    }
+
     /// Whether it is short enough to travel inside the message.
     #[inline]
     pub(super) fn is_inline(&self) -> bool {

@@ -11,6 +11,7 @@ mod details;
 mod id;
 mod options;
 mod performative;
+mod pool;
 mod term;
 pub mod text;
 
@@ -340,6 +341,12 @@ impl Message {
     #[inline]
     pub(crate) fn into_body(self) -> Body {
         *self.0
+    }
+
+    /// Keeps the message's place for a later one of this thread. A message may also simply be dropped.
+    #[inline]
+    pub(crate) fn recycle(self) {
+        pool::give(self.0);
     }
 
     /// The message around a body that came from another shard.

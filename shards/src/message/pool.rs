@@ -1,0 +1,114 @@
+//! Bodies of settled messages, kept for the messages that are built next.
+//!
+//! A handler's reply goes into the body of a message that was settled just before, which is still in the cache. Each
+//! thread keeps its own. A body that crosses shards is copied and its box freed, which was measured to cost less than
+//! clearing the box and keeping it.
+
+use std::cell::RefCell;
+
+use super::content::MessageContent;
+use super::{Body, ConversationRole, Performative, Receipt, Receiver, Reliability};
+use crate::domain::Priority;
+use crate::mailbox::Postage;
+
+/// The most bodies that a thread keeps: 376 KiB.
+pub const BODIES_KEPT_MAX: usize = 1_024;
+
+thread_local! {
+    #[allow(clippy::vec_box)] // What is kept is the place on the heap.
+    static BODIES: RefCell<Vec<Box<Body>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A body that says nothing.
+#[inline]
+pub(super) fn take() -> Box<Body> {
+    // While a thread ends, nothing is kept any more.
+    let kept = BODIES.try_with(|bodies| bodies.borrow_mut().pop()).ok().flatten();
+    // The place is taken first, so that the body is written where it stays instead of being copied there.
+    kept.unwrap_or_else(|| Box::write(Box::new_uninit(), Body::BLANK))
+}
+
+/// Keeps a body's place for a later message.
+#[inline]
+pub(super) fn give(mut body: Box<Body>) {
+    body.clear();
+    let _ = BODIES.try_with(|bodies| {
+        let mut bodies = bodies.borrow_mut();
+        if bodies.len() < BODIES_KEPT_MAX {
+            bodies.push(body);
+        }
+    });
+}
+
+impl Body {
+    const BLANK: Self = Self {
+        id: None,
+        sender: None,
+        receiver: Receiver::Unaddressed,
+        conversation: None,
+        reply_with: None,
+        in_reply_to: None,
+        reply_by: None,
+        performative: Performative::Inform,
+        protocol: None,
+        language: None,
+        encoding: None,
+        ontology: None,
+        role: ConversationRole::Unresolved,
+        priority: Priority::Normal,
+        reliability: Reliability::Volatile,
+        receipt: Receipt::None,
+        attempts_max: None,
+        time_to_live_ms: 0,
+        details: None,
+        postage: Postage::NONE,
+        content: MessageContent::EMPTY,
+    };
+
+    /// Makes it say nothing. Short content is only forgotten, because the next content is written over it.
+    #[inline]
+    fn clear(&mut self) {
+        // Every field by name, so that none is forgotten.
+        let Self {
+            id,
+            sender,
+            receiver,
+            conversation,
+            reply_with,
+            in_reply_to,
+            reply_by,
+            performative,
+            protocol,
+            language,
+            encoding,
+            ontology,
+            role,
+            priority,
+            reliability,
+            receipt,
+            attempts_max,
+            time_to_live_ms,
+            details,
+            postage,
+            content,
+        } = self;
+        *id = None;
+        *sender = None;
+        *receiver = Receiver::Unaddressed;
+        *conversation = None;
+        *reply_with = None;
+        *in_reply_to = None;
+        *reply_by = None;
+        *performative = Performative::Inform;
+        (*protocol, *language, *encoding, *ontology) = (None, None, None, None);
+        *role = ConversationRole::Unresolved;
+        *priority = Priority::Normal;
+        *reliability = Reliability::Volatile;
+        *receipt = Receipt::None;
+        *attempts_max = None;
+        *time_to_live_ms = 0;
+        *details = None;
+        *postage = Postage::NONE;
+        content.clear();
+    }
+}
