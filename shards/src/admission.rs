@@ -95,7 +95,7 @@ impl Shard {
             return Err((error, message));
         }
         let id = self.assign_id(&mut message);
-        let envelope = self.enclose(message);
+        let envelope = self.enclose(agent, message);
         self.submit(agent, envelope);
         Ok(id)
     }
@@ -117,7 +117,7 @@ impl Shard {
             return Err(self.reject(error, message));
         }
         let message_id = self.assign_id(&mut message);
-        let envelope = self.enclose(message);
+        let envelope = self.enclose(agent, message);
         self.effects.push(Effect::Send(envelope));
         Ok(message_id)
     }
@@ -159,9 +159,11 @@ impl Shard {
     }
 
     #[inline]
-    fn enclose(&self, message: Message) -> Envelope {
+    fn enclose(&self, sender: AgentIndex, message: Message) -> Envelope {
         let deadline_ms = self.deadline_of(&message);
-        Envelope::new(message, deadline_ms, EnvelopeKind::Message)
+        let mut envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
+        envelope.sender_place = sender.0;
+        envelope
     }
 
     /// A lifetime counts from now or, for a message that is to be delivered later, from then.

@@ -188,7 +188,7 @@ pub(crate) enum Passed {
     /// It was open already.
     Continued,
     /// It began: its timeout has to be armed.
-    Began(ConversationIndex),
+    Began,
 }
 
 /// What a conversation's timer found.
@@ -230,6 +230,15 @@ impl Conversations {
         self.index.find(hash(self.seed, initiator, id), same).copied()
     }
 
+    /// The conversation's place, which is probably this one.
+    #[inline]
+    fn find_near(&self, initiator: AgentId, id: ConversationId, place: u32) -> Option<u32> {
+        match self.slab.get(place) {
+            Some(found) if found.id == id && found.initiator == initiator => Some(place),
+            _ => self.find(initiator, id),
+        }
+    }
+
     /// Whether this agent began an open conversation with this id.
     pub fn is_open(&self, initiator: AgentId, id: ConversationId) -> bool {
         self.find(initiator, id).is_some()
@@ -238,13 +247,11 @@ impl Conversations {
     /// Lets a message pass, or says why not. Only a message of the initiator can begin a conversation. Nothing has
     /// changed when a message is refused.
     #[inline]
-    pub fn pass(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<Passed, Reason> {
-        let (place, passed) = match self.find(passage.initiator, id) {
+    pub fn pass(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
+        let probably = passage.message.postage().conversation_place;
+        let (place, passed) = match self.find_near(passage.initiator, id, probably) {
             Some(place) => (place, Passed::Continued),
-            None if passage.sender == passage.initiator => {
-                let place = self.open(id, passage)?;
-                (place, Passed::Began(ConversationIndex(place)))
-            }
+            None if passage.sender == passage.initiator => (self.open(id, passage)?, Passed::Began),
             None => return Err(Reason::NotInConversation),
         };
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
@@ -254,7 +261,7 @@ impl Conversations {
             None => conversation.join(passage.receiver, self.limits.participants_max)?,
         };
         conversation.note(passage, from, to, self.limits.history);
-        Ok(passed)
+        Ok((ConversationIndex(place), passed))
     }
 
     fn open(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<u32, Reason> {

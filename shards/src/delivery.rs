@@ -39,12 +39,20 @@ impl Shard {
 
     /// Lets the message pass its conversation, which lives here.
     #[inline]
-    pub(crate) fn converse(&mut self, message: &Message, initiator: AgentId, target: AgentId) -> Result<(), Reason> {
+    pub(crate) fn converse(
+        &mut self,
+        envelope: &mut Envelope,
+        initiator: AgentId,
+        target: AgentId,
+    ) -> Result<(), Reason> {
+        let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
-        match self.conversations.pass(id, &passage)? {
+        let (index, passed) = self.conversations.pass(id, &passage)?;
+        envelope.conversation_place = index.0;
+        match passed {
             Passed::Continued => Ok(()),
-            Passed::Began(index) => self.arm_conversation(initiator, id, index),
+            Passed::Began => self.arm_conversation(initiator, id, index),
         }
     }
 
@@ -88,7 +96,7 @@ impl Shard {
     /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.
     #[inline]
     pub(crate) fn deliver(&mut self, mut envelope: Envelope, target: AgentId) {
-        let Some(index) = self.agents.find(target) else {
+        let Some(index) = self.agents.find_near(target, envelope.receiver_place) else {
             return self.give_up_all(envelope, Reason::UnknownReceiver);
         };
         let Some(slot) = self.agents.get_mut(index) else { return };

@@ -132,9 +132,7 @@ impl Shard {
         let quota = self.config.turn_quota.into_inner();
         let batch_max = self.config.batch.into_inner();
         let mut handled = 0;
-        let mut leaves = false;
-        let mut failure = None;
-        while handled < quota && failure.is_none() && !leaves {
+        loop {
             let left = batch_max.min(quota - handled);
             let mut batch = Batch {
                 shard: self,
@@ -160,17 +158,17 @@ impl Shard {
                 Err(panic) => batch.fail(Failure { explanation: panic_text(&*panic).into(), panicked: true }),
             }
             let taken = batch.taken;
-            leaves = batch.leaves;
-            failure = batch.failure.take();
+            let (leaves, failure) = (batch.leaves, batch.failure.take());
             handled += taken;
-            if taken == 0 || !self.has_mail(index) || !self.may_be_called(index) {
+            if failure.is_some() || leaves {
+                self.after_call(index, id, agent, leaves, failure);
                 break;
             }
-        }
-        if leaves || failure.is_some() {
-            self.after_call(index, id, agent, leaves, failure);
-        } else if let Some(slot) = self.agents.get_mut(index) {
-            slot.behaviour = Behaviour::Native(agent);
+            let Some(slot) = self.agents.get_mut(index) else { break };
+            if taken == 0 || handled >= quota || !slot.mailbox.has_mail() || !slot.may_be_called() {
+                slot.behaviour = Behaviour::Native(agent);
+                break;
+            }
         }
         if handled > 0 {
             self.schedule(index);
@@ -326,12 +324,6 @@ impl Shard {
         }
         self.schedule(index);
         handed_out
-    }
-
-    /// Whether the agent could take another message now.
-    #[inline]
-    fn may_be_called(&self, index: AgentIndex) -> bool {
-        self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && !slot.leaving && !slot.is_suspended())
     }
 
     #[inline]

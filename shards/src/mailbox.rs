@@ -42,6 +42,13 @@ pub struct Postage {
     pub deadline_ms: u64,
     /// How far a message to several agents has been handed out.
     pub(crate) fan_out: u32,
+    /// Where its conversation lay when it last passed there, on its home shard. A hint, which a reply carries back: what
+    /// is found there is compared before it is believed.
+    pub(crate) conversation_place: u32,
+    /// Where its sender lies on the sender's shard. A hint, likewise: the reply finds its receiver by it.
+    pub(crate) sender_place: u32,
+    /// Where its receiver lies on the receiver's shard, if it is a reply.
+    pub(crate) receiver_place: u32,
     /// Whose credit it holds.
     pub(crate) credit_of: Option<ShardIndex>,
     /// How often it was tried.
@@ -56,6 +63,9 @@ impl Postage {
     pub(crate) const NONE: Self = Self {
         deadline_ms: 0,
         fan_out: 0,
+        conversation_place: NONE,
+        sender_place: NONE,
+        receiver_place: NONE,
         credit_of: None,
         attempts: 0,
         kind: EnvelopeKind::Message,
@@ -105,7 +115,9 @@ impl Envelope {
     #[inline]
     pub fn new(mut message: Message, deadline_ms: u64, kind: EnvelopeKind) -> Self {
         let weight = u32::try_from(message.weight()).unwrap_or(u32::MAX);
-        *message.postage_mut() = Postage { deadline_ms, kind, ..Postage::NONE };
+        let postage = message.postage();
+        let (conversation_place, receiver_place) = (postage.conversation_place, postage.receiver_place);
+        *message.postage_mut() = Postage { deadline_ms, conversation_place, receiver_place, kind, ..Postage::NONE };
         Self { message, next: NONE, weight }
     }
 

@@ -92,6 +92,12 @@ pub(crate) struct AgentSlot {
 }
 
 impl AgentSlot {
+    /// Whether it could take another message now, if it had one.
+    #[inline]
+    pub fn may_be_called(&self) -> bool {
+        self.outbox.is_empty() && !self.leaving && !self.is_suspended()
+    }
+
     pub fn is_suspended(&self) -> bool {
         self.extras.as_ref().is_some_and(|extras| extras.in_hand.is_some())
     }
@@ -145,6 +151,15 @@ impl Registry {
             found.bits == wanted.bits && self.slots.get(found.place).is_some_and(|slot| slot.id == id)
         };
         self.index.find(wanted.hash(), same).map(|found| AgentIndex(found.place))
+    }
+
+    /// The agent with this id, which probably has this place.
+    #[inline]
+    pub fn find_near(&self, id: AgentId, place: u32) -> Option<AgentIndex> {
+        match self.slots.get(place) {
+            Some(slot) if slot.id == id && !slot.leaving => Some(AgentIndex(place)),
+            _ => self.find(id),
+        }
     }
 
     #[inline]

@@ -240,7 +240,7 @@ impl Shard {
             return Err(Blocked { shard: hop, envelope });
         }
         if let Some(initiator) = initiator
-            && let Err(reason) = self.converse(&envelope.message, initiator, target)
+            && let Err(reason) = self.converse(&mut envelope, initiator, target)
         {
             return self.refuse(envelope, reason);
         }
@@ -301,7 +301,7 @@ impl Shard {
                 ConversationRole::Initiator | ConversationRole::Unresolved => None,
             };
             if let Some(initiator) = initiator
-                && let Err(reason) = self.converse(&envelope.message, initiator, target)
+                && let Err(reason) = self.converse(&mut envelope, initiator, target)
             {
                 return self.give_up(envelope, reason, Holds::Credit(from));
             }

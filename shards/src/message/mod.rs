@@ -426,4 +426,4 @@ pub fn capability_term(name: &CapabilityName) -> Option<Term> {
     Term::of(name.as_ref())
 }
 
-const _: () = assert!(size_of::<Body>() <= 376, "a message that crosses shards fills six cache lines");
+const _: () = assert!(size_of::<Body>() <= 384, "a message that crosses shards fills six cache lines");

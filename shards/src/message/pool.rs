@@ -11,7 +11,7 @@ use super::{Body, ConversationRole, Performative, Receipt, Receiver, Reliability
 use crate::domain::Priority;
 use crate::mailbox::Postage;
 
-/// The most bodies that a thread keeps: 376 KiB.
+/// The most bodies that a thread keeps: 384 KiB.
 pub const BODIES_KEPT_MAX: usize = 1_024;
 
 thread_local! {
