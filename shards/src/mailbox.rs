@@ -261,12 +261,6 @@ impl Mailbox {
         self.waiting != 0
     }
 
-    /// The place of a message that may be the next one.
-    #[inline]
-    pub fn front(&self) -> Option<u32> {
-        if self.waiting == 0 { None } else { self.lanes[self.waiting.ilog2() as usize].front() }
-    }
-
     #[inline]
     pub fn has_room(&self, messages_max: u32, bytes_max: u64, weight: u32) -> bool {
         self.held < messages_max && self.held_bytes + u64::from(weight) <= bytes_max

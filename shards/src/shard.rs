@@ -499,24 +499,10 @@ impl Shard {
         let mut handled = 0;
         while handled < DISPATCHES_PER_TURN_MAX {
             let Some(agent) = self.run_queue.pop_front() else { break };
-            self.warm_up();
             handled += self.dispatch(agent).max(1);
         }
         self.run_queue.extend(self.run_next_turn.drain(..));
         handled
-    }
-
-    /// Touches what the next agents in the queue are going to need, so that it is on its way into the cache while this
-    /// one is called. What that gains has not been told apart from noise yet.
-    #[inline]
-    fn warm_up(&self) {
-        if let Some(after_next) = self.run_queue.get(1) {
-            std::hint::black_box(self.agents.get(*after_next).map(|slot| slot.outbox_length));
-        }
-        if let Some(next) = self.run_queue.front().and_then(|next| self.agents.get(*next)) {
-            let message = next.mailbox.front().and_then(|place| self.slab.get(place)).map(|envelope| &envelope.message);
-            std::hint::black_box(message.map(|message| (message.postage().deadline_ms, message.conversation())));
-        }
     }
 
     pub(crate) fn start_polling(&mut self, agent: AgentIndex) {
