@@ -59,10 +59,12 @@ mod answers;
 mod dice;
 mod inbox;
 mod script;
+mod seeded;
 mod setup;
 mod world;
 
 pub use dice::Dice;
 pub use script::{Log, Script};
+pub use seeded::{ACTIONS_MAX, Failed, Fault, Options, Outcome, SHARDS_MAX, SHRINK_RUNS_MAX, Shrunk, run, shrink};
 pub use setup::Setup;
 pub use world::{Delay, Node, WALL_START_MS, World};

@@ -23,8 +23,8 @@ use super::script::{Log, Script};
 
 /// The wall time when monotonic time is zero, in milliseconds since 1970.
 pub const WALL_START_MS: u64 = 1_700_000_000_000;
-/// Turns without an end in sight: more of them than this, at one moment, and a shard spins.
-const TURNS_MAX: u64 = 20_000;
+/// Rounds without an end in sight: more of them than this, at one moment, and a shard spins.
+const ROUNDS_MAX: u64 = 20_000;
 
 /// One shard with what goes in and what came out.
 pub struct Node {
@@ -363,7 +363,7 @@ impl World {
         let mut rounds = 0;
         while self.round() {
             rounds += 1;
-            assert!(rounds < TURNS_MAX, "the shards do not come to rest");
+            assert!(rounds < ROUNDS_MAX, "the shards do not come to rest");
         }
     }
 
