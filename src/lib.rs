@@ -31,6 +31,7 @@ pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message,
 pub use caxton_shards::notice::is_notice;
 pub use caxton_shards::partition::{Partition, ShardIndex};
 pub use caxton_shards::rules;
+pub use caxton_shards::sim;
 pub use config::{Config, Preset};
 pub use router::{Inbox, Report, Router, RouterBuilder, Stats};
 

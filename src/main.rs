@@ -27,6 +27,8 @@ enum Verb {
     Doctor(cli::doctor::DoctorArguments),
     /// Route a file of ACL messages and say what became of each
     Route(cli::route::RouteArguments),
+    /// Look for faults of the router in simulated runs, each of which follows from a seed
+    Sim(cli::sim::SimArguments),
 }
 
 fn main() -> ExitCode {
@@ -35,5 +37,6 @@ fn main() -> ExitCode {
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),
         Verb::Route(arguments) => cli::route::run(&arguments),
+        Verb::Sim(arguments) => cli::sim::run(&arguments),
     }
 }

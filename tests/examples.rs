@@ -29,4 +29,5 @@ examples! {
     embed_tokio: "../examples/embed_tokio.rs";
     outside_inbox: "../examples/outside_inbox.rs";
     contract_net: "../examples/contract_net.rs";
+    virtual_time: "../examples/virtual_time.rs";
 }

@@ -31,5 +31,6 @@ pub mod ring;
 mod routing;
 pub mod rules;
 pub mod shard;
+pub mod sim;
 mod slab;
 pub mod timer;

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod doctor;
 pub mod route;
+pub mod sim;
 
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;

@@ -1,0 +1,148 @@
+//! Questions that a test asks a simulated router, and what came out of it.
+
+use crate::agent::Registration;
+use crate::conversation::ConversationView;
+use crate::dead_letter::DeadLetter;
+use crate::interface::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, Snapshot, Token};
+use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
+
+use super::world::World;
+
+impl World {
+    /// Registers an agent and runs until every shard knows it.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    ///
+    /// # Panics
+    /// When there is no answer, because a shard is paused.
+    pub fn try_register(&mut self, registration: Registration) -> Result<AgentId, RegistrationError> {
+        let shard = self.shard_of(registration.id());
+        let token = self.register_later(registration);
+        self.run();
+        let Some(Answer::Registered(mut results)) = self.take_answer(shard, token) else {
+            panic!("the registration was not answered: is a shard paused?")
+        };
+        results.pop().expect("there is a result for every registration")
+    }
+
+    /// Registers an agent and runs until every shard knows it.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn register(&mut self, registration: Registration) -> AgentId {
+        match self.try_register(registration) {
+            Ok(agent) => agent,
+            Err(error) => panic!("the agent was not registered: {error}"),
+        }
+    }
+
+    /// Removes an agent. Answers whether there was one.
+    ///
+    /// # Panics
+    /// When there is no answer, because its shard is paused.
+    pub fn deregister(&mut self, agent: AgentId) -> bool {
+        let (token, shard) = (self.token(), self.shard_of(agent));
+        self.give(shard, Input::Deregister(agent, token));
+        self.run();
+        let Some(Answer::Deregistered(found)) = self.take_answer(shard, token) else {
+            panic!("the deregistration was not answered: is the shard paused?")
+        };
+        found
+    }
+
+    /// Asks from outside and moves time on until the answer comes, at most by the timeout in milliseconds.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    ///
+    /// # Panics
+    /// When even the timeout did not come, because the first shard is paused.
+    pub fn ask_and_wait(&mut self, message: Message, timeout_ms: u32) -> Result<Message, AskFailure> {
+        const SHARD: usize = 0;
+        let token = self.ask(SHARD, message, timeout_ms);
+        self.run();
+        for _ in 0..timeout_ms {
+            if let Some(reply) = self.take_reply(SHARD, token) {
+                return reply;
+            }
+            self.advance(1);
+        }
+        self.advance(1);
+        self.take_reply(SHARD, token).expect("a question is answered by its timeout: is the shard paused?")
+    }
+
+    /// Takes the answer to a question, if it has come.
+    pub fn take_answer(&mut self, shard: usize, token: Token) -> Option<Answer> {
+        self.nodes[shard].answers.remove(&token.0)
+    }
+
+    /// Takes the answer to a [`World::send_later`], if it has come.
+    ///
+    /// # Panics
+    /// When the token is of another question.
+    pub fn take_sent(&mut self, shard: usize, token: Token) -> Option<Result<MessageId, Rejected>> {
+        self.take_answer(shard, token).map(|answer| match answer {
+            Answer::Sent(result) => result,
+            _ => panic!("another kind of answer"),
+        })
+    }
+
+    /// Takes the answer to a [`World::ask`], if it has come.
+    ///
+    /// # Panics
+    /// When the token is of another question.
+    pub fn take_reply(&mut self, shard: usize, token: Token) -> Option<Result<Message, AskFailure>> {
+        self.take_answer(shard, token).map(|answer| match answer {
+            Answer::Replied(result) => result,
+            _ => panic!("another kind of answer"),
+        })
+    }
+
+    fn answer_now(&mut self, shard: usize, input: impl FnOnce(Token) -> Input) -> Answer {
+        let token = self.token();
+        self.give(shard, input(token));
+        self.step(shard);
+        self.take_answer(shard, token).expect("the question is answered at once")
+    }
+
+    /// A shard's figures.
+    pub fn snapshot(&mut self, shard: usize) -> Snapshot {
+        let Answer::Snapshot(snapshot) = self.answer_now(shard, Input::Inspect) else { panic!("no snapshot") };
+        *snapshot
+    }
+
+    /// A shard's dead letters, newest first.
+    pub fn dead_letters(&mut self, shard: usize) -> Vec<DeadLetter> {
+        let input = |token| Input::DeadLetters(usize::MAX, token);
+        let Answer::DeadLetters(letters) = self.answer_now(shard, input) else { panic!("no dead letters") };
+        letters
+    }
+
+    /// An open conversation.
+    pub fn conversation(&mut self, initiator: AgentId, id: ConversationId) -> Option<ConversationView> {
+        let shard = self.shard_of(initiator);
+        let input = |token| Input::Conversation(initiator, id, token);
+        let Answer::Conversation(view) = self.answer_now(shard, input) else { panic!("no conversation") };
+        view.map(|view| *view)
+    }
+
+    /// Who offers a capability, as far as a shard knows.
+    pub fn discover(&mut self, shard: usize, capability: &str) -> Vec<AgentId> {
+        let Some(term) = Term::find(capability) else { return Vec::new() };
+        let input = |token| Input::Discover(term, token);
+        let Answer::Providers(providers) = self.answer_now(shard, input) else { panic!("no providers") };
+        providers.into_iter().map(|provider| provider.agent).collect()
+    }
+
+    /// What came out of a shard for inboxes of the test's own since the last call.
+    pub fn take_delivered(&mut self, shard: usize) -> Vec<Message> {
+        std::mem::take(&mut self.nodes[shard].delivered).into_iter().map(|(_, message)| message).collect()
+    }
+
+    /// What a shard reported since the last call: see [`World::watch_events`].
+    pub fn take_events(&mut self, shard: usize) -> Vec<Event> {
+        std::mem::take(&mut self.nodes[shard].events)
+    }
+}

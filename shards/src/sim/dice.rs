@@ -1,0 +1,82 @@
+//! Pseudo-random numbers for tests and plans.
+
+/// A small generator of pseudo-random numbers (xorshift64*): the same seed gives the same numbers. For tests that print
+/// their seed, not for secrets.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// A generator that begins with this seed.
+    pub fn new(seed: u64) -> Self {
+        Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1)
+    }
+
+    /// A generator for one purpose among several of the same seed: what is drawn for one changes nothing for the others.
+    pub fn of(seed: u64, purpose: u64) -> Self {
+        Self::new(mixed(seed, purpose))
+    }
+
+    /// The next number: 53 random bits.
+    #[allow(clippy::should_implement_trait)] // It never ends, so it is no iterator.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    /// A number below `limit`, which is at least one.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// An index into something of this length, which is at least one.
+    #[allow(clippy::cast_possible_truncation)] // The number is below a length.
+    pub fn index(&mut self, length: usize) -> usize {
+        self.below(length as u64) as usize
+    }
+
+    /// A number from `least` to `most`, both included.
+    #[allow(clippy::cast_possible_truncation)] // The number is not above `most`.
+    pub fn between(&mut self, least: u32, most: u32) -> u32 {
+        least + self.below(u64::from(most - least) + 1) as u32
+    }
+
+    /// Whether something happens that happens once in so many times.
+    pub fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+
+    /// One of several things.
+    pub fn pick<T: Copy>(&mut self, things: &[T]) -> T {
+        things[self.index(things.len())]
+    }
+}
+
+/// Two numbers made into one that depends on every bit of both (the last steps of `SplitMix64`).
+pub(crate) fn mixed(one: u64, other: u64) -> u64 {
+    let mut word = one.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ other;
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_numbers_and_another_purpose_gives_others() {
+        let numbers = |mut dice: Dice| (0..10).map(|_| dice.next()).collect::<Vec<_>>();
+        assert_eq!(numbers(Dice::of(1, 2)), numbers(Dice::of(1, 2)));
+        assert_ne!(numbers(Dice::of(1, 2)), numbers(Dice::of(1, 3)));
+        assert_ne!(numbers(Dice::of(1, 2)), numbers(Dice::of(2, 1)));
+    }
+
+    #[test]
+    fn numbers_keep_to_their_range_and_reach_both_ends() {
+        let mut dice = Dice::new(7);
+        let drawn: std::collections::BTreeSet<u32> = (0..1_000).map(|_| dice.between(3, 6)).collect();
+        assert!(drawn.into_iter().eq([3, 4, 5, 6]));
+    }
+}

@@ -1,0 +1,76 @@
+//! What can go wrong in a run.
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal;)+) => {
+        /// A kind of thing that can go wrong, or at least makes life harder. Each can be turned off.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Fault {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Fault {
+            /// All kinds.
+            pub const ALL: [Fault; [$($name),+].len()] = [$(Fault::$variant),+];
+
+            /// The kind as one word, for command lines.
+            pub const fn name(self) -> &'static str {
+                match self { $(Fault::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// Handlers answer that they failed.
+    Failing = "failing";
+    /// Handlers, factories, polls and the like panic.
+    Panics = "panics";
+    /// Handlers are suspended and resumed.
+    Suspended = "suspended";
+    /// Time passes while a handler runs.
+    Slow = "slow";
+    /// Rings, mailboxes, outboxes and tables are tiny.
+    Limits = "limits";
+    /// Shards are not stepped for a while.
+    Pauses = "pauses";
+    /// Monotonic time leaps forwards; wall time is set forwards and backwards.
+    Clock = "clock";
+    /// Agents come and go while messages for them are under way.
+    Membership = "membership";
+    /// Agents live outside, and their inboxes are read slowly and dropped.
+    Inboxes = "inboxes";
+    /// Messages are durable and their commits come late.
+    Durable = "durable";
+    /// Messages have short lifetimes and moments of delivery in the future.
+    Deadlines = "deadlines";
+    /// Messages are for agents that do not exist, and come from such.
+    Strangers = "strangers";
+    /// The router drains or stops at any moment.
+    Shutdown = "shutdown";
+}
+
+impl Fault {
+    /// The kind of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| fault.name() == name)
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_name() {
+        for fault in Fault::ALL {
+            assert_eq!(Fault::of_name(fault.name()), Some(fault));
+        }
+        assert_eq!(Fault::of_name("weather"), None);
+    }
+}

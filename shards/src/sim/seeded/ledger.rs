@@ -1,0 +1,423 @@
+//! What agents saw and what senders were promised, written down beside the shards' own books.
+//!
+//! Invariants that are held here: what an agent gets from one sender, in one lane, of one reliability and in one
+//! conversation, comes in the order in which it was sent; what is settled is settled once; who was told that a message
+//! was accepted sees it settled; who is told that a message failed or was processed is told the truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::account::Account;
+use crate::dead_letter::Reason;
+use crate::domain::Priority;
+use crate::interface::{Answer, AskFailure, Event, Now, Output, RegistrationError, Token};
+use crate::message::{AgentId, ConversationId, Message, MessageId, Performative, Receipt, Receiver, Reliability};
+use crate::notice::is_notice;
+use crate::sim::dice::mixed;
+
+use super::cast::{Label, SCRIPTED};
+
+/// The ledger of a run, shared by its agents and the world.
+#[derive(Clone)]
+pub(super) struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Ledger { history: seed, ..Ledger::default() })))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many deliveries a sender was promised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Deliveries {
+    Exactly(u64),
+    /// One for each provider there was.
+    Some,
+    /// One, to the router itself, which does not say what it did with it.
+    Hidden,
+}
+
+/// A message that its sender was told is accepted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Promise {
+    id: MessageId,
+    deliveries: Deliveries,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Default, Debug)]
+struct Fate {
+    done: u32,
+    handed_out: u32,
+    dead: u32,
+    expired: u32,
+}
+
+impl Fate {
+    /// What was given back from an inbox that was dropped is a dead letter after it was handed out.
+    fn settled(self) -> u32 {
+        self.done + self.expired + self.handed_out.max(self.dead)
+    }
+}
+
+/// Messages that come in the order in which they were sent.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Stream {
+    sender: Option<AgentId>,
+    receiver: AgentId,
+    /// Whether a handler sent it. A handler and the world send in one name without knowing of each other.
+    from_handler: bool,
+    lane: Lane,
+    conversation: Option<(Option<AgentId>, ConversationId)>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Lane {
+    priority: u8,
+    durable: bool,
+}
+
+/// What the world asked and has no answer to yet.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// What was asked to be sent, if that is what was asked.
+    pub message: Option<(Label, Receiver)>,
+}
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    history: u64,
+    stamps: u64,
+    complaint: Option<String>,
+    attempts: BTreeMap<(MessageId, AgentId), u32>,
+    streams: BTreeMap<Stream, u64>,
+    promises: Vec<Promise>,
+    fates: BTreeMap<(MessageId, Option<AgentId>), Fate>,
+    dead: [u64; Reason::COUNT],
+    expired: u64,
+    done: u64,
+    replied: u64,
+    questions: BTreeMap<u64, Question>,
+    /// Failures that senders are owed, and that they were told.
+    failures_owed: u64,
+    failures_told: u64,
+    /// The ids that notices spoke of: of failures and of receipts for what was processed.
+    told_failed: BTreeSet<String>,
+    told_processed: BTreeSet<String>,
+    pub gateways: Vec<AgentId>,
+}
+
+impl Ledger {
+    /// The number of a message, in the order of sending.
+    pub fn stamp(&mut self) -> u64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    /// Adds to the digest of the history.
+    pub fn note(&mut self, words: &[u64]) {
+        self.history = words.iter().fold(self.history, |digest, word| mixed(digest, *word));
+    }
+
+    pub fn note_text(&mut self, text: &str) {
+        let digest = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        self.note(&[digest, text.len() as u64]);
+    }
+
+    pub fn history(&self) -> u64 {
+        self.history
+    }
+
+    /// Writes down what is wrong; the first complaint counts.
+    pub fn complain(&mut self, complaint: impl FnOnce() -> String) {
+        if self.complaint.is_none() {
+            self.complaint = Some(complaint());
+        }
+    }
+
+    pub fn complaint(&self) -> Result<(), String> {
+        self.complaint.clone().map_or(Ok(()), Err)
+    }
+
+    /// An agent is called with a message. Answers how often that was so before.
+    pub fn handled(&mut self, agent: AgentId, now: Now, message: &Message) -> u32 {
+        self.note(&[now.monotonic_ns, now.wall.0]);
+        self.saw(agent, message);
+        if is_notice(message) {
+            return 0;
+        }
+        let Some(id) = message.id() else {
+            self.complain(|| format!("{agent} was given a message without an id: {message:?}"));
+            return 0;
+        };
+        let attempts = self.attempts.entry((id, agent)).or_default();
+        *attempts += 1;
+        let before = *attempts - 1;
+        if before == 0 {
+            self.keeps_order(agent, message);
+        }
+        before
+    }
+
+    /// Something reached an agent.
+    fn saw(&mut self, agent: AgentId, message: &Message) {
+        let text = message.content().as_text().unwrap_or_default();
+        self.note_text(&format!("{agent} {:?} {:?} {}", message.id(), message.sender(), message.performative()));
+        self.note_text(text);
+        if is_notice(message) {
+            self.hear(message.performative(), text);
+        } else if message.target() != Some(agent) {
+            self.complain(|| format!("{agent} was given a message for another: {message:?}"));
+        }
+    }
+
+    /// What the router says of a message: `((inform m0.. (..)) (failed ..))` or `((processed (inform m0.. (..))))`.
+    fn hear(&mut self, performative: Performative, text: &str) {
+        let Some(id) = text.split([' ', ')']).find(|word| is_message_id(word)) else { return };
+        if performative == Performative::Failure {
+            self.failures_told += 1;
+            self.told_failed.insert(id.to_owned());
+        } else if text.starts_with("((processed") {
+            self.told_processed.insert(id.to_owned());
+        }
+    }
+
+    /// Retries and moments of delivery aside, what is sent first comes first.
+    fn keeps_order(&mut self, receiver: AgentId, message: &Message) {
+        let Some(label) = Label::of(message) else { return };
+        if message.details().is_some_and(|details| details.deliver_at.is_some()) {
+            return;
+        }
+        let priority = match message.priority() {
+            Priority::Low => 0,
+            Priority::Normal => 1,
+            Priority::High => 2,
+            Priority::Urgent => 3,
+        };
+        let stream = Stream {
+            sender: message.sender(),
+            receiver,
+            from_handler: label.from_handler,
+            lane: Lane { priority, durable: message.reliability() == Reliability::Durable },
+            conversation: message.conversation().map(|id| (message.initiator(), id)),
+        };
+        let last = self.streams.entry(stream).or_default();
+        let before = std::mem::replace(last, label.stamp);
+        if before >= label.stamp {
+            self.complain(|| format!("out of order: number {} came after {before}: {message:?}", label.stamp));
+        }
+    }
+
+    /// A handler is done: what it was given is processed, and what it sent is accepted.
+    pub fn done(&mut self, agent: AgentId, message: &Message, sent: &mut Vec<Promise>) {
+        self.promises.append(sent);
+        if is_notice(message) {
+            return;
+        }
+        self.done += 1;
+        self.settle(message.id(), Some(agent), |fate| fate.done += 1);
+    }
+
+    /// What a handler sent outside of handling a message is accepted.
+    pub fn promise(&mut self, sent: &mut Vec<Promise>) {
+        self.promises.append(sent);
+    }
+
+    fn settle(&mut self, id: Option<MessageId>, receiver: Option<AgentId>, settle: impl FnOnce(&mut Fate)) {
+        let Some(id) = id else { return };
+        let fate = self.fates.entry((id, receiver)).or_default();
+        settle(fate);
+        let fate = *fate;
+        if fate.settled() > 1 {
+            self.complain(|| format!("{id} for {receiver:?} was settled more than once: {fate:?}"));
+        }
+    }
+
+    /// The promise that goes with an id.
+    pub fn promised(&self, id: MessageId, receiver: &Receiver) -> Promise {
+        use crate::message::Choice;
+        let deliveries = match receiver {
+            Receiver::Agents(agents) => Deliveries::Exactly(agents.len() as u64),
+            Receiver::Capability(_, Choice::All) => Deliveries::Some,
+            Receiver::Agent(agent) if self.gateways.contains(agent) => Deliveries::Hidden,
+            _ => Deliveries::Exactly(1),
+        };
+        Promise { id, deliveries }
+    }
+
+    pub fn ask(&mut self, token: Token, question: Question) {
+        self.questions.insert(token.0, question);
+    }
+
+    /// Looks at what comes out of a shard.
+    pub fn look_at(&mut self, shard: usize, output: &Output) {
+        match output {
+            Output::Answer(token, answer) => self.answered(*token, answer),
+            Output::Deliver(_, message) => {
+                let Some(target) = message.target() else { return };
+                self.note(&[shard as u64]);
+                self.saw(target, message);
+                if !is_notice(message) {
+                    self.keeps_order(target, message);
+                    self.settle(message.id(), Some(target), |fate| fate.handed_out += 1);
+                }
+            }
+            Output::Append(append) => self.note(&[shard as u64, append.sequence.0]),
+            Output::Event(event) => self.happened(event),
+        }
+    }
+
+    fn answered(&mut self, token: Token, answer: &Answer) {
+        self.note(&[token.0]);
+        let question = self.questions.remove(&token.0);
+        match answer {
+            Answer::Sent(Ok(id)) => {
+                self.note_text(&format!("sent {id}"));
+                if let Some(Question { message: Some((_, receiver)) }) = question {
+                    self.promises.push(self.promised(*id, &receiver));
+                }
+            }
+            Answer::Sent(Err(rejected)) | Answer::Replied(Err(AskFailure::Rejected(rejected))) => {
+                self.note_text(&rejected.error.to_string());
+                if let Some(Question { message: Some((label, _)) }) = question
+                    && Label::of(&rejected.message) != Some(label)
+                {
+                    self.complain(|| format!("another message was given back than was refused: {rejected:?}"));
+                }
+            }
+            Answer::Replied(Ok(message)) => {
+                self.replied += 1;
+                self.note_text(message.content().as_text().unwrap_or_default());
+            }
+            Answer::Replied(Err(failure)) => self.note_text(&failure.to_string()),
+            Answer::Registered(results) => {
+                for result in results {
+                    self.note_text(&format!("{result:?}"));
+                    if let Err(RegistrationError::Panicked { what, .. }) = result {
+                        self.panicked(what);
+                    }
+                }
+            }
+            Answer::Deregistered(found) => self.note(&[u64::from(*found)]),
+            Answer::Providers(providers) => {
+                self.note_text(&providers.iter().map(|provider| provider.agent.to_string()).collect::<String>());
+            }
+            Answer::Conversation(view) => self.note(&[view.as_ref().map_or(0, |view| view.messages)]),
+            Answer::DeadLetters(letters) => self.note(&[letters.len() as u64]),
+            Answer::Snapshot(_) => {}
+        }
+    }
+
+    /// A panic that the plan did not want is one of the engine, or of an agent of the caller's own.
+    fn panicked(&mut self, what: &str) {
+        if what != SCRIPTED {
+            self.complain(|| format!("a panic inside a handler: {what}"));
+        }
+    }
+
+    fn happened(&mut self, event: &Event) {
+        self.note_text(&format!("{event:?}"));
+        match event {
+            Event::DeadLettered { message, sender, receiver, reason, .. } => {
+                self.dead[reason.index()] += 1;
+                self.owe(*sender, *receiver);
+                self.settle(Some(*message), *receiver, |fate| fate.dead += 1);
+            }
+            Event::Expired { message, sender, receiver, .. } => {
+                self.expired += 1;
+                self.owe(*sender, *receiver);
+                self.settle(Some(*message), *receiver, |fate| fate.expired += 1);
+            }
+            Event::AgentPanicked { what, .. } => self.panicked(what),
+            // Whatever else is reported is part of the history, and of no account here.
+            #[allow(unreachable_patterns)]
+            _ => {}
+        }
+    }
+
+    /// A sender is owed a failure. What the router's own gateways hear is not seen here, and messages to the router
+    /// itself cause none.
+    fn owe(&mut self, sender: Option<AgentId>, receiver: Option<AgentId>) {
+        let router = AgentId::of_text(crate::notice::ROUTER_NAME);
+        if receiver != Some(router) && sender.is_some_and(|sender| !self.gateways.contains(&sender)) {
+            self.failures_owed += 1;
+        }
+    }
+
+    /// Holds what was written down against the shards' books. For the end of a run, when nothing is pending.
+    pub fn close(&self, total: &Account) -> Result<(), String> {
+        if !self.questions.is_empty() {
+            return Err(format!("questions were not answered: {:?}", self.questions));
+        }
+        if self.dead != total.dead_by_reason {
+            return Err(format!("dead letters were reported as {:?} and counted as {total:?}", self.dead));
+        }
+        if self.expired != total.expired {
+            return Err(format!("{} expired messages were reported, and counted are {total:?}", self.expired));
+        }
+        self.close_promises(total)?;
+        if self.failures_owed > self.failures_told + total.notices_coalesced {
+            let (owed, told) = (self.failures_owed, self.failures_told);
+            return Err(format!("of {owed} failures only {told} were told or counted as coalesced: {total:?}"));
+        }
+        self.close_notices()
+    }
+
+    fn close_promises(&self, total: &Account) -> Result<(), String> {
+        let mut settled: BTreeMap<MessageId, u64> = BTreeMap::new();
+        let mut hidden = 0;
+        for ((id, _), fate) in &self.fates {
+            *settled.entry(*id).or_default() += u64::from(fate.settled());
+        }
+        for Promise { id, deliveries } in &self.promises {
+            let found = settled.get(id).copied().unwrap_or(0);
+            let kept = match deliveries {
+                Deliveries::Exactly(count) => found == *count,
+                Deliveries::Some => found > 0,
+                Deliveries::Hidden => {
+                    hidden += 1;
+                    found <= 1
+                }
+            };
+            if !kept {
+                return Err(format!("{id} was accepted for {deliveries:?} deliveries, and {found} were settled"));
+            }
+        }
+        let seen: u64 =
+            self.fates.values().map(|fate| u64::from(fate.done + fate.handed_out.saturating_sub(fate.dead))).sum();
+        // The gateways process answers to questions, and the agrees that announce them.
+        let unseen = total.processed.checked_sub(seen);
+        match unseen {
+            Some(unseen) if unseen >= self.replied && unseen <= hidden.max(self.replied) => Ok(()),
+            _ => Err(format!("agents processed {seen} messages, gateways {} to {hidden}: {total:?}", self.replied)),
+        }
+    }
+
+    fn close_notices(&self) -> Result<(), String> {
+        let fates_of = |holds: fn(&Fate) -> bool| -> BTreeSet<String> {
+            self.fates.iter().filter(|(_, fate)| holds(fate)).map(|((id, _), _)| id.to_string()).collect()
+        };
+        let failed = fates_of(|fate| fate.dead + fate.expired > 0);
+        if let Some(wrong) = self.told_failed.difference(&failed).next() {
+            return Err(format!("a sender was told that {wrong} failed, and it did not"));
+        }
+        let processed = fates_of(|fate| fate.done + fate.handed_out > 0);
+        if let Some(wrong) = self.told_processed.difference(&processed).next() {
+            return Err(format!("a sender was told that {wrong} was processed, and it was not"));
+        }
+        Ok(())
+    }
+}
+
+fn is_message_id(word: &str) -> bool {
+    word.len() == 33 && word.starts_with('m') && word[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What a sender may want to hear.
+pub(super) const RECEIPTS: [Receipt; 2] = [Receipt::Delivered, Receipt::Processed];

@@ -1,0 +1,289 @@
+//! One run: the actions of its plan, one after the other, and the end of everything.
+
+use crate::agent::Registration;
+use crate::domain::AgentName;
+use crate::interface::{InboxNumber, Input, Token};
+use crate::message::{Message, Receiver};
+use crate::record::Durability;
+use crate::sim::dice::Dice;
+use crate::sim::{Setup, World};
+
+use super::actions;
+use super::cast::{Cast, Label};
+use super::faults::Fault;
+use super::ledger::{Question, SharedLedger};
+use super::{Failed, Options, Outcome};
+
+/// What the numbers of a seed are for: each purpose has a generator of its own.
+mod purpose {
+    pub const SHARDS: u64 = 1;
+    pub const ACTIONS: u64 = 2;
+    pub const LIMITS: u64 = 3;
+    pub const MEMBERS: u64 = 4;
+    pub const END: u64 = 5;
+    /// The first action's; each has its own.
+    pub const FIRST_ACTION: u64 = 1 << 32;
+}
+
+/// Registrations before the first action.
+const MEMBERS_AT_START: u64 = 20;
+/// The most actions of a run whose length the seed chooses.
+const ACTIONS_BY_SEED_MAX: u32 = 1_500;
+/// Everything that is under way when the actions end has its deadline within this time, in milliseconds: lifetimes,
+/// moments of delivery and the sweeps that look for what has expired.
+const SETTLES_WITHIN_MS: u64 = 20_000;
+/// Conversations, notes and questions end within this time without traffic, in milliseconds.
+const ENDS_WITHIN_MS: u64 = 20_000;
+/// How far time moves on between two looks at the inboxes, in milliseconds.
+const LOOK_EVERY_MS: u64 = 500;
+
+pub(super) struct Play {
+    seed: u64,
+    options: Options,
+    pub world: World,
+    pub cast: Cast,
+    ledger: SharedLedger,
+    actions: u32,
+    /// By how much the wall clock was set back in all, in milliseconds.
+    pub wall_set_back_ms: u64,
+    /// The shards were told to give up whatever they have.
+    pub stopped: bool,
+}
+
+impl Play {
+    pub fn new(seed: u64, options: Options) -> Self {
+        let by_seed = u16::try_from(Dice::of(seed, purpose::SHARDS).between(1, 4)).unwrap_or(1);
+        let mut world = setup(seed, options.shards.unwrap_or(by_seed), &options).start();
+        let ledger = SharedLedger::new(seed);
+        ledger.lock().gateways = world.nodes.iter().filter_map(|node| node.shard.gateway_id()).collect();
+        let cast = Cast::new(&options, &ledger, world.delay());
+        let (observing, checking) = (ledger.clone(), ledger.clone());
+        world.observe(move |shard, output| observing.lock().look_at(shard, output));
+        world.check_always(move |_| checking.lock().complaint());
+        for check in options.own_checks.clone() {
+            world.check_always(move |world| check(world));
+        }
+        Self { seed, options, world, cast, ledger, actions: 0, wall_set_back_ms: 0, stopped: false }
+    }
+
+    /// The whole run. Panics with the first thing that is wrong.
+    pub fn play(&mut self) {
+        self.world.watch_events();
+        for number in 0..MEMBERS_AT_START {
+            let character = Dice::of(self.seed, purpose::MEMBERS + (number << 8)).next();
+            self.register(character);
+        }
+        for (name, make) in self.options.own_agents.clone() {
+            let registration = self.cast.own(name, make);
+            self.register_agent(registration);
+        }
+        let by_seed = Dice::of(self.seed, purpose::ACTIONS).between(100, ACTIONS_BY_SEED_MAX);
+        for number in 0..self.options.actions.unwrap_or(by_seed) {
+            self.actions = number + 1;
+            actions::act(self, &mut Dice::of(self.seed, purpose::FIRST_ACTION + u64::from(number)));
+            // Events and answers are looked at where they come out; they need not be kept.
+            self.world.nodes.iter_mut().for_each(|node| node.events.clear());
+        }
+        self.end();
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        let account = self.world.total();
+        let mut ledger = self.ledger.lock();
+        ledger.note_text(&format!("{account:?}"));
+        let history = ledger.history();
+        let (steps, actions) = (self.world.steps(), self.actions);
+        Outcome { seed: self.seed, shards: self.world.partition.shard_count(), actions, steps, account, history }
+    }
+
+    pub fn failed(&self, text: String) -> Failed {
+        let (step, action) = (self.world.steps(), self.actions);
+        Failed { seed: self.seed, shards: self.world.partition.shard_count(), action, step, text }
+    }
+
+    // What actions are made of.
+
+    /// Asks a shard something; the answer has to come exactly once.
+    pub fn question(&mut self, shard: usize, input: impl FnOnce(Token) -> Input) {
+        let token = self.world.token();
+        self.asked(token, None);
+        self.world.give(shard, input(token));
+    }
+
+    pub fn asked(&mut self, token: Token, message: Option<(Label, Receiver)>) {
+        self.ledger.lock().ask(token, Question { message });
+    }
+
+    pub fn register(&mut self, character: u64) {
+        let name = Dice::new(character).pick(&(0..self.cast.names().len()).collect::<Vec<_>>());
+        let name: AgentName = self.cast.names()[name].clone();
+        let registration = self.cast.member(name, character);
+        self.register_agent(registration);
+    }
+
+    fn register_agent(&mut self, registration: Registration) {
+        let token = self.world.register_later(registration);
+        self.asked(token, None);
+    }
+
+    pub fn outside_message(&mut self, dice: &mut Dice, hops: u64) -> Message {
+        let (mut builder, _) = self.cast.any_message(dice, false, hops, self.world.now());
+        let sender = self.cast.any_agent(dice);
+        if !dice.once_in(4) {
+            builder = builder.sender(sender);
+        }
+        builder.build().expect("the plan makes valid messages")
+    }
+
+    pub fn send(&mut self, dice: &mut Dice) {
+        let message = self.outside_message(dice, 2);
+        let labelled = Label::of(&message).map(|label| (label, message.receiver().clone()));
+        let token = self.world.send_later(message);
+        self.asked(token, labelled);
+    }
+
+    pub fn ask(&mut self, dice: &mut Dice) {
+        let shard = self.any_shard(dice);
+        let timeout_ms = dice.between(0, 3_000);
+        let message = self.outside_message(dice, 2);
+        let token = self.world.ask(shard, message, timeout_ms);
+        self.asked(token, None);
+    }
+
+    /// Takes up to `most` messages out of each inbox.
+    pub fn read_inboxes(&mut self, most: usize) {
+        for inbox in self.world.open_inboxes() {
+            self.world.read_inbox(inbox, most);
+        }
+    }
+
+    // The end.
+
+    fn end(&mut self) {
+        for shard in 0..self.world.nodes.len() {
+            self.world.pause(shard, false);
+        }
+        let mut dice = Dice::of(self.seed, purpose::END);
+        let (drains, stops_early, stops) = (dice.once_in(4), dice.once_in(3), dice.once_in(3));
+        let may_shut_down = self.cast.allows(Fault::Shutdown);
+        if may_shut_down && stops_early {
+            self.stop();
+        } else {
+            if may_shut_down && drains {
+                self.world.drain_all();
+            }
+            self.settle();
+            self.fade();
+            if may_shut_down && stops {
+                self.stop();
+            }
+        }
+        if let Err(complaint) = self.ledger.lock().close(&self.world.total()) {
+            panic!("{complaint}");
+        }
+    }
+
+    /// Reads every inbox, commits every append and runs, until nothing more comes of it.
+    fn serve_everyone(&mut self) {
+        loop {
+            self.world.run();
+            let read: usize =
+                self.world.open_inboxes().into_iter().map(|inbox| self.world.read_inbox(inbox, usize::MAX).len()).sum();
+            for shard in 0..self.world.nodes.len() {
+                self.world.commit_next(shard, u64::MAX);
+            }
+            if read == 0 && (0..self.world.nodes.len()).all(|shard| !self.world.is_due(shard)) {
+                return;
+            }
+        }
+    }
+
+    /// Everything is settled by the time that its deadline has come.
+    fn settle(&mut self) {
+        // Moments of delivery are wall time, so that they are further away the further the clock was set back.
+        let until_ms = self.world.now_ms + SETTLES_WITHIN_MS + self.wall_set_back_ms;
+        self.serve_everyone();
+        while !self.world.is_settled() && self.world.now_ms < until_ms {
+            self.world.advance(LOOK_EVERY_MS);
+            self.serve_everyone();
+        }
+        self.assert_at_rest();
+        let left = self.world.nodes.iter().map(|node| node.inputs.len()).sum::<usize>();
+        assert_eq!(left, 0, "inputs were not taken in");
+    }
+
+    /// Conversations and notes time out, questions are answered, no timer is left.
+    fn fade(&mut self) {
+        let until_ms = self.world.now_ms + ENDS_WITHIN_MS;
+        while self.world.now_ms < until_ms {
+            // Who hears of a conversation's end may send something.
+            self.world.advance(LOOK_EVERY_MS);
+            self.serve_everyone();
+        }
+        self.assert_at_rest();
+        for shard in 0..self.world.nodes.len() {
+            let snapshot = self.world.snapshot(shard);
+            assert_eq!(snapshot.conversations, 0, "conversations are left on shard {shard}");
+            assert_eq!(snapshot.timers, 0, "timers are left on shard {shard}");
+        }
+    }
+
+    fn stop(&mut self) {
+        let inboxes: Vec<InboxNumber> = self.world.open_inboxes();
+        for inbox in inboxes {
+            self.world.close_inbox(inbox);
+        }
+        self.stopped = true;
+        self.world.stop_all();
+        let total = self.world.total();
+        assert_eq!((total.pending, total.departed), (0, total.arrived), "after the stop: {total:?}");
+        self.world.advance(ENDS_WITHIN_MS);
+        self.assert_at_rest();
+    }
+
+    /// Nothing is left anywhere. A shard that stopped gave up what was under way without clearing the mailboxes that it
+    /// was for, because nothing gets into them any more.
+    fn assert_at_rest(&mut self) {
+        if !self.stopped {
+            return self.world.assert_settled();
+        }
+        assert!(self.world.is_settled(), "messages are left: {:?}", self.world.total());
+        for node in &self.world.nodes {
+            assert!(node.shard.is_quiet(), "a stopped shard is not quiet: {:?}", node.shard.account());
+        }
+    }
+}
+
+/// A router whose limits the seed chooses, as far as they may be tiny.
+fn setup(seed: u64, shards: u16, options: &Options) -> Setup {
+    let journal = Dice::of(seed, purpose::LIMITS).once_in(2);
+    let setup = Setup::new(shards).configured(|config| {
+        config.seed = seed;
+        config.message_timeout = 4_000.try_into().expect("a legal lifetime");
+        config.conversations.timeout_ms = 3_000;
+        if journal && options.allows(Fault::Durable) {
+            config.durability = Durability::Journal;
+        }
+    });
+    if !options.allows(Fault::Limits) {
+        return setup;
+    }
+    let mut dice = Dice::of(seed, purpose::LIMITS + (1 << 8));
+    let mut some = |least: u32, most: u32| dice.between(least, most);
+    let (credits, uncredited) = (some(1, 12) as usize, some(1, 4) as usize);
+    setup.lanes(credits, uncredited).configured(|config| {
+        config.mailbox_messages = some(2, 30).try_into().expect("a legal capacity");
+        config.mailbox_bytes = u64::from(some(2_000, 30_000)).try_into().expect("a legal number of bytes");
+        config.message_timeout = some(1_000, 4_000).try_into().expect("a legal lifetime");
+        config.batch = some(1, 8).try_into().expect("a legal batch");
+        config.turn_quota = some(1, 12).try_into().expect("a legal quota");
+        config.outbox = some(2, 20).try_into().expect("a legal outbox");
+        config.pending_max = if some(0, 3) == 0 { some(4, 40) } else { some(40, 900) } as usize;
+        config.conversations.open_max = some(1, 6) as usize;
+        config.conversations.participants_max = some(1, 5) as usize;
+        config.conversations.history = some(0, 3) as usize;
+        config.conversations.timeout_ms = u64::from(some(1_000, 3_000));
+        config.retry.retries = u8::try_from(some(0, 4)).unwrap_or(0);
+        config.dead_letters_max = some(0, 50) as usize;
+    })
+}

@@ -1,0 +1,86 @@
+//! Looks for the smallest run that still fails.
+
+use super::{Failed, Fault, Options, run};
+
+/// The most runs that one search makes.
+pub const SHRINK_RUNS_MAX: u32 = 200;
+
+/// The smallest run that was found to fail.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// What to run it with.
+    pub options: Options,
+    /// How it fails.
+    pub failed: Failed,
+    /// How many runs the search made.
+    pub runs: u32,
+}
+
+/// Looks for the fewest shards, the fewest kinds of faults and the fewest actions with which the seed of a failed run
+/// still fails, whatever it fails with; `options` are those of the failed run. Makes up to [`SHRINK_RUNS_MAX`] runs. The
+/// panic hook of the process is called in most of them.
+pub fn shrink(failed: &Failed, options: &Options) -> Shrunk {
+    let mut smallest = Shrunk { options: options.clone(), failed: failed.clone(), runs: 0 };
+    // What the seed chose is written down, so that it stays as it is.
+    smallest.options.shards = Some(failed.shards);
+    smallest.options.actions = Some(failed.action);
+    if let Err(still) = run(failed.seed, &smallest.options) {
+        smallest.failed = still;
+    } else {
+        smallest.options.actions = options.actions;
+    }
+    smallest.runs += 1;
+    smallest.fewer_actions();
+    smallest.fewer_shards();
+    smallest.fewer_faults();
+    smallest.fewer_actions();
+    smallest
+}
+
+impl Shrunk {
+    /// Whether the run fails with these options as well; then they are the new smallest.
+    fn fails_with(&mut self, change: impl FnOnce(&mut Options)) -> bool {
+        if self.runs >= SHRINK_RUNS_MAX {
+            return false;
+        }
+        self.runs += 1;
+        let mut options = self.options.clone();
+        change(&mut options);
+        match run(self.failed.seed, &options) {
+            Ok(_) => false,
+            Err(failed) => {
+                (self.options, self.failed) = (options, failed);
+                true
+            }
+        }
+    }
+
+    fn fewer_shards(&mut self) {
+        for shards in 1..self.failed.shards {
+            if self.fails_with(|options| options.shards = Some(shards)) {
+                return;
+            }
+        }
+    }
+
+    fn fewer_faults(&mut self) {
+        for fault in Fault::ALL {
+            if !self.options.without.contains(&fault) {
+                self.fails_with(|options| {
+                    options.without.insert(fault);
+                });
+            }
+        }
+    }
+
+    /// Leaves out as many of the last actions as can be left out: first half of them, then ever fewer.
+    fn fewer_actions(&mut self) {
+        let mut fewer = self.failed.action.div_ceil(2);
+        while fewer > 0 {
+            let actions = self.options.actions.unwrap_or(self.failed.action).min(self.failed.action);
+            if actions < fewer || !self.fails_with(|options| options.actions = Some(actions - fewer)) {
+                fewer /= 2;
+            }
+        }
+    }
+}

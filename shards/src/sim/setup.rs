@@ -1,0 +1,89 @@
+//! What a simulated router is made with.
+
+use std::num::{NonZeroU16, NonZeroUsize};
+
+use crate::conversation::ConversationLimits;
+use crate::domain::{NodeId, ShardCount};
+use crate::mesh::{LaneCapacity, mesh};
+use crate::message::IdSpace;
+use crate::partition::Partition;
+use crate::record::Durability;
+use crate::shard::{RetryPolicy, Shard, ShardConfig};
+
+use super::world::{Node, World};
+
+/// What a simulated router is made with. The defaults are limits that a test does not come near by accident; each can be
+/// changed with [`Setup::configured`].
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many shards.
+    pub shards: u16,
+    /// Messages that may be under way from one shard to another, per pair.
+    pub credits: usize,
+    /// Places in such a ring for what shards tell each other beside messages.
+    pub uncredited: usize,
+    /// What each shard is made with. Its number in `id_space` is filled in, and `partition` stays as it is.
+    pub config: ShardConfig,
+}
+
+impl Setup {
+    /// A router of so many shards, from 1 to 1024, with the defaults.
+    ///
+    /// # Panics
+    /// When the number of shards is out of range.
+    pub fn new(shards: u16) -> Self {
+        let count = ShardCount::try_new(shards).expect("a router has from 1 to 1024 shards");
+        let config = ShardConfig {
+            id_space: IdSpace { node: NodeId::default(), boot_epoch: 1, shard: 0 },
+            partition: Partition::new(count),
+            mailbox_messages: 1_000.try_into().expect("a legal capacity"),
+            mailbox_bytes: (1 << 20).try_into().expect("a legal number of bytes"),
+            message_timeout: 30_000.try_into().expect("a legal lifetime"),
+            content_max: 10_000.try_into().expect("a legal length"),
+            batch: 16.try_into().expect("a legal batch"),
+            turn_quota: 64.try_into().expect("a legal quota"),
+            outbox: 100.try_into().expect("a legal outbox"),
+            pending_max: 100_000,
+            retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0 },
+            dead_letters_max: 10_000,
+            dead_letter_bytes_max: 1 << 30,
+            conversations: ConversationLimits { open_max: 1_000, participants_max: 10, history: 8, timeout_ms: 10_000 },
+            rules: Vec::new(),
+            durability: Durability::Unavailable,
+            seed: 42,
+        };
+        Self { shards, credits: 64, uncredited: 16, config }
+    }
+
+    /// With rings of this size between the shards.
+    #[must_use]
+    pub fn lanes(mut self, credits: usize, uncredited: usize) -> Self {
+        (self.credits, self.uncredited) = (credits, uncredited);
+        self
+    }
+
+    /// With another configuration of the shards.
+    #[must_use]
+    pub fn configured(mut self, change: impl FnOnce(&mut ShardConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Starts the router, at monotonic time zero.
+    ///
+    /// # Panics
+    /// When a ring would have no place.
+    pub fn start(self) -> World {
+        let capacity = LaneCapacity {
+            credits: NonZeroUsize::new(self.credits).expect("a ring has room for a message"),
+            uncredited: NonZeroUsize::new(self.uncredited).expect("a ring has room for a notice"),
+        };
+        let ports = mesh(NonZeroU16::new(self.shards).expect("a router has shards"), capacity);
+        let nodes = ports.into_iter().zip(0_u16..).map(|(port, shard)| {
+            let mut config = self.config.clone();
+            config.id_space.shard = shard;
+            Node::new(Shard::new(config, port, World::START))
+        });
+        World::new_with(nodes.collect(), self.config.partition)
+    }
+}

@@ -1,0 +1,452 @@
+//! The shards of a simulated router, and its time.
+//!
+//! A shard is stepped only when a driver would step it: its doorbell was rung, it has inputs, its last turn left work
+//! or its deadline has come. So a wake-up that the engine forgets shows as a message that never arrives. After every
+//! step the books are checked: of each shard, and of all of them together with the rings between them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::account::Account;
+use crate::agent::Registration;
+use crate::dead_letter::Reason;
+use crate::domain::AgentName;
+use crate::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
+use crate::message::{AgentId, Message, WallTime};
+use crate::partition::{Partition, ShardIndex};
+use crate::record::{Append, AppendSequence};
+use crate::shard::{Shard, Turn};
+
+use super::inbox::OpenInbox;
+use super::script::{Log, Script};
+
+/// The wall time when monotonic time is zero, in milliseconds since 1970.
+pub const WALL_START_MS: u64 = 1_700_000_000_000;
+/// Rounds without an end in sight: more of them than this, at one moment, and a shard spins.
+const ROUNDS_MAX: u64 = 20_000;
+
+/// One shard with what goes in and what came out.
+pub struct Node {
+    /// The shard itself.
+    pub shard: Shard,
+    /// What it has not taken in yet.
+    pub inputs: VecDeque<Input>,
+    /// Answers that nobody has taken yet, by token. They stay until they are taken.
+    pub answers: HashMap<u64, Answer>,
+    /// What came out for inboxes that the [`World`] did not open itself.
+    pub delivered: Vec<(InboxNumber, Message)>,
+    /// What the shard wanted written to its journal, in order.
+    pub appends: Vec<Append>,
+    /// What the shard reported: see [`World::watch_events`].
+    pub events: Vec<Event>,
+    /// A paused shard is not stepped, as if its core were busy with something else.
+    pub paused: bool,
+    outputs: Vec<Output>,
+    awake: bool,
+    deadline_ms: Option<u64>,
+    committed: u64,
+}
+
+impl Node {
+    pub(crate) fn new(shard: Shard) -> Self {
+        Self {
+            shard,
+            inputs: VecDeque::new(),
+            answers: HashMap::new(),
+            delivered: Vec::new(),
+            appends: Vec::new(),
+            events: Vec::new(),
+            paused: false,
+            outputs: Vec::new(),
+            awake: true,
+            deadline_ms: None,
+            committed: 0,
+        }
+    }
+
+    fn is_due(&self, now_ms: u64) -> bool {
+        !self.paused && (self.awake || self.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms))
+    }
+}
+
+/// Lets a handler take virtual time: what it spends passes on every shard once its shard's turn is over.
+#[derive(Clone, Debug, Default)]
+pub struct Delay(Arc<AtomicU64>);
+
+impl Delay {
+    /// Spends so many milliseconds.
+    pub fn spend(&self, milliseconds: u64) {
+        self.0.fetch_add(milliseconds, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+type Observer = Box<dyn FnMut(usize, &Output)>;
+type Check = Box<dyn FnMut(&mut World) -> Result<(), String>>;
+
+/// A router of several shards on one thread, in virtual time. See the [module](super).
+///
+/// Shards are named by their number, from zero. Calls whose name ends in `later` only put something in; the others step
+/// shards until they have their answer.
+pub struct World {
+    /// The shards.
+    pub nodes: Vec<Node>,
+    /// Monotonic time, in milliseconds. It may be moved on at will, never back.
+    pub now_ms: u64,
+    /// How agents are spread over the shards.
+    pub partition: Partition,
+    /// Set by tests that look at the books themselves: they are not checked after every step any more.
+    pub unchecked: bool,
+    pub(crate) inboxes: BTreeMap<u32, OpenInbox>,
+    pub(crate) inbox_numbers: u32,
+    /// By how much wall time is ahead of monotonic time, in milliseconds since 1970.
+    wall_ahead_ms: u64,
+    tokens: u64,
+    steps: u64,
+    delay: Delay,
+    observers: Vec<Observer>,
+    checks: Vec<Check>,
+}
+
+impl World {
+    pub(crate) const START: Now = Now { monotonic_ns: 0, wall: WallTime(WALL_START_MS) };
+
+    /// A router of so many shards with the defaults of [`Setup`](super::Setup).
+    ///
+    /// # Panics
+    /// When the number of shards is not from 1 to 1024.
+    pub fn new(shards: u16) -> Self {
+        super::Setup::new(shards).start()
+    }
+
+    pub(crate) fn new_with(nodes: Vec<Node>, partition: Partition) -> Self {
+        Self {
+            nodes,
+            now_ms: 0,
+            partition,
+            unchecked: false,
+            inboxes: BTreeMap::new(),
+            // Numbers that a test gives its own inboxes are small.
+            inbox_numbers: 1 << 31,
+            wall_ahead_ms: WALL_START_MS,
+            tokens: 0,
+            steps: 0,
+            delay: Delay::default(),
+            observers: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+
+    // What goes in.
+
+    /// Puts an input in front of a shard and wakes it.
+    pub fn give(&mut self, shard: usize, input: Input) {
+        self.nodes[shard].inputs.push_back(input);
+        self.nodes[shard].awake = true;
+    }
+
+    /// A token that was not used yet.
+    pub fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+
+    /// The shard that an agent lives on.
+    pub fn shard_of(&self, agent: AgentId) -> usize {
+        self.partition.shard_of(agent).as_usize()
+    }
+
+    /// A name whose agent lives on this shard, the same one every time.
+    pub fn name_on(&self, shard: u16, prefix: &str) -> AgentName {
+        AgentName::try_new(self.partition.name_on(ShardIndex(shard), prefix)).expect("the prefix of a legal name")
+    }
+
+    /// Registers an agent. The answer is for [`World::take_answer`] of its shard.
+    pub fn register_later(&mut self, registration: Registration) -> Token {
+        let (token, shard) = (self.token(), self.shard_of(registration.id()));
+        self.give(shard, Input::Register(vec![registration], token));
+        token
+    }
+
+    /// Registers a scripted agent on a shard, under a name that begins with `prefix`.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn add(&mut self, shard: u16, prefix: &str, script: Script) -> AgentId {
+        let name = self.name_on(shard, prefix);
+        self.register(script.registration(name))
+    }
+
+    /// Registers an agent that writes down what it is told.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn add_listener(&mut self, shard: u16, prefix: &str) -> (AgentId, Log<Message>) {
+        let log = Log::new();
+        (self.add(shard, prefix, Script::listener(&log)), log)
+    }
+
+    /// Registers an agent with an inbox that the test looks after itself: what it is given is in [`Node::delivered`].
+    /// [`World::open_inbox`] is the easier way.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn add_inbox(&mut self, shard: u16, prefix: &str, inbox: u32, window: u32) -> AgentId {
+        let name = self.name_on(shard, prefix);
+        self.register(Registration::outside(name, InboxNumber(inbox), window))
+    }
+
+    /// The shard that admits the message: its sender's, or the first.
+    fn admits(&self, message: &Message) -> usize {
+        message.sender().map_or(0, |sender| self.shard_of(sender))
+    }
+
+    /// Queues a message at its sender's shard. What becomes of it is reported to its sender, as any agent hears of it.
+    pub fn tell(&mut self, message: Message) {
+        let shard = self.admits(&message);
+        self.give(shard, Input::Tell(message));
+    }
+
+    /// Queues a message at its sender's shard. The answer is for [`World::take_sent`] of that shard.
+    pub fn send_later(&mut self, message: Message) -> Token {
+        let (shard, token) = (self.admits(&message), self.token());
+        self.give(shard, Input::Send(message, token));
+        token
+    }
+
+    /// Sends a message from outside in its sender's name, and steps the sender's shard once.
+    ///
+    /// # Errors
+    /// The message and why it was refused.
+    pub fn send(&mut self, message: Message) -> Result<crate::message::MessageId, crate::interface::Rejected> {
+        let shard = self.admits(&message);
+        let token = self.send_later(message);
+        self.step(shard);
+        self.take_sent(shard, token).expect("a message is admitted or refused at once")
+    }
+
+    /// Asks from outside, at a shard, with a timeout in milliseconds. The answer is for [`World::take_reply`] of that
+    /// shard.
+    pub fn ask(&mut self, shard: usize, message: Message, timeout_ms: u32) -> Token {
+        let token = self.token();
+        self.give(shard, Input::Ask { message, timeout_ms, token });
+        token
+    }
+
+    /// Tells a shard that everything up to this append is durable.
+    pub fn commit(&mut self, shard: usize, sequence: u64) {
+        self.nodes[shard].committed = self.nodes[shard].committed.max(sequence);
+        self.give(shard, Input::Committed(AppendSequence(sequence)));
+    }
+
+    /// Tells a shard that the next `most` of its appends are durable, or as many as there are.
+    pub fn commit_next(&mut self, shard: usize, most: u64) {
+        let node = &self.nodes[shard];
+        let appended = node.appends.last().map_or(0, |append| append.sequence.0);
+        let upto = appended.min(node.committed.saturating_add(most));
+        if upto > node.committed {
+            self.commit(shard, upto);
+        }
+    }
+
+    /// Has all shards report what happens.
+    pub fn watch_events(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.give(shard, Input::WatchEvents(true));
+        }
+        self.run();
+    }
+
+    /// Tells all shards to admit nothing more from outside.
+    pub fn drain_all(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.give(shard, Input::Drain);
+        }
+        self.run();
+    }
+
+    /// Tells all shards to give up whatever is pending.
+    pub fn stop_all(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.give(shard, Input::Stop);
+        }
+        self.run();
+    }
+
+    // Time and turns.
+
+    /// The time on every shard.
+    pub fn now(&self) -> Now {
+        Now { monotonic_ns: self.now_ms * 1_000_000, wall: WallTime(self.wall_ahead_ms + self.now_ms) }
+    }
+
+    /// Sets the wall clock forwards or backwards by so many milliseconds, as an administrator or NTP would. Monotonic
+    /// time goes on as before. A clock before 1970 counts as 1970.
+    pub fn jump_wall_clock(&mut self, milliseconds: i64) {
+        self.wall_ahead_ms = self.wall_ahead_ms.saturating_add_signed(milliseconds);
+    }
+
+    /// For handlers that take their time.
+    pub fn delay(&self) -> Delay {
+        self.delay.clone()
+    }
+
+    /// How many turns were taken so far, on all shards together.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One turn of one shard, whether it has something to do or not.
+    ///
+    /// # Panics
+    /// When an invariant of the router does not hold afterwards.
+    pub fn step(&mut self, shard: usize) -> Turn {
+        let now = self.now();
+        let node = &mut self.nodes[shard];
+        node.awake = false;
+        self.steps += 1;
+        let turn = node.shard.step(now, &mut node.inputs, &mut node.outputs);
+        let rung: Vec<usize> = node.shard.flush().to_vec();
+        // As a driver does between arming its doorbell and parking.
+        node.awake |= turn.worked || turn.more || node.shard.has_incoming();
+        node.deadline_ms = turn.next_deadline_ms;
+        for output in std::mem::take(&mut self.nodes[shard].outputs) {
+            for observer in &mut self.observers {
+                observer(shard, &output);
+            }
+            self.put_away(shard, output);
+        }
+        for rung in rung {
+            self.nodes[rung].awake = true;
+        }
+        self.now_ms += self.delay.take();
+        self.check();
+        turn
+    }
+
+    fn put_away(&mut self, shard: usize, output: Output) {
+        let node = &mut self.nodes[shard];
+        match output {
+            Output::Answer(token, answer) => {
+                assert!(node.answers.insert(token.0, answer).is_none(), "{token:?} was answered twice");
+            }
+            Output::Deliver(inbox, message) => self.put_into_inbox(shard, inbox, message),
+            Output::Append(append) => node.appends.push(append),
+            Output::Event(event) => node.events.push(event),
+        }
+    }
+
+    /// Lets every shard that has something to do take one turn. Says whether there was one.
+    pub fn round(&mut self) -> bool {
+        let due: Vec<usize> = (0..self.nodes.len()).filter(|shard| self.is_due(*shard)).collect();
+        for shard in &due {
+            self.step(*shard);
+        }
+        !due.is_empty()
+    }
+
+    /// Whether a driver would step this shard now.
+    pub fn is_due(&self, shard: usize) -> bool {
+        self.nodes[shard].is_due(self.now_ms)
+    }
+
+    /// Runs at the present moment until no shard has anything to do. An agent that polls is polled on the turns that its
+    /// shard takes anyway; [`World::step`] gives it another one.
+    ///
+    /// # Panics
+    /// When the shards do not come to rest.
+    pub fn run(&mut self) {
+        let mut rounds = 0;
+        while self.round() {
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "the shards do not come to rest");
+        }
+    }
+
+    /// Moves time on, stopping wherever a shard has a deadline.
+    pub fn advance(&mut self, milliseconds: u64) {
+        let end_ms = self.now_ms + milliseconds;
+        self.run();
+        loop {
+            let awake = self.nodes.iter().filter(|node| !node.paused);
+            match awake.filter_map(|node| node.deadline_ms).min() {
+                Some(deadline_ms) if deadline_ms <= end_ms => self.now_ms = self.now_ms.max(deadline_ms),
+                _ => break,
+            }
+            self.run();
+        }
+        self.now_ms = self.now_ms.max(end_ms);
+        self.run();
+    }
+
+    /// Keeps a shard from being stepped by [`World::run`] and [`World::advance`], or lets it go on.
+    pub fn pause(&mut self, shard: usize, paused: bool) {
+        self.nodes[shard].paused = paused;
+    }
+
+    // The books.
+
+    /// Has everything that comes out of a shard shown to `observer`, before it is put away.
+    pub fn observe(&mut self, observer: impl FnMut(usize, &Output) + 'static) {
+        self.observers.push(Box::new(observer));
+    }
+
+    /// Adds an invariant of the test's own: it is checked after every step.
+    pub fn check_always(&mut self, check: impl FnMut(&mut World) -> Result<(), String> + 'static) {
+        self.checks.push(Box::new(check));
+    }
+
+    /// The totals of all shards.
+    pub fn total(&self) -> Account {
+        self.nodes.iter().fold(Account::default(), |total, node| total.plus(node.shard.account()))
+    }
+
+    /// How many messages were given up for this reason.
+    pub fn dead(&self, reason: Reason) -> u64 {
+        self.total().dead_by_reason[reason.index()]
+    }
+
+    fn check(&mut self) {
+        if self.unchecked {
+            return;
+        }
+        for node in &self.nodes {
+            let account = node.shard.account();
+            assert!(account.balances(), "a shard's books do not balance: {account:?}");
+        }
+        let total = self.total();
+        let in_rings: usize = self.nodes.iter_mut().map(|node| node.shard.messages_in_flight()).sum();
+        assert_eq!(total.departed, total.arrived + in_rings as u64, "between shards: {total:?}");
+        let settled = total.processed + total.dead_lettered + total.expired;
+        assert_eq!(total.accepted, settled + total.pending + in_rings as u64, "something was lost: {total:?}");
+        let mut checks = std::mem::take(&mut self.checks);
+        for check in &mut checks {
+            if let Err(complaint) = check(self) {
+                panic!("{complaint}");
+            }
+        }
+        checks.append(&mut self.checks);
+        self.checks = checks;
+    }
+
+    /// Whether every message was settled.
+    pub fn is_settled(&self) -> bool {
+        let total = self.total();
+        total.pending == 0 && total.departed == total.arrived && self.nodes.iter().all(|node| node.inputs.is_empty())
+    }
+
+    /// Asserts that nothing is left anywhere: every message was settled and every shard has nothing to do.
+    #[track_caller]
+    pub fn assert_settled(&mut self) {
+        let total = self.total();
+        assert_eq!(total.pending, 0, "messages are pending: {total:?}");
+        assert_eq!(total.departed, total.arrived, "messages are in the rings: {total:?}");
+        for node in &mut self.nodes {
+            node.shard.assert_at_rest();
+        }
+    }
+}
