@@ -5,6 +5,7 @@
 //! `pending` is not derived from the others: it is counted where the messages are.
 
 use crate::dead_letter::Reason;
+use crate::interface::Phase;
 
 /// Running totals of one shard. Each counts deliveries: a message to five agents is five.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,6 +34,8 @@ pub struct Account {
     pub notices_coalesced: u64,
     /// Dead letters by reason, in the order of [`Reason::ALL`].
     pub dead_by_reason: [u64; Reason::COUNT],
+    /// Expired messages by what they waited for, in the order of [`Phase::ALL`].
+    pub expired_by_phase: [u64; Phase::COUNT],
 }
 
 impl Account {
@@ -40,7 +43,9 @@ impl Account {
     pub fn balances(&self) -> bool {
         let into = self.accepted + self.arrived;
         let out = self.processed + self.dead_lettered + self.expired + self.departed + self.pending;
-        into == out && self.dead_by_reason.iter().sum::<u64>() == self.dead_lettered
+        into == out
+            && self.dead_by_reason.iter().sum::<u64>() == self.dead_lettered
+            && self.expired_by_phase.iter().sum::<u64>() == self.expired
     }
 
     /// The totals of two shards together.
@@ -58,6 +63,9 @@ impl Account {
         self.notices += other.notices;
         self.notices_coalesced += other.notices_coalesced;
         for (mine, others) in self.dead_by_reason.iter_mut().zip(other.dead_by_reason) {
+            *mine += others;
+        }
+        for (mine, others) in self.expired_by_phase.iter_mut().zip(other.expired_by_phase) {
             *mine += others;
         }
         self

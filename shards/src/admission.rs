@@ -138,9 +138,19 @@ impl Shard {
             Some(SendError::DurabilityUnavailable)
         } else if self.phase == Phase::Stopped {
             Some(SendError::Stopping)
+        } else if message.reply_by().is_some() {
+            self.question_refusal(agent, message)
         } else {
             None
         }
+    }
+
+    /// What forbids this agent to ask for another answer by a moment. What its handler has sent before may ask as well.
+    #[cold]
+    fn question_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
+        let asker = self.agents.get(agent).filter(|_| agent != self.gateway)?.id;
+        let limit = self.questions.bound(asker, message, self.effects.len())?;
+        Some(SendError::TooManyQuestions { limit })
     }
 
     #[cold]
@@ -202,7 +212,9 @@ impl Shard {
         if let Some(gateway) = self.gateway_id() {
             message.set_sender(gateway);
         }
-        let timer = self.timers.insert(self.now_ms + u64::from(timeout_ms), Alarm::Ask(correlation)).ok();
+        let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| moment.0.saturating_sub(self.now.wall.0));
+        let wait_ms = u64::from(timeout_ms).min(wanted_ms);
+        let timer = self.timers.insert(self.now_ms + wait_ms, Alarm::Ask(correlation)).ok();
         self.asks.insert(correlation, PendingAsk { token, timer });
         if let Err((error, message)) = self.admit(message) {
             let rejected = self.reject(error, message);
@@ -289,6 +301,7 @@ impl Shard {
         for agent in agents {
             self.empty(agent, Reason::Stopped);
         }
+        self.stop_questions();
         self.stop_what_travels();
         for correlation in self.asks.keys().copied().collect::<Vec<_>>() {
             self.end_ask(correlation, Err(AskFailure::Stopped));

@@ -192,10 +192,10 @@ pub(crate) enum Passed {
 }
 
 /// What a conversation's timer found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Timeout {
-    /// The conversation ended.
-    Ended { initiator: AgentId, id: ConversationId },
+    /// The conversation ended. The initiator is the first participant.
+    Ended { initiator: AgentId, id: ConversationId, participants: SmallVec<[AgentId; 2]> },
     /// There was traffic since: look again at this moment.
     NotBefore(u64),
     /// There is no such conversation any more.
@@ -326,7 +326,11 @@ impl Conversations {
             return Timeout::NotBefore(ends_ms);
         }
         match self.remove(index.0) {
-            Some(conversation) => Timeout::Ended { initiator: conversation.initiator, id: conversation.id },
+            Some(conversation) => Timeout::Ended {
+                initiator: conversation.initiator,
+                id: conversation.id,
+                participants: conversation.participants,
+            },
             None => Timeout::Gone,
         }
     }

@@ -13,6 +13,7 @@ use crate::notice::Holds;
 use crate::record::{Append, AppendSequence, Uncommitted};
 use crate::registry::{AgentIndex, Behaviour};
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+use crate::slab::NONE;
 
 impl Shard {
     /// Finds out how the sender of a text-borne message stands to its conversation.
@@ -73,6 +74,10 @@ impl Shard {
     }
 
     pub(crate) fn look_after_conversation(&mut self, index: ConversationIndex) {
+        if self.has_much_to_tell() {
+            let timer = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
+            return self.conversations.set_timer(index, timer);
+        }
         match self.conversations.time_out(index, self.now_ms) {
             Timeout::Gone => {}
             Timeout::NotBefore(again_ms) => {
@@ -80,9 +85,10 @@ impl Shard {
                 let timer = self.timers.insert(again_ms, Alarm::Conversation(index)).ok();
                 self.conversations.set_timer(index, timer);
             }
-            Timeout::Ended { initiator, id } => {
+            Timeout::Ended { initiator, id, participants } => {
                 self.report(|| Event::ConversationTimedOut { initiator, conversation: id });
-                self.tell_of_timeout(initiator, id);
+                self.forget_questions_in(initiator, id);
+                self.tell_of_timeout(initiator, id, &participants);
             }
         }
     }
@@ -91,6 +97,7 @@ impl Shard {
         if let Some(timer) = self.conversations.close(initiator, id) {
             self.timers.cancel(timer);
         }
+        self.forget_questions_in(initiator, id);
     }
 
     /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.
@@ -113,6 +120,7 @@ impl Shard {
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.text_borne
+            || slot.first_question != NONE
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
             || message.details().is_some_and(|details| details.deliver_at.is_some());
@@ -150,9 +158,12 @@ impl Shard {
         }
     }
 
-    /// What few messages need on delivery: notes, receipts, a journal, a delay.
+    /// What few messages need on delivery: a question that they answer, notes, receipts, a journal, a delay.
     #[cold]
-    fn deliver_specially(&mut self, envelope: Envelope, index: AgentIndex, holds: Holds) {
+    fn deliver_specially(&mut self, mut envelope: Envelope, index: AgentIndex, holds: Holds) {
+        if self.agents.get(index).is_some_and(|slot| slot.first_question != NONE) {
+            self.match_answer(&mut envelope.message, index);
+        }
         if envelope.text_borne {
             self.note_conversation(&envelope.message);
         }
@@ -176,7 +187,11 @@ impl Shard {
     fn put_into_mailbox_in_time(&mut self, envelope: Envelope, index: AgentIndex) {
         match self.delay_of(&envelope.message) {
             0 => self.put_into_mailbox(envelope, index),
-            delay_ms => self.put_into_mailbox_later(envelope, index, delay_ms),
+            // The wall clock may have jumped back since the message was admitted: it does not wait beyond its lifetime.
+            delay_ms => {
+                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.now_ms));
+                self.put_into_mailbox_later(envelope, index, delay_ms);
+            }
         }
     }
 
@@ -245,7 +260,8 @@ impl Shard {
         };
         if envelope.deadline_ms <= self.now_ms {
             let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight };
-            return self.expire(envelope, Waiting::Delayed, holds);
+            let phase = if envelope.attempts > 0 { Waiting::Retry } else { Waiting::Delayed };
+            return self.expire(envelope, phase, holds);
         }
         self.put_into_mailbox(envelope, index);
     }

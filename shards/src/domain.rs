@@ -237,6 +237,21 @@ whole_number! {
 }
 
 whole_number! {
+    /// How long one message may wait for its handler: 1 to 300,000 milliseconds, by default the longest.
+    ///
+    /// It may be shorter than what a router can be configured with for all messages, because a handler passes on what is
+    /// left of another message's time.
+    LifetimeMs(u32): "lifetime", 1 to 300_000 "milliseconds", Default = 300_000
+}
+
+impl From<MessageTimeoutMs> for LifetimeMs {
+    fn from(timeout: MessageTimeoutMs) -> Self {
+        // What is allowed for all messages is allowed for one.
+        Self::try_new(timeout.into_inner()).unwrap_or_default()
+    }
+}
+
+whole_number! {
     /// How long a conversation may stay without a message: 1,000 to 86,400,000 milliseconds (a second to a day).
     ConversationTimeoutMs(u32): "conversation timeout", 1_000 to 86_400_000 "milliseconds"
 }

@@ -9,7 +9,7 @@ use crate::agent::Registration;
 use crate::capability::Provider;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetter, Reason};
-use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
+use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::partition::ShardIndex;
 use crate::record::{Append, AppendSequence};
 
@@ -48,7 +48,7 @@ pub enum Input {
     Ask {
         /// The question. Its sender becomes the gateway.
         message: Message,
-        /// How long to wait for the answer, in milliseconds.
+        /// How long to wait for the answer, in milliseconds. A `reply-by` of the question shortens it.
         timeout_ms: u32,
         /// For the answer.
         token: Token,
@@ -144,6 +144,12 @@ pub struct Snapshot {
     pub dead_letters_dropped: u64,
     /// Armed timers.
     pub timers: usize,
+    /// Messages with `reply-by` whose answers are awaited or, for some time yet, marked as late.
+    pub questions: usize,
+    /// Messages with `reply-by` that nobody answered in time, so far.
+    pub replies_missing: u64,
+    /// Answers that came late and were marked so, so far.
+    pub replies_late: u64,
 }
 
 /// Why a message was not accepted. Nothing changed.
@@ -169,6 +175,13 @@ pub enum SendError {
     /// The message asks to be durable and the router has no store.
     #[error("the router has no store: a durable message can't be accepted")]
     DurabilityUnavailable,
+    /// The message has a `reply-by`, and the sender or its shard has as many such messages open as it may. Try again when
+    /// some were answered, or send it without.
+    #[error("too many messages with reply-by are waiting for their answers: allowed are {limit}")]
+    TooManyQuestions {
+        /// The limit that was reached.
+        limit: usize,
+    },
     /// The router is stopping, or has stopped.
     #[error("the router is stopping and accepts nothing more")]
     Stopping,
@@ -299,6 +312,15 @@ pub enum Event {
         /// The panic's message.
         what: String,
     },
+    /// A message with `reply-by` was not answered by then.
+    ReplyMissing {
+        /// Who asked.
+        asker: AgentId,
+        /// The message.
+        message: MessageId,
+        /// By when.
+        reply_by: WallTime,
+    },
     /// A conversation had no traffic for too long and ended.
     ConversationTimedOut {
         /// Who began it.
@@ -315,17 +337,40 @@ pub enum Phase {
     Crossing,
     /// For its turn in the mailbox.
     Mailbox,
-    /// For its next attempt or its moment of delivery.
+    /// For its moment of delivery.
     Delayed,
+    /// For its next attempt, after one that failed.
+    Retry,
 }
 
 impl Phase {
-    /// The phase in words.
+    /// All phases.
+    pub const ALL: [Self; Self::COUNT] = [Self::Crossing, Self::Mailbox, Self::Delayed, Self::Retry];
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
+    /// The phase's place in [`Phase::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The phase as one word, for counters and JSON.
     pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Crossing => "crossing",
+            Self::Mailbox => "mailbox",
+            Self::Delayed => "delayed",
+            Self::Retry => "retry",
+        }
+    }
+
+    /// The phase as part of a sentence.
+    pub const fn explanation(self) -> &'static str {
         match self {
             Self::Crossing => "while it waited to cross to another shard",
             Self::Mailbox => "while it waited in the mailbox",
-            Self::Delayed => "while it waited for its next attempt or its moment of delivery",
+            Self::Delayed => "while it waited for its moment of delivery",
+            Self::Retry => "while it waited for its next attempt",
         }
     }
 }

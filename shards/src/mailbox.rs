@@ -34,8 +34,8 @@ pub struct Envelope {
     pub(crate) weight: u32,
 }
 
-/// What is written on a message's envelope. It travels with the message, but is no part of what it says: a copy starts
-/// without it, and it does not matter when messages are compared.
+/// What is written on a message's envelope. It travels with the message, but is no part of what it says: a copy keeps
+/// of it only when its lifetime ends, and it does not matter when messages are compared.
 #[derive(Debug)]
 pub struct Postage {
     /// When its lifetime ends, in milliseconds of monotonic time.
@@ -75,7 +75,7 @@ impl Postage {
 
 impl Clone for Postage {
     fn clone(&self) -> Self {
-        Self::NONE
+        Self { deadline_ms: self.deadline_ms, ..Self::NONE }
     }
 }
 
@@ -286,6 +286,11 @@ impl Mailbox {
         let lane = lane_of(priority);
         self.lanes[lane].push(slab, place);
         self.waiting |= 1 << lane;
+    }
+
+    /// Whether another notice would be kept.
+    pub fn has_room_for_notice(&self) -> bool {
+        self.notices < CONTROL_LANE_MAX
     }
 
     /// Appends a notice, or says that the control lane is full.

@@ -280,6 +280,7 @@ impl Shard {
         for capability in slot.extras.as_ref().map_or_else(Vec::new, |extras| extras.capabilities.clone()) {
             self.withdraw(index, capability);
         }
+        self.forget_questions_of(index);
         self.agents.forget(index);
         self.empty(index, Reason::Deregistered);
         self.report(|| Event::Deregistered { agent: id });

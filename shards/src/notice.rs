@@ -8,13 +8,18 @@ use crate::dead_letter::{DeadLetter, Reason};
 use crate::domain::Priority;
 use crate::interface::{AskFailure, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Receipt};
+use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::partition::ShardIndex;
 use crate::registry::AgentIndex;
 use crate::shard::{Crossing, Notice, Shard};
+use crate::slab::{NONE, Slab};
 
 /// The name under which the router itself speaks: the agent management system of FIPA SC00023.
 pub const ROUTER_NAME: &str = "ams";
+
+/// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have to be
+/// told too: what waits is bounded by this and the participants of one conversation.
+pub const OUTGOING_WAITING_MAX: usize = 4_096;
 
 /// Whether the router itself said this.
 pub fn is_notice(message: &Message) -> bool {
@@ -78,12 +83,13 @@ impl Shard {
     #[cold]
     pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, holds: Holds) {
         self.account.expired += 1;
+        self.account.expired_by_phase[phase.index()] += 1;
         let message = envelope.message;
         if let Some(id) = message.id() {
             let (sender, receiver) = (message.sender(), message.target());
             self.report(|| Event::Expired { message: id, sender, receiver, phase });
         }
-        self.send_failure(&message, "expired", &format!("the message's lifetime ended {}", phase.as_str()), holds);
+        self.send_failure(&message, "expired", &format!("the message's lifetime ended {}", phase.explanation()), holds);
     }
 
     /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
@@ -118,12 +124,24 @@ impl Shard {
         self.send_letter(builder, sender, holds);
     }
 
-    pub(crate) fn tell_of_timeout(&mut self, initiator: AgentId, id: ConversationId) {
-        let builder = Message::builder(Performative::Failure)
-            .receiver(initiator)
-            .conversation(id)
-            .content(format!("((conversation {id}) (timed-out \"the conversation had no traffic for too long\"))"));
-        self.send_letter(builder, initiator, Holds::Nothing);
+    /// Tells everyone who took part in a conversation that it has ended for want of traffic.
+    pub(crate) fn tell_of_timeout(&mut self, initiator: AgentId, id: ConversationId, participants: &[AgentId]) {
+        for participant in participants {
+            let builder = Message::builder(Performative::Failure)
+                .receiver(*participant)
+                .content(format!("((conversation {id}) (timed-out \"the conversation had no traffic for too long\"))"));
+            let builder = if *participant == initiator {
+                builder.conversation(id)
+            } else {
+                builder.conversation_of(id, initiator)
+            };
+            self.send_letter(builder, *participant, Holds::Nothing);
+        }
+    }
+
+    /// Whether so much waits to be told to another shard that what can wait should.
+    pub(crate) fn has_much_to_tell(&self) -> bool {
+        self.outgoing.iter().any(|waiting| waiting.len() >= OUTGOING_WAITING_MAX)
     }
 
     /// Tells an agent something in the router's name.
@@ -152,8 +170,17 @@ impl Shard {
             return;
         };
         self.pending_beside_slab -= 1;
+        let failed = self
+            .agents
+            .get(index)
+            .is_some_and(|slot| slot.first_question != NONE)
+            .then(|| failed_question(&self.slab, place))
+            .flatten();
         let kept = self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.slab, place));
         if kept {
+            if let Some(correlation) = failed {
+                self.match_failure(index, correlation);
+            }
             self.schedule(index);
         } else {
             self.slab.remove(place);
@@ -286,8 +313,15 @@ impl Shard {
     }
 }
 
+/// The `reply-with` of the message that a failure report in the slab is about.
+#[cold]
+fn failed_question(slab: &Slab<Envelope>, place: u32) -> Option<Correlation> {
+    let message = &slab.get(place)?.message;
+    message.in_reply_to().filter(|_| message.performative() == Performative::Failure)
+}
+
 /// What the notice is about, in the manner of SL0.
-fn describe(message: &Message) -> String {
+pub(crate) fn describe(message: &Message) -> String {
     let id = message.id().map_or_else(String::new, |id| id.to_string());
     let receiver = match (message.target_aid(), message.target()) {
         (Some(aid), _) => format!(" (agent-identifier :name {})", aid.name),

@@ -9,7 +9,7 @@ use crate::interface::InboxNumber;
 use crate::mailbox::{Envelope, Mailbox, Queue};
 use crate::message::{AgentId, Message, Term};
 use crate::partition::ShardIndex;
-use crate::slab::Slab;
+use crate::slab::{NONE, Slab};
 
 /// The most agents of one shard.
 pub const AGENTS_MAX: usize = 100_000_000;
@@ -89,6 +89,8 @@ pub(crate) struct AgentSlot {
     pub leaving: bool,
     /// A timer looks after what expires while it is not called.
     pub swept: bool,
+    /// The first of its questions whose answers are wanted by a moment.
+    pub first_question: u32,
 }
 
 impl AgentSlot {
@@ -198,6 +200,7 @@ impl Registry {
             load_changed: false,
             leaving: false,
             swept: false,
+            first_question: NONE,
         };
         let place = self.slots.insert(slot).ok()?;
         let indexed = Indexed::new(id, place);

@@ -28,12 +28,24 @@ impl Shard {
     #[inline]
     pub(crate) fn submit(&mut self, agent: AgentIndex, envelope: Envelope) {
         self.account.accepted += envelope.deliveries_left();
+        if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
+            return self.refuse_question(envelope);
+        }
         if self.agents.get(agent).is_some_and(|slot| !slot.outbox.is_empty()) {
             return self.put_into_outbox(agent, envelope);
         }
         if let Err(Blocked { shard, envelope }) = self.route(envelope) {
             self.put_into_outbox(agent, envelope);
             self.block(agent, shard);
+        }
+    }
+
+    /// Gives up a message with `reply-by` for which there was room when its handler sent it, and is none now.
+    #[cold]
+    fn refuse_question(&mut self, envelope: Envelope) {
+        for envelope in envelope.into_deliveries() {
+            let detail = "too many messages with reply-by are waiting for their answers";
+            self.give_up_with(envelope, Reason::NotAdmitted, detail, Holds::Nothing);
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
 //! shard), `delivery` (to the right shard, conversation and mailbox), `dispatch` (from the mailbox to the handler, and
-//! settling), `notice` (what the router itself says), `membership` (agents that come and go).
+//! settling), `notice` (what the router itself says), `deadlines` (answers that are wanted by a moment), `membership` (agents that come and go).
 
 use std::collections::VecDeque;
 
@@ -29,6 +29,7 @@ use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::partition::{Partition, ShardIndex};
+use crate::question::{QUESTIONS_MAX, Questions};
 use crate::record::{AppendSequence, Durability, Uncommitted};
 use crate::registry::{AgentIndex, Registry};
 use crate::rules::Rule;
@@ -145,6 +146,8 @@ pub(crate) enum Alarm {
     Note(NoteKey),
     /// A question from outside has not been answered in time.
     Ask(Correlation),
+    /// The answer to a question was wanted by now.
+    Question { place: u32, number: u32 },
     /// Messages may have expired that wait for an agent that is not called.
     Sweep { agent: AgentIndex, generation: u32 },
     /// Messages may have expired that wait to pass on to a shard.
@@ -224,6 +227,7 @@ pub struct Shard {
     pub(crate) account: Account,
     /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
     pub(crate) pending_beside_slab: i64,
+    pub(crate) questions: Questions,
     pub(crate) asks: HashMap<Correlation, PendingAsk, FixedState>,
     pub(crate) barriers: HashMap<u64, Barrier, FixedState>,
     pub(crate) barrier_count: u64,
@@ -274,6 +278,7 @@ impl Shard {
             dead_letters: DeadLetters::new(config.dead_letters_max, config.dead_letter_bytes_max),
             account: Account::default(),
             pending_beside_slab: 0,
+            questions: Questions::new(QUESTIONS_MAX),
             asks: HashMap::with_hasher(FixedState::default()),
             barriers: HashMap::with_hasher(FixedState::default()),
             barrier_count: 0,
@@ -376,6 +381,9 @@ impl Shard {
             conversations_opened: self.conversations.opened,
             dead_letters_dropped: self.dead_letters.dropped(),
             timers: self.timers.len(),
+            questions: self.questions.len(),
+            replies_missing: self.questions.unanswered,
+            replies_late: self.questions.late,
         }
     }
 
@@ -454,6 +462,7 @@ impl Shard {
                     }
                 }
                 Alarm::Ask(correlation) => self.give_up_asking(correlation),
+                Alarm::Question { place, number } => self.question_is_due(place, number),
                 Alarm::Sweep { agent, generation } => self.sweep(agent, generation),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
             }

@@ -8,7 +8,7 @@
 use std::num::{NonZeroU8, NonZeroU64};
 use std::time::{Duration, Instant};
 
-use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit, MessageTimeoutMs, Priority};
+use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit, LifetimeMs, Priority};
 use caxton_shards::message::text::{
     EXCERPT_CHARACTERS_MAX, Fault, Limits, Located, Messages, NoNames, ParseError, parse, print,
 };

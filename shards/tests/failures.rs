@@ -241,7 +241,7 @@ fn a_message_expires_in_the_mailbox_while_crossing_or_while_delayed() {
 }
 
 #[test]
-fn a_message_whose_lifetime_ends_before_its_next_attempt_expires_as_delayed() {
+fn a_message_whose_lifetime_ends_before_its_next_attempt_expires_as_waiting_for_it() {
     let mut world = Setup::new(1).configured(|config| config.retry.delay_ms = 800).start();
     world.watch_events();
     let times = Log::new();
@@ -251,7 +251,7 @@ fn a_message_whose_lifetime_ends_before_its_next_attempt_expires_as_delayed() {
     assert_eq!((times.take(), world.total().expired), (vec![0, 800], 0));
     world.advance(1);
     assert_eq!(world.total().expired, 1);
-    assert!(world.take_events(0).iter().any(|event| matches!(event, Event::Expired { phase: Phase::Delayed, .. })));
+    assert!(world.take_events(0).iter().any(|event| matches!(event, Event::Expired { phase: Phase::Retry, .. })));
     world.assert_settled();
 }
 

@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::aid::AidFault;
 use super::content::IntoContent;
@@ -14,7 +15,7 @@ use super::options::{DeliveryOptions, Receipt, Reliability, WallTime};
 use super::performative::Performative;
 use super::term::Term;
 use super::{Aid, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
-use crate::domain::{CapabilityName, ContentLimit, MessageTimeoutMs, Priority};
+use crate::domain::{CapabilityName, ContentLimit, LifetimeMs, Priority};
 
 /// Why a message could not be built. Nothing was sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -379,7 +380,7 @@ impl MessageBuilder {
         self.message.0.reliability = options.reliability;
         self.message.0.receipt = options.receipt;
         self.message.0.attempts_max = options.attempts_max;
-        self.message.0.time_to_live_ms = options.time_to_live.map_or(0, MessageTimeoutMs::into_inner);
+        self.message.0.time_to_live_ms = options.time_to_live.map_or(0, LifetimeMs::into_inner);
         if let Some(moment) = options.deliver_at {
             self = self.deliver_at(moment);
         }
@@ -414,10 +415,37 @@ impl MessageBuilder {
         self
     }
 
-    /// How long the message may wait.
+    /// How long the message may wait. Counts from its moment of delivery, if it has one.
     #[inline]
-    pub fn time_to_live(mut self, time: MessageTimeoutMs) -> Self {
-        self.message.0.time_to_live_ms = time.into_inner();
+    pub fn time_to_live(mut self, time: impl Into<LifetimeMs>) -> Self {
+        self.message.0.time_to_live_ms = time.into().into_inner();
+        self
+    }
+
+    /// Has the message wait no longer than `time`, in whole milliseconds: at least one, at most
+    /// [`LifetimeMs::MAXIMUM`]. A shorter lifetime that was set before stays. See also
+    /// [`Context::pass_deadline`](crate::agent::Context::pass_deadline).
+    pub fn within(mut self, time: Duration) -> Self {
+        let most = match self.message.0.time_to_live_ms {
+            0 => LifetimeMs::MAXIMUM,
+            own => own,
+        };
+        let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self.message.0.time_to_live_ms = milliseconds.clamp(LifetimeMs::MINIMUM, most);
+        self
+    }
+
+    pub(crate) fn has_lifetime(&self) -> bool {
+        self.message.0.time_to_live_ms != 0
+    }
+
+    pub(crate) fn deliver_at_of(&self) -> Option<WallTime> {
+        self.details.as_ref().and_then(|details| details.deliver_at)
+    }
+
+    pub(crate) fn reply_by_at_most(mut self, moment: WallTime) -> Self {
+        let own = self.message.0.reply_by;
+        self.message.0.reply_by = own.map(|own| NonZeroU64::new(moment.0).map_or(own, |moment| moment.min(own)));
         self
     }
 

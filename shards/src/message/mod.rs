@@ -29,7 +29,7 @@ pub use options::{DeliveryOptions, Receipt, Reliability, WallTime};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
 pub use term::{TERM_BYTES_MAX, Term, VOCABULARY_TERMS_MAX};
 
-use crate::domain::{CapabilityName, MessageTimeoutMs};
+use crate::domain::{CapabilityName, LifetimeMs};
 
 /// Whom a message is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -103,6 +103,7 @@ pub(crate) struct Body {
     encoding: Option<Term>,
     ontology: Option<Term>,
     role: ConversationRole,
+    late: bool,
     priority: crate::domain::Priority,
     reliability: Reliability,
     receipt: Receipt,
@@ -211,6 +212,15 @@ impl Message {
         self.0.reply_by.map(|milliseconds| WallTime(milliseconds.get()))
     }
 
+    /// Whether it answers a question of its receiver, and came after the question's `reply-by`.
+    pub fn is_late(&self) -> bool {
+        self.0.late
+    }
+
+    pub(crate) fn set_late(&mut self) {
+        self.0.late = true;
+    }
+
     /// The protocol as a term, for comparing.
     pub fn protocol_term(&self) -> Option<Term> {
         self.0.protocol
@@ -297,7 +307,7 @@ impl Message {
             reliability: self.0.reliability,
             receipt: self.0.receipt,
             attempts_max: self.0.attempts_max,
-            time_to_live: MessageTimeoutMs::try_new(self.0.time_to_live_ms).ok(),
+            time_to_live: LifetimeMs::try_new(self.0.time_to_live_ms).ok(),
             deliver_at: self.details().and_then(|details| details.deliver_at),
         }
     }

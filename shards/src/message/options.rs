@@ -1,6 +1,6 @@
 //! How a message wants to be delivered, beside what it says.
 
-use crate::domain::{MessageTimeoutMs, Priority};
+use crate::domain::{LifetimeMs, Priority};
 
 /// What a message survives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,7 +40,7 @@ pub struct DeliveryOptions {
     /// How often the message is tried before it becomes a dead letter; the router's setting if absent.
     pub attempts_max: Option<std::num::NonZeroU8>,
     /// How long the message may wait for its handler; the router's setting if absent.
-    pub time_to_live: Option<MessageTimeoutMs>,
+    pub time_to_live: Option<LifetimeMs>,
     /// The message is not dispatched before this moment. Its lifetime counts from then.
     pub deliver_at: Option<WallTime>,
 }

@@ -55,6 +55,7 @@ impl Body {
         encoding: None,
         ontology: None,
         role: ConversationRole::Unresolved,
+        late: false,
         priority: Priority::Normal,
         reliability: Reliability::Volatile,
         receipt: Receipt::None,
@@ -83,6 +84,7 @@ impl Body {
             encoding,
             ontology,
             role,
+            late,
             priority,
             reliability,
             receipt,
@@ -102,6 +104,7 @@ impl Body {
         *performative = Performative::Inform;
         (*protocol, *language, *encoding, *ontology) = (None, None, None, None);
         *role = ConversationRole::Unresolved;
+        *late = false;
         *priority = Priority::Normal;
         *reliability = Reliability::Volatile;
         *receipt = Receipt::None;

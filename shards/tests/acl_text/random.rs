@@ -163,7 +163,7 @@ fn with_extras(mut builder: MessageBuilder, extras: &Extras) -> MessageBuilder {
         builder = builder.attempts_max(attempts);
     }
     if let Some(time) = time {
-        builder = builder.time_to_live(MessageTimeoutMs::try_new(time).unwrap());
+        builder = builder.time_to_live(LifetimeMs::try_new(time).unwrap());
     }
     if let Some(moment) = moment {
         builder = builder.deliver_at(WallTime(moment));

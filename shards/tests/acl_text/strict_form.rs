@@ -23,7 +23,7 @@ fn every_parameter_has_its_place() {
     assert_eq!(message.reliability(), Reliability::Durable);
     assert_eq!(message.receipt(), Receipt::Processed);
     assert_eq!(message.options().attempts_max, NonZeroU8::new(3));
-    assert_eq!(message.options().time_to_live, MessageTimeoutMs::try_new(1000).ok());
+    assert_eq!(message.options().time_to_live, LifetimeMs::try_new(1000).ok());
     assert_eq!(message.options().deliver_at, Some(WallTime(1_709_164_800_000)));
     assert_eq!(message.id(), MessageId::from_u128((1 << 64) + 2));
     assert_eq!(message.trace().unwrap().span_id[0], 0xb7);

@@ -3,7 +3,7 @@
 #![allow(dead_code, unused_imports)] // Each test file uses its own part.
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
-use caxton_shards::domain::{CapabilityName, MessageTimeoutMs};
+use caxton_shards::domain::{CapabilityName, LifetimeMs};
 use caxton_shards::interface::{Rejected, SendError};
 use caxton_shards::message::{AgentId, Message, MessageBuilder, MessageId, Performative};
 pub use caxton_shards::sim::{Dice, Log, Script, Setup, WALL_START_MS, World};
@@ -20,8 +20,8 @@ pub fn request(from: AgentId, to: AgentId, content: &str) -> MessageBuilder {
     Message::builder(Performative::Request).sender(from).receiver(to).content(content)
 }
 
-pub fn lifetime(milliseconds: u32) -> MessageTimeoutMs {
-    MessageTimeoutMs::try_new(milliseconds).unwrap()
+pub fn lifetime(milliseconds: u32) -> LifetimeMs {
+    LifetimeMs::try_new(milliseconds).unwrap()
 }
 
 pub fn capability(name: &str) -> CapabilityName {

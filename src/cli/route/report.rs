@@ -104,7 +104,7 @@ impl Fate {
         match self {
             Self::Processed => "processed".to_owned(),
             Self::DeadLettered(reason) => format!("dead-lettered: {reason}, {}", reason.explanation()),
-            Self::Expired(phase) => format!("expired {}", phase.as_str()),
+            Self::Expired(phase) => format!("expired {}", phase.explanation()),
             Self::Refused(error) => format!("refused: {error}"),
             Self::Pending => "pending: it did not settle in time".to_owned(),
             Self::Unsent => "not sent: what stands before it did not settle in time".to_owned(),

@@ -64,6 +64,11 @@ pub(super) fn write(moment: WallTime) -> [u8; DATE_BYTES] {
     text
 }
 
+/// The date of a moment as text.
+pub(crate) fn date_text(moment: WallTime) -> String {
+    write(moment).iter().map(|byte| char::from(*byte)).collect()
+}
+
 /// The numbers of a date, as they stand in it.
 struct Fields {
     /// 1 or -1 for relative dates.

@@ -61,7 +61,7 @@ impl Reader<'_> {
             Parameter::Receipt => into.options.receipt = value.one_of(&RECEIPTS)?,
             Parameter::AttemptsMax => into.options.attempts_max = Some(value.parsed("1 to 255")?),
             Parameter::TimeToLiveMs => {
-                into.options.time_to_live = Some(value.parsed("1000 to 300000 milliseconds")?);
+                into.options.time_to_live = Some(value.parsed("1 to 300000 milliseconds")?);
             }
             Parameter::DeliverAt => {
                 let moment = date::read(text.as_bytes(), self.now);

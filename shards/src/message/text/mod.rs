@@ -74,6 +74,7 @@ mod resynchronise;
 
 use std::borrow::Cow;
 
+pub(crate) use date::date_text;
 pub use error::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
 pub(super) use parameter::{is_reserved, readable};
 pub use print::print;
