@@ -38,7 +38,7 @@ pub(crate) enum Thread {
 
 /// Who may answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum Addressees {
     Agent(AgentId),
     Agents(Arc<[AgentId]>),
     /// One agent that is chosen later.
@@ -47,7 +47,7 @@ pub(crate) enum Asked {
     Anyone,
 }
 
-impl Asked {
+impl Addressees {
     fn of(receiver: &Receiver) -> Self {
         match receiver {
             Receiver::Agent(agent) | Receiver::Provider(agent, _) => Self::Agent(*agent),
@@ -59,7 +59,7 @@ impl Asked {
 
     fn includes(&self, agent: AgentId) -> bool {
         match self {
-            Self::Agent(asked) => *asked == agent,
+            Self::Agent(one) => *one == agent,
             Self::Agents(agents) => agents.contains(&agent),
             Self::Someone | Self::Anyone => true,
         }
@@ -102,7 +102,7 @@ pub(crate) struct Question {
     pub reply_by: WallTime,
     /// The moment in milliseconds of monotonic time.
     pub due_ms: u64,
-    pub asked: Asked,
+    pub put_to: Addressees,
     pub answers_left: u32,
     pub answered: bool,
     /// The moment has passed, and the asker was told if no answer had come.
@@ -117,7 +117,7 @@ pub(crate) struct Question {
 impl Question {
     /// The question that a message with an id and `reply-by` asks.
     pub fn new(message: &Message, asker: AgentId, agent: AgentIndex, due_ms: u64, description: String) -> Option<Self> {
-        let asked = Asked::of(message.receiver());
+        let put_to = Addressees::of(message.receiver());
         let words = message.details().map(|details| Words {
             conversation: details.conversation.clone(),
             reply_with: details.reply_with.clone(),
@@ -133,8 +133,8 @@ impl Question {
             words: words.filter(|words| words.conversation.is_some() || words.reply_with.is_some()).map(Box::new),
             reply_by: message.reply_by()?,
             due_ms,
-            answers_left: asked.answers(),
-            asked,
+            answers_left: put_to.answers(),
+            put_to,
             answered: false,
             overdue: false,
             timer: None,
@@ -150,7 +150,7 @@ impl Question {
 pub(crate) struct Questions {
     slab: Slab<Question>,
     index: HashMap<(AgentId, Thread), SmallVec<[u32; 2]>, FixedState>,
-    questions_max: usize,
+    capacity_max: usize,
     numbered: u32,
     overdue: usize,
     /// Questions whose moment passed without an answer.
@@ -160,11 +160,11 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    pub fn new(questions_max: usize) -> Self {
+    pub fn new(capacity_max: usize) -> Self {
         Self {
-            slab: Slab::new(questions_max),
+            slab: Slab::new(capacity_max),
             index: HashMap::with_hasher(FixedState::default()),
-            questions_max,
+            capacity_max,
             numbered: 0,
             overdue: 0,
             unanswered: 0,
@@ -178,8 +178,8 @@ impl Questions {
 
     /// The bound that keeps this agent from asking this too, with so many questions in its hands already.
     pub fn bound(&self, asker: AgentId, message: &Message, in_hand: usize) -> Option<usize> {
-        if self.slab.len() + in_hand >= self.questions_max {
-            return Some(self.questions_max);
+        if self.slab.len() + in_hand >= self.capacity_max {
+            return Some(self.capacity_max);
         }
         let conversation = Thread::Conversation(message.conversation());
         let correlation = message.reply_with().map(Thread::Correlation);
@@ -260,8 +260,8 @@ impl Questions {
         // A question that an agent puts to itself does not answer itself.
         let is_other = |place: &&u32| self.get(**place).is_some_and(|question| Some(question.message) != message.id());
         let was_asked = |place: &&u32| {
-            let asked = self.get(**place).map(|question| &question.asked);
-            asked.zip(message.sender()).is_some_and(|(asked, sender)| asked.includes(sender))
+            let put_to = self.get(**place).map(|question| &question.put_to);
+            put_to.zip(message.sender()).is_some_and(|(put_to, sender)| put_to.includes(sender))
         };
         if let Some(correlation) = message.in_reply_to() {
             let alike = self.alike(asker, Thread::Correlation(correlation));
@@ -280,7 +280,7 @@ impl Questions {
     pub fn undeliverable(&self, asker: AgentId, correlation: Correlation) -> Option<u32> {
         let [place] = self.alike(asker, Thread::Correlation(correlation)) else { return None };
         let question = self.get(*place)?;
-        (question.asked.is_one() && !question.overdue).then_some(*place)
+        (question.put_to.is_one() && !question.overdue).then_some(*place)
     }
 
     /// What an agent asked in a conversation.
@@ -301,9 +301,9 @@ mod tests {
     }
 
     impl Asking {
-        fn new(questions_max: usize) -> Self {
+        fn new(capacity_max: usize) -> Self {
             let ids = IdSource::new(IdSpace { node: crate::domain::NodeId::default(), boot_epoch: 1, shard: 0 });
-            Self { questions: Questions::new(questions_max), ids, head: NONE }
+            Self { questions: Questions::new(capacity_max), ids, head: NONE }
         }
 
         fn message(&mut self, correlation: Option<Correlation>) -> Message {

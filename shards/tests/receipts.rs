@@ -82,13 +82,9 @@ fn each_of_several_receivers_is_told_of_by_name() {
     for receipt in BOTH {
         let mut world = World::new(2);
         let (sender, told) = world.add_listener(0, "sender");
-        let receivers = [0, 1, 1].map(|shard| (shard, world.nodes.len()));
-        let receivers: Vec<AgentId> = receivers
-            .iter()
-            .enumerate()
-            .map(|(number, (shard, _))| world.add(*shard, &format!("receiver-{number}"), Script::idle()))
-            .collect();
-        let message = Message::builder(Performative::Inform).sender(sender).receivers(receivers.iter().copied());
+        let receivers =
+            [(0, "one"), (1, "two"), (1, "three")].map(|(shard, name)| world.add(shard, name, Script::idle()));
+        let message = Message::builder(Performative::Inform).sender(sender).receivers(receivers);
         world.send(message.receipt(receipt).build().unwrap()).unwrap();
         world.run();
         let notices = told.notices();

@@ -84,7 +84,7 @@ fn extras() -> impl Strategy<Value = Extras> {
             any::<bool>(),
             0..3_u8,
             any::<Option<NonZeroU8>>(),
-            proptest::option::of(1_000..300_001_u32),
+            proptest::option::of(1..300_001_u32),
             proptest::option::of(0..253_402_300_800_000_u64),
         ),
         any::<Option<u128>>(),

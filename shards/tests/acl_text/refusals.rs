@@ -104,8 +104,8 @@ const TABLE: &[(&str, &str)] = &[
         "line 1, column 25: \"0\" is no legal value of :X-attempts-max: allowed is 1 to 255",
     ),
     (
-        "(inform :X-time-to-live-ms 999)",
-        "line 1, column 28: \"999\" is no legal value of :X-time-to-live-ms: allowed is 1000 to 300000 milliseconds",
+        "(inform :X-time-to-live-ms 0)",
+        "line 1, column 28: \"0\" is no legal value of :X-time-to-live-ms: allowed is 1 to 300000 milliseconds",
     ),
     (
         "(inform :X-deliver-at soon)",
