@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use caxton_shards::account::Account;
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::doorbell::Doorbell;
-use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Snapshot, Token};
+use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Phase, Snapshot, Token};
 use caxton_shards::message::Message;
 use caxton_shards::partition::Partition;
 use crossbeam::utils::CachePadded;
@@ -192,7 +192,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 16;
+const FIGURES: usize = 19 + Phase::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -263,6 +263,13 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         snapshot.conversations_opened,
         snapshot.dead_letters_dropped,
         snapshot.timers as u64,
+        snapshot.questions as u64,
+        snapshot.replies_missing,
+        snapshot.replies_late,
+        account.expired_by_phase[Phase::Crossing.index()],
+        account.expired_by_phase[Phase::Mailbox.index()],
+        account.expired_by_phase[Phase::Delayed.index()],
+        account.expired_by_phase[Phase::Retry.index()],
     ]
 }
 
@@ -285,6 +292,10 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         conversations_opened,
         dead_letters_dropped,
         timers,
+        questions,
+        replies_missing,
+        replies_late,
+        expired_by_phase @ ..,
     ] = *figures;
     Snapshot {
         account: Account {
@@ -300,11 +311,15 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
             notices,
             notices_coalesced,
             dead_by_reason,
+            expired_by_phase,
         },
         agents: agents as usize,
         conversations: conversations as usize,
         conversations_opened,
         dead_letters_dropped,
         timers: timers as usize,
+        questions: questions as usize,
+        replies_missing,
+        replies_late,
     }
 }

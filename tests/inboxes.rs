@@ -2,11 +2,13 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use caxton_router::message::Receipt;
+use caxton_router::message::{Receipt, WallTime};
 use caxton_router::router::{CallError, INBOX_WINDOW, ReceiveError};
-use caxton_router::{AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError};
+use caxton_router::{
+    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError, is_notice,
+};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::interface::RegistrationError;
 use common::{
@@ -311,5 +313,32 @@ fn waiting_for_an_inbox_inside_a_handler_is_refused() {
         router.blocking_send(message_to(agent.expect("the agent is registered"), "x")).expect("it is accepted");
         assert_eq!(answers.recv_timeout(PATIENCE), Ok(Some(ReceiveError::WouldDeadlock)));
         shutdown(&router);
+    });
+}
+
+#[test]
+fn an_asker_hears_that_no_answer_came_by_the_moment_it_named_and_knows_a_late_one() {
+    bounded(|| {
+        let router = start(2);
+        let [asker, expert] = [(0, "asker"), (1, "expert")]
+            .map(|(shard, prefix)| router.blocking_open_inbox(name_on(&router, shard, prefix)).expect("it is opened"));
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right");
+        let soon_ms = u64::try_from(since_epoch.as_millis()).expect("the year is near") + 50;
+        let question = Message::builder(Performative::Request).receiver(expert.id()).content("tea?");
+        let question = question.reply_with_text("my question").reply_by(WallTime(soon_ms));
+        asker.blocking_send(question.build().expect("it is valid")).expect("it is accepted");
+        let question = expert.blocking_recv(PATIENCE).expect("the question arrives");
+        let notice = asker.blocking_recv(PATIENCE).expect("the router tells of the missing answer");
+        assert!(is_notice(&notice) && notice.performative() == Performative::Failure);
+        assert_eq!(notice.in_reply_to_text().as_deref(), Some("my question"));
+        assert!(text_of(&notice).contains("no reply came by"), "{}", text_of(&notice));
+        let answer = question.reply(Performative::Inform).content("at last").build().expect("it is valid");
+        expert.blocking_send(answer).expect("it is accepted");
+        let answer = asker.blocking_recv(PATIENCE).expect("the answer arrives");
+        assert!(answer.is_late() && text_of(&answer) == "at last");
+        let report = shutdown(&router);
+        assert!(report.balances());
+        let figures = report.stats.shards[0];
+        assert_eq!((figures.replies_missing, figures.replies_late), (1, 1));
     });
 }

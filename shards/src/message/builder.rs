@@ -417,8 +417,8 @@ impl MessageBuilder {
 
     /// How long the message may wait. Counts from its moment of delivery, if it has one.
     #[inline]
-    pub fn time_to_live(mut self, time: impl Into<LifetimeMs>) -> Self {
-        self.message.0.time_to_live_ms = time.into().into_inner();
+    pub fn time_to_live(mut self, time: LifetimeMs) -> Self {
+        self.message.0.time_to_live_ms = time.into_inner();
         self
     }
 
