@@ -1,7 +1,7 @@
 //! Until when: answers that are wanted by a moment (`reply-by`), and time that is passed on with what a message causes.
 //!
-//! `reply-by` is wall time and becomes monotonic when its message is accepted, so that no jump of the wall clock makes an
-//! answer early or late. Any reply counts as the answer, an `agree` or a `refuse` too: `reply-by` says until when the
+//! `reply-by` is wall time and becomes monotonic when its message is accepted, so that no jump of the wall clock makes
+//! an answer early or late. Any reply counts as the answer, an `agree` or a `refuse` too: `reply-by` says until when the
 //! asker wants to hear of it (FIPA SC00061). A question to several agents is answered when one of them has answered.
 
 use std::time::Duration;
@@ -33,9 +33,9 @@ impl Context<'_> {
         }
     }
 
-    /// Has what is being built expire no later than `message`: for what a handler sends on behalf of the message that it
-    /// handles. A shorter lifetime of its own stays; a `reply-by` of its own becomes no later than that of `message`, and
-    /// none is added. Without a whole millisecond left it has one.
+    /// Has what is being built expire no later than `message`: for what a handler sends on behalf of the message that
+    /// it handles. A shorter lifetime of its own stays; a `reply-by` of its own becomes no later than that of `message`,
+    /// and none is added. Without a whole millisecond left it has one.
     pub fn pass_deadline(&self, message: &Message, builder: MessageBuilder) -> MessageBuilder {
         let mut remaining = self.remaining(message);
         if !builder.has_lifetime() {

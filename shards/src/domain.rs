@@ -239,8 +239,8 @@ whole_number! {
 whole_number! {
     /// How long one message may wait for its handler: 1 to 300,000 milliseconds, by default the longest.
     ///
-    /// It may be shorter than what a router can be configured with for all messages, because a handler passes on what is
-    /// left of another message's time.
+    /// It may be shorter than what a router can be configured with for all messages, because a handler passes on what
+    /// is left of another message's time.
     LifetimeMs(u32): "lifetime", 1 to 300_000 "milliseconds", Default = 300_000
 }
 

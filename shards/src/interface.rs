@@ -175,8 +175,8 @@ pub enum SendError {
     /// The message asks to be durable and the router has no store.
     #[error("the router has no store: a durable message can't be accepted")]
     DurabilityUnavailable,
-    /// The message has a `reply-by`, and the sender or its shard has as many such messages open as it may. Try again when
-    /// some were answered, or send it without.
+    /// The message has a `reply-by`, and the sender or its shard has as many such messages open as it may. Try again
+    /// when some were answered, or send it without.
     #[error("too many messages with reply-by are waiting for their answers: allowed are {limit}")]
     TooManyQuestions {
         /// The limit that was reached.

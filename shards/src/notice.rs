@@ -17,8 +17,8 @@ use crate::slab::{NONE, Slab};
 /// The name under which the router itself speaks: the agent management system of FIPA SC00023.
 pub const ROUTER_NAME: &str = "ams";
 
-/// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have to be
-/// told too: what waits is bounded by this and the participants of one conversation.
+/// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
+/// to be told too: so their ends add no more to it than the participants of one conversation.
 pub const OUTGOING_WAITING_MAX: usize = 4_096;
 
 /// Whether the router itself said this.

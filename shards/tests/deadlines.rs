@@ -1,5 +1,5 @@
-//! Until when: answers that are wanted by a moment, the phase in which a message expires, time that a handler passes on,
-//! and what everyone hears of a conversation that ends for want of traffic.
+//! Until when: answers that are wanted by a moment, the phase in which a message expires, time that a handler passes
+//! on, and what everyone hears of a conversation that ends for want of traffic.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 

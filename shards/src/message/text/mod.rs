@@ -46,7 +46,7 @@
 //! | `X-reliability` | `volatile`, `durable` |
 //! | `X-receipt` | `none`, `delivered`, `processed` |
 //! | `X-attempts-max` | 1 to 255 |
-//! | `X-time-to-live-ms` | 1,000 to 300,000 |
+//! | `X-time-to-live-ms` | 1 to 300,000 |
 //! | `X-deliver-at` | a date |
 //! | `X-message-id` | `m` and 32 hexadecimal digits |
 //! | `X-traceparent` | a W3C trace context |
