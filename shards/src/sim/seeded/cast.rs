@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
 use crate::dispatch::Batch;
-use crate::domain::{AgentName, BatchSize, CapabilityName, MessageTimeoutMs, Priority};
+use crate::domain::{AgentName, BatchSize, CapabilityName, LifetimeMs, Priority};
 use crate::interface::Now;
 use crate::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, Performative, Reliability,
@@ -157,10 +157,10 @@ impl Cast {
     }
 
     fn deliver_how(&self, dice: &mut Dice, mut builder: MessageBuilder, now: Now) -> MessageBuilder {
-        let lifetime = |milliseconds| MessageTimeoutMs::try_new(milliseconds).expect("a legal lifetime");
+        let lifetime = |milliseconds| LifetimeMs::try_new(milliseconds).expect("a legal lifetime");
         builder = builder.priority(dice.pick(&[Priority::Low, Priority::Normal, Priority::High, Priority::Urgent]));
-        let [receipt, short, later, durable, attempts, correlated] =
-            [4, 3, 8, 8, 6, 4].map(|times| dice.once_in(times).then(|| dice.next()));
+        let [receipt, short, later, durable, attempts, correlated, wanted] =
+            [4, 3, 8, 8, 6, 4, 4].map(|times| dice.once_in(times).then(|| dice.next()));
         if let Some(number) = receipt {
             builder = builder.receipt(Dice::new(number).pick(&RECEIPTS));
         }
@@ -169,6 +169,9 @@ impl Cast {
         }
         if let Some(number) = later.filter(|_| self.allows(Fault::Deadlines)) {
             builder = builder.deliver_at(WallTime(now.wall.0 + Dice::new(number).below(2_000)));
+        }
+        if let Some(number) = wanted.filter(|_| self.allows(Fault::Deadlines)) {
+            builder = builder.reply_by(WallTime(now.wall.0 + Dice::new(number).below(3_000)));
         }
         if durable.is_some() && self.allows(Fault::Durable) {
             builder = builder.reliability(Reliability::Durable);

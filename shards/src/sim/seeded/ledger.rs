@@ -105,6 +105,9 @@ pub(super) struct Ledger {
     /// Failures that senders are owed, and that they were told.
     failures_owed: u64,
     failures_told: u64,
+    /// Answers that did not come in time, as reported and as their askers were told.
+    missing: u64,
+    missing_told: u64,
     /// The ids that notices spoke of: of failures and of receipts for what was processed.
     told_failed: BTreeSet<String>,
     told_processed: BTreeSet<String>,
@@ -180,7 +183,10 @@ impl Ledger {
     /// What the router says of a message: `((inform m0.. (..)) (failed ..))` or `((processed (inform m0.. (..))))`.
     fn hear(&mut self, performative: Performative, text: &str) {
         let Some(id) = text.split([' ', ')']).find(|word| is_message_id(word)) else { return };
-        if performative == Performative::Failure {
+        if text.contains(" (no-reply ") {
+            // The message itself was delivered, or its sender hears of that too.
+            self.missing_told += 1;
+        } else if performative == Performative::Failure {
             self.failures_told += 1;
             self.told_failed.insert(id.to_owned());
         } else if text.starts_with("((processed") {
@@ -334,6 +340,7 @@ impl Ledger {
                 self.owe(*sender, *receiver);
                 self.settle(Some(*message), *receiver, |fate| fate.expired += 1);
             }
+            Event::ReplyMissing { .. } => self.missing += 1,
             Event::AgentPanicked { what, .. } => self.panicked(what),
             // Whatever else is reported is part of the history, and of no account here.
             #[allow(unreachable_patterns)]
@@ -365,6 +372,10 @@ impl Ledger {
         if self.failures_owed > self.failures_told + total.notices_coalesced {
             let (owed, told) = (self.failures_owed, self.failures_told);
             return Err(format!("of {owed} failures only {told} were told or counted as coalesced: {total:?}"));
+        }
+        if self.missing_told > self.missing || self.missing > self.missing_told + total.notices_coalesced {
+            let (missing, told) = (self.missing, self.missing_told);
+            return Err(format!("{missing} answers did not come in time, and askers were told of {told}: {total:?}"));
         }
         self.close_notices()
     }
