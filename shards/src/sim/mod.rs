@@ -65,6 +65,6 @@ mod world;
 
 pub use dice::Dice;
 pub use script::{Log, Script};
-pub use seeded::{ACTIONS_MAX, Failed, Fault, Options, Outcome, SHARDS_MAX, SHRINK_RUNS_MAX, Shrunk, run, shrink};
+pub use seeded::{ACTIONS_MAX, Failed, Fault, Options, Outcome, Own, SHARDS_MAX, SHRINK_RUNS_MAX, Shrunk, run, shrink};
 pub use setup::Setup;
 pub use world::{Delay, Node, WALL_START_MS, World};

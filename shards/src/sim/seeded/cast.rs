@@ -87,7 +87,7 @@ impl Cast {
         let names: Vec<_> = (0..NAMES).map(|number| name(format!("agent-{number}"))).collect();
         let inboxes: Vec<_> = (0..INBOX_NAMES).map(|number| name(format!("inbox-{number}"))).collect();
         let outside = if options.allows(Fault::Inboxes) { inboxes.as_slice() } else { &[] };
-        let own = options.own_agents.iter().map(|(name, _)| name);
+        let own = options.own.agents.iter().map(|(name, _)| name);
         let ids = names.iter().chain(outside).chain(own).map(AgentId::of).collect();
         let without = options.without.clone();
         Self(Arc::new(Common { names, inboxes, ids, without, ledger: ledger.clone(), delay }))

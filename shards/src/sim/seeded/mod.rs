@@ -39,7 +39,7 @@ type OwnFactory = Arc<dyn Fn() -> Box<dyn Agent> + Send + Sync>;
 type OwnCheck = Arc<dyn Fn(&mut World) -> Result<(), String>>;
 
 /// What a run is to be like, where its seed is not to decide.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct Options {
     /// How many shards, from 1 to [`SHARDS_MAX`]. Without it the seed chooses.
     pub shards: Option<u16>,
@@ -48,8 +48,22 @@ pub struct Options {
     pub actions: Option<u32>,
     /// What is not to go wrong.
     pub without: BTreeSet<Fault>,
-    own_agents: Vec<(AgentName, OwnFactory)>,
-    own_checks: Vec<OwnCheck>,
+    /// What the caller adds: see [`Options::with_agent`] and [`Options::with_check`].
+    pub own: Own,
+}
+
+/// Agents and invariants of the caller's own.
+#[derive(Clone, Default)]
+pub struct Own {
+    agents: Vec<(AgentName, OwnFactory)>,
+    checks: Vec<OwnCheck>,
+}
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.agents.iter().map(|(name, _)| name).collect();
+        formatter.debug_struct("Own").field("agents", &names).field("checks", &self.checks.len()).finish()
+    }
 }
 
 impl Options {
@@ -61,33 +75,19 @@ impl Options {
         name: AgentName,
         make: impl Fn() -> A + Send + Sync + 'static,
     ) -> Self {
-        self.own_agents.push((name, Arc::new(move || Box::new(make()))));
+        self.own.agents.push((name, Arc::new(move || Box::new(make()))));
         self
     }
 
     /// Adds an invariant of the caller's own. It is checked after every step; an error fails the run.
     #[must_use]
     pub fn with_check(mut self, check: impl Fn(&mut World) -> Result<(), String> + 'static) -> Self {
-        self.own_checks.push(Arc::new(check));
+        self.own.checks.push(Arc::new(check));
         self
     }
 
     fn allows(&self, fault: Fault) -> bool {
         !self.without.contains(&fault)
-    }
-}
-
-impl std::fmt::Debug for Options {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { shards, actions, without, own_agents, own_checks } = self;
-        formatter
-            .debug_struct("Options")
-            .field("shards", shards)
-            .field("actions", actions)
-            .field("without", without)
-            .field("own_agents", &own_agents.iter().map(|(name, _)| name).collect::<Vec<_>>())
-            .field("own_checks", &own_checks.len())
-            .finish()
     }
 }
 

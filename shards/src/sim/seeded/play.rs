@@ -60,7 +60,7 @@ impl Play {
         let (observing, checking) = (ledger.clone(), ledger.clone());
         world.observe(move |shard, output| observing.lock().look_at(shard, output));
         world.check_always(move |_| checking.lock().complaint());
-        for check in options.own_checks.clone() {
+        for check in options.own.checks.clone() {
             world.check_always(move |world| check(world));
         }
         Self { seed, options, world, cast, ledger, actions: 0, wall_set_back_ms: 0, stopped: false }
@@ -73,7 +73,7 @@ impl Play {
             let character = Dice::of(self.seed, purpose::MEMBERS + (number << 8)).next();
             self.register(character);
         }
-        for (name, make) in self.options.own_agents.clone() {
+        for (name, make) in self.options.own.agents.clone() {
             let registration = self.cast.own(name, make);
             self.register_agent(registration);
         }
