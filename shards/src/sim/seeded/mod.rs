@@ -141,3 +141,91 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome, Failed> {
         Err(panic) => Err(play.failed(panic_text(&*panic))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interface::Input;
+
+    /// How a run fails to whose world this is done once, when shards have taken 100 turns.
+    fn failure_after(meddle: fn(&mut World)) -> Failed {
+        let done = std::cell::Cell::new(false);
+        let options = Options { without: [Fault::Shutdown].into(), ..Options::default() };
+        let options = options.with_check(move |world| {
+            if world.steps() >= 100 && !done.replace(true) {
+                meddle(world);
+            }
+            Ok(())
+        });
+        run(1, &options).expect_err("the run is meddled with")
+    }
+
+    #[test]
+    fn a_shard_that_counts_wrong_is_noticed_at_once() {
+        let failed = failure_after(|world| world.nodes[0].shard.account.processed += 1);
+        assert!(failed.text.contains("lost count") || failed.text.contains("do not balance"), "{failed}");
+        assert!((100..=102).contains(&failed.step), "{failed}");
+    }
+
+    #[test]
+    fn books_that_balance_and_are_wrong_are_held_against_what_agents_saw() {
+        let failed = failure_after(|world| {
+            world.nodes[0].shard.account.processed += 100_000;
+            world.nodes[0].shard.account.accepted += 100_000;
+        });
+        assert!(failed.text.contains("agents processed"), "{failed}");
+        let failed = failure_after(|world| {
+            let account = &mut world.nodes[0].shard.account;
+            account.dead_by_reason[0] += 1;
+            account.dead_lettered += 1;
+            account.accepted += 1;
+        });
+        assert!(failed.text.contains("dead letters were reported as"), "{failed}");
+    }
+
+    #[test]
+    fn a_message_that_disappears_is_missed() {
+        let options = Options { without: Fault::ALL.into(), ..Options::default() };
+        let lost = std::cell::Cell::new(false);
+        let options = options.with_check(move |world| {
+            // Swaps what its sender is about to be told Ok for with something of no consequence.
+            for node in &mut world.nodes {
+                let send = node.inputs.iter_mut().find(|input| matches!(input, Input::Send(..)));
+                if let Some(input) = send.filter(|_| !lost.replace(true)) {
+                    *input = Input::WatchEvents(true);
+                }
+            }
+            Ok(())
+        });
+        let failed = run(1, &options).expect_err("a message is lost");
+        assert!(failed.text.contains("questions were not answered"), "{failed}");
+    }
+
+    #[test]
+    fn messages_that_overtake_each_other_are_noticed() {
+        let options = Options { without: Fault::ALL.into(), ..Options::default() }.with_check(|world| {
+            world.nodes.iter_mut().for_each(|node| node.inputs.make_contiguous().reverse());
+            Ok(())
+        });
+        let failed = (0..20).find_map(|seed| run(seed, &options).err()).expect("the order is noticed");
+        assert!(failed.text.contains("out of order"), "{failed}");
+    }
+
+    #[test]
+    fn a_panic_inside_the_engine_is_found_also_where_a_handler_is_blamed() {
+        /// Blames itself for a panic that the plan did not want.
+        struct Faulty;
+        impl Agent for Faulty {
+            fn handle(
+                &mut self,
+                _: &crate::message::Message,
+                _: &mut crate::agent::Context<'_>,
+            ) -> crate::agent::Outcome {
+                panic!("an assertion of the engine")
+            }
+        }
+        let name = AgentName::try_new("faulty").unwrap();
+        let failed = run(1, &Options::default().with_agent(name, || Faulty)).expect_err("it panics");
+        assert!(failed.text.contains("an assertion of the engine"), "{failed}");
+    }
+}
