@@ -188,7 +188,7 @@ mod tests {
         let options = Options { without: Fault::ALL.into(), ..Options::default() };
         let lost = std::cell::Cell::new(false);
         let options = options.with_check(move |world| {
-            // Swaps what its sender is about to be told Ok for with something of no consequence.
+            // Something of no consequence takes the place of a message that was on its way in.
             for node in &mut world.nodes {
                 let send = node.inputs.iter_mut().find(|input| matches!(input, Input::Send(..)));
                 if let Some(input) = send.filter(|_| !lost.replace(true)) {
