@@ -5,6 +5,7 @@
 
 mod report;
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::ops::Range;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
@@ -92,14 +93,14 @@ fn fail(arguments: &SimArguments, failed: &Failed, options: &Options) -> ExitCod
 fn command_line(Shrunk { options, failed, .. }: &Shrunk) -> String {
     let mut command = format!("caxton sim --seeds {}", failed.seed);
     if let Some(shards) = options.shards {
-        command += &format!(" --shards {shards}");
+        let _ = write!(command, " --shards {shards}");
     }
     if let Some(actions) = options.actions {
-        command += &format!(" --actions {actions}");
+        let _ = write!(command, " --actions {actions}");
     }
     if !options.without.is_empty() {
         let names: Vec<&str> = options.without.iter().map(|fault| fault.name()).collect();
-        command += &format!(" --without {}", names.join(","));
+        let _ = write!(command, " --without {}", names.join(","));
     }
     command
 }
