@@ -129,7 +129,7 @@ impl Play {
     pub fn outside_message(&mut self, dice: &mut Dice, hops: u64) -> Message {
         let (mut builder, _) = self.cast.any_message(dice, false, hops, self.world.now());
         let sender = self.cast.any_agent(dice);
-        if !dice.once_in(4) {
+        if dice.once_in(2) {
             builder = builder.sender(sender);
         }
         builder.build().expect("the plan makes valid messages")
