@@ -414,7 +414,7 @@ fn a_question_for_which_there_is_no_room_any_more_when_its_handler_is_done_becom
         context.send(question(context.id(), expert).build().unwrap()).unwrap();
         Outcome::Suspended
     });
-    let script = script.resuming(move |_, _| if finished.len() > 0 { Outcome::Done } else { Outcome::Suspended });
+    let script = script.resuming(move |_, _| if finished.is_empty() { Outcome::Suspended } else { Outcome::Done });
     let asker = world.add(0, "asker", script);
     world.send(inform(expert, asker, "go").build().unwrap()).unwrap();
     for _ in 0..QUESTIONS_ALIKE_MAX {
@@ -839,7 +839,7 @@ fn everyone_who_took_part_hears_of_a_timeout_wherever_it_lives() {
         log.take();
     }
     world.advance(9_999);
-    assert!(logs.iter().all(|log| log.len() == 0));
+    assert!(logs.iter().all(Log::is_empty));
     world.advance(1);
     for log in &logs {
         let notices = log.take();
@@ -849,7 +849,7 @@ fn everyone_who_took_part_hears_of_a_timeout_wherever_it_lives() {
     }
     assert_eq!(outsider.len(), 0);
     world.advance(100_000);
-    assert!(logs.iter().all(|log| log.len() == 0), "it is told once");
+    assert!(logs.iter().all(Log::is_empty), "it is told once");
     world.assert_settled();
 }
 
