@@ -37,7 +37,7 @@ const ACTIONS: [Action; 19] = [
     Action { weight: 20, fault: None, act: Play::ask },
     Action { weight: 420, fault: None, act: Play::take_a_turn },
     Action { weight: 40, fault: None, act: |play, dice| play.world.now_ms += dice.below(300) },
-    Action { weight: 40, fault: Some(Fault::Membership), act: |play, dice| play.register(dice.next()) },
+    Action { weight: 60, fault: Some(Fault::Membership), act: |play, dice| play.register(dice.next()) },
     Action {
         weight: 5,
         fault: Some(Fault::Membership),
@@ -46,7 +46,7 @@ const ACTIONS: [Action; 19] = [
             play.question(play.world.shard_of(agent), |token| Input::Deregister(agent, token));
         },
     },
-    Action { weight: 10, fault: Some(Fault::Inboxes), act: Play::open_inbox },
+    Action { weight: 25, fault: Some(Fault::Inboxes), act: Play::open_inbox },
     Action { weight: 40, fault: Some(Fault::Inboxes), act: |play, dice| play.read_inboxes(dice.index(4)) },
     Action {
         weight: 3,

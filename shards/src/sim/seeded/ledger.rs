@@ -95,6 +95,9 @@ pub(super) struct Ledger {
     complaint: Option<String>,
     attempts: BTreeMap<(MessageId, AgentId), u32>,
     streams: BTreeMap<Stream, u64>,
+    /// The latest number when an agent was removed. What it left in its outbox still goes out, and an agent of the same
+    /// name that is registered meanwhile does not wait for it: to its receivers it is another sender.
+    left_at: BTreeMap<AgentId, u64>,
     promises: Vec<Promise>,
     fates: BTreeMap<(MessageId, Option<AgentId>), Fate>,
     dead: [u64; Reason::COUNT],
@@ -214,8 +217,9 @@ impl Ledger {
             conversation: message.conversation().map(|id| (message.initiator(), id)),
         };
         let last = self.streams.entry(stream).or_default();
-        let before = std::mem::replace(last, label.stamp);
-        if before >= label.stamp {
+        let before = std::mem::replace(last, label.stamp.max(*last));
+        let left_at = message.sender().and_then(|sender| self.left_at.get(&sender));
+        if before >= label.stamp && left_at.is_none_or(|left_at| label.stamp > *left_at) {
             self.complain(|| format!("out of order: number {} came after {before}: {message:?}", label.stamp));
         }
     }
@@ -339,6 +343,9 @@ impl Ledger {
                 self.expired += 1;
                 self.owe(*sender, *receiver);
                 self.settle(Some(*message), *receiver, |fate| fate.expired += 1);
+            }
+            Event::Deregistered { agent } => {
+                self.left_at.insert(*agent, self.stamps);
             }
             Event::ReplyMissing { .. } => self.missing += 1,
             Event::AgentPanicked { what, .. } => self.panicked(what),

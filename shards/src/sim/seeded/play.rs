@@ -129,7 +129,7 @@ impl Play {
     pub fn outside_message(&mut self, dice: &mut Dice, hops: u64) -> Message {
         let (mut builder, _) = self.cast.any_message(dice, false, hops, self.world.now());
         let sender = self.cast.any_agent(dice);
-        if !dice.once_in(4) {
+        if dice.once_in(2) {
             builder = builder.sender(sender);
         }
         builder.build().expect("the plan makes valid messages")
@@ -214,7 +214,8 @@ impl Play {
 
     /// Conversations and notes time out, questions are answered, no timer is left.
     fn fade(&mut self) {
-        let until_ms = self.world.now_ms + ENDS_WITHIN_MS;
+        // The moment by which an answer is wanted is wall time, too.
+        let until_ms = self.world.now_ms + ENDS_WITHIN_MS + self.wall_set_back_ms;
         while self.world.now_ms < until_ms {
             // Who hears of a conversation's end may send something.
             self.world.advance(LOOK_EVERY_MS);
