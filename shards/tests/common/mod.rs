@@ -27,6 +27,7 @@ use caxton_shards::message::{
 use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::record::{Append, AppendSequence, Durability};
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig, Turn};
+use caxton_shards::supervision::RestartPolicy;
 
 /// The wall time when monotonic time is zero, in milliseconds.
 pub const WALL_START_MS: u64 = 1_700_000_000_000;
@@ -57,6 +58,11 @@ impl Setup {
             outbox: 100.try_into().unwrap(),
             pending_max: 100_000,
             retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0 },
+            supervision: RestartPolicy {
+                restarts: 10.try_into().unwrap(),
+                window_ms: 10_000.try_into().unwrap(),
+                delay_ms: 0.try_into().unwrap(),
+            },
             dead_letters_max: 10_000,
             dead_letter_bytes_max: 1 << 30,
             conversations: ConversationLimits { open_max: 1_000, participants_max: 10, history: 8, timeout_ms: 10_000 },
