@@ -240,9 +240,8 @@ impl Shard {
         let restart_is_due = slot.standing.is(Standing::RESTARTING) && slot.extras().restarts().timer.is_none();
         if restart_is_due {
             self.start_anew(index);
-        } else {
-            self.go_on(index);
         }
+        self.go_on(index);
     }
 
     /// Has an agent go on where it was.

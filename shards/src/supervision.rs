@@ -128,10 +128,11 @@ impl Shard {
         // A suspended agent is not called, not even to be started: that waits until it is resumed.
         if !slot.standing.is(Standing::SUSPENDED) {
             self.start_anew(index);
+            self.go_on(index);
         }
     }
 
-    /// Makes an agent anew and starts it.
+    /// Makes an agent anew and starts it. Whoever calls this sees to it that the agent is scheduled.
     pub(crate) fn start_anew(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let id = slot.id;
@@ -146,7 +147,6 @@ impl Shard {
         slot.standing.remove(Standing::RESTARTING);
         slot.extras().restarts().failed_starts = 0;
         self.report_state(index);
-        self.go_on(index);
     }
 
     /// Tells observers which state an agent has come into.

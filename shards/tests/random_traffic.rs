@@ -257,6 +257,9 @@ impl Run {
             config.conversations.history = some(0, 3) as usize;
             config.conversations.timeout_ms = u64::from(some(1_000, 3_000));
             config.retry.retries = u8::try_from(some(0, 4)).unwrap();
+            config.supervision.restarts = u16::try_from(some(0, 20)).unwrap().try_into().unwrap();
+            config.supervision.window_ms = some(100, 5_000).try_into().unwrap();
+            config.supervision.delay_ms = if some(0, 1) == 0 { 0 } else { some(1, 500) }.try_into().unwrap();
             config.durability = if some(0, 1) == 0 { Durability::Unavailable } else { Durability::Journal };
             config.seed = seed;
         });
@@ -283,6 +286,26 @@ impl Run {
         } else {
             let script = self.common.script(self.dice.next());
             self.world.register_later(script.registration(name));
+        }
+    }
+
+    /// Suspends, resumes or drains an agent.
+    fn change_a_life(&mut self) {
+        let agent = self.common.any_agent(&mut self.dice);
+        let (token, shard) = (self.world.token(), self.world.shard_of(agent));
+        let within_ms = u32::try_from(self.dice.below(2_000)).unwrap();
+        let input = match self.dice.below(8) {
+            0..=2 => Input::Suspend(agent, token),
+            3..=5 => Input::Resume(agent, token),
+            _ => Input::DrainAgent { agent, within_ms, token },
+        };
+        self.world.give(shard, input);
+    }
+
+    fn resume_everyone(&mut self) {
+        for agent in self.common.ids.to_vec() {
+            let (token, shard) = (self.world.token(), self.world.shard_of(agent));
+            self.world.give(shard, Input::Resume(agent, token));
         }
     }
 
@@ -368,6 +391,7 @@ impl Run {
                 let most = self.dice.below(6);
                 self.commit(shard, most);
             }
+            18 if self.dice.once_in(2) => self.change_a_life(),
             15 => {
                 let paused = self.dice.once_in(2);
                 self.world.pause(shard, paused);
@@ -391,7 +415,11 @@ impl Run {
         for shard in 0..self.world.nodes.len() {
             self.world.pause(shard, false);
         }
-        for _ in 0..60 {
+        for round in 0..60 {
+            // Until then the mail of suspended agents expires.
+            if round == 2 {
+                self.resume_everyone();
+            }
             // An inbox with a small window takes many turns to empty.
             loop {
                 self.serve_everyone();

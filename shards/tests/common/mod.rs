@@ -20,6 +20,7 @@ use caxton_shards::domain::{AgentName, BatchSize, CapabilityName, MessageTimeout
 use caxton_shards::interface::{
     Answer, AskFailure, Event, InboxNumber, Input, Now, Output, RegistrationError, Rejected, SendError, Snapshot, Token,
 };
+use caxton_shards::lifecycle::{AgentState, AgentView, Drained, LifecycleError};
 use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::{
     AgentId, ConversationId, IdSpace, Message, MessageBuilder, MessageId, Performative, WallTime,
@@ -217,6 +218,45 @@ impl World {
         self.run();
         let Some(Answer::Deregistered(found)) = self.take_answer(shard, token) else { panic!("not answered") };
         found
+    }
+
+    pub fn suspend(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+        self.change(agent, |token| Input::Suspend(agent, token))
+    }
+
+    pub fn resume(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+        self.change(agent, |token| Input::Resume(agent, token))
+    }
+
+    fn change(&mut self, agent: AgentId, input: impl FnOnce(Token) -> Input) -> Result<(), LifecycleError> {
+        let shard = self.shard_of(agent);
+        let Answer::Changed(result) = self.answer_now(shard, input) else { panic!("another kind of answer") };
+        result
+    }
+
+    /// Begins to drain an agent. The answer is for [`World::take_drained`].
+    pub fn drain_later(&mut self, agent: AgentId, within_ms: u32) -> Token {
+        let (token, shard) = (self.token(), self.shard_of(agent));
+        self.give(shard, Input::DrainAgent { agent, within_ms, token });
+        token
+    }
+
+    pub fn take_drained(&mut self, agent: AgentId, token: Token) -> Option<Result<Drained, LifecycleError>> {
+        let shard = self.shard_of(agent);
+        self.take_answer(shard, token).map(|answer| match answer {
+            Answer::Drained(result) => result,
+            _ => panic!("another kind of answer"),
+        })
+    }
+
+    pub fn view(&mut self, agent: AgentId) -> Option<AgentView> {
+        let shard = self.shard_of(agent);
+        let Answer::Agent(view) = self.answer_now(shard, |token| Input::Agent(agent, token)) else { panic!("no view") };
+        view.map(|view| *view)
+    }
+
+    pub fn state(&mut self, agent: AgentId) -> AgentState {
+        self.view(agent).unwrap().state
     }
 
     /// The shard that admits the message: its sender's.
@@ -473,6 +513,12 @@ impl<T> Log<T> {
     }
 }
 
+impl Log<String> {
+    pub fn texts_eq(&self, expected: &[&str]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().eq(expected)
+    }
+}
+
 impl Log<Message> {
     /// The contents of what was logged, in order.
     pub fn texts(&self) -> Vec<String> {
@@ -518,6 +564,7 @@ pub struct Script {
     batch_size: Option<u32>,
     capabilities: Vec<CapabilityName>,
     made: Log<()>,
+    policy: Option<RestartPolicy>,
 }
 
 impl Script {
@@ -533,6 +580,7 @@ impl Script {
             batch_size: None,
             capabilities: Vec::new(),
             made: Log::new(),
+            policy: None,
         }
     }
 
@@ -606,13 +654,24 @@ impl Script {
         self
     }
 
+    /// Limits its restarts.
+    pub fn restarting(mut self, restarts: u16, window_ms: u32, delay_ms: u32) -> Self {
+        self.policy = Some(RestartPolicy {
+            restarts: restarts.try_into().unwrap(),
+            window_ms: window_ms.try_into().unwrap(),
+            delay_ms: delay_ms.try_into().unwrap(),
+        });
+        self
+    }
+
     pub fn registration(self, name: AgentName) -> Registration {
-        let capabilities = self.capabilities.clone();
+        let (capabilities, policy) = (self.capabilities.clone(), self.policy);
         let registration = Registration::native(name, move || {
             self.made.push(());
             Scripted(self.clone())
         });
-        capabilities.into_iter().fold(registration, Registration::offering)
+        let registration = capabilities.into_iter().fold(registration, Registration::offering);
+        policy.into_iter().fold(registration, Registration::supervised)
     }
 }
 
