@@ -402,9 +402,10 @@ fn subscribers_are_told_what_happens() {
         for events in [events, others] {
             let next = || events.blocking_next(PATIENCE).expect("there is an event");
             assert_eq!(next(), Event::Registered { agent, name: "short-lived".into() });
-            assert_eq!(next(), Event::Deregistered { agent });
+            assert_eq!(next(), Event::StateChanged { agent, state: AgentState::Active });
+            assert_eq!(next(), Event::Deregistered { agent, why: StopReason::Deregistered });
             let Event::DeadLettered { message, receiver, reason, .. } = next() else { panic!("a dead letter") };
-            assert_eq!((message, receiver, reason.as_str()), (lost, Some(agent), "unknown-receiver"));
+            assert_eq!((message, receiver, reason.as_str()), (lost, Some(agent), "deregistered"));
             assert_eq!(events.lost(), 0);
         }
         let letters = router.blocking_dead_letters(10).expect("the router runs");

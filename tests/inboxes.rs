@@ -28,7 +28,8 @@ fn drop_and_wait(inbox: Inbox, router: &Router) {
     let events = block_on(router.events()).expect("the router runs");
     let agent = inbox.id();
     drop(inbox);
-    while events.blocking_next(PATIENCE).expect("the agent leaves") != (Event::Deregistered { agent }) {}
+    let gone = Event::Deregistered { agent, why: StopReason::InboxClosed };
+    while events.blocking_next(PATIENCE).expect("the agent leaves") != gone {}
 }
 
 fn dead_by(router: &Router, reason: Reason) -> u64 {
