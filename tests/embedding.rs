@@ -8,7 +8,8 @@ use std::time::Duration;
 use caxton_router::router::CallError;
 use caxton_router::rules::{Conditions, Destination, Rule};
 use caxton_router::{
-    AgentId, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration, Router, SendError,
+    AgentId, AgentState, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration,
+    Router, SendError, StopReason,
 };
 use caxton_shards::interface::RegistrationError;
 use common::{

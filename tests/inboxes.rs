@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use caxton_router::message::Receipt;
 use caxton_router::router::{CallError, INBOX_WINDOW, ReceiveError};
-use caxton_router::{AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError};
+use caxton_router::{
+    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError, StopReason,
+};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::interface::RegistrationError;
 use common::{

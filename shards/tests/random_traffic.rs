@@ -303,7 +303,8 @@ impl Run {
     }
 
     fn resume_everyone(&mut self) {
-        for agent in self.common.ids.to_vec() {
+        let agents = Arc::clone(&self.common.ids);
+        for agent in agents.iter().copied() {
             let (token, shard) = (self.world.token(), self.world.shard_of(agent));
             self.world.give(shard, Input::Resume(agent, token));
         }

@@ -284,7 +284,8 @@ mod tests {
     fn lost_reports_are_told_once() {
         let journal = Journal::default();
         let [question, other] = ids();
-        let deregistered = Event::Deregistered { agent: AgentId::of_text("a"), why: StopReason::Deregistered };
+        let deregistered =
+            Event::Deregistered { agent: AgentId::of_text("a"), why: caxton_router::StopReason::Deregistered };
         journal.hear(&deregistered, 3);
         assert_eq!(journal.wait(question, 1, MOMENT), Waited::ReportsLost);
         assert_eq!(journal.wait(other, 1, MOMENT), Waited::TimedOut);
