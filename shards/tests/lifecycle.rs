@@ -1,6 +1,7 @@
 //! The states of an agent's life: who is called, who takes mail, and what those are told who write to the others.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
+#![allow(clippy::redundant_closure_for_method_calls)] // The method is not general enough in its lifetimes.
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! Agents that fail are made anew, so often and no oftener; and whatever they do, nobody else notices.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
+#![allow(clippy::redundant_closure_for_method_calls)] // The method is not general enough in its lifetimes.
 
 mod common;
 
