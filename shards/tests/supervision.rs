@@ -103,7 +103,7 @@ fn one_poison_message_ends_among_the_dead_letters_and_the_agent_lives_on() {
 }
 
 #[test]
-fn a_poison_message_is_given_up_after_its_attempts_under_the_presets_policy() {
+fn a_poison_message_is_given_up_after_its_attempts_and_its_sender_hears_of_the_panic() {
     let mut world = World::new(1);
     let (sender, told) = world.add_listener(0, "sender");
     let agent = world.add(0, "agent", fragile());
