@@ -27,11 +27,13 @@ pub use caxton_shards::dead_letter::{DeadLetter, Reason};
 pub use caxton_shards::dispatch::Batch;
 pub use caxton_shards::domain;
 pub use caxton_shards::interface::{AskFailure, Event, Phase, RegistrationError, Rejected, SendError};
+pub use caxton_shards::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative};
 pub use caxton_shards::notice::is_notice;
 pub use caxton_shards::partition::{Partition, ShardIndex};
 pub use caxton_shards::rules;
 pub use caxton_shards::sim;
+pub use caxton_shards::supervision::RestartPolicy;
 pub use config::{Config, Preset};
 pub use router::{Inbox, Report, Router, RouterBuilder, Stats};
 

@@ -141,8 +141,8 @@ fn what_is_shown_can_be_loaded_and_names_its_origins() {
             (config.router, config.channel, config.mailbox, config.message, config.delivery)
         );
         assert_eq!(
-            (again.retry, again.dead_letters, again.conversation, again.ring, again.drive),
-            (config.retry, config.dead_letters, config.conversation, config.ring, config.drive)
+            (again.retry, again.supervision, again.dead_letters, again.conversation, again.ring, again.drive),
+            (config.retry, config.supervision, config.dead_letters, config.conversation, config.ring, config.drive)
         );
     }
 }

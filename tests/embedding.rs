@@ -8,7 +8,8 @@ use std::time::Duration;
 use caxton_router::router::CallError;
 use caxton_router::rules::{Conditions, Destination, Rule};
 use caxton_router::{
-    AgentId, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration, Router, SendError,
+    AgentId, AgentState, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration,
+    Router, SendError, StopReason,
 };
 use caxton_shards::interface::RegistrationError;
 use common::{
@@ -402,9 +403,10 @@ fn subscribers_are_told_what_happens() {
         for events in [events, others] {
             let next = || events.blocking_next(PATIENCE).expect("there is an event");
             assert_eq!(next(), Event::Registered { agent, name: "short-lived".into() });
-            assert_eq!(next(), Event::Deregistered { agent });
+            assert_eq!(next(), Event::StateChanged { agent, state: AgentState::Active });
+            assert_eq!(next(), Event::Deregistered { agent, why: StopReason::Deregistered });
             let Event::DeadLettered { message, receiver, reason, .. } = next() else { panic!("a dead letter") };
-            assert_eq!((message, receiver, reason.as_str()), (lost, Some(agent), "unknown-receiver"));
+            assert_eq!((message, receiver, reason.as_str()), (lost, Some(agent), "deregistered"));
             assert_eq!(events.lost(), 0);
         }
         let letters = router.blocking_dead_letters(10).expect("the router runs");

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use caxton_router::message::{Receipt, WallTime};
 use caxton_router::router::{CallError, INBOX_WINDOW, ReceiveError};
 use caxton_router::{
-    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError, is_notice,
+    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError, StopReason, is_notice,
 };
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::interface::RegistrationError;
@@ -30,7 +30,8 @@ fn drop_and_wait(inbox: Inbox, router: &Router) {
     let events = block_on(router.events()).expect("the router runs");
     let agent = inbox.id();
     drop(inbox);
-    while events.blocking_next(PATIENCE).expect("the agent leaves") != (Event::Deregistered { agent }) {}
+    let gone = Event::Deregistered { agent, why: StopReason::InboxClosed };
+    while events.blocking_next(PATIENCE).expect("the agent leaves") != gone {}
 }
 
 fn dead_by(router: &Router, reason: Reason) -> u64 {

@@ -352,6 +352,10 @@ fn blocking_calls_inside_a_handler_are_refused() {
                     let deadlock = CallError::WouldDeadlock(WouldDeadlock);
                     assert_eq!(router.blocking_register(name("x"), silent), Err(deadlock.clone()));
                     assert_eq!(router.blocking_deregister(me), Err(deadlock.clone()));
+                    assert_eq!(router.blocking_suspend(me), Err(deadlock.clone()));
+                    assert_eq!(router.blocking_resume(me), Err(deadlock.clone()));
+                    assert_eq!(router.blocking_drain(me, PATIENCE), Err(deadlock.clone()));
+                    assert_eq!(router.blocking_agent(me), Err(deadlock.clone()));
                     assert_eq!(router.blocking_discover(&common::capability("x")), Err(deadlock.clone()));
                     assert_eq!(router.blocking_open_inbox(name("x")).err(), Some(deadlock));
                     assert_eq!(router.shutdown(PATIENCE).err(), Some(WouldDeadlock));

@@ -12,7 +12,7 @@ use caxton_shards::agent::{Agent, Context, Outcome, Registration};
 use caxton_shards::conversation::ConversationLimits;
 use caxton_shards::domain::{
     AgentName, BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, NodeId, OutboxCapacity,
-    ShardCount, TurnQuota,
+    RestartCount, RestartDelayMs, RestartWindowMs, ShardCount, TurnQuota,
 };
 use caxton_shards::interface::{Input, Now, Token};
 use caxton_shards::mesh::{LaneCapacity, mesh};
@@ -20,6 +20,7 @@ use caxton_shards::message::{AgentId, IdSpace, Message, Performative, WallTime};
 use caxton_shards::partition::Partition;
 use caxton_shards::record::Durability;
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
+use caxton_shards::supervision::RestartPolicy;
 
 struct Rally {
     partner: AgentId,
@@ -55,6 +56,11 @@ fn config() -> ShardConfig {
         outbox: OutboxCapacity::try_new(1_024).unwrap(),
         pending_max: 1_000_000,
         retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0 },
+        supervision: RestartPolicy {
+            restarts: RestartCount::try_new(10).unwrap(),
+            window_ms: RestartWindowMs::try_new(60_000).unwrap(),
+            delay_ms: RestartDelayMs::try_new(0).unwrap(),
+        },
         dead_letters_max: 1_000,
         dead_letter_bytes_max: 1 << 20,
         conversations: ConversationLimits {

@@ -3,6 +3,7 @@
 use crate::agent::Effect;
 use crate::dead_letter::Reason;
 use crate::interface::{Answer, AskFailure, InboxNumber, Input, Output, Rejected, SendError, Token};
+use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::notice::{Holds, is_notice};
@@ -27,6 +28,19 @@ impl Shard {
                     self.deregister(index);
                 }
                 self.answer(token, Answer::Deregistered(found.is_some()));
+            }
+            Input::Suspend(agent, token) => {
+                let changed = self.suspend_agent(agent);
+                self.answer(token, Answer::Changed(changed));
+            }
+            Input::Resume(agent, token) => {
+                let changed = self.resume_agent(agent);
+                self.answer(token, Answer::Changed(changed));
+            }
+            Input::DrainAgent { agent, within_ms, token } => self.drain_agent(agent, within_ms, token),
+            Input::Agent(agent, token) => {
+                let view = self.view_agent(agent).map(Box::new);
+                self.answer(token, Answer::Agent(view));
             }
             Input::Taken { agent, inbox, messages, notices } => self.taken(agent, inbox, messages, notices),
             Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
@@ -288,7 +302,7 @@ impl Shard {
             self.give_up(envelope, Reason::Deregistered, Holds::Nothing);
         }
         self.send_receipts_of_inbox(index);
-        self.deregister(index);
+        self.remove_agent(index, StopReason::InboxClosed);
     }
 
     /// Gives up everything that is pending.
@@ -297,6 +311,7 @@ impl Shard {
             return;
         }
         self.phase = Phase::Stopped;
+        self.stop_drains();
         let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
         for agent in agents {
             self.empty(agent, Reason::Stopped);

@@ -11,6 +11,7 @@ use crate::message::{
 };
 use crate::registry::AgentIndex;
 use crate::shard::Shard;
+use crate::supervision::{Maker, RestartPolicy};
 
 /// What came of handling a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +47,7 @@ pub enum Supervision {
     /// It goes on as it is.
     #[default]
     Resume,
-    /// It is made anew by its factory.
+    /// It is made anew by its factory, as long as its [`RestartPolicy`] allows. Beyond that it is stopped.
     Restart,
     /// It is deregistered.
     Stop,
@@ -102,7 +103,8 @@ pub trait Agent {
         Polled::Finished
     }
 
-    /// Decides what happens to the agent after a failed attempt. After a panic it is not asked: it is made anew.
+    /// Decides what happens to the agent after a failed attempt. After a panic it is not asked: it is made anew, as after
+    /// [`Supervision::Restart`].
     fn supervise(&mut self, failure: &Failure) -> Supervision {
         let _ = failure;
         Supervision::Resume
@@ -121,11 +123,12 @@ pub struct Registration {
     pub(crate) id: AgentId,
     pub(crate) capabilities: Vec<CapabilityName>,
     pub(crate) role: Role,
+    pub(crate) supervision: Option<RestartPolicy>,
 }
 
 /// Who handles the agent's messages.
 pub(crate) enum Role {
-    Native(Factory),
+    Native(Maker),
     Outside { inbox: InboxNumber, window: u32 },
 }
 
@@ -137,12 +140,24 @@ impl Registration {
 
     /// A native agent whose factory chooses its type.
     pub fn boxed(name: AgentName, factory: Factory) -> Self {
-        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role: Role::Native(factory) }
+        Self::new(name, Role::Native(Maker::new(factory)))
     }
 
     /// An agent outside the shards, which takes its messages from an inbox with room for `window` of them.
     pub fn outside(name: AgentName, inbox: InboxNumber, window: u32) -> Self {
-        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role: Role::Outside { inbox, window } }
+        Self::new(name, Role::Outside { inbox, window })
+    }
+
+    fn new(name: AgentName, role: Role) -> Self {
+        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role, supervision: None }
+    }
+
+    /// Sets how often this agent may be made anew, instead of the router's own policy. An agent outside the shards is
+    /// never made anew, so there it changes nothing.
+    #[must_use]
+    pub fn supervised(mut self, policy: RestartPolicy) -> Self {
+        self.supervision = Some(policy);
+        self
     }
 
     /// Adds a capability that the agent offers.

@@ -39,8 +39,14 @@ reasons! {
     NoProvider = "no-provider", "no agent offers the capability";
     /// A message without receiver matched no routing rule.
     NoRoute = "no-route", "the message names no receiver and no routing rule matches it";
-    /// The receiver was deregistered while the message waited.
-    Deregistered = "deregistered", "the receiver was deregistered while the message waited";
+    /// The receiver was deregistered, while the message waited or before it came.
+    Deregistered = "deregistered", "the receiver was deregistered";
+    /// The receiver is being drained.
+    Draining = "draining", "the receiver is draining: it takes no new messages and finishes what it has";
+    /// The receiver was drained and had not handled the message in time.
+    DrainDeadline = "drain-deadline", "the receiver was drained and had not handled the message at the deadline";
+    /// The receiver was stopped because it failed too often.
+    RestartsExhausted = "restarts-exhausted", "the receiver is stopped: it would have had to be restarted too often";
     /// The receiver's mailbox has as many messages or bytes as it may hold.
     MailboxFull = "mailbox-full", "the receiver's mailbox is full";
     /// The shard holds as many messages as it may.

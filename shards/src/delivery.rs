@@ -11,7 +11,7 @@ use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt
 use crate::notes::NoteKey;
 use crate::notice::Holds;
 use crate::record::{Append, AppendSequence, Uncommitted};
-use crate::registry::{AgentIndex, Behaviour};
+use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 use crate::slab::NONE;
 
@@ -104,13 +104,13 @@ impl Shard {
     #[inline]
     pub(crate) fn deliver(&mut self, mut envelope: Envelope, target: AgentId) {
         let Some(index) = self.agents.find_near(target, envelope.receiver_place) else {
-            return self.give_up_all(envelope, Reason::UnknownReceiver);
+            return self.refuse_for_absent(envelope, target);
         };
         let Some(slot) = self.agents.get_mut(index) else { return };
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
-        if !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight) {
-            return self.give_up_all(envelope, Reason::MailboxFull);
+        if slot.standing.is(Standing::DRAINING) || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight) {
+            return self.refuse_for(envelope, index);
         }
         slot.mailbox.hold(envelope.weight);
         if slot.provider && !slot.load_changed {
@@ -219,7 +219,8 @@ impl Shard {
             self.uncommitted.pop_front();
             let Some(envelope) = self.slab.remove(place) else { continue };
             let Some(index) = self.same_receiver(&envelope.message, generation) else {
-                self.give_up(envelope, Reason::Deregistered, Holds::Nothing);
+                let reason = self.reason_of_absence(envelope.message.target());
+                self.give_up(envelope, reason, Holds::Nothing);
                 continue;
             };
             self.say_delivered(&envelope.message, Holds::Nothing);
@@ -256,7 +257,8 @@ impl Shard {
         }
         let Some(envelope) = self.slab.remove(place) else { return };
         let Some(index) = self.same_receiver(&envelope.message, generation) else {
-            return self.give_up(envelope, Reason::Deregistered, Holds::Nothing);
+            let reason = self.reason_of_absence(envelope.message.target());
+            return self.give_up(envelope, reason, Holds::Nothing);
         };
         if envelope.deadline_ms <= self.now_ms {
             let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight };
@@ -290,11 +292,12 @@ impl Shard {
     pub(crate) fn schedule(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let callable = slot.outbox.is_empty()
+            && !slot.is_halted()
             && match &slot.behaviour {
                 Behaviour::Outside(outside) => outside.room > 0,
                 Behaviour::Native(_) | Behaviour::Away | Behaviour::Gateway => true,
             };
-        if slot.queued || !(slot.mailbox.has_mail() || slot.is_suspended()) {
+        if slot.queued || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
             return;
         }
         if callable {
@@ -344,7 +347,7 @@ impl Shard {
         // An agent that took nothing of its mail is asked again.
         self.schedule(index);
         let Some(slot) = self.agents.get(index) else { return };
-        if !slot.outbox.is_empty() || (slot.is_suspended() && slot.mailbox.has_mail()) {
+        if !slot.outbox.is_empty() || (slot.has_in_hand() && slot.mailbox.has_mail()) {
             self.watch_over(index);
         }
     }
@@ -370,7 +373,7 @@ impl Shard {
             slot.outbox = Queue::EMPTY;
             slot.outbox_length = 0;
             slot.blocked = None;
-            if slot.leaving {
+            if slot.is_leaving() {
                 self.agents.remove(agent);
             }
         }

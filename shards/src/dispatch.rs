@@ -4,16 +4,16 @@
 //! not empty is not called, so that it cannot send faster than the rings carry; one agent gets at most its quota before
 //! its neighbours get their turn; a panic in a handler is a failed attempt and nothing more.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
 use crate::dead_letter::Reason;
 use crate::interface::{Event, Output, Phase as Waiting};
+use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Receipt};
 use crate::notice::Holds;
 use crate::registry::{AgentIndex, Behaviour, InHand};
 use crate::shard::Shard;
+use crate::supervision::{RestartCause, discard, guarded};
 
 /// The longest delay between two attempts: an hour, in milliseconds.
 const RETRY_DELAY_MS_MAX: f64 = 3_600_000.0;
@@ -32,6 +32,8 @@ pub struct Batch<'a> {
     taken: u32,
     current: Option<Envelope>,
     failure: Option<Failure>,
+    /// The message that failed had failed before.
+    failed_again: bool,
     leaves: bool,
 }
 
@@ -80,6 +82,7 @@ impl Batch<'_> {
     fn fail(&mut self, failure: Failure) {
         self.shard.discard_effects();
         if let Some(envelope) = self.current.take() {
+            self.failed_again = envelope.attempts > 1;
             self.shard.settle_failed(self.agent, self.generation, envelope, &failure);
         }
         // What to do with the agent is decided before it is given anything else.
@@ -102,12 +105,12 @@ impl Shard {
     pub(crate) fn dispatch(&mut self, index: AgentIndex) -> u32 {
         let Some(slot) = self.agents.get_mut(index) else { return 0 };
         // Where an agent stood that is gone, another one may have its place now; and mail can go while it waits.
-        if !std::mem::take(&mut slot.queued) || !(slot.mailbox.has_mail() || slot.is_suspended()) {
+        if !std::mem::take(&mut slot.queued) || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
             return 0;
         }
         let (id, generation) = (slot.id, slot.generation);
-        if !slot.outbox.is_empty() {
-            // It is scheduled again when its outbox is empty.
+        if !slot.outbox.is_empty() || slot.is_halted() {
+            // It is scheduled again when its outbox is empty, or when it may go on.
             self.watch_over(index);
             return 0;
         }
@@ -126,12 +129,13 @@ impl Shard {
     }
 
     fn call(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>) -> u32 {
-        if self.agents.get(index).is_some_and(crate::registry::AgentSlot::is_suspended) {
+        if self.agents.get(index).is_some_and(crate::registry::AgentSlot::has_in_hand) {
             return self.resume(index, id, generation, agent);
         }
         let quota = self.config.turn_quota.into_inner();
         let batch_max = self.config.batch.into_inner();
         let mut handled = 0;
+        let mut cause = RestartCause::Failure;
         loop {
             let left = batch_max.min(quota - handled);
             let mut batch = Batch {
@@ -143,25 +147,27 @@ impl Shard {
                 taken: 0,
                 current: None,
                 failure: None,
+                failed_again: false,
                 leaves: false,
             };
-            // The shard's own state is only changed by its own methods, which do not panic half-way; what the handler
-            // leaves behind of itself is thrown away below.
-            let called = catch_unwind(AssertUnwindSafe(|| {
+            let called = guarded(|| {
                 if let Some(own) = agent.batch_size() {
                     batch.left = batch.left.min(own.into_inner());
                 }
                 agent.handle_batch(&mut batch);
-            }));
+            });
             match called {
                 Ok(()) => batch.settle_current(),
-                Err(panic) => batch.fail(Failure { explanation: panic_text(&*panic).into(), panicked: true }),
+                Err(what) => batch.fail(Failure { explanation: what.into(), panicked: true }),
+            }
+            if batch.failed_again {
+                cause = RestartCause::SameMessage;
             }
             let taken = batch.taken;
             let (leaves, failure) = (batch.leaves, batch.failure.take());
             handled += taken;
             if failure.is_some() || leaves {
-                self.after_call(index, id, agent, leaves, failure);
+                self.after_call(index, id, agent, leaves, failure.map(|failure| (failure, cause)));
                 break;
             }
             let Some(slot) = self.agents.get_mut(index) else { break };
@@ -186,9 +192,10 @@ impl Shard {
         id: AgentId,
         mut agent: Box<dyn Agent>,
         leaves: bool,
-        failure: Option<Failure>,
+        failure: Option<(Failure, RestartCause)>,
     ) {
-        let supervision = match failure {
+        let cause = failure.as_ref().map_or(RestartCause::Failure, |(_, cause)| *cause);
+        let supervision = match failure.map(|(failure, _)| failure) {
             None => Supervision::Resume,
             Some(failure) if failure.panicked => {
                 let what = failure.explanation.into_owned();
@@ -197,19 +204,29 @@ impl Shard {
             }
             Some(failure) => {
                 // An agent that cannot say what to do about its failure is made anew.
-                catch_unwind(AssertUnwindSafe(|| agent.supervise(&failure))).unwrap_or(Supervision::Restart)
+                match guarded(|| agent.supervise(&failure)) {
+                    Ok(supervision) => supervision,
+                    Err(what) => {
+                        self.report(|| Event::AgentPanicked { agent: id, what });
+                        Supervision::Restart
+                    }
+                }
             }
         };
         match supervision {
             Supervision::Resume => self.come_back(index, agent, leaves),
             Supervision::Restart => {
-                discard_agent(agent);
-                self.restart(index);
+                discard(agent);
                 if leaves {
                     self.deregister(index);
+                } else {
+                    self.restart(index, cause);
                 }
             }
-            Supervision::Stop => self.come_back(index, agent, true),
+            Supervision::Stop => {
+                self.come_back(index, agent, false);
+                self.remove_agent(index, StopReason::Verdict);
+            }
         }
     }
 
@@ -226,10 +243,9 @@ impl Shard {
             self.pending_beside_slab -= 1;
         }
         let mut context = Context { shard: self, agent: index, id };
-        let called = catch_unwind(AssertUnwindSafe(|| agent.resume(&envelope.message, &mut context)));
-        let outcome = called.unwrap_or_else(|panic| {
-            Outcome::Failed(Failure { explanation: panic_text(&*panic).into(), panicked: true })
-        });
+        let called = guarded(|| agent.resume(&envelope.message, &mut context));
+        let outcome =
+            called.unwrap_or_else(|what| Outcome::Failed(Failure { explanation: what.into(), panicked: true }));
         let mut leaves = false;
         let mut failure = None;
         match outcome {
@@ -239,8 +255,9 @@ impl Shard {
             }
             Outcome::Failed(failed) => {
                 self.discard_effects();
+                let cause = if envelope.attempts > 1 { RestartCause::SameMessage } else { RestartCause::Failure };
                 self.settle_failed(index, generation, envelope, &failed);
-                failure = Some(failed);
+                failure = Some((failed, cause));
             }
             Outcome::Suspended => self.put_in_hand(index, envelope),
         }
@@ -268,8 +285,12 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else {
             return (false, false);
         };
-        if slot.leaving || !slot.outbox.is_empty() || slot.is_suspended() {
-            return (!slot.leaving, false);
+        if slot.is_halted() {
+            // It stands among the polled again when it goes on: until then the shard may sleep.
+            return (false, false);
+        }
+        if !slot.outbox.is_empty() || slot.has_in_hand() {
+            return (true, false);
         }
         let id = slot.id;
         let behaviour = std::mem::replace(&mut slot.behaviour, Behaviour::Away);
@@ -278,13 +299,13 @@ impl Shard {
             return (false, false);
         };
         let mut context = Context { shard: self, agent: index, id };
-        let called = catch_unwind(AssertUnwindSafe(|| agent.poll(&mut context)));
+        let called = guarded(|| agent.poll(&mut context));
         let (polled, leaves, failure) = match called {
             Ok(polled) => (polled, self.commit_effects(index, id), None),
-            Err(panic) => {
+            Err(what) => {
                 self.discard_effects();
-                let failure = Failure { explanation: panic_text(&*panic).into(), panicked: true };
-                (Polled::Finished, false, Some(failure))
+                let failure = Failure { explanation: what.into(), panicked: true };
+                (Polled::Finished, false, Some((failure, RestartCause::Failure)))
             }
         };
         let goes_on = polled != Polled::Finished && !leaves;
@@ -346,7 +367,7 @@ impl Shard {
     fn pop_for_call(&mut self, index: AgentIndex, generation: u32) -> Option<Envelope> {
         loop {
             let slot = self.agents.get_mut(index)?;
-            if !slot.outbox.is_empty() || slot.leaving {
+            if !slot.outbox.is_empty() || slot.is_halted() {
                 return None;
             }
             let envelope = slot.mailbox.pop(&mut self.slab)?;
@@ -452,20 +473,5 @@ impl Shard {
 
     pub(crate) fn discard_effects(&mut self) {
         self.effects.clear();
-    }
-}
-
-/// Drops an agent that is given up, whatever its own destructor does.
-pub(crate) fn discard_agent(agent: Box<dyn Agent>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(agent)));
-}
-
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a text".to_owned()
     }
 }

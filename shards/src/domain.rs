@@ -272,6 +272,21 @@ whole_number! {
 }
 
 whole_number! {
+    /// How often an agent that fails may be made anew within the window: 0 to 10,000 restarts. Zero stops it at once.
+    RestartCount(u16): "restart count", 0 to 10_000 "restarts"
+}
+
+whole_number! {
+    /// The window in which an agent's restarts are counted: 1 to 86,400,000 milliseconds (a day).
+    RestartWindowMs(u32): "restart window", 1 to 86_400_000 "milliseconds"
+}
+
+whole_number! {
+    /// How long an agent that failed waits before it is made anew: 0 (not at all) to 60,000 milliseconds.
+    RestartDelayMs(u32): "restart delay", 0 to 60_000 "milliseconds"
+}
+
+whole_number! {
     /// How large the content of one message may be: 0 to 1,073,741,824 bytes (1 GiB), by default 10 MiB.
     ///
     /// Zero admits only messages without content.
@@ -327,14 +342,14 @@ whole_number! {
 }
 
 usable_as_size! {
-    MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, ContentLimit,
-    HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
+    MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
+    ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
     PendingCapacity
 }
 
 usable_as_duration! {
     MessageTimeoutMs: from_millis, ConversationTimeoutMs: from_millis, BackoffDelayMs: from_millis,
-    SpinMicroseconds: from_micros
+    RestartWindowMs: from_millis, RestartDelayMs: from_millis, SpinMicroseconds: from_micros
 }
 
 /// By how much the wait grows from one retry to the next: 1.0 (it stays the same) to 10.0, without unit.
@@ -569,6 +584,9 @@ mod tests {
             ConversationTimeoutMs: "999", "1000" to "86400000", "86400001", "1000 to 86400000 milliseconds";
             MaxParticipants: "0", "1" to "10000", "10001", "1 to 10000 agents";
             RetryCount: "-1", "0" to "100", "101", "0 to 100 retries";
+            RestartCount: "-1", "0" to "10000", "10001", "0 to 10000 restarts";
+            RestartWindowMs: "0", "1" to "86400000", "86400001", "1 to 86400000 milliseconds";
+            RestartDelayMs: "-1", "0" to "60000", "60001", "0 to 60000 milliseconds";
             BackoffFactor: "0.99", "1" to "10", "10.01", "1 to 10";
             BackoffDelayMs: "0", "1" to "3600000", "3600001", "1 to 3600000 milliseconds";
             ContentLimit: "-1", "0" to "1073741824", "1073741825", "0 to 1073741824 bytes";

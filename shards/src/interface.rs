@@ -9,6 +9,7 @@ use crate::agent::Registration;
 use crate::capability::Provider;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::partition::ShardIndex;
 use crate::record::{Append, AppendSequence};
@@ -57,6 +58,21 @@ pub enum Input {
     Register(Vec<Registration>, Token),
     /// Remove an agent and answer with [`Answer::Deregistered`].
     Deregister(AgentId, Token),
+    /// Call an agent no more until it is resumed, and answer with [`Answer::Changed`].
+    Suspend(AgentId, Token),
+    /// Have a suspended agent go on where it was, and answer with [`Answer::Changed`].
+    Resume(AgentId, Token),
+    /// Have an agent finish what it has, remove it, and answer then with [`Answer::Drained`].
+    DrainAgent {
+        /// The agent.
+        agent: AgentId,
+        /// How long it may take, in milliseconds. What it has not handled by then becomes dead letters.
+        within_ms: u32,
+        /// For the answer.
+        token: Token,
+    },
+    /// Answer with [`Answer::Agent`].
+    Agent(AgentId, Token),
     /// The owner of an inbox took messages out of it.
     Taken {
         /// The inbox's agent. Nothing happens if it has another inbox by now.
@@ -119,6 +135,12 @@ pub enum Answer {
     Registered(Vec<Result<AgentId, RegistrationError>>),
     /// Whether there was such an agent.
     Deregistered(bool),
+    /// The agent's state is as was asked, or why not.
+    Changed(Result<(), LifecycleError>),
+    /// The agent was drained, or why not.
+    Drained(Result<Drained, LifecycleError>),
+    /// The agent, if it is there or was there not long ago.
+    Agent(Option<Box<AgentView>>),
     /// Who offers the capability.
     Providers(Vec<Provider>),
     /// The conversation, if it is open.
@@ -269,17 +291,35 @@ pub enum RegistrationError {
 /// Something that happened on a shard, for observers.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
-    /// An agent was added.
+    /// An agent was added. It is initiated.
     Registered {
         /// Who.
         agent: AgentId,
         /// Its name.
         name: Arc<str>,
     },
-    /// An agent was removed.
+    /// An agent came into another state. That it is stopped is told by [`Event::Deregistered`].
+    StateChanged {
+        /// Who.
+        agent: AgentId,
+        /// The state that it is in now.
+        state: AgentState,
+    },
+    /// An agent was removed. It is stopped.
     Deregistered {
         /// Who.
         agent: AgentId,
+        /// Why.
+        why: StopReason,
+    },
+    /// An agent failed and is made anew.
+    AgentRestarted {
+        /// Who.
+        agent: AgentId,
+        /// How often that was done since it was registered, with this time.
+        restarts: u64,
+        /// How long it waits before, in milliseconds.
+        delay_ms: u64,
     },
     /// A message was given up.
     DeadLettered {
@@ -305,9 +345,10 @@ pub enum Event {
         /// What it was waiting for.
         phase: Phase,
     },
-    /// A handler panicked. The agent was made anew and the message will be tried again or given up.
+    /// Code of an agent panicked. It is made anew or stopped; a message that it was handling will be tried again or given
+    /// up.
     AgentPanicked {
-        /// Whose handler.
+        /// Whose.
         agent: AgentId,
         /// The panic's message.
         what: String,

@@ -3,19 +3,19 @@
 //! Registration is a barrier: it is answered once every shard's copy of the capability index has it, so whoever looks
 //! for a capability after the answer finds the agent.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::agent::{Agent, Context, Factory, Registration, Role};
+use crate::agent::{Agent, Context, Registration, Role};
 use crate::capability::Provider;
 use crate::dead_letter::Reason;
-use crate::dispatch::{discard_agent, panic_text};
 use crate::interface::{Answer, Event, RegistrationError, Token};
+use crate::lifecycle::StopReason;
 use crate::mailbox::EnvelopeKind;
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
 use crate::notice::{Holds, Outgoing, ROUTER_NAME, quote};
-use crate::registry::{AGENTS_MAX, AgentIndex, Behaviour, Outside};
+use crate::registry::{AGENTS_MAX, AgentIndex, Behaviour, Outside, Standing};
 use crate::shard::{Notice, Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
+use crate::supervision::{discard, guarded};
 
 /// A registration that waits until every shard knows of it.
 pub(crate) struct Barrier {
@@ -123,7 +123,7 @@ impl Shard {
         if self.phase != Phase::Running {
             return Err(stopping());
         }
-        let Registration { name, id, capabilities, role } = registration;
+        let Registration { name, id, capabilities, role, supervision } = registration;
         if let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index)) {
             let (name, other) = (name.to_string(), found.name.to_string());
             return Err(if name == other {
@@ -141,32 +141,42 @@ impl Shard {
                 .ok_or_else(|| RegistrationError::VocabularyFull { name: capability.to_string() })?;
             terms.push(term);
         }
-        let (behaviour, factory) = match role {
-            Role::Native(mut factory) => match make(&mut factory) {
-                Ok(agent) => (Behaviour::Native(agent), Some(factory)),
+        let (behaviour, maker) = match role {
+            Role::Native(mut maker) => match maker.make() {
+                Ok(agent) => (Behaviour::Native(agent), Some(maker)),
                 Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
             },
             Role::Outside { inbox, window } => (Behaviour::Outside(Box::new(Outside::new(inbox, window))), None),
         };
         let index = self
             .agents
-            .insert(id, name.as_ref(), behaviour, factory)
+            .insert(id, name.as_ref(), behaviour, maker)
             .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?;
+        self.former.forget(id);
+        if let (Some(policy), Some(slot)) = (supervision, self.agents.get_mut(index)) {
+            slot.extras().restarts().own_policy = Some(policy);
+        }
         for term in terms {
             self.advertise(index, term);
         }
         self.report(|| Event::Registered { agent: id, name: Arc::from(name.as_ref() as &str) });
         match self.start_agent(index) {
-            Ok(()) => Ok(index),
+            Ok(()) => {
+                // It may have left while it was started.
+                if self.agents.get(index).is_some_and(|slot| slot.id == id && !slot.is_leaving()) {
+                    self.report_state(index);
+                }
+                Ok(index)
+            }
             Err(what) => {
-                self.deregister(index);
+                self.remove_agent(index, StopReason::NotStarted);
                 Err(RegistrationError::Panicked { name: name.to_string(), what })
             }
         }
     }
 
     /// Calls a native agent's `started`. An agent that panics there is gone, and its place is still to be cleared.
-    fn start_agent(&mut self, index: AgentIndex) -> Result<(), String> {
+    pub(crate) fn start_agent(&mut self, index: AgentIndex) -> Result<(), String> {
         let Some(slot) = self.agents.get_mut(index) else { return Ok(()) };
         if !matches!(slot.behaviour, Behaviour::Native(_)) {
             return Ok(());
@@ -177,17 +187,17 @@ impl Shard {
         };
         let nested = std::mem::replace(&mut self.starting, true);
         let mut context = Context { shard: self, agent: index, id };
-        let called = catch_unwind(AssertUnwindSafe(|| agent.started(&mut context)));
+        let called = guarded(|| agent.started(&mut context));
         let result = match called {
             Ok(()) => {
                 let leaves = self.commit_effects(index, id);
                 self.come_back(index, agent, leaves);
                 Ok(())
             }
-            Err(panic) => {
+            Err(what) => {
                 self.discard_effects();
-                discard_agent(agent);
-                Err(panic_text(&*panic))
+                discard(agent);
+                Err(what)
             }
         };
         self.starting = nested;
@@ -204,22 +214,13 @@ impl Shard {
         }
     }
 
-    /// Makes an agent anew. One that can't be made or started any more is removed.
-    pub(crate) fn restart(&mut self, index: AgentIndex) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        let id = slot.id;
-        let Some(factory) = slot.factory.as_mut() else { return };
-        let made = make(factory).map(|agent| slot.behaviour = Behaviour::Native(agent));
-        if let Err(what) = made.and_then(|()| self.start_agent(index)) {
-            self.report(|| Event::AgentPanicked { agent: id, what });
-            self.deregister(index);
-        }
-    }
-
     /// Offers a capability in an agent's name, on every shard.
     pub(crate) fn advertise(&mut self, index: AgentIndex, capability: Term) {
         let shard = self.index;
-        let Some(slot) = self.agents.get_mut(index) else { return };
+        // Whoever takes nothing new is not to be found.
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.standing.is(Standing::DRAINING)) else {
+            return;
+        };
         let provider = Provider { agent: slot.id, shard };
         let capabilities = &mut slot.extras().capabilities;
         if capabilities.contains(&capability) {
@@ -255,19 +256,23 @@ impl Shard {
 
     /// Removes an agent. What waits for it is given up; what it has sent still goes out.
     pub(crate) fn deregister(&mut self, index: AgentIndex) {
+        self.remove_agent(index, StopReason::Deregistered);
+    }
+
+    /// As [`Shard::deregister`], for another reason.
+    pub(crate) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        if slot.leaving {
+        if slot.is_leaving() {
             return;
         }
-        slot.leaving = true;
+        slot.standing.add(Standing::LEAVING);
         let id = slot.id;
         match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
             Behaviour::Native(mut agent) => {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| agent.stopped())) {
-                    let what = panic_text(&*panic);
+                if let Err(what) = guarded(|| agent.stopped()) {
                     self.report(|| Event::AgentPanicked { agent: id, what });
                 }
-                discard_agent(agent);
+                discard(agent);
             }
             // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
             Behaviour::Outside(outside) => {
@@ -281,9 +286,10 @@ impl Shard {
             self.withdraw(index, capability);
         }
         self.forget_questions_of(index);
+        self.end_life(index, why);
         self.agents.forget(index);
-        self.empty(index, Reason::Deregistered);
-        self.report(|| Event::Deregistered { agent: id });
+        self.empty(index, why.for_what_waited());
+        self.report(|| Event::Deregistered { agent: id, why });
         if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
             self.agents.remove(index);
         }
@@ -312,9 +318,4 @@ impl Shard {
             }
         }
     }
-}
-
-/// A new agent, or the text of its factory's panic.
-fn make(factory: &mut Factory) -> Result<Box<dyn Agent>, String> {
-    catch_unwind(AssertUnwindSafe(factory)).map_err(|panic| panic_text(&*panic))
 }

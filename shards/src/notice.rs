@@ -10,8 +10,8 @@ use crate::interface::{AskFailure, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::partition::ShardIndex;
-use crate::registry::AgentIndex;
-use crate::shard::{Crossing, Notice, Shard};
+use crate::registry::{AgentIndex, AgentSlot};
+use crate::shard::{Crossing, Notice, Phase, Shard};
 use crate::slab::{NONE, Slab};
 
 /// The name under which the router itself speaks: the agent management system of FIPA SC00023.
@@ -165,7 +165,10 @@ impl Shard {
             self.account.notices_coalesced += 1;
             return;
         };
-        let Ok(place) = self.slab.insert(envelope) else {
+        // Nobody lets an agent go on that is not called when the router stops.
+        let never_told = self.phase == Phase::Stopped && self.agents.get(index).is_some_and(AgentSlot::is_halted);
+        let place = if never_told { None } else { self.slab.insert(envelope).ok() };
+        let Some(place) = place else {
             self.account.notices_coalesced += 1;
             return;
         };

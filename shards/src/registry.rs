@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-use crate::agent::{Agent, Effect, Factory};
+use crate::agent::{Agent, Effect};
 use crate::interface::InboxNumber;
+use crate::lifecycle::Drain;
 use crate::mailbox::{Envelope, Mailbox, Queue};
 use crate::message::{AgentId, Message, Term};
 use crate::partition::ShardIndex;
 use crate::slab::{NONE, Slab};
+use crate::supervision::{Maker, Restarts};
 
 /// The most agents of one shard.
 pub const AGENTS_MAX: usize = 100_000_000;
@@ -54,9 +56,48 @@ impl Outside {
 pub(crate) struct Extras {
     pub capabilities: Vec<Term>,
     pub in_hand: Option<InHand>,
+    pub restarts: Option<Box<Restarts>>,
+    pub drain: Option<Drain>,
 }
 
-/// A message whose handler was suspended, with what it did so far.
+impl Extras {
+    pub fn restarts(&mut self) -> &mut Restarts {
+        self.restarts.get_or_insert_default()
+    }
+}
+
+/// What sets an agent apart from the others: bits of one byte, so that a single test tells that there is nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Standing(u8);
+
+impl Standing {
+    pub const ORDINARY: Self = Self(0);
+    /// It is removed and stays only until its outbox is empty.
+    pub const LEAVING: Self = Self(1);
+    /// It is not called until somebody resumes it.
+    pub const SUSPENDED: Self = Self(1 << 1);
+    /// It waits to be made anew, and started.
+    pub const RESTARTING: Self = Self(1 << 2);
+    /// It is removed when it has handled what it has.
+    pub const DRAINING: Self = Self(1 << 3);
+    /// Each of these keeps it from being called.
+    const HALTED: Self = Self(Self::LEAVING.0 | Self::SUSPENDED.0 | Self::RESTARTING.0);
+
+    #[inline]
+    pub const fn is(self, bits: Self) -> bool {
+        self.0 & bits.0 != 0
+    }
+
+    pub fn add(&mut self, bits: Self) {
+        self.0 |= bits.0;
+    }
+
+    pub fn remove(&mut self, bits: Self) {
+        self.0 &= !bits.0;
+    }
+}
+
+/// A message whose handler has not finished it, with what it did so far.
 pub(crate) struct InHand {
     pub envelope: Envelope,
     pub effects: Vec<Effect>,
@@ -68,7 +109,7 @@ pub(crate) struct AgentSlot {
     pub id: AgentId,
     pub name: Box<str>,
     pub behaviour: Behaviour,
-    pub factory: Option<Factory>,
+    pub maker: Option<Maker>,
     pub mailbox: Mailbox,
     pub outbox: Queue,
     pub outbox_length: u32,
@@ -85,8 +126,7 @@ pub(crate) struct AgentSlot {
     pub provider: bool,
     /// Its load has changed since the other shards were told.
     pub load_changed: bool,
-    /// It is removed and stays only until its outbox is empty.
-    pub leaving: bool,
+    pub standing: Standing,
     /// A timer looks after what expires while it is not called.
     pub swept: bool,
     /// The first of its questions whose answers are wanted by a moment.
@@ -97,10 +137,22 @@ impl AgentSlot {
     /// Whether it could take another message now, if it had one.
     #[inline]
     pub fn may_be_called(&self) -> bool {
-        self.outbox.is_empty() && !self.leaving && !self.is_suspended()
+        self.outbox.is_empty() && !self.is_halted() && !self.has_in_hand()
     }
 
-    pub fn is_suspended(&self) -> bool {
+    /// Whether it may not be called now, whatever waits for it.
+    #[inline]
+    pub fn is_halted(&self) -> bool {
+        self.standing.is(Standing::HALTED)
+    }
+
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        self.standing.is(Standing::LEAVING)
+    }
+
+    /// Whether its handler has a message in hand that it has not finished.
+    pub fn has_in_hand(&self) -> bool {
         self.extras.as_ref().is_some_and(|extras| extras.in_hand.is_some())
     }
 
@@ -159,7 +211,7 @@ impl Registry {
     #[inline]
     pub fn find_near(&self, id: AgentId, place: u32) -> Option<AgentIndex> {
         match self.slots.get(place) {
-            Some(slot) if slot.id == id && !slot.leaving => Some(AgentIndex(place)),
+            Some(slot) if slot.id == id && !slot.is_leaving() => Some(AgentIndex(place)),
             _ => self.find(id),
         }
     }
@@ -180,14 +232,14 @@ impl Registry {
         id: AgentId,
         name: &str,
         behaviour: Behaviour,
-        factory: Option<Factory>,
+        maker: Option<Maker>,
     ) -> Option<AgentIndex> {
         self.generation = self.generation.wrapping_add(1);
         let slot = AgentSlot {
             id,
             name: name.into(),
             behaviour,
-            factory,
+            maker,
             mailbox: Mailbox::EMPTY,
             outbox: Queue::EMPTY,
             outbox_length: 0,
@@ -198,7 +250,7 @@ impl Registry {
             blocked: None,
             provider: false,
             load_changed: false,
-            leaving: false,
+            standing: Standing::ORDINARY,
             swept: false,
             first_question: NONE,
         };
@@ -228,6 +280,6 @@ impl Registry {
 
     /// Every agent that is not leaving.
     pub fn iter(&self) -> impl Iterator<Item = (AgentIndex, &AgentSlot)> {
-        self.slots.iter().map(|(place, slot)| (AgentIndex(place), slot)).filter(|(_, slot)| !slot.leaving)
+        self.slots.iter().map(|(place, slot)| (AgentIndex(place), slot)).filter(|(_, slot)| !slot.is_leaving())
     }
 }

@@ -137,7 +137,7 @@ impl Shard {
             }
         }
         match self.agents.get(agent) {
-            Some(slot) if slot.leaving && slot.blocked.is_none() => {
+            Some(slot) if slot.is_leaving() && slot.blocked.is_none() => {
                 self.agents.remove(agent);
             }
             _ => self.schedule(agent),

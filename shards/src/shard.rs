@@ -22,6 +22,7 @@ use crate::dead_letter::DeadLetters;
 use crate::domain::{
     BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
 };
+use crate::former::FormerAgents;
 use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
 use crate::mailbox::{Envelope, Parcel};
 use crate::membership::Barrier;
@@ -35,6 +36,7 @@ use crate::record::{AppendSequence, Durability, Uncommitted};
 use crate::registry::{AgentIndex, Registry};
 use crate::rules::Rule;
 use crate::slab::Slab;
+use crate::supervision::RestartPolicy;
 use crate::timer::TimerWheel;
 
 /// Messages that one turn takes out of each incoming ring: one chunk.
@@ -81,6 +83,8 @@ pub struct ShardConfig {
     pub pending_max: usize,
     /// How failed attempts are repeated.
     pub retry: RetryPolicy,
+    /// How often agents that fail are made anew, unless their registration says otherwise.
+    pub supervision: RestartPolicy,
     /// Dead letters that are kept.
     pub dead_letters_max: usize,
     /// Bytes of dead letters that are kept.
@@ -151,6 +155,10 @@ pub(crate) enum Alarm {
     Question { place: u32, number: u32 },
     /// Messages may have expired that wait for an agent that is not called.
     Sweep { agent: AgentIndex, generation: u32 },
+    /// An agent that failed is to be made anew.
+    Restart { agent: AgentIndex, generation: u32 },
+    /// The time for draining an agent is over.
+    DrainDeadline { agent: AgentIndex, generation: u32 },
     /// Messages may have expired that wait to pass on to a shard.
     SweepTransit(ShardIndex),
 }
@@ -200,7 +208,7 @@ pub struct Shard {
     pub(crate) agents: Registry,
     pub(crate) gateway: AgentIndex,
     pub(crate) run_queue: VecDeque<AgentIndex>,
-    /// Suspended agents: they go on in the next turn, not in this one.
+    /// Agents with a message in hand: they go on in the next turn, not in this one.
     pub(crate) run_next_turn: Vec<AgentIndex>,
     /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
     /// other in a chain do not nest without bound.
@@ -209,6 +217,9 @@ pub struct Shard {
     pub(crate) registrations: VecDeque<(Registration, AgentId)>,
     /// Agents that are polled, each with its generation.
     polled: Vec<(AgentIndex, u32)>,
+    /// Agents that are drained, each with its generation.
+    pub(crate) draining: Vec<(AgentIndex, u32)>,
+    pub(crate) former: FormerAgents,
     pub(crate) effects: Vec<Effect>,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
     pub(crate) blocked: Vec<VecDeque<AgentIndex>>,
@@ -265,6 +276,8 @@ impl Shard {
             starting: false,
             registrations: VecDeque::new(),
             polled: Vec::new(),
+            draining: Vec::new(),
+            former: FormerAgents::new(),
             effects: Vec::new(),
             blocked: (0..shards).map(|_| VecDeque::new()).collect(),
             transit: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -307,12 +320,13 @@ impl Shard {
         let polled = self.poll_agents();
         self.tell_loads();
         self.flush_outgoing();
+        let drained = self.end_drains();
         self.return_credits();
         self.account.pending = self.count_pending();
         debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
 
         std::mem::swap(&mut self.outputs, outputs);
-        let worked = arrived + fired + flushed + taken + registered > 0 || handled > 0 || polled;
+        let worked = arrived + fired + flushed + taken + registered > 0 || handled > 0 || polled || drained;
         let more = !self.run_queue.is_empty()
             || !self.registrations.is_empty()
             || arrived >= ARRIVALS_PER_TURN_MAX
@@ -348,6 +362,11 @@ impl Shard {
             && self.registrations.is_empty()
     }
 
+    /// Whether nothing waits anywhere, not even a notice for an agent that is not called.
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.slab.len() == 0
+    }
+
     /// Asserts what has to hold once nothing is pending on any shard: every place and every credit came back. For
     /// tests: it looks at every agent.
     pub fn assert_at_rest(&mut self) {
@@ -361,10 +380,10 @@ impl Shard {
         assert!(self.transit.iter().all(VecDeque::is_empty), "{index} has messages in transit");
         for agent in self.agents.iter_with_leaving() {
             let Some(slot) = self.agents.get(agent) else { continue };
-            assert!(!slot.leaving, "{} has left and is still there", slot.name);
+            assert!(!slot.is_leaving(), "{} has left and is still there", slot.name);
             assert_eq!((slot.mailbox.held(), slot.mailbox.held_bytes()), (0, 0), "the mailbox of {} leaks", slot.name);
             assert!(slot.outbox.is_empty() && slot.outbox_length == 0, "the outbox of {} leaks", slot.name);
-            assert!(!slot.is_suspended() && slot.blocked.is_none() && !slot.queued, "{} is not idle", slot.name);
+            assert!(!slot.has_in_hand() && slot.blocked.is_none() && !slot.queued, "{} is not idle", slot.name);
         }
     }
 
@@ -465,6 +484,8 @@ impl Shard {
                 Alarm::Ask(correlation) => self.give_up_asking(correlation),
                 Alarm::Question { place, number } => self.question_is_due(place, number),
                 Alarm::Sweep { agent, generation } => self.sweep(agent, generation),
+                Alarm::Restart { agent, generation } => self.restart_is_due(agent, generation),
+                Alarm::DrainDeadline { agent, generation } => self.drain_is_over(agent, generation),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
             }
         }
@@ -520,6 +541,16 @@ impl Shard {
             && !slot.polled
         {
             slot.polled = true;
+            self.polled.push((agent, slot.generation));
+        }
+    }
+
+    /// Has an agent polled again that was not while it could not be called.
+    pub(crate) fn poll_again(&mut self, agent: AgentIndex) {
+        if let Some(slot) = self.agents.get(agent)
+            && slot.polled
+            && !self.polled.contains(&(agent, slot.generation))
+        {
             self.polled.push((agent, slot.generation));
         }
     }

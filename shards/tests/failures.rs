@@ -181,7 +181,7 @@ fn an_agent_that_panics_wherever_it_is_called_takes_nothing_down_with_it() {
 }
 
 #[test]
-fn an_agent_that_cannot_be_made_anew_is_removed_and_its_mail_given_up() {
+fn an_agent_that_can_never_be_made_anew_is_stopped_and_its_mail_given_up() {
     let mut world = World::new(1);
     let mut starts = 0;
     let agent = world.add(
@@ -195,8 +195,8 @@ fn an_agent_that_cannot_be_made_anew_is_removed_and_its_mail_given_up() {
     for _ in 0..2 {
         world.send_later(inform(agent, agent, "x").build().unwrap());
     }
-    world.advance(1_000);
-    assert_eq!((world.snapshot(0).agents, world.dead(Reason::Deregistered)), (0, 2));
+    world.advance(10_000);
+    assert_eq!((world.snapshot(0).agents, world.dead(Reason::RestartsExhausted)), (0, 2));
     world.assert_settled();
 }
 

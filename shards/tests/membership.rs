@@ -131,7 +131,7 @@ fn the_waiting_mail_of_an_agent_that_leaves_is_given_up_and_what_it_sent_still_g
         (heard.texts(), news.texts()),
         (["0", "1", "2", "3", "4"].map(str::to_owned).into(), vec!["news".to_owned()])
     );
-    assert_eq!(world.dead(Reason::UnknownReceiver), 1);
+    assert_eq!(world.dead(Reason::Deregistered), 6, "what comes too late is told that the agent has gone");
     for shard in 0..2 {
         assert_eq!(world.discover(shard, "membership.gone"), []);
     }

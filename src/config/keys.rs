@@ -5,8 +5,8 @@ use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
     ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RetryCount,
-    RingCapacity, SpinMicroseconds, TurnQuota,
+    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RestartCount,
+    RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SpinMicroseconds, TurnQuota,
 };
 
 /// One key of the configuration, with the access to its field.
@@ -155,6 +155,18 @@ configuration! {
         factor: BackoffFactor = ["1.5", "1.1", "2.0"];
     }
 
+    /// What happens to an agent that panics.
+    supervision: SupervisionConfig {
+        /// How often it is restarted within the window before it is stopped instead.
+        ///
+        /// All attempts at one message count as one restart, so that a poison message alone stops no agent.
+        restarts: RestartCount = ["10", "100", "100"];
+        /// The window in which restarts are counted.
+        window_ms: RestartWindowMs = ["60000", "10000", "60000"];
+        /// How long it waits for its restart; twice as long after each start that fails in a row, up to 5 seconds.
+        delay_ms: RestartDelayMs = ["0", "0", "10"];
+    }
+
     /// What could not be delivered, kept for inspection.
     dead_letters: DeadLetterConfig {
         /// How many dead letters one shard keeps.
@@ -209,6 +221,9 @@ mod tests {
         ("retry.attempts", ["2", "1", "3"]),
         ("retry.delay_ms", ["500", "100", "1000"]),
         ("retry.factor", ["1.5", "1.1", "2"]),
+        ("supervision.restarts", ["10", "100", "100"]),
+        ("supervision.window_ms", ["60000", "10000", "60000"]),
+        ("supervision.delay_ms", ["0", "0", "10"]),
         ("dead_letters.messages", ["10000", "10000", "1000000"]),
         ("dead_letters.bytes", ["\"64 MiB\"", "\"64 MiB\"", "\"1 GiB\""]),
         ("conversation.timeout_ms", ["600000", "300000", "1800000"]),

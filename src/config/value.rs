@@ -5,8 +5,8 @@ use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
     ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RetryCount,
-    RingCapacity, SpinMicroseconds, TurnQuota,
+    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RestartCount,
+    RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SpinMicroseconds, TurnQuota,
 };
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ macro_rules! with_unit {
 
 plain! {
     BackoffFactor, BatchSize, ChannelCapacity, ConversationCapacity, DeadLetterCapacity, HistoryLength,
-    MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity, RetryCount, RingCapacity, TurnQuota,
+    MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity, RestartCount, RetryCount, RingCapacity, TurnQuota,
 }
 
 with_unit! {
@@ -68,6 +68,8 @@ with_unit! {
     BackoffDelayMs: milliseconds, "500 ms", show_number;
     ConversationTimeoutMs: milliseconds, "10 min", show_number;
     MessageTimeoutMs: milliseconds, "10 s", show_number;
+    RestartDelayMs: milliseconds, "100 ms", show_number;
+    RestartWindowMs: milliseconds, "1 min", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
 }
 

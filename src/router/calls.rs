@@ -13,6 +13,7 @@ use caxton_shards::conversation::ConversationView;
 use caxton_shards::dead_letter::DeadLetter;
 use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::interface::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, SendError};
+use caxton_shards::lifecycle::LifecycleError;
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
 use caxton_shards::shard::gateway_name;
 use futures_lite::future::block_on;
@@ -40,6 +41,9 @@ pub enum CallError {
     /// The shard refused the registration.
     #[error(transparent)]
     Registration(#[from] RegistrationError),
+    /// The agent's state could not be changed.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
     /// A blocking call was made on a shard's own thread.
     #[error(transparent)]
     WouldDeadlock(#[from] WouldDeadlock),
@@ -303,7 +307,8 @@ impl Router {
         block_on(self.register_all(registrations))
     }
 
-    /// Removes an agent. What waits for it becomes dead letters. Answers whether there was such an agent.
+    /// Removes an agent at once: what waits for it becomes dead letters. [`Router::drain`] lets it finish first. Answers
+    /// whether there was such an agent.
     ///
     /// # Errors
     /// The router has stopped.
@@ -505,7 +510,7 @@ impl Router {
         self.shared().next_token().0 as usize % self.shared().links.len()
     }
 
-    async fn question(
+    pub(super) async fn question(
         &self,
         shard: usize,
         input: impl FnOnce(caxton_shards::interface::Token) -> Input,
@@ -590,7 +595,7 @@ impl Sent {
     }
 }
 
-fn not_on_a_shard() -> Result<(), WouldDeadlock> {
+pub(super) fn not_on_a_shard() -> Result<(), WouldDeadlock> {
     if is_shard_thread() { Err(WouldDeadlock) } else { Ok(()) }
 }
 

@@ -2,6 +2,7 @@
 
 mod calls;
 pub(crate) mod inbox;
+mod lifecycle;
 mod report;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use caxton_shards::partition::Partition;
 use caxton_shards::record::Durability;
 use caxton_shards::rules::{RULES_MAX, Rule};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
+use caxton_shards::supervision::RestartPolicy;
 use crossbeam::utils::CachePadded;
 use glommio::ExecutorJoinHandle;
 
@@ -393,6 +395,11 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
             retries: config.retry.attempts.into_inner(),
             delay_ms: config.retry.delay_ms.into_inner(),
             factor: config.retry.factor.into_inner(),
+        },
+        supervision: RestartPolicy {
+            restarts: config.supervision.restarts,
+            window_ms: config.supervision.window_ms,
+            delay_ms: config.supervision.delay_ms,
         },
         // The bounds are the router's; each shard gets its share.
         dead_letters_max: config.dead_letters.messages.as_usize().div_ceil(usize::from(partition.shard_count())),

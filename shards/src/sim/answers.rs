@@ -4,6 +4,7 @@ use crate::agent::Registration;
 use crate::conversation::ConversationView;
 use crate::dead_letter::DeadLetter;
 use crate::interface::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, Snapshot, Token};
+use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
 
 use super::world::World;
@@ -134,6 +135,62 @@ impl World {
         let input = |token| Input::Discover(term, token);
         let Answer::Providers(providers) = self.answer_now(shard, input) else { panic!("no providers") };
         providers.into_iter().map(|provider| provider.agent).collect()
+    }
+
+    /// Suspends an agent.
+    ///
+    /// # Errors
+    /// Why it was not suspended.
+    pub fn suspend(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+        self.change(agent, |token| Input::Suspend(agent, token))
+    }
+
+    /// Resumes a suspended agent.
+    ///
+    /// # Errors
+    /// Why it was not resumed.
+    pub fn resume(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+        self.change(agent, |token| Input::Resume(agent, token))
+    }
+
+    fn change(&mut self, agent: AgentId, input: impl FnOnce(Token) -> Input) -> Result<(), LifecycleError> {
+        let shard = self.shard_of(agent);
+        let Answer::Changed(result) = self.answer_now(shard, input) else { panic!("another kind of answer") };
+        result
+    }
+
+    /// Begins to drain an agent, for so many milliseconds at most. The answer is for [`World::take_drained`].
+    pub fn drain_later(&mut self, agent: AgentId, within_ms: u32) -> Token {
+        let (token, shard) = (self.token(), self.shard_of(agent));
+        self.give(shard, Input::DrainAgent { agent, within_ms, token });
+        token
+    }
+
+    /// Takes the answer to a [`World::drain_later`], if it has come.
+    ///
+    /// # Panics
+    /// When the token is of another question.
+    pub fn take_drained(&mut self, agent: AgentId, token: Token) -> Option<Result<Drained, LifecycleError>> {
+        let shard = self.shard_of(agent);
+        self.take_answer(shard, token).map(|answer| match answer {
+            Answer::Drained(result) => result,
+            _ => panic!("another kind of answer"),
+        })
+    }
+
+    /// An agent that is there, or was there not long ago.
+    pub fn view(&mut self, agent: AgentId) -> Option<AgentView> {
+        let shard = self.shard_of(agent);
+        let Answer::Agent(view) = self.answer_now(shard, |token| Input::Agent(agent, token)) else { panic!("no view") };
+        view.map(|view| *view)
+    }
+
+    /// Where an agent is in its life.
+    ///
+    /// # Panics
+    /// When its shard knows nothing of it.
+    pub fn state(&mut self, agent: AgentId) -> AgentState {
+        self.view(agent).expect("its shard knows the agent").state
     }
 
     /// What came out of a shard for inboxes of the test's own since the last call.

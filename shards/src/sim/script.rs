@@ -7,6 +7,7 @@ use crate::dispatch::Batch;
 use crate::domain::{AgentName, BatchSize, CapabilityName};
 use crate::message::{Message, Performative};
 use crate::notice::is_notice;
+use crate::supervision::RestartPolicy;
 
 /// A list that agents write and tests read.
 pub struct Log<T>(Arc<Mutex<Vec<T>>>);
@@ -47,6 +48,13 @@ impl<T> Log<T> {
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Log<String> {
+    /// Whether it holds exactly these texts.
+    pub fn texts_eq(&self, expected: &[&str]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().eq(expected)
     }
 }
 
@@ -95,6 +103,7 @@ pub struct Script {
     batch_size: Option<u32>,
     capabilities: Vec<CapabilityName>,
     made: Log<()>,
+    policy: Option<RestartPolicy>,
 }
 
 impl Script {
@@ -111,6 +120,7 @@ impl Script {
             batch_size: None,
             capabilities: Vec::new(),
             made: Log::new(),
+            policy: None,
         }
     }
 
@@ -205,14 +215,29 @@ impl Script {
         self
     }
 
+    /// With a limit of its own: so many restarts within a window, each after a delay, both in milliseconds.
+    ///
+    /// # Panics
+    /// When one of them is out of range.
+    #[must_use]
+    pub fn restarting(mut self, restarts: u16, window_ms: u32, delay_ms: u32) -> Self {
+        self.policy = Some(RestartPolicy {
+            restarts: restarts.try_into().expect("a legal number of restarts"),
+            window_ms: window_ms.try_into().expect("a legal window"),
+            delay_ms: delay_ms.try_into().expect("a legal delay"),
+        });
+        self
+    }
+
     /// The script as an agent of this name.
     pub fn registration(self, name: AgentName) -> Registration {
-        let capabilities = self.capabilities.clone();
+        let (capabilities, policy) = (self.capabilities.clone(), self.policy);
         let registration = Registration::native(name, move || {
             self.made.push(());
             Scripted(self.clone())
         });
-        capabilities.into_iter().fold(registration, Registration::offering)
+        let registration = capabilities.into_iter().fold(registration, Registration::offering);
+        policy.into_iter().fold(registration, Registration::supervised)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::message::IdSpace;
 use crate::partition::Partition;
 use crate::record::Durability;
 use crate::shard::{RetryPolicy, Shard, ShardConfig};
+use crate::supervision::RestartPolicy;
 
 use super::world::{Node, World};
 
@@ -45,6 +46,11 @@ impl Setup {
             outbox: 100.try_into().expect("a legal outbox"),
             pending_max: 100_000,
             retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0 },
+            supervision: RestartPolicy {
+                restarts: 10.try_into().expect("a legal number of restarts"),
+                window_ms: 10_000.try_into().expect("a legal window"),
+                delay_ms: 0.try_into().expect("a legal delay"),
+            },
             dead_letters_max: 10_000,
             dead_letter_bytes_max: 1 << 30,
             conversations: ConversationLimits { open_max: 1_000, participants_max: 10, history: 8, timeout_ms: 10_000 },

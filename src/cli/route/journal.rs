@@ -284,7 +284,9 @@ mod tests {
     fn lost_reports_are_told_once() {
         let journal = Journal::default();
         let [question, other] = ids();
-        journal.hear(&Event::Deregistered { agent: AgentId::of_text("a") }, 3);
+        let deregistered =
+            Event::Deregistered { agent: AgentId::of_text("a"), why: caxton_router::StopReason::Deregistered };
+        journal.hear(&deregistered, 3);
         assert_eq!(journal.wait(question, 1, MOMENT), Waited::ReportsLost);
         assert_eq!(journal.wait(other, 1, MOMENT), Waited::TimedOut);
     }

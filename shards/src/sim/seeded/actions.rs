@@ -19,11 +19,13 @@ pub(super) struct Action {
 
 /// The longest that a clock leaps, in milliseconds.
 const LEAP_MS_MAX: u64 = 20_000;
+/// The longest time that an agent is drained for, in milliseconds.
+const DRAINED_WITHIN_MS_MAX: u32 = 2_000;
 /// Messages of one action.
 const TELLS_MAX: u64 = 12;
 
 /// What the world does. A line is all that a new action needs. Weights are of no sum in particular.
-const ACTIONS: [Action; 19] = [
+const ACTIONS: [Action; 20] = [
     Action {
         weight: 80,
         fault: None,
@@ -46,6 +48,7 @@ const ACTIONS: [Action; 19] = [
             play.question(play.world.shard_of(agent), |token| Input::Deregister(agent, token));
         },
     },
+    Action { weight: 10, fault: Some(Fault::Lifecycle), act: Play::change_a_life },
     Action { weight: 25, fault: Some(Fault::Inboxes), act: Play::open_inbox },
     Action { weight: 40, fault: Some(Fault::Inboxes), act: |play, dice| play.read_inboxes(dice.index(4)) },
     Action {
@@ -153,6 +156,18 @@ impl Play {
         let shard = self.any_shard(dice);
         if !self.world.nodes[shard].paused {
             self.world.step(shard);
+        }
+    }
+
+    /// Suspends, resumes or drains an agent.
+    fn change_a_life(&mut self, dice: &mut Dice) {
+        let agent = self.cast.any_agent(dice);
+        let shard = self.world.shard_of(agent);
+        let within_ms = dice.between(0, DRAINED_WITHIN_MS_MAX);
+        match dice.below(8) {
+            0..=2 => self.question(shard, |token| Input::Suspend(agent, token)),
+            3..=5 => self.question(shard, |token| Input::Resume(agent, token)),
+            _ => self.question(shard, |token| Input::DrainAgent { agent, within_ms, token }),
         }
     }
 

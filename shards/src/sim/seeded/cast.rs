@@ -105,6 +105,10 @@ impl Cast {
         &self.0.inboxes
     }
 
+    pub fn agents(&self) -> &[AgentId] {
+        &self.0.ids
+    }
+
     pub fn any_agent(&self, dice: &mut Dice) -> AgentId {
         let agent = dice.pick(&self.0.ids);
         if dice.once_in(20) && self.allows(Fault::Strangers) { AgentId::of_text("nobody") } else { agent }

@@ -37,6 +37,8 @@ faults! {
     Clock = "clock";
     /// Agents come and go while messages for them are under way.
     Membership = "membership";
+    /// Agents are suspended, resumed and drained.
+    Lifecycle = "lifecycle";
     /// Agents live outside, and their inboxes are read slowly and dropped.
     Inboxes = "inboxes";
     /// Messages are durable and their commits come late.

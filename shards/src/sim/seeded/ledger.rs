@@ -320,6 +320,9 @@ impl Ledger {
             }
             Answer::Conversation(view) => self.note(&[view.as_ref().map_or(0, |view| view.messages)]),
             Answer::DeadLetters(letters) => self.note(&[letters.len() as u64]),
+            Answer::Changed(result) => self.note_text(&format!("{result:?}")),
+            Answer::Drained(result) => self.note_text(&format!("{result:?}")),
+            Answer::Agent(view) => self.note_text(&format!("{view:?}")),
             Answer::Snapshot(_) => {}
         }
     }
@@ -344,7 +347,7 @@ impl Ledger {
                 self.owe(*sender, *receiver);
                 self.settle(Some(*message), *receiver, |fate| fate.expired += 1);
             }
-            Event::Deregistered { agent } => {
+            Event::Deregistered { agent, .. } => {
                 self.left_at.insert(*agent, self.stamps);
             }
             Event::ReplyMissing { .. } => self.missing += 1,

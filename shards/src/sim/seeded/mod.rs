@@ -16,13 +16,12 @@ mod play;
 mod shrink;
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::account::Account;
 use crate::agent::Agent;
-use crate::dispatch::panic_text;
 use crate::domain::AgentName;
+use crate::supervision::guarded;
 
 use self::play::Play;
 use super::world::World;
@@ -136,9 +135,9 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome, Failed> {
     assert!(options.shards.is_none_or(|shards| (1..=SHARDS_MAX).contains(&shards)), "allowed are 1 to 64 shards");
     assert!(options.actions.is_none_or(|actions| actions <= ACTIONS_MAX), "allowed are up to 1,000,000 actions");
     let mut play = Play::new(seed, options.clone());
-    match catch_unwind(AssertUnwindSafe(|| play.play())) {
+    match guarded(|| play.play()) {
         Ok(()) => Ok(play.outcome()),
-        Err(panic) => Err(play.failed(panic_text(&*panic))),
+        Err(what) => Err(play.failed(what)),
     }
 }
 

@@ -30,8 +30,11 @@ const MEMBERS_AT_START: u64 = 20;
 /// The most actions of a run whose length the seed chooses.
 const ACTIONS_BY_SEED_MAX: u32 = 1_500;
 /// Everything that is under way when the actions end has its deadline within this time, in milliseconds: lifetimes,
-/// moments of delivery and the sweeps that look for what has expired.
-const SETTLES_WITHIN_MS: u64 = 20_000;
+/// moments of delivery, restarts that wait, and the sweeps that look for what has expired, one after the other.
+const SETTLES_WITHIN_MS: u64 = 40_000;
+/// Agents that are suspended when the actions end are resumed after this time, in milliseconds: some of what waits for
+/// them has expired by then.
+const RESUMED_AFTER_MS: u64 = 1_000;
 /// Conversations, notes and questions end within this time without traffic, in milliseconds.
 const ENDS_WITHIN_MS: u64 = 20_000;
 /// How far time moves on between two looks at the inboxes, in milliseconds.
@@ -198,12 +201,26 @@ impl Play {
         }
     }
 
+    /// Nothing is under way; nor does a notice wait for an agent that is about to be made anew.
+    fn is_at_rest(&self) -> bool {
+        self.world.is_settled() && self.world.nodes.iter().all(|node| node.shard.keeps_nothing())
+    }
+
+    fn resume_everyone(&mut self) {
+        for agent in self.cast.agents().to_vec() {
+            self.question(self.world.shard_of(agent), |token| Input::Resume(agent, token));
+        }
+        self.serve_everyone();
+    }
+
     /// Everything is settled by the time that its deadline has come.
     fn settle(&mut self) {
         // Moments of delivery are wall time, so that they are further away the further the clock was set back.
         let until_ms = self.world.now_ms + SETTLES_WITHIN_MS + self.wall_set_back_ms;
         self.serve_everyone();
-        while !self.world.is_settled() && self.world.now_ms < until_ms {
+        self.world.advance(RESUMED_AFTER_MS);
+        self.resume_everyone();
+        while !self.is_at_rest() && self.world.now_ms < until_ms {
             self.world.advance(LOOK_EVERY_MS);
             self.serve_everyone();
         }
@@ -286,5 +303,8 @@ fn setup(seed: u64, shards: u16, options: &Options) -> Setup {
         config.conversations.timeout_ms = u64::from(some(1_000, 3_000));
         config.retry.retries = u8::try_from(some(0, 4)).unwrap_or(0);
         config.dead_letters_max = some(0, 50) as usize;
+        config.supervision.restarts = u16::try_from(some(0, 20)).unwrap_or(0).try_into().expect("a legal number");
+        config.supervision.window_ms = some(100, 5_000).try_into().expect("a legal window");
+        config.supervision.delay_ms = if some(0, 1) == 0 { 0 } else { some(1, 500) }.try_into().expect("a legal delay");
     })
 }

@@ -1,0 +1,110 @@
+//! Looking at agents, and moving them from one state of their life to another: see [`AgentState`](caxton_shards::lifecycle::AgentState).
+
+use std::time::Duration;
+
+use caxton_shards::interface::{Answer, Input, Token};
+use caxton_shards::lifecycle::{AgentView, Drained};
+use caxton_shards::message::AgentId;
+use futures_lite::future::block_on;
+
+use super::Router;
+use super::calls::{CallError, not_on_a_shard};
+
+impl Router {
+    /// An agent's state and figures, or nothing if no shard knows it. Agents that were removed are known for a while, as
+    /// [stopped](caxton_shards::lifecycle::AgentState::Stopped): up to [`FORMER_AGENTS_MAX`](caxton_shards::former::FORMER_AGENTS_MAX) of each
+    /// shard.
+    ///
+    /// # Errors
+    /// The router has stopped.
+    pub async fn agent(&self, agent: AgentId) -> Result<Option<AgentView>, CallError> {
+        match self.question(self.home_of(agent), |token| Input::Agent(agent, token)).await {
+            Some(Answer::Agent(view)) => Ok(view.map(|view| *view)),
+            _ => Err(CallError::Stopped),
+        }
+    }
+
+    /// As [`Router::agent`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::agent`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_agent(&self, agent: AgentId) -> Result<Option<AgentView>, CallError> {
+        not_on_a_shard()?;
+        block_on(self.agent(agent))
+    }
+
+    /// Has an agent called no more, neither with mail nor to poll, until it is [resumed](Router::resume). Its mail waits
+    /// as far as its mailbox has room, and expires in time. What an inbox was given already can still be taken.
+    ///
+    /// Messages that are addressed to a capability are still sent to it. A suspended agent stays suspended.
+    ///
+    /// # Errors
+    /// There is no such agent, it is draining, or the router has stopped.
+    pub async fn suspend(&self, agent: AgentId) -> Result<(), CallError> {
+        self.change(agent, |token| Input::Suspend(agent, token)).await
+    }
+
+    /// As [`Router::suspend`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::suspend`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_suspend(&self, agent: AgentId) -> Result<(), CallError> {
+        not_on_a_shard()?;
+        block_on(self.suspend(agent))
+    }
+
+    /// Has a suspended agent go on where it was. An agent that is not suspended stays as it is.
+    ///
+    /// # Errors
+    /// There is no such agent, it is draining, or the router has stopped.
+    pub async fn resume(&self, agent: AgentId) -> Result<(), CallError> {
+        self.change(agent, |token| Input::Resume(agent, token)).await
+    }
+
+    /// As [`Router::resume`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::resume`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_resume(&self, agent: AgentId) -> Result<(), CallError> {
+        not_on_a_shard()?;
+        block_on(self.resume(agent))
+    }
+
+    /// Removes an agent once it has handled what it has, and returns then.
+    ///
+    /// From the beginning it takes no new messages (they become dead letters with the reason `draining`) and is found by
+    /// no capability; if it was suspended, it goes on. It has handled what it has when its mailbox, delayed messages
+    /// included, and its outbox are empty. What is left after `deadline` becomes dead letters with the reason
+    /// `drain-deadline`; a deadline beyond 49 days counts as that.
+    ///
+    /// # Errors
+    /// There is no such agent, it is draining already, its shard drains as many agents as it may, or the router is
+    /// stopping.
+    pub async fn drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError> {
+        let within_ms = u32::try_from(deadline.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX);
+        match self.question(self.home_of(agent), |token| Input::DrainAgent { agent, within_ms, token }).await {
+            Some(Answer::Drained(drained)) => Ok(drained?),
+            _ => Err(CallError::Stopped),
+        }
+    }
+
+    /// As [`Router::drain`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::drain`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError> {
+        not_on_a_shard()?;
+        block_on(self.drain(agent, deadline))
+    }
+
+    async fn change(&self, agent: AgentId, input: impl FnOnce(Token) -> Input) -> Result<(), CallError> {
+        match self.question(self.home_of(agent), input).await {
+            Some(Answer::Changed(changed)) => Ok(changed?),
+            _ => Err(CallError::Stopped),
+        }
+    }
+
+    fn home_of(&self, agent: AgentId) -> usize {
+        self.shared().partition.shard_of(agent).as_usize()
+    }
+}
