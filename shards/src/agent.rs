@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::breaker::BreakerPolicy;
 use crate::dispatch::Batch;
 use crate::domain::{AgentName, BatchSize, CapabilityName};
 use crate::interface::{InboxNumber, Now, Rejected, SendError};
@@ -121,6 +122,7 @@ pub struct Registration {
     pub(crate) id: AgentId,
     pub(crate) capabilities: Vec<CapabilityName>,
     pub(crate) role: Role,
+    pub(crate) breaker: Option<BreakerPolicy>,
 }
 
 /// Who handles the agent's messages.
@@ -137,18 +139,32 @@ impl Registration {
 
     /// A native agent whose factory chooses its type.
     pub fn boxed(name: AgentName, factory: Factory) -> Self {
-        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role: Role::Native(factory) }
+        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role: Role::Native(factory), breaker: None }
     }
 
     /// An agent outside the shards, which takes its messages from an inbox with room for `window` of them.
     pub fn outside(name: AgentName, inbox: InboxNumber, window: u32) -> Self {
-        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role: Role::Outside { inbox, window } }
+        Self {
+            id: AgentId::of(&name),
+            name,
+            capabilities: Vec::new(),
+            role: Role::Outside { inbox, window },
+            breaker: None,
+        }
     }
 
     /// Adds a capability that the agent offers.
     #[must_use]
     pub fn offering(mut self, capability: CapabilityName) -> Self {
         self.capabilities.push(capability);
+        self
+    }
+
+    /// Gives the agent a circuit breaker of its own settings instead of the router's. An agent outside the shards has
+    /// none: its owner takes what it wants when it wants.
+    #[must_use]
+    pub fn breaker(mut self, policy: BreakerPolicy) -> Self {
+        self.breaker = Some(policy);
         self
     }
 

@@ -123,7 +123,7 @@ impl Shard {
         if self.phase != Phase::Running {
             return Err(stopping());
         }
-        let Registration { name, id, capabilities, role } = registration;
+        let Registration { name, id, capabilities, role, breaker } = registration;
         if let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index)) {
             let (name, other) = (name.to_string(), found.name.to_string());
             return Err(if name == other {
@@ -152,6 +152,9 @@ impl Shard {
             .agents
             .insert(id, name.as_ref(), behaviour, factory)
             .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?;
+        if let Some(policy) = breaker {
+            self.set_breaker_policy(index, policy);
+        }
         for term in terms {
             self.advertise(index, term);
         }
@@ -229,6 +232,7 @@ impl Shard {
         slot.provider = true;
         self.capabilities.advertise(capability, provider);
         self.tell_others(|| Notice::Advertise(capability, provider));
+        self.publish_breaker(index);
     }
 
     pub(crate) fn withdraw(&mut self, index: AgentIndex, capability: Term) {
@@ -243,6 +247,7 @@ impl Shard {
         slot.provider = before > 1;
         self.capabilities.withdraw(capability, agent);
         self.tell_others(|| Notice::Withdraw(capability, agent));
+        self.publish_breaker(index);
     }
 
     fn tell_others(&mut self, notice: impl Fn() -> Notice) {
@@ -280,6 +285,7 @@ impl Shard {
         for capability in slot.extras.as_ref().map_or_else(Vec::new, |extras| extras.capabilities.clone()) {
             self.withdraw(index, capability);
         }
+        self.drop_breaker(index);
         self.agents.forget(index);
         self.empty(index, Reason::Deregistered);
         self.report(|| Event::Deregistered { agent: id });

@@ -50,14 +50,29 @@ impl Shard {
     /// As [`Shard::give_up`], with what a handler said to it.
     #[cold]
     pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Holds) {
+        let attempts = envelope.attempts;
+        let Some(message) = self.count_out(envelope, reason, detail, holds) else { return };
+        let letter = DeadLetter { message, reason, attempts, at: self.now.wall, shard: self.index };
+        self.dead_letters.push(letter);
+    }
+
+    /// As [`Shard::give_up_with`], but keeps no dead letter. Answers the message, unless it was a notice.
+    #[cold]
+    pub(crate) fn count_out(
+        &mut self,
+        envelope: Envelope,
+        reason: Reason,
+        detail: &str,
+        holds: Holds,
+    ) -> Option<Message> {
         if envelope.kind == EnvelopeKind::Notice {
             self.pending_beside_slab += 1;
             self.account.notices_coalesced += 1;
-            return self.let_go(holds);
+            self.let_go(holds);
+            return None;
         }
         self.account.dead_lettered += 1;
         self.account.dead_by_reason[reason.index()] += 1;
-        let attempts = envelope.attempts;
         let message = envelope.message;
         let shard = self.index;
         if let Some(id) = message.id() {
@@ -70,8 +85,7 @@ impl Shard {
             format!("{}: {detail}", reason.explanation())
         };
         self.send_failure(&message, reason.as_str(), &explanation, holds);
-        let letter = DeadLetter { message, reason, attempts, at: self.now.wall, shard: self.index };
-        self.dead_letters.push(letter);
+        Some(message)
     }
 
     /// Ends a message whose lifetime is over; its sender hears of it.
@@ -195,6 +209,7 @@ impl Shard {
                 self.outgoing[from.as_usize()].push_back(Outgoing::Notice(Notice::BarrierPassed(number)));
             }
             Notice::BarrierPassed(number) => self.barrier_passed(number),
+            Notice::Available(agent, available) => self.capabilities.set_available(agent, available),
             Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
             Notice::Register(registration, requester) => self.register_for(*registration, requester),
         }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 
 use crate::agent::{Agent, Effect, Factory};
+use crate::breaker::{AgentBreaker, BreakerPolicy, Guard};
 use crate::interface::InboxNumber;
 use crate::mailbox::{Envelope, Mailbox, Queue};
 use crate::message::{AgentId, Message, Term};
@@ -54,6 +55,10 @@ impl Outside {
 pub(crate) struct Extras {
     pub capabilities: Vec<Term>,
     pub in_hand: Option<InHand>,
+    /// From the first failed or slow call on.
+    pub breaker: Option<Box<AgentBreaker>>,
+    /// Its own policy instead of the router's.
+    pub breaker_policy: Option<BreakerPolicy>,
 }
 
 /// A message whose handler was suspended, with what it did so far.
@@ -75,6 +80,8 @@ pub(crate) struct AgentSlot {
     /// Tells this agent from an earlier one in the same place.
     pub generation: u32,
     pub extras: Option<Box<Extras>>,
+    /// Whether its circuit breaker lets messages through.
+    pub guard: Guard,
     /// It stands in the run queue.
     pub queued: bool,
     /// It stands among the agents that are polled.
@@ -95,7 +102,7 @@ impl AgentSlot {
     /// Whether it could take another message now, if it had one.
     #[inline]
     pub fn may_be_called(&self) -> bool {
-        self.outbox.is_empty() && !self.leaving && !self.is_suspended()
+        self.outbox.is_empty() && !self.leaving && !self.is_suspended() && self.guard != Guard::Shut
     }
 
     pub fn is_suspended(&self) -> bool {
@@ -191,6 +198,7 @@ impl Registry {
             outbox_length: 0,
             generation: self.generation,
             extras: None,
+            guard: Guard::Free,
             queued: false,
             polled: false,
             blocked: None,

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 
 use super::content::MessageContent;
-use super::{Body, ConversationRole, Performative, Receipt, Receiver, Reliability};
+use super::{Body, ConversationRole, Performative, Receipt, Receiver, Reliability, WhenUnavailable};
 use crate::domain::Priority;
 use crate::mailbox::Postage;
 
@@ -58,6 +58,7 @@ impl Body {
         priority: Priority::Normal,
         reliability: Reliability::Volatile,
         receipt: Receipt::None,
+        when_unavailable: WhenUnavailable::Wait,
         attempts_max: None,
         time_to_live_ms: 0,
         details: None,
@@ -86,6 +87,7 @@ impl Body {
             priority,
             reliability,
             receipt,
+            when_unavailable,
             attempts_max,
             time_to_live_ms,
             details,
@@ -105,6 +107,7 @@ impl Body {
         *priority = Priority::Normal;
         *reliability = Reliability::Volatile;
         *receipt = Receipt::None;
+        *when_unavailable = WhenUnavailable::Wait;
         *attempts_max = None;
         *time_to_live_ms = 0;
         *details = None;

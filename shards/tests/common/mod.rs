@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::account::Account;
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
+use caxton_shards::breaker::BreakerPolicy;
 use caxton_shards::conversation::{ConversationLimits, ConversationView};
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::dispatch::Batch;
@@ -56,7 +57,8 @@ impl Setup {
             turn_quota: 64.try_into().unwrap(),
             outbox: 100.try_into().unwrap(),
             pending_max: 100_000,
-            retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0 },
+            retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0, jitter: 0.0 },
+            breaker: BreakerPolicy::default(),
             dead_letters_max: 10_000,
             dead_letter_bytes_max: 1 << 30,
             conversations: ConversationLimits { open_max: 1_000, participants_max: 10, history: 8, timeout_ms: 10_000 },
