@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::account::Account;
 use caxton_shards::agent::{Context, Outcome, Polled, Registration, Supervision};
+use caxton_shards::breaker::BreakerPolicy;
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::{AgentName, Priority};
+use caxton_shards::failure_handler::{Decision, FailedAttempt, FailureHandler};
 use caxton_shards::interface::{InboxNumber, Input};
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, Performative, Receipt,
-    Reliability, WallTime,
+    Reliability, WallTime, WhenUnavailable,
 };
 use caxton_shards::notice::is_notice;
 use caxton_shards::record::Durability;
@@ -82,6 +84,9 @@ impl Common {
         builder = builder.priority(priorities[dice.index(priorities.len())]);
         if dice.once_in(4) {
             builder = builder.receipt([Receipt::Delivered, Receipt::Processed][dice.index(2)]);
+        }
+        if dice.once_in(3) {
+            builder = builder.when_unavailable(WhenUnavailable::FailFast);
         }
         if dice.once_in(3) {
             builder = builder.time_to_live(lifetime(1_000 + u32::try_from(dice.below(2_000)).unwrap()));
@@ -229,6 +234,22 @@ struct Inbox {
     waiting: VecDeque<Message>,
 }
 
+/// Decides by the random number that it is given, or panics.
+struct Whims;
+
+impl FailureHandler for Whims {
+    fn decide(&mut self, failure: &FailedAttempt<'_>) -> Decision {
+        match failure.random % 10 {
+            0 | 1 => Decision::DeadLetter,
+            2 | 3 => Decision::ReplyWithFailure,
+            4 => Decision::RetryAfter(failure.random),
+            5 => Decision::RetryAfter(failure.random % 500),
+            6 => panic!("the dice said so"),
+            _ => failure.by_default(),
+        }
+    }
+}
+
 struct Run {
     world: World,
     dice: Dice,
@@ -236,6 +257,21 @@ struct Run {
     inboxes: Vec<Inbox>,
     inbox_numbers: u32,
     committed: Vec<u64>,
+}
+
+/// Breakers that open often and not for long.
+fn any_breaker(some: &mut impl FnMut(u64, u64) -> u32) -> BreakerPolicy {
+    let mut few = |least, most| u16::try_from(some(least, most)).unwrap();
+    let (failures, slow_calls, probes) = (few(0, 4), few(0, 2), few(1, 3));
+    BreakerPolicy {
+        failures: failures.try_into().unwrap(),
+        window_ms: some(100, 3_000).try_into().unwrap(),
+        slow_call_ms: some(1, 100).try_into().unwrap(),
+        slow_calls: slow_calls.try_into().unwrap(),
+        open_ms: some(10, 400).try_into().unwrap(),
+        open_ms_max: some(10, 800).try_into().unwrap(),
+        probes: probes.try_into().unwrap(),
+    }
 }
 
 impl Run {
@@ -257,6 +293,8 @@ impl Run {
             config.conversations.history = some(0, 3) as usize;
             config.conversations.timeout_ms = u64::from(some(1_000, 3_000));
             config.retry.retries = u8::try_from(some(0, 4)).unwrap();
+            config.retry.jitter = f64::from(some(0, 4)) / 4.0;
+            config.breaker = any_breaker(&mut some);
             config.durability = if some(0, 1) == 0 { Durability::Unavailable } else { Durability::Journal };
             config.seed = seed;
         });
@@ -266,7 +304,18 @@ impl Run {
         let ids = names.iter().map(AgentId::of).chain(inboxes).collect();
         let common = Common { names, ids, history: Arc::new(Mutex::new(seed)) };
         let committed = vec![0; usize::from(shards)];
-        Self { world: setup.start(), dice, common, inboxes: Vec::new(), inbox_numbers: 0, committed }
+        let mut world = setup.start();
+        for node in &mut world.nodes {
+            if dice.once_in(2) {
+                node.shard.set_failure_handler(Box::new(Whims));
+            }
+            if dice.once_in(2) {
+                // Calls take either no time at all or longer than any call may.
+                let mut calls = Dice::new(dice.next());
+                node.shard.set_stopwatch(Box::new(move || calls.below(2) * 200_000_000));
+            }
+        }
+        Self { world, dice, common, inboxes: Vec::new(), inbox_numbers: 0, committed }
     }
 
     fn register(&mut self) {
@@ -282,7 +331,13 @@ impl Run {
             self.inboxes.push(Inbox { number, agent, shard, window, waiting: VecDeque::new() });
         } else {
             let script = self.common.script(self.dice.next());
-            self.world.register_later(script.registration(name));
+            let mut registration = script.registration(name);
+            if self.dice.once_in(4) {
+                let dice = &mut self.dice;
+                let mut some = |least: u64, most: u64| u32::try_from(least + dice.below(most - least + 1)).unwrap();
+                registration = registration.breaker(any_breaker(&mut some));
+            }
+            self.world.register_later(registration);
         }
     }
 
