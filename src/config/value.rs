@@ -3,10 +3,10 @@
 use super::shards::ShardChoice;
 use bytesize::ByteSize;
 use caxton_shards::domain::{
-    BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
-    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RetryCount,
-    RingCapacity, SpinMicroseconds, TurnQuota,
+    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
+    ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
+    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId,
+    OutboxCapacity, PendingCapacity, ProbeCount, RetryCount, RingCapacity, SlowCallMs, SpinMicroseconds, TurnQuota,
 };
 use std::time::Duration;
 
@@ -57,8 +57,9 @@ macro_rules! with_unit {
 }
 
 plain! {
-    BackoffFactor, BatchSize, ChannelCapacity, ConversationCapacity, DeadLetterCapacity, HistoryLength,
-    MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity, RetryCount, RingCapacity, TurnQuota,
+    BackoffFactor, BackoffJitter, BatchSize, BreakerThreshold, ChannelCapacity, ConversationCapacity,
+    DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
+    ProbeCount, RetryCount, RingCapacity, TurnQuota,
 }
 
 with_unit! {
@@ -66,8 +67,11 @@ with_unit! {
     DeadLetterBytes: bytes, "64 MiB", show_bytes;
     MailboxBytes: bytes, "16 MiB", show_bytes;
     BackoffDelayMs: milliseconds, "500 ms", show_number;
+    BreakerDelayMs: milliseconds, "1 s", show_number;
+    BreakerWindowMs: milliseconds, "10 s", show_number;
     ConversationTimeoutMs: milliseconds, "10 min", show_number;
     MessageTimeoutMs: milliseconds, "10 s", show_number;
+    SlowCallMs: milliseconds, "1 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
 }
 
