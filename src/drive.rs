@@ -19,9 +19,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use caxton_shards::doorbell::Doorbell;
+use caxton_shards::failure_handler::FailureHandler;
 use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
 use caxton_shards::mesh::Port;
 use caxton_shards::message::{Message, WallTime};
+use caxton_shards::partition::ShardIndex;
 use caxton_shards::shard::{Crossing, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
@@ -87,9 +89,13 @@ pub(crate) fn wall_time() -> WallTime {
     WallTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
 }
 
+/// Makes the failure handler of one shard, on the shard's thread.
+pub(crate) type FailureHandlers = Arc<dyn Fn(ShardIndex) -> Box<dyn FailureHandler> + Send + Sync>;
+
 /// What a shard's thread starts with.
 pub(crate) struct Seat {
     pub config: ShardConfig,
+    pub failure_handlers: Option<FailureHandlers>,
     pub port: Port<Crossing>,
     pub work: flume::Receiver<Entry>,
     pub shared: Arc<Shared>,
@@ -173,9 +179,15 @@ struct Driver {
 
 impl Driver {
     fn new(seat: Seat, index: usize) -> Self {
-        let Seat { config, port, work, shared, mut clock } = seat;
+        let Seat { config, failure_handlers, port, work, shared, mut clock } = seat;
         let spin = shared.config.drive.spin_us.as_duration();
-        let shard = Shard::new(config, port, clock.now());
+        let own = ShardIndex(config.id_space.shard);
+        let mut shard = Shard::new(config, port, clock.now());
+        let mut stopwatch = clock.clone();
+        shard.set_stopwatch(Box::new(move || stopwatch.now().monotonic_ns));
+        if let Some(make) = failure_handlers {
+            shard.set_failure_handler(make(own));
+        }
         Self {
             shard,
             index,

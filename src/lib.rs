@@ -22,10 +22,12 @@ pub mod router;
 mod watchdog;
 
 pub use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
+pub use caxton_shards::breaker::{BreakerPolicy, BreakerState};
 pub use caxton_shards::conversation::{ConversationView, HistoryEntry};
 pub use caxton_shards::dead_letter::{DeadLetter, Reason};
 pub use caxton_shards::dispatch::Batch;
 pub use caxton_shards::domain;
+pub use caxton_shards::failure_handler::{Decision, FailedAttempt, FailureCause, FailureHandler};
 pub use caxton_shards::interface::{AskFailure, Event, Phase, RegistrationError, Rejected, SendError};
 pub use caxton_shards::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative};

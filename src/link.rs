@@ -192,7 +192,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 19 + Phase::COUNT;
+const FIGURES: usize = 21 + Phase::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -262,6 +262,8 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         snapshot.conversations as u64,
         snapshot.conversations_opened,
         snapshot.dead_letters_dropped,
+        snapshot.breakers_open as u64,
+        snapshot.breakers_opened,
         snapshot.timers as u64,
         snapshot.questions as u64,
         snapshot.replies_missing,
@@ -291,6 +293,8 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         conversations,
         conversations_opened,
         dead_letters_dropped,
+        breakers_open,
+        breakers_opened,
         timers,
         questions,
         replies_missing,
@@ -317,6 +321,8 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         conversations: conversations as usize,
         conversations_opened,
         dead_letters_dropped,
+        breakers_open: breakers_open as usize,
+        breakers_opened,
         timers: timers as usize,
         questions: questions as usize,
         replies_missing,

@@ -9,6 +9,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Instant;
 
 use caxton_shards::agent::{Agent, Context, Outcome, Registration};
+use caxton_shards::breaker::BreakerPolicy;
 use caxton_shards::conversation::ConversationLimits;
 use caxton_shards::domain::{
     AgentName, BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, NodeId, OutboxCapacity,
@@ -55,7 +56,8 @@ fn config() -> ShardConfig {
         turn_quota: TurnQuota::try_new(256).unwrap(),
         outbox: OutboxCapacity::try_new(1_024).unwrap(),
         pending_max: 1_000_000,
-        retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0 },
+        retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0, jitter: 0.0 },
+        breaker: BreakerPolicy::default(),
         supervision: RestartPolicy {
             restarts: RestartCount::try_new(10).unwrap(),
             window_ms: RestartWindowMs::try_new(60_000).unwrap(),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::breaker::BreakerPolicy;
 use crate::dispatch::Batch;
 use crate::domain::{AgentName, BatchSize, CapabilityName};
 use crate::interface::{InboxNumber, Now, Rejected, SendError};
@@ -124,6 +125,7 @@ pub struct Registration {
     pub(crate) capabilities: Vec<CapabilityName>,
     pub(crate) role: Role,
     pub(crate) supervision: Option<RestartPolicy>,
+    pub(crate) breaker: Option<BreakerPolicy>,
 }
 
 /// Who handles the agent's messages.
@@ -149,7 +151,7 @@ impl Registration {
     }
 
     fn new(name: AgentName, role: Role) -> Self {
-        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role, supervision: None }
+        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role, supervision: None, breaker: None }
     }
 
     /// Sets how often this agent may be made anew, instead of the router's own policy. An agent outside the shards is
@@ -164,6 +166,14 @@ impl Registration {
     #[must_use]
     pub fn offering(mut self, capability: CapabilityName) -> Self {
         self.capabilities.push(capability);
+        self
+    }
+
+    /// Gives the agent a circuit breaker of its own settings instead of the router's. An agent outside the shards has
+    /// none: its owner takes what it wants when it wants.
+    #[must_use]
+    pub fn breaker(mut self, policy: BreakerPolicy) -> Self {
+        self.breaker = Some(policy);
         self
     }
 

@@ -4,7 +4,7 @@
 //! turn or, out of a bounded sample, the least loaded takes constant time.
 
 use foldhash::quality::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 
 use crate::message::{AgentId, Choice, Term};
 use crate::partition::ShardIndex;
@@ -12,6 +12,9 @@ use crate::partition::ShardIndex;
 /// Up to this many providers, the least loaded one is found exactly. Among more of them, it is the least loaded of a
 /// sample of this size, which spreads load nearly as well at a constant price.
 pub const LOAD_SAMPLE: usize = 16;
+/// How many providers are looked at for one whose circuit breaker lets messages through. If it is open at all of them, the
+/// message goes where it would have gone anyway.
+pub const PROVIDERS_TRIED_MAX: usize = 256;
 
 /// An agent that offers a capability.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct CapabilityIndex {
     by_capability: HashMap<Term, Providers, FixedState>,
     /// Messages waiting at providers on other shards: what they last reported plus what was sent to them since.
     reported: HashMap<AgentId, u32, FixedState>,
+    /// Providers on any shard whose circuit breaker is open.
+    unavailable: HashSet<AgentId, FixedState>,
 }
 
 impl CapabilityIndex {
@@ -46,6 +51,7 @@ impl CapabilityIndex {
             shard,
             by_capability: HashMap::with_hasher(FixedState::default()),
             reported: HashMap::with_hasher(FixedState::default()),
+            unavailable: HashSet::with_hasher(FixedState::default()),
         }
     }
 
@@ -82,14 +88,23 @@ impl CapabilityIndex {
         if providers.list.is_empty() {
             return None;
         }
-        let turn = providers.next;
+        let available =
+            if self.unavailable.is_empty() { None } else { providers.first_available(choice, &self.unavailable) };
+        // Whoever is passed over does not have its neighbour take two turns.
+        let turn = available.map_or(providers.next, |available| available.turn);
         providers.next = turn.wrapping_add(1);
         let count = providers.list.len();
         let chosen = match choice {
+            // Nobody on this shard, but somebody elsewhere.
+            Choice::Any if available.is_some_and(|available| !available.local) => providers.list[turn % count],
             Choice::Any if providers.locals > 0 => providers.list[turn % providers.locals],
             Choice::Any | Choice::RoundRobin | Choice::All => providers.list[turn % count],
             Choice::LeastLoaded => {
-                let sample = (0..count.min(LOAD_SAMPLE)).map(|step| providers.list[(turn + step) % count]);
+                let tried = if available.is_some() { PROVIDERS_TRIED_MAX } else { LOAD_SAMPLE };
+                let sample = (0..count.min(tried))
+                    .map(|step| providers.list[turn.wrapping_add(step) % count])
+                    .filter(|provider| available.is_none() || !self.unavailable.contains(&provider.agent))
+                    .take(LOAD_SAMPLE);
                 let load = |provider: &Provider| {
                     if provider.shard == self.shard {
                         load_here(provider.agent)
@@ -106,6 +121,15 @@ impl CapabilityIndex {
         Some(chosen.agent)
     }
 
+    /// Takes note of whether a provider's circuit breaker lets messages through.
+    pub fn set_available(&mut self, agent: AgentId, available: bool) {
+        if available {
+            self.unavailable.remove(&agent);
+        } else {
+            self.unavailable.insert(agent);
+        }
+    }
+
     /// Takes note of the messages that wait at a provider on another shard.
     pub fn report_load(&mut self, agent: AgentId, waiting: u32) {
         self.reported.insert(agent, waiting);
@@ -115,7 +139,29 @@ impl CapabilityIndex {
 /// A position that no provider has.
 const ASIDE: u32 = u32::MAX;
 
+/// Where a provider was found whose circuit breaker lets messages through.
+#[derive(Clone, Copy)]
+struct Available {
+    /// Whose turn it is, among those on this shard or among all.
+    turn: usize,
+    /// Whether it was looked for among those on this shard only.
+    local: bool,
+}
+
 impl Providers {
+    /// Whose turn it is, those not counted whose circuit breaker is open. Nothing if it is open at all of them.
+    #[cold]
+    fn first_available(&self, choice: Choice, unavailable: &HashSet<AgentId, FixedState>) -> Option<Available> {
+        let find = |count: usize, local| {
+            (0..count.min(PROVIDERS_TRIED_MAX)).map(|step| self.next.wrapping_add(step)).find_map(|turn| {
+                let free = !unavailable.contains(&self.list[turn % count].agent);
+                free.then_some(Available { turn, local })
+            })
+        };
+        let locals = if choice == Choice::Any { find(self.locals, true) } else { None };
+        locals.or_else(|| find(self.list.len(), false))
+    }
+
     fn position(&self, agent: AgentId) -> Option<usize> {
         let same = |position: &u32| self.list[*position as usize].agent == agent;
         self.positions.find(agent.table_bits(), same).map(|position| *position as usize)
@@ -232,5 +278,39 @@ mod tests {
             index.choose(capability, Choice::LeastLoaded, here(9));
         }
         assert_eq!(index.choose(capability, Choice::LeastLoaded, here(8)), Some(provider(0, 0).agent));
+    }
+
+    #[test]
+    fn a_provider_whose_breaker_is_open_is_passed_over_and_nobody_takes_two_turns_for_it() {
+        let all: Vec<Provider> = (0..4).map(|number| provider(number, 1)).collect();
+        let (mut index, capability) = index_of(&all);
+        index.set_available(all[1].agent, false);
+        let mut taken = std::collections::HashMap::new();
+        for _ in 0..30 {
+            *taken.entry(index.choose(capability, Choice::RoundRobin, |_| 0).unwrap()).or_insert(0) += 1;
+        }
+        assert_eq!(taken.len(), 3);
+        assert!(taken.values().all(|count| *count == 10), "{taken:?}");
+        for agent in [0, 2, 3].map(|number: usize| all[number].agent) {
+            index.report_load(agent, 5);
+        }
+        assert_ne!(index.choose(capability, Choice::LeastLoaded, |_| 0), Some(all[1].agent), "idle, but not available");
+        index.set_available(all[1].agent, true);
+        assert_eq!(index.choose(capability, Choice::LeastLoaded, |_| 0), Some(all[1].agent));
+    }
+
+    #[test]
+    fn any_provider_leaves_the_shard_when_nobody_there_is_available_and_all_open_is_as_none_open() {
+        let (mut index, capability) = index_of(&[provider(0, 0), provider(1, 0), provider(2, 1)]);
+        let choose = |index: &mut CapabilityIndex, choice| index.choose(capability, choice, |_| 0).unwrap();
+        index.set_available(provider(0, 0).agent, false);
+        assert!((0..6).all(|_| choose(&mut index, Choice::Any) == provider(1, 0).agent));
+        index.set_available(provider(1, 0).agent, false);
+        for choice in [Choice::Any, Choice::RoundRobin, Choice::LeastLoaded] {
+            assert!((0..6).all(|_| choose(&mut index, choice) == provider(2, 1).agent), "{choice:?}");
+        }
+        index.set_available(provider(2, 1).agent, false);
+        let anyway: Vec<AgentId> = (0..6).map(|_| choose(&mut index, Choice::Any)).collect();
+        assert!(anyway.iter().all(|agent| *agent != provider(2, 1).agent), "it stays on the shard again");
     }
 }

@@ -53,6 +53,10 @@ reasons! {
     ShardFull = "shard-full", "the receiver's shard holds as many messages as it may";
     /// Every attempt failed.
     AttemptsExhausted = "attempts-exhausted", "every attempt to handle the message failed";
+    /// The failure handler decided against another attempt.
+    NotRetried = "not-retried", "an attempt to handle the message failed and it is not tried again";
+    /// The receiver's circuit breaker is open, and the message asks not to wait.
+    BreakerOpen = "breaker-open", "the receiver is not called for a while, and the message does not wait";
     /// The conversation has as many participants as it may.
     TooManyParticipants = "too-many-participants", "the conversation has as many participants as it may";
     /// The shard has as many open conversations as it may.

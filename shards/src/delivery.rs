@@ -3,11 +3,12 @@
 //! Invariants: a message counts against its mailbox from when it is taken in until it is settled, whatever it waits for
 //! meanwhile; what waits for an agent that is not called ends with its lifetime all the same.
 
+use crate::breaker::Guard;
 use crate::conversation::{ConversationIndex, Passage, Passed, Timeout};
 use crate::dead_letter::Reason;
 use crate::interface::{Event, Output, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind, Queue};
-use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt, Reliability};
+use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt, Reliability, WhenUnavailable};
 use crate::notes::NoteKey;
 use crate::notice::Holds;
 use crate::record::{Append, AppendSequence, Uncommitted};
@@ -138,13 +139,17 @@ impl Shard {
     fn put_into_mailbox(&mut self, envelope: Envelope, index: AgentIndex) {
         let priority = envelope.message.priority();
         let Some(slot) = self.agents.get_mut(index) else { return };
+        let shut = slot.guard == Guard::Shut;
+        if shut && envelope.message.when_unavailable() == WhenUnavailable::FailFast {
+            return self.turn_away(envelope, index);
+        }
         match self.slab.insert(envelope) {
             Ok(place) => {
                 slot.mailbox.push(&mut self.slab, place, priority);
                 if slot.queued {
                     return;
                 }
-                if slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
+                if !shut && slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
                     slot.queued = true;
                     self.run_queue.push_back(index);
                 } else {
@@ -161,6 +166,11 @@ impl Shard {
     /// What few messages need on delivery: a question that they answer, notes, receipts, a journal, a delay.
     #[cold]
     fn deliver_specially(&mut self, mut envelope: Envelope, index: AgentIndex, holds: Holds) {
+        if self.turns_away(index, &envelope.message) && self.delay_of(&envelope.message) == 0 {
+            // It is neither journalled nor reported as delivered.
+            self.let_go(holds);
+            return self.turn_away(envelope, index);
+        }
         if self.agents.get(index).is_some_and(|slot| slot.first_question != NONE) {
             self.match_answer(&mut envelope.message, index);
         }
@@ -293,6 +303,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let callable = slot.outbox.is_empty()
             && !slot.is_halted()
+            && (slot.guard != Guard::Shut || slot.has_in_hand())
             && match &slot.behaviour {
                 Behaviour::Outside(outside) => outside.room > 0,
                 Behaviour::Native(_) | Behaviour::Away | Behaviour::Gateway => true,

@@ -5,7 +5,8 @@
 //! its neighbours get their turn; a panic in a handler is a failed attempt and nothing more.
 
 use crate::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
-use crate::dead_letter::Reason;
+use crate::breaker::Guard;
+use crate::failure_handler::Decision;
 use crate::interface::{Event, Output, Phase as Waiting};
 use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
@@ -14,9 +15,6 @@ use crate::notice::Holds;
 use crate::registry::{AgentIndex, Behaviour, InHand};
 use crate::shard::Shard;
 use crate::supervision::{RestartCause, discard, guarded};
-
-/// The longest delay between two attempts: an hour, in milliseconds.
-const RETRY_DELAY_MS_MAX: f64 = 3_600_000.0;
 
 /// The messages that an agent is given in one call.
 ///
@@ -35,6 +33,9 @@ pub struct Batch<'a> {
     /// The message that failed had failed before.
     failed_again: bool,
     leaves: bool,
+    /// Whether each call is timed, and when the present one began.
+    timed: bool,
+    began_ns: Option<u64>,
 }
 
 impl Batch<'_> {
@@ -43,6 +44,9 @@ impl Batch<'_> {
     #[allow(clippy::should_implement_trait)] // What it lends lives only until the next call.
     pub fn next(&mut self) -> Option<(&Message, Context<'_>)> {
         self.settle_current();
+        if self.timed {
+            self.end_call();
+        }
         if self.left == 0 || self.leaves {
             return None;
         }
@@ -78,6 +82,17 @@ impl Batch<'_> {
         }
     }
 
+    /// Ends the time of one call and begins that of the next. An agent whose breaker opens gets nothing more.
+    #[cold]
+    fn end_call(&mut self) {
+        if self.failure.is_none() {
+            self.began_ns = self.shard.time_call(self.agent, self.began_ns);
+            if self.shard.is_shut(self.agent) {
+                self.left = 0;
+            }
+        }
+    }
+
     #[cold]
     fn fail(&mut self, failure: Failure) {
         self.shard.discard_effects();
@@ -109,8 +124,8 @@ impl Shard {
             return 0;
         }
         let (id, generation) = (slot.id, slot.generation);
-        if !slot.outbox.is_empty() || slot.is_halted() {
-            // It is scheduled again when its outbox is empty, or when it may go on.
+        if !slot.outbox.is_empty() || slot.is_halted() || (slot.guard == Guard::Shut && !slot.has_in_hand()) {
+            // It is scheduled again when its outbox is empty, when it may go on, or when its breaker is half-open.
             self.watch_over(index);
             return 0;
         }
@@ -132,7 +147,8 @@ impl Shard {
         if self.agents.get(index).is_some_and(crate::registry::AgentSlot::has_in_hand) {
             return self.resume(index, id, generation, agent);
         }
-        let quota = self.config.turn_quota.into_inner();
+        let visit = self.begin_visit(index);
+        let quota = visit.quota;
         let batch_max = self.config.batch.into_inner();
         let mut handled = 0;
         let mut cause = RestartCause::Failure;
@@ -149,6 +165,8 @@ impl Shard {
                 failure: None,
                 failed_again: false,
                 leaves: false,
+                timed: visit.timed,
+                began_ns: None,
             };
             let called = guarded(|| {
                 if let Some(own) = agent.batch_size() {
@@ -163,16 +181,21 @@ impl Shard {
             if batch.failed_again {
                 cause = RestartCause::SameMessage;
             }
+            if batch.timed {
+                batch.end_call();
+            }
             let taken = batch.taken;
             let (leaves, failure) = (batch.leaves, batch.failure.take());
             handled += taken;
             if failure.is_some() || leaves {
+                self.end_visit(index, visit);
                 self.after_call(index, id, agent, leaves, failure.map(|failure| (failure, cause)));
                 break;
             }
             let Some(slot) = self.agents.get_mut(index) else { break };
             if taken == 0 || handled >= quota || !slot.mailbox.has_mail() || !slot.may_be_called() {
                 slot.behaviour = Behaviour::Native(agent);
+                self.end_visit(index, visit);
                 break;
             }
         }
@@ -242,6 +265,8 @@ impl Shard {
         if envelope.kind == EnvelopeKind::Message {
             self.pending_beside_slab -= 1;
         }
+        let visit = self.begin_visit(index);
+        let began_ns = if visit.timed { self.time_call(index, None) } else { None };
         let mut context = Context { shard: self, agent: index, id };
         let called = guarded(|| agent.resume(&envelope.message, &mut context));
         let outcome =
@@ -261,6 +286,10 @@ impl Shard {
             }
             Outcome::Suspended => self.put_in_hand(index, envelope),
         }
+        if visit.timed && failure.is_none() {
+            self.time_call(index, began_ns);
+        }
+        self.end_visit(index, visit);
         self.after_call(index, id, agent, leaves, failure);
         self.schedule(index);
         1
@@ -410,27 +439,28 @@ impl Shard {
         }
     }
 
-    /// Tries the message again later, or gives it up when it was tried often enough.
+    /// Tries the message again later, or gives it up, as the failure handler decides.
     #[cold]
     fn settle_failed(&mut self, index: AgentIndex, generation: u32, envelope: Envelope, failure: &Failure) {
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
+        let Some(id) = self.agents.get(index).map(|slot| slot.id) else { return };
         let weight = envelope.weight;
         let holds = Holds::Mailbox { agent: index, generation, weight };
-        let retry = self.config.retry;
-        let attempts_max =
-            envelope.message.attempts_max().map_or(retry.retries.saturating_add(1), std::num::NonZeroU8::get);
-        if envelope.attempts >= attempts_max {
-            return self.give_up_with(envelope, Reason::AttemptsExhausted, &failure.explanation, holds);
+        match self.decide(&envelope, id, failure) {
+            (Decision::RetryAfter(delay_ms), _) => {
+                // A message whose lifetime ends first is looked at then, and expires.
+                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.now_ms)).max(1);
+                self.account.retried += 1;
+                self.put_into_mailbox_later(envelope, index, delay_ms);
+            }
+            (Decision::DeadLetter, reason) => self.give_up_with(envelope, reason, &failure.explanation, holds),
+            (Decision::ReplyWithFailure, reason) => {
+                self.count_out(envelope, reason, &failure.explanation, holds);
+            }
         }
-        let growth = retry.factor.powi(i32::from(envelope.attempts) - 1);
-        let delay = (f64::from(retry.delay_ms) * growth).min(RETRY_DELAY_MS_MAX);
-        // A message whose lifetime ends first is looked at then, and expires.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The delay is positive and bounded.
-        let delay_ms = (delay as u64).min(envelope.deadline_ms.saturating_sub(self.now_ms)).max(1);
-        self.account.retried += 1;
-        self.put_into_mailbox_later(envelope, index, delay_ms);
+        self.count_failure(index);
     }
 
     /// Lets the effects of a finished handler take place. Answers whether the agent wants to be removed.

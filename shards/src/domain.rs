@@ -287,6 +287,33 @@ whole_number! {
 }
 
 whole_number! {
+    /// How many failed or slow calls of an agent open its circuit breaker: 0 to 1,000 calls, by default 0.
+    ///
+    /// At zero, calls of that kind never open it.
+    BreakerThreshold(u16): "breaker threshold", 0 to 1_000 "calls", Default = 0
+}
+
+whole_number! {
+    /// How long a failed or slow call counts: 100 to 3,600,000 milliseconds, by default 10,000.
+    BreakerWindowMs(u32): "breaker window", 100 to 3_600_000 "milliseconds", Default = 10_000
+}
+
+whole_number! {
+    /// How long a call takes that counts as slow: 1 to 60,000 milliseconds, by default 1,000.
+    SlowCallMs(u32): "slow call time", 1 to 60_000 "milliseconds", Default = 1_000
+}
+
+whole_number! {
+    /// How long a circuit breaker stays open: 10 to 3,600,000 milliseconds, by default 1,000.
+    BreakerDelayMs(u32): "breaker delay", 10 to 3_600_000 "milliseconds", Default = 1_000
+}
+
+whole_number! {
+    /// How many messages a half-open circuit breaker tries an agent with: 1 to 1,000 messages, by default 1.
+    ProbeCount(u16): "probe count", 1 to 1_000 "messages", Default = 1
+}
+
+whole_number! {
     /// How large the content of one message may be: 0 to 1,073,741,824 bytes (1 GiB), by default 10 MiB.
     ///
     /// Zero admits only messages without content.
@@ -349,61 +376,76 @@ usable_as_size! {
 
 usable_as_duration! {
     MessageTimeoutMs: from_millis, ConversationTimeoutMs: from_millis, BackoffDelayMs: from_millis,
-    RestartWindowMs: from_millis, RestartDelayMs: from_millis, SpinMicroseconds: from_micros
+    RestartWindowMs: from_millis, RestartDelayMs: from_millis, SlowCallMs: from_millis, SpinMicroseconds: from_micros
 }
 
-/// By how much the wait grows from one retry to the next: 1.0 (it stays the same) to 10.0, without unit.
-#[nutype(
-    validate(with = BackoffFactor::check, error = DomainError),
-    derive(Debug, Clone, Copy, PartialEq, Display, AsRef, Deref, Into, TryFrom)
-)]
-pub struct BackoffFactor(f64);
+/// Declares a number with a fraction and limits: the nutype, its limits as constants, and how it is read from text.
+macro_rules! real_number {
+    ($(#[$documentation:meta])* $name:ident: $field:literal, $minimum:literal to $maximum:literal) => {
+        $(#[$documentation])*
+        #[nutype(
+            validate(with = $name::check, error = DomainError),
+            derive(Debug, Clone, Copy, PartialEq, Display, AsRef, Deref, Into, TryFrom)
+        )]
+        pub struct $name(f64);
 
-impl BackoffFactor {
-    /// The smallest value accepted.
-    pub const MINIMUM: f64 = 1.0;
-    /// The largest value accepted.
-    pub const MAXIMUM: f64 = 10.0;
-    /// What the value is called in errors.
-    pub const FIELD: &'static str = "backoff factor";
+        impl $name {
+            /// The smallest value accepted.
+            pub const MINIMUM: f64 = $minimum;
+            /// The largest value accepted.
+            pub const MAXIMUM: f64 = $maximum;
+            /// What the value is called in errors.
+            pub const FIELD: &'static str = $field;
 
-    /// What is accepted, in words.
-    pub fn allowed() -> String {
-        allowed_range(Self::MINIMUM, Self::MAXIMUM, "")
-    }
+            /// What is accepted, in words.
+            pub fn allowed() -> String {
+                allowed_range(Self::MINIMUM, Self::MAXIMUM, "")
+            }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "nutype passes a reference")]
-    fn check(value: &f64) -> Result<(), DomainError> {
-        check_range(Self::FIELD, *value, Self::MINIMUM, Self::MAXIMUM, "")
-    }
-}
-
-/// The range has no NaN in it, so equality is total.
-impl Eq for BackoffFactor {}
-
-impl PartialOrd for BackoffFactor {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for BackoffFactor {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.into_inner().total_cmp(&other.into_inner())
-    }
-}
-
-impl FromStr for BackoffFactor {
-    type Err = DomainError;
-
-    /// Reads a decimal number such as `1.5`.
-    fn from_str(text: &str) -> Result<Self, DomainError> {
-        let text = text.trim();
-        match text.parse::<f64>() {
-            Ok(value) => Self::try_new(value),
-            Err(_) => Err(DomainError::not_a_number(Self::FIELD, text, Self::allowed())),
+            fn check(value: &f64) -> Result<(), DomainError> {
+                check_range(Self::FIELD, *value, Self::MINIMUM, Self::MAXIMUM, "")
+            }
         }
-    }
+
+        /// The range has no NaN in it, so equality is total.
+        impl Eq for $name {}
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.into_inner().total_cmp(&other.into_inner())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = DomainError;
+
+            /// Reads a decimal number such as `1.5`.
+            fn from_str(text: &str) -> Result<Self, DomainError> {
+                let text = text.trim();
+                match text.parse::<f64>() {
+                    Ok(value) => Self::try_new(value),
+                    Err(_) => Err(DomainError::not_a_number(Self::FIELD, text, Self::allowed())),
+                }
+            }
+        }
+    };
+}
+
+real_number! {
+    /// By how much the wait grows from one retry to the next: 1.0 (it stays the same) to 10.0, without unit.
+    BackoffFactor: "backoff factor", 1.0 to 10.0
+}
+
+real_number! {
+    /// How far a wait strays from what was set, either way, as a fraction of it: 0.0 (not at all) to 1.0 (anything from
+    /// nothing to twice as long), without unit.
+    BackoffJitter: "backoff jitter", 0.0 to 1.0
 }
 
 /// The lane of a mailbox in which a message waits. A higher lane is always served first.
@@ -588,6 +630,12 @@ mod tests {
             RestartWindowMs: "0", "1" to "86400000", "86400001", "1 to 86400000 milliseconds";
             RestartDelayMs: "-1", "0" to "60000", "60001", "0 to 60000 milliseconds";
             BackoffFactor: "0.99", "1" to "10", "10.01", "1 to 10";
+            BackoffJitter: "-0.01", "0" to "1", "1.01", "0 to 1";
+            BreakerThreshold: "-1", "0" to "1000", "1001", "0 to 1000 calls";
+            BreakerWindowMs: "99", "100" to "3600000", "3600001", "100 to 3600000 milliseconds";
+            SlowCallMs: "0", "1" to "60000", "60001", "1 to 60000 milliseconds";
+            BreakerDelayMs: "9", "10" to "3600000", "3600001", "10 to 3600000 milliseconds";
+            ProbeCount: "0", "1" to "1000", "1001", "1 to 1000 messages";
             BackoffDelayMs: "0", "1" to "3600000", "3600001", "1 to 3600000 milliseconds";
             ContentLimit: "-1", "0" to "1073741824", "1073741825", "0 to 1073741824 bytes";
             HistoryLength: "-1", "0" to "1024", "1025", "0 to 1024 messages";
@@ -628,9 +676,10 @@ mod tests {
     }
 
     #[test]
-    fn the_backoff_factor_refuses_what_is_not_finite() {
+    fn factor_and_jitter_refuse_what_is_not_finite() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
             assert!(BackoffFactor::try_new(value).is_err(), "{value}");
+            assert!(BackoffJitter::try_new(value).is_err(), "{value}");
         }
         let [small, large] = [1.5, 2.0].map(|value| BackoffFactor::try_new(value).expect("it is in range"));
         assert!(small < large);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::account::Account;
 use crate::agent::Registration;
+use crate::breaker::BreakerState;
 use crate::capability::Provider;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetter, Reason};
@@ -164,6 +165,10 @@ pub struct Snapshot {
     pub conversations_opened: u64,
     /// Dead letters that made room for newer ones.
     pub dead_letters_dropped: u64,
+    /// Agents whose circuit breaker is open or half-open.
+    pub breakers_open: usize,
+    /// How often a circuit breaker opened.
+    pub breakers_opened: u64,
     /// Armed timers.
     pub timers: usize,
     /// Messages with `reply-by` whose answers are awaited or, for some time yet, marked as late.
@@ -352,6 +357,18 @@ pub enum Event {
         agent: AgentId,
         /// The panic's message.
         what: String,
+    },
+    /// The embedder's failure handler panicked. The message was treated as by default.
+    FailureHandlerPanicked {
+        /// The panic's message.
+        what: String,
+    },
+    /// An agent's circuit breaker opened, is half-open, or closed.
+    BreakerChanged {
+        /// Whose.
+        agent: AgentId,
+        /// How it stands now.
+        state: BreakerState,
     },
     /// A message with `reply-by` was not answered by then.
     ReplyMissing {

@@ -10,6 +10,7 @@
 pub mod account;
 mod admission;
 pub mod agent;
+pub mod breaker;
 pub mod capability;
 pub mod conversation;
 pub mod dead_letter;
@@ -18,6 +19,7 @@ mod delivery;
 pub mod dispatch;
 pub mod domain;
 pub mod doorbell;
+pub mod failure_handler;
 pub mod former;
 pub mod interface;
 pub mod lifecycle;

@@ -123,7 +123,7 @@ impl Shard {
         if self.phase != Phase::Running {
             return Err(stopping());
         }
-        let Registration { name, id, capabilities, role, supervision } = registration;
+        let Registration { name, id, capabilities, role, supervision, breaker } = registration;
         if let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index)) {
             let (name, other) = (name.to_string(), found.name.to_string());
             return Err(if name == other {
@@ -155,6 +155,9 @@ impl Shard {
         self.former.forget(id);
         if let (Some(policy), Some(slot)) = (supervision, self.agents.get_mut(index)) {
             slot.extras().restarts().own_policy = Some(policy);
+        }
+        if let Some(policy) = breaker {
+            self.set_breaker_policy(index, policy);
         }
         for term in terms {
             self.advertise(index, term);
@@ -230,6 +233,7 @@ impl Shard {
         slot.provider = true;
         self.capabilities.advertise(capability, provider);
         self.tell_others(|| Notice::Advertise(capability, provider));
+        self.publish_breaker(index);
     }
 
     pub(crate) fn withdraw(&mut self, index: AgentIndex, capability: Term) {
@@ -244,6 +248,7 @@ impl Shard {
         slot.provider = before > 1;
         self.capabilities.withdraw(capability, agent);
         self.tell_others(|| Notice::Withdraw(capability, agent));
+        self.publish_breaker(index);
     }
 
     fn tell_others(&mut self, notice: impl Fn() -> Notice) {
@@ -287,6 +292,7 @@ impl Shard {
         }
         self.forget_questions_of(index);
         self.end_life(index, why);
+        self.drop_breaker(index);
         self.agents.forget(index);
         self.empty(index, why.for_what_waited());
         self.report(|| Event::Deregistered { agent: id, why });

@@ -4,13 +4,14 @@
 //! instead of kept. A notice about a message holds that message's credit or place in the mailbox until there is room
 //! for it in the ring to the sender, so that notices are bounded by what was admitted.
 
+use crate::breaker::Guard;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::domain::Priority;
 use crate::interface::{AskFailure, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::partition::ShardIndex;
-use crate::registry::{AgentIndex, AgentSlot};
+use crate::registry::AgentIndex;
 use crate::shard::{Crossing, Notice, Phase, Shard};
 use crate::slab::{NONE, Slab};
 
@@ -55,14 +56,29 @@ impl Shard {
     /// As [`Shard::give_up`], with what a handler said to it.
     #[cold]
     pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Holds) {
+        let attempts = envelope.attempts;
+        let Some(message) = self.count_out(envelope, reason, detail, holds) else { return };
+        let letter = DeadLetter { message, reason, attempts, at: self.now.wall, shard: self.index };
+        self.dead_letters.push(letter);
+    }
+
+    /// As [`Shard::give_up_with`], but keeps no dead letter. Answers the message, unless it was a notice.
+    #[cold]
+    pub(crate) fn count_out(
+        &mut self,
+        envelope: Envelope,
+        reason: Reason,
+        detail: &str,
+        holds: Holds,
+    ) -> Option<Message> {
         if envelope.kind == EnvelopeKind::Notice {
             self.pending_beside_slab += 1;
             self.account.notices_coalesced += 1;
-            return self.let_go(holds);
+            self.let_go(holds);
+            return None;
         }
         self.account.dead_lettered += 1;
         self.account.dead_by_reason[reason.index()] += 1;
-        let attempts = envelope.attempts;
         let message = envelope.message;
         let shard = self.index;
         if let Some(id) = message.id() {
@@ -75,8 +91,7 @@ impl Shard {
             format!("{}: {detail}", reason.explanation())
         };
         self.send_failure(&message, reason.as_str(), &explanation, holds);
-        let letter = DeadLetter { message, reason, attempts, at: self.now.wall, shard: self.index };
-        self.dead_letters.push(letter);
+        Some(message)
     }
 
     /// Ends a message whose lifetime is over; its sender hears of it.
@@ -165,8 +180,9 @@ impl Shard {
             self.account.notices_coalesced += 1;
             return;
         };
-        // Nobody lets an agent go on that is not called when the router stops.
-        let never_told = self.phase == Phase::Stopped && self.agents.get(index).is_some_and(AgentSlot::is_halted);
+        // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
+        let never_told = self.phase == Phase::Stopped
+            && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.guard == Guard::Shut);
         let place = if never_told { None } else { self.slab.insert(envelope).ok() };
         let Some(place) = place else {
             self.account.notices_coalesced += 1;
@@ -225,6 +241,7 @@ impl Shard {
                 self.outgoing[from.as_usize()].push_back(Outgoing::Notice(Notice::BarrierPassed(number)));
             }
             Notice::BarrierPassed(number) => self.barrier_passed(number),
+            Notice::Available(agent, available) => self.capabilities.set_available(agent, available),
             Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
             Notice::Register(registration, requester) => self.register_for(*registration, requester),
         }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 
 use crate::agent::{Agent, Effect};
+use crate::breaker::{AgentBreaker, BreakerPolicy, Guard};
 use crate::interface::InboxNumber;
 use crate::lifecycle::Drain;
 use crate::mailbox::{Envelope, Mailbox, Queue};
@@ -58,6 +59,10 @@ pub(crate) struct Extras {
     pub in_hand: Option<InHand>,
     pub restarts: Option<Box<Restarts>>,
     pub drain: Option<Drain>,
+    /// From the first failed or slow call on.
+    pub breaker: Option<Box<AgentBreaker>>,
+    /// Its own policy instead of the router's.
+    pub breaker_policy: Option<BreakerPolicy>,
 }
 
 impl Extras {
@@ -116,6 +121,8 @@ pub(crate) struct AgentSlot {
     /// Tells this agent from an earlier one in the same place.
     pub generation: u32,
     pub extras: Option<Box<Extras>>,
+    /// Whether its circuit breaker lets messages through.
+    pub guard: Guard,
     /// It stands in the run queue.
     pub queued: bool,
     /// It stands among the agents that are polled.
@@ -137,7 +144,7 @@ impl AgentSlot {
     /// Whether it could take another message now, if it had one.
     #[inline]
     pub fn may_be_called(&self) -> bool {
-        self.outbox.is_empty() && !self.is_halted() && !self.has_in_hand()
+        self.outbox.is_empty() && !self.is_halted() && self.guard != Guard::Shut && !self.has_in_hand()
     }
 
     /// Whether it may not be called now, whatever waits for it.
@@ -245,6 +252,7 @@ impl Registry {
             outbox_length: 0,
             generation: self.generation,
             extras: None,
+            guard: Guard::Free,
             queued: false,
             polled: false,
             blocked: None,

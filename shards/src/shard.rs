@@ -16,12 +16,14 @@ use hashbrown::HashMap;
 
 use crate::account::Account;
 use crate::agent::{Effect, Registration};
+use crate::breaker::{BreakerFigures, BreakerPolicy, CallTimes};
 use crate::capability::{CapabilityIndex, Provider};
 use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
 use crate::dead_letter::DeadLetters;
 use crate::domain::{
     BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
 };
+use crate::failure_handler::FailureHandler;
 use crate::former::FormerAgents;
 use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
 use crate::mailbox::{Envelope, Parcel};
@@ -85,6 +87,8 @@ pub struct ShardConfig {
     pub retry: RetryPolicy,
     /// How often agents that fail are made anew, unless their registration says otherwise.
     pub supervision: RestartPolicy,
+    /// When agents that fail, or hold up the shard, are not called for a while.
+    pub breaker: BreakerPolicy,
     /// Dead letters that are kept.
     pub dead_letters_max: usize,
     /// Bytes of dead letters that are kept.
@@ -99,7 +103,7 @@ pub struct ShardConfig {
     pub seed: u64,
 }
 
-/// How failed attempts are repeated: after `delay_ms`, then `factor` times as long each time.
+/// How failed attempts are repeated: after `delay_ms`, then `factor` times as long each time, give or take the jitter.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RetryPolicy {
     /// Attempts after the first one, for messages that do not set their own number.
@@ -108,6 +112,8 @@ pub struct RetryPolicy {
     pub delay_ms: u32,
     /// By how much the delay grows.
     pub factor: f64,
+    /// How far a delay strays from that, either way, as a fraction of it: 0.0 to 1.0.
+    pub jitter: f64,
 }
 
 /// What travels between shards. Messages go by value, because an allocation that another core frees costs more than
@@ -134,6 +140,8 @@ pub enum Notice {
     BarrierPassed(u64),
     /// So many messages wait at a provider.
     Load(AgentId, u32),
+    /// Whether a provider's circuit breaker lets messages through.
+    Available(AgentId, bool),
     /// An agent on the sending shard registers an agent on this one.
     Register(Box<Registration>, AgentId),
 }
@@ -159,6 +167,8 @@ pub(crate) enum Alarm {
     Restart { agent: AgentIndex, generation: u32 },
     /// The time for draining an agent is over.
     DrainDeadline { agent: AgentIndex, generation: u32 },
+    /// An open circuit breaker is to be half-open.
+    Breaker { agent: AgentIndex, generation: u32 },
     /// Messages may have expired that wait to pass on to a shard.
     SweepTransit(ShardIndex),
 }
@@ -235,6 +245,9 @@ pub struct Shard {
     pub(crate) notes: Notes,
     pub(crate) timers: TimerWheel<Alarm>,
     fired: Vec<Alarm>,
+    pub(crate) failure_handler: Option<Box<dyn FailureHandler>>,
+    pub(crate) breakers: BreakerFigures,
+    pub(crate) call_times: CallTimes,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) account: Account,
     /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
@@ -289,6 +302,9 @@ impl Shard {
             notes: Notes::new(),
             timers: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX),
             fired: Vec::new(),
+            failure_handler: None,
+            breakers: BreakerFigures::default(),
+            call_times: CallTimes::new(&config.breaker),
             dead_letters: DeadLetters::new(config.dead_letters_max, config.dead_letter_bytes_max),
             account: Account::default(),
             pending_beside_slab: 0,
@@ -306,6 +322,7 @@ impl Shard {
 
     /// One turn. Takes inputs from the front of `inputs`, some may be left for the next turn; appends to `outputs`.
     pub fn step(&mut self, now: Now, inputs: &mut VecDeque<Input>, outputs: &mut Vec<Output>) -> Turn {
+        self.call_times.begin_turn(now.monotonic_ns.saturating_sub(self.now.monotonic_ns));
         self.now = now;
         self.now_ms = now.monotonic_ms();
         std::mem::swap(&mut self.outputs, outputs);
@@ -317,6 +334,7 @@ impl Shard {
         let taken = self.take_inputs(inputs);
         let registered = self.register_waiting();
         let handled = self.run_agents();
+        self.call_times.end_turn(handled);
         let polled = self.poll_agents();
         self.tell_loads();
         self.flush_outgoing();
@@ -400,6 +418,8 @@ impl Shard {
             conversations: self.conversations.len(),
             conversations_opened: self.conversations.opened,
             dead_letters_dropped: self.dead_letters.dropped(),
+            breakers_open: self.breakers.open,
+            breakers_opened: self.breakers.opened,
             timers: self.timers.len(),
             questions: self.questions.len(),
             replies_missing: self.questions.unanswered,
@@ -486,6 +506,7 @@ impl Shard {
                 Alarm::Sweep { agent, generation } => self.sweep(agent, generation),
                 Alarm::Restart { agent, generation } => self.restart_is_due(agent, generation),
                 Alarm::DrainDeadline { agent, generation } => self.drain_is_over(agent, generation),
+                Alarm::Breaker { agent, generation } => self.poll_breaker(agent, generation),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
             }
         }

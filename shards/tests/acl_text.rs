@@ -14,7 +14,7 @@ use caxton_shards::message::text::{
 };
 use caxton_shards::message::{
     AgentId, Aid, Choice, ConversationId, Correlation, Message, MessageId, ParameterValue, Performative, RECEIVERS_MAX,
-    Receipt, Receiver, Reliability, TraceContext, USER_PARAMETERS_MAX, UserParameter, WallTime,
+    Receipt, Receiver, Reliability, TraceContext, USER_PARAMETERS_MAX, UserParameter, WallTime, WhenUnavailable,
 };
 use proptest::prelude::*;
 

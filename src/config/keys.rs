@@ -3,10 +3,11 @@
 use super::value::Setting;
 use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
-    BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
-    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RestartCount,
-    RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SpinMicroseconds, TurnQuota,
+    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
+    ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
+    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId,
+    OutboxCapacity, PendingCapacity, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount,
+    RingCapacity, SlowCallMs, SpinMicroseconds, TurnQuota,
 };
 
 /// One key of the configuration, with the access to its field.
@@ -153,6 +154,26 @@ configuration! {
         delay_ms: BackoffDelayMs = ["500", "100", "1000"];
         /// By how much the wait grows from one retry to the next.
         factor: BackoffFactor = ["1.5", "1.1", "2.0"];
+        /// How far each wait strays from that, either way, as a fraction of it.
+        jitter: BackoffJitter = ["0.2", "0.0", "0.2"];
+    }
+
+    /// When an agent that fails, or holds up its shard, is not called for a while.
+    breaker: BreakerConfig {
+        /// How many failed calls within the window open an agent's breaker; 0 if none do.
+        failures: BreakerThreshold = ["20", "50", "100"];
+        /// How long a failed or slow call counts.
+        window_ms: BreakerWindowMs = ["10000", "5000", "10000"];
+        /// How long a call takes that counts as slow.
+        slow_call_ms: SlowCallMs = ["1000", "500", "1000"];
+        /// How many slow calls within the window open it; 0 if none do.
+        slow_calls: BreakerThreshold = ["5", "5", "5"];
+        /// How long it stays open at first; twice as long each time that a probe fails.
+        open_ms: BreakerDelayMs = ["1000", "200", "1000"];
+        /// How long it stays open at most; never less than at first.
+        open_ms_max: BreakerDelayMs = ["10000", "1000", "30000"];
+        /// How many messages have to succeed before it closes.
+        probes: ProbeCount = ["1", "1", "3"];
     }
 
     /// What happens to an agent that panics.
@@ -221,6 +242,14 @@ mod tests {
         ("retry.attempts", ["2", "1", "3"]),
         ("retry.delay_ms", ["500", "100", "1000"]),
         ("retry.factor", ["1.5", "1.1", "2"]),
+        ("retry.jitter", ["0.2", "0", "0.2"]),
+        ("breaker.failures", ["20", "50", "100"]),
+        ("breaker.window_ms", ["10000", "5000", "10000"]),
+        ("breaker.slow_call_ms", ["1000", "500", "1000"]),
+        ("breaker.slow_calls", ["5", "5", "5"]),
+        ("breaker.open_ms", ["1000", "200", "1000"]),
+        ("breaker.open_ms_max", ["10000", "1000", "30000"]),
+        ("breaker.probes", ["1", "1", "3"]),
         ("supervision.restarts", ["10", "100", "100"]),
         ("supervision.window_ms", ["60000", "10000", "60000"]),
         ("supervision.delay_ms", ["0", "0", "10"]),

@@ -31,8 +31,8 @@ pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use keys::{
-    ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig, MailboxConfig,
-    MessageConfig, RetryConfig, RingConfig, RouterConfig, SupervisionConfig,
+    BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
+    MailboxConfig, MessageConfig, RetryConfig, RingConfig, RouterConfig, SupervisionConfig,
 };
 pub use preset::Preset;
 pub use shards::{ShardChoice, automatic_shard_count};

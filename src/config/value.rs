@@ -3,10 +3,11 @@
 use super::shards::ShardChoice;
 use bytesize::ByteSize;
 use caxton_shards::domain::{
-    BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
-    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RestartCount,
-    RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SpinMicroseconds, TurnQuota,
+    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
+    ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
+    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId,
+    OutboxCapacity, PendingCapacity, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount,
+    RingCapacity, SlowCallMs, SpinMicroseconds, TurnQuota,
 };
 use std::time::Duration;
 
@@ -57,8 +58,9 @@ macro_rules! with_unit {
 }
 
 plain! {
-    BackoffFactor, BatchSize, ChannelCapacity, ConversationCapacity, DeadLetterCapacity, HistoryLength,
-    MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity, RestartCount, RetryCount, RingCapacity, TurnQuota,
+    BackoffFactor, BackoffJitter, BatchSize, BreakerThreshold, ChannelCapacity, ConversationCapacity,
+    DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
+    ProbeCount, RestartCount, RetryCount, RingCapacity, TurnQuota,
 }
 
 with_unit! {
@@ -66,10 +68,13 @@ with_unit! {
     DeadLetterBytes: bytes, "64 MiB", show_bytes;
     MailboxBytes: bytes, "16 MiB", show_bytes;
     BackoffDelayMs: milliseconds, "500 ms", show_number;
+    BreakerDelayMs: milliseconds, "1 s", show_number;
+    BreakerWindowMs: milliseconds, "10 s", show_number;
     ConversationTimeoutMs: milliseconds, "10 min", show_number;
     MessageTimeoutMs: milliseconds, "10 s", show_number;
     RestartDelayMs: milliseconds, "100 ms", show_number;
     RestartWindowMs: milliseconds, "1 min", show_number;
+    SlowCallMs: milliseconds, "1 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
 }
 

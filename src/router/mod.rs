@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use caxton_shards::breaker::BreakerPolicy;
 use caxton_shards::conversation::ConversationLimits;
 use caxton_shards::domain::ShardCount;
 use caxton_shards::doorbell::Doorbell;
+use caxton_shards::failure_handler::FailureHandler;
 use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::IdSpace;
-use caxton_shards::partition::Partition;
+use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::record::Durability;
 use caxton_shards::rules::{RULES_MAX, Rule};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
@@ -32,7 +34,7 @@ pub use report::{Report, Stats};
 
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};
 use crate::doctor::{Host, explain_io_uring_error};
-use crate::drive::{Clock, Seat, executor, is_shard_thread, run_shard, wall_time};
+use crate::drive::{Clock, FailureHandlers, Seat, executor, is_shard_thread, run_shard, wall_time};
 use crate::link::{Gate, Link, Published, Shared, Stage};
 use crate::watchdog::{Bell, watch};
 
@@ -74,11 +76,18 @@ pub enum StartError {
 }
 
 /// Everything that can be said before a router starts.
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `start` is called"]
 pub struct RouterBuilder {
     config: Config,
     rules: Vec<Rule>,
+    failure_handlers: Option<FailureHandlers>,
+}
+
+impl fmt::Debug for RouterBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let builder = &mut formatter.debug_struct("RouterBuilder");
+        builder.field("config", &self.config).field("rules", &self.rules).finish_non_exhaustive()
+    }
 }
 
 impl RouterBuilder {
@@ -116,6 +125,18 @@ impl RouterBuilder {
         self
     }
 
+    /// Has handlers of the embedder's own decide what becomes of messages whose handling failed. `make` is called once
+    /// for each shard, on the shard's thread, so that what it makes need not be `Send`.
+    ///
+    /// A `make` that panics stops the router, as every panic outside an agent does.
+    pub fn failure_handler<H: FailureHandler + 'static>(
+        mut self,
+        make: impl Fn(ShardIndex) -> H + Send + Sync + 'static,
+    ) -> Self {
+        self.failure_handlers = Some(Arc::new(move |shard| Box::new(make(shard))));
+        self
+    }
+
     /// Starts the shards and waits until all of them run.
     ///
     /// # Errors
@@ -124,7 +145,7 @@ impl RouterBuilder {
         if self.rules.len() > RULES_MAX {
             return Err(StartError::TooManyRules { count: self.rules.len() });
         }
-        start(&self.config, &self.rules)
+        start(&self.config, &self.rules, self.failure_handlers.as_ref())
     }
 }
 
@@ -152,7 +173,7 @@ struct Threads {
 impl Router {
     /// A router with the settings of [`Preset::Development`], to be changed before it starts.
     pub fn builder() -> RouterBuilder {
-        RouterBuilder { config: Config::default(), rules: Vec::new() }
+        RouterBuilder { config: Config::default(), rules: Vec::new(), failure_handlers: None }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -267,7 +288,7 @@ impl fmt::Debug for Router {
     }
 }
 
-fn start(config: &Config, rules: &[Rule]) -> Result<Router, StartError> {
+fn start(config: &Config, rules: &[Rule], failure_handlers: Option<&FailureHandlers>) -> Result<Router, StartError> {
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     if cores.is_empty() {
         return Err(StartError::NoCores);
@@ -310,7 +331,15 @@ fn start(config: &Config, rules: &[Rule]) -> Result<Router, StartError> {
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
         let shard_config = shard_config(config, rules, partition, index, boot_epoch);
-        let seat = Seat { config: shard_config, port, work, shared: Arc::clone(&shared), clock: clock.clone() };
+        let failure_handlers = failure_handlers.cloned();
+        let seat = Seat {
+            config: shard_config,
+            failure_handlers,
+            port,
+            work,
+            shared: Arc::clone(&shared),
+            clock: clock.clone(),
+        };
         let ready = ready_sender.clone();
         let spawned = executor(index, cores[index % cores.len()]).spawn(move || run_shard(seat, ready));
         match spawned {
@@ -395,6 +424,16 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
             retries: config.retry.attempts.into_inner(),
             delay_ms: config.retry.delay_ms.into_inner(),
             factor: config.retry.factor.into_inner(),
+            jitter: config.retry.jitter.into_inner(),
+        },
+        breaker: BreakerPolicy {
+            failures: config.breaker.failures,
+            window_ms: config.breaker.window_ms,
+            slow_call_ms: config.breaker.slow_call_ms,
+            slow_calls: config.breaker.slow_calls,
+            open_ms: config.breaker.open_ms,
+            open_ms_max: config.breaker.open_ms_max,
+            probes: config.breaker.probes,
         },
         supervision: RestartPolicy {
             restarts: config.supervision.restarts,

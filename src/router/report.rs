@@ -23,6 +23,16 @@ impl Stats {
         self.shards.iter().map(|shard| shard.agents).sum()
     }
 
+    /// Agents whose circuit breaker is open or half-open.
+    pub fn breakers_open(&self) -> usize {
+        self.shards.iter().map(|shard| shard.breakers_open).sum()
+    }
+
+    /// How often circuit breakers opened.
+    pub fn breakers_opened(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.breakers_opened).sum()
+    }
+
     /// Open conversations.
     pub fn conversations(&self) -> usize {
         self.shards.iter().map(|shard| shard.conversations).sum()

@@ -11,7 +11,7 @@ use super::details::{
     is_user_parameter_name,
 };
 use super::id::{AgentId, ConversationId, Correlation, MessageId};
-use super::options::{DeliveryOptions, Receipt, Reliability, WallTime};
+use super::options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 use super::performative::Performative;
 use super::term::Term;
 use super::{Aid, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
@@ -379,6 +379,7 @@ impl MessageBuilder {
         self.message.0.priority = options.priority;
         self.message.0.reliability = options.reliability;
         self.message.0.receipt = options.receipt;
+        self.message.0.when_unavailable = options.when_unavailable;
         self.message.0.attempts_max = options.attempts_max;
         self.message.0.time_to_live_ms = options.time_to_live.map_or(0, LifetimeMs::into_inner);
         if let Some(moment) = options.deliver_at {
@@ -405,6 +406,13 @@ impl MessageBuilder {
     #[inline]
     pub fn receipt(mut self, receipt: Receipt) -> Self {
         self.message.0.receipt = receipt;
+        self
+    }
+
+    /// What becomes of the message while its receiver is not to be called.
+    #[inline]
+    pub fn when_unavailable(mut self, choice: WhenUnavailable) -> Self {
+        self.message.0.when_unavailable = choice;
         self
     }
 

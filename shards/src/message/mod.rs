@@ -25,7 +25,7 @@ pub use details::{
     Words,
 };
 pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId};
-pub use options::{DeliveryOptions, Receipt, Reliability, WallTime};
+pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
 pub use term::{TERM_BYTES_MAX, Term, VOCABULARY_TERMS_MAX};
 
@@ -107,6 +107,7 @@ pub(crate) struct Body {
     priority: crate::domain::Priority,
     reliability: Reliability,
     receipt: Receipt,
+    when_unavailable: WhenUnavailable,
     attempts_max: Option<std::num::NonZeroU8>,
     time_to_live_ms: u32,
     details: Option<Arc<Details>>,
@@ -300,6 +301,12 @@ impl Message {
         self.0.receipt
     }
 
+    /// What becomes of it while its receiver is not to be called.
+    #[inline]
+    pub fn when_unavailable(&self) -> WhenUnavailable {
+        self.0.when_unavailable
+    }
+
     /// All options of delivery together.
     pub fn options(&self) -> DeliveryOptions {
         DeliveryOptions {
@@ -309,6 +316,7 @@ impl Message {
             attempts_max: self.0.attempts_max,
             time_to_live: LifetimeMs::try_new(self.0.time_to_live_ms).ok(),
             deliver_at: self.details().and_then(|details| details.deliver_at),
+            when_unavailable: self.0.when_unavailable,
         }
     }
 

@@ -24,11 +24,21 @@ pub enum Receipt {
     Processed,
 }
 
+/// What becomes of a message whose receiver is not to be called for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WhenUnavailable {
+    /// It waits in the receiver's mailbox, within the mailbox's bounds and its own lifetime.
+    #[default]
+    Wait,
+    /// It becomes a dead letter at once, and its sender hears of it.
+    FailFast,
+}
+
 /// A moment of wall time in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WallTime(pub u64);
 
-/// Priority, reliability, lifetime, earliest delivery, receipt and attempts of one message.
+/// Priority, reliability, lifetime, earliest delivery, receipt, attempts and patience of one message.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct DeliveryOptions {
     /// Which lane of the mailbox the message waits in.
@@ -43,4 +53,6 @@ pub struct DeliveryOptions {
     pub time_to_live: Option<LifetimeMs>,
     /// The message is not dispatched before this moment. Its lifetime counts from then.
     pub deliver_at: Option<WallTime>,
+    /// Whether the message waits while its receiver is not to be called.
+    pub when_unavailable: WhenUnavailable,
 }

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 
 use super::content::MessageContent;
-use super::{Body, ConversationRole, Performative, Receipt, Receiver, Reliability};
+use super::{Body, ConversationRole, Performative, Receipt, Receiver, Reliability, WhenUnavailable};
 use crate::domain::Priority;
 use crate::mailbox::Postage;
 
@@ -59,6 +59,7 @@ impl Body {
         priority: Priority::Normal,
         reliability: Reliability::Volatile,
         receipt: Receipt::None,
+        when_unavailable: WhenUnavailable::Wait,
         attempts_max: None,
         time_to_live_ms: 0,
         details: None,
@@ -88,6 +89,7 @@ impl Body {
             priority,
             reliability,
             receipt,
+            when_unavailable,
             attempts_max,
             time_to_live_ms,
             details,
@@ -108,6 +110,7 @@ impl Body {
         *priority = Priority::Normal;
         *reliability = Reliability::Volatile;
         *receipt = Receipt::None;
+        *when_unavailable = WhenUnavailable::Wait;
         *attempts_max = None;
         *time_to_live_ms = 0;
         *details = None;

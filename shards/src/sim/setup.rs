@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroUsize};
 
+use crate::breaker::BreakerPolicy;
 use crate::conversation::ConversationLimits;
 use crate::domain::{NodeId, ShardCount};
 use crate::mesh::{LaneCapacity, mesh};
@@ -45,7 +46,8 @@ impl Setup {
             turn_quota: 64.try_into().expect("a legal quota"),
             outbox: 100.try_into().expect("a legal outbox"),
             pending_max: 100_000,
-            retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0 },
+            retry: RetryPolicy { retries: 3, delay_ms: 100, factor: 2.0, jitter: 0.0 },
+            breaker: BreakerPolicy::default(),
             supervision: RestartPolicy {
                 restarts: 10.try_into().expect("a legal number of restarts"),
                 window_ms: 10_000.try_into().expect("a legal window"),

@@ -80,6 +80,10 @@ impl Delay {
         self.0.fetch_add(milliseconds, Ordering::Relaxed);
     }
 
+    fn spent(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn take(&self) -> u64 {
         self.0.swap(0, Ordering::Relaxed)
     }
@@ -107,6 +111,8 @@ pub struct World {
     wall_ahead_ms: u64,
     tokens: u64,
     steps: u64,
+    /// What stopwatches show when a turn begins, in milliseconds.
+    turn_began_ms: Arc<AtomicU64>,
     delay: Delay,
     observers: Vec<Observer>,
     checks: Vec<Check>,
@@ -123,7 +129,12 @@ impl World {
         super::Setup::new(shards).start()
     }
 
-    pub(crate) fn new_with(nodes: Vec<Node>, partition: Partition) -> Self {
+    pub(crate) fn new_with(mut nodes: Vec<Node>, partition: Partition) -> Self {
+        let (turn_began_ms, delay) = (Arc::new(AtomicU64::new(0)), Delay::default());
+        for node in &mut nodes {
+            let (began_ms, delay) = (Arc::clone(&turn_began_ms), delay.clone());
+            node.shard.set_stopwatch(Box::new(move || (began_ms.load(Ordering::Relaxed) + delay.spent()) * 1_000_000));
+        }
         Self {
             nodes,
             now_ms: 0,
@@ -135,7 +146,8 @@ impl World {
             wall_ahead_ms: WALL_START_MS,
             tokens: 0,
             steps: 0,
-            delay: Delay::default(),
+            turn_began_ms,
+            delay,
             observers: Vec::new(),
             checks: Vec::new(),
         }
@@ -309,6 +321,7 @@ impl World {
         let node = &mut self.nodes[shard];
         node.awake = false;
         self.steps += 1;
+        self.turn_began_ms.store(self.now_ms, Ordering::Relaxed);
         let turn = node.shard.step(now, &mut node.inputs, &mut node.outputs);
         let rung: Vec<usize> = node.shard.flush().to_vec();
         // As a driver does between arming its doorbell and parking.

@@ -71,7 +71,7 @@ fn performative() -> impl Strategy<Value = Performative> {
 
 #[derive(Debug, Clone)]
 struct Extras {
-    options: (u8, bool, u8, Option<NonZeroU8>, Option<u32>, Option<u64>),
+    options: (u8, bool, u8, Option<NonZeroU8>, Option<u32>, Option<u64>, bool),
     id: Option<u128>,
     trace: Option<([u8; 16], [u8; 8], u8)>,
     capability: Option<(String, u8)>,
@@ -86,6 +86,7 @@ fn extras() -> impl Strategy<Value = Extras> {
             any::<Option<NonZeroU8>>(),
             proptest::option::of(1..300_001_u32),
             proptest::option::of(0..253_402_300_800_000_u64),
+            any::<bool>(),
         ),
         any::<Option<u128>>(),
         any::<Option<([u8; 16], [u8; 8], u8)>>(),
@@ -154,11 +155,12 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 fn with_extras(mut builder: MessageBuilder, extras: &Extras) -> MessageBuilder {
-    let (priority, durable, receipt, attempts, time, moment) = extras.options;
+    let (priority, durable, receipt, attempts, time, moment, fails_fast) = extras.options;
     builder = builder
         .priority(Priority::ALL[usize::from(priority)])
         .reliability(if durable { Reliability::Durable } else { Reliability::Volatile })
-        .receipt([Receipt::None, Receipt::Delivered, Receipt::Processed][usize::from(receipt)]);
+        .receipt([Receipt::None, Receipt::Delivered, Receipt::Processed][usize::from(receipt)])
+        .when_unavailable(if fails_fast { WhenUnavailable::FailFast } else { WhenUnavailable::Wait });
     if let Some(attempts) = attempts {
         builder = builder.attempts_max(attempts);
     }

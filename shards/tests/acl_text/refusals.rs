@@ -100,6 +100,10 @@ const TABLE: &[(&str, &str)] = &[
         "line 1, column 20: \"read\" is no legal value of :X-receipt: allowed is none, delivered, processed",
     ),
     (
+        "(inform :X-when-unavailable never)",
+        "line 1, column 29: \"never\" is no legal value of :X-when-unavailable: allowed is wait, fail-fast",
+    ),
+    (
         "(inform :X-attempts-max 0)",
         "line 1, column 25: \"0\" is no legal value of :X-attempts-max: allowed is 1 to 255",
     ),

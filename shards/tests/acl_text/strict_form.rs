@@ -12,7 +12,7 @@ fn every_parameter_has_its_place() {
                :conversation-id \"a (b)\" :reply-with 99 :in-reply-to 20020314T091400500Z \
                :reply-by 20250131T235959999Z \
                :X-message-id m00000000000000010000000000000002 :X-priority high :X-reliability durable \
-               :X-receipt processed :X-attempts-max 3 :X-time-to-live-ms 1000 :X-deliver-at 20240229T000000000Z \
+               :X-receipt processed :X-when-unavailable fail-fast :X-attempts-max 3 :X-time-to-live-ms 1000 :X-deliver-at 20240229T000000000Z \
                :X-traceparent \"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\" \
                :X-a word :X-b \"text\" :X-c #2\"\\\\ :X-d (a (b \"c)\")))";
     writes(all, all);
@@ -22,6 +22,7 @@ fn every_parameter_has_its_place() {
     assert_eq!(message.priority(), Priority::High);
     assert_eq!(message.reliability(), Reliability::Durable);
     assert_eq!(message.receipt(), Receipt::Processed);
+    assert_eq!(message.options().when_unavailable, WhenUnavailable::FailFast);
     assert_eq!(message.options().attempts_max, NonZeroU8::new(3));
     assert_eq!(message.options().time_to_live, LifetimeMs::try_new(1000).ok());
     assert_eq!(message.options().deliver_at, Some(WallTime(1_709_164_800_000)));

@@ -8,7 +8,9 @@ use super::lexer::Read;
 use super::parameter::Parameter;
 use super::parse::Reader;
 use crate::domain::CapabilityName;
-use crate::message::{Choice, DeliveryOptions, MessageBuilder, MessageId, Receipt, Reliability, TraceContext};
+use crate::message::{
+    Choice, DeliveryOptions, MessageBuilder, MessageId, Receipt, Reliability, TraceContext, WhenUnavailable,
+};
 
 /// What a message asks of the router.
 #[derive(Default)]
@@ -59,6 +61,7 @@ impl Reader<'_> {
             Parameter::Priority => into.options.priority = value.parsed("low, normal, high or urgent")?,
             Parameter::Reliability => into.options.reliability = value.one_of(&RELIABILITIES)?,
             Parameter::Receipt => into.options.receipt = value.one_of(&RECEIPTS)?,
+            Parameter::WhenUnavailable => into.options.when_unavailable = value.one_of(&PATIENCE)?,
             Parameter::AttemptsMax => into.options.attempts_max = Some(value.parsed("1 to 255")?),
             Parameter::TimeToLiveMs => {
                 into.options.time_to_live = Some(value.parsed("1 to 300000 milliseconds")?);
@@ -116,6 +119,9 @@ const RELIABILITIES: [(&str, Reliability); 2] =
 const RECEIPTS: [(&str, Receipt); 3] =
     [("none", Receipt::None), ("delivered", Receipt::Delivered), ("processed", Receipt::Processed)];
 
+const PATIENCE: [(&str, WhenUnavailable); 2] =
+    [("wait", WhenUnavailable::Wait), ("fail-fast", WhenUnavailable::FailFast)];
+
 const CHOICES: [(&str, Choice); 4] = [
     ("any", Choice::Any),
     ("all", Choice::All),
@@ -135,6 +141,11 @@ pub(super) fn reliability_word(reliability: Reliability) -> &'static str {
 /// The word for a receipt.
 pub(super) fn receipt_word(receipt: Receipt) -> &'static str {
     word_of(&RECEIPTS, receipt)
+}
+
+/// The word for what becomes of a message while its receiver is not to be called.
+pub(super) fn patience_word(patience: WhenUnavailable) -> &'static str {
+    word_of(&PATIENCE, patience)
 }
 
 /// The word for a choice among providers.

@@ -45,6 +45,7 @@
 //! | `X-priority` | `low`, `normal`, `high`, `urgent` |
 //! | `X-reliability` | `volatile`, `durable` |
 //! | `X-receipt` | `none`, `delivered`, `processed` |
+//! | `X-when-unavailable` | `wait`, `fail-fast` |
 //! | `X-attempts-max` | 1 to 255 |
 //! | `X-time-to-live-ms` | 1 to 300,000 |
 //! | `X-deliver-at` | a date |

@@ -21,6 +21,7 @@ pub(super) enum Parameter {
     Priority,
     Reliability,
     Receipt,
+    WhenUnavailable,
     AttemptsMax,
     TimeToLiveMs,
     DeliverAt,
@@ -42,7 +43,7 @@ pub fn readable(value: ParameterValue) -> ParameterValue {
 }
 
 /// No known name is longer.
-const NAME_BYTES_MAX: usize = 17;
+const NAME_BYTES_MAX: usize = 18;
 
 impl Parameter {
     /// The parameter with this name, in any case.
@@ -67,6 +68,7 @@ impl Parameter {
             b"x-priority" => Self::Priority,
             b"x-reliability" => Self::Reliability,
             b"x-receipt" => Self::Receipt,
+            b"x-when-unavailable" => Self::WhenUnavailable,
             b"x-attempts-max" => Self::AttemptsMax,
             b"x-time-to-live-ms" => Self::TimeToLiveMs,
             b"x-deliver-at" => Self::DeliverAt,
@@ -96,6 +98,7 @@ impl Parameter {
             Self::Priority => "X-priority",
             Self::Reliability => "X-reliability",
             Self::Receipt => "X-receipt",
+            Self::WhenUnavailable => "X-when-unavailable",
             Self::AttemptsMax => "X-attempts-max",
             Self::TimeToLiveMs => "X-time-to-live-ms",
             Self::DeliverAt => "X-deliver-at",

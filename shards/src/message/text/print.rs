@@ -7,13 +7,13 @@ use std::collections::HashSet;
 
 use super::Names;
 use super::date;
-use super::delivery::{choice_word, is_trace, receipt_word, reliability_word};
+use super::delivery::{choice_word, is_trace, patience_word, receipt_word, reliability_word};
 use super::lexer::{is_atom, is_list, quotes};
 use super::parameter::Parameter;
 use crate::domain::Priority;
 use crate::message::{
     AgentId, Aid, Choice, Details, Message, ParameterValue, Receipt, Receiver, Reliability, TraceContext,
-    UserParameter, WallTime,
+    UserParameter, WallTime, WhenUnavailable,
 };
 
 /// How many quotes content may have before it is written with its length instead of with escapes, so that hostile
@@ -165,6 +165,9 @@ impl Writer<'_> {
         }
         if message.receipt() != Receipt::default() {
             self.own(Parameter::Receipt, receipt_word(message.receipt()));
+        }
+        if message.when_unavailable() != WhenUnavailable::default() {
+            self.own(Parameter::WhenUnavailable, patience_word(message.when_unavailable()));
         }
         if let Some(attempts) = message.attempts_max() {
             self.own(Parameter::AttemptsMax, &attempts.to_string());

@@ -10,7 +10,7 @@ use crate::domain::{AgentName, BatchSize, CapabilityName, LifetimeMs, Priority};
 use crate::interface::Now;
 use crate::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, Performative, Reliability,
-    WallTime,
+    WallTime, WhenUnavailable,
 };
 use crate::notice::is_notice;
 use crate::sim::Delay;
@@ -64,7 +64,7 @@ impl Label {
 }
 
 /// Panics as the plan wants it, without calling the panic hook.
-fn panic_as_planned() -> ! {
+pub(super) fn panic_as_planned() -> ! {
     std::panic::resume_unwind(Box::new(SCRIPTED))
 }
 
@@ -163,8 +163,8 @@ impl Cast {
     fn deliver_how(&self, dice: &mut Dice, mut builder: MessageBuilder, now: Now) -> MessageBuilder {
         let lifetime = |milliseconds| LifetimeMs::try_new(milliseconds).expect("a legal lifetime");
         builder = builder.priority(dice.pick(&[Priority::Low, Priority::Normal, Priority::High, Priority::Urgent]));
-        let [receipt, short, later, durable, attempts, correlated, wanted] =
-            [4, 3, 8, 8, 6, 4, 4].map(|times| dice.once_in(times).then(|| dice.next()));
+        let [receipt, short, later, durable, attempts, correlated, wanted, impatient] =
+            [4, 3, 8, 8, 6, 4, 4, 3].map(|times| dice.once_in(times).then(|| dice.next()));
         if let Some(number) = receipt {
             builder = builder.receipt(Dice::new(number).pick(&RECEIPTS));
         }
@@ -179,6 +179,9 @@ impl Cast {
         }
         if durable.is_some() && self.allows(Fault::Durable) {
             builder = builder.reliability(Reliability::Durable);
+        }
+        if impatient.is_some() {
+            builder = builder.when_unavailable(WhenUnavailable::FailFast);
         }
         if let Some(number) = attempts {
             let attempts = 1 + u8::try_from(number % 3).unwrap_or(0);

@@ -351,7 +351,7 @@ impl Ledger {
                 self.left_at.insert(*agent, self.stamps);
             }
             Event::ReplyMissing { .. } => self.missing += 1,
-            Event::AgentPanicked { what, .. } => self.panicked(what),
+            Event::AgentPanicked { what, .. } | Event::FailureHandlerPanicked { what } => self.panicked(what),
             // Whatever else is reported is part of the history, and of no account here.
             #[allow(unreachable_patterns)]
             _ => {}

@@ -1,15 +1,17 @@
 //! One run: the actions of its plan, one after the other, and the end of everything.
 
 use crate::agent::Registration;
+use crate::breaker::BreakerPolicy;
 use crate::domain::AgentName;
+use crate::failure_handler::{Decision, FailedAttempt, FailureHandler};
 use crate::interface::{InboxNumber, Input, Token};
 use crate::message::{Message, Receiver};
 use crate::record::Durability;
-use crate::sim::dice::Dice;
+use crate::sim::dice::{Dice, mixed};
 use crate::sim::{Setup, World};
 
 use super::actions;
-use super::cast::{Cast, Label};
+use super::cast::{Cast, Label, panic_as_planned};
 use super::faults::Fault;
 use super::ledger::{Question, SharedLedger};
 use super::{Failed, Options, Outcome};
@@ -21,6 +23,7 @@ mod purpose {
     pub const LIMITS: u64 = 3;
     pub const MEMBERS: u64 = 4;
     pub const END: u64 = 5;
+    pub const HANDLERS: u64 = 6;
     /// The first action's; each has its own.
     pub const FIRST_ACTION: u64 = 1 << 32;
 }
@@ -57,6 +60,12 @@ impl Play {
     pub fn new(seed: u64, options: Options) -> Self {
         let by_seed = u16::try_from(Dice::of(seed, purpose::SHARDS).between(1, 4)).unwrap_or(1);
         let mut world = setup(seed, options.shards.unwrap_or(by_seed), &options).start();
+        let mut dice = Dice::of(seed, purpose::HANDLERS);
+        for node in &mut world.nodes {
+            if options.allows(Fault::Failing) && dice.once_in(3) {
+                node.shard.set_failure_handler(Box::new(Whims { panics: options.allows(Fault::Panics) }));
+            }
+        }
         let ledger = SharedLedger::new(seed);
         ledger.lock().gateways = world.nodes.iter().filter_map(|node| node.shard.gateway_id()).collect();
         let cast = Cast::new(&options, &ledger, world.delay());
@@ -120,7 +129,11 @@ impl Play {
     pub fn register(&mut self, character: u64) {
         let name = Dice::new(character).pick(&(0..self.cast.names().len()).collect::<Vec<_>>());
         let name: AgentName = self.cast.names()[name].clone();
-        let registration = self.cast.member(name, character);
+        let mut registration = self.cast.member(name, character);
+        let mut dice = Dice::new(mixed(character, purpose::LIMITS));
+        if self.cast.allows(Fault::Limits) && dice.once_in(4) {
+            registration = registration.breaker(touchy_breaker(&mut dice));
+        }
         self.register_agent(registration);
     }
 
@@ -272,6 +285,39 @@ impl Play {
     }
 }
 
+/// An embedder's failure handler that decides by the random number that it is given.
+struct Whims {
+    panics: bool,
+}
+
+impl FailureHandler for Whims {
+    fn decide(&mut self, failure: &FailedAttempt<'_>) -> Decision {
+        match failure.random % 10 {
+            0 | 1 => Decision::DeadLetter,
+            2 | 3 => Decision::ReplyWithFailure,
+            4 => Decision::RetryAfter(failure.random),
+            5 => Decision::RetryAfter(failure.random % 500),
+            6 if self.panics => panic_as_planned(),
+            _ => failure.by_default(),
+        }
+    }
+}
+
+/// A breaker that opens often and not for long, or never.
+fn touchy_breaker(dice: &mut Dice) -> BreakerPolicy {
+    let mut few = |least, most| u16::try_from(dice.between(least, most)).unwrap_or(0);
+    let (failures, slow_calls, probes) = (few(0, 4), few(0, 2), few(1, 3));
+    BreakerPolicy {
+        failures: failures.try_into().expect("a legal threshold"),
+        window_ms: dice.between(100, 3_000).try_into().expect("a legal window"),
+        slow_call_ms: dice.between(1, 200).try_into().expect("a legal time"),
+        slow_calls: slow_calls.try_into().expect("a legal threshold"),
+        open_ms: dice.between(10, 400).try_into().expect("a legal delay"),
+        open_ms_max: dice.between(10, 800).try_into().expect("a legal delay"),
+        probes: probes.try_into().expect("a legal number of probes"),
+    }
+}
+
 /// A router whose limits the seed chooses, as far as they may be tiny.
 fn setup(seed: u64, shards: u16, options: &Options) -> Setup {
     let journal = Dice::of(seed, purpose::LIMITS).once_in(2);
@@ -289,7 +335,10 @@ fn setup(seed: u64, shards: u16, options: &Options) -> Setup {
     let mut dice = Dice::of(seed, purpose::LIMITS + (1 << 8));
     let mut some = |least: u32, most: u32| dice.between(least, most);
     let (credits, uncredited) = (some(1, 12) as usize, some(1, 4) as usize);
+    let breaker = touchy_breaker(&mut Dice::of(seed, purpose::LIMITS + (2 << 8)));
     setup.lanes(credits, uncredited).configured(|config| {
+        config.breaker = breaker;
+        config.retry.jitter = f64::from(some(0, 4)) / 4.0;
         config.mailbox_messages = some(2, 30).try_into().expect("a legal capacity");
         config.mailbox_bytes = u64::from(some(2_000, 30_000)).try_into().expect("a legal number of bytes");
         config.message_timeout = some(1_000, 4_000).try_into().expect("a legal lifetime");

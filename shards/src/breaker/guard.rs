@@ -1,0 +1,349 @@
+//! What a shard does about the circuit breakers of its agents: whom it calls, what it gives up, whom it tells.
+//!
+//! A breaker's state is made with an agent's first failed or slow call and lies among what few agents have; a call of any
+//! other agent costs one look at a flag. While a breaker is open, messages wait in the mailbox within its bounds and their
+//! lifetime, except those that ask not to. What is addressed to a capability goes to another provider, on every shard, as
+//! soon as the shard has heard of it; what waits already stays.
+//!
+//! The router's own notices neither count as calls that fail or succeed nor get through an open breaker. A message whose
+//! handler is suspended goes on, and so does polling.
+//!
+//! # Slow calls
+//!
+//! A shard has no clock, and reading one for every message would cost more than most handlers do. So it compares the
+//! times of successive turns. Only when a turn that called agents took as long as a slow call does it time each call, with
+//! the [`Stopwatch`] that its driver gave it, in the next [`TIMED_TURNS`] turns that call agents. Calls of a half-open
+//! breaker's agent are always timed. The consequence: the slow call that sets this off is noticed but nobody's, so that a
+//! breaker opens one slow call late; and several calls that are slow only together make the shard look for a while in
+//! vain. Without a stopwatch there are no slow calls.
+
+use crate::breaker::{Breaker, BreakerPolicy, BreakerState, Observation};
+use crate::dead_letter::Reason;
+use crate::interface::Event;
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{Message, WhenUnavailable};
+use crate::notice::{Holds, Outgoing};
+use crate::registry::{AgentIndex, AgentSlot};
+use crate::shard::{Alarm, Notice, Phase, Shard};
+use crate::timer::TimerKey;
+
+/// In how many turns that call agents every call is timed, after one turn took too long.
+pub const TIMED_TURNS: u32 = 256;
+
+/// Nanoseconds on the clock of [`Now::monotonic_ns`](crate::interface::Now), at the moment of the call.
+pub type Stopwatch = Box<dyn FnMut() -> u64>;
+
+/// Whether an agent's breaker lets messages through, as a flag to look at on each visit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Guard {
+    #[default]
+    Free,
+    /// Only as many as are to be tried.
+    Probing,
+    Shut,
+}
+
+/// An agent's breaker, with what the shard has to remember about it.
+pub(crate) struct AgentBreaker {
+    breaker: Breaker,
+    /// Fires when the breaker is to be half-open.
+    timer: Option<TimerKey>,
+    /// The other shards send it nothing that can go elsewhere.
+    told_shut: bool,
+}
+
+/// The breakers of a shard in figures.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BreakerFigures {
+    /// How many are open or half-open.
+    pub open: usize,
+    /// How often one opened.
+    pub opened: u64,
+}
+
+/// When calls are timed, and how.
+pub(crate) struct CallTimes {
+    stopwatch: Option<Stopwatch>,
+    /// The shortest time that is slow for some agent of the shard.
+    slow_ns: u64,
+    /// In how many turns calls are still timed.
+    turns_left: u32,
+    /// Whether the last turn called agents.
+    called: bool,
+}
+
+impl CallTimes {
+    pub fn new(policy: &BreakerPolicy) -> Self {
+        let mut times = Self { stopwatch: None, slow_ns: u64::MAX, turns_left: 0, called: false };
+        times.look_for(policy);
+        times
+    }
+
+    pub fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
+        self.stopwatch = Some(stopwatch);
+    }
+
+    /// Looks for calls that are slow under this policy too. An agent that goes takes nothing back.
+    fn look_for(&mut self, policy: &BreakerPolicy) {
+        self.slow_ns = self.slow_ns.min(policy.slow_call_ns().unwrap_or(u64::MAX));
+    }
+
+    /// Begins a turn, so long after the last one. A driver goes on at once after a turn that did something, so it is as
+    /// long as that turn took.
+    #[inline]
+    pub fn begin_turn(&mut self, since_last_ns: u64) {
+        if since_last_ns >= self.slow_ns && self.called {
+            self.turns_left = TIMED_TURNS;
+        }
+    }
+
+    #[inline]
+    pub fn end_turn(&mut self, handled: u32) {
+        self.called = handled > 0;
+        if self.called && self.turns_left > 0 {
+            self.turns_left -= 1;
+        }
+    }
+
+    fn is_possible(&self) -> bool {
+        self.stopwatch.is_some() && self.slow_ns != u64::MAX
+    }
+
+    fn read_ns(&mut self) -> Option<u64> {
+        self.stopwatch.as_mut().map(|stopwatch| stopwatch())
+    }
+}
+
+/// One visit to an agent: how many messages it may be given, and what to look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Visit {
+    pub quota: u32,
+    /// Whether its calls are timed.
+    pub timed: bool,
+    probing: bool,
+    /// What the shard had processed before.
+    processed: u64,
+}
+
+impl Shard {
+    /// Gives the shard a clock to time calls with. Without one, no call counts as slow.
+    pub fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
+        self.call_times.set_stopwatch(stopwatch);
+    }
+
+    /// Begins to call an agent.
+    #[inline]
+    pub(crate) fn begin_visit(&mut self, index: AgentIndex) -> Visit {
+        let quota = self.config.turn_quota.into_inner();
+        let visit = Visit { quota, timed: false, probing: false, processed: self.account.processed };
+        let free = self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Free);
+        if free && self.call_times.turns_left == 0 { visit } else { self.begin_watched_visit(index, visit) }
+    }
+
+    #[cold]
+    fn begin_watched_visit(&mut self, index: AgentIndex, mut visit: Visit) -> Visit {
+        visit.timed = self.call_times.is_possible();
+        if let Some(probes) = self.breaker(index).and_then(|guarded| guarded.breaker.probes_left()) {
+            visit.quota = visit.quota.min(probes);
+            visit.probing = true;
+        }
+        visit
+    }
+
+    /// Ends a visit: what succeeded may close the agent's breaker.
+    #[inline]
+    pub(crate) fn end_visit(&mut self, index: AgentIndex, visit: Visit) {
+        if visit.probing {
+            self.count_successes(index, self.account.processed - visit.processed);
+        }
+    }
+
+    #[cold]
+    fn count_successes(&mut self, index: AgentIndex, calls: u64) {
+        if let Some(closed) = self.breaker(index).and_then(|guarded| guarded.breaker.succeed(calls)) {
+            self.follow(index, closed);
+        }
+    }
+
+    /// Reads the stopwatch between two calls of an agent. Answers when the next one begins, if it may be called again.
+    #[cold]
+    pub(crate) fn time_call(&mut self, index: AgentIndex, began_ns: Option<u64>) -> Option<u64> {
+        let now_ns = self.call_times.read_ns()?;
+        let took_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
+        if took_ns >= self.call_times.slow_ns {
+            self.count_slow_call(index, took_ns);
+        }
+        (!self.is_shut(index)).then_some(now_ns)
+    }
+
+    fn count_slow_call(&mut self, index: AgentIndex, took_ns: u64) {
+        let slow_ns = self.breaker_policy(index).slow_call_ns();
+        if slow_ns.is_some_and(|slow_ns| took_ns >= slow_ns) {
+            self.observe(index, Observation::Slow);
+        }
+    }
+
+    /// Counts a failed call against an agent.
+    #[cold]
+    pub(crate) fn count_failure(&mut self, index: AgentIndex) {
+        self.observe(index, Observation::Failed);
+    }
+
+    fn observe(&mut self, index: AgentIndex, what: Observation) {
+        let policy = self.breaker_policy(index);
+        // Nothing would half-open a breaker once the router has stopped.
+        if !policy.is_on() || self.phase == Phase::Stopped {
+            return;
+        }
+        // The turn may have lasted for some time already, and the breaker is to stay open from now on.
+        let now_ms = self.call_times.read_ns().map_or(0, |now_ns| now_ns / 1_000_000).max(self.now_ms);
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.is_leaving()) else { return };
+        let guarded = slot.extras().breaker.get_or_insert_with(|| Box::new(AgentBreaker::new(policy)));
+        if let Some(state) = guarded.breaker.observe(what, now_ms) {
+            self.follow(index, state);
+        }
+    }
+
+    /// Has an agent's breaker half-open, because its time has come.
+    pub(crate) fn poll_breaker(&mut self, index: AgentIndex, generation: u32) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        let now_ms = self.now_ms;
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+        let Some(guarded) = slot.breaker() else { return };
+        guarded.timer = None;
+        if let Some(state) = guarded.breaker.poll(now_ms) {
+            self.follow(index, state);
+        }
+    }
+
+    /// Does what follows from a breaker's new state.
+    fn follow(&mut self, index: AgentIndex, mut state: BreakerState) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (agent, generation, before) = (slot.id, slot.generation, slot.guard);
+        let Some(guarded) = slot.breaker() else { return };
+        if let Some(until_ms) = guarded.breaker.opens_until_ms() {
+            guarded.timer = self.timers.insert(until_ms, Alarm::Breaker { agent: index, generation }).ok();
+            if guarded.timer.is_none() {
+                // A breaker that nothing would half-open is not opened.
+                guarded.breaker.close();
+                state = BreakerState::Closed;
+            }
+        }
+        let guard = match state {
+            BreakerState::Closed => Guard::Free,
+            BreakerState::HalfOpen => Guard::Probing,
+            BreakerState::Open { .. } => Guard::Shut,
+        };
+        if guard == before {
+            return;
+        }
+        slot.guard = guard;
+        self.breakers.open += usize::from(before == Guard::Free);
+        self.breakers.open -= usize::from(guard == Guard::Free);
+        self.breakers.opened += u64::from(guard == Guard::Shut);
+        self.report(|| Event::BreakerChanged { agent, state });
+        self.publish_breaker(index);
+        match guard {
+            Guard::Free => {}
+            Guard::Probing => self.schedule(index),
+            Guard::Shut => self.turn_away_waiting(index),
+        }
+    }
+
+    /// Gives up what waits for an agent and asked not to.
+    fn turn_away_waiting(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let impatient = |envelope: &Envelope| {
+            envelope.kind == EnvelopeKind::Message && envelope.message.when_unavailable() == WhenUnavailable::FailFast
+        };
+        for place in slot.mailbox.extract(&mut self.slab, impatient) {
+            if let Some(envelope) = self.slab.remove(place) {
+                self.turn_away(envelope, index);
+            }
+        }
+    }
+
+    /// Gives up a message that an agent's mailbox holds, because it asked not to wait.
+    #[cold]
+    pub(crate) fn turn_away(&mut self, envelope: Envelope, index: AgentIndex) {
+        let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
+        let weight = envelope.weight;
+        self.give_up(envelope, Reason::BreakerOpen, Holds::Mailbox { agent: index, generation, weight });
+    }
+
+    /// Whether the message would be turned away now.
+    pub(crate) fn turns_away(&self, index: AgentIndex, message: &Message) -> bool {
+        message.when_unavailable() == WhenUnavailable::FailFast && self.is_shut(index)
+    }
+
+    pub(crate) fn is_shut(&self, index: AgentIndex) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Shut)
+    }
+
+    /// Has every shard know whether a provider's breaker is open, where that has changed. What waits in a full ring's
+    /// queue is changed in its place, so that there is one notice per provider at most.
+    pub(crate) fn publish_breaker(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (agent, shut) = (slot.id, slot.guard == Guard::Shut && slot.provider);
+        let Some(guarded) = slot.breaker() else { return };
+        if guarded.told_shut == shut {
+            return;
+        }
+        guarded.told_shut = shut;
+        self.capabilities.set_available(agent, !shut);
+        let own = self.index.as_usize();
+        for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
+            let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
+                Outgoing::Notice(Notice::Available(provider, available)) if *provider == agent => Some(available),
+                _ => None,
+            });
+            match waiting {
+                Some(available) => *available = !shut,
+                None => outgoing.push_back(Outgoing::Notice(Notice::Available(agent, !shut))),
+            }
+        }
+    }
+
+    /// Takes an agent's own policy instead of the router's.
+    pub(crate) fn set_breaker_policy(&mut self, index: AgentIndex, policy: BreakerPolicy) {
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.extras().breaker_policy = Some(policy);
+            self.call_times.look_for(&policy);
+        }
+    }
+
+    /// Forgets the breaker of an agent that goes and offers nothing any more.
+    pub(crate) fn drop_breaker(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Some(guarded) = slot.extras.as_mut().and_then(|extras| extras.breaker.take()) else { return };
+        debug_assert!(!guarded.told_shut, "no other shard keeps an agent that is gone in mind");
+        let before = std::mem::take(&mut slot.guard);
+        self.breakers.open -= usize::from(before != Guard::Free);
+        if let Some(timer) = guarded.timer {
+            self.timers.cancel(timer);
+        }
+    }
+
+    fn breaker_policy(&self, index: AgentIndex) -> BreakerPolicy {
+        let own = self.agents.get(index).and_then(|slot| slot.extras.as_ref()).and_then(|extras| extras.breaker_policy);
+        own.unwrap_or(self.config.breaker)
+    }
+
+    fn breaker(&mut self, index: AgentIndex) -> Option<&mut AgentBreaker> {
+        self.agents.get_mut(index).and_then(AgentSlot::breaker)
+    }
+}
+
+impl AgentBreaker {
+    fn new(policy: BreakerPolicy) -> Self {
+        Self { breaker: Breaker::new(policy), timer: None, told_shut: false }
+    }
+}
+
+impl AgentSlot {
+    fn breaker(&mut self) -> Option<&mut AgentBreaker> {
+        self.extras.as_mut().and_then(|extras| extras.breaker.as_deref_mut())
+    }
+}
