@@ -431,6 +431,7 @@ impl Driver {
         }
         let mut armed = false;
         let shared = Arc::clone(&self.shared);
+        shared.links[self.index].parks.fetch_add(1, Ordering::Relaxed);
         let doorbell = &shared.links[self.index].doorbell;
         // For the watchdog: glommio can stall after one of its own timers woke it as well.
         let wakes_at_ms = timeout.map_or(u64::MAX, |timeout| milliseconds(now + timeout));

@@ -98,6 +98,8 @@ pub(crate) struct Link {
     pub published: Published,
     /// Turns so far: what the watchdog looks at.
     pub turns: CachePadded<AtomicU64>,
+    /// How often it parked so far: the watchdog looks less often while nobody does.
+    pub parks: AtomicU64,
     /// When a parked shard wakes by itself, in milliseconds of monotonic time; `u64::MAX` when it does not.
     pub wakes_at_ms: AtomicU64,
     /// An inbox of this shard was read from or closed.

@@ -315,6 +315,7 @@ fn start(config: &Config, rules: &[Rule], failure_handlers: Option<&FailureHandl
                 turns: CachePadded::new(AtomicU64::new(0)),
                 inbox_attention: CachePadded::new(AtomicBool::new(false)),
                 quiet: AtomicU8::new(0),
+                parks: AtomicU64::new(0),
                 wakes_at_ms: AtomicU64::new(u64::MAX),
                 left: AtomicBool::new(false),
             }
