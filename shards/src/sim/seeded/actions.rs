@@ -94,7 +94,7 @@ const ACTIONS: [Action; 20] = [
         fault: None,
         act: |play, dice| {
             let shard = play.any_shard(dice);
-            play.question(shard, |token| Input::DeadLetters(5, token));
+            play.question(shard, |token| Input::DeadLetters(Box::default(), 5, token));
         },
     },
     Action {

@@ -319,7 +319,11 @@ impl Ledger {
                 self.note_text(&providers.iter().map(|provider| provider.agent.to_string()).collect::<String>());
             }
             Answer::Conversation(view) => self.note(&[view.as_ref().map_or(0, |view| view.messages)]),
-            Answer::DeadLetters(letters) => self.note(&[letters.len() as u64]),
+            Answer::DeadLetters(portion) => self.note(&[portion.letters.len() as u64]),
+            Answer::DeadLettersReplayed(portion) => {
+                self.note(&[portion.replayed.len() as u64, portion.refused.len() as u64]);
+            }
+            Answer::DeadLettersPurged { letters, .. } => self.note(&[*letters]),
             Answer::Changed(result) => self.note_text(&format!("{result:?}")),
             Answer::Drained(result) => self.note_text(&format!("{result:?}")),
             Answer::Agent(view) => self.note_text(&format!("{view:?}")),
