@@ -7,7 +7,7 @@
 //! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
 //! shard), `delivery` (to the right shard, conversation and mailbox), `dispatch` (from the mailbox to the handler, and
 //! settling), `notice` (what the router itself says), `deadlines` (answers that are wanted by a moment), `membership`
-//! (agents that come and go).
+//! (agents that come and go), `replay` (dead letters once more).
 
 use std::collections::VecDeque;
 
