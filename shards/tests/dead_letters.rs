@@ -82,7 +82,7 @@ fn assert_no_letters(world: &mut World) {
 fn moody(bad: &Log<()>, log: &Log<Message>) -> Script {
     let (bad, log) = (bad.clone(), log.clone());
     Script::new(move |message, _| {
-        if bad.len() > 0 && !is_notice(message) {
+        if !bad.is_empty() && !is_notice(message) {
             return Outcome::failed("the tea is cold");
         }
         log.push(message.clone());
