@@ -230,7 +230,11 @@ impl Shard {
             // A value of the caller's own is kept, unless somebody is waiting for the same one.
             Some(correlation) if !self.asks.contains_key(&correlation) => correlation,
             _ => {
-                let correlation = self.ids.correlation();
+                // Nor is one given out that a caller of now chose; the next counts are free.
+                let mut correlation = self.ids.correlation();
+                while self.asks.contains_key(&correlation) {
+                    correlation = self.ids.correlation();
+                }
                 message.set_reply_with(correlation);
                 correlation
             }
