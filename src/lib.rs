@@ -24,7 +24,7 @@ mod watchdog;
 pub use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
 pub use caxton_shards::breaker::{BreakerPolicy, BreakerState};
 pub use caxton_shards::conversation::{ConversationView, HistoryEntry};
-pub use caxton_shards::dead_letter::{DeadLetter, Reason};
+pub use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, Reason};
 pub use caxton_shards::dispatch::Batch;
 pub use caxton_shards::domain;
 pub use caxton_shards::failure_handler::{Decision, FailedAttempt, FailureCause, FailureHandler};
@@ -33,6 +33,7 @@ pub use caxton_shards::lifecycle::{AgentState, AgentView, Drained, LifecycleErro
 pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative};
 pub use caxton_shards::notice::is_notice;
 pub use caxton_shards::partition::{Partition, ShardIndex};
+pub use caxton_shards::replay::{REPLAYS_MAX, ReplayError};
 pub use caxton_shards::rules;
 pub use caxton_shards::sim;
 pub use caxton_shards::supervision::RestartPolicy;

@@ -194,7 +194,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 21 + Phase::COUNT;
+const FIGURES: usize = 23 + Phase::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -263,7 +263,9 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         snapshot.agents as u64,
         snapshot.conversations as u64,
         snapshot.conversations_opened,
+        snapshot.dead_letters as u64,
         snapshot.dead_letters_dropped,
+        snapshot.dead_letters_replayed,
         snapshot.breakers_open as u64,
         snapshot.breakers_opened,
         snapshot.timers as u64,
@@ -294,7 +296,9 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         agents,
         conversations,
         conversations_opened,
+        dead_letters,
         dead_letters_dropped,
+        dead_letters_replayed,
         breakers_open,
         breakers_opened,
         timers,
@@ -322,7 +326,9 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         agents: agents as usize,
         conversations: conversations as usize,
         conversations_opened,
+        dead_letters: dead_letters as usize,
         dead_letters_dropped,
+        dead_letters_replayed,
         breakers_open: breakers_open as usize,
         breakers_opened,
         timers: timers as usize,

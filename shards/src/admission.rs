@@ -52,10 +52,9 @@ impl Shard {
                 let view = self.conversations.view(initiator, id).map(Box::new);
                 self.answer(token, Answer::Conversation(view));
             }
-            Input::DeadLetters(count, token) => {
-                let letters = self.dead_letters.newest(count);
-                self.answer(token, Answer::DeadLetters(letters));
-            }
+            Input::DeadLetters(search, limit, token) => self.list_dead_letters(&search, limit, token),
+            Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
+            Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
             Input::Inspect(token) => {
                 self.account.pending = self.count_pending();
                 self.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
@@ -138,7 +137,7 @@ impl Shard {
 
     /// What forbids this agent to send this message now.
     #[inline]
-    fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
+    pub(crate) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
         let limit = self.config.content_max.into_inner() as usize;
         let bytes = message.content().len();
         let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.len();
@@ -183,7 +182,7 @@ impl Shard {
     }
 
     #[inline]
-    fn enclose(&self, sender: AgentIndex, message: Message) -> Envelope {
+    pub(crate) fn enclose(&self, sender: AgentIndex, message: Message) -> Envelope {
         let deadline_ms = self.deadline_of(&message);
         let mut envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
         envelope.sender_place = sender.0;
@@ -193,11 +192,24 @@ impl Shard {
     /// A lifetime counts from now or, for a message that is to be delivered later, from then.
     #[inline]
     fn deadline_of(&self, message: &Message) -> u64 {
-        let lifetime_ms = match message.time_to_live_ms() {
-            0 => self.config.message_timeout.into_inner(),
-            own => own,
-        };
-        self.now_ms.saturating_add(self.delay_of(message)).saturating_add(u64::from(lifetime_ms))
+        self.now_ms.saturating_add(self.delay_of(message)).saturating_add(self.lifetime_of(message))
+    }
+
+    #[inline]
+    fn lifetime_of(&self, message: &Message) -> u64 {
+        match message.time_to_live_ms() {
+            0 => u64::from(self.config.message_timeout.into_inner()),
+            own => u64::from(own),
+        }
+    }
+
+    /// The moment from which the message's lifetime counts, in milliseconds of monotonic time: what [`Self::deadline_of`]
+    /// began with. Nothing if it was not admitted.
+    pub(crate) fn lifetime_began(&self, message: &Message) -> Option<u64> {
+        match message.postage().deadline_ms {
+            0 => None,
+            deadline_ms => Some(deadline_ms.saturating_sub(self.lifetime_of(message))),
+        }
     }
 
     /// How long the message must not be delivered yet, in milliseconds.
@@ -218,7 +230,11 @@ impl Shard {
             // A value of the caller's own is kept, unless somebody is waiting for the same one.
             Some(correlation) if !self.asks.contains_key(&correlation) => correlation,
             _ => {
-                let correlation = self.ids.correlation();
+                // Nor is one given out that a caller of now chose; the next counts are free.
+                let mut correlation = self.ids.correlation();
+                while self.asks.contains_key(&correlation) {
+                    correlation = self.ids.correlation();
+                }
                 message.set_reply_with(correlation);
                 correlation
             }
@@ -298,8 +314,7 @@ impl Shard {
         self.account.processed += u64::from(taken);
         self.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
         for message in messages.into_iter().take(given_back as usize) {
-            let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
-            self.give_up(envelope, Reason::Deregistered, Holds::Nothing);
+            self.give_up(Envelope::again(message), Reason::Deregistered, Holds::Nothing);
         }
         self.send_receipts_of_inbox(index);
         self.remove_agent(index, StopReason::InboxClosed);

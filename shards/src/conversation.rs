@@ -251,7 +251,9 @@ impl Conversations {
         let probably = passage.message.postage().conversation_place;
         let (place, passed) = match self.find_near(passage.initiator, id, probably) {
             Some(place) => (place, Passed::Continued),
-            None if passage.sender == passage.initiator => (self.open(id, passage)?, Passed::Began),
+            None if passage.sender == passage.initiator && !passage.message.rejoins() => {
+                (self.open(id, passage)?, Passed::Began)
+            }
             None => return Err(Reason::NotInConversation),
         };
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };

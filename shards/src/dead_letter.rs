@@ -1,9 +1,19 @@
 //! Messages that the router gave up on, with the reason, kept within bounds for someone to look at.
 
-use std::collections::VecDeque;
+mod filter;
+mod id;
+mod store;
+
+pub use filter::{DeadLetterFilter, DeadLetterSearch};
+pub use id::{DeadLetterId, DeadLetterIdError};
+pub(crate) use store::DeadLetters;
+pub use store::{LETTERS_PER_ANSWER_MAX, LETTERS_SEARCHED_MAX};
 
 use crate::message::{Message, WallTime};
 use crate::partition::ShardIndex;
+
+/// How much of a failure's text a dead letter keeps, in bytes.
+pub const LAST_ERROR_BYTES_MAX: usize = 1_024;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
@@ -89,80 +99,39 @@ impl std::fmt::Display for Reason {
 /// A message that was given up.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
+    /// Its number, which no other dead letter of this run of the router has.
+    pub id: DeadLetterId,
     /// The whole message.
     pub message: Message,
     /// Why.
     pub reason: Reason,
-    /// How often it was tried.
+    /// How often it was tried since it was accepted or, if it was replayed, since its last replay.
     pub attempts: u8,
+    /// What was said of the failure after which the message was given up: by its handler, or by the router where the
+    /// reason needs more words. The first [`LAST_ERROR_BYTES_MAX`] bytes of it; nothing where the reason says it all.
+    pub last_error: Option<Box<str>>,
+    /// When the message was first accepted or, if it was not to be delivered before a later moment, that moment;
+    /// replays do not change it. For a message that was never admitted it is the moment of giving up.
+    pub first: WallTime,
     /// When it was given up.
-    pub at: WallTime,
+    pub last: WallTime,
     /// Where.
     pub shard: ShardIndex,
+    /// How often it was replayed before, at most [`REPLAYS_MAX`](crate::replay::REPLAYS_MAX).
+    pub replays: u8,
 }
 
-/// The newest dead letters of a shard. The counters in [`Account`](crate::account::Account) count them all.
-#[derive(Debug)]
-pub(crate) struct DeadLetters {
-    letters: VecDeque<DeadLetter>,
-    bytes: u64,
-    messages_max: usize,
-    bytes_max: u64,
-    dropped: u64,
-}
-
-impl DeadLetters {
-    pub fn new(messages_max: usize, bytes_max: u64) -> Self {
-        Self { letters: VecDeque::new(), bytes: 0, messages_max, bytes_max, dropped: 0 }
-    }
-
-    /// Keeps a letter; the oldest ones make room for it.
-    pub fn push(&mut self, letter: DeadLetter) {
-        self.bytes += letter.message.weight() as u64;
-        self.letters.push_back(letter);
-        while self.letters.len() > self.messages_max || (self.bytes > self.bytes_max && !self.letters.is_empty()) {
-            if let Some(oldest) = self.letters.pop_front() {
-                self.bytes -= oldest.message.weight() as u64;
-                self.dropped += 1;
-            }
-        }
-    }
-
-    /// The newest letters, newest first.
-    pub fn newest(&self, count: usize) -> Vec<DeadLetter> {
-        self.letters.iter().rev().take(count).cloned().collect()
-    }
-
-    /// How many letters made room for newer ones.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+impl DeadLetter {
+    /// What it counts as against the limit in bytes.
+    fn weight(&self) -> u64 {
+        let last_error = self.last_error.as_ref().map_or(0, |text| text.len());
+        (size_of::<Self>() + self.message.weight() + last_error) as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Performative;
-
-    fn letter(content: &str) -> DeadLetter {
-        let message = Message::builder(Performative::Inform).content(content).build().unwrap();
-        DeadLetter { message, reason: Reason::NoRoute, attempts: 0, at: WallTime(0), shard: ShardIndex(0) }
-    }
-
-    #[test]
-    fn the_oldest_make_room_by_number_and_by_bytes() {
-        let mut letters = DeadLetters::new(2, 1 << 20);
-        for content in ["a", "b", "c"] {
-            letters.push(letter(content));
-        }
-        let kept: Vec<_> = letters.newest(9).iter().map(|letter| letter.message.content().clone()).collect();
-        assert_eq!(kept, ["c".into(), "b".into()]);
-        assert_eq!(letters.dropped(), 1);
-
-        let mut letters = DeadLetters::new(100, 2_000);
-        letters.push(letter(&"x".repeat(5_000)));
-        assert_eq!(letters.newest(9).len(), 0);
-    }
 
     #[test]
     fn every_reason_has_its_own_word() {

@@ -9,11 +9,12 @@ use crate::agent::Registration;
 use crate::breaker::BreakerState;
 use crate::capability::Provider;
 use crate::conversation::ConversationView;
-use crate::dead_letter::{DeadLetter, Reason};
+use crate::dead_letter::{DeadLetterId, DeadLetterSearch, Reason};
 use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::partition::ShardIndex;
 use crate::record::{Append, AppendSequence};
+use crate::replay::{DeadLetterPortion, ReplayPortion};
 
 /// The time at the beginning of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,8 +93,14 @@ pub enum Input {
     Discover(Term, Token),
     /// Answer with [`Answer::Conversation`].
     Conversation(AgentId, ConversationId, Token),
-    /// Answer with [`Answer::DeadLetters`], at most this many.
-    DeadLetters(usize, Token),
+    /// Answer with [`Answer::DeadLetters`]: the newest first, at most this many and
+    /// [`LETTERS_PER_ANSWER_MAX`](crate::dead_letter::LETTERS_PER_ANSWER_MAX).
+    DeadLetters(Box<DeadLetterSearch>, usize, Token),
+    /// Send dead letters again, to whom they were for or to this agent, and answer with
+    /// [`Answer::DeadLettersReplayed`].
+    ReplayDeadLetters(Box<DeadLetterSearch>, Option<AgentId>, Token),
+    /// Throw dead letters away and answer with [`Answer::DeadLettersPurged`].
+    PurgeDeadLetters(Box<DeadLetterSearch>, Token),
     /// Answer with [`Answer::Snapshot`].
     Inspect(Token),
     /// Report events from now on, or no longer.
@@ -146,8 +153,17 @@ pub enum Answer {
     Providers(Vec<Provider>),
     /// The conversation, if it is open.
     Conversation(Option<Box<ConversationView>>),
-    /// The newest dead letters.
-    DeadLetters(Vec<DeadLetter>),
+    /// The dead letters that were looked for.
+    DeadLetters(DeadLetterPortion),
+    /// What came of replaying dead letters.
+    DeadLettersReplayed(Box<ReplayPortion>),
+    /// Dead letters were thrown away.
+    DeadLettersPurged {
+        /// How many.
+        letters: u64,
+        /// If there are newer letters which were not looked at: after which one to go on.
+        next: Option<DeadLetterId>,
+    },
     /// The shard's figures.
     Snapshot(Box<Snapshot>),
 }
@@ -163,8 +179,12 @@ pub struct Snapshot {
     pub conversations: usize,
     /// Conversations opened so far.
     pub conversations_opened: u64,
+    /// Dead letters that are kept.
+    pub dead_letters: usize,
     /// Dead letters that made room for newer ones.
     pub dead_letters_dropped: u64,
+    /// Dead letters that were sent again.
+    pub dead_letters_replayed: u64,
     /// Agents whose circuit breaker is open or half-open.
     pub breakers_open: usize,
     /// How often a circuit breaker opened.

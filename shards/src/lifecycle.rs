@@ -208,6 +208,10 @@ impl Shard {
     }
 
     pub(crate) fn suspend_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+        if self.phase == Phase::Stopped {
+            // It is still to hear what became of its messages, and nobody would let it go on.
+            return Err(LifecycleError::Stopping);
+        }
         let index = self.find_for_embedder(agent)?;
         match self.state_of(index) {
             AgentState::Suspended => return Ok(()),

@@ -121,6 +121,13 @@ impl Envelope {
         Self { message, next: NONE, weight }
     }
 
+    /// An envelope around a message that keeps what was written on its earlier one.
+    #[inline]
+    pub(crate) fn again(message: Message) -> Self {
+        let weight = u32::try_from(message.weight()).unwrap_or(u32::MAX);
+        Self { message, next: NONE, weight }
+    }
+
     /// How many deliveries it still stands for: more than one only for a message to several agents on its way.
     #[inline]
     pub(crate) fn deliveries_left(&self) -> u64 {
@@ -382,9 +389,7 @@ impl Parcel {
     /// Puts the message into an envelope of the receiving shard.
     #[inline]
     pub(crate) fn unpack(self) -> Envelope {
-        let message = Message::from_body(self.0);
-        let weight = u32::try_from(message.weight()).unwrap_or(u32::MAX);
-        Envelope { message, next: NONE, weight }
+        Envelope::again(Message::from_body(self.0))
     }
 }
 

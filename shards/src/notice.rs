@@ -5,7 +5,7 @@
 //! for it in the ring to the sender, so that notices are bounded by what was admitted.
 
 use crate::breaker::Guard;
-use crate::dead_letter::{DeadLetter, Reason};
+use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
 use crate::domain::Priority;
 use crate::interface::{AskFailure, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
@@ -58,8 +58,17 @@ impl Shard {
     pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Holds) {
         let attempts = envelope.attempts;
         let Some(message) = self.count_out(envelope, reason, detail, holds) else { return };
-        let letter = DeadLetter { message, reason, attempts, at: self.now.wall, shard: self.index };
-        self.dead_letters.push(letter);
+        self.dead_letters.push(DeadLetter {
+            id: self.dead_letters.next_id(),
+            reason,
+            attempts,
+            last_error: (!detail.is_empty()).then(|| beginning(detail, LAST_ERROR_BYTES_MAX).into()),
+            first: self.first_accepted(&message),
+            last: self.now.wall,
+            shard: self.index,
+            replays: message.replay().map_or(0, |replay| replay.times),
+            message,
+        });
     }
 
     /// As [`Shard::give_up_with`], but keeps no dead letter. Answers the message, unless it was a notice.
@@ -349,6 +358,15 @@ pub(crate) fn describe(message: &Message) -> String {
         (None, None) => String::new(),
     };
     format!("{} {id}{receiver}", message.performative())
+}
+
+/// As much of a text as fits into so many bytes.
+fn beginning(text: &str, bytes_max: usize) -> &str {
+    let mut end = bytes_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 pub(crate) fn quote(text: &str) -> String {

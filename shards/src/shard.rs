@@ -7,7 +7,7 @@
 //! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
 //! shard), `delivery` (to the right shard, conversation and mailbox), `dispatch` (from the mailbox to the handler, and
 //! settling), `notice` (what the router itself says), `deadlines` (answers that are wanted by a moment), `membership`
-//! (agents that come and go).
+//! (agents that come and go), `replay` (dead letters once more).
 
 use std::collections::VecDeque;
 
@@ -305,7 +305,7 @@ impl Shard {
             failure_handler: None,
             breakers: BreakerFigures::default(),
             call_times: CallTimes::new(&config.breaker),
-            dead_letters: DeadLetters::new(config.dead_letters_max, config.dead_letter_bytes_max),
+            dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
             account: Account::default(),
             pending_beside_slab: 0,
             questions: Questions::new(QUESTIONS_MAX),
@@ -417,7 +417,9 @@ impl Shard {
             agents: self.agents.len() - 1,
             conversations: self.conversations.len(),
             conversations_opened: self.conversations.opened,
+            dead_letters: self.dead_letters.len(),
             dead_letters_dropped: self.dead_letters.dropped(),
+            dead_letters_replayed: self.dead_letters.replayed,
             breakers_open: self.breakers.open,
             breakers_opened: self.breakers.opened,
             timers: self.timers.len(),

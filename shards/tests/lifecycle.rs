@@ -8,7 +8,7 @@ mod common;
 use caxton_shards::agent::{Outcome, Polled, Registration};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
-use caxton_shards::interface::{AskFailure, Event, InboxNumber, Input, RegistrationError};
+use caxton_shards::interface::{Answer, AskFailure, Event, InboxNumber, Input, RegistrationError};
 use caxton_shards::lifecycle::{AgentState, DRAINING_AGENTS_MAX, Drained, LifecycleError, StopReason};
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Reliability, Term, WallTime};
 use caxton_shards::notice::is_notice;
@@ -569,6 +569,23 @@ fn no_failure_is_sent_about_a_failure() {
         world.run();
         assert_eq!(world.total().notices, before + 2, "{state}");
     }
+}
+
+#[test]
+fn an_agent_cannot_be_suspended_once_its_shard_has_stopped_and_hears_what_became_of_its_messages() {
+    let mut world = World::new(1);
+    let (sender, told) = world.add_listener(0, "sender");
+    let receiver = world.add(0, "receiver", Script::idle());
+    world.suspend(receiver).unwrap();
+    world.send(inform(sender, receiver, "waits").build().unwrap()).unwrap();
+    let token = world.token();
+    world.give(0, Input::Stop);
+    world.give(0, Input::Suspend(sender, token));
+    world.run();
+    let Some(Answer::Changed(changed)) = world.take_answer(0, token) else { panic!("it is answered") };
+    assert_eq!(changed, Err(LifecycleError::Stopping));
+    let failure = told.take().pop().unwrap();
+    assert!(is_notice(&failure) && text(&failure).contains("stopped"), "{}", text(&failure));
 }
 
 #[test]

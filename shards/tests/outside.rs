@@ -205,6 +205,29 @@ fn two_questions_with_the_same_reply_with_each_get_their_own_answer() {
 }
 
 #[test]
+fn a_question_without_a_reply_with_gets_none_that_another_caller_chose() {
+    let mut world = World::new(2);
+    let agent = world.add(1, "agent", Script::echo());
+    let first = world.ask(0, question(agent, "which is the next?"), 1_000);
+    world.run();
+    let given_out = world.take_reply(0, first).unwrap().unwrap().in_reply_to().unwrap().get();
+    // Messages are counted along with questions: after these thirty, the next counts are among those that they chose.
+    let mut asked: Vec<_> = (10..40)
+        .map(|step| {
+            let chosen = Correlation::new((given_out + step).try_into().unwrap());
+            let message = Message::builder(Performative::Request).receiver(agent).content("chosen").reply_with(chosen);
+            world.ask(0, message.build().unwrap(), 1_000)
+        })
+        .collect();
+    asked.extend(["one", "two"].map(|content| world.ask(0, question(agent, content), 1_000)));
+    world.advance(1_000);
+    let replies: Vec<_> = asked.into_iter().map(|token| world.take_reply(0, token).unwrap().unwrap()).collect();
+    assert!(replies[..30].iter().all(|reply| text(reply) == "chosen"));
+    assert!(replies[30..].iter().map(text).eq(["one", "two"]));
+    world.assert_settled();
+}
+
+#[test]
 fn a_receipt_is_no_answer_to_a_question() {
     let mut world = World::new(1);
     let agent = world.add(0, "agent", Script::echo());

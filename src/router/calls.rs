@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::conversation::ConversationView;
-use caxton_shards::dead_letter::DeadLetter;
 use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::interface::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, SendError};
 use caxton_shards::lifecycle::LifecycleError;
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
+use caxton_shards::replay::ReplayError;
 use caxton_shards::shard::gateway_name;
 use futures_lite::future::block_on;
 
@@ -35,7 +35,7 @@ pub const EVENTS_WAITING_MAX: usize = 4_096;
 #[error("a blocking call on a shard's thread would wait for itself")]
 pub struct WouldDeadlock;
 
-/// Why an agent could not be added, or a question about the router has no answer.
+/// Why an agent could not be added, a dead letter not be replayed, or a question about the router has no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CallError {
     /// The shard refused the registration.
@@ -44,6 +44,9 @@ pub enum CallError {
     /// The agent's state could not be changed.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
+    /// A dead letter was not replayed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// A blocking call was made on a shard's own thread.
     #[error(transparent)]
     WouldDeadlock(#[from] WouldDeadlock),
@@ -417,21 +420,6 @@ impl Router {
         }
     }
 
-    /// The newest dead letters of every shard, at most `count` of each, newest first within a shard.
-    ///
-    /// # Errors
-    /// The router has stopped.
-    pub async fn dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
-        let mut letters = Vec::new();
-        for shard in 0..self.shared().links.len() {
-            match self.question(shard, |token| Input::DeadLetters(count, token)).await {
-                Some(Answer::DeadLetters(found)) => letters.extend(found),
-                _ => return Err(CallError::Stopped),
-            }
-        }
-        Ok(letters)
-    }
-
     /// What happens from now on, as far as the subscriber keeps up: up to [`EVENTS_WAITING_MAX`] events wait for it,
     /// further ones are lost and counted.
     ///
@@ -460,15 +448,6 @@ impl Router {
     ) -> Result<Option<ConversationView>, CallError> {
         not_on_a_shard()?;
         block_on(self.conversation(initiator, id))
-    }
-
-    /// As [`Router::dead_letters`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::dead_letters`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
-        not_on_a_shard()?;
-        block_on(self.dead_letters(count))
     }
 
     /// As [`Router::events`], from a thread that may block.

@@ -2,6 +2,7 @@
 
 mod calls;
 pub(crate) mod inbox;
+mod letters;
 mod lifecycle;
 mod report;
 
@@ -30,6 +31,7 @@ use glommio::ExecutorJoinHandle;
 
 pub use calls::{BatchRejected, CallError, EVENTS_WAITING_MAX, Events, INBOX_WINDOW, Sent, WouldDeadlock};
 pub use inbox::{Inbox, ReceiveError};
+pub use letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 pub use report::{Report, Stats};
 
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};

@@ -37,6 +37,16 @@ impl Stats {
     pub fn conversations(&self) -> usize {
         self.shards.iter().map(|shard| shard.conversations).sum()
     }
+
+    /// Dead letters that are kept.
+    pub fn dead_letters(&self) -> usize {
+        self.shards.iter().map(|shard| shard.dead_letters).sum()
+    }
+
+    /// Dead letters that were sent again.
+    pub fn dead_letters_replayed(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.dead_letters_replayed).sum()
+    }
 }
 
 /// What a router did, from its start to its end.

@@ -85,6 +85,19 @@ pub struct Details {
     pub trace: Option<TraceContext>,
     /// The earliest moment of delivery, in milliseconds of wall time.
     pub deliver_at: Option<super::options::WallTime>,
+    /// What a message remembers that was a dead letter and was sent again.
+    pub replay: Option<Replay>,
+}
+
+/// What a message remembers that was a dead letter and was sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replay {
+    /// How often it was sent again, at most [`REPLAYS_MAX`](crate::replay::REPLAYS_MAX) times.
+    pub times: u8,
+    /// When it was first accepted.
+    pub first: super::options::WallTime,
+    /// It had reached its conversation before, so it does not begin it anew.
+    pub(crate) rejoins: bool,
 }
 
 /// Text of parameters that are terms otherwise.

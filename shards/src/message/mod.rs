@@ -21,8 +21,8 @@ pub use aid::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, AidFault};
 pub use builder::{MessageBuilder, MessageError};
 pub use content::{CONTENT_INLINE_BYTES, IntoContent, MessageContent};
 pub use details::{
-    Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, TraceContext, USER_PARAMETERS_MAX, UserParameter,
-    Words,
+    Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, Replay, TraceContext, USER_PARAMETERS_MAX,
+    UserParameter, Words,
 };
 pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId};
 pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
@@ -283,6 +283,17 @@ impl Message {
         self.details().and_then(|details| details.trace)
     }
 
+    /// What it remembers of being a dead letter, if it was one and was sent again. Its receiver may have handled it before.
+    pub fn replay(&self) -> Option<Replay> {
+        self.details().and_then(|details| details.replay)
+    }
+
+    /// Whether it may pass its conversation only if that is open, although it comes from who began it.
+    #[inline]
+    pub(crate) fn rejoins(&self) -> bool {
+        self.details().is_some_and(|details| details.replay.is_some_and(|replay| replay.rejoins))
+    }
+
     /// Which lane of the mailbox it waits in.
     #[inline]
     pub fn priority(&self) -> crate::domain::Priority {
@@ -407,6 +418,12 @@ impl Message {
 
     pub(crate) fn set_receiver(&mut self, receiver: Receiver) {
         self.0.receiver = receiver;
+    }
+
+    pub(crate) fn set_replay(&mut self, replay: Replay) {
+        let mut details = self.details().cloned().unwrap_or_default();
+        details.replay = Some(replay);
+        self.0.details = Some(Arc::new(details));
     }
 
     pub(crate) fn set_member_of(&mut self, initiator: AgentId) {

@@ -2,7 +2,7 @@
 
 use crate::agent::Registration;
 use crate::conversation::ConversationView;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, DeadLetterSearch};
 use crate::interface::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, Snapshot, Token};
 use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
@@ -101,7 +101,11 @@ impl World {
         })
     }
 
-    fn answer_now(&mut self, shard: usize, input: impl FnOnce(Token) -> Input) -> Answer {
+    /// The answer to a question that a shard answers in the turn in which it is asked.
+    ///
+    /// # Panics
+    /// When it is another kind of question.
+    pub fn answer_now(&mut self, shard: usize, input: impl FnOnce(Token) -> Input) -> Answer {
         let token = self.token();
         self.give(shard, input(token));
         self.step(shard);
@@ -116,9 +120,16 @@ impl World {
 
     /// A shard's dead letters, newest first.
     pub fn dead_letters(&mut self, shard: usize) -> Vec<DeadLetter> {
-        let input = |token| Input::DeadLetters(usize::MAX, token);
-        let Answer::DeadLetters(letters) = self.answer_now(shard, input) else { panic!("no dead letters") };
-        letters
+        let (mut letters, mut search) = (Vec::new(), DeadLetterSearch::default());
+        loop {
+            let input = |token| Input::DeadLetters(Box::new(search), usize::MAX, token);
+            let Answer::DeadLetters(portion) = self.answer_now(shard, input) else { panic!("no dead letters") };
+            letters.extend(portion.letters);
+            search.before = portion.next;
+            if portion.next.is_none() {
+                return letters;
+            }
+        }
     }
 
     /// An open conversation.

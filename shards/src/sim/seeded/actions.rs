@@ -25,7 +25,7 @@ const DRAINED_WITHIN_MS_MAX: u32 = 2_000;
 const TELLS_MAX: u64 = 12;
 
 /// What the world does. A line is all that a new action needs. Weights are of no sum in particular.
-const ACTIONS: [Action; 20] = [
+const ACTIONS: [Action; 22] = [
     Action {
         weight: 80,
         fault: None,
@@ -94,7 +94,16 @@ const ACTIONS: [Action; 20] = [
         fault: None,
         act: |play, dice| {
             let shard = play.any_shard(dice);
-            play.question(shard, |token| Input::DeadLetters(5, token));
+            play.question(shard, |token| Input::DeadLetters(Box::default(), 5, token));
+        },
+    },
+    Action { weight: 6, fault: None, act: Play::replay },
+    Action {
+        weight: 1,
+        fault: None,
+        act: |play, dice| {
+            let shard = play.any_shard(dice);
+            play.question(shard, |token| Input::PurgeDeadLetters(Box::default(), token));
         },
     },
     Action {

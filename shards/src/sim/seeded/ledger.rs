@@ -39,6 +39,8 @@ enum Deliveries {
     Some,
     /// One, to the router itself, which does not say what it did with it.
     Hidden,
+    /// Of a dead letter that was replayed to whom it was for.
+    Unknown,
 }
 
 /// A message that its sender was told is accepted.
@@ -86,6 +88,8 @@ struct Lane {
 pub(super) struct Question {
     /// What was asked to be sent, if that is what was asked.
     pub message: Option<(Label, Receiver)>,
+    /// Whether dead letters were asked to be replayed to an agent.
+    pub redirected: bool,
 }
 
 #[derive(Default)]
@@ -197,10 +201,10 @@ impl Ledger {
         }
     }
 
-    /// Retries and moments of delivery aside, what is sent first comes first.
+    /// Retries, replays and moments of delivery aside, what is sent first comes first.
     fn keeps_order(&mut self, receiver: AgentId, message: &Message) {
         let Some(label) = Label::of(message) else { return };
-        if message.details().is_some_and(|details| details.deliver_at.is_some()) {
+        if message.details().is_some_and(|details| details.deliver_at.is_some() || details.replay.is_some()) {
             return;
         }
         let priority = match message.priority() {
@@ -289,13 +293,13 @@ impl Ledger {
         match answer {
             Answer::Sent(Ok(id)) => {
                 self.note_text(&format!("sent {id}"));
-                if let Some(Question { message: Some((_, receiver)) }) = question {
+                if let Some(Question { message: Some((_, receiver)), .. }) = question {
                     self.promises.push(self.promised(*id, &receiver));
                 }
             }
             Answer::Sent(Err(rejected)) | Answer::Replied(Err(AskFailure::Rejected(rejected))) => {
                 self.note_text(&rejected.error.to_string());
-                if let Some(Question { message: Some((label, _)) }) = question
+                if let Some(Question { message: Some((label, _)), .. }) = question
                     && Label::of(&rejected.message) != Some(label)
                 {
                     self.complain(|| format!("another message was given back than was refused: {rejected:?}"));
@@ -319,7 +323,15 @@ impl Ledger {
                 self.note_text(&providers.iter().map(|provider| provider.agent.to_string()).collect::<String>());
             }
             Answer::Conversation(view) => self.note(&[view.as_ref().map_or(0, |view| view.messages)]),
-            Answer::DeadLetters(letters) => self.note(&[letters.len() as u64]),
+            Answer::DeadLetters(portion) => self.note(&[portion.letters.len() as u64]),
+            Answer::DeadLettersReplayed(portion) => {
+                self.note(&[portion.replayed.len() as u64, portion.refused.len() as u64]);
+                // Whom the others are for is not known here: perhaps several agents, perhaps a gateway.
+                let redirected = question.is_some_and(|question| question.redirected);
+                let deliveries = if redirected { Deliveries::Exactly(1) } else { Deliveries::Unknown };
+                self.promises.extend(portion.replayed.iter().map(|(_, id)| Promise { id: *id, deliveries }));
+            }
+            Answer::DeadLettersPurged { letters, .. } => self.note(&[*letters]),
             Answer::Changed(result) => self.note_text(&format!("{result:?}")),
             Answer::Drained(result) => self.note_text(&format!("{result:?}")),
             Answer::Agent(view) => self.note_text(&format!("{view:?}")),
@@ -404,6 +416,10 @@ impl Ledger {
                 Deliveries::Hidden => {
                     hidden += 1;
                     found <= 1
+                }
+                Deliveries::Unknown => {
+                    hidden += 1;
+                    true
                 }
             };
             if !kept {

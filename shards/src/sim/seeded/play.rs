@@ -2,10 +2,12 @@
 
 use crate::agent::Registration;
 use crate::breaker::BreakerPolicy;
+use crate::dead_letter::{DeadLetterFilter, DeadLetterId, DeadLetterSearch};
 use crate::domain::AgentName;
 use crate::failure_handler::{Decision, FailedAttempt, FailureHandler};
 use crate::interface::{InboxNumber, Input, Token};
 use crate::message::{Message, Receiver};
+use crate::partition::ShardIndex;
 use crate::record::Durability;
 use crate::sim::dice::{Dice, mixed};
 use crate::sim::{Setup, World};
@@ -40,6 +42,8 @@ const SETTLES_WITHIN_MS: u64 = 40_000;
 const RESUMED_AFTER_MS: u64 = 1_000;
 /// Conversations, notes and questions end within this time without traffic, in milliseconds.
 const ENDS_WITHIN_MS: u64 = 20_000;
+/// A dead letter that is replayed alone is among so many of its shard.
+const REPLAYED_ALONE_MAX: u64 = 50;
 /// How far time moves on between two looks at the inboxes, in milliseconds.
 const LOOK_EVERY_MS: u64 = 500;
 
@@ -123,7 +127,21 @@ impl Play {
     }
 
     pub fn asked(&mut self, token: Token, message: Option<(Label, Receiver)>) {
-        self.ledger.lock().ask(token, Question { message });
+        self.ledger.lock().ask(token, Question { message, redirected: false });
+    }
+
+    /// Has a shard replay its dead letters, all of them or one, to whom they were for or to another agent.
+    pub fn replay(&mut self, dice: &mut Dice) {
+        let (shard, token) = (self.any_shard(dice), self.world.token());
+        let to = dice.once_in(2).then(|| self.cast.any_agent(dice));
+        let mut search = Box::<DeadLetterSearch>::default();
+        if dice.once_in(2) {
+            let number = 1 + dice.below(REPLAYED_ALONE_MAX);
+            search.filter =
+                DeadLetterFilter::only(DeadLetterId { shard: ShardIndex(u16::try_from(shard).unwrap_or(0)), number });
+        }
+        self.ledger.lock().ask(token, Question { message: None, redirected: to.is_some() });
+        self.world.give(shard, Input::ReplayDeadLetters(search, to, token));
     }
 
     pub fn register(&mut self, character: u64) {

@@ -1,0 +1,233 @@
+//! Where a shard keeps its newest dead letters.
+//!
+//! Invariants: letters stand in the order in which they came; they are bounded by number and by bytes, and the oldest
+//! make room; a search looks at a bounded number of letters and says where to go on, so that no question holds its
+//! shard up.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::{DeadLetter, DeadLetterId, DeadLetterSearch};
+use crate::partition::ShardIndex;
+
+/// The most letters that one turn looks at for one search.
+pub const LETTERS_SEARCHED_MAX: usize = 4_096;
+/// The most letters that one answer of a shard contains, and that one turn replays for one request.
+pub const LETTERS_PER_ANSWER_MAX: usize = 256;
+
+/// The newest dead letters of a shard. The counters in [`Account`](crate::account::Account) count them all.
+#[derive(Debug)]
+pub(crate) struct DeadLetters {
+    shard: ShardIndex,
+    letters: BTreeMap<u64, DeadLetter>,
+    next: u64,
+    bytes: u64,
+    messages_max: usize,
+    bytes_max: u64,
+    dropped: u64,
+    /// How many were taken out to be sent again.
+    pub replayed: u64,
+}
+
+impl DeadLetters {
+    pub fn new(shard: ShardIndex, messages_max: usize, bytes_max: u64) -> Self {
+        let letters = BTreeMap::new();
+        Self { shard, letters, next: 1, bytes: 0, messages_max, bytes_max, dropped: 0, replayed: 0 }
+    }
+
+    /// The id that the next letter gets.
+    pub fn next_id(&self) -> DeadLetterId {
+        self.id(self.next)
+    }
+
+    fn id(&self, number: u64) -> DeadLetterId {
+        DeadLetterId { shard: self.shard, number }
+    }
+
+    /// Keeps a letter, which has the next id; the oldest ones make room for it.
+    pub fn push(&mut self, letter: DeadLetter) {
+        debug_assert_eq!(letter.id, self.next_id(), "letters are numbered in the order in which they come");
+        self.next += 1;
+        self.bytes += letter.weight();
+        self.letters.insert(letter.id.number, letter);
+        while self.letters.len() > self.messages_max || self.bytes > self.bytes_max {
+            let Some((_, oldest)) = self.letters.pop_first() else { break };
+            self.bytes -= oldest.weight();
+            self.dropped += 1;
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.letters.len()
+    }
+
+    /// How many letters made room for newer ones.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    pub fn get(&self, id: DeadLetterId) -> Option<&DeadLetter> {
+        self.letters.get(&id.number).filter(|letter| letter.id == id)
+    }
+
+    /// Takes a letter out.
+    pub fn take(&mut self, id: DeadLetterId) -> Option<DeadLetter> {
+        self.get(id)?;
+        let letter = self.letters.remove(&id.number)?;
+        self.bytes -= letter.weight();
+        Some(letter)
+    }
+
+    /// Copies of what is looked for, the newest first, at most `limit` of them and [`LETTERS_PER_ANSWER_MAX`]; and, if
+    /// older letters were not looked at, before which one to go on.
+    pub fn list(&self, search: &DeadLetterSearch, limit: usize) -> (Vec<DeadLetter>, Option<DeadLetterId>) {
+        let range = self.range(search);
+        let limit = limit.min(LETTERS_PER_ANSWER_MAX);
+        let (mut found, mut looked_at, mut last) = (Vec::new(), 0, range.end);
+        for (number, letter) in self.letters.range(range).rev() {
+            if found.len() >= limit || looked_at >= LETTERS_SEARCHED_MAX {
+                return (found, Some(self.id(last)));
+            }
+            looked_at += 1;
+            last = *number;
+            if search.filter.matches(letter) {
+                found.push(letter.clone());
+            }
+        }
+        (found, None)
+    }
+
+    /// The ids of what is looked for, the oldest first, at most `limit`; and, if newer letters were not looked at, after
+    /// which one to go on.
+    pub fn select(&self, search: &DeadLetterSearch, limit: usize) -> (Vec<DeadLetterId>, Option<DeadLetterId>) {
+        let range = self.range(search);
+        let (mut found, mut looked_at, mut last) = (Vec::new(), 0, range.start.saturating_sub(1));
+        for (number, letter) in self.letters.range(range) {
+            if found.len() >= limit || looked_at >= LETTERS_SEARCHED_MAX {
+                return (found, Some(self.id(last)));
+            }
+            looked_at += 1;
+            last = *number;
+            if search.filter.matches(letter) {
+                found.push(letter.id);
+            }
+        }
+        (found, None)
+    }
+
+    /// The numbers between which a search looks.
+    fn range(&self, search: &DeadLetterSearch) -> Range<u64> {
+        let mut first = search.after.map_or(0, |id| id.number.saturating_add(1));
+        let mut end = search.before.map_or(self.next, |id| id.number.min(self.next));
+        if let Some(id) = search.filter.id {
+            first = first.max(id.number);
+            end = end.min(id.number.saturating_add(1));
+        }
+        first.min(end)..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dead_letter::{DeadLetterFilter, Reason};
+    use crate::message::{Message, Performative, WallTime};
+
+    fn push(letters: &mut DeadLetters, content: &str) -> DeadLetterId {
+        let id = letters.next_id();
+        letters.push(DeadLetter {
+            id,
+            message: Message::builder(Performative::Inform).content(content).build().unwrap(),
+            reason: Reason::NoRoute,
+            attempts: 0,
+            last_error: None,
+            first: WallTime(0),
+            last: WallTime(0),
+            shard: letters.shard,
+            replays: 0,
+        });
+        id
+    }
+
+    fn store(messages_max: usize, bytes_max: u64) -> DeadLetters {
+        DeadLetters::new(ShardIndex(3), messages_max, bytes_max)
+    }
+
+    fn contents(letters: &[DeadLetter]) -> Vec<&str> {
+        letters.iter().map(|letter| letter.message.content().as_text().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_oldest_make_room_by_number_and_by_bytes() {
+        let mut letters = store(2, 1 << 20);
+        for content in ["a", "b", "c"] {
+            push(&mut letters, content);
+        }
+        let (kept, _) = letters.list(&DeadLetterSearch::default(), 9);
+        assert_eq!(contents(&kept), ["c", "b"]);
+        assert_eq!((letters.len(), letters.dropped()), (2, 1));
+
+        let mut letters = store(100, 2_000);
+        push(&mut letters, &"x".repeat(5_000));
+        assert_eq!((letters.len(), letters.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_is_taken_out_no_longer_counts_and_its_number_is_not_used_again() {
+        let mut letters = store(100, 1 << 20);
+        let id = push(&mut letters, "a");
+        let elsewhere = DeadLetterId { shard: ShardIndex(0), ..id };
+        assert!(letters.take(elsewhere).is_none(), "another shard's number");
+        assert_eq!(letters.take(id).unwrap().id, id);
+        assert!(letters.take(id).is_none());
+        assert_eq!((letters.len(), letters.bytes), (0, 0));
+        assert_ne!(push(&mut letters, "b"), id);
+    }
+
+    #[test]
+    fn a_search_looks_at_so_many_letters_and_goes_on_where_it_stopped() {
+        let count = LETTERS_SEARCHED_MAX + 10;
+        let mut letters = store(count, u64::MAX);
+        let oldest = push(&mut letters, "needle");
+        for _ in 1..count - 1 {
+            push(&mut letters, "hay");
+        }
+        let newest = push(&mut letters, "needle");
+        let mut search = DeadLetterSearch::default();
+        search.filter.performative = Some(Performative::Request);
+        let (found, next) = letters.list(&search, 9);
+        assert_eq!((found.len(), next), (0, Some(DeadLetterId { number: 11, ..oldest })));
+        search.before = next;
+        assert_eq!(letters.list(&search, 9).1, None);
+
+        let (found, next) = letters.select(&DeadLetterSearch::default(), usize::MAX);
+        assert_eq!((found.len(), found[0]), (LETTERS_SEARCHED_MAX, oldest));
+        let (found, next) = letters.select(&DeadLetterSearch { after: next, ..DeadLetterSearch::default() }, 99);
+        assert_eq!((found.len(), found.last(), next), (10, Some(&newest), None));
+    }
+
+    #[test]
+    fn a_search_between_letters_that_are_gone_or_the_wrong_way_round_finds_what_is_there() {
+        let mut letters = store(2, 1 << 20);
+        let ids = ["a", "b", "c"].map(|content| push(&mut letters, content));
+        let find = |after, before, id: Option<DeadLetterId>| {
+            let filter = id.map_or_else(DeadLetterFilter::default, DeadLetterFilter::only);
+            let search = DeadLetterSearch { filter, after, before };
+            contents(&letters.list(&search, 9).0).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(find(Some(ids[0]), Some(ids[2]), None), ["b"]);
+        assert!(find(Some(ids[2]), Some(ids[0]), None).is_empty());
+        assert_eq!(find(None, None, Some(ids[2])), ["c"]);
+        assert!(find(None, None, Some(ids[0])).is_empty(), "it made room");
+        assert!(find(None, Some(ids[1]), Some(ids[2])).is_empty());
+    }
+
+    #[test]
+    fn a_search_without_a_limit_to_fill_says_where_the_newest_letter_ends() {
+        let mut letters = store(9, 1 << 20);
+        assert_eq!(letters.list(&DeadLetterSearch::default(), 0).1, None);
+        push(&mut letters, "a");
+        assert_eq!(letters.list(&DeadLetterSearch::default(), 0).1, Some(letters.next_id()));
+    }
+}

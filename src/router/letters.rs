@@ -1,0 +1,376 @@
+//! Dead letters for embedders: looked through, sent again, thrown away.
+//!
+//! Each shard keeps its own letters and does the filtering. It answers in portions, so that a large store does not hold
+//! it up, and what is asked here puts the portions together.
+
+use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch};
+use caxton_shards::interface::{Answer, Input};
+use caxton_shards::message::{AgentId, MessageId};
+use caxton_shards::partition::ShardIndex;
+use caxton_shards::replay::{ReplayError, ReplayPortion};
+use futures_lite::future::block_on;
+
+use super::Router;
+use super::calls::{CallError, not_on_a_shard};
+
+/// Where a page of dead letters ends: before these letters, of each shard one, the next page begins. They need not be
+/// there any more. A shard of which none is named begins with its newest letter.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeadLetterCursor(pub Vec<DeadLetterId>);
+
+impl DeadLetterCursor {
+    fn of_shard(&self, shard: usize) -> Option<DeadLetterId> {
+        self.0.iter().find(|id| id.shard.as_usize() == shard).copied()
+    }
+}
+
+/// Some of a router's dead letters.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetterPage {
+    /// The letters, by the moment in which they were given up, the newest first.
+    pub letters: Vec<DeadLetter>,
+    /// Where to go on, if there may be older ones.
+    pub next: Option<DeadLetterCursor>,
+}
+
+/// What came of replaying several dead letters.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ReplaySummary {
+    /// How many were replayed.
+    pub replayed: u64,
+    /// How many were refused one by one, and stay. Letters that a full or stopping shard did not come to are not
+    /// counted, and stay as well.
+    pub refused: u64,
+    /// The first refusal, if there was one, of a letter or by a shard that could take nothing more.
+    pub refusal: Option<ReplayError>,
+}
+
+impl Router {
+    /// The newest dead letters of every shard, at most `count` of each, newest first within a shard.
+    ///
+    /// # Errors
+    /// The router has stopped.
+    pub async fn dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
+        let mut letters = Vec::new();
+        for shard in 0..self.shared().links.len() {
+            letters.extend(self.search_shard(shard, DeadLetterSearch::default(), count).await?.0);
+        }
+        Ok(letters)
+    }
+
+    /// As [`Router::dead_letters`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::dead_letters`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
+        not_on_a_shard()?;
+        block_on(self.dead_letters(count))
+    }
+
+    /// A page of the dead letters that a filter means, the newest of all shards first, at most `limit` of them. It
+    /// begins with the newest one or, given the cursor of the page before, where that ended: letters that came meanwhile
+    /// are on no further page, and no letter is on two.
+    ///
+    /// # Errors
+    /// The router has stopped.
+    pub async fn find_dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        cursor: Option<&DeadLetterCursor>,
+    ) -> Result<DeadLetterPage, CallError> {
+        let mut found = Vec::new();
+        for shard in self.shards_of(filter) {
+            let before = cursor.and_then(|cursor| cursor.of_shard(shard));
+            let search = DeadLetterSearch { filter: *filter, after: None, before };
+            let (letters, next) = self.search_shard(shard, search, limit).await?;
+            found.push(Found { shard, letters, next });
+        }
+        Ok(merge(found, limit))
+    }
+
+    /// As [`Router::find_dead_letters`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::find_dead_letters`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_find_dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        cursor: Option<&DeadLetterCursor>,
+    ) -> Result<DeadLetterPage, CallError> {
+        not_on_a_shard()?;
+        block_on(self.find_dead_letters(filter, limit, cursor))
+    }
+
+    /// The dead letter with this number, if it is there.
+    ///
+    /// # Errors
+    /// The router has stopped.
+    pub async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, CallError> {
+        Ok(self.find_dead_letters(&DeadLetterFilter::only(id), 1, None).await?.letters.pop())
+    }
+
+    /// As [`Router::dead_letter`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::dead_letter`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, CallError> {
+        not_on_a_shard()?;
+        block_on(self.dead_letter(id))
+    }
+
+    /// Sends a dead letter's message again, to whom it was for or to another agent. Answers its new id: it is accepted
+    /// as any other message is, its lifetime begins anew, and the letter is gone. Its sender stays who it was, hears of
+    /// another failure and gets the reply. In a conversation, another agent joins it.
+    ///
+    /// # Errors
+    /// The letter was not replayed and stays where it is ([`ReplayError`]), or the router has stopped.
+    pub async fn replay_dead_letter(&self, id: DeadLetterId, to: Option<AgentId>) -> Result<MessageId, CallError> {
+        let filter = DeadLetterFilter::only(id);
+        let search = DeadLetterSearch { filter, ..DeadLetterSearch::default() };
+        for shard in self.shards_of(&filter) {
+            let portion = self.replay_on_shard(shard, search, to).await?;
+            if let Some((_, message)) = portion.replayed.first() {
+                return Ok(*message);
+            }
+            if let Some(error) = portion.refused.first().copied().or(portion.stopped) {
+                return Err(error.into());
+            }
+        }
+        Err(ReplayError::Unknown { id }.into())
+    }
+
+    /// As [`Router::replay_dead_letter`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::replay_dead_letter`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_replay_dead_letter(&self, id: DeadLetterId, to: Option<AgentId>) -> Result<MessageId, CallError> {
+        not_on_a_shard()?;
+        block_on(self.replay_dead_letter(id, to))
+    }
+
+    /// Sends the messages of all dead letters again that a filter means, as [`Router::replay_dead_letter`] does with
+    /// one. Those of a shard go in the order in which they died. Letters that come while this goes on are left alone,
+    /// those of messages that die again at once among them. When a shard can take no more, the rest of its letters
+    /// stays: the summary says so, and the call may be repeated.
+    ///
+    /// # Errors
+    /// The router has stopped; some letters may have been replayed.
+    pub async fn replay_dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        to: Option<AgentId>,
+    ) -> Result<ReplaySummary, CallError> {
+        let mut summary = ReplaySummary::default();
+        for (shard, mut search) in self.present_letters(filter).await? {
+            loop {
+                let portion = self.replay_on_shard(shard, search, to).await?;
+                summary.replayed += portion.replayed.len() as u64;
+                summary.refused += portion.refused.len() as u64;
+                summary.refusal = summary.refusal.or(portion.refused.first().copied());
+                if let Some(error) = portion.stopped.filter(|_| portion.replayed.is_empty()) {
+                    summary.refusal = summary.refusal.or(Some(error));
+                    break;
+                }
+                // A shard that was full and had taken some has had a turn since, and may take more.
+                search.after = portion.next;
+                if portion.next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(summary)
+    }
+
+    /// As [`Router::replay_dead_letters`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::replay_dead_letters`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_replay_dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        to: Option<AgentId>,
+    ) -> Result<ReplaySummary, CallError> {
+        not_on_a_shard()?;
+        block_on(self.replay_dead_letters(filter, to))
+    }
+
+    /// Throws away all dead letters that a filter means, or the one that it names. Letters that come while this goes on
+    /// are left alone. Answers how many it were.
+    ///
+    /// # Errors
+    /// The router has stopped; some letters may have been thrown away.
+    pub async fn purge_dead_letters(&self, filter: &DeadLetterFilter) -> Result<u64, CallError> {
+        let mut purged = 0;
+        for (shard, mut search) in self.present_letters(filter).await? {
+            loop {
+                let asked = Box::new(search);
+                let answer = self.question(shard, |token| Input::PurgeDeadLetters(asked, token)).await;
+                let Some(Answer::DeadLettersPurged { letters, next }) = answer else { return Err(CallError::Stopped) };
+                purged += letters;
+                search.after = next;
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(purged)
+    }
+
+    /// As [`Router::purge_dead_letters`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Router::purge_dead_letters`], and `WouldDeadlock` on a shard's own thread.
+    pub fn blocking_purge_dead_letters(&self, filter: &DeadLetterFilter) -> Result<u64, CallError> {
+        not_on_a_shard()?;
+        block_on(self.purge_dead_letters(filter))
+    }
+
+    /// The shards that may have what a filter means.
+    fn shards_of(&self, filter: &DeadLetterFilter) -> std::ops::Range<usize> {
+        let shards = self.shared().links.len();
+        match filter.id.map(|id| id.shard.as_usize()) {
+            Some(shard) if shard < shards => shard..shard + 1,
+            Some(_) => 0..0,
+            None => 0..shards,
+        }
+    }
+
+    /// For each shard that may have what a filter means, a search that ends with the newest letter of now. What is done
+    /// to the letters of one shard may make new ones on another, and those are not meant.
+    async fn present_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<(usize, DeadLetterSearch)>, CallError> {
+        let mut searches = Vec::new();
+        for shard in self.shards_of(filter) {
+            let search = DeadLetterSearch { filter: *filter, ..DeadLetterSearch::default() };
+            if let (_, Some(end)) = self.search_shard(shard, search, 0).await? {
+                searches.push((shard, DeadLetterSearch { before: Some(end), ..search }));
+            }
+        }
+        Ok(searches)
+    }
+
+    /// Up to `limit` letters of a shard, the newest first; and, if there may be more, before which one to go on.
+    async fn search_shard(
+        &self,
+        shard: usize,
+        mut search: DeadLetterSearch,
+        limit: usize,
+    ) -> Result<(Vec<DeadLetter>, Option<DeadLetterId>), CallError> {
+        let mut letters = Vec::new();
+        loop {
+            let (asked, wanted) = (Box::new(search), limit - letters.len());
+            let answer = self.question(shard, |token| Input::DeadLetters(asked, wanted, token)).await;
+            let Some(Answer::DeadLetters(portion)) = answer else { return Err(CallError::Stopped) };
+            letters.extend(portion.letters);
+            if portion.next.is_none() || letters.len() >= limit {
+                return Ok((letters, portion.next));
+            }
+            search.before = portion.next;
+        }
+    }
+
+    async fn replay_on_shard(
+        &self,
+        shard: usize,
+        search: DeadLetterSearch,
+        to: Option<AgentId>,
+    ) -> Result<ReplayPortion, CallError> {
+        let search = Box::new(search);
+        match self.question(shard, |token| Input::ReplayDeadLetters(search, to, token)).await {
+            Some(Answer::DeadLettersReplayed(portion)) => Ok(*portion),
+            _ => Err(CallError::Stopped),
+        }
+    }
+}
+
+/// What was found on one shard, the newest first; and, if there may be more, before which letter to go on.
+struct Found {
+    shard: usize,
+    letters: Vec<DeadLetter>,
+    next: Option<DeadLetterId>,
+}
+
+/// The newest of what all shards found. Each shard's letters stay in their order, also if its clock went back.
+fn merge(found: Vec<Found>, limit: usize) -> DeadLetterPage {
+    let mut more = false;
+    let mut cursor = Vec::new();
+    let mut heads = Vec::new();
+    for Found { shard, letters, next } in found {
+        more |= next.is_some();
+        // Until a letter of the shard is on the page, the next page begins with the first one that was found.
+        let start = letters.first().map(|letter| DeadLetterId { number: letter.id.number + 1, ..letter.id });
+        let nothing_older = DeadLetterId { shard: ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX)), number: 0 };
+        cursor.push(start.or(next).unwrap_or(nothing_older));
+        heads.push(letters.into_iter().peekable());
+    }
+    let mut letters = Vec::new();
+    while letters.len() < limit {
+        let moments = heads.iter_mut().enumerate().filter_map(|(place, head)| Some((head.peek()?.last, place)));
+        let Some((_, place)) = moments.max() else { break };
+        let Some(letter) = heads[place].next() else { break };
+        cursor[place] = letter.id;
+        letters.push(letter);
+    }
+    more |= heads.iter_mut().any(|head| head.peek().is_some());
+    DeadLetterPage { letters, next: more.then_some(DeadLetterCursor(cursor)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_shards::dead_letter::Reason;
+    use caxton_shards::message::{Message, Performative, WallTime};
+
+    use super::*;
+
+    fn id(shard: u16, number: u64) -> DeadLetterId {
+        DeadLetterId { shard: ShardIndex(shard), number }
+    }
+
+    fn letter(id: DeadLetterId, last: u64) -> DeadLetter {
+        DeadLetter {
+            id,
+            message: Message::builder(Performative::Inform).build().expect("the message is valid"),
+            reason: Reason::NoRoute,
+            attempts: 0,
+            last_error: None,
+            first: WallTime(0),
+            last: WallTime(last),
+            shard: id.shard,
+            replays: 0,
+        }
+    }
+
+    /// Letters of a shard by number and moment.
+    fn found(shard: u16, letters: &[(u64, u64)], next: Option<u64>) -> Found {
+        let letters = letters.iter().map(|(number, last)| letter(id(shard, *number), *last)).collect();
+        Found { shard: usize::from(shard), letters, next: next.map(|number| id(shard, number)) }
+    }
+
+    fn ids(page: &DeadLetterPage) -> Vec<DeadLetterId> {
+        page.letters.iter().map(|letter| letter.id).collect()
+    }
+
+    #[test]
+    fn the_newest_of_all_shards_come_first_and_the_cursor_stands_behind_them() {
+        let shards =
+            || vec![found(0, &[(9, 50), (8, 20)], None), found(1, &[(3, 40), (2, 30)], Some(2)), found(2, &[], None)];
+        let page = merge(shards(), 3);
+        assert_eq!(ids(&page), [id(0, 9), id(1, 3), id(1, 2)]);
+        assert_eq!(page.next, Some(DeadLetterCursor(vec![id(0, 9), id(1, 2), id(2, 0)])));
+        let page = merge(shards(), 1);
+        assert_eq!(page.next, Some(DeadLetterCursor(vec![id(0, 9), id(1, 4), id(2, 0)])));
+    }
+
+    #[test]
+    fn the_last_page_says_so() {
+        let page = merge(vec![found(0, &[(2, 5)], None), found(1, &[(1, 6)], None)], 2);
+        assert_eq!((ids(&page), page.next), (vec![id(1, 1), id(0, 2)], None));
+    }
+
+    #[test]
+    fn letters_of_a_shard_whose_clock_went_back_keep_their_order() {
+        let page = merge(vec![found(0, &[(3, 10), (2, 90), (1, 5)], None), found(1, &[(7, 50)], None)], 9);
+        assert_eq!(ids(&page), [id(1, 7), id(0, 3), id(0, 2), id(0, 1)]);
+    }
+}
