@@ -103,7 +103,7 @@ impl Disturbance {
             Self::Overload { .. } => 0,
         };
         if count > names.len() / 2 {
-            return Err(format!("{count} agents would get poison, of {}: use less or more agents", names.len()));
+            return Err(format!("{count} agents would get poison, of {}: send less or to more agents", names.len()));
         }
         let patients: Arc<[AgentId]> = names.iter().take(count).map(|named| named.id).collect();
         let errands: Vec<Option<Errand>> = (0..usize::from(router.shard_count()))
@@ -253,4 +253,23 @@ pub fn patients_for(messages: u64, config: &Config) -> usize {
 /// How often a message is tried that does not say so itself.
 pub fn attempts_of(config: &Config) -> u8 {
     config.retry.attempts.into_inner().saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caxton_router::Preset;
+
+    #[test]
+    fn poison_is_spread_so_thin_that_no_breaker_opens_and_no_agent_is_stopped() {
+        for preset in Preset::ALL {
+            let config = Config::preset(preset);
+            for messages in [2_u64, 99, 1_000, 100_000] {
+                let each = messages.div_ceil(patients_for(messages, &config) as u64);
+                let failures = each * u64::from(attempts_of(&config));
+                assert!(failures < u64::from(config.breaker.failures.into_inner()), "{messages} in {preset}");
+                assert!(each <= u64::from(config.supervision.restarts.into_inner()), "{messages} in {preset}");
+            }
+        }
+    }
 }
