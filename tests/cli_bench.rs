@@ -11,17 +11,58 @@ fn bench(arguments: &str) -> Output {
 
 /// The one object that a run prints, after checking what holds for every run.
 fn measured(arguments: &str) -> Value {
+    let object = balanced(arguments);
+    assert_eq!(object["accepted"], object["processed"], "{arguments}: {object}");
+    for nothing in ["pending", "dead_lettered", "expired"] {
+        assert_eq!(object[nothing], 0, "{arguments}: {nothing} in {object}");
+    }
+    assert_eq!(object["dead_letters_by_reason"], serde_json::json!({}), "{arguments}: {object}");
+    object
+}
+
+/// The one object that a run prints, whatever became of its messages.
+fn balanced(arguments: &str) -> Value {
     let output = bench(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments}: {:?} {errors}", output.status);
     let text = String::from_utf8(output.stdout).expect("it prints UTF-8");
     assert_eq!(text.lines().count(), 1, "{arguments}: {text}");
     let object: Value = serde_json::from_str(&text).expect("it prints JSON");
-    assert_eq!(object["accepted"], object["processed"], "{arguments}: {text}");
-    for nothing in ["pending", "dead_lettered", "expired"] {
-        assert_eq!(object[nothing], 0, "{arguments}: {nothing} in {text}");
-    }
+    assert_eq!(object["balances"], true, "{arguments}: {text}");
     object
+}
+
+/// A figure of the object, by its path.
+fn figure(object: &Value, path: &str) -> u64 {
+    object.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no figure {path} in {object}"))
+}
+
+/// What was given up, after checking that it is all accounted for: by a reason, and by what its senders were told.
+fn given_up(object: &Value) -> u64 {
+    let reasons = object["dead_letters_by_reason"].as_object().expect("it is an object");
+    let by_reason: u64 = reasons.values().filter_map(Value::as_u64).sum();
+    let given_up = figure(object, "/dead_lettered") + figure(object, "/expired");
+    assert_eq!(by_reason, figure(object, "/dead_lettered"), "{object}");
+    assert_eq!(figure(object, "/failures_told") + figure(object, "/failures_coalesced"), given_up, "{object}");
+    assert_eq!(figure(object, "/processed") + given_up, figure(object, "/accepted"), "{object}");
+    assert_eq!(object["pending"], 0, "{object}");
+    given_up
+}
+
+/// The number of pairs, after checking that the median is among their ratios' range.
+fn pairs(object: &Value) -> usize {
+    let pairs = object["pairs"].as_array().expect("there are pairs");
+    let mut ratios: Vec<f64> = Vec::new();
+    for pair in pairs {
+        let [without, with, ratio] =
+            ["without_p99_us", "with_p99_us", "ratio"].map(|name| pair[name].as_f64().expect("it is a number"));
+        assert!(without > 0.0 && (with / without - ratio).abs() < 1e-6, "{pair}");
+        ratios.push(ratio);
+    }
+    ratios.sort_by(f64::total_cmp);
+    let median = object["p99_ratio_median"].as_f64().expect("it is a number");
+    assert!(ratios[0] <= median && median <= ratios[ratios.len() - 1], "{object}");
+    ratios.len()
 }
 
 #[test]
@@ -69,6 +110,80 @@ fn an_open_loop_keeps_to_its_rate() {
 }
 
 #[test]
+fn only_the_slow_consumer_is_refused_anything() {
+    for shards in [1, 2] {
+        let object = balanced(&format!(
+            "slow-consumer --agents 40 --rate 4000 --seconds 0.5 --pairs 2 --preset testing --shards {shards} --json"
+        ));
+        assert_eq!(pairs(&object), 2);
+        let lost = given_up(&object);
+        let refused = figure(&object, "/slow_consumer/sent") - figure(&object, "/slow_consumer/taken");
+        assert!(lost > 0 && lost == refused, "{object}");
+        assert_eq!(figure(&object, "/dead_letters_by_reason/mailbox-full"), lost, "{object}");
+    }
+}
+
+#[test]
+fn poison_is_dead_lettered_after_its_last_attempt_and_nothing_else_is() {
+    const POISON: u64 = 60;
+    for (preset, attempts) in [("development", 3), ("testing", 2), ("production", 4)] {
+        let object = balanced(&format!(
+            "poison --poison {POISON} --agents 60 --rate 2000 --seconds 1 --pairs 1 --preset {preset} --json"
+        ));
+        assert_eq!(pairs(&object), 1);
+        assert_eq!((given_up(&object), figure(&object, "/poison/dead_lettered_after_all")), (POISON, POISON));
+        assert_eq!(figure(&object, "/dead_letters_by_reason/attempts-exhausted"), POISON, "{object}");
+        assert_eq!(figure(&object, "/poison/attempts_max"), attempts, "{object}");
+        assert_eq!(figure(&object, "/poison/retried"), POISON * (attempts - 1), "{object}");
+        // Half of it panics. An agent whose last panic comes at the very end may not be made anew any more.
+        let (restarts, panics) = (figure(&object, "/poison/restarts"), POISON / 2 * attempts);
+        assert!((panics - figure(&object, "/poison/agents")..=panics).contains(&restarts), "{object}");
+        assert_eq!(figure(&object, "/poison/breakers_opened"), 0, "{object}");
+        assert_eq!(object["settings"], serde_json::json!(["retry.delay_ms = 10"]), "{object}");
+    }
+}
+
+#[test]
+fn expected_panics_are_not_printed() {
+    let output = bench("poison --poison 20 --agents 60 --rate 1000 --seconds 0.5 --pairs 1 --json");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_overload_is_refused_with_reasons_and_measured_against_its_peak() {
+    let object = balanced("overload --agents 40 --rate 400 --seconds 2 --json");
+    let lost = given_up(&object) + figure(&object, "/refused");
+    assert!(lost > 0, "{object}");
+    let reasons = object["dead_letters_by_reason"].as_object().expect("it is an object");
+    assert!(reasons.keys().all(|reason| ["mailbox-full", "shard-full"].contains(&reason.as_str())), "{object}");
+    for name in ["peak_messages_per_second", "sent_per_second", "sent_of_peak", "delivered_of_peak"] {
+        assert!(object[name].as_f64().is_some_and(|value| value > 0.0), "{name} in {object}");
+    }
+    let [start, max, budget] = ["start", "max", "budget"].map(|name| figure(&object, &format!("/memory/{name}_bytes")));
+    assert!(0 < start && start <= max && 0 < budget, "{object}");
+    assert!(object["memory"]["share_of_budget"].is_f64(), "{object}");
+}
+
+#[test]
+fn too_much_poison_for_so_few_agents_is_refused() {
+    let output = bench("poison --agents 20 --seconds 0.1 --json");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("42 agents would get poison, of 20"), "{errors}");
+}
+
+#[test]
+fn a_run_of_every_scenario_ends_with_those_that_it_leaves_out() {
+    let output = bench("--messages 200 --agents 110 --shards 1");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(["overload", "slow-consumer", "poison"].iter().all(|name| last.contains(name)), "{text}");
+    let help = String::from_utf8_lossy(&bench("--help").stdout).into_owned();
+    assert!(help.contains("but overload, slow-consumer and poison, which take longer"), "{help}");
+}
+
+#[test]
 fn the_histogram_is_a_percentile_distribution() {
     let directory = tempfile::tempdir().expect("there is a place for files");
     let path = directory.path().join("latencies.hgrm");
@@ -112,6 +227,11 @@ fn arguments_out_of_range_are_refused_with_the_limits() {
         ("local --preset fast", "allowed is development, testing or production"),
         ("local --messages 5 --seconds 1", "cannot be used with"),
         ("sideways", "contract-net"),
+        ("overload --messages 5", "--messages is not for overload"),
+        ("overload --pairs 3", "--pairs is for slow-consumer and poison"),
+        ("poison --pairs 0", "1..=99"),
+        ("poison --poison 1", "2..=100000"),
+        ("slow-consumer --poison 5", "--poison is for poison"),
         ("--hdr latencies.hgrm", "SCENARIO"),
     ];
     for (arguments, complaint) in cases {

@@ -10,13 +10,15 @@ use caxton_router::{Agent, AgentId, Choice, Context, Message, Outcome, Performat
 use hdrhistogram::Histogram;
 use quanta::Instant;
 
+use super::patients::{Errand, PoisonTally};
+
 /// Latencies are recorded in nanoseconds up to a minute, with three significant digits.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// Without a rate, one message in so many carries the time at which it was sent: reading the clock for each one
 /// would cost as much as half the work.
 const SAMPLE_EVERY: u32 = 64;
 /// Messages that a pacer sends per turn at most; what is due beyond that is late and counts as such.
-const PACED_PER_TURN_MAX: u64 = 256;
+pub const PACED_PER_TURN_MAX: u64 = 256;
 
 /// What the agents of one run share.
 pub struct Control {
@@ -24,24 +26,31 @@ pub struct Control {
     pub stop: AtomicBool,
     /// Latencies are recorded only while this is set.
     pub record: AtomicBool,
-    /// Messages that agents could not send. Any at all fails the run.
+    /// Messages that agents could not send. Any at all fails a run that is not an overload.
     pub refused: AtomicU64,
-    /// Failures that agents were told of. Any at all fails the run.
+    /// Failures that agents were told of. Any at all fails a run that nothing disturbs.
     pub failures: AtomicU64,
     /// Rounds (conversations, negotiations, broadcasts) that were finished.
     pub rounds: AtomicU64,
+    /// Messages that pacers sent to agents that the run is hard on, apart from poison.
+    pub to_patients: AtomicU64,
+    /// What became of the poison.
+    pub poison: PoisonTally,
     latencies: Vec<Mutex<Histogram<u64>>>,
     origin: Instant,
 }
 
 impl Control {
-    pub fn new(shards: u16) -> Arc<Self> {
+    /// `poison` is how many poison messages there will be.
+    pub fn new(shards: u16, poison: u64) -> Arc<Self> {
         Arc::new(Self {
             stop: AtomicBool::new(false),
             record: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
+            to_patients: AtomicU64::new(0),
+            poison: PoisonTally::new(poison),
             latencies: (0..shards).map(|_| Mutex::new(new_histogram())).collect(),
             origin: Instant::now(),
         })
@@ -57,12 +66,12 @@ impl Control {
         all
     }
 
-    fn stopped(&self) -> bool {
+    pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     #[allow(clippy::cast_possible_truncation)] // 584 years fit.
-    fn nanoseconds(&self) -> u64 {
+    pub(super) fn nanoseconds(&self) -> u64 {
         self.origin.elapsed().as_nanos() as u64
     }
 }
@@ -82,7 +91,7 @@ thread_local! {
 
 /// What every agent of the load has: its shard's recorder and how long its messages are.
 pub struct Kit {
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     shard: usize,
     size: usize,
     until_sample: u32,
@@ -113,7 +122,7 @@ impl Kit {
     }
 
     #[inline]
-    fn fill_stamped(&mut self, builder: MessageBuilder, stamp: u64, returns: u64) -> MessageBuilder {
+    pub(super) fn fill_stamped(&mut self, builder: MessageBuilder, stamp: u64, returns: u64) -> MessageBuilder {
         PAYLOAD.with_borrow_mut(|payload| {
             payload.resize(self.size, b'x');
             payload[..8].copy_from_slice(&stamp.to_le_bytes());
@@ -124,14 +133,14 @@ impl Kit {
 
     /// How often the message is still to be sent back.
     #[inline]
-    fn returns(message: &Message) -> u64 {
+    pub(super) fn returns(message: &Message) -> u64 {
         let bytes = message.content().as_bytes();
         bytes.get(8..SIZE_MIN).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
     }
 
     /// Records how long the message took, if it says when it was sent.
     #[inline]
-    fn receive(&self, message: &Message) {
+    pub(super) fn receive(&self, message: &Message) {
         let Some(stamp) = message.content().as_bytes().first_chunk::<8>() else { return };
         let sent = u64::from_le_bytes(*stamp);
         if sent != 0 && message.performative() != Performative::Failure && self.control.record.load(Ordering::Relaxed) {
@@ -154,7 +163,7 @@ impl Kit {
     }
 
     #[inline]
-    fn send(&self, builder: MessageBuilder, context: &mut Context<'_>) -> bool {
+    pub(super) fn send(&self, builder: MessageBuilder, context: &mut Context<'_>) -> bool {
         let sent = builder.build().is_ok_and(|message| context.send(message).is_ok());
         if !sent {
             self.control.refused.fetch_add(1, Ordering::Relaxed);
@@ -164,7 +173,7 @@ impl Kit {
 
     /// Counts a failure that the router reports. Answers whether it was one.
     #[inline]
-    fn is_failure(&self, message: &Message) -> bool {
+    pub(super) fn is_failure(&self, message: &Message) -> bool {
         let failed = message.performative() == Performative::Failure;
         if failed {
             self.control.failures.fetch_add(1, Ordering::Relaxed);
@@ -454,17 +463,43 @@ impl Agent for Listener {
 /// shows it in the latencies instead of slowing the load down.
 pub struct Pacer {
     kit: Kit,
-    receivers: Vec<(AgentId, Option<ConversationId>)>,
+    receivers: Vec<Target>,
     per_second: f64,
     started_ns: Option<u64>,
     sent: u64,
     sent_max: u64,
+    errand: Option<Errand>,
+}
+
+/// Whom a pacer sends to.
+struct Target {
+    agent: AgentId,
+    /// Whether it is one of those that the run is hard on: how long its messages take is not recorded.
+    patient: bool,
+    conversation: Option<ConversationId>,
 }
 
 impl Pacer {
     pub fn new(kit: Kit, receivers: Vec<AgentId>, per_second: f64, sent_max: u64) -> Self {
-        let receivers = receivers.into_iter().map(|agent| (agent, None)).collect();
-        Self { kit, receivers, per_second, started_ns: None, sent: 0, sent_max }
+        let receivers =
+            receivers.into_iter().map(|agent| Target { agent, patient: false, conversation: None }).collect();
+        Self { kit, receivers, per_second, started_ns: None, sent: 0, sent_max, errand: None }
+    }
+
+    /// Leaves the latencies of messages to these agents out of the record, disturbed or not.
+    #[must_use]
+    pub fn sparing(mut self, patients: &[AgentId]) -> Self {
+        for target in &mut self.receivers {
+            target.patient = patients.contains(&target.agent);
+        }
+        self
+    }
+
+    /// Does this beside its ordinary work.
+    #[must_use]
+    pub fn on(mut self, errand: Option<Errand>) -> Self {
+        self.errand = errand;
+        self
     }
 }
 
@@ -483,20 +518,29 @@ impl Agent for Pacer {
         }
         let now_ns = self.kit.control.nanoseconds();
         let started_ns = *self.started_ns.get_or_insert(now_ns);
+        let on_errand = match &mut self.errand {
+            Some(errand) => errand.go_on(&mut self.kit, now_ns - started_ns, context),
+            None => false,
+        };
         let due = ((now_ns - started_ns) as f64 * self.per_second / 1e9) as u64;
         let due = due.min(self.sent_max).min(self.sent + PACED_PER_TURN_MAX);
         if due <= self.sent {
-            return Polled::Waiting;
+            return if on_errand { Polled::Worked } else { Polled::Waiting };
         }
         while self.sent < due {
             let due_ns = started_ns + (self.sent as f64 * 1e9 / self.per_second) as u64;
             let place = (context.random() % self.receivers.len() as u64) as usize;
-            let (receiver, conversation) = &mut self.receivers[place];
-            let conversation = *conversation.get_or_insert_with(|| context.new_conversation());
-            let builder = Message::builder(Performative::Inform).receiver(*receiver).conversation(conversation);
-            let builder = self.kit.fill_stamped(builder, due_ns.max(1), 0);
+            let target = &mut self.receivers[place];
+            let conversation = *target.conversation.get_or_insert_with(|| context.new_conversation());
+            let builder = Message::builder(Performative::Inform).receiver(target.agent).conversation(conversation);
+            let stamp = if target.patient { 0 } else { due_ns.max(1) };
+            let patient = target.patient;
+            let builder = self.kit.fill_stamped(builder, stamp, 0);
             if !self.kit.send(builder, context) {
                 break;
+            }
+            if patient {
+                self.kit.control.to_patients.fetch_add(1, Ordering::Relaxed);
             }
             self.sent += 1;
         }

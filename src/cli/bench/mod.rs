@@ -1,11 +1,14 @@
 //! `caxton bench`: what the router does, measured on this machine.
 //!
 //! Every run counts what was handled, not what was accepted, and fails when its accounting does not balance or any
-//! message was lost on the way.
+//! message was lost on the way. The scenarios that are about trouble expect to lose some, and fail when it was any other.
 
+mod disturbance;
 mod load;
+mod patients;
 mod report;
 mod run;
+mod trial;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -17,6 +20,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::run::{Length, Outcome, Plan, run};
+use self::trial::{Effort, Trial, run_trial};
 use super::print;
 
 /// Seconds per scenario when all of them are run: about 20 s in all.
@@ -39,10 +43,17 @@ pub enum Scenario {
     ContractNet,
     /// Messages to everyone who offers a capability, and their answers
     Broadcast,
+    /// Ten times what the receivers can take, after a run that measures how much that is
+    Overload,
+    /// One agent that takes a second for each message, and what the others notice of it: paired runs without and with
+    SlowConsumer,
+    /// Messages that fail or panic at every attempt, and what the others notice of them: paired runs without and with
+    Poison,
 }
 
 impl Scenario {
-    const ALL: [Self; 6] = [Self::Local, Self::Cross, Self::Mixed, Self::Request, Self::ContractNet, Self::Broadcast];
+    /// Those that `caxton bench` runs when it is given none. The others take longer.
+    const SUITE: [Self; 6] = [Self::Local, Self::Cross, Self::Mixed, Self::Request, Self::ContractNet, Self::Broadcast];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -52,7 +63,14 @@ impl Scenario {
             Self::Request => "request",
             Self::ContractNet => "contract-net",
             Self::Broadcast => "broadcast",
+            Self::Overload => "overload",
+            Self::SlowConsumer => "slow-consumer",
+            Self::Poison => "poison",
         }
+    }
+
+    fn is_paired(self) -> bool {
+        matches!(self, Self::SlowConsumer | Self::Poison)
     }
 
     /// Messages on one shard are measured on one shard, unless more are asked for.
@@ -67,7 +85,7 @@ impl Scenario {
 /// Arguments of `caxton bench`.
 #[derive(Debug, Args)]
 pub struct BenchArguments {
-    /// The traffic; without it, a short run of each kind
+    /// The traffic; without it, a short run of each kind but overload, slow-consumer and poison, which take longer
     #[arg(value_enum)]
     scenario: Option<Scenario>,
     /// How many shards; by default 1 for local, and all allowed cores for the rest
@@ -79,15 +97,22 @@ pub struct BenchArguments {
     /// How many messages, about, instead of a time
     #[arg(long, conflicts_with = "seconds")]
     messages: Option<u64>,
-    /// How long to run each scenario, in seconds; the first fifth is not measured
+    /// How long each run takes, in seconds; the first fifth is not measured
     #[arg(long)]
     seconds: Option<f64>,
     /// Bytes of content per message, at least 16
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// Send so many messages per second in an open loop, instead of as many as are handled
+    /// Send so many messages per second in an open loop, instead of as many as are handled; by default 100000 for
+    /// slow-consumer and poison. For overload, what the receivers can take: by default 20000
     #[arg(long)]
     rate: Option<f64>,
+    /// How many pairs of runs, without and with: for slow-consumer and poison, by default 3
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=99))]
+    pairs: Option<u16>,
+    /// How many messages fail at every attempt: for poison, by default 1000
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=100_000))]
+    poison: Option<u64>,
     /// The settings to run with
     #[arg(long, default_value = "production")]
     preset: Preset,
@@ -129,7 +154,21 @@ impl BenchArguments {
         if self.messages == Some(0) || self.agents < 2 || self.agents > 50_000_000 {
             return Err("at least 1 message, and 2 to 50,000,000 agents are needed".to_owned());
         }
+        if self.pairs.is_some() && !self.scenario.is_some_and(Scenario::is_paired) {
+            return Err("--pairs is for slow-consumer and poison".to_owned());
+        }
+        if self.poison.is_some() && self.scenario != Some(Scenario::Poison) {
+            return Err("--poison is for poison".to_owned());
+        }
+        let disturbed = |scenario: &Scenario| !Scenario::SUITE.contains(scenario);
+        if let (Some(scenario), Some(_)) = (self.scenario.filter(disturbed), self.messages) {
+            return Err(format!("--messages is not for {}: its runs take a time, see --seconds", scenario.name()));
+        }
         Ok(())
+    }
+
+    fn effort(&self) -> Effort {
+        Effort { pairs: self.pairs, poison: self.poison }
     }
 
     fn plan(&self, scenario: Scenario, seconds: f64) -> Plan {
@@ -141,55 +180,62 @@ impl BenchArguments {
             Some(messages) => Length::Messages(messages),
             None => Length::Seconds(self.seconds.unwrap_or(seconds)),
         };
-        Plan { scenario, agents: self.agents, size: self.size, length, rate: self.rate, config }
+        Plan { scenario, agents: self.agents, size: self.size, length, rate: self.rate, disturbance: None, config }
     }
 }
 
 fn run_one(arguments: &BenchArguments, scenario: Scenario) -> ExitCode {
-    let outcome = match run_with_bar(arguments.plan(scenario, RUN_SECONDS)) {
-        Ok(outcome) => outcome,
+    let seconds = if scenario.is_paired() { SUITE_SECONDS } else { RUN_SECONDS };
+    let trial = match run_trial(arguments.plan(scenario, seconds), arguments.effort(), &mut run_with_bar) {
+        Ok(trial) => trial,
         Err(error) => return fail(&error),
     };
     if let Some(path) = &arguments.hdr
-        && let Err(error) = report::write_histogram(path, &outcome.latencies)
+        && let Err(error) = report::write_histogram(path, &trial.outcome.latencies)
     {
         return fail(&format!("can't write {}: {error}", path.display()));
     }
     if arguments.json {
-        print(&format!("{}\n", report::json(&outcome)));
+        print(&format!("{}\n", report::json(&trial)));
     } else {
-        let table = format!("{}\n{}", report::head(), report::row(&outcome));
-        print(&format!("{}\n\n{table}\n\n{}", report::provenance(&outcome), report::details(&outcome)));
+        let table = format!("{}\n{}", report::head(), report::row(&trial));
+        print(&format!("{}\n\n{table}\n\n{}", report::provenance(&trial.outcome), report::details(&trial)));
     }
-    verdict(&outcome)
+    verdict(&trial)
 }
 
 fn run_suite(arguments: &BenchArguments) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
-    for (place, scenario) in Scenario::ALL.into_iter().enumerate() {
-        let outcome = match run_with_bar(arguments.plan(scenario, SUITE_SECONDS)) {
-            Ok(outcome) => outcome,
+    for (place, scenario) in Scenario::SUITE.into_iter().enumerate() {
+        let plan = arguments.plan(scenario, SUITE_SECONDS);
+        let trial = match run_trial(plan, arguments.effort(), &mut run_with_bar) {
+            Ok(trial) => trial,
             Err(error) => return fail(&error),
         };
         if arguments.json {
-            print(&format!("{}\n", report::json(&outcome)));
+            print(&format!("{}\n", report::json(&trial)));
         } else {
             if place == 0 {
-                print(&format!("{}\n\n{}\n", report::provenance(&outcome), report::head()));
+                print(&format!("{}\n\n{}\n", report::provenance(&trial.outcome), report::head()));
             }
-            print(&format!("{}\n", report::row(&outcome)));
+            print(&format!("{}\n", report::row(&trial)));
         }
-        if verdict(&outcome) != ExitCode::SUCCESS {
+        if verdict(&trial) != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;
         }
+    }
+    if !arguments.json {
+        let left_out = Scenario::value_variants().iter().filter(|scenario| !Scenario::SUITE.contains(scenario));
+        let names: Vec<&str> = left_out.map(|scenario| scenario.name()).collect();
+        print(&format!("\nNot run, because they take longer: {}. Name one to run it.\n", names.join(", ")));
     }
     code
 }
 
-fn verdict(outcome: &Outcome) -> ExitCode {
-    match outcome.complaint() {
+fn verdict(trial: &Trial) -> ExitCode {
+    match trial.complaint() {
         None => ExitCode::SUCCESS,
-        Some(complaint) => fail(&format!("{}: {complaint}", outcome.plan.scenario.name())),
+        Some(complaint) => fail(&format!("{}: {complaint}", trial.outcome.plan.scenario.name())),
     }
 }
 

@@ -4,16 +4,24 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
+use caxton_router::Reason;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::run::Outcome;
+use super::trial::Trial;
 
 /// The commit that the program was built from, if it was built from a checkout.
 pub const COMMIT: &str = env!("CAXTON_BUILD_COMMIT");
 
 /// One JSON object with everything that was measured.
-pub fn json(outcome: &Outcome) -> Value {
+pub fn json(trial: &Trial) -> Value {
+    let mut object = json_of_run(&trial.outcome);
+    trial.extend(&mut object);
+    object
+}
+
+fn json_of_run(outcome: &Outcome) -> Value {
     let account = outcome.report.stats.account();
     let microseconds = |quantile| outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
     json!({
@@ -26,6 +34,7 @@ pub fn json(outcome: &Outcome) -> Value {
         "accepted": account.accepted,
         "processed": account.processed,
         "dead_lettered": account.dead_lettered,
+        "dead_letters_by_reason": by_reason(&account.dead_by_reason),
         "expired": account.expired,
         "pending": account.pending,
         "crossed": account.departed,
@@ -51,6 +60,12 @@ pub fn json(outcome: &Outcome) -> Value {
     })
 }
 
+/// Those reasons for which there were dead letters, each with their number.
+fn by_reason(counts: &[u64; Reason::COUNT]) -> Value {
+    let counts = Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), counts[reason.index()]));
+    Value::Object(counts.filter(|(_, count)| *count > 0).map(|(word, count)| (word, count.into())).collect())
+}
+
 /// The heads and widths of the table's columns.
 const COLUMNS: [(&str, usize); 9] = [
     ("scenario", 13),
@@ -74,7 +89,8 @@ pub fn head() -> String {
 }
 
 /// A run as a line of the table.
-pub fn row(outcome: &Outcome) -> String {
+pub fn row(trial: &Trial) -> String {
+    let outcome = &trial.outcome;
     let microseconds = |quantile| outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
     let cells = [
         outcome.plan.scenario.name().to_owned(),
@@ -85,7 +101,7 @@ pub fn row(outcome: &Outcome) -> String {
         format!("{:.1}", microseconds(0.99)),
         format!("{:.1}", microseconds(0.999)),
         thousands(outcome.report.stats.account().processed as f64),
-        if outcome.complaint().is_none() { "balances".to_owned() } else { "FAILS".to_owned() },
+        if trial.complaint().is_none() { "balances".to_owned() } else { "FAILS".to_owned() },
     ];
     let mut line = String::new();
     for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
@@ -95,7 +111,8 @@ pub fn row(outcome: &Outcome) -> String {
 }
 
 /// The details of one run, for people.
-pub fn details(outcome: &Outcome) -> String {
+pub fn details(trial: &Trial) -> String {
+    let outcome = &trial.outcome;
     let account = outcome.report.stats.account();
     let loop_kind = match outcome.plan.rate {
         Some(rate) => format!("open loop at {} messages/s, from the moment each was due", thousands(rate)),
@@ -135,7 +152,7 @@ pub fn details(outcome: &Outcome) -> String {
     );
     let _ = writeln!(text, "resident memory     {:.1} MiB", outcome.rss_bytes as f64 / 1_048_576.0);
     let _ = writeln!(text, "watchdog wake-ups   {}", outcome.report.stats.watchdog_wakes);
-    text
+    text + &trial.details()
 }
 
 /// The memory of an agent; nothing for few agents, which do not show in the memory of the process.
@@ -188,7 +205,7 @@ pub fn write_histogram(path: &Path, latencies: &Histogram<u64>) -> std::io::Resu
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Figures are positive and below 2^64.
-fn thousands(value: f64) -> String {
+pub fn thousands(value: f64) -> String {
     let digits = (value.max(0.0) as u64).to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {

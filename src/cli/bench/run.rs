@@ -10,7 +10,9 @@ use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Scenario;
+use super::disturbance::{Disturbance, Patients};
 use super::load::{Broadcaster, Contractor, Control, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
+use super::patients::SlowConsumer;
 
 /// Conversations that each agent begins in the scenarios that send messages back and forth.
 const CONVERSATIONS_PER_AGENT: usize = 1;
@@ -19,7 +21,7 @@ const CONTRACTORS: usize = 10;
 /// Agents that each broadcast reaches.
 const LISTENERS_MAX: usize = 100;
 /// What is measured begins after this share of the time.
-const WARM_UP_SHARE: f64 = 0.2;
+pub const WARM_UP_SHARE: f64 = 0.2;
 /// How long messages that are under way at the end get to arrive.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -32,6 +34,8 @@ pub struct Plan {
     pub length: Length,
     /// Messages per second in an open loop; without it, as many as the router handles.
     pub rate: Option<f64>,
+    /// What the load has to cope with, in the scenarios that are about that.
+    pub disturbance: Option<Disturbance>,
     pub config: Config,
 }
 
@@ -54,9 +58,14 @@ pub struct Outcome {
     pub registrations_per_second: f64,
     pub bytes_per_agent: f64,
     pub rss_bytes: u64,
+    /// Resident memory with all agents and no message, and the most that was seen while the run was going on.
+    pub rss_start_bytes: u64,
+    pub rss_max_bytes: u64,
     pub report: Report,
     pub refused: u64,
     pub failures: u64,
+    /// What became of the agents that the run was hard on.
+    pub patients: Patients,
 }
 
 impl Outcome {
@@ -74,6 +83,9 @@ impl Outcome {
         if !self.report.drained {
             return Some("the router did not handle everything before the deadline".to_owned());
         }
+        if let Some(disturbance) = self.plan.disturbance.as_ref().filter(|disturbance| disturbance.is_present()) {
+            return disturbance.complaint(self);
+        }
         let lost = account.dead_lettered + account.expired + account.refused + self.refused + self.failures;
         if lost > 0 {
             return Some(format!(
@@ -84,10 +96,11 @@ impl Outcome {
                 self.failures
             ));
         }
-        if self.messages == 0 {
-            return Some("no message was handled while the run was measured".to_owned());
-        }
-        None
+        self.complaint_of_nothing()
+    }
+
+    pub fn complaint_of_nothing(&self) -> Option<String> {
+        (self.messages == 0).then(|| "no message was handled while the run was measured".to_owned())
     }
 }
 
@@ -106,19 +119,24 @@ struct Mark {
 pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String> {
     let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
     let shards = router.shard_count();
-    let control = Control::new(shards);
+    let control = Control::new(shards, plan.disturbance.as_ref().map_or(0, Disturbance::poison));
+    let attempts = plan.disturbance.as_ref().map_or(1, Disturbance::attempts);
     // What the agents of the load themselves hold counts as well.
     let before_bytes = resident_bytes();
     let names = names(&plan, &router)?;
-    let cast = cast(&plan, &router, &names, &control)?;
+    let mut cast = cast(&plan, &router, &names, &control)?;
 
     let count = cast.registrations.len();
     let started = Instant::now();
-    let results = router.blocking_register_all(cast.registrations);
+    let results = router.blocking_register_all(std::mem::take(&mut cast.registrations));
     let registered = started.elapsed();
     if let Some(error) = results.into_iter().find_map(Result::err) {
         return Err(format!("an agent could not be registered: {error}"));
     }
+    let slow_consumer = match &cast.slow_consumer {
+        Some(name) => Some(SlowConsumer::start(&router, name, &control)?),
+        None => None,
+    };
     let bytes_per_agent = resident_bytes().saturating_sub(before_bytes) as f64 / count as f64;
 
     let kicks = cast
@@ -132,16 +150,22 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
         rounds: control.rounds.load(Ordering::Relaxed),
     };
     let begun = mark(&router);
+    let rss_start_bytes = resident_bytes();
+    let mut rss_max_bytes = rss_start_bytes;
     // A run of a number of messages is measured from its beginning, a run of a time after its warm-up.
     control.record.store(matches!(plan.length, Length::Messages(_)), Ordering::Relaxed);
     router.blocking_tell_all(kicks.collect()).map_err(|error| error.to_string())?;
     let (first, last) = match plan.length {
         Length::Seconds(seconds) => {
             let warm_up = seconds * WARM_UP_SHARE;
-            wait(begun.at, warm_up, &mut |elapsed| progress(elapsed / seconds));
+            let mut look = |elapsed| {
+                rss_max_bytes = rss_max_bytes.max(resident_bytes());
+                progress(elapsed / seconds);
+            };
+            wait(begun.at, warm_up, &mut look);
             control.record.store(true, Ordering::Relaxed);
             let first = mark(&router);
-            wait(begun.at, seconds, &mut |elapsed| progress(elapsed / seconds));
+            wait(begun.at, seconds, &mut look);
             control.record.store(false, Ordering::Relaxed);
             (first, mark(&router))
         }
@@ -152,8 +176,13 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
         }
     };
     control.stop.store(true, Ordering::Relaxed);
+    if let Some(slow_consumer) = &slow_consumer {
+        slow_consumer.hurry();
+    }
     let rss_bytes = resident_bytes();
     let report = router.shutdown(DRAIN_DEADLINE).map_err(|error| error.to_string())?;
+    let taken = slow_consumer.map_or(Ok(0), SlowConsumer::taken)?;
+    let patients = Patients::of(&control, &cast, attempts, taken);
     let messages = last.processed - first.processed;
     let cpu = last.cpu.saturating_sub(first.cpu);
     Ok(Outcome {
@@ -167,9 +196,12 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
         registrations_per_second: count as f64 / registered.as_secs_f64(),
         bytes_per_agent,
         rss_bytes,
+        rss_start_bytes,
+        rss_max_bytes: rss_max_bytes.max(rss_bytes),
         report,
         refused: control.refused.load(Ordering::Relaxed),
         failures: control.failures.load(Ordering::Relaxed),
+        patients,
     })
 }
 
@@ -206,18 +238,23 @@ fn wait_for(router: &Router, expected: u64, progress: &mut dyn FnMut(f64)) -> Re
 }
 
 /// The agents of a run.
-struct Cast {
-    registrations: Vec<Registration>,
+#[derive(Default)]
+pub struct Cast {
+    pub registrations: Vec<Registration>,
     /// Those that begin when they are told to.
-    starters: Vec<AgentId>,
+    pub starters: Vec<AgentId>,
     /// How many messages a run of [`Length::Messages`] sends in all.
-    messages: u64,
+    pub messages: u64,
+    /// Those that the run is hard on.
+    pub patients: Arc<[AgentId]>,
+    /// The one of them that lives outside the shards.
+    pub slow_consumer: Option<AgentName>,
 }
 
-struct Named {
-    name: AgentName,
-    id: AgentId,
-    shard: usize,
+pub struct Named {
+    pub name: AgentName,
+    pub id: AgentId,
+    pub shard: usize,
 }
 
 fn names(plan: &Plan, router: &Router) -> Result<Vec<Named>, String> {
@@ -237,17 +274,21 @@ fn cast(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -
         return Err("a run needs at least 2 agents".to_owned());
     }
     if let Some(rate) = plan.rate {
-        return paced(plan, router, names, control, rate);
+        return match &plan.disturbance {
+            Some(disturbance) => disturbance.cast(plan, router, names, control, rate),
+            None => paced(plan, router, names, control, rate),
+        };
     }
     match plan.scenario {
         Scenario::Local | Scenario::Cross | Scenario::Mixed => rallies(plan, router, names, control),
         Scenario::Request => Ok(requests(plan, names, control)),
         Scenario::ContractNet => negotiations(plan, names, control),
         Scenario::Broadcast => broadcasts(plan, names, control),
+        Scenario::Overload | Scenario::SlowConsumer | Scenario::Poison => Err("this load has a rate".to_owned()),
     }
 }
 
-fn kit(plan: &Plan, control: &Arc<Control>, named: &Named, salt: usize) -> impl Fn() -> Kit + Send + 'static {
+pub fn kit(plan: &Plan, control: &Arc<Control>, named: &Named, salt: usize) -> impl Fn() -> Kit + Send + 'static {
     let (control, shard, size) = (Arc::clone(control), named.shard, plan.size);
     #[allow(clippy::cast_possible_truncation)] // Any number will do.
     let salt = salt as u32;
@@ -280,7 +321,7 @@ fn rallies(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>
         let name = named.name.clone();
         registrations.push(Registration::native(name, move || Rally::new(kit(), partners.clone())));
     }
-    Ok(Cast { registrations, starters: names.iter().map(|named| named.id).collect(), messages })
+    Ok(Cast { registrations, starters: names.iter().map(|named| named.id).collect(), messages, ..Cast::default() })
 }
 
 /// The messages of one of several rounds when a number of messages is spread over them; each has at least one. A run
@@ -346,7 +387,7 @@ fn requests(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Cast {
         let name = named.name.clone();
         registrations.push(Registration::native(name, move || Requester::new(kit(), partners.clone(), budget)));
     }
-    Cast { registrations, starters: names.iter().map(|named| named.id).collect(), messages }
+    Cast { registrations, starters: names.iter().map(|named| named.id).collect(), messages, ..Cast::default() }
 }
 
 /// One agent in eleven negotiates with the ten that follow it.
@@ -375,7 +416,7 @@ fn negotiations(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<
             registrations.push(Registration::native(contractor.name.clone(), move || Contractor::new(kit())));
         }
     }
-    Ok(Cast { registrations, starters, messages })
+    Ok(Cast { registrations, starters, messages, ..Cast::default() })
 }
 
 /// One agent broadcasts to up to a hundred others, on whichever shards they live.
@@ -400,23 +441,35 @@ fn broadcasts(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<Ca
             registrations.push(registration.offering(capability.clone()));
         }
     }
-    Ok(Cast { registrations, starters, messages })
+    Ok(Cast { registrations, starters, messages, ..Cast::default() })
 }
 
-/// An open loop: one pacer per shard sends to agents picked at random among those that the scenario allows.
+/// An open loop: agents that take in what pacers send to them.
 fn paced(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>, rate: f64) -> Result<Cast, String> {
+    let mut cast = pacers(plan, router, names, control, rate, |_, pacer| pacer)?;
+    let sinks = names.iter().enumerate().map(|(number, named)| sink(plan, control, named, number));
+    cast.registrations.extend(sinks);
+    Ok(cast)
+}
+
+pub fn sink(plan: &Plan, control: &Arc<Control>, named: &Named, number: usize) -> Registration {
+    let kit = kit(plan, control, named, number);
+    Registration::native(named.name.clone(), move || Sink::new(kit()))
+}
+
+/// One pacer per shard, which sends to agents picked at random among those that the scenario allows. `equip` is given
+/// the number of the shard and the pacer as it would be without further work.
+pub fn pacers(
+    plan: &Plan,
+    router: &Router,
+    names: &[Named],
+    control: &Arc<Control>,
+    rate: f64,
+    equip: impl Fn(usize, Pacer) -> Pacer + Clone + Send + 'static,
+) -> Result<Cast, String> {
     let shards = usize::from(router.shard_count());
     let share = rate / shards as f64;
-    let mut registrations: Vec<Registration> = names
-        .iter()
-        .enumerate()
-        .map(|(number, named)| {
-            let kit = kit(plan, control, named, number);
-            Registration::native(named.name.clone(), move || Sink::new(kit()))
-        })
-        .collect();
-    let mut starters = Vec::new();
-    let mut messages = 0;
+    let mut cast = Cast::default();
     for shard in 0..shards {
         let index = caxton_router::ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
         let name = AgentName::try_new(router.partition().name_on(index, "pacer")).map_err(|error| error.to_string())?;
@@ -425,14 +478,16 @@ fn paced(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>, 
             return Err("the pacer has nobody to send to: use more agents or other shards".to_owned());
         }
         let sent_max = share_of(plan.length, shard, shards);
-        messages += if matches!(plan.length, Length::Messages(_)) { sent_max } else { 0 };
+        cast.messages += if matches!(plan.length, Length::Messages(_)) { sent_max } else { 0 };
         let pacer = Named { id: AgentId::of(&name), name, shard };
-        starters.push(pacer.id);
+        cast.starters.push(pacer.id);
         let kit = kit(plan, control, &pacer, shard);
-        registrations
-            .push(Registration::native(pacer.name, move || Pacer::new(kit(), receivers.clone(), share, sent_max)));
+        let equip = equip.clone();
+        cast.registrations.push(Registration::native(pacer.name, move || {
+            equip(shard, Pacer::new(kit(), receivers.clone(), share, sent_max))
+        }));
     }
-    Ok(Cast { registrations, starters, messages })
+    Ok(cast)
 }
 
 /// What the process has used of all processors.

@@ -1,0 +1,275 @@
+//! What an open loop has to cope with in the scenarios that are about that, and what has to come of it.
+//!
+//! Each of them makes the router refuse or give up messages. So a run fails unless every one of those is accounted for
+//! by a reason that the scenario expects, its sender was told of it, and nobody else lost anything.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use caxton_router::router::INBOX_WINDOW;
+use caxton_router::{AgentId, Config, Reason, Registration, Router};
+
+use super::load::{Control, Pacer};
+use super::patients::{Errand, Poisoned, Server};
+use super::run::{Cast, Length, Named, Outcome, Plan, WARM_UP_SHARE, kit, pacers, sink};
+
+/// All poison has been sent after this share of the time, so that its last attempts belong to the run.
+const POISON_ENDS_SHARE: f64 = 0.9;
+
+/// What is done to the agents of a run.
+#[derive(Clone, Debug)]
+pub enum Disturbance {
+    /// The first agent takes its messages from an inbox, and long for each. Its mailbox is full from the beginning.
+    /// When it is not `present` it is an agent like the others.
+    SlowConsumer { present: bool },
+    /// The first `patients` agents get so many messages that they fail over at each of `attempts`: none in a run to
+    /// compare with.
+    Poison { patients: usize, messages: u64, attempts: u8 },
+    /// Every agent takes this long for a message. Whether more is sent to them than they can take.
+    Overload { takes_ns: u64, too_much: bool },
+}
+
+/// What became of the agents that a run was hard on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patients {
+    /// How many there were.
+    pub count: usize,
+    /// Ordinary messages that were sent to them.
+    pub sent: u64,
+    /// Messages that the slow consumer took.
+    pub taken: u64,
+    pub poison_sent: u64,
+    /// Poison messages that were tried exactly as often as they may be.
+    pub poison_exhausted: u64,
+    /// How often those that got poison were made anew.
+    pub restarts: u64,
+}
+
+impl Patients {
+    pub fn of(control: &Control, cast: &Cast, attempts: u8, taken: u64) -> Self {
+        let count = cast.patients.len();
+        Self {
+            count,
+            sent: control.to_patients.load(Ordering::Relaxed),
+            taken,
+            poison_sent: control.poison.sent(),
+            poison_exhausted: control.poison.tried(attempts),
+            restarts: control.poison.made().saturating_sub(count as u64),
+        }
+    }
+}
+
+impl Disturbance {
+    /// How many poison messages there are.
+    pub fn poison(&self) -> u64 {
+        match self {
+            Self::Poison { messages, .. } => *messages,
+            Self::SlowConsumer { .. } | Self::Overload { .. } => 0,
+        }
+    }
+
+    /// How often a message is tried that fails every time.
+    pub fn attempts(&self) -> u8 {
+        match self {
+            Self::Poison { attempts, .. } => *attempts,
+            Self::SlowConsumer { .. } | Self::Overload { .. } => 1,
+        }
+    }
+
+    /// Whether anything is different from an ordinary run.
+    pub fn is_present(&self) -> bool {
+        match self {
+            Self::SlowConsumer { present } => *present,
+            Self::Poison { messages, .. } => *messages > 0,
+            Self::Overload { .. } => true,
+        }
+    }
+
+    /// Gives each agent its part.
+    ///
+    /// # Errors
+    /// There are too few agents, in words.
+    pub fn cast(
+        &self,
+        plan: &Plan,
+        router: &Router,
+        names: &[Named],
+        control: &Arc<Control>,
+        rate: f64,
+    ) -> Result<Cast, String> {
+        let count = match self {
+            Self::SlowConsumer { .. } => 1,
+            Self::Poison { patients, .. } => *patients,
+            Self::Overload { .. } => 0,
+        };
+        if count > names.len() / 2 {
+            return Err(format!("{count} agents would get poison, of {}: send less or to more agents", names.len()));
+        }
+        let patients: Arc<[AgentId]> = names.iter().take(count).map(|named| named.id).collect();
+        let errands: Vec<Option<Errand>> = (0..usize::from(router.shard_count()))
+            .map(|shard| self.errand(plan, shard, usize::from(router.shard_count()), names, &patients))
+            .collect();
+        let spared = Arc::clone(&patients);
+        let equip = move |shard: usize, pacer: Pacer| pacer.sparing(&spared).on(errands.get(shard).cloned().flatten());
+        let mut cast = pacers(plan, router, names, control, rate, equip)?;
+        for (number, named) in names.iter().enumerate() {
+            match self {
+                Self::SlowConsumer { present: true } if number < count => {
+                    cast.slow_consumer = Some(named.name.clone());
+                }
+                _ => cast.registrations.push(self.agent(plan, control, named, number, count)),
+            }
+        }
+        cast.patients = patients;
+        Ok(cast)
+    }
+
+    fn agent(
+        &self,
+        plan: &Plan,
+        control: &Arc<Control>,
+        named: &Named,
+        number: usize,
+        patients: usize,
+    ) -> Registration {
+        let name = named.name.clone();
+        match *self {
+            Self::Poison { messages, .. } if number < patients && messages > 0 => {
+                let kit = kit(plan, control, named, number);
+                Registration::native(name, move || Poisoned::new(kit(), patients))
+            }
+            Self::Overload { takes_ns, .. } => {
+                let kit = kit(plan, control, named, number);
+                Registration::native(name, move || Server::new(kit(), takes_ns))
+            }
+            Self::Poison { .. } | Self::SlowConsumer { .. } => sink(plan, control, named, number),
+        }
+    }
+
+    /// What the pacer of a shard does beside its ordinary work.
+    fn errand(
+        &self,
+        plan: &Plan,
+        shard: usize,
+        shards: usize,
+        names: &[Named],
+        patients: &Arc<[AgentId]>,
+    ) -> Option<Errand> {
+        match *self {
+            Self::SlowConsumer { present: true } => {
+                let slow = names.first().filter(|slow| slow.shard == shard)?;
+                let room = u64::from(plan.config.mailbox.messages.into_inner()) + u64::from(INBOX_WINDOW);
+                Some(Errand::Fill { agent: slow.id, left: room })
+            }
+            Self::Poison { messages, .. } if messages > 0 => {
+                let Length::Seconds(seconds) = plan.length else { return None };
+                let first_of = |shard: usize| messages * shard as u64 / shards as u64;
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A run takes less than 584 years.
+                let nanoseconds = |share: f64| (seconds * share * 1e9) as u64;
+                Some(Errand::Poison {
+                    patients: Arc::clone(patients),
+                    first: first_of(shard),
+                    messages: first_of(shard + 1) - first_of(shard),
+                    sent: 0,
+                    begins_ns: nanoseconds(WARM_UP_SHARE),
+                    lasts_ns: nanoseconds(POISON_ENDS_SHARE - WARM_UP_SHARE),
+                })
+            }
+            Self::Poison { .. } | Self::SlowConsumer { .. } | Self::Overload { .. } => None,
+        }
+    }
+
+    /// For what reasons messages may be given up.
+    fn reasons(&self) -> &'static [Reason] {
+        match self {
+            Self::SlowConsumer { .. } => &[Reason::MailboxFull],
+            Self::Poison { .. } => &[Reason::AttemptsExhausted],
+            Self::Overload { .. } => &[Reason::MailboxFull, Reason::ShardFull],
+        }
+    }
+
+    /// What does not add up in a run that was disturbed and whose accounting balances.
+    pub fn complaint(&self, outcome: &Outcome) -> Option<String> {
+        let account = outcome.report.stats.account();
+        let given_up = account.dead_lettered + account.expired;
+        let told = outcome.failures + account.notices_coalesced;
+        if told != given_up {
+            return Some(format!("{given_up} messages were given up, and their senders were told of {told}"));
+        }
+        if account.refused != outcome.refused {
+            return Some(format!("{} sends were refused, and {} counted", outcome.refused, account.refused));
+        }
+        let unexpected = Reason::ALL
+            .iter()
+            .find(|reason| account.dead_by_reason[reason.index()] > 0 && !self.reasons().contains(reason));
+        if let Some(reason) = unexpected {
+            let count = account.dead_by_reason[reason.index()];
+            return Some(format!("{count} messages were given up because {}", reason.explanation()));
+        }
+        match self {
+            Self::SlowConsumer { .. } => complaint_of_slow_consumer(outcome, given_up),
+            Self::Poison { messages, .. } => complaint_of_poison(outcome, *messages, given_up),
+            Self::Overload { too_much, .. } => {
+                let refused = given_up + account.refused;
+                (*too_much && refused == 0).then(|| "nothing was refused: this was no overload".to_owned())
+            }
+        }
+        .or_else(|| outcome.complaint_of_nothing())
+    }
+}
+
+fn complaint_of_slow_consumer(outcome: &Outcome, given_up: u64) -> Option<String> {
+    let Patients { sent, taken, .. } = outcome.patients;
+    let its_own = sent.saturating_sub(taken);
+    if given_up != its_own || outcome.refused > 0 {
+        let others = given_up.saturating_sub(its_own) + outcome.refused;
+        return Some(format!("{others} messages of others than the slow consumer were lost"));
+    }
+    (given_up == 0).then(|| "the slow consumer's mailbox was never full".to_owned())
+}
+
+fn complaint_of_poison(outcome: &Outcome, messages: u64, given_up: u64) -> Option<String> {
+    let Patients { poison_sent, poison_exhausted, .. } = outcome.patients;
+    if poison_sent != messages || outcome.refused > 0 {
+        return Some(format!("{poison_sent} of {messages} poison messages were sent, {} refused", outcome.refused));
+    }
+    if poison_exhausted != messages || given_up != messages {
+        return Some(format!(
+            "of {messages} poison messages {poison_exhausted} had all their attempts; {given_up} messages were given up"
+        ));
+    }
+    None
+}
+
+/// How many agents so much poison is spread over: as many as it takes for no circuit breaker to open, because a breaker
+/// answers to an agent that fails and here it is the messages.
+pub fn patients_for(messages: u64, config: &Config) -> usize {
+    let attempts = u64::from(attempts_of(config));
+    let failures = u64::from(config.breaker.failures.into_inner());
+    let each = if failures == 0 { messages } else { (failures.saturating_sub(1) / attempts).max(1) };
+    usize::try_from(messages.div_ceil(each.max(1))).unwrap_or(usize::MAX).max(1)
+}
+
+/// How often a message is tried that does not say so itself.
+pub fn attempts_of(config: &Config) -> u8 {
+    config.retry.attempts.into_inner().saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caxton_router::Preset;
+
+    #[test]
+    fn poison_is_spread_so_thin_that_no_breaker_opens_and_no_agent_is_stopped() {
+        for preset in Preset::ALL {
+            let config = Config::preset(preset);
+            for messages in [2_u64, 99, 1_000, 100_000] {
+                let each = messages.div_ceil(patients_for(messages, &config) as u64);
+                let failures = each * u64::from(attempts_of(&config));
+                assert!(failures < u64::from(config.breaker.failures.into_inner()), "{messages} in {preset}");
+                assert!(each <= u64::from(config.supervision.restarts.into_inner()), "{messages} in {preset}");
+            }
+        }
+    }
+}
