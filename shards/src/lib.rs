@@ -29,6 +29,7 @@ pub mod partition;
 pub mod question;
 pub mod record;
 pub mod registry;
+pub mod remains;
 pub mod ring;
 mod routing;
 pub mod rules;
