@@ -123,6 +123,12 @@ impl DeadLetters {
         self.letters.iter().rev().take(count).cloned().collect()
     }
 
+    /// Takes out all letters, oldest first.
+    pub fn take_all(&mut self) -> Vec<DeadLetter> {
+        self.bytes = 0;
+        std::mem::take(&mut self.letters).into()
+    }
+
     /// How many letters made room for newer ones.
     pub fn dropped(&self) -> u64 {
         self.dropped

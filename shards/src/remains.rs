@@ -5,6 +5,7 @@
 
 use hashbrown::HashMap;
 
+use crate::dead_letter::DeadLetter;
 use crate::mailbox::{EnvelopeKind, Queue};
 use crate::shard::Shard;
 
@@ -104,6 +105,11 @@ impl Shard {
     /// What was left when the shard was told to stop, and what was given up since for the same reason. Nothing before.
     pub fn remains(&self) -> Remains {
         self.remains.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Gives away the dead letters that it keeps, oldest first: the shard has come to its end.
+    pub fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        self.dead_letters.take_all()
     }
 
     /// Begins to count, before anything is given up.

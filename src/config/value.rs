@@ -6,7 +6,7 @@ use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BatchSize, ChannelCapacity, ContentLimit, ConversationCapacity,
     ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DomainError, HistoryLength, MailboxBytes,
     MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, RetryCount,
-    RingCapacity, SpinMicroseconds, TurnQuota,
+    RingCapacity, ShutdownDeadlineMs, SpinMicroseconds, TurnQuota,
 };
 use std::time::Duration;
 
@@ -68,6 +68,7 @@ with_unit! {
     BackoffDelayMs: milliseconds, "500 ms", show_number;
     ConversationTimeoutMs: milliseconds, "10 min", show_number;
     MessageTimeoutMs: milliseconds, "10 s", show_number;
+    ShutdownDeadlineMs: milliseconds, "20 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
 }
 

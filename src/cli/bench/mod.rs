@@ -2,6 +2,10 @@
 //!
 //! Every run counts what was handled, not what was accepted, and fails when its accounting does not balance or any
 //! message was lost on the way.
+//!
+//! SIGTERM or SIGINT ends the run early: the load stops, what is under way is drained, and the figures so far are
+//! printed. The exit status is 0 then if everything was handled within the shutdown's deadline and the accounting
+//! balances.
 
 mod load;
 mod report;
@@ -10,6 +14,7 @@ mod run;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use caxton_router::domain::ShardCount;
 use caxton_router::{Config, Preset};
@@ -17,6 +22,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::run::{Length, Outcome, Plan, run};
+use super::interrupt::{Interrupt, parse_timeout};
 use super::print;
 
 /// Seconds per scenario when all of them are run: about 20 s in all.
@@ -91,6 +97,9 @@ pub struct BenchArguments {
     /// The settings to run with
     #[arg(long, default_value = "production")]
     preset: Preset,
+    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the preset says
+    #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
+    shutdown_timeout: Option<Duration>,
     /// Print one JSON object, or one for each scenario on a line of its own
     #[arg(long)]
     json: bool,
@@ -105,9 +114,13 @@ pub fn run_verb(arguments: &BenchArguments) -> ExitCode {
         eprintln!("{complaint}");
         return ExitCode::from(2);
     }
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return fail(&error),
+    };
     match arguments.scenario {
-        Some(scenario) => run_one(arguments, scenario),
-        None => run_suite(arguments),
+        Some(scenario) => run_one(arguments, scenario, &interrupt),
+        None => run_suite(arguments, &interrupt),
     }
 }
 
@@ -141,12 +154,13 @@ impl BenchArguments {
             Some(messages) => Length::Messages(messages),
             None => Length::Seconds(self.seconds.unwrap_or(seconds)),
         };
-        Plan { scenario, agents: self.agents, size: self.size, length, rate: self.rate, config }
+        let shutdown = self.shutdown_timeout.unwrap_or(config.shutdown.deadline_ms.as_duration());
+        Plan { scenario, agents: self.agents, size: self.size, length, rate: self.rate, shutdown, config }
     }
 }
 
-fn run_one(arguments: &BenchArguments, scenario: Scenario) -> ExitCode {
-    let outcome = match run_with_bar(arguments.plan(scenario, RUN_SECONDS)) {
+fn run_one(arguments: &BenchArguments, scenario: Scenario, interrupt: &Interrupt) -> ExitCode {
+    let outcome = match run_with_bar(arguments.plan(scenario, RUN_SECONDS), interrupt) {
         Ok(outcome) => outcome,
         Err(error) => return fail(&error),
     };
@@ -164,10 +178,10 @@ fn run_one(arguments: &BenchArguments, scenario: Scenario) -> ExitCode {
     verdict(&outcome)
 }
 
-fn run_suite(arguments: &BenchArguments) -> ExitCode {
+fn run_suite(arguments: &BenchArguments, interrupt: &Interrupt) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for (place, scenario) in Scenario::ALL.into_iter().enumerate() {
-        let outcome = match run_with_bar(arguments.plan(scenario, SUITE_SECONDS)) {
+        let outcome = match run_with_bar(arguments.plan(scenario, SUITE_SECONDS), interrupt) {
             Ok(outcome) => outcome,
             Err(error) => return fail(&error),
         };
@@ -181,6 +195,12 @@ fn run_suite(arguments: &BenchArguments) -> ExitCode {
         }
         if verdict(&outcome) != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;
+        }
+        if outcome.interrupted.is_some() {
+            if !arguments.json {
+                print(&format!("\n{}", report::shutdown(&outcome)));
+            }
+            break;
         }
     }
     code
@@ -199,10 +219,10 @@ fn fail(complaint: &str) -> ExitCode {
 }
 
 /// Shows a bar on a terminal while the run goes on; nothing of it is left behind.
-fn run_with_bar(plan: Plan) -> Result<Outcome, String> {
+fn run_with_bar(plan: Plan, interrupt: &Interrupt) -> Result<Outcome, String> {
     const STEPS: u64 = 1_000;
     if !std::io::stderr().is_terminal() {
-        return run(plan, |_| {});
+        return run(plan, interrupt, |_| {});
     }
     let bar = ProgressBar::new(STEPS);
     if let Ok(style) = ProgressStyle::with_template("{msg:>14} [{bar:40}] {elapsed_precise}") {
@@ -210,7 +230,7 @@ fn run_with_bar(plan: Plan) -> Result<Outcome, String> {
     }
     bar.set_message(plan.scenario.name());
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The share is from 0 to 1.
-    let outcome = run(plan, |share| bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64));
+    let outcome = run(plan, interrupt, |share| bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64));
     bar.finish_and_clear();
     outcome
 }
