@@ -56,8 +56,8 @@ pub struct Report {
     pub drained: bool,
     /// What was left, by where it stood.
     pub remains: Remains,
-    /// Shards that did not come to their end: a handler on them does not return, or their thread has panicked. What
-    /// they had is [left behind](Report::left_behind).
+    /// Shards that did not come to their end: a handler on them does not return, or their thread has panicked. Their
+    /// figures are those before that handler was called; what they had then is [left behind](Report::left_behind).
     pub unresponsive: Vec<ShardIndex>,
     /// The dead letters that the shards kept, within the bounds of the settings, in the order of their shards and
     /// oldest first: those of the stop, and those from before.
@@ -69,17 +69,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the router answered for every message: in each shard everything that came in went out, nothing is
-    /// pending, and everything that left a shard arrived at another.
+    /// Whether the router answered for every message: every shard came to its end, in each of them everything that came
+    /// in went out, nothing is pending, and everything that left a shard arrived at another.
     pub fn balances(&self) -> bool {
         let account = self.stats.account();
-        self.stats.shards.iter().all(|shard| shard.account.balances())
+        self.unresponsive.is_empty()
+            && self.stats.shards.iter().all(|shard| shard.account.balances())
             && account.departed == account.arrived
             && account.pending == 0
     }
 
-    /// Deliveries that were neither handled nor given up, because a shard did not come to its end. There are none
-    /// unless there are [unresponsive](Report::unresponsive) shards.
+    /// Deliveries that are known to be neither handled nor given up. There are none unless there are
+    /// [unresponsive](Report::unresponsive) shards, which may have taken in more since they last told their figures.
     pub fn left_behind(&self) -> u64 {
         self.stats.in_progress()
     }

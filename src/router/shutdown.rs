@@ -17,9 +17,10 @@ use super::{Inner, Router, Threads};
 use crate::drive::is_shard_thread;
 use crate::link::{Legacy, Shared, Stage};
 
-/// How long the shards get to give up what is left, once the deadline for handling it is over, and again to leave.
-/// Only a handler that does not return takes that long.
+/// How long the shards get to give up what is left, once the deadline for handling it is over, and then to leave.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long they get to leave when one of them did not give up in time. One whose handler does not return never will.
+const HURRIED_DEADLINE: Duration = Duration::from_secs(1);
 /// A deadline further away than this is as good as none.
 const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 
@@ -30,7 +31,8 @@ impl Router {
     /// While the router drains, its agents go on sending to each other, so agents that never come to an end take the
     /// whole time. What is left at the deadline becomes dead letters; senders that live in this router are told by a
     /// `failure`, the owners of inboxes too, who can read it until they drop the inbox. The [`Report`] says what was
-    /// left, and has the dead letters. A handler that does not return is not waited for beyond 20 s more.
+    /// left, and has the dead letters. A handler that does not return is waited for some 11 s more, and then left
+    /// with its thread: see [`Report::unresponsive`].
     ///
     /// Calling it again, or from several threads, waits for the same end and reports the same figures; draining ends
     /// at the earliest of their deadlines.
@@ -69,10 +71,10 @@ impl Inner {
         let allowed = self.drained_by(began).saturating_duration_since(began);
         shared.advance_to(Stage::Stopping);
         let stopped_by = Instant::now() + STOP_DEADLINE;
-        self.wait_for_quiet(Stage::Stopping, || stopped_by);
+        let stopped = self.wait_for_quiet(Stage::Stopping, || stopped_by);
         shared.advance_to(Stage::Leaving);
         let has_left = |shard: usize| shared.links[shard].left.load(Ordering::Acquire);
-        let left_by = Instant::now() + STOP_DEADLINE;
+        let left_by = Instant::now() + if stopped { STOP_DEADLINE } else { HURRIED_DEADLINE };
         let all_left = shared.wait_until(|| left_by, || (0..shared.links.len()).all(&has_left));
         for (shard, executor) in threads.executors.drain(..).enumerate() {
             // A handler that never returns keeps its thread; whoever waited for that would wait for ever. A shard's
