@@ -61,6 +61,11 @@ impl Gate {
         ticket
     }
 
+    /// How many pieces of work are on their way in.
+    pub fn inside(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+
     /// To be called after the router's stage has advanced: then nothing is on its way in, and nothing will be.
     pub fn is_empty(&self) -> bool {
         fence(Ordering::SeqCst);

@@ -102,11 +102,12 @@ impl Signals {
         first: impl FnOnce(Signal) + Send + 'static,
         second: impl FnOnce(Signal) + Send + 'static,
     ) -> io::Result<Self> {
+        // First of all, so that no signal goes unheard between the two.
+        let mut incoming = Incoming::new(Signal::ALL.map(Signal::number))?;
         let last = Arc::new(AtomicBool::new(false));
         let [terminate, interrupt] =
             Signal::ALL.map(|signal| flag::register_conditional_default(signal.number(), Arc::clone(&last)));
         let defaults = [terminate?, interrupt?];
-        let mut incoming = Incoming::new(Signal::ALL.map(Signal::number))?;
         let handle = incoming.handle();
         let is_last = Arc::clone(&last);
         let thread = std::thread::Builder::new().name("caxton-signals".to_owned()).spawn(move || {
@@ -208,7 +209,8 @@ impl Router {
 pub fn left_behind(stats: &Stats) -> String {
     let account = stats.account();
     format!(
-        "{} of {} accepted messages are left behind ({} processed, {} dead-lettered, {} expired)",
+        "{} queued calls and {} of {} accepted messages are left behind ({} processed, {} dead-lettered, {} expired)",
+        stats.queued,
         stats.in_progress(),
         account.accepted,
         account.processed,

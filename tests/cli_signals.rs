@@ -40,11 +40,11 @@ impl Run {
 
     /// Waits until the program would notice a signal: before, the signal would do what it does by default.
     fn wait_for_listener(&self) {
-        let bit = 1_u64 << (Signal::TERM.as_raw() - 1);
+        let bits = [Signal::TERM, Signal::INT].map(|signal| 1_u64 << (signal.as_raw() - 1)).iter().sum::<u64>();
         wait_until("the program listens", || {
             let status = std::fs::read_to_string(self.look("status")).expect("the program runs");
             let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("the kernel says it");
-            u64::from_str_radix(caught.trim(), 16).expect("it is a number") & bit != 0
+            u64::from_str_radix(caught.trim(), 16).expect("it is a number") & bits == bits
         });
     }
 
@@ -121,7 +121,9 @@ fn stop_under_load(seed: u64) -> (Duration, Value) {
     let figure = |name: &str| end[name].as_u64().unwrap_or_else(|| panic!("{name}: {case}"));
     let settled = figure("processed") + figure("dead_lettered") + figure("expired");
     assert_eq!((figure("accepted"), figure("left_behind")), (settled, 0), "{case}");
-    assert_eq!(end["allowed_ms"].as_f64().map(f64::round), Some(20_000.0), "{case}");
+    // Two threads begin the end, one a moment behind the other.
+    let allowed_ms = end["allowed_ms"].as_f64().unwrap_or_default();
+    assert!((19_000.0..21_000.0).contains(&allowed_ms), "{case}");
     (took, object)
 }
 
@@ -171,6 +173,36 @@ fn what_is_left_at_the_deadline_is_told_by_reason_and_place() {
 }
 
 #[test]
+fn a_file_that_is_cut_off_is_accounted_for_as_far_as_it_was_sent() {
+    const MESSAGES: u64 = 50_000;
+    let mut dice = Dice::new(7);
+    let file = "(request :sender a :receiver b :content \"?\")\n".repeat(usize::try_from(MESSAGES).expect("it fits"));
+    for _ in 0..3 {
+        let moment = Duration::from_micros(dice.below(100_000));
+        let run = Run::start(&["route", "-", "--json", "--shards", "2", "--preset", "production"], &file);
+        run.wait_for_listener();
+        // The moment is part of what is tried.
+        std::thread::sleep(moment);
+        run.send(Signal::TERM);
+        let (status, printed, complaints) = run.end();
+        let last = printed.lines().last().unwrap_or_default();
+        assert_eq!(status.code(), Some(0), "after {moment:?}: {last} {complaints}");
+        let summary: Value = serde_json::from_str(last).expect("it prints a summary");
+        let summary = &summary["summary"];
+        assert_eq!(
+            (&summary["interrupted"], &summary["account"]["balances"]),
+            (&"SIGTERM".into(), &true.into()),
+            "{last}"
+        );
+        assert_eq!(summary["shutdown"]["drained"], true, "{last}");
+        let sent = summary["accepted"].as_u64().expect("it is a number");
+        assert!(sent < MESSAGES, "after {moment:?} the whole file was sent: {last}");
+        // Each message has an answer.
+        assert_eq!(summary["account"]["processed"], 2 * sent, "{last}");
+    }
+}
+
+#[test]
 fn a_second_signal_ends_the_program_at_once_and_says_what_is_left_behind() {
     for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let run = route_delayed("3600");
@@ -179,8 +211,14 @@ fn a_second_signal_ends_the_program_at_once_and_says_what_is_left_behind() {
         run.wait_for_thread("caxton-shutdown");
         run.send(signal);
         let (ended, _, complaints) = run.end();
-        assert_eq!(ended.code(), Some(status), "{complaints}");
-        assert!(complaints.contains("1 of 1 accepted messages are left behind"), "{complaints}");
+        assert_eq!(ended.code(), Some(status), "{ended} {complaints}");
+        // Whether the message was taken in by then is the threads' business.
+        let left = [
+            "1 queued calls and 0 of 0 accepted",
+            "1 queued calls and 1 of 1 accepted",
+            "0 queued calls and 1 of 1 accepted",
+        ];
+        assert!(left.iter().any(|left| complaints.contains(left)), "{complaints}");
     }
 }
 

@@ -144,6 +144,7 @@ fn a_router_with_a_handler_that_does_not_return_says_what_it_left_behind() {
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         assert!(!report.drained && !report.balances(), "{report:?}");
         assert_eq!(report.unresponsive, [caxton_router::ShardIndex(0)]);
+        assert_eq!(report.stats.queued, 2, "what the handler was called for in this turn, and what stands behind it");
         assert!(report.to_string().contains("shard 0 did not come to its end"), "{report}");
         assert_eq!(report.to_json()["unresponsive_shards"], serde_json::json!([0]));
         barrier.open();

@@ -16,6 +16,9 @@ use serde_json::{Map, Value, json};
 pub struct Stats {
     /// Each shard's own figures. They were true at the end of one of its turns, not all at the same moment.
     pub shards: Vec<Snapshot>,
+    /// Calls from outside that have not been taken into their shards: messages, questions, registrations. A batch is one
+    /// for each shard that it goes to.
+    pub queued: usize,
     /// Times that a shard stood still and had to be woken.
     pub watchdog_wakes: u64,
 }
@@ -101,6 +104,7 @@ impl Report {
             "expired": account.expired,
             "expired_by_phase": occurred(Phase::ALL.map(Phase::as_str), account.expired_by_phase),
             "left_behind": self.left_behind(),
+            "queued": self.stats.queued,
             "stopped": self.remains.total(),
             "stopped_by_place": occurred(Place::ALL.map(Place::as_str), self.remains.messages),
             "questions_open": self.remains.questions,
@@ -161,6 +165,9 @@ impl fmt::Display for Report {
             if count > 0 {
                 writeln!(formatter, "  {count} {what}")?;
             }
+        }
+        if self.stats.queued > 0 {
+            writeln!(formatter, "  {} calls from outside were not taken in", self.stats.queued)?;
         }
         for shard in &self.unresponsive {
             let pending = self.stats.shards.get(shard.as_usize()).map_or(0, |figures| figures.account.pending);

@@ -121,9 +121,11 @@ impl Inner {
         }) && shared.stage() != Stage::Failed
     }
 
-    fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
+        let links = &self.shared.links;
         Stats {
-            shards: self.shared.links.iter().map(|link| link.published.read()).collect(),
+            shards: links.iter().map(|link| link.published.read()).collect(),
+            queued: links.iter().map(|link| link.gate.inside()).sum(),
             watchdog_wakes: self.shared.watchdog_wakes.load(Ordering::Relaxed),
         }
     }

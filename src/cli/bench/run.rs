@@ -173,7 +173,8 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     control.stop.store(true, Ordering::Relaxed);
     let rss_bytes = resident_bytes();
     // A signal from here on still has the router drained within its own deadline.
-    let report = router.shutdown(DRAIN_DEADLINE).map_err(|error| error.to_string())?;
+    let deadline = if interrupt.signal().is_some() { plan.shutdown } else { DRAIN_DEADLINE };
+    let report = router.shutdown(deadline).map_err(|error| error.to_string())?;
     let messages = last.processed - first.processed;
     let cpu = last.cpu.saturating_sub(first.cpu);
     Ok(Outcome {
