@@ -13,8 +13,8 @@
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +28,7 @@ use caxton_shards::shard::{Crossing, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 
-use crate::link::{Entry, Link, Shared, Stage, Ticket, Work};
+use crate::link::{Entry, Legacy, Link, Shared, Stage, Ticket, Work};
 use crate::router::inbox::InboxLink;
 
 /// How much is taken out of the inbound channel at a time.
@@ -41,6 +41,8 @@ const SPINS_PER_CLOCK_READ: u32 = 64;
 const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
 /// How often a busy shard lets its executor look after other things, in nanoseconds.
 const YIELD_EVERY_NS: u64 = 100_000_000;
+/// Turns in which a shard that leaves still hands out what the router has to say.
+const LEAVING_TURNS_MAX: u32 = 16;
 /// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
 const WALL_TIME_REFRESH_NS: u64 = 1_000_000;
 
@@ -213,10 +215,15 @@ impl Driver {
     }
 
     async fn run(&mut self) {
+        let mut turns_left = LEAVING_TURNS_MAX;
         loop {
             let turn = self.turn();
             if self.stage >= Stage::Leaving {
-                return;
+                turns_left -= 1;
+                if turn.more && turns_left > 0 {
+                    continue;
+                }
+                return self.hand_over();
             }
             if turn.worked || turn.more || turn.polling {
                 self.yield_sometimes().await;
@@ -224,6 +231,12 @@ impl Driver {
                 self.park(turn.next_deadline_ms).await;
             }
         }
+    }
+
+    /// Leaves behind what whoever stops the router wants to know.
+    fn hand_over(&mut self) {
+        let legacy = Legacy { remains: self.shard.remains(), letters: self.shard.take_dead_letters() };
+        *self.link().legacy.lock().unwrap_or_else(PoisonError::into_inner) = Some(legacy);
     }
 
     /// Lets glommio look after its own timers and I/O. Nothing of either waits while the shard is awake, and each yield
@@ -273,12 +286,10 @@ impl Driver {
             self.take_all_work();
             // What still waits to be taken in is answered for, but nothing of it is begun any more.
             self.inputs.push_front(Input::Stop);
-            for (number, inbox) in self.inboxes.drain() {
-                let agent = inbox.agent();
-                if let Some(taken) = inbox.taken(number) {
-                    self.inputs.push_back(taken);
-                }
-                self.inputs.push_back(Input::Closed(agent, number, inbox.leftovers()));
+            // Inboxes give back what was not taken out of them. They stay open for what the router has to say.
+            for (number, inbox) in &self.inboxes {
+                self.inputs.extend(inbox.taken(*number));
+                self.inputs.push_back(Input::Closed(inbox.agent(), *number, inbox.take_back()));
             }
         }
         self.stage = stage;

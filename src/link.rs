@@ -5,11 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_shards::account::Account;
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::doorbell::Doorbell;
 use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Phase, Snapshot, Token};
 use caxton_shards::message::Message;
 use caxton_shards::partition::Partition;
+use caxton_shards::remains::Remains;
 use crossbeam::utils::CachePadded;
 
 use crate::config::Config;
@@ -60,6 +61,11 @@ impl Gate {
         ticket
     }
 
+    /// How many pieces of work are on their way in.
+    pub fn inside(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+
     /// To be called after the router's stage has advanced: then nothing is on its way in, and nothing will be.
     pub fn is_empty(&self) -> bool {
         fence(Ordering::SeqCst);
@@ -90,6 +96,13 @@ impl Stage {
     const ALL: [Self; 5] = [Self::Running, Self::Draining, Self::Stopping, Self::Leaving, Self::Failed];
 }
 
+/// What a shard that has stopped hands over.
+pub(crate) struct Legacy {
+    pub remains: Remains,
+    /// The dead letters that it kept, oldest first.
+    pub letters: Vec<DeadLetter>,
+}
+
 /// One shard as other threads see it.
 pub(crate) struct Link {
     pub work: flume::Sender<Entry>,
@@ -106,6 +119,8 @@ pub(crate) struct Link {
     pub inbox_attention: CachePadded<AtomicBool>,
     /// The shard has nothing left to do, at the stage that it has reached.
     pub quiet: AtomicU8,
+    /// What the shard leaves when it has come to its end.
+    pub legacy: Mutex<Option<Legacy>>,
     /// The shard's thread needs nothing more from anybody.
     pub left: AtomicBool,
 }
@@ -175,8 +190,8 @@ impl Shared {
     }
 
     /// Waits until `condition` holds, which is looked at whenever a shard has something to say. Answers whether it
-    /// held before the deadline.
-    pub fn wait_until(&self, deadline: Instant, mut condition: impl FnMut() -> bool) -> bool {
+    /// held before the deadline, which may come nearer meanwhile.
+    pub fn wait_until(&self, deadline: impl Fn() -> Instant, mut condition: impl FnMut() -> bool) -> bool {
         /// A shard that became busy again does not say so, so the condition is looked at from time to time as well.
         const LOOK_AGAIN: Duration = Duration::from_millis(20);
         let mut guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,7 +199,7 @@ impl Shared {
             if condition() {
                 return true;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline().saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }

@@ -9,6 +9,7 @@ use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliabil
 use crate::notice::{Holds, is_notice};
 use crate::record::Durability;
 use crate::registry::{AgentIndex, Behaviour};
+use crate::remains::Place;
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
 
 impl Shard {
@@ -85,7 +86,12 @@ impl Shard {
                 self.assign_id(&mut message);
                 self.account.accepted += 1;
                 let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
-                self.give_up_with(envelope, Reason::NotAdmitted, &error.to_string(), Holds::Nothing);
+                if self.phase == Phase::Stopped {
+                    self.count_remains(Place::Queued, 1);
+                    self.give_up(envelope, Reason::Stopped, Holds::Nothing);
+                } else {
+                    self.give_up_with(envelope, Reason::NotAdmitted, &error.to_string(), Holds::Nothing);
+                }
                 None
             }
         }
@@ -297,7 +303,8 @@ impl Shard {
         }
     }
 
-    /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes.
+    /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes. Once the shard has
+    /// stopped, the inbox is only emptied: its owner may still read what the router has to say.
     fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, mut messages: Vec<Message>) {
         messages.retain(|message| !is_notice(message));
         let Some(index) = self.agents.find(agent) else { return };
@@ -313,11 +320,21 @@ impl Shard {
         outside.taken += u64::from(taken);
         self.account.processed += u64::from(taken);
         self.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
+        let stopped = self.phase == Phase::Stopped;
+        let reason = if stopped { Reason::Stopped } else { Reason::Deregistered };
+        if stopped {
+            outside.room = outside.room.saturating_add(taken + given_back).min(outside.window);
+            self.count_remains(Place::Inbox, u64::from(given_back));
+        }
         for message in messages.into_iter().take(given_back as usize) {
-            self.give_up(Envelope::again(message), Reason::Deregistered, Holds::Nothing);
+            self.give_up(Envelope::again(message), reason, Holds::Nothing);
         }
         self.send_receipts_of_inbox(index);
-        self.remove_agent(index, StopReason::InboxClosed);
+        if stopped {
+            self.schedule(index);
+        } else {
+            self.remove_agent(index, StopReason::InboxClosed);
+        }
     }
 
     /// Gives up everything that is pending.
@@ -327,15 +344,22 @@ impl Shard {
         }
         self.phase = Phase::Stopped;
         self.stop_drains();
+        self.begin_remains();
+        let given_up = |shard: &Self| shard.account.dead_by_reason[Reason::Stopped.index()];
+        let before = given_up(self);
+        let in_hand = self.messages_in_hand();
         let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
         for agent in agents {
             self.empty(agent, Reason::Stopped);
         }
+        self.count_remains(Place::InHand, in_hand);
+        self.count_remains(Place::Mailbox, given_up(self) - before - in_hand);
         self.stop_questions();
         self.stop_what_travels();
         for correlation in self.asks.keys().copied().collect::<Vec<_>>() {
             self.end_ask(correlation, Err(AskFailure::Stopped));
         }
         self.stop_barriers();
+        debug_assert_eq!(self.remains().total(), given_up(self) - before, "what is given up is counted where it stood");
     }
 }

@@ -11,7 +11,7 @@ use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
 };
 use crate::registry::AgentIndex;
-use crate::shard::Shard;
+use crate::shard::{Phase, Shard};
 use crate::supervision::{Maker, RestartPolicy};
 
 /// What came of handling a message.
@@ -98,7 +98,8 @@ pub trait Agent {
     }
 
     /// Called on every turn of the shard after [`Context::poll_me`], for agents that feed messages from a source of
-    /// their own.
+    /// their own. It goes on while the router drains, so that what was begun can be finished:
+    /// [`Context::is_draining`] says when to begin nothing more.
     fn poll(&mut self, context: &mut Context<'_>) -> Polled {
         let _ = context;
         Polled::Finished
@@ -297,6 +298,12 @@ impl Context<'_> {
     /// Has [`Agent::poll`] called on every turn of the shard, until it answers [`Polled::Finished`].
     pub fn poll_me(&mut self) {
         self.shard.start_polling(self.agent);
+    }
+
+    /// Whether the router is being stopped. What is there is still handled, but an agent with a source of its own should
+    /// take nothing more from it: see [`Agent::poll`].
+    pub fn is_draining(&self) -> bool {
+        self.shard.phase != Phase::Running
     }
 
     /// A pseudo-random number from the shard's own generator: the same seed gives the same numbers.

@@ -13,6 +13,7 @@ use crate::notes::NoteKey;
 use crate::notice::Holds;
 use crate::record::{Append, AppendSequence, Uncommitted};
 use crate::registry::{AgentIndex, Behaviour, Standing};
+use crate::remains::Place;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 use crate::slab::NONE;
 
@@ -321,6 +322,10 @@ impl Shard {
 
     /// Makes sure that what waits for an agent that is not called does not wait beyond its lifetime.
     pub(crate) fn watch_over(&mut self, index: AgentIndex) {
+        // Nothing is left that could expire.
+        if self.phase == Phase::Stopped {
+            return;
+        }
         let Some(slot) = self.agents.get_mut(index) else { return };
         if !slot.swept {
             let alarm = Alarm::Sweep { agent: index, generation: slot.generation };
@@ -365,6 +370,7 @@ impl Shard {
 
     /// Gives up what is neither in a mailbox nor in a handler: outboxes, fan-outs, transit, delays, commits.
     pub(crate) fn stop_what_travels(&mut self) {
+        let stand = self.places_without_timer();
         let places: Vec<u32> = self
             .slab
             .iter()
@@ -390,6 +396,9 @@ impl Shard {
         }
         for place in places {
             if let Some(envelope) = self.take_place(place) {
+                let waits = if envelope.attempts > 0 { Place::Retry } else { Place::Delayed };
+                let stood = stand.get(&place).copied().unwrap_or(waits);
+                self.count_remains(stood, envelope.deliveries_left());
                 self.give_up_all(envelope, Reason::Stopped);
             }
         }

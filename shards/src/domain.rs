@@ -257,6 +257,11 @@ whole_number! {
 }
 
 whole_number! {
+    /// How long a router that is told to stop goes on handling what is there: 0 to 3,600,000 milliseconds (an hour).
+    ShutdownDeadlineMs(u32): "shutdown deadline", 0 to 3_600_000 "milliseconds"
+}
+
+whole_number! {
     /// How many agents may take part in one conversation: 1 to 10,000 agents, by default 100.
     MaxParticipants(u16): "maximum of participants", 1 to 10_000 "agents", Default = 100
 }
@@ -376,7 +381,8 @@ usable_as_size! {
 
 usable_as_duration! {
     MessageTimeoutMs: from_millis, ConversationTimeoutMs: from_millis, BackoffDelayMs: from_millis,
-    RestartWindowMs: from_millis, RestartDelayMs: from_millis, SlowCallMs: from_millis, SpinMicroseconds: from_micros
+    RestartWindowMs: from_millis, RestartDelayMs: from_millis, SlowCallMs: from_millis,
+    ShutdownDeadlineMs: from_millis, SpinMicroseconds: from_micros
 }
 
 /// Declares a number with a fraction and limits: the nutype, its limits as constants, and how it is read from text.
@@ -624,6 +630,7 @@ mod tests {
             BatchSize: "0", "1" to "10000", "10001", "1 to 10000 messages";
             MessageTimeoutMs: "999", "1000" to "300000", "300001", "1000 to 300000 milliseconds";
             ConversationTimeoutMs: "999", "1000" to "86400000", "86400001", "1000 to 86400000 milliseconds";
+            ShutdownDeadlineMs: "-1", "0" to "3600000", "3600001", "0 to 3600000 milliseconds";
             MaxParticipants: "0", "1" to "10000", "10001", "1 to 10000 agents";
             RetryCount: "-1", "0" to "100", "101", "0 to 100 retries";
             RestartCount: "-1", "0" to "10000", "10001", "0 to 10000 restarts";

@@ -33,6 +33,7 @@ pub mod partition;
 pub mod question;
 pub mod record;
 pub mod registry;
+pub mod remains;
 pub mod replay;
 pub mod ring;
 mod routing;

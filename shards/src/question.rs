@@ -176,6 +176,11 @@ impl Questions {
         self.slab.len()
     }
 
+    /// Those whose moment has not come and that nobody has answered. It looks at all of them.
+    pub fn awaited(&self) -> usize {
+        self.slab.iter().filter(|(_, question)| !question.overdue && !question.answered).count()
+    }
+
     /// The bound that keeps this agent from asking this too, with so many questions in its hands already.
     pub fn bound(&self, asker: AgentId, message: &Message, in_hand: usize) -> Option<usize> {
         if self.slab.len() + in_hand >= self.capacity_max {

@@ -13,6 +13,7 @@ use crate::message::{AgentId, Choice, ConversationRole, Receiver};
 use crate::notice::Holds;
 use crate::partition::ShardIndex;
 use crate::registry::AgentIndex;
+use crate::remains::Place;
 use crate::rules;
 use crate::shard::{Alarm, Crossing, FAN_OUT_PER_TURN_MAX, Phase, SWEEP_INTERVAL_MS, Shard};
 use crate::slab::Slab;
@@ -293,6 +294,7 @@ impl Shard {
         self.account.arrived += 1;
         envelope.credit_of = Some(from);
         if self.phase == Phase::Stopped {
+            self.count_remains(Place::Crossing, 1);
             return self.give_up(envelope, Reason::Stopped, Holds::Credit(from));
         }
         if envelope.deadline_ms <= self.now_ms {

@@ -36,6 +36,7 @@ use crate::partition::{Partition, ShardIndex};
 use crate::question::{QUESTIONS_MAX, Questions};
 use crate::record::{AppendSequence, Durability, Uncommitted};
 use crate::registry::{AgentIndex, Registry};
+use crate::remains::Remains;
 use crate::rules::Rule;
 use crate::slab::Slab;
 use crate::supervision::RestartPolicy;
@@ -259,6 +260,8 @@ pub struct Shard {
     /// Durable messages that wait for their commit, in the order of their appends.
     pub(crate) uncommitted: VecDeque<Uncommitted>,
     pub(crate) appended: AppendSequence,
+    /// What was left at the stop.
+    pub(crate) remains: Option<Box<Remains>>,
     pub(crate) watch_events: bool,
     pub(crate) outputs: Vec<Output>,
 }
@@ -314,6 +317,7 @@ impl Shard {
             barrier_count: 0,
             uncommitted: VecDeque::new(),
             appended: AppendSequence::default(),
+            remains: None,
             watch_events: false,
             outputs: Vec::new(),
             config,

@@ -255,7 +255,7 @@ fn a_tell_that_waits_for_room_does_not_hold_up_what_makes_room_or_ends_things() 
     world.give(0, Input::Stop);
     world.run();
     assert_eq!(world.nodes[0].inputs.len(), 0);
-    assert_eq!((world.dead(Reason::Stopped), world.dead(Reason::NotAdmitted)), (1, 3));
+    assert_eq!((world.dead(Reason::Stopped), world.dead(Reason::NotAdmitted)), (4, 0));
 }
 
 #[test]

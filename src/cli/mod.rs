@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod config;
 pub mod doctor;
+pub mod interrupt;
 pub mod route;
 pub mod sim;
 

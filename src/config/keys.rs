@@ -7,7 +7,7 @@ use caxton_shards::domain::{
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
     DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId,
     OutboxCapacity, PendingCapacity, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount,
-    RingCapacity, SlowCallMs, SpinMicroseconds, TurnQuota,
+    RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, TurnQuota,
 };
 
 /// One key of the configuration, with the access to its field.
@@ -219,6 +219,15 @@ configuration! {
         /// How long an idle shard watches its rings before it parks and leaves its core to others.
         spin_us: SpinMicroseconds = ["50", "20", "100"];
     }
+
+    /// How the router comes to its end.
+    shutdown: ShutdownConfig {
+        /// How long it goes on handling what is there once it is told to stop; what is left then is given up.
+        ///
+        /// This is for a router that is stopped by a signal or by dropping its last handle. Whoever runs the process
+        /// has to leave it a few seconds more before killing it.
+        deadline_ms: ShutdownDeadlineMs = ["5000", "5000", "20000"];
+    }
 }
 
 #[cfg(test)]
@@ -261,6 +270,7 @@ mod tests {
         ("conversation.open_max", ["1000000", "1000000", "1000000"]),
         ("ring.capacity", ["1024", "1024", "1024"]),
         ("drive.spin_us", ["50", "20", "100"]),
+        ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];
 
     #[test]

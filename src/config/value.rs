@@ -7,7 +7,7 @@ use caxton_shards::domain::{
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
     DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId,
     OutboxCapacity, PendingCapacity, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount,
-    RingCapacity, SlowCallMs, SpinMicroseconds, TurnQuota,
+    RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, TurnQuota,
 };
 use std::time::Duration;
 
@@ -75,6 +75,7 @@ with_unit! {
     RestartDelayMs: milliseconds, "100 ms", show_number;
     RestartWindowMs: milliseconds, "1 min", show_number;
     SlowCallMs: milliseconds, "1 s", show_number;
+    ShutdownDeadlineMs: milliseconds, "20 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
 }
 

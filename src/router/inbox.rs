@@ -54,6 +54,15 @@ impl InboxLink {
         debug_assert!(put.is_ok(), "the shard hands out no more than there is room for");
     }
 
+    /// Takes back the messages of agents. What the router said stays.
+    pub fn take_back(&self) -> Vec<Message> {
+        let (notices, messages): (Vec<_>, Vec<_>) = self.leftovers.drain().partition(is_notice);
+        for notice in notices {
+            self.put(notice);
+        }
+        messages
+    }
+
     /// Takes what the owner will not take any more.
     pub fn leftovers(&self) -> Vec<Message> {
         self.leftovers.drain().collect()

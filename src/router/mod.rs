@@ -5,14 +5,15 @@ pub(crate) mod inbox;
 mod letters;
 mod lifecycle;
 mod report;
+mod shutdown;
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use caxton_shards::breaker::BreakerPolicy;
 use caxton_shards::conversation::ConversationLimits;
@@ -36,16 +37,12 @@ pub use report::{Report, Stats};
 
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};
 use crate::doctor::{Host, explain_io_uring_error};
-use crate::drive::{Clock, FailureHandlers, Seat, executor, is_shard_thread, run_shard, wall_time};
+use crate::drive::{Clock, FailureHandlers, Seat, executor, run_shard, wall_time};
 use crate::link::{Gate, Link, Published, Shared, Stage};
 use crate::watchdog::{Bell, watch};
 
 /// Room for what shards tell each other beside messages, per pair of shards.
 const UNCREDITED_SLOTS: usize = 256;
-/// How long a router that is dropped without [`Router::shutdown`] waits for its shards.
-const DROP_DEADLINE: Duration = Duration::from_secs(5);
-/// How long the shards get to give up what is left, once the deadline for handling it is over.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a router did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -153,23 +150,36 @@ impl RouterBuilder {
 
 /// A running router: a handle that can be cloned and used from any thread.
 ///
-/// The router stops when [`Router::shutdown`] is called or the last handle is dropped.
+/// The router stops when [`Router::shutdown`] is called or the last handle is dropped, which gives it the time of
+/// `shutdown.deadline_ms` in its settings; or at a signal, where [`Router::shutdown_on_signal`] was called.
 #[derive(Clone)]
 pub struct Router {
     inner: Arc<Inner>,
 }
 
+/// As a [`Router`], but the router stops without regard to it.
+pub(crate) struct WeakRouter(Weak<Inner>);
+
+impl WeakRouter {
+    /// The router, unless all its handles were dropped.
+    pub fn upgrade(&self) -> Option<Router> {
+        self.0.upgrade().map(|inner| Router { inner })
+    }
+}
+
 struct Inner {
     shared: Arc<Shared>,
     threads: Mutex<Threads>,
+    /// When draining ends, once somebody stops the router.
+    drained_by: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
 struct Threads {
     executors: Vec<ExecutorJoinHandle<()>>,
     watchdog: Option<JoinHandle<()>>,
-    /// Whether everything was handled in time, once the router has stopped.
-    drained: Option<bool>,
+    /// What the router did, once it has stopped.
+    report: Option<Report>,
 }
 
 impl Router {
@@ -180,6 +190,11 @@ impl Router {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
+    }
+
+    /// A handle that does not keep the router running.
+    pub(crate) fn downgrade(&self) -> WeakRouter {
+        WeakRouter(Arc::downgrade(&self.inner))
     }
 
     /// How many shards there are.
@@ -195,92 +210,6 @@ impl Router {
     /// The settings that the router runs with.
     pub fn config(&self) -> &Config {
         &self.shared().config
-    }
-
-    /// Stops the router: admits nothing more, handles what is there until the deadline, gives up the rest with the
-    /// reason `stopped`, and ends the shards. Blocks the calling thread meanwhile.
-    ///
-    /// Calling it again, or from several threads, waits for the same end and reports the same figures.
-    ///
-    /// # Errors
-    /// [`WouldDeadlock`] on a shard's own thread.
-    pub fn shutdown(&self, deadline: Duration) -> Result<Report, WouldDeadlock> {
-        if is_shard_thread() {
-            return Err(WouldDeadlock);
-        }
-        Ok(self.inner.stop(deadline))
-    }
-}
-
-impl Inner {
-    fn stop(&self, deadline: Duration) -> Report {
-        let shared = &self.shared;
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(drained) = threads.drained {
-            return self.report(drained);
-        }
-        let deadline = Instant::now() + deadline;
-        shared.advance_to(Stage::Draining);
-        let drained = self.wait_for_quiet(Stage::Draining, deadline);
-        shared.advance_to(Stage::Stopping);
-        self.wait_for_quiet(Stage::Stopping, Instant::now() + STOP_DEADLINE);
-        shared.advance_to(Stage::Leaving);
-        let has_left = |shard: usize| shared.links[shard].left.load(std::sync::atomic::Ordering::Acquire);
-        let all_left = shared.wait_until(Instant::now() + STOP_DEADLINE, || (0..shared.links.len()).all(&has_left));
-        for (shard, executor) in threads.executors.drain(..).enumerate() {
-            // A handler that never returns keeps its thread; whoever waited for that would wait for ever. A shard's
-            // panic has been reported by its own thread; the figures show what was left.
-            if has_left(shard) {
-                let _ = executor.join();
-            }
-        }
-        if let Some(watchdog) = threads.watchdog.take().filter(|_| all_left) {
-            let _ = watchdog.join();
-        }
-        threads.drained = Some(drained);
-        self.report(drained)
-    }
-
-    /// Two rounds have to find all shards quiet with nothing between them: a message may cross during the first.
-    fn wait_for_quiet(&self, stage: Stage, deadline: Instant) -> bool {
-        use std::sync::atomic::Ordering::Acquire;
-        let shared = &self.shared;
-        shared.wait_until(deadline, || {
-            if shared.stage() == Stage::Failed {
-                return true;
-            }
-            let round = || {
-                let quiet =
-                    shared.links.iter().all(|link| link.gate.is_empty() && link.quiet.load(Acquire) >= stage as u8);
-                let account = self.stats().account();
-                (quiet && account.departed == account.arrived && account.pending == 0).then_some(account.arrived)
-            };
-            matches!((round(), round()), (Some(first), Some(second)) if first == second)
-        }) && shared.stage() != Stage::Failed
-    }
-
-    fn stats(&self) -> Stats {
-        Stats {
-            shards: self.shared.links.iter().map(|link| link.published.read()).collect(),
-            watchdog_wakes: self.shared.watchdog_wakes.load(std::sync::atomic::Ordering::Relaxed),
-        }
-    }
-
-    fn report(&self, drained: bool) -> Report {
-        Report { stats: self.stats(), drained }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if is_shard_thread() {
-            // The last handle was owned by an agent: its own thread can't wait for itself to end.
-            self.shared.advance_to(Stage::Draining);
-            self.shared.advance_to(Stage::Stopping);
-            self.shared.advance_to(Stage::Leaving);
-        } else {
-            self.stop(DROP_DEADLINE);
-        }
     }
 }
 
@@ -318,6 +247,7 @@ fn start(config: &Config, rules: &[Rule], failure_handlers: Option<&FailureHandl
                 inbox_attention: CachePadded::new(AtomicBool::new(false)),
                 quiet: AtomicU8::new(0),
                 parks: AtomicU64::new(0),
+                legacy: Mutex::new(None),
                 wakes_at_ms: AtomicU64::new(u64::MAX),
                 left: AtomicBool::new(false),
             }
@@ -325,8 +255,7 @@ fn start(config: &Config, rules: &[Rule], failure_handlers: Option<&FailureHandl
         .collect();
     let (bell, parker) = Bell::new();
     let shared = Arc::new(Shared::new(links, partition, config.clone(), bell));
-    let router =
-        Router { inner: Arc::new(Inner { shared: Arc::clone(&shared), threads: Mutex::new(Threads::default()) }) };
+    let router = Router { inner: Arc::new(Inner::new(Arc::clone(&shared))) };
 
     let clock = Clock::new();
     let boot_epoch = wall_time().0;
@@ -386,7 +315,7 @@ fn abandon(router: &Router) -> StartError {
         }
     }
     // There is nothing left that dropping the handle would have to wait for.
-    router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).drained = Some(false);
+    router.inner.set_unstarted();
     failure.unwrap_or_else(|| StartError::Executor {
         shard: 0,
         reason: "its thread ended without a reason".to_owned(),

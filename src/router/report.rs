@@ -1,13 +1,24 @@
 //! Figures: what the router has done so far, and what it did in the end.
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
 use caxton_shards::account::Account;
-use caxton_shards::interface::Snapshot;
+use caxton_shards::dead_letter::{DeadLetter, Reason};
+use caxton_shards::interface::{Phase, Snapshot};
+use caxton_shards::partition::ShardIndex;
+use caxton_shards::remains::{Place, Remains};
+use serde_json::{Map, Value, json};
 
 /// A router's figures at one moment, shard by shard.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     /// Each shard's own figures. They were true at the end of one of its turns, not all at the same moment.
     pub shards: Vec<Snapshot>,
+    /// Calls from outside that have not been taken into their shards: messages, questions, registrations. A batch is one
+    /// for each shard that it goes to.
+    pub queued: usize,
     /// Times that a shard stood still and had to be woken.
     pub watchdog_wakes: u64,
 }
@@ -16,6 +27,13 @@ impl Stats {
     /// All shards' totals together.
     pub fn account(&self) -> Account {
         self.shards.iter().fold(Account::default(), |sum, shard| sum.plus(&shard.account))
+    }
+
+    /// Deliveries that were accepted and have neither been handled nor given up: pending on a shard or between two.
+    /// The shards' figures are not of one moment, so that this is exact only when nothing moves.
+    pub fn in_progress(&self) -> u64 {
+        let Account { pending, departed, arrived, .. } = self.account();
+        pending + departed.saturating_sub(arrived)
     }
 
     /// Registered agents.
@@ -49,23 +67,160 @@ impl Stats {
     }
 }
 
-/// What a router did, from its start to its end.
-#[derive(Clone, Debug)]
+/// What a router did, from its start to its end, and what it had not finished.
+///
+/// Its text is for people: a few lines with the accounting and, where something was left, what and where.
+#[derive(Clone)]
 pub struct Report {
     /// The final figures.
     pub stats: Stats,
     /// Whether everything was handled before the deadline. If not, what was left became dead letters with the reason
     /// `stopped`.
     pub drained: bool,
+    /// What was left, by where it stood.
+    pub remains: Remains,
+    /// Shards that did not come to their end: a handler on them does not return, or their thread has panicked. Their
+    /// figures are those before that handler was called; what they had then is [left behind](Report::left_behind).
+    pub unresponsive: Vec<ShardIndex>,
+    /// The dead letters that the shards kept, within the bounds of the settings, in the order of their shards and
+    /// oldest first: those of the stop, and those from before.
+    pub dead_letters: Arc<[DeadLetter]>,
+    /// How long draining was allowed to take.
+    pub allowed: Duration,
+    /// How long stopping took in all.
+    pub took: Duration,
 }
 
 impl Report {
-    /// Whether the router answered for every message: in each shard everything that came in went out, nothing is
-    /// pending, and everything that left a shard arrived at another.
+    /// Whether the router answered for every message: every shard came to its end, in each of them everything that came
+    /// in went out, nothing is pending, and everything that left a shard arrived at another.
     pub fn balances(&self) -> bool {
         let account = self.stats.account();
-        self.stats.shards.iter().all(|shard| shard.account.balances())
+        self.unresponsive.is_empty()
+            && self.stats.shards.iter().all(|shard| shard.account.balances())
             && account.departed == account.arrived
             && account.pending == 0
     }
+
+    /// Deliveries that are known to be neither handled nor given up. There are none unless there are
+    /// [unresponsive](Report::unresponsive) shards, which may have taken in more since they last told their figures.
+    pub fn left_behind(&self) -> u64 {
+        self.stats.in_progress()
+    }
+
+    /// The report as one JSON object. Times are milliseconds.
+    pub fn to_json(&self) -> Value {
+        let account = self.stats.account();
+        let unresponsive: Vec<u16> = self.unresponsive.iter().map(|shard| shard.0).collect();
+        json!({
+            "drained": self.drained,
+            "balances": self.balances(),
+            "allowed_ms": milliseconds(self.allowed),
+            "took_ms": milliseconds(self.took),
+            "accepted": account.accepted,
+            "processed": account.processed,
+            "dead_lettered": account.dead_lettered,
+            "dead_lettered_by_reason": occurred(Reason::ALL.map(Reason::as_str), account.dead_by_reason),
+            "expired": account.expired,
+            "expired_by_phase": occurred(Phase::ALL.map(Phase::as_str), account.expired_by_phase),
+            "left_behind": self.left_behind(),
+            "queued": self.stats.queued,
+            "stopped": self.remains.total(),
+            "stopped_by_place": occurred(Place::ALL.map(Place::as_str), self.remains.messages),
+            "questions_open": self.remains.questions,
+            "asks_open": self.remains.asks,
+            "conversations_open": self.remains.conversations,
+            "dead_letters_kept": self.dead_letters.len(),
+            "unresponsive_shards": unresponsive,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = self.took.as_secs_f64();
+        let allowed = self.allowed.as_secs_f64();
+        if self.drained {
+            writeln!(formatter, "stopped in {took:.3} s of {allowed:.3} s: everything was handled")?;
+        } else if self.unresponsive.is_empty() {
+            writeln!(formatter, "stopped in {took:.3} s: not everything was handled within {allowed:.3} s")?;
+        } else {
+            writeln!(formatter, "stopped in {took:.3} s: not every shard came to its end")?;
+        }
+        let account = self.stats.account();
+        writeln!(
+            formatter,
+            "  {} accepted = {} processed + {} dead-lettered + {} expired + {} left behind: {}",
+            account.accepted,
+            account.processed,
+            account.dead_lettered,
+            account.expired,
+            self.left_behind(),
+            if self.balances() { "balances" } else { "DOES NOT BALANCE" }
+        )?;
+        for reason in Reason::ALL {
+            let count = account.dead_by_reason[reason.index()];
+            if count > 0 {
+                writeln!(formatter, "  {count} dead-lettered as {reason}: {}", reason.explanation())?;
+            }
+        }
+        for place in Place::ALL {
+            let count = self.remains.at(place);
+            if count > 0 {
+                writeln!(formatter, "    {count} {}", place.explanation())?;
+            }
+        }
+        for phase in Phase::ALL {
+            let count = account.expired_by_phase[phase.index()];
+            if count > 0 {
+                writeln!(formatter, "  {count} expired {}", phase.explanation())?;
+            }
+        }
+        let open = [
+            (self.remains.questions, "messages with reply-by were not answered yet"),
+            (self.remains.asks, "questions from outside were not answered"),
+            (self.remains.conversations, "conversations were open"),
+        ];
+        for (count, what) in open {
+            if count > 0 {
+                writeln!(formatter, "  {count} {what}")?;
+            }
+        }
+        if self.stats.queued > 0 {
+            writeln!(formatter, "  {} calls from outside were not taken in", self.stats.queued)?;
+        }
+        for shard in &self.unresponsive {
+            let pending = self.stats.shards.get(shard.as_usize()).map_or(0, |figures| figures.account.pending);
+            writeln!(
+                formatter,
+                "  {shard} did not come to its end, with {pending} pending: its thread panicked, or a handler does not return"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Report")
+            .field("stats", &self.stats)
+            .field("drained", &self.drained)
+            .field("remains", &self.remains)
+            .field("unresponsive", &self.unresponsive)
+            .field("dead_letters", &self.dead_letters.len())
+            .field("allowed", &self.allowed)
+            .field("took", &self.took)
+            .finish()
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+/// What occurred, with how often.
+fn occurred<const COUNT: usize>(words: [&'static str; COUNT], counts: [u64; COUNT]) -> Value {
+    let occurred = words.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+    occurred.map(|(word, count)| (word.to_owned(), count.into())).collect::<Map<_, _>>().into()
 }

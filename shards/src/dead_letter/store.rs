@@ -57,6 +57,12 @@ impl DeadLetters {
         }
     }
 
+    /// Takes out all letters, oldest first.
+    pub fn take_all(&mut self) -> Vec<DeadLetter> {
+        self.bytes = 0;
+        std::mem::take(&mut self.letters).into_values().collect()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.letters.len()

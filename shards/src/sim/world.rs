@@ -430,6 +430,8 @@ impl World {
         for node in &self.nodes {
             let account = node.shard.account();
             assert!(account.balances(), "a shard's books do not balance: {account:?}");
+            let (remains, stopped) = (node.shard.remains(), account.dead_by_reason[Reason::Stopped.index()]);
+            assert_eq!(remains.total(), stopped, "what was given up at the stop: {remains:?}");
         }
         let total = self.total();
         let in_rings: usize = self.nodes.iter_mut().map(|node| node.shard.messages_in_flight()).sum();

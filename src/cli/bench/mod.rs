@@ -2,6 +2,10 @@
 //!
 //! Every run counts what was handled, not what was accepted, and fails when its accounting does not balance or any
 //! message was lost on the way. The scenarios that are about trouble expect to lose some, and fail when it was any other.
+//!
+//! SIGTERM or SIGINT ends the run early: the load stops, what is under way is drained, and the figures so far are
+//! printed. The exit status is 0 then if everything was handled within the shutdown's deadline and the accounting
+//! balances.
 
 mod disturbance;
 mod load;
@@ -13,6 +17,7 @@ mod trial;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use caxton_router::domain::ShardCount;
 use caxton_router::{Config, Preset};
@@ -21,6 +26,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use self::run::{Length, Outcome, Plan, run};
 use self::trial::{Effort, Trial, run_trial};
+use super::interrupt::{Interrupt, parse_timeout};
 use super::print;
 
 /// Seconds per scenario when all of them are run: about 20 s in all.
@@ -116,6 +122,9 @@ pub struct BenchArguments {
     /// The settings to run with
     #[arg(long, default_value = "production")]
     preset: Preset,
+    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the preset says
+    #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
+    shutdown_timeout: Option<Duration>,
     /// Print one JSON object, or one for each scenario on a line of its own
     #[arg(long)]
     json: bool,
@@ -130,9 +139,13 @@ pub fn run_verb(arguments: &BenchArguments) -> ExitCode {
         eprintln!("{complaint}");
         return ExitCode::from(2);
     }
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return fail(&error),
+    };
     match arguments.scenario {
-        Some(scenario) => run_one(arguments, scenario),
-        None => run_suite(arguments),
+        Some(scenario) => run_one(arguments, scenario, &interrupt),
+        None => run_suite(arguments, &interrupt),
     }
 }
 
@@ -180,13 +193,16 @@ impl BenchArguments {
             Some(messages) => Length::Messages(messages),
             None => Length::Seconds(self.seconds.unwrap_or(seconds)),
         };
-        Plan { scenario, agents: self.agents, size: self.size, length, rate: self.rate, disturbance: None, config }
+        let shutdown = self.shutdown_timeout.unwrap_or(config.shutdown.deadline_ms.as_duration());
+        let (agents, size, rate) = (self.agents, self.size, self.rate);
+        Plan { scenario, agents, size, length, rate, disturbance: None, shutdown, config }
     }
 }
 
-fn run_one(arguments: &BenchArguments, scenario: Scenario) -> ExitCode {
+fn run_one(arguments: &BenchArguments, scenario: Scenario, interrupt: &Interrupt) -> ExitCode {
     let seconds = if scenario.is_paired() { SUITE_SECONDS } else { RUN_SECONDS };
-    let trial = match run_trial(arguments.plan(scenario, seconds), arguments.effort(), &mut run_with_bar) {
+    let mut run = |plan| run_with_bar(plan, interrupt);
+    let trial = match run_trial(arguments.plan(scenario, seconds), arguments.effort(), &mut run) {
         Ok(trial) => trial,
         Err(error) => return fail(&error),
     };
@@ -204,11 +220,12 @@ fn run_one(arguments: &BenchArguments, scenario: Scenario) -> ExitCode {
     verdict(&trial)
 }
 
-fn run_suite(arguments: &BenchArguments) -> ExitCode {
+fn run_suite(arguments: &BenchArguments, interrupt: &Interrupt) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for (place, scenario) in Scenario::SUITE.into_iter().enumerate() {
         let plan = arguments.plan(scenario, SUITE_SECONDS);
-        let trial = match run_trial(plan, arguments.effort(), &mut run_with_bar) {
+        let mut run = |plan| run_with_bar(plan, interrupt);
+        let trial = match run_trial(plan, arguments.effort(), &mut run) {
             Ok(trial) => trial,
             Err(error) => return fail(&error),
         };
@@ -222,6 +239,12 @@ fn run_suite(arguments: &BenchArguments) -> ExitCode {
         }
         if verdict(&trial) != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;
+        }
+        if trial.outcome.interrupted.is_some() {
+            if !arguments.json {
+                print(&format!("\n{}", report::shutdown(&trial.outcome)));
+            }
+            return code;
         }
     }
     if !arguments.json {
@@ -245,10 +268,10 @@ fn fail(complaint: &str) -> ExitCode {
 }
 
 /// Shows a bar on a terminal while the run goes on; nothing of it is left behind.
-fn run_with_bar(plan: Plan) -> Result<Outcome, String> {
+fn run_with_bar(plan: Plan, interrupt: &Interrupt) -> Result<Outcome, String> {
     const STEPS: u64 = 1_000;
     if !std::io::stderr().is_terminal() {
-        return run(plan, |_| {});
+        return run(plan, interrupt, |_| {});
     }
     let bar = ProgressBar::new(STEPS);
     if let Ok(style) = ProgressStyle::with_template("{msg:>14} [{bar:40}] {elapsed_precise}") {
@@ -256,7 +279,7 @@ fn run_with_bar(plan: Plan) -> Result<Outcome, String> {
     }
     bar.set_message(plan.scenario.name());
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The share is from 0 to 1.
-    let outcome = run(plan, |share| bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64));
+    let outcome = run(plan, interrupt, |share| bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64));
     bar.finish_and_clear();
     outcome
 }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use caxton_router::Reason;
+use caxton_router::signals::Signal;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
@@ -55,6 +56,8 @@ fn json_of_run(outcome: &Outcome) -> Value {
         "rss_bytes": outcome.rss_bytes,
         "watchdog_wakes": outcome.report.stats.watchdog_wakes,
         "balances": outcome.complaint().is_none(),
+        "interrupted": outcome.interrupted.map(Signal::name),
+        "shutdown": outcome.report.to_json(),
         "preset": outcome.plan.config.chosen_preset().name(),
         "commit": COMMIT,
     })
@@ -152,7 +155,16 @@ pub fn details(trial: &Trial) -> String {
     );
     let _ = writeln!(text, "resident memory     {:.1} MiB", outcome.rss_bytes as f64 / 1_048_576.0);
     let _ = writeln!(text, "watchdog wake-ups   {}", outcome.report.stats.watchdog_wakes);
+    if outcome.interrupted.is_some() {
+        text.push_str(&shutdown(outcome));
+    }
     text + &trial.details()
+}
+
+/// How the router came to its end, after a signal.
+pub fn shutdown(outcome: &Outcome) -> String {
+    let signal = outcome.interrupted.map_or("", Signal::name);
+    format!("{signal}: the figures are those of the run until then; the router {}", outcome.report)
 }
 
 /// The memory of an agent; nothing for few agents, which do not show in the memory of the process.

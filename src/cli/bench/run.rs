@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, CapabilityName};
+use caxton_router::signals::Signal;
 use caxton_router::{AgentId, Config, Message, Performative, Registration, Report, Router};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::super::interrupt::Interrupt;
 use super::Scenario;
 use super::disturbance::{Disturbance, Patients};
 use super::load::{Broadcaster, Contractor, Control, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
@@ -36,6 +38,8 @@ pub struct Plan {
     pub rate: Option<f64>,
     /// What the load has to cope with, in the scenarios that are about that.
     pub disturbance: Option<Disturbance>,
+    /// How long what is under way may take after a signal.
+    pub shutdown: Duration,
     pub config: Config,
 }
 
@@ -66,6 +70,8 @@ pub struct Outcome {
     pub failures: u64,
     /// What became of the agents that the run was hard on.
     pub patients: Patients,
+    /// The signal that ended the run early.
+    pub interrupted: Option<Signal>,
 }
 
 impl Outcome {
@@ -82,6 +88,10 @@ impl Outcome {
         }
         if !self.report.drained {
             return Some("the router did not handle everything before the deadline".to_owned());
+        }
+        if self.interrupted.is_some() {
+            // The load was cut off, so what it reached says nothing.
+            return None;
         }
         if let Some(disturbance) = self.plan.disturbance.as_ref().filter(|disturbance| disturbance.is_present()) {
             return disturbance.complaint(self);
@@ -112,15 +122,17 @@ struct Mark {
     rounds: u64,
 }
 
-/// Runs the plan. `progress` is told how far the run is, from 0 to 1.
+/// Runs the plan, or as much of it as a signal leaves time for. `progress` is told how far the run is, from 0 to 1.
 ///
 /// # Errors
 /// What kept the run from being measured, in words.
-pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String> {
+pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> Result<Outcome, String> {
     let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
     let shards = router.shard_count();
     let control = Control::new(shards, plan.disturbance.as_ref().map_or(0, Disturbance::poison));
     let attempts = plan.disturbance.as_ref().map_or(1, Disturbance::attempts);
+    let stopped = Arc::clone(&control);
+    let _watch = interrupt.watch(&router, plan.shutdown, move || stopped.stop.store(true, Ordering::Relaxed));
     // What the agents of the load themselves hold counts as well.
     let before_bytes = resident_bytes();
     let names = names(&plan, &router)?;
@@ -130,7 +142,9 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
     let started = Instant::now();
     let results = router.blocking_register_all(std::mem::take(&mut cast.registrations));
     let registered = started.elapsed();
-    if let Some(error) = results.into_iter().find_map(Result::err) {
+    if let Some(error) = results.into_iter().find_map(Result::err)
+        && interrupt.signal().is_none()
+    {
         return Err(format!("an agent could not be registered: {error}"));
     }
     let slow_consumer = match &cast.slow_consumer {
@@ -154,24 +168,29 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
     let mut rss_max_bytes = rss_start_bytes;
     // A run of a number of messages is measured from its beginning, a run of a time after its warm-up.
     control.record.store(matches!(plan.length, Length::Messages(_)), Ordering::Relaxed);
-    router.blocking_tell_all(kicks.collect()).map_err(|error| error.to_string())?;
+    if let Err(error) = router.blocking_tell_all(kicks.collect())
+        && interrupt.signal().is_none()
+    {
+        return Err(error.to_string());
+    }
     let (first, last) = match plan.length {
         Length::Seconds(seconds) => {
-            let warm_up = seconds * WARM_UP_SHARE;
+            let (warm_up, started) = (seconds * WARM_UP_SHARE, begun.at);
             let mut look = |elapsed| {
                 rss_max_bytes = rss_max_bytes.max(resident_bytes());
                 progress(elapsed / seconds);
             };
-            wait(begun.at, warm_up, &mut look);
+            wait(started, warm_up, interrupt, &mut look);
             control.record.store(true, Ordering::Relaxed);
-            let first = mark(&router);
-            wait(begun.at, seconds, &mut look);
+            // A run that ends before it is warm is measured as it is.
+            let first = if interrupt.signal().is_some() { begun } else { mark(&router) };
+            wait(started, seconds, interrupt, &mut look);
             control.record.store(false, Ordering::Relaxed);
             (first, mark(&router))
         }
         Length::Messages(_) => {
             let expected = begun.processed + cast.starters.len() as u64 + cast.messages;
-            wait_for(&router, expected, &mut progress)?;
+            wait_for(&router, expected, interrupt, &mut progress)?;
             (begun, mark(&router))
         }
     };
@@ -180,7 +199,9 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
         slow_consumer.hurry();
     }
     let rss_bytes = resident_bytes();
-    let report = router.shutdown(DRAIN_DEADLINE).map_err(|error| error.to_string())?;
+    // A signal from here on still has the router drained within its own deadline.
+    let deadline = if interrupt.signal().is_some() { plan.shutdown } else { DRAIN_DEADLINE };
+    let report = router.shutdown(deadline).map_err(|error| error.to_string())?;
     let taken = slow_consumer.map_or(Ok(0), SlowConsumer::taken)?;
     let patients = Patients::of(&control, &cast, attempts, taken);
     let messages = last.processed - first.processed;
@@ -202,22 +223,30 @@ pub fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Result<Outcome, String>
         refused: control.refused.load(Ordering::Relaxed),
         failures: control.failures.load(Ordering::Relaxed),
         patients,
+        interrupted: interrupt.signal(),
     })
 }
 
-/// Waits until `seconds` after `begun`, telling how far it is.
-fn wait(begun: Instant, seconds: f64, progress: &mut dyn FnMut(f64)) {
+/// Waits until `seconds` after `begun` or until a signal comes, telling how far it is.
+fn wait(begun: Instant, seconds: f64, interrupt: &Interrupt, progress: &mut dyn FnMut(f64)) {
     const STEP: Duration = Duration::from_millis(100);
     let end = begun + Duration::from_secs_f64(seconds);
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
         // Time itself is what is waited for here.
-        std::thread::park_timeout(left.min(STEP));
+        if interrupt.wait(left.min(STEP)) {
+            return;
+        }
         progress(begun.elapsed().as_secs_f64());
     }
 }
 
-/// Waits until as many messages were handled, or until none has been for a long time.
-fn wait_for(router: &Router, expected: u64, progress: &mut dyn FnMut(f64)) -> Result<(), String> {
+/// Waits until as many messages were handled or a signal comes, or until none has been handled for a long time.
+fn wait_for(
+    router: &Router,
+    expected: u64,
+    interrupt: &Interrupt,
+    progress: &mut dyn FnMut(f64),
+) -> Result<(), String> {
     const STEP: Duration = Duration::from_millis(2);
     const STALL: Duration = Duration::from_secs(20);
     let mut seen = 0;
@@ -233,7 +262,9 @@ fn wait_for(router: &Router, expected: u64, progress: &mut dyn FnMut(f64)) -> Re
             return Err(format!("only {processed} of {expected} messages were handled, and none for 20 s"));
         }
         progress(processed as f64 / expected as f64);
-        std::thread::park_timeout(STEP);
+        if interrupt.wait(STEP) {
+            return Ok(());
+        }
     }
 }
 

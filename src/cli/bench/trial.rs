@@ -122,13 +122,16 @@ fn pairs(
     for number in 0..pairs {
         let mut run = |disturbance: &Disturbance| run(Plan { disturbance: Some(disturbance.clone()), ..plan.clone() });
         // What changes slowly on the machine favours neither.
-        let (calm, disturbed) = if number % 2 == 0 {
-            let calm = run(&without)?;
-            (calm, run(&with)?)
-        } else {
-            let disturbed = run(&with)?;
-            (run(&without)?, disturbed)
-        };
+        let calm_first = number % 2 == 0;
+        let first = run(if calm_first { &without } else { &with })?;
+        if first.interrupted.is_some() {
+            return Ok(Trial::cut_off(first, settings));
+        }
+        let second = run(if calm_first { &with } else { &without })?;
+        if second.interrupted.is_some() {
+            return Ok(Trial::cut_off(second, settings));
+        }
+        let (calm, disturbed) = if calm_first { (first, second) } else { (second, first) };
         complaint = complaint.or_else(|| calm.complaint()).or_else(|| disturbed.complaint());
         let [without_ns, with_ns] = [&calm, &disturbed].map(|outcome| outcome.latencies.value_at_quantile(0.99));
         outcomes.push((Pair { without_ns, with_ns }, disturbed));
@@ -159,6 +162,9 @@ fn overload(mut plan: Plan, run: &mut dyn FnMut(Plan) -> Result<Outcome, String>
         disturbance: Some(Disturbance::Overload { takes_ns, too_much: false }),
         ..plan.clone()
     })?;
+    if calm.interrupted.is_some() {
+        return Ok(Trial::cut_off(calm, settings));
+    }
     let peak = calm.messages_per_second();
     let outcome = run(Plan {
         rate: Some((peak * OVERLOAD_FACTOR).max(1.0)),
@@ -197,6 +203,11 @@ fn in_words(error: &DomainError) -> String {
 }
 
 impl Trial {
+    /// A scenario of several runs that a signal ended in this one.
+    fn cut_off(outcome: Outcome, settings: Vec<String>) -> Self {
+        Self { outcome, findings: Findings::One, complaint: None, settings }
+    }
+
     /// What does not add up, if anything, in any of the runs.
     pub fn complaint(&self) -> Option<String> {
         self.complaint.clone().or_else(|| self.outcome.complaint())

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use caxton_router::message::text::{Located, ParseError};
 use caxton_router::message::{MessageId, Receiver};
-use caxton_router::router::{Events, Sent};
+use caxton_router::router::{CallError, Events, Sent};
 use caxton_router::{AgentId, ConversationId, Message, Router, SendError};
 use futures_lite::future::block_on;
 
+use super::super::interrupt::Interrupt;
 use super::Stop;
 use super::agents::{Cast, Habits, Script};
 use super::journal::{Fate, Journal, Record, Waited};
@@ -33,7 +34,7 @@ pub struct Exchange {
     router: Router,
     cast: Cast,
     journal: Arc<Journal>,
-    listener: JoinHandle<()>,
+    listener: Option<JoinHandle<()>>,
     refused_agents: HashMap<AgentId, String>,
     patience: Duration,
     /// Nothing has settled for too long: nothing more is sent or waited for.
@@ -97,7 +98,7 @@ impl Exchange {
             router,
             cast,
             journal,
-            listener,
+            listener: Some(listener),
             refused_agents,
             patience,
             given_up: false,
@@ -145,15 +146,23 @@ impl Exchange {
         Ok(())
     }
 
-    /// Waits for the rest, stops the router and adds its figures to the summary.
-    pub fn end(mut self, printer: &mut Printer) -> Result<Summary, Stop> {
-        self.make_room(|exchange| exchange.under_way.is_empty(), printer)?;
+    /// Waits for the rest, stops the router and adds its figures to the summary. After a signal the router is stopping
+    /// already, and its end settles the rest.
+    pub fn end(mut self, interrupt: &Interrupt, printer: &mut Printer) -> Result<Summary, Stop> {
+        if interrupt.signal().is_none() {
+            self.make_room(|exchange| exchange.under_way.is_empty(), printer)?;
+        }
         let drain = if self.given_up { Duration::ZERO } else { self.patience };
         let report = self.router.shutdown(drain).map_err(|error| Stop::Router(error.to_string()))?;
         // The router's end is the end of its events.
-        let _ = self.listener.join();
-        self.summary.balances = report.balances();
-        self.summary.account = report.stats.account();
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+        let under_way = self.ids_under_way();
+        self.journal.read_letters(&report.dead_letters, &under_way);
+        self.given_up = true;
+        self.make_room(|exchange| exchange.under_way.is_empty(), printer)?;
+        self.summary.close(&report, interrupt.signal());
         Ok(self.summary)
     }
 
@@ -192,7 +201,7 @@ impl Exchange {
                     let length = self.under_way.len();
                     self.make_room(|exchange| exchange.under_way.len() < length, printer)?;
                 }
-                Err(rejected) => return Ok(State::Grounded(Fate::Refused(rejected.to_string()))),
+                Err(rejected) => return Ok(State::Grounded(Fate::of_refusal(&rejected))),
             }
         }
     }
@@ -248,7 +257,22 @@ impl Exchange {
 
     /// Makes good for reports that came faster than they were taken.
     fn read_letters(&mut self, awaited: MessageId) -> Result<(), Stop> {
-        let mut ids = HashSet::from([awaited]);
+        let mut ids = self.ids_under_way();
+        ids.insert(awaited);
+        match block_on(self.router.dead_letters(LETTERS_MAX)) {
+            Ok(letters) => self.journal.read_letters(&letters, &ids),
+            Err(CallError::Stopped) => {
+                // A signal stopped the router: its report has the letters.
+                let report = self.router.shutdown(Duration::ZERO).map_err(|error| Stop::Router(error.to_string()))?;
+                self.journal.read_letters(&report.dead_letters, &ids);
+            }
+            Err(error) => return Err(Stop::Router(error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn ids_under_way(&mut self) -> HashSet<MessageId> {
+        let mut ids = HashSet::new();
         for item in &mut self.under_way {
             if let Item::Message(flight) = item {
                 flight.state.resolve();
@@ -257,10 +281,7 @@ impl Exchange {
                 }
             }
         }
-        let letters =
-            block_on(self.router.dead_letters(LETTERS_MAX)).map_err(|error| Stop::Router(error.to_string()))?;
-        self.journal.read_letters(&letters, &ids);
-        Ok(())
+        ids
     }
 
     /// The fate of each delivery: the receivers that the message names in their order, then whoever else got it.
@@ -289,7 +310,7 @@ impl State {
         *self = match state {
             Self::Sent(sent) => match sent.blocking_accepted() {
                 Ok(id) => Self::Accepted(id),
-                Err(rejected) => Self::Grounded(Fate::Refused(rejected.to_string())),
+                Err(rejected) => Self::Grounded(Fate::of_refusal(&rejected)),
             },
             other => other,
         };

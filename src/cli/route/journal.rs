@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_router::message::MessageId;
-use caxton_router::{AgentId, Event, Performative};
+use caxton_router::{AgentId, Event, Performative, Rejected, SendError};
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::interface::Phase;
 
@@ -26,8 +26,18 @@ pub enum Fate {
     Refused(String),
     /// It was accepted, and nothing more happened in time.
     Pending,
-    /// It was not sent, because what stood before it did not settle in time.
+    /// It was not sent, because what stood before it did not settle in time or a signal ended the run.
     Unsent,
+}
+
+impl Fate {
+    /// What it means that the router did not accept a message. A router that stops was stopped by a signal.
+    pub fn of_refusal(rejected: &Rejected) -> Self {
+        match rejected.error {
+            SendError::Stopping => Self::Unsent,
+            _ => Self::Refused(rejected.to_string()),
+        }
+    }
 }
 
 /// What became of a message's deliveries, by receiver. A message that found no receiver has one delivery without.

@@ -5,7 +5,8 @@
 //! gives up, and every delivery is waited for until one of the two has happened ([`journal`]).
 //!
 //! Exit status: 0 if every message was read and processed, also if there is none; 1 if a message was malformed or
-//! refused, or if it or an answer to it was not processed; 2 if the arguments or the file can't be used.
+//! refused, or if it or an answer to it was not processed; 2 if the arguments or the file can't be used. After SIGTERM or
+//! SIGINT nothing more is sent, what is under way is drained, and what was not sent does not count.
 
 mod agents;
 mod exchange;
@@ -28,6 +29,7 @@ use self::exchange::Exchange;
 use self::input::Source;
 use self::report::{Printer, complain};
 use self::summary::Summary;
+use super::interrupt::{self, Interrupt};
 
 /// How long `--timeout` may be, in seconds.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
@@ -43,7 +45,8 @@ the same content. Answers themselves are never answered. A message without a sen
 name of the router's gateway and gets no answer, unless it names agents in reply-to.
 
 Exit status: 0 if all messages were read and processed, also if there are none; 1 if one was malformed, refused, \
-dead-lettered, expired or left pending, or an answer was; 2 if the arguments or the file can't be used.")]
+dead-lettered, expired or left pending, or an answer was; 2 if the arguments or the file can't be used. After SIGTERM \
+or SIGINT what is under way is drained, and the rest of the file, which is not sent, does not count.")]
 pub struct RouteArguments {
     /// The file with the messages, in the string form of FIPA SC00070; - is the standard input
     #[arg(value_name = "FILE|-")]
@@ -66,6 +69,9 @@ pub struct RouteArguments {
     /// How many seconds to wait while nothing settles, before the rest is reported as pending
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_timeout)]
     timeout: Duration,
+    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the preset says
+    #[arg(long, value_name = "SECONDS", value_parser = interrupt::parse_timeout)]
+    shutdown_timeout: Option<Duration>,
     /// Print one JSON object for each message on a line of its own, and one with the summary
     #[arg(long)]
     json: bool,
@@ -81,8 +87,15 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(complaint) => {
+            complain(&complaint);
+            return ExitCode::FAILURE;
+        }
+    };
     let mut printer = Printer::new(arguments.json, &source.name);
-    match arguments.route(&source, habits, &mut printer) {
+    match arguments.route(&source, habits, &mut printer, &interrupt) {
         Ok(summary) => match printer.summary(&summary) {
             Ok(()) if summary.is_well() => ExitCode::SUCCESS,
             Ok(()) => ExitCode::FAILURE,
@@ -122,7 +135,13 @@ impl RouteArguments {
         Ok(Habits { usual: (!self.no_echo).then_some(Performative::Inform), own })
     }
 
-    fn route(&self, source: &Source, habits: Habits, printer: &mut Printer) -> Result<Summary, Stop> {
+    fn route(
+        &self,
+        source: &Source,
+        habits: Habits,
+        printer: &mut Printer,
+        interrupt: &Interrupt,
+    ) -> Result<Summary, Stop> {
         let cast = Cast::named_in(source, &self.offer);
         for (name, _) in &self.reply {
             if !cast.has(name) {
@@ -142,14 +161,28 @@ impl RouteArguments {
         }
         let router =
             Router::builder().config(self.config()).start().map_err(|error| Stop::Router(error.to_string()))?;
-        let mut exchange = Exchange::begin(router, cast, habits, self.timeout).map_err(Stop::Router)?;
+        let shutdown = self.shutdown_timeout.unwrap_or(router.config().shutdown.deadline_ms.as_duration());
+        let _watch = interrupt.watch(&router, shutdown, || {});
+        let mut exchange = match Exchange::begin(router.clone(), cast, habits, self.timeout) {
+            Ok(exchange) => exchange,
+            Err(_) if interrupt.signal().is_some() => {
+                let mut summary = Summary::of_router(router.shard_count());
+                let report = router.shutdown(shutdown).map_err(|error| Stop::Router(error.to_string()))?;
+                summary.close(&report, interrupt.signal());
+                return Ok(summary);
+            }
+            Err(error) => return Err(Stop::Router(error)),
+        };
         for message in source.messages() {
+            if interrupt.signal().is_some() {
+                break;
+            }
             match message {
                 Ok(message) => exchange.send(message, printer)?,
                 Err(error) => exchange.malformed(error, printer)?,
             }
         }
-        let mut summary = exchange.end(printer)?;
+        let mut summary = exchange.end(interrupt, printer)?;
         summary.seconds = started.elapsed().as_secs_f64();
         Ok(summary)
     }

@@ -107,7 +107,7 @@ impl Fate {
             Self::Expired(phase) => format!("expired {}", phase.explanation()),
             Self::Refused(error) => format!("refused: {error}"),
             Self::Pending => "pending: it did not settle in time".to_owned(),
-            Self::Unsent => "not sent: what stands before it did not settle in time".to_owned(),
+            Self::Unsent => "not sent: the run was over before its turn came".to_owned(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use caxton_router::Report;
+use caxton_router::signals::Signal;
 use caxton_shards::account::Account;
 use caxton_shards::dead_letter::Reason;
 use serde_json::{Map, Value, json};
@@ -111,8 +113,12 @@ pub struct Summary {
     /// Deliveries of replies.
     reply_deliveries: Tally,
     /// The router's own figures, of messages and replies together.
-    pub account: Account,
-    pub balances: bool,
+    account: Account,
+    balances: bool,
+    /// The end of the router in words and for programs.
+    end: (String, Value),
+    /// The signal that ended the run early.
+    interrupted: Option<Signal>,
     pub shards: u16,
     pub seconds: f64,
 }
@@ -121,6 +127,14 @@ impl Summary {
     /// Of a router with so many shards, before the first message.
     pub fn of_router(shards: u16) -> Self {
         Self { shards, ..Self::default() }
+    }
+
+    /// Adds what the router did.
+    pub fn close(&mut self, report: &Report, interrupted: Option<Signal>) {
+        self.balances = report.balances();
+        self.account = report.stats.account();
+        self.end = (report.to_string(), report.to_json());
+        self.interrupted = interrupted;
     }
 
     /// Adds a message and its replies.
@@ -138,9 +152,11 @@ impl Summary {
         told.replies.iter().for_each(|reply| self.reply_deliveries.add(&reply.fates));
     }
 
-    /// Whether every message was read and processed, and every reply too.
+    /// Whether every message was read and processed, and every reply too. What was not sent because of a signal does not
+    /// count.
     pub fn is_well(&self) -> bool {
-        let sent = self.malformed + self.refused + self.unsent == 0;
+        let unsent = if self.interrupted.is_some() { 0 } else { self.unsent };
+        let sent = self.malformed + self.refused + unsent == 0;
         sent && self.deliveries.is_well() && self.reply_deliveries.is_well() && self.is_accounted_for()
     }
 
@@ -156,7 +172,7 @@ impl Summary {
 
     /// For people.
     pub fn text(&self) -> String {
-        if self.messages + self.malformed == 0 {
+        if self.messages + self.malformed == 0 && self.interrupted.is_none() {
             return "no messages\n".to_owned();
         }
         let mut text = String::new();
@@ -190,6 +206,9 @@ impl Summary {
             line("crossed", &format!("{departed} between {} shards", self.shards));
         }
         line("time", &format!("{:.3} s", self.seconds));
+        if let Some(signal) = self.interrupted {
+            line("interrupted", &format!("{signal}: the rest of the file was not sent; the router {}", self.end.0));
+        }
         text
     }
 
@@ -218,6 +237,8 @@ impl Summary {
             },
             "shards": self.shards,
             "seconds": self.seconds,
+            "interrupted": self.interrupted.map(Signal::name),
+            "shutdown": self.end.1,
         }})
     }
 }

@@ -1,7 +1,8 @@
 //! `caxton sim`: the seeded simulation of [`caxton_router::sim`], for as many seeds as wanted.
 //!
 //! Exit status: 0 if nothing was wrong with any seed; 1 at the first seed that fails, with the command that replays the
-//! smallest run found that still fails; 2 if the arguments can't be used.
+//! smallest run found that still fails; 2 if the arguments can't be used. SIGTERM or SIGINT ends it after the seed that
+//! is running, with the summary so far.
 
 mod report;
 
@@ -18,6 +19,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::report::Summary;
+use super::interrupt::Interrupt;
 use super::print;
 
 /// Arguments of `caxton sim`.
@@ -54,6 +56,13 @@ pub fn run(arguments: &SimArguments) -> ExitCode {
         without: arguments.without.iter().copied().collect(),
         ..Options::default()
     };
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let quiet = Quiet::new();
     let started = Instant::now();
     let bar = bar(arguments);
@@ -67,6 +76,10 @@ pub fn run(arguments: &SimArguments) -> ExitCode {
             }
         }
         bar.inc(1);
+        if let Some(signal) = interrupt.signal() {
+            summary.interrupt(signal, seed);
+            break;
+        }
     }
     bar.finish_and_clear();
     drop(quiet);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use caxton_router::Reason;
+use caxton_router::signals::Signal;
 use caxton_router::sim::{Failed, Outcome, Shrunk};
 use serde_json::{Map, Value, json};
 
@@ -21,6 +22,7 @@ pub struct Summary {
     refused: u64,
     dead_by_reason: [u64; Reason::COUNT],
     pub seconds: f64,
+    interrupted: Option<Signal>,
 }
 
 impl Summary {
@@ -37,7 +39,14 @@ impl Summary {
             refused: 0,
             dead_by_reason: [0; Reason::COUNT],
             seconds: 0.0,
+            interrupted: None,
         }
+    }
+
+    /// Notes that a signal came before the seeds behind this one were tried.
+    pub fn interrupt(&mut self, signal: Signal, last: u64) {
+        self.interrupted = Some(signal);
+        self.seeds.end = last + 1;
     }
 
     pub fn add(&mut self, outcome: &Outcome) {
@@ -72,7 +81,8 @@ impl Summary {
         let mut line = |name: &str, value: String| {
             writeln!(text, "{name:<16}{value}").expect("writing to a string does not fail");
         };
-        line("seeds", format!("{count} ({}..{}), all clean", self.seeds.start, self.seeds.end));
+        let until = self.interrupted.map_or_else(String::new, |signal| format!(", until {signal}"));
+        line("seeds", format!("{count} ({}..{}), all clean{until}", self.seeds.start, self.seeds.end));
         line("actions", self.actions.to_string());
         line("steps", self.steps.to_string());
         line("accepted", self.accepted.to_string());
@@ -107,6 +117,7 @@ impl Summary {
             "refused": self.refused,
             "seconds": self.seconds,
             "history": format!("{:016x}", self.history),
+            "interrupted": self.interrupted.map(Signal::name),
         })
     }
 }

@@ -1,0 +1,147 @@
+//! What SIGTERM and SIGINT do to a running verb: the first has it come to its end in good order, the second ends it at
+//! once.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use caxton_router::Router;
+use caxton_router::signals::{Signal, Signals, end_at_once, left_behind};
+
+/// How long `--shutdown-timeout` may be, in seconds.
+const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.0..=3_600.0;
+
+/// Listens for signals as long as the verb runs.
+pub struct Interrupt {
+    state: Arc<State>,
+    _signals: Signals,
+}
+
+#[derive(Default)]
+struct State {
+    known: Mutex<Known>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Known {
+    signal: Option<Signal>,
+    router: Option<Watched>,
+}
+
+/// The router that runs, and what is to be done when it has to stop.
+struct Watched {
+    router: Router,
+    deadline: Duration,
+    begin: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Interrupt {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// The operating system does not let the process listen, in words.
+    pub fn listen() -> Result<Self, String> {
+        let state = Arc::new(State::default());
+        let (first, second) = (Arc::clone(&state), Arc::clone(&state));
+        let signals = Signals::listen(
+            move |signal| {
+                let mut known = first.lock();
+                known.signal = Some(signal);
+                if let Some(watched) = &mut known.router {
+                    watched.stop();
+                }
+                drop(known);
+                first.changed.notify_all();
+            },
+            move |signal| {
+                let known = second.lock();
+                let left = known.router.as_ref().map(|watched| left_behind(&watched.router.stats()));
+                end_at_once(signal, &left.unwrap_or_else(|| "no router is running".to_owned()))
+            },
+        );
+        let signals = signals.map_err(|error| format!("can't listen for signals: {error}"))?;
+        Ok(Self { state, _signals: signals })
+    }
+
+    /// The signal that came, if one did.
+    pub fn signal(&self) -> Option<Signal> {
+        self.state.lock().signal
+    }
+
+    /// Waits so long, or until a signal comes. Answers whether one has come.
+    pub fn wait(&self, longest: Duration) -> bool {
+        let deadline = Instant::now() + longest;
+        let mut known = self.state.lock();
+        while known.signal.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            known = self.state.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// From the first signal on, the router drains until the deadline; `begin` is called before. The same holds if the
+    /// signal has come already. It holds until the answer is dropped.
+    pub fn watch(&self, router: &Router, deadline: Duration, begin: impl FnOnce() + Send + 'static) -> Watch<'_> {
+        let mut watched = Watched { router: router.clone(), deadline, begin: Some(Box::new(begin)) };
+        let mut known = self.state.lock();
+        if known.signal.is_some() {
+            watched.stop();
+        }
+        known.router = Some(watched);
+        Watch(self)
+    }
+}
+
+/// As long as it lives, a signal stops a router.
+pub struct Watch<'a>(&'a Interrupt);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let watched = self.0.state.lock().router.take();
+        // The last handle may wait for the router's end, which must not keep a signal from being heard.
+        drop(watched);
+    }
+}
+
+impl Watched {
+    /// Begins to stop the router, on a thread that waits for it.
+    fn stop(&mut self) {
+        if let Some(begin) = self.begin.take() {
+            begin();
+        }
+        let (router, deadline) = (self.router.clone(), self.deadline);
+        // Without a thread the verb itself stops its router, as it does at its end.
+        let _ = std::thread::Builder::new().name("caxton-shutdown".to_owned()).spawn(move || router.shutdown(deadline));
+    }
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads `--shutdown-timeout`.
+pub fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if TIMEOUT_SECONDS.contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("allowed are {} to {} seconds", TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_seconds_within_an_hour() {
+        assert_eq!(parse_timeout("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_timeout("0"), Ok(Duration::ZERO));
+        for text in ["-1", "NaN", "inf", "soon", "3601"] {
+            assert!(parse_timeout(text).is_err_and(|error| error.contains("0 to 3600 seconds")), "{text}");
+        }
+    }
+}

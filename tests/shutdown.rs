@@ -1,0 +1,211 @@
+//! What the report of a router's end says, who hears of it, and when draining ends.
+
+mod common;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use caxton_router::message::WallTime;
+use caxton_router::router::ReceiveError;
+use caxton_router::{
+    Agent, Context, Message, Outcome, Performative, Place, Polled, Reason, Remains, Router, is_notice,
+};
+use common::{
+    PATIENCE, bounded, echo, hold_up, message_to, name, name_on, request_to, shutdown, silent, start, start_with,
+    text_of,
+};
+use futures_lite::future::block_on;
+
+/// An agent that never gets done with a message.
+struct Sleeper;
+
+impl Agent for Sleeper {
+    fn handle(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+        Outcome::Suspended
+    }
+
+    fn resume(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+        Outcome::Suspended
+    }
+}
+
+fn now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right");
+    WallTime(u64::try_from(since.as_millis()).expect("the year is near"))
+}
+
+/// A message that is not to be delivered before an hour is over.
+fn delayed(receiver: caxton_router::AgentId) -> Message {
+    let builder = Message::builder(Performative::Inform).receiver(receiver).content("later");
+    builder.deliver_at(WallTime(now().0 + 3_600_000)).build().expect("the message is valid")
+}
+
+#[test]
+fn the_report_says_what_was_left_and_where_and_keeps_the_messages() {
+    bounded(|| {
+        let router = start(2);
+        let sleeper = router.blocking_register(name_on(&router, 0, "sleeper"), || Sleeper).expect("it is registered");
+        let inbox = router.blocking_open_inbox(name_on(&router, 1, "clerk")).expect("it is opened");
+        for receiver in [sleeper, sleeper, sleeper, inbox.id()] {
+            router.blocking_send(message_to(receiver, "left")).expect("it is accepted");
+        }
+        router.blocking_send(delayed(inbox.id())).expect("it is accepted");
+        let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
+        assert!(!report.drained && report.balances() && report.unresponsive.is_empty(), "{report:?}");
+        let account = report.stats.account();
+        assert_eq!(account.dead_by_reason[Reason::Stopped.index()], 5);
+        assert_eq!((report.remains.total(), report.left_behind()), (5, 0), "{report:?}");
+        assert_eq!(report.dead_letters.len(), 5);
+        assert!(report.dead_letters.iter().all(|letter| letter.reason == Reason::Stopped));
+        assert!(report.allowed.is_zero() && report.took < PATIENCE, "{report:?}");
+
+        let json = report.to_json();
+        assert_eq!((&json["drained"], &json["balances"]), (&false.into(), &true.into()), "{json}");
+        assert_eq!((&json["accepted"], &json["dead_lettered"]), (&5.into(), &5.into()), "{json}");
+        assert_eq!(json["dead_lettered_by_reason"], serde_json::json!({ "stopped": 5 }), "{json}");
+        let by_place: u64 =
+            Place::ALL.iter().filter_map(|place| json["stopped_by_place"][place.as_str()].as_u64()).sum();
+        assert_eq!((by_place, &json["stopped"]), (5, &5.into()), "{json}");
+
+        let text = report.to_string();
+        for line in [
+            "not everything was handled within 0.000 s",
+            "5 accepted = 0 processed + 5 dead-lettered + 0 expired + 0 left behind: balances",
+            "5 dead-lettered as stopped: the router stopped before the message was handled",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    });
+}
+
+#[test]
+fn a_router_that_was_done_reports_nothing_left() {
+    bounded(|| {
+        let router = start(2);
+        let agent = router.blocking_register(name("echo"), echo).expect("it is registered");
+        router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("it answers");
+        let report = shutdown(&router);
+        assert_eq!((report.remains, report.dead_letters.len()), (Remains::default(), 0));
+        assert!(report.to_string().contains("everything was handled"), "{report}");
+        assert_eq!(report.to_json()["stopped_by_place"], serde_json::json!({}));
+        assert_eq!(report.allowed, PATIENCE);
+    });
+}
+
+#[test]
+fn the_owner_of_an_inbox_reads_what_became_of_its_messages_after_the_end() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = router.blocking_open_inbox(name_on(&router, 0, "clerk")).expect("it is opened");
+        let sleepers = [0, 1].map(|shard| {
+            router.blocking_register(name_on(&router, shard, "sleeper"), || Sleeper).expect("it is registered")
+        });
+        for sleeper in sleepers {
+            inbox.blocking_send(message_to(sleeper, "to no avail")).expect("it is accepted");
+        }
+        inbox.blocking_send(message_to(inbox.id(), "to itself, never read")).expect("it is accepted");
+        router.shutdown(Duration::ZERO).expect("this is no shard's thread");
+        for _ in 0..3 {
+            let notice = inbox.blocking_recv(PATIENCE).expect("a failure for each message");
+            assert!(is_notice(&notice) && notice.performative() == Performative::Failure, "{notice:?}");
+            assert!(text_of(&notice).contains("stopped"), "{}", text_of(&notice));
+        }
+        assert_eq!(inbox.blocking_recv(PATIENCE).err(), Some(ReceiveError::Stopped));
+    });
+}
+
+#[test]
+fn whoever_stops_a_router_later_can_only_bring_its_end_nearer() {
+    bounded(|| {
+        let router = start(1);
+        router.blocking_register(name("silent"), silent).expect("it is registered");
+        router.blocking_send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
+        let patient = {
+            let router = router.clone();
+            std::thread::spawn(move || router.shutdown(Duration::MAX).expect("this is no shard's thread"))
+        };
+        let began = Instant::now();
+        let hurried = router.shutdown(Duration::from_millis(20)).expect("this is no shard's thread");
+        let patient = patient.join().expect("it comes to its end");
+        assert!(began.elapsed() < PATIENCE);
+        assert_eq!((hurried.remains.at(Place::Delayed), hurried.drained), (1, false), "{hurried:?}");
+        assert_eq!((hurried.took, patient.took), (patient.took, hurried.took), "it is one report");
+        // Nobody can put the end off.
+        assert_eq!(router.shutdown(PATIENCE).expect("this is no shard's thread").took, patient.took);
+    });
+}
+
+#[test]
+fn a_router_with_a_handler_that_does_not_return_says_what_it_left_behind() {
+    bounded(|| {
+        let router = start(2);
+        let barrier = hold_up(&router, 0);
+        let agent = router.partition().name_on(caxton_router::ShardIndex(0), "blocker");
+        router.try_tell(message_to(caxton_router::AgentId::of_text(&agent), "behind it")).expect("there is room");
+        let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
+        assert!(!report.drained && !report.balances(), "{report:?}");
+        assert_eq!(report.unresponsive, [caxton_router::ShardIndex(0)]);
+        assert_eq!(report.stats.queued, 2, "what the handler was called for in this turn, and what stands behind it");
+        assert!(report.to_string().contains("shard 0 did not come to its end"), "{report}");
+        assert_eq!(report.to_json()["unresponsive_shards"], serde_json::json!([0]));
+        barrier.open();
+    });
+}
+
+#[test]
+fn a_source_that_looks_whether_the_router_drains_does_not_hold_it_up() {
+    struct Source;
+    impl Agent for Source {
+        fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+            if text_of(message) == "begin" {
+                context.poll_me();
+            }
+            Outcome::Done
+        }
+        fn poll(&mut self, context: &mut Context<'_>) -> Polled {
+            if context.is_draining() {
+                return Polled::Finished;
+            }
+            let more = message_to(context.id(), "from the source");
+            context.send(more).map_or(Polled::Waiting, |_| Polled::Worked)
+        }
+    }
+    bounded(|| {
+        let router = start(1);
+        let source = router.blocking_register(name("source"), || Source).expect("it is registered");
+        router.blocking_send(message_to(source, "begin")).expect("it is accepted");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn dropping_the_last_handle_waits_as_long_as_the_settings_say() {
+    bounded(|| {
+        let router = start_with(1, |config| {
+            config.shutdown.deadline_ms = 0.try_into().expect("no time is allowed");
+        });
+        let events = router.blocking_events().expect("the router runs");
+        router.blocking_register(name("silent"), silent).expect("it is registered");
+        router.blocking_send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
+        drop(router);
+        let given_up = std::iter::from_fn(|| block_on(events.next()))
+            .any(|event| matches!(event, caxton_router::Event::DeadLettered { reason: Reason::Stopped, .. }));
+        assert!(given_up, "with no time to drain it is given up at once");
+    });
+}
+
+#[test]
+fn a_signal_stops_the_router_and_hands_over_the_report() {
+    bounded(|| {
+        let router: Router = start(2);
+        let agent = router.blocking_register(name("echo"), echo).expect("it is registered");
+        router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("it answers");
+        let ending = router.shutdown_on_signal(PATIENCE).expect("the process may listen");
+        let waiter = std::thread::spawn(move || ending.wait());
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("it is allowed");
+        let ended = waiter.join().expect("it waits without a panic").expect("the router is there");
+        assert_eq!((ended.signal.name(), ended.signal.exit_status()), ("SIGTERM", 143));
+        assert!(ended.report.drained && ended.report.balances(), "{:?}", ended.report);
+        let late = router.blocking_send(message_to(agent, "late")).expect_err("the router has stopped");
+        assert_eq!(late.error, caxton_router::SendError::Stopping);
+    });
+}
