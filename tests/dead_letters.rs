@@ -120,6 +120,38 @@ fn letters_are_replayed_one_by_one_and_all_together_and_the_reply_finds_the_send
 }
 
 #[test]
+fn letters_are_replayed_to_another_agent_one_by_one_and_by_filter() {
+    bounded(|| {
+        let router = start(2);
+        let guest = router.blocking_open_inbox(name_on(&router, 0, "guest")).expect("it is opened");
+        let waiter = router.blocking_open_inbox(name_on(&router, 1, "waiter")).expect("it is opened");
+        let gone = [0, 1].map(|shard| AgentId::of(&name_on(&router, shard, "nobody")));
+        for (number, receiver) in [gone[0], gone[1], gone[1]].into_iter().enumerate() {
+            let order = Message::builder(Performative::Request).sender(guest.id()).receiver(receiver);
+            die(&router, order.content(number.to_string()).build().expect("it is valid"));
+            assert!(is_notice(&guest.blocking_recv(PATIENCE).expect("the guest hears of it")));
+        }
+        let first = DeadLetterId { shard: ShardIndex(0), number: 1 };
+        let again = router.blocking_replay_dead_letter(first, Some(waiter.id())).expect("it is replayed");
+        let order = waiter.blocking_recv(PATIENCE).expect("it comes");
+        assert_eq!((order.id(), text_of(&order), order.sender()), (Some(again), "0".to_owned(), Some(guest.id())));
+        assert_eq!(order.replay().map(|replay| replay.times), Some(1));
+
+        let unanswered = DeadLetterFilter { receiver: Some(gone[0]), ..DeadLetterFilter::default() };
+        let none = router.blocking_replay_dead_letters(&unanswered, Some(waiter.id()));
+        assert_eq!(none, Ok(ReplaySummary::default()), "only what the filter means is replayed");
+        let meant = DeadLetterFilter { receiver: Some(gone[1]), ..DeadLetterFilter::default() };
+        let summary = router.blocking_replay_dead_letters(&meant, Some(waiter.id()));
+        assert_eq!(summary, Ok(ReplaySummary { replayed: 2, refused: 0, refusal: None }));
+        let orders = [(); 2].map(|()| text_of(&waiter.blocking_recv(PATIENCE).expect("it comes")));
+        assert_eq!(orders, ["1", "2"], "in the order in which they died");
+        assert_eq!(router.stats().dead_letters(), 0);
+        drop((guest, waiter));
+        shutdown(&router);
+    });
+}
+
+#[test]
 fn replays_to_an_agent_that_is_not_there_come_to_an_end() {
     bounded(|| {
         let router = start(2);

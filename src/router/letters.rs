@@ -69,7 +69,9 @@ impl Router {
 
     /// A page of the dead letters that a filter means, the newest of all shards first, at most `limit` of them. It
     /// begins with the newest one or, given the cursor of the page before, where that ended: letters that came meanwhile
-    /// are on no further page, and no letter is on two.
+    /// are on no further page, and no letter is on two. The shards look at
+    /// [`LETTERS_SEARCHED_MAX`](caxton_shards::dead_letter::LETTERS_SEARCHED_MAX) letters in a turn, and every shard's
+    /// answer is up to `limit` letters.
     ///
     /// # Errors
     /// The router has stopped.
@@ -122,7 +124,8 @@ impl Router {
 
     /// Sends a dead letter's message again, to whom it was for or to another agent. Answers its new id: it is accepted
     /// as any other message is, its lifetime begins anew, and the letter is gone. Its sender stays who it was, hears of
-    /// another failure and gets the reply. In a conversation, another agent joins it.
+    /// another failure and gets the reply. In a conversation, another agent joins it. Should the message die again, that
+    /// is a new letter, which counts its replays: there are at most [`REPLAYS_MAX`](caxton_shards::replay::REPLAYS_MAX).
     ///
     /// # Errors
     /// The letter was not replayed and stays where it is ([`ReplayError`]), or the router has stopped.
