@@ -24,7 +24,7 @@ use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Now, Output, T
 use caxton_shards::mesh::Port;
 use caxton_shards::message::{Message, WallTime};
 use caxton_shards::partition::ShardIndex;
-use caxton_shards::shard::{Crossing, Shard, ShardConfig, Turn};
+use caxton_shards::shard::{Crossing, INPUTS_PER_TURN_MAX, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 
@@ -235,6 +235,13 @@ impl Driver {
 
     /// Leaves behind what whoever stops the router wants to know.
     fn hand_over(&mut self) {
+        // What an inbox has no room for is counted as not told.
+        for (number, inbox) in &self.inboxes {
+            self.inputs.push_back(Input::Closed(inbox.agent(), *number, Vec::new()));
+        }
+        for _ in 0..self.inputs.len().div_ceil(INPUTS_PER_TURN_MAX) {
+            self.turn();
+        }
         let legacy = Legacy { remains: self.shard.remains(), letters: self.shard.take_dead_letters() };
         *self.link().legacy.lock().unwrap_or_else(PoisonError::into_inner) = Some(legacy);
     }
@@ -289,7 +296,7 @@ impl Driver {
             // Inboxes give back what was not taken out of them. They stay open for what the router has to say.
             for (number, inbox) in &self.inboxes {
                 self.inputs.extend(inbox.taken(*number));
-                self.inputs.push_back(Input::Closed(inbox.agent(), *number, inbox.take_back()));
+                self.inputs.push_back(Input::Returned(inbox.agent(), *number, inbox.take_back()));
             }
         }
         self.stage = stage;

@@ -45,6 +45,7 @@ impl Shard {
             }
             Input::Taken { agent, inbox, messages, notices } => self.taken(agent, inbox, messages, notices),
             Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
+            Input::Returned(agent, inbox, messages) => self.take_back(agent, inbox, messages),
             Input::Discover(capability, token) => {
                 let providers = self.capabilities.providers(capability).to_vec();
                 self.answer(token, Answer::Providers(providers));
@@ -303,38 +304,48 @@ impl Shard {
         }
     }
 
-    /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes. Once the shard has
-    /// stopped, the inbox is only emptied: its owner may still read what the router has to say.
-    fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, mut messages: Vec<Message>) {
+    /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes.
+    fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
+        if let Some(index) = self.empty_inbox(agent, inbox, messages) {
+            self.remove_agent(index, StopReason::InboxClosed);
+        }
+    }
+
+    /// An inbox gave back what its owner had not taken. There is room in it again, for what the router has to say.
+    fn take_back(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
+        if let Some(index) = self.empty_inbox(agent, inbox, messages) {
+            self.schedule(index);
+        }
+    }
+
+    /// Gives up what comes back out of an inbox. Answers whose inbox it is, if it still is.
+    fn empty_inbox(&mut self, agent: AgentId, inbox: InboxNumber, mut messages: Vec<Message>) -> Option<AgentIndex> {
         messages.retain(|message| !is_notice(message));
-        let Some(index) = self.agents.find(agent) else { return };
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+        let index = self.agents.find(agent)?;
+        let slot = self.agents.get_mut(index)?;
+        let Behaviour::Outside(outside) = &mut slot.behaviour else { return None };
         if outside.inbox != inbox {
-            return;
+            return None;
         }
         // Whatever is neither given back nor reported was taken.
         let given_back = u32::try_from(messages.len()).unwrap_or(u32::MAX).min(outside.handed_out);
         let taken = outside.handed_out - given_back;
+        outside.room = outside.room.saturating_add(outside.handed_out).min(outside.window);
         outside.handed_out = 0;
         outside.taken += u64::from(taken);
         self.account.processed += u64::from(taken);
         self.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
-        let stopped = self.phase == Phase::Stopped;
-        let reason = if stopped { Reason::Stopped } else { Reason::Deregistered };
-        if stopped {
-            outside.room = outside.room.saturating_add(taken + given_back).min(outside.window);
+        let reason = if self.phase == Phase::Stopped {
             self.count_remains(Place::Inbox, u64::from(given_back));
-        }
+            Reason::Stopped
+        } else {
+            Reason::Deregistered
+        };
         for message in messages.into_iter().take(given_back as usize) {
             self.give_up(Envelope::again(message), reason, Holds::Nothing);
         }
         self.send_receipts_of_inbox(index);
-        if stopped {
-            self.schedule(index);
-        } else {
-            self.remove_agent(index, StopReason::InboxClosed);
-        }
+        Some(index)
     }
 
     /// Gives up everything that is pending.

@@ -13,7 +13,7 @@ use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Receipt};
 use crate::notice::Holds;
 use crate::registry::{AgentIndex, Behaviour, InHand};
-use crate::shard::Shard;
+use crate::shard::{Phase, Shard};
 use crate::supervision::{RestartCause, discard, guarded};
 
 /// The messages that an agent is given in one call.
@@ -296,6 +296,10 @@ impl Shard {
     }
 
     fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
+        if self.phase == Phase::Stopped && envelope.kind == EnvelopeKind::Notice {
+            // It was told what it was told. There is no later turn to go on in.
+            return self.discard_effects();
+        }
         if envelope.kind == EnvelopeKind::Message {
             self.pending_beside_slab += 1;
         }

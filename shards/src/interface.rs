@@ -89,6 +89,10 @@ pub enum Input {
     /// The owner of an agent's inbox dropped it with these messages in it. Nothing happens if the agent has another
     /// inbox, or none.
     Closed(AgentId, InboxNumber, Vec<Message>),
+    /// An inbox gives back these messages, which its owner has not taken, and stays open: the shard was told to
+    /// [stop](Self::Stop), and its owner may still read what the router has to say. Nothing happens if the agent has
+    /// another inbox, or none.
+    Returned(AgentId, InboxNumber, Vec<Message>),
     /// Answer with [`Answer::Providers`].
     Discover(Term, Token),
     /// Answer with [`Answer::Conversation`].

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use crate::agent::{Agent, Context, Registration, Role};
+use crate::breaker::Guard;
 use crate::capability::Provider;
 use crate::dead_letter::Reason;
 use crate::interface::{Answer, Event, RegistrationError, Token};
 use crate::lifecycle::StopReason;
-use crate::mailbox::EnvelopeKind;
+use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
 use crate::notice::{Holds, Outgoing, ROUTER_NAME, quote};
 use crate::registry::{AGENTS_MAX, AgentIndex, Behaviour, Outside, Standing};
@@ -301,10 +302,14 @@ impl Shard {
         }
     }
 
-    /// Gives up everything that waits for an agent.
+    /// Gives up everything that waits for an agent. When the router stops, what the router itself has to say goes on
+    /// waiting.
     pub(crate) fn empty(&mut self, index: AgentIndex, reason: Reason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let places = slot.mailbox.extract(&mut self.slab, |_| true);
+        // An agent that is not called when the router stops is never called again.
+        let keeps_notices = reason == Reason::Stopped && !slot.is_halted() && slot.guard != Guard::Shut;
+        let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
+        let places = slot.mailbox.extract(&mut self.slab, leaves);
         let generation = slot.generation;
         let in_hand = slot.extras.as_mut().and_then(|extras| extras.in_hand.take());
         for place in places {

@@ -258,11 +258,17 @@ fn the_owner_of_an_inbox_hears_what_became_of_its_messages_when_the_router_stopp
     for shard in 0..2 {
         world.give(shard, Input::Stop);
     }
-    world.give(0, Input::Closed(inbox, InboxNumber(1), leftovers));
+    world.give(0, Input::Returned(inbox, InboxNumber(1), leftovers));
     world.run();
     let told = world.take_delivered(0);
     let [failure] = told.as_slice() else { panic!("{told:?}") };
     assert!(caxton_shards::notice::is_notice(failure));
     assert!(common::text(failure).contains("stopped"), "{}", common::text(failure));
     assert_eq!(world.dead(Reason::Stopped), 2);
+    // What the owner does not read any more is counted.
+    world.give(1, Input::Tell(inform(inbox, idle, "too late").build().unwrap()));
+    world.give(0, Input::Closed(inbox, InboxNumber(1), Vec::new()));
+    world.run();
+    let total = world.total();
+    assert_eq!((world.dead(Reason::Stopped), total.notices_coalesced), (3, 1), "{total:?}");
 }

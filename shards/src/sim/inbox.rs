@@ -68,6 +68,24 @@ impl World {
         }
     }
 
+    /// Tells all shards to give up whatever is pending, and has every inbox give back what agents sent to it, as a driver
+    /// does. What the router said stays in it.
+    pub(crate) fn stop_and_return_inboxes(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.give_first(shard, Input::Stop);
+        }
+        let mut returned = Vec::new();
+        for (number, open) in &mut self.inboxes {
+            let (notices, messages): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(&mut open.waiting).into_iter().partition(is_notice);
+            open.waiting = notices;
+            returned.push((open.shard, Input::Returned(open.agent, InboxNumber(*number), messages.into())));
+        }
+        for (shard, input) in returned {
+            self.give(shard, input);
+        }
+    }
+
     /// The inboxes that were opened and not closed.
     pub fn open_inboxes(&self) -> Vec<InboxNumber> {
         self.inboxes.keys().copied().map(InboxNumber).collect()

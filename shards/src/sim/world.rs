@@ -161,6 +161,12 @@ impl World {
         self.nodes[shard].awake = true;
     }
 
+    /// As [`World::give`], before everything else that the shard has not taken in.
+    pub(crate) fn give_first(&mut self, shard: usize, input: Input) {
+        self.nodes[shard].inputs.push_front(input);
+        self.nodes[shard].awake = true;
+    }
+
     /// A token that was not used yet.
     pub fn token(&mut self) -> Token {
         self.tokens += 1;
