@@ -7,6 +7,7 @@ use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::notice::{Holds, is_notice};
+use crate::overflow::ordinary_memory;
 use crate::record::Durability;
 use crate::registry::{AgentIndex, Behaviour};
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
@@ -16,7 +17,19 @@ impl Shard {
     pub(crate) fn take_input(&mut self, input: Input) -> Option<Input> {
         match input {
             Input::Tell(message) => return self.take_tell(message),
-            Input::Send(message, token) => {
+            Input::TrySend(message, token) if self.closed_to(&message).is_some() => {
+                if let Some(error) = self.closed_to(&message) {
+                    let rejected = self.reject(error, message);
+                    self.answer(token, Answer::Sent(Err(rejected)));
+                }
+            }
+            Input::Send(message, token) if self.lines.exist() && self.phase == Phase::Running => {
+                if let Some(message) = self.ask_in_line(message, token) {
+                    let sent = self.admit(message).map_err(|(error, message)| self.reject(error, message));
+                    self.answer(token, Answer::Sent(sent));
+                }
+            }
+            Input::Send(message, token) | Input::TrySend(message, token) => {
                 let sent = self.admit(message).map_err(|(error, message)| self.reject(error, message));
                 self.answer(token, Answer::Sent(sent));
             }
@@ -80,6 +93,10 @@ impl Shard {
     fn take_tell(&mut self, message: Message) -> Option<Input> {
         match self.admit(message) {
             Ok(_) => None,
+            // One that would never fit is not waited for.
+            Err((SendError::MemoryFull { limit }, message)) if message.weight() as u64 <= ordinary_memory(limit) => {
+                Some(Input::Tell(message))
+            }
             Err((SendError::Full, message)) => Some(Input::Tell(message)),
             Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
@@ -108,6 +125,9 @@ impl Shard {
         if let Some(error) = refusal.or_else(|| self.refusal(agent, &message)) {
             return Err((error, message));
         }
+        if self.lines.exist() && message.target().is_some_and(|target| self.waits_too_much(&message, target)) {
+            return Err((SendError::Full, message));
+        }
         let id = self.assign_id(&mut message);
         let envelope = self.enclose(agent, message);
         self.submit(agent, envelope);
@@ -132,15 +152,17 @@ impl Shard {
         }
         let message_id = self.assign_id(&mut message);
         let envelope = self.enclose(agent, message);
+        self.effects_weight += u64::from(envelope.weight);
         self.effects.push(Effect::Send(envelope));
         Ok(message_id)
     }
 
     /// What forbids this agent to send this message now.
     #[inline]
-    fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
+    pub(crate) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
         let limit = self.config.content_max.into_inner() as usize;
         let bytes = message.content().len();
+        let held_bytes = self.slab.weight() + self.effects_weight + message.weight() as u64;
         let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.len();
         if bytes > limit {
             Some(SendError::ContentTooLarge { bytes, limit })
@@ -148,6 +170,10 @@ impl Shard {
             || self.slab.len() + self.effects.len() >= self.config.pending_max
         {
             Some(SendError::Full)
+        } else if held_bytes > ordinary_memory(self.config.memory_max)
+            && let Some(error) = self.memory_refusal(message, held_bytes)
+        {
+            Some(error)
         } else if message.reliability() == Reliability::Durable && self.config.durability == Durability::Unavailable {
             Some(SendError::DurabilityUnavailable)
         } else if self.phase == Phase::Stopped {
@@ -168,8 +194,13 @@ impl Shard {
     }
 
     #[cold]
-    fn reject(&mut self, error: SendError, message: Message) -> Rejected {
+    pub(crate) fn reject(&mut self, error: SendError, message: Message) -> Rejected {
         self.account.refused += 1;
+        match error {
+            SendError::MemoryFull { .. } => self.overflow.refused_for_memory += 1,
+            SendError::ReceiverFull { .. } => self.overflow.refused_by_receiver += 1,
+            _ => {}
+        }
         Rejected { error, message: Box::new(message) }
     }
 
@@ -183,7 +214,7 @@ impl Shard {
     }
 
     #[inline]
-    fn enclose(&self, sender: AgentIndex, message: Message) -> Envelope {
+    pub(crate) fn enclose(&self, sender: AgentIndex, message: Message) -> Envelope {
         let deadline_ms = self.deadline_of(&message);
         let mut envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
         envelope.sender_place = sender.0;
@@ -192,7 +223,7 @@ impl Shard {
 
     /// A lifetime counts from now or, for a message that is to be delivered later, from then.
     #[inline]
-    fn deadline_of(&self, message: &Message) -> u64 {
+    pub(crate) fn deadline_of(&self, message: &Message) -> u64 {
         let lifetime_ms = match message.time_to_live_ms() {
             0 => self.config.message_timeout.into_inner(),
             own => own,
@@ -316,6 +347,7 @@ impl Shard {
         for agent in agents {
             self.empty(agent, Reason::Stopped);
         }
+        self.stop_lines();
         self.stop_questions();
         self.stop_what_travels();
         for correlation in self.asks.keys().copied().collect::<Vec<_>>() {

@@ -103,16 +103,25 @@ impl Shard {
 
     /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.
     #[inline]
-    pub(crate) fn deliver(&mut self, mut envelope: Envelope, target: AgentId) {
+    pub(crate) fn deliver(&mut self, envelope: Envelope, target: AgentId) {
         let Some(index) = self.agents.find_near(target, envelope.receiver_place) else {
             return self.refuse_for_absent(envelope, target);
         };
         let Some(slot) = self.agents.get_mut(index) else { return };
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
-        if slot.standing.is(Standing::DRAINING) || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight) {
-            return self.refuse_for(envelope, index);
+        if slot.standing.is(Standing::TAKES_NOTHING)
+            || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight)
+        {
+            return self.overflow(envelope, index);
         }
+        self.take_in(envelope, index);
+    }
+
+    /// Has a message count against its receiver's mailbox and puts it there.
+    #[inline]
+    pub(crate) fn take_in(&mut self, mut envelope: Envelope, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
         slot.mailbox.hold(envelope.weight);
         if slot.provider && !slot.load_changed {
             slot.load_changed = true;

@@ -261,6 +261,7 @@ impl Shard {
         };
         debug_assert!(self.effects.is_empty(), "nobody else is being called");
         let InHand { envelope, effects } = in_hand;
+        self.effects_weight = effects.iter().map(Effect::weight).sum();
         self.effects = effects;
         if envelope.kind == EnvelopeKind::Message {
             self.pending_beside_slab -= 1;
@@ -300,6 +301,7 @@ impl Shard {
             self.pending_beside_slab += 1;
         }
         let effects = std::mem::take(&mut self.effects);
+        self.effects_weight = 0;
         if let Some(slot) = self.agents.get_mut(index) {
             slot.extras().in_hand = Some(InHand { envelope, effects });
             // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
@@ -469,13 +471,17 @@ impl Shard {
         match self.effects.len() {
             0 => false,
             // Most handlers send one message, or none.
-            1 => self.effects.pop().is_some_and(|effect| self.commit_effect(index, id, effect)),
+            1 => {
+                self.effects_weight = 0;
+                self.effects.pop().is_some_and(|effect| self.commit_effect(index, id, effect))
+            }
             _ => self.commit_several(index, id),
         }
     }
 
     fn commit_several(&mut self, index: AgentIndex, id: AgentId) -> bool {
         let mut effects = std::mem::take(&mut self.effects);
+        self.effects_weight = 0;
         let mut leaves = false;
         for effect in effects.drain(..) {
             leaves |= self.commit_effect(index, id, effect);
@@ -503,5 +509,6 @@ impl Shard {
 
     pub(crate) fn discard_effects(&mut self) {
         self.effects.clear();
+        self.effects_weight = 0;
     }
 }

@@ -123,7 +123,7 @@ impl Shard {
         if self.phase != Phase::Running {
             return Err(stopping());
         }
-        let Registration { name, id, capabilities, role, supervision, breaker } = registration;
+        let Registration { name, id, capabilities, role, supervision, breaker, overflow } = registration;
         if let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index)) {
             let (name, other) = (name.to_string(), found.name.to_string());
             return Err(if name == other {
@@ -153,6 +153,10 @@ impl Shard {
             .insert(id, name.as_ref(), behaviour, maker)
             .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?;
         self.former.forget(id);
+        let overflow = overflow.unwrap_or(self.config.overflow);
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.overflow = overflow;
+        }
         if let (Some(policy), Some(slot)) = (supervision, self.agents.get_mut(index)) {
             slot.extras().restarts().own_policy = Some(policy);
         }
@@ -307,6 +311,9 @@ impl Shard {
         let places = slot.mailbox.extract(&mut self.slab, |_| true);
         let generation = slot.generation;
         let in_hand = slot.extras.as_mut().and_then(|extras| extras.in_hand.take());
+        if slot.standing.is(Standing::CLOSED) {
+            self.give_up_stalled(index, reason);
+        }
         for place in places {
             let Some(envelope) = self.slab.remove(place) else { continue };
             let weight = envelope.weight;

@@ -11,7 +11,7 @@ use crate::interface::{AskFailure, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::partition::ShardIndex;
-use crate::registry::AgentIndex;
+use crate::registry::{AgentIndex, Standing};
 use crate::shard::{Crossing, Notice, Phase, Shard};
 use crate::slab::{NONE, Slab};
 
@@ -183,7 +183,8 @@ impl Shard {
         // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
         let never_told = self.phase == Phase::Stopped
             && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.guard == Guard::Shut);
-        let place = if never_told { None } else { self.slab.insert(envelope).ok() };
+        let no_memory = self.slab.weight() + u64::from(envelope.weight) > self.config.memory_max;
+        let place = if never_told || no_memory { None } else { self.slab.insert(envelope).ok() };
         let Some(place) = place else {
             self.account.notices_coalesced += 1;
             return;
@@ -218,9 +219,13 @@ impl Shard {
                     && slot.generation == generation
                 {
                     slot.mailbox.let_go(weight);
+                    let closed = slot.standing.is(Standing::CLOSED);
                     if slot.provider && !slot.load_changed {
                         slot.load_changed = true;
                         self.load_changed.push(agent);
+                    }
+                    if closed {
+                        self.note_room(agent);
                     }
                 }
             }
@@ -242,6 +247,7 @@ impl Shard {
             }
             Notice::BarrierPassed(number) => self.barrier_passed(number),
             Notice::Available(agent, available) => self.capabilities.set_available(agent, available),
+            Notice::Closed(agent, closed) => self.hear_closed(agent, closed),
             Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
             Notice::Register(registration, requester) => self.register_for(*registration, requester),
         }

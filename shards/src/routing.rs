@@ -11,6 +11,7 @@ use crate::interface::Phase as Waiting;
 use crate::mailbox::{Envelope, Parcel, Queue};
 use crate::message::{AgentId, Choice, ConversationRole, Receiver};
 use crate::notice::Holds;
+use crate::overflow::ordinary_memory;
 use crate::partition::ShardIndex;
 use crate::registry::AgentIndex;
 use crate::rules;
@@ -19,8 +20,8 @@ use crate::slab::Slab;
 
 /// A message that has to wait for credit at a shard or, for the own shard, for the next turn.
 pub(crate) struct Blocked {
-    shard: ShardIndex,
-    envelope: Envelope,
+    pub(crate) shard: ShardIndex,
+    pub(crate) envelope: Envelope,
 }
 
 impl Shard {
@@ -42,7 +43,7 @@ impl Shard {
 
     /// Gives up a message with `reply-by` for which there was room when its handler sent it, and is none now.
     #[cold]
-    fn refuse_question(&mut self, envelope: Envelope) {
+    pub(crate) fn refuse_question(&mut self, envelope: Envelope) {
         for envelope in envelope.into_deliveries() {
             let detail = "too many messages with reply-by are waiting for their answers";
             self.give_up_with(envelope, Reason::NotAdmitted, detail, Holds::Nothing);
@@ -217,7 +218,17 @@ impl Shard {
 
     /// Sends a message to its one receiver: straight, or by way of the shard where its conversation lives.
     #[inline]
-    fn route_to(&mut self, mut envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
+    fn route_to(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
+        if self.lines.exist() && self.must_wait(&envelope.message, target) {
+            self.wait_for_receiver(envelope, target);
+            return Ok(());
+        }
+        self.route_on(envelope, target)
+    }
+
+    /// As [`Shard::route_to`], whoever waits for the receiver.
+    #[inline]
+    pub(crate) fn route_on(&mut self, mut envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
         let target_shard = self.config.partition.shard_of(target);
         let mut hop = target_shard;
         // Who began the conversation, if it lives here.
@@ -301,6 +312,9 @@ impl Shard {
         let Some(target) = envelope.message.target() else {
             return self.give_up(envelope, Reason::NoRoute, Holds::Credit(from));
         };
+        if self.slab.weight() > ordinary_memory(self.config.memory_max) && !self.has_memory_for(&envelope) {
+            return self.refuse_arrival(envelope);
+        }
         if envelope.message.conversation().is_some() {
             let initiator = match envelope.message.role() {
                 ConversationRole::Participant => Some(target),

@@ -8,6 +8,14 @@ const CHUNK: usize = 1_024;
 /// The mark for "no place" in lists that are threaded through a slab.
 pub const NONE: u32 = u32::MAX;
 
+/// What is in a slab, in bytes, as far as somebody wants to know.
+pub(crate) trait Weighed {
+    /// Bytes.
+    fn weight(&self) -> u64 {
+        0
+    }
+}
+
 /// A growing set of numbered places, up to a bound.
 #[derive(Debug)]
 pub struct Slab<T> {
@@ -15,6 +23,8 @@ pub struct Slab<T> {
     chunks: Vec<Box<[Place<T>; CHUNK]>>,
     free: u32,
     live: usize,
+    /// Bytes of what is there.
+    weight: u64,
     places_max: usize,
 }
 
@@ -24,16 +34,22 @@ enum Place<T> {
     Free { next: u32 },
 }
 
-impl<T> Slab<T> {
+impl<T: Weighed> Slab<T> {
     /// An empty slab that grows up to `places_max` places.
     pub fn new(places_max: usize) -> Self {
-        Self { chunks: Vec::new(), free: NONE, live: 0, places_max: places_max.min(NONE as usize) }
+        Self { chunks: Vec::new(), free: NONE, live: 0, weight: 0, places_max: places_max.min(NONE as usize) }
     }
 
     /// How many places are taken.
     #[inline]
     pub fn len(&self) -> usize {
         self.live
+    }
+
+    /// How many bytes what is there counts for.
+    #[inline]
+    pub fn weight(&self) -> u64 {
+        self.weight
     }
 
     /// Takes a place, or gives the value back when all are taken.
@@ -45,12 +61,13 @@ impl<T> Slab<T> {
         if self.free == NONE {
             self.grow();
         }
-        let index = self.free;
+        let (index, weight) = (self.free, value.weight());
         match self.place_mut(index) {
             Some(place @ &mut Place::Free { next }) => {
                 *place = Place::Taken(value);
                 self.free = next;
                 self.live += 1;
+                self.weight += weight;
                 Ok(index)
             }
             _ => Err(value),
@@ -69,6 +86,7 @@ impl<T> Slab<T> {
             Place::Taken(value) => {
                 self.free = index;
                 self.live -= 1;
+                self.weight -= value.weight();
                 Some(value)
             }
             Place::Free { .. } => None,
@@ -130,6 +148,26 @@ impl<T> Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Weighed for u8 {}
+
+    impl Weighed for usize {}
+
+    impl Weighed for i32 {
+        fn weight(&self) -> u64 {
+            u64::from(self.unsigned_abs())
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_weighed() {
+        let mut slab = Slab::new(10);
+        let places = [3, 5].map(|value| slab.insert(value).unwrap());
+        assert_eq!(slab.weight(), 8);
+        slab.remove(places[0]);
+        slab.remove(places[0]);
+        assert_eq!(slab.weight(), 5);
+    }
 
     #[test]
     fn places_are_reused_and_the_bound_holds() {
