@@ -7,7 +7,7 @@ use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::notice::{Holds, is_notice};
-use crate::overflow::ordinary_memory;
+use crate::overflow::{EffectsWeighed, ordinary_memory};
 use crate::record::Durability;
 use crate::registry::{AgentIndex, Behaviour};
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
@@ -147,12 +147,15 @@ impl Shard {
             Some(sender) if sender == id => {}
             Some(_) => return Err(self.reject(SendError::ForeignSender, message)),
         }
-        if let Some(error) = self.refusal(agent, &message) {
+        let refusal = match self.refusal(agent, &message) {
+            None if !self.effects.is_empty() => self.refusal_for_effects(&message),
+            refusal => refusal,
+        };
+        if let Some(error) = refusal {
             return Err(self.reject(error, message));
         }
         let message_id = self.assign_id(&mut message);
         let envelope = self.enclose(agent, message);
-        self.effects_weight += u64::from(envelope.weight);
         self.effects.push(Effect::Send(envelope));
         Ok(message_id)
     }
@@ -162,7 +165,6 @@ impl Shard {
     pub(crate) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
         let limit = self.config.content_max.into_inner() as usize;
         let bytes = message.content().len();
-        let held_bytes = self.slab.weight() + self.effects_weight + message.weight() as u64;
         let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.len();
         if bytes > limit {
             Some(SendError::ContentTooLarge { bytes, limit })
@@ -170,8 +172,8 @@ impl Shard {
             || self.slab.len() + self.effects.len() >= self.config.pending_max
         {
             Some(SendError::Full)
-        } else if held_bytes > ordinary_memory(self.config.memory_max)
-            && let Some(error) = self.memory_refusal(message, held_bytes)
+        } else if self.memory + bytes as u64 > self.memory_ordinary
+            && let Some(error) = self.memory_refusal(message, 0)
         {
             Some(error)
         } else if message.reliability() == Reliability::Durable && self.config.durability == Durability::Unavailable {
@@ -196,6 +198,7 @@ impl Shard {
     #[cold]
     pub(crate) fn reject(&mut self, error: SendError, message: Message) -> Rejected {
         self.account.refused += 1;
+        self.effects_weighed = EffectsWeighed::default();
         match error {
             SendError::MemoryFull { .. } => self.overflow.refused_for_memory += 1,
             SendError::ReceiverFull { .. } => self.overflow.refused_by_receiver += 1,

@@ -84,8 +84,6 @@ struct Conversation {
     timer: Option<TimerKey>,
 }
 
-impl crate::slab::Weighed for Conversation {}
-
 /// The newest messages of a conversation: a ring that overwrites the oldest entry.
 #[derive(Debug, Default)]
 struct History {

@@ -123,6 +123,7 @@ impl Shard {
     pub(crate) fn take_in(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.mailbox.hold(envelope.weight);
+        self.memory += u64::from(envelope.weight);
         if slot.provider && !slot.load_changed {
             slot.load_changed = true;
             self.load_changed.push(index);
@@ -394,13 +395,15 @@ impl Shard {
             slot.outbox_length = 0;
             slot.blocked = None;
             if slot.is_leaving() {
-                self.agents.remove(agent);
+                self.remove_slot(agent);
             }
         }
         for place in places {
-            if let Some(envelope) = self.take_place(place) {
+            if let Some(envelope) = self.slab.remove(place) {
+                self.pending_beside_slab -= envelope.more_than_one();
                 self.give_up_all(envelope, Reason::Stopped);
             }
         }
+        self.memory = 0;
     }
 }

@@ -12,6 +12,7 @@ use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Receipt};
 use crate::notice::Holds;
+use crate::overflow::EffectsWeighed;
 use crate::registry::{AgentIndex, Behaviour, InHand};
 use crate::shard::Shard;
 use crate::supervision::{RestartCause, discard, guarded};
@@ -261,7 +262,7 @@ impl Shard {
         };
         debug_assert!(self.effects.is_empty(), "nobody else is being called");
         let InHand { envelope, effects } = in_hand;
-        self.effects_weight = effects.iter().map(Effect::weight).sum();
+        self.effects_weighed = EffectsWeighed::default();
         self.effects = effects;
         if envelope.kind == EnvelopeKind::Message {
             self.pending_beside_slab -= 1;
@@ -301,7 +302,7 @@ impl Shard {
             self.pending_beside_slab += 1;
         }
         let effects = std::mem::take(&mut self.effects);
-        self.effects_weight = 0;
+        self.effects_weighed = EffectsWeighed::default();
         if let Some(slot) = self.agents.get_mut(index) {
             slot.extras().in_hand = Some(InHand { envelope, effects });
             // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
@@ -471,17 +472,14 @@ impl Shard {
         match self.effects.len() {
             0 => false,
             // Most handlers send one message, or none.
-            1 => {
-                self.effects_weight = 0;
-                self.effects.pop().is_some_and(|effect| self.commit_effect(index, id, effect))
-            }
+            1 => self.effects.pop().is_some_and(|effect| self.commit_effect(index, id, effect)),
             _ => self.commit_several(index, id),
         }
     }
 
     fn commit_several(&mut self, index: AgentIndex, id: AgentId) -> bool {
         let mut effects = std::mem::take(&mut self.effects);
-        self.effects_weight = 0;
+        self.effects_weighed = EffectsWeighed::default();
         let mut leaves = false;
         for effect in effects.drain(..) {
             leaves |= self.commit_effect(index, id, effect);
@@ -509,6 +507,6 @@ impl Shard {
 
     pub(crate) fn discard_effects(&mut self) {
         self.effects.clear();
-        self.effects_weight = 0;
+        self.effects_weighed = EffectsWeighed::default();
     }
 }

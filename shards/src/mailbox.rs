@@ -13,7 +13,7 @@ use crate::domain::Priority;
 use crate::message::{AgentId, Body, Message, Receiver};
 use crate::overflow::DISPLACEMENT_SEARCH_MAX;
 use crate::partition::ShardIndex;
-use crate::slab::{NONE, Slab, Weighed};
+use crate::slab::{NONE, Slab};
 
 /// The most notices that wait for one agent. Beyond it they are coalesced: counted instead of kept.
 pub const CONTROL_LANE_MAX: u16 = 64;
@@ -109,13 +109,6 @@ pub enum EnvelopeKind {
     Message,
     /// The router's own notice: not an accepted message, and no cause for further notices.
     Notice,
-}
-
-impl Weighed for Envelope {
-    #[inline]
-    fn weight(&self) -> u64 {
-        u64::from(self.weight)
-    }
 }
 
 impl Envelope {

@@ -301,7 +301,14 @@ impl Shard {
         self.empty(index, why.for_what_waited());
         self.report(|| Event::Deregistered { agent: id, why });
         if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
-            self.agents.remove(index);
+            self.remove_slot(index);
+        }
+    }
+
+    /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
+    pub(crate) fn remove_slot(&mut self, index: AgentIndex) {
+        if let Some(slot) = self.agents.remove(index) {
+            self.memory = self.memory.saturating_sub(slot.mailbox.held_bytes());
         }
     }
 

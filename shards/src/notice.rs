@@ -183,8 +183,7 @@ impl Shard {
         // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
         let never_told = self.phase == Phase::Stopped
             && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.guard == Guard::Shut);
-        let no_memory = self.slab.weight() + u64::from(envelope.weight) > self.config.memory_max;
-        let place = if never_told || no_memory { None } else { self.slab.insert(envelope).ok() };
+        let place = if never_told { None } else { self.slab.insert(envelope).ok() };
         let Some(place) = place else {
             self.account.notices_coalesced += 1;
             return;
@@ -219,6 +218,7 @@ impl Shard {
                     && slot.generation == generation
                 {
                     slot.mailbox.let_go(weight);
+                    self.memory -= u64::from(weight);
                     let closed = slot.standing.is(Standing::CLOSED);
                     if slot.provider && !slot.load_changed {
                         slot.load_changed = true;

@@ -8,6 +8,7 @@
 //! Invariants: whatever is refused or displaced is a dead letter with a reason of its own, and its sender is told; a
 //! message is displaced only if that makes room for the one that displaces it.
 
+use crate::agent::Effect;
 use crate::dead_letter::Reason;
 use crate::domain::DomainError;
 use crate::interface::SendError;
@@ -70,6 +71,13 @@ impl std::str::FromStr for OverflowPolicy {
         let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text.trim());
         found.ok_or_else(|| DomainError::not_allowed("overflow policy", text, Self::ALLOWED))
     }
+}
+
+/// How many of the effects of a handler were weighed so far, and what they weigh in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EffectsWeighed {
+    pub count: usize,
+    pub bytes: u64,
 }
 
 /// What was refused or held up for want of room, so far.
@@ -162,17 +170,30 @@ impl Shard {
 
     /// Why the shard has no memory for another message from outside or from a handler.
     #[cold]
-    pub(crate) fn memory_refusal(&self, message: &Message, held_bytes: u64) -> Option<SendError> {
+    pub(crate) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendError> {
         let limit = self.config.memory_max;
+        let held_bytes = self.memory + effects_bytes + message.content().len() as u64;
         let allowed = if looks_like_reply(message) { limit } else { ordinary_memory(limit) };
         (held_bytes > allowed).then_some(SendError::MemoryFull { limit })
+    }
+
+    /// Why there is no memory for another message of a handler, with what it has sent before. Most handlers send one
+    /// message, so the weight of several is only looked at from the second one on.
+    #[inline(never)]
+    pub(crate) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendError> {
+        let EffectsWeighed { count, bytes } = self.effects_weighed;
+        let count = if count > self.effects.len() { 0 } else { count };
+        let before = if count == 0 { 0 } else { bytes };
+        let bytes = before + self.effects[count..].iter().map(Effect::weight).sum::<u64>();
+        self.effects_weighed = EffectsWeighed { count: self.effects.len(), bytes };
+        self.memory_refusal(message, bytes)
     }
 
     /// Whether a message from another shard may be taken in although the budget for ordinary messages is used up.
     #[cold]
     pub(crate) fn has_memory_for(&self, envelope: &Envelope) -> bool {
         looks_like_reply(&envelope.message)
-            && self.slab.weight() + u64::from(envelope.weight) <= self.config.memory_max
+            && self.memory + u64::from(envelope.weight) <= self.config.memory_max
     }
 
     /// Gives up a message from another shard for which there is no memory.

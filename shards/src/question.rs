@@ -114,8 +114,6 @@ pub(crate) struct Question {
     next: u32,
 }
 
-impl crate::slab::Weighed for Question {}
-
 impl Question {
     /// The question that a message with an id and `reply-by` asks.
     pub fn new(message: &Message, asker: AgentId, agent: AgentIndex, due_ms: u64, description: String) -> Option<Self> {

@@ -154,8 +154,6 @@ pub(crate) struct AgentSlot {
     pub first_question: u32,
 }
 
-impl crate::slab::Weighed for AgentSlot {}
-
 impl AgentSlot {
     /// Whether it could take another message now, if it had one.
     #[inline]

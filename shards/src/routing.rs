@@ -11,7 +11,6 @@ use crate::interface::Phase as Waiting;
 use crate::mailbox::{Envelope, Parcel, Queue};
 use crate::message::{AgentId, Choice, ConversationRole, Receiver};
 use crate::notice::Holds;
-use crate::overflow::ordinary_memory;
 use crate::partition::ShardIndex;
 use crate::registry::AgentIndex;
 use crate::rules;
@@ -77,7 +76,7 @@ impl Shard {
         link: fn(&mut Queue, &mut Slab<Envelope>, u32),
     ) {
         let more = envelope.more_than_one();
-        match self.slab.insert(envelope) {
+        match self.keep_place(envelope) {
             Ok(place) => {
                 self.pending_beside_slab += more;
                 if let Some(slot) = self.agents.get_mut(agent) {
@@ -97,9 +96,18 @@ impl Shard {
         self.take_place(place)
     }
 
+    /// Has a message wait on its way, in the slab.
+    pub(crate) fn keep_place(&mut self, envelope: Envelope) -> Result<u32, Envelope> {
+        let weight = envelope.weight;
+        let place = self.slab.insert(envelope)?;
+        self.memory += u64::from(weight);
+        Ok(place)
+    }
+
     /// Takes a message out of the slab that waits on its way, with all its deliveries.
     pub(crate) fn take_place(&mut self, place: u32) -> Option<Envelope> {
         let envelope = self.slab.remove(place)?;
+        self.memory -= u64::from(envelope.weight);
         self.pending_beside_slab -= envelope.more_than_one();
         Some(envelope)
     }
@@ -139,7 +147,7 @@ impl Shard {
         }
         match self.agents.get(agent) {
             Some(slot) if slot.is_leaving() && slot.blocked.is_none() => {
-                self.agents.remove(agent);
+                self.remove_slot(agent);
             }
             _ => self.schedule(agent),
         }
@@ -312,7 +320,7 @@ impl Shard {
         let Some(target) = envelope.message.target() else {
             return self.give_up(envelope, Reason::NoRoute, Holds::Credit(from));
         };
-        if self.slab.weight() > ordinary_memory(self.config.memory_max) && !self.has_memory_for(&envelope) {
+        if self.memory > self.memory_ordinary && !self.has_memory_for(&envelope) {
             return self.refuse_arrival(envelope);
         }
         if envelope.message.conversation().is_some() {
@@ -344,7 +352,7 @@ impl Shard {
         if self.transit[to.as_usize()].is_empty() && self.port.has_transit_credit(to.as_usize()) {
             return self.depart(envelope, to);
         }
-        match self.slab.insert(envelope) {
+        match self.keep_place(envelope) {
             Ok(place) => {
                 if self.transit[to.as_usize()].is_empty() {
                     self.watch_over_transit(to);

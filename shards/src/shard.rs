@@ -32,7 +32,7 @@ use crate::mesh::Port;
 use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
-use crate::overflow::{OverflowFigures, OverflowPolicy};
+use crate::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
 use crate::partition::{Partition, ShardIndex};
 use crate::question::{QUESTIONS_MAX, Questions};
 use crate::record::{AppendSequence, Durability, Uncommitted};
@@ -241,8 +241,11 @@ pub struct Shard {
     pub(crate) draining: Vec<(AgentIndex, u32)>,
     pub(crate) former: FormerAgents,
     pub(crate) effects: Vec<Effect>,
-    /// Bytes of the messages among the effects.
-    pub(crate) effects_weight: u64,
+    /// Bytes of the messages that mailboxes hold, and of those that wait on their way.
+    pub(crate) memory: u64,
+    /// Of the shard's share of the memory budget, what is there for messages that are no replies, in bytes.
+    pub(crate) memory_ordinary: u64,
+    pub(crate) effects_weighed: EffectsWeighed,
     pub(crate) overflow: OverflowFigures,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
     pub(crate) blocked: Vec<VecDeque<AgentIndex>>,
@@ -307,7 +310,9 @@ impl Shard {
             draining: Vec::new(),
             former: FormerAgents::new(),
             effects: Vec::new(),
-            effects_weight: 0,
+            effects_weighed: EffectsWeighed::default(),
+            memory: 0,
+            memory_ordinary: ordinary_memory(config.memory_max),
             overflow: OverflowFigures::default(),
             blocked: (0..shards).map(|_| VecDeque::new()).collect(),
             transit: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -412,6 +417,7 @@ impl Shard {
         let index = self.index;
         assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.account);
         assert_eq!(self.slab.len(), 0, "{index} keeps envelopes");
+        assert_eq!(self.memory, 0, "{index} counts bytes that are nowhere");
         assert_eq!(self.pending_beside_slab, 0, "{index} counts messages that are nowhere");
         assert_eq!(self.port.credits_out(), 0, "credits of {index} did not come back");
         assert!(self.effects.is_empty() && self.run_next_turn.is_empty(), "{index} has something left to do");
@@ -447,7 +453,7 @@ impl Shard {
             questions: self.questions.len(),
             replies_missing: self.questions.unanswered,
             replies_late: self.questions.late,
-            memory_bytes: self.slab.weight(),
+            memory_bytes: self.memory,
             memory_bytes_max: self.config.memory_max,
             refused_for_memory: self.overflow.refused_for_memory,
             refused_by_receiver: self.overflow.refused_by_receiver,

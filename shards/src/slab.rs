@@ -8,14 +8,6 @@ const CHUNK: usize = 1_024;
 /// The mark for "no place" in lists that are threaded through a slab.
 pub const NONE: u32 = u32::MAX;
 
-/// What is in a slab, in bytes, as far as somebody wants to know.
-pub(crate) trait Weighed {
-    /// Bytes.
-    fn weight(&self) -> u64 {
-        0
-    }
-}
-
 /// A growing set of numbered places, up to a bound.
 #[derive(Debug)]
 pub struct Slab<T> {
@@ -23,8 +15,6 @@ pub struct Slab<T> {
     chunks: Vec<Box<[Place<T>; CHUNK]>>,
     free: u32,
     live: usize,
-    /// Bytes of what is there.
-    weight: u64,
     places_max: usize,
 }
 
@@ -34,22 +24,16 @@ enum Place<T> {
     Free { next: u32 },
 }
 
-impl<T: Weighed> Slab<T> {
+impl<T> Slab<T> {
     /// An empty slab that grows up to `places_max` places.
     pub fn new(places_max: usize) -> Self {
-        Self { chunks: Vec::new(), free: NONE, live: 0, weight: 0, places_max: places_max.min(NONE as usize) }
+        Self { chunks: Vec::new(), free: NONE, live: 0, places_max: places_max.min(NONE as usize) }
     }
 
     /// How many places are taken.
     #[inline]
     pub fn len(&self) -> usize {
         self.live
-    }
-
-    /// How many bytes what is there counts for.
-    #[inline]
-    pub fn weight(&self) -> u64 {
-        self.weight
     }
 
     /// Takes a place, or gives the value back when all are taken.
@@ -61,13 +45,12 @@ impl<T: Weighed> Slab<T> {
         if self.free == NONE {
             self.grow();
         }
-        let (index, weight) = (self.free, value.weight());
+        let index = self.free;
         match self.place_mut(index) {
             Some(place @ &mut Place::Free { next }) => {
                 *place = Place::Taken(value);
                 self.free = next;
                 self.live += 1;
-                self.weight += weight;
                 Ok(index)
             }
             _ => Err(value),
@@ -86,7 +69,6 @@ impl<T: Weighed> Slab<T> {
             Place::Taken(value) => {
                 self.free = index;
                 self.live -= 1;
-                self.weight -= value.weight();
                 Some(value)
             }
             Place::Free { .. } => None,
@@ -148,26 +130,6 @@ impl<T: Weighed> Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl Weighed for u8 {}
-
-    impl Weighed for usize {}
-
-    impl Weighed for i32 {
-        fn weight(&self) -> u64 {
-            u64::from(self.unsigned_abs())
-        }
-    }
-
-    #[test]
-    fn what_is_there_is_weighed() {
-        let mut slab = Slab::new(10);
-        let places = [3, 5].map(|value| slab.insert(value).unwrap());
-        assert_eq!(slab.weight(), 8);
-        slab.remove(places[0]);
-        slab.remove(places[0]);
-        assert_eq!(slab.weight(), 5);
-    }
 
     #[test]
     fn places_are_reused_and_the_bound_holds() {

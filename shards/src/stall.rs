@@ -105,7 +105,7 @@ impl Shard {
         }
         let (credit_of, sender) = (envelope.credit_of.take(), envelope.message.sender());
         let holds = credit_of.map_or(Holds::Nothing, Holds::Credit);
-        let place = match self.slab.insert(envelope) {
+        let place = match self.keep_place(envelope) {
             Ok(place) => place,
             Err(envelope) => return self.give_up(envelope, Reason::ShardFull, holds),
         };
@@ -210,9 +210,9 @@ impl Shard {
                 return;
             }
             stalled.places.pop_front();
+            count_out(&mut stalled.senders, self.slab.get(place).and_then(|envelope| envelope.message.sender()));
             self.lines.stalled -= 1;
-            let Some(envelope) = self.slab.remove(place) else { continue };
-            count_out(&mut stalled.senders, envelope.message.sender());
+            let Some(envelope) = self.take_place(place) else { continue };
             if envelope.deadline_ms <= self.now_ms {
                 self.expire(envelope, Waiting::Stalled, Holds::Nothing);
             } else {
@@ -228,7 +228,7 @@ impl Shard {
         let stalled = slot.extras().stalled.take().unwrap_or_default();
         self.lines.stalled -= stalled.places.len();
         for place in stalled.places {
-            if let Some(envelope) = self.slab.remove(place) {
+            if let Some(envelope) = self.take_place(place) {
                 self.give_up(envelope, reason, Holds::Nothing);
             }
         }
@@ -286,7 +286,7 @@ impl Shard {
             return self.give_up_with(envelope, Reason::MailboxFull, detail, holds);
         }
         let id = envelope.message.sender();
-        match self.slab.insert(envelope) {
+        match self.keep_place(envelope) {
             Ok(place) => {
                 let sender = id.and_then(|sender| self.hold_up(sender));
                 self.stand_in_line(receiver, id, InLine::Message { place, sender });
@@ -397,7 +397,7 @@ impl Shard {
     /// Puts a message back to the front that found no credit on its way after all.
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<(AgentIndex, u32)>) {
         let id = envelope.message.sender();
-        match (self.slab.insert(envelope), self.lines.lines.get_mut(&receiver)) {
+        match (self.keep_place(envelope), self.lines.lines.get_mut(&receiver)) {
             (Ok(place), Some(line)) => {
                 line.waiting.push_front(InLine::Message { place, sender });
                 self.lines.waiting += 1;
@@ -554,7 +554,7 @@ impl Shard {
         stalled.places = places;
         self.lines.stalled -= late.len();
         for place in late {
-            let Some(envelope) = self.slab.remove(place) else { continue };
+            let Some(envelope) = self.take_place(place) else { continue };
             let slot = self.agents.get_mut(index);
             if let Some(stalled) = slot.and_then(|slot| slot.extras.as_mut()?.stalled.as_mut()) {
                 count_out(&mut stalled.senders, envelope.message.sender());
