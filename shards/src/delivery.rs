@@ -119,7 +119,7 @@ impl Shard {
     }
 
     /// Has a message count against its receiver's mailbox and puts it there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_in(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.mailbox.hold(envelope.weight);
@@ -404,6 +404,8 @@ impl Shard {
                 self.give_up_all(envelope, Reason::Stopped);
             }
         }
-        self.memory = 0;
+        // What was delayed still counts against its mailbox, into which nothing gets any more.
+        let held = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
+        self.memory = held.map(|slot| slot.mailbox.held_bytes()).sum();
     }
 }
