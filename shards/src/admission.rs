@@ -172,7 +172,7 @@ impl Shard {
             || self.slab.len() + self.effects.len() >= self.config.pending_max
         {
             Some(SendError::Full)
-        } else if self.memory + bytes as u64 > self.memory_ordinary
+        } else if bytes.cast_signed() as i64 > self.memory_left
             && let Some(error) = self.memory_refusal(message, 0)
         {
             Some(error)

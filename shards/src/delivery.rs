@@ -11,6 +11,7 @@ use crate::mailbox::{Envelope, EnvelopeKind, Queue};
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt, Reliability, WhenUnavailable};
 use crate::notes::NoteKey;
 use crate::notice::Holds;
+use crate::overflow::ordinary_memory;
 use crate::record::{Append, AppendSequence, Uncommitted};
 use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
@@ -123,7 +124,7 @@ impl Shard {
     pub(crate) fn take_in(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.mailbox.hold(envelope.weight);
-        self.memory += u64::from(envelope.weight);
+        self.memory_left -= i64::from(envelope.weight);
         if slot.provider && !slot.load_changed {
             slot.load_changed = true;
             self.load_changed.push(index);
@@ -406,6 +407,7 @@ impl Shard {
         }
         // What was delayed still counts against its mailbox, into which nothing gets any more.
         let held = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
-        self.memory = held.map(|slot| slot.mailbox.held_bytes()).sum();
+        let held: u64 = held.map(|slot| slot.mailbox.held_bytes()).sum();
+        self.memory_left = ordinary_memory(self.config.memory_max).cast_signed() - held.cast_signed();
     }
 }

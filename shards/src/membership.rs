@@ -235,6 +235,7 @@ impl Shard {
         }
         capabilities.push(capability);
         slot.provider = true;
+        slot.standing.add(Standing::PROVIDER);
         self.capabilities.advertise(capability, provider);
         self.tell_others(|| Notice::Advertise(capability, provider));
         self.publish_breaker(index);
@@ -250,6 +251,9 @@ impl Shard {
             return;
         }
         slot.provider = before > 1;
+        if !slot.provider {
+            slot.standing.remove(Standing::PROVIDER);
+        }
         self.capabilities.withdraw(capability, agent);
         self.tell_others(|| Notice::Withdraw(capability, agent));
         self.publish_breaker(index);
@@ -308,7 +312,7 @@ impl Shard {
     /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
     pub(crate) fn remove_slot(&mut self, index: AgentIndex) {
         if let Some(slot) = self.agents.remove(index) {
-            self.memory = self.memory.saturating_sub(slot.mailbox.held_bytes());
+            self.memory_left += slot.mailbox.held_bytes().cast_signed();
         }
     }
 

@@ -218,17 +218,25 @@ impl Shard {
                     && slot.generation == generation
                 {
                     slot.mailbox.let_go(weight);
-                    self.memory -= u64::from(weight);
-                    let closed = slot.standing.is(Standing::CLOSED);
-                    if slot.provider && !slot.load_changed {
-                        slot.load_changed = true;
-                        self.load_changed.push(agent);
-                    }
-                    if closed {
-                        self.note_room(agent);
+                    self.memory_left += i64::from(weight);
+                    if slot.standing.is(Standing::ROOM_MATTERS) {
+                        self.holds_less(agent);
                     }
                 }
             }
+        }
+    }
+
+    /// Takes note that the mailbox of a provider or of a closed receiver holds less.
+    #[inline(never)]
+    fn holds_less(&mut self, agent: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(agent) else { return };
+        if slot.provider && !slot.load_changed {
+            slot.load_changed = true;
+            self.load_changed.push(agent);
+        }
+        if slot.standing.is(Standing::CLOSED) {
+            self.note_room(agent);
         }
     }
 

@@ -100,6 +100,14 @@ impl Shard {
             return self.refuse_for(envelope, index);
         }
         let bytes_max = self.config.mailbox_bytes.into_inner();
+        // What comes from another shard has waited there as far as that shard knew.
+        if slot.standing.is(Standing::CLOSED)
+            && envelope.credit_of.is_none()
+            && self.must_wait(&envelope.message, slot.id)
+        {
+            let receiver = slot.id;
+            return self.wait_for_receiver(envelope, receiver, true);
+        }
         if self.is_reply(&envelope.message, index) {
             return self.overflow_with_reply(envelope, index);
         }
@@ -168,11 +176,16 @@ impl Shard {
         self.take_in(envelope, index);
     }
 
+    /// Bytes that mailboxes hold and that wait on their way.
+    pub(crate) fn memory(&self) -> u64 {
+        (ordinary_memory(self.config.memory_max).cast_signed() - self.memory_left).cast_unsigned()
+    }
+
     /// Why the shard has no memory for another message from outside or from a handler.
     #[cold]
     pub(crate) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendError> {
         let limit = self.config.memory_max;
-        let held_bytes = self.memory + effects_bytes + message.content().len() as u64;
+        let held_bytes = self.memory() + effects_bytes + message.content().len() as u64;
         let allowed = if looks_like_reply(message) { limit } else { ordinary_memory(limit) };
         (held_bytes > allowed).then_some(SendError::MemoryFull { limit })
     }
@@ -193,7 +206,7 @@ impl Shard {
     #[cold]
     pub(crate) fn has_memory_for(&self, envelope: &Envelope) -> bool {
         looks_like_reply(&envelope.message)
-            && self.memory + u64::from(envelope.weight) <= self.config.memory_max
+            && self.memory() + u64::from(envelope.weight) <= self.config.memory_max
     }
 
     /// Gives up a message from another shard for which there is no memory.

@@ -95,6 +95,10 @@ impl Standing {
     pub const CLOSED: Self = Self(1 << 4);
     /// Something that it sent waits for a receiver which is closed.
     pub const WAITING: Self = Self(1 << 5);
+    /// It offers something.
+    pub const PROVIDER: Self = Self(1 << 6);
+    /// Somebody wants to know when its mailbox holds less.
+    pub const ROOM_MATTERS: Self = Self(Self::PROVIDER.0 | Self::CLOSED.0);
     /// Each of these keeps it from being called.
     const HALTED: Self = Self(Self::LEAVING.0 | Self::SUSPENDED.0 | Self::RESTARTING.0 | Self::WAITING.0);
     /// Each of these keeps it from taking a message in as usual.

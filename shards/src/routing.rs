@@ -100,14 +100,14 @@ impl Shard {
     pub(crate) fn keep_place(&mut self, envelope: Envelope) -> Result<u32, Envelope> {
         let weight = envelope.weight;
         let place = self.slab.insert(envelope)?;
-        self.memory += u64::from(weight);
+        self.memory_left -= i64::from(weight);
         Ok(place)
     }
 
     /// Takes a message out of the slab that waits on its way, with all its deliveries.
     pub(crate) fn take_place(&mut self, place: u32) -> Option<Envelope> {
         let envelope = self.slab.remove(place)?;
-        self.memory -= u64::from(envelope.weight);
+        self.memory_left += i64::from(envelope.weight);
         self.pending_beside_slab -= envelope.more_than_one();
         Some(envelope)
     }
@@ -227,16 +227,16 @@ impl Shard {
     /// Sends a message to its one receiver: straight, or by way of the shard where its conversation lives.
     #[inline]
     fn route_to(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
-        if self.lines.exist() && self.must_wait(&envelope.message, target) {
-            self.wait_for_receiver(envelope, target);
-            return Ok(());
-        }
-        self.route_on(envelope, target)
+        self.route_as(envelope, target, false)
     }
 
-    /// As [`Shard::route_to`], whoever waits for the receiver.
+    /// As [`Shard::route_to`], for a message whose turn in its receiver's line has come.
+    pub(crate) fn route_on(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
+        self.route_as(envelope, target, true)
+    }
+
     #[inline]
-    pub(crate) fn route_on(&mut self, mut envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
+    fn route_as(&mut self, mut envelope: Envelope, target: AgentId, waited: bool) -> Result<(), Blocked> {
         let target_shard = self.config.partition.shard_of(target);
         let mut hop = target_shard;
         // Who began the conversation, if it lives here.
@@ -266,6 +266,10 @@ impl Shard {
             }
         }
         let here = self.is_here(hop);
+        if !here && !waited && self.lines.exist() && self.must_wait(&envelope.message, target) {
+            self.wait_for_receiver(envelope, target, false);
+            return Ok(());
+        }
         if !here && !self.port.has_credit(hop.as_usize()) {
             // The port has taken note that this shard wants to hear of new credits.
             return Err(Blocked { shard: hop, envelope });
@@ -320,7 +324,7 @@ impl Shard {
         let Some(target) = envelope.message.target() else {
             return self.give_up(envelope, Reason::NoRoute, Holds::Credit(from));
         };
-        if self.memory > self.memory_ordinary && !self.has_memory_for(&envelope) {
+        if self.memory_left < 0 && !self.has_memory_for(&envelope) {
             return self.refuse_arrival(envelope);
         }
         if envelope.message.conversation().is_some() {

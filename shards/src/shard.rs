@@ -241,10 +241,9 @@ pub struct Shard {
     pub(crate) draining: Vec<(AgentIndex, u32)>,
     pub(crate) former: FormerAgents,
     pub(crate) effects: Vec<Effect>,
-    /// Bytes of the messages that mailboxes hold, and of those that wait on their way.
-    pub(crate) memory: u64,
-    /// Of the shard's share of the memory budget, what is there for messages that are no replies, in bytes.
-    pub(crate) memory_ordinary: u64,
+    /// Of the shard's share of the memory budget, what is there for messages that are no replies, less what mailboxes
+    /// hold and what waits on its way, in bytes.
+    pub(crate) memory_left: i64,
     pub(crate) effects_weighed: EffectsWeighed,
     pub(crate) overflow: OverflowFigures,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
@@ -311,8 +310,7 @@ impl Shard {
             former: FormerAgents::new(),
             effects: Vec::new(),
             effects_weighed: EffectsWeighed::default(),
-            memory: 0,
-            memory_ordinary: ordinary_memory(config.memory_max),
+            memory_left: ordinary_memory(config.memory_max).cast_signed(),
             overflow: OverflowFigures::default(),
             blocked: (0..shards).map(|_| VecDeque::new()).collect(),
             transit: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -417,7 +415,7 @@ impl Shard {
         let index = self.index;
         assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.account);
         assert_eq!(self.slab.len(), 0, "{index} keeps envelopes");
-        assert_eq!(self.memory, 0, "{index} counts bytes that are nowhere");
+        assert_eq!(self.memory(), 0, "{index} counts bytes that are nowhere");
         assert_eq!(self.pending_beside_slab, 0, "{index} counts messages that are nowhere");
         assert_eq!(self.port.credits_out(), 0, "credits of {index} did not come back");
         assert!(self.effects.is_empty() && self.run_next_turn.is_empty(), "{index} has something left to do");
@@ -453,7 +451,7 @@ impl Shard {
             questions: self.questions.len(),
             replies_missing: self.questions.unanswered,
             replies_late: self.questions.late,
-            memory_bytes: self.memory,
+            memory_bytes: self.memory(),
             memory_bytes_max: self.config.memory_max,
             refused_for_memory: self.overflow.refused_for_memory,
             refused_by_receiver: self.overflow.refused_by_receiver,

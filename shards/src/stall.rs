@@ -54,8 +54,8 @@ struct Line {
 }
 
 enum InLine {
-    /// An accepted message in the slab, with the agent that it holds up.
-    Message { place: u32, sender: Option<(AgentIndex, u32)> },
+    /// An accepted message in the slab, with the agent that it holds up, and whether it has passed its conversation.
+    Message { place: u32, sender: Option<(AgentIndex, u32)>, here: bool },
     /// A message from outside that is accepted when its turn comes.
     Asked { message: Box<Message>, token: Token, deadline_ms: u64 },
 }
@@ -147,6 +147,10 @@ impl Shard {
         self.lines.closed_here -= 1;
         self.receiver_is_open(id);
         self.tell_closed(id, false);
+        // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
+        if self.phase != Phase::Stopped {
+            self.move_line(id);
+        }
     }
 
     /// Has every shard know whether a receiver is closed. What waits in a full ring's queue is changed in its place, so
@@ -279,7 +283,7 @@ impl Shard {
 
     /// Has a message stand in line until its receiver is open.
     #[cold]
-    pub(crate) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId) {
+    pub(crate) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
         if self.waits_too_much(&envelope.message, receiver) {
             let detail = "its sender has as many messages waiting for it as it may";
             let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
@@ -289,7 +293,7 @@ impl Shard {
         match self.keep_place(envelope) {
             Ok(place) => {
                 let sender = id.and_then(|sender| self.hold_up(sender));
-                self.stand_in_line(receiver, id, InLine::Message { place, sender });
+                self.stand_in_line(receiver, id, InLine::Message { place, sender, here });
             }
             Err(envelope) => self.give_up_all(envelope, Reason::ShardFull),
         }
@@ -358,10 +362,10 @@ impl Shard {
             let Some(entry) = line.waiting.pop_front() else { break };
             self.lines.waiting -= 1;
             match entry {
-                InLine::Message { place, sender } => {
+                InLine::Message { place, sender, here } => {
                     let Some(envelope) = self.take_place(place) else { continue };
                     let id = envelope.message.sender();
-                    if let Err(envelope) = self.move_message(envelope, receiver) {
+                    if let Err(envelope) = self.move_message(envelope, receiver, here) {
                         self.go_back_in_line(envelope, receiver, sender);
                         break;
                     }
@@ -386,9 +390,13 @@ impl Shard {
         moved
     }
 
-    fn move_message(&mut self, envelope: Envelope, receiver: AgentId) -> Result<(), Envelope> {
+    fn move_message(&mut self, envelope: Envelope, receiver: AgentId, here: bool) -> Result<(), Envelope> {
         if envelope.deadline_ms <= self.now_ms {
             self.expire_all(envelope, Waiting::Stalled);
+            return Ok(());
+        }
+        if here {
+            self.deliver(envelope, receiver);
             return Ok(());
         }
         self.route_on(envelope, receiver).map_err(|Blocked { envelope, .. }| envelope)
@@ -399,7 +407,7 @@ impl Shard {
         let id = envelope.message.sender();
         match (self.keep_place(envelope), self.lines.lines.get_mut(&receiver)) {
             (Ok(place), Some(line)) => {
-                line.waiting.push_front(InLine::Message { place, sender });
+                line.waiting.push_front(InLine::Message { place, sender, here: false });
                 self.lines.waiting += 1;
             }
             (Ok(place), None) => {
@@ -527,7 +535,7 @@ impl Shard {
         self.lines.waiting -= late.len();
         for entry in late {
             match entry {
-                InLine::Message { place, sender } => {
+                InLine::Message { place, sender, .. } => {
                     if let Some(envelope) = self.take_place(place) {
                         self.leave_line(receiver, envelope.message.sender());
                         self.expire_all(envelope, Waiting::Stalled);
