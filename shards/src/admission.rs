@@ -147,11 +147,12 @@ impl Shard {
             Some(sender) if sender == id => {}
             Some(_) => return Err(self.reject(SendError::ForeignSender, message)),
         }
-        let refusal = match self.refusal(agent, &message) {
-            None if !self.effects.is_empty() => self.refusal_for_effects(&message),
-            refusal => refusal,
-        };
-        if let Some(error) = refusal {
+        if let Some(error) = self.refusal(agent, &message) {
+            return Err(self.reject(error, message));
+        }
+        if !self.effects.is_empty()
+            && let Some(error) = self.refusal_for_effects(&message)
+        {
             return Err(self.reject(error, message));
         }
         let message_id = self.assign_id(&mut message);

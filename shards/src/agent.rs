@@ -153,7 +153,15 @@ impl Registration {
     }
 
     fn new(name: AgentName, role: Role) -> Self {
-        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role, supervision: None, breaker: None, overflow: None }
+        Self {
+            id: AgentId::of(&name),
+            name,
+            capabilities: Vec::new(),
+            role,
+            supervision: None,
+            breaker: None,
+            overflow: None,
+        }
     }
 
     /// Sets how often this agent may be made anew, instead of the router's own policy. An agent outside the shards is

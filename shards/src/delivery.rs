@@ -111,17 +111,23 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
-        if slot.standing.is(Standing::TAKES_NOTHING)
-            || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight)
+        if slot.standing.is(Standing::TAKES_NOTHING) || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight)
         {
             return self.overflow(envelope, index);
         }
-        self.take_in(envelope, index);
+        slot.mailbox.hold(envelope.weight);
+        self.memory_left -= i64::from(envelope.weight);
+        if slot.provider && !slot.load_changed {
+            slot.load_changed = true;
+            self.load_changed.push(index);
+        }
+        let has_asked = slot.first_question != NONE;
+        self.deliver_held(envelope, index, has_asked);
     }
 
-    /// Has a message count against its receiver's mailbox and puts it there.
-    #[inline(always)]
-    pub(crate) fn take_in(&mut self, mut envelope: Envelope, index: AgentIndex) {
+    /// As [`Shard::deliver`], for a message that is taken in whatever room there is.
+    #[cold]
+    pub(crate) fn take_in(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.mailbox.hold(envelope.weight);
         self.memory_left -= i64::from(envelope.weight);
@@ -129,10 +135,17 @@ impl Shard {
             slot.load_changed = true;
             self.load_changed.push(index);
         }
+        let has_asked = slot.first_question != NONE;
+        self.deliver_held(envelope, index, has_asked);
+    }
+
+    /// Delivers a message that its receiver's mailbox holds.
+    #[inline]
+    fn deliver_held(&mut self, mut envelope: Envelope, index: AgentIndex, has_asked: bool) {
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.text_borne
-            || slot.first_question != NONE
+            || has_asked
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
             || message.details().is_some_and(|details| details.deliver_at.is_some());

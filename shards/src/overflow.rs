@@ -146,7 +146,8 @@ impl Shard {
         if index == self.gateway {
             return message.in_reply_to().is_some_and(|correlation| self.asks.contains_key(&correlation));
         }
-        looks_like_reply(message) || (slot.first_question != NONE && self.questions.answered_by(slot.id, message).is_some())
+        looks_like_reply(message)
+            || (slot.first_question != NONE && self.questions.answered_by(slot.id, message).is_some())
     }
 
     /// Makes room for a message by giving up waiting ones of no higher lane, the oldest of the lowest first.
@@ -205,8 +206,7 @@ impl Shard {
     /// Whether a message from another shard may be taken in although the budget for ordinary messages is used up.
     #[cold]
     pub(crate) fn has_memory_for(&self, envelope: &Envelope) -> bool {
-        looks_like_reply(&envelope.message)
-            && self.memory() + u64::from(envelope.weight) <= self.config.memory_max
+        looks_like_reply(&envelope.message) && self.memory() + u64::from(envelope.weight) <= self.config.memory_max
     }
 
     /// Gives up a message from another shard for which there is no memory.

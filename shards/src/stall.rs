@@ -199,7 +199,9 @@ impl Shard {
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
         loop {
-            let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.standing.is(Standing::CLOSED)) else { return };
+            let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.standing.is(Standing::CLOSED)) else {
+                return;
+            };
             let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut()) else { return };
             stalled.due = false;
             let (held, held_bytes) = (slot.mailbox.held(), slot.mailbox.held_bytes());

@@ -618,7 +618,9 @@ fn rejected(work: Work) -> Rejected {
 
 /// Gives the message back that was part of the work.
 fn reject_work(error: SendError, work: Work) -> Rejected {
-    let (Work::Input(Input::Tell(message)) | Work::Question(Input::Send(message, _) | Input::TrySend(message, _), ..)) = work else {
+    let (Work::Input(Input::Tell(message)) | Work::Question(Input::Send(message, _) | Input::TrySend(message, _), ..)) =
+        work
+    else {
         unreachable!("only messages are rejected")
     };
     Rejected { error, message: Box::new(message) }
