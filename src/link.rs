@@ -209,7 +209,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 23 + Phase::COUNT;
+const FIGURES: usize = 34 + Phase::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -287,10 +287,22 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         snapshot.questions as u64,
         snapshot.replies_missing,
         snapshot.replies_late,
+        snapshot.memory_bytes,
+        snapshot.memory_bytes_max,
+        snapshot.refused_for_memory,
+        snapshot.refused_by_receiver,
+        snapshot.replies_beyond,
+        snapshot.receivers_closed as u64,
+        snapshot.receivers_closed_so_far,
+        snapshot.stalled as u64,
+        snapshot.stalled_so_far,
+        snapshot.waiting as u64,
+        snapshot.waiting_so_far,
         account.expired_by_phase[Phase::Crossing.index()],
         account.expired_by_phase[Phase::Mailbox.index()],
         account.expired_by_phase[Phase::Delayed.index()],
         account.expired_by_phase[Phase::Retry.index()],
+        account.expired_by_phase[Phase::Stalled.index()],
     ]
 }
 
@@ -320,6 +332,17 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         questions,
         replies_missing,
         replies_late,
+        memory_bytes,
+        memory_bytes_max,
+        refused_for_memory,
+        refused_by_receiver,
+        replies_beyond,
+        receivers_closed,
+        receivers_closed_so_far,
+        stalled,
+        stalled_so_far,
+        waiting,
+        waiting_so_far,
         expired_by_phase @ ..,
     ] = *figures;
     Snapshot {
@@ -350,5 +373,16 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         questions: questions as usize,
         replies_missing,
         replies_late,
+        memory_bytes,
+        memory_bytes_max,
+        refused_for_memory,
+        refused_by_receiver,
+        replies_beyond,
+        receivers_closed: receivers_closed as usize,
+        receivers_closed_so_far,
+        stalled: stalled as usize,
+        stalled_so_far,
+        waiting: waiting as usize,
+        waiting_so_far,
     }
 }

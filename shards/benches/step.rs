@@ -18,6 +18,7 @@ use caxton_shards::domain::{
 use caxton_shards::interface::{Input, Now, Token};
 use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::{AgentId, IdSpace, Message, Performative, WallTime};
+use caxton_shards::overflow::OverflowPolicy;
 use caxton_shards::partition::Partition;
 use caxton_shards::record::Durability;
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
@@ -50,6 +51,8 @@ fn config() -> ShardConfig {
         partition,
         mailbox_messages: MailboxCapacity::try_new(10_000).unwrap(),
         mailbox_bytes: MailboxBytes::try_new(64 << 20).unwrap(),
+        overflow: OverflowPolicy::Reject,
+        memory_max: 4 << 30,
         message_timeout: MessageTimeoutMs::try_new(30_000).unwrap(),
         content_max: ContentLimit::default(),
         batch: BatchSize::try_new(1_000).unwrap(),

@@ -7,6 +7,7 @@ use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::notice::{Holds, is_notice};
+use crate::overflow::{EffectsWeighed, ordinary_memory};
 use crate::record::Durability;
 use crate::registry::{AgentIndex, Behaviour};
 use crate::remains::Place;
@@ -17,7 +18,19 @@ impl Shard {
     pub(crate) fn take_input(&mut self, input: Input) -> Option<Input> {
         match input {
             Input::Tell(message) => return self.take_tell(message),
-            Input::Send(message, token) => {
+            Input::TrySend(message, token) if self.closed_to(&message).is_some() => {
+                if let Some(error) = self.closed_to(&message) {
+                    let rejected = self.reject(error, message);
+                    self.answer(token, Answer::Sent(Err(rejected)));
+                }
+            }
+            Input::Send(message, token) if self.lines.exist() && self.phase == Phase::Running => {
+                if let Some(message) = self.ask_in_line(message, token) {
+                    let sent = self.admit(message).map_err(|(error, message)| self.reject(error, message));
+                    self.answer(token, Answer::Sent(sent));
+                }
+            }
+            Input::Send(message, token) | Input::TrySend(message, token) => {
                 let sent = self.admit(message).map_err(|(error, message)| self.reject(error, message));
                 self.answer(token, Answer::Sent(sent));
             }
@@ -81,6 +94,10 @@ impl Shard {
     fn take_tell(&mut self, message: Message) -> Option<Input> {
         match self.admit(message) {
             Ok(_) => None,
+            // One that would never fit is not waited for.
+            Err((SendError::MemoryFull { limit }, message)) if message.weight() as u64 <= ordinary_memory(limit) => {
+                Some(Input::Tell(message))
+            }
             Err((SendError::Full, message)) => Some(Input::Tell(message)),
             Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
@@ -114,6 +131,9 @@ impl Shard {
         if let Some(error) = refusal.or_else(|| self.refusal(agent, &message)) {
             return Err((error, message));
         }
+        if self.lines.exist() && message.target().is_some_and(|target| self.waits_too_much(&message, target)) {
+            return Err((SendError::Full, message));
+        }
         let id = self.assign_id(&mut message);
         let envelope = self.enclose(agent, message);
         self.submit(agent, envelope);
@@ -136,6 +156,11 @@ impl Shard {
         if let Some(error) = self.refusal(agent, &message) {
             return Err(self.reject(error, message));
         }
+        if !self.effects.is_empty()
+            && let Some(error) = self.refusal_for_effects(&message)
+        {
+            return Err(self.reject(error, message));
+        }
         let message_id = self.assign_id(&mut message);
         let envelope = self.enclose(agent, message);
         self.effects.push(Effect::Send(envelope));
@@ -154,6 +179,10 @@ impl Shard {
             || self.slab.len() + self.effects.len() >= self.config.pending_max
         {
             Some(SendError::Full)
+        } else if bytes.cast_signed() as i64 > self.memory_left
+            && let Some(error) = self.memory_refusal(message, 0)
+        {
+            Some(error)
         } else if message.reliability() == Reliability::Durable && self.config.durability == Durability::Unavailable {
             Some(SendError::DurabilityUnavailable)
         } else if self.phase == Phase::Stopped {
@@ -174,8 +203,14 @@ impl Shard {
     }
 
     #[cold]
-    fn reject(&mut self, error: SendError, message: Message) -> Rejected {
+    pub(crate) fn reject(&mut self, error: SendError, message: Message) -> Rejected {
         self.account.refused += 1;
+        self.effects_weighed = EffectsWeighed::default();
+        match error {
+            SendError::MemoryFull { .. } => self.overflow.refused_for_memory += 1,
+            SendError::ReceiverFull { .. } => self.overflow.refused_by_receiver += 1,
+            _ => {}
+        }
         Rejected { error, message: Box::new(message) }
     }
 
@@ -198,7 +233,7 @@ impl Shard {
 
     /// A lifetime counts from now or, for a message that is to be delivered later, from then.
     #[inline]
-    fn deadline_of(&self, message: &Message) -> u64 {
+    pub(crate) fn deadline_of(&self, message: &Message) -> u64 {
         self.now_ms.saturating_add(self.delay_of(message)).saturating_add(self.lifetime_of(message))
     }
 
@@ -365,8 +400,9 @@ impl Shard {
         }
         self.count_remains(Place::InHand, in_hand);
         self.count_remains(Place::Mailbox, given_up(self) - before - in_hand);
+        let in_line = self.stop_lines();
         self.stop_questions();
-        self.stop_what_travels();
+        self.stop_what_travels(&in_line);
         for correlation in self.asks.keys().copied().collect::<Vec<_>>() {
             self.end_ask(correlation, Err(AskFailure::Stopped));
         }

@@ -10,6 +10,7 @@ use crate::mailbox::Envelope;
 use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
 };
+use crate::overflow::OverflowPolicy;
 use crate::registry::AgentIndex;
 use crate::shard::{Phase, Shard};
 use crate::supervision::{Maker, RestartPolicy};
@@ -127,6 +128,7 @@ pub struct Registration {
     pub(crate) role: Role,
     pub(crate) supervision: Option<RestartPolicy>,
     pub(crate) breaker: Option<BreakerPolicy>,
+    pub(crate) overflow: Option<OverflowPolicy>,
 }
 
 /// Who handles the agent's messages.
@@ -152,7 +154,15 @@ impl Registration {
     }
 
     fn new(name: AgentName, role: Role) -> Self {
-        Self { id: AgentId::of(&name), name, capabilities: Vec::new(), role, supervision: None, breaker: None }
+        Self {
+            id: AgentId::of(&name),
+            name,
+            capabilities: Vec::new(),
+            role,
+            supervision: None,
+            breaker: None,
+            overflow: None,
+        }
     }
 
     /// Sets how often this agent may be made anew, instead of the router's own policy. An agent outside the shards is
@@ -175,6 +185,13 @@ impl Registration {
     #[must_use]
     pub fn breaker(mut self, policy: BreakerPolicy) -> Self {
         self.breaker = Some(policy);
+        self
+    }
+
+    /// Sets what happens to messages that find this agent's mailbox full, instead of the router's own policy.
+    #[must_use]
+    pub fn overflow(mut self, policy: OverflowPolicy) -> Self {
+        self.overflow = Some(policy);
         self
     }
 
@@ -204,6 +221,16 @@ pub(crate) enum Effect {
     Deregister,
     Advertise(Term),
     Withdraw(Term),
+}
+
+impl Effect {
+    /// Bytes that it will count for.
+    pub(crate) fn weight(&self) -> u64 {
+        match self {
+            Self::Send(envelope) => u64::from(envelope.weight),
+            _ => 0,
+        }
+    }
 }
 
 impl Context<'_> {

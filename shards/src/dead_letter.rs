@@ -59,6 +59,12 @@ reasons! {
     RestartsExhausted = "restarts-exhausted", "the receiver is stopped: it would have had to be restarted too often";
     /// The receiver's mailbox has as many messages or bytes as it may hold.
     MailboxFull = "mailbox-full", "the receiver's mailbox is full";
+    /// A reply found the receiver's mailbox full, and its room for replies too.
+    RepliesFull = "replies-full", "the receiver's mailbox is full, and so is its room for replies";
+    /// The message made room for a newer one in a full mailbox.
+    Displaced = "displaced", "the receiver's mailbox was full and the message made room for a newer one";
+    /// The shard holds as many bytes of messages as its share of the memory budget allows.
+    MemoryFull = "memory-full", "the receiver's shard holds as many bytes of messages as the memory budget allows";
     /// The shard holds as many messages as it may.
     ShardFull = "shard-full", "the receiver's shard holds as many messages as it may";
     /// Every attempt failed.

@@ -11,6 +11,7 @@ use crate::mailbox::{Envelope, EnvelopeKind, Queue};
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt, Reliability, WhenUnavailable};
 use crate::notes::NoteKey;
 use crate::notice::Holds;
+use crate::overflow::ordinary_memory;
 use crate::record::{Append, AppendSequence, Uncommitted};
 use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::remains::Place;
@@ -104,25 +105,48 @@ impl Shard {
 
     /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.
     #[inline]
-    pub(crate) fn deliver(&mut self, mut envelope: Envelope, target: AgentId) {
+    pub(crate) fn deliver(&mut self, envelope: Envelope, target: AgentId) {
         let Some(index) = self.agents.find_near(target, envelope.receiver_place) else {
             return self.refuse_for_absent(envelope, target);
         };
         let Some(slot) = self.agents.get_mut(index) else { return };
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
-        if slot.standing.is(Standing::DRAINING) || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight) {
-            return self.refuse_for(envelope, index);
+        if slot.standing.is(Standing::TAKES_NOTHING) || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight)
+        {
+            return self.overflow(envelope, index);
         }
         slot.mailbox.hold(envelope.weight);
+        self.memory_left -= i64::from(envelope.weight);
         if slot.provider && !slot.load_changed {
             slot.load_changed = true;
             self.load_changed.push(index);
         }
+        let has_asked = slot.first_question != NONE;
+        self.deliver_held(envelope, index, has_asked);
+    }
+
+    /// As [`Shard::deliver`], for a message that is taken in whatever room there is.
+    #[cold]
+    pub(crate) fn take_in(&mut self, envelope: Envelope, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        slot.mailbox.hold(envelope.weight);
+        self.memory_left -= i64::from(envelope.weight);
+        if slot.provider && !slot.load_changed {
+            slot.load_changed = true;
+            self.load_changed.push(index);
+        }
+        let has_asked = slot.first_question != NONE;
+        self.deliver_held(envelope, index, has_asked);
+    }
+
+    /// Delivers a message that its receiver's mailbox holds.
+    #[inline]
+    fn deliver_held(&mut self, mut envelope: Envelope, index: AgentIndex, has_asked: bool) {
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.text_borne
-            || slot.first_question != NONE
+            || has_asked
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
             || message.details().is_some_and(|details| details.deliver_at.is_some());
@@ -369,8 +393,10 @@ impl Shard {
     }
 
     /// Gives up what is neither in a mailbox nor in a handler: outboxes, fan-outs, transit, delays, commits.
-    pub(crate) fn stop_what_travels(&mut self) {
-        let stand = self.places_without_timer();
+    /// `in_line` are the places of what waits for a receiver that is closed.
+    pub(crate) fn stop_what_travels(&mut self, in_line: &[u32]) {
+        let mut stand = self.places_without_timer();
+        stand.extend(in_line.iter().map(|place| (*place, Place::Outbox)));
         let places: Vec<u32> = self
             .slab
             .iter()
@@ -391,16 +417,21 @@ impl Shard {
             slot.outbox_length = 0;
             slot.blocked = None;
             if slot.is_leaving() {
-                self.agents.remove(agent);
+                self.remove_slot(agent);
             }
         }
         for place in places {
-            if let Some(envelope) = self.take_place(place) {
+            if let Some(envelope) = self.slab.remove(place) {
+                self.pending_beside_slab -= envelope.more_than_one();
                 let waits = if envelope.attempts > 0 { Place::Retry } else { Place::Delayed };
                 let stood = stand.get(&place).copied().unwrap_or(waits);
                 self.count_remains(stood, envelope.deliveries_left());
                 self.give_up_all(envelope, Reason::Stopped);
             }
         }
+        // What was delayed still counts against its mailbox, into which nothing gets any more.
+        let held = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
+        let held: u64 = held.map(|slot| slot.mailbox.held_bytes()).sum();
+        self.memory_left = ordinary_memory(self.config.memory_max).cast_signed() - held.cast_signed();
     }
 }

@@ -12,6 +12,7 @@ use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Receipt};
 use crate::notice::Holds;
+use crate::overflow::EffectsWeighed;
 use crate::registry::{AgentIndex, Behaviour, InHand};
 use crate::shard::{Phase, Shard};
 use crate::supervision::{RestartCause, discard, guarded};
@@ -261,6 +262,7 @@ impl Shard {
         };
         debug_assert!(self.effects.is_empty(), "nobody else is being called");
         let InHand { envelope, effects } = in_hand;
+        self.effects_weighed = EffectsWeighed::default();
         self.effects = effects;
         if envelope.kind == EnvelopeKind::Message {
             self.pending_beside_slab -= 1;
@@ -304,6 +306,7 @@ impl Shard {
             self.pending_beside_slab += 1;
         }
         let effects = std::mem::take(&mut self.effects);
+        self.effects_weighed = EffectsWeighed::default();
         if let Some(slot) = self.agents.get_mut(index) {
             slot.extras().in_hand = Some(InHand { envelope, effects });
             // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
@@ -480,6 +483,7 @@ impl Shard {
 
     fn commit_several(&mut self, index: AgentIndex, id: AgentId) -> bool {
         let mut effects = std::mem::take(&mut self.effects);
+        self.effects_weighed = EffectsWeighed::default();
         let mut leaves = false;
         for effect in effects.drain(..) {
             leaves |= self.commit_effect(index, id, effect);
@@ -507,5 +511,6 @@ impl Shard {
 
     pub(crate) fn discard_effects(&mut self) {
         self.effects.clear();
+        self.effects_weighed = EffectsWeighed::default();
     }
 }

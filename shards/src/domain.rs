@@ -210,6 +210,11 @@ whole_number! {
 }
 
 whole_number! {
+    /// How many bytes of messages a router holds in all, in mailboxes, outboxes and delays: 1 MiB to 16 TiB, in bytes.
+    MemoryBudget(u64): "memory budget", 1_048_576 to 17_592_186_044_416 "bytes"
+}
+
+whole_number! {
     /// How many messages may wait on the way from outside threads into one shard: 1 to 1,000,000 messages.
     ChannelCapacity(u32): "channel capacity", 1 to 1_000_000 "messages"
 }

@@ -12,6 +12,7 @@ use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterSearch, Reason};
 use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
+use crate::overflow::OverflowPolicy;
 use crate::partition::ShardIndex;
 use crate::record::{Append, AppendSequence};
 use crate::replay::{DeadLetterPortion, ReplayPortion};
@@ -45,8 +46,11 @@ pub struct InboxNumber(pub u32);
 pub enum Input {
     /// Admit a message. What becomes of it is reported to its sender as any agent hears of it.
     Tell(Message),
-    /// Admit a message and answer with [`Answer::Sent`].
+    /// Admit a message and answer with [`Answer::Sent`]. While its receiver is closed it waits, in turn, and is refused
+    /// when its lifetime ends first.
     Send(Message, Token),
+    /// As [`Input::Send`], but refuse a message whose receiver is closed at once.
+    TrySend(Message, Token),
     /// Admit a message from the shard's gateway and answer with its reply: [`Answer::Replied`].
     Ask {
         /// The question. Its sender becomes the gateway.
@@ -121,7 +125,7 @@ impl Input {
     /// Whether it can only be taken while there is room for a message. Everything else may make room, so it does not
     /// stand behind a message that waits for some.
     pub(crate) fn needs_room(&self) -> bool {
-        matches!(self, Self::Tell(_) | Self::Send(..) | Self::Ask { .. })
+        matches!(self, Self::Tell(_) | Self::Send(..) | Self::TrySend(..) | Self::Ask { .. })
     }
 }
 
@@ -201,6 +205,28 @@ pub struct Snapshot {
     pub replies_missing: u64,
     /// Answers that came late and were marked so, so far.
     pub replies_late: u64,
+    /// Bytes of messages in mailboxes, outboxes, delays and stall lists.
+    pub memory_bytes: u64,
+    /// The shard's share of the memory budget, in bytes.
+    pub memory_bytes_max: u64,
+    /// Messages refused because that share was used up, so far.
+    pub refused_for_memory: u64,
+    /// Messages refused because their receiver was closed and they might not wait, or not any longer, so far.
+    pub refused_by_receiver: u64,
+    /// Replies that were taken beyond the limit of a mailbox, so far.
+    pub replies_beyond: u64,
+    /// Agents of this shard that are closed: others wait to send to them.
+    pub receivers_closed: usize,
+    /// How often one was closed, so far.
+    pub receivers_closed_so_far: u64,
+    /// Messages that have come to a closed agent of this shard and wait to get into its mailbox.
+    pub stalled: usize,
+    /// How many had to, so far.
+    pub stalled_so_far: u64,
+    /// Messages of this shard's agents that wait for closed receivers before they leave.
+    pub waiting: usize,
+    /// How many had to, so far.
+    pub waiting_so_far: u64,
 }
 
 /// Why a message was not accepted. Nothing changed.
@@ -222,6 +248,20 @@ pub enum SendError {
         bytes: usize,
         /// The router's limit.
         limit: usize,
+    },
+    /// The shard holds as many bytes of messages as its share of the memory budget allows. Try again later.
+    #[error("the shard's share of the memory budget is used up: it is {limit} bytes; try again later")]
+    MemoryFull {
+        /// The shard's share, of which a part is kept for replies.
+        limit: u64,
+    },
+    /// The receiver's mailbox is full and its policy has senders wait, but this message may not wait, or not any longer.
+    #[error("the mailbox of {receiver} is full and its overflow policy is {policy}: try again later")]
+    ReceiverFull {
+        /// Whose mailbox it is.
+        receiver: AgentId,
+        /// Its policy.
+        policy: OverflowPolicy,
     },
     /// The message asks to be durable and the router has no store.
     #[error("the router has no store: a durable message can't be accepted")]
@@ -423,13 +463,15 @@ pub enum Phase {
     Delayed,
     /// For its next attempt, after one that failed.
     Retry,
+    /// For room in its receiver's mailbox.
+    Stalled,
 }
 
 impl Phase {
     /// All phases.
-    pub const ALL: [Self; Self::COUNT] = [Self::Crossing, Self::Mailbox, Self::Delayed, Self::Retry];
+    pub const ALL: [Self; Self::COUNT] = [Self::Crossing, Self::Mailbox, Self::Delayed, Self::Retry, Self::Stalled];
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 
     /// The phase's place in [`Phase::ALL`].
     pub const fn index(self) -> usize {
@@ -443,6 +485,7 @@ impl Phase {
             Self::Mailbox => "mailbox",
             Self::Delayed => "delayed",
             Self::Retry => "retry",
+            Self::Stalled => "stalled",
         }
     }
 
@@ -453,6 +496,7 @@ impl Phase {
             Self::Mailbox => "while it waited in the mailbox",
             Self::Delayed => "while it waited for its moment of delivery",
             Self::Retry => "while it waited for its next attempt",
+            Self::Stalled => "while it waited for room in its receiver's mailbox",
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::interface::{Answer, Token};
 use crate::mailbox::Envelope;
 use crate::message::{AgentId, Term};
 use crate::notice::Holds;
+use crate::overflow::OverflowPolicy;
 use crate::partition::ShardIndex;
 use crate::registry::{AgentIndex, AgentSlot, Behaviour, Standing};
 use crate::shard::{Alarm, Phase, Shard};
@@ -151,6 +152,12 @@ pub struct AgentView {
     pub mailbox_bytes: u64,
     /// Messages that it has sent and that wait to leave.
     pub outbox: u32,
+    /// What it has sent and what waits for receivers whose mailboxes are full.
+    pub waiting: u32,
+    /// What happens to what finds its mailbox full.
+    pub overflow: OverflowPolicy,
+    /// Whether its mailbox was full and has not been emptied to the half since, so that its senders wait.
+    pub closed: bool,
     /// How often it was made anew since it was registered.
     pub restarts: u64,
     /// What it offers.
@@ -284,6 +291,9 @@ impl Shard {
         }
         if let Some(slot) = self.agents.get_mut(index) {
             slot.standing.add(Standing::DRAINING);
+            if slot.standing.is(Standing::CLOSED) {
+                self.give_up_stalled(index, Reason::Draining);
+            }
         }
         self.draining.push((index, generation));
         self.report_state(index);
@@ -396,6 +406,9 @@ impl Shard {
                 mailbox_messages: 0,
                 mailbox_bytes: 0,
                 outbox: 0,
+                waiting: 0,
+                overflow: OverflowPolicy::default(),
+                closed: false,
                 restarts: former.restarts,
                 capabilities: Vec::new(),
                 shard,
@@ -410,6 +423,9 @@ impl Shard {
             mailbox_messages: slot.mailbox.held(),
             mailbox_bytes: slot.mailbox.held_bytes(),
             outbox: slot.outbox_length,
+            waiting: extras.map_or(0, |extras| extras.waiting),
+            overflow: slot.overflow,
+            closed: slot.standing.is(Standing::CLOSED),
             restarts: extras.and_then(|extras| extras.restarts.as_ref()).map_or(0, |restarts| restarts.total),
             capabilities: extras.map_or_else(Vec::new, |extras| extras.capabilities.clone()),
             shard,
@@ -429,4 +445,5 @@ fn has_something_left(slot: &AgentSlot) -> bool {
         || slot.has_in_hand()
         || !slot.outbox.is_empty()
         || slot.blocked.is_some()
+        || slot.standing.is(Standing::WAITING)
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::domain::Priority;
 use crate::message::{AgentId, Body, Message, Receiver};
+use crate::overflow::DISPLACEMENT_SEARCH_MAX;
 use crate::partition::ShardIndex;
 use crate::slab::{NONE, Slab};
 
@@ -217,6 +218,30 @@ impl Queue {
         }
     }
 
+    /// Unlinks these places, which stand in the list in this order, without looking beyond the last of them.
+    pub fn unlink(&mut self, slab: &mut Slab<Envelope>, places: &[u32]) {
+        let mut leaving = places.iter().copied().peekable();
+        let (mut before, mut place) = (NONE, self.head);
+        while let Some(leaves) = leaving.peek().copied() {
+            let Some(envelope) = slab.get_mut(place) else { return };
+            let next = envelope.next;
+            if place == leaves {
+                envelope.next = NONE;
+                leaving.next();
+                match slab.get_mut(before) {
+                    Some(before) => before.next = next,
+                    None => self.head = next,
+                }
+                if next == NONE {
+                    self.tail = before;
+                }
+            } else {
+                before = place;
+            }
+            place = next;
+        }
+    }
+
     /// Unlinks every place whose envelope `leaves`, in order, and answers them.
     pub fn extract(&mut self, slab: &mut Slab<Envelope>, leaves: &mut impl FnMut(&Envelope) -> bool) -> Vec<u32> {
         let mut left = Vec::new();
@@ -285,6 +310,48 @@ impl Mailbox {
         debug_assert!(self.held > 0, "a mailbox lets go of what it held");
         self.held -= 1;
         self.held_bytes -= u64::from(weight);
+    }
+
+    /// Unlinks waiting messages of the lane of `priority` and those below it, the oldest of the lowest first, that
+    /// count for so many messages and bytes together and `may_go`. Without enough of them nothing changes.
+    pub fn displace(
+        &mut self,
+        slab: &mut Slab<Envelope>,
+        priority: Priority,
+        messages: u32,
+        bytes: u64,
+        may_go: impl Fn(&Envelope) -> bool,
+    ) -> Option<Vec<u32>> {
+        let mut found: [Vec<u32>; CONTROL] = Default::default();
+        let (mut found_messages, mut found_bytes, mut looked_at) = (0, 0, 0);
+        'lanes: for (lane, found) in found.iter_mut().enumerate().take(lane_of(priority) + 1) {
+            let mut next = self.lanes[lane].head;
+            while let Some(envelope) = slab.get(next) {
+                if found_messages >= messages && found_bytes >= bytes {
+                    break 'lanes;
+                }
+                if looked_at >= DISPLACEMENT_SEARCH_MAX {
+                    return None;
+                }
+                looked_at += 1;
+                if may_go(envelope) {
+                    found.push(next);
+                    found_messages += 1;
+                    found_bytes += u64::from(envelope.weight);
+                }
+                next = envelope.next;
+            }
+        }
+        if found_messages < messages || found_bytes < bytes {
+            return None;
+        }
+        for (lane, found) in found.iter().enumerate() {
+            self.lanes[lane].unlink(slab, found);
+            if self.lanes[lane].is_empty() {
+                self.waiting &= !(1 << lane);
+            }
+        }
+        Some(found.concat())
     }
 
     /// Appends a held message to its lane.
@@ -466,6 +533,33 @@ mod tests {
         let place = slab.insert(Envelope::new(notice, 0, EnvelopeKind::Notice)).unwrap();
         assert!(!mailbox.push_notice(&mut slab, place));
         assert_eq!(mailbox.pop(&mut slab).unwrap().kind, EnvelopeKind::Notice);
+    }
+
+    /// What is displaced of a mailbox with so many messages in the low and in the normal lane, and what stays.
+    fn displaced(low: usize, normal: usize, priority: Priority, messages: u32) -> (Option<Vec<usize>>, Vec<usize>) {
+        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
+        fill(&mut mailbox, &mut slab, Priority::Low, low);
+        fill(&mut mailbox, &mut slab, Priority::Normal, normal);
+        let even = |envelope: &Envelope| number(envelope).is_multiple_of(2);
+        let places = mailbox.displace(&mut slab, priority, messages, 0, even);
+        let gone = places
+            .map(|places| places.into_iter().map(|place| number(&slab.remove(place).unwrap())).collect::<Vec<_>>());
+        // Whatever comes next has to find the ends of the lanes.
+        fill(&mut mailbox, &mut slab, Priority::Normal, 1);
+        (gone, std::iter::from_fn(|| mailbox.pop(&mut slab)).map(|envelope| number(&envelope)).collect())
+    }
+
+    #[test]
+    fn the_oldest_of_the_lowest_lane_are_displaced_first() {
+        assert_eq!(displaced(0, 4, Priority::Normal, 2), (Some(vec![0, 2]), vec![1, 3, 0]));
+        assert_eq!(displaced(1, 3, Priority::High, 3), (Some(vec![0, 0, 2]), vec![1, 0]));
+        assert_eq!(displaced(0, 1, Priority::Normal, 1), (Some(vec![0]), vec![0]));
+    }
+
+    #[test]
+    fn without_enough_to_displace_everything_stays() {
+        assert_eq!(displaced(0, 2, Priority::Low, 1), (None, vec![0, 1, 0]));
+        assert_eq!(displaced(0, 3, Priority::Urgent, 3), (None, vec![0, 1, 2, 0]));
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Shard {
         if self.phase != Phase::Running {
             return Err(stopping());
         }
-        let Registration { name, id, capabilities, role, supervision, breaker } = registration;
+        let Registration { name, id, capabilities, role, supervision, breaker, overflow } = registration;
         if let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index)) {
             let (name, other) = (name.to_string(), found.name.to_string());
             return Err(if name == other {
@@ -154,6 +154,10 @@ impl Shard {
             .insert(id, name.as_ref(), behaviour, maker)
             .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?;
         self.former.forget(id);
+        let overflow = overflow.unwrap_or(self.config.overflow);
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.overflow = overflow;
+        }
         if let (Some(policy), Some(slot)) = (supervision, self.agents.get_mut(index)) {
             slot.extras().restarts().own_policy = Some(policy);
         }
@@ -232,6 +236,7 @@ impl Shard {
         }
         capabilities.push(capability);
         slot.provider = true;
+        slot.standing.add(Standing::PROVIDER);
         self.capabilities.advertise(capability, provider);
         self.tell_others(|| Notice::Advertise(capability, provider));
         self.publish_breaker(index);
@@ -247,6 +252,9 @@ impl Shard {
             return;
         }
         slot.provider = before > 1;
+        if !slot.provider {
+            slot.standing.remove(Standing::PROVIDER);
+        }
         self.capabilities.withdraw(capability, agent);
         self.tell_others(|| Notice::Withdraw(capability, agent));
         self.publish_breaker(index);
@@ -298,7 +306,14 @@ impl Shard {
         self.empty(index, why.for_what_waited());
         self.report(|| Event::Deregistered { agent: id, why });
         if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
-            self.agents.remove(index);
+            self.remove_slot(index);
+        }
+    }
+
+    /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
+    pub(crate) fn remove_slot(&mut self, index: AgentIndex) {
+        if let Some(slot) = self.agents.remove(index) {
+            self.memory_left += slot.mailbox.held_bytes().cast_signed();
         }
     }
 
@@ -312,6 +327,9 @@ impl Shard {
         let places = slot.mailbox.extract(&mut self.slab, leaves);
         let generation = slot.generation;
         let in_hand = slot.extras.as_mut().and_then(|extras| extras.in_hand.take());
+        if slot.standing.is(Standing::CLOSED) {
+            self.give_up_stalled(index, reason);
+        }
         for place in places {
             let Some(envelope) = self.slab.remove(place) else { continue };
             let weight = envelope.weight;

@@ -11,7 +11,7 @@ use crate::interface::{AskFailure, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::partition::ShardIndex;
-use crate::registry::AgentIndex;
+use crate::registry::{AgentIndex, Standing};
 use crate::shard::{Crossing, Notice, Phase, Shard};
 use crate::slab::{NONE, Slab};
 
@@ -227,12 +227,25 @@ impl Shard {
                     && slot.generation == generation
                 {
                     slot.mailbox.let_go(weight);
-                    if slot.provider && !slot.load_changed {
-                        slot.load_changed = true;
-                        self.load_changed.push(agent);
+                    self.memory_left += i64::from(weight);
+                    if slot.standing.is(Standing::ROOM_MATTERS) {
+                        self.holds_less(agent);
                     }
                 }
             }
+        }
+    }
+
+    /// Takes note that the mailbox of a provider or of a closed receiver holds less.
+    #[inline(never)]
+    fn holds_less(&mut self, agent: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(agent) else { return };
+        if slot.provider && !slot.load_changed {
+            slot.load_changed = true;
+            self.load_changed.push(agent);
+        }
+        if slot.standing.is(Standing::CLOSED) {
+            self.note_room(agent);
         }
     }
 
@@ -251,6 +264,7 @@ impl Shard {
             }
             Notice::BarrierPassed(number) => self.barrier_passed(number),
             Notice::Available(agent, available) => self.capabilities.set_available(agent, available),
+            Notice::Closed(agent, closed) => self.hear_closed(agent, closed),
             Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
             Notice::Register(registration, requester) => self.register_for(*registration, requester),
         }

@@ -10,8 +10,10 @@ use crate::interface::InboxNumber;
 use crate::lifecycle::Drain;
 use crate::mailbox::{Envelope, Mailbox, Queue};
 use crate::message::{AgentId, Message, Term};
+use crate::overflow::OverflowPolicy;
 use crate::partition::ShardIndex;
 use crate::slab::{NONE, Slab};
+use crate::stall::Stalled;
 use crate::supervision::{Maker, Restarts};
 
 /// The most agents of one shard.
@@ -63,6 +65,10 @@ pub(crate) struct Extras {
     pub breaker: Option<Box<AgentBreaker>>,
     /// Its own policy instead of the router's.
     pub breaker_policy: Option<BreakerPolicy>,
+    /// While it is closed.
+    pub stalled: Option<Box<Stalled>>,
+    /// Of what it sent, so many messages wait for receivers that are closed.
+    pub waiting: u32,
 }
 
 impl Extras {
@@ -85,8 +91,18 @@ impl Standing {
     pub const RESTARTING: Self = Self(1 << 2);
     /// It is removed when it has handled what it has.
     pub const DRAINING: Self = Self(1 << 3);
+    /// Its mailbox was full, and what others send it waits until there is room again.
+    pub const CLOSED: Self = Self(1 << 4);
+    /// Something that it sent waits for a receiver which is closed.
+    pub const WAITING: Self = Self(1 << 5);
+    /// It offers something.
+    pub const PROVIDER: Self = Self(1 << 6);
+    /// Somebody wants to know when its mailbox holds less.
+    pub const ROOM_MATTERS: Self = Self(Self::PROVIDER.0 | Self::CLOSED.0);
     /// Each of these keeps it from being called.
-    const HALTED: Self = Self(Self::LEAVING.0 | Self::SUSPENDED.0 | Self::RESTARTING.0);
+    const HALTED: Self = Self(Self::LEAVING.0 | Self::SUSPENDED.0 | Self::RESTARTING.0 | Self::WAITING.0);
+    /// Each of these keeps it from taking a message in as usual.
+    pub const TAKES_NOTHING: Self = Self(Self::DRAINING.0 | Self::CLOSED.0);
 
     #[inline]
     pub const fn is(self, bits: Self) -> bool {
@@ -123,6 +139,8 @@ pub(crate) struct AgentSlot {
     pub extras: Option<Box<Extras>>,
     /// Whether its circuit breaker lets messages through.
     pub guard: Guard,
+    /// What happens to what finds its mailbox full.
+    pub overflow: OverflowPolicy,
     /// It stands in the run queue.
     pub queued: bool,
     /// It stands among the agents that are polled.
@@ -253,6 +271,7 @@ impl Registry {
             generation: self.generation,
             extras: None,
             guard: Guard::Free,
+            overflow: OverflowPolicy::Reject,
             queued: false,
             polled: false,
             blocked: None,

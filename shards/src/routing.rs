@@ -20,8 +20,8 @@ use crate::slab::Slab;
 
 /// A message that has to wait for credit at a shard or, for the own shard, for the next turn.
 pub(crate) struct Blocked {
-    shard: ShardIndex,
-    envelope: Envelope,
+    pub(crate) shard: ShardIndex,
+    pub(crate) envelope: Envelope,
 }
 
 impl Shard {
@@ -43,7 +43,7 @@ impl Shard {
 
     /// Gives up a message with `reply-by` for which there was room when its handler sent it, and is none now.
     #[cold]
-    fn refuse_question(&mut self, envelope: Envelope) {
+    pub(crate) fn refuse_question(&mut self, envelope: Envelope) {
         for envelope in envelope.into_deliveries() {
             let detail = "too many messages with reply-by are waiting for their answers";
             self.give_up_with(envelope, Reason::NotAdmitted, detail, Holds::Nothing);
@@ -77,7 +77,7 @@ impl Shard {
         link: fn(&mut Queue, &mut Slab<Envelope>, u32),
     ) {
         let more = envelope.more_than_one();
-        match self.slab.insert(envelope) {
+        match self.keep_place(envelope) {
             Ok(place) => {
                 self.pending_beside_slab += more;
                 if let Some(slot) = self.agents.get_mut(agent) {
@@ -97,9 +97,18 @@ impl Shard {
         self.take_place(place)
     }
 
+    /// Has a message wait on its way, in the slab.
+    pub(crate) fn keep_place(&mut self, envelope: Envelope) -> Result<u32, Envelope> {
+        let weight = envelope.weight;
+        let place = self.slab.insert(envelope)?;
+        self.memory_left -= i64::from(weight);
+        Ok(place)
+    }
+
     /// Takes a message out of the slab that waits on its way, with all its deliveries.
     pub(crate) fn take_place(&mut self, place: u32) -> Option<Envelope> {
         let envelope = self.slab.remove(place)?;
+        self.memory_left += i64::from(envelope.weight);
         self.pending_beside_slab -= envelope.more_than_one();
         Some(envelope)
     }
@@ -139,7 +148,7 @@ impl Shard {
         }
         match self.agents.get(agent) {
             Some(slot) if slot.is_leaving() && slot.blocked.is_none() => {
-                self.agents.remove(agent);
+                self.remove_slot(agent);
             }
             _ => self.schedule(agent),
         }
@@ -218,7 +227,17 @@ impl Shard {
 
     /// Sends a message to its one receiver: straight, or by way of the shard where its conversation lives.
     #[inline]
-    fn route_to(&mut self, mut envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
+    fn route_to(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
+        self.route_as(envelope, target, false)
+    }
+
+    /// As [`Shard::route_to`], for a message whose turn in its receiver's line has come.
+    pub(crate) fn route_on(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
+        self.route_as(envelope, target, true)
+    }
+
+    #[inline]
+    fn route_as(&mut self, mut envelope: Envelope, target: AgentId, waited: bool) -> Result<(), Blocked> {
         let target_shard = self.config.partition.shard_of(target);
         let mut hop = target_shard;
         // Who began the conversation, if it lives here.
@@ -248,6 +267,10 @@ impl Shard {
             }
         }
         let here = self.is_here(hop);
+        if !here && !waited && self.lines.exist() && self.must_wait(&envelope.message, target) {
+            self.wait_for_receiver(envelope, target, false);
+            return Ok(());
+        }
         if !here && !self.port.has_credit(hop.as_usize()) {
             // The port has taken note that this shard wants to hear of new credits.
             return Err(Blocked { shard: hop, envelope });
@@ -303,6 +326,9 @@ impl Shard {
         let Some(target) = envelope.message.target() else {
             return self.give_up(envelope, Reason::NoRoute, Holds::Credit(from));
         };
+        if self.memory_left < 0 && !self.has_memory_for(&envelope) {
+            return self.refuse_arrival(envelope);
+        }
         if envelope.message.conversation().is_some() {
             let initiator = match envelope.message.role() {
                 ConversationRole::Participant => Some(target),
@@ -332,7 +358,7 @@ impl Shard {
         if self.transit[to.as_usize()].is_empty() && self.port.has_transit_credit(to.as_usize()) {
             return self.depart(envelope, to);
         }
-        match self.slab.insert(envelope) {
+        match self.keep_place(envelope) {
             Ok(place) => {
                 if self.transit[to.as_usize()].is_empty() {
                     self.watch_over_transit(to);

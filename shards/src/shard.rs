@@ -32,13 +32,15 @@ use crate::mesh::Port;
 use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
+use crate::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
 use crate::partition::{Partition, ShardIndex};
 use crate::question::{QUESTIONS_MAX, Questions};
 use crate::record::{AppendSequence, Durability, Uncommitted};
-use crate::registry::{AgentIndex, Registry};
+use crate::registry::{AgentIndex, Registry, Standing};
 use crate::remains::Remains;
 use crate::rules::Rule;
 use crate::slab::Slab;
+use crate::stall::Lines;
 use crate::supervision::RestartPolicy;
 use crate::timer::TimerWheel;
 
@@ -72,6 +74,10 @@ pub struct ShardConfig {
     pub mailbox_messages: MailboxCapacity,
     /// Bytes that one mailbox holds.
     pub mailbox_bytes: MailboxBytes,
+    /// What happens to what finds a full mailbox, unless the agent's registration says otherwise.
+    pub overflow: OverflowPolicy,
+    /// The shard's share of the memory budget: bytes of messages that it holds.
+    pub memory_max: u64,
     /// Lifetime of a message that does not set its own.
     pub message_timeout: MessageTimeoutMs,
     /// The longest content.
@@ -143,6 +149,8 @@ pub enum Notice {
     Load(AgentId, u32),
     /// Whether a provider's circuit breaker lets messages through.
     Available(AgentId, bool),
+    /// Whether messages for an agent are to wait where they are, because its mailbox is full.
+    Closed(AgentId, bool),
     /// An agent on the sending shard registers an agent on this one.
     Register(Box<Registration>, AgentId),
 }
@@ -170,6 +178,8 @@ pub(crate) enum Alarm {
     DrainDeadline { agent: AgentIndex, generation: u32 },
     /// An open circuit breaker is to be half-open.
     Breaker { agent: AgentIndex, generation: u32 },
+    /// Messages may have expired that wait for closed receivers.
+    SweepLines,
     /// Messages may have expired that wait to pass on to a shard.
     SweepTransit(ShardIndex),
 }
@@ -232,6 +242,11 @@ pub struct Shard {
     pub(crate) draining: Vec<(AgentIndex, u32)>,
     pub(crate) former: FormerAgents,
     pub(crate) effects: Vec<Effect>,
+    /// Of the shard's share of the memory budget, what is there for messages that are no replies, less what mailboxes
+    /// hold and what waits on its way, in bytes.
+    pub(crate) memory_left: i64,
+    pub(crate) effects_weighed: EffectsWeighed,
+    pub(crate) overflow: OverflowFigures,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
     pub(crate) blocked: Vec<VecDeque<AgentIndex>>,
     /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
@@ -240,6 +255,8 @@ pub struct Shard {
     pub(crate) transit_swept: Vec<bool>,
     /// What is to be told to other shards, by shard.
     pub(crate) outgoing: Vec<VecDeque<Outgoing>>,
+    /// Receivers that are closed, and who waits for them.
+    pub(crate) lines: Lines,
     pub(crate) capabilities: CapabilityIndex,
     pub(crate) load_changed: Vec<AgentIndex>,
     pub(crate) conversations: Conversations,
@@ -295,10 +312,14 @@ impl Shard {
             draining: Vec::new(),
             former: FormerAgents::new(),
             effects: Vec::new(),
+            effects_weighed: EffectsWeighed::default(),
+            memory_left: ordinary_memory(config.memory_max).cast_signed(),
+            overflow: OverflowFigures::default(),
             blocked: (0..shards).map(|_| VecDeque::new()).collect(),
             transit: (0..shards).map(|_| VecDeque::new()).collect(),
             transit_swept: vec![false; shards],
             outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
+            lines: Lines::default(),
             capabilities: CapabilityIndex::new(index),
             load_changed: Vec::new(),
             conversations: Conversations::new(config.conversations, config.seed),
@@ -334,12 +355,13 @@ impl Shard {
         let arrived = self.receive_from_shards();
         let fired = self.fire_timers();
         self.flush_transit();
-        let flushed = self.flush_outboxes();
+        let flushed = self.move_lines() + self.flush_outboxes();
         let taken = self.take_inputs(inputs);
         let registered = self.register_waiting();
         let handled = self.run_agents();
         self.call_times.end_turn(handled);
         let polled = self.poll_agents();
+        let stalled = self.let_stalled_in();
         self.tell_loads();
         self.flush_outgoing();
         let drained = self.end_drains();
@@ -348,9 +370,10 @@ impl Shard {
         debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
 
         std::mem::swap(&mut self.outputs, outputs);
-        let worked = arrived + fired + flushed + taken + registered > 0 || handled > 0 || polled || drained;
+        let worked = arrived + fired + flushed + taken + registered + stalled > 0 || handled > 0 || polled || drained;
         let more = !self.run_queue.is_empty()
             || !self.registrations.is_empty()
+            || self.lines.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
             // An input that found no room may find some after whatever this turn did.
@@ -381,6 +404,7 @@ impl Shard {
             && self.run_queue.is_empty()
             && self.outgoing.iter().all(VecDeque::is_empty)
             && self.barriers.is_empty()
+            && self.lines.asked == 0
             && self.registrations.is_empty()
     }
 
@@ -395,13 +419,16 @@ impl Shard {
         let index = self.index;
         assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.account);
         assert_eq!(self.slab.len(), 0, "{index} keeps envelopes");
+        assert_eq!(self.memory(), 0, "{index} counts bytes that are nowhere");
         assert_eq!(self.pending_beside_slab, 0, "{index} counts messages that are nowhere");
         assert_eq!(self.port.credits_out(), 0, "credits of {index} did not come back");
         assert!(self.effects.is_empty() && self.run_next_turn.is_empty(), "{index} has something left to do");
         assert!(self.blocked.iter().all(VecDeque::is_empty), "{index} has outboxes that wait");
         assert!(self.transit.iter().all(VecDeque::is_empty), "{index} has messages in transit");
+        assert!(!self.lines.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
             let Some(slot) = self.agents.get(agent) else { continue };
+            assert!(!slot.standing.is(Standing::CLOSED) && !slot.standing.is(Standing::WAITING), "{} waits", slot.name);
             assert!(!slot.is_leaving(), "{} has left and is still there", slot.name);
             assert_eq!((slot.mailbox.held(), slot.mailbox.held_bytes()), (0, 0), "the mailbox of {} leaks", slot.name);
             assert!(slot.outbox.is_empty() && slot.outbox_length == 0, "the outbox of {} leaks", slot.name);
@@ -430,6 +457,17 @@ impl Shard {
             questions: self.questions.len(),
             replies_missing: self.questions.unanswered,
             replies_late: self.questions.late,
+            memory_bytes: self.memory(),
+            memory_bytes_max: self.config.memory_max,
+            refused_for_memory: self.overflow.refused_for_memory,
+            refused_by_receiver: self.overflow.refused_by_receiver,
+            replies_beyond: self.overflow.replies_beyond,
+            receivers_closed: self.lines.closed_here,
+            receivers_closed_so_far: self.lines.closed_so_far,
+            stalled: self.lines.stalled,
+            stalled_so_far: self.lines.stalled_so_far,
+            waiting: self.lines.waiting,
+            waiting_so_far: self.lines.waiting_so_far,
         }
     }
 
@@ -513,6 +551,7 @@ impl Shard {
                 Alarm::Restart { agent, generation } => self.restart_is_due(agent, generation),
                 Alarm::DrainDeadline { agent, generation } => self.drain_is_over(agent, generation),
                 Alarm::Breaker { agent, generation } => self.poll_breaker(agent, generation),
+                Alarm::SweepLines => self.sweep_lines(),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
             }
         }

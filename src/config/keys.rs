@@ -5,10 +5,11 @@ use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId,
+    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
     OutboxCapacity, PendingCapacity, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount,
     RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, TurnQuota,
 };
+use caxton_shards::overflow::OverflowPolicy;
 
 /// One key of the configuration, with the access to its field.
 pub(super) struct Key {
@@ -124,6 +125,16 @@ configuration! {
         messages: MailboxCapacity = ["100", "1000", "10000"];
         /// How many bytes of messages one mailbox holds.
         bytes: MailboxBytes = ["1 MiB", "16 MiB", "64 MiB"];
+        /// What happens to a message that finds a full mailbox: reject, back-pressure or drop-oldest.
+        ///
+        /// An agent's registration may say otherwise. Replies and the router's own notices are not subject to it.
+        overflow: OverflowPolicy = ["reject", "reject", "reject"];
+    }
+
+    /// What the router may hold in all.
+    memory: MemoryConfig {
+        /// How many bytes of messages wait in mailboxes, outboxes and delays, evenly divided among the shards.
+        budget: MemoryBudget = ["256 MiB", "128 MiB", "4 GiB"];
     }
 
     /// Limits of a single message.
@@ -242,6 +253,8 @@ mod tests {
         ("channel.capacity", ["1000", "10000", "100000"]),
         ("mailbox.messages", ["100", "1000", "10000"]),
         ("mailbox.bytes", ["\"1 MiB\"", "\"16 MiB\"", "\"64 MiB\""]),
+        ("mailbox.overflow", ["\"reject\"", "\"reject\"", "\"reject\""]),
+        ("memory.budget", ["\"256 MiB\"", "\"128 MiB\"", "\"4 GiB\""]),
         ("message.timeout_ms", ["10000", "5000", "30000"]),
         ("message.content_bytes_max", ["\"10 MiB\"", "\"10 MiB\"", "\"10 MiB\""]),
         ("delivery.batch", ["10", "100", "1000"]),

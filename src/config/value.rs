@@ -5,10 +5,11 @@ use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MessageTimeoutMs, NodeId,
+    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
     OutboxCapacity, PendingCapacity, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount,
     RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, TurnQuota,
 };
+use caxton_shards::overflow::OverflowPolicy;
 use std::time::Duration;
 
 /// A type that a key can have.
@@ -66,6 +67,7 @@ plain! {
 with_unit! {
     ContentLimit: bytes, "10 MiB", show_bytes;
     DeadLetterBytes: bytes, "64 MiB", show_bytes;
+    MemoryBudget: bytes, "256 MiB", show_bytes;
     MailboxBytes: bytes, "16 MiB", show_bytes;
     BackoffDelayMs: milliseconds, "500 ms", show_number;
     BreakerDelayMs: milliseconds, "1 s", show_number;
@@ -77,6 +79,16 @@ with_unit! {
     SlowCallMs: milliseconds, "1 s", show_number;
     ShutdownDeadlineMs: milliseconds, "20 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
+}
+
+impl Setting for OverflowPolicy {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        text.parse()
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
 }
 
 impl Setting for ShardChoice {

@@ -161,7 +161,9 @@ impl Router {
         block_on(self.tell_all(messages))
     }
 
-    /// Sends a message and waits until its sender's shard has accepted it.
+    /// Sends a message and waits until its sender's shard has accepted it. While its receiver is closed, because its
+    /// mailbox is full and its overflow policy is back-pressure, that takes until the message's turn has come or its
+    /// lifetime is over; other messages, and other senders, do not wait for it.
     ///
     /// # Errors
     /// The message and why it was not accepted.
@@ -186,7 +188,8 @@ impl Router {
         block_on(self.send(message))
     }
 
-    /// Sends a message if there is room for it now, and answers with a handle to wait for its acceptance.
+    /// Sends a message if there is room for it now, and answers with a handle to wait for its acceptance. It does not wait
+    /// for a closed receiver: the handle then gives the message back with [`SendError::ReceiverFull`].
     ///
     /// # Errors
     /// The message, when there is no room or the router is stopping.
@@ -195,7 +198,7 @@ impl Router {
         let (sender, receiver) = flume::bounded(1);
         let token = self.shared().next_token();
         let kept = message.clone();
-        match self.try_put(shard, Work::Question(Input::Send(message, token), token, sender)) {
+        match self.try_put(shard, Work::Question(Input::TrySend(message, token), token, sender)) {
             Ok(()) => Ok(Sent { receiver, message: kept }),
             Err((error, work)) => Err(reject_work(error, work)),
         }
@@ -358,11 +361,21 @@ impl Router {
         name: AgentName,
         capabilities: Vec<CapabilityName>,
     ) -> Result<Inbox, CallError> {
+        self.open_inbox_with(name, |registration| capabilities.into_iter().fold(registration, Registration::offering))
+            .await
+    }
+
+    /// As [`Router::open_inbox`], with everything else that a [`Registration`] can say, such as its overflow policy.
+    ///
+    /// # Errors
+    /// As [`Router::register`].
+    pub async fn open_inbox_with(
+        &self,
+        name: AgentName,
+        describe: impl FnOnce(Registration) -> Registration,
+    ) -> Result<Inbox, CallError> {
         let number = self.shared().next_inbox();
-        let mut registration = Registration::outside(name, number, INBOX_WINDOW);
-        for capability in capabilities {
-            registration = registration.offering(capability);
-        }
+        let registration = describe(Registration::outside(name, number, INBOX_WINDOW));
         let id = registration.id();
         let shard = self.shared().partition.shard_of(id).as_usize();
         let (inbox, link) = Inbox::new(self.clone(), id, INBOX_WINDOW);
@@ -580,7 +593,9 @@ fn rejected(work: Work) -> Rejected {
 
 /// Gives the message back that was part of the work.
 fn reject_work(error: SendError, work: Work) -> Rejected {
-    let (Work::Input(Input::Tell(message)) | Work::Question(Input::Send(message, _), ..)) = work else {
+    let (Work::Input(Input::Tell(message)) | Work::Question(Input::Send(message, _) | Input::TrySend(message, _), ..)) =
+        work
+    else {
         unreachable!("only messages are rejected")
     };
     Rejected { error, message: Box::new(message) }

@@ -346,6 +346,9 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
         partition,
         mailbox_messages: config.mailbox.messages,
         mailbox_bytes: config.mailbox.bytes,
+        overflow: config.mailbox.overflow,
+        // The budget is the router's; each shard gets its share.
+        memory_max: config.memory.budget.into_inner() / u64::from(partition.shard_count()),
         message_timeout: config.message.timeout_ms,
         content_max: config.message.content_bytes_max,
         batch: config.delivery.batch,

@@ -51,6 +51,22 @@ impl Stats {
         self.shards.iter().map(|shard| shard.breakers_opened).sum()
     }
 
+    /// Bytes of messages that the router holds, and how many it may hold.
+    pub fn memory_bytes(&self) -> (u64, u64) {
+        let bytes = |(held, limit), shard: &Snapshot| (held + shard.memory_bytes, limit + shard.memory_bytes_max);
+        self.shards.iter().fold((0, 0), bytes)
+    }
+
+    /// Agents that are closed: their mailboxes were full, and others wait to send to them.
+    pub fn receivers_closed(&self) -> usize {
+        self.shards.iter().map(|shard| shard.receivers_closed).sum()
+    }
+
+    /// Messages that wait for closed agents, on the senders' shards and on the receivers'.
+    pub fn stalled(&self) -> usize {
+        self.shards.iter().map(|shard| shard.stalled + shard.waiting).sum()
+    }
+
     /// Open conversations.
     pub fn conversations(&self) -> usize {
         self.shards.iter().map(|shard| shard.conversations).sum()

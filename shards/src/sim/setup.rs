@@ -7,6 +7,7 @@ use crate::conversation::ConversationLimits;
 use crate::domain::{NodeId, ShardCount};
 use crate::mesh::{LaneCapacity, mesh};
 use crate::message::IdSpace;
+use crate::overflow::OverflowPolicy;
 use crate::partition::Partition;
 use crate::record::Durability;
 use crate::shard::{RetryPolicy, Shard, ShardConfig};
@@ -40,6 +41,8 @@ impl Setup {
             partition: Partition::new(count),
             mailbox_messages: 1_000.try_into().expect("a legal capacity"),
             mailbox_bytes: (1 << 20).try_into().expect("a legal number of bytes"),
+            overflow: OverflowPolicy::Reject,
+            memory_max: 1 << 30,
             message_timeout: 30_000.try_into().expect("a legal lifetime"),
             content_max: 10_000.try_into().expect("a legal length"),
             batch: 16.try_into().expect("a legal batch"),

@@ -219,7 +219,7 @@ impl World {
     }
 
     /// The shard that admits the message: its sender's, or the first.
-    fn admits(&self, message: &Message) -> usize {
+    pub(crate) fn admits(&self, message: &Message) -> usize {
         message.sender().map_or(0, |sender| self.shard_of(sender))
     }
 

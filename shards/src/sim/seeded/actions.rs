@@ -25,7 +25,7 @@ const DRAINED_WITHIN_MS_MAX: u32 = 2_000;
 const TELLS_MAX: u64 = 12;
 
 /// What the world does. A line is all that a new action needs. Weights are of no sum in particular.
-const ACTIONS: [Action; 22] = [
+const ACTIONS: [Action; 23] = [
     Action {
         weight: 80,
         fault: None,
@@ -37,6 +37,7 @@ const ACTIONS: [Action; 22] = [
     },
     Action { weight: 40, fault: None, act: Play::send },
     Action { weight: 20, fault: None, act: Play::ask },
+    Action { weight: 10, fault: Some(Fault::Overflow), act: Play::try_send },
     Action { weight: 420, fault: None, act: Play::take_a_turn },
     Action { weight: 40, fault: None, act: |play, dice| play.world.now_ms += dice.below(300) },
     Action { weight: 60, fault: Some(Fault::Membership), act: |play, dice| play.register(dice.next()) },

@@ -31,6 +31,8 @@ faults! {
     Slow = "slow";
     /// Rings, mailboxes, outboxes and tables are tiny.
     Limits = "limits";
+    /// Mailboxes that are full have their senders wait, or drop the oldest; the memory budget is small.
+    Overflow = "overflow";
     /// Shards are not stepped for a while.
     Pauses = "pauses";
     /// Monotonic time leaps forwards; wall time is set forwards and backwards.

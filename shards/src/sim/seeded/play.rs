@@ -7,6 +7,7 @@ use crate::domain::AgentName;
 use crate::failure_handler::{Decision, FailedAttempt, FailureHandler};
 use crate::interface::{InboxNumber, Input, Token};
 use crate::message::{Message, Receiver};
+use crate::overflow::OverflowPolicy;
 use crate::partition::ShardIndex;
 use crate::record::Durability;
 use crate::sim::dice::{Dice, mixed};
@@ -26,6 +27,7 @@ mod purpose {
     pub const MEMBERS: u64 = 4;
     pub const END: u64 = 5;
     pub const HANDLERS: u64 = 6;
+    pub const OVERFLOW: u64 = 7;
     /// The first action's; each has its own.
     pub const FIRST_ACTION: u64 = 1 << 32;
 }
@@ -152,6 +154,10 @@ impl Play {
         if self.cast.allows(Fault::Limits) && dice.once_in(4) {
             registration = registration.breaker(touchy_breaker(&mut dice));
         }
+        let mut dice = Dice::new(mixed(character, purpose::OVERFLOW));
+        if self.cast.allows(Fault::Overflow) && dice.once_in(2) {
+            registration = registration.overflow(dice.pick(&OverflowPolicy::ALL));
+        }
         self.register_agent(registration);
     }
 
@@ -174,6 +180,15 @@ impl Play {
         let labelled = Label::of(&message).map(|label| (label, message.receiver().clone()));
         let token = self.world.send_later(message);
         self.asked(token, labelled);
+    }
+
+    /// Sends a message that does not wait for its receiver.
+    pub fn try_send(&mut self, dice: &mut Dice) {
+        let message = self.outside_message(dice, 2);
+        let labelled = Label::of(&message).map(|label| (label, message.receiver().clone()));
+        let (shard, token) = (self.world.admits(&message), self.world.token());
+        self.asked(token, labelled);
+        self.world.give(shard, Input::TrySend(message, token));
     }
 
     pub fn ask(&mut self, dice: &mut Dice) {
@@ -350,6 +365,16 @@ fn setup(seed: u64, shards: u16, options: &Options) -> Setup {
         config.conversations.timeout_ms = 3_000;
         if journal && options.allows(Fault::Durable) {
             config.durability = Durability::Journal;
+        }
+    });
+    let mut dice = Dice::of(seed, purpose::OVERFLOW);
+    let (policy, budget) = (dice.pick(&OverflowPolicy::ALL), u64::from(dice.between(20_000, 200_000)));
+    let setup = setup.configured(|config| {
+        if options.allows(Fault::Overflow) {
+            config.overflow = policy;
+            if dice.once_in(4) {
+                config.memory_max = budget;
+            }
         }
     });
     if !options.allows(Fault::Limits) {
