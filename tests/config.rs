@@ -137,8 +137,8 @@ fn what_is_shown_can_be_loaded_and_names_its_origins() {
         let again = Config::load(None, Some(&path), []).expect("what is shown is valid");
         assert_eq!(again.chosen_preset(), preset);
         assert_eq!(
-            (again.router, again.channel, again.mailbox, again.message, again.delivery),
-            (config.router, config.channel, config.mailbox, config.message, config.delivery)
+            (again.router, again.channel, again.mailbox, again.memory, again.message, again.delivery),
+            (config.router, config.channel, config.mailbox, config.memory, config.message, config.delivery)
         );
         assert_eq!(
             (again.retry, again.supervision, again.dead_letters, again.conversation, again.ring, again.drive),

@@ -63,7 +63,7 @@ enum InLine {
 /// The receivers that a shard knows to be closed, its own included, and what waits for them.
 #[derive(Default)]
 pub(crate) struct Lines {
-    lines: HashMap<AgentId, Line, FixedState>,
+    by_receiver: HashMap<AgentId, Line, FixedState>,
     /// Receivers that are open again and for which something waits.
     moving: VecDeque<AgentId>,
     /// Receivers of this shard with room again.
@@ -82,7 +82,7 @@ impl Lines {
     /// Whether there is any receiver to wait for.
     #[inline]
     pub fn exist(&self) -> bool {
-        !self.lines.is_empty()
+        !self.by_receiver.is_empty()
     }
 
     /// Whether something is to be done in the next turn.
@@ -96,7 +96,7 @@ impl Shard {
 
     /// Has a message wait behind its receiver's full mailbox, or refuses it.
     pub(crate) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
-        let may_close = self.lines.lines.len() < CLOSED_RECEIVERS_MAX;
+        let may_close = self.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX;
         let Some(slot) = self.agents.get_mut(index) else { return };
         let closed = slot.standing.is(Standing::CLOSED);
         let length = slot.extras().stalled.as_ref().map_or(0, |stalled| stalled.places.len());
@@ -134,7 +134,7 @@ impl Shard {
         let id = slot.id;
         self.lines.closed_here += 1;
         self.lines.closed_so_far += 1;
-        self.lines.lines.entry(id).or_default().closed = true;
+        self.lines.by_receiver.entry(id).or_default().closed = true;
         self.tell_closed(id, true);
         self.watch_over_lines();
     }
@@ -250,16 +250,17 @@ impl Shard {
         }
         if !closed {
             self.receiver_is_open(receiver);
-        } else if self.lines.lines.len() < CLOSED_RECEIVERS_MAX || self.lines.lines.contains_key(&receiver) {
-            self.lines.lines.entry(receiver).or_default().closed = true;
+        } else if self.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX || self.lines.by_receiver.contains_key(&receiver)
+        {
+            self.lines.by_receiver.entry(receiver).or_default().closed = true;
         }
     }
 
     fn receiver_is_open(&mut self, receiver: AgentId) {
-        let Some(line) = self.lines.lines.get_mut(&receiver) else { return };
+        let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return };
         line.closed = false;
         if line.waiting.is_empty() {
-            self.lines.lines.remove(&receiver);
+            self.lines.by_receiver.remove(&receiver);
         } else if !std::mem::replace(&mut line.moves, true) {
             self.lines.moving.push_back(receiver);
         }
@@ -268,7 +269,9 @@ impl Shard {
     /// Whether a message has to stand in line for its receiver.
     #[cold]
     pub(crate) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
-        let (Some(line), Some(sender)) = (self.lines.lines.get(&receiver), message.sender()) else { return false };
+        let (Some(line), Some(sender)) = (self.lines.by_receiver.get(&receiver), message.sender()) else {
+            return false;
+        };
         sender != receiver && (line.senders.contains_key(&sender) || !looks_like_reply(message))
     }
 
@@ -277,7 +280,7 @@ impl Shard {
     pub(crate) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
         self.must_wait(message, receiver)
             && message.sender().is_some_and(|sender| {
-                let line = self.lines.lines.get(&receiver);
+                let line = self.lines.by_receiver.get(&receiver);
                 let waiting = line.and_then(|line| line.senders.get(&sender)).copied().unwrap_or(0);
                 waiting >= self.config.outbox.into_inner()
             })
@@ -302,7 +305,7 @@ impl Shard {
     }
 
     fn stand_in_line(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: InLine) {
-        let line = self.lines.lines.entry(receiver).or_default();
+        let line = self.lines.by_receiver.entry(receiver).or_default();
         count_in(&mut line.senders, sender);
         line.waiting.push_back(entry);
         self.lines.waiting += 1;
@@ -349,13 +352,13 @@ impl Shard {
         let here = self.is_here(shard);
         let mut moved = 0;
         loop {
-            let Some(line) = self.lines.lines.get_mut(&receiver) else { return moved };
+            let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return moved };
             if line.closed {
                 line.moves = false;
                 return moved;
             }
             if line.waiting.is_empty() {
-                self.lines.lines.remove(&receiver);
+                self.lines.by_receiver.remove(&receiver);
                 return moved;
             }
             if !here && !self.port.has_credit(shard.as_usize()) {
@@ -407,7 +410,7 @@ impl Shard {
     /// Puts a message back to the front that found no credit on its way after all.
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<(AgentIndex, u32)>) {
         let id = envelope.message.sender();
-        match (self.keep_place(envelope), self.lines.lines.get_mut(&receiver)) {
+        match (self.keep_place(envelope), self.lines.by_receiver.get_mut(&receiver)) {
             (Ok(place), Some(line)) => {
                 line.waiting.push_front(InLine::Message { place, sender, here: false });
                 self.lines.waiting += 1;
@@ -427,7 +430,7 @@ impl Shard {
     }
 
     fn leave_line(&mut self, receiver: AgentId, sender: Option<AgentId>) {
-        if let Some(line) = self.lines.lines.get_mut(&receiver) {
+        if let Some(line) = self.lines.by_receiver.get_mut(&receiver) {
             count_out(&mut line.senders, sender);
         }
     }
@@ -440,7 +443,7 @@ impl Shard {
             let sender = message.sender().or_else(|| self.gateway_id());
             self.lines.exist()
                 && sender != Some(*receiver)
-                && self.lines.lines.contains_key(receiver)
+                && self.lines.by_receiver.contains_key(receiver)
                 && !looks_like_reply(message)
         })?;
         Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
@@ -512,7 +515,7 @@ impl Shard {
 
     pub(crate) fn sweep_lines(&mut self) {
         self.lines.swept = false;
-        let mut receivers: Vec<AgentId> = self.lines.lines.keys().copied().collect();
+        let mut receivers: Vec<AgentId> = self.lines.by_receiver.keys().copied().collect();
         receivers.sort_unstable();
         for receiver in &receivers {
             self.sweep_line(*receiver);
@@ -526,7 +529,7 @@ impl Shard {
     }
 
     fn sweep_line(&mut self, receiver: AgentId) {
-        let Some(line) = self.lines.lines.get_mut(&receiver) else { return };
+        let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return };
         let (slab, now_ms) = (&self.slab, self.now_ms);
         let is_late = |entry: &InLine| match entry {
             InLine::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
@@ -578,7 +581,7 @@ impl Shard {
     /// places are answered.
     pub(crate) fn stop_lines(&mut self) -> Vec<u32> {
         let mut places = Vec::new();
-        let mut lines: Vec<(AgentId, Line)> = self.lines.lines.drain().collect();
+        let mut lines: Vec<(AgentId, Line)> = self.lines.by_receiver.drain().collect();
         lines.sort_unstable_by_key(|(receiver, _)| *receiver);
         self.lines.moving.clear();
         self.lines.waiting = 0;
