@@ -267,7 +267,12 @@ impl Shard {
             }
         }
         let here = self.is_here(hop);
-        if !here && !waited && self.lines.exist() && self.must_wait(&envelope.message, target) {
+        // A receiver of this shard that is closed is found to be so on delivery.
+        if !waited
+            && self.lines.exist()
+            && (!here || self.line_moves(target))
+            && self.must_wait(&envelope.message, target)
+        {
             self.wait_for_receiver(envelope, target, false);
             return Ok(());
         }

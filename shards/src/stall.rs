@@ -266,6 +266,12 @@ impl Shard {
         }
     }
 
+    /// Whether something waits for a receiver that is open again.
+    #[cold]
+    pub(crate) fn line_moves(&self, receiver: AgentId) -> bool {
+        self.lines.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
+    }
+
     /// Whether a message has to stand in line for its receiver.
     #[cold]
     pub(crate) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
