@@ -284,7 +284,7 @@ mod tests {
         let origin = Origin::Program { by: "--set".to_owned() };
         assert_eq!(
             ConfigError::unknown_key(origin.clone(), "mailbox.colour").to_string(),
-            "--set: unknown key mailbox.colour; [mailbox] has messages, bytes"
+            "--set: unknown key mailbox.colour; [mailbox] has messages, bytes, overflow"
         );
         assert!(ConfigError::unknown_key(origin, "x.y").to_string().contains("the sections are router, channel, "));
     }

@@ -173,8 +173,8 @@ mod tests {
                  jitter",
                 "caxton.toml:5:1: unknown key mailbox.mesages; did you mean mailbox.messages?",
                 "caxton.toml:6:11: mailbox.bytes is a list: allowed is a number or text",
-                "caxton.toml:7:2: unknown key http; the sections are router, channel, mailbox, message, delivery, \
-                 retry, breaker, supervision, dead_letters, conversation, ring, drive, shutdown",
+                "caxton.toml:7:2: unknown key http; the sections are router, channel, mailbox, memory, message, \
+                 delivery, retry, breaker, supervision, dead_letters, conversation, ring, drive, shutdown",
             ]
         );
     }
