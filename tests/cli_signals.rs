@@ -90,7 +90,8 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// One run under load with a signal at a moment that follows from the seed, and what it printed.
 fn stop_under_load(seed: u64) -> (Duration, Value) {
-    const SCENARIOS: [&str; 6] = ["local", "cross", "mixed", "request", "contract-net", "broadcast"];
+    const SCENARIOS: [&str; 9] =
+        ["local", "cross", "mixed", "request", "contract-net", "broadcast", "overload", "slow-consumer", "poison"];
     const DEADLINE: Duration = Duration::from_secs(20);
     let mut dice = Dice::new(seed);
     let scenario = dice.pick(&SCENARIOS);

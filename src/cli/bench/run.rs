@@ -148,7 +148,11 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
         return Err(format!("an agent could not be registered: {error}"));
     }
     let slow_consumer = match &cast.slow_consumer {
-        Some(name) => Some(SlowConsumer::start(&router, name, &control)?),
+        Some(name) => match SlowConsumer::start(&router, name, &control) {
+            Ok(slow_consumer) => Some(slow_consumer),
+            Err(_) if interrupt.signal().is_some() => None,
+            Err(error) => return Err(error),
+        },
         None => None,
     };
     let bytes_per_agent = resident_bytes().saturating_sub(before_bytes) as f64 / count as f64;
