@@ -10,11 +10,16 @@ mod content;
 mod details;
 mod envelope;
 mod id;
+pub mod json;
 mod options;
 mod performative;
 mod pool;
+mod suggestion;
 mod term;
 pub mod text;
+mod walk;
+mod window;
+pub mod xml;
 
 use std::sync::Arc;
 

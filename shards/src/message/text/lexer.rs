@@ -11,7 +11,7 @@ use super::error::{Fault, Refusal, excerpt};
 use crate::message::PARAMETER_BYTES_MAX;
 
 /// What reading gives, or why it stopped.
-pub(super) type Read<T> = Result<T, Refusal>;
+pub(in crate::message) type Read<T> = Result<T, Refusal>;
 
 /// What a byte means outside strings.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -421,7 +421,7 @@ impl<'a> Lexer<'a> {
 }
 
 /// Whether `bytes` may stand without quotes: a word, a number or a date of SC00070.
-pub(super) fn is_atom(bytes: &[u8]) -> bool {
+pub(in crate::message) fn is_atom(bytes: &[u8]) -> bool {
     let Some(first) = bytes.first() else { return false };
     if bytes.iter().any(|byte| class(*byte) != Class::Word) {
         return false;
@@ -435,7 +435,7 @@ pub(super) fn is_atom(bytes: &[u8]) -> bool {
 }
 
 /// Whether `bytes` are one expression in parentheses, without anything around it.
-pub(super) fn is_list(bytes: &[u8]) -> bool {
+pub(in crate::message) fn is_list(bytes: &[u8]) -> bool {
     let limits = Limits { message_bytes_max: usize::MAX, ..Limits::default() };
     let mut lexer = Lexer::new(bytes, 0, &limits);
     // A list is always inside a message.
