@@ -8,7 +8,7 @@ use caxton_router::message::{Aid, MessageId, Receiver};
 use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Registration, Router};
 use caxton_shards::notice::is_notice;
 
-use super::input::Source;
+use crate::cli::input::Source;
 use super::journal::{Fates, Journal, Reply};
 
 /// Everybody whom the messages of a file name.
