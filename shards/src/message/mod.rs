@@ -8,6 +8,7 @@ mod aid;
 mod builder;
 mod content;
 mod details;
+mod envelope;
 mod id;
 mod options;
 mod performative;
@@ -24,6 +25,7 @@ pub use details::{
     Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, TraceContext, USER_PARAMETERS_MAX, UserParameter,
     Words,
 };
+pub use envelope::{AclRepresentation, RECEIVED_STAMPS_MAX, ReceivedStamp, TransportEnvelope, TransportEnvelopeFault};
 pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId};
 pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
