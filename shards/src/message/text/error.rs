@@ -118,7 +118,7 @@ pub enum Fault {
 ///
 /// The fault is boxed, because what a refusal is the other case of is usually a few words long.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(in crate::message) struct Refusal {
     pub offset: usize,
     fault: Box<Fault>,
 }
@@ -141,7 +141,7 @@ impl Refusal {
 
 /// A byte of the input as people count: in lines and characters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(in crate::message) struct Place {
     pub offset: usize,
     pub line: usize,
     pub column: usize,
@@ -168,7 +168,7 @@ impl Place {
 }
 
 /// What some editors put in front of UTF-8.
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(in crate::message) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Whether the byte continues a UTF-8 character rather than beginning one.
 fn is_continuation(byte: u8) -> bool {
@@ -176,7 +176,7 @@ fn is_continuation(byte: u8) -> bool {
 }
 
 /// The beginning of `bytes` in quotes, escaped and cut.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
+pub(in crate::message) fn excerpt(bytes: &[u8]) -> String {
     const BYTES_MAX: usize = 4 * EXCERPT_CHARACTERS_MAX;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(BYTES_MAX)]);
     let mut shown: String = text.chars().take(EXCERPT_CHARACTERS_MAX).flat_map(char::escape_debug).collect();
