@@ -93,7 +93,7 @@ fn text_of<'a>(bytes: Cow<'a, [u8]>, offset: usize, parameter: &str) -> Read<Cow
 impl<'a> Reader<'a, '_> {
     /// Any value of up to `limit` bytes.
     #[inline]
-    pub fn value(&mut self, what: &'static str, limit: usize) -> Read<Value<'a>> {
+    pub fn value(&mut self, what: &str, limit: usize) -> Read<Value<'a>> {
         let offset = self.position();
         let code = self.byte("a value")?;
         let kind = match code {
@@ -114,7 +114,7 @@ impl<'a> Reader<'a, '_> {
 
     /// A value of a textual parameter, within the limit of these.
     #[inline]
-    pub fn parameter_value(&mut self, what: &'static str) -> Read<Value<'a>> {
+    pub fn parameter_value(&mut self, what: &str) -> Read<Value<'a>> {
         self.value(what, PARAMETER_BYTES_MAX)
     }
 
@@ -136,7 +136,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// The source text of the expression that begins with `code`.
-    fn list(&mut self, code: u8, what: &'static str, limit: usize) -> Read<Vec<u8>> {
+    fn list(&mut self, code: u8, what: &str, limit: usize) -> Read<Vec<u8>> {
         let start = self.position() - 1;
         let mut source = Source { text: Vec::new(), is_opened: true, what, limit };
         let mut depth = 0_usize;
@@ -178,21 +178,21 @@ impl<'a> Reader<'a, '_> {
 }
 
 #[cold]
-fn too_long(offset: usize, what: &'static str, limit: usize) -> Refusal {
+fn too_long(offset: usize, what: &str, limit: usize) -> Refusal {
     let what = if what == "content" { "the content".into() } else { format!(":{what}").into() };
     Refusal::new(offset, Fault::TooLong { what, limit })
 }
 
 /// Source text in the making.
-struct Source {
+struct Source<'w> {
     text: Vec<u8>,
     /// Nothing stands yet in the innermost parentheses.
     is_opened: bool,
-    what: &'static str,
+    what: &'w str,
     limit: usize,
 }
 
-impl Source {
+impl Source<'_> {
     fn append(&mut self, offset: usize, bytes: &[u8]) -> Read<()> {
         if self.text.len() + bytes.len() > self.limit {
             return Err(too_long(offset, self.what, self.limit));

@@ -146,7 +146,7 @@ impl<'a> Reader<'a, '_> {
     /// The value of the user-defined parameter whose name stands at `offset`.
     fn user_parameter(&mut self, offset: usize, name: &str) -> Read<UserParameter> {
         check_user_parameter_name(offset, name)?;
-        let value = self.parameter_value("a user-defined parameter")?.kept(name)?;
+        let value = self.parameter_value(name)?.kept(name)?;
         Ok(UserParameter { name: name.into(), value })
     }
 
