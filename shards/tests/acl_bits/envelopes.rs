@@ -142,7 +142,7 @@ fn each_refusal_names_its_byte_and_its_reason() {
             "fe 0099 10 24 311a23121212122220'Z' 03 01",
             "byte 16: expected an agent identifier, which begins with 0x02, found 0x01",
         ),
-        ("fe 0099 10 24 311a23121212122220'Z' 02 02'b@y'00 02'c'00", "byte 24: expected"),
+        ("fe 0099 10 24 311a23121212122220'Z' 02 02'b@y'00 02'c'00", "byte 24: a string begins here and never ends"),
     ] {
         let error = read_envelope(bytes(notation)).expect_err(notation).to_string();
         assert!(error.starts_with(expected), "{notation}: {error}");

@@ -108,7 +108,7 @@ const READ_ONLY: &[(&str, &str)] = &[
     ("fa10 08 04 60 77 0001'a' 57 0001'b' 40 01", "(inform :content \"((#1\\\"a) #1\\\"b)\")"),
     ("fa10 08 04 60 78 00000001'a' 58 00000001'b' 40 01", "(inform :content \"((#1\\\"a) #1\\\"b)\")"),
     // A word that is none and a string without literal stay what they are inside an expression.
-    ("fa10 08 04 70'a b'00 14'c\\'00 40 01", "(inform :content \"(\\\"a b\\\" #2\\\"c\\\\)\")"),
+    ("fa10 08 04 70'a b'00 14'c\\'00 40 01", "(inform :content \"(\\\"a b\\\" #2\\\"c\\)\")"),
     // Source text of expressions, words and strings.
     ("fa10 08 00 10'X-a'00 ff 14'\"(a b)\"'00 01", "(inform :X-a (a b))"),
     ("fa10 08 00 10'X-a'00 ff 16 01'b' 01", "(inform :X-a b)"),
