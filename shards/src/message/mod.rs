@@ -5,6 +5,7 @@
 //! ([`Details`]), which messages between native agents usually lack.
 
 mod aid;
+pub mod bits;
 mod builder;
 mod content;
 mod details;

@@ -49,7 +49,7 @@ pub fn value() -> impl Strategy<Value = ParameterValue> {
     ]
 }
 
-fn parameters() -> impl Strategy<Value = Vec<(String, ParameterValue)>> {
+pub fn parameters() -> impl Strategy<Value = Vec<(String, ParameterValue)>> {
     proptest::collection::vec(("[xX]-z[a-zA-Z0-9:#@\\\\ä-]{0,8}", value()), 0..4)
 }
 

@@ -29,7 +29,7 @@ pub fn check(source: &Source, form: Form, as_json: bool) -> io::Result<usize> {
             });
             writeln!(output, "{told}")?;
         } else {
-            crate::cli::complain(diagnostic(source, &error).trim_end());
+            crate::cli::complain(diagnostic(source, form, &error).trim_end());
         }
     }
     if as_json {

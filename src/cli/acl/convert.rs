@@ -22,7 +22,7 @@ pub fn convert(source: &Source, from: Form, to: Form) -> io::Result<usize> {
                 malformed += 1;
                 // What was written before comes first on a terminal too.
                 output.flush()?;
-                crate::cli::complain(diagnostic(source, &error).trim_end());
+                crate::cli::complain(diagnostic(source, from, &error).trim_end());
             }
         }
     }

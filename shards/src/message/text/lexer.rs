@@ -102,7 +102,7 @@ impl<'a> Value<'a> {
 
 /// The places of quotes. Where there is one, others are often near, as in JSON: these are found byte by byte, which is
 /// faster than to start a vectorised search for each.
-pub(super) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
+pub(in crate::message) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
     const NEAR_BYTES: usize = 16;
     let mut search = 0;
     std::iter::from_fn(move || {
@@ -118,7 +118,7 @@ pub(super) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 /// Each quote inside a string has a backslash before it, which goes.
-fn unescape(bytes: &[u8], escapes: usize) -> Vec<u8> {
+pub(in crate::message) fn unescape(bytes: &[u8], escapes: usize) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len() - escapes);
     let mut copied = 0;
     for quote in quotes(bytes) {
