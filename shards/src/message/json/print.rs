@@ -63,7 +63,9 @@ impl Form for Writer<'_> {
         self.member("content");
         let text = std::str::from_utf8(content).ok();
         let needs_escape = |byte: &&u8| **byte < 0x20 || matches!(**byte, b'"' | b'\\');
-        match text.filter(|_| content.iter().filter(needs_escape).count() <= ESCAPES_MAX) {
+        let is_safe =
+            |_: &&str| content.len() <= ESCAPES_MAX || content.iter().filter(needs_escape).count() <= ESCAPES_MAX;
+        match text.filter(is_safe) {
             Some(text) => string(text, self.output),
             None => {
                 self.output.extend_from_slice(b"{\"base64\":\"");

@@ -45,6 +45,13 @@ pub(super) struct Attribute<'a> {
     raw: &'a str,
 }
 
+impl Tag<'_> {
+    /// Whether there are no attributes, as in most tags.
+    pub fn is_bare(&self) -> bool {
+        self.name_length == self.inside.len()
+    }
+}
+
 enum Step<'a> {
     Open(Tag<'a>),
     Close,
@@ -138,7 +145,8 @@ impl<'a> Cursor<'a> {
         let whole = &self.window[self.place..self.reached()];
         let inside = whole.get(1..whole.len().saturating_sub(1)).unwrap_or_default();
         let inside = if self.is_empty { inside.strip_suffix('/').unwrap_or(inside) } else { inside };
-        let name_length = inside.bytes().position(|byte| byte.is_ascii_whitespace()).unwrap_or(inside.len());
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        let name_length = inside.as_bytes().iter().position(is_blank).unwrap_or(inside.len());
         let name = local(&inside[..name_length]);
         Tag { offset: self.base + self.place, name, inside, name_length }
     }
@@ -421,7 +429,9 @@ fn is_blank(text: &str) -> bool {
 
 /// A name without the prefix of its namespace.
 fn local(name: &str) -> &str {
-    name.rsplit_once(':').map_or(name, |(_, local)| local)
+    // Names are short: a search made for long text takes longer to begin than to look at each byte.
+    let prefix = name.as_bytes().iter().rposition(|byte| *byte == b':').map_or(0, |colon| colon + 1);
+    &name[prefix..]
 }
 
 /// A tag as errors show it.

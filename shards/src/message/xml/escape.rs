@@ -78,8 +78,8 @@ pub(super) fn is_legal_character(character: char) -> bool {
 /// The content as text, if it is to be written as text.
 pub(super) fn legal_content(content: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(content).ok().filter(|text| is_legal(text))?;
-    let references = content.iter().filter(|byte| need(**byte) == Need::Reference).count();
-    (references <= REFERENCES_MAX).then_some(text)
+    let references = || content.iter().filter(|byte| need(**byte) == Need::Reference).count();
+    (content.len() <= REFERENCES_MAX || references() <= REFERENCES_MAX).then_some(text)
 }
 
 /// Writes text between tags.

@@ -172,6 +172,9 @@ impl<'a> Reader<'a> {
 
     /// Whether the one attribute that an element with text may have is there.
     fn is_base64(&self, tag: &Tag<'a>) -> Read<bool> {
+        if tag.is_bare() {
+            return Ok(false);
+        }
         let mut encoding = None;
         for attribute in self.cursor.attributes(tag) {
             let attribute = attribute?;
@@ -186,6 +189,10 @@ impl<'a> Reader<'a> {
 
     /// The value of an element, which stands in one of the attributes that `names` lists, or between its tags.
     pub fn value(&mut self, tag: &Tag<'a>, parameter: &'static str, names: &[&str]) -> Read<(usize, Cow<'a, str>)> {
+        // Most elements have nothing but their text, and that within the limit.
+        if tag.is_bare() {
+            return self.cursor.text(parameter, PARAMETER_BYTES_MAX, true);
+        }
         let mut encoding = None;
         let mut value = None;
         for attribute in self.cursor.attributes(tag) {
@@ -325,6 +332,9 @@ impl<'a> Reader<'a> {
     }
 
     pub fn no_attributes(&self, tag: &Tag<'a>) -> Read<()> {
+        if tag.is_bare() {
+            return Ok(());
+        }
         match self.cursor.attributes(tag).next() {
             None => Ok(()),
             Some(attribute) => Err(unknown_attribute(&attribute?, "are none")),
