@@ -106,7 +106,7 @@ mod tests {
         let line = format!("{}^{}", "a".repeat(5_000), "b".repeat(5_000));
         let (shown, caret) = shown_line(line.as_bytes(), 5_000);
         assert_eq!(shown.chars().nth(caret), Some('^'));
-        assert_eq!(shown.chars().count(), LINE_CHARACTERS_MAX + 1);
+        assert_eq!(shown.chars().count(), LINE_CHARACTERS_MAX + 2);
         assert!(shown.starts_with("…a") && shown.ends_with("b…"));
         let (shown, caret) = shown_line(line.as_bytes(), 0);
         assert_eq!(caret, 0);
