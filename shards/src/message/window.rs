@@ -53,14 +53,10 @@ impl<'a> Readable<'a> {
     /// What may be read from `position` on: up to `most` bytes.
     pub fn window(&mut self, position: usize, most: usize) -> (&'a str, End) {
         let known = position.checked_sub(self.base).and_then(|start| self.text.get(start..));
-        let rest = match known.filter(|rest| !rest.is_empty()) {
-            Some(rest) => rest,
-            None => {
-                self.base = position;
-                self.text = readable_part(&self.input[position..]).0;
-                self.text
-            }
-        };
+        let rest = known.filter(|rest| !rest.is_empty()).unwrap_or_else(|| readable_part(&self.input[position..]).0);
+        if known.is_none_or(str::is_empty) {
+            (self.base, self.text) = (position, rest);
+        }
         if rest.len() > most {
             // What is cut off is part of what is too long, so that a character may go with it.
             let cut = (0..=most).rev().find(|place| rest.is_char_boundary(*place)).unwrap_or(0);

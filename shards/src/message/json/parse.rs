@@ -51,6 +51,8 @@ const AGENT_MEMBERS: &[&str] = &["name", "addresses", "resolvers", "user-defined
 const PARAMETER_MEMBERS: &[&str] = &["name", "word", "string", "list", "base64"];
 /// Members that content may have.
 const CONTENT_MEMBERS: &[&str] = &["base64"];
+/// An escape has up to twelve bytes and stands for at least one, or for two if it has all twelve.
+const ESCAPE_GROWTH_MAX: usize = 6;
 const A_MESSAGE: &str = "a message, which is a JSON object";
 
 /// Reads exactly one message, with white space around it. Relative dates count from `now`.
@@ -152,8 +154,6 @@ impl Reader {
         let limit = self.limits.content_max.as_usize();
         let too_long =
             |node: &Node<'_>| Refusal::new(node.offset, Fault::TooLong { what: "the content".into(), limit });
-        /// An escape has up to twelve bytes and stands for one to four.
-        const ESCAPE_GROWTH_MAX: usize = 6;
         if value.source.len() / ESCAPE_GROWTH_MAX > limit {
             return Err(too_long(&value));
         }

@@ -65,13 +65,12 @@ impl Form for Writer<'_> {
         let needs_escape = |byte: &&u8| **byte < 0x20 || matches!(**byte, b'"' | b'\\');
         let is_safe =
             |_: &&str| content.len() <= ESCAPES_MAX || content.iter().filter(needs_escape).count() <= ESCAPES_MAX;
-        match text.filter(is_safe) {
-            Some(text) => string(text, self.output),
-            None => {
-                self.output.extend_from_slice(b"{\"base64\":\"");
-                write_base64(content, self.output);
-                self.output.extend_from_slice(b"\"}");
-            }
+        if let Some(text) = text.filter(is_safe) {
+            string(text, self.output);
+        } else {
+            self.output.extend_from_slice(b"{\"base64\":\"");
+            write_base64(content, self.output);
+            self.output.extend_from_slice(b"\"}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! JSON values, each with its place in the input.
 //!
-//! The parsing itself is serde_json's. A [`Node`] is the source text of a value, so that whatever is wrong with it can be
+//! The parsing itself is that of `serde_json`. A [`Node`] is the source text of a value, so that whatever is wrong with it can be
 //! shown where it stands; its members are taken out one by one, and nothing is copied but strings with escapes.
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
 //! From characters to elements, attributes and text, each with its place in the input.
 //!
-//! The pulling itself is quick-xml's. A cursor adds what the grammar of messages needs: it goes from child to child, takes
+//! The pulling itself is that of `quick-xml`. A cursor adds what the grammar of messages needs: it goes from child to child, takes
 //! the text of an element as a whole, and refuses what XML allows and messages have no use for.
 
 use std::borrow::Cow;
@@ -45,10 +45,36 @@ pub(super) struct Attribute<'a> {
     raw: &'a str,
 }
 
-impl Tag<'_> {
+impl<'a> Tag<'a> {
     /// Whether there are no attributes, as in most tags.
     pub fn is_bare(&self) -> bool {
         self.name_length == self.inside.len()
+    }
+
+    /// The attributes of the tag, without declarations of namespaces and attributes of XML itself.
+    pub fn attributes(&self) -> impl Iterator<Item = Read<Attribute<'a>>> + use<'a> {
+        let inside_offset = self.offset + 1;
+        let inside = self.inside;
+        let mut attributes = Attributes::new(inside, self.name_length);
+        // A set of all names would be searched for each; the few that are known are checked where they are used.
+        attributes.with_checks(false);
+        attributes.filter_map(move |attribute| {
+            let (key, raw) = match attribute {
+                Ok(attribute) => match attribute.value {
+                    Cow::Borrowed(raw) => (attribute.key.into_inner(), raw),
+                    Cow::Owned(_) => return None,
+                },
+                Err(error) => {
+                    let fault = Fault::NotWellFormed { form: "XML", reason: shortened(&error.to_string()) };
+                    return Some(Err(Refusal::new(inside_offset - 1, fault)));
+                }
+            };
+            if key.starts_with("xmlns") || key.starts_with("xml:") {
+                return None;
+            }
+            let offset_of = |part: &str| inside_offset + (part.as_ptr().addr() - inside.as_ptr().addr());
+            Some(Ok(Attribute { offset: offset_of(key), name: local(key), value_offset: offset_of(raw), raw }))
+        })
     }
 }
 
@@ -90,10 +116,6 @@ impl<'a> Cursor<'a> {
         usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX).min(self.window.len())
     }
 
-    fn refuse<T>(&self, offset: usize, fault: Fault) -> Read<T> {
-        Err(Refusal::new(offset, fault))
-    }
-
     fn step(&mut self) -> Read<Step<'a>> {
         if std::mem::take(&mut self.is_empty) {
             return Ok(Step::Close);
@@ -130,11 +152,11 @@ impl<'a> Cursor<'a> {
                             value: excerpt(encoding.as_bytes()),
                             allowed: "UTF-8 or US-ASCII".into(),
                         };
-                        return self.refuse(self.base + self.place, fault);
+                        return refuse(self.base + self.place, fault);
                     }
                     continue;
                 }
-                Event::DocType(_) => return self.refuse(self.base + self.place, DOCTYPE),
+                Event::DocType(_) => return refuse(self.base + self.place, DOCTYPE),
                 Event::Eof => Step::End,
             });
         }
@@ -180,15 +202,11 @@ impl<'a> Cursor<'a> {
         self.end.refusal(self.base + self.window.len())
     }
 
-    fn expected<T>(&self, offset: usize, expected: impl Into<Cow<'static, str>>, found: String) -> Read<T> {
-        self.refuse(offset, Fault::Expected { expected: expected.into(), found })
-    }
-
     /// The window ended where more should follow.
     fn ended<T>(&self, expected: impl Into<Cow<'static, str>>) -> Read<T> {
         match self.cut() {
             Some(refusal) => Err(refusal),
-            None => self.expected(self.base + self.window.len(), expected, "the end of the input".to_owned()),
+            None => expected_at(self.base + self.window.len(), expected, "the end of the input".to_owned()),
         }
     }
 
@@ -201,11 +219,7 @@ impl<'a> Cursor<'a> {
                 Step::End => return self.cut().map_or(Ok(None), Err),
                 Step::Close => {
                     let offset = self.base + self.place;
-                    return self.expected(
-                        offset,
-                        expected,
-                        excerpt(&self.window.as_bytes()[self.place..self.reached()]),
-                    );
+                    return expected_at(offset, expected, excerpt(&self.window.as_bytes()[self.place..self.reached()]));
                 }
                 Step::Text(..) | Step::Reference(_) => return self.unexpected_text(expected),
             }
@@ -230,7 +244,7 @@ impl<'a> Cursor<'a> {
         let shown = text.trim_ascii_start();
         let offset = self.base + self.place + (text.len() - shown.len());
         let length = shown.find('<').filter(|length| *length > 0).unwrap_or(shown.len());
-        self.expected(offset, expected, excerpt(shown[..length].trim_ascii_end().as_bytes()))
+        expected_at(offset, expected, excerpt(shown[..length].trim_ascii_end().as_bytes()))
     }
 
     /// The element whose opening tag was read last has no children.
@@ -238,7 +252,7 @@ impl<'a> Cursor<'a> {
         let expected = "the end of an element that has its value in an attribute";
         match self.child(expected)? {
             None => Ok(()),
-            Some(tag) => self.expected(tag.offset, format!("</{element}>"), shown_tag(&tag)),
+            Some(tag) => expected_at(tag.offset, format!("</{element}>"), shown_tag(&tag)),
         }
     }
 
@@ -271,7 +285,7 @@ impl<'a> Cursor<'a> {
                 }
                 Step::Reference(reference) => {
                     offset.get_or_insert(place);
-                    let character = self.resolve(&reference, place)?;
+                    let character = resolve(&reference, place)?;
                     if gathered.text.len() + character.len_utf8() > bytes_max {
                         return Err(too_long(place));
                     }
@@ -280,46 +294,11 @@ impl<'a> Cursor<'a> {
                 Step::Close => return Ok((offset.unwrap_or(place), gathered.finish())),
                 Step::Open(tag) => {
                     let expected = format!("text, in which < is written as &lt;, up to the end of {what}");
-                    return self.expected(tag.offset, expected, shown_tag(&tag));
+                    return expected_at(tag.offset, expected, shown_tag(&tag));
                 }
                 Step::End => return self.ended(format!("the end of {what}")),
             }
         }
-    }
-
-    fn resolve(&self, reference: &BytesRef<'_>, offset: usize) -> Read<char> {
-        let resolved = match reference.resolve_char_ref() {
-            Ok(Some(character)) => is_legal_character(character).then_some(character),
-            Ok(None) => resolve_predefined_entity(reference).and_then(|text| text.chars().next()),
-            Err(_) => None,
-        };
-        resolved.ok_or_else(|| unknown_reference(offset, reference))
-    }
-
-    /// The attributes of a tag, without declarations of namespaces and attributes of XML itself.
-    pub fn attributes(&self, tag: &Tag<'a>) -> impl Iterator<Item = Read<Attribute<'a>>> + use<'a> {
-        let inside_offset = tag.offset + 1;
-        let inside = tag.inside;
-        let mut attributes = Attributes::new(inside, tag.name_length);
-        // A set of all names would be searched for each; the few that are known are checked where they are used.
-        attributes.with_checks(false);
-        attributes.filter_map(move |attribute| {
-            let (key, raw) = match attribute {
-                Ok(attribute) => match attribute.value {
-                    Cow::Borrowed(raw) => (attribute.key.into_inner(), raw),
-                    Cow::Owned(_) => return None,
-                },
-                Err(error) => {
-                    let fault = Fault::NotWellFormed { form: "XML", reason: shortened(&error.to_string()) };
-                    return Some(Err(Refusal::new(inside_offset - 1, fault)));
-                }
-            };
-            if key.starts_with("xmlns") || key.starts_with("xml:") {
-                return None;
-            }
-            let offset_of = |part: &str| inside_offset + (part.as_ptr().addr() - inside.as_ptr().addr());
-            Some(Ok(Attribute { offset: offset_of(key), name: local(key), value_offset: offset_of(raw), raw }))
-        })
     }
 }
 
@@ -437,6 +416,24 @@ fn local(name: &str) -> &str {
 /// A tag as errors show it.
 pub(super) fn shown_tag(tag: &Tag<'_>) -> String {
     excerpt(format!("<{}>", tag.inside.get(..tag.name_length).unwrap_or_default()).as_bytes())
+}
+
+fn expected_at<T>(offset: usize, expected: impl Into<Cow<'static, str>>, found: String) -> Read<T> {
+    refuse(offset, Fault::Expected { expected: expected.into(), found })
+}
+
+fn refuse<T>(offset: usize, fault: Fault) -> Read<T> {
+    Err(Refusal::new(offset, fault))
+}
+
+/// The character that a reference stands for.
+fn resolve(reference: &BytesRef<'_>, offset: usize) -> Read<char> {
+    let resolved = match reference.resolve_char_ref() {
+        Ok(Some(character)) => is_legal_character(character).then_some(character),
+        Ok(None) => resolve_predefined_entity(reference).and_then(|text| text.chars().next()),
+        Err(_) => None,
+    };
+    resolved.ok_or_else(|| unknown_reference(offset, reference))
 }
 
 fn unknown_reference(offset: usize, reference: &str) -> Refusal {

@@ -16,7 +16,7 @@
 use std::borrow::Cow;
 
 use super::cursor::{Tag, shown_tag};
-use super::parse::{Reader, once, single, unknown_attribute};
+use super::parse::{Reader, no_attributes, once, single, unknown_attribute};
 use super::print::{Style, Writer};
 use crate::message::details::PARAMETER_BYTES_MAX;
 use crate::message::text::{
@@ -64,14 +64,14 @@ fn envelope(reader: &mut Reader<'_>, now: WallTime) -> Read<TransportEnvelope> {
         let found = shown_tag(&root);
         return Err(Refusal::new(root.offset, Fault::Expected { expected: "<envelope>".into(), found }));
     }
-    reader.no_attributes(&root)?;
+    no_attributes(&root)?;
     let mut merged = Merged::default();
     while let Some(tag) = reader.cursor.child("<params> or </envelope>")? {
         if !tag.name.eq_ignore_ascii_case("params") {
             let found = shown_tag(&tag);
             return Err(Refusal::new(tag.offset, Fault::Expected { expected: "<params>".into(), found }));
         }
-        let index = index_of(reader, &tag)?;
+        let index = index_of(&tag)?;
         while let Some(child) = reader.cursor.child("a parameter of the envelope, or </params>")? {
             parameter(reader, &child, index, now, &mut merged)?;
         }
@@ -135,9 +135,9 @@ struct Merged {
     user_parameters: Vec<UserParameter>,
 }
 
-fn index_of(reader: &Reader<'_>, tag: &Tag<'_>) -> Read<u64> {
+fn index_of(tag: &Tag<'_>) -> Read<u64> {
     let mut index = None;
-    for attribute in reader.cursor.attributes(tag) {
+    for attribute in tag.attributes() {
         let attribute = attribute?;
         if !attribute.name.eq_ignore_ascii_case("index") {
             return Err(unknown_attribute(&attribute, "is index"));
@@ -210,7 +210,7 @@ const STAMP: &[&str] =
     &["received-by", "received-from", "received-date", "received-id", "received-via", "user-defined"];
 
 fn stamp<'a>(reader: &mut Reader<'a>, tag: &Tag<'a>, now: WallTime) -> Read<ReceivedStamp> {
-    reader.no_attributes(tag)?;
+    no_attributes(tag)?;
     let (mut by, mut from, mut moment, mut id, mut via) = (None, None, None, None, None);
     let mut user_parameters = Vec::new();
     while let Some(child) = reader.cursor.child("<received-by> or </received>")? {

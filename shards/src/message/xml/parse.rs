@@ -73,13 +73,11 @@ impl<'a> Reader<'a> {
     /// The message that comes next.
     pub fn message(&mut self, now: WallTime) -> Read<Message> {
         let expected = "a message, which begins with <fipa-message";
-        match self.cursor.root(expected)? {
-            Some(tag) => self.message_of(&tag, now),
-            None => {
-                let fault = Fault::Expected { expected: expected.into(), found: "the end of the input".to_owned() };
-                Err(Refusal::new(self.cursor.position(), fault))
-            }
-        }
+        let Some(tag) = self.cursor.root(expected)? else {
+            let fault = Fault::Expected { expected: expected.into(), found: "the end of the input".to_owned() };
+            return Err(Refusal::new(self.cursor.position(), fault));
+        };
+        self.message_of(&tag, now)
     }
 
     /// The message whose opening tag was just read.
@@ -91,7 +89,7 @@ impl<'a> Reader<'a> {
         let mut given = ParameterSet::default();
         let mut parameters = Parameters::default();
         let mut performative: Option<Performative> = None;
-        for attribute in self.cursor.attributes(root) {
+        for attribute in root.attributes() {
             let attribute = attribute?;
             if attribute.name.eq_ignore_ascii_case("act") {
                 let word = attribute.value(PARAMETER_BYTES_MAX)?;
@@ -157,7 +155,7 @@ impl<'a> Reader<'a> {
     fn content(&mut self, tag: &Tag<'a>) -> Read<Cow<'a, [u8]>> {
         let limit = self.content_max.as_usize();
         let too_long = |offset| Refusal::new(offset, Fault::TooLong { what: "the content".into(), limit });
-        if !self.is_base64(tag)? {
+        if !is_base64(tag)? {
             let (_, text) = self.cursor.text("the content", limit, false)?;
             return Ok(match text {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
@@ -170,23 +168,6 @@ impl<'a> Reader<'a> {
         if bytes.len() > limit { Err(too_long(offset)) } else { Ok(bytes.into()) }
     }
 
-    /// Whether the one attribute that an element with text may have is there.
-    fn is_base64(&self, tag: &Tag<'a>) -> Read<bool> {
-        if tag.is_bare() {
-            return Ok(false);
-        }
-        let mut encoding = None;
-        for attribute in self.cursor.attributes(tag) {
-            let attribute = attribute?;
-            if !attribute.name.eq_ignore_ascii_case("encoding") {
-                return Err(unknown_attribute(&attribute, "is encoding=\"base64\""));
-            }
-            once(&mut encoding, (), "encoding", attribute.offset)?;
-            check_encoding(&attribute)?;
-        }
-        Ok(encoding.is_some())
-    }
-
     /// The value of an element, which stands in one of the attributes that `names` lists, or between its tags.
     pub fn value(&mut self, tag: &Tag<'a>, parameter: &'static str, names: &[&str]) -> Read<(usize, Cow<'a, str>)> {
         // Most elements have nothing but their text, and that within the limit.
@@ -195,7 +176,7 @@ impl<'a> Reader<'a> {
         }
         let mut encoding = None;
         let mut value = None;
-        for attribute in self.cursor.attributes(tag) {
+        for attribute in tag.attributes() {
             let attribute = attribute?;
             if attribute.name.eq_ignore_ascii_case("encoding") {
                 once(&mut encoding, (), "encoding", attribute.offset)?;
@@ -214,7 +195,7 @@ impl<'a> Reader<'a> {
                 self.cursor.nothing_inside(parameter)?;
                 value
             }
-            None => self.cursor.text(parameter, self.source_max(encoding.is_some()), true)?,
+            None => self.cursor.text(parameter, source_max(encoding.is_some()), true)?,
         };
         let text = match encoding {
             Some(()) => utf8(from_base64(parameter, offset, &text)?, offset, parameter)?.into(),
@@ -227,14 +208,9 @@ impl<'a> Reader<'a> {
         Ok((offset, text))
     }
 
-    #[allow(clippy::unused_self)] // It belongs to the limits, which are the reader's.
-    fn source_max(&self, is_base64: bool) -> usize {
-        if is_base64 { PARAMETER_BYTES_MAX * BASE64_GROWTH_MAX } else { PARAMETER_BYTES_MAX }
-    }
-
     /// The one identifier of an element.
     pub fn one_agent(&mut self, tag: &Tag<'a>, parameter: &'static str) -> Read<Aid> {
-        self.no_attributes(tag)?;
+        no_attributes(tag)?;
         let expected = "<agent-identifier>";
         let Some(child) = self.cursor.child(expected)? else {
             let fault = Fault::Expected { expected: expected.into(), found: format!("</{parameter}>") };
@@ -265,7 +241,7 @@ impl<'a> Reader<'a> {
         count_max: usize,
         into: &mut Vec<Aid>,
     ) -> Read<()> {
-        self.no_attributes(tag)?;
+        no_attributes(tag)?;
         while let Some(child) = self.cursor.child("<agent-identifier>")? {
             if into.len() == count_max {
                 return Err(Refusal::new(child.offset, Fault::TooMany { what, limit: count_max }));
@@ -286,7 +262,7 @@ impl<'a> Reader<'a> {
             let fault = Fault::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX };
             return Err(Refusal::new(tag.offset, fault));
         }
-        self.no_attributes(tag)?;
+        no_attributes(tag)?;
         let mut name: Option<AgentName> = None;
         let mut addresses: Vec<Box<str>> = Vec::new();
         let mut resolvers = Vec::new();
@@ -315,7 +291,7 @@ impl<'a> Reader<'a> {
     }
 
     fn addresses(&mut self, tag: &Tag<'a>, into: &mut Vec<Box<str>>) -> Read<()> {
-        self.no_attributes(tag)?;
+        no_attributes(tag)?;
         while let Some(child) = self.cursor.child("<url> or </addresses>")? {
             if !child.name.eq_ignore_ascii_case("url") {
                 let found = shown_tag(&child);
@@ -329,16 +305,6 @@ impl<'a> Reader<'a> {
             into.push(address.into());
         }
         Ok(())
-    }
-
-    pub fn no_attributes(&self, tag: &Tag<'a>) -> Read<()> {
-        if tag.is_bare() {
-            return Ok(());
-        }
-        match self.cursor.attributes(tag).next() {
-            None => Ok(()),
-            Some(attribute) => Err(unknown_attribute(&attribute?, "are none")),
-        }
     }
 
     /// `<X-name>value</X-name>` or `<user-defined name="X-name">value</user-defined>`.
@@ -359,7 +325,7 @@ impl<'a> Reader<'a> {
     pub fn typed(&mut self, tag: &Tag<'a>, mut name: Option<Box<str>>) -> Read<UserParameter> {
         let is_general = name.is_none();
         let (mut encoding, mut kind) = (None, None);
-        for attribute in self.cursor.attributes(tag) {
+        for attribute in tag.attributes() {
             let attribute = attribute?;
             let is = |known: &str| attribute.name.eq_ignore_ascii_case(known);
             if is("encoding") {
@@ -391,7 +357,7 @@ impl<'a> Reader<'a> {
             let found = shown_tag(tag);
             return Err(Refusal::new(tag.offset, Fault::Expected { expected: expected.into(), found }));
         };
-        let (offset, text) = self.cursor.text(&name, self.source_max(encoding.is_some()), true)?;
+        let (offset, text) = self.cursor.text(&name, source_max(encoding.is_some()), true)?;
         let value = if encoding.is_some() {
             let bytes = from_base64("user-defined", offset, &text)?;
             match kind {
@@ -516,6 +482,39 @@ impl<'a> Parameters<'a> {
         self.user_defined.push(UserParameter { name: REPLY_BY_KEPT.into(), value });
         Ok(())
     }
+}
+
+/// Whether the one attribute that an element with text may have is there.
+fn is_base64(tag: &Tag<'_>) -> Read<bool> {
+    if tag.is_bare() {
+        return Ok(false);
+    }
+    let mut encoding = None;
+    for attribute in tag.attributes() {
+        let attribute = attribute?;
+        if !attribute.name.eq_ignore_ascii_case("encoding") {
+            return Err(unknown_attribute(&attribute, "is encoding=\"base64\""));
+        }
+        once(&mut encoding, (), "encoding", attribute.offset)?;
+        check_encoding(&attribute)?;
+    }
+    Ok(encoding.is_some())
+}
+
+/// Refuses whatever attributes the element has.
+pub(super) fn no_attributes(tag: &Tag<'_>) -> Read<()> {
+    if tag.is_bare() {
+        return Ok(());
+    }
+    match tag.attributes().next() {
+        None => Ok(()),
+        Some(attribute) => Err(unknown_attribute(&attribute?, "are none")),
+    }
+}
+
+/// How long the source of a parameter may be.
+fn source_max(is_base64: bool) -> usize {
+    if is_base64 { PARAMETER_BYTES_MAX * BASE64_GROWTH_MAX } else { PARAMETER_BYTES_MAX }
 }
 
 /// Whether the parameter is a word of SC00061, which may also be written as an attribute.

@@ -48,15 +48,12 @@ impl Form for Writer<'_> {
     }
 
     fn content(&mut self, content: &[u8]) {
-        match legal_content(content) {
-            Some(text) => {
-                self.bytes(b"<content>");
-                write_text(text, self.output);
-            }
-            None => {
-                self.bytes(b"<content encoding=\"base64\">");
-                write_base64(content, self.output);
-            }
+        if let Some(text) = legal_content(content) {
+            self.bytes(b"<content>");
+            write_text(text, self.output);
+        } else {
+            self.bytes(b"<content encoding=\"base64\">");
+            write_base64(content, self.output);
         }
         self.bytes(b"</content>");
     }
@@ -95,15 +92,12 @@ impl Form for Writer<'_> {
         {
             self.attribute("type", kind.word());
         }
-        match plain {
-            Some(text) => {
-                self.bytes(b">");
-                write_parameter(text, self.output);
-            }
-            None => {
-                self.bytes(b" encoding=\"base64\">");
-                write_base64(text, self.output);
-            }
+        if let Some(text) = plain {
+            self.bytes(b">");
+            write_parameter(text, self.output);
+        } else {
+            self.bytes(b" encoding=\"base64\">");
+            write_base64(text, self.output);
         }
         self.close(if is_element { name } else { "user-defined" });
     }
