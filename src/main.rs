@@ -19,6 +19,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Check ACL messages or convert them to another form
+    Acl(cli::acl::AclArguments),
     /// Measure what the router does on this machine
     Bench(cli::bench::BenchArguments),
     /// Check or show the configuration
@@ -33,6 +35,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
+        Verb::Acl(arguments) => cli::acl::run(&arguments),
         Verb::Bench(arguments) => cli::bench::run_verb(&arguments),
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),

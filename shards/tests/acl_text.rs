@@ -14,7 +14,7 @@ use caxton_shards::message::text::{
 };
 use caxton_shards::message::{
     AgentId, Aid, Choice, ConversationId, Correlation, Message, MessageId, ParameterValue, Performative, RECEIVERS_MAX,
-    Receipt, Receiver, Reliability, TraceContext, USER_PARAMETERS_MAX, UserParameter, WallTime, WhenUnavailable,
+    Receipt, Receiver, Reliability, USER_PARAMETERS_MAX, WallTime, WhenUnavailable,
 };
 use proptest::prelude::*;
 
@@ -48,6 +48,8 @@ fn user_values(message: &Message) -> Vec<(&str, &ParameterValue)> {
     parameters.iter().map(|parameter| (&*parameter.name, &parameter.value)).collect()
 }
 
+#[path = "common/acl.rs"]
+mod generators;
 #[path = "acl_text/grammar.rs"]
 mod grammar;
 #[path = "acl_text/leniency.rs"]

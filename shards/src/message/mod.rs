@@ -5,15 +5,22 @@
 //! ([`Details`]), which messages between native agents usually lack.
 
 mod aid;
+pub mod bits;
 mod builder;
 mod content;
 mod details;
+mod envelope;
 mod id;
+pub mod json;
 mod options;
 mod performative;
 mod pool;
+mod suggestion;
 mod term;
 pub mod text;
+mod walk;
+mod window;
+pub mod xml;
 
 use std::sync::Arc;
 
@@ -24,6 +31,7 @@ pub use details::{
     Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, Replay, TraceContext, USER_PARAMETERS_MAX,
     UserParameter, Words,
 };
+pub use envelope::{AclRepresentation, RECEIVED_STAMPS_MAX, ReceivedStamp, TransportEnvelope, TransportEnvelopeFault};
 pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId};
 pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};

@@ -8,8 +8,8 @@ use caxton_router::message::{Aid, MessageId, Receiver};
 use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Registration, Router};
 use caxton_shards::notice::is_notice;
 
-use super::input::Source;
 use super::journal::{Fates, Journal, Reply};
+use crate::cli::input::Source;
 
 /// Everybody whom the messages of a file name.
 pub struct Cast {

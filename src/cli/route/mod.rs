@@ -10,7 +10,6 @@
 
 mod agents;
 mod exchange;
-mod input;
 mod journal;
 mod report;
 mod summary;
@@ -26,10 +25,11 @@ use clap::Args;
 
 use self::agents::{Cast, Habits};
 use self::exchange::Exchange;
-use self::input::Source;
-use self::report::{Printer, complain};
+use self::report::Printer;
 use self::summary::Summary;
+use super::input::Source;
 use super::interrupt::{self, Interrupt};
+use super::{complain, printing_failed};
 
 /// How long `--timeout` may be, in seconds.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
@@ -99,9 +99,9 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         Ok(summary) => match printer.summary(&summary) {
             Ok(()) if summary.is_well() => ExitCode::SUCCESS,
             Ok(()) => ExitCode::FAILURE,
-            Err(error) => report::printing_failed(&error),
+            Err(error) => printing_failed(&error),
         },
-        Err(Stop::Printing(error)) => report::printing_failed(&error),
+        Err(Stop::Printing(error)) => printing_failed(&error),
         Err(Stop::Router(complaint)) => {
             complain(&complaint);
             ExitCode::FAILURE

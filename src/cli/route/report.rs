@@ -1,8 +1,7 @@
 //! What became of the messages, as lines for people and as JSON objects for programs.
 
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, ErrorKind, Stdout, Write as _};
-use std::process::ExitCode;
+use std::io::{self, BufWriter, Stdout, Write as _};
 
 use caxton_router::message::text::{Located, ParseError};
 use caxton_router::message::{MessageId, Receiver};
@@ -13,6 +12,7 @@ use super::agents::Cast;
 use super::exchange::ids_of;
 use super::journal::{Fate, Reply};
 use super::summary::{Summary, Tally};
+use crate::cli::{complain, printable};
 
 /// How many receivers are named in a message's first line; each has a line of its own below.
 const RECEIVERS_SHOWN_MAX: usize = 5;
@@ -197,11 +197,6 @@ impl ToldMessage {
     }
 }
 
-/// The text without anything that a terminal would obey.
-fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
-}
-
 /// Prints in the chosen form.
 pub struct Printer {
     json: bool,
@@ -251,18 +246,4 @@ impl Printer {
     fn position(&self, line: usize, column: usize) -> String {
         format!("{}:{line}:{column}", self.file)
     }
-}
-
-/// Tells people what is wrong. Where nobody reads standard error, there is nobody to tell.
-pub fn complain(complaint: &str) {
-    let _ = writeln!(io::stderr(), "{complaint}");
-}
-
-/// Ends after printing failed. A reader that has gone, as in `caxton route FILE | head`, is no failure.
-pub fn printing_failed(error: &io::Error) -> ExitCode {
-    if error.kind() == ErrorKind::BrokenPipe {
-        return ExitCode::SUCCESS;
-    }
-    complain(&format!("cannot write to standard output: {error}"));
-    ExitCode::FAILURE
 }

@@ -13,7 +13,7 @@ const DAYS_TO_EPOCH: i64 = 719_468;
 const ERA_DAYS: i64 = 146_097;
 
 /// How many bytes a date has that is written here.
-pub(super) const DATE_BYTES: usize = 19;
+pub(in crate::message) const DATE_BYTES: usize = 19;
 
 /// Whether `bytes` have the form of a date, be it in the calendar or not.
 pub(super) fn is_date(bytes: &[u8]) -> bool {
@@ -22,7 +22,7 @@ pub(super) fn is_date(bytes: &[u8]) -> bool {
 
 /// The moment that `bytes` name; a relative one counts from `now`. Moments before 1970 become the epoch, those after
 /// 9999 the last millisecond of that year. Nothing, if `bytes` are no date or the calendar has no such day.
-pub(super) fn read(bytes: &[u8], now: WallTime) -> Option<WallTime> {
+pub(in crate::message) fn read(bytes: &[u8], now: WallTime) -> Option<WallTime> {
     let fields = Fields::read(bytes)?;
     let milliseconds = match fields.sign {
         None => {
@@ -41,7 +41,7 @@ pub(super) fn read(bytes: &[u8], now: WallTime) -> Option<WallTime> {
 }
 
 /// The date of a moment, in UTC. What lies beyond the year 9999 is written as its last millisecond.
-pub(super) fn write(moment: WallTime) -> [u8; DATE_BYTES] {
+pub(in crate::message) fn write(moment: WallTime) -> [u8; DATE_BYTES] {
     let milliseconds = i64::try_from(moment.min(LAST).0).unwrap_or(0);
     let (year, month, day) = date_from_days(milliseconds.div_euclid(DAY_MS));
     let time = milliseconds.rem_euclid(DAY_MS);

@@ -9,12 +9,12 @@ use super::parameter::Parameter;
 use super::parse::Reader;
 use crate::domain::CapabilityName;
 use crate::message::{
-    Choice, DeliveryOptions, MessageBuilder, MessageId, Receipt, Reliability, TraceContext, WhenUnavailable,
+    Choice, DeliveryOptions, MessageBuilder, MessageId, Receipt, Reliability, TraceContext, WallTime, WhenUnavailable,
 };
 
 /// What a message asks of the router.
 #[derive(Default)]
-pub(super) struct Delivery {
+pub(in crate::message) struct Delivery {
     options: DeliveryOptions,
     id: Option<MessageId>,
     trace: Option<TraceContext>,
@@ -56,30 +56,37 @@ impl Reader<'_> {
     /// The value of one of the router's own parameters.
     pub fn delivery(&mut self, parameter: Parameter, into: &mut Delivery) -> Read<()> {
         let (offset, text) = self.lexer.text(parameter.name())?;
-        let value = OwnValue { parameter, offset, text: &text };
+        into.set(parameter, offset, &text, self.now)
+    }
+}
+
+impl Delivery {
+    /// Takes the value of one of the router's own parameters, which stands at `offset`. Relative dates count from `now`.
+    pub fn set(&mut self, parameter: Parameter, offset: usize, text: &str, now: WallTime) -> Read<()> {
+        let value = OwnValue { parameter, offset, text };
         match parameter {
-            Parameter::Priority => into.options.priority = value.parsed("low, normal, high or urgent")?,
-            Parameter::Reliability => into.options.reliability = value.one_of(&RELIABILITIES)?,
-            Parameter::Receipt => into.options.receipt = value.one_of(&RECEIPTS)?,
-            Parameter::WhenUnavailable => into.options.when_unavailable = value.one_of(&PATIENCE)?,
-            Parameter::AttemptsMax => into.options.attempts_max = Some(value.parsed("1 to 255")?),
+            Parameter::Priority => self.options.priority = value.parsed("low, normal, high or urgent")?,
+            Parameter::Reliability => self.options.reliability = value.one_of(&RELIABILITIES)?,
+            Parameter::Receipt => self.options.receipt = value.one_of(&RECEIPTS)?,
+            Parameter::WhenUnavailable => self.options.when_unavailable = value.one_of(&PATIENCE)?,
+            Parameter::AttemptsMax => self.options.attempts_max = Some(value.parsed("1 to 255")?),
             Parameter::TimeToLiveMs => {
-                into.options.time_to_live = Some(value.parsed("1 to 300000 milliseconds")?);
+                self.options.time_to_live = Some(value.parsed("1 to 300000 milliseconds")?);
             }
             Parameter::DeliverAt => {
-                let moment = date::read(text.as_bytes(), self.now);
-                into.options.deliver_at = Some(value.legal(moment, "a date such as 20250131T235959999Z")?);
+                let moment = date::read(text.as_bytes(), now);
+                self.options.deliver_at = Some(value.legal(moment, "a date such as 20250131T235959999Z")?);
             }
             Parameter::MessageId => {
                 let allowed = "m and 32 hexadecimal digits, the last 16 not all zero";
-                into.id = Some(value.legal(message_id(&text), allowed)?);
+                self.id = Some(value.legal(message_id(text), allowed)?);
             }
-            Parameter::Traceparent => into.trace = Some(value.legal(traceparent(&text), "a W3C trace context")?),
+            Parameter::Traceparent => self.trace = Some(value.legal(traceparent(text), "a W3C trace context")?),
             Parameter::Capability => {
-                let name = CapabilityName::try_new(&*text);
-                into.capability = Some((offset, name.map_err(|error| Refusal::new(offset, Fault::Refused(error)))?));
+                let name = CapabilityName::try_new(text);
+                self.capability = Some((offset, name.map_err(|error| Refusal::new(offset, Fault::Refused(error)))?));
             }
-            _ => into.choice = Some((offset, value.one_of(&CHOICES)?)),
+            _ => self.choice = Some((offset, value.one_of(&CHOICES)?)),
         }
         Ok(())
     }
@@ -134,22 +141,22 @@ fn word_of<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'stat
 }
 
 /// The word for a reliability.
-pub(super) fn reliability_word(reliability: Reliability) -> &'static str {
+pub(in crate::message) fn reliability_word(reliability: Reliability) -> &'static str {
     word_of(&RELIABILITIES, reliability)
 }
 
 /// The word for a receipt.
-pub(super) fn receipt_word(receipt: Receipt) -> &'static str {
+pub(in crate::message) fn receipt_word(receipt: Receipt) -> &'static str {
     word_of(&RECEIPTS, receipt)
 }
 
 /// The word for what becomes of a message while its receiver is not to be called.
-pub(super) fn patience_word(patience: WhenUnavailable) -> &'static str {
+pub(in crate::message) fn patience_word(patience: WhenUnavailable) -> &'static str {
     word_of(&PATIENCE, patience)
 }
 
 /// The word for a choice among providers.
-pub(super) fn choice_word(choice: Choice) -> &'static str {
+pub(in crate::message) fn choice_word(choice: Choice) -> &'static str {
     word_of(&CHOICES, choice)
 }
 
@@ -173,7 +180,7 @@ fn traceparent(text: &str) -> Option<TraceContext> {
 }
 
 /// Whether the context names a trace and a span.
-pub(super) fn is_trace(context: &TraceContext) -> bool {
+pub(in crate::message) fn is_trace(context: &TraceContext) -> bool {
     context.trace_id != [0; 16] && context.span_id != [0; 8]
 }
 

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::domain::DomainError;
-use crate::message::MessageError;
+use crate::message::{MessageError, TransportEnvelopeFault};
 
 /// How much of the input an error repeats, in characters.
 pub const EXCERPT_CHARACTERS_MAX: usize = 32;
@@ -73,6 +73,34 @@ pub enum Fault {
         /// What the parameter accepts.
         allowed: Cow<'static, str>,
     },
+    /// Something that the form has no place for.
+    #[error("unknown {what} {name}{}; allowed {allowed}", hint(*.nearest))]
+    Unknown {
+        /// What it is and where, such as `member of a message`.
+        what: &'static str,
+        /// Its name, as an excerpt in quotes.
+        name: String,
+        /// The allowed name that is most like it, if one is.
+        nearest: Option<&'static str>,
+        /// What is allowed in its place.
+        allowed: Cow<'static, str>,
+    },
+    /// The input breaks the rules of XML or JSON themselves.
+    #[error("not well-formed {form}: {reason}")]
+    NotWellFormed {
+        /// `XML` or `JSON`.
+        form: &'static str,
+        /// What is wrong, in the words of the parser.
+        reason: String,
+    },
+    /// A construct of XML that is legal elsewhere and refused here.
+    #[error("{what} is refused: {reason}")]
+    Forbidden {
+        /// The construct.
+        what: &'static str,
+        /// Why it is refused.
+        reason: &'static str,
+    },
     /// A name or performative that the router does not accept.
     #[error(transparent)]
     Refused(DomainError),
@@ -109,16 +137,23 @@ pub enum Fault {
         /// What is not UTF-8.
         what: Cow<'static, str>,
     },
+    /// The parts of a transport envelope are legal and their sum is not.
+    #[error(transparent)]
+    Envelope(TransportEnvelopeFault),
     /// The parts are legal and their sum is not.
     #[error(transparent)]
     Message(MessageError),
+}
+
+fn hint(nearest: Option<&'static str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
 /// A fault at a byte of the input. Line and column are counted only for errors that leave the module.
 ///
 /// The fault is boxed, because what a refusal is the other case of is usually a few words long.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(in crate::message) struct Refusal {
     pub offset: usize,
     fault: Box<Fault>,
 }
@@ -141,7 +176,7 @@ impl Refusal {
 
 /// A byte of the input as people count: in lines and characters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(in crate::message) struct Place {
     pub offset: usize,
     pub line: usize,
     pub column: usize,
@@ -168,7 +203,7 @@ impl Place {
 }
 
 /// What some editors put in front of UTF-8.
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(in crate::message) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Whether the byte continues a UTF-8 character rather than beginning one.
 fn is_continuation(byte: u8) -> bool {
@@ -176,7 +211,7 @@ fn is_continuation(byte: u8) -> bool {
 }
 
 /// The beginning of `bytes` in quotes, escaped and cut.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
+pub(in crate::message) fn excerpt(bytes: &[u8]) -> String {
     const BYTES_MAX: usize = 4 * EXCERPT_CHARACTERS_MAX;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(BYTES_MAX)]);
     let mut shown: String = text.chars().take(EXCERPT_CHARACTERS_MAX).flat_map(char::escape_debug).collect();

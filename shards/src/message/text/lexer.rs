@@ -11,7 +11,7 @@ use super::error::{Fault, Refusal, excerpt};
 use crate::message::PARAMETER_BYTES_MAX;
 
 /// What reading gives, or why it stopped.
-pub(super) type Read<T> = Result<T, Refusal>;
+pub(in crate::message) type Read<T> = Result<T, Refusal>;
 
 /// What a byte means outside strings.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl<'a> Value<'a> {
 
 /// The places of quotes. Where there is one, others are often near, as in JSON: these are found byte by byte, which is
 /// faster than to start a vectorised search for each.
-pub(super) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
+pub(in crate::message) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
     const NEAR_BYTES: usize = 16;
     let mut search = 0;
     std::iter::from_fn(move || {
@@ -118,7 +118,7 @@ pub(super) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 /// Each quote inside a string has a backslash before it, which goes.
-fn unescape(bytes: &[u8], escapes: usize) -> Vec<u8> {
+pub(in crate::message) fn unescape(bytes: &[u8], escapes: usize) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len() - escapes);
     let mut copied = 0;
     for quote in quotes(bytes) {
@@ -421,7 +421,7 @@ impl<'a> Lexer<'a> {
 }
 
 /// Whether `bytes` may stand without quotes: a word, a number or a date of SC00070.
-pub(super) fn is_atom(bytes: &[u8]) -> bool {
+pub(in crate::message) fn is_atom(bytes: &[u8]) -> bool {
     let Some(first) = bytes.first() else { return false };
     if bytes.iter().any(|byte| class(*byte) != Class::Word) {
         return false;
@@ -435,7 +435,7 @@ pub(super) fn is_atom(bytes: &[u8]) -> bool {
 }
 
 /// Whether `bytes` are one expression in parentheses, without anything around it.
-pub(super) fn is_list(bytes: &[u8]) -> bool {
+pub(in crate::message) fn is_list(bytes: &[u8]) -> bool {
     let limits = Limits { message_bytes_max: usize::MAX, ..Limits::default() };
     let mut lexer = Lexer::new(bytes, 0, &limits);
     // A list is always inside a message.

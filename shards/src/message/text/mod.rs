@@ -76,8 +76,13 @@ mod resynchronise;
 use std::borrow::Cow;
 
 pub(crate) use date::date_text;
+pub(super) use date::{read as read_date, write as write_date};
+pub(super) use delivery::{choice_word, is_trace, patience_word, receipt_word, reliability_word};
+pub(super) use error::{BYTE_ORDER_MARK, Place, Refusal, excerpt};
 pub use error::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
-pub(super) use parameter::{is_reserved, readable};
+pub(super) use lexer::{Read, is_atom, is_list, quotes, unescape};
+pub(super) use parameter::{Parameter, ParameterSet, is_reserved, readable};
+pub(super) use parse::{Parameters, REPLY_BY_KEPT, check_user_parameters};
 pub use print::print;
 pub use resynchronise::{Located, Messages};
 

@@ -5,7 +5,7 @@ use crate::message::ParameterValue;
 
 /// A parameter that may stand once in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Parameter {
+pub(in crate::message) enum Parameter {
     Sender,
     Receiver,
     ReplyTo,
@@ -112,7 +112,7 @@ impl Parameter {
 
 /// The parameters that a message has so far.
 #[derive(Clone, Copy, Default)]
-pub(super) struct ParameterSet(u32);
+pub(in crate::message) struct ParameterSet(u32);
 
 impl ParameterSet {
     /// Adds one, and says whether it is new.

@@ -16,7 +16,7 @@ use crate::message::{
 };
 
 /// Where a `reply-by` is kept that is no date.
-const REPLY_BY_KEPT: &str = "X-reply-by";
+pub(in crate::message) const REPLY_BY_KEPT: &str = "X-reply-by";
 
 /// Exactly one message, with white space around it.
 #[inline]
@@ -124,13 +124,13 @@ impl<'a> Reader<'a> {
         self.lexer.text(parameter.name()).map(|(_, text)| Some(text))
     }
 
-    fn content(&mut self) -> Read<Value<'a>> {
+    fn content(&mut self) -> Read<Cow<'a, [u8]>> {
         let value = self.lexer.value("content, which is a string")?;
         let limit = self.content_max.as_usize();
         if value.len() > limit {
             return Err(Refusal::new(value.offset, Fault::TooLong { what: "the content".into(), limit }));
         }
-        Ok(value)
+        Ok(value.bytes())
     }
 
     /// JADE ignores a `reply-by` that is no date. Here it sets no deadline either, but is not lost.
@@ -164,35 +164,36 @@ impl<'a> Reader<'a> {
 
 /// What a message has, before its content is copied and its names become ids.
 #[derive(Default)]
-struct Parameters<'a> {
-    sender: Option<Aid>,
-    receivers: Vec<Aid>,
-    reply_to: Vec<Aid>,
-    content: Option<Value<'a>>,
-    language: Option<Cow<'a, str>>,
-    encoding: Option<Cow<'a, str>>,
-    ontology: Option<Cow<'a, str>>,
-    protocol: Option<Cow<'a, str>>,
-    conversation: Option<Cow<'a, str>>,
-    reply_with: Option<Cow<'a, str>>,
-    in_reply_to: Option<Cow<'a, str>>,
-    reply_by: Option<WallTime>,
-    delivery: Delivery,
-    user_defined: Vec<UserParameter>,
+pub(in crate::message) struct Parameters<'a> {
+    pub sender: Option<Aid>,
+    pub receivers: Vec<Aid>,
+    pub reply_to: Vec<Aid>,
+    pub content: Option<Cow<'a, [u8]>>,
+    pub language: Option<Cow<'a, str>>,
+    pub encoding: Option<Cow<'a, str>>,
+    pub ontology: Option<Cow<'a, str>>,
+    pub protocol: Option<Cow<'a, str>>,
+    pub conversation: Option<Cow<'a, str>>,
+    pub reply_with: Option<Cow<'a, str>>,
+    pub in_reply_to: Option<Cow<'a, str>>,
+    pub reply_by: Option<WallTime>,
+    pub delivery: Delivery,
+    pub user_defined: Vec<UserParameter>,
 }
 
 /// Gives a builder a textual parameter.
 type SetText = fn(&mut MessageBuilder, &str);
 
 impl Parameters<'_> {
-    fn check(&self) -> Read<()> {
+    /// Whether the parameters go together.
+    pub fn check(&self) -> Read<()> {
         self.delivery.check(!self.receivers.is_empty())
     }
 
     #[inline]
-    fn give_to(self, mut builder: MessageBuilder) -> MessageBuilder {
+    pub fn give_to(self, mut builder: MessageBuilder) -> MessageBuilder {
         if let Some(content) = self.content {
-            builder.set_content(match content.bytes() {
+            builder.set_content(match content {
                 Cow::Borrowed(bytes) => MessageContent::copy_of(bytes),
                 Cow::Owned(bytes) => MessageContent::from(bytes),
             });
@@ -232,7 +233,7 @@ impl Parameters<'_> {
 }
 
 /// Whether there is room for another one, which begins at `offset`.
-pub(super) fn check_user_parameters(offset: usize, present: &[UserParameter]) -> Read<()> {
+pub(in crate::message) fn check_user_parameters(offset: usize, present: &[UserParameter]) -> Read<()> {
     if present.len() >= USER_PARAMETERS_MAX {
         let fault = Fault::TooMany { what: "user-defined parameters", limit: USER_PARAMETERS_MAX };
         return Err(Refusal::new(offset, fault));

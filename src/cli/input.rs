@@ -1,4 +1,4 @@
-//! The text that is routed: read whole, and within a limit, because messages are parsed from a slice.
+//! A text of messages: read whole, and within a limit, because messages are parsed from a slice.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,9 +17,10 @@ const STANDARD_INPUT: &str = "-";
 pub struct Source {
     /// The file's name, or a hyphen for the standard input.
     pub name: String,
-    bytes: Vec<u8>,
+    /// All of it.
+    pub bytes: Vec<u8>,
     /// Relative dates count from here, however often the text is parsed.
-    read_at: WallTime,
+    pub read_at: WallTime,
 }
 
 impl Source {
@@ -38,7 +39,7 @@ impl Source {
         Ok(Self { name, bytes, read_at: now() })
     }
 
-    /// The messages and what is malformed, in order.
+    /// The messages of the string form and what is malformed, in order.
     pub fn messages(&self) -> Messages<'_> {
         Messages::new(&self.bytes, self.read_at, &Limits::default())
     }

@@ -1,0 +1,45 @@
+//! `caxton acl check`: what is wrong with the messages of a file, and where.
+
+use std::io::{self, Write as _};
+
+use serde_json::json;
+
+use super::diagnostic::diagnostic;
+use super::form::Form;
+use crate::cli::input::Source;
+use crate::cli::printable;
+
+/// Tells of each malformed message, then how many there are of each kind. The answer is how many are malformed.
+pub fn check(source: &Source, form: Form, as_json: bool) -> io::Result<usize> {
+    let mut output = io::stdout().lock();
+    let (mut read, mut malformed) = (0_usize, 0_usize);
+    for message in form.read(source) {
+        let Err(error) = message else {
+            read += 1;
+            continue;
+        };
+        malformed += 1;
+        if as_json {
+            let told = json!({
+                "file": source.name,
+                "line": error.line,
+                "column": error.column,
+                "offset": error.offset,
+                "error": error.fault.to_string(),
+            });
+            writeln!(output, "{told}")?;
+        } else {
+            crate::cli::complain(diagnostic(source, form, &error).trim_end());
+        }
+    }
+    if as_json {
+        let summary = json!({ "form": form.name(), "messages": read + malformed, "malformed": malformed });
+        writeln!(output, "{}", json!({ "summary": summary }))?;
+    } else {
+        let messages = if read + malformed == 1 { "message" } else { "messages" };
+        let name = printable(&source.name);
+        writeln!(output, "{name}: {} {messages} in the form {form}, {malformed} malformed", read + malformed)?;
+    }
+    output.flush()?;
+    Ok(malformed)
+}

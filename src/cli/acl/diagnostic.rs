@@ -1,0 +1,115 @@
+//! What is wrong with a message, as compilers say it: the place, the fault, the line, and a caret under the place.
+
+use std::fmt::Write as _;
+
+use caxton_router::message::text::ParseError;
+
+use super::form::Form;
+use crate::cli::input::Source;
+use crate::cli::printable;
+
+/// How much of a line is shown, in characters.
+const LINE_CHARACTERS_MAX: usize = 100;
+/// How many of these stand before the caret, if the line is longer.
+const BEFORE_CARET_CHARACTERS: usize = 60;
+/// How many bytes of a form without lines are shown before the caret, and how many from there on.
+const BYTES_BEFORE_CARET: usize = 16;
+const BYTES_BEHIND_CARET: usize = 16;
+/// How many bytes on either side of a place are looked at: more than the characters shown can have.
+const NEAR_BYTES: usize = 4 * LINE_CHARACTERS_MAX;
+
+/// The complaint, several lines with a line break behind each.
+pub fn diagnostic(source: &Source, form: Form, error: &ParseError) -> String {
+    let ParseError { line, column, fault, .. } = error;
+    let (shown, caret) = if form.has_lines() {
+        shown_line(&source.bytes, error.offset)
+    } else {
+        shown_bytes(&source.bytes, error.offset)
+    };
+    let number = line.to_string();
+    let margin = " ".repeat(number.len());
+    let mut text = format!("{}:{line}:{column}: error: {fault}\n", printable(&source.name));
+    let _ = writeln!(text, " {number} | {shown}\n {margin} | {}^", " ".repeat(caret));
+    text
+}
+
+/// The bytes around a place in hexadecimal, and how many characters of that stand before the place.
+fn shown_bytes(bytes: &[u8], offset: usize) -> (String, usize) {
+    let offset = offset.min(bytes.len());
+    let start = offset.saturating_sub(BYTES_BEFORE_CARET);
+    let end = bytes.len().min(offset + BYTES_BEHIND_CARET);
+    let shown: String = bytes[start..end].iter().map(|byte| format!("{byte:02x} ")).collect();
+    let lead = if start > 0 { "… " } else { "" };
+    let trail = if end < bytes.len() { "…" } else { "" };
+    (format!("{lead}{shown}{trail}").trim_end().to_owned(), lead.chars().count() + 3 * (offset - start))
+}
+
+/// The part of the line around a byte, without anything that a terminal would obey, and how many characters of it stand
+/// before the byte.
+fn shown_line(bytes: &[u8], offset: usize) -> (String, usize) {
+    let offset = offset.min(bytes.len());
+    let near = offset.saturating_sub(NEAR_BYTES);
+    let before = bytes[near..offset].rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    let far = bytes.len().min(offset + NEAR_BYTES);
+    let after = bytes[offset..far].split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut left = harmless(before.strip_prefix(b"\xef\xbb\xbf").unwrap_or(before));
+    let is_cut = before.len() == NEAR_BYTES || left.len() > BEFORE_CARET_CHARACTERS;
+    if is_cut && left.len() > BEFORE_CARET_CHARACTERS {
+        left.drain(..left.len() - BEFORE_CARET_CHARACTERS);
+        left.insert(0, '…');
+    }
+    let caret = left.len();
+    let right = harmless(after);
+    let room = LINE_CHARACTERS_MAX - BEFORE_CARET_CHARACTERS + BEFORE_CARET_CHARACTERS.saturating_sub(caret);
+    let mut line: String = left.into_iter().chain(right.iter().copied().take(room)).collect();
+    if right.len() > room {
+        line.push('…');
+    }
+    (line.trim_end().to_owned(), caret)
+}
+
+/// One character for each, so that the caret stands where it should.
+fn harmless(bytes: &[u8]) -> Vec<char> {
+    let show = |character: char| match character {
+        '\t' | '\r' => ' ',
+        character if character.is_control() => '\u{fffd}',
+        character => character,
+    };
+    String::from_utf8_lossy(bytes).chars().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caret_stands_under_the_place() {
+        let input = "(inform\n\t:x ä y)\r\n".as_bytes();
+        assert_eq!(shown_line(input, 9), (" :x ä y)".to_owned(), 1));
+        assert_eq!(shown_line(input, 14), (" :x ä y)".to_owned(), 5));
+        assert_eq!(shown_line(input, 0), ("(inform".to_owned(), 0));
+        assert_eq!(shown_line(input, input.len()), (String::new(), 0));
+        assert_eq!(shown_line(b"\xef\xbb\xbf<a \x1b\xff>", 5), ("<a \u{fffd}\u{fffd}>".to_owned(), 2));
+    }
+
+    #[test]
+    fn bytes_are_shown_by_their_digits() {
+        assert_eq!(shown_bytes(&[0xfa, 0x10, 0x08], 1), ("fa 10 08".to_owned(), 3));
+        assert_eq!(shown_bytes(&[0xfa], 1), ("fa".to_owned(), 3));
+        let (shown, caret) = shown_bytes(&[7; 100], 50);
+        assert!(shown.starts_with("… 07") && shown.ends_with("07 …"), "{shown}");
+        assert_eq!(caret, 2 + 3 * BYTES_BEFORE_CARET);
+    }
+
+    #[test]
+    fn long_lines_are_cut_on_both_sides() {
+        let line = format!("{}^{}", "a".repeat(5_000), "b".repeat(5_000));
+        let (shown, caret) = shown_line(line.as_bytes(), 5_000);
+        assert_eq!(shown.chars().nth(caret), Some('^'));
+        assert_eq!(shown.chars().count(), LINE_CHARACTERS_MAX + 2);
+        assert!(shown.starts_with("…a") && shown.ends_with("b…"));
+        let (shown, caret) = shown_line(line.as_bytes(), 0);
+        assert_eq!(caret, 0);
+        assert!(shown.starts_with('a') && shown.chars().count() == LINE_CHARACTERS_MAX + 1);
+    }
+}

@@ -1,0 +1,101 @@
+//! `caxton acl`: checks ACL messages and converts them from one form to another, without a router.
+//!
+//! Exit status: 0 if every message was read, also if there is none; 1 if a message was malformed, or standard output
+//! can't be written; 2 if the arguments or the file can't be used.
+
+mod check;
+mod convert;
+mod diagnostic;
+mod form;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use self::form::Form;
+use super::input::Source;
+
+/// Arguments of `caxton acl`.
+#[derive(Debug, Args)]
+pub struct AclArguments {
+    #[command(subcommand)]
+    verb: AclVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum AclVerb {
+    /// Say of each malformed message what is wrong with it, and where
+    #[command(after_help = EXIT_STATUS)]
+    Check(CheckArguments),
+    /// Write messages in another form
+    #[command(after_help = EXIT_STATUS)]
+    Convert(ConvertArguments),
+}
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 if every message was read, also if there are none; 1 if one was malformed; 2 if the arguments or the file \
+can't be used.";
+
+/// Arguments of `caxton acl check`.
+#[derive(Debug, Args)]
+struct CheckArguments {
+    /// The file with the messages; - is the standard input
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// The form of the messages; by default what the file looks like
+    #[arg(long)]
+    form: Option<Form>,
+    /// Print one JSON object for each malformed message on a line of its own, and one with the summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `caxton acl convert`.
+#[derive(Debug, Args)]
+struct ConvertArguments {
+    /// The file with the messages; - is the standard input
+    #[arg(value_name = "FILE|-", default_value = "-")]
+    file: PathBuf,
+    /// The form of the messages; by default what the file looks like
+    #[arg(long)]
+    from: Option<Form>,
+    /// The form to write them in
+    #[arg(long)]
+    to: Form,
+}
+
+/// Runs `caxton acl`.
+pub fn run(arguments: &AclArguments) -> ExitCode {
+    let (file, form) = match &arguments.verb {
+        AclVerb::Check(arguments) => (&arguments.file, arguments.form.map(|form| ("--form", form))),
+        AclVerb::Convert(arguments) => (&arguments.file, arguments.from.map(|form| ("--from", form))),
+    };
+    let option = if let AclVerb::Check(_) = arguments.verb { "--form" } else { "--from" };
+    let read = Source::read(file).and_then(|source| {
+        let form = match form {
+            Some((_, form)) => form,
+            None => Form::of_source(&source).ok_or_else(|| {
+                let known = Form::ALL.map(Form::name).join(", ");
+                format!("{}: can't tell the form of the messages; say it with {option}: {known}", source.name)
+            })?,
+        };
+        Ok((source, form))
+    });
+    let (source, form) = match read {
+        Ok(read) => read,
+        Err(complaint) => {
+            super::complain(&complaint);
+            return ExitCode::from(2);
+        }
+    };
+    let finished = match &arguments.verb {
+        AclVerb::Check(arguments) => check::check(&source, form, arguments.json),
+        AclVerb::Convert(arguments) => convert::convert(&source, form, arguments.to),
+    };
+    match finished {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => super::printing_failed(&error),
+    }
+}
