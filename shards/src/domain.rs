@@ -570,7 +570,13 @@ fn check_agent_name(name: &str) -> Result<(), DomainError> {
 }
 
 fn may_stand_in_a_word(character: char) -> bool {
-    !character.is_control() && !character.is_whitespace() && !matches!(character, '(' | ')' | '"')
+    // Nearly all names are ASCII, where one comparison says what otherwise takes tables.
+    let is_visible = if character.is_ascii() {
+        character.is_ascii_graphic()
+    } else {
+        !character.is_control() && !character.is_whitespace()
+    };
+    is_visible && !matches!(character, '(' | ')' | '"')
 }
 
 #[cfg(test)]
