@@ -569,7 +569,7 @@ fn check_capability_name(name: &str) -> Result<(), DomainError> {
 
 fn check_agent_name(name: &str) -> Result<(), DomainError> {
     let starts_well = !name.starts_with(|first: char| matches!(first, '#' | '-' | '@' | '0'..='9'));
-    if (1..=AGENT_NAME_BYTES_MAX).contains(&name.len()) && starts_well && name.chars().all(may_stand_in_a_word) {
+    if (1..=AGENT_NAME_BYTES_MAX).contains(&name.len()) && starts_well && is_visible_word(name) {
         return Ok(());
     }
     Err(DomainError::not_allowed(
@@ -578,6 +578,12 @@ fn check_agent_name(name: &str) -> Result<(), DomainError> {
         "1 to 512 bytes without white space, control characters, parentheses or double quotes, \
          not beginning with #, -, @ or a digit",
     ))
+}
+
+fn is_visible_word(name: &str) -> bool {
+    // Nearly all names are ASCII, where a few comparisons say what otherwise takes tables.
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'(' | b')' | b'"');
+    name.bytes().all(is_plain) || name.chars().all(may_stand_in_a_word)
 }
 
 fn may_stand_in_a_word(character: char) -> bool {

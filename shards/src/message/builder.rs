@@ -89,7 +89,8 @@ pub enum MessageError {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct MessageBuilder {
     message: Message,
-    details: Option<Box<Details>>,
+    /// Nobody else has them while the message is built, so that they need not move when it is.
+    details: Option<Arc<Details>>,
     error: Option<Box<MessageError>>,
 }
 
@@ -155,7 +156,7 @@ impl MessageBuilder {
     }
 
     fn details(&mut self) -> &mut Details {
-        self.details.get_or_insert_default()
+        Arc::make_mut(self.details.get_or_insert_default())
     }
 
     fn fail(&mut self, error: MessageError) {
@@ -501,7 +502,7 @@ impl MessageBuilder {
             return Err(MessageError::ContentTooLarge { bytes, limit: limit.into_inner() as usize });
         }
         if let Some(details) = self.details {
-            self.message.0.details = Some(Arc::new(*details));
+            self.message.0.details = Some(details);
         }
         Ok(self.message)
     }

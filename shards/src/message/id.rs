@@ -237,8 +237,15 @@ fn hash_128(bytes: &[u8]) -> (u64, u64) {
 
 /// Exactly `DIGITS` lower-case hexadecimal digits, as the router writes them: any other spelling is another text.
 fn parse_hexadecimal<const DIGITS: usize>(text: &str) -> Option<u128> {
-    let legal = text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if legal { u128::from_str_radix(text, 16).ok() } else { None }
+    let digits: &[u8; DIGITS] = text.as_bytes().try_into().ok()?;
+    digits.iter().try_fold(0_u128, |value, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u128::from(digit))
+    })
 }
 
 #[cfg(test)]
