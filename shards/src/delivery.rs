@@ -49,12 +49,21 @@ impl Shard {
     ) -> Result<(), Reason> {
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
-        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
+        let wall = self.now.wall;
+        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms, wall };
         let (index, passed) = self.conversations.pass(id, &passage)?;
         envelope.conversation_place = index.0;
         match passed {
             Passed::Continued => Ok(()),
             Passed::Began => self.arm_conversation(initiator, id, index),
+            Passed::ContinuedInViolation => {
+                self.observe_violation();
+                Ok(())
+            }
+            Passed::BeganInViolation => {
+                self.observe_violation();
+                self.arm_conversation(initiator, id, index)
+            }
         }
     }
 

@@ -8,11 +8,13 @@ use crate::account::Account;
 use crate::agent::Registration;
 use crate::breaker::BreakerState;
 use crate::capability::Provider;
+use crate::conformance::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::partition::ShardIndex;
+use crate::protocol::Violation;
 use crate::record::{Append, AppendSequence};
 
 /// The time at the beginning of a step.
@@ -177,6 +179,8 @@ pub struct Snapshot {
     pub replies_missing: u64,
     /// Answers that came late and were marked so, so far.
     pub replies_late: u64,
+    /// How conversations followed their protocols.
+    pub conformance: Conformance,
 }
 
 /// Why a message was not accepted. Nothing changed.
@@ -379,6 +383,8 @@ pub enum Event {
         /// By when.
         reply_by: WallTime,
     },
+    /// A message broke the protocol of its conversation. If it was refused, [`Event::DeadLettered`] tells of it too.
+    ProtocolViolation(Box<Violation>),
     /// A conversation had no traffic for too long and ended.
     ConversationTimedOut {
         /// Who began it.

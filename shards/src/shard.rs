@@ -6,7 +6,7 @@
 //!
 //! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
 //! shard), `delivery` (to the right shard, conversation and mailbox), `dispatch` (from the mailbox to the handler, and
-//! settling), `notice` (what the router itself says), `deadlines` (answers that are wanted by a moment), `membership`
+//! settling), `notice` (what the router itself says), `conformance` (messages that break their protocol), `deadlines` (answers that are wanted by a moment), `membership`
 //! (agents that come and go).
 
 use std::collections::VecDeque;
@@ -18,6 +18,7 @@ use crate::account::Account;
 use crate::agent::{Effect, Registration};
 use crate::breaker::{BreakerFigures, BreakerPolicy, CallTimes};
 use crate::capability::{CapabilityIndex, Provider};
+use crate::conformance::Conformance;
 use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
 use crate::dead_letter::DeadLetters;
 use crate::domain::{
@@ -33,6 +34,7 @@ use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::partition::{Partition, ShardIndex};
+use crate::protocol::Rulebook;
 use crate::question::{QUESTIONS_MAX, Questions};
 use crate::record::{AppendSequence, Durability, Uncommitted};
 use crate::registry::{AgentIndex, Registry};
@@ -95,6 +97,8 @@ pub struct ShardConfig {
     pub dead_letter_bytes_max: u64,
     /// What conversations may cost.
     pub conversations: ConversationLimits,
+    /// The protocols that conversations are held to.
+    pub protocols: Rulebook,
     /// Content-based routing.
     pub rules: Vec<Rule>,
     /// Whether there is a journal.
@@ -242,6 +246,8 @@ pub struct Shard {
     pub(crate) capabilities: CapabilityIndex,
     pub(crate) load_changed: Vec<AgentIndex>,
     pub(crate) conversations: Conversations,
+    /// Messages that broke their protocol.
+    pub(crate) violations: Conformance,
     pub(crate) notes: Notes,
     pub(crate) timers: TimerWheel<Alarm>,
     fired: Vec<Alarm>,
@@ -298,7 +304,8 @@ impl Shard {
             outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
             capabilities: CapabilityIndex::new(index),
             load_changed: Vec::new(),
-            conversations: Conversations::new(config.conversations, config.seed),
+            conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
+            violations: Conformance::default(),
             notes: Notes::new(),
             timers: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX),
             fired: Vec::new(),
@@ -424,6 +431,7 @@ impl Shard {
             questions: self.questions.len(),
             replies_missing: self.questions.unanswered,
             replies_late: self.questions.late,
+            conformance: self.conformance(),
         }
     }
 

@@ -189,7 +189,7 @@ impl Ledger {
         if text.contains(" (no-reply ") {
             // The message itself was delivered, or its sender hears of that too.
             self.missing_told += 1;
-        } else if performative == Performative::Failure {
+        } else if crate::conformance::tells_of_failure(performative) {
             self.failures_told += 1;
             self.told_failed.insert(id.to_owned());
         } else if text.starts_with("((processed") {
