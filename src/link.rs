@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_shards::account::Account;
+use caxton_shards::conformance::Conformance;
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::doorbell::Doorbell;
 use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Phase, Snapshot, Token};
@@ -192,7 +193,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 21 + Phase::COUNT;
+const FIGURES: usize = 25 + Phase::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -268,6 +269,10 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         snapshot.questions as u64,
         snapshot.replies_missing,
         snapshot.replies_late,
+        snapshot.conformance.steps,
+        snapshot.conformance.late,
+        snapshot.conformance.observed,
+        snapshot.conformance.refused,
         account.expired_by_phase[Phase::Crossing.index()],
         account.expired_by_phase[Phase::Mailbox.index()],
         account.expired_by_phase[Phase::Delayed.index()],
@@ -299,6 +304,10 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         questions,
         replies_missing,
         replies_late,
+        steps,
+        late,
+        violations_observed,
+        violations_refused,
         expired_by_phase @ ..,
     ] = *figures;
     Snapshot {
@@ -327,5 +336,6 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         questions: questions as usize,
         replies_missing,
         replies_late,
+        conformance: Conformance { steps, late, observed: violations_observed, refused: violations_refused },
     }
 }

@@ -1,6 +1,7 @@
 //! Figures: what the router has done so far, and what it did in the end.
 
 use caxton_shards::account::Account;
+use caxton_shards::conformance::Conformance;
 use caxton_shards::interface::Snapshot;
 
 /// A router's figures at one moment, shard by shard.
@@ -31,6 +32,11 @@ impl Stats {
     /// How often circuit breakers opened.
     pub fn breakers_opened(&self) -> u64 {
         self.shards.iter().map(|shard| shard.breakers_opened).sum()
+    }
+
+    /// How conversations followed their protocols.
+    pub fn conformance(&self) -> Conformance {
+        self.shards.iter().fold(Conformance::default(), |sum, shard| sum.plus(&shard.conformance))
     }
 
     /// Open conversations.

@@ -6,6 +6,7 @@ use caxton_shards::account::Account;
 use caxton_shards::dead_letter::Reason;
 use serde_json::{Map, Value, json};
 
+use super::conformance::ConformanceReport;
 use super::journal::{Fate, Reply};
 use super::report::ToldMessage;
 
@@ -113,6 +114,8 @@ pub struct Summary {
     /// The router's own figures, of messages and replies together.
     pub account: Account,
     pub balances: bool,
+    /// How conversations followed their protocols, if that is to be reported.
+    pub violations: Option<ConformanceReport>,
     pub shards: u16,
     pub seconds: f64,
 }
@@ -190,6 +193,9 @@ impl Summary {
             line("crossed", &format!("{departed} between {} shards", self.shards));
         }
         line("time", &format!("{:.3} s", self.seconds));
+        if let Some(report) = &self.violations {
+            text.push_str(&report.text());
+        }
         text
     }
 
@@ -198,7 +204,7 @@ impl Summary {
         let account = &self.account;
         let mut replies = self.reply_deliveries.json();
         replies["sent"] = self.replies.into();
-        json!({ "summary": {
+        let mut summary = json!({ "summary": {
             "messages": self.messages + self.malformed,
             "malformed": self.malformed,
             "accepted": self.accepted,
@@ -218,7 +224,11 @@ impl Summary {
             },
             "shards": self.shards,
             "seconds": self.seconds,
-        }})
+        }});
+        if let Some(report) = &self.violations {
+            summary["summary"]["conformance"] = report.json();
+        }
+        summary
     }
 }
 
