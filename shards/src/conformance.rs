@@ -42,7 +42,8 @@ impl Conformance {
 impl Shard {
     /// Its figures of protocols.
     pub fn conformance(&self) -> Conformance {
-        Conformance { steps: self.conversations.steps, late: self.conversations.steps_late, ..self.violations }
+        let (steps, late) = self.conversations.steps();
+        Conformance { steps, late, ..self.violations }
     }
 
     /// A message passed that breaks its protocol.

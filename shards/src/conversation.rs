@@ -169,17 +169,23 @@ pub(crate) struct Conversations {
     seed: u64,
     /// Histories of closed conversations: kept empty for the next ones, so that short conversations do not allocate.
     spare_histories: Vec<History>,
-    rulebook: Rulebook,
-    /// Guards of closed conversations, likewise.
-    #[allow(clippy::vec_box)] // They are kept to be used again where they lie.
-    spare_guards: Vec<Box<Guard>>,
+    protocols: Protocols,
     /// What was wrong with the message that was let pass or refused last, until the shard takes it.
     violation: Option<Box<Violation>>,
     pub opened: u64,
     pub closed: u64,
+}
+
+/// What conversations are held to.
+#[derive(Debug)]
+struct Protocols {
+    rulebook: Rulebook,
+    /// Guards of closed conversations, for the next ones.
+    #[allow(clippy::vec_box)] // They are kept to be used again where they lie.
+    spare_guards: Vec<Box<Guard>>,
     /// Messages that followed their protocol, and how many of them came later than the message before them wanted.
-    pub steps: u64,
-    pub steps_late: u64,
+    steps: u64,
+    steps_late: u64,
 }
 
 /// How many empty histories are kept for reuse.
@@ -231,13 +237,10 @@ impl Conversations {
             index: HashTable::new(),
             seed,
             spare_histories: Vec::new(),
-            rulebook,
-            spare_guards: Vec::new(),
+            protocols: Protocols { rulebook, spare_guards: Vec::new(), steps: 0, steps_late: 0 },
             violation: None,
             opened: 0,
             closed: 0,
-            steps: 0,
-            steps_late: 0,
         }
     }
 
@@ -287,13 +290,13 @@ impl Conversations {
             return Err(Reason::TooManyParticipants);
         }
         let named = conversation.guard.is_some() || passage.message.protocol_term().is_some();
-        let conversation = if named && !self.rulebook.is_empty() {
-            passed = self.follow(place, from, found, passage, passed)?;
-            let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
-            conversation
-        } else {
-            conversation
-        };
+        if named
+            && !self.protocols.rulebook.is_empty()
+            && self.protocols.step(conversation, from, found, passage) == Verdict::Forbidden
+        {
+            passed = self.object(place, from, found, passage, passed)?;
+            return self.let_pass(place, passed, from, found, passage);
+        }
         let to = match found {
             Some(to) => to,
             None => conversation.join(passage.receiver),
@@ -355,7 +358,7 @@ impl Conversations {
             self.spare_histories.push(history);
         }
         if let Some(guard) = conversation.guard.take() {
-            self.keep_guard(guard);
+            self.protocols.keep(guard);
         }
         Some(conversation)
     }
@@ -392,16 +395,16 @@ impl Conversations {
             protocol: conversation
                 .guard
                 .as_ref()
-                .and_then(|guard| self.rulebook.view(guard, &conversation.participants)),
+                .and_then(|guard| self.protocols.rulebook.view(guard, &conversation.participants)),
         })
     }
 }
 
 /// Protocols: what a conversation is held to, where it names one that is checked.
 impl Conversations {
-    /// Takes the step of the conversation's protocol that a message is, or says that it is none. A conversation is held
-    /// to the first protocol that is checked and that its initiator names.
-    fn follow(
+    /// Refuses a message, or lets it pass and remembers what was wrong with it, as the protocol's mode says.
+    #[cold]
+    fn object(
         &mut self,
         place: u32,
         from: u16,
@@ -410,43 +413,14 @@ impl Conversations {
         passed: Passed,
     ) -> Result<Passed, Reason> {
         let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
-        if conversation.guard.is_none() {
-            let named = passage.message.protocol_term().filter(|_| from == 0);
-            let Some(protocol) = named.and_then(|name| self.rulebook.find(name)) else { return Ok(passed) };
-            let mut guard = self.spare_guards.pop().unwrap_or_default();
-            guard.begin(protocol);
-            conversation.guard = Some(guard);
-        }
-        let Some(guard) = &mut conversation.guard else { return Ok(passed) };
-        let to = to.map_or(conversation.participants.len(), usize::from);
-        match self.rulebook.step(guard, usize::from(from), to, passage.message, passage.wall) {
-            Verdict::Allowed => self.steps += 1,
-            Verdict::Late => {
-                self.steps += 1;
-                self.steps_late += 1;
-            }
-            Verdict::Forbidden => return self.object(place, (usize::from(from), to), passage, passed),
-        }
-        Ok(passed)
-    }
-
-    /// Refuses a message, or lets it pass and remembers what was wrong with it, as the protocol's mode says.
-    #[cold]
-    fn object(
-        &mut self,
-        place: u32,
-        between: (usize, usize),
-        passage: &Passage<'_>,
-        passed: Passed,
-    ) -> Result<Passed, Reason> {
-        let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
         let Some(guard) = conversation.guard.take() else { return Ok(passed) };
-        let violation = self.rulebook.explain(&guard, between, passage.message, passage.initiator);
+        let between = (usize::from(from), to.map_or(conversation.participants.len(), usize::from));
+        let violation = self.protocols.rulebook.explain(&guard, between, passage.message, passage.initiator);
         if guard.has_begun() {
             conversation.guard = Some(guard);
         } else {
             // What names a protocol and does not begin it leaves the conversation free.
-            self.keep_guard(guard);
+            self.protocols.keep(guard);
         }
         let refused = violation.as_ref().is_some_and(|violation| violation.refused);
         self.violation = violation.map(Box::new);
@@ -463,10 +437,25 @@ impl Conversations {
         }
     }
 
-    fn keep_guard(&mut self, guard: Box<Guard>) {
-        if self.spare_guards.len() < SPARE_GUARDS_MAX && guard.is_small() {
-            self.spare_guards.push(guard);
-        }
+    /// Notes a message that breaks its protocol and passes all the same.
+    #[cold]
+    fn let_pass(
+        &mut self,
+        place: u32,
+        passed: Passed,
+        from: u16,
+        to: Option<u16>,
+        passage: &Passage<'_>,
+    ) -> Result<(ConversationIndex, Passed), Reason> {
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let to = to.unwrap_or_else(|| conversation.join(passage.receiver));
+        conversation.note(passage, from, to, self.limits.history);
+        Ok((ConversationIndex(place), passed))
+    }
+
+    /// Messages that followed their protocol, and how many of them came later than the message before them wanted.
+    pub fn steps(&self) -> (u64, u64) {
+        (self.protocols.steps, self.protocols.steps_late)
     }
 
     /// What was wrong with the message that was let pass or refused last.
@@ -476,12 +465,38 @@ impl Conversations {
 
     /// Something of this conversation was not delivered: what was said last may be said again.
     pub fn delivery_failed(&mut self, initiator: AgentId, id: ConversationId) {
-        if self.rulebook.is_empty() {
+        if self.protocols.rulebook.is_empty() {
             return;
         }
         let guard = self.find(initiator, id).and_then(|place| self.slab.get_mut(place)?.guard.as_mut());
         if let Some(guard) = guard {
             guard.delivery_failed = true;
+        }
+    }
+}
+
+impl Protocols {
+    /// Takes the step of the conversation's protocol that a message is, or says that it is none. A conversation is held
+    /// to the first protocol that is checked and that its initiator names.
+    fn step(&mut self, conversation: &mut Conversation, from: u16, to: Option<u16>, passage: &Passage<'_>) -> Verdict {
+        if conversation.guard.is_none() {
+            let named = passage.message.protocol_term().filter(|_| from == 0);
+            let Some(protocol) = named.and_then(|name| self.rulebook.find(name)) else { return Verdict::Allowed };
+            let mut guard = self.spare_guards.pop().unwrap_or_default();
+            guard.begin(protocol);
+            conversation.guard = Some(guard);
+        }
+        let Some(guard) = &mut conversation.guard else { return Verdict::Allowed };
+        let to = to.map_or(conversation.participants.len(), usize::from);
+        let verdict = self.rulebook.step(guard, usize::from(from), to, passage.message, passage.wall);
+        self.steps += u64::from(verdict != Verdict::Forbidden);
+        self.steps_late += u64::from(verdict == Verdict::Late);
+        verdict
+    }
+
+    fn keep(&mut self, guard: Box<Guard>) {
+        if self.spare_guards.len() < SPARE_GUARDS_MAX && guard.is_small() {
+            self.spare_guards.push(guard);
         }
     }
 }

@@ -176,7 +176,7 @@ mod tests {
                 "caxton.toml:5:1: unknown key mailbox.mesages; did you mean mailbox.messages?",
                 "caxton.toml:6:11: mailbox.bytes is a list: allowed is a number or text",
                 "caxton.toml:7:2: unknown key http; the sections are router, channel, mailbox, message, delivery, \
-                 retry, breaker, supervision, dead_letters, conversation, protocols, ring, drive",
+                 retry, breaker, supervision, dead_letters, conversation, ring, protocols, drive",
             ]
         );
     }

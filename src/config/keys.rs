@@ -271,10 +271,10 @@ mod tests {
         ("conversation.participants_max", ["5", "3", "20"]),
         ("conversation.history", ["32", "32", "8"]),
         ("conversation.open_max", ["1000000", "1000000", "1000000"]),
+        ("ring.capacity", ["1024", "1024", "1024"]),
         ("protocols.mode", ["\"observe\"", "\"observe\"", "\"off\""]),
         ("protocols.modes", ["\"\"", "\"\"", "\"\""]),
         ("protocols.files", ["\"\"", "\"\"", "\"\""]),
-        ("ring.capacity", ["1024", "1024", "1024"]),
         ("drive.spin_us", ["50", "20", "100"]),
     ];
 

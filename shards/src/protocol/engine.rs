@@ -3,8 +3,6 @@
 //! A step is one look into a table: by state, side and act to the next state. What is rare (acts of the user's own,
 //! cancels, deadlines, what is not allowed) is looked at behind it.
 
-use smallvec::SmallVec;
-
 use super::cancel::{Answer, Cancelling};
 use super::definition::{Act, Definition, STATES_MAX};
 use super::violation::{PartyView, ProtocolView, Violation};
@@ -48,9 +46,14 @@ pub(crate) struct Guard {
     pub protocol: u16,
     /// The router reported that something of the conversation was not delivered: what was said last may be said again.
     pub delivery_failed: bool,
-    /// By participant, in the conversation's order.
-    legs: SmallVec<[Leg; 2]>,
+    /// The first participant's, who is the only one of most conversations.
+    first: Leg,
+    /// The initiator's with itself and, in the conversation's order, those of the participants from the second on.
+    others: Vec<Leg>,
 }
+
+/// The place of the first participant in its conversation.
+const FIRST: usize = 1;
 
 /// How the initiator and one participant stand.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,12 @@ struct Leg {
 }
 
 const _: () = assert!(size_of::<Leg>() <= 40, "there may be thousands of participants in a conversation");
+
+impl Default for Leg {
+    fn default() -> Self {
+        Self::NEW
+    }
+}
 
 impl Leg {
     const NEW: Self = Self {
@@ -101,21 +110,37 @@ impl Guard {
     pub fn begin(&mut self, protocol: u16) {
         self.protocol = protocol;
         self.delivery_failed = false;
-        self.legs.clear();
+        self.first = Leg::NEW;
+        self.others.clear();
     }
 
     /// Whether the conversation has taken its first step.
     pub fn has_begun(&self) -> bool {
-        self.legs.iter().any(|leg| leg.state != START)
+        [&self.first].into_iter().chain(&self.others).any(|leg| leg.state != START)
     }
 
     /// Whether it kept no room of its own for many participants, so that it is worth keeping for another conversation.
     pub fn is_small(&self) -> bool {
-        !self.legs.spilled()
+        self.others.capacity() == 0
     }
 
     fn leg(&self, party: usize) -> Leg {
-        self.legs.get(party).copied().unwrap_or(Leg::NEW)
+        if party == FIRST {
+            return self.first;
+        }
+        self.others.get(party.saturating_sub(FIRST)).copied().unwrap_or(Leg::NEW)
+    }
+
+    #[inline]
+    fn leg_mut(&mut self, party: usize) -> Option<&mut Leg> {
+        if party == FIRST {
+            return Some(&mut self.first);
+        }
+        let place = party.saturating_sub(FIRST);
+        if self.others.len() <= place {
+            self.others.resize(place + 1, Leg::NEW);
+        }
+        self.others.get_mut(place)
     }
 
     /// Which exchange a message between two participants belongs to: zero is the initiator.
@@ -199,10 +224,8 @@ impl Rules {
     #[inline]
     pub fn step(&self, guard: &mut Guard, from: usize, to: usize, message: &Message, now: WallTime) -> Verdict {
         let Some(place) = guard.place(from, to, message) else { return Verdict::Allowed };
-        if guard.legs.len() <= place.party {
-            guard.legs.resize(place.party + 1, Leg::NEW);
-        }
-        let Some(leg) = guard.legs.get_mut(place.party) else { return Verdict::Forbidden };
+        let repeats = guard.delivery_failed;
+        let Some(leg) = guard.leg_mut(place.party) else { return Verdict::Forbidden };
         let column = message.performative().place();
         let next = self.look_up(leg.state, place.side, column);
         let plain = !leg.special && message.reply_by().is_none() && column < Performative::OWN;
@@ -212,7 +235,6 @@ impl Rules {
             leg.last_act = column_byte(column);
             return Verdict::Allowed;
         }
-        let repeats = guard.delivery_failed;
         self.step_specially(leg, place, message, now, repeats)
     }
 
@@ -284,6 +306,7 @@ impl Rules {
         Some(Violation {
             initiator,
             conversation: message.conversation()?,
+            conversation_text: message.conversation_text()?,
             protocol: self.name.clone(),
             named,
             state: self.state_name(leg.state).to_owned(),
@@ -314,7 +337,8 @@ impl Rules {
 
     /// How a conversation stands.
     pub fn view(&self, guard: &Guard, participants: &[AgentId]) -> ProtocolView {
-        let parties = participants.iter().zip(&guard.legs).filter(|(_, leg)| leg.state != START);
+        let legs = participants.iter().enumerate().map(|(party, participant)| (participant, guard.leg(party)));
+        let parties = legs.filter(|(_, leg)| leg.state != START);
         let parties = parties.map(|(participant, leg)| PartyView {
             participant: *participant,
             state: self.state_name(leg.state).to_owned(),

@@ -12,6 +12,8 @@ pub struct Violation {
     pub initiator: AgentId,
     /// The conversation.
     pub conversation: ConversationId,
+    /// The conversation as the message names it.
+    pub conversation_text: String,
     /// The protocol that it is held to.
     pub protocol: String,
     /// The protocol that the message names, if it names another one.

@@ -38,10 +38,11 @@ impl Told {
     }
 
     fn json(&self) -> Value {
-        let Violation { conversation, protocol, named, state, side, message, performative, allowed, refused, .. } =
-            &self.violation;
+        let Violation {
+            conversation_text, protocol, named, state, side, message, performative, allowed, refused, ..
+        } = &self.violation;
         json!({
-            "conversation": conversation.to_string(),
+            "conversation": conversation_text,
             "initiator": self.initiator,
             "protocol": protocol,
             "named": named,
@@ -71,7 +72,7 @@ impl ConformanceReport {
             let _ = writeln!(
                 text,
                 "  {} {sender} -> {receiver}: {violation} (conversation {} of {initiator})",
-                violation.performative, violation.conversation
+                violation.performative, violation.conversation_text
             );
         }
         let untold = self.figures.violations().saturating_sub(self.violations.len() as u64);
