@@ -12,7 +12,9 @@ use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 
 use crate::dead_letter::Reason;
-use crate::message::{AgentId, ConversationId, Correlation, Message, MessageId, Performative, WallTime};
+use crate::message::{
+    AgentId, ConversationId, ConversationRole, Correlation, Message, MessageId, Performative, WallTime,
+};
 use crate::protocol::{Guard, ProtocolView, Rulebook, Verdict, Violation};
 use crate::slab::Slab;
 use crate::timer::TimerKey;
@@ -205,6 +207,13 @@ pub(crate) struct Passage<'a> {
     pub wall: WallTime,
 }
 
+impl Passage<'_> {
+    /// Whether the message can begin a conversation. An answer that an agent gives to itself is none of its initiator's.
+    fn begins(&self) -> bool {
+        self.sender == self.initiator && self.message.role() != ConversationRole::Participant
+    }
+}
+
 /// What became of a conversation with the message that passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Passed {
@@ -280,7 +289,7 @@ impl Conversations {
         let probably = passage.message.postage().conversation_place;
         let (place, mut passed) = match self.find_near(passage.initiator, id, probably) {
             Some(place) => (place, Passed::Continued),
-            None if passage.sender == passage.initiator => (self.open(id, passage)?, Passed::Began),
+            None if passage.begins() => (self.open(id, passage)?, Passed::Began),
             None => return Err(Reason::NotInConversation),
         };
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };

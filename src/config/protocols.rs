@@ -331,7 +331,7 @@ steps = [
             (
                 "\"refuse\", to",
                 "\"refsue\", to",
-                "house.toml:9:45: protocol house-haggle: \"refsue\" is no performative",
+                "house.toml:9:49: protocol house-haggle: \"refsue\" is no performative",
             ),
             (
                 "to = \"sold\" }",
