@@ -51,14 +51,14 @@ fn violations(world: &mut World) -> Vec<Violation> {
 fn play(world: &mut World, pair: [AgentId; 2], protocol: &str, run: &str, number: usize, mode: Mode) -> Vec<String> {
     let [initiator, participant] = pair;
     let id = ConversationId::of_text(&format!("{protocol} {number}"));
-    let mut wrong = Vec::new();
+    let mut mistakes = Vec::new();
     for (place, token) in run.split_whitespace().enumerate() {
         let (forbidden, step) = token.strip_prefix('!').map_or((false, token), |step| (true, step));
-        let message = if let Some(word) = step.strip_prefix('>') {
-            say(initiator, participant, word, protocol).conversation(id)
+        let message = if let Some(said) = step.strip_prefix('>') {
+            say(initiator, participant, said, protocol).conversation(id)
         } else {
-            let word = step.strip_prefix('<').unwrap();
-            say(participant, initiator, word, protocol).conversation_as(id, ConversationRole::Participant)
+            let said = step.strip_prefix('<').unwrap();
+            say(participant, initiator, said, protocol).conversation_as(id, ConversationRole::Participant)
         };
         let dead = world.dead(Reason::ProtocolViolation);
         world.send(message.build().unwrap()).unwrap();
@@ -66,10 +66,10 @@ fn play(world: &mut World, pair: [AgentId; 2], protocol: &str, run: &str, number
         let found = violations(world);
         let refused = world.dead(Reason::ProtocolViolation) > dead;
         if found.len() != usize::from(forbidden) || refused != (forbidden && mode == Mode::Enforce) {
-            wrong.push(format!("{protocol}: {run}: step {place} {token}: {found:?}"));
+            mistakes.push(format!("{protocol}: {run}: step {place} {token}: {found:?}"));
         }
     }
-    wrong
+    mistakes
 }
 
 /// For each protocol its legal runs, with what is illegal on the way.

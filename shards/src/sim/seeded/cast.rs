@@ -255,7 +255,7 @@ const DEEDS: [Deed; 9] = [
     },
     Deed { weight: 1, fault: None, act: |_, context, dice| context.withdraw(&any_capability(dice)) },
     Deed { weight: 1, fault: None, act: |_, context, _| context.poll_me() },
-    Deed { weight: 6, fault: Some(Fault::Protocols), act: Member::begin_protocol },
+    Deed { weight: 16, fault: Some(Fault::Protocols), act: Member::begin_protocol },
     Deed {
         weight: 1,
         fault: None,
