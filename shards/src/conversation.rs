@@ -204,7 +204,6 @@ pub(crate) struct Passage<'a> {
     pub receiver: AgentId,
     pub message: &'a Message,
     pub now_ms: u64,
-    pub wall: WallTime,
 }
 
 impl Passage<'_> {
@@ -287,28 +286,16 @@ impl Conversations {
     #[inline]
     pub fn pass(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
         let probably = passage.message.postage().conversation_place;
-        let (place, mut passed) = match self.find_near(passage.initiator, id, probably) {
+        let (place, passed) = match self.find_near(passage.initiator, id, probably) {
             Some(place) => (place, Passed::Continued),
             None if passage.begins() => (self.open(id, passage)?, Passed::Began),
             None => return Err(Reason::NotInConversation),
         };
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
         let Some(from) = conversation.position(passage.sender) else { return Err(Reason::NotInConversation) };
-        let found = conversation.position(passage.receiver);
-        if found.is_none() && conversation.participants.len() >= self.limits.participants_max {
-            return Err(Reason::TooManyParticipants);
-        }
-        let named = conversation.guard.is_some() || passage.message.protocol_term().is_some();
-        if named
-            && !self.protocols.rulebook.is_empty()
-            && self.protocols.step(conversation, from, found, passage) == Verdict::Forbidden
-        {
-            passed = self.object(place, from, found, passage, passed)?;
-            return self.let_pass(place, passed, from, found, passage);
-        }
-        let to = match found {
+        let to = match conversation.position(passage.receiver) {
             Some(to) => to,
-            None => conversation.join(passage.receiver),
+            None => conversation.join(passage.receiver, self.limits.participants_max)?,
         };
         conversation.note(passage, from, to, self.limits.history);
         Ok((ConversationIndex(place), passed))
@@ -411,6 +398,47 @@ impl Conversations {
 
 /// Protocols: what a conversation is held to, where it names one that is checked.
 impl Conversations {
+    /// Whether messages have to pass by [`Conversations::pass_by_protocol`].
+    #[inline]
+    pub fn hold_to_protocols(&self) -> bool {
+        !self.protocols.rulebook.is_empty()
+    }
+
+    /// As [`Conversations::pass`], where protocols are checked. It is a function of its own, so that nobody else pays for
+    /// it.
+    pub fn pass_by_protocol(
+        &mut self,
+        id: ConversationId,
+        passage: &Passage<'_>,
+        wall: WallTime,
+    ) -> Result<(ConversationIndex, Passed), Reason> {
+        let probably = passage.message.postage().conversation_place;
+        let (place, mut passed) = match self.find_near(passage.initiator, id, probably) {
+            Some(place) => (place, Passed::Continued),
+            None if passage.begins() => (self.open(id, passage)?, Passed::Began),
+            None => return Err(Reason::NotInConversation),
+        };
+        let Some(mut conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let Some(from) = conversation.position(passage.sender) else { return Err(Reason::NotInConversation) };
+        let to = conversation.position(passage.receiver);
+        if to.is_none() && conversation.participants.len() >= self.limits.participants_max {
+            // Nothing may have changed when a message is refused, so this comes before the step.
+            return Err(Reason::TooManyParticipants);
+        }
+        if (conversation.guard.is_some() || passage.message.protocol_term().is_some())
+            && self.protocols.step(conversation, from, to, passage, wall) == Verdict::Forbidden
+        {
+            passed = self.object(place, from, to, passage, passed)?;
+            conversation = self.slab.get_mut(place).ok_or(Reason::NotInConversation)?;
+        }
+        let to = match to {
+            Some(to) => to,
+            None => conversation.join(passage.receiver, self.limits.participants_max)?,
+        };
+        conversation.note(passage, from, to, self.limits.history);
+        Ok((ConversationIndex(place), passed))
+    }
+
     /// Refuses a message, or lets it pass and remembers what was wrong with it, as the protocol's mode says.
     #[cold]
     fn object(
@@ -446,22 +474,6 @@ impl Conversations {
         }
     }
 
-    /// Notes a message that breaks its protocol and passes all the same.
-    #[cold]
-    fn let_pass(
-        &mut self,
-        place: u32,
-        passed: Passed,
-        from: u16,
-        to: Option<u16>,
-        passage: &Passage<'_>,
-    ) -> Result<(ConversationIndex, Passed), Reason> {
-        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
-        let to = to.unwrap_or_else(|| conversation.join(passage.receiver));
-        conversation.note(passage, from, to, self.limits.history);
-        Ok((ConversationIndex(place), passed))
-    }
-
     /// Messages that followed their protocol, and how many of them came later than the message before them wanted.
     pub fn steps(&self) -> (u64, u64) {
         (self.protocols.steps, self.protocols.steps_late)
@@ -487,7 +499,14 @@ impl Conversations {
 impl Protocols {
     /// Takes the step of the conversation's protocol that a message is, or says that it is none. A conversation is held
     /// to the first protocol that is checked and that its initiator names.
-    fn step(&mut self, conversation: &mut Conversation, from: u16, to: Option<u16>, passage: &Passage<'_>) -> Verdict {
+    fn step(
+        &mut self,
+        conversation: &mut Conversation,
+        from: u16,
+        to: Option<u16>,
+        passage: &Passage<'_>,
+        wall: WallTime,
+    ) -> Verdict {
         if conversation.guard.is_none() {
             let named = passage.message.protocol_term().filter(|_| from == 0);
             let Some(protocol) = named.and_then(|name| self.rulebook.find(name)) else { return Verdict::Allowed };
@@ -497,7 +516,7 @@ impl Protocols {
         }
         let Some(guard) = &mut conversation.guard else { return Verdict::Allowed };
         let to = to.map_or(conversation.participants.len(), usize::from);
-        let verdict = self.rulebook.step(guard, usize::from(from), to, passage.message, passage.wall);
+        let verdict = self.rulebook.step(guard, usize::from(from), to, passage.message, wall);
         self.steps += u64::from(verdict != Verdict::Forbidden);
         self.steps_late += u64::from(verdict == Verdict::Late);
         verdict
@@ -528,7 +547,10 @@ impl Conversation {
     }
 
     #[allow(clippy::cast_possible_truncation)] // There are at most 10,000 participants.
-    fn join(&mut self, agent: AgentId) -> u16 {
+    fn join(&mut self, agent: AgentId, participants_max: usize) -> Result<u16, Reason> {
+        if self.participants.len() >= participants_max {
+            return Err(Reason::TooManyParticipants);
+        }
         let position = self.participants.len() as u16;
         self.participants.push(agent);
         if let Some(table) = &mut self.table {
@@ -538,7 +560,7 @@ impl Conversation {
             table.extend(self.participants.iter().copied().zip(0_u16..));
             self.table = Some(Box::new(table));
         }
-        position
+        Ok(position)
     }
 
     #[inline]

@@ -49,21 +49,23 @@ impl Shard {
     ) -> Result<(), Reason> {
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
-        let wall = self.now.wall;
-        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms, wall };
+        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
+        if self.conversations.hold_to_protocols() {
+            let (index, passed) = self.conversations.pass_by_protocol(id, &passage, self.now.wall)?;
+            envelope.conversation_place = index.0;
+            if matches!(passed, Passed::ContinuedInViolation | Passed::BeganInViolation) {
+                self.observe_violation();
+            }
+            return match passed {
+                Passed::Continued | Passed::ContinuedInViolation => Ok(()),
+                Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),
+            };
+        }
         let (index, passed) = self.conversations.pass(id, &passage)?;
         envelope.conversation_place = index.0;
         match passed {
-            Passed::Continued => Ok(()),
-            Passed::Began => self.arm_conversation(initiator, id, index),
-            Passed::ContinuedInViolation => {
-                self.observe_violation();
-                Ok(())
-            }
-            Passed::BeganInViolation => {
-                self.observe_violation();
-                self.arm_conversation(initiator, id, index)
-            }
+            Passed::Continued | Passed::ContinuedInViolation => Ok(()),
+            Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),
         }
     }
 

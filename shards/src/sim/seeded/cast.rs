@@ -228,7 +228,7 @@ struct Deed {
 }
 
 /// What agents do. A line is all that a new deed needs.
-const DEEDS: [Deed; 9] = [
+const DEEDS: [Deed; 8] = [
     Deed { weight: 29, fault: None, act: |_, _, _| {} },
     Deed {
         weight: 2,
@@ -255,7 +255,6 @@ const DEEDS: [Deed; 9] = [
     },
     Deed { weight: 1, fault: None, act: |_, context, dice| context.withdraw(&any_capability(dice)) },
     Deed { weight: 1, fault: None, act: |_, context, _| context.poll_me() },
-    Deed { weight: 16, fault: Some(Fault::Protocols), act: Member::begin_protocol },
     Deed {
         weight: 1,
         fault: None,
@@ -325,6 +324,11 @@ impl Member {
             self.send(context, builder);
         }
         let lineage = dice.next();
+        let mut protocol = Dice::of(lineage, 7);
+        // What is said in a protocol has no hops left, so that conversations do not cause each other without end.
+        if hops > 0 && protocol.once_in(3) && self.cast.allows(Fault::Protocols) {
+            self.begin_protocol(context, &mut protocol);
+        }
         if let Some(message) = message
             && hops > 0
             && replies
