@@ -34,6 +34,7 @@ pub use caxton_shards::lifecycle::{AgentState, AgentView, Drained, LifecycleErro
 pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative};
 pub use caxton_shards::notice::is_notice;
 pub use caxton_shards::partition::{Partition, ShardIndex};
+pub use caxton_shards::protocol;
 pub use caxton_shards::remains::{Place, Remains};
 pub use caxton_shards::replay::{REPLAYS_MAX, ReplayError};
 pub use caxton_shards::rules;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_shards::account::Account;
+use caxton_shards::conformance::Conformance;
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::doorbell::Doorbell;
 use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Phase, Snapshot, Token};
@@ -209,7 +210,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 34 + Phase::COUNT;
+const FIGURES: usize = 38 + Phase::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -298,6 +299,10 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         snapshot.stalled_so_far,
         snapshot.waiting as u64,
         snapshot.waiting_so_far,
+        snapshot.conformance.steps,
+        snapshot.conformance.late,
+        snapshot.conformance.observed,
+        snapshot.conformance.refused,
         account.expired_by_phase[Phase::Crossing.index()],
         account.expired_by_phase[Phase::Mailbox.index()],
         account.expired_by_phase[Phase::Delayed.index()],
@@ -343,6 +348,10 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         stalled_so_far,
         waiting,
         waiting_so_far,
+        steps,
+        late,
+        violations_observed,
+        violations_refused,
         expired_by_phase @ ..,
     ] = *figures;
     Snapshot {
@@ -384,5 +393,6 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         stalled_so_far,
         waiting: waiting as usize,
         waiting_so_far,
+        conformance: Conformance { steps, late, observed: violations_observed, refused: violations_refused },
     }
 }

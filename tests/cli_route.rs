@@ -66,6 +66,30 @@ fn route_bytes(arguments: &str, input: &[u8]) -> Said {
 }
 
 #[test]
+fn a_conformance_report_says_what_broke_which_protocol_and_what_was_allowed() {
+    let say = |act: &str, from: &str, to: &str| {
+        format!(
+            "({act} :sender (agent-identifier :name {from}) :receiver (set (agent-identifier :name {to})) \
+             :protocol fipa-request :conversation-id talk)"
+        )
+    };
+    let file = [say("request", "buyer", "seller"), say("propose", "seller", "buyer")].concat();
+    for (mode, code, refused) in [("observe", 0, 0), ("enforce", 1, 1)] {
+        let said = route_bytes(&format!("--no-echo --report --protocols {mode}"), file.as_bytes());
+        assert_eq!(said.code, Some(code), "{}", said.all());
+        let expected = "propose seller -> buyer: fipa-request: in the state requested the participant may send agree, \
+                        failure, inform, not-understood or refuse, and sent propose (conversation talk of buyer)";
+        assert!(said.output.contains(expected), "{}", said.all());
+        let said = route_bytes(&format!("--no-echo --report --json --protocols {mode}"), file.as_bytes());
+        let conformance = &said.objects().1["conformance"];
+        assert_eq!(conformance["refused"], refused);
+        assert_eq!((&conformance["steps"], &conformance["violations"][0]["state"]), (&1.into(), &"requested".into()));
+    }
+    let said = route_bytes("--no-echo", file.as_bytes());
+    assert_eq!((said.code, said.output.contains("conformance")), (Some(0), false), "{}", said.all());
+}
+
+#[test]
 fn each_file_ends_with_its_status_and_says_what_happened() {
     let cases: [(&str, i32, &[&str]); 12] = [
         (

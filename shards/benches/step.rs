@@ -1,6 +1,6 @@
 //! The whole path of a message on one shard: handler, admission, conversation, mailbox, dispatch, settling.
 //!
-//! `cargo bench -p caxton-shards --bench step -- [ROUNDS] [MESSAGES] [AGENTS]`
+//! `cargo bench -p caxton-shards --bench step -- [ROUNDS] [MESSAGES] [AGENTS] [LOAD]`. A load is a number from 0; without it all are run
 
 #![allow(clippy::unwrap_used)] // A benchmark fails by panicking.
 
@@ -17,34 +17,77 @@ use caxton_shards::domain::{
 };
 use caxton_shards::interface::{Input, Now, Token};
 use caxton_shards::mesh::{LaneCapacity, mesh};
-use caxton_shards::message::{AgentId, IdSpace, Message, Performative, WallTime};
+use caxton_shards::message::{AgentId, IdSpace, Message, MessageBuilder, Performative, Term, WallTime};
 use caxton_shards::overflow::OverflowPolicy;
 use caxton_shards::partition::Partition;
+use caxton_shards::protocol::{Mode, Rulebook};
 use caxton_shards::record::Durability;
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 
+/// What an agent does with a message that is not empty; the empty ones begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Talk {
+    /// It is sent back, without a conversation.
+    Rally,
+    /// It is sent back, in a conversation that never ends.
+    Conversation,
+    /// Request, agree, inform, and the next request in another conversation.
+    Requests(Option<Term>),
+}
+
 struct Rally {
     partner: AgentId,
-    converse: bool,
+    talk: Talk,
     payload: [u8; 200],
 }
 
+/// What it is called, what agents do, and whether they are held to their protocol.
+type Load = (&'static str, Talk, Mode);
+
 impl Agent for Rally {
     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if let Talk::Requests(protocol) = self.talk {
+            return self.request(message, context, protocol);
+        }
         let builder = if message.content().is_empty() {
             let builder = Message::builder(Performative::Inform).receiver(self.partner);
-            if self.converse { builder.conversation(context.new_conversation()) } else { builder }
+            if self.talk == Talk::Conversation { builder.conversation(context.new_conversation()) } else { builder }
         } else {
             message.reply(Performative::Inform)
         };
-        let sent = builder.content(self.payload.as_slice()).build().is_ok_and(|reply| context.send(reply).is_ok());
-        assert!(sent, "there is always room in this load");
+        self.send(builder, context);
         Outcome::Done
     }
 }
 
-fn config() -> ShardConfig {
+impl Rally {
+    fn send(&self, builder: MessageBuilder, context: &mut Context<'_>) {
+        let sent = builder.content(self.payload.as_slice()).build().is_ok_and(|reply| context.send(reply).is_ok());
+        assert!(sent, "there is always room in this load");
+    }
+
+    fn request(&self, message: &Message, context: &mut Context<'_>, protocol: Option<Term>) -> Outcome {
+        match message.performative() {
+            Performative::Request if !message.content().is_empty() => {
+                self.send(message.reply(Performative::Agree), context);
+                self.send(message.reply(Performative::Inform), context);
+            }
+            Performative::Agree => {}
+            _ => {
+                if !message.content().is_empty() {
+                    context.close_conversation_of(message);
+                }
+                let builder = Message::builder(Performative::Request).receiver(self.partner);
+                let builder = builder.conversation(context.new_conversation());
+                self.send(protocol.into_iter().fold(builder, MessageBuilder::protocol_term), context);
+            }
+        }
+        Outcome::Done
+    }
+}
+
+fn config(protocols: Rulebook) -> ShardConfig {
     let partition = Partition::new(ShardCount::try_new(1).unwrap());
     ShardConfig {
         id_space: IdSpace { node: NodeId::default(), boot_epoch: 1, shard: 0 },
@@ -74,22 +117,24 @@ fn config() -> ShardConfig {
             history: 16,
             timeout_ms: 1_800_000,
         },
+        protocols,
         rules: Vec::new(),
         durability: Durability::Unavailable,
         seed: 1,
     }
 }
 
-fn measure(agents: usize, converse: bool, rounds: usize, messages: u64) {
+fn measure(agents: usize, (kind, talk, mode): Load, rounds: usize, messages: u64) {
     let now = |step: u64| Now { monotonic_ns: step * 1_000, wall: WallTime(1) };
     let slots = NonZeroUsize::new(16).unwrap();
     let port = mesh(NonZeroU16::MIN, LaneCapacity { credits: slots, uncredited: slots }).pop().unwrap();
-    let mut shard = Shard::new(config(), port, now(0));
+    let rulebook = Rulebook::new(mode, &[], &[]).unwrap();
+    let mut shard = Shard::new(config(rulebook), port, now(0));
     let name = |number: usize| AgentName::try_new(format!("agent-{number}")).unwrap();
     let registrations = (0..agents)
         .map(|number| {
             let partner = AgentId::of(&name((number * 7 + 1) % agents));
-            Registration::native(name(number), move || Rally { partner, converse, payload: [b'x'; 200] })
+            Registration::native(name(number), move || Rally { partner, talk, payload: [b'x'; 200] })
         })
         .collect();
     let mut inputs = VecDeque::from([Input::Register(registrations, Token(1))]);
@@ -116,19 +161,36 @@ fn measure(agents: usize, converse: bool, rounds: usize, messages: u64) {
         .collect();
     figures.sort_by(f64::total_cmp);
     assert!(shard.account().balances() && shard.account().dead_lettered == 0, "{:?}", shard.account());
-    let kind = if converse { "in conversations" } else { "without conversation" };
-    println!("{agents:>9} agents, {kind:<20} best {:>6.1} ns, median {:>6.1} ns", figures[0], figures[rounds / 2]);
+    println!("{agents:>9} agents, {kind:<30} best {:>6.1} ns, median {:>6.1} ns", figures[0], figures[rounds / 2]);
 }
 
 fn main() {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let rounds = usize::try_from(numbers.first().copied().unwrap_or(9)).unwrap_or(9).max(1);
     let messages = numbers.get(1).copied().unwrap_or(1_000_000);
-    let sizes = match numbers.get(2) {
-        Some(agents) => vec![(*agents, true)],
-        None => vec![(16, true), (1_000, false), (1_000, true), (100_000, true)],
+    let protocol = Term::of("fipa-request");
+    let alone = ("without conversation", Talk::Rally, Mode::Off);
+    let conversation = ("in conversations", Talk::Conversation, Mode::Off);
+    let requests = ("requests", Talk::Requests(None), Mode::Off);
+    let unchecked = ("requests, protocol named", Talk::Requests(protocol), Mode::Off);
+    let enforced = ("requests, protocol enforced", Talk::Requests(protocol), Mode::Enforce);
+    let loads = [alone, conversation, requests, unchecked, enforced];
+    let sizes = match (numbers.get(2), numbers.get(3)) {
+        (Some(agents), load) => {
+            let load = load.and_then(|load| loads.get(usize::try_from(*load).ok()?));
+            vec![(*agents, *load.unwrap_or(&conversation))]
+        }
+        _ => vec![
+            (16, conversation),
+            (1_000, alone),
+            (1_000, conversation),
+            (100_000, conversation),
+            (1_000, requests),
+            (1_000, unchecked),
+            (1_000, enforced),
+        ],
     };
-    for (agents, converse) in sizes {
-        measure(usize::try_from(agents).unwrap_or(1_000), converse, rounds, messages);
+    for (agents, load) in sizes {
+        measure(usize::try_from(agents).unwrap_or(1_000), load, rounds, messages);
     }
 }

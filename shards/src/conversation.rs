@@ -12,7 +12,10 @@ use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 
 use crate::dead_letter::Reason;
-use crate::message::{AgentId, ConversationId, Correlation, Message, MessageId, Performative};
+use crate::message::{
+    AgentId, ConversationId, ConversationRole, Correlation, Message, MessageId, Performative, WallTime,
+};
+use crate::protocol::{Guard, ProtocolView, Rulebook, Verdict, Violation};
 use crate::slab::Slab;
 use crate::timer::TimerKey;
 
@@ -61,6 +64,8 @@ pub struct ConversationView {
     pub last_ms: u64,
     /// The newest messages, oldest first.
     pub history: Vec<HistoryEntry>,
+    /// The protocol that it is held to, and how it stands.
+    pub protocol: Option<ProtocolView>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +87,8 @@ struct Conversation {
     opened_ms: u64,
     last_ms: u64,
     timer: Option<TimerKey>,
+    /// Its place in the protocol that it is held to.
+    guard: Option<Box<Guard>>,
 }
 
 /// The newest messages of a conversation: a ring that overwrites the oldest entry.
@@ -164,14 +171,31 @@ pub(crate) struct Conversations {
     seed: u64,
     /// Histories of closed conversations: kept empty for the next ones, so that short conversations do not allocate.
     spare_histories: Vec<History>,
+    protocols: Protocols,
+    /// What was wrong with the message that was let pass or refused last, until the shard takes it.
+    violation: Option<Box<Violation>>,
     pub opened: u64,
     pub closed: u64,
+}
+
+/// What conversations are held to.
+#[derive(Debug)]
+struct Protocols {
+    rulebook: Rulebook,
+    /// Guards of closed conversations, for the next ones.
+    #[allow(clippy::vec_box)] // They are kept to be used again where they lie.
+    spare_guards: Vec<Box<Guard>>,
+    /// Messages that followed their protocol, and how many of them came later than the message before them wanted.
+    steps: u64,
+    steps_late: u64,
 }
 
 /// How many empty histories are kept for reuse.
 const SPARE_HISTORIES_MAX: usize = 1_024;
 /// Longer histories are not kept for reuse.
 const SPARE_HISTORY_ENTRIES_MAX: usize = 64;
+/// How many guards are kept for reuse.
+const SPARE_GUARDS_MAX: usize = 1_024;
 
 /// A message that is about to pass, and who it passes between.
 pub(crate) struct Passage<'a> {
@@ -182,6 +206,15 @@ pub(crate) struct Passage<'a> {
     pub now_ms: u64,
 }
 
+impl Passage<'_> {
+    /// Whether the message can begin a conversation. An answer that an agent gives to itself is none of its initiator's.
+    fn begins(&self) -> bool {
+        self.sender == self.initiator
+            && self.message.role() != ConversationRole::Participant
+            && !self.message.rejoins()
+    }
+}
+
 /// What became of a conversation with the message that passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Passed {
@@ -189,6 +222,10 @@ pub(crate) enum Passed {
     Continued,
     /// It began: its timeout has to be armed.
     Began,
+    /// It was open already, and the message breaks its protocol.
+    ContinuedInViolation,
+    /// It began, and the message breaks the protocol that it names.
+    BeganInViolation,
 }
 
 /// What a conversation's timer found.
@@ -203,13 +240,15 @@ pub(crate) enum Timeout {
 }
 
 impl Conversations {
-    pub fn new(limits: ConversationLimits, seed: u64) -> Self {
+    pub fn new(limits: ConversationLimits, rulebook: Rulebook, seed: u64) -> Self {
         Self {
             limits,
             slab: Slab::new(limits.open_max),
             index: HashTable::new(),
             seed,
             spare_histories: Vec::new(),
+            protocols: Protocols { rulebook, spare_guards: Vec::new(), steps: 0, steps_late: 0 },
+            violation: None,
             opened: 0,
             closed: 0,
         }
@@ -251,9 +290,7 @@ impl Conversations {
         let probably = passage.message.postage().conversation_place;
         let (place, passed) = match self.find_near(passage.initiator, id, probably) {
             Some(place) => (place, Passed::Continued),
-            None if passage.sender == passage.initiator && !passage.message.rejoins() => {
-                (self.open(id, passage)?, Passed::Began)
-            }
+            None if passage.begins() => (self.open(id, passage)?, Passed::Began),
             None => return Err(Reason::NotInConversation),
         };
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
@@ -283,6 +320,7 @@ impl Conversations {
             opened_ms: passage.now_ms,
             last_ms: passage.now_ms,
             timer: None,
+            guard: None,
         };
         let place = self.slab.insert(conversation).map_err(|_| Reason::TooManyConversations)?;
         let (slab, seed) = (&self.slab, self.seed);
@@ -317,6 +355,9 @@ impl Conversations {
             history.clear();
             self.spare_histories.push(history);
         }
+        if let Some(guard) = conversation.guard.take() {
+            self.protocols.keep(guard);
+        }
         Some(conversation)
     }
 
@@ -349,7 +390,144 @@ impl Conversations {
             opened_ms: conversation.opened_ms,
             last_ms: conversation.last_ms,
             history: conversation.history.oldest_first(conversation.opened_ms),
+            protocol: conversation
+                .guard
+                .as_ref()
+                .and_then(|guard| self.protocols.rulebook.view(guard, &conversation.participants)),
         })
+    }
+}
+
+/// Protocols: what a conversation is held to, where it names one that is checked.
+impl Conversations {
+    /// Whether messages have to pass by [`Conversations::pass_by_protocol`].
+    #[inline]
+    pub fn hold_to_protocols(&self) -> bool {
+        !self.protocols.rulebook.is_empty()
+    }
+
+    /// As [`Conversations::pass`], where protocols are checked. It is a function of its own, so that nobody else pays for
+    /// it.
+    pub fn pass_by_protocol(
+        &mut self,
+        id: ConversationId,
+        passage: &Passage<'_>,
+        wall: WallTime,
+    ) -> Result<(ConversationIndex, Passed), Reason> {
+        let probably = passage.message.postage().conversation_place;
+        let (place, mut passed) = match self.find_near(passage.initiator, id, probably) {
+            Some(place) => (place, Passed::Continued),
+            None if passage.begins() => (self.open(id, passage)?, Passed::Began),
+            None => return Err(Reason::NotInConversation),
+        };
+        let Some(mut conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let Some(from) = conversation.position(passage.sender) else { return Err(Reason::NotInConversation) };
+        let to = conversation.position(passage.receiver);
+        if to.is_none() && conversation.participants.len() >= self.limits.participants_max {
+            // Nothing may have changed when a message is refused, so this comes before the step.
+            return Err(Reason::TooManyParticipants);
+        }
+        if (conversation.guard.is_some() || passage.message.protocol_term().is_some())
+            && self.protocols.step(conversation, from, to, passage, wall) == Verdict::Forbidden
+        {
+            passed = self.object(place, from, to, passage, passed)?;
+            conversation = self.slab.get_mut(place).ok_or(Reason::NotInConversation)?;
+        }
+        let to = match to {
+            Some(to) => to,
+            None => conversation.join(passage.receiver, self.limits.participants_max)?,
+        };
+        conversation.note(passage, from, to, self.limits.history);
+        Ok((ConversationIndex(place), passed))
+    }
+
+    /// Refuses a message, or lets it pass and remembers what was wrong with it, as the protocol's mode says.
+    #[cold]
+    fn object(
+        &mut self,
+        place: u32,
+        from: u16,
+        to: Option<u16>,
+        passage: &Passage<'_>,
+        passed: Passed,
+    ) -> Result<Passed, Reason> {
+        let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
+        let Some(guard) = conversation.guard.take() else { return Ok(passed) };
+        let between = (usize::from(from), to.map_or(conversation.participants.len(), usize::from));
+        let violation = self.protocols.rulebook.explain(&guard, between, passage.message, passage.initiator);
+        if guard.has_begun() {
+            conversation.guard = Some(guard);
+        } else {
+            // What names a protocol and does not begin it leaves the conversation free.
+            self.protocols.keep(guard);
+        }
+        let refused = violation.as_ref().is_some_and(|violation| violation.refused);
+        self.violation = violation.map(Box::new);
+        if refused && passed == Passed::Began {
+            // As if it had never been opened: its timeout was not armed yet.
+            self.remove(place);
+            self.opened -= 1;
+            self.closed -= 1;
+        }
+        match passed {
+            _ if refused => Err(Reason::ProtocolViolation),
+            Passed::Began | Passed::BeganInViolation => Ok(Passed::BeganInViolation),
+            Passed::Continued | Passed::ContinuedInViolation => Ok(Passed::ContinuedInViolation),
+        }
+    }
+
+    /// Messages that followed their protocol, and how many of them came later than the message before them wanted.
+    pub fn steps(&self) -> (u64, u64) {
+        (self.protocols.steps, self.protocols.steps_late)
+    }
+
+    /// What was wrong with the message that was let pass or refused last.
+    pub fn take_violation(&mut self) -> Option<Box<Violation>> {
+        self.violation.take()
+    }
+
+    /// Something of this conversation was not delivered: what was said last may be said again.
+    pub fn delivery_failed(&mut self, initiator: AgentId, id: ConversationId) {
+        if self.protocols.rulebook.is_empty() {
+            return;
+        }
+        let guard = self.find(initiator, id).and_then(|place| self.slab.get_mut(place)?.guard.as_mut());
+        if let Some(guard) = guard {
+            guard.delivery_failed = true;
+        }
+    }
+}
+
+impl Protocols {
+    /// Takes the step of the conversation's protocol that a message is, or says that it is none. A conversation is held
+    /// to the first protocol that is checked and that its initiator names.
+    fn step(
+        &mut self,
+        conversation: &mut Conversation,
+        from: u16,
+        to: Option<u16>,
+        passage: &Passage<'_>,
+        wall: WallTime,
+    ) -> Verdict {
+        if conversation.guard.is_none() {
+            let named = passage.message.protocol_term().filter(|_| from == 0);
+            let Some(protocol) = named.and_then(|name| self.rulebook.find(name)) else { return Verdict::Allowed };
+            let mut guard = self.spare_guards.pop().unwrap_or_default();
+            guard.begin(protocol);
+            conversation.guard = Some(guard);
+        }
+        let Some(guard) = &mut conversation.guard else { return Verdict::Allowed };
+        let to = to.map_or(conversation.participants.len(), usize::from);
+        let verdict = self.rulebook.step(guard, usize::from(from), to, passage.message, wall);
+        self.steps += u64::from(verdict != Verdict::Forbidden);
+        self.steps_late += u64::from(verdict == Verdict::Late);
+        verdict
+    }
+
+    fn keep(&mut self, guard: Box<Guard>) {
+        if self.spare_guards.len() < SPARE_GUARDS_MAX && guard.is_small() {
+            self.spare_guards.push(guard);
+        }
     }
 }
 

@@ -81,6 +81,8 @@ reasons! {
     NotInConversation = "not-in-conversation", "the conversation is not open or the sender takes no part in it";
     /// Both ends began a conversation of the same id.
     AmbiguousConversation = "ambiguous-conversation", "sender and receiver each began a conversation with this id";
+    /// The conversation's protocol does not allow the message now.
+    ProtocolViolation = "protocol-violation", "the conversation's protocol does not allow the message now";
     /// An answer that nobody waits for any more.
     NobodyAsked = "nobody-asked", "nobody waits for this answer any more";
     /// The message was queued, but when its turn came it could not be admitted.

@@ -49,14 +49,39 @@ impl Shard {
         initiator: AgentId,
         target: AgentId,
     ) -> Result<(), Reason> {
+        if self.conversations.hold_to_protocols() {
+            return self.converse_by_protocol(envelope, initiator, target);
+        }
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
         let (index, passed) = self.conversations.pass(id, &passage)?;
         envelope.conversation_place = index.0;
         match passed {
-            Passed::Continued => Ok(()),
-            Passed::Began => self.arm_conversation(initiator, id, index),
+            Passed::Continued | Passed::ContinuedInViolation => Ok(()),
+            Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),
+        }
+    }
+
+    /// As [`Shard::converse`], where conversations are held to their protocols.
+    #[inline(never)]
+    fn converse_by_protocol(
+        &mut self,
+        envelope: &mut Envelope,
+        initiator: AgentId,
+        target: AgentId,
+    ) -> Result<(), Reason> {
+        let message = &envelope.message;
+        let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
+        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
+        let (index, passed) = self.conversations.pass_by_protocol(id, &passage, self.now.wall)?;
+        envelope.conversation_place = index.0;
+        if matches!(passed, Passed::ContinuedInViolation | Passed::BeganInViolation) {
+            self.observe_violation();
+        }
+        match passed {
+            Passed::Continued | Passed::ContinuedInViolation => Ok(()),
+            Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),
         }
     }
 

@@ -8,12 +8,14 @@ use crate::account::Account;
 use crate::agent::Registration;
 use crate::breaker::BreakerState;
 use crate::capability::Provider;
+use crate::conformance::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterSearch, Reason};
 use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::overflow::OverflowPolicy;
 use crate::partition::ShardIndex;
+use crate::protocol::Violation;
 use crate::record::{Append, AppendSequence};
 use crate::replay::{DeadLetterPortion, ReplayPortion};
 
@@ -227,6 +229,8 @@ pub struct Snapshot {
     pub waiting: usize,
     /// How many had to, so far.
     pub waiting_so_far: u64,
+    /// How conversations followed their protocols.
+    pub conformance: Conformance,
 }
 
 /// Why a message was not accepted. Nothing changed.
@@ -443,6 +447,8 @@ pub enum Event {
         /// By when.
         reply_by: WallTime,
     },
+    /// A message broke the protocol of its conversation. If it was refused, [`Event::DeadLettered`] tells of it too.
+    ProtocolViolation(Box<Violation>),
     /// A conversation had no traffic for too long and ended.
     ConversationTimedOut {
         /// Who began it.

@@ -5,6 +5,7 @@
 //! for it in the ring to the sender, so that notices are bounded by what was admitted.
 
 use crate::breaker::Guard;
+use crate::conformance::tells_of_failure;
 use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
 use crate::domain::Priority;
 use crate::interface::{AskFailure, Event, Phase as Waiting};
@@ -99,7 +100,12 @@ impl Shard {
         } else {
             format!("{}: {detail}", reason.explanation())
         };
-        self.send_failure(&message, reason.as_str(), &explanation, holds);
+        if reason == Reason::ProtocolViolation {
+            self.send_not_understood(&message, holds);
+        } else {
+            self.forgive_repetition(&message);
+            self.send_failure(&message, reason.as_str(), &explanation, holds);
+        }
         Some(message)
     }
 
@@ -113,15 +119,12 @@ impl Shard {
             let (sender, receiver) = (message.sender(), message.target());
             self.report(|| Event::Expired { message: id, sender, receiver, phase });
         }
+        self.forgive_repetition(&message);
         self.send_failure(&message, "expired", &format!("the message's lifetime ended {}", phase.explanation()), holds);
     }
 
     /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
     fn send_failure(&mut self, message: &Message, word: &str, explanation: &str, holds: Holds) {
-        if message.target() == Some(router_id()) {
-            // Whoever answers the router's own messages would be told that it can't, and answer that, without end.
-            return self.let_go(holds);
-        }
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
         self.send_to_sender(message, Performative::Failure, content, holds);
     }
@@ -136,8 +139,18 @@ impl Shard {
         self.send_to_sender(message, Performative::Inform, format!("(({word} ({})))", describe(message)), holds);
     }
 
-    fn send_to_sender(&mut self, message: &Message, performative: Performative, content: String, holds: Holds) {
+    pub(crate) fn send_to_sender(
+        &mut self,
+        message: &Message,
+        performative: Performative,
+        content: String,
+        holds: Holds,
+    ) {
         let Some(sender) = message.sender() else { return self.let_go(holds) };
+        if message.target() == Some(router_id()) && tells_of_failure(performative) {
+            // Whoever answers the router's own messages would be told that it can't, and answer that, without end.
+            return self.let_go(holds);
+        }
         let mut builder = Message::builder(performative).receiver(sender).content(content);
         if let Some(conversation) = message.conversation() {
             builder = builder.conversation_as(conversation, message.role());
@@ -185,6 +198,7 @@ impl Shard {
     }
 
     fn deliver_letter(&mut self, envelope: Envelope, to: AgentId) {
+        self.hear_of_failure(&envelope.message, to);
         let Some(index) = self.agents.find(to) else {
             self.account.notices_coalesced += 1;
             return;
@@ -330,7 +344,7 @@ impl Shard {
             match (envelope.kind, asked) {
                 (EnvelopeKind::Notice, Some(correlation)) => {
                     // A receipt is no answer: the question goes on waiting for one.
-                    if envelope.message.performative() == Performative::Failure {
+                    if tells_of_failure(envelope.message.performative()) {
                         let failure = AskFailure::Undeliverable(Box::new(envelope.message));
                         self.end_ask(correlation, Err(failure));
                     }
@@ -360,7 +374,7 @@ impl Shard {
 #[cold]
 fn failed_question(slab: &Slab<Envelope>, place: u32) -> Option<Correlation> {
     let message = &slab.get(place)?.message;
-    message.in_reply_to().filter(|_| message.performative() == Performative::Failure)
+    message.in_reply_to().filter(|_| tells_of_failure(message.performative()))
 }
 
 /// What the notice is about, in the manner of SL0.

@@ -6,8 +6,8 @@
 //!
 //! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
 //! shard), `delivery` (to the right shard, conversation and mailbox), `dispatch` (from the mailbox to the handler, and
-//! settling), `notice` (what the router itself says), `deadlines` (answers that are wanted by a moment), `membership`
-//! (agents that come and go), `replay` (dead letters once more).
+//! settling), `notice` (what the router itself says), `conformance` (messages that break their protocol), `deadlines`
+//! (answers that are wanted by a moment), `membership` (agents that come and go), `replay` (dead letters once more).
 
 use std::collections::VecDeque;
 
@@ -18,6 +18,7 @@ use crate::account::Account;
 use crate::agent::{Effect, Registration};
 use crate::breaker::{BreakerFigures, BreakerPolicy, CallTimes};
 use crate::capability::{CapabilityIndex, Provider};
+use crate::conformance::Conformance;
 use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
 use crate::dead_letter::DeadLetters;
 use crate::domain::{
@@ -34,6 +35,7 @@ use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
 use crate::partition::{Partition, ShardIndex};
+use crate::protocol::Rulebook;
 use crate::question::{QUESTIONS_MAX, Questions};
 use crate::record::{AppendSequence, Durability, Uncommitted};
 use crate::registry::{AgentIndex, Registry, Standing};
@@ -102,6 +104,8 @@ pub struct ShardConfig {
     pub dead_letter_bytes_max: u64,
     /// What conversations may cost.
     pub conversations: ConversationLimits,
+    /// The protocols that conversations are held to.
+    pub protocols: Rulebook,
     /// Content-based routing.
     pub rules: Vec<Rule>,
     /// Whether there is a journal.
@@ -260,6 +264,8 @@ pub struct Shard {
     pub(crate) capabilities: CapabilityIndex,
     pub(crate) load_changed: Vec<AgentIndex>,
     pub(crate) conversations: Conversations,
+    /// Messages that broke their protocol.
+    pub(crate) violations: Conformance,
     pub(crate) notes: Notes,
     pub(crate) timers: TimerWheel<Alarm>,
     fired: Vec<Alarm>,
@@ -322,7 +328,8 @@ impl Shard {
             lines: Lines::default(),
             capabilities: CapabilityIndex::new(index),
             load_changed: Vec::new(),
-            conversations: Conversations::new(config.conversations, config.seed),
+            conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
+            violations: Conformance::default(),
             notes: Notes::new(),
             timers: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX),
             fired: Vec::new(),
@@ -468,6 +475,7 @@ impl Shard {
             stalled_so_far: self.lines.stalled_so_far,
             waiting: self.lines.waiting,
             waiting_so_far: self.lines.waiting_so_far,
+            conformance: self.conformance(),
         }
     }
 

@@ -75,6 +75,30 @@ pub enum ConfigError {
         /// What is expected instead.
         allowed: String,
     },
+    /// A key that has to be there is not.
+    #[error("{origin}: {key} is missing")]
+    Missing {
+        /// Where it should be.
+        origin: Origin,
+        /// The key.
+        key: String,
+    },
+    /// A protocol that is defined in a file can't be used.
+    #[error("{origin}: protocol {protocol}: {source}")]
+    BadProtocol {
+        /// Where the mistake is.
+        origin: Origin,
+        /// The protocol.
+        protocol: String,
+        /// What is wrong, and what is allowed.
+        source: caxton_shards::protocol::Fault,
+    },
+    /// The protocols can't be used together, or one of them has a mode and is not there.
+    #[error("protocols: {source}")]
+    Protocols {
+        /// What is wrong.
+        source: caxton_shards::protocol::RulebookError,
+    },
     /// A value outside its limits.
     #[error("{origin}: {key}: {source}")]
     BadValue {
@@ -178,6 +202,12 @@ impl ConfigError {
             _ => format!("the sections are {}", sections()),
         };
         Self::UnknownKey { origin, suggestion: closest(key, candidates), key: printable(key), known }
+    }
+
+    /// An unknown key where only a few are known.
+    pub(super) fn unknown_key_among(origin: Origin, key: &str, known: &[&str]) -> Self {
+        let suggestion = closest(key, known.iter().map(|known| (*known).to_owned()));
+        Self::UnknownKey { origin, suggestion, key: printable(key), known: format!("known are {}", known.join(", ")) }
     }
 
     /// An unknown name at the top level, where only sections stand.

@@ -68,9 +68,9 @@ pub(super) fn assignments(path: &Path, text: &str, errors: &mut Vec<ConfigError>
 }
 
 /// A file that is being read.
-struct Source<'a> {
-    path: &'a Path,
-    text: &'a str,
+pub(super) struct Source<'a> {
+    pub path: &'a Path,
+    pub text: &'a str,
 }
 
 impl Source<'_> {
@@ -87,7 +87,7 @@ impl Source<'_> {
         }
     }
 
-    fn origin(&self, span: Range<usize>) -> Origin {
+    pub fn origin(&self, span: Range<usize>) -> Origin {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.matches('\n').count();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
@@ -101,7 +101,9 @@ fn from_one(index: usize) -> u32 {
 }
 
 /// The entries as they stand in the file: a table's own order is that of the names.
-fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+pub(super) fn in_order<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
@@ -121,7 +123,7 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-fn kind(value: &DeValue<'_>) -> &'static str {
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
@@ -174,7 +176,7 @@ mod tests {
                 "caxton.toml:5:1: unknown key mailbox.mesages; did you mean mailbox.messages?",
                 "caxton.toml:6:11: mailbox.bytes is a list: allowed is a number or text",
                 "caxton.toml:7:2: unknown key http; the sections are router, channel, mailbox, memory, message, \
-                 delivery, retry, breaker, supervision, dead_letters, conversation, ring, drive, shutdown",
+                 delivery, retry, breaker, supervision, dead_letters, conversation, ring, protocols, drive, shutdown",
             ]
         );
     }

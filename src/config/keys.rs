@@ -1,5 +1,6 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
+use super::protocols::{ProtocolFiles, ProtocolModes};
 use super::value::Setting;
 use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
@@ -10,6 +11,7 @@ use caxton_shards::domain::{
     RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, TurnQuota,
 };
 use caxton_shards::overflow::OverflowPolicy;
+use caxton_shards::protocol::Mode;
 
 /// One key of the configuration, with the access to its field.
 pub(super) struct Key {
@@ -225,6 +227,16 @@ configuration! {
         capacity: RingCapacity = ["1024", "1024", "1024"];
     }
 
+    /// The interaction protocols that conversations are held to.
+    protocols: ProtocolsConfig {
+        /// What becomes of messages that break the protocol that their conversation names: off, observe or enforce.
+        mode: Mode = ["observe", "observe", "off"];
+        /// Protocols with a mode of their own, such as fipa-request=enforce, with commas between them.
+        modes: ProtocolModes = ["", "", ""];
+        /// Files in which further protocols are defined, with commas between them.
+        files: ProtocolFiles = ["", "", ""];
+    }
+
     /// How a shard waits when it has nothing to do.
     drive: DriveConfig {
         /// How long an idle shard watches its rings before it parks and leaves its core to others.
@@ -282,6 +294,9 @@ mod tests {
         ("conversation.history", ["32", "32", "8"]),
         ("conversation.open_max", ["1000000", "1000000", "1000000"]),
         ("ring.capacity", ["1024", "1024", "1024"]),
+        ("protocols.mode", ["\"observe\"", "\"observe\"", "\"off\""]),
+        ("protocols.modes", ["\"\"", "\"\"", "\"\""]),
+        ("protocols.files", ["\"\"", "\"\"", "\"\""]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

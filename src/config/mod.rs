@@ -24,6 +24,7 @@ mod error;
 mod file;
 mod keys;
 mod preset;
+mod protocols;
 mod shards;
 mod value;
 
@@ -32,9 +33,11 @@ pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
-    MailboxConfig, MessageConfig, RetryConfig, RingConfig, RouterConfig, ShutdownConfig, SupervisionConfig,
+    MailboxConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig, ShutdownConfig,
+    SupervisionConfig,
 };
 pub use preset::Preset;
+pub use protocols::{EXCEPTIONS_MAX, PROTOCOL_FILES_MAX, ProtocolFiles, ProtocolModes};
 pub use shards::{ShardChoice, automatic_shard_count};
 
 use keys::{KEYS, Key};

@@ -23,6 +23,7 @@ use caxton_shards::failure_handler::FailureHandler;
 use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::IdSpace;
 use caxton_shards::partition::{Partition, ShardIndex};
+use caxton_shards::protocol::{Definition, Mode, Rulebook};
 use caxton_shards::record::Durability;
 use caxton_shards::rules::{RULES_MAX, Rule};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
@@ -79,6 +80,7 @@ pub enum StartError {
 pub struct RouterBuilder {
     config: Config,
     rules: Vec<Rule>,
+    protocols: Vec<Definition>,
     failure_handlers: Option<FailureHandlers>,
 }
 
@@ -124,6 +126,19 @@ impl RouterBuilder {
         self
     }
 
+    /// Holds conversations to their protocols in this mode, whatever the settings say. Protocols with a mode of their own
+    /// in the settings keep it.
+    pub fn protocols(mut self, mode: Mode) -> Self {
+        self.config.protocols.mode = mode;
+        self
+    }
+
+    /// Adds a protocol of the embedder's own, to be checked in the same mode as the others.
+    pub fn protocol(mut self, definition: Definition) -> Self {
+        self.protocols.push(definition);
+        self
+    }
+
     /// Has handlers of the embedder's own decide what becomes of messages whose handling failed. `make` is called once
     /// for each shard, on the shard's thread, so that what it makes need not be `Send`.
     ///
@@ -144,7 +159,8 @@ impl RouterBuilder {
         if self.rules.len() > RULES_MAX {
             return Err(StartError::TooManyRules { count: self.rules.len() });
         }
-        start(&self.config, &self.rules, self.failure_handlers.as_ref())
+        let rulebook = self.config.protocols.rulebook(&self.protocols)?;
+        start(&self.config, &self.rules, &rulebook, self.failure_handlers.as_ref())
     }
 }
 
@@ -185,7 +201,7 @@ struct Threads {
 impl Router {
     /// A router with the settings of [`Preset::Development`], to be changed before it starts.
     pub fn builder() -> RouterBuilder {
-        RouterBuilder { config: Config::default(), rules: Vec::new(), failure_handlers: None }
+        RouterBuilder { config: Config::default(), rules: Vec::new(), protocols: Vec::new(), failure_handlers: None }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -219,7 +235,12 @@ impl fmt::Debug for Router {
     }
 }
 
-fn start(config: &Config, rules: &[Rule], failure_handlers: Option<&FailureHandlers>) -> Result<Router, StartError> {
+fn start(
+    config: &Config,
+    rules: &[Rule],
+    rulebook: &Rulebook,
+    failure_handlers: Option<&FailureHandlers>,
+) -> Result<Router, StartError> {
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     if cores.is_empty() {
         return Err(StartError::NoCores);
@@ -262,7 +283,8 @@ fn start(config: &Config, rules: &[Rule], failure_handlers: Option<&FailureHandl
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
-        let shard_config = shard_config(config, rules, partition, index, boot_epoch);
+        let mut shard_config = shard_config(config, rules, partition, index, boot_epoch);
+        shard_config.protocols = rulebook.clone();
         let failure_handlers = failure_handlers.cloned();
         let seat = Seat {
             config: shard_config,
@@ -384,6 +406,7 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
             history: usize::from(config.conversation.history.into_inner()),
             timeout_ms: u64::from(config.conversation.timeout_ms.into_inner()),
         },
+        protocols: Rulebook::default(),
         rules: rules.to_vec(),
         durability: Durability::Unavailable,
         seed: boot_epoch ^ ((index as u64) << 32),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_shards::account::Account;
+use caxton_shards::conformance::Conformance;
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::interface::{Phase, Snapshot};
 use caxton_shards::partition::ShardIndex;
@@ -65,6 +66,11 @@ impl Stats {
     /// Messages that wait for closed agents, on the senders' shards and on the receivers'.
     pub fn stalled(&self) -> usize {
         self.shards.iter().map(|shard| shard.stalled + shard.waiting).sum()
+    }
+
+    /// How conversations followed their protocols.
+    pub fn conformance(&self) -> Conformance {
+        self.shards.iter().fold(Conformance::default(), |sum, shard| sum.plus(&shard.conformance))
     }
 
     /// Open conversations.

@@ -20,6 +20,17 @@ macro_rules! performatives {
             /// The acts of SC00037 in the order of their bit-efficient codes (SC00069), 0x01 to 0x16.
             pub const STANDARD: [Performative; 22] = [$(Performative::$variant),+];
 
+            /// The act's place in [`Performative::STANDARD`], or [`Performative::OWN`] for an act that its users agreed on.
+            #[inline]
+            pub(crate) const fn place(self) -> usize {
+                #[repr(u8)]
+                enum Place { $($variant),+ }
+                match self {
+                    $(Performative::$variant => Place::$variant as usize,)+
+                    Performative::UserDefined(_) => Performative::OWN,
+                }
+            }
+
             /// The act's name in lower case, as FIPA writes it.
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -82,6 +93,9 @@ performatives! {
 pub const PERFORMATIVE_BYTES_MAX: usize = 64;
 
 impl Performative {
+    /// Behind the places of all standard acts.
+    pub(crate) const OWN: usize = Self::STANDARD.len();
+
     /// The standard act with this name, whatever its case (SC00070 keywords are case-insensitive).
     pub fn standard(word: &str) -> Option<Self> {
         Self::STANDARD.into_iter().find(|act| act.as_str().eq_ignore_ascii_case(word))
@@ -123,7 +137,8 @@ mod tests {
     #[test]
     fn there_are_22_acts_and_each_is_found_in_any_case() {
         assert_eq!(Performative::STANDARD.len(), 22);
-        for act in Performative::STANDARD {
+        for (place, act) in Performative::STANDARD.into_iter().enumerate() {
+            assert_eq!(act.place(), place);
             assert_eq!(act.as_str().parse(), Ok(act));
             assert_eq!(act.as_str().to_uppercase().parse(), Ok(act));
         }

@@ -62,6 +62,12 @@ impl Term {
         vocabulary.terms.get(word).copied()
     }
 
+    /// Its number in the vocabulary: from 1 to [`VOCABULARY_TERMS_MAX`].
+    #[inline]
+    pub(crate) const fn number(self) -> usize {
+        self.0.get() as usize
+    }
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         let vocabulary = vocabulary().read().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -9,6 +9,7 @@ use crate::mesh::{LaneCapacity, mesh};
 use crate::message::IdSpace;
 use crate::overflow::OverflowPolicy;
 use crate::partition::Partition;
+use crate::protocol::Rulebook;
 use crate::record::Durability;
 use crate::shard::{RetryPolicy, Shard, ShardConfig};
 use crate::supervision::RestartPolicy;
@@ -59,6 +60,7 @@ impl Setup {
             dead_letters_max: 10_000,
             dead_letter_bytes_max: 1 << 30,
             conversations: ConversationLimits { open_max: 1_000, participants_max: 10, history: 8, timeout_ms: 10_000 },
+            protocols: Rulebook::default(),
             rules: Vec::new(),
             durability: Durability::Unavailable,
             seed: 42,

@@ -18,6 +18,7 @@ use futures_lite::future::block_on;
 use super::super::interrupt::Interrupt;
 use super::Stop;
 use super::agents::{Cast, Habits, Script};
+use super::conformance::{ConformanceReport, Told};
 use super::journal::{Fate, Journal, Record, Waited};
 use super::report::{Header, Printer, ToldMessage, ToldReply};
 use super::summary::Summary;
@@ -79,7 +80,13 @@ impl Exchange {
     ///
     /// # Errors
     /// The router stopped, or there is no thread for listening.
-    pub fn begin(router: Router, cast: Cast, habits: Habits, patience: Duration) -> Result<Self, String> {
+    pub fn begin(
+        router: Router,
+        cast: Cast,
+        habits: Habits,
+        patience: Duration,
+        reports: bool,
+    ) -> Result<Self, String> {
         let journal = Arc::new(Journal::default());
         let gateways = (0..router.shard_count()).map(|shard| AgentId::of_text(&router.gateway(shard))).collect();
         let script = Arc::new(Script { habits, gateways, journal: Arc::clone(&journal) });
@@ -93,7 +100,8 @@ impl Exchange {
             .name("caxton-listener".to_owned())
             .spawn(move || listen(&events, &listening))
             .map_err(|error| format!("a thread could not be started: {error}"))?;
-        let summary = Summary::of_router(router.shard_count());
+        let mut summary = Summary::of_router(router.shard_count());
+        summary.violations = reports.then(ConformanceReport::default);
         Ok(Self {
             router,
             cast,
@@ -163,6 +171,11 @@ impl Exchange {
         self.given_up = true;
         self.make_room(|exchange| exchange.under_way.is_empty(), printer)?;
         self.summary.close(&report, interrupt.signal());
+        if let Some(conformance) = &mut self.summary.violations {
+            conformance.figures = report.stats.conformance();
+            conformance.violations =
+                self.journal.take_violations().iter().map(|violation| Told::of(violation, &self.cast)).collect();
+        }
         Ok(self.summary)
     }
 

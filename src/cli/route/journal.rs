@@ -9,9 +9,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_router::message::MessageId;
+use caxton_router::protocol::Violation;
 use caxton_router::{AgentId, Event, Performative, Rejected, SendError};
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::interface::Phase;
+
+/// The most violations that are told one by one. All are counted.
+pub const VIOLATIONS_MAX: usize = 10_000;
 
 /// What became of a delivery.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,6 +101,8 @@ struct Book {
     messages: HashMap<MessageId, Entry>,
     /// Which message a reply belongs to, and its place among that message's replies.
     replies: HashMap<MessageId, (MessageId, usize)>,
+    /// Messages that broke their protocol, the first [`VIOLATIONS_MAX`] of them.
+    violations: Vec<Violation>,
     /// Rises with every entry.
     entries: u64,
     reports_lost: u64,
@@ -148,6 +154,9 @@ impl Journal {
             Event::Expired { message, receiver, phase, .. } => {
                 book.settle_any(*message, *receiver, Fate::Expired(*phase));
             }
+            Event::ProtocolViolation(violation) if book.violations.len() < VIOLATIONS_MAX => {
+                book.violations.push((**violation).clone());
+            }
             _ => {}
         }
         book.reports_lost = lost;
@@ -166,6 +175,11 @@ impl Journal {
                 book.settle_any(id, letter.message.target(), Fate::DeadLettered(letter.reason));
             }
         }
+    }
+
+    /// Takes out what broke its protocol.
+    pub fn take_violations(&self) -> Vec<Violation> {
+        std::mem::take(&mut self.lock().violations)
     }
 
     /// Waits until a message of so many deliveries has settled, as long as anything settles within `patience`.

@@ -9,6 +9,7 @@
 //! SIGINT nothing more is sent, what is under way is drained, and what was not sent does not count.
 
 mod agents;
+mod conformance;
 mod exchange;
 mod journal;
 mod report;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, CapabilityName, ShardCount};
+use caxton_router::protocol::Mode;
 use caxton_router::{AgentId, Config, Performative, Preset, Router};
 use clap::Args;
 
@@ -63,6 +65,16 @@ pub struct RouteArguments {
     /// Have this agent offer a capability, for messages with X-capability; may be repeated
     #[arg(long, value_name = "NAME=CAPABILITY", value_parser = parse_offer)]
     offer: Vec<(AgentName, CapabilityName)>,
+    /// Hold conversations to the protocols that they name: off, observe (violations are reported) or enforce (what breaks
+    /// a protocol is refused); observe with --report, else off
+    #[arg(long, value_name = "MODE")]
+    protocols: Option<Mode>,
+    /// A file that defines further protocols; may be repeated
+    #[arg(long, value_name = "FILE")]
+    protocol_file: Vec<PathBuf>,
+    /// End with a report of every message that broke the protocol of its conversation
+    #[arg(long)]
+    report: bool,
     /// Have no agent answer, except those of --reply
     #[arg(long)]
     no_echo: bool,
@@ -159,11 +171,11 @@ impl RouteArguments {
             summary.seconds = started.elapsed().as_secs_f64();
             return Ok(summary);
         }
-        let router =
-            Router::builder().config(self.config()).start().map_err(|error| Stop::Router(error.to_string()))?;
+        let config = self.config().map_err(Stop::Router)?;
+        let router = Router::builder().config(config).start().map_err(|error| Stop::Router(error.to_string()))?;
         let shutdown = self.shutdown_timeout.unwrap_or(router.config().shutdown.deadline_ms.as_duration());
         let _watch = interrupt.watch(&router, shutdown, || {});
-        let mut exchange = match Exchange::begin(router.clone(), cast, habits, self.timeout) {
+        let mut exchange = match Exchange::begin(router.clone(), cast, habits, self.timeout, self.report) {
             Ok(exchange) => exchange,
             Err(_) if interrupt.signal().is_some() => {
                 let mut summary = Summary::of_router(router.shard_count());
@@ -188,7 +200,7 @@ impl RouteArguments {
     }
 
     /// The preset, with room for everything that may be under way at a time.
-    fn config(&self) -> Config {
+    fn config(&self) -> Result<Config, String> {
         let mut config = Config::preset(self.preset);
         for (key, value) in ROOM {
             config.set(key, value, "caxton route").expect("a test sets every one of these values");
@@ -196,7 +208,11 @@ impl RouteArguments {
         if let Some(shards) = self.shards {
             config.router.shards = caxton_router::config::ShardChoice::Exactly(shards);
         }
-        config
+        let usual = if self.report { Mode::Observe } else { Mode::Off };
+        config.protocols.mode = self.protocols.unwrap_or(usual);
+        let files: Vec<_> = self.protocol_file.iter().map(|file| file.display().to_string()).collect();
+        config.set("protocols.files", &files.join(","), "--protocol-file").map_err(|error| error.to_string())?;
+        Ok(config)
     }
 }
 

@@ -8,6 +8,7 @@ use caxton_shards::account::Account;
 use caxton_shards::dead_letter::Reason;
 use serde_json::{Map, Value, json};
 
+use super::conformance::ConformanceReport;
 use super::journal::{Fate, Reply};
 use super::report::ToldMessage;
 
@@ -115,6 +116,8 @@ pub struct Summary {
     /// The router's own figures, of messages and replies together.
     account: Account,
     balances: bool,
+    /// How conversations followed their protocols, if that is to be reported.
+    pub violations: Option<ConformanceReport>,
     /// The end of the router in words and for programs.
     end: (String, Value),
     /// The signal that ended the run early.
@@ -209,6 +212,9 @@ impl Summary {
         if let Some(signal) = self.interrupted {
             line("interrupted", &format!("{signal}: the rest of the file was not sent; the router {}", self.end.0));
         }
+        if let Some(report) = &self.violations {
+            text.push_str(&report.text());
+        }
         text
     }
 
@@ -217,7 +223,7 @@ impl Summary {
         let account = &self.account;
         let mut replies = self.reply_deliveries.json();
         replies["sent"] = self.replies.into();
-        json!({ "summary": {
+        let mut summary = json!({ "summary": {
             "messages": self.messages + self.malformed,
             "malformed": self.malformed,
             "accepted": self.accepted,
@@ -239,7 +245,11 @@ impl Summary {
             "seconds": self.seconds,
             "interrupted": self.interrupted.map(Signal::name),
             "shutdown": self.end.1,
-        }})
+        }});
+        if let Some(report) = &self.violations {
+            summary["summary"]["conformance"] = report.json();
+        }
+        summary
     }
 }
 

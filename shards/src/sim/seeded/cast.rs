@@ -214,6 +214,11 @@ pub(super) fn any_capability(dice: &mut Dice) -> CapabilityName {
     CapabilityName::try_new(dice.pick(&CAPABILITIES)).expect("a legal capability")
 }
 
+/// The protocol by which agents converse.
+const PLAYED_PROTOCOL: &str = "fipa-request";
+/// What that protocol allows in none of its states.
+const NEVER_ALLOWED: [Performative; 3] = [Performative::Propose, Performative::AcceptProposal, Performative::Subscribe];
+
 /// Something that an agent does beside sending messages.
 struct Deed {
     weight: u32,
@@ -319,6 +324,11 @@ impl Member {
             self.send(context, builder);
         }
         let lineage = dice.next();
+        let mut protocol = Dice::of(lineage, 7);
+        // What is said in a protocol has no hops left, so that conversations do not cause each other without end.
+        if hops > 0 && protocol.once_in(3) && self.cast.allows(Fault::Protocols) {
+            self.begin_protocol(context, &mut protocol);
+        }
         if let Some(message) = message
             && hops > 0
             && replies
@@ -341,6 +351,45 @@ impl Member {
         }
     }
 
+    /// Asks somebody for something as SC00026 has it, and sometimes says at once what it never allows.
+    fn begin_protocol(&mut self, context: &mut Context<'_>, dice: &mut Dice) {
+        let (receiver, id) = (self.cast.any_agent(dice), context.new_conversation());
+        let say = |act| Message::builder(act).receiver(receiver).conversation(id).protocol(PLAYED_PROTOCOL);
+        self.say_in_protocol(context, say(Performative::Request), false, dice);
+        if dice.once_in(4) {
+            self.say_in_protocol(context, say(dice.pick(&NEVER_ALLOWED)), true, dice);
+        }
+    }
+
+    /// Answers a request as SC00026 has it: with or without an agree, and with what it never allows anywhere between.
+    fn go_on_in_protocol(&mut self, message: &Message, context: &mut Context<'_>, dice: &mut Dice) {
+        let result = dice.pick(&[Performative::Inform, Performative::Failure]);
+        let answers: &[Performative] = match dice.below(4) {
+            0 => &[Performative::Refuse],
+            1 => &[result],
+            2 => &[Performative::Agree],
+            _ => &[Performative::Agree, result],
+        };
+        for act in answers {
+            if dice.once_in(4) {
+                let broken = context.reply(message, dice.pick(&NEVER_ALLOWED));
+                self.say_in_protocol(context, broken, true, dice);
+            }
+            let reply = context.reply(message, *act);
+            self.say_in_protocol(context, reply, false, dice);
+        }
+    }
+
+    fn say_in_protocol(&mut self, context: &mut Context<'_>, builder: MessageBuilder, broken: bool, dice: &mut Dice) {
+        let stamp = self.cast.0.ledger.lock().stamp();
+        let label = Label { stamp, from_handler: true, lineage: dice.next() >> 1, hops: 0 };
+        let before = self.sent.len();
+        self.send(context, builder.content(label.text()));
+        if let Some(promise) = self.sent.get(before).filter(|_| broken) {
+            self.cast.0.ledger.lock().broken.insert(promise.id);
+        }
+    }
+
     /// Handles a message or goes on with it, and says what came of it.
     fn handle_once(&mut self, message: &Message, context: &mut Context<'_>, attempt: u64) -> Outcome {
         let lineage = Label::of(message).map_or_else(
@@ -354,6 +403,10 @@ impl Member {
         let outcome = self.outcome(&mut Dice::of(lineage, attempt ^ (1 << 40)));
         match outcome {
             Outcome::Done => {
+                // Only now, because what was suspended is handled again and must not be answered twice.
+                if message.protocol() == Some(PLAYED_PROTOCOL) && message.performative() == Performative::Request {
+                    self.go_on_in_protocol(message, context, &mut dice);
+                }
                 let mut sent = std::mem::take(&mut self.sent);
                 self.cast.0.ledger.lock().done(context.id(), message, &mut sent);
             }

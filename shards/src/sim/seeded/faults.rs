@@ -49,6 +49,8 @@ faults! {
     Deadlines = "deadlines";
     /// Messages are for agents that do not exist, and come from such.
     Strangers = "strangers";
+    /// Agents converse by a protocol, and break it.
+    Protocols = "protocols";
     /// The router drains or stops at any moment.
     Shutdown = "shutdown";
 }

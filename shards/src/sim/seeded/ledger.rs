@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::account::Account;
+use crate::conformance::Conformance;
 use crate::dead_letter::Reason;
 use crate::domain::Priority;
 use crate::interface::{Answer, AskFailure, Event, Now, Output, RegistrationError, Token};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Performative, Receipt, Receiver, Reliability};
 use crate::notice::is_notice;
+use crate::protocol::{Mode, Violation};
 use crate::sim::dice::mixed;
 
 use super::cast::{Label, SCRIPTED};
@@ -46,7 +48,7 @@ enum Deliveries {
 /// A message that its sender was told is accepted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Promise {
-    id: MessageId,
+    pub id: MessageId,
     deliveries: Deliveries,
 }
 
@@ -118,6 +120,12 @@ pub(super) struct Ledger {
     /// The ids that notices spoke of: of failures and of receipts for what was processed.
     told_failed: BTreeSet<String>,
     told_processed: BTreeSet<String>,
+    /// Messages that no state of their protocol allows; those that were reported as violations, and those refused so.
+    pub broken: BTreeSet<MessageId>,
+    violations: BTreeSet<MessageId>,
+    refused: BTreeSet<MessageId>,
+    /// What is done about those who break a protocol.
+    pub mode: Mode,
     pub gateways: Vec<AgentId>,
 }
 
@@ -193,7 +201,7 @@ impl Ledger {
         if text.contains(" (no-reply ") {
             // The message itself was delivered, or its sender hears of that too.
             self.missing_told += 1;
-        } else if performative == Performative::Failure {
+        } else if crate::conformance::tells_of_failure(performative) {
             self.failures_told += 1;
             self.told_failed.insert(id.to_owned());
         } else if text.starts_with("((processed") {
@@ -351,6 +359,9 @@ impl Ledger {
         match event {
             Event::DeadLettered { message, sender, receiver, reason, .. } => {
                 self.dead[reason.index()] += 1;
+                if *reason == Reason::ProtocolViolation {
+                    self.refused.insert(*message);
+                }
                 self.owe(*sender, *receiver);
                 self.settle(Some(*message), *receiver, |fate| fate.dead += 1);
             }
@@ -362,12 +373,44 @@ impl Ledger {
             Event::Deregistered { agent, .. } => {
                 self.left_at.insert(*agent, self.stamps);
             }
+            Event::ProtocolViolation(violation) => self.broke_protocol(violation),
             Event::ReplyMissing { .. } => self.missing += 1,
             Event::AgentPanicked { what, .. } | Event::FailureHandlerPanicked { what } => self.panicked(what),
             // Whatever else is reported is part of the history, and of no account here.
             #[allow(unreachable_patterns)]
             _ => {}
         }
+    }
+
+    fn broke_protocol(&mut self, violation: &Violation) {
+        let Some(id) = violation.message else { return };
+        if !self.broken.contains(&id) || !self.violations.insert(id) {
+            self.complain(|| format!("what keeps to its protocol was reported, or twice: {violation:?}"));
+        }
+    }
+
+    /// Whatever broke its protocol and came as far as its conversation was found, and nothing else.
+    fn close_violations(&self, found: &Conformance) -> Result<(), String> {
+        let arrived = self.fates.iter().filter(|(_, fate)| fate.done + fate.handed_out > 0).map(|((id, _), _)| *id);
+        let arrived: BTreeSet<MessageId> = arrived.filter(|id| self.broken.contains(id)).collect();
+        let (expected, refused) = match self.mode {
+            Mode::Off => (BTreeSet::new(), 0),
+            Mode::Observe => (arrived, 0),
+            Mode::Enforce => (arrived.union(&self.refused).copied().collect(), self.violations.len() as u64),
+        };
+        let whole = self.violations.len() as u64 == found.violations() && refused == found.refused;
+        let missing = expected.difference(&self.violations).next();
+        let unexpected = self.mode == Mode::Off && !self.violations.is_empty();
+        let delivered = self.mode == Mode::Enforce && self.violations != self.refused;
+        if !whole || missing.is_some() || unexpected || delivered {
+            return Err(format!(
+                "protocols are on {}: reported are {} violations, refused {}, not found is {missing:?}: {found:?}",
+                self.mode,
+                self.violations.len(),
+                self.refused.len()
+            ));
+        }
+        Ok(())
     }
 
     /// A sender is owed a failure. What the router's own gateways hear is not seen here, and messages to the router
@@ -380,7 +423,8 @@ impl Ledger {
     }
 
     /// Holds what was written down against the shards' books. For the end of a run, when nothing is pending.
-    pub fn close(&self, total: &Account) -> Result<(), String> {
+    pub fn close(&self, total: &Account, conformance: &Conformance) -> Result<(), String> {
+        self.close_violations(conformance)?;
         if !self.questions.is_empty() {
             return Err(format!("questions were not answered: {:?}", self.questions));
         }

@@ -160,6 +160,18 @@ mod tests {
     }
 
     #[test]
+    fn agents_break_their_protocol_and_are_found_only_while_that_is_allowed() {
+        let refused = |without: &[Fault]| -> u64 {
+            let options = Options { without: without.iter().copied().collect(), ..Options::default() };
+            let reason = crate::dead_letter::Reason::ProtocolViolation.index();
+            (0..40).map(|seed| run(seed, &options).expect("a good seed").account.dead_by_reason[reason]).sum()
+        };
+        let found = refused(&[]);
+        assert!(found > 20, "{found} were refused");
+        assert_eq!(refused(&[Fault::Protocols]), 0);
+    }
+
+    #[test]
     fn a_shard_that_counts_wrong_is_noticed_at_once() {
         let failed = failure_after(|world| world.nodes[0].shard.account.processed += 1);
         assert!(failed.text.contains("lost count") || failed.text.contains("do not balance"), "{failed}");

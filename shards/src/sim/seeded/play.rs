@@ -2,6 +2,7 @@
 
 use crate::agent::Registration;
 use crate::breaker::BreakerPolicy;
+use crate::conformance::Conformance;
 use crate::dead_letter::{DeadLetterFilter, DeadLetterId, DeadLetterSearch};
 use crate::domain::AgentName;
 use crate::failure_handler::{Decision, FailedAttempt, FailureHandler};
@@ -9,6 +10,7 @@ use crate::interface::{InboxNumber, Input, Token};
 use crate::message::{Message, Receiver};
 use crate::overflow::OverflowPolicy;
 use crate::partition::ShardIndex;
+use crate::protocol::{Mode, Rulebook};
 use crate::record::Durability;
 use crate::sim::dice::{Dice, mixed};
 use crate::sim::{Setup, World};
@@ -28,6 +30,7 @@ mod purpose {
     pub const END: u64 = 5;
     pub const HANDLERS: u64 = 6;
     pub const OVERFLOW: u64 = 7;
+    pub const PROTOCOLS: u64 = 8;
     /// The first action's; each has its own.
     pub const FIRST_ACTION: u64 = 1 << 32;
 }
@@ -73,6 +76,7 @@ impl Play {
             }
         }
         let ledger = SharedLedger::new(seed);
+        ledger.lock().mode = protocol_mode(seed);
         ledger.lock().gateways = world.nodes.iter().filter_map(|node| node.shard.gateway_id()).collect();
         let cast = Cast::new(&options, &ledger, world.delay());
         let (observing, checking) = (ledger.clone(), ledger.clone());
@@ -227,7 +231,9 @@ impl Play {
                 self.stop();
             }
         }
-        if let Err(complaint) = self.ledger.lock().close(&self.world.total()) {
+        let figures = self.world.nodes.iter().map(|node| node.shard.conformance());
+        let conformance = figures.fold(Conformance::default(), |sum, figures| sum.plus(&figures));
+        if let Err(complaint) = self.ledger.lock().close(&self.world.total(), &conformance) {
             panic!("{complaint}");
         }
     }
@@ -356,6 +362,11 @@ fn touchy_breaker(dice: &mut Dice) -> BreakerPolicy {
     }
 }
 
+/// What is done about agents that break a protocol.
+fn protocol_mode(seed: u64) -> Mode {
+    Dice::of(seed, purpose::PROTOCOLS).pick(&Mode::ALL)
+}
+
 /// A router whose limits the seed chooses, as far as they may be tiny.
 fn setup(seed: u64, shards: u16, options: &Options) -> Setup {
     let journal = Dice::of(seed, purpose::LIMITS).once_in(2);
@@ -363,6 +374,7 @@ fn setup(seed: u64, shards: u16, options: &Options) -> Setup {
         config.seed = seed;
         config.message_timeout = 4_000.try_into().expect("a legal lifetime");
         config.conversations.timeout_ms = 3_000;
+        config.protocols = Rulebook::new(protocol_mode(seed), &[], &[]).expect("the library has no flaws");
         if journal && options.allows(Fault::Durable) {
             config.durability = Durability::Journal;
         }

@@ -1,0 +1,418 @@
+//! A protocol as its author writes it, and what can be wrong with it.
+
+use super::Side;
+use crate::message::Performative;
+
+/// The most states of one protocol.
+pub const STATES_MAX: usize = 64;
+/// The most steps of one protocol.
+pub const STEPS_MAX: usize = 512;
+/// The longest name of a protocol or a state, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// What is said in a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Act {
+    /// This act.
+    Is(Performative),
+    /// Every act that no other step of the same side from the same state names.
+    Any,
+}
+
+impl std::fmt::Display for Act {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Is(act) => act.fmt(formatter),
+            Self::Any => formatter.write_str("any"),
+        }
+    }
+}
+
+/// The act that a word stands for: one of FIPA SC00037, `any`, or one of `own`, which the protocol's author declares.
+///
+/// # Errors
+/// [`Fault::UnknownAct`].
+pub fn act_of_word(word: &str, own: &[String]) -> Result<Act, Fault> {
+    if word == "any" {
+        return Ok(Act::Any);
+    }
+    let act = Performative::standard(word).or_else(|| own.iter().find(|own| *own == word)?.parse().ok());
+    act.map(Act::Is).ok_or_else(|| Fault::UnknownAct { word: shown(word) })
+}
+
+/// One step: in the state `from`, the side `by` may do `act`, and then the state is `to`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepDefinition {
+    /// The state before.
+    pub from: String,
+    /// Who speaks.
+    pub by: Side,
+    /// What is said.
+    pub act: Act,
+    /// The state after.
+    pub to: String,
+}
+
+/// A protocol: what an initiator and each of its participants may say to each other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Definition {
+    /// What messages name in their parameter `protocol`.
+    pub name: String,
+    /// Further names.
+    pub aliases: Vec<String>,
+    /// Where it is defined, for people.
+    pub source: String,
+    /// The state in which every exchange begins.
+    pub start: String,
+    /// The states in which an exchange may end. They may allow further steps.
+    pub ends: Vec<String>,
+    /// What may be said. The states are those that steps name.
+    pub steps: Vec<StepDefinition>,
+    /// Whether agents may speak to the initiator that it did not speak to first, and say what they like.
+    pub others_speak: bool,
+}
+
+/// Which part of a definition is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Site {
+    /// The whole.
+    Protocol,
+    /// Its start.
+    Start,
+    /// One of its ends, by its place.
+    End(usize),
+    /// One of its steps, by its place.
+    Step(usize),
+}
+
+/// One mistake in a definition.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{fault}")]
+pub struct Flaw {
+    /// Where.
+    pub site: Site,
+    /// What.
+    pub fault: Fault,
+}
+
+/// What can be wrong with a definition.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Fault {
+    /// A name that no message and no report could carry.
+    #[error("{what} {name:?} is not allowed: allowed are 1 to {NAME_BYTES_MAX} letters, digits, - _ .")]
+    Name {
+        /// What is named.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Nothing can be said.
+    #[error("the protocol has no steps: allowed are 1 to {STEPS_MAX}")]
+    NoSteps,
+    /// Too many steps.
+    #[error("the protocol has {count} steps: allowed are up to {STEPS_MAX}")]
+    TooManySteps {
+        /// How many.
+        count: usize,
+    },
+    /// Too many states.
+    #[error("the protocol has {count} states: allowed are up to {STATES_MAX}")]
+    TooManyStates {
+        /// How many.
+        count: usize,
+    },
+    /// The initiator can't begin.
+    #[error("no step of the initiator leaves the start {state:?}: an exchange could not begin")]
+    NothingBegins {
+        /// The start.
+        state: String,
+    },
+    /// The participant would speak before it was spoken to, or the exchange would return to before it began.
+    #[error("the start {state:?} is left by the initiator and never entered again: this step does something else")]
+    StartIsMore {
+        /// The start.
+        state: String,
+    },
+    /// No step leads to this state.
+    #[error("the state {state:?} can't be reached from the start")]
+    Unreachable {
+        /// The state.
+        state: String,
+    },
+    /// From this state no end can be reached.
+    #[error("the state {state:?} is a dead end: no step leads from it to one of the ends{}", listed(.ends))]
+    DeadEnd {
+        /// The state.
+        state: String,
+        /// The ends.
+        ends: Vec<String>,
+    },
+    /// The exchange could never end.
+    #[error("the protocol has no ends: name at least one state in which an exchange may end")]
+    NoEnds,
+    /// The end is no state of any step.
+    #[error("no step names the end {state:?}{}", listed(.states))]
+    UnknownEnd {
+        /// The end.
+        state: String,
+        /// The states that steps name.
+        states: Vec<String>,
+    },
+    /// The word is no act.
+    #[error(
+        "{word:?} is no performative: allowed are any, those of FIPA SC00037, and those that the protocol declares in acts"
+    )]
+    UnknownAct {
+        /// The word.
+        word: String,
+    },
+    /// Two steps say what comes next.
+    #[error("in the state {state:?} the {by}'s {act} has two steps, this one and number {first}")]
+    Ambiguous {
+        /// The state.
+        state: String,
+        /// Who speaks.
+        by: Side,
+        /// What is said.
+        act: String,
+        /// The number of the other step, from 1.
+        first: usize,
+    },
+}
+
+fn listed(states: &[String]) -> String {
+    if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(NAME_BYTES_MAX).collect()
+}
+
+impl Definition {
+    /// The states, the start first, in the order in which steps name them.
+    pub fn states(&self) -> Vec<&str> {
+        let mut states = vec![self.start.as_str()];
+        for step in &self.steps {
+            for state in [step.from.as_str(), step.to.as_str()] {
+                if !states.contains(&state) {
+                    states.push(state);
+                }
+            }
+        }
+        states
+    }
+
+    /// Everything that is wrong with it; nothing if it can be used.
+    pub fn flaws(&self) -> Vec<Flaw> {
+        let mut flaws = self.flaws_of_names();
+        match self.steps.len() {
+            0 => flaws.push(Flaw { site: Site::Protocol, fault: Fault::NoSteps }),
+            count if count > STEPS_MAX => {
+                flaws.push(Flaw { site: Site::Protocol, fault: Fault::TooManySteps { count } });
+            }
+            _ => self.add_flaws_of_steps(&mut flaws),
+        }
+        flaws
+    }
+
+    fn flaws_of_names(&self) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
+        let mut check = |site, what, name: &str| {
+            let legal = (1..=NAME_BYTES_MAX).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+            if !legal {
+                flaws.push(Flaw { site, fault: Fault::Name { what, name: shown(name) } });
+            }
+        };
+        for name in [&self.name].into_iter().chain(&self.aliases) {
+            check(Site::Protocol, "the protocol's name", name);
+        }
+        check(Site::Start, "the state", &self.start);
+        for (place, step) in self.steps.iter().enumerate().take(STEPS_MAX) {
+            check(Site::Step(place), "the state", &step.from);
+            check(Site::Step(place), "the state", &step.to);
+        }
+        flaws
+    }
+
+    fn add_flaws_of_steps(&self, flaws: &mut Vec<Flaw>) {
+        let mut add = |site, fault| flaws.push(Flaw { site, fault });
+        let states = self.states();
+        if states.len() > STATES_MAX {
+            return add(Site::Protocol, Fault::TooManyStates { count: states.len() });
+        }
+        for (place, step) in self.steps.iter().enumerate() {
+            if step.to == self.start || (step.from == self.start && step.by == Side::Participant) {
+                add(Site::Step(place), Fault::StartIsMore { state: self.start.clone() });
+            }
+            let same = |other: &StepDefinition| (&other.from, other.by, other.act) == (&step.from, step.by, step.act);
+            if let Some(first) = self.steps.iter().take(place).position(same) {
+                let (state, act) = (step.from.clone(), step.act.to_string());
+                add(Site::Step(place), Fault::Ambiguous { state, by: step.by, act, first: first + 1 });
+            }
+        }
+        if !self.steps.iter().any(|step| step.from == self.start && step.by == Side::Initiator) {
+            return add(Site::Start, Fault::NothingBegins { state: self.start.clone() });
+        }
+        if self.ends.is_empty() {
+            return add(Site::Protocol, Fault::NoEnds);
+        }
+        for (place, end) in self.ends.iter().enumerate() {
+            if !states.contains(&end.as_str()) {
+                let states = states.iter().map(|state| (*state).to_owned()).collect();
+                add(Site::End(place), Fault::UnknownEnd { state: shown(end), states });
+            }
+        }
+        let reached = closure([self.start.as_str()], |state| {
+            self.steps.iter().filter(move |step| step.from == state).map(|step| step.to.as_str())
+        });
+        let ending = closure(self.ends.iter().map(String::as_str), |state| {
+            self.steps.iter().filter(move |step| step.to == state).map(|step| step.from.as_str())
+        });
+        for state in states {
+            let site = self.steps.iter().position(|step| step.from == state || step.to == state);
+            let site = site.map_or(Site::Protocol, Site::Step);
+            if !reached.contains(&state) {
+                add(site, Fault::Unreachable { state: state.to_owned() });
+            } else if !ending.contains(&state) {
+                add(site, Fault::DeadEnd { state: state.to_owned(), ends: self.ends.clone() });
+            }
+        }
+    }
+}
+
+/// Everything that can be reached from some states, these included.
+fn closure<'a, Next: Iterator<Item = &'a str>>(
+    from: impl IntoIterator<Item = &'a str>,
+    next: impl Fn(&'a str) -> Next,
+) -> Vec<&'a str> {
+    let mut reached: Vec<&str> = from.into_iter().collect();
+    let mut looked_at = 0;
+    while let Some(state) = reached.get(looked_at).copied() {
+        looked_at += 1;
+        for state in next(state) {
+            if !reached.contains(&state) {
+                reached.push(state);
+            }
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Performative::{Agree, Inform, Request};
+
+    fn step(from: &str, by: Side, act: Act, to: &str) -> StepDefinition {
+        StepDefinition { from: from.to_owned(), by, act, to: to.to_owned() }
+    }
+
+    fn definition() -> Definition {
+        Definition {
+            name: "house".to_owned(),
+            aliases: Vec::new(),
+            source: "here".to_owned(),
+            start: "start".to_owned(),
+            ends: vec!["done".to_owned()],
+            steps: vec![
+                step("start", Side::Initiator, Act::Is(Request), "asked"),
+                step("asked", Side::Participant, Act::Is(Inform), "done"),
+            ],
+            others_speak: false,
+        }
+    }
+
+    /// The flaws of the definition after a change.
+    fn flaws(change: impl FnOnce(&mut Definition)) -> Vec<Flaw> {
+        let mut changed = definition();
+        change(&mut changed);
+        changed.flaws()
+    }
+
+    #[test]
+    fn the_library_has_no_flaws() {
+        for definition in super::super::library() {
+            assert_eq!(definition.flaws(), [], "{}", definition.name);
+        }
+        assert_eq!(definition().flaws(), []);
+    }
+
+    #[test]
+    fn each_mistake_is_found_where_it_is() {
+        let named = |text: &str| text.to_owned();
+        let agree = Act::Is(Agree);
+        let cases: Vec<(Vec<Flaw>, Site, Fault)> = vec![
+            (flaws(|it| it.steps.clear()), Site::Protocol, Fault::NoSteps),
+            (flaws(|it| it.ends.clear()), Site::Protocol, Fault::NoEnds),
+            (
+                flaws(|it| it.steps.push(step("nowhere", Side::Participant, agree, "done"))),
+                Site::Step(2),
+                Fault::Unreachable { state: named("nowhere") },
+            ),
+            (
+                flaws(|it| it.steps.push(step("asked", Side::Participant, agree, "stuck"))),
+                Site::Step(2),
+                Fault::DeadEnd { state: named("stuck"), ends: vec![named("done")] },
+            ),
+            (
+                flaws(|it| it.steps.push(step("asked", Side::Participant, Act::Is(Inform), "asked"))),
+                Site::Step(2),
+                Fault::Ambiguous { state: named("asked"), by: Side::Participant, act: named("inform"), first: 2 },
+            ),
+            (
+                flaws(|it| it.steps.push(step("start", Side::Participant, agree, "asked"))),
+                Site::Step(2),
+                Fault::StartIsMore { state: named("start") },
+            ),
+            (
+                flaws(|it| it.steps.push(step("asked", Side::Participant, agree, "start"))),
+                Site::Step(2),
+                Fault::StartIsMore { state: named("start") },
+            ),
+            (
+                flaws(|it| it.steps[0].by = Side::Participant),
+                Site::Start,
+                Fault::NothingBegins { state: named("start") },
+            ),
+            (
+                flaws(|it| it.ends.push(named("gone"))),
+                Site::End(1),
+                Fault::UnknownEnd { state: named("gone"), states: ["start", "asked", "done"].map(named).to_vec() },
+            ),
+            (
+                flaws(|it| it.name = named("two words")),
+                Site::Protocol,
+                Fault::Name { what: "the protocol's name", name: named("two words") },
+            ),
+            (flaws(|it| it.start.clear()), Site::Start, Fault::Name { what: "the state", name: String::new() }),
+        ];
+        for (found, site, fault) in cases {
+            assert!(found.contains(&Flaw { site, fault: fault.clone() }), "{fault:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn size_is_limited() {
+        let chain = |length: usize| {
+            flaws(|it| {
+                let state = |number: usize| if number == 0 { "start".to_owned() } else { format!("s{number}") };
+                let link = |number| step(&state(number), Side::Initiator, Act::Is(Inform), &state(number + 1));
+                it.steps = (0..length).map(link).collect();
+                it.ends = vec![state(length)];
+            })
+        };
+        assert_eq!(chain(STATES_MAX - 1), []);
+        assert_eq!(chain(STATES_MAX)[0].fault, Fault::TooManyStates { count: STATES_MAX + 1 });
+        assert_eq!(chain(STEPS_MAX + 1)[0].fault, Fault::TooManySteps { count: STEPS_MAX + 1 });
+    }
+
+    #[test]
+    fn an_act_is_of_the_library_or_declared() {
+        let own = ["x-haggle".to_owned()];
+        assert_eq!(act_of_word("CFP", &own), Ok(Act::Is(Performative::Cfp)));
+        assert_eq!(act_of_word("any", &own), Ok(Act::Any));
+        assert!(matches!(act_of_word("x-haggle", &own), Ok(Act::Is(Performative::UserDefined(_)))));
+        assert_eq!(act_of_word("reqeust", &own), Err(Fault::UnknownAct { word: "reqeust".to_owned() }));
+    }
+}

@@ -1,0 +1,376 @@
+//! Which protocols conversations are held to, and the files in which users define protocols of their own.
+//!
+//! Such a file has a table for each protocol:
+//!
+//! ```toml
+//! [house-haggle]
+//! start = "idle"
+//! ends = ["sold", "refused"]
+//! acts = ["x-haggle"]          # acts beside those of FIPA SC00037; may be left out
+//! steps = [
+//!     { from = "idle", by = "initiator", act = "request", to = "asked" },
+//!     { from = "asked", by = "participant", act = "x-haggle", to = "offered" },
+//!     { from = "asked", by = "participant", act = "refuse", to = "refused" },
+//!     { from = "offered", by = "initiator", act = "x-haggle", to = "asked" },
+//!     { from = "offered", by = "initiator", act = "accept-proposal", to = "sold" },
+//! ]
+//! ```
+//!
+//! `act = "any"` stands for every act that no other step of that side from that state names. `aliases` are further
+//! names, `source` says where the protocol is defined.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use caxton_shards::domain::DomainError;
+use caxton_shards::protocol::{Definition, Mode, Rulebook, Side, Site, StepDefinition, act_of_word};
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::error::{ConfigError, ConfigErrors, Origin};
+use super::file::{Source, in_order, kind, read};
+use super::keys::ProtocolsConfig;
+use super::value::Setting;
+
+/// The most files of protocols.
+pub const PROTOCOL_FILES_MAX: usize = 64;
+/// The most protocols that have a mode of their own.
+pub const EXCEPTIONS_MAX: usize = 256;
+
+/// Protocols with a mode of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProtocolModes(Vec<(String, Mode)>);
+
+/// The files in which protocols are defined.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProtocolFiles(Vec<PathBuf>);
+
+impl ProtocolModes {
+    /// The protocols and their modes.
+    pub fn as_slice(&self) -> &[(String, Mode)] {
+        &self.0
+    }
+}
+
+impl ProtocolFiles {
+    /// The files.
+    pub fn as_slice(&self) -> &[PathBuf] {
+        &self.0
+    }
+}
+
+impl Setting for Mode {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        text.parse()
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+/// What lists have between their entries; an empty text is an empty list.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
+}
+
+impl Setting for ProtocolModes {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        const ALLOWED: &str = "a list such as \"fipa-request=enforce, fipa-query=off\" of up to 256 protocols";
+        let refuse = || DomainError::not_allowed("protocol modes", text, ALLOWED);
+        let mut modes = Vec::new();
+        for entry in entries(text) {
+            let (name, mode) = entry.split_once('=').ok_or_else(refuse)?;
+            let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            if name.trim().is_empty() || !name.trim().bytes().all(legal) || modes.len() >= EXCEPTIONS_MAX {
+                return Err(refuse());
+            }
+            modes.push((name.trim().to_owned(), mode.parse()?));
+        }
+        Ok(Self(modes))
+    }
+
+    fn show(&self) -> String {
+        let modes: Vec<_> = self.0.iter().map(|(name, mode)| format!("{name}={mode}")).collect();
+        format!("\"{}\"", modes.join(", "))
+    }
+}
+
+impl Setting for ProtocolFiles {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        const ALLOWED: &str =
+            "up to 64 paths with commas between them, without quotes, backslashes and control characters";
+        let files: Vec<PathBuf> = entries(text).map(PathBuf::from).collect();
+        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
+        if files.len() > PROTOCOL_FILES_MAX || text.contains(odd) {
+            return Err(DomainError::not_allowed("protocol files", text, ALLOWED));
+        }
+        Ok(Self(files))
+    }
+
+    fn show(&self) -> String {
+        let files: Vec<_> = self.0.iter().map(|file| file.display().to_string()).collect();
+        format!("\"{}\"", files.join(", "))
+    }
+}
+
+impl ProtocolsConfig {
+    /// The protocols that conversations are held to: the library's, those of the files, and the program's `own`.
+    ///
+    /// # Errors
+    /// Every mistake in the files; or a mode for a protocol that there is not, or two protocols of one name.
+    pub fn rulebook(&self, own: &[Definition]) -> Result<Rulebook, ConfigErrors> {
+        let mut errors = Vec::new();
+        let mut definitions = own.to_vec();
+        for path in self.files.as_slice() {
+            match read(path) {
+                Ok(text) => definitions.extend(definitions_in(path, &text, &mut errors)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() {
+            match Rulebook::new(self.mode, self.modes.as_slice(), &definitions) {
+                Ok(rulebook) => return Ok(rulebook),
+                Err(error) => errors.push(ConfigError::Protocols { source: error }),
+            }
+        }
+        Err(ConfigErrors::new(errors))
+    }
+}
+
+/// The protocols that a file defines; its mistakes are added to `errors`.
+fn definitions_in(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Definition> {
+    let source = Source { path, text };
+    let root = match DeTable::parse(text) {
+        Ok(root) => root.into_inner(),
+        Err(error) => {
+            let origin = source.origin(error.span().unwrap_or(0..0));
+            let message = error.message().lines().collect::<Vec<_>>().join(", ");
+            errors.push(ConfigError::Syntax { origin, message });
+            return Vec::new();
+        }
+    };
+    let mut definitions = Vec::new();
+    for (name, value) in in_order(&root) {
+        let mut reader = Reader { source: &source, protocol: name.get_ref(), errors: Vec::new() };
+        let definition = match value.get_ref() {
+            DeValue::Table(table) => reader.definition(name.span(), table),
+            _ => reader.wrong_kind(value, "protocol", "a table such as [house-haggle] with start, ends and steps"),
+        };
+        match definition {
+            Some(definition) if reader.errors.is_empty() => definitions.push(definition),
+            _ => errors.append(&mut reader.errors),
+        }
+    }
+    definitions
+}
+
+/// A protocol that is being read.
+struct Reader<'a> {
+    source: &'a Source<'a>,
+    protocol: &'a Cow<'a, str>,
+    errors: Vec<ConfigError>,
+}
+
+type Value<'i> = Spanned<DeValue<'i>>;
+
+const KEYS_OF_PROTOCOL: [&str; 6] = ["start", "ends", "steps", "acts", "aliases", "source"];
+const KEYS_OF_STEP: [&str; 4] = ["from", "by", "act", "to"];
+
+impl Reader<'_> {
+    fn definition(&mut self, span: Range<usize>, table: &DeTable<'_>) -> Option<Definition> {
+        self.refuse_other_keys(table, &KEYS_OF_PROTOCOL);
+        let acts: Vec<String> = self.texts(table, "acts").into_iter().map(|(text, _)| text).collect();
+        let aliases = self.texts(table, "aliases").into_iter().map(|(text, _)| text).collect();
+        let ends = self.texts(table, "ends");
+        let source = table.get("source").and_then(|value| self.text(value, "source"));
+        let start =
+            self.required(table, "start", &span).and_then(|value| Some((self.text(value, "start")?, value.span())));
+        let steps = self.required(table, "steps", &span).and_then(|value| self.list(value, "steps"));
+        let mut steps_read = Vec::new();
+        for step in steps.into_iter().flatten() {
+            steps_read.extend(self.step(step, &acts).map(|read| (read, step.span())));
+        }
+        let (start, start_span) = start?;
+        if !self.errors.is_empty() {
+            return None;
+        }
+        let definition = Definition {
+            name: self.protocol.to_string(),
+            aliases,
+            source: source.unwrap_or_else(|| self.source.path.display().to_string()),
+            start,
+            ends: ends.iter().map(|(end, _)| end.clone()).collect(),
+            steps: steps_read.iter().map(|(step, _)| step.clone()).collect(),
+            others_speak: false,
+        };
+        for flaw in definition.flaws() {
+            let place = match flaw.site {
+                Site::Protocol => None,
+                Site::Start => Some(start_span.clone()),
+                Site::End(place) => ends.get(place).map(|(_, span)| span.clone()),
+                Site::Step(place) => steps_read.get(place).map(|(_, span)| span.clone()),
+            };
+            self.flawed(place.unwrap_or_else(|| span.clone()), flaw.fault);
+        }
+        Some(definition)
+    }
+
+    fn step(&mut self, value: &Value<'_>, acts: &[String]) -> Option<StepDefinition> {
+        let DeValue::Table(table) = value.get_ref() else {
+            let allowed = "a table such as { from = \"idle\", by = \"initiator\", act = \"request\", to = \"asked\" }";
+            return self.wrong_kind(value, "steps", allowed);
+        };
+        self.refuse_other_keys(table, &KEYS_OF_STEP);
+        let [from, by, act, to] = KEYS_OF_STEP.map(|key| {
+            let value = self.required(table, key, &value.span())?;
+            Some((self.text(value, key)?, value.span()))
+        });
+        let (by, by_span) = by?;
+        let side = [Side::Initiator, Side::Participant].into_iter().find(|side| side.as_str() == by);
+        if side.is_none() {
+            let source = DomainError::not_allowed("side", &by, "initiator or participant");
+            self.errors.push(ConfigError::BadValue { origin: self.origin(by_span), key: "by", source });
+        }
+        let (act, act_span) = act?;
+        let act = act_of_word(&act, acts).map_err(|fault| self.flawed(act_span, fault)).ok();
+        Some(StepDefinition { from: from?.0, by: side?, act: act?, to: to?.0 })
+    }
+
+    fn origin(&self, span: Range<usize>) -> Origin {
+        self.source.origin(span)
+    }
+
+    fn flawed(&mut self, span: Range<usize>, source: caxton_shards::protocol::Fault) {
+        let (origin, protocol) = (self.origin(span), super::error::printable(self.protocol));
+        self.errors.push(ConfigError::BadProtocol { origin, protocol, source });
+    }
+
+    fn required<'t, 'i>(&mut self, table: &'t DeTable<'i>, key: &str, span: &Range<usize>) -> Option<&'t Value<'i>> {
+        let found = table.get(key);
+        if found.is_none() {
+            let (origin, key) = (self.origin(span.clone()), key.to_owned());
+            self.errors.push(ConfigError::Missing { origin, key });
+        }
+        found
+    }
+
+    fn text(&mut self, value: &Value<'_>, key: &str) -> Option<String> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => self.wrong_kind(value, key, "text"),
+        }
+    }
+
+    fn list<'t, 'i>(&mut self, value: &'t Value<'i>, key: &str) -> Option<&'t DeArray<'i>> {
+        match value.get_ref() {
+            DeValue::Array(list) => Some(list),
+            _ => self.wrong_kind(value, key, "a list"),
+        }
+    }
+
+    /// A list of texts that may be left out.
+    fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Vec<(String, Range<usize>)> {
+        let list = table.get(key).and_then(|value| self.list(value, key));
+        let values = list.into_iter().flatten();
+        values.filter_map(|value| Some((self.text(value, key)?, value.span()))).collect()
+    }
+
+    fn refuse_other_keys(&mut self, table: &DeTable<'_>, known: &[&str]) {
+        for (key, _) in in_order(table) {
+            if !known.contains(&key.get_ref().as_ref()) {
+                let origin = self.origin(key.span());
+                self.errors.push(ConfigError::unknown_key_among(origin, key.get_ref(), known));
+            }
+        }
+    }
+
+    fn wrong_kind<T>(&mut self, value: &Value<'_>, key: &str, allowed: &str) -> Option<T> {
+        let (origin, key, allowed) = (self.origin(value.span()), key.to_owned(), allowed.to_owned());
+        self.errors.push(ConfigError::WrongKind { origin, key, found: kind(value.get_ref()), allowed });
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HAGGLE: &str = r#"
+[house-haggle]
+start = "idle"
+ends = ["sold", "refused"]
+acts = ["x-haggle"]
+steps = [
+    { from = "idle", by = "initiator", act = "request", to = "asked" },
+    { from = "asked", by = "participant", act = "x-haggle", to = "offered" },
+    { from = "asked", by = "participant", act = "refuse", to = "refused" },
+    { from = "offered", by = "initiator", act = "any", to = "sold" },
+]
+"#;
+
+    fn read_text(text: &str) -> (Vec<Definition>, Vec<String>) {
+        let mut errors = Vec::new();
+        let definitions = definitions_in(Path::new("house.toml"), text, &mut errors);
+        (definitions, errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_protocol_is_read_with_acts_of_its_own() {
+        let (definitions, errors) = read_text(HAGGLE);
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!((definitions[0].name.as_str(), definitions[0].steps.len()), ("house-haggle", 4));
+        let rulebook = Rulebook::new(Mode::Enforce, &[], &definitions).expect("it has no flaws");
+        assert!(rulebook.checked().any(|(name, mode)| (name, mode) == ("house-haggle", Mode::Enforce)));
+    }
+
+    #[test]
+    fn each_mistake_is_reported_with_its_place_and_what_is_allowed() {
+        for (from, to, expected) in [
+            (
+                "\"refuse\", to",
+                "\"refsue\", to",
+                "house.toml:9:49: protocol house-haggle: \"refsue\" is no performative",
+            ),
+            (
+                "to = \"sold\" }",
+                "to = \"limbo\" }",
+                "house.toml:10:5: protocol house-haggle: the state \"limbo\" is a dead",
+            ),
+            ("from = \"offered\"", "from = \"ofered\"", "protocol house-haggle: the state \"ofered\" can't be reached"),
+            (
+                "by = \"initiator\", act = \"any\"",
+                "by = \"buyer\", act = \"any\"",
+                "allowed is initiator or participant",
+            ),
+            ("start = \"idle\"", "", "house.toml:2:2: start is missing"),
+            ("acts =", "act =", "house.toml:5:1: unknown key act; did you mean acts?"),
+            ("ends = [", "ends = [3, ", "house.toml:4:9: ends is a number: allowed is text"),
+            ("[house-haggle]", "[\"two words\"]", "house.toml:2:2: protocol two words: the protocol's name"),
+            ("steps = [", "steps = [[], ", "house.toml:6:10: steps is a list: allowed is a table such as"),
+            ("ends = [", "ends = [\"gone\", ", "house.toml:4:9: protocol house-haggle: no step names the end \"gone\""),
+            ("start = ", "start ", "house.toml:3:"),
+        ] {
+            let (definitions, errors) = read_text(&HAGGLE.replacen(from, to, 1));
+            assert!(definitions.is_empty(), "{to}");
+            assert!(errors.iter().any(|error| error.contains(expected)), "{expected}: {errors:?}");
+        }
+        assert!(read_text("house = 3").1[0].contains("protocol is a number: allowed is a table"));
+    }
+
+    #[test]
+    fn lists_of_modes_and_files_read_back() {
+        for text in ["", "fipa-request=enforce", " a=off , b=observe "] {
+            let modes = ProtocolModes::read(text).expect(text);
+            assert_eq!(ProtocolModes::read(modes.show().trim_matches('"')), Ok(modes));
+        }
+        for text in ["fipa-request", "=off", "a b=off", "a=sometimes"] {
+            assert!(ProtocolModes::read(text).is_err(), "{text}");
+        }
+        let files = ProtocolFiles::read("house.toml, /etc/caxton/more.toml").expect("two files");
+        assert_eq!(files.as_slice().len(), 2);
+        assert_eq!(ProtocolFiles::read(files.show().trim_matches('"')), Ok(files));
+        assert!(ProtocolFiles::read("a\"b").is_err());
+    }
+}
