@@ -38,7 +38,10 @@ fn shown_bytes(bytes: &[u8], offset: usize) -> (String, usize) {
     let offset = offset.min(bytes.len());
     let start = offset.saturating_sub(BYTES_BEFORE_CARET);
     let end = bytes.len().min(offset + BYTES_BEHIND_CARET);
-    let shown: String = bytes[start..end].iter().map(|byte| format!("{byte:02x} ")).collect();
+    let mut shown = String::new();
+    for byte in &bytes[start..end] {
+        let _ = write!(shown, "{byte:02x} ");
+    }
     let lead = if start > 0 { "… " } else { "" };
     let trail = if end < bytes.len() { "…" } else { "" };
     (format!("{lead}{shown}{trail}").trim_end().to_owned(), lead.chars().count() + 3 * (offset - start))
