@@ -209,9 +209,7 @@ pub(crate) struct Passage<'a> {
 impl Passage<'_> {
     /// Whether the message can begin a conversation. An answer that an agent gives to itself is none of its initiator's.
     fn begins(&self) -> bool {
-        self.sender == self.initiator
-            && self.message.role() != ConversationRole::Participant
-            && !self.message.rejoins()
+        self.sender == self.initiator && self.message.role() != ConversationRole::Participant && !self.message.rejoins()
     }
 }
 
@@ -429,6 +427,8 @@ impl Conversations {
         }
         if (conversation.guard.is_some() || passage.message.protocol_term().is_some())
             && self.protocols.step(conversation, from, to, passage, wall) == Verdict::Forbidden
+            // A dead letter that had passed was judged then; sent again, it may repeat what has been said.
+            && !passage.message.rejoins()
         {
             passed = self.object(place, from, to, passage, passed)?;
             conversation = self.slab.get_mut(place).ok_or(Reason::NotInConversation)?;

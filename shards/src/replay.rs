@@ -168,7 +168,8 @@ impl Shard {
             | Reason::NoRoute
             | Reason::NotAdmitted
             | Reason::TooManyConversations
-            | Reason::AmbiguousConversation => true,
+            | Reason::AmbiguousConversation
+            | Reason::ProtocolViolation => true,
             // On the sender's own shard it may have been for want of a place in the outbox.
             Reason::ShardFull => message.sender().is_some_and(|sender| self.is_here(self.home_of(sender))),
             _ => false,

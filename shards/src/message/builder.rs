@@ -131,6 +131,10 @@ impl MessageBuilder {
 
     #[cold]
     fn copy_details_for_reply(&mut self, original: &Message, details: &Details) {
+        // A dead letter that was sent again may find its conversation by its initiator, although that is its sender.
+        if original.0.role == ConversationRole::Member && details.initiator == original.0.sender {
+            self.message.0.role = ConversationRole::Participant;
+        }
         let us = original.target_aid().cloned();
         let reply = self.details();
         reply.sender = us;

@@ -181,8 +181,8 @@ fn overload(mut plan: Plan, run: &mut dyn FnMut(Plan) -> Result<Outcome, String>
     Ok(Trial { complaint: calm.complaint(), outcome, findings: Findings::Overload(overload), settings })
 }
 
-/// How much memory the messages of a run may take, by its configuration: the sum of what its mailboxes, outboxes, rings
-/// and dead letters may hold. This is the one place to read a budget of the router's own, where there is one.
+/// How much memory the messages of a run may take, by its configuration: what its mailboxes and outboxes may hold,
+/// within the router's memory budget, and what its rings and dead letters may hold beside that.
 fn budget_bytes(outcome: &Outcome) -> u64 {
     let (plan, shards) = (&outcome.plan, u64::from(outcome.shards));
     let Config { mailbox, delivery, dead_letters, ring, .. } = &plan.config;
@@ -196,7 +196,8 @@ fn budget_bytes(outcome: &Outcome) -> u64 {
     let outboxes = shards * u64::from(delivery.outbox.into_inner()) * weight;
     let rings = shards * (shards - 1) * ring.capacity.as_usize() as u64 * weight;
     let letters = (dead_letters.messages.as_usize() as u64 * weight).min(dead_letters.bytes.into_inner());
-    (mailboxes + outboxes).min(pending) + rings + shards * letters
+    let (_, memory_budget) = outcome.report.stats.memory_bytes();
+    (mailboxes + outboxes).min(pending).min(memory_budget) + rings + shards * letters
 }
 
 fn in_words(error: &DomainError) -> String {
@@ -345,7 +346,7 @@ impl Trial {
                 let _ = writeln!(
                     text,
                     "  memory            from {start:.1} MiB, {between:.1} after the peak, to at most {max:.1} MiB: {:.0} % \
-                     of the {budget:.1} MiB that the bounds allow",
+                     of the {budget:.1} MiB that budget and bounds allow",
                     100.0 * self.share_of_budget(overload)
                 );
             }
