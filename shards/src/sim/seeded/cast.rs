@@ -325,8 +325,9 @@ impl Member {
         }
         let lineage = dice.next();
         let mut protocol = Dice::of(lineage, 7);
-        // What is said in a protocol has no hops left, so that conversations do not cause each other without end.
-        if hops > 0 && protocol.once_in(3) && self.cast.allows(Fault::Protocols) {
+        // What is said in a protocol has no hops left, and the end of a conversation begins none by a protocol, so that
+        // conversations do not cause each other without end.
+        if message.is_some() && hops > 0 && protocol.once_in(3) && self.cast.allows(Fault::Protocols) {
             self.begin_protocol(context, &mut protocol);
         }
         if let Some(message) = message
@@ -355,9 +356,9 @@ impl Member {
     fn begin_protocol(&mut self, context: &mut Context<'_>, dice: &mut Dice) {
         let (receiver, id) = (self.cast.any_agent(dice), context.new_conversation());
         let say = |act| Message::builder(act).receiver(receiver).conversation(id).protocol(PLAYED_PROTOCOL);
-        self.say_in_protocol(context, say(Performative::Request), false, dice);
+        self.say_in_protocol(context, say(Performative::Request), None, dice);
         if dice.once_in(4) {
-            self.say_in_protocol(context, say(dice.pick(&NEVER_ALLOWED)), true, dice);
+            self.say_in_protocol(context, say(dice.pick(&NEVER_ALLOWED)), Some(id), dice);
         }
     }
 
@@ -373,20 +374,27 @@ impl Member {
         for act in answers {
             if dice.once_in(4) {
                 let broken = context.reply(message, dice.pick(&NEVER_ALLOWED));
-                self.say_in_protocol(context, broken, true, dice);
+                self.say_in_protocol(context, broken, message.conversation(), dice);
             }
             let reply = context.reply(message, *act);
-            self.say_in_protocol(context, reply, false, dice);
+            self.say_in_protocol(context, reply, None, dice);
         }
     }
 
-    fn say_in_protocol(&mut self, context: &mut Context<'_>, builder: MessageBuilder, broken: bool, dice: &mut Dice) {
+    /// Sends a message that breaks the protocol of a conversation, or none.
+    fn say_in_protocol(
+        &mut self,
+        context: &mut Context<'_>,
+        builder: MessageBuilder,
+        breaks: Option<ConversationId>,
+        dice: &mut Dice,
+    ) {
         let stamp = self.cast.0.ledger.lock().stamp();
         let label = Label { stamp, from_handler: true, lineage: dice.next() >> 1, hops: 0 };
         let before = self.sent.len();
         self.send(context, builder.content(label.text()));
-        if let Some(promise) = self.sent.get(before).filter(|_| broken) {
-            self.cast.0.ledger.lock().broken.insert(promise.id);
+        if let (Some(promise), Some(conversation)) = (self.sent.get(before), breaks) {
+            self.cast.0.ledger.lock().broken.insert(promise.id, conversation);
         }
     }
 

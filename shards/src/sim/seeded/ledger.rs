@@ -120,8 +120,11 @@ pub(super) struct Ledger {
     /// The ids that notices spoke of: of failures and of receipts for what was processed.
     told_failed: BTreeSet<String>,
     told_processed: BTreeSet<String>,
-    /// Messages that no state of their protocol allows; those that were reported as violations, and those refused so.
-    pub broken: BTreeSet<MessageId>,
+    /// Messages that no state of their conversation's protocol allows; those that were reported as violations, and those
+    /// refused so.
+    pub broken: BTreeMap<MessageId, ConversationId>,
+    /// Conversations that had timed out and began anew with a message that does not begin their protocol.
+    freed: BTreeSet<ConversationId>,
     violations: BTreeSet<MessageId>,
     /// Dead letters that were sent again, by their new ids.
     replayed: BTreeSet<MessageId>,
@@ -387,6 +390,9 @@ impl Ledger {
 
     fn broke_protocol(&mut self, violation: &Violation) {
         let Some(id) = violation.message else { return };
+        if violation.state == "start" && !violation.refused {
+            self.freed.insert(violation.conversation);
+        }
         if !self.violations.insert(id) {
             self.complain(|| format!("what breaks its protocol was reported twice: {violation:?}"));
         }
@@ -395,7 +401,8 @@ impl Ledger {
     /// Whatever broke its protocol and came as far as its conversation was found, and nothing else.
     fn close_violations(&self, found: &Conformance) -> Result<(), String> {
         let arrived = self.fates.iter().filter(|(_, fate)| fate.done + fate.handed_out > 0).map(|((id, _), _)| *id);
-        let arrived: BTreeSet<MessageId> = arrived.filter(|id| self.broken.contains(id)).collect();
+        let held = |id: &MessageId| self.broken.get(id).is_some_and(|conversation| !self.freed.contains(conversation));
+        let arrived: BTreeSet<MessageId> = arrived.filter(held).collect();
         let (expected, refused) = match self.mode {
             Mode::Off => (BTreeSet::new(), 0),
             Mode::Observe => (arrived, 0),
@@ -403,7 +410,7 @@ impl Ledger {
         };
         let whole = self.violations.len() as u64 == found.violations() && refused == found.refused;
         let missing = expected.difference(&self.violations).next();
-        let legal = |id: &&MessageId| !self.broken.contains(*id) && !self.replayed.contains(*id);
+        let legal = |id: &&MessageId| !self.broken.contains_key(*id) && !self.replayed.contains(*id);
         if let Some(unjust) = self.violations.iter().find(legal) {
             return Err(format!("what keeps to its protocol was reported: {unjust}"));
         }
