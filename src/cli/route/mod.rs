@@ -218,11 +218,13 @@ impl RouteArguments {
 
 /// Settings that keep a message from being lost only because a file has many. What is under way at a time is bounded by
 /// [`exchange::DELIVERIES_MAX`] and [`exchange::BYTES_MAX`] instead.
-const ROOM: [(&str, &str); 9] = [
+const ROOM: [(&str, &str); 10] = [
     ("channel.capacity", "100000"),
     ("mailbox.messages", "100000"),
     ("mailbox.bytes", "4 GiB"),
     ("delivery.outbox", "100000"),
+    // What several deliveries of a message share is weighed for each of them.
+    ("memory.budget", "64 GiB"),
     ("conversation.participants_max", "10000"),
     ("conversation.open_max", "100000000"),
     // Nobody looks at it here.
