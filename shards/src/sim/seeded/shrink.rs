@@ -64,11 +64,18 @@ impl Shrunk {
     }
 
     fn fewer_faults(&mut self) {
-        for fault in Fault::ALL {
-            if !self.options.without.contains(&fault) {
-                self.fails_with(|options| {
-                    options.without.insert(fault);
-                });
+        // Without one, another may be dispensable that was not before.
+        loop {
+            let before = self.options.without.len();
+            for fault in Fault::ALL {
+                if !self.options.without.contains(&fault) {
+                    self.fails_with(|options| {
+                        options.without.insert(fault);
+                    });
+                }
+            }
+            if self.options.without.len() == before {
+                return;
             }
         }
     }
