@@ -89,8 +89,7 @@ pub enum MessageError {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct MessageBuilder {
     message: Message,
-    /// Nobody else has them while the message is built, so that they need not move when it is.
-    details: Option<Arc<Details>>,
+    details: Option<Box<Details>>,
     error: Option<Box<MessageError>>,
 }
 
@@ -160,7 +159,7 @@ impl MessageBuilder {
     }
 
     fn details(&mut self) -> &mut Details {
-        Arc::make_mut(self.details.get_or_insert_default())
+        self.details.get_or_insert_default()
     }
 
     fn fail(&mut self, error: MessageError) {
@@ -506,7 +505,7 @@ impl MessageBuilder {
             return Err(MessageError::ContentTooLarge { bytes, limit: limit.into_inner() as usize });
         }
         if let Some(details) = self.details {
-            self.message.0.details = Some(details);
+            self.message.0.details = Some(Arc::new(*details));
         }
         Ok(self.message)
     }
