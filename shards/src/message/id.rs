@@ -57,6 +57,10 @@ impl AgentId {
 
     /// The id of the agent whose AID name is `name`, without checking that the text is a legal name.
     pub fn of_text(name: &str) -> Self {
+        super::names::recall(name, || Self::hashed(name))
+    }
+
+    pub(super) fn hashed(name: &str) -> Self {
         let (high, low) = hash_128(name.as_bytes());
         Self { high, low: NonZeroU64::new(low).unwrap_or(NonZeroU64::MIN) }
     }

@@ -12,6 +12,7 @@ mod details;
 mod envelope;
 mod id;
 pub mod json;
+mod names;
 mod options;
 mod performative;
 mod pool;
