@@ -5,10 +5,11 @@
 //! when it is full, further words stay with their message as text (see [`Details`](super::Details)), which costs an
 //! allocation but loses nothing.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::{OnceLock, RwLock};
+
+use hashbrown::HashMap;
 
 /// The most words that the vocabulary holds.
 pub const VOCABULARY_TERMS_MAX: usize = 65_536;
