@@ -165,6 +165,41 @@ fn an_overload_is_refused_with_reasons_and_measured_against_its_peak() {
 }
 
 #[test]
+fn what_breaks_a_protocol_or_comes_late_is_found_and_nothing_else() {
+    for (mode, found) in [("enforce", true), ("observe", true), ("off", false)] {
+        let object = balanced(&format!(
+            "protocols --protocols {mode} --agents 50 --seconds 0.3 --violating 0.1 --late 0.2 --json"
+        ));
+        assert_eq!(object["protocols"]["mode"], mode);
+        for what in ["steps", "violations", "late"] {
+            let [sent, seen] = ["sent", "found"].map(|side| figure(&object, &format!("/protocols/{what}/{side}")));
+            assert!(sent > 0, "{what} in {object}");
+            assert_eq!(seen, if found { sent } else { 0 }, "{what} in {object}");
+        }
+        let refused = if mode == "enforce" { figure(&object, "/protocols/violations/sent") } else { 0 };
+        assert_eq!(figure(&object, "/dead_lettered"), refused, "{object}");
+        let scripts = object["protocols"]["scripts"].as_array().expect("it is a list");
+        assert!(scripts.iter().all(|script| script["conversations"].as_u64() > Some(0)), "{object}");
+    }
+}
+
+#[test]
+fn shares_that_are_none_and_scenarios_that_break_nothing_are_refused() {
+    for (arguments, words) in [
+        ("protocols --violating 1.5", "1.5 is out of range: allowed are 0 to 1"),
+        ("protocols --late many", "is no number: allowed are 0 to 1"),
+        ("local --late 0.5", "--violating and --late are for protocols"),
+        ("protocols --rate 1000", "--rate is not for protocols"),
+        ("protocols --protocols strict", "strict"),
+    ] {
+        let output = bench(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {errors}");
+        assert!(errors.contains(words), "{arguments}: {errors}");
+    }
+}
+
+#[test]
 fn too_much_poison_for_so_few_agents_is_refused() {
     let output = bench("poison --agents 20 --seconds 0.1 --json");
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -178,9 +213,9 @@ fn a_run_of_every_scenario_ends_with_those_that_it_leaves_out() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     let last = text.lines().last().unwrap_or_default();
-    assert!(["overload", "slow-consumer", "poison"].iter().all(|name| last.contains(name)), "{text}");
+    assert!(["protocols", "overload", "slow-consumer", "poison"].iter().all(|name| last.contains(name)), "{text}");
     let help = String::from_utf8_lossy(&bench("--help").stdout).into_owned();
-    assert!(help.contains("but overload, slow-consumer and poison, which take longer"), "{help}");
+    assert!(help.contains("but protocols, and overload, slow-consumer and poison, which take longer"), "{help}");
 }
 
 #[test]

@@ -68,6 +68,11 @@ impl Stats {
         self.shards.iter().map(|shard| shard.stalled + shard.waiting).sum()
     }
 
+    /// Answers that did not come by the moment by which they were wanted.
+    pub fn replies_missing(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.replies_missing).sum()
+    }
+
     /// How conversations followed their protocols.
     pub fn conformance(&self) -> Conformance {
         self.shards.iter().fold(Conformance::default(), |sum, shard| sum.plus(&shard.conformance))

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use quanta::Instant;
 
 use super::patients::{Errand, PoisonTally};
+use super::protocols::Tally;
 
 /// Latencies are recorded in nanoseconds up to a minute, with three significant digits.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -36,6 +37,8 @@ pub struct Control {
     pub to_patients: AtomicU64,
     /// What became of the poison.
     pub poison: PoisonTally,
+    /// What was done in conversations by protocols.
+    pub plays: Tally,
     latencies: Vec<Mutex<Histogram<u64>>>,
     origin: Instant,
 }
@@ -51,6 +54,7 @@ impl Control {
             rounds: AtomicU64::new(0),
             to_patients: AtomicU64::new(0),
             poison: PoisonTally::new(poison),
+            plays: Tally::default(),
             latencies: (0..shards).map(|_| Mutex::new(new_histogram())).collect(),
             origin: Instant::now(),
         })
@@ -110,7 +114,7 @@ impl Kit {
 
     /// As [`Kit::fill`], for a message that is to be sent back so often.
     #[inline]
-    fn fill_returning(&mut self, builder: MessageBuilder, returns: u64) -> MessageBuilder {
+    pub(super) fn fill_returning(&mut self, builder: MessageBuilder, returns: u64) -> MessageBuilder {
         let stamp = if self.until_sample == 0 {
             self.until_sample = SAMPLE_EVERY;
             self.control.nanoseconds().max(1)

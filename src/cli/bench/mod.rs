@@ -10,6 +10,7 @@
 mod disturbance;
 mod load;
 mod patients;
+mod protocols;
 mod report;
 mod run;
 mod trial;
@@ -20,10 +21,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use caxton_router::domain::ShardCount;
+use caxton_router::protocol::Mode;
 use caxton_router::{Config, Preset};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use self::protocols::Offences;
 use self::run::{Length, Outcome, Plan, run};
 use self::trial::{Effort, Trial, run_trial};
 use super::interrupt::{Interrupt, parse_timeout};
@@ -33,6 +36,8 @@ use super::print;
 const SUITE_SECONDS: f64 = 3.0;
 /// Seconds of a run of one scenario.
 const RUN_SECONDS: f64 = 5.0;
+/// How many of the messages that can break a protocol do so, and of the answers that can come late.
+const OFFENCE_SHARE: f64 = 0.01;
 
 /// A pattern of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,6 +54,8 @@ pub enum Scenario {
     ContractNet,
     /// Messages to everyone who offers a capability, and their answers
     Broadcast,
+    /// Conversations by every FIPA protocol, some with messages that break it or come late
+    Protocols,
     /// Ten times what the receivers can take, after a run that measures how much that is
     Overload,
     /// One agent that takes a second for each message, and what the others notice of it: paired runs without and with
@@ -69,6 +76,7 @@ impl Scenario {
             Self::Request => "request",
             Self::ContractNet => "contract-net",
             Self::Broadcast => "broadcast",
+            Self::Protocols => "protocols",
             Self::Overload => "overload",
             Self::SlowConsumer => "slow-consumer",
             Self::Poison => "poison",
@@ -91,7 +99,7 @@ impl Scenario {
 /// Arguments of `caxton bench`.
 #[derive(Debug, Args)]
 pub struct BenchArguments {
-    /// The traffic; without it, a short run of each kind but overload, slow-consumer and poison, which take longer
+    /// The traffic; without it, a short run of each kind but protocols, and overload, slow-consumer and poison, which take longer
     #[arg(value_enum)]
     scenario: Option<Scenario>,
     /// How many shards; by default 1 for local, and all allowed cores for the rest
@@ -119,6 +127,16 @@ pub struct BenchArguments {
     /// How many messages fail at every attempt: for poison, by default 1000
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=100_000))]
     poison: Option<u64>,
+    /// Hold conversations to the protocols that they name: off, observe or enforce; by default enforce for protocols, else
+    /// what the preset says
+    #[arg(long, value_name = "MODE")]
+    protocols: Option<Mode>,
+    /// Which share of the messages that can break a protocol does so: for protocols, by default 0.01
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    violating: Option<f64>,
+    /// Which share of the answers that can come late does so: for protocols, by default 0.01
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    late: Option<f64>,
     /// The settings to run with
     #[arg(long, default_value = "production")]
     preset: Preset,
@@ -173,6 +191,12 @@ impl BenchArguments {
         if self.poison.is_some() && self.scenario != Some(Scenario::Poison) {
             return Err("--poison is for poison".to_owned());
         }
+        if (self.violating.is_some() || self.late.is_some()) && self.scenario != Some(Scenario::Protocols) {
+            return Err("--violating and --late are for protocols".to_owned());
+        }
+        if self.rate.is_some() && self.scenario == Some(Scenario::Protocols) {
+            return Err("--rate is not for protocols: every agent waits for its partner".to_owned());
+        }
         let disturbed = |scenario: &Scenario| !Scenario::SUITE.contains(scenario);
         if let (Some(scenario), Some(_)) = (self.scenario.filter(disturbed), self.messages) {
             return Err(format!("--messages is not for {}: its runs take a time, see --seconds", scenario.name()));
@@ -189,13 +213,19 @@ impl BenchArguments {
         if let Some(shards) = self.shards.or(scenario.shards()) {
             config.router.shards = caxton_router::config::ShardChoice::Exactly(shards);
         }
+        let usual = Some(Mode::Enforce).filter(|_| scenario == Scenario::Protocols);
+        if let Some(mode) = self.protocols.or(usual) {
+            config.protocols.mode = mode;
+        }
+        let share = |share: Option<f64>| share.unwrap_or(OFFENCE_SHARE);
+        let offences = Offences { violating: share(self.violating), late: share(self.late) };
         let length = match self.messages {
             Some(messages) => Length::Messages(messages),
             None => Length::Seconds(self.seconds.unwrap_or(seconds)),
         };
         let shutdown = self.shutdown_timeout.unwrap_or(config.shutdown.deadline_ms.as_duration());
         let (agents, size, rate) = (self.agents, self.size, self.rate);
-        Plan { scenario, agents, size, length, rate, disturbance: None, shutdown, config }
+        Plan { scenario, agents, size, length, rate, disturbance: None, offences, shutdown, config }
     }
 }
 
@@ -250,9 +280,14 @@ fn run_suite(arguments: &BenchArguments, interrupt: &Interrupt) -> ExitCode {
     if !arguments.json {
         let left_out = Scenario::value_variants().iter().filter(|scenario| !Scenario::SUITE.contains(scenario));
         let names: Vec<&str> = left_out.map(|scenario| scenario.name()).collect();
-        print(&format!("\nNot run, because they take longer: {}. Name one to run it.\n", names.join(", ")));
+        print(&format!("\nNot run: {}. Name one to run it.\n", names.join(", ")));
     }
     code
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("{text:?} is no number: allowed are 0 to 1"))?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("{share} is out of range: allowed are 0 to 1")) }
 }
 
 fn verdict(trial: &Trial) -> ExitCode {

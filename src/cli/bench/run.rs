@@ -15,6 +15,7 @@ use super::Scenario;
 use super::disturbance::{Disturbance, Patients};
 use super::load::{Broadcaster, Contractor, Control, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
 use super::patients::SlowConsumer;
+use super::protocols::{self, Offences, Played, Player};
 
 /// Conversations that each agent begins in the scenarios that send messages back and forth.
 const CONVERSATIONS_PER_AGENT: usize = 1;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub rate: Option<f64>,
     /// What the load has to cope with, in the scenarios that are about that.
     pub disturbance: Option<Disturbance>,
+    /// How much agents break the protocols of their conversations, in the scenario that is about that.
+    pub offences: Offences,
     /// How long what is under way may take after a signal.
     pub shutdown: Duration,
     pub config: Config,
@@ -70,6 +73,8 @@ pub struct Outcome {
     pub failures: u64,
     /// What became of the agents that the run was hard on.
     pub patients: Patients,
+    /// What was done in conversations by protocols.
+    pub played: Played,
     /// The signal that ended the run early.
     pub interrupted: Option<Signal>,
 }
@@ -95,6 +100,9 @@ impl Outcome {
         }
         if let Some(disturbance) = self.plan.disturbance.as_ref().filter(|disturbance| disturbance.is_present()) {
             return disturbance.complaint(self);
+        }
+        if self.plan.scenario == Scenario::Protocols {
+            return protocols::complaint(self);
         }
         let lost = account.dead_lettered + account.expired + account.refused + self.refused + self.failures;
         if lost > 0 {
@@ -227,6 +235,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
         refused: control.refused.load(Ordering::Relaxed),
         failures: control.failures.load(Ordering::Relaxed),
         patients,
+        played: control.plays.read(),
         interrupted: interrupt.signal(),
     })
 }
@@ -319,6 +328,7 @@ fn cast(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -
         Scenario::Request => Ok(requests(plan, names, control)),
         Scenario::ContractNet => negotiations(plan, names, control),
         Scenario::Broadcast => broadcasts(plan, names, control),
+        Scenario::Protocols => Ok(plays(plan, names, control)),
         Scenario::Overload | Scenario::SlowConsumer | Scenario::Poison => Err("this load has a rate".to_owned()),
     }
 }
@@ -452,6 +462,17 @@ fn negotiations(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<
         }
     }
     Ok(Cast { registrations, starters, messages, ..Cast::default() })
+}
+
+/// Every agent plays one script after the other with the one behind it.
+fn plays(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Cast {
+    let agents: Vec<AgentId> = names.iter().map(|named| named.id).collect();
+    let partners = protocols::partners(&agents);
+    let players = names.iter().zip(partners.iter()).enumerate().map(|(number, (named, partner))| {
+        let (kit, partner, offences) = (kit(plan, control, named, number), *partner, plan.offences);
+        Registration::native(named.name.clone(), move || Player::new(kit(), partner, offences, number))
+    });
+    Cast { registrations: players.collect(), starters: agents, ..Cast::default() }
 }
 
 /// One agent broadcasts to up to a hundred others, on whichever shards they live.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Scenario;
 use super::disturbance::{Disturbance, Patients, attempts_of, patients_for};
+use super::protocols;
 use super::report::thousands;
 use super::run::{Length, Outcome, Plan};
 
@@ -257,6 +258,9 @@ impl Trial {
                 });
             }
         }
+        if self.outcome.plan.scenario == Scenario::Protocols {
+            object["protocols"] = protocols::json(&self.outcome);
+        }
         match self.outcome.plan.disturbance {
             Some(Disturbance::SlowConsumer { .. }) => {
                 let Patients { sent, taken, .. } = self.outcome.patients;
@@ -282,6 +286,9 @@ impl Trial {
     pub fn details(&self) -> String {
         let account = self.outcome.report.stats.account();
         let mut text = String::new();
+        if self.outcome.plan.scenario == Scenario::Protocols {
+            text.push_str(&protocols::text(&self.outcome));
+        }
         if !self.settings.is_empty() {
             let _ = writeln!(text, "settings            {}, the rest as in the preset", self.settings.join(", "));
         }
