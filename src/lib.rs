@@ -37,6 +37,7 @@ pub use caxton_shards::partition::{Partition, ShardIndex};
 pub use caxton_shards::protocol;
 pub use caxton_shards::remains::{Place, Remains};
 pub use caxton_shards::replay::{REPLAYS_MAX, ReplayError};
+pub use caxton_shards::roles;
 pub use caxton_shards::rules;
 pub use caxton_shards::sim;
 pub use caxton_shards::supervision::RestartPolicy;

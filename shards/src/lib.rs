@@ -39,6 +39,7 @@ pub mod registry;
 pub mod remains;
 pub mod replay;
 pub mod ring;
+pub mod roles;
 mod routing;
 pub mod rules;
 pub mod shard;

@@ -1,0 +1,160 @@
+//! The initiator of requests, queries and subscriptions.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::agent::Context;
+use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative};
+use crate::notice::is_notice;
+
+use super::{RoleError, SESSIONS_MAX};
+
+/// Requests (SC00026, SC00028), queries (SC00027) and subscriptions (SC00035) that an agent has begun.
+#[derive(Debug, Default)]
+pub struct Inquiries {
+    open: HashMap<ConversationId, Inquiry>,
+}
+
+#[derive(Debug)]
+struct Inquiry {
+    receiver: AgentId,
+    act: Performative,
+    agreed: bool,
+    cancelled: bool,
+}
+
+/// What a message meant for an inquiry.
+#[derive(Clone, Debug)]
+pub enum Inquired {
+    /// It belongs to none.
+    NotMine,
+    /// It came out of sequence and was answered with `not-understood`.
+    OutOfSequence,
+    /// The other side will do it.
+    Agreed(ConversationId),
+    /// It is done, or this is what was asked for. With a subscription there may be more.
+    Informed(Message),
+    /// The other side will not do it. The inquiry is over.
+    Refused(Message),
+    /// The other side failed or, if the router says so, can't be reached. The inquiry is over.
+    Failed(Message),
+    /// The other side did not understand. The inquiry is over.
+    NotUnderstood(Message),
+    /// No answer came in time. The inquiry is over.
+    NoAnswer(ConversationId),
+    /// The other side has stopped, as it was asked to. The inquiry is over.
+    Cancelled(ConversationId),
+}
+
+impl Inquiries {
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Begins one with a message of this act: `request`, `request-when`, `query-if`, `query-ref` or `subscribe`. `say`
+    /// fills in the rest, as the content. The first answer is wanted `within` this time.
+    ///
+    /// # Errors
+    /// The act begins none of these protocols, there are too many already, or the message could not be sent.
+    pub fn begin(
+        &mut self,
+        act: Performative,
+        receiver: AgentId,
+        within: Duration,
+        say: impl FnOnce(MessageBuilder) -> MessageBuilder,
+        context: &mut Context<'_>,
+    ) -> Result<ConversationId, RoleError> {
+        let protocol = match act {
+            Performative::Request => "fipa-request",
+            Performative::RequestWhen => "fipa-request-when",
+            Performative::QueryIf | Performative::QueryRef => "fipa-query",
+            Performative::Subscribe => "fipa-subscribe",
+            _ => return Err(RoleError::OutOfSequence),
+        };
+        if self.open.len() >= SESSIONS_MAX {
+            return Err(RoleError::TooMany);
+        }
+        let conversation = context.new_conversation();
+        let builder = Message::builder(act)
+            .receiver(receiver)
+            .conversation(conversation)
+            .reply_with(context.new_correlation())
+            .reply_by(context.moment_in(within))
+            .protocol(protocol);
+        context.send(say(builder).build()?)?;
+        self.open.insert(conversation, Inquiry { receiver, act, agreed: false, cancelled: false });
+        Ok(conversation)
+    }
+
+    /// Says that it is no longer wanted. It is over when the other side confirms that.
+    ///
+    /// # Errors
+    /// There is no such inquiry, or the message could not be sent.
+    pub fn cancel(&mut self, conversation: ConversationId, context: &mut Context<'_>) -> Result<(), RoleError> {
+        let inquiry = self.open.get_mut(&conversation).filter(|inquiry| !inquiry.cancelled);
+        let inquiry = inquiry.ok_or(RoleError::OutOfSequence)?;
+        let builder = Message::builder(Performative::Cancel).receiver(inquiry.receiver).conversation(conversation);
+        let builder = builder.reply_with(context.new_correlation()).content(format!("({})", inquiry.act));
+        context.send(builder.build()?)?;
+        inquiry.cancelled = true;
+        Ok(())
+    }
+
+    /// Takes in a message.
+    ///
+    /// # Errors
+    /// An answer to what came out of sequence could not be sent; nothing has changed.
+    pub fn hear(&mut self, message: &Message, context: &mut Context<'_>) -> Result<Inquired, RoleError> {
+        let Some(conversation) = message.conversation() else { return Ok(Inquired::NotMine) };
+        let Some(inquiry) = self.open.get_mut(&conversation) else { return Ok(Inquired::NotMine) };
+        let lasts = inquiry.act == Performative::Subscribe;
+        if is_notice(message) {
+            let overdue = message.performative() == Performative::Failure && says_no_reply(message);
+            self.end(conversation, context);
+            return Ok(if overdue { Inquired::NoAnswer(conversation) } else { Inquired::Failed(message.clone()) });
+        }
+        if message.sender() != Some(inquiry.receiver) {
+            context.object(message, "nothing from this agent")?;
+            return Ok(Inquired::OutOfSequence);
+        }
+        // Until it has heard of the cancel, the other side goes on: only without reference to it an inform is a result.
+        let confirms = inquiry.cancelled && (!lasts || message.content().is_empty());
+        let heard = match message.performative() {
+            Performative::Agree if !inquiry.agreed => {
+                inquiry.agreed = true;
+                return Ok(Inquired::Agreed(conversation));
+            }
+            Performative::Inform if confirms => Inquired::Cancelled(conversation),
+            Performative::Inform if lasts => {
+                inquiry.agreed = true;
+                return Ok(Inquired::Informed(message.clone()));
+            }
+            Performative::Inform => Inquired::Informed(message.clone()),
+            Performative::Refuse if !inquiry.agreed => Inquired::Refused(message.clone()),
+            Performative::Failure => Inquired::Failed(message.clone()),
+            Performative::NotUnderstood => Inquired::NotUnderstood(message.clone()),
+            _ => {
+                context.object(message, "agree, refuse, inform or failure")?;
+                return Ok(Inquired::OutOfSequence);
+            }
+        };
+        self.end(conversation, context);
+        Ok(heard)
+    }
+
+    fn end(&mut self, conversation: ConversationId, context: &mut Context<'_>) {
+        self.open.remove(&conversation);
+        context.close_conversation(conversation);
+    }
+}
+
+/// Whether the router says that no answer came in time, rather than that the question was not delivered.
+fn says_no_reply(notice: &Message) -> bool {
+    notice.content().as_text().is_some_and(|text| text.contains(" (no-reply "))
+}

@@ -1,0 +1,81 @@
+//! The participant of requests and queries.
+
+use crate::agent::{Agent, Context, Outcome};
+use crate::message::{Message, Performative};
+use crate::notice::is_notice;
+
+/// What a service says to a request or a query.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It is done, or this is what was asked for.
+    Inform(String),
+    /// It will be done: the service itself replies to the message later, which it keeps.
+    Agree,
+    /// It will not be done, and why.
+    Refuse(String),
+    /// It was tried and failed, and why.
+    Failure(String),
+    /// The content makes no sense, and why.
+    NotUnderstood(String),
+}
+
+/// What the author of a service writes.
+pub trait Serve {
+    /// Answers a `request`, `request-when`, `query-if` or `query-ref`.
+    fn serve(&mut self, request: &Message, context: &mut Context<'_>) -> Answer;
+
+    /// The initiator no longer wants what was agreed on. The answer says whether the service has stopped, which is told.
+    fn cancelled(&mut self, cancel: &Message, context: &mut Context<'_>) -> bool {
+        let _ = (cancel, context);
+        true
+    }
+}
+
+/// An agent that serves requests (SC00026, SC00028) and queries (SC00027), and answers anything else with
+/// `not-understood`.
+///
+/// ```
+/// use caxton_shards::agent::{Agent, Context};
+/// use caxton_shards::message::Message;
+/// use caxton_shards::roles::{Answer, Serve, Service};
+///
+/// struct Greeter;
+///
+/// impl Serve for Greeter {
+///     fn serve(&mut self, request: &Message, _: &mut Context<'_>) -> Answer {
+///         match request.content().as_text() {
+///             Some(name) => Answer::Inform(format!("hello, {name}")),
+///             None => Answer::NotUnderstood("the content is a name".to_owned()),
+///         }
+///     }
+/// }
+///
+/// let agent: Box<dyn Agent> = Box::new(Service(Greeter));
+/// # drop(agent);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Service<S>(pub S);
+
+impl<S: Serve> Agent for Service<S> {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        use Performative::{Cancel, Failure, NotUnderstood, QueryIf, QueryRef, Request, RequestWhen};
+        match message.performative() {
+            Request | RequestWhen | QueryIf | QueryRef => {
+                let (act, said) = match self.0.serve(message, context) {
+                    Answer::Inform(result) => (Performative::Inform, result),
+                    Answer::Agree => (Performative::Agree, String::new()),
+                    Answer::Refuse(why) => (Performative::Refuse, why),
+                    Answer::Failure(why) => (Failure, why),
+                    Answer::NotUnderstood(why) => (NotUnderstood, why),
+                };
+                context.answer(message, act, said).into()
+            }
+            Cancel => {
+                let act = if self.0.cancelled(message, context) { Performative::Inform } else { Failure };
+                context.answer(message, act, "").into()
+            }
+            _ if is_notice(message) => Outcome::Done,
+            _ => context.object(message, "request, request-when, query-if, query-ref or cancel").into(),
+        }
+    }
+}

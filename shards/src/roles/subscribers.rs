@@ -1,0 +1,83 @@
+//! The participant of subscriptions.
+
+use crate::agent::Context;
+use crate::message::{IntoContent, Message, Performative};
+use crate::notice::is_notice;
+
+use super::{RoleError, SESSIONS_MAX};
+
+/// Those who want to hear of something (SC00035). A field of the agent that knows it.
+#[derive(Debug, Default)]
+pub struct Subscribers {
+    subscriptions: Vec<Message>,
+}
+
+/// What a message meant for the subscribers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// Somebody has subscribed.
+    Subscribed,
+    /// Somebody has cancelled the subscription, or can't be reached any more.
+    Ended,
+    /// Nothing.
+    NotMine,
+}
+
+impl Subscribers {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+
+    /// Takes in a `subscribe`, which is agreed to or, beyond [`SESSIONS_MAX`], refused; a `cancel`, which is confirmed;
+    /// or the router's word that somebody can't be reached.
+    ///
+    /// # Errors
+    /// The answer could not be sent; nothing has changed.
+    pub fn hear(&mut self, message: &Message, context: &mut Context<'_>) -> Result<Heard, RoleError> {
+        let of = |subscription: &Message| subscription.conversation() == message.conversation();
+        match message.performative() {
+            Performative::Subscribe if self.subscriptions.len() >= SESSIONS_MAX => {
+                context.answer(message, Performative::Refuse, RoleError::TooMany.to_string())?;
+                Ok(Heard::NotMine)
+            }
+            Performative::Subscribe => {
+                context.answer(message, Performative::Agree, "")?;
+                self.subscriptions.push(message.clone());
+                Ok(Heard::Subscribed)
+            }
+            Performative::Cancel => {
+                let same = |subscription: &Message| of(subscription) && subscription.sender() == message.sender();
+                let Some(place) = self.subscriptions.iter().position(same) else {
+                    context.object(message, "subscribe")?;
+                    return Ok(Heard::NotMine);
+                };
+                context.answer(message, Performative::Inform, "")?;
+                self.subscriptions.swap_remove(place);
+                Ok(Heard::Ended)
+            }
+            _ if is_notice(message) && message.conversation().is_some() => {
+                let before = self.subscriptions.len();
+                self.subscriptions.retain(|subscription| !of(subscription));
+                Ok(if self.subscriptions.len() < before { Heard::Ended } else { Heard::NotMine })
+            }
+            _ => Ok(Heard::NotMine),
+        }
+    }
+
+    /// Informs everybody. Answers how many.
+    ///
+    /// # Errors
+    /// One of the messages could not be sent, nor those behind it. In a handler that fails with this error, none was.
+    pub fn publish(&self, news: &(impl IntoContent + Clone), context: &mut Context<'_>) -> Result<usize, RoleError> {
+        for subscription in &self.subscriptions {
+            context.answer(subscription, Performative::Inform, news.clone())?;
+        }
+        Ok(self.subscriptions.len())
+    }
+}
