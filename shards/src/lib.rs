@@ -41,6 +41,7 @@ mod routing;
 pub mod rules;
 pub mod shard;
 pub mod sim;
+pub mod sl;
 mod slab;
 pub mod stall;
 pub mod supervision;
