@@ -32,7 +32,8 @@ pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
-    MailboxConfig, MessageConfig, RetryConfig, RingConfig, RouterConfig, ShutdownConfig, SupervisionConfig,
+    MailboxConfig, ManagementConfig, MessageConfig, RetryConfig, RingConfig, RouterConfig, ShutdownConfig,
+    SupervisionConfig,
 };
 pub use preset::Preset;
 pub use shards::{ShardChoice, automatic_shard_count};

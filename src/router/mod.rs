@@ -69,6 +69,9 @@ pub enum StartError {
     /// The machine allows this process no core at all.
     #[error("this process may not run on any core: check its CPU affinity and its cgroup's cpuset")]
     NoCores,
+    /// The platform's own agents could not be registered.
+    #[error("the agents ams and df could not be registered: {0}")]
+    Management(CallError),
     /// A helper thread could not be started.
     #[error("a helper thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -295,6 +298,8 @@ fn start(config: &Config, rules: &[Rule], failure_handlers: Option<&FailureHandl
             watch(&watched, &parker, clock.start());
         })?;
         router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(watchdog);
+        // Dropping the handle stops what runs.
+        crate::management::begin(&router).map_err(StartError::Management)?;
         return Ok(router);
     }
     let unstarted = abandon(&router);

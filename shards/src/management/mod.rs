@@ -37,7 +37,7 @@ pub use description::{
 pub use df::Df;
 pub use exception::Exception;
 pub use fields::ELEMENTS_MAX;
-pub use request::{EXPLANATION, Observer, REPLIES_WAITING_MAX, REQUEST_BYTES_MAX};
+pub use request::{EXPLANATION, ObservedReply, Observer, REPLIES_WAITING_MAX, REQUEST_BYTES_MAX};
 
 use crate::agent::Registration;
 use crate::domain::{AgentName, DescriptionCapacity, PlatformName, SubscriptionCapacity};

@@ -24,10 +24,23 @@ const REQUEST_PROTOCOL: &str = "fipa-request";
 
 /// Sees what `ams` and `df` answer.
 pub trait Observer {
-    /// A message is being answered: this reply goes out, to so many agents.
-    fn replied(&mut self, question: &Message, reply: MessageId, performative: Performative, receivers: usize);
+    /// A message is being answered: this reply goes out.
+    fn replied(&mut self, question: &Message, reply: ObservedReply<'_>);
     /// Nothing more is answered to the message, except for what a subscription brings.
     fn handled(&mut self, question: &Message);
+}
+
+/// A reply of `ams` or `df` that goes out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ObservedReply<'a> {
+    /// The reply.
+    pub id: MessageId,
+    /// What it does.
+    pub performative: Performative,
+    /// To how many agents it goes.
+    pub receivers: usize,
+    /// What it says.
+    pub content: &'a str,
 }
 
 /// An action that was asked for.
@@ -216,7 +229,8 @@ impl Replies {
             match sent {
                 Some(Ok((id, receivers))) => {
                     if let Some(observer) = &mut self.observer {
-                        observer.replied(&answer.question, id, answer.performative, receivers);
+                        let Answer { performative, ref content, .. } = answer;
+                        observer.replied(&answer.question, ObservedReply { id, performative, receivers, content });
                     }
                 }
                 Some(Err(rejected)) if is_for_now(rejected.error) => {
