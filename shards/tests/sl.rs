@@ -91,9 +91,7 @@ fn word() -> impl Strategy<Value = Box<str>> {
 }
 
 fn head() -> impl Strategy<Value = Box<str>> {
-    word().prop_filter("a collection", |head: &Box<str>| {
-        !head.eq_ignore_ascii_case("set") && !head.eq_ignore_ascii_case("sequence")
-    })
+    word().prop_filter("a collection", |head| !["set", "sequence"].contains(&head.to_ascii_lowercase().as_str()))
 }
 
 fn term() -> impl Strategy<Value = Term> {

@@ -143,26 +143,24 @@ impl Ams {
                 return Ok(());
             }
             Act::Register(agent) => self.register(agent, requester, &found)?,
-            Act::Modify(agent) => match found.first() {
-                Some(own) => {
+            Act::Modify(agent) => {
+                if let Some(own) = found.first() {
                     let inquiry = modify_own(&agent, own, requester, context)?;
                     let (question, action) = (question.clone(), action.clone());
                     self.open.insert(inquiry, Open { question, action, act: None });
                     return Ok(());
                 }
-                None => {
-                    let registrar = self.check_described(&agent, requester)?;
-                    let name = agent.check_complete()?.name.clone();
-                    self.described.insert(name, (agent, registrar));
+                let registrar = self.check_described(&agent, requester)?;
+                let name = agent.check_complete()?.name.clone();
+                self.described.insert(name, (agent, registrar));
+            }
+            Act::Deregister(agent) => {
+                if let Some(own) = found.first() {
+                    return self.say_farewell(question, action, own, context);
                 }
-            },
-            Act::Deregister(agent) => match found.first() {
-                Some(own) => return self.say_farewell(question, action, own, context),
-                None => {
-                    self.check_described(&agent, requester)?;
-                    self.described.remove(&agent.check_complete()?.name);
-                }
-            },
+                self.check_described(&agent, requester)?;
+                self.described.remove(&agent.check_complete()?.name);
+            }
         }
         self.replies.agree(question, action, context);
         self.replies.done(question, action, context);
@@ -299,8 +297,10 @@ fn wanted_state(template: &ManagedAgent) -> Option<AgentState> {
     }
 }
 
+type Make = fn(ManagedAgent) -> Act;
+
 fn read_act(act: &Term) -> Result<Act, Exception> {
-    let makers: [(&str, fn(ManagedAgent) -> Act); 3] =
+    let makers: [(&str, Make); 3] =
         [("register", Act::Register), ("modify", Act::Modify), ("deregister", Act::Deregister)];
     for (head, make) in makers {
         if act.arguments_of(head).is_some() {

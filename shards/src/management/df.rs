@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::Platform;
 use super::description::AgentDescription;
-use super::directory::{Act, Directory, Offers};
+use super::directory::{Act, Directory};
 use super::exception::Exception;
 use super::request::{Action, Observer, Replies, read_action, read_content, unknown_act};
 use super::subscription::{Subscription, read_search};
 use crate::agent::{Agent, Context, Outcome, Polled};
-use crate::message::{AgentId, Message, Performative, WallTime};
+use crate::message::{Message, Performative, WallTime};
 use crate::notice::is_notice;
 use crate::oversight::{Finding, Inquiry};
 use crate::sl::Term;
@@ -76,26 +76,14 @@ impl Df {
         self.directory.judge(&act, requester, now)?;
         let offers = self.directory.apply(act, requester);
         self.replies.agree(message, action, context);
-        match self.publish(agent, requester, &offers, context) {
-            Some(inquiry) => {
+        // Also without anything to offer: from then on the agent's end is told, and with it the description ends.
+        match context.change_offers_of(agent, &offers.offered, &offers.withdrawn) {
+            Ok(inquiry) => {
                 self.unconfirmed.insert(inquiry, (message.clone(), action.clone()));
             }
-            None => self.replies.done(message, action, context),
+            Err(_) => self.replies.done(message, action, context),
         }
         Ok(())
-    }
-
-    /// Has an agent offer what its description says. Whoever registered somebody else only wants it described, but that
-    /// ends with the agent as well.
-    fn publish(
-        &mut self,
-        agent: AgentId,
-        requester: AgentId,
-        offers: &Offers,
-        context: &mut Context<'_>,
-    ) -> Option<Inquiry> {
-        debug_assert!(requester == agent || offers.is_empty(), "nobody has somebody else's agent offer something");
-        context.change_offers_of(agent, &offers.offered, &offers.withdrawn).ok()
     }
 
     fn subscribe(&mut self, message: &Message, context: &mut Context<'_>) {
@@ -111,7 +99,7 @@ impl Df {
             Err(why) => return self.replies.except(message, None, &why, context),
         };
         let found = self.directory.search(&subscription.template, &subscription.constraints);
-        self.replies.say(message, Performative::Agree, &[subscription.expression.clone()], context);
+        self.replies.say(message, Performative::Agree, std::slice::from_ref(&subscription.expression), context);
         // What there is already is told even if it is nothing, so that the subscriber knows where it stands.
         self.replies.answer(message, Performative::Inform, &[subscription.says(&found)], context);
         self.subscriptions.push(subscription);
@@ -194,13 +182,12 @@ impl Df {
                 place += 1;
             } else if self.replies.are_many() {
                 let why = Exception::InternalError("the subscription ends, because too much of it waits".into());
-                let (question, content) =
-                    (subscription.question.clone(), [subscription.expression.clone(), why.term()]);
-                self.replies.say(&question, Performative::Failure, &content, context);
+                let (question, terms) = (subscription.question.clone(), [subscription.expression.clone(), why.term()]);
+                self.replies.say(&question, Performative::Failure, &terms, context);
                 self.end_subscription(place);
             } else {
-                let (question, content) = (subscription.question.clone(), subscription.says(&brings));
-                self.replies.say(&question, Performative::Inform, &[content], context);
+                let (question, terms) = (subscription.question.clone(), subscription.says(&brings));
+                self.replies.say(&question, Performative::Inform, &[terms], context);
                 place += 1;
             }
         }
@@ -232,9 +219,11 @@ impl Agent for Df {
     }
 }
 
+type Make = fn(AgentDescription) -> Act;
+
 /// Reads what is to be done with a description.
 fn read_act(act: &Term, now: WallTime) -> Result<Act, Exception> {
-    let makers: [(&str, fn(AgentDescription) -> Act); 3] =
+    let makers: [(&str, Make); 3] =
         [("register", Act::Register), ("modify", Act::Modify), ("deregister", Act::Deregister)];
     for (head, make) in makers {
         if act.arguments_of(head).is_some() {

@@ -27,12 +27,6 @@ pub(super) struct Offers {
     pub withdrawn: Vec<CapabilityName>,
 }
 
-impl Offers {
-    pub fn is_empty(&self) -> bool {
-        self.offered.is_empty() && self.withdrawn.is_empty()
-    }
-}
-
 #[derive(Debug, Default)]
 struct Entry {
     registered: Option<Registered>,

@@ -64,8 +64,9 @@ impl<'a> Fields<'a> {
         let mut words = Vec::new();
         for name in [name, singular] {
             for word in self.set(name, |term| Ok(term.as_text()))? {
-                if !words.iter().any(|known: &Box<str>| known.as_ref() == word) {
-                    words.push(word.into());
+                let word = Box::from(word);
+                if !words.contains(&word) {
+                    words.push(word);
                 }
             }
         }

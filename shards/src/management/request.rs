@@ -173,8 +173,8 @@ impl Replies {
         if let (Performative::Failure, Some(action)) = (why.performative(), action) {
             self.agree(question, action, context);
         }
-        let content: Vec<Term> = action.cloned().into_iter().chain([why.term()]).collect();
-        let answer = Answer::new(question, why.performative(), &content);
+        let terms: Vec<Term> = action.cloned().into_iter().chain([why.term()]).collect();
+        let answer = Answer::new(question, why.performative(), &terms);
         self.send(Answer { explanation: Some(why.to_string()), ..answer }, context);
     }
 
@@ -198,8 +198,8 @@ impl Replies {
     }
 
     /// Answers something, and something else later.
-    pub fn say(&mut self, question: &Message, performative: Performative, content: &[Term], context: &mut Context<'_>) {
-        let answer = Answer::new(question, performative, content);
+    pub fn say(&mut self, question: &Message, performative: Performative, terms: &[Term], context: &mut Context<'_>) {
+        let answer = Answer::new(question, performative, terms);
         self.send(Answer { last: false, ..answer }, context);
     }
 
@@ -208,10 +208,10 @@ impl Replies {
         &mut self,
         question: &Message,
         performative: Performative,
-        content: &[Term],
+        terms: &[Term],
         context: &mut Context<'_>,
     ) {
-        self.send(Answer::new(question, performative, content), context);
+        self.send(Answer::new(question, performative, terms), context);
     }
 
     fn send(&mut self, answer: Answer, context: &mut Context<'_>) {
