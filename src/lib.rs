@@ -18,6 +18,7 @@ pub mod config;
 pub mod doctor;
 mod drive;
 mod link;
+mod management;
 pub mod router;
 pub mod signals;
 mod watchdog;

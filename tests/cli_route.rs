@@ -380,3 +380,54 @@ fn a_reader_that_goes_away_is_no_failure() {
     assert!(first.starts_with("-:1:1: inform alice -> bob: processed"), "{first}");
     assert_eq!((said.code, said.errors.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn requests_to_a_df_get_its_answers() {
+    let message = |act: &str| {
+        format!(
+            "(REQUEST :sender (agent-identifier :name a@here) :receiver (set (agent-identifier :name df@here)) :content \
+             \"((action (agent-identifier :name df@here) {act}))\" :language FIPA-SL0 :ontology FIPA-Agent-Management \
+             :protocol fipa-request :reply-with r :conversation-id c)\n"
+        )
+    };
+    let description = "(df-agent-description :name (agent-identifier :name a@here) :services (set (service-description \
+                       :name s :type t)))";
+    let file: String = [
+        message(&format!("(register {description})")),
+        message(&format!("(register {description})")),
+        message("(search (df-agent-description :services (set (service-description :type t))))"),
+        message(&format!("(deregister {description})")),
+        message("(dance)"),
+    ]
+    .concat();
+    for shards in [1, 2] {
+        let said = route_bytes(&format!("--json --shards {shards}"), file.as_bytes());
+        assert_eq!(said.code, Some(0), "{}", said.all());
+        let (objects, summary) = said.objects();
+        let answers: Vec<Vec<&str>> = objects
+            .iter()
+            .map(|object| {
+                let replies = object["replies"].as_array().expect("there is a list of replies");
+                replies.iter().map(|reply| reply["performative"].as_str().expect("it is a word")).collect()
+            })
+            .collect();
+        let wanted: [&[&str]; 5] = [
+            &["agree", "inform"],
+            &["agree", "failure"],
+            &["agree", "inform"],
+            &["agree", "inform"],
+            &["not-understood"],
+        ];
+        assert_eq!(answers, wanted, "{}", said.all());
+        let result = objects[2]["replies"][1]["content"].as_str().expect("it is shown");
+        assert!(result.ends_with("(service-description :name s :type t))))))"), "{result}");
+        assert!(
+            objects[1]["replies"][1]["content"].as_str().is_some_and(|text| text.ends_with(" already-registered)"))
+        );
+        assert_eq!(summary["replies"]["sent"], 9, "{summary}");
+    }
+    let said = route_bytes("--reply df@here=refuse", message("(dance)").as_bytes());
+    assert!(said.output.contains("reply: refuse from df@here"), "{}", said.all());
+    let said = route_bytes("", message("(dance)").as_bytes());
+    assert!(said.output.contains("reply: not-understood from df@here\n    ((action "), "{}", said.all());
+}

@@ -407,6 +407,7 @@ impl Shard {
             self.end_ask(correlation, Err(AskFailure::Stopped));
         }
         self.stop_barriers();
+        self.stop_oversight();
         debug_assert_eq!(self.remains().total(), given_up(self) - before, "what is given up is counted where it stood");
     }
 }

@@ -11,6 +11,7 @@ use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
 };
 use crate::overflow::OverflowPolicy;
+use crate::oversight::Oversight;
 use crate::registry::AgentIndex;
 use crate::shard::{Phase, Shard};
 use crate::supervision::{Maker, RestartPolicy};
@@ -221,6 +222,7 @@ pub(crate) enum Effect {
     Deregister,
     Advertise(Term),
     Withdraw(Term),
+    Oversee(Box<Oversight>),
 }
 
 impl Effect {

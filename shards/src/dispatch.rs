@@ -344,13 +344,15 @@ impl Shard {
                 (Polled::Finished, false, Some((failure, RestartCause::Failure)))
             }
         };
-        let goes_on = polled != Polled::Finished && !leaves;
+        // What came for it meanwhile, such as the answer to what it asked just now, is worth another poll.
+        let has_more = polled == Polled::Finished && self.overseers.has_something_for(id);
+        let goes_on = !leaves && (polled != Polled::Finished || has_more);
         if let Some(slot) = self.agents.get_mut(index) {
             slot.polled = goes_on;
         }
         self.after_call(index, id, agent, leaves, failure);
         self.schedule(index);
-        (goes_on, polled == Polled::Worked)
+        (goes_on, polled == Polled::Worked || has_more)
     }
 
     /// Hands waiting messages to an inbox, as many as it has room for.
@@ -505,6 +507,7 @@ impl Shard {
             Effect::Deregister => return true,
             Effect::Advertise(capability) => self.advertise(index, capability),
             Effect::Withdraw(capability) => self.withdraw(index, capability),
+            Effect::Oversee(oversight) => self.oversee(index, id, *oversight),
         }
         false
     }

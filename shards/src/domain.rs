@@ -378,7 +378,18 @@ whole_number! {
     NodeId(u16): "node id", 0 to 65_535 "", Default = 0
 }
 
+whole_number! {
+    /// How many descriptions of registered agents `ams` and `df` keep each: 0 to 10,000,000 descriptions.
+    DescriptionCapacity(u32): "description capacity", 0 to 10_000_000 "descriptions"
+}
+
+whole_number! {
+    /// How many subscriptions `df` keeps: 0 to 1,000,000 subscriptions.
+    SubscriptionCapacity(u32): "subscription capacity", 0 to 1_000_000 "subscriptions"
+}
+
 usable_as_size! {
+    DescriptionCapacity, SubscriptionCapacity,
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
     ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
     PendingCapacity
@@ -553,6 +564,37 @@ impl FromStr for AgentName {
     fn from_str(text: &str) -> Result<Self, DomainError> {
         Self::try_new(text)
     }
+}
+
+/// The longest name of a platform, in bytes of UTF-8: with the name of an agent in front it is still an agent's name.
+pub const PLATFORM_NAME_BYTES_MAX: usize = 256;
+
+/// The name of an agent platform, which stands behind the `@` of its agents' names: 1 to 256 bytes of UTF-8, such as
+/// `shop.example:1099/JADE`, with characters that an [`AgentName`] may have and without `@`.
+#[nutype(
+    validate(with = check_platform_name, error = DomainError),
+    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
+)]
+pub struct PlatformName(String);
+
+impl FromStr for PlatformName {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        Self::try_new(text)
+    }
+}
+
+fn check_platform_name(name: &str) -> Result<(), DomainError> {
+    let fits = (1..=PLATFORM_NAME_BYTES_MAX).contains(&name.len());
+    if fits && name.chars().all(|character| character != '@' && may_stand_in_a_word(character)) {
+        return Ok(());
+    }
+    Err(DomainError::not_allowed(
+        "platform name",
+        name,
+        "1 to 256 bytes without white space, control characters, parentheses, double quotes or @",
+    ))
 }
 
 fn check_capability_name(name: &str) -> Result<(), DomainError> {

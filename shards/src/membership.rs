@@ -14,7 +14,8 @@ use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
 use crate::notice::{Holds, Outgoing, ROUTER_NAME, quote};
-use crate::registry::{AGENTS_MAX, AgentIndex, Behaviour, Outside, Standing};
+use crate::oversight::Inquiry;
+use crate::registry::{AGENTS_MAX, AgentIndex, AgentSlot, Behaviour, Outside, Standing};
 use crate::shard::{Notice, Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
 use crate::supervision::{discard, guarded};
 
@@ -27,6 +28,7 @@ pub(crate) struct Barrier {
 enum Then {
     Answer(Token, Vec<Result<AgentId, RegistrationError>>),
     Tell(AgentId, Message),
+    Confirm(AgentId, Inquiry),
 }
 
 impl Shard {
@@ -110,7 +112,13 @@ impl Shard {
                 let builder = Message::builder(letter.performative()).receiver(agent).content(letter.content().clone());
                 self.send_letter(builder, agent, Holds::Nothing);
             }
+            Then::Confirm(asker, inquiry) => self.confirm(asker, inquiry, true),
         }
+    }
+
+    /// Confirms what another agent asked for, once every shard knows of it.
+    pub(crate) fn confirm_when_known(&mut self, asker: AgentId, inquiry: Inquiry) {
+        self.after_barrier(true, Then::Confirm(asker, inquiry));
     }
 
     /// Answers registrations that will not pass their barrier any more: the agents are registered, and stopped.
@@ -240,6 +248,7 @@ impl Shard {
         self.capabilities.advertise(capability, provider);
         self.tell_others(|| Notice::Advertise(capability, provider));
         self.publish_breaker(index);
+        self.tell_watchers(index, false);
     }
 
     pub(crate) fn withdraw(&mut self, index: AgentIndex, capability: Term) {
@@ -258,6 +267,9 @@ impl Shard {
         self.capabilities.withdraw(capability, agent);
         self.tell_others(|| Notice::Withdraw(capability, agent));
         self.publish_breaker(index);
+        if !self.agents.get(index).is_some_and(AgentSlot::is_leaving) {
+            self.tell_watchers(index, false);
+        }
     }
 
     fn tell_others(&mut self, notice: impl Fn() -> Notice) {
@@ -295,6 +307,11 @@ impl Shard {
             }
             Behaviour::Away | Behaviour::Gateway => {}
         }
+        let Some(slot) = self.agents.get(index) else { return };
+        if slot.provider || slot.extras.as_ref().is_some_and(|extras| extras.described) {
+            self.tell_watchers(index, true);
+        }
+        self.forget_overseer(id);
         let Some(slot) = self.agents.get(index) else { return };
         for capability in slot.extras.as_ref().map_or_else(Vec::new, |extras| extras.capabilities.clone()) {
             self.withdraw(index, capability);

@@ -281,6 +281,7 @@ impl Shard {
             Notice::Closed(agent, closed) => self.hear_closed(agent, closed),
             Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
             Notice::Register(registration, requester) => self.register_for(*registration, requester),
+            Notice::Oversee(notice) => self.hear_oversight(*notice),
         }
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct Extras {
     pub stalled: Option<Box<Stalled>>,
     /// Of what it sent, so many messages wait for receivers that are closed.
     pub waiting: u32,
+    /// A directory has a description of it, and wants to know when it is gone.
+    pub described: bool,
 }
 
 impl Extras {

@@ -34,6 +34,7 @@ use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
+use crate::oversight::{Overseers, OversightNotice};
 use crate::partition::{Partition, ShardIndex};
 use crate::protocol::Rulebook;
 use crate::question::{QUESTIONS_MAX, Questions};
@@ -157,6 +158,9 @@ pub enum Notice {
     Closed(AgentId, bool),
     /// An agent on the sending shard registers an agent on this one.
     Register(Box<Registration>, AgentId),
+    /// What one agent wants to know or change of others, and the answers.
+    #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
+    Oversee(Box<OversightNotice>),
 }
 
 const _: () = assert!(size_of::<Crossing>() <= 384, "what crosses fills six cache lines");
@@ -186,6 +190,8 @@ pub(crate) enum Alarm {
     SweepLines,
     /// Messages may have expired that wait to pass on to a shard.
     SweepTransit(ShardIndex),
+    /// An agent asked to be polled now.
+    Wake { agent: AgentIndex, generation: u32 },
 }
 
 /// What came of a turn.
@@ -280,6 +286,8 @@ pub struct Shard {
     pub(crate) asks: HashMap<Correlation, PendingAsk, FixedState>,
     pub(crate) barriers: HashMap<u64, Barrier, FixedState>,
     pub(crate) barrier_count: u64,
+    /// Agents that look after others, and what waits for them.
+    pub(crate) overseers: Overseers,
     /// Durable messages that wait for their commit, in the order of their appends.
     pub(crate) uncommitted: VecDeque<Uncommitted>,
     pub(crate) appended: AppendSequence,
@@ -343,6 +351,7 @@ impl Shard {
             asks: HashMap::with_hasher(FixedState::default()),
             barriers: HashMap::with_hasher(FixedState::default()),
             barrier_count: 0,
+            overseers: Overseers::default(),
             uncommitted: VecDeque::new(),
             appended: AppendSequence::default(),
             remains: None,
@@ -413,6 +422,7 @@ impl Shard {
             && self.barriers.is_empty()
             && self.lines.asked == 0
             && self.registrations.is_empty()
+            && self.overseers.is_quiet()
     }
 
     /// Whether nothing waits anywhere, not even a notice for an agent that is not called.
@@ -561,6 +571,7 @@ impl Shard {
                 Alarm::Breaker { agent, generation } => self.poll_breaker(agent, generation),
                 Alarm::SweepLines => self.sweep_lines(),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
+                Alarm::Wake { agent, generation } => self.wake(agent, generation),
             }
         }
         self.fired = fired;

@@ -173,7 +173,7 @@ fn a_service_does_not_understand_what_is_no_request() {
     world.send(Message::builder(Performative::NotUnderstood).sender(sender).receiver(clerk).build().unwrap()).unwrap();
     world.run();
     assert_eq!(
-        log.take().iter().map(|message| message.performative()).collect::<Vec<_>>(),
+        log.take().iter().map(Message::performative).collect::<Vec<_>>(),
         [Performative::NotUnderstood, Performative::NotUnderstood][..1]
     );
 }
@@ -204,7 +204,7 @@ fn manager(world: &mut World, others: &[AgentId], notes: &Log<String>) -> AgentI
         let done = (|| -> Result<(), RoleError> {
             match negotiations.hear(message, context)? {
                 Negotiated::Proposals(conversation, proposals) => {
-                    let best = proposals.iter().min_by_key(price).and_then(|proposal| proposal.sender());
+                    let best = proposals.iter().min_by_key(price).and_then(Message::sender);
                     notes.push(format!("{} proposals", proposals.len()));
                     negotiations.award(conversation, best, context)?;
                 }
@@ -319,9 +319,9 @@ fn many_negotiations_run_at_once_and_none_is_left() {
         world.tell(begin.clone().build().unwrap());
     }
     world.run();
-    let noted = notes.take();
-    assert_eq!(noted.iter().filter(|note| *note == "done for 7").count(), 50);
-    assert_eq!(noted.last().map(String::as_str), Some("over"));
+    let said = notes.take();
+    assert_eq!(said.iter().filter(|note| *note == "done for 7").count(), 50);
+    assert_eq!(said.last().map(String::as_str), Some("over"));
 }
 
 #[test]
@@ -347,11 +347,11 @@ fn nobody_to_ask_and_too_many_inquiries_are_errors_that_change_nothing() {
         }),
     );
     tell(&mut world, agent, "go");
-    let noted = notes.take();
-    assert_eq!(noted.len(), 4, "{noted:?}");
-    assert!(noted[0].contains("nobody"), "{noted:?}");
-    assert!(noted[1].contains("not at the point") && noted[2].contains("not open"), "{noted:?}");
-    assert_eq!(noted[3], "0 0");
+    let said = notes.take();
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said[0].contains("nobody"), "{said:?}");
+    assert!(said[1].contains("not at the point") && said[2].contains("not open"), "{said:?}");
+    assert_eq!(said[3], "0 0");
     assert!(RoleError::TooMany.to_string().contains(&SESSIONS_MAX.to_string()));
 }
 

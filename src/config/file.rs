@@ -119,7 +119,8 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
                 .map_or_else(|_| number.as_str().to_owned(), |number| number.to_string()),
         ),
         DeValue::Float(number) => Some(number.as_str().to_owned()),
-        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        DeValue::Boolean(value) => Some(value.to_string()),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
 }
 
@@ -154,6 +155,7 @@ mod tests {
             ("mailbox.messages = 99999999999999999999", "99999999999999999999"),
             ("mailbox.bytes = '16 MiB'", "16 MiB"),
             ("retry.factor = 1.5", "1.5"),
+            ("management.enabled = false", "false"),
             ("mailbox = { messages = 3 }", "3"),
         ] {
             let (assignments, errors) = read_text(line);
@@ -176,7 +178,8 @@ mod tests {
                 "caxton.toml:5:1: unknown key mailbox.mesages; did you mean mailbox.messages?",
                 "caxton.toml:6:11: mailbox.bytes is a list: allowed is a number or text",
                 "caxton.toml:7:2: unknown key http; the sections are router, channel, mailbox, memory, message, \
-                 delivery, retry, breaker, supervision, dead_letters, conversation, ring, protocols, drive, shutdown",
+                 delivery, retry, breaker, supervision, dead_letters, conversation, management, \
+                 ring, protocols, drive, shutdown",
             ]
         );
     }

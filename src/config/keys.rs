@@ -6,9 +6,10 @@ use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
-    OutboxCapacity, PendingCapacity, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount,
-    RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, TurnQuota,
+    DescriptionCapacity, DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget,
+    MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs,
+    RestartWindowMs, RetryCount, RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
+    TurnQuota,
 };
 use caxton_shards::overflow::OverflowPolicy;
 use caxton_shards::protocol::Mode;
@@ -221,6 +222,18 @@ configuration! {
         open_max: ConversationCapacity = ["1000000", "1000000", "1000000"];
     }
 
+    /// The agents ams and df, which other platforms talk to (FIPA SC00023).
+    management: ManagementConfig {
+        /// Whether there are such agents.
+        enabled: bool = ["true", "true", "true"];
+        /// The platform's name, behind the @ of the names of ams and df.
+        platform: PlatformName = ["caxton", "caxton", "caxton"];
+        /// How many descriptions each of the two keeps of agents that were registered with it.
+        descriptions: DescriptionCapacity = ["10000", "10000", "100000"];
+        /// How many subscriptions df keeps.
+        subscriptions: SubscriptionCapacity = ["1000", "1000", "1000"];
+    }
+
     /// The way from one shard to another.
     ring: RingConfig {
         /// How many messages may be under way from one shard to another.
@@ -293,6 +306,10 @@ mod tests {
         ("conversation.participants_max", ["5", "3", "20"]),
         ("conversation.history", ["32", "32", "8"]),
         ("conversation.open_max", ["1000000", "1000000", "1000000"]),
+        ("management.enabled", ["true", "true", "true"]),
+        ("management.platform", ["\"caxton\"", "\"caxton\"", "\"caxton\""]),
+        ("management.descriptions", ["10000", "10000", "100000"]),
+        ("management.subscriptions", ["1000", "1000", "1000"]),
         ("ring.capacity", ["1024", "1024", "1024"]),
         ("protocols.mode", ["\"observe\"", "\"observe\"", "\"off\""]),
         ("protocols.modes", ["\"\"", "\"\"", "\"\""]),

@@ -33,8 +33,8 @@ pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
-    MailboxConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig, ShutdownConfig,
-    SupervisionConfig,
+    MailboxConfig, ManagementConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig,
+    ShutdownConfig, SupervisionConfig,
 };
 pub use preset::Preset;
 pub use protocols::{EXCEPTIONS_MAX, PROTOCOL_FILES_MAX, ProtocolFiles, ProtocolModes};

@@ -5,9 +5,10 @@ use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
-    OutboxCapacity, PendingCapacity, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount,
-    RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, TurnQuota,
+    DescriptionCapacity, DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget,
+    MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs,
+    RestartWindowMs, RetryCount, RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
+    TurnQuota,
 };
 use caxton_shards::overflow::OverflowPolicy;
 use std::time::Duration;
@@ -62,6 +63,7 @@ plain! {
     BackoffFactor, BackoffJitter, BatchSize, BreakerThreshold, ChannelCapacity, ConversationCapacity,
     DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
     ProbeCount, RestartCount, RetryCount, RingCapacity, TurnQuota,
+    DescriptionCapacity, SubscriptionCapacity,
 }
 
 with_unit! {
@@ -88,6 +90,27 @@ impl Setting for OverflowPolicy {
 
     fn show(&self) -> String {
         format!("\"{self}\"")
+    }
+}
+
+impl Setting for bool {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        text.trim().parse().map_err(|_| DomainError::not_allowed("switch", text, "true or false"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for PlatformName {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        text.parse()
+    }
+
+    fn show(&self) -> String {
+        // The only character of a name that TOML has another use for.
+        format!("\"{}\"", self.to_string().replace('\\', "\\\\"))
     }
 }
 

@@ -70,6 +70,9 @@ pub enum StartError {
     /// The machine allows this process no core at all.
     #[error("this process may not run on any core: check its CPU affinity and its cgroup's cpuset")]
     NoCores,
+    /// The platform's own agents could not be registered.
+    #[error("the agents ams and df could not be registered: {0}")]
+    Management(CallError),
     /// A helper thread could not be started.
     #[error("a helper thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -317,6 +320,8 @@ fn start(
             watch(&watched, &parker, clock.start());
         })?;
         router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(watchdog);
+        // Dropping the handle stops what runs.
+        crate::management::begin(&router).map_err(StartError::Management)?;
         return Ok(router);
     }
     let unstarted = abandon(&router);

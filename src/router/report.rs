@@ -22,6 +22,8 @@ pub struct Stats {
     pub queued: usize,
     /// Times that a shard stood still and had to be woken.
     pub watchdog_wakes: u64,
+    /// How many of the shards' agents are the router's own `ams` and `df`.
+    pub own_agents: usize,
 }
 
 impl Stats {
@@ -37,9 +39,10 @@ impl Stats {
         pending + departed.saturating_sub(arrived)
     }
 
-    /// Registered agents.
+    /// Registered agents, the router's own not included.
     pub fn agents(&self) -> usize {
-        self.shards.iter().map(|shard| shard.agents).sum()
+        let all: usize = self.shards.iter().map(|shard| shard.agents).sum();
+        all.saturating_sub(self.own_agents)
     }
 
     /// Agents whose circuit breaker is open or half-open.

@@ -127,6 +127,7 @@ impl Inner {
             shards: links.iter().map(|link| link.published.read()).collect(),
             queued: links.iter().map(|link| link.gate.inside()).sum(),
             watchdog_wakes: self.shared.watchdog_wakes.load(Ordering::Relaxed),
+            own_agents: crate::management::own_agents(&self.shared.config),
         }
     }
 

@@ -9,6 +9,7 @@ use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Reg
 use caxton_shards::notice::is_notice;
 
 use super::journal::{Fates, Journal, Reply};
+use super::management::Office;
 use crate::cli::input::Source;
 
 /// Everybody whom the messages of a file name.
@@ -78,7 +79,11 @@ impl Cast {
             .iter()
             .map(|(id, name)| {
                 let script = Arc::clone(script);
-                let registration = Registration::native(name.clone(), move || Player { script: Arc::clone(&script) });
+                let own = script.habits.own.contains_key(id);
+                let registration = match Office::of(name).filter(|_| !own) {
+                    Some(office) => office.registration(name.clone(), &script.journal),
+                    None => Registration::native(name.clone(), move || Player { script: Arc::clone(&script) }),
+                };
                 let offered = self.offers.get(id).into_iter().flatten().cloned();
                 (*id, offered.fold(registration, Registration::offering))
             })
@@ -168,7 +173,7 @@ fn reply(
     let reply = reply.map_err(|error| Outcome::failed(error.to_string()))?;
     let deliveries = deliveries(&reply);
     let id = context.send(reply).map_err(|rejected| Outcome::failed(rejected.to_string()))?;
-    Ok((id, Reply { performative, from: context.id(), deliveries, processed: 0, lost: Fates::new() }))
+    Ok((id, Reply { performative, from: context.id(), content: None, deliveries, processed: 0, lost: Fates::new() }))
 }
 
 /// How many deliveries a message to named agents stands for.

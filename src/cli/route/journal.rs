@@ -63,6 +63,8 @@ pub struct Reply {
     pub performative: Performative,
     /// Who sent it.
     pub from: AgentId,
+    /// What it says, where that is not what was asked.
+    pub content: Option<String>,
     /// How many deliveries it stands for.
     pub deliveries: usize,
     /// How many of them were processed.
@@ -132,16 +134,16 @@ impl Journal {
     pub fn was_processed(&self, id: MessageId, by: AgentId, reply: Option<(MessageId, Reply)>) {
         let mut book = self.lock();
         if let Some((reply_id, reply)) = reply {
-            let entry = book.messages.entry(id).or_default();
-            let place = entry.record.replies.len();
-            entry.record.replies.push(reply);
-            entry.replies.push(reply_id);
-            entry.replies_open += 1;
-            book.replies.insert(reply_id, (id, place));
+            book.expect_reply(id, reply_id, reply);
         }
         book.settle(id, Some(by), Fate::Processed);
         drop(book);
         self.changed.notify_all();
+    }
+
+    /// Notes a reply to a message of the file that its receiver has not finished.
+    pub fn is_being_answered(&self, id: MessageId, reply_id: MessageId, reply: Reply) {
+        self.lock().expect_reply(id, reply_id, reply);
     }
 
     /// Notes what the router reports. `lost` is how many reports nobody has seen so far.
@@ -229,6 +231,15 @@ impl Book {
         self.messages.get(&id).is_some_and(|entry| entry.record.fates.len() >= deliveries && entry.replies_open == 0)
     }
 
+    fn expect_reply(&mut self, id: MessageId, reply_id: MessageId, reply: Reply) {
+        let entry = self.messages.entry(id).or_default();
+        let place = entry.record.replies.len();
+        entry.record.replies.push(reply);
+        entry.replies.push(reply_id);
+        entry.replies_open += 1;
+        self.replies.insert(reply_id, (id, place));
+    }
+
     fn settle_any(&mut self, id: MessageId, receiver: Option<AgentId>, fate: Fate) {
         if !self.settle_reply(id, Some((receiver, &fate))) {
             self.settle(id, receiver, fate);
@@ -271,7 +282,7 @@ mod tests {
     }
 
     fn reply_from(from: AgentId, deliveries: usize) -> Reply {
-        Reply { performative: Performative::Inform, from, deliveries, processed: 0, lost: Fates::new() }
+        Reply { performative: Performative::Inform, from, content: None, deliveries, processed: 0, lost: Fates::new() }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod agents;
 mod conformance;
 mod exchange;
 mod journal;
+mod management;
 mod report;
 mod summary;
 
@@ -43,7 +44,8 @@ const SUGGESTION_LIKENESS_MIN: f64 = 0.6;
 #[command(after_help = "\
 Every agent that a message names is registered. Those that get a message which expects an answer (request, \
 request-when, request-whenever, query-if, query-ref, cfp, subscribe, propose, proxy, cancel) answer with an inform of \
-the same content. Answers themselves are never answered. A message without a sender is anonymous: it is sent in the \
+the same content. An agent named ams@ or df@ and a platform answers as agent management does (FIPA SC00023), unless \
+--reply says otherwise. Answers themselves are never answered. A message without a sender is anonymous: it is sent in the \
 name of the router's gateway and gets no answer, unless it names agents in reply-to.
 
 Exit status: 0 if all messages were read and processed, also if there are none; 1 if one was malformed, refused, \
@@ -202,6 +204,8 @@ impl RouteArguments {
     /// The preset, with room for everything that may be under way at a time.
     fn config(&self) -> Result<Config, String> {
         let mut config = Config::preset(self.preset);
+        // Those that the file names are registered with everybody else.
+        config.management.enabled = false;
         for (key, value) in ROOM {
             config.set(key, value, "caxton route").expect("a test sets every one of these values");
         }

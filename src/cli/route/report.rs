@@ -59,6 +59,7 @@ pub struct ToldMessage {
 pub struct ToldReply {
     performative: Performative,
     from: String,
+    content: Option<String>,
     pub fates: Tally,
     /// The first delivery that was not processed, for its reason.
     lost: Option<Fate>,
@@ -71,6 +72,7 @@ impl ToldReply {
         Self {
             performative: reply.performative,
             from: cast.name_of(reply.from),
+            content: reply.content.clone(),
             fates,
             lost: reply.lost.values().next().cloned().or(pending),
         }
@@ -145,7 +147,7 @@ impl ToldMessage {
                 }
             }
         }
-        for ToldReply { performative, from, fates, lost } in &self.replies {
+        for ToldReply { performative, from, content, fates, lost } in &self.replies {
             let what = match lost {
                 None => String::new(),
                 Some(fate) if fates.deliveries() == 1 => {
@@ -154,6 +156,9 @@ impl ToldMessage {
                 Some(_) => format!(": {}", fates.in_words()),
             };
             let _ = writeln!(text, "  reply: {performative} from {from}{what}");
+            if let Some(content) = content {
+                let _ = writeln!(text, "    {}", printable(content));
+            }
         }
         text
     }
@@ -169,14 +174,18 @@ impl ToldMessage {
         let replies: Vec<_> = self
             .replies
             .iter()
-            .map(|ToldReply { performative, from, lost, .. }| {
+            .map(|ToldReply { performative, from, content, lost, .. }| {
                 let fate = lost.as_ref().unwrap_or(&Fate::Processed);
-                json!({
+                let mut told = json!({
                     "performative": performative.as_str(),
                     "from": from,
                     "fate": fate.word(),
                     "reason": fate.reason(),
-                })
+                });
+                if let Some(content) = content {
+                    told["content"] = content.as_str().into();
+                }
+                told
             })
             .collect();
         json!({

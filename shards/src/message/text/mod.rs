@@ -125,6 +125,11 @@ impl Default for Limits {
     }
 }
 
+/// The moment that a text names as a date, if it is one. A relative one counts from `now`.
+pub(crate) fn moment(text: &str, now: WallTime) -> Option<WallTime> {
+    date::read(text.as_bytes(), now)
+}
+
 /// Reads exactly one message, with white space around it. Relative dates count from `now`.
 ///
 /// # Errors

@@ -1,0 +1,321 @@
+//! The agent management system: an agent that answers who is there and in which state.
+
+use std::collections::BTreeMap;
+
+use super::Platform;
+use super::RESULTS_MAX;
+use super::description::{ManagedAgent, ManagedState, SearchConstraints, platform_term};
+use super::exception::Exception;
+use super::request::{Action, Observer, Replies, read_action, read_content, unknown_act};
+use crate::agent::{Agent, Context, Outcome, Polled};
+use crate::domain::AgentName;
+use crate::interface::SendError;
+use crate::lifecycle::AgentState;
+use crate::message::{AgentId, Aid, Correlation, Message, Performative};
+use crate::notice::is_notice;
+use crate::oversight::{Finding, FoundAgent, INQUIRIES_MAX, Inquiry};
+use crate::sl::Term;
+
+const ACTS: &str = "register, deregister, modify, search and get-description";
+
+/// The agent management system of a platform.
+pub struct Ams {
+    platform: Platform,
+    /// Agents that were registered here and that this router does not know, each with who registered it.
+    described: BTreeMap<AgentName, (ManagedAgent, AgentId)>,
+    /// What can be answered once the shards have said what they know.
+    open: BTreeMap<Inquiry, Open>,
+    /// Agents that leave when they have read that they do.
+    farewells: BTreeMap<Correlation, AgentId>,
+    replies: Replies,
+}
+
+struct Open {
+    question: Message,
+    action: Term,
+    /// What is to be done then; nothing, if it was done and is only to be confirmed.
+    act: Option<Act>,
+}
+
+enum Act {
+    Register(ManagedAgent),
+    Modify(ManagedAgent),
+    Deregister(ManagedAgent),
+    Search(ManagedAgent, SearchConstraints),
+}
+
+impl Ams {
+    /// An agent management system that was told of nobody yet.
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            platform,
+            described: BTreeMap::new(),
+            open: BTreeMap::new(),
+            farewells: BTreeMap::new(),
+            replies: Replies::default(),
+        }
+    }
+
+    /// Has somebody see what it answers.
+    #[must_use]
+    pub fn observed(mut self, observer: impl Observer + 'static) -> Self {
+        self.replies.observe(Box::new(observer));
+        self
+    }
+
+    fn request(&mut self, message: &Message, context: &mut Context<'_>) {
+        let action = match read_content(message).and_then(|content| read_action(&content)) {
+            Ok(action) => action,
+            Err(why) => return self.replies.except(message, None, &why, context),
+        };
+        let begun = self.begin(message, &action, context);
+        if let Err(why) = begun {
+            self.replies.except(message, Some(&action.action), &why, context);
+        }
+    }
+
+    /// Reads what is asked for, and asks the shards what has to be known for it.
+    fn begin(&mut self, message: &Message, action: &Action, context: &mut Context<'_>) -> Result<(), Exception> {
+        let Action { action, act } = action;
+        if act.head().or(act.as_text()).is_some_and(|act| act.eq_ignore_ascii_case("get-description")) {
+            let (ams, df) = (Aid::new(self.platform.ams()), Aid::new(self.platform.df()));
+            let platform = platform_term(self.platform.name.as_ref(), &ams, &df);
+            self.replies.agree(message, action, context);
+            self.replies.result(message, action, Term::Set(vec![platform]), context);
+            return Ok(());
+        }
+        let act = read_act(act)?;
+        let template = match &act {
+            Act::Search(template, _) => template,
+            Act::Register(agent) | Act::Modify(agent) | Act::Deregister(agent) => {
+                let aid = agent.check_complete()?;
+                if aid.name == self.platform.df() || aid.name == self.platform.ams() {
+                    return Err(Exception::Unauthorised("ams and df belong to the platform"));
+                }
+                agent
+            }
+        };
+        let inquiry = match &template.name {
+            Some(aid) => context.find_agent(aid.id()),
+            None => context.survey_agents(wanted_state(template)),
+        };
+        let inquiry = inquiry.map_err(busy)?;
+        self.open.insert(inquiry, Open { question: message.clone(), action: action.clone(), act: Some(act) });
+        Ok(())
+    }
+
+    fn catch_up(&mut self, context: &mut Context<'_>) {
+        self.replies.flush(context);
+        for (inquiry, finding) in context.take_findings() {
+            let Some(Open { question, action, act }) = self.open.remove(&inquiry) else { continue };
+            if let Err(why) = self.finish(&question, &action, act, finding, context) {
+                self.replies.except(&question, Some(&action), &why, context);
+            }
+        }
+    }
+
+    fn finish(
+        &mut self,
+        question: &Message,
+        action: &Term,
+        act: Option<Act>,
+        finding: Finding,
+        context: &mut Context<'_>,
+    ) -> Result<(), Exception> {
+        let requester = question.sender();
+        let found = match finding {
+            Finding::Agents(found) => found,
+            Finding::Changed(changed) => {
+                if !changed {
+                    return Err(Exception::InternalError("the agent's state does not allow this change".into()));
+                }
+                self.replies.agree(question, action, context);
+                self.replies.done(question, action, context);
+                return Ok(());
+            }
+        };
+        let Some(act) = act else { return Ok(()) };
+        match act {
+            Act::Search(template, constraints) => {
+                let found = self.search(&template, &constraints, found);
+                self.replies.agree(question, action, context);
+                self.replies.result(question, action, found, context);
+                return Ok(());
+            }
+            Act::Register(agent) => self.register(agent, requester, &found)?,
+            Act::Modify(agent) => {
+                if let Some(own) = found.first() {
+                    let inquiry = modify_own(&agent, own, requester, context)?;
+                    let (question, action) = (question.clone(), action.clone());
+                    self.open.insert(inquiry, Open { question, action, act: None });
+                    return Ok(());
+                }
+                let registrar = self.check_described(&agent, requester)?;
+                let name = agent.check_complete()?.name.clone();
+                self.described.insert(name, (agent, registrar));
+            }
+            Act::Deregister(agent) => {
+                if let Some(own) = found.first() {
+                    return self.say_farewell(question, action, own, context);
+                }
+                self.check_described(&agent, requester)?;
+                self.described.remove(&agent.check_complete()?.name);
+            }
+        }
+        self.replies.agree(question, action, context);
+        self.replies.done(question, action, context);
+        Ok(())
+    }
+
+    fn search(&self, template: &ManagedAgent, constraints: &SearchConstraints, found: Vec<FoundAgent>) -> Term {
+        let own = found.into_iter().filter_map(|found| {
+            let name = Aid::new(AgentName::try_new(found.name.as_ref()).ok()?);
+            Some(ManagedAgent { name: Some(name), ownership: None, state: Some(found.state.into()) })
+        });
+        let described = self.described.values().map(|(agent, _)| agent.clone());
+        let mut all: Vec<ManagedAgent> = own.chain(described).filter(|agent| agent.is_found_by(template)).collect();
+        all.sort_by(|one, other| one.name.as_ref().map(|aid| &aid.name).cmp(&other.name.as_ref().map(|aid| &aid.name)));
+        all.dedup_by(|later, earlier| later.name == earlier.name);
+        all.truncate(constraints.results(RESULTS_MAX));
+        Term::Set(all.iter().map(ManagedAgent::term).collect())
+    }
+
+    fn register(
+        &mut self,
+        agent: ManagedAgent,
+        requester: Option<AgentId>,
+        found: &[FoundAgent],
+    ) -> Result<(), Exception> {
+        let name = agent.check_complete()?.name.clone();
+        let limit = self.platform.descriptions.as_usize();
+        if !found.is_empty() || self.described.contains_key(&name) {
+            return Err(Exception::AlreadyRegistered);
+        }
+        if self.described.len() >= limit {
+            let explanation = format!("there are as many registered agents as allowed: {limit}");
+            return Err(Exception::InternalError(explanation.into()));
+        }
+        let requester = requester.unwrap_or(AgentId::of(&name));
+        self.described.insert(name, (agent, requester));
+        Ok(())
+    }
+
+    /// Whether the requester may change what is described; who registered it.
+    fn check_described(&self, agent: &ManagedAgent, requester: Option<AgentId>) -> Result<AgentId, Exception> {
+        let aid = agent.check_complete()?;
+        let (_, registrar) = self.described.get(&aid.name).ok_or(Exception::NotRegistered)?;
+        if requester != Some(aid.id()) && requester != Some(*registrar) {
+            return Err(Exception::Unauthorised("a description belongs to its agent and to who registered it"));
+        }
+        Ok(*registrar)
+    }
+
+    /// An agent that leaves hears so first.
+    fn say_farewell(
+        &mut self,
+        question: &Message,
+        action: &Term,
+        agent: &FoundAgent,
+        context: &mut Context<'_>,
+    ) -> Result<(), Exception> {
+        check_own(agent, question.sender())?;
+        if self.farewells.len() >= INQUIRIES_MAX {
+            return Err(busy(SendError::Full));
+        }
+        let mark = context.new_correlation();
+        self.farewells.insert(mark, agent.agent);
+        self.replies.agree(question, action, context);
+        self.replies.done_for_good(question, action, mark, context);
+        Ok(())
+    }
+
+    /// The answer to an agent that leaves was read, or can't be.
+    fn hear_notice(&mut self, message: &Message, context: &mut Context<'_>) {
+        let mark = message.in_reply_to();
+        if let Some(agent) = mark.and_then(|mark| self.farewells.remove(&mark)) {
+            // What comes of it was told already.
+            let _ = context.deregister_agent(agent);
+        }
+    }
+}
+
+impl Agent for Ams {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        self.catch_up(context);
+        match message.performative() {
+            _ if is_notice(message) => self.hear_notice(message, context),
+            Performative::Request => self.request(message, context),
+            other => self.replies.do_not_understand(message, other, context),
+        }
+        Outcome::Done
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Polled {
+        self.catch_up(context);
+        Polled::Finished
+    }
+}
+
+/// Agents of this router speak for themselves.
+fn check_own(agent: &FoundAgent, requester: Option<AgentId>) -> Result<(), Exception> {
+    if requester == Some(agent.agent) {
+        return Ok(());
+    }
+    Err(Exception::Unauthorised("an agent of this router is changed by itself"))
+}
+
+/// Has an agent of this router come into another state.
+fn modify_own(
+    wanted: &ManagedAgent,
+    agent: &FoundAgent,
+    requester: Option<AgentId>,
+    context: &mut Context<'_>,
+) -> Result<Inquiry, Exception> {
+    check_own(agent, requester)?;
+    let not_allowed = |parameter| Exception::UnrecognisedParameterValue { object: "ams-agent-description", parameter };
+    if wanted.ownership.is_some() {
+        return Err(not_allowed("ownership"));
+    }
+    let inquiry = match wanted.state {
+        Some(ManagedState::Suspended) => context.suspend(agent.agent),
+        Some(ManagedState::Active) => context.resume(agent.agent),
+        _ => return Err(not_allowed("state")),
+    };
+    inquiry.map_err(busy)
+}
+
+fn busy(_: SendError) -> Exception {
+    Exception::InternalError("too many requests are under way: try again later".into())
+}
+
+/// The state that the shards are to look for, where one of theirs is the same.
+fn wanted_state(template: &ManagedAgent) -> Option<AgentState> {
+    match template.state? {
+        ManagedState::Initiated => Some(AgentState::Initiated),
+        ManagedState::Suspended => Some(AgentState::Suspended),
+        ManagedState::Active | ManagedState::Waiting | ManagedState::Transit => None,
+    }
+}
+
+type Make = fn(ManagedAgent) -> Act;
+
+fn read_act(act: &Term) -> Result<Act, Exception> {
+    let makers: [(&str, Make); 3] =
+        [("register", Act::Register), ("modify", Act::Modify), ("deregister", Act::Deregister)];
+    for (head, make) in makers {
+        if act.arguments_of(head).is_some() {
+            let [agent] = act.parts_of(head).ok_or(Exception::UnexpectedArgumentCount)?;
+            return Ok(make(ManagedAgent::read(agent)?));
+        }
+    }
+    if let Some([template, constraints]) = act.parts_of("search") {
+        return Ok(Act::Search(ManagedAgent::read(template)?, SearchConstraints::read(constraints)?));
+    }
+    if let Some([template]) = act.parts_of("search") {
+        return Ok(Act::Search(ManagedAgent::read(template)?, SearchConstraints::default()));
+    }
+    match act.arguments_of("search") {
+        Some(_) => Err(Exception::UnexpectedArgumentCount),
+        None => Err(unknown_act(act, ACTS)),
+    }
+}

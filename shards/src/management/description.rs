@@ -1,0 +1,363 @@
+//! The objects of the ontology fipa-agent-management (FIPA SC00023, section 6.1), from and to SL0.
+
+use super::exception::Exception;
+use super::fields::{ELEMENTS_MAX, Fields};
+use crate::domain::AgentName;
+use crate::lifecycle::AgentState;
+use crate::message::text::{date_text, moment};
+use crate::message::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, WallTime};
+use crate::sl::Term;
+
+/// What an agent offers (`service-description`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServiceDescription {
+    /// The service's name.
+    pub name: Option<Box<str>>,
+    /// Its type: what others look for.
+    pub kind: Option<Box<str>>,
+    /// Interaction protocols that it speaks.
+    pub protocols: Vec<Box<str>>,
+    /// Ontologies that it knows.
+    pub ontologies: Vec<Box<str>>,
+    /// Content languages that it understands.
+    pub languages: Vec<Box<str>>,
+    /// Who owns it.
+    pub ownership: Option<Box<str>>,
+    /// Whatever else tells it from others.
+    pub properties: Vec<Property>,
+}
+
+/// A property of a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Property {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its value.
+    pub value: Term,
+}
+
+/// An agent as the directory facilitator knows it (`df-agent-description`), or a template of one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AgentDescription {
+    /// The agent. A template may leave it open.
+    pub name: Option<Aid>,
+    /// What it offers.
+    pub services: Vec<ServiceDescription>,
+    /// Interaction protocols that it speaks.
+    pub protocols: Vec<Box<str>>,
+    /// Ontologies that it knows.
+    pub ontologies: Vec<Box<str>>,
+    /// Content languages that it understands.
+    pub languages: Vec<Box<str>>,
+    /// When the description ends; never, if it is absent.
+    pub lease_until: Option<WallTime>,
+    /// How far it is to be known: `local` or `global`.
+    pub scope: Vec<Box<str>>,
+}
+
+/// An agent as the agent management system knows it (`ams-agent-description`), or a template of one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ManagedAgent {
+    /// The agent. A template may leave it open.
+    pub name: Option<Aid>,
+    /// Who owns it.
+    pub ownership: Option<Box<str>>,
+    /// Its state in its life.
+    pub state: Option<ManagedState>,
+}
+
+/// An agent's state as SC00023, section 5.1 names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ManagedState {
+    /// It was made and has handled nothing yet.
+    Initiated,
+    /// It is called with its messages.
+    Active,
+    /// It is not called until it is resumed.
+    Suspended,
+    /// It waits for something other than a message.
+    Waiting,
+    /// It moves between platforms. The router's own agents never do.
+    Transit,
+}
+
+impl ManagedState {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Initiated, "initiated"),
+        (Self::Active, "active"),
+        (Self::Suspended, "suspended"),
+        (Self::Waiting, "waiting"),
+        (Self::Transit, "transit"),
+    ];
+
+    fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(word)).map(|(state, _)| *state)
+    }
+
+    /// The state as SC00023 writes it.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(state, _)| *state == self).map_or("active", |(_, word)| word)
+    }
+}
+
+impl From<AgentState> for ManagedState {
+    fn from(state: AgentState) -> Self {
+        match state {
+            AgentState::Initiated => Self::Initiated,
+            AgentState::Suspended => Self::Suspended,
+            // SC00023 knows no state for an agent that finishes what it has.
+            AgentState::Active | AgentState::Draining | AgentState::Stopped => Self::Active,
+        }
+    }
+}
+
+/// How much a search is to find (`search-constraints`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SearchConstraints {
+    /// How far to other directories; this one knows none, so that any depth gives the same.
+    pub max_depth: Option<i64>,
+    /// How many results; a negative number, or none, is as many as there are.
+    pub max_results: Option<i64>,
+    /// Tells the search from others when directories pass it on.
+    pub search_id: Option<Box<str>>,
+}
+
+impl SearchConstraints {
+    /// The most results that are wanted, never more than `limit`.
+    pub fn results(&self, limit: usize) -> usize {
+        let wanted = self.max_results.and_then(|wanted| usize::try_from(wanted).ok());
+        wanted.unwrap_or(limit).min(limit)
+    }
+
+    /// Reads `(search-constraints ...)`.
+    ///
+    /// # Errors
+    /// What is missing, unexpected or can't be read.
+    pub fn read(term: &Term) -> Result<Self, Exception> {
+        let mut fields = Fields::of(term, "search-constraints")?;
+        let constraints = Self {
+            max_depth: fields.integer("max-depth")?,
+            max_results: fields.integer("max-results")?,
+            search_id: fields.text("search-id")?,
+        };
+        fields.end()?;
+        Ok(constraints)
+    }
+}
+
+impl ServiceDescription {
+    /// A service that is known by one word alone: a capability.
+    pub fn of_capability(capability: &str) -> Self {
+        Self { name: Some(capability.into()), kind: Some(capability.into()), ..Self::default() }
+    }
+
+    /// Reads `(service-description ...)`.
+    ///
+    /// # Errors
+    /// What is unexpected or can't be read.
+    pub fn read(term: &Term) -> Result<Self, Exception> {
+        let mut fields = Fields::of(term, "service-description")?;
+        let service = Self {
+            name: fields.text("name")?,
+            kind: fields.text("type")?,
+            protocols: fields.words("protocols", "protocol")?,
+            ontologies: fields.words("ontologies", "ontology")?,
+            languages: fields.words("languages", "language")?,
+            ownership: fields.text("ownership")?,
+            properties: fields.set("properties", |term| Property::read(term).map(Some))?,
+        };
+        fields.end()?;
+        Ok(service)
+    }
+
+    fn check_complete(&self) -> Result<(), Exception> {
+        let missing = |parameter| Exception::MissingParameter { object: "service-description", parameter };
+        self.name.as_ref().ok_or_else(|| missing("name"))?;
+        self.kind.as_ref().ok_or_else(|| missing("type"))?;
+        Ok(())
+    }
+
+    /// As SL0.
+    pub fn term(&self) -> Term {
+        let mut fields = Vec::new();
+        optional(&mut fields, "name", self.name.as_deref());
+        optional(&mut fields, "type", self.kind.as_deref());
+        words(&mut fields, "protocols", &self.protocols);
+        words(&mut fields, "ontologies", &self.ontologies);
+        words(&mut fields, "languages", &self.languages);
+        optional(&mut fields, "ownership", self.ownership.as_deref());
+        if !self.properties.is_empty() {
+            fields.push(("properties", Term::Set(self.properties.iter().map(Property::term).collect())));
+        }
+        Term::record("service-description", fields)
+    }
+}
+
+impl Property {
+    fn read(term: &Term) -> Result<Self, Exception> {
+        let missing = |parameter| Exception::MissingParameter { object: "property", parameter };
+        let mut fields = Fields::of(term, "property")?;
+        let name = fields.text("name")?.ok_or_else(|| missing("name"))?;
+        let value = fields.take("value").cloned().ok_or_else(|| missing("value"))?;
+        fields.end()?;
+        Ok(Self { name, value })
+    }
+
+    fn term(&self) -> Term {
+        Term::record("property", [("name", Term::of(&self.name)), ("value", self.value.clone())])
+    }
+}
+
+impl AgentDescription {
+    /// Reads `(df-agent-description ...)` as a template, in which anything may be left open. Relative leases count from
+    /// `now`.
+    ///
+    /// # Errors
+    /// What is unexpected or can't be read.
+    pub fn read(term: &Term, now: WallTime) -> Result<Self, Exception> {
+        let mut fields = Fields::of(term, "df-agent-description")?;
+        let name = fields.take("name").map(read_aid).transpose()?;
+        let lease = fields.text("lease-time")?;
+        let lease_until = match lease {
+            Some(text) => Some(moment(&text, now).ok_or_else(|| fields.unrecognised("lease-time"))?),
+            None => None,
+        };
+        let description = Self {
+            name,
+            services: fields.set("services", |term| ServiceDescription::read(term).map(Some))?,
+            protocols: fields.words("protocols", "protocol")?,
+            ontologies: fields.words("ontologies", "ontology")?,
+            languages: fields.words("languages", "language")?,
+            lease_until,
+            scope: fields.words("scope", "scope")?,
+        };
+        fields.end()?;
+        Ok(description)
+    }
+
+    /// Whose description it is, with everything there that an entry of the directory needs.
+    ///
+    /// # Errors
+    /// The first mandatory parameter that is missing.
+    pub fn check_complete(&self) -> Result<&Aid, Exception> {
+        let missing = Exception::MissingParameter { object: "df-agent-description", parameter: "name" };
+        let name = self.name.as_ref().ok_or(missing)?;
+        self.services.iter().try_for_each(ServiceDescription::check_complete)?;
+        Ok(name)
+    }
+
+    /// As SL0.
+    pub fn term(&self) -> Term {
+        let mut fields = Vec::new();
+        if let Some(name) = &self.name {
+            fields.push(("name", aid_term(name)));
+        }
+        if !self.services.is_empty() {
+            fields.push(("services", Term::Set(self.services.iter().map(ServiceDescription::term).collect())));
+        }
+        words(&mut fields, "protocols", &self.protocols);
+        words(&mut fields, "ontologies", &self.ontologies);
+        words(&mut fields, "languages", &self.languages);
+        if let Some(moment) = self.lease_until {
+            fields.push(("lease-time", Term::of(&date_text(moment))));
+        }
+        words(&mut fields, "scope", &self.scope);
+        Term::record("df-agent-description", fields)
+    }
+}
+
+impl ManagedAgent {
+    /// Reads `(ams-agent-description ...)` as a template, in which anything may be left open.
+    ///
+    /// # Errors
+    /// What is unexpected or can't be read.
+    pub fn read(term: &Term) -> Result<Self, Exception> {
+        let mut fields = Fields::of(term, "ams-agent-description")?;
+        let name = fields.take("name").map(read_aid).transpose()?;
+        let state = match fields.text("state")? {
+            Some(word) => Some(ManagedState::of_word(&word).ok_or_else(|| fields.unrecognised("state"))?),
+            None => None,
+        };
+        let agent = Self { name, ownership: fields.text("ownership")?, state };
+        fields.end()?;
+        Ok(agent)
+    }
+
+    /// Whose description it is.
+    ///
+    /// # Errors
+    /// The name is missing.
+    pub fn check_complete(&self) -> Result<&Aid, Exception> {
+        let missing = Exception::MissingParameter { object: "ams-agent-description", parameter: "name" };
+        self.name.as_ref().ok_or(missing)
+    }
+
+    /// As SL0.
+    pub fn term(&self) -> Term {
+        let mut fields = Vec::new();
+        if let Some(name) = &self.name {
+            fields.push(("name", aid_term(name)));
+        }
+        optional(&mut fields, "ownership", self.ownership.as_deref());
+        optional(&mut fields, "state", self.state.map(ManagedState::as_str));
+        Term::record("ams-agent-description", fields)
+    }
+}
+
+/// The description of a platform (`ap-description`), which `get-description` asks for.
+pub fn platform_term(platform: &str, ams: &Aid, df: &Aid) -> Term {
+    let service = |name: &Aid, kind: &str| {
+        let addresses = Term::Sequence(vec![Term::of(name.name.as_ref())]);
+        Term::record(
+            "ap-service",
+            [("name", Term::of(name.name.as_ref())), ("type", Term::of(kind)), ("addresses", addresses)],
+        )
+    };
+    let services = Term::Set(vec![service(ams, "fipa.agent-management.ams"), service(df, "fipa.agent-management.df")]);
+    Term::record("ap-description", [("name", Term::of(platform)), ("ap-services", services)])
+}
+
+/// Reads `(agent-identifier ...)`.
+///
+/// # Errors
+/// The name is missing, a value can't be read, or there is more of something than allowed.
+pub fn read_aid(term: &Term) -> Result<Aid, Exception> {
+    read_aid_at(term, 1)
+}
+
+fn read_aid_at(term: &Term, depth: usize) -> Result<Aid, Exception> {
+    const OBJECT: &str = "agent-identifier";
+    let mut fields = Fields::of(term, OBJECT)?;
+    let name = fields.text("name")?.ok_or(Exception::MissingParameter { object: OBJECT, parameter: "name" })?;
+    let name = AgentName::try_new(name).map_err(|_| fields.unrecognised("name"))?;
+    let addresses = fields.set("addresses", |term| Ok(term.as_text().map(Box::from)))?;
+    if depth > AID_DEPTH_MAX || addresses.len() > AID_ENTRIES_MAX {
+        return Err(fields.unrecognised(if depth > AID_DEPTH_MAX { "resolvers" } else { "addresses" }));
+    }
+    let resolvers = fields.set("resolvers", |term| read_aid_at(term, depth + 1).map(Some))?;
+    fields.end()?;
+    Ok(Aid { name, addresses, resolvers, user_parameters: Vec::new() })
+}
+
+/// An agent identifier as SL0.
+pub fn aid_term(aid: &Aid) -> Term {
+    let mut fields = vec![("name", Term::of(aid.name.as_ref()))];
+    if !aid.addresses.is_empty() {
+        fields.push(("addresses", Term::Sequence(aid.addresses.iter().map(|address| Term::of(address)).collect())));
+    }
+    if !aid.resolvers.is_empty() {
+        fields.push(("resolvers", Term::Sequence(aid.resolvers.iter().map(aid_term).collect())));
+    }
+    Term::record("agent-identifier", fields)
+}
+
+fn optional(fields: &mut Vec<(&'static str, Term)>, name: &'static str, value: Option<&str>) {
+    fields.extend(value.map(|value| (name, Term::of(value))));
+}
+
+fn words(fields: &mut Vec<(&'static str, Term)>, name: &'static str, words: &[Box<str>]) {
+    debug_assert!(words.len() <= 2 * ELEMENTS_MAX, "descriptions are bounded where they are read");
+    if !words.is_empty() {
+        fields.push((name, Term::Set(words.iter().map(|word| Term::of(word)).collect())));
+    }
+}

@@ -1,0 +1,35 @@
+//! The agents `ams` and `df` of a router: registered when it starts, with the limits of its settings.
+//!
+//! What they do is in [`caxton_shards::management`]; they live on shards as all agents do.
+
+use caxton_shards::management::Platform;
+use futures_lite::future::block_on;
+
+use crate::config::Config;
+use crate::router::{CallError, Router};
+
+/// How many agents [`begin`] registers, where the settings want them.
+const AGENTS: usize = 2;
+
+/// Registers the platform's own agents, if the settings say so.
+pub fn begin(router: &Router) -> Result<(), CallError> {
+    if !router.config().management.enabled {
+        return Ok(());
+    }
+    let registrations = platform(router.config()).registrations().into();
+    block_on(router.register_all(registrations)).into_iter().try_for_each(|result| result.map(drop))
+}
+
+/// How many agents of a router are the platform's own.
+pub fn own_agents(config: &Config) -> usize {
+    if config.management.enabled { AGENTS } else { 0 }
+}
+
+fn platform(config: &Config) -> Platform {
+    let management = &config.management;
+    Platform {
+        name: management.platform.clone(),
+        descriptions: management.descriptions,
+        subscriptions: management.subscriptions,
+    }
+}
