@@ -81,7 +81,11 @@ impl Df {
             Ok(inquiry) => {
                 self.unconfirmed.insert(inquiry, (message.clone(), action.clone()));
             }
-            Err(_) => self.replies.done(message, action, context),
+            Err(why) => {
+                let why =
+                    format!("the description is kept, but what it offers was not changed: {why}; try to modify it");
+                self.replies.except(message, Some(action), &Exception::InternalError(why.into()), context);
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 //!
 //! What every protocol allows beside its table, once its first message was sent:
 //! `not-understood` from either side at any time, which changes nothing, because it may or may not end the exchange; and
-//! the initiator's [`cancel`]. Proposals that come late are proposals.
+//! the initiator's cancel. Proposals that come late are proposals.
 
 mod auction;
 mod cancel;

@@ -1,0 +1,1 @@
+((action (agent-identifier :name df@p) (register (df-agent-description :name (agent-identifier :name seller@p) :services (set (service-description :name bolts :type selling)) :lease-time +00000000T010000000))))
