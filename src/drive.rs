@@ -24,12 +24,15 @@ use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Now, Output, T
 use caxton_shards::mesh::Port;
 use caxton_shards::message::{Message, WallTime};
 use caxton_shards::partition::ShardIndex;
+use caxton_shards::recovery::Inheritance;
 use caxton_shards::shard::{Crossing, INPUTS_PER_TURN_MAX, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 
 use crate::link::{Entry, Legacy, Link, Shared, Stage, Ticket, Work};
 use crate::router::inbox::InboxLink;
+use crate::scribe::Scribe;
+use crate::store::journal::JournalOptions;
 
 /// How much is taken out of the inbound channel at a time.
 const WORK_PER_TURN_MAX: usize = 256;
@@ -41,6 +44,9 @@ const SPINS_PER_CLOCK_READ: u32 = 64;
 const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
 /// How often a busy shard lets its executor look after other things, in nanoseconds.
 const YIELD_EVERY_NS: u64 = 100_000_000;
+/// How long a shard without other work waits for its journal on the spot, in nanoseconds, and how often it looks then.
+const JOURNAL_SPIN_NS: u64 = 5_000_000;
+const JOURNAL_LOOK_MS: u64 = 1;
 /// Turns in which a shard that leaves still hands out what the router has to say.
 const LEAVING_TURNS_MAX: u32 = 16;
 /// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
@@ -102,6 +108,13 @@ pub(crate) struct Seat {
     pub work: flume::Receiver<Entry>,
     pub shared: Arc<Shared>,
     pub clock: Clock,
+    pub store: Option<StoreSeat>,
+}
+
+/// What a shard's thread starts with where there is a store.
+pub(crate) struct StoreSeat {
+    pub journal: JournalOptions,
+    pub inheritance: Inheritance,
 }
 
 /// What an executor runs: the shard's task, in a queue of its own. Says through `ready` when it does.
@@ -118,11 +131,14 @@ async fn drive(seat: Seat, ready: flume::Sender<usize>) {
     let index = seat.port.index();
     let shared = Arc::clone(&seat.shared);
     leave_waker(&shared.links[index].doorbell).await;
-    let _ = ready.send(index);
-    drop(ready);
     // If this task panics, the others must not go on as if messages still arrived here.
     let guard = Alarm { shared: Arc::clone(&shared), index };
-    Driver::new(seat, index).run().await;
+    let mut driver = Driver::new(seat, index);
+    if driver.begin_journal() {
+        let _ = ready.send(index);
+    }
+    drop(ready);
+    driver.run().await;
     std::mem::forget(guard);
     leave(&shared, index);
 }
@@ -177,11 +193,15 @@ struct Driver {
     inboxes: HashMap<InboxNumber, InboxLink>,
     subscribers: Vec<(flume::Sender<Event>, Arc<AtomicU64>)>,
     spin: Duration,
+    store: Option<StoreSeat>,
+    journal: Option<Scribe>,
+    /// Since when the shard has had nothing to do but to wait for its journal.
+    journal_since_ns: Option<u64>,
 }
 
 impl Driver {
     fn new(seat: Seat, index: usize) -> Self {
-        let Seat { config, failure_handlers, port, work, shared, mut clock } = seat;
+        let Seat { config, failure_handlers, port, work, shared, mut clock, store } = seat;
         let spin = shared.config.drive.spin_us.as_duration();
         let own = ShardIndex(config.id_space.shard);
         let mut shard = Shard::new(config, port, clock.now());
@@ -206,8 +226,38 @@ impl Driver {
             inboxes: HashMap::new(),
             subscribers: Vec::new(),
             spin,
+            store,
+            journal: None,
+            journal_since_ns: None,
             shared,
         }
+    }
+
+    /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Answers whether
+    /// the shard can begin; if not, the figures of its journal say why.
+    fn begin_journal(&mut self) -> bool {
+        let Some(StoreSeat { journal, inheritance }) = self.store.take() else { return true };
+        self.shard.inherit(inheritance);
+        match Scribe::begin(journal, &mut self.shard, &self.shared.links[self.index].journal) {
+            Ok(scribe) => {
+                self.inputs.extend(scribe.news());
+                self.journal = Some(scribe);
+                true
+            }
+            Err(complaint) => {
+                let complaints = &self.link().journal.complaint;
+                *complaints.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint);
+                false
+            }
+        }
+    }
+
+    /// Hands what the shard wrote down to the journal, and what the journal has to say to the shard. Answers whether there was
+    /// something to say.
+    fn write_down(&mut self) -> bool {
+        let Some(scribe) = &mut self.journal else { return false };
+        let now_ms = self.now_ns / 1_000_000;
+        scribe.write(&mut self.shard, now_ms, &self.shared.links[self.index].journal, &mut self.inputs)
     }
 
     fn link(&self) -> &Link {
@@ -226,9 +276,18 @@ impl Driver {
                 return self.hand_over();
             }
             if turn.worked || turn.more || turn.polling {
+                self.journal_since_ns = None;
                 self.yield_sometimes().await;
             } else if !self.spin_for_work() {
-                self.park(turn.next_deadline_ms).await;
+                // A write takes less than parking and waking would, unless the disk is slow: then it is looked at from time
+                // to time.
+                let writes = self.journal.as_ref().is_some_and(Scribe::is_busy);
+                if writes && self.spins_for_journal() {
+                    continue;
+                }
+                let look_ms = self.now_ns / 1_000_000 + JOURNAL_LOOK_MS;
+                let deadline_ms = if writes { Some(look_ms) } else { turn.next_deadline_ms };
+                self.park(deadline_ms).await;
             }
         }
     }
@@ -273,6 +332,7 @@ impl Driver {
         }
         let turns = link.turns.load(Ordering::Relaxed);
         link.turns.store(turns + 1, Ordering::Relaxed);
+        self.write_down();
         self.hand_out();
         self.report_quiet();
         self.tickets.clear();
@@ -307,7 +367,8 @@ impl Driver {
         if self.stage == Stage::Running {
             return;
         }
-        let taken_in = self.inputs.is_empty() && self.work.is_empty() && !self.drain_due;
+        let written = self.journal.as_ref().is_none_or(|scribe| !scribe.is_busy());
+        let taken_in = self.inputs.is_empty() && self.work.is_empty() && !self.drain_due && written;
         let quiet = if taken_in && self.shard.is_quiet() { self.stage as u8 } else { 0 };
         let link = self.link();
         if link.quiet.swap(quiet, Ordering::AcqRel) != quiet {
@@ -405,19 +466,29 @@ impl Driver {
                         self.inputs.push_back(Input::WatchEvents(false));
                     }
                 }
-                // Without a journal the shard is told so and appends nothing.
-                Output::Append(_) => {}
             }
         }
     }
 
     /// Whether there is something to do that did not come up in the last turn.
     fn has_work(&mut self) -> bool {
-        self.shard.has_incoming()
+        self.journal.is_some() && self.write_down()
+            || self.shard.has_incoming()
             || !self.work.is_empty()
             || !self.inputs.is_empty()
             || self.link().inbox_attention.load(Ordering::Relaxed)
             || self.shared.stage() != self.stage
+    }
+
+    /// Whether the write in flight is young enough to be waited for on the spot.
+    fn spins_for_journal(&mut self) -> bool {
+        let now_ns = self.clock.now().monotonic_ns;
+        let since = *self.journal_since_ns.get_or_insert(now_ns);
+        let spins = now_ns - since < JOURNAL_SPIN_NS;
+        if !spins {
+            self.journal_since_ns = None;
+        }
+        spins
     }
 
     /// Looks at the rings again and again for a bounded time. Answers whether something came.

@@ -20,7 +20,9 @@ mod drive;
 mod link;
 mod management;
 pub mod router;
+mod scribe;
 pub mod signals;
+pub mod store;
 mod watchdog;
 
 pub use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
@@ -32,7 +34,7 @@ pub use caxton_shards::domain;
 pub use caxton_shards::failure_handler::{Decision, FailedAttempt, FailureCause, FailureHandler};
 pub use caxton_shards::interface::{AskFailure, Event, Phase, RegistrationError, Rejected, SendError};
 pub use caxton_shards::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
-pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative};
+pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative, Reliability};
 pub use caxton_shards::notice::is_notice;
 pub use caxton_shards::partition::{Partition, ShardIndex};
 pub use caxton_shards::protocol;

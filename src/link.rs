@@ -124,6 +124,18 @@ pub(crate) struct Link {
     pub legacy: Mutex<Option<Legacy>>,
     /// The shard's thread needs nothing more from anybody.
     pub left: AtomicBool,
+    /// What the shard's journal did so far.
+    pub journal: JournalFigures,
+}
+
+/// What a shard's journal did so far, for whoever wants to know.
+#[derive(Default)]
+pub(crate) struct JournalFigures {
+    pub commits: AtomicU64,
+    pub written_bytes: AtomicU64,
+    pub records: AtomicU64,
+    /// Why it takes nothing, if it does not.
+    pub complaint: Mutex<Option<String>>,
 }
 
 /// What all shards of a router share.
@@ -210,7 +222,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 38 + Phase::COUNT;
+const FIGURES: usize = 42 + Phase::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -303,6 +315,10 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         snapshot.conformance.late,
         snapshot.conformance.observed,
         snapshot.conformance.refused,
+        account.recovered,
+        account.kept,
+        snapshot.duplicates,
+        snapshot.commits_awaited as u64,
         account.expired_by_phase[Phase::Crossing.index()],
         account.expired_by_phase[Phase::Mailbox.index()],
         account.expired_by_phase[Phase::Delayed.index()],
@@ -352,6 +368,10 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         late,
         violations_observed,
         violations_refused,
+        recovered,
+        kept,
+        duplicates,
+        commits_awaited,
         expired_by_phase @ ..,
     ] = *figures;
     Snapshot {
@@ -362,6 +382,8 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
             dead_lettered,
             expired,
             departed,
+            recovered,
+            kept,
             pending,
             retried,
             refused,
@@ -394,5 +416,7 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         waiting: waiting as usize,
         waiting_so_far,
         conformance: Conformance { steps, late, observed: violations_observed, refused: violations_refused },
+        duplicates,
+        commits_awaited: commits_awaited as usize,
     }
 }

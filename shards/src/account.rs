@@ -1,7 +1,7 @@
 //! What a shard answers for: every delivery is counted in once and out once.
 //!
 //! Invariant, per shard and at any moment between steps:
-//! `accepted + arrived = processed + dead_lettered + expired + departed + pending`.
+//! `accepted + arrived + recovered = processed + dead_lettered + expired + departed + kept + pending`.
 //! `pending` is not derived from the others: it is counted where the messages are.
 
 use crate::dead_letter::Reason;
@@ -14,6 +14,8 @@ pub struct Account {
     pub accepted: u64,
     /// Taken over from another shard.
     pub arrived: u64,
+    /// Durable, and left unsettled by an earlier run of the router.
+    pub recovered: u64,
     /// Handled by their receiver.
     pub processed: u64,
     /// Given up, for one of the reasons.
@@ -22,6 +24,8 @@ pub struct Account {
     pub expired: u64,
     /// Handed over to another shard.
     pub departed: u64,
+    /// Durable, and left to the next start when the router stopped.
+    pub kept: u64,
     /// Still with this shard.
     pub pending: u64,
     /// Attempts that failed and were followed by another.
@@ -41,8 +45,8 @@ pub struct Account {
 impl Account {
     /// Whether what came in equals what went out and what is there.
     pub fn balances(&self) -> bool {
-        let into = self.accepted + self.arrived;
-        let out = self.processed + self.dead_lettered + self.expired + self.departed + self.pending;
+        let into = self.accepted + self.arrived + self.recovered;
+        let out = self.processed + self.dead_lettered + self.expired + self.departed + self.kept + self.pending;
         into == out
             && self.dead_by_reason.iter().sum::<u64>() == self.dead_lettered
             && self.expired_by_phase.iter().sum::<u64>() == self.expired
@@ -53,6 +57,8 @@ impl Account {
     pub fn plus(mut self, other: &Self) -> Self {
         self.accepted += other.accepted;
         self.arrived += other.arrived;
+        self.recovered += other.recovered;
+        self.kept += other.kept;
         self.processed += other.processed;
         self.dead_lettered += other.dead_lettered;
         self.expired += other.expired;

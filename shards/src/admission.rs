@@ -2,13 +2,12 @@
 
 use crate::agent::Effect;
 use crate::dead_letter::Reason;
-use crate::interface::{Answer, AskFailure, InboxNumber, Input, Output, Rejected, SendError, Token};
+use crate::interface::{Answer, AskFailure, InboxNumber, Input, JournalCondition, Output, Rejected, SendError, Token};
 use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::notice::{Holds, is_notice};
 use crate::overflow::{EffectsWeighed, ordinary_memory};
-use crate::record::Durability;
 use crate::registry::{AgentIndex, Behaviour};
 use crate::remains::Place;
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
@@ -26,14 +25,10 @@ impl Shard {
             }
             Input::Send(message, token) if self.lines.exist() && self.phase == Phase::Running => {
                 if let Some(message) = self.ask_in_line(message, token) {
-                    let sent = self.admit(message).map_err(|(error, message)| self.reject(error, message));
-                    self.answer(token, Answer::Sent(sent));
+                    self.admit_and_answer(message, token);
                 }
             }
-            Input::Send(message, token) | Input::TrySend(message, token) => {
-                let sent = self.admit(message).map_err(|(error, message)| self.reject(error, message));
-                self.answer(token, Answer::Sent(sent));
-            }
+            Input::Send(message, token) | Input::TrySend(message, token) => self.admit_and_answer(message, token),
             Input::Ask { message, timeout_ms, token } => self.ask(message, timeout_ms, token),
             Input::Register(registrations, token) => self.register_all(registrations, token),
             Input::Deregister(agent, token) => {
@@ -76,6 +71,8 @@ impl Shard {
             }
             Input::WatchEvents(watch) => self.watch_events = watch,
             Input::Committed(sequence) => self.committed(sequence),
+            Input::Journal(condition) => self.hear_of_journal(condition),
+            Input::CarryForward(upto) => self.carry_forward(upto),
             Input::Drain => {
                 if self.phase == Phase::Running {
                     self.phase = Phase::Draining;
@@ -90,15 +87,27 @@ impl Shard {
         self.outputs.push(Output::Answer(token, answer));
     }
 
+    /// A volatile message is answered for at once, a durable one when it is on disk.
+    fn admit_and_answer(&mut self, message: Message, token: Token) {
+        match self.admit(message, Some(token)) {
+            Ok(Some(id)) => self.answer(token, Answer::Sent(Ok(id))),
+            Ok(None) => {}
+            Err((error, message)) => {
+                let rejected = self.reject(error, message);
+                self.answer(token, Answer::Sent(Err(rejected)));
+            }
+        }
+    }
+
     /// Nobody waits for the answer to a tell, so one that finds its sender's outbox full waits in the channel.
     fn take_tell(&mut self, message: Message) -> Option<Input> {
-        match self.admit(message) {
+        match self.admit(message, None) {
             Ok(_) => None,
             // One that would never fit is not waited for.
             Err((SendError::MemoryFull { limit }, message)) if message.weight() as u64 <= ordinary_memory(limit) => {
                 Some(Input::Tell(message))
             }
-            Err((SendError::Full, message)) => Some(Input::Tell(message)),
+            Err((SendError::Full | SendError::JournalFull, message)) => Some(Input::Tell(message)),
             Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
                 self.assign_id(&mut message);
@@ -115,8 +124,9 @@ impl Shard {
         }
     }
 
-    /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway.
-    fn admit(&mut self, mut message: Message) -> Result<MessageId, (SendError, Message)> {
+    /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway. Nothing is
+    /// answered for a durable message: whoever asked with this token hears of it when it is on disk.
+    fn admit(&mut self, mut message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendError, Message)> {
         let agent = match message.sender() {
             None => {
                 if let Some(gateway) = self.gateway_id() {
@@ -135,9 +145,15 @@ impl Shard {
             return Err((SendError::Full, message));
         }
         let id = self.assign_id(&mut message);
-        let envelope = self.enclose(agent, message);
+        let mut envelope = self.enclose(agent, message);
+        let mut answered_later = false;
+        if let Some(token) = token
+            && envelope.message.reliability() == Reliability::Durable
+        {
+            answered_later = self.promise_answer(&mut envelope, token);
+        }
         self.submit(agent, envelope);
-        Ok(id)
+        Ok((!answered_later).then_some(id))
     }
 
     /// Takes over a message from a handler: it waits among the handler's effects until the handler is done.
@@ -161,6 +177,12 @@ impl Shard {
         {
             return Err(self.reject(error, message));
         }
+        if message.reliability() == Reliability::Durable
+            && message.id().is_none()
+            && let Some(id) = self.derive_id()
+        {
+            message.set_id(id);
+        }
         let message_id = self.assign_id(&mut message);
         let envelope = self.enclose(agent, message);
         self.effects.push(Effect::Send(envelope));
@@ -183,14 +205,28 @@ impl Shard {
             && let Some(error) = self.memory_refusal(message, 0)
         {
             Some(error)
-        } else if message.reliability() == Reliability::Durable && self.config.durability == Durability::Unavailable {
-            Some(SendError::DurabilityUnavailable)
+        } else if message.reliability() == Reliability::Durable
+            && let Some(error) = self.durability_refusal()
+        {
+            Some(error)
         } else if self.phase == Phase::Stopped {
             Some(SendError::Stopping)
         } else if message.reply_by().is_some() {
             self.question_refusal(agent, message)
         } else {
             None
+        }
+    }
+
+    /// What forbids durable messages now.
+    #[cold]
+    fn durability_refusal(&self) -> Option<SendError> {
+        match self.durables.condition {
+            JournalCondition::Unavailable => Some(SendError::DurabilityUnavailable),
+            JournalCondition::Failed => Some(SendError::JournalFailed),
+            JournalCondition::Full => Some(SendError::JournalFull),
+            JournalCondition::Busy => Some(SendError::Full),
+            JournalCondition::Ready => (!self.durables.has_room()).then_some(SendError::Full),
         }
     }
 
@@ -240,6 +276,7 @@ impl Shard {
     #[inline]
     fn lifetime_of(&self, message: &Message) -> u64 {
         match message.time_to_live_ms() {
+            0 if message.reliability() == Reliability::Durable => u64::from(self.config.durable_lifetime_ms),
             0 => u64::from(self.config.message_timeout.into_inner()),
             own => u64::from(own),
         }
@@ -288,7 +325,7 @@ impl Shard {
         let wait_ms = u64::from(timeout_ms).min(wanted_ms);
         let timer = self.timers.insert(self.now_ms + wait_ms, Alarm::Ask(correlation)).ok();
         self.asks.insert(correlation, PendingAsk { token, timer });
-        if let Err((error, message)) = self.admit(message) {
+        if let Err((error, message)) = self.admit(message, None) {
             let rejected = self.reject(error, message);
             self.end_ask(correlation, Err(AskFailure::Rejected(rejected)));
         }
@@ -321,6 +358,7 @@ impl Shard {
         outside.room = outside.room.saturating_add(messages).saturating_add(notices).min(outside.window);
         self.account.processed += u64::from(messages);
         self.pending_beside_slab -= i64::from(messages);
+        self.settle_taken(index);
         self.send_receipts_of_inbox(index);
         self.schedule(index);
     }
@@ -376,6 +414,7 @@ impl Shard {
         } else {
             Reason::Deregistered
         };
+        self.settle_taken(index);
         for message in messages.into_iter().take(given_back as usize) {
             self.give_up(Envelope::again(message), reason, Holds::Nothing);
         }
@@ -391,7 +430,7 @@ impl Shard {
         self.phase = Phase::Stopped;
         self.stop_drains();
         self.begin_remains();
-        let given_up = |shard: &Self| shard.account.dead_by_reason[Reason::Stopped.index()];
+        let given_up = |shard: &Self| shard.account.dead_by_reason[Reason::Stopped.index()] + shard.account.kept;
         let before = given_up(self);
         let in_hand = self.messages_in_hand();
         let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();

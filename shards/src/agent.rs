@@ -8,7 +8,8 @@ use crate::domain::{AgentName, BatchSize, CapabilityName};
 use crate::interface::{InboxNumber, Now, Rejected, SendError};
 use crate::mailbox::Envelope;
 use crate::message::{
-    AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
+    AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative,
+    Reliability, Term,
 };
 use crate::overflow::OverflowPolicy;
 use crate::oversight::Oversight;
@@ -130,6 +131,7 @@ pub struct Registration {
     pub(crate) supervision: Option<RestartPolicy>,
     pub(crate) breaker: Option<BreakerPolicy>,
     pub(crate) overflow: Option<OverflowPolicy>,
+    pub(crate) persistent: bool,
 }
 
 /// Who handles the agent's messages.
@@ -163,6 +165,7 @@ impl Registration {
             supervision: None,
             breaker: None,
             overflow: None,
+            persistent: false,
         }
     }
 
@@ -196,6 +199,15 @@ impl Registration {
         self
     }
 
+    /// Has the agent outlive the process, where the router has a store: after a start it is there again, initiated, with its
+    /// capabilities and what waits for it, and is called as soon as it is registered again. Without a store it changes
+    /// nothing.
+    #[must_use]
+    pub fn persistent(mut self) -> Self {
+        self.persistent = true;
+        self
+    }
+
     /// The id that the agent will have.
     pub fn id(&self) -> AgentId {
         self.id
@@ -226,6 +238,11 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    /// Whether it sends a durable message.
+    pub(crate) fn is_durable(&self) -> bool {
+        matches!(self, Self::Send(envelope) if envelope.message.reliability() == Reliability::Durable)
+    }
+
     /// Bytes that it will count for.
     pub(crate) fn weight(&self) -> u64 {
         match self {

@@ -89,6 +89,8 @@ struct Conversation {
     timer: Option<TimerKey>,
     /// Its place in the protocol that it is held to.
     guard: Option<Box<Guard>>,
+    /// Durable messages passed it: the journal knows of it.
+    durable: bool,
 }
 
 /// The newest messages of a conversation: a ring that overwrites the oldest entry.
@@ -176,6 +178,8 @@ pub(crate) struct Conversations {
     violation: Option<Box<Violation>>,
     pub opened: u64,
     pub closed: u64,
+    /// Messages whose conversation was lost when an earlier run ended, and that were let pass.
+    pub rejoined: u64,
 }
 
 /// What conversations are held to.
@@ -230,7 +234,7 @@ pub(crate) enum Passed {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Timeout {
     /// The conversation ended. The initiator is the first participant.
-    Ended { initiator: AgentId, id: ConversationId, participants: SmallVec<[AgentId; 2]> },
+    Ended { initiator: AgentId, id: ConversationId, participants: SmallVec<[AgentId; 2]>, durable: bool },
     /// There was traffic since: look again at this moment.
     NotBefore(u64),
     /// There is no such conversation any more.
@@ -249,6 +253,7 @@ impl Conversations {
             violation: None,
             opened: 0,
             closed: 0,
+            rejoined: 0,
         }
     }
 
@@ -319,6 +324,7 @@ impl Conversations {
             last_ms: passage.now_ms,
             timer: None,
             guard: None,
+            durable: false,
         };
         let place = self.slab.insert(conversation).map_err(|_| Reason::TooManyConversations)?;
         let (slab, seed) = (&self.slab, self.seed);
@@ -335,9 +341,41 @@ impl Conversations {
     }
 
     /// Ends a conversation. Answers its timer, which has to be cancelled, if it was open and had one.
-    pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<TimerKey> {
+    pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<(Option<TimerKey>, bool)> {
         let place = self.find(initiator, id)?;
-        self.remove(place)?.timer
+        self.remove(place).map(|conversation| (conversation.timer, conversation.durable))
+    }
+
+    /// Lets a message pass whose conversation was lost, or knows less than the message does: it is begun anew, or its sender
+    /// joins it.
+    #[cold]
+    pub fn rejoin(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
+        let (place, passed) = match self.find(passage.initiator, id) {
+            Some(place) => (place, Passed::Continued),
+            None => (self.open(id, passage)?, Passed::Began),
+        };
+        let most = self.limits.participants_max;
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let mut join = |agent| match conversation.position(agent) {
+            Some(position) => Ok(position),
+            None => conversation.join(agent, most),
+        };
+        let (from, to) = (join(passage.sender)?, join(passage.receiver)?);
+        conversation.note(passage, from, to, self.limits.history);
+        self.rejoined += 1;
+        Ok((ConversationIndex(place), passed))
+    }
+
+    /// Nobody is to hear of the violation that was found last.
+    pub fn forget_violation(&mut self) {
+        self.violation = None;
+    }
+
+    /// Takes note that the journal knows of the conversation.
+    pub fn set_durable(&mut self, index: ConversationIndex) {
+        if let Some(conversation) = self.slab.get_mut(index.0) {
+            conversation.durable = true;
+        }
     }
 
     fn remove(&mut self, place: u32) -> Option<Conversation> {
@@ -371,6 +409,7 @@ impl Conversations {
                 initiator: conversation.initiator,
                 id: conversation.id,
                 participants: conversation.participants,
+                durable: conversation.durable,
             },
             None => Timeout::Gone,
         }

@@ -87,6 +87,8 @@ reasons! {
     NobodyAsked = "nobody-asked", "nobody waits for this answer any more";
     /// The message was queued, but when its turn came it could not be admitted.
     NotAdmitted = "not-admitted", "the message was queued but could not be admitted";
+    /// The message asks to be durable, and the receiver's shard could not write it down.
+    NotJournalled = "not-journalled", "the message is to be durable and the journal of the receiver's shard takes nothing now";
     /// The router was told to stop before the message was handled.
     Stopped = "stopped", "the router stopped before the message was handled";
 }

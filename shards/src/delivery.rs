@@ -6,13 +6,12 @@
 use crate::breaker::Guard;
 use crate::conversation::{ConversationIndex, Passage, Passed, Timeout};
 use crate::dead_letter::Reason;
-use crate::interface::{Event, Output, Phase as Waiting};
+use crate::interface::{Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind, Queue};
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt, Reliability, WhenUnavailable};
 use crate::notes::NoteKey;
 use crate::notice::Holds;
 use crate::overflow::ordinary_memory;
-use crate::record::{Append, AppendSequence, Uncommitted};
 use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::remains::Place;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
@@ -55,7 +54,13 @@ impl Shard {
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
-        let (index, passed) = self.conversations.pass(id, &passage)?;
+        let (index, passed) = match self.conversations.pass(id, &passage) {
+            Err(Reason::NotInConversation) if self.may_be_behind(message) => self.conversations.rejoin(id, &passage)?,
+            passed => passed?,
+        };
+        if envelope.message.reliability() == Reliability::Durable {
+            self.keep_step(index, initiator, false, &envelope.message, envelope.journal());
+        }
         envelope.conversation_place = index.0;
         match passed {
             Passed::Continued | Passed::ContinuedInViolation => Ok(()),
@@ -74,9 +79,16 @@ impl Shard {
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
-        let (index, passed) = self.conversations.pass_by_protocol(id, &passage, self.now.wall)?;
+        let (index, passed) = match self.conversations.pass_by_protocol(id, &passage, self.now.wall) {
+            Err(Reason::NotInConversation) if self.may_be_behind(message) => self.conversations.rejoin(id, &passage)?,
+            passed => passed?,
+        };
+        let violates = matches!(passed, Passed::ContinuedInViolation | Passed::BeganInViolation);
+        if envelope.message.reliability() == Reliability::Durable {
+            self.keep_step(index, initiator, violates, &envelope.message, envelope.journal());
+        }
         envelope.conversation_place = index.0;
-        if matches!(passed, Passed::ContinuedInViolation | Passed::BeganInViolation) {
+        if violates {
             self.observe_violation();
         }
         match passed {
@@ -113,7 +125,10 @@ impl Shard {
                 let timer = self.timers.insert(again_ms, Alarm::Conversation(index)).ok();
                 self.conversations.set_timer(index, timer);
             }
-            Timeout::Ended { initiator, id, participants } => {
+            Timeout::Ended { initiator, id, participants, durable } => {
+                if durable {
+                    self.keep_end_of_conversation(initiator, id);
+                }
                 self.report(|| Event::ConversationTimedOut { initiator, conversation: id });
                 self.forget_questions_in(initiator, id);
                 self.tell_of_timeout(initiator, id, &participants);
@@ -122,8 +137,12 @@ impl Shard {
     }
 
     pub(crate) fn close_conversation(&mut self, initiator: AgentId, id: ConversationId) {
-        if let Some(timer) = self.conversations.close(initiator, id) {
+        let Some((timer, durable)) = self.conversations.close(initiator, id) else { return };
+        if let Some(timer) = timer {
             self.timers.cancel(timer);
+        }
+        if durable {
+            self.keep_end_of_conversation(initiator, id);
         }
         self.forget_questions_in(initiator, id);
     }
@@ -229,14 +248,14 @@ impl Shard {
         }
         if envelope.message.reliability() == Reliability::Durable {
             self.let_go(holds);
-            return self.append(envelope, index);
+            return self.keep(envelope, index);
         }
         self.say_delivered(&envelope.message, holds);
         self.put_into_mailbox_in_time(envelope, index);
     }
 
     /// Tells the sender that its message has reached the mailbox, if it wanted to hear that.
-    fn say_delivered(&mut self, message: &Message, holds: Holds) {
+    pub(crate) fn say_delivered(&mut self, message: &Message, holds: Holds) {
         match message.receipt() {
             Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, holds),
             Receipt::None | Receipt::Processed => self.let_go(holds),
@@ -244,7 +263,7 @@ impl Shard {
     }
 
     /// Puts a message into its mailbox now, or when its moment of delivery has come.
-    fn put_into_mailbox_in_time(&mut self, envelope: Envelope, index: AgentIndex) {
+    pub(crate) fn put_into_mailbox_in_time(&mut self, envelope: Envelope, index: AgentIndex) {
         match self.delay_of(&envelope.message) {
             0 => self.put_into_mailbox(envelope, index),
             // The wall clock may have jumped back since the message was admitted: it does not wait beyond its lifetime.
@@ -255,41 +274,8 @@ impl Shard {
         }
     }
 
-    /// Hands the message to the journal; it goes into its mailbox once it is durable.
-    fn append(&mut self, envelope: Envelope, index: AgentIndex) {
-        let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
-        let message = envelope.message.clone();
-        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight };
-        match self.slab.insert(envelope) {
-            Ok(place) => {
-                self.appended = AppendSequence(self.appended.0 + 1);
-                self.uncommitted.push_back(Uncommitted { sequence: self.appended, place, generation });
-                self.outputs.push(Output::Append(Append { sequence: self.appended, message }));
-            }
-            Err(envelope) => self.give_up(envelope, Reason::ShardFull, holds),
-        }
-    }
-
-    /// Goes on with the messages whose appends are durable now.
-    pub(crate) fn committed(&mut self, sequence: AppendSequence) {
-        while let Some(Uncommitted { sequence: append, place, generation }) = self.uncommitted.front().copied() {
-            if append > sequence {
-                break;
-            }
-            self.uncommitted.pop_front();
-            let Some(envelope) = self.slab.remove(place) else { continue };
-            let Some(index) = self.same_receiver(&envelope.message, generation) else {
-                let reason = self.reason_of_absence(envelope.message.target());
-                self.give_up(envelope, reason, Holds::Nothing);
-                continue;
-            };
-            self.say_delivered(&envelope.message, Holds::Nothing);
-            self.put_into_mailbox_in_time(envelope, index);
-        }
-    }
-
     /// The message's receiver, if it is still the one that took the message in.
-    fn same_receiver(&self, message: &Message, generation: u32) -> Option<AgentIndex> {
+    pub(crate) fn same_receiver(&self, message: &Message, generation: u32) -> Option<AgentIndex> {
         let index = message.target().and_then(|target| self.agents.find(target))?;
         self.agents.get(index).is_some_and(|slot| slot.generation == generation).then_some(index)
     }
@@ -434,7 +420,7 @@ impl Shard {
         for places in &mut self.transit {
             places.clear();
         }
-        self.uncommitted.clear();
+        self.stop_waiting_messages();
         let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in agents {
             let Some(slot) = self.agents.get_mut(agent) else { continue };

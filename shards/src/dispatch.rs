@@ -7,10 +7,10 @@
 use crate::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
 use crate::breaker::Guard;
 use crate::failure_handler::Decision;
-use crate::interface::{Event, Output, Phase as Waiting};
+use crate::interface::{Ending, Event, Output, Phase as Waiting};
 use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::{AgentId, Message, Receipt};
+use crate::message::{AgentId, Message, Receipt, Reliability};
 use crate::notice::Holds;
 use crate::overflow::EffectsWeighed;
 use crate::registry::{AgentIndex, Behaviour, InHand};
@@ -55,6 +55,9 @@ impl Batch<'_> {
         self.left -= 1;
         self.taken += 1;
         envelope.attempts = envelope.attempts.saturating_add(1);
+        if !envelope.journal().is_not() {
+            self.shard.begin_durable(&envelope);
+        }
         let context = Context { shard: &mut *self.shard, agent: self.agent, id: self.id };
         Some((&self.current.insert(envelope).message, context))
     }
@@ -264,6 +267,7 @@ impl Shard {
         let InHand { envelope, effects } = in_hand;
         self.effects_weighed = EffectsWeighed::default();
         self.effects = effects;
+        self.begin_durable(&envelope);
         if envelope.kind == EnvelopeKind::Message {
             self.pending_beside_slab -= 1;
         }
@@ -298,6 +302,7 @@ impl Shard {
     }
 
     fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
+        self.end_durable();
         if self.phase == Phase::Stopped && envelope.kind == EnvelopeKind::Notice {
             // It was told what it was told. There is no later turn to go on in.
             return self.discard_effects();
@@ -374,6 +379,10 @@ impl Shard {
                     let number = outside.taken + u64::from(outside.handed_out);
                     outside.receipts.push_back((number, envelope.message.clone()));
                 }
+                if let Some(record) = self.durables.record_of(envelope.journal()) {
+                    let number = outside.taken + u64::from(outside.handed_out);
+                    outside.journalled.push_back((number, record));
+                }
                 self.pending_beside_slab += 1;
                 let weight = envelope.weight;
                 self.let_go(Holds::Mailbox { agent: index, generation, weight });
@@ -439,6 +448,9 @@ impl Shard {
             return;
         }
         self.account.processed += 1;
+        if envelope.journal().is_in_record() {
+            self.settle_durable(envelope.journal());
+        }
         let weight = envelope.weight;
         let holds = Holds::Mailbox { agent: index, generation, weight };
         if envelope.message.receipt() == Receipt::Processed {
@@ -451,6 +463,7 @@ impl Shard {
     /// Tries the message again later, or gives it up, as the failure handler decides.
     #[cold]
     fn settle_failed(&mut self, index: AgentIndex, generation: u32, envelope: Envelope, failure: &Failure) {
+        self.end_durable();
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
@@ -466,7 +479,10 @@ impl Shard {
             }
             (Decision::DeadLetter, reason) => self.give_up_with(envelope, reason, &failure.explanation, holds),
             (Decision::ReplyWithFailure, reason) => {
-                self.count_out(envelope, reason, &failure.explanation, holds);
+                let journal = envelope.journal();
+                if self.count_out(envelope, reason, &failure.explanation, holds).is_some() && !journal.is_not() {
+                    self.end_without_letter(journal, Ending::DeadLettered(reason));
+                }
             }
         }
         self.count_failure(index);
@@ -498,7 +514,12 @@ impl Shard {
     #[inline]
     fn commit_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
         match effect {
-            Effect::Send(envelope) => self.submit(index, envelope),
+            Effect::Send(mut envelope) => {
+                if envelope.message.reliability() == Reliability::Durable {
+                    self.hold_for(&mut envelope);
+                }
+                self.submit(index, envelope);
+            }
             Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
             Effect::Register(registration) if self.starting => {
                 self.registrations.push_back((*registration, id));

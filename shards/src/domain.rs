@@ -351,6 +351,26 @@ whole_number! {
 }
 
 whole_number! {
+    /// How large one file of a journal is: 64 KiB to 1 GiB, in bytes. It is rounded up to a multiple of 4 KiB.
+    SegmentBytes(u64): "segment size", 65_536 to 1_073_741_824 "bytes"
+}
+
+whole_number! {
+    /// How many files the journal of one shard has at most: 3 to 10,000 files.
+    SegmentCount(u32): "segment count", 3 to 10_000 "files"
+}
+
+whole_number! {
+    /// How long a durable message may take: 1,000 milliseconds to 30 days.
+    DurableLifetimeMs(u32): "durable lifetime", 1_000 to 2_592_000_000 "milliseconds"
+}
+
+whole_number! {
+    /// Of how many durable messages a shard remembers the ids: 0 to 10,000,000 messages.
+    DuplicatesWindow(u32): "duplicates window", 0 to 10_000_000 "messages"
+}
+
+whole_number! {
     /// How many conversations may be open on one shard: 1 to 100,000,000 conversations.
     ConversationCapacity(u32): "conversation capacity", 1 to 100_000_000 "conversations"
 }
@@ -389,7 +409,7 @@ whole_number! {
 }
 
 usable_as_size! {
-    DescriptionCapacity, SubscriptionCapacity,
+    DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow,
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
     ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
     PendingCapacity

@@ -11,12 +11,13 @@ use crate::capability::Provider;
 use crate::conformance::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterSearch, Reason};
+pub use crate::durable::{Ending, JournalCondition};
 use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::overflow::OverflowPolicy;
 use crate::partition::ShardIndex;
 use crate::protocol::Violation;
-use crate::record::{Append, AppendSequence};
+use crate::record::AppendSequence;
 use crate::replay::{DeadLetterPortion, ReplayPortion};
 
 /// The time at the beginning of a step.
@@ -115,8 +116,12 @@ pub enum Input {
     Inspect(Token),
     /// Report events from now on, or no longer.
     WatchEvents(bool),
-    /// Everything up to this append is durable.
+    /// Everything up to this record is durable.
     Committed(AppendSequence),
+    /// The journal takes records, or does not.
+    Journal(JournalCondition),
+    /// Write everything anew that is still needed and stands in a record up to this one.
+    CarryForward(AppendSequence),
     /// Admit nothing more from outside.
     Drain,
     /// Give up everything that is still pending, and whatever arrives from now on.
@@ -137,16 +142,16 @@ pub enum Output {
     Answer(Token, Answer),
     /// A message for an inbox. The shard sends no more of them than the inbox has room for.
     Deliver(InboxNumber, Message),
-    /// Something to write to the journal.
-    Append(Append),
     /// Something happened that observers may want to know.
     Event(Event),
 }
 
 /// The answer to an [`Input`] that asked for one.
 pub enum Answer {
-    /// The message was accepted under this id, or not.
+    /// The message was accepted under this id, or not. A durable one is on disk.
     Sent(Result<MessageId, Rejected>),
+    /// The durable message was accepted under this id, and did not come into the journal.
+    NotKept(MessageId, Ending),
     /// The reply came, or why there will be none.
     Replied(Result<Message, AskFailure>),
     /// For each registration in order: the agent's id, or why it was not added.
@@ -231,6 +236,10 @@ pub struct Snapshot {
     pub waiting_so_far: u64,
     /// How conversations followed their protocols.
     pub conformance: Conformance,
+    /// Durable messages that came again and were not dispatched again, so far.
+    pub duplicates: u64,
+    /// Durable sends, and handled durable messages, that wait for commits.
+    pub commits_awaited: usize,
 }
 
 /// Why a message was not accepted. Nothing changed.
@@ -268,8 +277,26 @@ pub enum SendError {
         policy: OverflowPolicy,
     },
     /// The message asks to be durable and the router has no store.
-    #[error("the router has no store: a durable message can't be accepted")]
+    #[error("the router has no store: a durable message can't be accepted; set store.directory")]
     DurabilityUnavailable,
+    /// The message asks to be durable, and the journal is as large as it may be or its file system is full. It goes on by
+    /// itself when there is room: try again later.
+    #[error("the journal has no room for a durable message now: it goes on by itself when there is; try again later")]
+    JournalFull,
+    /// The message asks to be durable, and a write to the journal has failed. It is not tried again before the router is
+    /// started anew.
+    #[error(
+        "the journal of the sender's shard has failed: it takes no durable messages until the router is started anew"
+    )]
+    JournalFailed,
+    /// The message was accepted, and became a dead letter or expired before it was durable.
+    #[error("the message {message} was accepted and did not become durable: {}", explain(*ending))]
+    NotKept {
+        /// Its id.
+        message: MessageId,
+        /// What became of it.
+        ending: Ending,
+    },
     /// The message has a `reply-by`, and the sender or its shard has as many such messages open as it may. Try again
     /// when some were answered, or send it without.
     #[error("too many messages with reply-by are waiting for their answers: allowed are {limit}")]
@@ -283,6 +310,15 @@ pub enum SendError {
     /// A blocking call was made on a shard's own thread.
     #[error("a blocking call on a shard's thread would wait for itself")]
     WouldDeadlock,
+}
+
+/// What became of a message that did not become durable, in words.
+fn explain(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Kept => "another of its receivers did not get it",
+        Ending::DeadLettered(reason) => reason.explanation(),
+        Ending::Expired => "its lifetime ended before",
+    }
 }
 
 /// A message that was not accepted, and why.

@@ -63,7 +63,7 @@ impl AgentState {
             Self::Draining
         } else if standing.is(Standing::SUSPENDED) {
             Self::Suspended
-        } else if standing.is(Standing::RESTARTING) {
+        } else if standing.is(Standing::RESTARTING) || standing.is(Standing::ABSENT) {
             Self::Initiated
         } else {
             Self::Active

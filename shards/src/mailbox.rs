@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use crate::domain::Priority;
+use crate::durable::Journalled;
 use crate::message::{AgentId, Body, Message, Receiver};
 use crate::overflow::DISPLACEMENT_SEARCH_MAX;
 use crate::partition::ShardIndex;
@@ -118,6 +119,7 @@ impl Envelope {
         let weight = u32::try_from(message.weight()).unwrap_or(u32::MAX);
         let postage = message.postage();
         let (conversation_place, receiver_place) = (postage.conversation_place, postage.receiver_place);
+        message.set_journal(Journalled::NOT);
         *message.postage_mut() = Postage { deadline_ms, conversation_place, receiver_place, kind, ..Postage::NONE };
         Self { message, next: NONE, weight }
     }
@@ -127,6 +129,16 @@ impl Envelope {
     pub(crate) fn again(message: Message) -> Self {
         let weight = u32::try_from(message.weight()).unwrap_or(u32::MAX);
         Self { message, next: NONE, weight }
+    }
+
+    /// Where it stands to the journal.
+    #[inline]
+    pub(crate) fn journal(&self) -> Journalled {
+        self.message.journal()
+    }
+
+    pub(crate) fn mark(&mut self, journal: Journalled) {
+        self.message.set_journal(journal);
     }
 
     /// How many deliveries it still stands for: more than one only for a message to several agents on its way.
@@ -147,7 +159,9 @@ impl Envelope {
     pub(crate) fn copy_for(&self, agents: &Arc<[AgentId]>, index: u32) -> Self {
         let mut message = self.message.clone();
         message.set_receiver(Receiver::Member(Arc::clone(agents), index));
-        Self::new(message, self.deadline_ms, EnvelopeKind::Message)
+        let mut copy = Self::new(message, self.deadline_ms, EnvelopeKind::Message);
+        copy.mark(self.journal());
+        copy
     }
 
     /// Itself or, for a message to several agents, a copy for each that has none yet.

@@ -132,8 +132,11 @@ impl Shard {
         if self.phase != Phase::Running {
             return Err(stopping());
         }
-        let Registration { name, id, capabilities, role, supervision, breaker, overflow } = registration;
-        if let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index)) {
+        let Registration { name, id, capabilities, role, supervision, breaker, overflow, persistent } = registration;
+        let absent = self.agents.find(id).filter(|index| self.is_absent(*index, name.as_ref()));
+        if absent.is_none()
+            && let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index))
+        {
             let (name, other) = (name.to_string(), found.name.to_string());
             return Err(if name == other {
                 RegistrationError::Duplicate { name }
@@ -157,10 +160,16 @@ impl Shard {
             },
             Role::Outside { inbox, window } => (Behaviour::Outside(Box::new(Outside::new(inbox, window))), None),
         };
-        let index = self
-            .agents
-            .insert(id, name.as_ref(), behaviour, maker)
-            .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?;
+        let index = match absent {
+            Some(index) => self.adopt(index, behaviour, maker),
+            None => self
+                .agents
+                .insert(id, name.as_ref(), behaviour, maker)
+                .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?,
+        };
+        if persistent && let Some(slot) = self.agents.get_mut(index) {
+            slot.extras().outlives = true;
+        }
         self.former.forget(id);
         let overflow = overflow.unwrap_or(self.config.overflow);
         if let Some(slot) = self.agents.get_mut(index) {
@@ -175,12 +184,18 @@ impl Shard {
         for term in terms {
             self.advertise(index, term);
         }
+        if persistent {
+            self.keep_agent(index);
+        }
         self.report(|| Event::Registered { agent: id, name: Arc::from(name.as_ref() as &str) });
         match self.start_agent(index) {
             Ok(()) => {
                 // It may have left while it was started.
                 if self.agents.get(index).is_some_and(|slot| slot.id == id && !slot.is_leaving()) {
                     self.report_state(index);
+                    if absent.is_some() {
+                        self.schedule(index);
+                    }
                 }
                 Ok(index)
             }
@@ -189,6 +204,40 @@ impl Shard {
                 Err(RegistrationError::Panicked { name: name.to_string(), what })
             }
         }
+    }
+
+    /// Whether an agent of this name was there in an earlier run and waits to be registered again.
+    fn is_absent(&self, index: AgentIndex, name: &str) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.standing.is(Standing::ABSENT) && &*slot.name == name)
+    }
+
+    /// Gives an agent that was there in an earlier run its handler.
+    fn adopt(
+        &mut self,
+        index: AgentIndex,
+        behaviour: Behaviour,
+        maker: Option<crate::supervision::Maker>,
+    ) -> AgentIndex {
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.behaviour = behaviour;
+            slot.maker = maker;
+            slot.standing.remove(Standing::ABSENT);
+        }
+        index
+    }
+
+    /// An agent that was there in an earlier run, or for which something waits from then. It is called once it is
+    /// registered.
+    pub(crate) fn add_absent(&mut self, id: AgentId, name: &str) -> Option<AgentIndex> {
+        if let Some(index) = self.agents.find(id) {
+            return Some(index);
+        }
+        let index = self.agents.insert(id, name, Behaviour::Away, None)?;
+        let overflow = self.config.overflow;
+        let slot = self.agents.get_mut(index)?;
+        slot.overflow = overflow;
+        slot.standing.add(Standing::ABSENT);
+        Some(index)
     }
 
     /// Calls a native agent's `started`. An agent that panics there is gone, and its place is still to be cleared.
@@ -307,6 +356,7 @@ impl Shard {
             }
             Behaviour::Away | Behaviour::Gateway => {}
         }
+        self.forget_agent(index);
         let Some(slot) = self.agents.get(index) else { return };
         if slot.provider || slot.extras.as_ref().is_some_and(|extras| extras.described) {
             self.tell_watchers(index, true);

@@ -8,7 +8,7 @@ use crate::breaker::Guard;
 use crate::conformance::tells_of_failure;
 use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
 use crate::domain::Priority;
-use crate::interface::{AskFailure, Event, Phase as Waiting};
+use crate::interface::{AskFailure, Ending, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::partition::ShardIndex;
@@ -57,10 +57,11 @@ impl Shard {
     /// As [`Shard::give_up`], with what a handler said to it.
     #[cold]
     pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Holds) {
-        let attempts = envelope.attempts;
+        let (attempts, journal) = (envelope.attempts, envelope.journal());
         let Some(message) = self.count_out(envelope, reason, detail, holds) else { return };
+        let id = self.dead_letters.next_id();
         self.dead_letters.push(DeadLetter {
-            id: self.dead_letters.next_id(),
+            id,
             reason,
             attempts,
             last_error: (!detail.is_empty()).then(|| beginning(detail, LAST_ERROR_BYTES_MAX).into()),
@@ -70,6 +71,9 @@ impl Shard {
             replays: message.replay().map_or(0, |replay| replay.times),
             message,
         });
+        if !journal.is_not() || self.durables.writes() {
+            self.keep_letter(id, journal, reason);
+        }
     }
 
     /// As [`Shard::give_up_with`], but keeps no dead letter. Answers the message, unless it was a notice.
@@ -85,6 +89,10 @@ impl Shard {
             self.pending_beside_slab += 1;
             self.account.notices_coalesced += 1;
             self.let_go(holds);
+            return None;
+        }
+        if reason == Reason::Stopped && envelope.journal().is_in_record() {
+            self.leave_to_next_start(holds);
             return None;
         }
         self.account.dead_lettered += 1;
@@ -114,6 +122,9 @@ impl Shard {
     pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, holds: Holds) {
         self.account.expired += 1;
         self.account.expired_by_phase[phase.index()] += 1;
+        if !envelope.journal().is_not() {
+            self.end_without_letter(envelope.journal(), Ending::Expired);
+        }
         let message = envelope.message;
         if let Some(id) = message.id() {
             let (sender, receiver) = (message.sender(), message.target());
@@ -281,6 +292,8 @@ impl Shard {
             Notice::Closed(agent, closed) => self.hear_closed(agent, closed),
             Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
             Notice::Register(registration, requester) => self.register_for(*registration, requester),
+            Notice::Committed(acknowledgements) => self.hear_acknowledgements(acknowledgements),
+            Notice::KeepLetter(letter, ticket) => self.keep_letter_of_other(&letter, ticket),
             Notice::Oversee(notice) => self.hear_oversight(*notice),
         }
     }
@@ -311,6 +324,7 @@ impl Shard {
 
     /// Hands what is to be told to the rings, as far as they have room.
     pub(crate) fn flush_outgoing(&mut self) {
+        self.tell_acknowledgements();
         for to in 0..self.outgoing.len() {
             while let Some(outgoing) = self.outgoing[to].pop_front() {
                 let (crossing, holds) = match outgoing {

@@ -12,6 +12,7 @@ use crate::mailbox::{Envelope, Mailbox, Queue};
 use crate::message::{AgentId, Message, Term};
 use crate::overflow::OverflowPolicy;
 use crate::partition::ShardIndex;
+use crate::record::AppendSequence;
 use crate::slab::{NONE, Slab};
 use crate::stall::Stalled;
 use crate::supervision::{Maker, Restarts};
@@ -46,11 +47,21 @@ pub(crate) struct Outside {
     /// Messages in the inbox whose senders want to hear that they were processed, each with its number among those
     /// handed out.
     pub receipts: VecDeque<(u64, Message)>,
+    /// Messages in the inbox that stand in the journal: their records, likewise.
+    pub journalled: VecDeque<(u64, AppendSequence)>,
 }
 
 impl Outside {
     pub fn new(inbox: InboxNumber, window: u32) -> Self {
-        Self { inbox, room: window, window, handed_out: 0, taken: 0, receipts: VecDeque::new() }
+        Self {
+            inbox,
+            room: window,
+            window,
+            handed_out: 0,
+            taken: 0,
+            receipts: VecDeque::new(),
+            journalled: VecDeque::new(),
+        }
     }
 }
 
@@ -71,6 +82,10 @@ pub(crate) struct Extras {
     pub waiting: u32,
     /// A directory has a description of it, and wants to know when it is gone.
     pub described: bool,
+    /// It outlives the process.
+    pub outlives: bool,
+    /// The record that says so.
+    pub record: Option<AppendSequence>,
 }
 
 impl Extras {
@@ -99,10 +114,13 @@ impl Standing {
     pub const WAITING: Self = Self(1 << 5);
     /// It offers something.
     pub const PROVIDER: Self = Self(1 << 6);
+    /// It was there in an earlier run, or something waits for it from then, and nobody has registered it yet.
+    pub const ABSENT: Self = Self(1 << 7);
     /// Somebody wants to know when its mailbox holds less.
     pub const ROOM_MATTERS: Self = Self(Self::PROVIDER.0 | Self::CLOSED.0);
     /// Each of these keeps it from being called.
-    const HALTED: Self = Self(Self::LEAVING.0 | Self::SUSPENDED.0 | Self::RESTARTING.0 | Self::WAITING.0);
+    const HALTED: Self =
+        Self(Self::LEAVING.0 | Self::SUSPENDED.0 | Self::RESTARTING.0 | Self::WAITING.0 | Self::ABSENT.0);
     /// Each of these keeps it from taking a message in as usual.
     pub const TAKES_NOTHING: Self = Self(Self::DRAINING.0 | Self::CLOSED.0);
 

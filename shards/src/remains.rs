@@ -1,7 +1,7 @@
 //! What a shard still had when it was told to stop, by where it stood.
 //!
-//! Invariant: every message that is given up because the router stops is counted here once, so the total is that of
-//! [`Reason::Stopped`](crate::dead_letter::Reason::Stopped) since the stop.
+//! Invariant: every message that is given up because the router stops, or left to the next start, is counted here once, so
+//! the total is that of [`Reason::Stopped`](crate::dead_letter::Reason::Stopped) since the stop, and of what is kept.
 
 use hashbrown::HashMap;
 
@@ -142,7 +142,7 @@ impl Shard {
 
     /// Where the messages of the slab stand that are in no mailbox. Those that are not named wait for a timer.
     pub(crate) fn places_without_timer(&self) -> HashMap<u32, Place> {
-        let committing = self.uncommitted.iter().map(|uncommitted| (uncommitted.place, Place::Commit));
+        let committing = self.durables.uncommitted().map(|place| (place, Place::Commit));
         let crossing = self.transit.iter().flatten().map(|place| (*place, Place::Crossing));
         let outboxes = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
         let sent = outboxes.flat_map(|slot| self.listed(slot.outbox)).map(|place| (place, Place::Outbox));

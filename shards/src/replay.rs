@@ -9,7 +9,9 @@ use crate::dead_letter::{
     DeadLetter, DeadLetterId, DeadLetterSearch, LETTERS_PER_ANSWER_MAX, LETTERS_SEARCHED_MAX, Reason,
 };
 use crate::interface::{Answer, SendError, Token};
-use crate::message::{AgentId, Choice, ConversationRole, Details, Message, MessageId, Receiver, Replay, WallTime};
+use crate::message::{
+    AgentId, Choice, ConversationRole, Details, Message, MessageId, Receiver, Reliability, Replay, WallTime,
+};
 use crate::registry::AgentIndex;
 use crate::shard::{Phase, Shard};
 use crate::slab::NONE;
@@ -55,6 +57,13 @@ impl ReplayError {
     }
 }
 
+/// The id of a dead letter's message that is sent again to an agent: the same one for the same letter, and another one for
+/// another letter of the same message, which may have had several receivers.
+fn replayed_id(message: MessageId, letter: DeadLetterId, to: AgentId) -> MessageId {
+    let number = message.derived(to, !u32::try_from(letter.number & 0xffff_ffff).unwrap_or(0));
+    number.derived(to, !u32::from(letter.shard.0))
+}
+
 /// Some of a shard's dead letters, the newest first.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterPortion {
@@ -89,7 +98,11 @@ impl Shard {
     #[cold]
     pub(crate) fn purge_dead_letters(&mut self, search: &DeadLetterSearch, token: Token) {
         let (ids, next) = self.dead_letters.select(search, LETTERS_SEARCHED_MAX);
-        let purged = ids.into_iter().filter(|id| self.dead_letters.take(*id).is_some()).count();
+        let purged: Vec<_> = ids.into_iter().filter(|id| self.dead_letters.take(*id).is_some()).collect();
+        for id in &purged {
+            self.forget_letter(*id);
+        }
+        let purged = purged.len();
         self.answer(token, Answer::DeadLettersPurged { letters: purged as u64, next });
     }
 
@@ -125,12 +138,24 @@ impl Shard {
         let text_borne = message.postage().text_borne;
         self.readdress(&mut message, to);
         message.set_replay(Replay { times: replays.saturating_add(1), first, rejoins });
-        let message_id = self.ids.message();
+        // A durable message gets the same id should it be replayed again, because the machine stopped in between.
+        let durable = message.reliability() == Reliability::Durable;
+        let message_id = match message.id() {
+            Some(own) if durable => {
+                replayed_id(own, id, message.target().unwrap_or(self.gateway_id().unwrap_or(AgentId::of_text(""))))
+            }
+            _ => self.ids.message(),
+        };
         message.set_id(message_id);
         let sender = message.sender().and_then(|sender| self.agents.find(sender));
         let mut envelope = self.enclose(sender.unwrap_or(AgentIndex(NONE)), message);
         envelope.text_borne = text_borne;
         self.dead_letters.replayed += 1;
+        if durable {
+            self.forget_letter_when_kept(&mut envelope, id);
+        } else {
+            self.forget_letter(id);
+        }
         self.submit(self.gateway, envelope);
         Ok(message_id)
     }

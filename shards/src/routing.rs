@@ -184,6 +184,7 @@ impl Shard {
                     return self.refuse(envelope, Reason::NoProvider);
                 }
                 self.account.accepted += agents.len() as u64 - 1;
+                self.await_more(envelope.journal(), agents.len() as u64 - 1);
                 envelope.message.set_receiver(Receiver::Agents(Arc::clone(&agents)));
                 self.fan_out(envelope, &agents)
             }

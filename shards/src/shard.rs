@@ -20,10 +20,11 @@ use crate::breaker::{BreakerFigures, BreakerPolicy, CallTimes};
 use crate::capability::{CapabilityIndex, Provider};
 use crate::conformance::Conformance;
 use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
-use crate::dead_letter::DeadLetters;
+use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::domain::{
     BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
 };
+use crate::durable::{Acknowledgement, Durables, Journalled};
 use crate::failure_handler::FailureHandler;
 use crate::former::FormerAgents;
 use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
@@ -38,7 +39,7 @@ use crate::oversight::{Overseers, OversightNotice};
 use crate::partition::{Partition, ShardIndex};
 use crate::protocol::Rulebook;
 use crate::question::{QUESTIONS_MAX, Questions};
-use crate::record::{AppendSequence, Durability, Uncommitted};
+use crate::record::{Durability, Records};
 use crate::registry::{AgentIndex, Registry, Standing};
 use crate::remains::Remains;
 use crate::rules::Rule;
@@ -111,6 +112,10 @@ pub struct ShardConfig {
     pub rules: Vec<Rule>,
     /// Whether there is a journal.
     pub durability: Durability,
+    /// Lifetime of a durable message that does not set its own, in milliseconds.
+    pub durable_lifetime_ms: u32,
+    /// Of so many durable messages the ids are remembered, so that one that comes again is not dispatched again.
+    pub duplicates_window: usize,
     /// For the hash tables and [`Context::random`](crate::agent::Context::random).
     pub seed: u64,
 }
@@ -158,6 +163,12 @@ pub enum Notice {
     Closed(AgentId, bool),
     /// An agent on the sending shard registers an agent on this one.
     Register(Box<Registration>, AgentId),
+    /// What became of durable messages that the other shard had accepted.
+    #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
+    Committed(Vec<Acknowledgement>),
+    /// A durable message that the other shard accepted was given up, and nothing can be written down here.
+    #[allow(private_interfaces)]
+    KeepLetter(Box<DeadLetter>, Journalled),
     /// What one agent wants to know or change of others, and the answers.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Oversee(Box<OversightNotice>),
@@ -288,9 +299,7 @@ pub struct Shard {
     pub(crate) barrier_count: u64,
     /// Agents that look after others, and what waits for them.
     pub(crate) overseers: Overseers,
-    /// Durable messages that wait for their commit, in the order of their appends.
-    pub(crate) uncommitted: VecDeque<Uncommitted>,
-    pub(crate) appended: AppendSequence,
+    pub(crate) durables: Durables,
     /// What was left at the stop.
     pub(crate) remains: Option<Box<Remains>>,
     pub(crate) watch_events: bool,
@@ -352,8 +361,7 @@ impl Shard {
             barriers: HashMap::with_hasher(FixedState::default()),
             barrier_count: 0,
             overseers: Overseers::default(),
-            uncommitted: VecDeque::new(),
-            appended: AppendSequence::default(),
+            durables: Durables::new(config.durability, shards, config.duplicates_window),
             remains: None,
             watch_events: false,
             outputs: Vec::new(),
@@ -381,6 +389,7 @@ impl Shard {
         self.tell_loads();
         self.flush_outgoing();
         let drained = self.end_drains();
+        let carries = self.carry_on();
         self.return_credits();
         self.account.pending = self.count_pending();
         debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
@@ -389,6 +398,7 @@ impl Shard {
         let worked = arrived + fired + flushed + taken + registered + stalled > 0 || handled > 0 || polled || drained;
         let more = !self.run_queue.is_empty()
             || !self.registrations.is_empty()
+            || carries
             || self.lines.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
@@ -396,6 +406,11 @@ impl Shard {
             || (worked && !inputs.is_empty())
             || !self.blocked[self.index.as_usize()].is_empty();
         Turn { worked, more, polling: !self.polled.is_empty(), next_deadline_ms: self.timers.next_deadline() }
+    }
+
+    /// What it wrote down in this turn and before, to be handed to the journal and cleared.
+    pub fn records(&mut self) -> &mut Records {
+        &mut self.durables.records
     }
 
     /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
@@ -423,6 +438,8 @@ impl Shard {
             && self.lines.asked == 0
             && self.registrations.is_empty()
             && self.overseers.is_quiet()
+            && self.durables.tickets() == 0
+            && self.durables.records.count() == 0
     }
 
     /// Whether nothing waits anywhere, not even a notice for an agent that is not called.
@@ -486,6 +503,8 @@ impl Shard {
             waiting: self.lines.waiting,
             waiting_so_far: self.lines.waiting_so_far,
             conformance: self.conformance(),
+            duplicates: self.durables.duplicates,
+            commits_awaited: self.durables.tickets(),
         }
     }
 

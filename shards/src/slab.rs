@@ -30,6 +30,11 @@ impl<T> Slab<T> {
         Self { chunks: Vec::new(), free: NONE, live: 0, places_max: places_max.min(NONE as usize) }
     }
 
+    /// All places have numbers below this one.
+    pub fn places(&self) -> u32 {
+        u32::try_from(self.chunks.len() * CHUNK).unwrap_or(NONE)
+    }
+
     /// How many places are taken.
     #[inline]
     pub fn len(&self) -> usize {

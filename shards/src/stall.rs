@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use crate::dead_letter::Reason;
 use crate::interface::{Answer, Phase as Waiting, SendError, Token};
 use crate::mailbox::Envelope;
-use crate::message::{AgentId, Message};
+use crate::message::{AgentId, Message, Reliability};
 use crate::notice::{Holds, Outgoing};
 use crate::overflow::{OverflowPolicy, looks_like_reply};
 use crate::registry::{AgentIndex, Behaviour, Standing};
@@ -498,9 +498,12 @@ impl Shard {
             return None;
         };
         let id = self.assign_id(&mut message);
-        self.answer(token, Answer::Sent(Ok(id)));
         let mut envelope = self.enclose(agent, message);
         envelope.deadline_ms = deadline_ms;
+        let durable = envelope.message.reliability() == Reliability::Durable;
+        if !(durable && self.promise_answer(&mut envelope, token)) {
+            self.answer(token, Answer::Sent(Ok(id)));
+        }
         self.account.accepted += 1;
         if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
             self.refuse_question(envelope);

@@ -17,7 +17,7 @@ use caxton_shards::message::{
     AgentId, Choice, Message, MessageBuilder, Performative, Receipt, Reliability, WallTime, WhenUnavailable,
 };
 use caxton_shards::notice::is_notice;
-use caxton_shards::record::Durability;
+use caxton_shards::record::{Durability, RecordKind};
 use common::{Log, Script, Setup, WALL_START_MS, World, capability, inform, lifetime, text};
 
 /// Opens after two failures or slow calls, for 500 ms at first, and closes after two messages.
@@ -281,8 +281,10 @@ fn a_durable_message_that_does_not_wait_is_not_journalled_while_it_is_open() {
     let sender = world.add(0, "sender", Script::idle());
     let agent = Sickly::add(&mut world, 0, "agent");
     agent.break_down(&mut world, sender);
-    world.send(fail_fast(inform(sender, agent.id, "x").reliability(Reliability::Durable))).unwrap();
-    assert_eq!((world.nodes[0].appends.len(), world.dead(Reason::BreakerOpen)), (0, 1));
+    world.tell(fail_fast(inform(sender, agent.id, "x").reliability(Reliability::Durable)));
+    world.run();
+    let messages = world.nodes[0].records.iter().filter(|(kind, _)| *kind == RecordKind::Message as u8).count();
+    assert_eq!((messages, world.dead(Reason::BreakerOpen)), (0, 1));
     world.assert_settled();
 }
 

@@ -10,7 +10,7 @@ use caxton_shards::domain::Priority;
 use caxton_shards::interface::{Input, SendError};
 use caxton_shards::message::{AgentId, Message, Performative, Receipt, Reliability, WallTime};
 use caxton_shards::notice::is_notice;
-use caxton_shards::record::Durability;
+use caxton_shards::record::{Durability, Record};
 use common::{Log, Script, Setup, World, assert_refused, inform, lifetime, text};
 
 /// An agent that, when it hears "go", sends what `message` makes of each number below `count`, as far as it is let.
@@ -394,12 +394,14 @@ fn a_durable_message_is_dispatched_and_reported_as_delivered_when_its_append_is_
     let (sender, told) = world.add_listener(0, "sender");
     for number in 0..3 {
         let message = inform(sender, receiver, &number.to_string()).reliability(Reliability::Durable);
-        world.send(message.receipt(Receipt::Delivered).build().unwrap()).unwrap();
+        world.tell(message.receipt(Receipt::Delivered).build().unwrap());
     }
     world.run();
-    let appends = &world.nodes[1].appends;
-    assert!(appends.iter().map(|append| append.sequence.0).eq(1..=3));
-    assert!(appends.iter().map(|append| text(&append.message)).eq(["0", "1", "2"]));
+    let records = world.nodes[1].records.iter().map(|(kind, body)| match Record::read(*kind, body).unwrap() {
+        Record::Message(kept) => text(&kept.message),
+        other => format!("{other:?}"),
+    });
+    assert!(records.eq(["0", "1", "2"]));
     assert_eq!((heard.len(), told.len(), world.total().pending), (0, 0, 3));
     world.commit(1, 2);
     world.run();
@@ -415,7 +417,7 @@ fn a_durable_message_whose_receiver_was_replaced_before_its_commit_is_not_given_
     let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
     let sender = world.add(0, "sender", Script::idle());
     let (receiver, _) = world.add_listener(0, "receiver");
-    world.send(inform(sender, receiver, "old").reliability(Reliability::Durable).build().unwrap()).unwrap();
+    world.tell(inform(sender, receiver, "old").reliability(Reliability::Durable).build().unwrap());
     world.run();
     world.deregister(receiver);
     let (again, heard) = world.add_listener(0, "receiver");

@@ -379,7 +379,7 @@ fn a_drain_waits_for_durable_messages_and_for_outboxes_and_for_notices_that_find
     let (far, _) = world.add_listener(1, "far");
     let agent = world.add(0, "agent", Script::idle());
     let durable = inform(far, agent, "x").reliability(Reliability::Durable);
-    world.send(durable.build().unwrap()).unwrap();
+    world.tell(durable.build().unwrap());
     world.run();
     world.pause(1, true);
     for _ in 0..3 {

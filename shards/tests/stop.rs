@@ -80,7 +80,8 @@ fn a_stop_gives_up_everything_wherever_it_is() {
         several,
     ];
     for message in messages {
-        world.send(message.build().unwrap()).unwrap();
+        world.tell(message.build().unwrap());
+        world.step(0);
     }
     for _ in 0..3 {
         let through = inform(traveller, far, "in transit").conversation_of(id, home);
@@ -106,10 +107,10 @@ fn a_stop_gives_up_everything_wherever_it_is() {
     assert_eq!(after.pending, 0, "{after:?}");
     let [stopped, deregistered] =
         [Reason::Stopped, Reason::Deregistered].map(|reason| after.dead_by_reason[reason.index()]);
-    assert_eq!((stopped + deregistered, deregistered), (before.pending, 2));
+    assert_eq!((stopped + deregistered + after.kept, deregistered, after.kept), (before.pending, 2, 1));
     assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::Stopped))));
     let remains = world.nodes[0].shard.remains();
-    assert_eq!((remains.total(), remains.asks), (stopped, 1), "{remains:?}");
+    assert_eq!((remains.total(), remains.asks), (stopped + after.kept, 1), "{remains:?}");
     // What is still in the rings is given up where it arrives, and late timers and commits find nothing.
     world.pause(1, false);
     world.commit(0, 1);
@@ -178,7 +179,8 @@ fn what_is_left_at_the_stop_is_counted_where_it_stood() {
     let inbox = world.add_inbox(0, "inbox", 1, 2);
     let sender = world.add(0, "sender", Script::idle());
     let send = |world: &mut World, builder: caxton_shards::message::MessageBuilder| {
-        world.send(builder.build().unwrap()).unwrap();
+        world.tell(builder.build().unwrap());
+        world.step(0);
     };
     for _ in 0..3 {
         send(&mut world, inform(sender, slow, "one in hand, the others behind it"));
@@ -225,7 +227,8 @@ fn what_is_left_at_the_stop_is_counted_where_it_stood() {
     assert_eq!(places.map(|(place, _)| (place, remains(&world, place))), places);
     assert_eq!(here.questions, 1);
     let total: u64 = world.nodes.iter().map(|node| node.shard.remains().total()).sum();
-    assert_eq!((total, world.total().pending), (world.dead(Reason::Stopped), 0));
+    assert_eq!((total, world.total().pending), (world.dead(Reason::Stopped) + world.total().kept, 0));
+    assert_eq!(world.total().kept, 1, "what stands in the journal is left to the next start");
 }
 
 #[test]

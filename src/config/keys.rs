@@ -1,15 +1,16 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
 use super::protocols::{ProtocolFiles, ProtocolModes};
+use super::store::StoreDirectory;
 use super::value::Setting;
 use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget,
-    MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs,
-    RestartWindowMs, RetryCount, RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
-    TurnQuota,
+    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, MailboxBytes,
+    MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity,
+    PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SegmentBytes,
+    SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity, TurnQuota,
 };
 use caxton_shards::overflow::OverflowPolicy;
 use caxton_shards::protocol::Mode;
@@ -250,6 +251,20 @@ configuration! {
         files: ProtocolFiles = ["", "", ""];
     }
 
+    /// What outlives the process.
+    store: StoreConfig {
+        /// Where durable messages are kept; empty if there is no store.
+        directory: StoreDirectory = ["", "", ""];
+        /// How large one file of a shard's journal is.
+        segment_bytes: SegmentBytes = ["8 MiB", "4 MiB", "64 MiB"];
+        /// How many such files one shard has at most. Beyond it durable messages are refused until some are settled.
+        segments_max: SegmentCount = ["32", "32", "64"];
+        /// How long a durable message may take from admission to the end of its handling, unless it says otherwise itself.
+        lifetime_ms: DurableLifetimeMs = ["86400000", "86400000", "86400000"];
+        /// Of how many durable messages a shard remembers the ids, so that one that comes again is not dispatched again.
+        duplicates_window: DuplicatesWindow = ["65536", "65536", "65536"];
+    }
+
     /// How a shard waits when it has nothing to do.
     drive: DriveConfig {
         /// How long an idle shard watches its rings before it parks and leaves its core to others.
@@ -314,6 +329,11 @@ mod tests {
         ("protocols.mode", ["\"observe\"", "\"observe\"", "\"off\""]),
         ("protocols.modes", ["\"\"", "\"\"", "\"\""]),
         ("protocols.files", ["\"\"", "\"\"", "\"\""]),
+        ("store.directory", ["\"\"", "\"\"", "\"\""]),
+        ("store.segment_bytes", ["\"8 MiB\"", "\"4 MiB\"", "\"64 MiB\""]),
+        ("store.segments_max", ["32", "32", "64"]),
+        ("store.lifetime_ms", ["86400000", "86400000", "86400000"]),
+        ("store.duplicates_window", ["65536", "65536", "65536"]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

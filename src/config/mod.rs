@@ -26,6 +26,7 @@ mod keys;
 mod preset;
 mod protocols;
 mod shards;
+mod store;
 mod value;
 
 pub use environment::process_environment;
@@ -34,11 +35,12 @@ pub use file::FILE_BYTES_MAX;
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
     MailboxConfig, ManagementConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig,
-    ShutdownConfig, SupervisionConfig,
+    ShutdownConfig, StoreConfig, SupervisionConfig,
 };
 pub use preset::Preset;
 pub use protocols::{EXCEPTIONS_MAX, PROTOCOL_FILES_MAX, ProtocolFiles, ProtocolModes};
 pub use shards::{ShardChoice, automatic_shard_count};
+pub use store::StoreDirectory;
 
 use keys::{KEYS, Key};
 use std::fmt::Write as _;

@@ -5,10 +5,10 @@ use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, HistoryLength, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget,
-    MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs,
-    RestartWindowMs, RetryCount, RingCapacity, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
-    TurnQuota,
+    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, MailboxBytes,
+    MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity,
+    PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SegmentBytes,
+    SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity, TurnQuota,
 };
 use caxton_shards::overflow::OverflowPolicy;
 use std::time::Duration;
@@ -63,11 +63,13 @@ plain! {
     BackoffFactor, BackoffJitter, BatchSize, BreakerThreshold, ChannelCapacity, ConversationCapacity,
     DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
     ProbeCount, RestartCount, RetryCount, RingCapacity, TurnQuota,
-    DescriptionCapacity, SubscriptionCapacity,
+    DescriptionCapacity, DuplicatesWindow, SegmentCount, SubscriptionCapacity,
 }
 
 with_unit! {
     ContentLimit: bytes, "10 MiB", show_bytes;
+    SegmentBytes: bytes, "64 MiB", show_bytes;
+    DurableLifetimeMs: milliseconds, "1 h", show_number;
     DeadLetterBytes: bytes, "64 MiB", show_bytes;
     MemoryBudget: bytes, "256 MiB", show_bytes;
     MailboxBytes: bytes, "16 MiB", show_bytes;

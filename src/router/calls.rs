@@ -11,7 +11,7 @@ use std::time::Duration;
 use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::conversation::ConversationView;
 use caxton_shards::domain::{AgentName, CapabilityName};
-use caxton_shards::interface::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, SendError};
+use caxton_shards::interface::{Answer, AskFailure, Ending, Event, Input, RegistrationError, Rejected, SendError};
 use caxton_shards::lifecycle::LifecycleError;
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
 use caxton_shards::replay::ReplayError;
@@ -161,7 +161,7 @@ impl Router {
         block_on(self.tell_all(messages))
     }
 
-    /// Sends a message and waits until its sender's shard has accepted it. While its receiver is closed, because its
+    /// Sends a message and waits until its sender's shard has accepted it; a durable message, until it is on disk. While its receiver is closed, because its
     /// mailbox is full and its overflow policy is back-pressure, that takes until the message's turn has come or its
     /// lifetime is over; other messages, and other senders, do not wait for it.
     ///
@@ -173,6 +173,7 @@ impl Router {
         let stopping = |message| Rejected { error: SendError::Stopping, message: Box::new(message) };
         match self.question(shard, |token| Input::Send(message, token)).await {
             Some(Answer::Sent(sent)) => sent,
+            Some(Answer::NotKept(id, ending)) => Err(not_kept(id, ending, kept)),
             _ => Err(stopping(kept)),
         }
     }
@@ -567,6 +568,7 @@ impl Sent {
     pub async fn accepted(self) -> Result<MessageId, Rejected> {
         match self.receiver.recv_async().await {
             Ok(Answer::Sent(sent)) => sent,
+            Ok(Answer::NotKept(id, ending)) => Err(not_kept(id, ending, self.message)),
             _ => Err(Rejected { error: SendError::Stopping, message: Box::new(self.message) }),
         }
     }
@@ -585,6 +587,10 @@ impl Sent {
 
 pub(super) fn not_on_a_shard() -> Result<(), WouldDeadlock> {
     if is_shard_thread() { Err(WouldDeadlock) } else { Ok(()) }
+}
+
+fn not_kept(message: MessageId, ending: Ending, kept: Message) -> Rejected {
+    Rejected { error: SendError::NotKept { message, ending }, message: Box::new(kept) }
 }
 
 fn rejected(work: Work) -> Rejected {

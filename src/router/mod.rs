@@ -6,6 +6,7 @@ mod letters;
 mod lifecycle;
 mod report;
 mod shutdown;
+mod store;
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroUsize};
@@ -36,10 +37,12 @@ pub use inbox::{Inbox, ReceiveError};
 pub use letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 pub use report::{Report, Stats};
 
+use self::store::Store;
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};
 use crate::doctor::{Host, explain_io_uring_error};
 use crate::drive::{Clock, FailureHandlers, Seat, executor, run_shard, wall_time};
-use crate::link::{Gate, Link, Published, Shared, Stage};
+use crate::link::{Gate, JournalFigures, Link, Published, Shared, Stage};
+use crate::store::StoreError;
 use crate::watchdog::{Bell, watch};
 
 /// Room for what shards tell each other beside messages, per pair of shards.
@@ -73,6 +76,9 @@ pub enum StartError {
     /// The platform's own agents could not be registered.
     #[error("the agents ams and df could not be registered: {0}")]
     Management(CallError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A helper thread could not be started.
     #[error("a helper thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -114,6 +120,12 @@ impl RouterBuilder {
     pub fn load(mut self, preset: Option<Preset>, file: Option<&Path>) -> Result<Self, StartError> {
         self.config = Config::load(preset, file, process_environment())?;
         Ok(self)
+    }
+
+    /// Keeps durable messages, conversations and agents in this directory, whatever the settings say.
+    pub fn store(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
+        self.config.store.directory = directory.into().into();
+        self
     }
 
     /// Runs this many shards, whatever the settings say.
@@ -191,6 +203,8 @@ struct Inner {
     threads: Mutex<Threads>,
     /// When draining ends, once somebody stops the router.
     drained_by: Mutex<Option<Instant>>,
+    /// Where durable messages are kept.
+    store: Mutex<Option<Store>>,
 }
 
 #[derive(Default)]
@@ -274,6 +288,7 @@ fn start(
                 legacy: Mutex::new(None),
                 wakes_at_ms: AtomicU64::new(u64::MAX),
                 left: AtomicBool::new(false),
+                journal: JournalFigures::default(),
             }
         })
         .collect();
@@ -282,12 +297,18 @@ fn start(
     let router = Router { inner: Arc::new(Inner::new(Arc::clone(&shared))) };
 
     let clock = Clock::new();
-    let boot_epoch = wall_time().0;
+    let mut store = Store::open(config, partition, wall_time().0)?;
+    let boot_epoch = store.as_ref().map_or_else(|| wall_time().0, |store| store.directory.boot_epoch());
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
         let mut shard_config = shard_config(config, rules, partition, index, boot_epoch);
         shard_config.protocols = rulebook.clone();
+        let store = store.as_mut().map(|store| store.seat(config, index));
+        if let Some(seat) = &store {
+            // What an earlier run left was accepted, so there is room for it whatever the limit is now.
+            shard_config.pending_max += seat.inheritance.messages();
+        }
         let failure_handlers = failure_handlers.cloned();
         let seat = Seat {
             config: shard_config,
@@ -296,6 +317,7 @@ fn start(
             work,
             shared: Arc::clone(&shared),
             clock: clock.clone(),
+            store,
         };
         let ready = ready_sender.clone();
         let spawned = executor(index, cores[index % cores.len()]).spawn(move || run_shard(seat, ready));
@@ -310,6 +332,10 @@ fn start(
     // A shard whose executor failed drops its sender without a word; its error waits in `join`.
     let started = ready.iter().count();
     if failure.is_none() && started == count {
+        if let Some(mut store) = store {
+            store.directory.commit()?;
+            *router.inner.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
+        }
         let pinned = cores.get(count).copied();
         let watched = Arc::clone(&shared);
         let watchdog = std::thread::Builder::new().name("caxton-watchdog".to_owned()).spawn(move || {
@@ -324,8 +350,13 @@ fn start(
         crate::management::begin(&router).map_err(StartError::Management)?;
         return Ok(router);
     }
+    let complaint = shared
+        .links
+        .iter()
+        .find_map(|link| link.journal.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let unstarted = abandon(&router);
-    Err(failure.unwrap_or(unstarted))
+    let not_written = complaint.map(|complaint| StoreError::NotWritten(complaint).into());
+    Err(failure.or(not_written).unwrap_or(unstarted))
 }
 
 /// Ends the shards that did start and answers why another did not.
@@ -413,7 +444,12 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
         },
         protocols: Rulebook::default(),
         rules: rules.to_vec(),
-        durability: Durability::Unavailable,
+        durability: match config.store.directory.path() {
+            Some(_) => Durability::Journal,
+            None => Durability::Unavailable,
+        },
+        durable_lifetime_ms: config.store.lifetime_ms.into_inner(),
+        duplicates_window: config.store.duplicates_window.as_usize(),
         seed: boot_epoch ^ ((index as u64) << 32),
     }
 }

@@ -148,6 +148,8 @@ impl Report {
             "allowed_ms": milliseconds(self.allowed),
             "took_ms": milliseconds(self.took),
             "accepted": account.accepted,
+            "recovered": account.recovered,
+            "kept": account.kept,
             "processed": account.processed,
             "dead_lettered": account.dead_lettered,
             "dead_lettered_by_reason": occurred(Reason::ALL.map(Reason::as_str), account.dead_by_reason),
@@ -180,11 +182,13 @@ impl fmt::Display for Report {
         let account = self.stats.account();
         writeln!(
             formatter,
-            "  {} accepted = {} processed + {} dead-lettered + {} expired + {} left behind: {}",
+            "  {} accepted{} = {} processed + {} dead-lettered + {} expired{} + {} left behind: {}",
             account.accepted,
+            counted(" + ", account.recovered, " recovered"),
             account.processed,
             account.dead_lettered,
             account.expired,
+            counted(" + ", account.kept, " kept in the journal"),
             self.left_behind(),
             if self.balances() { "balances" } else { "DOES NOT BALANCE" }
         )?;
@@ -243,6 +247,11 @@ impl fmt::Debug for Report {
             .field("took", &self.took)
             .finish()
     }
+}
+
+/// A figure that most routers do not have.
+fn counted(before: &str, count: u64, after: &str) -> String {
+    if count == 0 { String::new() } else { format!("{before}{count}{after}") }
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -49,7 +49,7 @@ impl Router {
 
 impl Inner {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, threads: Mutex::new(Threads::default()), drained_by: Mutex::new(None) }
+        Self { shared, threads: Mutex::new(Threads::default()), drained_by: Mutex::new(None), store: Mutex::new(None) }
     }
 
     /// Notes that the router did not start, so that there is nothing to stop.
@@ -85,6 +85,10 @@ impl Inner {
         }
         if let Some(watchdog) = threads.watchdog.take().filter(|_| all_left) {
             let _ = watchdog.join();
+        }
+        if all_left {
+            // Nothing is written any more: another router may have the directory.
+            self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
         let report = self.report(drained, allowed, began);
         threads.report = Some(report.clone());

@@ -50,6 +50,10 @@ impl DeadLetters {
         self.next += 1;
         self.bytes += letter.weight();
         self.letters.insert(letter.id.number, letter);
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.letters.len() > self.messages_max || self.bytes > self.bytes_max {
             let Some((_, oldest)) = self.letters.pop_first() else { break };
             self.bytes -= oldest.weight();
@@ -57,10 +61,30 @@ impl DeadLetters {
         }
     }
 
+    /// Keeps a letter of an earlier run. It keeps its id, unless that belongs to another shard now or is taken: then it gets
+    /// the next one.
+    pub fn take_back(&mut self, mut letter: DeadLetter) -> DeadLetterId {
+        if letter.id.shard != self.shard || self.letters.contains_key(&letter.id.number) {
+            letter.id = self.next_id();
+        }
+        letter.shard = self.shard;
+        let id = letter.id;
+        self.next = self.next.max(id.number + 1);
+        self.bytes += letter.weight();
+        self.letters.insert(id.number, letter);
+        self.make_room();
+        id
+    }
+
     /// Takes out all letters, oldest first.
     pub fn take_all(&mut self) -> Vec<DeadLetter> {
         self.bytes = 0;
         std::mem::take(&mut self.letters).into_values().collect()
+    }
+
+    /// The number of the oldest one.
+    pub fn oldest(&self) -> Option<u64> {
+        self.letters.first_key_value().map(|(number, _)| *number)
     }
 
     /// How many there are.

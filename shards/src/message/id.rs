@@ -150,6 +150,29 @@ pub struct MessageId {
 
 two_word_id!(MessageId, "m");
 
+impl MessageId {
+    /// The id of what an agent sends while it handles the message with this id: the same one when it handles the same message
+    /// again. `ordinal` counts what it sends meanwhile. A message to several agents has one id, so the agent matters.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // Both halves of the agent's id are taken.
+    pub fn derived(self, by: AgentId, ordinal: u32) -> Self {
+        let agent = by.to_u128();
+        let agent = mixed(agent as u64) ^ (agent >> 64) as u64;
+        // Two different odd numbers, so that the halves of the result do not depend on each other.
+        let salt = (agent ^ u64::from(ordinal)).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let high = mixed(self.high ^ salt.rotate_left(32)).wrapping_add(mixed(self.low.get() ^ salt));
+        let low = mixed(self.low.get().rotate_left(17) ^ salt.wrapping_mul(0xd605_bbb5_8c8a_bbfd)) ^ mixed(self.high);
+        Self { high, low: NonZeroU64::new(low).unwrap_or(NonZeroU64::MIN) }
+    }
+}
+
+/// The finalizer of `SplitMix64`. Journals hold what comes of it, so it never changes.
+const fn mixed(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
 /// A conversation's identity (`conversation-id`, FIPA SC00061), unique together with its initiator.
 ///
 /// Ids that the router gives out are numbers with the text form `c` and 32 hexadecimal digits. Any other text is
@@ -206,6 +229,11 @@ impl Correlation {
     /// The value as a number.
     pub const fn get(self) -> u64 {
         self.0.get()
+    }
+
+    /// The value that [`Correlation::get`] gave.
+    pub(crate) const fn from_number(number: NonZeroU64) -> Self {
+        Self(number)
     }
 
     /// Whether `text` is the form that [`std::fmt::Display`] gives this value.

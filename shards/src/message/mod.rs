@@ -16,6 +16,7 @@ mod names;
 mod options;
 mod performative;
 mod pool;
+pub(crate) mod stored;
 mod suggestion;
 mod term;
 pub mod text;
@@ -121,6 +122,7 @@ pub(crate) struct Body {
     time_to_live_ms: u32,
     details: Option<Arc<Details>>,
     postage: crate::mailbox::Postage,
+    journal: crate::durable::JournalMark,
     content: MessageContent,
 }
 
@@ -373,6 +375,16 @@ impl Message {
     #[inline]
     pub(crate) fn postage_mut(&mut self) -> &mut crate::mailbox::Postage {
         &mut self.0.postage
+    }
+
+    #[inline]
+    pub(crate) fn journal(&self) -> crate::durable::Journalled {
+        self.0.journal.0
+    }
+
+    #[inline]
+    pub(crate) fn set_journal(&mut self, journal: crate::durable::Journalled) {
+        self.0.journal.0 = journal;
     }
 
     /// The body by value, for crossing to another shard.

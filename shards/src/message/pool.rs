@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use super::content::MessageContent;
 use super::{Body, ConversationRole, Performative, Receipt, Receiver, Reliability, WhenUnavailable};
 use crate::domain::Priority;
+use crate::durable::JournalMark;
 use crate::mailbox::Postage;
 
 /// The most bodies that a thread keeps: 384 KiB.
@@ -64,6 +65,7 @@ impl Body {
         time_to_live_ms: 0,
         details: None,
         postage: Postage::NONE,
+        journal: JournalMark::NONE,
         content: MessageContent::EMPTY,
     };
 
@@ -94,6 +96,7 @@ impl Body {
             time_to_live_ms,
             details,
             postage,
+            journal,
             content,
         } = self;
         *id = None;
@@ -115,6 +118,7 @@ impl Body {
         *time_to_live_ms = 0;
         *details = None;
         *postage = Postage::NONE;
+        *journal = JournalMark::NONE;
         content.clear();
     }
 }

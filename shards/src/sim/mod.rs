@@ -57,6 +57,7 @@
 
 mod answers;
 mod dice;
+pub mod durable;
 mod inbox;
 mod script;
 mod seeded;

@@ -5,12 +5,14 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use crate::breaker::BreakerPolicy;
 use crate::conversation::ConversationLimits;
 use crate::domain::{NodeId, ShardCount};
+use crate::interface::Now;
 use crate::mesh::{LaneCapacity, mesh};
-use crate::message::IdSpace;
+use crate::message::{IdSpace, WallTime};
 use crate::overflow::OverflowPolicy;
 use crate::partition::Partition;
 use crate::protocol::Rulebook;
 use crate::record::Durability;
+use crate::recovery::Recovery;
 use crate::shard::{RetryPolicy, Shard, ShardConfig};
 use crate::supervision::RestartPolicy;
 
@@ -63,6 +65,8 @@ impl Setup {
             protocols: Rulebook::default(),
             rules: Vec::new(),
             durability: Durability::Unavailable,
+            durable_lifetime_ms: 30_000,
+            duplicates_window: 1_000,
             seed: 42,
         };
         Self { shards, credits: 64, uncredited: 16, config }
@@ -87,6 +91,18 @@ impl Setup {
     /// # Panics
     /// When a ring would have no place.
     pub fn start(self) -> World {
+        self.start_at(World::START, None)
+    }
+
+    /// Starts the router at a moment of wall time with what an earlier one had left.
+    ///
+    /// # Panics
+    /// When a ring would have no place.
+    pub fn start_from(self, recovery: Recovery, wall: WallTime) -> World {
+        self.start_at(Now { monotonic_ns: 0, wall }, Some(recovery))
+    }
+
+    fn start_at(self, now: Now, recovery: Option<Recovery>) -> World {
         let capacity = LaneCapacity {
             credits: NonZeroUsize::new(self.credits).expect("a ring has room for a message"),
             uncredited: NonZeroUsize::new(self.uncredited).expect("a ring has room for a notice"),
@@ -95,8 +111,14 @@ impl Setup {
         let nodes = ports.into_iter().zip(0_u16..).map(|(port, shard)| {
             let mut config = self.config.clone();
             config.id_space.shard = shard;
-            Node::new(Shard::new(config, port, World::START))
+            Node::new(Shard::new(config, port, now))
         });
-        World::new_with(nodes.collect(), self.config.partition)
+        let mut nodes: Vec<Node> = nodes.collect();
+        if let Some(recovery) = recovery {
+            for (node, inheritance) in nodes.iter_mut().zip(recovery.divide(self.config.partition)) {
+                node.shard.inherit(inheritance);
+            }
+        }
+        World::new_with(nodes, self.config.partition, now.wall)
     }
 }

@@ -15,7 +15,8 @@ use crate::domain::AgentName;
 use crate::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
 use crate::message::{AgentId, Message, WallTime};
 use crate::partition::{Partition, ShardIndex};
-use crate::record::{Append, AppendSequence};
+use crate::record::{AppendSequence, split};
+use crate::recovery::Recovery;
 use crate::shard::{Shard, Turn};
 
 use super::inbox::OpenInbox;
@@ -36,8 +37,8 @@ pub struct Node {
     pub answers: HashMap<u64, Answer>,
     /// What came out for inboxes that the [`World`] did not open itself.
     pub delivered: Vec<(InboxNumber, Message)>,
-    /// What the shard wanted written to its journal, in order.
-    pub appends: Vec<Append>,
+    /// What the shard wanted written to its journal: each record's kind and body, in order, from sequence one.
+    pub records: Vec<(u8, Vec<u8>)>,
     /// What the shard reported: see [`World::watch_events`].
     pub events: Vec<Event>,
     /// A paused shard is not stepped, as if its core were busy with something else.
@@ -55,7 +56,7 @@ impl Node {
             inputs: VecDeque::new(),
             answers: HashMap::new(),
             delivered: Vec::new(),
-            appends: Vec::new(),
+            records: Vec::new(),
             events: Vec::new(),
             paused: false,
             outputs: Vec::new(),
@@ -129,7 +130,7 @@ impl World {
         super::Setup::new(shards).start()
     }
 
-    pub(crate) fn new_with(mut nodes: Vec<Node>, partition: Partition) -> Self {
+    pub(crate) fn new_with(mut nodes: Vec<Node>, partition: Partition, wall: WallTime) -> Self {
         let (turn_began_ms, delay) = (Arc::new(AtomicU64::new(0)), Delay::default());
         for node in &mut nodes {
             let (began_ms, delay) = (Arc::clone(&turn_began_ms), delay.clone());
@@ -143,7 +144,7 @@ impl World {
             inboxes: BTreeMap::new(),
             // Numbers that a test gives its own inboxes are small.
             inbox_numbers: 1 << 31,
-            wall_ahead_ms: WALL_START_MS,
+            wall_ahead_ms: wall.0,
             tokens: 0,
             steps: 0,
             turn_began_ms,
@@ -261,10 +262,32 @@ impl World {
         self.give(shard, Input::Committed(AppendSequence(sequence)));
     }
 
+    /// How many of a shard's records are durable.
+    pub fn committed(&self, shard: usize) -> u64 {
+        self.nodes[shard].committed
+    }
+
+    /// What a machine finds in the journals of these shards that stops now: of each shard so many records. The last of them
+    /// may not have been reported as durable.
+    ///
+    /// # Panics
+    /// When a record cannot be read.
+    pub fn journals(&self, kept: &[u64], window: usize) -> Recovery {
+        let mut recovery = Recovery::new(window);
+        for ((node, kept), shard) in self.nodes.iter().zip(kept).zip(0_u16..) {
+            let most = usize::try_from(*kept).unwrap_or(usize::MAX);
+            for ((kind, body), sequence) in node.records.iter().take(most).zip(1_u64..) {
+                let taken = recovery.take(ShardIndex(shard), AppendSequence(sequence), *kind, body);
+                taken.expect("a shard reads what a shard wrote");
+            }
+        }
+        recovery
+    }
+
     /// Tells a shard that the next `most` of its appends are durable, or as many as there are.
     pub fn commit_next(&mut self, shard: usize, most: u64) {
         let node = &self.nodes[shard];
-        let appended = node.appends.last().map_or(0, |append| append.sequence.0);
+        let appended = node.records.len() as u64;
         let upto = appended.min(node.committed.saturating_add(most));
         if upto > node.committed {
             self.commit(shard, upto);
@@ -333,6 +356,13 @@ impl World {
         // As a driver does between arming its doorbell and parking.
         node.awake |= turn.worked || turn.more || node.shard.has_incoming();
         node.deadline_ms = turn.next_deadline_ms;
+        let written = node.shard.records();
+        for record in split(written.bytes()) {
+            let (kind, body) = record.expect("a shard writes whole records");
+            node.records.push((kind, body.to_vec()));
+        }
+        written.clear();
+        assert_eq!(written.last().0, node.records.len() as u64, "records are numbered from one");
         for output in std::mem::take(&mut self.nodes[shard].outputs) {
             for observer in &mut self.observers {
                 observer(shard, &output);
@@ -354,7 +384,6 @@ impl World {
                 assert!(node.answers.insert(token.0, answer).is_none(), "{token:?} was answered twice");
             }
             Output::Deliver(inbox, message) => self.put_into_inbox(shard, inbox, message),
-            Output::Append(append) => node.appends.push(append),
             Output::Event(event) => node.events.push(event),
         }
     }
@@ -436,14 +465,19 @@ impl World {
         for node in &self.nodes {
             let account = node.shard.account();
             assert!(account.balances(), "a shard's books do not balance: {account:?}");
-            let (remains, stopped) = (node.shard.remains(), account.dead_by_reason[Reason::Stopped.index()]);
+            let (remains, stopped) =
+                (node.shard.remains(), account.dead_by_reason[Reason::Stopped.index()] + account.kept);
             assert_eq!(remains.total(), stopped, "what was given up at the stop: {remains:?}");
         }
         let total = self.total();
         let in_rings: usize = self.nodes.iter_mut().map(|node| node.shard.messages_in_flight()).sum();
         assert_eq!(total.departed, total.arrived + in_rings as u64, "between shards: {total:?}");
-        let settled = total.processed + total.dead_lettered + total.expired;
-        assert_eq!(total.accepted, settled + total.pending + in_rings as u64, "something was lost: {total:?}");
+        let settled = total.processed + total.dead_lettered + total.expired + total.kept;
+        assert_eq!(
+            total.accepted + total.recovered,
+            settled + total.pending + in_rings as u64,
+            "something was lost: {total:?}"
+        );
         let mut checks = std::mem::take(&mut self.checks);
         for check in &mut checks {
             if let Err(complaint) = check(self) {

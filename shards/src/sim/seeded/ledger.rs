@@ -295,7 +295,6 @@ impl Ledger {
                     self.settle(message.id(), Some(target), |fate| fate.handed_out += 1);
                 }
             }
-            Output::Append(append) => self.note(&[shard as u64, append.sequence.0]),
             Output::Event(event) => self.happened(event),
         }
     }
@@ -304,7 +303,7 @@ impl Ledger {
         self.note(&[token.0]);
         let question = self.questions.remove(&token.0);
         match answer {
-            Answer::Sent(Ok(id)) => {
+            Answer::Sent(Ok(id)) | Answer::NotKept(id, _) => {
                 self.note_text(&format!("sent {id}"));
                 if let Some(Question { message: Some((_, receiver)), .. }) = question {
                     self.promises.push(self.promised(*id, &receiver));
@@ -463,14 +462,21 @@ impl Ledger {
     fn close_promises(&self, total: &Account) -> Result<(), String> {
         let mut settled: BTreeMap<MessageId, u64> = BTreeMap::new();
         let mut hidden = 0;
+        // What stood in the journal when the router stopped was left to the next start.
+        let mut left = total.kept;
         for ((id, _), fate) in &self.fates {
             *settled.entry(*id).or_default() += u64::from(fate.settled());
         }
         for Promise { id, deliveries } in &self.promises {
             let found = settled.get(id).copied().unwrap_or(0);
+            let mut is_left = |missing: u64| {
+                left = left.wrapping_sub(missing);
+                left <= total.kept
+            };
             let kept = match deliveries {
+                Deliveries::Exactly(count) if found < *count => is_left(*count - found),
                 Deliveries::Exactly(count) => found == *count,
-                Deliveries::Some => found > 0,
+                Deliveries::Some => found > 0 || is_left(1),
                 Deliveries::Hidden => {
                     hidden += 1;
                     found <= 1

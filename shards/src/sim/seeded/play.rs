@@ -313,6 +313,7 @@ impl Play {
         let total = self.world.total();
         assert_eq!((total.pending, total.departed), (0, total.arrived), "after the stop: {total:?}");
         self.world.advance(ENDS_WITHIN_MS);
+        self.serve_everyone();
         self.assert_at_rest();
     }
 

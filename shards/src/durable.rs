@@ -1,0 +1,809 @@
+//! Durable messages: written to the journal before they are acknowledged or dispatched, and released from it when they
+//! are settled.
+//!
+//! A durable message is journalled on its receiver's shard. Until then whoever waits for that holds a *ticket* on the shard
+//! where it was accepted; the receiver's shard acknowledges it after the commit. Two parties wait: the caller of `send`, and
+//! a durable message whose handler sent this one. So a chain of durable messages has no hole, whichever instant the machine
+//! stops at: a message is settled only after what its handler sent is durable where it went.
+//!
+//! Invariants: every delivery of a message with a ticket is acknowledged once, as kept, as a dead letter or as expired; a
+//! message that stands in the journal is released there once, when it is settled, or stays for the next start; a message
+//! that comes again under the same id for the same receiver inside the window is not dispatched again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use foldhash::quality::FixedState;
+use hashbrown::{HashMap, HashSet};
+
+use crate::conversation::ConversationIndex;
+use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
+use crate::interface::{Answer, Token};
+use crate::mailbox::Envelope;
+use crate::message::{AgentId, ConversationId, Message, MessageId, WallTime};
+use crate::notice::{Holds, Outgoing};
+use crate::partition::ShardIndex;
+use crate::record::{AppendSequence, Durability, Records};
+use crate::registry::{AgentIndex, Behaviour};
+use crate::shard::{Notice, Phase, Shard};
+use crate::slab::Slab;
+
+/// The most tickets of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
+pub const TICKETS_MAX: usize = 1_048_576;
+/// The most places of the slab that one turn looks at to write old records anew.
+const CARRIED_PER_TURN_MAX: u32 = 1_024;
+/// While so many bytes of records wait to be taken by the driver, dead letters of volatile messages are not journalled.
+const LETTERS_WAIT_BYTES_MAX: usize = 8 << 20;
+
+/// Where a message stands to the journal: nowhere, in a record, or awaited by somebody with a ticket.
+///
+/// It is four bytes, because that is what a message's body has left. Of a record's sequence they keep the remainder, which is
+/// enough: a journal never holds so many records that two of them have the same one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Journalled(u32);
+
+impl Journalled {
+    pub const NOT: Self = Self(0);
+    const TICKET: u32 = 1 << 31;
+    const SHARD_SHIFT: u32 = 21;
+    const PLACE_MASK: u32 = (1 << Self::SHARD_SHIFT) - 1;
+    /// Of so many records in a row each has a remainder of its own.
+    const RECORDS: u64 = Self::TICKET as u64 - 1;
+
+    #[allow(clippy::cast_possible_truncation)] // A remainder of 31 bits fits.
+    fn in_record(sequence: AppendSequence) -> Self {
+        Self((sequence.0 % Self::RECORDS) as u32 + 1)
+    }
+
+    fn awaited(shard: ShardIndex, place: u32) -> Self {
+        debug_assert!(place <= Self::PLACE_MASK, "there are fewer tickets");
+        Self(Self::TICKET | (u32::from(shard.0) << Self::SHARD_SHIFT) | place)
+    }
+
+    /// Whether it stands in a record.
+    #[inline]
+    pub fn is_in_record(self) -> bool {
+        self.0 != 0 && self.0 & Self::TICKET == 0
+    }
+
+    /// Whether it stands in no record and nobody waits.
+    #[inline]
+    pub fn is_not(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The record that it stands in, which is `last` or one before it.
+    fn record(self, last: AppendSequence) -> Option<AppendSequence> {
+        let remainder = u64::from(self.0).checked_sub(1).filter(|_| self.is_in_record())?;
+        let behind = (last.0 % Self::RECORDS + Self::RECORDS - remainder) % Self::RECORDS;
+        last.0.checked_sub(behind).map(AppendSequence)
+    }
+
+    fn ticket(self) -> Option<Self> {
+        (self.0 & Self::TICKET != 0).then_some(self)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // Ten bits remain.
+    fn shard(self) -> ShardIndex {
+        ShardIndex((self.0 >> Self::SHARD_SHIFT) as u16 & 0x3ff)
+    }
+
+    fn place(self) -> u32 {
+        self.0 & Self::PLACE_MASK
+    }
+}
+
+const _: () = assert!(TICKETS_MAX <= Journalled::PLACE_MASK as usize, "a ticket's place fits into a mark");
+
+/// The mark on a message's body. A copy of a message has none: it was not journalled, and nobody waits for it.
+#[derive(Debug)]
+pub(crate) struct JournalMark(pub Journalled);
+
+impl JournalMark {
+    pub const NONE: Self = Self(Journalled::NOT);
+}
+
+impl Clone for JournalMark {
+    fn clone(&self) -> Self {
+        Self::NONE
+    }
+}
+
+impl PartialEq for JournalMark {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// Whether the journal takes records now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum JournalCondition {
+    /// There is none.
+    #[default]
+    Unavailable,
+    /// It does.
+    Ready,
+    /// It does, and has as much to write as it should: whoever can wait does.
+    Busy,
+    /// It is as large as it may be, or the file system is full. What was handed to it waits; it goes on by itself.
+    Full,
+    /// It failed, and takes nothing more until the router is started again.
+    Failed,
+}
+
+/// What became of a durable message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It is in the journal, and will be dispatched.
+    Kept,
+    /// It became a dead letter.
+    DeadLettered(Reason),
+    /// Its lifetime ended before.
+    Expired,
+}
+
+/// What a shard tells another about the tickets of that one.
+pub(crate) type Acknowledgement = (Journalled, Ending);
+
+/// Somebody who waits until messages are durable.
+#[derive(Debug)]
+struct Ticket {
+    /// Deliveries and steps that were not acknowledged yet.
+    left: u64,
+    /// The first one that went wrong.
+    ending: Ending,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// A caller is answered.
+    Answer(Token, MessageId),
+    /// A handled message is settled.
+    Settle(AppendSequence),
+    /// A replayed dead letter is gone.
+    ForgetLetter(DeadLetterId),
+}
+
+/// What waits for the commit of a record.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    sequence: AppendSequence,
+    /// The message that is dispatched then, in the slab, and the generation of the agent that it was taken in for.
+    message: Option<(u32, u32)>,
+    /// The dead letter that it is the record of, by its number.
+    letter: Option<u64>,
+    ticket: Journalled,
+    ending: Ending,
+}
+
+/// The durable message that is being handled.
+#[derive(Clone, Copy, Debug)]
+struct Handling {
+    id: MessageId,
+    agent: AgentId,
+    sequence: AppendSequence,
+    /// How many durable messages its handler sent so far.
+    sent: u32,
+    ticket: Option<Journalled>,
+}
+
+/// The durable side of a shard.
+#[derive(Debug)]
+pub(crate) struct Durables {
+    pub records: Records,
+    pub condition: JournalCondition,
+    waiting: VecDeque<Waiting>,
+    committed: AppendSequence,
+    tickets: Slab<Ticket>,
+    /// For other shards, by shard.
+    acknowledgements: Vec<Vec<Acknowledgement>>,
+    seen: Window,
+    handling: Option<Handling>,
+    /// The records of dead letters, by the letters' numbers.
+    letters: BTreeMap<u64, AppendSequence>,
+    carry: Option<Carry>,
+    /// Of messages that wait for long, which the projection shows: the record in which each stood first, by the record in which
+    /// it stands now.
+    first: HashMap<AppendSequence, AppendSequence, FixedState>,
+    /// Whether the shard began with what an earlier run had left.
+    pub recovered: bool,
+    /// Messages that came again and were not dispatched again.
+    pub duplicates: u64,
+}
+
+/// Which records are to be written anew, and how far that has come.
+#[derive(Clone, Copy, Debug)]
+struct Carry {
+    upto: AppendSequence,
+    place: u32,
+}
+
+/// The ids that were seen last, each with its receiver.
+#[derive(Debug)]
+struct Window {
+    order: VecDeque<u128>,
+    seen: HashSet<u128, FixedState>,
+    most: usize,
+}
+
+impl Window {
+    fn new(most: usize) -> Self {
+        Self { order: VecDeque::new(), seen: HashSet::with_hasher(FixedState::default()), most }
+    }
+
+    /// Takes note of a message. Answers whether it is new.
+    fn note(&mut self, id: MessageId, receiver: AgentId) -> bool {
+        let key = id.to_u128() ^ receiver.to_u128().rotate_left(29);
+        if self.most == 0 || !self.seen.insert(key) {
+            return self.most == 0;
+        }
+        if self.order.len() >= self.most
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.seen.remove(&oldest);
+        }
+        self.order.push_back(key);
+        true
+    }
+}
+
+impl Durables {
+    pub fn new(durability: Durability, shards: usize, window: usize) -> Self {
+        let condition = match durability {
+            Durability::Unavailable => JournalCondition::Unavailable,
+            Durability::Journal => JournalCondition::Ready,
+        };
+        Self {
+            records: Records::after(AppendSequence(0)),
+            condition,
+            waiting: VecDeque::new(),
+            committed: AppendSequence(0),
+            tickets: Slab::new(TICKETS_MAX),
+            acknowledgements: vec![Vec::new(); shards],
+            seen: Window::new(window),
+            handling: None,
+            letters: BTreeMap::new(),
+            carry: None,
+            first: HashMap::with_hasher(FixedState::default()),
+            recovered: false,
+            duplicates: 0,
+        }
+    }
+
+    /// Whether records are written down.
+    pub fn writes(&self) -> bool {
+        !matches!(self.condition, JournalCondition::Unavailable | JournalCondition::Failed)
+    }
+
+    /// Places in the slab whose messages wait for their commit.
+    pub fn uncommitted(&self) -> impl Iterator<Item = u32> {
+        self.waiting.iter().filter_map(|waiting| waiting.message.map(|(place, _)| place))
+    }
+
+    /// How many tickets wait.
+    pub fn tickets(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Whether another ticket can be given out.
+    pub fn has_room(&self) -> bool {
+        self.tickets.len() < TICKETS_MAX
+    }
+
+    /// The record that a message stands in.
+    pub fn record_of(&self, journal: Journalled) -> Option<AppendSequence> {
+        journal.record(self.records.last())
+    }
+
+    fn open(&mut self, shard: ShardIndex, left: u64, then: Then) -> Option<Journalled> {
+        let place = self.tickets.insert(Ticket { left, ending: Ending::Kept, then }).ok()?;
+        Some(Journalled::awaited(shard, place))
+    }
+
+    fn find(&mut self, ticket: Journalled) -> Option<&mut Ticket> {
+        self.tickets.get_mut(ticket.place())
+    }
+}
+
+/// Tickets.
+impl Shard {
+    /// Has the caller of `send` answered when the message is durable.
+    #[cold]
+    pub(crate) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
+        let Some(id) = envelope.message.id() else { return false };
+        let ticket = self.durables.open(self.index, envelope.deliveries_left(), Then::Answer(token, id));
+        envelope.mark(ticket.unwrap_or(Journalled::NOT));
+        ticket.is_some()
+    }
+
+    /// Has a replayed dead letter stay in the journal until its message is durable anew.
+    pub(crate) fn forget_letter_when_kept(&mut self, envelope: &mut Envelope, id: DeadLetterId) {
+        match self.durables.open(self.index, envelope.deliveries_left(), Then::ForgetLetter(id)) {
+            Some(ticket) => envelope.mark(ticket),
+            None => self.forget_letter(id),
+        }
+    }
+
+    /// Counts further deliveries of a message that somebody waits for.
+    pub(crate) fn await_more(&mut self, ticket: Journalled, more: u64) {
+        if let Some(ticket) = ticket.ticket().and_then(|ticket| self.durables.find(ticket)) {
+            ticket.left += more;
+        }
+    }
+
+    /// Tells whoever holds the ticket what became of one delivery.
+    pub(crate) fn acknowledge(&mut self, ticket: Journalled, ending: Ending) {
+        let Some(ticket) = ticket.ticket() else { return };
+        let shard = ticket.shard();
+        if self.is_here(shard) {
+            self.hear_acknowledgement(ticket, ending);
+        } else if let Some(acknowledgements) = self.durables.acknowledgements.get_mut(shard.as_usize()) {
+            acknowledgements.push((ticket, ending));
+        }
+    }
+
+    pub(crate) fn hear_acknowledgements(&mut self, acknowledgements: Vec<Acknowledgement>) {
+        for (ticket, ending) in acknowledgements {
+            self.hear_acknowledgement(ticket, ending);
+        }
+    }
+
+    fn hear_acknowledgement(&mut self, ticket: Journalled, ending: Ending) {
+        let Some(found) = self.durables.find(ticket) else { return };
+        found.left = found.left.saturating_sub(1);
+        if found.ending == Ending::Kept {
+            found.ending = ending;
+        }
+        if found.left > 0 {
+            return;
+        }
+        let Some(Ticket { ending, then, .. }) = self.durables.tickets.remove(ticket.place()) else { return };
+        match (then, ending) {
+            (Then::Answer(token, id), Ending::Kept) => self.answer(token, Answer::Sent(Ok(id))),
+            (Then::Answer(token, id), ending) => self.answer(token, Answer::NotKept(id, ending)),
+            (Then::Settle(sequence), _) => self.release_record(sequence),
+            (Then::ForgetLetter(id), _) => self.forget_letter(id),
+        }
+    }
+
+    /// Hands the acknowledgements of this turn to what is told to other shards: one notice for each shard.
+    pub(crate) fn tell_acknowledgements(&mut self) {
+        for shard in 0..self.durables.acknowledgements.len() {
+            if !self.durables.acknowledgements[shard].is_empty() {
+                let acknowledgements = std::mem::take(&mut self.durables.acknowledgements[shard]);
+                self.outgoing[shard].push_back(Outgoing::Notice(Notice::Committed(acknowledgements)));
+            }
+        }
+    }
+}
+
+/// The way of a durable message into the journal.
+impl Shard {
+    /// Hands the message to the journal; it goes into its mailbox once it is durable.
+    #[cold]
+    pub(crate) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
+        let Some(slot) = self.agents.get(index) else { return };
+        let (id, generation) = (slot.id, slot.generation);
+        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight };
+        if !self.durables.writes() {
+            return self.give_up(envelope, Reason::NotJournalled, holds);
+        }
+        let ticket = envelope.journal();
+        envelope.mark(Journalled::NOT);
+        let is_new = envelope.message.id().is_none_or(|message| self.durables.seen.note(message, id));
+        if !is_new {
+            self.account.processed += 1;
+            self.durables.duplicates += 1;
+            self.let_go(holds);
+            // The first one may not be durable yet, but what is durable up to here includes it.
+            return self.acknowledge_when(self.durables.records.last(), None, ticket, Ending::Kept);
+        }
+        let expires = self.wall_time_of(envelope.deadline_ms);
+        match self.slab.insert(envelope) {
+            Ok(place) => {
+                let Some(envelope) = self.slab.get_mut(place) else { return };
+                let Some(slot) = self.agents.get(index) else { return };
+                let scheduled = envelope.message.details().and_then(|details| details.deliver_at);
+                let shown = scheduled.is_some_and(|moment| moment > self.now.wall);
+                let durables = &mut self.durables;
+                let sequence = durables.records.message(None, None, shown, expires, &slot.name, &envelope.message);
+                if shown {
+                    durables.first.insert(sequence, sequence);
+                }
+                envelope.mark(Journalled::in_record(sequence));
+                let message = Some((place, generation));
+                self.durables.waiting.push_back(Waiting {
+                    sequence,
+                    message,
+                    letter: None,
+                    ticket,
+                    ending: Ending::Kept,
+                });
+            }
+            Err(mut envelope) => {
+                envelope.mark(ticket);
+                self.give_up(envelope, Reason::ShardFull, holds);
+            }
+        }
+    }
+
+    /// Acknowledges a ticket as soon as this record is durable.
+    fn acknowledge_when(&mut self, sequence: AppendSequence, letter: Option<u64>, ticket: Journalled, ending: Ending) {
+        if ticket.ticket().is_none() {
+            return;
+        }
+        if sequence <= self.durables.committed {
+            return self.acknowledge(ticket, ending);
+        }
+        self.durables.waiting.push_back(Waiting { sequence, message: None, letter, ticket, ending });
+    }
+
+    /// Goes on with everything whose records are durable now.
+    pub(crate) fn committed(&mut self, sequence: AppendSequence) {
+        self.durables.committed = self.durables.committed.max(sequence);
+        while let Some(waiting) = self.durables.waiting.front().copied() {
+            if waiting.sequence > sequence {
+                break;
+            }
+            self.durables.waiting.pop_front();
+            self.acknowledge(waiting.ticket, waiting.ending);
+            let Some((place, generation)) = waiting.message else { continue };
+            let Some(envelope) = self.slab.remove(place) else { continue };
+            let Some(index) = self.same_receiver(&envelope.message, generation) else {
+                let reason = self.reason_of_absence(envelope.message.target());
+                self.give_up(envelope, reason, Holds::Nothing);
+                continue;
+            };
+            self.say_delivered(&envelope.message, Holds::Nothing);
+            self.put_into_mailbox_in_time(envelope, index);
+        }
+    }
+
+    /// The journal says whether it takes records.
+    pub(crate) fn hear_of_journal(&mut self, condition: JournalCondition) {
+        if self.durables.condition == JournalCondition::Failed || self.durables.condition == condition {
+            return;
+        }
+        self.durables.condition = condition;
+        if condition == JournalCondition::Failed {
+            // What was not committed will not be: the messages are given up, and whoever waits hears of it.
+            for waiting in std::mem::take(&mut self.durables.waiting) {
+                let envelope = waiting.message.and_then(|(place, _)| self.slab.remove(place));
+                let (Some((_, generation)), Some(mut envelope)) = (waiting.message, envelope) else {
+                    self.end_uncommitted(waiting);
+                    continue;
+                };
+                envelope.mark(waiting.ticket);
+                let holds = match self.same_receiver(&envelope.message, generation) {
+                    Some(agent) => Holds::Mailbox { agent, generation, weight: envelope.weight },
+                    None => Holds::Nothing,
+                };
+                self.give_up(envelope, Reason::NotJournalled, holds);
+            }
+        }
+    }
+
+    /// The wall time at this moment of monotonic time.
+    fn wall_time_of(&self, moment_ms: u64) -> WallTime {
+        let from_now_ms = moment_ms.saturating_sub(self.now_ms);
+        WallTime(self.now.wall.0.saturating_add(from_now_ms))
+    }
+}
+
+/// What comes of a durable message.
+impl Shard {
+    /// A handler is given a message that stands in the journal, or goes on with it.
+    #[cold]
+    pub(crate) fn begin_durable(&mut self, envelope: &Envelope) {
+        let record = self.durables.record_of(envelope.journal());
+        let (Some(sequence), Some(id), Some(agent)) = (record, envelope.message.id(), envelope.message.target()) else {
+            return;
+        };
+        let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
+        let sent = u32::try_from(sent).unwrap_or(u32::MAX);
+        self.durables.handling = Some(Handling { id, agent, sequence, sent, ticket: None });
+    }
+
+    /// The id of the next durable message of the handler that is being called, if it handles a durable one.
+    pub(crate) fn derive_id(&mut self) -> Option<MessageId> {
+        let handling = self.durables.handling.as_mut()?;
+        let id = handling.id.derived(handling.agent, handling.sent);
+        handling.sent += 1;
+        Some(id)
+    }
+
+    /// Has the message that is being handled wait until this one, which its handler sent, is durable.
+    #[cold]
+    pub(crate) fn hold_for(&mut self, envelope: &mut Envelope) {
+        let Some(mut handling) = self.durables.handling else { return };
+        let deliveries = envelope.deliveries_left();
+        match handling.ticket {
+            Some(ticket) => self.await_more(ticket, deliveries),
+            None => {
+                // One more, for the handler itself: it is acknowledged when the handler is done.
+                handling.ticket = self.durables.open(self.index, deliveries + 1, Then::Settle(handling.sequence));
+                self.durables.handling = Some(handling);
+            }
+        }
+        envelope.mark(handling.ticket.unwrap_or(Journalled::NOT));
+    }
+
+    /// A message that stands in the journal was handled.
+    #[cold]
+    pub(crate) fn settle_durable(&mut self, journal: Journalled) {
+        let Some(sequence) = self.durables.record_of(journal) else { return };
+        let handling = self.durables.handling.take().filter(|handling| handling.sequence == sequence);
+        match handling.and_then(|handling| handling.ticket) {
+            Some(ticket) => self.acknowledge(ticket, Ending::Kept),
+            None => self.release_record(sequence),
+        }
+    }
+
+    /// A handler is not finished, or failed.
+    #[cold]
+    pub(crate) fn end_durable(&mut self) {
+        self.durables.handling = None;
+    }
+
+    fn release_record(&mut self, sequence: AppendSequence) {
+        let durables = &mut self.durables;
+        let shown = !durables.first.is_empty() && durables.first.remove(&sequence).is_some();
+        if durables.writes() {
+            durables.records.settled(sequence, shown);
+        }
+    }
+
+    /// A message ended without being handled, and no dead letter is kept of it.
+    #[cold]
+    pub(crate) fn end_without_letter(&mut self, journal: Journalled, ending: Ending) {
+        match self.durables.record_of(journal) {
+            Some(sequence) => self.release_record(sequence),
+            None => self.acknowledge(journal, ending),
+        }
+    }
+
+    /// A message became a dead letter: that stands in the journal from now on instead of the message.
+    #[cold]
+    pub(crate) fn keep_letter(&mut self, id: DeadLetterId, journal: Journalled, reason: Reason) {
+        let ending = Ending::DeadLettered(reason);
+        let Some(letter) = self.dead_letters.get(id) else { return self.end_without_letter(journal, ending) };
+        if !self.durables.writes() {
+            let letter = Box::new(letter.clone());
+            return self.have_letter_kept(letter, journal, ending);
+        }
+        if journal.is_not() && self.durables.records.bytes().len() > LETTERS_WAIT_BYTES_MAX {
+            return;
+        }
+        let record = self.durables.record_of(journal);
+        let sequence = self.durables.records.dead_letter(letter, record);
+        self.durables.letters.insert(id.number, sequence);
+        self.acknowledge_when(sequence, Some(id.number), journal, ending);
+        // Letters that made room for newer ones.
+        let oldest = self.dead_letters.oldest().unwrap_or(u64::MAX);
+        while let Some((number, sequence)) = self.durables.letters.first_key_value().map(|(key, value)| (*key, *value))
+        {
+            if number >= oldest {
+                break;
+            }
+            self.durables.letters.remove(&number);
+            let gone = DeadLetterId { shard: id.shard, number };
+            self.durables.records.dead_letter_gone(gone, Some(sequence));
+        }
+    }
+
+    /// Nothing can be written here, so whoever waits writes the letter down, before what it came of is settled.
+    fn have_letter_kept(&mut self, letter: Box<DeadLetter>, journal: Journalled, ending: Ending) {
+        match journal.ticket().filter(|ticket| !self.is_here(ticket.shard())) {
+            Some(ticket) => {
+                let notice = Notice::KeepLetter(letter, ticket);
+                self.outgoing[ticket.shard().as_usize()].push_back(Outgoing::Notice(notice));
+            }
+            None => self.end_without_letter(journal, ending),
+        }
+    }
+
+    /// A record that is no message's will not be committed.
+    fn end_uncommitted(&mut self, waiting: Waiting) {
+        let id = waiting.letter.map(|number| DeadLetterId { shard: self.index, number });
+        match id.and_then(|id| self.dead_letters.get(id)).cloned() {
+            Some(letter) => self.have_letter_kept(Box::new(letter), waiting.ticket, waiting.ending),
+            None => self.acknowledge(waiting.ticket, Ending::DeadLettered(Reason::NotJournalled)),
+        }
+    }
+
+    /// Another shard, whose journal has failed, gave up a message for which somebody waits here.
+    #[cold]
+    pub(crate) fn keep_letter_of_other(&mut self, letter: &DeadLetter, ticket: Journalled) {
+        let ending = Ending::DeadLettered(letter.reason);
+        if self.durables.writes() {
+            let sequence = self.durables.records.dead_letter(letter, None);
+            self.acknowledge_when(sequence, None, ticket, ending);
+        } else {
+            self.acknowledge(ticket, ending);
+        }
+    }
+
+    /// A dead letter is there no longer.
+    #[cold]
+    pub(crate) fn forget_letter(&mut self, id: DeadLetterId) {
+        let record = self.durables.letters.remove(&id.number);
+        if self.durables.writes() && record.is_some() {
+            self.durables.records.dead_letter_gone(id, record);
+        }
+    }
+
+    /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
+    #[cold]
+    pub(crate) fn leave_to_next_start(&mut self, holds: Holds) {
+        self.account.kept += 1;
+        self.let_go(holds);
+    }
+
+    /// Messages that wait for their commit are no longer there to be dispatched. Whoever waits is still told.
+    pub(crate) fn stop_waiting_messages(&mut self) {
+        for waiting in &mut self.durables.waiting {
+            waiting.message = None;
+        }
+    }
+
+    /// An inbox took durable messages.
+    #[cold]
+    pub(crate) fn settle_taken(&mut self, index: AgentIndex) {
+        loop {
+            let Some(slot) = self.agents.get_mut(index) else { return };
+            let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+            let taken = outside.taken;
+            if outside.journalled.front().is_none_or(|(number, _)| *number > taken) {
+                return;
+            }
+            let Some((_, sequence)) = outside.journalled.pop_front() else { return };
+            self.release_record(sequence);
+        }
+    }
+}
+
+/// Conversations and agents.
+impl Shard {
+    /// Writes down that a durable message passed its conversation, which lives here.
+    #[cold]
+    pub(crate) fn keep_step(
+        &mut self,
+        index: ConversationIndex,
+        initiator: AgentId,
+        violates: bool,
+        message: &Message,
+        journal: Journalled,
+    ) {
+        if !self.durables.writes() {
+            return;
+        }
+        let slot = self.agents.find(initiator).and_then(|index| self.agents.get(index));
+        let name = slot.map_or("", |slot| &slot.name);
+        let sequence = self.durables.records.conversation_step(initiator, name, self.now.wall, violates, message);
+        self.conversations.set_durable(index);
+        // Where the sender's shard is another one, the message itself is written to this journal behind the step.
+        if journal.ticket().is_some_and(|ticket| self.is_here(ticket.shard())) {
+            self.await_more(journal, 1);
+            self.acknowledge_when(sequence, None, journal, Ending::Kept);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn keep_end_of_conversation(&mut self, initiator: AgentId, id: ConversationId) {
+        if self.durables.writes() {
+            self.durables.records.conversation_closed(initiator, id);
+        }
+    }
+
+    /// Writes down an agent that outlives the process, as it is now.
+    #[cold]
+    pub(crate) fn keep_agent(&mut self, index: AgentIndex) {
+        if !self.durables.writes() {
+            return;
+        }
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
+        let capabilities = extras.capabilities.iter().map(|term| term.as_str());
+        extras.record = Some(self.durables.records.agent(&slot.name, capabilities, extras.record));
+    }
+
+    /// Such an agent was removed.
+    #[cold]
+    pub(crate) fn forget_agent(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let id = slot.id;
+        let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
+        extras.outlives = false;
+        let record = extras.record.take();
+        if self.durables.writes() && self.phase != Phase::Stopped {
+            self.durables.records.agent_gone(id, record);
+        }
+    }
+}
+
+/// Old records are written anew, so that the part of the journal that they stand in can be used again.
+impl Shard {
+    /// Has everything written anew that is still needed and stands in a record up to this one. It takes several turns.
+    pub(crate) fn carry_forward(&mut self, upto: AppendSequence) {
+        let place = self.durables.carry.map_or(0, |carry| carry.place);
+        if !self.durables.writes() {
+            return;
+        }
+        self.durables.carry = Some(Carry { upto, place });
+        for (number, sequence) in std::mem::take(&mut self.durables.letters) {
+            let id = DeadLetterId { shard: self.index, number };
+            let sequence = match self.dead_letters.get(id) {
+                Some(letter) if sequence <= upto => self.durables.records.dead_letter(letter, Some(sequence)),
+                _ => sequence,
+            };
+            self.durables.letters.insert(number, sequence);
+        }
+        let old = |(_, slot): &(AgentIndex, &crate::registry::AgentSlot)| {
+            let extras = slot.extras.as_ref().filter(|extras| extras.outlives);
+            extras.is_some_and(|extras| extras.record.is_some_and(|record| record <= upto))
+        };
+        for index in self.agents.iter().filter(old).map(|(index, _)| index).collect::<Vec<_>>() {
+            self.keep_agent(index);
+        }
+    }
+
+    /// Goes on with that. Says whether there is more.
+    pub(crate) fn carry_on(&mut self) -> bool {
+        let Some(Carry { upto, place }) = self.durables.carry else { return false };
+        let end = place.saturating_add(CARRIED_PER_TURN_MAX).min(self.slab.places());
+        for place in place..end {
+            let Some(envelope) = self.slab.get_mut(place) else { continue };
+            let record = envelope.journal().record(self.durables.records.last());
+            let Some(record) = record.filter(|record| *record <= upto) else { continue };
+            // What is not committed yet is about to be released by its commit's order: it stays.
+            if record > self.durables.committed {
+                continue;
+            }
+            let expires = WallTime(self.now.wall.0.saturating_add(envelope.deadline_ms.saturating_sub(self.now_ms)));
+            let target = envelope.message.target().and_then(|target| self.agents.find(target));
+            let name = target.and_then(|index| self.agents.get(index)).map_or("", |slot| &slot.name);
+            let durables = &mut self.durables;
+            let first = durables.first.remove(&record).unwrap_or(record);
+            let sequence = durables.records.message(Some(record), Some(first), true, expires, name, &envelope.message);
+            durables.first.insert(sequence, first);
+            envelope.mark(Journalled::in_record(sequence));
+        }
+        let more = end < self.slab.places();
+        self.durables.carry = more.then_some(Carry { upto, place: end });
+        more
+    }
+}
+
+/// What a shard begins with.
+impl Shard {
+    /// Takes in a durable message that an earlier run had left, with a record of this run's own.
+    pub(crate) fn take_back_message(&mut self, mut envelope: Envelope, index: AgentIndex, expires: WallTime) -> bool {
+        let Some(slot) = self.agents.get_mut(index) else { return false };
+        let weight = envelope.weight;
+        if let (Some(id), Some(target)) = (envelope.message.id(), envelope.message.target()) {
+            self.durables.seen.note(id, target);
+        }
+        // It has waited since the earlier run.
+        let sequence = self.durables.records.message(None, None, true, expires, &slot.name, &envelope.message);
+        self.durables.first.insert(sequence, sequence);
+        envelope.mark(Journalled::in_record(sequence));
+        slot.mailbox.hold(weight);
+        self.memory_left -= i64::from(weight);
+        self.account.recovered += 1;
+        self.put_into_mailbox_in_time(envelope, index);
+        true
+    }
+
+    /// Takes note of a message that an earlier run has handled: should it come again, it is not dispatched again.
+    pub(crate) fn remember_handled(&mut self, id: MessageId, receiver: AgentId) {
+        self.durables.seen.note(id, receiver);
+    }
+
+    /// Takes note of a dead letter's record.
+    pub(crate) fn take_back_letter(&mut self, id: DeadLetterId) {
+        if let Some(letter) = self.dead_letters.get(id) {
+            let sequence = self.durables.records.dead_letter(letter, None);
+            self.durables.letters.insert(id.number, sequence);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Where the store lies.
+
+use std::path::{Path, PathBuf};
+
+use caxton_shards::domain::DomainError;
+
+use super::value::Setting;
+
+/// A data directory, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreDirectory(Option<PathBuf>);
+
+impl StoreDirectory {
+    /// The directory, if there is to be a store.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+}
+
+impl From<PathBuf> for StoreDirectory {
+    fn from(path: PathBuf) -> Self {
+        Self(Some(path))
+    }
+}
+
+impl Setting for StoreDirectory {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        const ALLOWED: &str = "a path without quotes, backslashes and control characters, or nothing";
+        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
+        if text.contains(odd) {
+            return Err(DomainError::not_allowed("store directory", text, ALLOWED));
+        }
+        let text = text.trim();
+        Ok(Self((!text.is_empty()).then(|| PathBuf::from(text))))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0.as_deref().map(|path| path.display().to_string()).unwrap_or_default())
+    }
+}

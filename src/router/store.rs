@@ -1,0 +1,68 @@
+//! What a router has to do with its store: taking the directory, and giving each shard its share of what was found.
+
+use std::sync::PoisonError;
+
+use caxton_shards::partition::Partition;
+use caxton_shards::recovery::Inheritance;
+
+use super::Router;
+use crate::config::Config;
+use crate::drive::StoreSeat;
+use crate::store::journal::JournalOptions;
+use crate::store::{DataDirectory, Recovered, StoreError};
+
+/// A data directory in use.
+pub(super) struct Store {
+    pub directory: DataDirectory,
+    pub recovered: Recovered,
+    shares: Vec<Inheritance>,
+}
+
+impl Store {
+    /// Takes the directory that the settings name, if they name one, and reads it.
+    pub fn open(config: &Config, partition: Partition, epoch: u64) -> Result<Option<Self>, StoreError> {
+        let Some(path) = config.store.directory.path() else { return Ok(None) };
+        let directory = DataDirectory::open(path, partition.shard_count(), epoch)?;
+        let window = config.store.duplicates_window.as_usize();
+        let (shares, recovered) = directory.recover(window, partition)?;
+        Ok(Some(Self { directory, recovered, shares }))
+    }
+
+    /// What a shard starts with.
+    #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
+    pub fn seat(&mut self, config: &Config, shard: usize) -> StoreSeat {
+        let inheritance = self.shares.get_mut(shard).map(std::mem::take).unwrap_or_default();
+        let journal = JournalOptions {
+            directory: self.directory.shard(shard as u16),
+            shard: shard as u16,
+            boot_epoch: self.directory.boot_epoch(),
+            segment_bytes: config.store.segment_bytes.into_inner().next_multiple_of(256 << 10),
+            segments_max: config.store.segments_max.as_usize(),
+            retained_records: config.store.duplicates_window.as_usize() as u64,
+        };
+        StoreSeat { journal, inheritance }
+    }
+}
+
+impl Router {
+    /// What the start found in the data directory; nothing without a store.
+    pub fn recovered(&self) -> Option<Recovered> {
+        let store = self.inner.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().map(|store| store.recovered)
+    }
+
+    /// Whether what the journals write survives a power cut: a file system in memory keeps nothing, and without a store
+    /// nothing is written.
+    pub fn is_durable(&self) -> bool {
+        let store = self.inner.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().is_some_and(|store| store.directory.is_durable())
+    }
+
+    /// Why journals take nothing now, by shard: the file system is full, or a write failed.
+    pub fn journal_complaints(&self) -> Vec<(u16, String)> {
+        let complaint =
+            |link: &crate::link::Link| link.journal.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let links = (0_u16..).zip(&self.shared().links);
+        links.filter_map(|(shard, link)| complaint(link).map(|complaint| (shard, complaint))).collect()
+    }
+}

@@ -1,0 +1,112 @@
+//! Between a shard and its journal: what the shard wrote down goes in, what is durable comes back.
+
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use caxton_shards::interface::{Input, JournalCondition};
+use caxton_shards::record::AppendSequence;
+use caxton_shards::shard::Shard;
+
+use crate::link::JournalFigures;
+use crate::store::disk::direct::DirectDisk;
+use crate::store::journal::{Journal, JournalOptions, JournalState};
+
+/// How long what an earlier run left may take to be written anew.
+const BEGIN_WITHIN: Duration = Duration::from_secs(600);
+
+/// Looks after the journal of one shard, on the shard's thread.
+pub(crate) struct Scribe {
+    journal: Journal<DirectDisk>,
+    condition: JournalCondition,
+    /// The last record up to which everything was asked to be written anew.
+    carried: AppendSequence,
+}
+
+impl Scribe {
+    /// Makes the journal and writes down what the shard has to write already. Blocks until that is on disk.
+    pub fn begin(options: JournalOptions, shard: &mut Shard, figures: &JournalFigures) -> Result<Self, String> {
+        let directory = options.directory.display().to_string();
+        let disk = DirectDisk::new().map_err(|error| format!("there is no io_uring for {directory}: {error}"))?;
+        let journal = Journal::create(disk, options)
+            .map_err(|error| format!("the journal in {directory} could not be made: {error}"))?;
+        let mut scribe = Self { journal, condition: JournalCondition::Ready, carried: AppendSequence(0) };
+        let began = Instant::now();
+        let mut inputs = VecDeque::new();
+        loop {
+            let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            scribe.write(shard, now_ms, figures, &mut inputs);
+            match scribe.journal.state() {
+                JournalState::Failed(complaint) => return Err(complaint),
+                _ if !scribe.journal.is_busy() => return Ok(scribe),
+                state if began.elapsed() > BEGIN_WITHIN => {
+                    return Err(format!("the journal in {directory}: {state:?}"));
+                }
+                _ => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    /// What the shard hears first.
+    pub fn news(&self) -> Option<Input> {
+        Some(Input::Committed(self.journal.committed())).filter(|_| self.journal.committed() > AppendSequence(0))
+    }
+
+    /// Whether something is being written, or waits to be.
+    pub fn is_busy(&self) -> bool {
+        self.journal.is_busy()
+    }
+
+    /// Hands over what the shard wrote down, and goes on. What the shard has to hear is put into its inputs; answers whether
+    /// there was something.
+    pub fn write(
+        &mut self,
+        shard: &mut Shard,
+        now_ms: u64,
+        figures: &JournalFigures,
+        inputs: &mut VecDeque<Input>,
+    ) -> bool {
+        let records = shard.records();
+        if records.count() > 0 {
+            self.journal.append(records.bytes());
+            records.clear();
+        }
+        let before = inputs.len();
+        if self.journal.poll(now_ms) {
+            inputs.push_back(Input::Committed(self.journal.committed()));
+            figures.commits.store(self.journal.commits, Ordering::Relaxed);
+            figures.written_bytes.store(self.journal.written_bytes, Ordering::Relaxed);
+            figures.records.store(self.journal.committed().0, Ordering::Relaxed);
+            if let Some(upto) = self.journal.wants_carried().filter(|upto| *upto > self.carried) {
+                self.carried = upto;
+                inputs.push_back(Input::CarryForward(upto));
+            }
+        }
+        // Nothing reads them yet, so that what lies in them is not waited for.
+        while let Some(projection) = self.journal.next_projection() {
+            self.journal.projected(projection.last);
+        }
+        let state = self.journal.state();
+        let condition = match &state {
+            JournalState::Ready => JournalCondition::Ready,
+            JournalState::Busy => JournalCondition::Busy,
+            JournalState::Full | JournalState::NoSpace => JournalCondition::Full,
+            JournalState::Failed(_) => JournalCondition::Failed,
+        };
+        if condition != self.condition {
+            self.condition = condition;
+            inputs.push_back(Input::Journal(condition));
+            let complaint = match state {
+                JournalState::Failed(complaint) => Some(complaint),
+                JournalState::Full => Some("the journal is as large as it may be: store.segments_max".to_owned()),
+                JournalState::NoSpace => {
+                    Some(format!("there is no space left in {}", self.journal.directory().display()))
+                }
+                JournalState::Ready | JournalState::Busy => None,
+            };
+            *figures.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;
+        }
+        inputs.len() > before
+    }
+}

@@ -1,0 +1,270 @@
+//! The disk that is there, through an io_uring of its own.
+//!
+//! Completions are read from memory: asking for them takes no system call and needs no other reactor to run.
+
+#![allow(unsafe_code)] // The kernel is handed addresses.
+
+use super::{Buffer, Disk, DiskFile, WriteMode};
+use io_uring::{IoUring, opcode, squeue, types};
+use rustix::fs::OFlags;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::rc::Rc;
+
+/// Operations in flight at once, for all files of one disk.
+const OPERATIONS_MAX: u32 = 64;
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+const RAMFS_MAGIC: u64 = 0x8584_58f6;
+
+/// A disk with its own io_uring; belongs to the thread that made it.
+pub struct DirectDisk {
+    ring: Rc<RefCell<Ring>>,
+    directory_sync: Option<u64>,
+}
+
+impl DirectDisk {
+    /// Sets up the ring.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses an io_uring.
+    pub fn new() -> io::Result<Self> {
+        // One thread submits. Completions are to show up in memory without a system call, so that their work must not be
+        // put off to the thread's next one (no COOP_TASKRUN, no DEFER_TASKRUN).
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .build(OPERATIONS_MAX)
+            .or_else(|_| IoUring::builder().build(OPERATIONS_MAX))?;
+        let ring = Ring { ring, next: 0, in_flight: HashMap::new(), completed: HashMap::new() };
+        Ok(Self { ring: Rc::new(RefCell::new(ring)), directory_sync: None })
+    }
+
+    fn open_with(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
+        let direct = (OFlags::DIRECT | OFlags::DSYNC).bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create);
+        let (file, mode) = match options.clone().custom_flags(direct).open(path) {
+            Ok(file) => (file, WriteMode::Direct),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                (options.open(path)?, WriteMode::Buffered)
+            }
+            Err(error) => return Err(error),
+        };
+        let reader = File::open(path)?;
+        Ok(DirectFile { ring: Rc::clone(&self.ring), file: Rc::new(file), reader, mode, write: None })
+    }
+}
+
+impl Disk for DirectDisk {
+    type File = DirectFile;
+
+    fn open(&mut self, path: &Path) -> io::Result<DirectFile> {
+        self.open_with(path, false)
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<DirectFile> {
+        self.open_with(path, true)
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn submit_directory_sync(&mut self, directory: &Path) -> io::Result<()> {
+        let file = Rc::new(File::open(directory)?);
+        let entry = opcode::Fsync::new(types::Fd(file.as_raw_fd())).build();
+        let token = self.ring.borrow_mut().submit(entry, file, None).map_err(|(error, _)| error)?;
+        self.directory_sync = Some(token);
+        Ok(())
+    }
+
+    fn poll_directory_sync(&mut self) -> Option<io::Result<()>> {
+        let (result, _) = self.ring.borrow_mut().poll(self.directory_sync?)?;
+        self.directory_sync = None;
+        Some(result.map(|_| ()))
+    }
+
+    fn free_space(&self, directory: &Path) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(directory)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn durable(&self, directory: &Path) -> io::Result<bool> {
+        let magic = rustix::fs::statfs(directory)?.f_type as u64;
+        Ok(magic != TMPFS_MAGIC && magic != RAMFS_MAGIC)
+    }
+}
+
+/// A file that is written through the ring of its disk.
+pub struct DirectFile {
+    ring: Rc<RefCell<Ring>>,
+    file: Rc<File>,
+    /// Reads need not be aligned, and so go through the page cache.
+    reader: File,
+    mode: WriteMode,
+    write: Option<Write>,
+}
+
+struct Write {
+    token: u64,
+    offset: u64,
+    written: usize,
+    syncing: bool,
+}
+
+impl DirectFile {
+    fn submit_from(&mut self, offset: u64, written: usize, buffer: Buffer) -> Result<(), (io::Error, Buffer)> {
+        let rest = &buffer.bytes()[written..];
+        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Write::new(types::Fd(self.file.as_raw_fd()), rest.as_ptr(), length)
+            .offset(offset + written as u64)
+            .build();
+        let token = self.hand_over(entry, buffer)?;
+        self.write = Some(Write { token, offset, written, syncing: false });
+        Ok(())
+    }
+
+    fn hand_over(&self, entry: squeue::Entry, buffer: Buffer) -> Result<u64, (io::Error, Buffer)> {
+        let submitted = self.ring.borrow_mut().submit(entry, Rc::clone(&self.file), Some(buffer));
+        submitted.map_err(|(error, buffer)| (error, buffer.unwrap_or_else(|| Buffer::new(0))))
+    }
+}
+
+impl DiskFile for DirectFile {
+    fn submit(&mut self, offset: u64, buffer: Buffer) -> Result<(), (io::Error, Buffer)> {
+        if self.write.is_some() {
+            return Err((io::ErrorKind::ResourceBusy.into(), buffer));
+        }
+        self.submit_from(offset, 0, buffer)
+    }
+
+    fn poll(&mut self) -> Option<(io::Result<()>, Buffer)> {
+        let (result, buffer) = self.ring.borrow_mut().poll(self.write.as_ref()?.token)?;
+        let write = self.write.take()?;
+        let buffer = buffer?;
+        let count = match result {
+            Ok(count) => count,
+            Err(error) => return Some((Err(error), buffer)),
+        };
+        if write.syncing {
+            return Some((Ok(()), buffer));
+        }
+        let written = write.written + count;
+        // Nothing written at all is how some file systems say that they are full.
+        let next = if count == 0 {
+            return Some((Err(io::ErrorKind::StorageFull.into()), buffer));
+        } else if written < buffer.bytes().len() {
+            self.submit_from(write.offset, written, buffer)
+        } else if self.mode == WriteMode::Buffered {
+            // Not linked to the write: a short write would break the link, and the sync has to come after all of it.
+            let flags = types::FsyncFlags::DATASYNC;
+            let entry = opcode::Fsync::new(types::Fd(self.file.as_raw_fd())).flags(flags).build();
+            self.hand_over(entry, buffer)
+                .map(|token| self.write = Some(Write { token, offset: write.offset, written, syncing: true }))
+        } else {
+            return Some((Ok(()), buffer));
+        };
+        next.err().map(|(error, buffer)| (Err(error), buffer))
+    }
+
+    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.reader.read_at(bytes, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn mode(&self) -> WriteMode {
+        self.mode
+    }
+}
+
+/// The io_uring and what the kernel still uses: files and buffers stay here until their completion, whoever drops them.
+struct Ring {
+    ring: IoUring,
+    next: u64,
+    in_flight: HashMap<u64, (Rc<File>, Option<Buffer>)>,
+    completed: HashMap<u64, (io::Result<usize>, Option<Buffer>)>,
+}
+
+impl Ring {
+    fn submit(
+        &mut self,
+        entry: squeue::Entry,
+        file: Rc<File>,
+        buffer: Option<Buffer>,
+    ) -> Result<u64, (io::Error, Option<Buffer>)> {
+        self.collect();
+        if self.in_flight.len() >= OPERATIONS_MAX as usize {
+            return Err((io::ErrorKind::ResourceBusy.into(), buffer));
+        }
+        let token = self.next;
+        self.next += 1;
+        let entry = entry.user_data(token);
+        self.in_flight.insert(token, (file, buffer));
+        // SAFETY: the descriptor and the bytes that the entry points to belong to `file` and `buffer`, which stay in
+        // `in_flight`, unmoved on the heap and untouched, until the kernel has reported their completion; dropping the
+        // ring waits for that.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        if pushed.is_err() {
+            let buffer = self.in_flight.remove(&token).and_then(|(_, buffer)| buffer);
+            return Err((io::ErrorKind::ResourceBusy.into(), buffer));
+        }
+        // An entry that the kernel does not take now is taken at a later call: it stays in the queue.
+        let _ = self.ring.submit();
+        Ok(token)
+    }
+
+    fn poll(&mut self, token: u64) -> Option<(io::Result<usize>, Option<Buffer>)> {
+        self.collect();
+        if !self.ring.submission().is_empty() {
+            let _ = self.ring.submit();
+        }
+        self.completed.remove(&token)
+    }
+
+    fn collect(&mut self) {
+        for completion in self.ring.completion() {
+            let result =
+                usize::try_from(completion.result()).map_err(|_| io::Error::from_raw_os_error(-completion.result()));
+            if let Some((file, buffer)) = self.in_flight.remove(&completion.user_data()) {
+                // Only someone who still holds the file will ask for the outcome.
+                if buffer.is_none() || Rc::strong_count(&file) > 1 {
+                    self.completed.insert(completion.user_data(), (result, buffer));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        while !self.in_flight.is_empty() {
+            match self.ring.submit_and_wait(1) {
+                Ok(_) => self.collect(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Freeing what the kernel may still read or write would be unsound; leaking it is not.
+                Err(_) => std::mem::forget(std::mem::take(&mut self.in_flight)),
+            }
+        }
+    }
+}

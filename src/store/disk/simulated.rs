@@ -1,0 +1,274 @@
+//! A disk in memory, for tests: deterministic, and its power can be cut.
+//!
+//! After a cut, every write that was reported as complete is there. Of a write in flight, each 512-byte sector is there
+//! or not; names that were created, changed or removed since the last sync of the directory may be undone, in any
+//! combination.
+
+use super::{Buffer, Disk, DiskFile, WriteMode};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+const SECTOR_BYTES: usize = 512;
+
+/// What goes wrong on a simulated disk.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// The next writes fail with these errors, the first of them first.
+    pub writes: Vec<io::ErrorKind>,
+    /// The next directory syncs fail with these errors.
+    pub syncs: Vec<io::ErrorKind>,
+    /// Each n-th write is reported as complete and kept only until the power goes: a disk that lies.
+    pub forgets_every: Option<u64>,
+    /// Directory syncs are reported as complete and do nothing.
+    pub forgets_names: bool,
+}
+
+/// A disk in memory; clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct SimulatedDisk {
+    state: Rc<RefCell<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    dice: u64,
+    faults: Faults,
+    /// By number: what is read, and what is there after a power cut.
+    contents: Vec<Content>,
+    names: BTreeMap<PathBuf, usize>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    changes: Vec<Change>,
+    writes: u64,
+    syncing: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    read: Vec<u8>,
+    durable: Vec<u8>,
+    in_flight: Option<(usize, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Created(PathBuf, usize),
+    Renamed(PathBuf, PathBuf),
+    Removed(PathBuf),
+}
+
+impl SimulatedDisk {
+    /// An empty disk; the seed decides how long writes take.
+    pub fn new(seed: u64) -> Self {
+        Self { state: Rc::new(RefCell::new(State { dice: seed, ..State::default() })) }
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.state.borrow_mut().faults = faults;
+    }
+
+    /// Changes bytes that are there, as a failing disk does. Bytes past the end of the file are left out.
+    pub fn damage(&self, path: &Path, offset: usize, bytes: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        let Some(file) = state.names.get(path).copied() else { return };
+        let content = &mut state.contents[file];
+        for side in [&mut content.read, &mut content.durable] {
+            side.iter_mut().skip(offset).zip(bytes).for_each(|(old, new)| *old = *new);
+        }
+    }
+
+    /// The disk as it could stand after the power was cut now.
+    pub fn power_cut(&self, seed: u64) -> Self {
+        let old = self.state.borrow();
+        let mut state = State { dice: seed, ..State::default() };
+        for content in &old.contents {
+            let mut durable = content.durable.clone();
+            if let Some((offset, bytes)) = &content.in_flight {
+                for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                    if roll(&mut state.dice) % 2 == 0 {
+                        put(&mut durable, offset + index * SECTOR_BYTES, sector);
+                    }
+                }
+            }
+            state.contents.push(Content { read: durable.clone(), durable, in_flight: None });
+        }
+        state.names = old.durable_names.clone();
+        for change in &old.changes {
+            if roll(&mut state.dice) % 2 == 0 {
+                apply(&mut state.names, change);
+            }
+        }
+        state.durable_names = state.names.clone();
+        Self { state: Rc::new(RefCell::new(state)) }
+    }
+}
+
+impl Disk for SimulatedDisk {
+    type File = SimulatedFile;
+
+    fn open(&mut self, path: &Path) -> io::Result<SimulatedFile> {
+        let file = *self.state.borrow().names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(SimulatedFile { state: Rc::clone(&self.state), file, write: None })
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<SimulatedFile> {
+        let mut state = self.state.borrow_mut();
+        if !state.names.contains_key(path) {
+            let file = state.contents.len();
+            state.contents.push(Content::default());
+            state.change(Change::Created(path.to_owned(), file));
+        }
+        drop(state);
+        self.open(path)
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change(Change::Renamed(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.state.borrow_mut().change(Change::Removed(path.to_owned()));
+        Ok(())
+    }
+
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<String>> {
+        let state = self.state.borrow();
+        let here = state.names.keys().filter(|path| path.parent() == Some(directory));
+        Ok(here.filter_map(|path| path.file_name()?.to_str().map(String::from)).collect())
+    }
+
+    fn submit_directory_sync(&mut self, _directory: &Path) -> io::Result<()> {
+        self.state.borrow_mut().syncing = true;
+        Ok(())
+    }
+
+    fn poll_directory_sync(&mut self) -> Option<io::Result<()>> {
+        let mut state = self.state.borrow_mut();
+        if !state.syncing || roll(&mut state.dice) % 2 == 0 {
+            return None;
+        }
+        state.syncing = false;
+        if !state.faults.syncs.is_empty() {
+            return Some(Err(state.faults.syncs.remove(0).into()));
+        }
+        if !state.faults.forgets_names {
+            state.durable_names = state.names.clone();
+            state.changes.clear();
+        }
+        Some(Ok(()))
+    }
+
+    fn free_space(&self, _directory: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    fn durable(&self, _directory: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// A file of a simulated disk.
+#[derive(Debug)]
+pub struct SimulatedFile {
+    state: Rc<RefCell<State>>,
+    file: usize,
+    write: Option<Buffer>,
+}
+
+impl DiskFile for SimulatedFile {
+    fn submit(&mut self, offset: u64, buffer: Buffer) -> Result<(), (io::Error, Buffer)> {
+        let Ok(offset) = usize::try_from(offset) else { return Err((io::ErrorKind::FileTooLarge.into(), buffer)) };
+        if self.write.is_some() {
+            return Err((io::ErrorKind::ResourceBusy.into(), buffer));
+        }
+        self.state.borrow_mut().contents[self.file].in_flight = Some((offset, buffer.bytes().to_vec()));
+        self.write = Some(buffer);
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Option<(io::Result<()>, Buffer)> {
+        self.write.as_ref()?;
+        let mut state = self.state.borrow_mut();
+        if roll(&mut state.dice) % 2 == 0 {
+            return None;
+        }
+        let buffer = self.write.take()?;
+        let (offset, bytes) = state.contents[self.file].in_flight.take()?;
+        if !state.faults.writes.is_empty() {
+            return Some((Err(state.faults.writes.remove(0).into()), buffer));
+        }
+        state.writes += 1;
+        let forgotten = state.faults.forgets_every.is_some_and(|every| state.writes.is_multiple_of(every));
+        let content = &mut state.contents[self.file];
+        put(&mut content.read, offset, &bytes);
+        if !forgotten {
+            put(&mut content.durable, offset, &bytes);
+        }
+        Some((Ok(()), buffer))
+    }
+
+    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let state = self.state.borrow();
+        let content = &state.contents[self.file].read;
+        let rest = content.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let count = rest.len().min(bytes.len());
+        bytes[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.state.borrow().contents[self.file].read.len() as u64)
+    }
+
+    fn mode(&self) -> WriteMode {
+        WriteMode::Direct
+    }
+}
+
+impl State {
+    fn change(&mut self, change: Change) {
+        apply(&mut self.names, &change);
+        self.changes.push(change);
+    }
+}
+
+fn apply(names: &mut BTreeMap<PathBuf, usize>, change: &Change) {
+    match change {
+        Change::Created(path, file) => {
+            names.insert(path.clone(), *file);
+        }
+        Change::Renamed(from, to) => {
+            if let Some(file) = names.remove(from) {
+                names.insert(to.clone(), file);
+            }
+        }
+        Change::Removed(path) => {
+            names.remove(path);
+        }
+    }
+}
+
+fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[offset..end].copy_from_slice(bytes);
+}
+
+/// SplitMix64.
+fn roll(dice: &mut u64) -> u64 {
+    *dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *dice;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

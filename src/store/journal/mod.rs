@@ -1,0 +1,482 @@
+//! One shard's journal: records gathered into frames, frames written into segments, one write in flight.
+//!
+//! While a frame is being written the next one gathers, so batches form by themselves and nobody lingers. A frame begins on a
+//! fresh block, and no block that holds acknowledged records is written again until its whole segment is used anew.
+//!
+//! Invariants: records are committed in the order of their sequences; a segment is used anew only when nothing in it is
+//! needed: what holds it was released, what belongs into the projection was projected, and its ids have left the window in
+//! which a message that comes again is told; a write that fails for want of room is tried again, any other failure ends the
+//! journal for good.
+
+mod scan;
+mod segment;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use caxton_shards::frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes};
+use caxton_shards::record::{AppendSequence, RECORD_HEADER_BYTES, RecordClass};
+
+pub use scan::{JournalFault, JournalSummary, SegmentSummary, read_frame_at, scan};
+use segment::{Active, Sealed, Spare};
+
+use super::disk::{Buffer, Disk, DiskFile, WriteMode};
+
+/// Records gathered beyond this, in bytes, make the journal [busy](JournalState::Busy): as many as a few frames.
+pub const GATHERED_BYTES_BUSY: usize = 8 << 20;
+/// After a write that found no room, or a segment that could not be made, it is tried again after so many milliseconds.
+pub const RETRY_INTERVAL_MS: u64 = 500;
+/// The most frames that wait for the projection before they count as one longer stretch.
+pub const PROJECTIONS_WAITING_MAX: usize = 65_536;
+
+/// What a journal is made with.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// Where its segments lie.
+    pub directory: PathBuf,
+    /// Whose journal it is.
+    pub shard: u16,
+    /// The run of the router.
+    pub boot_epoch: u64,
+    /// The length of a segment in bytes: a multiple of 4 KiB.
+    pub segment_bytes: u64,
+    /// The most segments.
+    pub segments_max: usize,
+    /// So many of the newest records stay, settled or not, for the ids in them.
+    pub retained_records: u64,
+}
+
+/// Whether a journal takes records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JournalState {
+    /// It does.
+    Ready,
+    /// It does, and has much to write already.
+    Busy,
+    /// It has as many segments as it may, and all of them are needed.
+    Full,
+    /// The file system is full.
+    NoSpace,
+    /// A write failed, and nothing is written any more.
+    Failed(String),
+}
+
+/// A stretch of a segment that holds records for the projection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Projection {
+    /// The segment's file.
+    pub path: PathBuf,
+    /// The segment's number.
+    pub segment: u64,
+    /// Where the frame begins in it, in bytes.
+    pub offset: u64,
+    /// The frame's length in bytes.
+    pub bytes: usize,
+    /// The sequence of its last record.
+    pub last: AppendSequence,
+}
+
+/// The journal of one shard. It belongs to one thread, and never blocks it once it is made.
+pub struct Journal<D: Disk> {
+    disk: D,
+    options: JournalOptions,
+    active: Active<D::File>,
+    sealed: VecDeque<Sealed>,
+    spare: Spare<D::File>,
+    /// The highest number that a segment had.
+    numbered: u64,
+    frame: u64,
+    gathered: Vec<u8>,
+    /// Of each gathered record: its length, and whether it holds its segment.
+    waiting: VecDeque<(u32, RecordClass)>,
+    /// The sequence of the last record that was handed over, of the last one in a frame, and of the last durable one.
+    handed: u64,
+    framed: u64,
+    committed: u64,
+    projected: u64,
+    /// The frame in flight: its last sequence, and whether it holds records for the projection, with its place.
+    in_flight: Option<InFlight>,
+    /// A frame that found no room.
+    postponed: Option<(u64, Buffer, InFlight)>,
+    buffers: Vec<Buffer>,
+    projections: VecDeque<Projection>,
+    retry_at_ms: u64,
+    no_space: bool,
+    failure: Option<String>,
+    /// Bytes of frames that were written.
+    pub written_bytes: u64,
+    /// Frames that were written.
+    pub commits: u64,
+}
+
+#[derive(Clone, Debug)]
+struct InFlight {
+    last: u64,
+    projection: Option<Projection>,
+}
+
+impl<D: Disk> Journal<D> {
+    /// Makes a new journal in an empty directory, with its first segment written out. Blocks until that is there.
+    ///
+    /// # Errors
+    /// The first segment could not be made.
+    pub fn create(mut disk: D, options: JournalOptions) -> io::Result<Self> {
+        let mut spare = Spare::begin(&mut disk, &options, 1)?;
+        while !spare.is_ready() {
+            spare.poll(&mut disk, &options.directory)?;
+            std::hint::spin_loop();
+        }
+        let (file, number) = spare.take().ok_or(io::ErrorKind::NotFound)?;
+        let active = Active::new(file, number, 1);
+        Ok(Self {
+            disk,
+            active,
+            sealed: VecDeque::new(),
+            spare: Spare::None,
+            numbered: number,
+            frame: 0,
+            gathered: Vec::new(),
+            waiting: VecDeque::new(),
+            handed: 0,
+            framed: 0,
+            committed: 0,
+            projected: 0,
+            in_flight: None,
+            postponed: None,
+            buffers: Vec::new(),
+            projections: VecDeque::new(),
+            retry_at_ms: 0,
+            no_space: false,
+            failure: None,
+            written_bytes: 0,
+            commits: 0,
+            options,
+        })
+    }
+
+    /// How its segments are written.
+    pub fn mode(&self) -> WriteMode {
+        self.active.file.mode()
+    }
+
+    /// Takes over records, which stand one after another and have the next sequences.
+    pub fn append(&mut self, records: &[u8]) {
+        if self.failure.is_some() {
+            return;
+        }
+        let mut rest = records;
+        while let Some((head, _)) = rest.split_first_chunk::<RECORD_HEADER_BYTES>() {
+            let [a, b, c, d, kind] = *head;
+            let length = 4 + u32::from_le_bytes([a, b, c, d]) as usize;
+            let Some((record, behind)) = rest.split_at_checked(length) else { break };
+            self.handed += 1;
+            let class = RecordClass::of(kind, &record[RECORD_HEADER_BYTES..]);
+            self.waiting.push_back((u32::try_from(length).unwrap_or(u32::MAX), class));
+            if let Some(released) = class.releases {
+                self.release(released.0);
+            }
+            rest = behind;
+        }
+        self.gathered.extend_from_slice(records);
+    }
+
+    /// A record is settled, and no longer holds its segment.
+    fn release(&mut self, sequence: u64) {
+        if sequence > self.framed {
+            let index = usize::try_from(sequence - self.framed - 1).unwrap_or(usize::MAX);
+            if let Some((_, class)) = self.waiting.get_mut(index) {
+                class.holds = false;
+            }
+        } else if sequence >= self.active.held.first {
+            self.active.held.release(sequence);
+        } else {
+            let place = self.sealed.partition_point(|segment| segment.held.first <= sequence);
+            if let Some(segment) = place.checked_sub(1).and_then(|place| self.sealed.get_mut(place)) {
+                segment.held.release(sequence);
+            }
+        }
+    }
+
+    /// The projection has everything up to this record.
+    pub fn projected(&mut self, sequence: AppendSequence) {
+        self.projected = self.projected.max(sequence.0);
+    }
+
+    /// Takes the next stretch that the projection has to read. It is durable.
+    pub fn next_projection(&mut self) -> Option<Projection> {
+        self.projections.pop_front()
+    }
+
+    /// How many stretches wait for the projection.
+    pub fn projections_waiting(&self) -> usize {
+        self.projections.len()
+    }
+
+    /// What is committed so far.
+    pub fn committed(&self) -> AppendSequence {
+        AppendSequence(self.committed)
+    }
+
+    /// Whether something is being written, or waits to be.
+    pub fn is_busy(&self) -> bool {
+        self.failure.is_none() && (self.in_flight.is_some() || !self.waiting.is_empty() || self.postponed.is_some())
+    }
+
+    /// Whether it takes records.
+    pub fn state(&self) -> JournalState {
+        if let Some(what) = &self.failure {
+            return JournalState::Failed(what.clone());
+        }
+        if self.no_space {
+            return JournalState::NoSpace;
+        }
+        if self.gathered.len() > GATHERED_BYTES_BUSY {
+            return if self.is_full() { JournalState::Full } else { JournalState::Busy };
+        }
+        if self.is_full() && !self.active.has_room(2 * FRAME_BYTES_MAX as u64, self.options.segment_bytes) {
+            return JournalState::Full;
+        }
+        JournalState::Ready
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(self.spare, Spare::None) && self.sealed.len() + 1 >= self.options.segments_max
+    }
+
+    /// How many segments there are, the one that is written and the spare one included.
+    pub fn segments(&self) -> usize {
+        self.sealed.len() + 1 + usize::from(!matches!(self.spare, Spare::None))
+    }
+
+    /// When more than half of the segments are in use: the last record of the oldest one, if something in it is still needed.
+    /// What is written anew behind it lets the segment be used anew.
+    pub fn wants_carried(&self) -> Option<AppendSequence> {
+        if (self.sealed.len() + 1) * 2 <= self.options.segments_max {
+            return None;
+        }
+        let oldest = self.sealed.front()?;
+        (oldest.held.held > 0).then_some(AppendSequence(oldest.last))
+    }
+
+    /// Goes on: finishes the write that the kernel has finished, begins the next one, makes the next segment ready. Answers
+    /// whether more is durable than before.
+    pub fn poll(&mut self, now_ms: u64) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
+        let before = self.committed;
+        self.finish_write(now_ms);
+        self.look_after_segments(now_ms);
+        if self.in_flight.is_none() {
+            self.begin_write(now_ms);
+        }
+        self.committed > before
+    }
+
+    fn finish_write(&mut self, now_ms: u64) {
+        if self.in_flight.is_none() {
+            return;
+        }
+        let Some((result, buffer)) = self.active.file.poll() else { return };
+        let Some(write) = self.in_flight.take() else { return };
+        match result {
+            Ok(()) => {
+                self.written_bytes += buffer.bytes().len() as u64;
+                self.commits += 1;
+                self.committed = write.last;
+                self.no_space = false;
+                self.buffers.push(buffer);
+                self.note_projection(write.projection);
+            }
+            Err(error) if is_no_space(&error) => {
+                self.no_space = true;
+                self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
+                let offset = self.active.offset - buffer.bytes().len() as u64;
+                self.postponed = Some((offset, buffer, write));
+            }
+            Err(error) => self.fail("a write to the journal failed", &error),
+        }
+    }
+
+    fn note_projection(&mut self, projection: Option<Projection>) {
+        let Some(projection) = projection else {
+            if self.projections.is_empty() {
+                // Nothing of what is committed waits for the projection.
+            }
+            return;
+        };
+        if self.projections.len() >= PROJECTIONS_WAITING_MAX
+            && let Some(last) = self.projections.back_mut()
+            && last.segment == projection.segment
+        {
+            // The frames between the two are read as well, and found to hold nothing.
+            last.bytes = usize::try_from(projection.offset - last.offset).unwrap_or(last.bytes) + projection.bytes;
+            last.last = projection.last;
+            return;
+        }
+        self.projections.push_back(projection);
+    }
+
+    fn fail(&mut self, what: &str, error: &io::Error) {
+        let directory = self.options.directory.display();
+        self.failure =
+            Some(format!("{what} in {directory}: {error}; it takes nothing more until the router is started anew"));
+    }
+
+    /// Writes what was gathered as one frame.
+    fn begin_write(&mut self, now_ms: u64) {
+        if let Some((offset, buffer, write)) = self.postponed.take() {
+            if now_ms < self.retry_at_ms {
+                self.postponed = Some((offset, buffer, write));
+                return;
+            }
+            return self.submit(offset, buffer, write, now_ms);
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        let (mut records, mut bytes) = (0_usize, 0_usize);
+        for (length, _) in &self.waiting {
+            if records > 0 && bytes + *length as usize > FRAME_BYTES_MAX - HEADER_BYTES {
+                break;
+            }
+            records += 1;
+            bytes += *length as usize;
+        }
+        let length = frame_bytes(bytes);
+        if !self.active.has_room(length as u64, self.options.segment_bytes) && !self.next_segment(length) {
+            return;
+        }
+        self.frame += 1;
+        let header = FrameHeader {
+            shard: self.options.shard,
+            boot_epoch: self.options.boot_epoch,
+            segment: self.active.number,
+            frame: self.frame,
+            first_sequence: self.framed + 1,
+            records: u32::try_from(records).unwrap_or(u32::MAX),
+            payload_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        };
+        let mut buffer = self.take_buffer(length);
+        let place = buffer.resize(length);
+        let payload = &self.gathered[..bytes];
+        place[..HEADER_BYTES].copy_from_slice(&encode_header(&header, payload));
+        place[HEADER_BYTES..HEADER_BYTES + bytes].copy_from_slice(payload);
+        place[HEADER_BYTES + bytes..].fill(0);
+        self.gathered.drain(..bytes);
+        let mut projects = false;
+        for (_, class) in self.waiting.drain(..records) {
+            self.framed += 1;
+            self.active.held.push(class.holds);
+            projects |= class.projects;
+        }
+        let offset = self.active.offset;
+        self.active.offset += length as u64;
+        let projection = projects.then(|| Projection {
+            path: segment::path(&self.options.directory, self.active.number),
+            segment: self.active.number,
+            offset,
+            bytes: length,
+            last: AppendSequence(self.framed),
+        });
+        if projects {
+            self.active.projects = self.framed;
+        }
+        self.submit(offset, buffer, InFlight { last: self.framed, projection }, now_ms);
+    }
+
+    fn submit(&mut self, offset: u64, buffer: Buffer, write: InFlight, now_ms: u64) {
+        match self.active.file.submit(offset, buffer) {
+            Ok(()) => self.in_flight = Some(write),
+            Err((error, buffer)) if is_no_space(&error) || error.kind() == io::ErrorKind::ResourceBusy => {
+                self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
+                self.postponed = Some((offset, buffer, write));
+            }
+            Err((error, _)) => self.fail("a write to the journal could not be begun", &error),
+        }
+    }
+
+    fn take_buffer(&mut self, length: usize) -> Buffer {
+        match self.buffers.pop() {
+            Some(buffer) if buffer.capacity() >= length => buffer,
+            _ => Buffer::new(length.max(FRAME_BYTES_MAX + BLOCK_BYTES)),
+        }
+    }
+
+    /// Goes on to the spare segment. Answers whether there was one, with room for a frame of so many bytes.
+    fn next_segment(&mut self, length: usize) -> bool {
+        if length as u64 > self.options.segment_bytes && self.active.offset > 0 && self.spare.is_ready() {
+            // A record longer than a segment gets one of its own, which grows for it.
+        } else if !self.spare.is_ready() {
+            return false;
+        }
+        let Some((file, number)) = self.spare.take() else { return false };
+        let next = Active::new(file, number, self.framed + 1);
+        let full = std::mem::replace(&mut self.active, next);
+        self.sealed.push_back(Sealed {
+            number: full.number,
+            last: self.framed,
+            projects: full.projects,
+            held: full.held,
+        });
+        true
+    }
+
+    /// Has the next segment ready before it is needed: one that is needed no longer or, up to the maximum, a new one.
+    fn look_after_segments(&mut self, now_ms: u64) {
+        if self.spare.is_being_made() {
+            if let Err(error) = self.spare.poll(&mut self.disk, &self.options.directory) {
+                if is_no_space(&error) {
+                    self.no_space = true;
+                    self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
+                    self.spare = Spare::None;
+                    self.numbered -= 1;
+                } else {
+                    self.fail("a segment of the journal could not be made", &error);
+                }
+            }
+            return;
+        }
+        if self.spare.is_ready() || now_ms < self.retry_at_ms && self.no_space {
+            return;
+        }
+        let crowded = self.sealed.len() + 2 > self.options.segments_max;
+        let oldest = self.sealed.front();
+        let unneeded = oldest.is_some_and(|segment| {
+            segment.held.held == 0
+                && segment.projects <= self.projected
+                && (crowded || segment.last + self.options.retained_records <= self.framed)
+        });
+        let begun = if unneeded && let Some(segment) = self.sealed.pop_front() {
+            self.numbered += 1;
+            Spare::again(&mut self.disk, &self.options, segment.number, self.numbered)
+        } else if !crowded {
+            self.numbered += 1;
+            Spare::begin(&mut self.disk, &self.options, self.numbered)
+        } else {
+            return;
+        };
+        match begun {
+            Ok(spare) => {
+                self.spare = spare;
+                self.no_space = false;
+            }
+            Err(error) if is_no_space(&error) => {
+                self.no_space = true;
+                self.numbered -= 1;
+                self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
+            }
+            Err(error) => self.fail("a segment of the journal could not be made", &error),
+        }
+    }
+
+    /// Where its segments lie.
+    pub fn directory(&self) -> &Path {
+        &self.options.directory
+    }
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,19 @@
+//! What outlives the process: the journal of each shard, and the disk that it is written to.
+//!
+//! A data directory looks like this:
+//!
+//! ```text
+//! data/
+//!   lock                 held while a router uses the directory
+//!   manifest.toml        which generation holds, of how many shards, and the latest boot epoch
+//!   gen-7/shard-0/0000000000000001.journal ...
+//! ```
+//!
+//! Every start reads the generation that the manifest names and writes what is left of it into a new one; when that is on
+//! disk the manifest is replaced, and the old generation removed. So a start that is interrupted changes nothing.
+
+pub mod directory;
+pub mod disk;
+pub mod journal;
+
+pub use directory::{DataDirectory, Recovered, StoreError};

@@ -1,0 +1,150 @@
+//! Durable messages, through the real journal: what was acknowledged is there after a restart.
+
+mod common;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use caxton_router::domain::ShardCount;
+use caxton_router::router::StartError;
+use caxton_router::store::StoreError;
+use caxton_router::{Agent, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError};
+use common::{bounded, name, shutdown};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Heard = Arc<Mutex<Vec<String>>>;
+
+struct Listener(Heard);
+
+impl Agent for Listener {
+    fn handle(&mut self, message: &Message, _: &mut Context<'_>) -> Outcome {
+        self.0.lock().unwrap().push(message.content().as_text().unwrap_or_default().to_owned());
+        Outcome::Done
+    }
+}
+
+/// Never comes to an end with anything.
+struct Stubborn;
+
+impl Agent for Stubborn {
+    fn handle(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+        Outcome::Suspended
+    }
+
+    fn resume(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+        Outcome::Suspended
+    }
+}
+
+fn start(directory: &Path, shards: u16) -> Router {
+    Router::builder()
+        .shards(ShardCount::try_new(shards).expect("a legal number of shards"))
+        .store(directory)
+        .start()
+        .expect("the router starts")
+}
+
+fn durable(receiver: &str, content: &str) -> Message {
+    let receiver = caxton_router::AgentId::of_text(receiver);
+    let message = Message::builder(Performative::Inform).receiver(receiver).content(content);
+    message.reliability(Reliability::Durable).build().expect("a legal message")
+}
+
+#[test]
+fn what_was_acknowledged_and_not_handled_is_handled_after_a_restart_with_any_number_of_shards() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let router = start(directory.path(), 2);
+        for agent in ["one", "two", "three"] {
+            router
+                .blocking_register_one(Registration::native(name(agent), || Stubborn).persistent())
+                .expect("the agent is registered");
+            for number in 0..10 {
+                router.blocking_send(durable(agent, &format!("{agent} {number}"))).expect("it is on disk");
+            }
+        }
+        let report = router.shutdown(Duration::from_millis(50)).expect("it stops");
+        assert!(report.balances(), "{report}");
+        assert_eq!(report.stats.account().kept, 30, "{report}");
+        drop(router);
+        for shards in [3, 1] {
+            let router = start(directory.path(), shards);
+            let found = router.recovered().expect("there is a store");
+            assert_eq!((found.messages, found.agents), (30, 3));
+            router.shutdown(Duration::from_millis(50)).expect("it stops");
+        }
+        let router = start(directory.path(), 2);
+        let heard: Heard = Heard::default();
+        for agent in ["one", "two", "three"] {
+            let heard = Arc::clone(&heard);
+            let registration = Registration::native(name(agent), move || Listener(Arc::clone(&heard)));
+            router.blocking_register_one(registration.persistent()).expect("the agent takes over what waits for it");
+        }
+        let report = router.shutdown(PATIENCE).expect("it stops");
+        assert!(report.balances() && report.drained, "{report}");
+        drop(router);
+        let heard = heard.lock().unwrap().clone();
+        for agent in ["one", "two", "three"] {
+            let of_agent: Vec<_> = heard.iter().filter(|text| text.starts_with(agent)).cloned().collect();
+            let expected: Vec<_> = (0..10).map(|number| format!("{agent} {number}")).collect();
+            assert_eq!(of_agent, expected);
+        }
+        let router = start(directory.path(), 2);
+        assert_eq!(router.recovered().expect("there is a store").messages, 0, "what was handled is released");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn two_routers_do_not_share_a_directory() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let router = start(directory.path(), 1);
+        let second = Router::builder().store(directory.path()).start();
+        assert!(matches!(second, Err(StartError::Store(StoreError::InUse { .. }))), "{second:?}");
+        shutdown(&router);
+        drop(router);
+        shutdown(&start(directory.path(), 1));
+    });
+}
+
+#[test]
+fn without_a_store_a_durable_message_is_refused() {
+    bounded(|| {
+        let router = Router::builder().start().expect("the router starts");
+        let refused = router.blocking_send(durable("anybody", "x")).expect_err("there is no store");
+        assert_eq!(refused.error, SendError::DurabilityUnavailable);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_durable_message_that_comes_to_nobody_is_answered_for_and_kept_as_a_dead_letter() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let router = start(directory.path(), 2);
+        let refused = router.blocking_send(durable("nobody", "x")).expect_err("there is no such agent");
+        assert!(matches!(refused.error, SendError::NotKept { .. }), "{refused:?}");
+        shutdown(&router);
+        drop(router);
+        let router = start(directory.path(), 1);
+        assert_eq!(router.recovered().expect("there is a store").dead_letters, 1);
+        assert_eq!(router.blocking_dead_letters(10).expect("the router runs").len(), 1);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "x").expect("it is written");
+    let error = Router::builder().store(&file).start().expect_err("a file is no directory").to_string();
+    assert!(error.contains(&file.display().to_string()), "{error}");
+    let manifest = directory.path().join("manifest.toml");
+    std::fs::write(&manifest, "version = 99\n").expect("it is written");
+    let error = Router::builder().store(directory.path()).start().expect_err("it is of another version").to_string();
+    assert!(error.contains("version 99") && error.contains("use the program that wrote it"), "{error}");
+}
