@@ -265,6 +265,8 @@ fn start(
     let shards = config.router.shards.resolve(cores.len());
     let count = usize::from(shards.into_inner());
     let partition = Partition::new(shards);
+    // Before there is anything to stop.
+    let mut store = Store::open(config, partition, wall_time().0)?;
     let capacity = LaneCapacity {
         // Two at least, so that one can be kept for messages in transit.
         credits: NonZeroUsize::new(config.ring.capacity.as_usize().max(2)).unwrap_or(NonZeroUsize::MIN),
@@ -297,7 +299,6 @@ fn start(
     let router = Router { inner: Arc::new(Inner::new(Arc::clone(&shared))) };
 
     let clock = Clock::new();
-    let mut store = Store::open(config, partition, wall_time().0)?;
     let boot_epoch = store.as_ref().map_or_else(|| wall_time().0, |store| store.directory.boot_epoch());
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
@@ -333,7 +334,10 @@ fn start(
     let started = ready.iter().count();
     if failure.is_none() && started == count {
         if let Some(mut store) = store {
-            store.directory.commit()?;
+            if let Err(error) = store.directory.commit() {
+                abandon(&router);
+                return Err(error.into());
+            }
             *router.inner.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
         }
         let pinned = cores.get(count).copied();

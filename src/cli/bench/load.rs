@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_router::domain::CapabilityName;
-use caxton_router::message::{ConversationId, MessageBuilder, Term};
+use caxton_router::message::{ConversationId, MessageBuilder, Reliability, Term};
 use caxton_router::{Agent, AgentId, Choice, Context, Message, Outcome, Performative, Polled};
 use hdrhistogram::Histogram;
 use quanta::Instant;
@@ -99,11 +99,25 @@ pub struct Kit {
     shard: usize,
     size: usize,
     until_sample: u32,
+    /// Whether messages are to be on disk before they are handled.
+    durable: bool,
 }
 
 impl Kit {
     pub fn new(control: &Arc<Control>, shard: usize, size: usize, salt: u32) -> Self {
-        Self { control: Arc::clone(control), shard, size: size.max(SIZE_MIN), until_sample: salt % SAMPLE_EVERY }
+        Self {
+            control: Arc::clone(control),
+            shard,
+            size: size.max(SIZE_MIN),
+            until_sample: salt % SAMPLE_EVERY,
+            durable: false,
+        }
+    }
+
+    /// Has messages written down before they are handled.
+    pub fn durable(mut self, durable: bool) -> Self {
+        self.durable = durable;
+        self
     }
 
     /// Fills in the content; now and then with the time.
@@ -131,7 +145,8 @@ impl Kit {
             payload.resize(self.size, b'x');
             payload[..8].copy_from_slice(&stamp.to_le_bytes());
             payload[8..SIZE_MIN].copy_from_slice(&returns.to_le_bytes());
-            builder.content(payload.as_slice())
+            let builder = builder.content(payload.as_slice());
+            if self.durable { builder.reliability(Reliability::Durable) } else { builder }
         })
     }
 

@@ -137,6 +137,12 @@ pub struct BenchArguments {
     /// Which share of the answers that can come late does so: for protocols, by default 0.01
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     late: Option<f64>,
+    /// Have every message on disk before it is handled
+    #[arg(long)]
+    durable: bool,
+    /// Where the directory for that is made; by default among the system's temporary files
+    #[arg(long, value_name = "DIR", requires = "durable")]
+    data: Option<PathBuf>,
     /// The settings to run with
     #[arg(long, default_value = "production")]
     preset: Preset,
@@ -225,7 +231,8 @@ impl BenchArguments {
         };
         let shutdown = self.shutdown_timeout.unwrap_or(config.shutdown.deadline_ms.as_duration());
         let (agents, size, rate) = (self.agents, self.size, self.rate);
-        Plan { scenario, agents, size, length, rate, disturbance: None, offences, shutdown, config }
+        let durable = self.durable.then(|| self.data.clone());
+        Plan { scenario, agents, size, length, rate, disturbance: None, offences, durable, shutdown, config }
     }
 }
 
@@ -252,8 +259,11 @@ fn run_one(arguments: &BenchArguments, scenario: Scenario, interrupt: &Interrupt
 
 fn run_suite(arguments: &BenchArguments, interrupt: &Interrupt) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
-    for (place, scenario) in Scenario::SUITE.into_iter().enumerate() {
-        let plan = arguments.plan(scenario, SUITE_SECONDS);
+    let mut plans: Vec<Plan> = Scenario::SUITE.map(|scenario| arguments.plan(scenario, SUITE_SECONDS)).into();
+    if !arguments.durable {
+        plans.push(Plan { durable: Some(None), ..arguments.plan(Scenario::Mixed, SUITE_SECONDS) });
+    }
+    for (place, plan) in plans.into_iter().enumerate() {
         let mut run = |plan| run_with_bar(plan, interrupt);
         let trial = match run_trial(plan, arguments.effort(), &mut run) {
             Ok(trial) => trial,
@@ -293,7 +303,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
 fn verdict(trial: &Trial) -> ExitCode {
     match trial.complaint() {
         None => ExitCode::SUCCESS,
-        Some(complaint) => fail(&format!("{}: {complaint}", trial.outcome.plan.scenario.name())),
+        Some(complaint) => fail(&format!("{}: {complaint}", trial.outcome.plan.name())),
     }
 }
 
@@ -312,7 +322,7 @@ fn run_with_bar(plan: Plan, interrupt: &Interrupt) -> Result<Outcome, String> {
     if let Ok(style) = ProgressStyle::with_template("{msg:>14} [{bar:40}] {elapsed_precise}") {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.set_message(plan.scenario.name());
+    bar.set_message(plan.name());
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The share is from 0 to 1.
     let outcome = run(plan, interrupt, |share| bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64));
     bar.finish_and_clear();

@@ -30,6 +30,7 @@ fn json_of_run(outcome: &Outcome) -> Value {
         "shards": outcome.shards,
         "agents": outcome.plan.agents,
         "size_bytes": outcome.plan.size,
+        "durable": outcome.survives_power_cut,
         "seconds": outcome.seconds,
         "rate": outcome.plan.rate,
         "accepted": account.accepted,
@@ -51,6 +52,11 @@ fn json_of_run(outcome: &Outcome) -> Value {
             "p999": microseconds(0.999),
             "max": outcome.latencies.max() as f64 / 1_000.0,
         },
+        "durable_per_second": outcome.plan.durable.is_some().then(|| outcome.messages_per_second()),
+        "ack_latency_us": outcome.plan.durable.is_some().then(|| json!({
+            "p50": microseconds(0.5),
+            "p99": microseconds(0.99),
+        })),
         "registrations_per_second": outcome.registrations_per_second,
         "bytes_per_agent": weighed(outcome),
         "rss_bytes": outcome.rss_bytes,
@@ -71,7 +77,7 @@ fn by_reason(counts: &[u64; Reason::COUNT]) -> Value {
 
 /// The heads and widths of the table's columns.
 const COLUMNS: [(&str, usize); 9] = [
-    ("scenario", 13),
+    ("scenario", 14),
     ("shards", 6),
     ("msg/s", 12),
     ("CPU ns/msg", 10),
@@ -96,7 +102,7 @@ pub fn row(trial: &Trial) -> String {
     let outcome = &trial.outcome;
     let microseconds = |quantile| outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
     let cells = [
-        outcome.plan.scenario.name().to_owned(),
+        outcome.plan.name(),
         outcome.shards.to_string(),
         thousands(outcome.messages_per_second().round()),
         format!("{:.0}", outcome.cpu_ns_per_message),
@@ -122,6 +128,14 @@ pub fn details(trial: &Trial) -> String {
         None => "closed loop, one message in 65 sampled".to_owned(),
     };
     let mut text = String::new();
+    if outcome.plan.durable.is_some() {
+        let kept = if outcome.survives_power_cut {
+            "on disk before it is handled; latencies include that"
+        } else {
+            "written to a file system in memory, which does not survive a power cut: see --data"
+        };
+        let _ = writeln!(text, "every message       {kept}");
+    }
     let _ = writeln!(text, "latency             {loop_kind}");
     for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
         let value = outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;

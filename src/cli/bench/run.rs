@@ -1,5 +1,6 @@
 //! One run of one scenario: agents are registered, set going, measured, drained, and accounted for.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use caxton_router::signals::Signal;
 use caxton_router::{AgentId, Config, Message, Performative, Registration, Report, Router};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
+use tempfile::TempDir;
 
 use super::super::interrupt::Interrupt;
 use super::Scenario;
@@ -41,9 +43,33 @@ pub struct Plan {
     pub disturbance: Option<Disturbance>,
     /// How much agents break the protocols of their conversations, in the scenario that is about that.
     pub offences: Offences,
+    /// Whether messages are to be on disk before they are handled, and where the store's directory is made: among the system's
+    /// temporary files where nothing is said.
+    pub durable: Option<Option<PathBuf>>,
     /// How long what is under way may take after a signal.
     pub shutdown: Duration,
     pub config: Config,
+}
+
+impl Plan {
+    /// What the run is called in reports.
+    pub fn name(&self) -> String {
+        let durable = if self.durable.is_some() { " durable" } else { "" };
+        format!("{}{durable}", self.scenario.name())
+    }
+
+    /// Makes the store's directory, where there is to be one. It is removed with what is answered.
+    fn data_directory(&mut self) -> Result<Option<TempDir>, String> {
+        let Some(place) = &self.durable else { return Ok(None) };
+        let made = match place {
+            Some(place) => tempfile::Builder::new().prefix("caxton-bench-").tempdir_in(place),
+            None => tempfile::Builder::new().prefix("caxton-bench-").tempdir(),
+        };
+        let place = place.clone().unwrap_or_else(std::env::temp_dir);
+        let directory = made.map_err(|error| format!("no directory can be made in {}: {error}", place.display()))?;
+        self.config.store.directory = directory.path().to_owned().into();
+        Ok(Some(directory))
+    }
 }
 
 /// How long a run is.
@@ -75,6 +101,8 @@ pub struct Outcome {
     pub patients: Patients,
     /// What was done in conversations by protocols.
     pub played: Played,
+    /// Whether what was written to disk survives a power cut.
+    pub survives_power_cut: bool,
     /// The signal that ended the run early.
     pub interrupted: Option<Signal>,
 }
@@ -135,6 +163,8 @@ struct Mark {
 /// # Errors
 /// What kept the run from being measured, in words.
 pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> Result<Outcome, String> {
+    let mut plan = plan;
+    let directory = plan.data_directory()?;
     let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
     let shards = router.shard_count();
     let control = Control::new(shards, plan.disturbance.as_ref().map_or(0, Disturbance::poison));
@@ -169,6 +199,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
         .starters
         .iter()
         .filter_map(|starter| Message::builder(Performative::Request).receiver(*starter).content("begin").build().ok());
+    let survives_power_cut = router.is_durable();
     let mark = |router: &Router| Mark {
         at: Instant::now(),
         cpu: cpu_time(),
@@ -215,6 +246,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let deadline = if interrupt.signal().is_some() { plan.shutdown } else { DRAIN_DEADLINE };
     let report = router.shutdown(deadline).map_err(|error| error.to_string())?;
     let taken = slow_consumer.map_or(Ok(0), SlowConsumer::taken)?;
+    drop(directory);
     let patients = Patients::of(&control, &cast, attempts, taken);
     let messages = last.processed - first.processed;
     let cpu = last.cpu.saturating_sub(first.cpu);
@@ -236,6 +268,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
         failures: control.failures.load(Ordering::Relaxed),
         patients,
         played: control.plays.read(),
+        survives_power_cut,
         interrupted: interrupt.signal(),
     })
 }
@@ -337,7 +370,8 @@ pub fn kit(plan: &Plan, control: &Arc<Control>, named: &Named, salt: usize) -> i
     let (control, shard, size) = (Arc::clone(control), named.shard, plan.size);
     #[allow(clippy::cast_possible_truncation)] // Any number will do.
     let salt = salt as u32;
-    move || Kit::new(&control, shard, size, salt)
+    let durable = plan.durable.is_some();
+    move || Kit::new(&control, shard, size, salt).durable(durable)
 }
 
 fn rallies(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
