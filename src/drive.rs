@@ -44,9 +44,9 @@ const SPINS_PER_CLOCK_READ: u32 = 64;
 const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
 /// How often a busy shard lets its executor look after other things, in nanoseconds.
 const YIELD_EVERY_NS: u64 = 100_000_000;
-/// How long a shard without other work waits for its journal on the spot, in nanoseconds, and how often it looks then.
-const JOURNAL_SPIN_NS: u64 = 5_000_000;
-const JOURNAL_LOOK_MS: u64 = 1;
+/// How long a shard without other work sleeps at a time while its journal is being written. Messages from other shards wait no
+/// longer than that.
+const JOURNAL_WAIT: Duration = Duration::from_micros(20);
 /// Turns in which a shard that leaves still hands out what the router has to say.
 const LEAVING_TURNS_MAX: u32 = 16;
 /// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
@@ -195,8 +195,6 @@ struct Driver {
     spin: Duration,
     store: Option<StoreSeat>,
     journal: Option<Scribe>,
-    /// Since when the shard has had nothing to do but to wait for its journal.
-    journal_since_ns: Option<u64>,
 }
 
 impl Driver {
@@ -228,7 +226,6 @@ impl Driver {
             spin,
             store,
             journal: None,
-            journal_since_ns: None,
             shared,
         }
     }
@@ -275,19 +272,16 @@ impl Driver {
                 }
                 return self.hand_over();
             }
-            if turn.worked || turn.more || turn.polling {
-                self.journal_since_ns = None;
+            if turn.worked || turn.more {
+                self.yield_sometimes().await;
+            } else if let Some(scribe) = self.journal.as_mut().filter(|scribe| scribe.is_busy()) {
+                // A write takes less than parking and waking would. To sleep in the kernel meanwhile leaves the core to whatever
+                // has to finish the write: a shard that spins keeps it waiting for milliseconds.
+                scribe.wait(JOURNAL_WAIT);
+            } else if turn.polling {
                 self.yield_sometimes().await;
             } else if !self.spin_for_work() {
-                // A write takes less than parking and waking would, unless the disk is slow: then it is looked at from time
-                // to time.
-                let writes = self.journal.as_ref().is_some_and(Scribe::is_busy);
-                if writes && self.spins_for_journal() {
-                    continue;
-                }
-                let look_ms = self.now_ns / 1_000_000 + JOURNAL_LOOK_MS;
-                let deadline_ms = if writes { Some(look_ms) } else { turn.next_deadline_ms };
-                self.park(deadline_ms).await;
+                self.park(turn.next_deadline_ms).await;
             }
         }
     }
@@ -478,17 +472,6 @@ impl Driver {
             || !self.inputs.is_empty()
             || self.link().inbox_attention.load(Ordering::Relaxed)
             || self.shared.stage() != self.stage
-    }
-
-    /// Whether the write in flight is young enough to be waited for on the spot.
-    fn spins_for_journal(&mut self) -> bool {
-        let now_ns = self.clock.now().monotonic_ns;
-        let since = *self.journal_since_ns.get_or_insert(now_ns);
-        let spins = now_ns - since < JOURNAL_SPIN_NS;
-        if !spins {
-            self.journal_since_ns = None;
-        }
-        spins
     }
 
     /// Looks at the rings again and again for a bounded time. Answers whether something came.

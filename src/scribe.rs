@@ -43,7 +43,7 @@ impl Scribe {
                 state if began.elapsed() > BEGIN_WITHIN => {
                     return Err(format!("the journal in {directory}: {state:?}"));
                 }
-                _ => std::hint::spin_loop(),
+                _ => scribe.wait(Duration::from_millis(1)),
             }
         }
     }
@@ -51,6 +51,11 @@ impl Scribe {
     /// What the shard hears first.
     pub fn news(&self) -> Option<Input> {
         Some(Input::Committed(self.journal.committed())).filter(|_| self.journal.committed() > AppendSequence(0))
+    }
+
+    /// Sleeps until a write is complete, or for this long.
+    pub fn wait(&mut self, timeout: Duration) {
+        self.journal.wait(timeout);
     }
 
     /// Whether something is being written, or waits to be.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 pub mod direct;
 pub mod simulated;
@@ -124,6 +125,8 @@ pub trait Disk {
     fn submit_directory_sync(&mut self, directory: &Path) -> io::Result<()>;
     /// The outcome of the directory sync in flight if there is one; does not wait.
     fn poll_directory_sync(&mut self) -> Option<io::Result<()>>;
+    /// Sleeps until something that was submitted is complete, or for this long.
+    fn wait(&mut self, timeout: Duration);
     /// Bytes that an ordinary user may still write.
     ///
     /// # Errors

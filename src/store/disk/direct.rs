@@ -15,6 +15,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Operations in flight at once, for all files of one disk.
 const OPERATIONS_MAX: u32 = 64;
@@ -100,6 +101,10 @@ impl Disk for DirectDisk {
         let (result, _) = self.ring.borrow_mut().poll(self.directory_sync?)?;
         self.directory_sync = None;
         Some(result.map(|_| ()))
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.ring.borrow_mut().wait(timeout);
     }
 
     fn free_space(&self, directory: &Path) -> io::Result<u64> {
@@ -240,6 +245,16 @@ impl Ring {
             let _ = self.ring.submit();
         }
         self.completed.remove(&token)
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.collect();
+        if self.completed.is_empty() && !self.in_flight.is_empty() {
+            let timespec = types::Timespec::from(timeout);
+            // A timeout is as good as a completion here: the caller looks again either way.
+            let _ = self.ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&timespec));
+            self.collect();
+        }
     }
 
     fn collect(&mut self) {

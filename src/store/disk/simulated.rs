@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 const SECTOR_BYTES: usize = 512;
 
@@ -165,6 +166,8 @@ impl Disk for SimulatedDisk {
         }
         Some(Ok(()))
     }
+
+    fn wait(&mut self, _timeout: Duration) {}
 
     fn free_space(&self, _directory: &Path) -> io::Result<u64> {
         Ok(u64::MAX)

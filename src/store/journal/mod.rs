@@ -14,6 +14,7 @@ mod segment;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use caxton_shards::frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes};
 use caxton_shards::record::{AppendSequence, RECORD_HEADER_BYTES, RecordClass};
@@ -27,6 +28,8 @@ use super::disk::{Buffer, Disk, DiskFile, WriteMode};
 pub const GATHERED_BYTES_BUSY: usize = 8 << 20;
 /// After a write that found no room, or a segment that could not be made, it is tried again after so many milliseconds.
 pub const RETRY_INTERVAL_MS: u64 = 500;
+/// While the first segment is written out, it is looked at so often.
+const FIRST_SEGMENT_WAIT: Duration = Duration::from_millis(1);
 /// The most frames that wait for the projection before they count as one longer stretch.
 pub const PROJECTIONS_WAITING_MAX: usize = 65_536;
 
@@ -125,7 +128,7 @@ impl<D: Disk> Journal<D> {
         let mut spare = Spare::begin(&mut disk, &options, 1)?;
         while !spare.is_ready() {
             spare.poll(&mut disk, &options.directory)?;
-            std::hint::spin_loop();
+            disk.wait(FIRST_SEGMENT_WAIT);
         }
         let (file, number) = spare.take().ok_or(io::ErrorKind::NotFound)?;
         let active = Active::new(file, number, 1);
@@ -244,6 +247,11 @@ impl<D: Disk> Journal<D> {
         matches!(self.spare, Spare::None) && self.sealed.len() + 1 >= self.options.segments_max
     }
 
+    /// Sleeps until a write is complete, or for this long: for whoever has nothing else to do.
+    pub fn wait(&mut self, timeout: Duration) {
+        self.disk.wait(timeout);
+    }
+
     /// How many segments there are, the one that is written and the spare one included.
     pub fn segments(&self) -> usize {
         self.sealed.len() + 1 + usize::from(!matches!(self.spare, Spare::None))
@@ -300,12 +308,7 @@ impl<D: Disk> Journal<D> {
     }
 
     fn note_projection(&mut self, projection: Option<Projection>) {
-        let Some(projection) = projection else {
-            if self.projections.is_empty() {
-                // Nothing of what is committed waits for the projection.
-            }
-            return;
-        };
+        let Some(projection) = projection else { return };
         if self.projections.len() >= PROJECTIONS_WAITING_MAX
             && let Some(last) = self.projections.back_mut()
             && last.segment == projection.segment

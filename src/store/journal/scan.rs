@@ -155,6 +155,9 @@ pub fn scan<D: Disk>(
             found.bytes += frame.bytes() as u64;
             offset += frame.bytes();
         };
+        if let FrameFault::Shard(_) = fault {
+            return Err(damage(&path, offset as u64, fault));
+        }
         if let FrameFault::Version(_) = fault {
             return Err(JournalFault::Version { path, offset: offset as u64, fault });
         }

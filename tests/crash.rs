@@ -1,0 +1,181 @@
+//! kill -9 under load: what was acknowledged comes to its end, after as many crashes as it takes.
+//!
+//! A child of this program runs a router and sends durable messages through a chain of two agents; it writes down which of
+//! them were acknowledged, and which came to the end of the chain. The parent kills it at a random moment, again and again,
+//! and in the end lets it finish. `CAXTON_CRASH_CYCLES=1000` runs more cycles than usual.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use caxton_router::domain::{AgentName, ShardCount};
+use caxton_router::sim::Dice;
+use caxton_router::{
+    Agent, AgentId, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router,
+};
+
+/// Names the directory that a child works in.
+const CHILD: &str = "CAXTON_CRASH_CHILD";
+/// Has a child send nothing, handle what is there, and end.
+const FINISH: &str = "CAXTON_CRASH_FINISH";
+const CYCLES: u64 = 50;
+/// Messages of one cycle that are sent at the same time.
+const IN_FLIGHT: u64 = 64;
+
+/// Lines that are on their way to the kernel before anything goes on: a killed process loses none of them.
+#[derive(Clone)]
+struct Lines(Arc<Mutex<File>>);
+
+impl Lines {
+    fn open(path: &Path) -> Self {
+        let file = OpenOptions::new().create(true).append(true).open(path).expect("the file can be written");
+        Self(Arc::new(Mutex::new(file)))
+    }
+
+    fn write(&self, line: &str) {
+        let mut file = self.0.lock().unwrap();
+        file.write_all(format!("{line}\n").as_bytes()).expect("the line is written");
+    }
+}
+
+/// Sends what it is given on to the next agent.
+struct First(AgentId);
+
+impl Agent for First {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let next = Message::builder(Performative::Inform).receiver(self.0).content(message.content().clone());
+        match next.reliability(Reliability::Durable).build().map(|next| context.send(next)) {
+            Ok(Ok(_)) => Outcome::Done,
+            _ => Outcome::failed("there is no room now"),
+        }
+    }
+}
+
+/// Writes down what has come to its end.
+struct Last(Lines);
+
+impl Agent for Last {
+    fn handle(&mut self, message: &Message, _: &mut Context<'_>) -> Outcome {
+        self.0.write(message.content().as_text().unwrap_or_default());
+        Outcome::Done
+    }
+}
+
+fn name(text: &str) -> AgentName {
+    AgentName::try_new(text).expect("a legal name")
+}
+
+/// What the child does until it is killed, or is done.
+fn child(directory: &Path) {
+    let cycle = std::env::var("CAXTON_CRASH_CYCLE").expect("it is set").parse::<u64>().expect("it is a number");
+    let shards = ShardCount::try_new(1 + u16::try_from(cycle % 3).expect("it is small")).expect("it is legal");
+    let mut config = Config::default();
+    // What waits from earlier cycles is not to be in the way.
+    config.set("mailbox.messages", "10000", "test").expect("it is legal");
+    let builder = Router::builder().config(config).shards(shards).store(directory.join("data"));
+    let router = builder.start().expect("the router starts");
+    let (acknowledged, ended) = (Lines::open(&directory.join("acknowledged")), Lines::open(&directory.join("ended")));
+    for number in 0..4 {
+        let last = AgentId::of_text(&format!("last-{number}"));
+        let ended = ended.clone();
+        let registrations = vec![
+            Registration::native(name(&format!("last-{number}")), move || Last(ended.clone())).persistent(),
+            Registration::native(name(&format!("first-{number}")), move || First(last)).persistent(),
+        ];
+        for result in router.blocking_register_all(registrations) {
+            result.expect("the agent takes over what waits for it");
+        }
+    }
+    if std::env::var(FINISH).is_ok() {
+        let dead = Lines::open(&directory.join("dead"));
+        for letter in router.blocking_dead_letters(usize::MAX).expect("the router runs") {
+            dead.write(&format!("{} {}", letter.message.content().as_text().unwrap_or_default(), letter.reason));
+        }
+        let report = router.shutdown(Duration::from_secs(30)).expect("this is no shard's thread");
+        assert!(report.balances() && report.drained, "{report}");
+        return;
+    }
+    println!("ready");
+    let senders: Vec<_> = (0..IN_FLIGHT)
+        .map(|sender| {
+            let (router, acknowledged) = (router.clone(), acknowledged.clone());
+            std::thread::spawn(move || {
+                for number in 0_u64.. {
+                    let text = format!("{cycle}-{sender}-{number}");
+                    let receiver = AgentId::of_text(&format!("first-{}", number % 4));
+                    let message = Message::builder(Performative::Inform).receiver(receiver).content(text.clone());
+                    let message = message.reliability(Reliability::Durable).build().expect("a legal message");
+                    if router.blocking_send(message).is_ok() {
+                        acknowledged.write(&text);
+                    }
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        let _ = sender.join();
+    }
+}
+
+fn spawn(directory: &Path, cycle: u64, finish: bool) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.args(["--exact", "what_was_acknowledged_survives_kill_9", "--nocapture"]);
+    command.env(CHILD, directory).env("CAXTON_CRASH_CYCLE", cycle.to_string());
+    if finish {
+        command.env(FINISH, "1");
+    }
+    command.stdout(Stdio::piped()).spawn().expect("the child starts")
+}
+
+fn lines(path: PathBuf) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    // The last line may not be whole.
+    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    if let Ok(directory) = std::env::var(CHILD) {
+        return child(Path::new(&directory));
+    }
+    let cycles = std::env::var("CAXTON_CRASH_CYCLES").map_or(CYCLES, |text| text.parse().expect("it is a number"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let seed = Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut dice = Dice::new(seed);
+    for cycle in 0..cycles {
+        let mut child = spawn(directory.path(), cycle, false);
+        let mut output = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = std::io::BufRead::read_line(&mut output, &mut line).expect("the child can be read");
+            assert!(read > 0, "the child of cycle {cycle} ended before it was ready");
+            if line.contains("ready") {
+                break;
+            }
+        }
+        // The moment of the crash is what is random.
+        std::thread::sleep(Duration::from_millis(dice.below(150)));
+        child.kill().expect("the child is killed");
+        child.wait().expect("the child has ended");
+    }
+    let finished = spawn(directory.path(), cycles, true).wait_with_output().expect("the last child ends");
+    assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stdout));
+    let mut ended: BTreeMap<String, u64> = BTreeMap::new();
+    for line in lines(directory.path().join("ended")) {
+        *ended.entry(line).or_default() += 1;
+    }
+    let acknowledged = lines(directory.path().join("acknowledged"));
+    let lost: Vec<_> = acknowledged.iter().filter(|message| !ended.contains_key(*message)).collect();
+    let repeated = ended.values().filter(|count| **count > 1).count();
+    println!("{} acknowledged, {} ended, {repeated} of them more than once", acknowledged.len(), ended.len());
+    let dead = lines(directory.path().join("dead"));
+    assert!(dead.is_empty(), "nothing was to fail: {dead:?}");
+    assert!(lost.is_empty(), "{} of {} acknowledged messages are lost: {lost:?}", lost.len(), acknowledged.len());
+    assert!(acknowledged.len() as u64 > cycles, "next to nothing was acknowledged");
+}

@@ -1,0 +1,236 @@
+//! Power cuts under the journal: whatever was being written, what was committed is there, in order and byte for byte.
+//!
+//! The disk is simulated: what was not reported as written is there or not by the dice, sector by sector, and so are names
+//! whose directory was not synced. `CAXTON_CRASH_SEEDS=0..20000` runs other seeds than the usual ones.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use caxton_router::sim::Dice;
+use caxton_router::store::disk::simulated::{Faults, SimulatedDisk};
+use caxton_router::store::disk::{Disk, DiskFile};
+use caxton_router::store::journal::{Journal, JournalFault, JournalOptions, JournalState, scan};
+use caxton_shards::message::{AgentId, MessageId};
+use caxton_shards::record::{AppendSequence, Record, RecordKind, Records};
+
+/// Seeds of the usual run.
+const SEEDS: Range<u64> = 0..500;
+
+fn seeds() -> Range<u64> {
+    let Ok(text) = std::env::var("CAXTON_CRASH_SEEDS") else { return SEEDS };
+    let (first, end) = text.split_once("..").expect("CAXTON_CRASH_SEEDS is a range such as 0..20000");
+    first.parse().expect("a number")..end.parse().expect("a number")
+}
+
+fn options(shard: u16) -> JournalOptions {
+    JournalOptions {
+        directory: PathBuf::from("/journal"),
+        shard,
+        boot_epoch: 7,
+        segment_bytes: 512 << 10,
+        segments_max: 4,
+        retained_records: 20,
+    }
+}
+
+/// A journal that is written at random, and what it should hold.
+struct Story {
+    disk: SimulatedDisk,
+    journal: Journal<SimulatedDisk>,
+    dice: Dice,
+    /// What was handed over: each record's kind and body, from sequence one.
+    written: Vec<(u8, Vec<u8>)>,
+    now_ms: u64,
+    settles: bool,
+}
+
+impl Story {
+    fn begin(seed: u64) -> Self {
+        let disk = SimulatedDisk::new(seed);
+        let journal = Journal::create(disk.clone(), options(3)).expect("there is room for the first segment");
+        Self { disk, journal, dice: Dice::of(seed, 1), written: Vec::new(), now_ms: 0, settles: true }
+    }
+
+    fn last(&self) -> u64 {
+        self.written.len() as u64
+    }
+
+    fn append(&mut self) {
+        let mut records = Records::after(AppendSequence(self.last()));
+        for _ in 0..self.dice.between(1, 5) {
+            let pairs = self.dice.index(400);
+            let id = MessageId::from_u128(u128::from(self.dice.next()) | 1).expect("it is not zero");
+            let record = match self.dice.below(3) {
+                // Some record that is released at once, if it is still there; and some that are long.
+                0 if self.settles && self.last() > 0 => {
+                    Record::Settled(AppendSequence(1 + self.dice.below(self.last())), false)
+                }
+                _ => Record::Handled(vec![(id, AgentId::of_text("somebody")); pairs]),
+            };
+            record.write(&mut records);
+        }
+        for record in caxton_shards::record::split(records.bytes()) {
+            let (kind, body) = record.expect("whole records are written");
+            self.written.push((kind, body.to_vec()));
+        }
+        self.journal.append(records.bytes());
+    }
+
+    fn act(&mut self, actions: u32) {
+        for _ in 0..actions {
+            if self.dice.once_in(3) {
+                self.append();
+            }
+            self.now_ms += self.dice.below(200);
+            self.journal.poll(self.now_ms);
+        }
+    }
+}
+
+/// What a journal on this disk holds: the records by their sequences.
+fn read(disk: &SimulatedDisk, shard: u16) -> Result<BTreeMap<u64, (u8, Vec<u8>)>, JournalFault> {
+    let mut found = BTreeMap::new();
+    scan(&mut disk.clone(), Path::new("/journal"), shard, |sequence, kind, body| {
+        found.insert(sequence.0, (kind, body.to_vec()));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Plays a story, cuts the power and looks at what is there. Answers what is wrong.
+fn cut(seed: u64, faults: &Faults) -> Result<(), String> {
+    let mut story = Story::begin(seed);
+    story.disk.set_faults(faults.clone());
+    let actions = story.dice.between(1, 400);
+    story.act(actions);
+    let committed = story.journal.committed().0;
+    let disk = story.disk.power_cut(seed ^ 0x5eed);
+    let found = read(&disk, 3).map_err(|fault| fault.to_string())?;
+    for (sequence, record) in &found {
+        let place = usize::try_from(*sequence).map_err(|error| error.to_string())? - 1;
+        if story.written.get(place) != Some(record) {
+            return Err(format!("record {sequence} is not the one that was written"));
+        }
+    }
+    if let (Some(first), Some(last)) = (found.keys().next(), found.keys().next_back())
+        && *last - *first + 1 != found.len() as u64
+    {
+        return Err("records are missing in between".to_owned());
+    }
+    let last = found.keys().next_back().copied().unwrap_or(0);
+    if last < committed {
+        return Err(format!("{committed} records were committed and {last} are there"));
+    }
+    // Nothing here holds a segment, so old ones are used anew; but the newest records stay for their ids.
+    let first = found.keys().next().copied().unwrap_or(1);
+    if committed > 0 && first > committed.saturating_sub(20).max(1) {
+        return Err(format!("records from {first} on are there, and the last 20 before {committed} were to stay"));
+    }
+    if read(&disk, 3).map_err(|fault| fault.to_string())? != found {
+        return Err("reading it again finds something else".to_owned());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_committed_survives_a_power_cut_and_nothing_else_is_served() {
+    for seed in seeds() {
+        if let Err(what) = cut(seed, &Faults::default()) {
+            panic!("seed {seed}: {what}; run it with CAXTON_CRASH_SEEDS={seed}..{}", seed + 1);
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_lies_is_found_out() {
+    let forgets_writes = Faults { forgets_every: Some(7), ..Faults::default() };
+    let forgets_names = Faults { forgets_names: true, ..Faults::default() };
+    for faults in [forgets_writes, forgets_names] {
+        assert!((0..100).any(|seed| cut(seed, &faults).is_err()), "nothing is noticed of {faults:?}");
+    }
+}
+
+#[test]
+fn a_record_that_is_needed_keeps_its_segment_and_is_named_to_be_written_anew() {
+    let mut story = Story::begin(11);
+    story.settles = false;
+    let message = caxton_router::Message::builder(caxton_router::Performative::Inform)
+        .receiver(AgentId::of_text("somebody"))
+        .build()
+        .expect("a legal message");
+    let kept = caxton_shards::record::KeptMessage {
+        replaces: None,
+        first: None,
+        shown: false,
+        expires: caxton_router::message::WallTime(1),
+        receiver_name: "somebody".into(),
+        message,
+    };
+    let mut records = Records::after(AppendSequence(0));
+    Record::Message(kept).write(&mut records);
+    let bytes = records.bytes().to_vec();
+    story.written.push((RecordKind::Message as u8, bytes[5..].to_vec()));
+    story.journal.append(&bytes);
+    let mut wanted = None;
+    for _ in 0..4_000 {
+        story.act(1);
+        wanted = wanted.or(story.journal.wants_carried());
+    }
+    assert!(wanted.is_some_and(|upto| upto.0 >= 1), "the message stands in the way: {wanted:?}");
+    assert_eq!(story.journal.state(), JournalState::Full);
+    let committed = story.journal.committed();
+    let mut records = Records::after(AppendSequence(story.last()));
+    Record::Settled(AppendSequence(1), false).write(&mut records);
+    story.written.push((RecordKind::Settled as u8, records.bytes()[5..].to_vec()));
+    story.journal.append(records.bytes());
+    for _ in 0..200 {
+        story.now_ms += 1_000;
+        story.journal.poll(story.now_ms);
+    }
+    assert!(story.journal.committed() > committed, "there is room again");
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_any_other_failure_is_the_end() {
+    let mut story = Story::begin(12);
+    story.act(100);
+    story.disk.set_faults(Faults { writes: vec![std::io::ErrorKind::StorageFull; 3], ..Faults::default() });
+    story.append();
+    let mut was_full = false;
+    for _ in 0..100 {
+        story.now_ms += 100;
+        story.journal.poll(story.now_ms);
+        was_full |= story.journal.state() == JournalState::NoSpace;
+    }
+    assert!(was_full && !story.journal.is_busy(), "it goes on by itself");
+    assert_eq!(story.journal.committed().0, story.last());
+    story.disk.set_faults(Faults { writes: vec![std::io::ErrorKind::Other], ..Faults::default() });
+    let before = story.journal.committed();
+    for _ in 0..50 {
+        story.append();
+        story.now_ms += 1_000;
+        story.journal.poll(story.now_ms);
+    }
+    assert!(matches!(story.journal.state(), JournalState::Failed(_)), "{:?}", story.journal.state());
+    assert_eq!(story.journal.committed(), before, "nothing is tried again");
+}
+
+#[test]
+fn damage_in_the_middle_is_reported_with_its_place_and_nothing_is_served() {
+    let mut story = Story::begin(13);
+    story.act(600);
+    while story.journal.is_busy() {
+        story.now_ms += 10;
+        story.journal.poll(story.now_ms);
+    }
+    let mut disk = story.disk.clone();
+    let names = disk.list(Path::new("/journal")).expect("there are segments");
+    let first = Path::new("/journal").join(&names[0]);
+    assert!(disk.open(&first).expect("it is there").length().expect("it has one") > 0);
+    assert!(read(&disk, 3).is_ok());
+    disk.damage(&first, 70, b"damage");
+    let fault = read(&disk, 3).expect_err("it is damaged");
+    assert!(matches!(&fault, JournalFault::Damaged { path, offset: 0, .. } if *path == first), "{fault}");
+    assert!(read(&story.disk, 4).is_err(), "it is another shard's");
+}
