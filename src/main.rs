@@ -23,23 +23,32 @@ enum Verb {
     Acl(cli::acl::AclArguments),
     /// Measure what the router does on this machine
     Bench(cli::bench::BenchArguments),
+    /// List or draw the conversations in a data directory
+    Conv(cli::store::ConversationArguments),
     /// Check or show the configuration
     Config(cli::config::ConfigArguments),
+    /// List, show, replay or purge the dead letters in a data directory
+    Dlq(cli::store::LetterArguments),
     /// Find out whether this host can run the router
     Doctor(cli::doctor::DoctorArguments),
     /// Route a file of ACL messages and say what became of each
     Route(cli::route::RouteArguments),
     /// Look for faults of the router in simulated runs, each of which follows from a seed
     Sim(cli::sim::SimArguments),
+    /// Check, dump or compact a data directory
+    Store(cli::store::StoreArguments),
 }
 
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Acl(arguments) => cli::acl::run(&arguments),
         Verb::Bench(arguments) => cli::bench::run_verb(&arguments),
+        Verb::Conv(arguments) => cli::store::run_conversations(&arguments),
         Verb::Config(arguments) => cli::config::run(&arguments),
+        Verb::Dlq(arguments) => cli::store::run_letters(&arguments),
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),
         Verb::Route(arguments) => cli::route::run(&arguments),
         Verb::Sim(arguments) => cli::sim::run(&arguments),
+        Verb::Store(arguments) => cli::store::run(&arguments),
     }
 }

@@ -163,6 +163,16 @@ impl Recovery {
         self.messages.len()
     }
 
+    /// The messages that are not settled, in the order of their shards and records.
+    pub fn unsettled(&self) -> impl Iterator<Item = &KeptMessage> {
+        self.messages.values()
+    }
+
+    /// The agents that outlive the process, in no order.
+    pub fn agents(&self) -> impl Iterator<Item = &KeptAgent> {
+        self.agents.values()
+    }
+
     /// The dead letters.
     pub fn dead_letters(&self) -> impl Iterator<Item = &DeadLetter> {
         self.letters.values()

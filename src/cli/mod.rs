@@ -8,6 +8,7 @@ mod input;
 pub mod interrupt;
 pub mod route;
 pub mod sim;
+pub mod store;
 
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;

@@ -118,7 +118,7 @@ impl DataDirectory {
             move |error| StoreError::Directory { path, error }
         };
         fs::create_dir_all(path).map_err(failed(path))?;
-        let lock_path = path.join(LOCK);
+        let lock_path = lock_path(path);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(failed(&lock_path))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -220,11 +220,16 @@ impl DataDirectory {
     }
 }
 
+/// The file whose lock says that a router uses the directory.
+pub(super) fn lock_path(directory: &Path) -> PathBuf {
+    directory.join(LOCK)
+}
+
 fn generation_directory(path: &Path, generation: u64) -> PathBuf {
     path.join(format!("gen-{generation}"))
 }
 
-fn shard_directory(path: &Path, generation: u64, shard: u16) -> PathBuf {
+pub(super) fn shard_directory(path: &Path, generation: u64, shard: u16) -> PathBuf {
     generation_directory(path, generation).join(format!("shard-{shard}"))
 }
 

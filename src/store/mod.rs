@@ -14,6 +14,7 @@
 
 pub mod directory;
 pub mod disk;
+pub mod inspect;
 pub mod journal;
 
 pub use directory::{DataDirectory, Recovered, StoreError};

@@ -54,6 +54,23 @@ pub struct Figures {
     pub recovered: u64,
 }
 
+impl Figures {
+    /// What two runs had together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            acknowledged: self.acknowledged + other.acknowledged,
+            refused: self.refused + other.refused,
+            arrived: self.arrived + other.arrived,
+            repeated: self.repeated + other.repeated,
+            letters: self.letters + other.letters,
+            crashes: self.crashes + other.crashes,
+            failures: self.failures + other.failures,
+            recovered: self.recovered + other.recovered,
+        }
+    }
+}
+
 /// How often each message came to the end of its chain.
 type Ends = Arc<Mutex<BTreeMap<u64, u32>>>;
 
@@ -369,12 +386,7 @@ mod tests {
         let mut total = Figures::default();
         for seed in 0..500 {
             let figures = run(seed).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
-            total.acknowledged += figures.acknowledged;
-            total.refused += figures.refused;
-            total.repeated += figures.repeated;
-            total.crashes += figures.crashes;
-            total.failures += figures.failures;
-            total.recovered += figures.recovered;
+            total = total.plus(figures);
         }
         let counts = [total.acknowledged, total.refused, total.repeated, total.recovered];
         assert!(counts.iter().all(|count| *count > 0), "something never happened: {total:?}");

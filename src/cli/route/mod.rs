@@ -86,6 +86,9 @@ pub struct RouteArguments {
     /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the preset says
     #[arg(long, value_name = "SECONDS", value_parser = interrupt::parse_timeout)]
     shutdown_timeout: Option<Duration>,
+    /// Keep durable messages, those with X-reliability durable, in this data directory
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Print one JSON object for each message on a line of its own, and one with the summary
     #[arg(long)]
     json: bool,
@@ -173,7 +176,10 @@ impl RouteArguments {
             summary.seconds = started.elapsed().as_secs_f64();
             return Ok(summary);
         }
-        let config = self.config().map_err(Stop::Router)?;
+        let mut config = self.config().map_err(Stop::Router)?;
+        if let Some(directory) = &self.data {
+            config.store.directory = directory.clone().into();
+        }
         let router = Router::builder().config(config).start().map_err(|error| Stop::Router(error.to_string()))?;
         let shutdown = self.shutdown_timeout.unwrap_or(router.config().shutdown.deadline_ms.as_duration());
         let _watch = interrupt.watch(&router, shutdown, || {});

@@ -1,0 +1,158 @@
+//! `caxton dlq`: dead letters in a data directory.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use caxton_router::domain::AgentName;
+use caxton_router::{AgentId, DeadLetter, DeadLetterFilter, DeadLetterId};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{acl, finish, look, printable, with_router};
+
+/// Arguments of `caxton dlq`.
+#[derive(Debug, Args)]
+pub struct LetterArguments {
+    #[command(subcommand)]
+    verb: LetterVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum LetterVerb {
+    /// List the dead letters, oldest first; also while a router uses the directory
+    Ls {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Print an object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one with its whole message; also while a router uses the directory
+    Show {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Its number, such as d0-17
+        #[arg(value_name = "ID")]
+        id: DeadLetterId,
+    },
+    /// Send one, or all, again; no router may use the directory. The messages wait there for their receivers
+    Replay {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Its number; without one, all of them
+        #[arg(value_name = "ID")]
+        id: Option<DeadLetterId>,
+        /// To this agent instead of whom it was for
+        #[arg(long, value_name = "NAME")]
+        to: Option<AgentName>,
+    },
+    /// Throw one, or all, away; no router may use the directory
+    Purge {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Its number
+        #[arg(value_name = "ID", required_unless_present = "all")]
+        id: Option<DeadLetterId>,
+        /// All of them
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+    },
+}
+
+/// Runs `caxton dlq`.
+pub fn run(arguments: &LetterArguments) -> ExitCode {
+    finish(match &arguments.verb {
+        LetterVerb::Ls { directory, json } => list(directory, *json),
+        LetterVerb::Show { directory, id } => show(directory, *id),
+        LetterVerb::Replay { directory, id, to } => replay(directory, *id, to.as_ref()),
+        LetterVerb::Purge { directory, id, .. } => purge(directory, *id),
+    })
+}
+
+fn list(directory: &Path, as_json: bool) -> Result<String, String> {
+    let inspection = look(directory)?;
+    let mut text = String::new();
+    for letter in inspection.recovery.dead_letters() {
+        if as_json {
+            let _ = writeln!(text, "{}", json(letter));
+            continue;
+        }
+        let receiver = letter.message.target().map_or_else(|| "nobody".to_owned(), |target| target.to_string());
+        let performative = letter.message.performative();
+        let _ = writeln!(
+            text,
+            "{:<10} {:<20} {performative:<16} {receiver}",
+            letter.id.to_string(),
+            letter.reason.as_str()
+        );
+    }
+    if text.is_empty() && !as_json {
+        text.push_str("no dead letters\n");
+    }
+    Ok(text)
+}
+
+fn show(directory: &Path, id: DeadLetterId) -> Result<String, String> {
+    let inspection = look(directory)?;
+    let letter = inspection.recovery.dead_letters().find(|letter| letter.id == id);
+    let letter = letter.ok_or_else(|| format!("there is no dead letter {id} in {}", directory.display()))?;
+    let mut text = String::new();
+    let _ = writeln!(text, "{id}: {}", letter.reason.explanation());
+    if let Some(error) = &letter.last_error {
+        let _ = writeln!(text, "last error: {}", printable(error));
+    }
+    let _ = writeln!(text, "attempts: {}, replays: {}", letter.attempts, letter.replays);
+    let _ = writeln!(text, "accepted at {} ms, given up at {} ms since 1970", letter.first.0, letter.last.0);
+    let _ = writeln!(text, "{}", printable_lines(&acl(&letter.message)));
+    Ok(text)
+}
+
+fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+fn replay(directory: &Path, id: Option<DeadLetterId>, to: Option<&AgentName>) -> Result<String, String> {
+    let to = to.map(AgentId::of);
+    with_router(directory, |router| {
+        if let Some(id) = id {
+            let message = router.blocking_replay_dead_letter(id, to).map_err(|error| error.to_string())?;
+            return Ok(format!("{id} was sent again as {message}\n"));
+        }
+        let filter = DeadLetterFilter::default();
+        let summary = router.blocking_replay_dead_letters(&filter, to).map_err(|error| error.to_string())?;
+        let refusal = summary.refusal.map_or_else(String::new, |refusal| format!(", the first because {refusal}"));
+        Ok(format!("{} were sent again, {} were not{refusal}\n", summary.replayed, summary.refused))
+    })
+}
+
+fn purge(directory: &Path, id: Option<DeadLetterId>) -> Result<String, String> {
+    with_router(directory, |router| {
+        let filter = id.map_or_else(DeadLetterFilter::default, DeadLetterFilter::only);
+        let purged = router.blocking_purge_dead_letters(&filter).map_err(|error| error.to_string())?;
+        match (id, purged) {
+            (Some(id), 0) => Err(format!("there is no dead letter {id} in {}", directory.display())),
+            _ => Ok(format!("{purged} dead letters were thrown away\n")),
+        }
+    })
+}
+
+/// A dead letter as one object.
+pub(super) fn json(letter: &DeadLetter) -> Value {
+    json!({
+        "dead_letter": letter.id.to_string(),
+        "reason": letter.reason.as_str(),
+        "last_error": letter.last_error.as_deref(),
+        "attempts": letter.attempts,
+        "replays": letter.replays,
+        "first_ms": letter.first.0,
+        "last_ms": letter.last.0,
+        "receiver": letter.message.target().map(|target| target.to_string()),
+        "sender": letter.message.sender().map(|sender| sender.to_string()),
+        "acl": acl(&letter.message),
+    })
+}

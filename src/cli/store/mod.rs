@@ -1,0 +1,161 @@
+//! `caxton store`, `caxton dlq` and `caxton conv`: what lies in a data directory.
+//!
+//! Looking is safe while a router uses the directory. Changing is not: `dlq replay`, `dlq purge` and `store compact` start a
+//! router of their own for the moment, which the directory's lock refuses while another one runs.
+//!
+//! Exit status: 0 if it was done; 1 if the directory is damaged, in use, or lacks what was asked for.
+
+mod conversations;
+mod letters;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use caxton_router::message::text::{self, NoNames};
+use caxton_router::store::inspect::{Inspection, inspect};
+use caxton_router::{Message, Router};
+use clap::{Args, Subcommand};
+
+pub use self::conversations::{ConversationArguments, run as run_conversations};
+pub use self::letters::{LetterArguments, run as run_letters};
+use super::{complain, print, printable};
+
+/// How long a router that was started for the moment gets to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Arguments of `caxton store`.
+#[derive(Debug, Args)]
+pub struct StoreArguments {
+    #[command(subcommand)]
+    verb: StoreVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreVerb {
+    /// Read everything and say what is there, or where it is damaged; also while a router uses it
+    Check(Place),
+    /// Print everything that a start would find, an object a line; also while a router uses it
+    Dump(Place),
+    /// Write what is needed anew and give the rest of the space back; no router may use it
+    Compact(Place),
+}
+
+/// Which data directory.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
+/// Runs `caxton store`.
+pub fn run(arguments: &StoreArguments) -> ExitCode {
+    let done = match &arguments.verb {
+        StoreVerb::Check(place) => look(&place.directory).map(|inspection| check(&inspection)),
+        StoreVerb::Dump(place) => look(&place.directory).map(|inspection| dump(&inspection)),
+        StoreVerb::Compact(place) => compact(&place.directory),
+    };
+    finish(done)
+}
+
+fn finish(done: Result<String, String>) -> ExitCode {
+    match done {
+        Ok(text) => print(&text),
+        Err(complaint) => {
+            complain(&complaint);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn look(directory: &Path) -> Result<Inspection, String> {
+    inspect(directory).map_err(|error| error.to_string())
+}
+
+/// Does something with a router that is started for the moment.
+fn with_router<T>(directory: &Path, act: impl FnOnce(&Router) -> Result<T, String>) -> Result<T, String> {
+    // A mistyped path is not to become a new store.
+    let shards = look(directory)?.manifest.shards;
+    let shards = caxton_router::domain::ShardCount::try_new(shards).map_err(|error| error.to_string())?;
+    let router = Router::builder().shards(shards).store(directory).start().map_err(|error| error.to_string())?;
+    let done = act(&router);
+    router.shutdown(STOP_WITHIN).map_err(|error| error.to_string())?;
+    done
+}
+
+fn check(inspection: &Inspection) -> String {
+    let Inspection { manifest, in_use, recovery, conversations, journals } = inspection;
+    let mut text = String::new();
+    let state = if *in_use { "in use by a router" } else { "not in use" };
+    let _ = writeln!(text, "generation {} of {} shards, {state}", manifest.generation, manifest.shards);
+    for (shard, journal) in journals.iter().enumerate() {
+        let _ = writeln!(text, "shard {shard}: {} records", journal.records());
+        for segment in &journal.segments {
+            let torn = segment.torn_at.map_or_else(String::new, |offset| format!(", a torn write at byte {offset}"));
+            let name = segment.path.file_name().unwrap_or_default().display();
+            let _ = writeln!(
+                text,
+                "  {name}: {} frames, {} records, {} bytes{torn}",
+                segment.frames, segment.records, segment.bytes
+            );
+        }
+    }
+    let open = conversations.values().filter(|exchange| !exchange.closed).count();
+    let _ = writeln!(
+        text,
+        "a start finds {} messages, {} dead letters, {} agents and {open} open conversations; nothing is damaged",
+        recovery.messages(),
+        recovery.dead_letters().count(),
+        recovery.agents().count(),
+    );
+    text
+}
+
+fn dump(inspection: &Inspection) -> String {
+    let mut text = String::new();
+    for agent in inspection.recovery.agents() {
+        let line = serde_json::json!({
+            "agent": agent.name.to_string(),
+            "capabilities": agent.capabilities.iter().map(|name| &**name).collect::<Vec<_>>(),
+        });
+        let _ = writeln!(text, "{line}");
+    }
+    for message in inspection.recovery.unsettled() {
+        let line = serde_json::json!({
+            "message": message.message.id().map(|id| id.to_string()),
+            "receiver": &*message.receiver_name,
+            "expires_ms": message.expires.0,
+            "acl": acl(&message.message),
+        });
+        let _ = writeln!(text, "{line}");
+    }
+    for letter in inspection.recovery.dead_letters() {
+        let _ = writeln!(text, "{}", letters::json(letter));
+    }
+    text
+}
+
+/// A message in the string form of FIPA SC00070. Agents whose names it does not carry stand there by their ids.
+fn acl(message: &Message) -> String {
+    let mut output = Vec::new();
+    text::print(message, &NoNames, &mut output);
+    String::from_utf8_lossy(&output).into_owned()
+}
+
+fn compact(directory: &Path) -> Result<String, String> {
+    let before = look(directory)?;
+    let (records, messages) = with_router(directory, |router| {
+        let found = router.recovered().unwrap_or_default();
+        Ok((found.records, found.messages))
+    })?;
+    let after = look(directory)?;
+    let count = |inspection: &Inspection| inspection.journals.iter().map(|journal| journal.records()).sum::<u64>();
+    Ok(format!(
+        "{records} records of generation {} are now {} of generation {}; {messages} messages wait as before\n",
+        before.manifest.generation,
+        count(&after),
+        after.manifest.generation
+    ))
+}

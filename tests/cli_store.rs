@@ -1,0 +1,145 @@
+//! `caxton store`, `dlq` and `conv`: what lies in a data directory, and what can be done with it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use caxton_router::domain::{AgentName, ShardCount};
+use caxton_router::{
+    Agent, AgentId, Context, ConversationId, Message, Outcome, Performative, Registration, Reliability, Router,
+};
+
+fn caxton(arguments: &[&str], directory: &Path) -> (bool, String, String) {
+    let (verb, rest) = arguments.split_at(2);
+    let output = Command::new(env!("CARGO_BIN_EXE_caxton")).args(verb).arg(directory).args(rest).output();
+    let output = output.expect("the program runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// Does nothing with what it is given, or fails.
+struct Idle(bool);
+
+impl Agent for Idle {
+    fn handle(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+        if self.0 { Outcome::Done } else { Outcome::failed("it never succeeds") }
+    }
+}
+
+fn start(directory: &Path) -> Router {
+    let shards = ShardCount::try_new(2).expect("two shards");
+    let router = Router::builder().shards(shards).store(directory).start().expect("the router starts");
+    for (agent, succeeds) in [("buyer", true), ("seller", true)] {
+        let name = AgentName::try_new(agent).expect("a legal name");
+        let registration = Registration::native(name, move || Idle(succeeds)).persistent();
+        router.blocking_register_one(registration).expect("it is registered");
+    }
+    router
+}
+
+fn durable(to: &str) -> caxton_router::message::MessageBuilder {
+    let message = Message::builder(Performative::Request).sender(AgentId::of_text("buyer"));
+    message.receiver(AgentId::of_text(to)).reliability(Reliability::Durable).content("a \"quoted\" wish")
+}
+
+#[test]
+fn dead_letters_are_listed_shown_replayed_and_purged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let router = start(directory.path());
+    for _ in 0..2 {
+        router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
+    }
+    // Looking is safe while the router runs, changing is not.
+    let (ok, listed, errors) = caxton(&["dlq", "ls"], directory.path());
+    assert!(ok && listed.lines().count() == 2 && listed.contains("unknown-receiver"), "{listed}{errors}");
+    let (ok, _, errors) = caxton(&["dlq", "purge", "--all"], directory.path());
+    assert!(!ok && errors.contains("used by another router"), "{errors}");
+    router.shutdown(Duration::from_secs(10)).expect("it stops");
+    drop(router);
+    let id = listed.split_whitespace().next().expect("an id").to_owned();
+    let (ok, shown, errors) = caxton(&["dlq", "show", &id], directory.path());
+    assert!(
+        ok && shown.contains("a \\\"quoted\\\" wish") && shown.contains("no agent with that name"),
+        "{shown}{errors}"
+    );
+    let (ok, replayed, errors) = caxton(&["dlq", "replay", &id, "--to", "seller"], directory.path());
+    assert!(ok && replayed.contains("was sent again"), "{replayed}{errors}");
+    let (_, checked, _) = caxton(&["store", "check"], directory.path());
+    assert!(checked.contains("1 messages, 1 dead letters, 2 agents"), "{checked}");
+    let (_, dumped, _) = caxton(&["store", "dump"], directory.path());
+    assert_eq!(dumped.lines().filter(|line| line.contains("\"receiver\":\"seller\"")).count(), 1, "{dumped}");
+    let (ok, purged, errors) = caxton(&["dlq", "purge", "--all"], directory.path());
+    assert!(ok && purged.starts_with("1 dead letters"), "{purged}{errors}");
+    let (ok, compacted, errors) = caxton(&["store", "compact"], directory.path());
+    assert!(ok && compacted.contains("1 messages wait as before"), "{compacted}{errors}");
+    let (ok, _, errors) = caxton(&["dlq", "show", &id], directory.path());
+    assert!(!ok && errors.contains("there is no dead letter"), "{errors}");
+}
+
+#[test]
+fn a_conversation_is_drawn_with_what_broke_its_protocol() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let router = start(directory.path());
+    let id = ConversationId::of_text("sale-1");
+    let seller = AgentId::of_text("seller");
+    let begin = durable("seller").conversation(id).protocol("fipa-request").build().expect("legal");
+    router.blocking_send(begin).expect("it is kept");
+    for act in [Performative::Agree, Performative::Cfp] {
+        let answer = Message::builder(act).sender(seller).receiver(AgentId::of_text("buyer"));
+        let answer = answer.conversation_of(id, AgentId::of_text("buyer")).reliability(Reliability::Durable);
+        router.blocking_send(answer.build().expect("legal")).expect("it is kept");
+    }
+    let (ok, listed, errors) = caxton(&["conv", "ls"], directory.path());
+    assert!(ok && listed.contains("open  3 messages") && listed.contains("fipa-request"), "{listed}{errors}");
+    let name = listed.split_whitespace().next().expect("an id").to_owned();
+    let (ok, drawn, errors) = caxton(&["conv", "show", &name], directory.path());
+    assert!(ok && drawn.contains("request") && drawn.contains("->") && drawn.contains("<-"), "{drawn}{errors}");
+    assert!(drawn.lines().any(|line| line.contains("cfp") && line.ends_with("breaks the protocol")), "{drawn}");
+    let (_, mermaid, _) = caxton(&["conv", "show", "sale-1", "--mermaid"], directory.path());
+    assert!(mermaid.starts_with("sequenceDiagram\n    participant a0 as buyer"), "{mermaid}");
+    router.shutdown(Duration::from_secs(10)).expect("it stops");
+}
+
+#[test]
+fn what_is_no_data_directory_or_is_damaged_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for verb in [["store", "check"], ["dlq", "ls"], ["conv", "ls"], ["store", "compact"]] {
+        let (ok, _, errors) = caxton(&verb, directory.path());
+        assert!(!ok && errors.contains("this is no data directory"), "{errors}");
+    }
+    let router = start(directory.path());
+    for _ in 0..5 {
+        router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
+    }
+    router.shutdown(Duration::from_secs(10)).expect("it stops");
+    drop(router);
+    let mut damaged = 0;
+    for shard in 0..2 {
+        let file = directory.path().join(format!("gen-1/shard-{shard}/0000000000000001.journal"));
+        let mut bytes = std::fs::read(&file).expect("it is there");
+        // The first frame of several: what comes behind it was acknowledged later.
+        if bytes[4_096..].starts_with(b"CAXTONJ") {
+            bytes[100] ^= 1;
+            std::fs::write(&file, bytes).expect("it is written");
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0);
+    let (ok, _, errors) = caxton(&["store", "check"], directory.path());
+    assert!(!ok && errors.contains("is damaged at byte 0") && errors.contains(".journal"), "{errors}");
+    let error = Router::builder().store(directory.path()).start().expect_err("nothing of it is served").to_string();
+    assert!(error.contains("is damaged at byte 0"), "{error}");
+}
+
+#[test]
+fn a_file_of_durable_messages_is_routed_with_a_store() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_caxton"))
+        .args(["route", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/durable.acl"), "--data"])
+        .arg(directory.path())
+        .output()
+        .expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let (ok, listed, _) = caxton(&["conv", "ls"], directory.path());
+    assert!(ok && listed.contains("fipa-request"), "{listed}");
+}
