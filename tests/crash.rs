@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use caxton_router::domain::{AgentName, ShardCount};
 use caxton_router::sim::Dice;
@@ -37,7 +37,7 @@ impl Lines {
     }
 
     fn write(&self, line: &str) {
-        let mut file = self.0.lock().unwrap();
+        let mut file = self.0.lock().expect("nobody panicked");
         file.write_all(format!("{line}\n").as_bytes()).expect("the line is written");
     }
 }
@@ -144,8 +144,9 @@ fn what_was_acknowledged_survives_kill_9() {
     }
     let cycles = std::env::var("CAXTON_CRASH_CYCLES").map_or(CYCLES, |text| text.parse().expect("it is a number"));
     let directory = tempfile::tempdir().expect("a directory");
-    let seed = Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id());
-    println!("seed {seed}");
+    let seed = std::env::var("CAXTON_CRASH_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("CAXTON_CRASH_SEED={seed}");
     let mut dice = Dice::new(seed);
     for cycle in 0..cycles {
         let mut child = spawn(directory.path(), cycle, false);

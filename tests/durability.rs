@@ -20,7 +20,7 @@ struct Listener(Heard);
 
 impl Agent for Listener {
     fn handle(&mut self, message: &Message, _: &mut Context<'_>) -> Outcome {
-        self.0.lock().unwrap().push(message.content().as_text().unwrap_or_default().to_owned());
+        self.0.lock().expect("nobody panicked").push(message.content().as_text().unwrap_or_default().to_owned());
         Outcome::Done
     }
 }
@@ -85,7 +85,7 @@ fn what_was_acknowledged_and_not_handled_is_handled_after_a_restart_with_any_num
         let report = router.shutdown(PATIENCE).expect("it stops");
         assert!(report.balances() && report.drained, "{report}");
         drop(router);
-        let heard = heard.lock().unwrap().clone();
+        let heard = heard.lock().expect("nobody panicked").clone();
         for agent in ["one", "two", "three"] {
             let of_agent: Vec<_> = heard.iter().filter(|text| text.starts_with(agent)).cloned().collect();
             let expected: Vec<_> = (0..10).map(|number| format!("{agent} {number}")).collect();

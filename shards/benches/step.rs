@@ -120,6 +120,8 @@ fn config(protocols: Rulebook) -> ShardConfig {
         protocols,
         rules: Vec::new(),
         durability: Durability::Unavailable,
+        durable_lifetime_ms: 30_000,
+        duplicates_window: 1_000,
         seed: 1,
     }
 }

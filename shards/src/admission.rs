@@ -76,6 +76,7 @@ impl Shard {
             Input::Drain => {
                 if self.phase == Phase::Running {
                     self.phase = Phase::Draining;
+                    self.leave_mail_of_absent();
                 }
             }
             Input::Stop => self.stop(),

@@ -23,7 +23,8 @@ use crate::message::{AgentId, ConversationId, Message, MessageId, WallTime};
 use crate::notice::{Holds, Outgoing};
 use crate::partition::ShardIndex;
 use crate::record::{AppendSequence, Durability, Records};
-use crate::registry::{AgentIndex, Behaviour};
+use crate::registry::{AgentIndex, Behaviour, Standing};
+use crate::remains::Place;
 use crate::shard::{Notice, Phase, Shard};
 use crate::slab::Slab;
 
@@ -457,6 +458,9 @@ impl Shard {
             self.say_delivered(&envelope.message, Holds::Nothing);
             self.put_into_mailbox_in_time(envelope, index);
         }
+        if self.phase == Phase::Draining {
+            self.leave_mail_of_absent();
+        }
     }
 
     /// The journal says whether it takes records.
@@ -517,13 +521,12 @@ impl Shard {
     pub(crate) fn hold_for(&mut self, envelope: &mut Envelope) {
         let Some(mut handling) = self.durables.handling else { return };
         let deliveries = envelope.deliveries_left();
-        match handling.ticket {
-            Some(ticket) => self.await_more(ticket, deliveries),
-            None => {
-                // One more, for the handler itself: it is acknowledged when the handler is done.
-                handling.ticket = self.durables.open(self.index, deliveries + 1, Then::Settle(handling.sequence));
-                self.durables.handling = Some(handling);
-            }
+        if let Some(ticket) = handling.ticket {
+            self.await_more(ticket, deliveries);
+        } else {
+            // One more, for the handler itself: it is acknowledged when the handler is done.
+            handling.ticket = self.durables.open(self.index, deliveries + 1, Then::Settle(handling.sequence));
+            self.durables.handling = Some(handling);
         }
         envelope.mark(handling.ticket.unwrap_or(Journalled::NOT));
     }
@@ -637,6 +640,23 @@ impl Shard {
     pub(crate) fn leave_to_next_start(&mut self, holds: Holds) {
         self.account.kept += 1;
         self.let_go(holds);
+    }
+
+    /// Nobody will register the agents any more that were there in an earlier run: their durable mail is left to the next start,
+    /// so that draining does not wait for it.
+    #[cold]
+    pub(crate) fn leave_mail_of_absent(&mut self) {
+        let absent = self.agents.iter().filter(|(_, slot)| slot.standing.is(Standing::ABSENT));
+        for index in absent.map(|(index, _)| index).collect::<Vec<_>>() {
+            let Some(slot) = self.agents.get_mut(index) else { continue };
+            let generation = slot.generation;
+            let journalled = |envelope: &Envelope| envelope.journal().is_in_record();
+            for place in slot.mailbox.extract(&mut self.slab, journalled) {
+                let Some(envelope) = self.slab.remove(place) else { continue };
+                self.count_remains(Place::Mailbox, 1);
+                self.leave_to_next_start(Holds::Mailbox { agent: index, generation, weight: envelope.weight });
+            }
+        }
     }
 
     /// Messages that wait for their commit are no longer there to be dispatched. Whoever waits is still told.

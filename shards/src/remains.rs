@@ -115,19 +115,17 @@ impl Shard {
     /// Begins to count, before anything is given up.
     #[cold]
     pub(crate) fn begin_remains(&mut self) {
-        self.remains = Some(Box::new(Remains {
-            messages: [0; Place::COUNT],
-            questions: self.questions.awaited() as u64,
-            asks: self.asks.len() as u64,
-            conversations: self.conversations.len() as u64,
-        }));
+        let (questions, asks) = (self.questions.awaited() as u64, self.asks.len() as u64);
+        let conversations = self.conversations.len() as u64;
+        let remains = self.remains.get_or_insert_default();
+        **remains = Remains { messages: remains.messages, questions, asks, conversations };
     }
 
     /// Counts what is given up because the shard stops.
     #[cold]
     pub(crate) fn count_remains(&mut self, place: Place, deliveries: u64) {
-        if let Some(remains) = &mut self.remains {
-            remains.messages[place.index()] += deliveries;
+        if deliveries > 0 {
+            self.remains.get_or_insert_default().messages[place.index()] += deliveries;
         }
     }
 

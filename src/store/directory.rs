@@ -49,7 +49,7 @@ pub enum StoreError {
     /// A journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalFault),
-    /// There is no io_uring for the journals.
+    /// There is no `io_uring` for the journals.
     #[error("the journals need io_uring, which this host refuses: {0}; run `caxton doctor`")]
     Ring(io::Error),
     /// What was recovered could not be written anew within the time.

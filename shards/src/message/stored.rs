@@ -78,23 +78,21 @@ impl Message {
         ]);
         out.put_u32(body.time_to_live_ms);
         store_receiver(&body.receiver, out);
-        for id in [
+        let ids = [
             body.id.map(super::MessageId::to_u128),
             body.sender.map(AgentId::to_u128),
             body.conversation.map(super::ConversationId::to_u128),
-        ] {
-            if let Some(id) = id {
-                out.put_u128(id);
-            }
+        ];
+        for id in ids.into_iter().flatten() {
+            out.put_u128(id);
         }
-        for number in [
+        let numbers = [
             body.reply_with.map(Correlation::get),
             body.in_reply_to.map(Correlation::get),
             body.reply_by.map(NonZeroU64::get),
-        ] {
-            if let Some(number) = number {
-                out.put_u64(number);
-            }
+        ];
+        for number in numbers.into_iter().flatten() {
+            out.put_u64(number);
         }
         for word in [body.protocol, body.language, body.encoding, body.ontology].into_iter().flatten() {
             out.put_text(word.as_str());

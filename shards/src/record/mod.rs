@@ -118,16 +118,16 @@ impl RecordClass {
             Some(RecordKind::Settled) => {
                 Self { holds: false, releases: sequence(), projects: body.get(SETTLED_SHOWN_AT) == Some(&1) }
             }
-            Some(RecordKind::DeadLetter) => Self { holds: true, releases: sequence(), projects: true },
-            Some(RecordKind::Agent) => Self { holds: true, releases: sequence(), projects: true },
+            Some(RecordKind::DeadLetter | RecordKind::Agent) => {
+                Self { holds: true, releases: sequence(), projects: true }
+            }
             Some(RecordKind::DeadLetterGone | RecordKind::AgentGone) => {
                 Self { holds: false, releases: sequence(), projects: true }
             }
             Some(RecordKind::ConversationStep | RecordKind::ConversationClosed) => {
                 Self { projects: true, ..Self::default() }
             }
-            Some(RecordKind::Handled) => Self::default(),
-            None => Self::default(),
+            Some(RecordKind::Handled) | None => Self::default(),
         }
     }
 }

@@ -231,7 +231,7 @@ impl BenchArguments {
         };
         let shutdown = self.shutdown_timeout.unwrap_or(config.shutdown.deadline_ms.as_duration());
         let (agents, size, rate) = (self.agents, self.size, self.rate);
-        let durable = self.durable.then(|| self.data.clone());
+        let durable = self.durable.then(|| self.data.clone().unwrap_or_else(std::env::temp_dir));
         Plan { scenario, agents, size, length, rate, disturbance: None, offences, durable, shutdown, config }
     }
 }
@@ -261,7 +261,7 @@ fn run_suite(arguments: &BenchArguments, interrupt: &Interrupt) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     let mut plans: Vec<Plan> = Scenario::SUITE.map(|scenario| arguments.plan(scenario, SUITE_SECONDS)).into();
     if !arguments.durable {
-        plans.push(Plan { durable: Some(None), ..arguments.plan(Scenario::Mixed, SUITE_SECONDS) });
+        plans.push(Plan { durable: Some(std::env::temp_dir()), ..arguments.plan(Scenario::Mixed, SUITE_SECONDS) });
     }
     for (place, plan) in plans.into_iter().enumerate() {
         let mut run = |plan| run_with_bar(plan, interrupt);

@@ -43,9 +43,8 @@ pub struct Plan {
     pub disturbance: Option<Disturbance>,
     /// How much agents break the protocols of their conversations, in the scenario that is about that.
     pub offences: Offences,
-    /// Whether messages are to be on disk before they are handled, and where the store's directory is made: among the system's
-    /// temporary files where nothing is said.
-    pub durable: Option<Option<PathBuf>>,
+    /// Where the store's directory is made, if messages are to be on disk before they are handled.
+    pub durable: Option<PathBuf>,
     /// How long what is under way may take after a signal.
     pub shutdown: Duration,
     pub config: Config,
@@ -61,11 +60,7 @@ impl Plan {
     /// Makes the store's directory, where there is to be one. It is removed with what is answered.
     fn data_directory(&mut self) -> Result<Option<TempDir>, String> {
         let Some(place) = &self.durable else { return Ok(None) };
-        let made = match place {
-            Some(place) => tempfile::Builder::new().prefix("caxton-bench-").tempdir_in(place),
-            None => tempfile::Builder::new().prefix("caxton-bench-").tempdir(),
-        };
-        let place = place.clone().unwrap_or_else(std::env::temp_dir);
+        let made = tempfile::Builder::new().prefix("caxton-bench-").tempdir_in(place);
         let directory = made.map_err(|error| format!("no directory can be made in {}: {error}", place.display()))?;
         self.config.store.directory = directory.path().to_owned().into();
         Ok(Some(directory))

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use caxton_router::message::text::{self, NoNames};
 use caxton_router::store::inspect::{Inspection, inspect};
+use caxton_router::store::journal::JournalSummary;
 use caxton_router::{Message, Router};
 use clap::{Args, Subcommand};
 
@@ -151,7 +152,7 @@ fn compact(directory: &Path) -> Result<String, String> {
         Ok((found.records, found.messages))
     })?;
     let after = look(directory)?;
-    let count = |inspection: &Inspection| inspection.journals.iter().map(|journal| journal.records()).sum::<u64>();
+    let count = |inspection: &Inspection| inspection.journals.iter().map(JournalSummary::records).sum::<u64>();
     Ok(format!(
         "{records} records of generation {} are now {} of generation {}; {messages} messages wait as before\n",
         before.manifest.generation,

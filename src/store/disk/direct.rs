@@ -1,4 +1,4 @@
-//! The disk that is there, through an io_uring of its own.
+//! The disk that is there, through an `io_uring` of its own.
 //!
 //! Completions are read from memory: asking for them takes no system call and needs no other reactor to run.
 
@@ -22,7 +22,7 @@ const OPERATIONS_MAX: u32 = 64;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
-/// A disk with its own io_uring; belongs to the thread that made it.
+/// A disk with its own `io_uring`; belongs to the thread that made it.
 pub struct DirectDisk {
     ring: Rc<RefCell<Ring>>,
     directory_sync: Option<u64>,
@@ -33,7 +33,7 @@ impl DirectDisk {
     ///
     /// # Errors
     ///
-    /// The kernel refuses an io_uring.
+    /// The kernel refuses an `io_uring`.
     pub fn new() -> io::Result<Self> {
         // One thread submits. Completions are to show up in memory without a system call, so that their work must not be
         // put off to the thread's next one (no COOP_TASKRUN, no DEFER_TASKRUN).
@@ -41,7 +41,7 @@ impl DirectDisk {
             .setup_single_issuer()
             .build(OPERATIONS_MAX)
             .or_else(|_| IoUring::builder().build(OPERATIONS_MAX))?;
-        let ring = Ring { ring, next: 0, in_flight: HashMap::new(), completed: HashMap::new() };
+        let ring = Ring { uring: ring, next: 0, in_flight: HashMap::new(), completed: HashMap::new() };
         Ok(Self { ring: Rc::new(RefCell::new(ring)), directory_sync: None })
     }
 
@@ -113,7 +113,7 @@ impl Disk for DirectDisk {
     }
 
     fn durable(&self, directory: &Path) -> io::Result<bool> {
-        let magic = rustix::fs::statfs(directory)?.f_type as u64;
+        let magic = rustix::fs::statfs(directory)?.f_type.cast_unsigned();
         Ok(magic != TMPFS_MAGIC && magic != RAMFS_MAGIC)
     }
 }
@@ -203,9 +203,9 @@ impl DiskFile for DirectFile {
     }
 }
 
-/// The io_uring and what the kernel still uses: files and buffers stay here until their completion, whoever drops them.
+/// The `io_uring` and what the kernel still uses: files and buffers stay here until their completion, whoever drops them.
 struct Ring {
-    ring: IoUring,
+    uring: IoUring,
     next: u64,
     in_flight: HashMap<u64, (Rc<File>, Option<Buffer>)>,
     completed: HashMap<u64, (io::Result<usize>, Option<Buffer>)>,
@@ -229,20 +229,20 @@ impl Ring {
         // SAFETY: the descriptor and the bytes that the entry points to belong to `file` and `buffer`, which stay in
         // `in_flight`, unmoved on the heap and untouched, until the kernel has reported their completion; dropping the
         // ring waits for that.
-        let pushed = unsafe { self.ring.submission().push(&entry) };
+        let pushed = unsafe { self.uring.submission().push(&entry) };
         if pushed.is_err() {
             let buffer = self.in_flight.remove(&token).and_then(|(_, buffer)| buffer);
             return Err((io::ErrorKind::ResourceBusy.into(), buffer));
         }
         // An entry that the kernel does not take now is taken at a later call: it stays in the queue.
-        let _ = self.ring.submit();
+        let _ = self.uring.submit();
         Ok(token)
     }
 
     fn poll(&mut self, token: u64) -> Option<(io::Result<usize>, Option<Buffer>)> {
         self.collect();
-        if !self.ring.submission().is_empty() {
-            let _ = self.ring.submit();
+        if !self.uring.submission().is_empty() {
+            let _ = self.uring.submit();
         }
         self.completed.remove(&token)
     }
@@ -252,13 +252,13 @@ impl Ring {
         if self.completed.is_empty() && !self.in_flight.is_empty() {
             let timespec = types::Timespec::from(timeout);
             // A timeout is as good as a completion here: the caller looks again either way.
-            let _ = self.ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&timespec));
+            let _ = self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&timespec));
             self.collect();
         }
     }
 
     fn collect(&mut self) {
-        for completion in self.ring.completion() {
+        for completion in self.uring.completion() {
             let result =
                 usize::try_from(completion.result()).map_err(|_| io::Error::from_raw_os_error(-completion.result()));
             if let Some((file, buffer)) = self.in_flight.remove(&completion.user_data()) {
@@ -274,7 +274,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         while !self.in_flight.is_empty() {
-            match self.ring.submit_and_wait(1) {
+            match self.uring.submit_and_wait(1) {
                 Ok(_) => self.collect(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Freeing what the kernel may still read or write would be unsound; leaking it is not.

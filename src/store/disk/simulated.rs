@@ -82,6 +82,7 @@ impl SimulatedDisk {
     }
 
     /// The disk as it could stand after the power was cut now.
+    #[must_use]
     pub fn power_cut(&self, seed: u64) -> Self {
         let old = self.state.borrow();
         let mut state = State { dice: seed, ..State::default() };
@@ -89,7 +90,7 @@ impl SimulatedDisk {
             let mut durable = content.durable.clone();
             if let Some((offset, bytes)) = &content.in_flight {
                 for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-                    if roll(&mut state.dice) % 2 == 0 {
+                    if roll(&mut state.dice).is_multiple_of(2) {
                         put(&mut durable, offset + index * SECTOR_BYTES, sector);
                     }
                 }
@@ -98,7 +99,7 @@ impl SimulatedDisk {
         }
         state.names = old.durable_names.clone();
         for change in &old.changes {
-            if roll(&mut state.dice) % 2 == 0 {
+            if roll(&mut state.dice).is_multiple_of(2) {
                 apply(&mut state.names, change);
             }
         }
@@ -153,7 +154,7 @@ impl Disk for SimulatedDisk {
 
     fn poll_directory_sync(&mut self) -> Option<io::Result<()>> {
         let mut state = self.state.borrow_mut();
-        if !state.syncing || roll(&mut state.dice) % 2 == 0 {
+        if !state.syncing || roll(&mut state.dice).is_multiple_of(2) {
             return None;
         }
         state.syncing = false;
@@ -200,7 +201,7 @@ impl DiskFile for SimulatedFile {
     fn poll(&mut self) -> Option<(io::Result<()>, Buffer)> {
         self.write.as_ref()?;
         let mut state = self.state.borrow_mut();
-        if roll(&mut state.dice) % 2 == 0 {
+        if roll(&mut state.dice).is_multiple_of(2) {
             return None;
         }
         let buffer = self.write.take()?;
@@ -267,7 +268,7 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     content[offset..end].copy_from_slice(bytes);
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 fn roll(dice: &mut u64) -> u64 {
     *dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *dice;

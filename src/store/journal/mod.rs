@@ -264,7 +264,7 @@ impl<D: Disk> Journal<D> {
             return None;
         }
         let oldest = self.sealed.front()?;
-        (oldest.held.held > 0).then_some(AppendSequence(oldest.last))
+        (oldest.held.needed > 0).then_some(AppendSequence(oldest.last))
     }
 
     /// Goes on: finishes the write that the kernel has finished, begins the next one, makes the next segment ready. Answers
@@ -447,7 +447,7 @@ impl<D: Disk> Journal<D> {
         let crowded = self.sealed.len() + 2 > self.options.segments_max;
         let oldest = self.sealed.front();
         let unneeded = oldest.is_some_and(|segment| {
-            segment.held.held == 0
+            segment.held.needed == 0
                 && segment.projects <= self.projected
                 && (crowded || segment.last + self.options.retained_records <= self.framed)
         });

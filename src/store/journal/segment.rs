@@ -25,12 +25,12 @@ pub(super) struct Held {
     bits: Vec<u64>,
     records: u64,
     /// How many are needed.
-    pub held: u64,
+    pub needed: u64,
 }
 
 impl Held {
     pub fn new(first: u64) -> Self {
-        Self { first, bits: Vec::new(), records: 0, held: 0 }
+        Self { first, bits: Vec::new(), records: 0, needed: 0 }
     }
 
     /// Takes note of the next record.
@@ -41,7 +41,7 @@ impl Held {
         }
         if holds && let Some(word) = self.bits.last_mut() {
             *word |= 1 << bit;
-            self.held += 1;
+            self.needed += 1;
         }
         self.records += 1;
     }
@@ -51,7 +51,7 @@ impl Held {
         let word = usize::try_from(place / 64).ok().and_then(|word| self.bits.get_mut(word));
         if let Some(word) = word.filter(|word| **word >> (place % 64) & 1 == 1) {
             *word &= !(1 << (place % 64));
-            self.held -= 1;
+            self.needed -= 1;
         }
     }
 }
