@@ -36,7 +36,8 @@ fn five_hundred_seeds_are_accounted_for_and_come_to_rest_within_two_minutes() {
     assert!(started.elapsed() < TIME_MAX, "it took {:?}", started.elapsed());
     let total = outcomes.iter().map(|outcome| outcome.account).reduce(|one, other| one.plus(&other)).expect("some ran");
     // Traffic that never comes near a limit would prove little.
-    for reason in Reason::ALL {
+    // Journals fail in a simulation of their own: see `caxton sim --crashes`.
+    for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::NotJournalled) {
         assert!(total.dead_by_reason[reason.index()] > 0, "nothing was given up as {reason}: {total:?}");
     }
     let counts =
