@@ -11,7 +11,7 @@ use caxton_router::{Agent, Context, Message, Outcome as Handled, Reason, is_noti
 use caxton_shards::interface::Input;
 
 /// Seeds of the long test, and the time within which they have to pass.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2_000;
 const TIME_MAX: Duration = Duration::from_secs(120);
 
 fn clean(seed: u64, options: &Options) -> Outcome {
@@ -30,7 +30,7 @@ fn failing(options: &Options) -> Failed {
 }
 
 #[test]
-fn five_hundred_seeds_are_accounted_for_and_come_to_rest_within_two_minutes() {
+fn two_thousand_seeds_are_accounted_for_and_come_to_rest_within_two_minutes() {
     let started = Instant::now();
     let outcomes: Vec<Outcome> = (0..SEEDS).map(|seed| clean(seed, &Options::default())).collect();
     assert!(started.elapsed() < TIME_MAX, "it took {:?}", started.elapsed());
