@@ -140,10 +140,8 @@ impl Shard {
         message.set_replay(Replay { times: replays.saturating_add(1), first, rejoins });
         // A durable message gets the same id should it be replayed again, because the machine stopped in between.
         let durable = message.reliability() == Reliability::Durable;
-        let message_id = match message.id() {
-            Some(own) if durable => {
-                replayed_id(own, id, message.target().unwrap_or(self.gateway_id().unwrap_or(AgentId::of_text(""))))
-            }
+        let message_id = match (message.id(), message.target()) {
+            (Some(own), Some(target)) if durable => replayed_id(own, id, target),
             _ => self.ids.message(),
         };
         message.set_id(message_id);

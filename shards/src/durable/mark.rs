@@ -1,0 +1,84 @@
+//! Where a message stands to the journal, in the four bytes that its body has left for that.
+
+use crate::partition::ShardIndex;
+use crate::record::AppendSequence;
+
+/// Where a message stands to the journal: nowhere, in a record, or awaited by somebody with a ticket.
+///
+/// It is four bytes, because that is what a message's body has left. Of a record's sequence they keep the remainder, which is
+/// enough: a journal never holds so many records that two of them have the same one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Journalled(u32);
+
+impl Journalled {
+    pub const NOT: Self = Self(0);
+    const TICKET: u32 = 1 << 31;
+    const SHARD_SHIFT: u32 = 21;
+    const PLACE_MASK: u32 = (1 << Self::SHARD_SHIFT) - 1;
+    /// Of so many records in a row each has a remainder of its own.
+    const RECORDS: u64 = Self::TICKET as u64 - 1;
+
+    #[allow(clippy::cast_possible_truncation)] // A remainder of 31 bits fits.
+    pub(super) fn in_record(sequence: AppendSequence) -> Self {
+        Self((sequence.0 % Self::RECORDS) as u32 + 1)
+    }
+
+    pub(super) fn awaited(shard: ShardIndex, place: u32) -> Self {
+        debug_assert!(place <= Self::PLACE_MASK, "there are fewer tickets");
+        Self(Self::TICKET | (u32::from(shard.0) << Self::SHARD_SHIFT) | place)
+    }
+
+    /// Whether it stands in a record.
+    #[inline]
+    pub fn is_in_record(self) -> bool {
+        self.0 != 0 && self.0 & Self::TICKET == 0
+    }
+
+    /// Whether it stands in no record and nobody waits.
+    #[inline]
+    pub fn is_not(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The record that it stands in, which is `last` or one before it.
+    pub(super) fn record(self, last: AppendSequence) -> Option<AppendSequence> {
+        let remainder = u64::from(self.0).checked_sub(1).filter(|_| self.is_in_record())?;
+        let behind = (last.0 % Self::RECORDS + Self::RECORDS - remainder) % Self::RECORDS;
+        last.0.checked_sub(behind).map(AppendSequence)
+    }
+
+    pub(super) fn ticket(self) -> Option<Self> {
+        (self.0 & Self::TICKET != 0).then_some(self)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // Ten bits remain.
+    pub(super) fn shard(self) -> ShardIndex {
+        ShardIndex((self.0 >> Self::SHARD_SHIFT) as u16 & 0x3ff)
+    }
+
+    pub(super) fn place(self) -> u32 {
+        self.0 & Self::PLACE_MASK
+    }
+}
+
+const _: () = assert!(super::TICKETS_MAX <= Journalled::PLACE_MASK as usize, "a ticket's place fits into a mark");
+
+/// The mark on a message's body. A copy of a message has none: it was not journalled, and nobody waits for it.
+#[derive(Debug)]
+pub(crate) struct JournalMark(pub Journalled);
+
+impl JournalMark {
+    pub const NONE: Self = Self(Journalled::NOT);
+}
+
+impl Clone for JournalMark {
+    fn clone(&self) -> Self {
+        Self::NONE
+    }
+}
+
+impl PartialEq for JournalMark {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,157 @@
+//! What stands in the journal beside messages, and what is needed for long: agents, conversations, records that are written
+//! anew so that their part of the journal can be used again, and what a start takes over.
+
+use super::{CARRIED_PER_TURN_MAX, Carry, Ending, Journalled};
+use crate::conversation::ConversationIndex;
+use crate::dead_letter::DeadLetterId;
+use crate::mailbox::Envelope;
+use crate::message::{AgentId, ConversationId, Message, MessageId, WallTime};
+use crate::record::AppendSequence;
+use crate::registry::AgentIndex;
+use crate::shard::{Phase, Shard};
+
+/// Conversations and agents.
+impl Shard {
+    /// Writes down that a durable message passed its conversation, which lives here.
+    #[cold]
+    pub(crate) fn keep_step(
+        &mut self,
+        index: ConversationIndex,
+        initiator: AgentId,
+        violates: bool,
+        message: &Message,
+        journal: Journalled,
+    ) {
+        if !self.durables.writes() {
+            return;
+        }
+        let slot = self.agents.find(initiator).and_then(|index| self.agents.get(index));
+        let name = slot.map_or("", |slot| &slot.name);
+        let sequence = self.durables.records.conversation_step(initiator, name, self.now.wall, violates, message);
+        self.conversations.set_durable(index);
+        // Where the sender's shard is another one, the message itself is written to this journal behind the step.
+        if journal.ticket().is_some_and(|ticket| self.is_here(ticket.shard())) {
+            self.await_more(journal, 1);
+            self.acknowledge_when(sequence, None, journal, Ending::Kept);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn keep_end_of_conversation(&mut self, initiator: AgentId, id: ConversationId) {
+        if self.durables.writes() {
+            self.durables.records.conversation_closed(initiator, id);
+        }
+    }
+
+    /// Writes down an agent that outlives the process, as it is now.
+    #[cold]
+    pub(crate) fn keep_agent(&mut self, index: AgentIndex) {
+        if !self.durables.writes() {
+            return;
+        }
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
+        let capabilities = extras.capabilities.iter().map(|term| term.as_str());
+        extras.record = Some(self.durables.records.agent(&slot.name, capabilities, extras.record));
+    }
+
+    /// Such an agent was removed.
+    #[cold]
+    pub(crate) fn forget_agent(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let id = slot.id;
+        let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
+        extras.outlives = false;
+        let record = extras.record.take();
+        if self.durables.writes() && self.phase != Phase::Stopped {
+            self.durables.records.agent_gone(id, record);
+        }
+    }
+}
+
+/// Old records are written anew, so that the part of the journal that they stand in can be used again.
+impl Shard {
+    /// Has everything written anew that is still needed and stands in a record up to this one. It takes several turns.
+    pub(crate) fn carry_forward(&mut self, upto: AppendSequence) {
+        let place = self.durables.carry.map_or(0, |carry| carry.place);
+        if !self.durables.writes() {
+            return;
+        }
+        self.durables.carry = Some(Carry { upto, place });
+        for (number, sequence) in std::mem::take(&mut self.durables.letters) {
+            let id = DeadLetterId { shard: self.index, number };
+            let sequence = match self.dead_letters.get(id) {
+                Some(letter) if sequence <= upto => self.durables.records.dead_letter(letter, Some(sequence)),
+                _ => sequence,
+            };
+            self.durables.letters.insert(number, sequence);
+        }
+        let old = |(_, slot): &(AgentIndex, &crate::registry::AgentSlot)| {
+            let extras = slot.extras.as_ref().filter(|extras| extras.outlives);
+            extras.is_some_and(|extras| extras.record.is_some_and(|record| record <= upto))
+        };
+        for index in self.agents.iter().filter(old).map(|(index, _)| index).collect::<Vec<_>>() {
+            self.keep_agent(index);
+        }
+    }
+
+    /// Goes on with that. Says whether there is more.
+    pub(crate) fn carry_on(&mut self) -> bool {
+        let Some(Carry { upto, place }) = self.durables.carry else { return false };
+        let end = place.saturating_add(CARRIED_PER_TURN_MAX).min(self.slab.places());
+        for place in place..end {
+            let Some(envelope) = self.slab.get_mut(place) else { continue };
+            let record = envelope.journal().record(self.durables.records.last());
+            let Some(record) = record.filter(|record| *record <= upto) else { continue };
+            // What is not committed yet is about to be released by its commit's order: it stays.
+            if record > self.durables.committed {
+                continue;
+            }
+            let expires = WallTime(self.now.wall.0.saturating_add(envelope.deadline_ms.saturating_sub(self.now_ms)));
+            let target = envelope.message.target().and_then(|target| self.agents.find(target));
+            let name = target.and_then(|index| self.agents.get(index)).map_or("", |slot| &slot.name);
+            let durables = &mut self.durables;
+            let first = durables.first.remove(&record).unwrap_or(record);
+            let sequence = durables.records.message(Some(record), Some(first), true, expires, name, &envelope.message);
+            durables.first.insert(sequence, first);
+            envelope.mark(Journalled::in_record(sequence));
+        }
+        let more = end < self.slab.places();
+        self.durables.carry = more.then_some(Carry { upto, place: end });
+        more
+    }
+}
+
+/// What a shard begins with.
+impl Shard {
+    /// Takes in a durable message that an earlier run had left, with a record of this run's own.
+    pub(crate) fn take_back_message(&mut self, mut envelope: Envelope, index: AgentIndex, expires: WallTime) -> bool {
+        let Some(slot) = self.agents.get_mut(index) else { return false };
+        let weight = envelope.weight;
+        if let (Some(id), Some(target)) = (envelope.message.id(), envelope.message.target()) {
+            self.durables.seen.note(id, target);
+        }
+        // It has waited since the earlier run.
+        let sequence = self.durables.records.message(None, None, true, expires, &slot.name, &envelope.message);
+        self.durables.first.insert(sequence, sequence);
+        envelope.mark(Journalled::in_record(sequence));
+        slot.mailbox.hold(weight);
+        self.memory_left -= i64::from(weight);
+        self.account.recovered += 1;
+        self.put_into_mailbox_in_time(envelope, index);
+        true
+    }
+
+    /// Takes note of a message that an earlier run has handled: should it come again, it is not dispatched again.
+    pub(crate) fn remember_handled(&mut self, id: MessageId, receiver: AgentId) {
+        self.durables.seen.note(id, receiver);
+    }
+
+    /// Takes note of a dead letter's record.
+    pub(crate) fn take_back_letter(&mut self, id: DeadLetterId) {
+        if let Some(letter) = self.dead_letters.get(id) {
+            let sequence = self.durables.records.dead_letter(letter, None);
+            self.durables.letters.insert(id.number, sequence);
+        }
+    }
+}
