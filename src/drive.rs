@@ -33,6 +33,7 @@ use crate::link::{Entry, Legacy, Link, Shared, Stage, Ticket, Work};
 use crate::router::inbox::InboxLink;
 use crate::scribe::Scribe;
 use crate::store::journal::JournalOptions;
+use crate::store::projector::Door;
 
 /// How much is taken out of the inbound channel at a time.
 const WORK_PER_TURN_MAX: usize = 256;
@@ -114,6 +115,7 @@ pub(crate) struct Seat {
 /// What a shard's thread starts with where there is a store.
 pub(crate) struct StoreSeat {
     pub journal: JournalOptions,
+    pub door: Door,
     pub inheritance: Inheritance,
 }
 
@@ -233,9 +235,9 @@ impl Driver {
     /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Answers whether
     /// the shard can begin; if not, the figures of its journal say why.
     fn begin_journal(&mut self) -> bool {
-        let Some(StoreSeat { journal, inheritance }) = self.store.take() else { return true };
+        let Some(StoreSeat { journal, door, inheritance }) = self.store.take() else { return true };
         self.shard.inherit(inheritance);
-        match Scribe::begin(journal, &mut self.shard, &self.shared.links[self.index].journal) {
+        match Scribe::begin(journal, door, &mut self.shard, &self.shared.links[self.index].journal) {
             Ok(scribe) => {
                 self.inputs.extend(scribe.news());
                 self.journal = Some(scribe);
@@ -294,6 +296,9 @@ impl Driver {
         }
         for _ in 0..self.inputs.len().div_ceil(INPUTS_PER_TURN_MAX) {
             self.turn();
+        }
+        if let Some(scribe) = self.journal.take() {
+            scribe.leave(&self.link().journal);
         }
         let legacy = Legacy { remains: self.shard.remains(), letters: self.shard.take_dead_letters() };
         *self.link().legacy.lock().unwrap_or_else(PoisonError::into_inner) = Some(legacy);

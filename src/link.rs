@@ -16,6 +16,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::config::Config;
 use crate::router::inbox::InboxLink;
+use crate::store::projector::ProjectionFigures;
 use crate::watchdog::Bell;
 
 /// How many entries of a batch count as one place in the inbound channel.
@@ -136,6 +137,8 @@ pub(crate) struct JournalFigures {
     pub records: AtomicU64,
     /// Why it takes nothing, if it does not.
     pub complaint: Mutex<Option<String>>,
+    /// The database that shows what it holds.
+    pub projection: ProjectionFigures,
 }
 
 /// What all shards of a router share.

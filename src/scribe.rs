@@ -11,7 +11,8 @@ use caxton_shards::shard::Shard;
 
 use crate::link::JournalFigures;
 use crate::store::disk::direct::DirectDisk;
-use crate::store::journal::{Journal, JournalOptions, JournalState};
+use crate::store::journal::{Journal, JournalOptions, JournalState, Projection};
+use crate::store::projector::{BATCH_BYTES, Batch, Door};
 
 /// How long what an earlier run left may take to be written anew.
 const BEGIN_WITHIN: Duration = Duration::from_secs(600);
@@ -22,16 +23,26 @@ pub(crate) struct Scribe {
     condition: JournalCondition,
     /// The last record up to which everything was asked to be written anew.
     carried: AppendSequence,
+    door: Door,
+    shard: u16,
+    /// The database is to begin anew with what is handed over next.
+    anew: bool,
 }
 
 impl Scribe {
     /// Makes the journal and writes down what the shard has to write already. Blocks until that is on disk.
-    pub fn begin(options: JournalOptions, shard: &mut Shard, figures: &JournalFigures) -> Result<Self, String> {
-        let directory = options.directory.display().to_string();
+    pub fn begin(
+        options: JournalOptions,
+        door: Door,
+        shard: &mut Shard,
+        figures: &JournalFigures,
+    ) -> Result<Self, String> {
+        let (directory, number) = (options.directory.display().to_string(), options.shard);
         let disk = DirectDisk::new().map_err(|error| format!("there is no io_uring for {directory}: {error}"))?;
         let journal = Journal::create(disk, options)
             .map_err(|error| format!("the journal in {directory} could not be made: {error}"))?;
-        let mut scribe = Self { journal, condition: JournalCondition::Ready, carried: AppendSequence(0) };
+        let condition = JournalCondition::Ready;
+        let mut scribe = Self { journal, condition, carried: AppendSequence(0), door, shard: number, anew: false };
         let began = Instant::now();
         let mut inputs = VecDeque::new();
         loop {
@@ -88,10 +99,7 @@ impl Scribe {
                 inputs.push_back(Input::CarryForward(upto));
             }
         }
-        // Nothing reads them yet, so that what lies in them is not waited for.
-        while let Some(projection) = self.journal.next_projection() {
-            self.journal.projected(projection.last);
-        }
+        self.project(figures, inputs);
         let state = self.journal.state();
         let condition = match &state {
             JournalState::Ready => JournalCondition::Ready,
@@ -113,5 +121,43 @@ impl Scribe {
             *figures.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;
         }
         inputs.len() > before
+    }
+
+    /// Hands over what the database is to be told, if that was asked for.
+    fn project(&mut self, figures: &JournalFigures, inputs: &mut VecDeque<Input>) {
+        let projection = &figures.projection;
+        self.journal.projected(projection.projected());
+        let lost = projection.take_lost();
+        if self.journal.take_overrun() || lost {
+            self.journal.forget_projections();
+            if !projection.is_stopped() {
+                self.anew = true;
+                inputs.push_back(Input::CarryForward(self.journal.committed()));
+            }
+        }
+        if projection.is_stopped() {
+            if self.journal.has_projections() {
+                self.journal.forget_projections();
+            }
+        } else if projection.wants() && self.journal.has_projections() {
+            let stretches = self.journal.take_projections(BATCH_BYTES);
+            self.hand_over(stretches, figures);
+        }
+    }
+
+    fn hand_over(&mut self, stretches: Vec<Projection>, figures: &JournalFigures) {
+        let (anew, left_out) = (std::mem::take(&mut self.anew), self.journal.steps_left_out());
+        let batch = Batch { shard: self.shard, stretches, anew, left_out };
+        if !self.door.hand_over(batch, &figures.projection) {
+            self.journal.forget_projections();
+        }
+    }
+
+    /// Hands over everything that is left, before the shard's thread ends.
+    pub fn leave(mut self, figures: &JournalFigures) {
+        let stretches = self.journal.take_last_projections();
+        if !stretches.is_empty() && !figures.projection.is_stopped() {
+            self.hand_over(stretches, figures);
+        }
     }
 }

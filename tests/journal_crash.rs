@@ -31,6 +31,7 @@ fn options(shard: u16) -> JournalOptions {
         segment_bytes: 512 << 10,
         segments_max: 4,
         retained_records: 20,
+        history: 1_000,
     }
 }
 

@@ -371,6 +371,11 @@ whole_number! {
 }
 
 whole_number! {
+    /// Of how many steps of conversations a shard's database keeps the history: 0 to 100,000,000 steps.
+    HistoryRows(u32): "history rows", 0 to 100_000_000 "steps"
+}
+
+whole_number! {
     /// How many conversations may be open on one shard: 1 to 100,000,000 conversations.
     ConversationCapacity(u32): "conversation capacity", 1 to 100_000_000 "conversations"
 }
@@ -409,7 +414,7 @@ whole_number! {
 }
 
 usable_as_size! {
-    DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow,
+    DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow, HistoryRows,
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
     ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
     PendingCapacity

@@ -6,7 +6,7 @@ use caxton_shards::dead_letter::{DeadLetter, DeadLetterId, Reason};
 use caxton_shards::message::{AgentId, WallTime};
 use caxton_shards::partition::ShardIndex;
 use caxton_shards::record::{
-    AppendSequence, ConversationStep, KeptAgent, KeptMessage, Record, RecordClass, RecordKind, Records, split,
+    AppendSequence, ConversationStep, KeptAgent, KeptMessage, Projects, Record, RecordClass, RecordKind, Records, split,
 };
 use proptest::prelude::*;
 
@@ -106,6 +106,6 @@ fn every_kind_is_known_by_its_number_and_says_what_it_holds() {
     let mut records = Records::default();
     Record::Settled(AppendSequence(12), true).write(&mut records);
     let (kind, body) = split(records.bytes()).next().expect("there is one").expect("it is whole");
-    let class = RecordClass { holds: false, releases: Some(AppendSequence(12)), projects: true };
+    let class = RecordClass { holds: false, releases: Some(AppendSequence(12)), projects: Projects::State };
     assert_eq!(RecordClass::of(kind, body), class);
 }

@@ -1,13 +1,13 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
 use super::protocols::{ProtocolFiles, ProtocolModes};
-use super::store::StoreDirectory;
+use super::store::{StoreDirectory, Vfs};
 use super::value::Setting;
 use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, MailboxBytes,
+    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, HistoryRows, MailboxBytes,
     MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity,
     PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SegmentBytes,
     SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity, TurnQuota,
@@ -263,6 +263,10 @@ configuration! {
         lifetime_ms: DurableLifetimeMs = ["86400000", "86400000", "86400000"];
         /// Of how many durable messages a shard remembers the ids, so that one that comes again is not dispatched again.
         duplicates_window: DuplicatesWindow = ["65536", "65536", "65536"];
+        /// Of how many steps of conversations a shard's database keeps the history: the newest.
+        history: HistoryRows = ["100000", "10000", "100000"];
+        /// How the databases are written: uring or unix, which uses ordinary system calls.
+        vfs: Vfs = ["uring", "uring", "uring"];
     }
 
     /// How a shard waits when it has nothing to do.
@@ -334,6 +338,8 @@ mod tests {
         ("store.segments_max", ["32", "32", "64"]),
         ("store.lifetime_ms", ["86400000", "86400000", "86400000"]),
         ("store.duplicates_window", ["65536", "65536", "65536"]),
+        ("store.history", ["100000", "10000", "100000"]),
+        ("store.vfs", ["\"uring\"", "\"uring\"", "\"uring\""]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

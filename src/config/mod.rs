@@ -40,7 +40,7 @@ pub use keys::{
 pub use preset::Preset;
 pub use protocols::{EXCEPTIONS_MAX, PROTOCOL_FILES_MAX, ProtocolFiles, ProtocolModes};
 pub use shards::{ShardChoice, automatic_shard_count};
-pub use store::StoreDirectory;
+pub use store::{StoreDirectory, Vfs};
 
 use keys::{KEYS, Key};
 use std::fmt::Write as _;

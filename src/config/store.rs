@@ -1,4 +1,4 @@
-//! Where the store lies.
+//! Where the store lies, and how its databases are written.
 
 use std::path::{Path, PathBuf};
 
@@ -36,5 +36,31 @@ impl Setting for StoreDirectory {
 
     fn show(&self) -> String {
         format!("\"{}\"", self.0.as_deref().map(|path| path.display().to_string()).unwrap_or_default())
+    }
+}
+
+/// How SQLite writes a shard's database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Vfs {
+    /// Writes and syncs go through `io_uring`.
+    #[default]
+    Uring,
+    /// With ordinary system calls, by SQLite's own layer.
+    Unix,
+}
+
+impl Vfs {
+    const ALL: [(Self, &str); 2] = [(Self::Uring, "uring"), (Self::Unix, "unix")];
+}
+
+impl Setting for Vfs {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        let found = Self::ALL.into_iter().find(|(_, word)| *word == text.trim());
+        found.map(|(vfs, _)| vfs).ok_or_else(|| DomainError::not_allowed("store vfs", text, "uring or unix"))
+    }
+
+    fn show(&self) -> String {
+        let word = Self::ALL.into_iter().find(|(vfs, _)| vfs == self).map_or("", |(_, word)| word);
+        format!("\"{word}\"")
     }
 }

@@ -5,7 +5,7 @@ use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, MailboxBytes,
+    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, HistoryRows, MailboxBytes,
     MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity,
     PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SegmentBytes,
     SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity, TurnQuota,
@@ -63,7 +63,7 @@ plain! {
     BackoffFactor, BackoffJitter, BatchSize, BreakerThreshold, ChannelCapacity, ConversationCapacity,
     DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
     ProbeCount, RestartCount, RetryCount, RingCapacity, TurnQuota,
-    DescriptionCapacity, DuplicatesWindow, SegmentCount, SubscriptionCapacity,
+    DescriptionCapacity, DuplicatesWindow, HistoryRows, SegmentCount, SubscriptionCapacity,
 }
 
 with_unit! {

@@ -305,7 +305,7 @@ fn start(
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
         let mut shard_config = shard_config(config, rules, partition, index, boot_epoch);
         shard_config.protocols = rulebook.clone();
-        let store = store.as_mut().map(|store| store.seat(config, index));
+        let store = store.as_mut().and_then(|store| store.seat(config, index));
         if let Some(seat) = &store {
             // What an earlier run left was accepted, so there is room for it whatever the limit is now.
             shard_config.pending_max += seat.inheritance.messages();
@@ -338,6 +338,7 @@ fn start(
                 abandon(&router);
                 return Err(error.into());
             }
+            store.begin(&shared)?;
             *router.inner.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
         }
         let pinned = cores.get(count).copied();

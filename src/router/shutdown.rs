@@ -88,7 +88,12 @@ impl Inner {
         }
         if all_left {
             // Nothing is written any more: another router may have the directory.
-            self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(mut store) = store
+                && let Some(projector) = store.thread.take()
+            {
+                let _ = projector.join();
+            }
         }
         let report = self.report(drained, allowed, began);
         threads.report = Some(report.clone());

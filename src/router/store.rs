@@ -1,6 +1,8 @@
 //! What a router has to do with its store: taking the directory, and giving each shard its share of what was found.
 
-use std::sync::PoisonError;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 
 use caxton_shards::partition::Partition;
 use caxton_shards::recovery::Inheritance;
@@ -8,7 +10,9 @@ use caxton_shards::recovery::Inheritance;
 use super::Router;
 use crate::config::Config;
 use crate::drive::StoreSeat;
+use crate::link::Shared;
 use crate::store::journal::JournalOptions;
+use crate::store::projector::{Door, Projector};
 use crate::store::{DataDirectory, Recovered, StoreError};
 
 /// A data directory in use.
@@ -16,6 +20,10 @@ pub(super) struct Store {
     pub directory: DataDirectory,
     pub recovered: Recovered,
     shares: Vec<Inheritance>,
+    /// Until it is spawned.
+    projector: Option<(Projector, Door)>,
+    /// Ends when all shards have.
+    pub thread: Option<JoinHandle<()>>,
 }
 
 impl Store {
@@ -25,12 +33,17 @@ impl Store {
         let directory = DataDirectory::open(path, partition.shard_count(), epoch)?;
         let window = config.store.duplicates_window.as_usize();
         let (shares, recovered) = directory.recover(window, partition)?;
-        Ok(Some(Self { directory, recovered, shares }))
+        let directories: Vec<_> = (0..partition.shard_count()).map(|shard| directory.shard(shard)).collect();
+        let history = config.store.history.as_usize() as u64;
+        let projector = Projector::create(&directories, directory.boot_epoch(), config.store.vfs, history)
+            .map_err(|error| StoreError::Directory { path: path.to_owned(), error })?;
+        Ok(Some(Self { directory, recovered, shares, projector: Some(projector), thread: None }))
     }
 
     /// What a shard starts with.
     #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
-    pub fn seat(&mut self, config: &Config, shard: usize) -> StoreSeat {
+    pub fn seat(&mut self, config: &Config, shard: usize) -> Option<StoreSeat> {
+        let (_, door) = self.projector.as_ref()?;
         let inheritance = self.shares.get_mut(shard).map(std::mem::take).unwrap_or_default();
         let journal = JournalOptions {
             directory: self.directory.shard(shard as u16),
@@ -39,8 +52,19 @@ impl Store {
             segment_bytes: config.store.segment_bytes.into_inner().next_multiple_of(256 << 10),
             segments_max: config.store.segments_max.as_usize(),
             retained_records: config.store.duplicates_window.as_usize() as u64,
+            history: config.store.history.as_usize() as u64,
         };
-        StoreSeat { journal, inheritance }
+        Some(StoreSeat { journal, door: door.clone(), inheritance })
+    }
+}
+
+impl Store {
+    /// Begins to write the databases.
+    pub fn begin(&mut self, shared: &Arc<Shared>) -> io::Result<()> {
+        if let Some((projector, _)) = self.projector.take() {
+            self.thread = Some(projector.spawn(Arc::clone(shared))?);
+        }
+        Ok(())
     }
 }
 

@@ -28,6 +28,8 @@ pub const RECORD_BYTES_MAX: usize = (1 << 30) + (64 << 20);
 pub const HANDLED_PER_RECORD_MAX: usize = 1_024;
 /// Where a message's record says whether the projection shows it.
 const MESSAGE_SHOWN_AT: usize = 16;
+/// Where the name of its receiver begins.
+const RECEIVER_NAME_AT: usize = MESSAGE_SHOWN_AT + 1 + 8;
 /// The same in the record that settles it.
 const SETTLED_SHOWN_AT: usize = 8;
 /// The most capabilities of one agent that a record keeps.
@@ -99,8 +101,20 @@ pub struct RecordClass {
     pub holds: bool,
     /// The sequence of the record that it releases.
     pub releases: Option<AppendSequence>,
-    /// It belongs into the projection.
-    pub projects: bool,
+    /// Whether it belongs into the projection, and into which part of it.
+    pub projects: Projects,
+}
+
+/// Which part of the projection a record belongs into.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Projects {
+    /// None.
+    #[default]
+    Nothing,
+    /// The history of conversations, of which the newest part is kept: what is older may be left out.
+    History,
+    /// What there is now: agents, messages that wait for long, and dead letters.
+    State,
 }
 
 impl RecordClass {
@@ -111,21 +125,22 @@ impl RecordClass {
             let bytes = body.first_chunk::<8>()?;
             Some(AppendSequence(u64::from_le_bytes(*bytes))).filter(|sequence| sequence.0 > 0)
         };
+        let state_if = |mark: Option<&u8>| if mark == Some(&1) { Projects::State } else { Projects::Nothing };
         match RecordKind::of(kind) {
             Some(RecordKind::Message) => {
-                Self { holds: true, releases: sequence(), projects: body.get(MESSAGE_SHOWN_AT) == Some(&1) }
+                Self { holds: true, releases: sequence(), projects: state_if(body.get(MESSAGE_SHOWN_AT)) }
             }
             Some(RecordKind::Settled) => {
-                Self { holds: false, releases: sequence(), projects: body.get(SETTLED_SHOWN_AT) == Some(&1) }
+                Self { holds: false, releases: sequence(), projects: state_if(body.get(SETTLED_SHOWN_AT)) }
             }
             Some(RecordKind::DeadLetter | RecordKind::Agent) => {
-                Self { holds: true, releases: sequence(), projects: true }
+                Self { holds: true, releases: sequence(), projects: Projects::State }
             }
             Some(RecordKind::DeadLetterGone | RecordKind::AgentGone) => {
-                Self { holds: false, releases: sequence(), projects: true }
+                Self { holds: false, releases: sequence(), projects: Projects::State }
             }
             Some(RecordKind::ConversationStep | RecordKind::ConversationClosed) => {
-                Self { projects: true, ..Self::default() }
+                Self { projects: Projects::History, ..Self::default() }
             }
             Some(RecordKind::Handled) | None => Self::default(),
         }
@@ -281,6 +296,12 @@ impl Record {
             Self::Handled(handled) => records.handled(handled),
         }
     }
+}
+
+/// The name of the receiver in the body of a [`RecordKind::Message`], without reading the message.
+pub fn receiver_name(body: &[u8]) -> Option<&str> {
+    let mut reader = Reader::new(body.get(RECEIVER_NAME_AT..)?);
+    reader.text("receiver's name").ok()
 }
 
 /// Zero stands for none: sequences count from one.

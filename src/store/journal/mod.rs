@@ -8,6 +8,7 @@
 //! which a message that comes again is told; a write that fails for want of room is tried again, any other failure ends the
 //! journal for good.
 
+mod backlog;
 mod scan;
 mod segment;
 
@@ -17,8 +18,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use caxton_shards::frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes};
-use caxton_shards::record::{AppendSequence, RECORD_HEADER_BYTES, RecordClass};
+use caxton_shards::record::{AppendSequence, Projects, RECORD_HEADER_BYTES, RecordClass};
 
+use backlog::Backlog;
+pub use backlog::Projection;
 pub use scan::{JournalFault, JournalSummary, SegmentSummary, read_frame_at, scan};
 use segment::{Active, Sealed, Spare};
 
@@ -30,8 +33,6 @@ pub const GATHERED_BYTES_BUSY: usize = 8 << 20;
 pub const RETRY_INTERVAL_MS: u64 = 500;
 /// While the first segment is written out, it is looked at so often.
 const FIRST_SEGMENT_WAIT: Duration = Duration::from_millis(1);
-/// The most frames that wait for the projection before they count as one longer stretch.
-pub const PROJECTIONS_WAITING_MAX: usize = 65_536;
 
 /// What a journal is made with.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct JournalOptions {
     pub segments_max: usize,
     /// So many of the newest records stay, settled or not, for the ids in them.
     pub retained_records: u64,
+    /// Of so many steps of conversations the newest are handed to the projection; older ones that wait are left out.
+    pub history: u64,
 }
 
 /// Whether a journal takes records.
@@ -63,21 +66,6 @@ pub enum JournalState {
     NoSpace,
     /// A write failed, and nothing is written any more.
     Failed(String),
-}
-
-/// A stretch of a segment that holds records for the projection.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Projection {
-    /// The segment's file.
-    pub path: PathBuf,
-    /// The segment's number.
-    pub segment: u64,
-    /// Where the frame begins in it, in bytes.
-    pub offset: u64,
-    /// The frame's length in bytes.
-    pub bytes: usize,
-    /// The sequence of its last record.
-    pub last: AppendSequence,
 }
 
 /// The journal of one shard. It belongs to one thread, and never blocks it once it is made.
@@ -97,13 +85,16 @@ pub struct Journal<D: Disk> {
     handed: u64,
     framed: u64,
     committed: u64,
-    projected: u64,
+    /// What the projection reads now: its first segment, and its last record.
+    reading: Option<(u64, AppendSequence)>,
     /// The frame in flight: its last sequence, and whether it holds records for the projection, with its place.
     in_flight: Option<InFlight>,
     /// A frame that found no room.
     postponed: Option<(u64, Buffer, InFlight)>,
     buffers: Vec<Buffer>,
-    projections: VecDeque<Projection>,
+    projections: Backlog,
+    /// A segment was used anew although the projection had not read it.
+    overrun: bool,
     retry_at_ms: u64,
     no_space: bool,
     failure: Option<String>,
@@ -144,11 +135,12 @@ impl<D: Disk> Journal<D> {
             handed: 0,
             framed: 0,
             committed: 0,
-            projected: 0,
+            reading: None,
             in_flight: None,
             postponed: None,
             buffers: Vec::new(),
-            projections: VecDeque::new(),
+            projections: Backlog::new(options.history),
+            overrun: false,
             retry_at_ms: 0,
             no_space: false,
             failure: None,
@@ -201,19 +193,58 @@ impl<D: Disk> Journal<D> {
         }
     }
 
+    /// Takes the next stretches that the projection has to read, of about so many bytes together. They are durable, and stay
+    /// until [`Journal::projected`] is told of the last one's last record; nothing is taken before that.
+    pub fn take_projections(&mut self, bytes: usize) -> Vec<Projection> {
+        if self.reading.is_some() {
+            return Vec::new();
+        }
+        let taken = self.projections.take(bytes);
+        let ends = taken.first().zip(taken.last());
+        self.reading = ends.map(|(first, last)| (first.segment, last.last));
+        taken
+    }
+
+    /// Takes all stretches that wait, although the projection may still read others: for when the journal ends.
+    pub fn take_last_projections(&mut self) -> Vec<Projection> {
+        self.projections.take(usize::MAX)
+    }
+
     /// The projection has everything up to this record.
     pub fn projected(&mut self, sequence: AppendSequence) {
-        self.projected = self.projected.max(sequence.0);
+        self.reading = self.reading.filter(|(_, last)| *last > sequence);
     }
 
-    /// Takes the next stretch that the projection has to read. It is durable.
-    pub fn next_projection(&mut self) -> Option<Projection> {
-        self.projections.pop_front()
+    /// The first segment that the projection still has to read.
+    fn first_unread(&self) -> u64 {
+        let reading = self.reading.map(|(segment, _)| segment);
+        reading.or(self.projections.first_segment()).unwrap_or(u64::MAX)
     }
 
-    /// How many stretches wait for the projection.
-    pub fn projections_waiting(&self) -> usize {
-        self.projections.len()
+    /// Whether stretches wait for the projection that it can take.
+    pub fn has_projections(&self) -> bool {
+        self.reading.is_none() && !self.projections.is_empty()
+    }
+
+    /// Steps of conversations that were left out, because so many newer ones waited.
+    pub fn steps_left_out(&self) -> u64 {
+        self.projections.left_out
+    }
+
+    /// Whether a segment had to be used anew before the projection had read it: then the projection has to begin anew. Answers
+    /// that once, and forgets what waits.
+    pub fn take_overrun(&mut self) -> bool {
+        let overrun = std::mem::take(&mut self.overrun);
+        if overrun {
+            self.forget_projections();
+        }
+        overrun
+    }
+
+    /// Forgets what waits for the projection, which begins anew.
+    pub fn forget_projections(&mut self) {
+        self.projections.forget();
+        self.reading = None;
     }
 
     /// What is committed so far.
@@ -295,7 +326,9 @@ impl<D: Disk> Journal<D> {
                 self.committed = write.last;
                 self.no_space = false;
                 self.buffers.push(buffer);
-                self.note_projection(write.projection);
+                if let Some(projection) = write.projection {
+                    self.projections.push(projection);
+                }
             }
             Err(error) if is_no_space(&error) => {
                 self.no_space = true;
@@ -305,20 +338,6 @@ impl<D: Disk> Journal<D> {
             }
             Err(error) => self.fail("a write to the journal failed", &error),
         }
-    }
-
-    fn note_projection(&mut self, projection: Option<Projection>) {
-        let Some(projection) = projection else { return };
-        if self.projections.len() >= PROJECTIONS_WAITING_MAX
-            && let Some(last) = self.projections.back_mut()
-            && last.segment == projection.segment
-        {
-            // The frames between the two are read as well, and found to hold nothing.
-            last.bytes = usize::try_from(projection.offset - last.offset).unwrap_or(last.bytes) + projection.bytes;
-            last.last = projection.last;
-            return;
-        }
-        self.projections.push_back(projection);
     }
 
     fn fail(&mut self, what: &str, error: &io::Error) {
@@ -368,12 +387,14 @@ impl<D: Disk> Journal<D> {
         place[HEADER_BYTES..HEADER_BYTES + bytes].copy_from_slice(payload);
         place[HEADER_BYTES + bytes..].fill(0);
         self.gathered.drain(..bytes);
-        let mut projects = false;
+        let (mut steps, mut state) = (0, false);
         for (_, class) in self.waiting.drain(..records) {
             self.framed += 1;
             self.active.held.push(class.holds);
-            projects |= class.projects;
+            steps += u64::from(class.projects == Projects::History);
+            state |= class.projects == Projects::State;
         }
+        let projects = state || steps > 0;
         let offset = self.active.offset;
         self.active.offset += length as u64;
         let projection = projects.then(|| Projection {
@@ -382,10 +403,9 @@ impl<D: Disk> Journal<D> {
             offset,
             bytes: length,
             last: AppendSequence(self.framed),
+            steps,
+            state,
         });
-        if projects {
-            self.active.projects = self.framed;
-        }
         self.submit(offset, buffer, InFlight { last: self.framed, projection }, now_ms);
     }
 
@@ -417,12 +437,7 @@ impl<D: Disk> Journal<D> {
         let Some((file, number)) = self.spare.take() else { return false };
         let next = Active::new(file, number, self.framed + 1);
         let full = std::mem::replace(&mut self.active, next);
-        self.sealed.push_back(Sealed {
-            number: full.number,
-            last: self.framed,
-            projects: full.projects,
-            held: full.held,
-        });
+        self.sealed.push_back(Sealed { number: full.number, last: self.framed, held: full.held });
         true
     }
 
@@ -444,13 +459,16 @@ impl<D: Disk> Journal<D> {
         if self.spare.is_ready() || now_ms < self.retry_at_ms && self.no_space {
             return;
         }
+        let first_unread = self.first_unread();
         let crowded = self.sealed.len() + 2 > self.options.segments_max;
         let oldest = self.sealed.front();
         let unneeded = oldest.is_some_and(|segment| {
+            // Where there is no more room, the projection is not waited for: it begins anew.
             segment.held.needed == 0
-                && segment.projects <= self.projected
-                && (crowded || segment.last + self.options.retained_records <= self.framed)
+                && (crowded
+                    || segment.number < first_unread && segment.last + self.options.retained_records <= self.framed)
         });
+        self.overrun |= unneeded && oldest.is_some_and(|segment| segment.number >= first_unread);
         let begun = if unneeded && let Some(segment) = self.sealed.pop_front() {
             self.numbered += 1;
             Spare::again(&mut self.disk, &self.options, segment.number, self.numbered)

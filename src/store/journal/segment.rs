@@ -62,14 +62,12 @@ pub(super) struct Active<F> {
     pub number: u64,
     /// Where the next frame goes.
     pub offset: u64,
-    /// The last record that belongs into the projection.
-    pub projects: u64,
     pub held: Held,
 }
 
 impl<F> Active<F> {
     pub fn new(file: F, number: u64, first: u64) -> Self {
-        Self { file, number, offset: 0, projects: 0, held: Held::new(first) }
+        Self { file, number, offset: 0, held: Held::new(first) }
     }
 
     /// Whether so many bytes still fit. An empty segment takes a frame of any length.
@@ -83,7 +81,6 @@ impl<F> Active<F> {
 pub(super) struct Sealed {
     pub number: u64,
     pub last: u64,
-    pub projects: u64,
     pub held: Held,
 }
 

@@ -1,0 +1,377 @@
+//! What operators can query: each shard's journal as a SQLite database, written by a thread of its own.
+//!
+//! The journal is the only truth; the database is a view of its newest state, and every start begins a new one. Shards hand
+//! over which stretches of their journals are to be read, when this thread asks for them, and go on: nothing that is
+//! acknowledged waits for it. What comes and goes between two looks never becomes a row.
+//!
+//! Invariants: rows and the watermark in `progress` change in one transaction; a segment of the journal that is still to be read
+//! is not used anew, unless the journal has no room left: then the database is emptied and everything that holds now is
+//! written anew; of the history of conversations the newest steps are kept.
+
+mod changes;
+mod schema;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use caxton_shards::record::AppendSequence;
+use flume::RecvTimeoutError;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+
+use self::changes::{Changes, Names};
+use super::disk::direct::DirectDisk;
+use super::journal::{JournalFault, Projection, read_frame_at};
+use crate::config::Vfs;
+use crate::drive::wall_time;
+use crate::link::Shared;
+
+pub use self::schema::APPLICATION_ID;
+
+/// The database's file in a shard's directory.
+pub const DATABASE: &str = "state.db";
+/// A shard hands over so many bytes of its journal at a time.
+pub(crate) const BATCH_BYTES: usize = 16 << 20;
+/// After a batch the next one gathers for so long; longer if the batch took longer, so that half of a core is the most that
+/// the databases of all shards take.
+const GATHER: Duration = Duration::from_millis(100);
+/// A database that could not be written is tried again after this time, from the beginning.
+const RETRY: Duration = Duration::from_secs(10);
+/// So many rows are written in one transaction, about.
+const ROWS_PER_TRANSACTION: usize = 50_000;
+/// While a reader keeps the write-ahead log from being reset beyond so many pages of 4 KiB, nothing more is written.
+const LOG_PAGES_MAX: i64 = 16_384;
+/// A log that was reset is cut to so many bytes.
+const LOG_BYTES_KEPT: i64 = 16 << 20;
+/// What the nice(2) value of the thread is: the shards go first.
+const NICENESS: i32 = 10;
+
+/// Why a shard's database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    /// SQLite refuses.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// It is no database of this program, or of a newer version.
+    #[error("it is of version {version}, and this program writes version {known}: use the program that made it")]
+    Foreign {
+        /// The version that it says.
+        version: i32,
+        /// The newest version that is known.
+        known: i32,
+    },
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalFault),
+    /// There is no `io_uring` to read with.
+    #[error("there is no io_uring: {0}")]
+    Ring(io::Error),
+}
+
+/// One shard's database, as its shard and others see it.
+#[derive(Debug, Default)]
+pub(crate) struct ProjectionFigures {
+    /// The next stretches may be handed over.
+    wants: AtomicBool,
+    /// Everything up to this record is in the database.
+    projected: AtomicU64,
+    /// The database begins anew, and needs everything that holds now.
+    lost: AtomicBool,
+    /// It is given up until the next start.
+    stopped: AtomicBool,
+    /// Steps of conversations that never became rows, because so many newer ones waited.
+    pub left_out: AtomicU64,
+    /// How often it began anew.
+    pub rebuilds: AtomicU64,
+    /// Why it is not written, if it is not.
+    pub complaint: Mutex<Option<String>>,
+}
+
+impl ProjectionFigures {
+    /// Whether stretches may be handed over; it is to be told of at most one batch at a time.
+    pub fn wants(&self) -> bool {
+        self.wants.load(Ordering::Relaxed)
+    }
+
+    /// The last record that is in the database.
+    pub fn projected(&self) -> AppendSequence {
+        AppendSequence(self.projected.load(Ordering::Acquire))
+    }
+
+    /// Whether nothing will ever be read.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the database begins anew. Says so once.
+    pub fn take_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed) && self.lost.swap(false, Ordering::AcqRel)
+    }
+
+    fn complain(&self, complaint: Option<String>) {
+        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;
+    }
+}
+
+/// What a shard hands over.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub shard: u16,
+    pub stretches: Vec<Projection>,
+    /// The database is to be emptied first.
+    pub anew: bool,
+    /// Steps that were left out so far.
+    pub left_out: u64,
+}
+
+/// Where a shard hands over its stretches.
+#[derive(Clone, Debug)]
+pub(crate) struct Door(flume::Sender<Batch>);
+
+impl Door {
+    /// Hands a batch over. Never waits: there is room for the batch that was asked for, and for a last one.
+    pub fn hand_over(&self, batch: Batch, figures: &ProjectionFigures) -> bool {
+        figures.wants.store(false, Ordering::Relaxed);
+        self.0.try_send(batch).is_ok()
+    }
+}
+
+/// The thread that writes the databases. It ends when all doors are gone and what came through them is written.
+pub(crate) struct Projector {
+    views: Vec<View>,
+    names: Names,
+    batches: flume::Receiver<Batch>,
+}
+
+impl Projector {
+    /// Makes an empty database in each of the directories.
+    pub fn create(directories: &[PathBuf], boot_epoch: u64, vfs: Vfs, history: u64) -> Result<(Self, Door), io::Error> {
+        let (sender, batches) = flume::bounded(2 * directories.len());
+        let mut views = Vec::with_capacity(directories.len());
+        for (shard, directory) in (0_u16..).zip(directories) {
+            let path = directory.join(DATABASE);
+            let view = View::create(&path, shard, boot_epoch, vfs, history);
+            views.push(view.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?);
+        }
+        Ok((Self { views, names: Names::default(), batches }, Door(sender)))
+    }
+
+    /// Begins to ask the shards.
+    pub fn spawn(self, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("caxton-projector".to_owned()).spawn(move || self.run(&shared))
+    }
+
+    fn run(mut self, shared: &Shared) {
+        // Without the right to that it goes on at the same priority as the rest.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+        let mut disk = match DirectDisk::new() {
+            Ok(disk) => disk,
+            Err(error) => return stop_all(shared, &ProjectionError::Ring(error).to_string()),
+        };
+        let now = Instant::now();
+        self.views.iter_mut().for_each(|view| view.due = Some(now));
+        loop {
+            let batch = match self.views.iter().filter_map(|view| view.due).min() {
+                Some(due) => match self.batches.recv_deadline(due) {
+                    Ok(batch) => batch,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.ask(shared);
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
+                None => match self.batches.recv() {
+                    Ok(batch) => batch,
+                    Err(_) => return,
+                },
+            };
+            let shard = usize::from(batch.shard);
+            if let (Some(view), Some(link)) = (self.views.get_mut(shard), shared.links.get(shard)) {
+                view.work(&mut disk, &batch, &mut self.names, &link.journal.projection);
+            }
+        }
+    }
+
+    /// Asks the shards whose time has come. One that sleeps and has something to hand over is woken for it.
+    fn ask(&mut self, shared: &Shared) {
+        let now = Instant::now();
+        for (shard, view) in self.views.iter_mut().enumerate() {
+            if view.due.is_some_and(|due| due <= now) {
+                view.due = None;
+                shared.links[shard].journal.projection.wants.store(true, Ordering::Release);
+                shared.ring(shard);
+            }
+        }
+    }
+}
+
+fn stop_all(shared: &Shared, complaint: &str) {
+    for link in &shared.links {
+        link.journal.projection.complain(Some(complaint.to_owned()));
+        link.journal.projection.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One shard's database.
+struct View {
+    connection: Connection,
+    path: PathBuf,
+    shard: u16,
+    history: u64,
+    changes: Changes,
+    /// Steps that were written since the oldest ones were removed.
+    steps: u64,
+    rebuilds: u64,
+    /// When the next stretches are asked for, unless they are awaited already.
+    due: Option<Instant>,
+}
+
+impl View {
+    fn create(path: &Path, shard: u16, boot_epoch: u64, vfs: Vfs, history: u64) -> Result<Self, ProjectionError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = match vfs {
+            Vfs::Unix | Vfs::Uring => Connection::open_with_flags(path, flags)?,
+        };
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+        schema::migrate(&mut connection)?;
+        let view = Self {
+            connection,
+            path: path.to_owned(),
+            shard,
+            history,
+            changes: Changes::default(),
+            steps: 0,
+            rebuilds: 0,
+            due: None,
+        };
+        view.connection.execute(
+            "INSERT OR REPLACE INTO progress (one, shard, boot_epoch, record, written_ms, rebuilds, steps_left_out)
+             VALUES (1, ?1, ?2, 0, ?3, 0, 0)",
+            params![shard, i64::try_from(boot_epoch).unwrap_or(i64::MAX), now_ms()],
+        )?;
+        Ok(view)
+    }
+
+    /// Takes a batch in, and says how that went.
+    fn work(&mut self, disk: &mut DirectDisk, batch: &Batch, names: &mut Names, figures: &ProjectionFigures) {
+        let began = Instant::now();
+        match self.project(disk, batch, names) {
+            Ok(()) => {
+                figures.complain(None);
+                figures.left_out.store(batch.left_out, Ordering::Relaxed);
+                figures.rebuilds.store(self.rebuilds, Ordering::Relaxed);
+                if let Some(last) = batch.stretches.last() {
+                    figures.projected.store(last.last.0, Ordering::Release);
+                }
+                let took = began.elapsed();
+                self.due = Some(Instant::now() + took.max(GATHER));
+            }
+            Err(error) => {
+                self.changes.forget();
+                let path = self.path.display();
+                let fatal = is_fatal(&error);
+                let then = if fatal { "it is given up until the next start" } else { "it will be written anew" };
+                figures.complain(Some(format!("{path}: {error}; {then}; no message is affected")));
+                figures.lost.store(true, Ordering::Release);
+                figures.stopped.store(fatal, Ordering::Relaxed);
+                self.due = (!fatal).then(|| Instant::now() + RETRY);
+            }
+        }
+    }
+
+    fn project(&mut self, disk: &mut DirectDisk, batch: &Batch, names: &mut Names) -> Result<(), ProjectionError> {
+        self.wait_for_log()?;
+        if batch.anew {
+            self.empty()?;
+        }
+        for stretch in &batch.stretches {
+            let steps = stretch.steps > 0;
+            let changes = &mut self.changes;
+            read_frame_at(disk, stretch, self.shard, |sequence, kind, body| {
+                changes.take(sequence, (kind, body), steps, names)
+            })?;
+            self.steps += stretch.steps;
+            if self.changes.rows() >= ROWS_PER_TRANSACTION {
+                self.write(stretch.last, batch.left_out, names)?;
+            }
+        }
+        match batch.stretches.last() {
+            Some(last) => self.write(last.last, batch.left_out, names),
+            None => Ok(()),
+        }
+    }
+
+    /// Rows and watermark in one transaction.
+    fn write(&mut self, last: AppendSequence, left_out: u64, names: &Names) -> Result<(), ProjectionError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.changes.write(&transaction, names)?;
+        if self.steps > self.history / 8 {
+            self.changes.prune(&transaction, self.history)?;
+            self.steps = 0;
+        }
+        let [last, left_out, rebuilds] =
+            [last.0, left_out, self.rebuilds].map(|value| i64::try_from(value).unwrap_or(i64::MAX));
+        let mut progress = transaction.prepare_cached(
+            "UPDATE progress SET record = ?1, written_ms = ?2, rebuilds = ?3, steps_left_out = ?4 WHERE one = 1",
+        )?;
+        progress.execute(params![last, now_ms(), rebuilds, left_out])?;
+        drop(progress);
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Everything that holds now follows, so what there is goes.
+    fn empty(&mut self) -> Result<(), ProjectionError> {
+        self.changes.forget();
+        self.rebuilds += 1;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for table in ["names", "agents", "capabilities", "conversations", "steps", "dead_letters", "waiting"] {
+            transaction.execute(&format!("DELETE FROM {table}"), [])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// A reader that stays in an old state keeps the log from being reset; it must not grow without end for that.
+    fn wait_for_log(&self) -> Result<(), ProjectionError> {
+        let pages = |mode: &str| {
+            let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
+            self.connection.query_row(&checkpoint, [], |row| row.get::<_, i64>(1))
+        };
+        if pages("NOOP")? <= LOG_PAGES_MAX {
+            return Ok(());
+        }
+        // What is in the log is in the database after this, but only without old readers can the log begin anew.
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0))?;
+        if busy == 0 {
+            return Ok(());
+        }
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        let what =
+            "a reader has kept one transaction open for so long that the write-ahead log is as large as it may be";
+        Err(rusqlite::Error::SqliteFailure(busy, Some(what.to_owned())).into())
+    }
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(wall_time().0).unwrap_or(i64::MAX)
+}
+
+/// Whether writing the database anew is of no use. What the journal no longer has, and what finds no room or a reader in its
+/// way, can be tried again.
+fn is_fatal(error: &ProjectionError) -> bool {
+    match error {
+        ProjectionError::Sqlite(error) => !matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+        ),
+        ProjectionError::Journal(_) => false,
+        ProjectionError::Foreign { .. } | ProjectionError::Ring(_) => true,
+    }
+}
