@@ -9,6 +9,9 @@ use caxton_shards::record::AppendSequence;
 /// The most stretches that wait before neighbours count as one.
 const STRETCHES_MAX: usize = 65_536;
 
+/// Frames that lie side by side are read as one up to this length in bytes.
+const JOINED_BYTES: usize = 256 << 10;
+
 /// A stretch of a segment that holds records for the projection: one frame, or several.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Projection {
@@ -68,7 +71,11 @@ impl Backlog {
     pub fn push(&mut self, projection: Projection) {
         self.steps += projection.steps;
         let crowded = self.waiting.len() >= STRETCHES_MAX;
-        match self.waiting.back_mut().filter(|last| crowded && last.segment == projection.segment) {
+        let joins = |last: &&mut Projection| {
+            let adjacent = projection.offset == last.offset + last.bytes as u64;
+            last.segment == projection.segment && (crowded || adjacent && last.bytes < JOINED_BYTES)
+        };
+        match self.waiting.back_mut().filter(joins) {
             Some(last) => last.join(&projection),
             None => self.waiting.push_back(projection),
         }
@@ -119,7 +126,7 @@ mod tests {
 
     fn stretch(number: u64, steps: u64, state: bool) -> Projection {
         let last = AppendSequence(number);
-        Projection { path: PathBuf::from("a"), segment: 1, offset: number * 4096, bytes: 4096, last, steps, state }
+        Projection { path: PathBuf::from("a"), segment: 1, offset: number * 8192, bytes: 4096, last, steps, state }
     }
 
     fn numbers(stretches: &[Projection]) -> Vec<(u64, u64)> {
@@ -150,5 +157,15 @@ mod tests {
         backlog.forget();
         assert!(backlog.take(usize::MAX).is_empty());
         assert_eq!(backlog.left_out, 2);
+    }
+
+    #[test]
+    fn frames_side_by_side_are_one_stretch() {
+        let mut backlog = Backlog::new(100);
+        backlog.push(stretch(1, 1, false));
+        backlog.push(Projection { offset: 8192 + 4096, ..stretch(2, 3, true) });
+        let taken = backlog.take(usize::MAX);
+        assert_eq!(numbers(&taken), [(2, 4)]);
+        assert_eq!((taken[0].offset, taken[0].bytes, taken[0].state), (8192, 8192, true));
     }
 }
