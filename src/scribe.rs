@@ -50,7 +50,8 @@ impl Scribe {
             scribe.write(shard, now_ms, figures, &mut inputs);
             match scribe.journal.state() {
                 JournalState::Failed(complaint) => return Err(complaint),
-                _ if !scribe.journal.is_busy() => return Ok(scribe),
+                // Nobody is to be served while the disk is busy with the next segment.
+                _ if !scribe.journal.is_busy() && !scribe.journal.makes_segment() => return Ok(scribe),
                 state if began.elapsed() > BEGIN_WITHIN => {
                     return Err(format!("the journal in {directory}: {state:?}"));
                 }

@@ -50,6 +50,11 @@ impl Buffer {
         &self.bytes[self.start..self.start + self.length]
     }
 
+    /// Its bytes, to be filled.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.length]
+    }
+
     /// Sets the length, at most the capacity, and gives the bytes to be filled; they hold what was there before.
     pub fn resize(&mut self, length: usize) -> &mut [u8] {
         self.length = length.min(self.capacity);
@@ -73,6 +78,14 @@ pub trait DiskFile {
     ///
     /// As reported by the disk.
     fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
+    /// Fills the buffer from `offset`, past the page cache where the file is written so; blocks. Answers how many bytes there
+    /// were. Meant for a file that is written at the same time: what lies in the page cache then would have to be thrown out
+    /// at each write.
+    ///
+    /// # Errors
+    ///
+    /// As reported by the disk.
+    fn read_past_cache(&mut self, offset: u64, buffer: &mut Buffer) -> io::Result<usize>;
     /// The length in bytes.
     ///
     /// # Errors

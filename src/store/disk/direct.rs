@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)] // The kernel is handed addresses.
 
-use super::{Buffer, Disk, DiskFile, WriteMode};
+use super::{ALIGNMENT, Buffer, Disk, DiskFile, WriteMode};
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::fs::OFlags;
 use std::cell::RefCell;
@@ -192,6 +192,22 @@ impl DiskFile for DirectFile {
 
     fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.reader.read_at(bytes, offset)
+    }
+
+    fn read_past_cache(&mut self, offset: u64, buffer: &mut Buffer) -> io::Result<usize> {
+        let (mut filled, bytes) = (0, buffer.bytes_mut());
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if !filled.is_multiple_of(ALIGNMENT) {
+                break;
+            }
+        }
+        Ok(filled)
     }
 
     fn length(&self) -> io::Result<u64> {

@@ -228,6 +228,10 @@ impl DiskFile for SimulatedFile {
         Ok(count)
     }
 
+    fn read_past_cache(&mut self, offset: u64, buffer: &mut Buffer) -> io::Result<usize> {
+        self.read_at(offset, buffer.bytes_mut())
+    }
+
     fn length(&self) -> io::Result<u64> {
         Ok(self.state.borrow().contents[self.file].read.len() as u64)
     }

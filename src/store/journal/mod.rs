@@ -257,6 +257,11 @@ impl<D: Disk> Journal<D> {
         self.failure.is_none() && (self.in_flight.is_some() || !self.waiting.is_empty() || self.postponed.is_some())
     }
 
+    /// Whether the segment that comes next is being made. That takes the disk for a while.
+    pub fn makes_segment(&self) -> bool {
+        self.failure.is_none() && !self.no_space && self.spare.is_being_made()
+    }
+
     /// Whether it takes records.
     pub fn state(&self) -> JournalState {
         if let Some(what) = &self.failure {

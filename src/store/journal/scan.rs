@@ -11,7 +11,7 @@ use caxton_shards::frame::{BLOCK_BYTES, Expected, Frame, FrameFault, read_frame}
 use caxton_shards::record::AppendSequence;
 
 use super::segment::{SUFFIX, path};
-use crate::store::disk::{Disk, DiskFile};
+use crate::store::disk::{Buffer, Disk, DiskFile};
 
 /// Why a journal cannot be read. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -186,20 +186,19 @@ pub fn scan<D: Disk>(
 pub fn read_frame_at<D: Disk>(
     disk: &mut D,
     projection: &super::Projection,
+    buffer: &mut Buffer,
     shard: u16,
     mut each: impl FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>,
 ) -> Result<(), JournalFault> {
     let path = &projection.path;
     let unreadable = |error| JournalFault::Read { path: path.clone(), error };
     let mut file = disk.open(path).map_err(unreadable)?;
-    let mut bytes = vec![0; projection.bytes];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(projection.offset + filled as u64, &mut bytes[filled..]).map_err(unreadable)? {
-            0 => break,
-            count => filled += count,
-        }
+    if buffer.capacity() < projection.bytes {
+        *buffer = Buffer::new(projection.bytes);
     }
+    buffer.resize(projection.bytes);
+    let filled = file.read_past_cache(projection.offset, buffer).map_err(unreadable)?;
+    let bytes = buffer.bytes();
     let expected = Expected { shard, segment: projection.segment };
     let mut at = 0;
     while at < filled {

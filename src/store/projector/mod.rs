@@ -21,8 +21,12 @@ use std::time::{Duration, Instant};
 use caxton_shards::record::AppendSequence;
 use flume::RecvTimeoutError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 
 use self::changes::{Changes, Names};
+use super::disk::Buffer;
 use super::disk::direct::DirectDisk;
 use super::journal::{JournalFault, Projection, read_frame_at};
 use crate::config::Vfs;
@@ -44,10 +48,10 @@ const RETRY: Duration = Duration::from_secs(10);
 const ROWS_PER_TRANSACTION: usize = 50_000;
 /// While a reader keeps the write-ahead log from being reset beyond so many pages of 4 KiB, nothing more is written.
 const LOG_PAGES_MAX: i64 = 16_384;
+/// The most that nice(2) takes.
+const NICENESS_MAX: i32 = 19;
 /// A log that was reset is cut to so many bytes.
 const LOG_BYTES_KEPT: i64 = 16 << 20;
-/// What the nice(2) value of the thread is: the shards go first.
-const NICENESS: i32 = 10;
 
 /// Why a shard's database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -165,8 +169,14 @@ impl Projector {
     }
 
     fn run(mut self, shared: &Shared) {
-        // Without the right to that it goes on at the same priority as the rest.
-        let _ = rustix::process::setpriority_process(None, NICENESS);
+        // The shards go first: this thread gets what they leave of the cores, and is put off as soon as one of them wakes.
+        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
+            return stop_all(
+                shared,
+                &format!("the databases' thread could not be made to wait for the shards: {error}"),
+            );
+        }
         let mut disk = match DirectDisk::new() {
             Ok(disk) => disk,
             Err(error) => return stop_all(shared, &ProjectionError::Ring(error).to_string()),
@@ -222,6 +232,7 @@ struct View {
     shard: u16,
     history: u64,
     changes: Changes,
+    buffer: Buffer,
     /// Steps that were written since the oldest ones were removed.
     steps: u64,
     rebuilds: u64,
@@ -246,6 +257,7 @@ impl View {
             shard,
             history,
             changes: Changes::default(),
+            buffer: Buffer::new(0),
             steps: 0,
             rebuilds: 0,
             due: None,
@@ -293,7 +305,7 @@ impl View {
         for stretch in &batch.stretches {
             let steps = stretch.steps > 0;
             let changes = &mut self.changes;
-            read_frame_at(disk, stretch, self.shard, |sequence, kind, body| {
+            read_frame_at(disk, stretch, &mut self.buffer, self.shard, |sequence, kind, body| {
                 changes.take(sequence, (kind, body), steps, names)
             })?;
             self.steps += stretch.steps;
