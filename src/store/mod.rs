@@ -18,5 +18,6 @@ pub mod disk;
 pub mod inspect;
 pub mod journal;
 pub mod projector;
+pub mod vfs;
 
 pub use directory::{DataDirectory, Recovered, StoreError};

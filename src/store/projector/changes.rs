@@ -279,8 +279,8 @@ impl Changes {
             self.named.insert(agent);
         }
         // A name that is not known yet may be told by another shard's records.
-        let named = &self.named;
-        self.unnamed.retain(|agent| !named.contains(agent));
+        let written = &self.named;
+        self.unnamed.retain(|agent| !written.contains(agent));
         Ok(())
     }
 

@@ -29,6 +29,7 @@ use self::changes::{Changes, Names};
 use super::disk::Buffer;
 use super::disk::direct::DirectDisk;
 use super::journal::{JournalFault, Projection, read_frame_at};
+use super::vfs::{self, VfsError};
 use crate::config::Vfs;
 use crate::drive::wall_time;
 use crate::link::Shared;
@@ -70,6 +71,9 @@ pub enum ProjectionError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalFault),
+    /// SQLite can not be made to write through `io_uring`.
+    #[error(transparent)]
+    Vfs(#[from] VfsError),
     /// There is no `io_uring` to read with.
     #[error("there is no io_uring: {0}")]
     Ring(io::Error),
@@ -171,11 +175,9 @@ impl Projector {
     fn run(mut self, shared: &Shared) {
         // The shards go first: this thread gets what they leave of the cores, and is put off as soon as one of them wakes.
         let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
-            return stop_all(
-                shared,
-                &format!("the databases' thread could not be made to wait for the shards: {error}"),
-            );
+        if set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).is_err() {
+            // A sandbox that refuses the policy mostly allows to be nice; without either it goes on as it is.
+            let _ = rustix::process::setpriority_process(None, NICENESS_MAX);
         }
         let mut disk = match DirectDisk::new() {
             Ok(disk) => disk,
@@ -198,8 +200,8 @@ impl Projector {
                     Err(_) => return,
                 },
             };
-            let shard = usize::from(batch.shard);
-            if let (Some(view), Some(link)) = (self.views.get_mut(shard), shared.links.get(shard)) {
+            let place = usize::from(batch.shard);
+            if let (Some(view), Some(link)) = (self.views.get_mut(place), shared.links.get(place)) {
                 view.work(&mut disk, &batch, &mut self.names, &link.journal.projection);
             }
         }
@@ -241,10 +243,14 @@ struct View {
 }
 
 impl View {
-    fn create(path: &Path, shard: u16, boot_epoch: u64, vfs: Vfs, history: u64) -> Result<Self, ProjectionError> {
+    fn create(path: &Path, shard: u16, boot_epoch: u64, layer: Vfs, history: u64) -> Result<Self, ProjectionError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = match vfs {
-            Vfs::Unix | Vfs::Uring => Connection::open_with_flags(path, flags)?,
+        let mut connection = match layer {
+            Vfs::Unix => Connection::open_with_flags(path, flags)?,
+            Vfs::Uring => {
+                vfs::register()?;
+                Connection::open_with_flags_and_vfs(path, flags, vfs::URING)?
+            }
         };
         connection.set_prepared_statement_cache_capacity(64);
         connection.pragma_update(None, "journal_mode", "wal")?;
@@ -289,7 +295,8 @@ impl View {
                 let path = self.path.display();
                 let fatal = is_fatal(&error);
                 let then = if fatal { "it is given up until the next start" } else { "it will be written anew" };
-                figures.complain(Some(format!("{path}: {error}; {then}; no message is affected")));
+                let cause = vfs::take_last_error().map_or_else(String::new, |cause| format!(" ({cause})"));
+                figures.complain(Some(format!("{path}: {error}{cause}; {then}; no message is affected")));
                 figures.lost.store(true, Ordering::Release);
                 figures.stopped.store(fatal, Ordering::Relaxed);
                 self.due = (!fatal).then(|| Instant::now() + RETRY);
@@ -384,6 +391,6 @@ fn is_fatal(error: &ProjectionError) -> bool {
             Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
         ),
         ProjectionError::Journal(_) => false,
-        ProjectionError::Foreign { .. } | ProjectionError::Ring(_) => true,
+        ProjectionError::Foreign { .. } | ProjectionError::Ring(_) | ProjectionError::Vfs(_) => true,
     }
 }
