@@ -500,6 +500,8 @@ impl Driver {
 
     /// Sleeps until the doorbell rings or the shard's next timer is due.
     async fn park(&mut self, next_deadline_ms: Option<u64>) {
+        let journal_ms = self.journal.as_ref().and_then(Scribe::due_ms);
+        let next_deadline_ms = next_deadline_ms.into_iter().chain(journal_ms).min();
         let now = self.clock.start.elapsed();
         let timeout = next_deadline_ms
             .map(|deadline_ms| Duration::from_millis(deadline_ms).saturating_sub(now).min(LONGEST_SLEEP));

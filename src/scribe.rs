@@ -17,6 +17,9 @@ use crate::store::projector::{BATCH_BYTES, Batch, Door};
 /// How long what an earlier run left may take to be written anew.
 const BEGIN_WITHIN: Duration = Duration::from_secs(600);
 
+/// A message that has waited for so long, in milliseconds, becomes a row that operators can see.
+const SHOWN_AFTER_MS: u64 = 10_000;
+
 /// Looks after the journal of one shard, on the shard's thread.
 pub(crate) struct Scribe {
     journal: Journal<DirectDisk>,
@@ -25,6 +28,11 @@ pub(crate) struct Scribe {
     carried: AppendSequence,
     door: Door,
     shard: u16,
+    /// What has waited since a record up to this one is shown.
+    shown: AppendSequence,
+    /// What was committed when that was looked at last, and when it is looked at again.
+    older: AppendSequence,
+    look_at_ms: u64,
     /// The database is to begin anew with what is handed over next.
     anew: bool,
 }
@@ -42,7 +50,18 @@ impl Scribe {
         let journal = Journal::create(disk, options)
             .map_err(|error| format!("the journal in {directory} could not be made: {error}"))?;
         let condition = JournalCondition::Ready;
-        let mut scribe = Self { journal, condition, carried: AppendSequence(0), door, shard: number, anew: false };
+        let none = AppendSequence(0);
+        let mut scribe = Self {
+            journal,
+            condition,
+            carried: none,
+            door,
+            shard: number,
+            shown: none,
+            older: none,
+            look_at_ms: 0,
+            anew: false,
+        };
         let began = Instant::now();
         let mut inputs = VecDeque::new();
         loop {
@@ -101,6 +120,7 @@ impl Scribe {
             }
         }
         self.project(figures, inputs);
+        self.show_waiting(now_ms, inputs);
         let state = self.journal.state();
         let condition = match &state {
             JournalState::Ready => JournalCondition::Ready,
@@ -122,6 +142,24 @@ impl Scribe {
             *figures.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;
         }
         inputs.len() > before
+    }
+
+    /// When there will be something to write without anything else happening, in milliseconds.
+    pub fn due_ms(&self) -> Option<u64> {
+        (self.shown < self.journal.committed()).then_some(self.look_at_ms)
+    }
+
+    /// Has messages shown that have waited for long: for one interval at least, and for two at most.
+    fn show_waiting(&mut self, now_ms: u64, inputs: &mut VecDeque<Input>) {
+        if now_ms < self.look_at_ms || self.shown >= self.journal.committed() {
+            return;
+        }
+        if self.older > self.shown {
+            self.shown = self.older;
+            inputs.push_back(Input::ShowWaiting(self.older));
+        }
+        self.older = self.journal.committed();
+        self.look_at_ms = now_ms + SHOWN_AFTER_MS;
     }
 
     /// Hands over what the database is to be told, if that was asked for.

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use caxton_router::domain::{AgentName, ShardCount};
 use caxton_router::sim::Dice;
+use caxton_router::store::projector::DATABASE;
 use caxton_router::{
     Agent, AgentId, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router,
 };
+use rusqlite::Connection;
 
 /// Names the directory that a child works in.
 const CHILD: &str = "CAXTON_CRASH_CHILD";
@@ -76,6 +78,8 @@ fn child(directory: &Path) {
     let mut config = Config::default();
     // What waits from earlier cycles is not to be in the way.
     config.set("mailbox.messages", "10000", "test").expect("it is legal");
+    let vfs = if cycle.is_multiple_of(2) { "uring" } else { "unix" };
+    config.set("store.vfs", vfs, "test").expect("it is legal");
     let builder = Router::builder().config(config).shards(shards).store(directory.join("data"));
     let router = builder.start().expect("the router starts");
     let (acknowledged, ended) = (Lines::open(&directory.join("acknowledged")), Lines::open(&directory.join("ended")));
@@ -137,6 +141,29 @@ fn lines(path: PathBuf) -> Vec<String> {
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
 }
 
+/// What a killed router left of its databases is whole. Answers how many rows of them say how far they had come.
+fn check_databases(data: &Path) -> u64 {
+    let mut shown = 0;
+    let entries =
+        std::fs::read_dir(data).expect("the directory is there").map(|entry| entry.expect("it can be read").path());
+    for generation in entries.filter(|path| path.is_dir()) {
+        for shard in std::fs::read_dir(&generation).expect("it can be read") {
+            let path = shard.expect("it can be read").path().join(DATABASE);
+            if !path.exists() {
+                continue;
+            }
+            let connection = Connection::open(&path).expect("it can be opened");
+            let integrity: String =
+                connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("it can be read");
+            assert_eq!(integrity, "ok", "{}", path.display());
+            // One that was just being made has no table yet.
+            let record = connection.query_row("SELECT record FROM progress", [], |row| row.get::<_, u64>(0));
+            shown += u64::from(record.is_ok_and(|record| record > 0));
+        }
+    }
+    shown
+}
+
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
     if let Ok(directory) = std::env::var(CHILD) {
@@ -148,6 +175,7 @@ fn what_was_acknowledged_survives_kill_9() {
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("CAXTON_CRASH_SEED={seed}");
     let mut dice = Dice::new(seed);
+    let mut shown = 0;
     for cycle in 0..cycles {
         let mut child = spawn(directory.path(), cycle, false);
         let mut output = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
@@ -164,6 +192,7 @@ fn what_was_acknowledged_survives_kill_9() {
         std::thread::sleep(Duration::from_millis(dice.below(150)));
         child.kill().expect("the child is killed");
         child.wait().expect("the child has ended");
+        shown += check_databases(&directory.path().join("data"));
     }
     let finished = spawn(directory.path(), cycles, true).wait_with_output().expect("the last child ends");
     assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stdout));
@@ -178,5 +207,7 @@ fn what_was_acknowledged_survives_kill_9() {
     let dead = lines(directory.path().join("dead"));
     assert!(dead.is_empty(), "nothing was to fail: {dead:?}");
     assert!(lost.is_empty(), "{} of {} acknowledged messages are lost: {lost:?}", lost.len(), acknowledged.len());
+    println!("{shown} databases had rows");
+    assert!(cycles < 20 || shown > 0, "no database was ever written");
     assert!(acknowledged.len() as u64 > cycles, "next to nothing was acknowledged");
 }

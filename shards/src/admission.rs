@@ -73,6 +73,7 @@ impl Shard {
             Input::Committed(sequence) => self.committed(sequence),
             Input::Journal(condition) => self.hear_of_journal(condition),
             Input::CarryForward(upto) => self.carry_forward(upto),
+            Input::ShowWaiting(upto) => self.show_waiting(upto),
             Input::Drain => {
                 if self.phase == Phase::Running {
                     self.phase = Phase::Draining;

@@ -122,6 +122,8 @@ pub enum Input {
     Journal(JournalCondition),
     /// Write everything anew that is still needed and stands in a record up to this one.
     CarryForward(AppendSequence),
+    /// Write messages anew that still wait and stand in a record up to this one, so that the projection shows them; each once.
+    ShowWaiting(AppendSequence),
     /// Admit nothing more from outside.
     Drain,
     /// Give up everything that is still pending, and whatever arrives from now on.

@@ -18,8 +18,13 @@ use crate::domain::CapabilityName;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Message, MessageId, capability_term};
 use crate::partition::{Partition, ShardIndex};
-use crate::record::{AppendSequence, ConversationStep, KeptAgent, KeptMessage, Record, RecordFault};
+use crate::record::{
+    AppendSequence, ConversationStep, KeptAgent, KeptMessage, Record, RecordFault, RecordKind, Records,
+};
 use crate::shard::{Alarm, Shard};
+
+/// When so many bytes of records are written down, they are to be taken.
+const WRITTEN_BYTES: usize = 1 << 20;
 
 /// Where a record of an earlier run stood.
 type Origin = (ShardIndex, AppendSequence);
@@ -69,6 +74,32 @@ impl Inheritance {
     /// How many conversations are open.
     pub fn conversations(&self) -> usize {
         self.conversations.len()
+    }
+
+    /// Writes everything down behind other records, as a journal that begins with it. `full` is called where many bytes have
+    /// gathered, to take them.
+    pub fn write_down(&self, records: &mut Records, mut full: impl FnMut(&mut Records)) {
+        let mut write = |record: Record| {
+            record.write(records);
+            if records.bytes().len() >= WRITTEN_BYTES {
+                full(records);
+            }
+        };
+        for handled in self.handled.chunks(crate::record::HANDLED_PER_RECORD_MAX) {
+            write(Record::Handled(handled.to_vec()));
+        }
+        for agent in &self.agents {
+            write(Record::Agent(agent.clone(), None));
+        }
+        for step in self.conversations.iter().flat_map(|(_, steps)| steps) {
+            write(Record::ConversationStep(Box::new(step.clone())));
+        }
+        for letter in &self.letters {
+            write(Record::DeadLetter(Box::new(letter.clone()), None));
+        }
+        for message in &self.messages {
+            write(Record::Message(KeptMessage { replaces: None, first: None, ..message.clone() }));
+        }
     }
 
     /// Whether nothing is taken over.
@@ -140,6 +171,26 @@ impl Recovery {
             }
         }
         Ok(())
+    }
+
+    /// As [`Recovery::take`], for a record that was written while others were read: what it releases is kept, because what
+    /// came of that may not have been read.
+    ///
+    /// # Errors
+    /// As for [`Recovery::take`].
+    pub fn take_without_release(
+        &mut self,
+        shard: ShardIndex,
+        sequence: AppendSequence,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<(), RecordFault> {
+        match RecordKind::of(kind) {
+            Some(RecordKind::Settled | RecordKind::DeadLetterGone | RecordKind::ConversationClosed) => {
+                Record::read(kind, body).map(drop)
+            }
+            _ => self.take(shard, sequence, kind, body),
+        }
     }
 
     fn see(&mut self, shard: ShardIndex, id: MessageId, receiver: AgentId) {

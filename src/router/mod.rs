@@ -36,6 +36,7 @@ pub use calls::{BatchRejected, CallError, EVENTS_WAITING_MAX, Events, INBOX_WIND
 pub use inbox::{Inbox, ReceiveError};
 pub use letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 pub use report::{Report, Stats};
+pub use store::ProjectionLag;
 
 use self::store::Store;
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};

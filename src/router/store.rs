@@ -10,7 +10,7 @@ use caxton_shards::recovery::Inheritance;
 use super::Router;
 use crate::config::Config;
 use crate::drive::StoreSeat;
-use crate::link::Shared;
+use crate::link::{JournalFigures, Shared};
 use crate::store::journal::JournalOptions;
 use crate::store::projector::{Door, Projector};
 use crate::store::{DataDirectory, Recovered, StoreError};
@@ -24,6 +24,23 @@ pub(super) struct Store {
     projector: Option<(Projector, Door)>,
     /// Ends when all shards have.
     pub thread: Option<JoinHandle<()>>,
+}
+
+/// How far a shard's database has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProjectionLag {
+    /// The shard.
+    pub shard: u16,
+    /// The last record of its journal that is on disk.
+    pub committed: u64,
+    /// The last record that the database has seen. Records behind it may have nothing for the database in them.
+    pub shown: u64,
+    /// Steps of conversations that never became rows, because `store.history` newer ones waited.
+    pub steps_left_out: u64,
+    /// How often the database was emptied and written anew, because it was too far behind or could not be written.
+    pub rebuilds: u64,
+    /// Why it is not written now.
+    pub complaint: Option<String>,
 }
 
 impl Store {
@@ -80,6 +97,26 @@ impl Router {
     pub fn is_durable(&self) -> bool {
         let store = self.inner.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().is_some_and(|store| store.directory.is_durable())
+    }
+
+    /// How far the shards' databases are behind their journals. Nothing that is acknowledged waits for them.
+    pub fn projections(&self) -> Vec<ProjectionLag> {
+        use std::sync::atomic::Ordering::Relaxed;
+        if self.config().store.directory.path().is_none() {
+            return Vec::new();
+        }
+        let lag = |(shard, link): (u16, &crate::link::Link)| {
+            let JournalFigures { records, projection, .. } = &link.journal;
+            ProjectionLag {
+                shard,
+                committed: records.load(Relaxed),
+                shown: projection.projected().0,
+                steps_left_out: projection.left_out.load(Relaxed),
+                rebuilds: projection.rebuilds.load(Relaxed),
+                complaint: projection.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            }
+        };
+        (0..).zip(&self.shared().links).map(lag).collect()
     }
 
     /// Why journals take nothing now, by shard: the file system is full, or a write failed.

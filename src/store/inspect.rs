@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use caxton_shards::message::{AgentId, ConversationId};
 use caxton_shards::partition::ShardIndex;
@@ -16,6 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::directory::{Manifest, StoreError, lock_path, read_manifest, shard_directory};
 use super::disk::direct::DirectDisk;
 use super::journal::{JournalSummary, scan};
+use super::projector::DATABASE;
 
 /// How often a look is repeated that finds damage.
 const LOOKS_MAX: u32 = 5;
@@ -42,6 +43,8 @@ pub struct Inspection {
     pub conversations: BTreeMap<(AgentId, ConversationId), Exchange>,
     /// What was found in each shard's journal.
     pub journals: Vec<JournalSummary>,
+    /// The databases that there are, by shard.
+    pub databases: Vec<PathBuf>,
 }
 
 /// Looks into a data directory.
@@ -71,6 +74,7 @@ fn look(directory: &Path) -> Result<Inspection, StoreError> {
         recovery: Recovery::new(0),
         conversations: BTreeMap::new(),
         journals: Vec::new(),
+        databases: Vec::new(),
     };
     for shard in 0..manifest.shards {
         let path = shard_directory(directory, manifest.generation, shard);
@@ -92,6 +96,7 @@ fn look(directory: &Path) -> Result<Inspection, StoreError> {
             recovery.take(ShardIndex(shard), sequence, kind, body).map_err(|fault| fault.to_string())
         })?;
         inspection.journals.push(summary);
+        inspection.databases.extend(Some(path.join(DATABASE)).filter(|path| path.exists()));
     }
     Ok(inspection)
 }

@@ -13,6 +13,7 @@
 //! Every start reads the generation that the manifest names and writes what is left of it into a new one; when that is on
 //! disk the manifest is replaced, and the old generation removed. So a start that is interrupted changes nothing.
 
+pub mod backup;
 pub mod directory;
 pub mod disk;
 pub mod inspect;

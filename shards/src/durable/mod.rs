@@ -140,6 +140,8 @@ pub(crate) struct Durables {
 struct Carry {
     upto: AppendSequence,
     place: u32,
+    /// Everything, or only what the projection does not show yet.
+    all: bool,
 }
 
 /// The ids that were seen last, each with its receiver.

@@ -73,11 +73,11 @@ impl Shard {
 impl Shard {
     /// Has everything written anew that is still needed and stands in a record up to this one. It takes several turns.
     pub(crate) fn carry_forward(&mut self, upto: AppendSequence) {
-        let place = self.durables.carry.map_or(0, |carry| carry.place);
+        let place = self.durables.carry.filter(|carry| carry.all).map_or(0, |carry| carry.place);
         if !self.durables.writes() {
             return;
         }
-        self.durables.carry = Some(Carry { upto, place });
+        self.durables.carry = Some(Carry { upto, place, all: true });
         for (number, sequence) in std::mem::take(&mut self.durables.letters) {
             let id = DeadLetterId { shard: self.index, number };
             let sequence = match self.dead_letters.get(id) {
@@ -95,16 +95,23 @@ impl Shard {
         }
     }
 
+    /// Has messages written anew that have waited since a record up to this one, unless other records are being written anew.
+    pub(crate) fn show_waiting(&mut self, upto: AppendSequence) {
+        if self.durables.writes() && self.durables.carry.is_none() {
+            self.durables.carry = Some(Carry { upto, place: 0, all: false });
+        }
+    }
+
     /// Goes on with that. Says whether there is more.
     pub(crate) fn carry_on(&mut self) -> bool {
-        let Some(Carry { upto, place }) = self.durables.carry else { return false };
+        let Some(Carry { upto, place, all }) = self.durables.carry else { return false };
         let end = place.saturating_add(CARRIED_PER_TURN_MAX).min(self.slab.places());
         for place in place..end {
             let Some(envelope) = self.slab.get_mut(place) else { continue };
             let record = envelope.journal().record(self.durables.records.last());
             let Some(record) = record.filter(|record| *record <= upto) else { continue };
             // What is not committed yet is about to be released by its commit's order: it stays.
-            if record > self.durables.committed {
+            if record > self.durables.committed || !all && self.durables.first.contains_key(&record) {
                 continue;
             }
             let expires = WallTime(self.now.wall.0.saturating_add(envelope.deadline_ms.saturating_sub(self.now_ms)));
@@ -117,7 +124,7 @@ impl Shard {
             envelope.mark(Journalled::in_record(sequence));
         }
         let more = end < self.slab.places();
-        self.durables.carry = more.then_some(Carry { upto, place: end });
+        self.durables.carry = more.then_some(Carry { upto, place: end, all });
         more
     }
 }

@@ -167,7 +167,8 @@ impl Play {
                 16 => self.change_condition(shard),
                 17 => {
                     let upto = AppendSequence(self.dice.below(self.world.committed(shard) + 1));
-                    self.world.give(shard, Input::CarryForward(upto));
+                    let again = if self.dice.once_in(2) { Input::ShowWaiting(upto) } else { Input::CarryForward(upto) };
+                    self.world.give(shard, again);
                 }
                 18 if self.dice.once_in(6) && self.figures.crashes < CRASHES_MAX => self.crash(),
                 19 if self.dice.once_in(30) => self.fail(shard),

@@ -14,8 +14,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use caxton_router::message::text::{self, NoNames};
+use caxton_router::store::backup::backup;
 use caxton_router::store::inspect::{Inspection, inspect};
 use caxton_router::store::journal::JournalSummary;
+use caxton_router::store::projector::examine;
 use caxton_router::{Message, Router};
 use clap::{Args, Subcommand};
 
@@ -39,6 +41,15 @@ enum StoreVerb {
     Check(Place),
     /// Print everything that a start would find, an object a line; also while a router uses it
     Dump(Place),
+    /// Copy everything that a start would find to another directory; also while a router uses it
+    Backup {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Where the copy goes: a directory that is empty or not there yet
+        #[arg(value_name = "TO")]
+        to: PathBuf,
+    },
     /// Write what is needed anew and give the rest of the space back; no router may use it
     Compact(Place),
 }
@@ -54,8 +65,9 @@ pub struct Place {
 /// Runs `caxton store`.
 pub fn run(arguments: &StoreArguments) -> ExitCode {
     let done = match &arguments.verb {
-        StoreVerb::Check(place) => look(&place.directory).map(|inspection| check(&inspection)),
+        StoreVerb::Check(place) => look(&place.directory).and_then(|inspection| check(&inspection)),
         StoreVerb::Dump(place) => look(&place.directory).map(|inspection| dump(&inspection)),
+        StoreVerb::Backup { directory, to } => back_up(directory, to),
         StoreVerb::Compact(place) => compact(&place.directory),
     };
     finish(done)
@@ -86,8 +98,20 @@ fn with_router<T>(directory: &Path, act: impl FnOnce(&Router) -> Result<T, Strin
     done
 }
 
-fn check(inspection: &Inspection) -> String {
-    let Inspection { manifest, in_use, recovery, conversations, journals } = inspection;
+fn back_up(directory: &Path, to: &Path) -> Result<String, String> {
+    let copied = backup(directory, to).map_err(|error| error.to_string())?;
+    Ok(format!(
+        "{} has {} messages, {} dead letters, {} agents and {} open conversations; a router can start from it\n",
+        to.display(),
+        copied.messages,
+        copied.dead_letters,
+        copied.agents,
+        copied.conversations
+    ))
+}
+
+fn check(inspection: &Inspection) -> Result<String, String> {
+    let Inspection { manifest, in_use, recovery, conversations, journals, .. } = inspection;
     let mut text = String::new();
     let state = if *in_use { "in use by a router" } else { "not in use" };
     let _ = writeln!(text, "generation {} of {} shards, {state}", manifest.generation, manifest.shards);
@@ -103,6 +127,14 @@ fn check(inspection: &Inspection) -> String {
             );
         }
     }
+    for path in &inspection.databases {
+        let found = examine(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if found.integrity != "ok" {
+            return Err(format!("{}: {}; the next start makes a new one", path.display(), found.integrity));
+        }
+        let _ =
+            writeln!(text, "{}: shows everything up to record {}; its integrity is ok", path.display(), found.record);
+    }
     let open = conversations.values().filter(|exchange| !exchange.closed).count();
     let _ = writeln!(
         text,
@@ -111,7 +143,7 @@ fn check(inspection: &Inspection) -> String {
         recovery.dead_letters().count(),
         recovery.agents().count(),
     );
-    text
+    Ok(text)
 }
 
 fn dump(inspection: &Inspection) -> String {

@@ -49,6 +49,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const ROWS_PER_TRANSACTION: usize = 50_000;
 /// While a reader keeps the write-ahead log from being reset beyond so many pages of 4 KiB, nothing more is written.
 const LOG_PAGES_MAX: i64 = 16_384;
+/// How long a look into a database waits for whoever writes it.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that nice(2) takes.
 const NICENESS_MAX: i32 = 19;
 /// A log that was reset is cut to so many bytes.
@@ -77,6 +79,28 @@ pub enum ProjectionError {
     /// There is no `io_uring` to read with.
     #[error("there is no io_uring: {0}")]
     Ring(io::Error),
+}
+
+/// What a look into a database finds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Examined {
+    /// Everything up to this record of the shard's journal is in it.
+    pub record: u64,
+    /// What `PRAGMA integrity_check` says: "ok", or what is wrong.
+    pub integrity: String,
+}
+
+/// Looks into a database from another process than the router's, which may be writing it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn examine(path: &Path) -> Result<Examined, ProjectionError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(READ_TIMEOUT)?;
+    Ok(Examined {
+        record: connection.query_row("SELECT record FROM progress", [], |row| row.get(0))?,
+        integrity: connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?,
+    })
 }
 
 /// One shard's database, as its shard and others see it.

@@ -1,0 +1,148 @@
+//! A copy of a data directory, made while a router uses it: a directory of its own, from which a router can start.
+//!
+//! The shards' journals cannot be read at one moment. So they are read twice: the first look says how far each had come, and the
+//! second takes everything that is there, but nothing as settled that was settled after the first look. A message is settled
+//! only after what came of it is durable; so whatever the first look's settled messages have sent is there at the second one.
+//! A message that is settled between the two is in the copy, and may be handled again from there.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use caxton_shards::domain::ShardCount;
+use caxton_shards::partition::{Partition, ShardIndex};
+use caxton_shards::record::{AppendSequence, Records};
+use caxton_shards::recovery::{Inheritance, Recovery};
+
+use super::directory::{DataDirectory, Manifest, Recovered, StoreError, read_manifest, shard_directory};
+use super::disk::direct::DirectDisk;
+use super::journal::{Journal, JournalOptions, JournalState, JournalSummary, scan};
+
+/// How often the look is repeated while the router writes faster than it can be read.
+const LOOKS_MAX: u32 = 20;
+/// Of how many messages the ids are kept.
+const WINDOW: usize = 1_000_000;
+/// The length of the copy's files in bytes.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// How long a write of the copy is waited for at a time.
+const WRITE_WAIT: Duration = Duration::from_millis(10);
+
+/// Copies what a start would find in `from` to `to`, a directory that is empty or not there yet.
+///
+/// # Errors
+/// `from` is no data directory, damaged, or written too fast; `to` is not empty or cannot be written.
+pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
+    let failed = |error| StoreError::Directory { path: to.to_owned(), error };
+    if to.exists() && fs::read_dir(to).map_err(failed)?.next().is_some() {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "it is not empty, and a copy replaces nothing",
+        )));
+    }
+    let mut looks = 0;
+    let (manifest, recovery) = loop {
+        looks += 1;
+        match look(from) {
+            Ok(Some(found)) => break found,
+            Ok(None) if looks >= LOOKS_MAX => {
+                return Err(StoreError::NotWritten(format!(
+                    "{}: the router used its files anew before they could be read, {looks} times; try again when it has less to do",
+                    from.display()
+                )));
+            }
+            Err(StoreError::Journal(_)) if looks < LOOKS_MAX => {}
+            Ok(None) => {}
+            Err(error) => return Err(error),
+        }
+    };
+    write(to, manifest, recovery)
+}
+
+/// Reads everything; nothing if the router has used a file anew meanwhile, or was started anew.
+fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
+    let none = || StoreError::Manifest {
+        path: from.to_owned(),
+        what: "there is no manifest here: this is no data directory".to_owned(),
+    };
+    let manifest = read_manifest(from)?.ok_or_else(none)?;
+    let mut disk = DirectDisk::new().map_err(StoreError::Ring)?;
+    let directory = |shard| shard_directory(from, manifest.generation, shard);
+    let mut first = Vec::new();
+    for shard in 0..manifest.shards {
+        first.push(scan(&mut disk, &directory(shard), shard, |_, _, _| Ok(()))?);
+    }
+    let mut recovery = Recovery::new(WINDOW);
+    for (shard, before) in (0..).zip(&first) {
+        let summary = scan(&mut disk, &directory(shard), shard, |sequence, kind, body| {
+            let shard = ShardIndex(shard);
+            let taken = if sequence <= before.last {
+                recovery.take(shard, sequence, kind, body)
+            } else {
+                recovery.take_without_release(shard, sequence, kind, body)
+            };
+            taken.map_err(|fault| fault.to_string())
+        })?;
+        let oldest = |summary: &JournalSummary| summary.segments.first().map(|segment| segment.path.clone());
+        if oldest(&summary) != oldest(before) {
+            return Ok(None);
+        }
+    }
+    Ok((read_manifest(from)? == Some(manifest)).then_some((manifest, recovery)))
+}
+
+/// Writes a directory of one shard; a start divides it among as many as it has.
+fn write(to: &Path, manifest: Manifest, recovery: Recovery) -> Result<Recovered, StoreError> {
+    let mut directory = DataDirectory::open(to, 1, manifest.boot_epoch)?;
+    let one = ShardCount::try_new(1).map_err(|error| StoreError::NotWritten(error.to_string()))?;
+    let share: Inheritance = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
+    let options = JournalOptions {
+        directory: directory.shard(0),
+        shard: 0,
+        boot_epoch: directory.boot_epoch(),
+        segment_bytes: SEGMENT_BYTES,
+        segments_max: usize::MAX / 4,
+        retained_records: u64::MAX / 4,
+        history: 0,
+    };
+    let failed = |error| StoreError::Directory { path: to.to_owned(), error };
+    let disk = DirectDisk::new().map_err(StoreError::Ring)?;
+    let mut journal = Journal::create(disk, options).map_err(failed)?;
+    let mut records = Records::after(AppendSequence(0));
+    let mut failure = None;
+    share.write_down(&mut records, |records| {
+        if failure.is_none() {
+            failure = write_out(&mut journal, records).err();
+        }
+        records.clear();
+    });
+    match failure {
+        Some(what) => return Err(StoreError::NotWritten(what)),
+        None => write_out(&mut journal, &records).map_err(StoreError::NotWritten)?,
+    }
+    directory.commit()?;
+    Ok(Recovered {
+        messages: share.messages(),
+        dead_letters: share.letters(),
+        agents: share.agents(),
+        conversations: share.conversations(),
+        records: records.last().0,
+        took: Duration::ZERO,
+    })
+}
+
+/// Hands records over and waits until they are on disk.
+fn write_out(journal: &mut Journal<DirectDisk>, records: &Records) -> Result<(), String> {
+    journal.append(records.bytes());
+    loop {
+        journal.poll(0);
+        match journal.state() {
+            JournalState::Failed(what) => return Err(what),
+            JournalState::NoSpace => {
+                return Err(format!("there is no space left in {}", journal.directory().display()));
+            }
+            _ if !journal.is_busy() => return Ok(()),
+            _ => journal.wait(WRITE_WAIT),
+        }
+    }
+}
