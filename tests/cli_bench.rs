@@ -124,6 +124,18 @@ fn only_the_slow_consumer_is_refused_anything() {
 }
 
 #[test]
+fn volatile_messages_are_measured_beside_durable_ones_and_all_are_handled() {
+    let object = balanced(
+        "durable-load --agents 40 --rate 4000 --durable-rate 2000 --seconds 0.5 --pairs 2 --preset testing --shards 2 --json",
+    );
+    assert_eq!(pairs(&object), 2);
+    assert!(figure(&object, "/durable_load/sent") > 0 && given_up(&object) == 0, "{object}");
+    // Those whose latencies are recorded are the volatile ones.
+    assert!(figure(&object, "/latency_samples") < figure(&object, "/processed"), "{object}");
+    assert!(object["durable_per_second"].is_null(), "{object}");
+}
+
+#[test]
 fn poison_is_dead_lettered_after_its_last_attempt_and_nothing_else_is() {
     const POISON: u64 = 60;
     for (preset, attempts) in [("development", 3), ("testing", 2), ("production", 4)] {
@@ -213,9 +225,12 @@ fn a_run_of_every_scenario_ends_with_those_that_it_leaves_out() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     let last = text.lines().last().unwrap_or_default();
-    assert!(["protocols", "overload", "slow-consumer", "poison"].iter().all(|name| last.contains(name)), "{text}");
+    assert!(
+        ["protocols", "overload", "slow-consumer", "durable-load", "poison"].iter().all(|name| last.contains(name)),
+        "{text}"
+    );
     let help = String::from_utf8_lossy(&bench("--help").stdout).into_owned();
-    assert!(help.contains("but protocols, and overload, slow-consumer and poison, which take longer"), "{help}");
+    assert!(help.contains("but protocols, and overload, slow-consumer, durable-load and poison, which take longer"), "{help}");
 }
 
 #[test]
@@ -263,9 +278,12 @@ fn arguments_out_of_range_are_refused_with_the_limits() {
         ("local --messages 5 --seconds 1", "cannot be used with"),
         ("sideways", "contract-net"),
         ("overload --messages 5", "--messages is not for overload"),
-        ("overload --pairs 3", "--pairs is for slow-consumer and poison"),
+        ("overload --pairs 3", "--pairs is for slow-consumer, durable-load and poison"),
         ("poison --pairs 0", "1..=99"),
         ("poison --poison 1", "2..=100000"),
+        ("mixed --durable-rate 5", "--durable-rate is for durable-load"),
+        ("durable-load --durable", "--durable is not for durable-load"),
+        ("mixed --data /tmp", "--data is for --durable and for durable-load"),
         ("slow-consumer --poison 5", "--poison is for poison"),
         ("--hdr latencies.hgrm", "SCENARIO"),
     ];

@@ -1,6 +1,6 @@
 //! What an open loop has to cope with in the scenarios that are about that, and what has to come of it.
 //!
-//! Each of them makes the router refuse or give up messages. So a run fails unless every one of those is accounted for
+//! Each of them but the durable load makes the router refuse or give up messages. So a run fails unless every one of those is accounted for
 //! by a reason that the scenario expects, its sender was told of it, and nobody else lost anything.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use caxton_router::{AgentId, Config, Reason, Registration, Router};
 
 use super::load::{Control, Pacer};
 use super::patients::{Errand, Poisoned, Server};
-use super::run::{Cast, Length, Named, Outcome, Plan, WARM_UP_SHARE, kit, pacers, sink};
+use super::run::{Cast, Length, Named, Outcome, Pace, Plan, WARM_UP_SHARE, kit, pacers, sink};
 
 /// All poison has been sent after this share of the time, so that its last attempts belong to the run.
 const POISON_ENDS_SHARE: f64 = 0.9;
@@ -25,6 +25,9 @@ pub enum Disturbance {
     /// The first `patients` agents get so many messages that they fail over at each of `attempts`: none in a run to
     /// compare with.
     Poison { patients: usize, messages: u64, attempts: u8 },
+    /// So many durable messages per second are sent to the same agents: none in a run to compare with. How long they take is
+    /// not recorded.
+    DurableLoad { rate: f64 },
     /// Every agent takes this long for a message. Whether more is sent to them than they can take.
     Overload { takes_ns: u64, too_much: bool },
 }
@@ -64,7 +67,7 @@ impl Disturbance {
     pub fn poison(&self) -> u64 {
         match self {
             Self::Poison { messages, .. } => *messages,
-            Self::SlowConsumer { .. } | Self::Overload { .. } => 0,
+            Self::SlowConsumer { .. } | Self::DurableLoad { .. } | Self::Overload { .. } => 0,
         }
     }
 
@@ -72,7 +75,7 @@ impl Disturbance {
     pub fn attempts(&self) -> u8 {
         match self {
             Self::Poison { attempts, .. } => *attempts,
-            Self::SlowConsumer { .. } | Self::Overload { .. } => 1,
+            Self::SlowConsumer { .. } | Self::DurableLoad { .. } | Self::Overload { .. } => 1,
         }
     }
 
@@ -81,6 +84,7 @@ impl Disturbance {
         match self {
             Self::SlowConsumer { present } => *present,
             Self::Poison { messages, .. } => *messages > 0,
+            Self::DurableLoad { rate } => *rate > 0.0,
             Self::Overload { .. } => true,
         }
     }
@@ -100,7 +104,7 @@ impl Disturbance {
         let count = match self {
             Self::SlowConsumer { .. } => 1,
             Self::Poison { patients, .. } => *patients,
-            Self::Overload { .. } => 0,
+            Self::DurableLoad { .. } | Self::Overload { .. } => 0,
         };
         if count > names.len() / 2 {
             return Err(format!("{count} agents would get poison, of {}: send less or to more agents", names.len()));
@@ -111,7 +115,16 @@ impl Disturbance {
             .collect();
         let spared = Arc::clone(&patients);
         let equip = move |shard: usize, pacer: Pacer| pacer.sparing(&spared).on(errands.get(shard).cloned().flatten());
-        let mut cast = pacers(plan, router, names, control, rate, equip)?;
+        let pace = Pace { prefix: "pacer", rate, durable: plan.is_durable() };
+        let mut cast = pacers(plan, router, names, control, pace, equip)?;
+        if let Self::DurableLoad { rate } = *self
+            && rate > 0.0
+        {
+            let pace = Pace { prefix: "durable-pacer", rate, durable: true };
+            let beside = pacers(plan, router, names, control, pace, |_, pacer| pacer.unrecorded())?;
+            cast.registrations.extend(beside.registrations);
+            cast.starters.extend(beside.starters);
+        }
         for (number, named) in names.iter().enumerate() {
             match self {
                 Self::SlowConsumer { present: true } if number < count => {
@@ -142,7 +155,9 @@ impl Disturbance {
                 let kit = kit(plan, control, named, number);
                 Registration::native(name, move || Server::new(kit(), takes_ns))
             }
-            Self::Poison { .. } | Self::SlowConsumer { .. } => sink(plan, control, named, number),
+            Self::Poison { .. } | Self::SlowConsumer { .. } | Self::DurableLoad { .. } => {
+                sink(plan, control, named, number)
+            }
         }
     }
 
@@ -175,13 +190,14 @@ impl Disturbance {
                     lasts_ns: nanoseconds(POISON_ENDS_SHARE - WARM_UP_SHARE),
                 })
             }
-            Self::Poison { .. } | Self::SlowConsumer { .. } | Self::Overload { .. } => None,
+            Self::Poison { .. } | Self::SlowConsumer { .. } | Self::DurableLoad { .. } | Self::Overload { .. } => None,
         }
     }
 
     /// For what reasons messages may be given up.
     fn reasons(&self) -> &'static [Reason] {
         match self {
+            Self::DurableLoad { .. } => &[],
             Self::SlowConsumer { .. } => &[Reason::MailboxFull],
             Self::Poison { .. } => &[Reason::AttemptsExhausted],
             Self::Overload { .. } => &[Reason::MailboxFull, Reason::ShardFull],
@@ -208,6 +224,12 @@ impl Disturbance {
         }
         match self {
             Self::SlowConsumer { .. } => complaint_of_slow_consumer(outcome, given_up),
+            Self::DurableLoad { .. } => {
+                let sent = outcome.patients.sent;
+                let lost = given_up + account.refused;
+                let complaint = format!("{lost} messages were lost beside a durable load of {sent}");
+                (lost > 0 || sent == 0).then_some(complaint)
+            }
             Self::Poison { messages, .. } => complaint_of_poison(outcome, *messages, given_up),
             Self::Overload { too_much, .. } => {
                 let refused = given_up + account.refused;

@@ -514,6 +514,13 @@ impl Pacer {
         self
     }
 
+    /// Leaves all latencies out of the record.
+    #[must_use]
+    pub fn unrecorded(mut self) -> Self {
+        self.receivers.iter_mut().for_each(|target| target.patient = true);
+        self
+    }
+
     /// Does this beside its ordinary work.
     #[must_use]
     pub fn on(mut self, errand: Option<Errand>) -> Self {

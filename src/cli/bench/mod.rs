@@ -60,6 +60,8 @@ pub enum Scenario {
     Overload,
     /// One agent that takes a second for each message, and what the others notice of it: paired runs without and with
     SlowConsumer,
+    /// Durable messages at a fixed rate, and what volatile ones notice of them: paired runs without and with
+    DurableLoad,
     /// Messages that fail or panic at every attempt, and what the others notice of them: paired runs without and with
     Poison,
 }
@@ -79,12 +81,13 @@ impl Scenario {
             Self::Protocols => "protocols",
             Self::Overload => "overload",
             Self::SlowConsumer => "slow-consumer",
+            Self::DurableLoad => "durable-load",
             Self::Poison => "poison",
         }
     }
 
     fn is_paired(self) -> bool {
-        matches!(self, Self::SlowConsumer | Self::Poison)
+        matches!(self, Self::SlowConsumer | Self::Poison | Self::DurableLoad)
     }
 
     /// Messages on one shard are measured on one shard, unless more are asked for.
@@ -99,7 +102,8 @@ impl Scenario {
 /// Arguments of `caxton bench`.
 #[derive(Debug, Args)]
 pub struct BenchArguments {
-    /// The traffic; without it, a short run of each kind but protocols, and overload, slow-consumer and poison, which take longer
+    /// The traffic; without it, a short run of each kind but protocols, and overload, slow-consumer, durable-load and poison,
+    /// which take longer
     #[arg(value_enum)]
     scenario: Option<Scenario>,
     /// How many shards; by default 1 for local, and all allowed cores for the rest
@@ -118,15 +122,18 @@ pub struct BenchArguments {
     #[arg(long, default_value_t = 200)]
     size: usize,
     /// Send so many messages per second in an open loop, instead of as many as are handled; by default 100000 for
-    /// slow-consumer and poison. For overload, what the receivers can take: by default 20000
+    /// slow-consumer, durable-load and poison. For overload, what the receivers can take: by default 20000
     #[arg(long)]
     rate: Option<f64>,
-    /// How many pairs of runs, without and with: for slow-consumer and poison, by default 3
+    /// How many pairs of runs, without and with: for slow-consumer and poison, by default 3, for durable-load 9
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=99))]
     pairs: Option<u16>,
     /// How many messages fail at every attempt: for poison, by default 1000
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=100_000))]
     poison: Option<u64>,
+    /// How many durable messages per second are sent beside the volatile ones: for durable-load, by default 50000
+    #[arg(long)]
+    durable_rate: Option<f64>,
     /// Hold conversations to the protocols that they name: off, observe or enforce; by default enforce for protocols, else
     /// what the preset says
     #[arg(long, value_name = "MODE")]
@@ -141,7 +148,7 @@ pub struct BenchArguments {
     #[arg(long)]
     durable: bool,
     /// Where the directory for that is made; by default among the system's temporary files
-    #[arg(long, value_name = "DIR", requires = "durable")]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The settings to run with
     #[arg(long, default_value = "production")]
@@ -192,7 +199,20 @@ impl BenchArguments {
             return Err("at least 1 message, and 2 to 50,000,000 agents are needed".to_owned());
         }
         if self.pairs.is_some() && !self.scenario.is_some_and(Scenario::is_paired) {
-            return Err("--pairs is for slow-consumer and poison".to_owned());
+            return Err("--pairs is for slow-consumer, durable-load and poison".to_owned());
+        }
+        let beside = self.scenario == Some(Scenario::DurableLoad);
+        if self.durable_rate.is_some() && !beside {
+            return Err("--durable-rate is for durable-load".to_owned());
+        }
+        if self.durable_rate.is_some_and(|rate| !(1.0..=1e9).contains(&rate)) {
+            return Err("--durable-rate is out of range: allowed are 1 to 1,000,000,000 messages per second".to_owned());
+        }
+        if self.durable && beside {
+            return Err("--durable is not for durable-load: what is measured there is volatile".to_owned());
+        }
+        if self.data.is_some() && !self.durable && !beside {
+            return Err("--data is for --durable and for durable-load".to_owned());
         }
         if self.poison.is_some() && self.scenario != Some(Scenario::Poison) {
             return Err("--poison is for poison".to_owned());
@@ -211,7 +231,7 @@ impl BenchArguments {
     }
 
     fn effort(&self) -> Effort {
-        Effort { pairs: self.pairs, poison: self.poison }
+        Effort { pairs: self.pairs, poison: self.poison, durable_rate: self.durable_rate }
     }
 
     fn plan(&self, scenario: Scenario, seconds: f64) -> Plan {
@@ -231,7 +251,8 @@ impl BenchArguments {
         };
         let shutdown = self.shutdown_timeout.unwrap_or(config.shutdown.deadline_ms.as_duration());
         let (agents, size, rate) = (self.agents, self.size, self.rate);
-        let durable = self.durable.then(|| self.data.clone().unwrap_or_else(std::env::temp_dir));
+        let durable = (self.durable || scenario == Scenario::DurableLoad)
+            .then(|| self.data.clone().unwrap_or_else(std::env::temp_dir));
         Plan { scenario, agents, size, length, rate, disturbance: None, offences, durable, shutdown, config }
     }
 }

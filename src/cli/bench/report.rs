@@ -52,8 +52,8 @@ fn json_of_run(outcome: &Outcome) -> Value {
             "p999": microseconds(0.999),
             "max": outcome.latencies.max() as f64 / 1_000.0,
         },
-        "durable_per_second": outcome.plan.durable.is_some().then(|| outcome.messages_per_second()),
-        "ack_latency_us": outcome.plan.durable.is_some().then(|| json!({
+        "durable_per_second": outcome.plan.is_durable().then(|| outcome.messages_per_second()),
+        "ack_latency_us": outcome.plan.is_durable().then(|| json!({
             "p50": microseconds(0.5),
             "p99": microseconds(0.99),
         })),

@@ -53,8 +53,13 @@ pub struct Plan {
 impl Plan {
     /// What the run is called in reports.
     pub fn name(&self) -> String {
-        let durable = if self.durable.is_some() { " durable" } else { "" };
+        let durable = if self.is_durable() { " durable" } else { "" };
         format!("{}{durable}", self.scenario.name())
+    }
+
+    /// Whether what is measured is on disk before it is handled.
+    pub fn is_durable(&self) -> bool {
+        self.durable.is_some() && self.scenario != Scenario::DurableLoad
     }
 
     /// Makes the store's directory, where there is to be one. It is removed with what is answered.
@@ -357,7 +362,9 @@ fn cast(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -
         Scenario::ContractNet => negotiations(plan, names, control),
         Scenario::Broadcast => broadcasts(plan, names, control),
         Scenario::Protocols => Ok(plays(plan, names, control)),
-        Scenario::Overload | Scenario::SlowConsumer | Scenario::Poison => Err("this load has a rate".to_owned()),
+        Scenario::Overload | Scenario::SlowConsumer | Scenario::DurableLoad | Scenario::Poison => {
+            Err("this load has a rate".to_owned())
+        }
     }
 }
 
@@ -365,7 +372,7 @@ pub fn kit(plan: &Plan, control: &Arc<Control>, named: &Named, salt: usize) -> i
     let (control, shard, size) = (Arc::clone(control), named.shard, plan.size);
     #[allow(clippy::cast_possible_truncation)] // Any number will do.
     let salt = salt as u32;
-    let durable = plan.durable.is_some();
+    let durable = plan.is_durable();
     move || Kit::new(&control, shard, size, salt).durable(durable)
 }
 
@@ -531,7 +538,8 @@ fn broadcasts(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<Ca
 
 /// An open loop: agents that take in what pacers send to them.
 fn paced(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>, rate: f64) -> Result<Cast, String> {
-    let mut cast = pacers(plan, router, names, control, rate, |_, pacer| pacer)?;
+    let pace = Pace { prefix: "pacer", rate, durable: plan.is_durable() };
+    let mut cast = pacers(plan, router, names, control, pace, |_, pacer| pacer)?;
     let sinks = names.iter().enumerate().map(|(number, named)| sink(plan, control, named, number));
     cast.registrations.extend(sinks);
     Ok(cast)
@@ -542,6 +550,16 @@ pub fn sink(plan: &Plan, control: &Arc<Control>, named: &Named, number: usize) -
     Registration::native(named.name.clone(), move || Sink::new(kit()))
 }
 
+/// How pacers send.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    /// How their names begin.
+    pub prefix: &'static str,
+    /// Messages per second, of all of them together.
+    pub rate: f64,
+    pub durable: bool,
+}
+
 /// One pacer per shard, which sends to agents picked at random among those that the scenario allows. `equip` is given
 /// the number of the shard and the pacer as it would be without further work.
 pub fn pacers(
@@ -549,15 +567,16 @@ pub fn pacers(
     router: &Router,
     names: &[Named],
     control: &Arc<Control>,
-    rate: f64,
+    pace: Pace,
     equip: impl Fn(usize, Pacer) -> Pacer + Clone + Send + 'static,
 ) -> Result<Cast, String> {
     let shards = usize::from(router.shard_count());
-    let share = rate / shards as f64;
+    let share = pace.rate / shards as f64;
     let mut cast = Cast::default();
     for shard in 0..shards {
         let index = caxton_router::ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
-        let name = AgentName::try_new(router.partition().name_on(index, "pacer")).map_err(|error| error.to_string())?;
+        let name =
+            AgentName::try_new(router.partition().name_on(index, pace.prefix)).map_err(|error| error.to_string())?;
         let receivers: Vec<AgentId> = candidates(plan, names, shard).iter().map(|named| named.id).collect();
         if receivers.is_empty() {
             return Err("the pacer has nobody to send to: use more agents or other shards".to_owned());
@@ -569,7 +588,7 @@ pub fn pacers(
         let kit = kit(plan, control, &pacer, shard);
         let equip = equip.clone();
         cast.registrations.push(Registration::native(pacer.name, move || {
-            equip(shard, Pacer::new(kit(), receivers.clone(), share, sent_max))
+            equip(shard, Pacer::new(kit().durable(pace.durable), receivers.clone(), share, sent_max))
         }));
     }
     Ok(cast)

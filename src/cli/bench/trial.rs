@@ -26,6 +26,10 @@ const PEAK_SECONDS_MAX: f64 = 2.0;
 const MAILBOX_SECONDS: f64 = 5.0;
 /// Pairs of runs, where there are pairs.
 const PAIRS: u16 = 3;
+/// The same beside a durable load.
+const DURABLE_PAIRS: u16 = 9;
+/// Durable messages per second beside the volatile ones.
+const DURABLE_RATE: f64 = 50_000.0;
 /// Poison messages, where there is poison.
 const POISON: u64 = 1_000;
 /// Bytes of dead letters that one shard keeps of an overload: 64 MiB.
@@ -37,10 +41,12 @@ const POISON_RETRY_MS: u32 = 10;
 /// What is to be tried, beside the plan of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Pairs of runs, if not [`PAIRS`].
+    /// Pairs of runs, if not [`PAIRS`] or [`DURABLE_PAIRS`].
     pub pairs: Option<u16>,
     /// Poison messages, if not [`POISON`].
     pub poison: Option<u64>,
+    /// Durable messages per second beside others, if not [`DURABLE_RATE`].
+    pub durable_rate: Option<f64>,
 }
 
 /// What came of a scenario: one run to speak for it, and what all its runs together say.
@@ -93,7 +99,7 @@ pub fn run_trial(
     run: &mut dyn FnMut(Plan) -> Result<Outcome, String>,
 ) -> Result<Trial, String> {
     match plan.scenario {
-        Scenario::SlowConsumer | Scenario::Poison => pairs(plan, effort, run),
+        Scenario::SlowConsumer | Scenario::DurableLoad | Scenario::Poison => pairs(plan, effort, run),
         Scenario::Overload => overload(plan, run),
         _ => {
             let outcome = run(plan)?;
@@ -110,12 +116,15 @@ fn pairs(
 ) -> Result<Trial, String> {
     plan.rate = plan.rate.or(Some(PAIRED_RATE));
     let mut settings = Vec::new();
-    let (pairs, poison) = (effort.pairs.unwrap_or(PAIRS), effort.poison.unwrap_or(POISON));
+    let usual = if plan.scenario == Scenario::DurableLoad { DURABLE_PAIRS } else { PAIRS };
+    let (pairs, poison) = (effort.pairs.unwrap_or(usual), effort.poison.unwrap_or(POISON));
     let [without, with] = if plan.scenario == Scenario::Poison {
         plan.config.retry.delay_ms = BackoffDelayMs::try_new(POISON_RETRY_MS).map_err(|error| in_words(&error))?;
         settings.push(format!("retry.delay_ms = {POISON_RETRY_MS}"));
         let (patients, attempts) = (patients_for(poison, &plan.config), attempts_of(&plan.config));
         [0, poison].map(|messages| Disturbance::Poison { patients, messages, attempts })
+    } else if plan.scenario == Scenario::DurableLoad {
+        [0.0, effort.durable_rate.unwrap_or(DURABLE_RATE)].map(|rate| Disturbance::DurableLoad { rate })
     } else {
         [false, true].map(|present| Disturbance::SlowConsumer { present })
     };
@@ -278,6 +287,9 @@ impl Trial {
                     "breakers_opened": self.outcome.report.stats.breakers_opened(),
                 });
             }
+            Some(Disturbance::DurableLoad { rate }) => {
+                object["durable_load"] = json!({ "rate": rate, "sent": self.outcome.patients.sent });
+            }
             Some(Disturbance::Overload { .. }) | None => {}
         }
     }
@@ -323,6 +335,10 @@ impl Trial {
                     "poison              {poison_exhausted} of {messages} dead-lettered after all {attempts} attempts \
                      at {count} agents, {restarts} restarts, {opened} breakers opened"
                 );
+            }
+            Some(Disturbance::DurableLoad { rate }) => {
+                let sent = thousands(self.outcome.patients.sent as f64);
+                let _ = writeln!(text, "durable load        {}/s, {sent} in all", thousands(rate));
             }
             Some(Disturbance::Overload { .. }) | None => {}
         }
