@@ -148,3 +148,23 @@ fn a_directory_that_cannot_be_used_is_named_with_what_to_do() {
     let error = Router::builder().store(directory.path()).start().expect_err("it is of another version").to_string();
     assert!(error.contains("version 99") && error.contains("use the program that wrote it"), "{error}");
 }
+
+#[test]
+fn a_file_system_in_memory_keeps_nothing_and_says_so() {
+    let Ok(directory) = tempfile::tempdir_in("/dev/shm") else {
+        println!("there is no file system in memory here");
+        return;
+    };
+    bounded(move || {
+        let router = start(directory.path(), 1);
+        assert!(!router.is_durable(), "memory is no disk");
+        router.blocking_register_one(Registration::native(name("one"), || Stubborn)).expect("it is registered");
+        // Writes are buffered there, and messages are kept all the same while the machine runs.
+        router.blocking_send(durable("one", "hello")).expect("it is written");
+        router.shutdown(Duration::ZERO).expect("it stops");
+        drop(router);
+        let router = start(directory.path(), 1);
+        assert_eq!(router.recovered().expect("there is a store").messages, 1);
+        router.shutdown(Duration::ZERO).expect("it stops");
+    });
+}

@@ -79,6 +79,8 @@ pub struct Journal<D: Disk> {
     numbered: u64,
     frame: u64,
     gathered: Vec<u8>,
+    /// So many of these bytes are in a frame already.
+    taken: usize,
     /// Of each gathered record: its length, and whether it holds its segment.
     waiting: VecDeque<(u32, RecordClass)>,
     /// The sequence of the last record that was handed over, of the last one in a frame, and of the last durable one.
@@ -131,6 +133,7 @@ impl<D: Disk> Journal<D> {
             numbered: number,
             frame: 0,
             gathered: Vec::new(),
+            taken: 0,
             waiting: VecDeque::new(),
             handed: 0,
             framed: 0,
@@ -270,7 +273,7 @@ impl<D: Disk> Journal<D> {
         if self.no_space {
             return JournalState::NoSpace;
         }
-        if self.gathered.len() > GATHERED_BYTES_BUSY {
+        if self.gathered.len() - self.taken > GATHERED_BYTES_BUSY {
             return if self.is_full() { JournalState::Full } else { JournalState::Busy };
         }
         if self.is_full() && !self.active.has_room(2 * FRAME_BYTES_MAX as u64, self.options.segment_bytes) {
@@ -387,11 +390,16 @@ impl<D: Disk> Journal<D> {
         };
         let mut buffer = self.take_buffer(length);
         let place = buffer.resize(length);
-        let payload = &self.gathered[..bytes];
+        let payload = &self.gathered[self.taken..self.taken + bytes];
         place[..HEADER_BYTES].copy_from_slice(&encode_header(&header, payload));
         place[HEADER_BYTES..HEADER_BYTES + bytes].copy_from_slice(payload);
         place[HEADER_BYTES + bytes..].fill(0);
-        self.gathered.drain(..bytes);
+        self.taken += bytes;
+        // What is left is moved to the front only when it is less than what is gone.
+        if self.taken * 2 >= self.gathered.len() {
+            self.gathered.drain(..self.taken);
+            self.taken = 0;
+        }
         let (mut steps, mut state) = (0, false);
         for (_, class) in self.waiting.drain(..records) {
             self.framed += 1;
