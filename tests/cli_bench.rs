@@ -230,7 +230,10 @@ fn a_run_of_every_scenario_ends_with_those_that_it_leaves_out() {
         "{text}"
     );
     let help = String::from_utf8_lossy(&bench("--help").stdout).into_owned();
-    assert!(help.contains("but protocols, and overload, slow-consumer, durable-load and poison, which take longer"), "{help}");
+    assert!(
+        help.contains("but protocols, and overload, slow-consumer, durable-load and poison, which take longer"),
+        "{help}"
+    );
 }
 
 #[test]

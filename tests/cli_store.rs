@@ -79,7 +79,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
 
 #[test]
 fn a_router_starts_from_a_copy_that_was_made_while_another_one_ran() {
-    let (directory, copies) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (directory, elsewhere) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let router = start(directory.path());
     router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
     let later = WallTime(u64::MAX / 4);
@@ -87,7 +87,7 @@ fn a_router_starts_from_a_copy_that_was_made_while_another_one_ran() {
         router.blocking_send(durable("seller").deliver_at(later).build().expect("legal")).expect("it is kept");
     }
     router.blocking_send(durable("seller").build().expect("legal")).expect("it is kept");
-    let copy = copies.path().join("copy");
+    let copy = elsewhere.path().join("copy");
     let to = copy.to_str().expect("a legal path");
     let (ok, copied, errors) = caxton(&["store", "backup", to], directory.path());
     assert!(ok && copied.contains(" 1 dead letters, 2 agents and 0 open conversations"), "{copied}{errors}");
