@@ -186,7 +186,10 @@ impl Scribe {
 
     fn hand_over(&mut self, stretches: Vec<Projection>, figures: &JournalFigures) {
         let (anew, left_out) = (std::mem::take(&mut self.anew), self.journal.steps_left_out());
-        let batch = Batch { shard: self.shard, stretches, anew, left_out };
+        // Where nothing more waits, the records behind the last stretch have nothing for the database in them.
+        let last = stretches.last().map(|stretch| stretch.last);
+        let upto = last.filter(|_| self.journal.has_unread()).unwrap_or(self.journal.committed());
+        let batch = Batch { shard: self.shard, stretches, upto, anew, left_out };
         if !self.door.hand_over(batch, &figures.projection) {
             self.journal.forget_projections();
         }
@@ -195,7 +198,7 @@ impl Scribe {
     /// Hands over everything that is left, before the shard's thread ends.
     pub fn leave(mut self, figures: &JournalFigures) {
         let stretches = self.journal.take_last_projections();
-        if !stretches.is_empty() && !figures.projection.is_stopped() {
+        if self.journal.committed() > figures.projection.projected() && !figures.projection.is_stopped() {
             self.hand_over(stretches, figures);
         }
     }

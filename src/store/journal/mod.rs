@@ -224,6 +224,11 @@ impl<D: Disk> Journal<D> {
         reading.or(self.projections.first_segment()).unwrap_or(u64::MAX)
     }
 
+    /// Whether stretches wait for the projection, beside those that it reads now.
+    pub fn has_unread(&self) -> bool {
+        !self.projections.is_empty()
+    }
+
     /// Whether stretches wait for the projection that it can take.
     pub fn has_projections(&self) -> bool {
         self.reading.is_none() && !self.projections.is_empty()

@@ -153,6 +153,8 @@ impl ProjectionFigures {
 pub(crate) struct Batch {
     pub shard: u16,
     pub stretches: Vec<Projection>,
+    /// With them everything up to this record has been handed over.
+    pub upto: AppendSequence,
     /// The database is to be emptied first.
     pub anew: bool,
     /// Steps that were left out so far.
@@ -308,9 +310,7 @@ impl View {
                 figures.complain(None);
                 figures.left_out.store(batch.left_out, Ordering::Relaxed);
                 figures.rebuilds.store(self.rebuilds, Ordering::Relaxed);
-                if let Some(last) = batch.stretches.last() {
-                    figures.projected.store(last.last.0, Ordering::Release);
-                }
+                figures.projected.store(batch.upto.0, Ordering::Release);
                 let took = began.elapsed();
                 self.due = Some(Instant::now() + took.max(GATHER));
             }
@@ -344,10 +344,7 @@ impl View {
                 self.write(stretch.last, batch.left_out, names)?;
             }
         }
-        match batch.stretches.last() {
-            Some(last) => self.write(last.last, batch.left_out, names),
-            None => Ok(()),
-        }
+        self.write(batch.upto, batch.left_out, names)
     }
 
     /// Rows and watermark in one transaction.

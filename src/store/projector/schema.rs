@@ -76,8 +76,8 @@ CREATE TABLE waiting (
 CREATE VIEW conversation_list AS
     SELECT 'c' || lower(hex(c.id)) AS id, coalesce(n.name, 'a' || lower(hex(c.initiator))) AS initiator, c.protocol,
            c.steps, c.violations, CASE c.closed WHEN 0 THEN 'open' ELSE 'ended' END AS state,
-           datetime(c.began_ms / 1000.0, 'unixepoch', 'subsec') AS began,
-           datetime(c.last_ms / 1000.0, 'unixepoch', 'subsec') AS last
+           strftime('%Y-%m-%dT%H:%M:%fZ', c.began_ms / 1000.0, 'unixepoch') AS began,
+           strftime('%Y-%m-%dT%H:%M:%fZ', c.last_ms / 1000.0, 'unixepoch') AS last
     FROM conversations c LEFT JOIN names n ON n.agent = c.initiator ORDER BY c.conversation;
 CREATE VIEW participants AS
     SELECT 'c' || lower(hex(c.id)) AS id, coalesce(n.name, 'a' || lower(hex(p.agent))) AS participant
@@ -85,7 +85,7 @@ CREATE VIEW participants AS
           UNION SELECT conversation, receiver FROM steps WHERE receiver IS NOT NULL) p
     JOIN conversations c USING (conversation) LEFT JOIN names n ON n.agent = p.agent ORDER BY c.conversation;
 CREATE VIEW history AS
-    SELECT 'c' || lower(hex(c.id)) AS id, datetime(s.at_ms / 1000.0, 'unixepoch', 'subsec') AS at, s.performative,
+    SELECT 'c' || lower(hex(c.id)) AS id, strftime('%Y-%m-%dT%H:%M:%fZ', s.at_ms / 1000.0, 'unixepoch') AS at, s.performative,
            coalesce(f.name, 'a' || lower(hex(s.sender))) AS sender,
            coalesce(t.name, 'a' || lower(hex(s.receiver))) AS receiver,
            'm' || lower(hex(s.message)) AS message, s.violates
@@ -94,12 +94,12 @@ CREATE VIEW history AS
 CREATE VIEW dead_letter_list AS
     SELECT 'd' || d.shard || '-' || d.number AS id, d.reason, d.last_error, d.attempts,
            coalesce(t.name, 'a' || lower(hex(d.receiver))) AS receiver,
-           datetime(d.last_ms / 1000.0, 'unixepoch', 'subsec') AS at
+           strftime('%Y-%m-%dT%H:%M:%fZ', d.last_ms / 1000.0, 'unixepoch') AS at
     FROM dead_letters d LEFT JOIN names t ON t.agent = d.receiver ORDER BY d.shard, d.number;
 CREATE VIEW waiting_list AS
     SELECT 'm' || lower(hex(w.message)) AS message, coalesce(t.name, 'a' || lower(hex(w.receiver))) AS receiver,
-           datetime(w.deliver_at_ms / 1000.0, 'unixepoch', 'subsec') AS deliver_at,
-           datetime(w.expires_ms / 1000.0, 'unixepoch', 'subsec') AS expires
+           strftime('%Y-%m-%dT%H:%M:%fZ', w.deliver_at_ms / 1000.0, 'unixepoch') AS deliver_at,
+           strftime('%Y-%m-%dT%H:%M:%fZ', w.expires_ms / 1000.0, 'unixepoch') AS expires
     FROM waiting w LEFT JOIN names t ON t.agent = w.receiver ORDER BY w.first;
 ";
 
