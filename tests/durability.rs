@@ -9,7 +9,9 @@ use std::time::Duration;
 use caxton_router::domain::ShardCount;
 use caxton_router::router::StartError;
 use caxton_router::store::StoreError;
-use caxton_router::{Agent, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError};
+use caxton_router::{
+    Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError,
+};
 use common::{bounded, name, shutdown};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -167,4 +169,68 @@ fn a_file_system_in_memory_keeps_nothing_and_says_so() {
         assert_eq!(router.recovered().expect("there is a store").messages, 1);
         router.shutdown(Duration::ZERO).expect("it stops");
     });
+}
+
+/// Names the directory on a small file system that a child works in.
+const SMALL: &str = "CAXTON_SMALL_FILE_SYSTEM";
+
+/// What happens on a file system of 24 MiB, of which a file takes a part that is given back later.
+fn fill(directory: &Path) {
+    let filler = directory.join("filler");
+    std::fs::write(&filler, vec![1; 6 << 20]).expect("there is room for it");
+    let mut config = Config::default();
+    config.set("store.segment_bytes", "4 MiB", "test").expect("it is legal");
+    config.set("mailbox.messages", "100000", "test").expect("it is legal");
+    config.set("mailbox.bytes", "1 GiB", "test").expect("it is legal");
+    let one = ShardCount::try_new(1).expect("one shard");
+    let router = Router::builder().config(config).shards(one).store(directory.join("data")).start().expect("it starts");
+    router.blocking_register_one(Registration::native(name("one"), || Stubborn)).expect("it is registered");
+    let content = "x".repeat(10_000);
+    let mut kept = 0_u64;
+    let refusal = loop {
+        match router.blocking_send(durable("one", &content)) {
+            Ok(_) => kept += 1,
+            Err(rejected) => break rejected.error,
+        }
+        assert!(kept < 10_000, "the file system is not small");
+    };
+    assert!(matches!(refusal, SendError::JournalFull), "{refusal}");
+    assert!(kept > 500, "only {kept} were kept before it was full");
+    let complaints = router.journal_complaints();
+    assert!(complaints.iter().any(|(shard, what)| *shard == 0 && what.contains("no space left")), "{complaints:?}");
+    // There is room again, and nobody has to be told.
+    std::fs::remove_file(&filler).expect("it is removed");
+    let began = std::time::Instant::now();
+    while router.blocking_send(durable("one", &content)).is_err() {
+        assert!(began.elapsed() < PATIENCE, "it does not go on: {:?}", router.journal_complaints());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let report = router.shutdown(Duration::ZERO).expect("it stops");
+    assert!(report.balances() && report.stats.account().kept > kept, "{report}");
+    println!("{kept} were kept before the file system was full");
+}
+
+#[test]
+fn a_full_file_system_refuses_and_goes_on_by_itself() {
+    if let Ok(directory) = std::env::var(SMALL) {
+        return fill(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let script = "mount -t tmpfs -o size=24m none \"$CAXTON_SMALL_FILE_SYSTEM\" && exec \"$0\" --nocapture --exact \
+                  a_full_file_system_refuses_and_goes_on_by_itself";
+    let this = std::env::current_exe().expect("this program has a path");
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(arguments).args(["sh", "-c", script]).arg(&this).env(SMALL, directory.path());
+        command.output()
+    };
+    // Without the right to mount, in a name space of its own.
+    let may_mount = std::process::Command::new("unshare").args(["-Urm", "true"]).output();
+    if !may_mount.is_ok_and(|output| output.status.success()) {
+        println!("no file system can be mounted here");
+        return;
+    }
+    let output = run(&["-Urm"]).expect("it runs");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && text.contains("were kept before"), "{text}");
 }
