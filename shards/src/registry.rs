@@ -145,18 +145,13 @@ pub(crate) struct InHand {
 }
 
 /// One agent.
+///
+/// What a message looks at on its way comes first, within two cache lines.
 #[allow(clippy::struct_excessive_bools)] // They are independent of each other, and bits would cost more than they save.
+#[repr(C, align(64))]
 pub(crate) struct AgentSlot {
-    pub id: AgentId,
-    pub name: Box<str>,
-    pub behaviour: Behaviour,
-    pub maker: Option<Maker>,
     pub mailbox: Mailbox,
     pub outbox: Queue,
-    pub outbox_length: u32,
-    /// Tells this agent from an earlier one in the same place.
-    pub generation: u32,
-    pub extras: Option<Box<Extras>>,
     /// Whether its circuit breaker lets messages through.
     pub guard: Guard,
     /// What happens to what finds its mailbox full.
@@ -165,8 +160,6 @@ pub(crate) struct AgentSlot {
     pub queued: bool,
     /// It stands among the agents that are polled.
     pub polled: bool,
-    /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
-    pub blocked: Option<ShardIndex>,
     /// It offers something.
     pub provider: bool,
     /// Its load has changed since the other shards were told.
@@ -174,9 +167,21 @@ pub(crate) struct AgentSlot {
     pub standing: Standing,
     /// A timer looks after what expires while it is not called.
     pub swept: bool,
+    pub id: AgentId,
+    pub behaviour: Behaviour,
+    pub extras: Option<Box<Extras>>,
+    pub outbox_length: u32,
+    /// Tells this agent from an earlier one in the same place.
+    pub generation: u32,
+    pub name: Box<str>,
+    pub maker: Option<Maker>,
+    /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
+    pub blocked: Option<ShardIndex>,
     /// The first of its questions whose answers are wanted by a moment.
     pub first_question: u32,
 }
+
+const _: () = assert!(std::mem::offset_of!(AgentSlot, name) <= 128, "what a message looks at lies in two cache lines");
 
 impl AgentSlot {
     /// Whether it could take another message now, if it had one.
