@@ -189,7 +189,8 @@ impl Scribe {
         // Where nothing more waits, the records behind the last stretch have nothing for the database in them.
         let last = stretches.last().map(|stretch| stretch.last);
         let upto = last.filter(|_| self.journal.has_unread()).unwrap_or(self.journal.committed());
-        let batch = Batch { shard: self.shard, stretches, upto, anew, left_out };
+        let handed_over = Instant::now();
+        let batch = Batch { shard: self.shard, stretches, upto, anew, left_out, handed_over };
         if !self.door.hand_over(batch, &figures.projection) {
             self.journal.forget_projections();
         }

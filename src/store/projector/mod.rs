@@ -51,8 +51,10 @@ const ROWS_PER_TRANSACTION: usize = 50_000;
 const LOG_PAGES_MAX: i64 = 16_384;
 /// How long a look into a database waits for whoever writes it.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most that nice(2) takes.
-const NICENESS_MAX: i32 = 19;
+/// What nice(2) the thread has, where it is not put off for everybody.
+const NICENESS: i32 = 10;
+/// Where something took longer than this that takes a few milliseconds, others leave the thread no core, and it takes a share.
+const STARVED: Duration = Duration::from_millis(100);
 /// A log that was reset is cut to so many bytes.
 const LOG_BYTES_KEPT: i64 = 16 << 20;
 
@@ -159,6 +161,7 @@ pub(crate) struct Batch {
     pub anew: bool,
     /// Steps that were left out so far.
     pub left_out: u64,
+    pub handed_over: Instant,
 }
 
 /// Where a shard hands over its stretches.
@@ -176,7 +179,6 @@ impl Door {
 /// The thread that writes the databases. It ends when all doors are gone and what came through them is written.
 pub(crate) struct Projector {
     views: Vec<View>,
-    names: Names,
     batches: flume::Receiver<Batch>,
 }
 
@@ -190,7 +192,7 @@ impl Projector {
             let view = View::create(&path, shard, boot_epoch, vfs, history);
             views.push(view.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?);
         }
-        Ok((Self { views, names: Names::default(), batches }, Door(sender)))
+        Ok((Self { views, batches }, Door(sender)))
     }
 
     /// Begins to ask the shards.
@@ -199,16 +201,11 @@ impl Projector {
     }
 
     fn run(mut self, shared: &Shared) {
-        // The shards go first: this thread gets what they leave of the cores, and is put off as soon as one of them wakes.
-        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        if set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).is_err() {
-            // A sandbox that refuses the policy mostly allows to be nice; without either it goes on as it is.
-            let _ = rustix::process::setpriority_process(None, NICENESS_MAX);
-        }
-        let mut disk = match DirectDisk::new() {
-            Ok(disk) => disk,
+        let mut desk = match DirectDisk::new() {
+            Ok(disk) => Desk { disk, names: Names::default(), patience: Patience::Endless },
             Err(error) => return stop_all(shared, &ProjectionError::Ring(error).to_string()),
         };
+        desk.patience.apply();
         let now = Instant::now();
         self.views.iter_mut().for_each(|view| view.due = Some(now));
         loop {
@@ -228,7 +225,8 @@ impl Projector {
             };
             let place = usize::from(batch.shard);
             if let (Some(view), Some(link)) = (self.views.get_mut(place), shared.links.get(place)) {
-                view.work(&mut disk, &batch, &mut self.names, &link.journal.projection);
+                desk.patience.see(batch.handed_over.elapsed());
+                view.work(&mut desk, &batch, &link.journal.projection);
             }
         }
     }
@@ -246,11 +244,49 @@ impl Projector {
     }
 }
 
+/// How long the thread waits for others to leave it a core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Patience {
+    /// It gets what nobody else wants, and is put off as soon as a shard wakes.
+    Endless,
+    /// It gets a small share of a core that is always busy.
+    Some,
+}
+
+impl Patience {
+    /// Takes note of how long something took that takes next to nothing where a core is free.
+    fn see(&mut self, took: Duration) {
+        let wanted = if took > STARVED { Self::Some } else { Self::Endless };
+        if wanted != *self {
+            *self = wanted;
+            wanted.apply();
+        }
+    }
+
+    fn apply(self) {
+        let policy = match self {
+            Self::Endless => NormalThreadSchedulePolicy::Idle,
+            Self::Some => NormalThreadSchedulePolicy::Other,
+        };
+        // Where a sandbox refuses the one or the other, the thread goes on as it is.
+        let policy = ThreadSchedulePolicy::Normal(policy);
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+    }
+}
+
 fn stop_all(shared: &Shared, complaint: &str) {
     for link in &shared.links {
         link.journal.projection.complain(Some(complaint.to_owned()));
         link.journal.projection.stopped.store(true, Ordering::Relaxed);
     }
+}
+
+/// What the thread has for the databases of all shards.
+struct Desk {
+    disk: DirectDisk,
+    names: Names,
+    patience: Patience,
 }
 
 /// One shard's database.
@@ -303,16 +339,15 @@ impl View {
     }
 
     /// Takes a batch in, and says how that went.
-    fn work(&mut self, disk: &mut DirectDisk, batch: &Batch, names: &mut Names, figures: &ProjectionFigures) {
+    fn work(&mut self, desk: &mut Desk, batch: &Batch, figures: &ProjectionFigures) {
         let began = Instant::now();
-        match self.project(disk, batch, names) {
+        match self.project(desk, batch) {
             Ok(()) => {
                 figures.complain(None);
                 figures.left_out.store(batch.left_out, Ordering::Relaxed);
                 figures.rebuilds.store(self.rebuilds, Ordering::Relaxed);
                 figures.projected.store(batch.upto.0, Ordering::Release);
-                let took = began.elapsed();
-                self.due = Some(Instant::now() + took.max(GATHER));
+                self.due = Some(Instant::now() + began.elapsed().max(GATHER));
             }
             Err(error) => {
                 self.changes.forget();
@@ -328,12 +363,14 @@ impl View {
         }
     }
 
-    fn project(&mut self, disk: &mut DirectDisk, batch: &Batch, names: &mut Names) -> Result<(), ProjectionError> {
+    fn project(&mut self, desk: &mut Desk, batch: &Batch) -> Result<(), ProjectionError> {
         self.wait_for_log()?;
         if batch.anew {
             self.empty()?;
         }
+        let Desk { disk, names, patience } = desk;
         for stretch in &batch.stretches {
+            let began = Instant::now();
             let steps = stretch.steps > 0;
             let changes = &mut self.changes;
             read_frame_at(disk, stretch, &mut self.buffer, self.shard, |sequence, kind, body| {
@@ -343,6 +380,7 @@ impl View {
             if self.changes.rows() >= ROWS_PER_TRANSACTION {
                 self.write(stretch.last, batch.left_out, names)?;
             }
+            patience.see(began.elapsed());
         }
         self.write(batch.upto, batch.left_out, names)
     }
