@@ -53,8 +53,8 @@ const LOG_PAGES_MAX: i64 = 16_384;
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// What nice(2) the thread has, where it is not put off for everybody.
 const NICENESS: i32 = 10;
-/// Where something took longer than this that takes a few milliseconds, others leave the thread no core, and it takes a share.
-const STARVED: Duration = Duration::from_millis(100);
+/// Where something took longer than this that takes a tenth of it at most, others leave the thread no core, and it takes a share.
+const STARVED: Duration = Duration::from_secs(1);
 /// A log that was reset is cut to so many bytes.
 const LOG_BYTES_KEPT: i64 = 16 << 20;
 
