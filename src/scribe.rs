@@ -192,6 +192,9 @@ impl Scribe {
         let handed_over = Instant::now();
         let batch = Batch { shard: self.shard, stretches, upto, anew, left_out, handed_over };
         if !self.door.hand_over(batch, &figures.projection) {
+            figures
+                .projection
+                .give_up("the thread that writes the databases has ended; no message is affected".to_owned());
             self.journal.forget_projections();
         }
     }

@@ -45,10 +45,14 @@ pub(crate) const BATCH_BYTES: usize = 16 << 20;
 const GATHER: Duration = Duration::from_millis(100);
 /// A database that could not be written is tried again after this time, from the beginning.
 const RETRY: Duration = Duration::from_secs(10);
+/// A reader in the way is looked for again after this time.
+const READER_RETRY: Duration = Duration::from_secs(1);
 /// So many rows are written in one transaction, about.
 const ROWS_PER_TRANSACTION: usize = 50_000;
 /// While a reader keeps the write-ahead log from being reset beyond so many pages of 4 KiB, nothing more is written.
 const LOG_PAGES_MAX: i64 = 16_384;
+/// How long a write waits for others that have a lock; the databases of all shards wait with it.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a look into a database waits for whoever writes it.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// What nice(2) the thread has, where it is not put off for everybody.
@@ -72,6 +76,9 @@ pub enum ProjectionError {
         /// The newest version that is known.
         known: i32,
     },
+    /// A reader keeps the write-ahead log from being reset.
+    #[error("a reader has kept one transaction open for so long that the write-ahead log is as large as it may be")]
+    Reader,
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalFault),
@@ -145,6 +152,12 @@ impl ProjectionFigures {
         self.lost.load(Ordering::Relaxed) && self.lost.swap(false, Ordering::AcqRel)
     }
 
+    /// Nothing is written any more until the next start.
+    pub fn give_up(&self, complaint: String) {
+        self.complain(Some(complaint));
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
     fn complain(&self, complaint: Option<String>) {
         *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;
     }
@@ -213,7 +226,7 @@ impl Projector {
                 Some(due) => match self.batches.recv_deadline(due) {
                     Ok(batch) => batch,
                     Err(RecvTimeoutError::Timeout) => {
-                        self.ask(shared);
+                        self.ask(&mut desk, shared);
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -226,19 +239,25 @@ impl Projector {
             let place = usize::from(batch.shard);
             if let (Some(view), Some(link)) = (self.views.get_mut(place), shared.links.get(place)) {
                 desk.patience.see(batch.handed_over.elapsed());
-                view.work(&mut desk, &batch, &link.journal.projection);
+                view.work(&mut desk, batch, &link.journal.projection);
             }
         }
     }
 
-    /// Asks the shards whose time has come. One that sleeps and has something to hand over is woken for it.
-    fn ask(&mut self, shared: &Shared) {
+    /// Goes on with what had to wait, and asks the other shards whose time has come. One that sleeps and has something to hand
+    /// over is woken for it.
+    fn ask(&mut self, desk: &mut Desk, shared: &Shared) {
         let now = Instant::now();
         for (shard, view) in self.views.iter_mut().enumerate() {
             if view.due.is_some_and(|due| due <= now) {
                 view.due = None;
-                shared.links[shard].journal.projection.wants.store(true, Ordering::Release);
-                shared.ring(shard);
+                let figures = &shared.links[shard].journal.projection;
+                if let Some(batch) = view.stuck.take() {
+                    view.work(desk, batch, figures);
+                } else {
+                    figures.wants.store(true, Ordering::Release);
+                    shared.ring(shard);
+                }
             }
         }
     }
@@ -277,8 +296,7 @@ impl Patience {
 
 fn stop_all(shared: &Shared, complaint: &str) {
     for link in &shared.links {
-        link.journal.projection.complain(Some(complaint.to_owned()));
-        link.journal.projection.stopped.store(true, Ordering::Relaxed);
+        link.journal.projection.give_up(complaint.to_owned());
     }
 }
 
@@ -300,6 +318,10 @@ struct View {
     /// Steps that were written since the oldest ones were removed.
     steps: u64,
     rebuilds: u64,
+    /// How many pages the write-ahead log may have.
+    log_pages_max: i64,
+    /// A batch that could not be begun, because a reader is in the way.
+    stuck: Option<Batch>,
     /// When the next stretches are asked for, unless they are awaited already.
     due: Option<Instant>,
 }
@@ -314,6 +336,7 @@ impl View {
                 Connection::open_with_flags_and_vfs(path, flags, vfs::URING)?
             }
         };
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
@@ -328,6 +351,8 @@ impl View {
             buffer: Buffer::new(0),
             steps: 0,
             rebuilds: 0,
+            log_pages_max: LOG_PAGES_MAX,
+            stuck: None,
             due: None,
         };
         view.connection.execute(
@@ -339,15 +364,21 @@ impl View {
     }
 
     /// Takes a batch in, and says how that went.
-    fn work(&mut self, desk: &mut Desk, batch: &Batch, figures: &ProjectionFigures) {
+    fn work(&mut self, desk: &mut Desk, batch: Batch, figures: &ProjectionFigures) {
         let began = Instant::now();
-        match self.project(desk, batch) {
+        match self.project(desk, &batch) {
             Ok(()) => {
                 figures.complain(None);
                 figures.left_out.store(batch.left_out, Ordering::Relaxed);
                 figures.rebuilds.store(self.rebuilds, Ordering::Relaxed);
                 figures.projected.store(batch.upto.0, Ordering::Release);
                 self.due = Some(Instant::now() + began.elapsed().max(GATHER));
+            }
+            Err(ProjectionError::Reader) => {
+                let (path, error) = (self.path.display(), ProjectionError::Reader);
+                figures.complain(Some(format!("{path}: {error}; it goes on when the reader has ended")));
+                self.stuck = Some(batch);
+                self.due = Some(Instant::now() + READER_RETRY);
             }
             Err(error) => {
                 self.changes.forget();
@@ -422,7 +453,7 @@ impl View {
             let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
             self.connection.query_row(&checkpoint, [], |row| row.get::<_, i64>(1))
         };
-        if pages("NOOP")? <= LOG_PAGES_MAX {
+        if pages("NOOP")? <= self.log_pages_max {
             return Ok(());
         }
         // What is in the log is in the database after this, but only without old readers can the log begin anew.
@@ -430,10 +461,7 @@ impl View {
         if busy == 0 {
             return Ok(());
         }
-        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-        let what =
-            "a reader has kept one transaction open for so long that the write-ahead log is as large as it may be";
-        Err(rusqlite::Error::SqliteFailure(busy, Some(what.to_owned())).into())
+        Err(ProjectionError::Reader)
     }
 }
 
@@ -449,7 +477,46 @@ fn is_fatal(error: &ProjectionError) -> bool {
             error.sqlite_error_code(),
             Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
         ),
-        ProjectionError::Journal(_) => false,
+        ProjectionError::Journal(_) | ProjectionError::Reader => false,
         ProjectionError::Foreign { .. } | ProjectionError::Ring(_) | ProjectionError::Vfs(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_in_the_way_is_waited_for_and_nothing_is_lost() {
+        for layer in [Vfs::Uring, Vfs::Unix] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join(DATABASE);
+            let mut view = View::create(&path, 3, 7, layer, 100).expect("it is made");
+            view.log_pages_max = 8;
+            let mut reader = Connection::open(&path).expect("it opens");
+            let transaction = reader.transaction().expect("it begins");
+            let record = |connection: &Connection| {
+                connection
+                    .query_row("SELECT record FROM progress", [], |row| row.get::<_, u64>(0))
+                    .expect("there is one")
+            };
+            assert_eq!(record(&transaction), 0);
+            let mut written = 0;
+            let refused = loop {
+                match view.wait_for_log() {
+                    Ok(()) => {}
+                    Err(error) => break error,
+                }
+                written += 1;
+                assert!(written < 100, "the log grows without end");
+                view.write(AppendSequence(written), 0, &Names::default()).expect("it is written");
+            };
+            assert!(matches!(refused, ProjectionError::Reader), "{refused}");
+            assert_eq!(record(&transaction), 0, "the reader stays where it is");
+            drop(transaction);
+            view.wait_for_log().expect("nobody is in the way");
+            view.write(AppendSequence(written + 1), 0, &Names::default()).expect("it is written");
+            assert_eq!(record(&reader), written + 1);
+        }
     }
 }
