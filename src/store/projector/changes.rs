@@ -9,6 +9,7 @@ use caxton_shards::message::{AgentId, ConversationId, Message};
 use caxton_shards::record::{
     AppendSequence, ConversationStep, KeptAgent, KeptMessage, Projects, Record, RecordClass, RecordKind, receiver_name,
 };
+use super::RECORDS_PER_TURN;
 use rusqlite::{CachedStatement, Transaction, params};
 
 /// The most names that are remembered. Beyond it they are learnt anew, and written again.
@@ -314,6 +315,9 @@ impl Changes {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
         for step in self.steps.drain(..) {
+            if step.record.is_multiple_of(RECORDS_PER_TURN) {
+                std::thread::yield_now();
+            }
             insert.execute(params![
                 number(step.record),
                 number(step.conversation),
@@ -331,6 +335,7 @@ impl Changes {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
         for exchange in self.ended.drain(..) {
+            std::thread::yield_now();
             write_exchange(&mut insert, &exchange)?;
         }
         for key in std::mem::take(&mut self.changed) {

@@ -332,6 +332,12 @@ impl State {
     }
 }
 
+/// Leaves the core to a shard that waits for it. A checkpoint goes through thousands of pages in one call, and these calls are
+/// all that is heard of it.
+fn give_way() {
+    std::thread::yield_now();
+}
+
 fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -352,6 +358,7 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 
 unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, bytes: *mut c_void, length: c_int, offset: i64) -> c_int {
     let state = unsafe { state(file) };
+    give_way();
     let (from, count) = (u64::try_from(offset).unwrap_or(0), usize::try_from(length).unwrap_or(0));
     if state.queue.overlaps(from, count) {
         let code = state.flush(false);
@@ -367,6 +374,7 @@ unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, bytes: *const c_void, l
     if let Some(code) = state.failed {
         return code;
     }
+    give_way();
     let (Ok(length), Ok(offset)) = (usize::try_from(length), u64::try_from(offset)) else {
         return ffi::SQLITE_IOERR_WRITE;
     };
