@@ -23,6 +23,7 @@ pub mod router;
 mod scribe;
 pub mod signals;
 pub mod store;
+pub mod wasm;
 mod watchdog;
 
 pub use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};

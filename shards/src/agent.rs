@@ -77,6 +77,14 @@ pub trait Agent {
         let _ = context;
     }
 
+    /// Called where [`Agent::started`] would be; an agent whose start can fail overrides this one. After a failure it is made
+    /// anew later, as after a panic. An agent that answers [`Outcome::Suspended`] has to go on by itself, in
+    /// [`Agent::poll`].
+    fn start(&mut self, context: &mut Context<'_>) -> Outcome {
+        self.started(context);
+        Outcome::Done
+    }
+
     /// Handles one message.
     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome;
 
@@ -310,8 +318,7 @@ impl Context<'_> {
 
     /// Who offers a capability, as far as this shard knows: those on this shard first.
     pub fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
-        let Some(term) = Term::find(capability.as_ref()) else { return Vec::new() };
-        self.shard.capabilities.providers(term).iter().map(|provider| provider.agent).collect()
+        self.shard.discover(capability)
     }
 
     /// Offers a capability from now on.

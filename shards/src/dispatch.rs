@@ -4,10 +4,13 @@
 //! not empty is not called, so that it cannot send faster than the rings carry; one agent gets at most its quota before
 //! its neighbours get their turn; a panic in a handler is a failed attempt and nothing more.
 
+use std::ops::ControlFlow;
+
 use crate::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
 use crate::breaker::Guard;
 use crate::failure_handler::Decision;
-use crate::interface::{Ending, Event, Output, Phase as Waiting};
+use crate::domain::CapabilityName;
+use crate::interface::{Ending, Event, Now, Output, Phase as Waiting};
 use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Receipt, Reliability};
@@ -60,6 +63,40 @@ impl Batch<'_> {
         }
         let context = Context { shard: &mut *self.shard, agent: self.agent, id: self.id };
         Some((&self.current.insert(envelope).message, context))
+    }
+
+    /// Shows up to `most` of the messages that [`Batch::next`] would give now, in their order, without taking them: for an
+    /// agent that works on several at once. What is done between the calls can change which come, so it compares their
+    /// ids. Answers how many there were.
+    pub fn look_ahead(&self, most: usize, mut look: impl FnMut(&Message)) -> usize {
+        let most = most.min(self.remaining());
+        let now_ms = self.shard.now_ms;
+        let mut seen = 0;
+        if let Some(slot) = self.shard.agents.get(self.agent).filter(|_| most > 0) {
+            slot.mailbox.look_ahead(&self.shard.slab, |envelope| {
+                if envelope.deadline_ms > now_ms {
+                    look(&envelope.message);
+                    seen += 1;
+                }
+                if seen < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+        }
+        seen
+    }
+
+    /// The time at the beginning of the shard's turn.
+    pub fn now(&self) -> Now {
+        self.shard.now()
+    }
+
+    /// The id of the agent that is being called.
+    pub fn id(&self) -> AgentId {
+        self.id
+    }
+
+    /// As [`Context::discover`].
+    pub fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
+        self.shard.discover(capability)
     }
 
     /// How many messages [`Batch::next`] may still give, if there are as many.

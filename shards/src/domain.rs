@@ -376,6 +376,56 @@ whole_number! {
 }
 
 whole_number! {
+    /// How many WebAssembly guests run at a time: 1 to 100,000 guests.
+    GuestCount(u32): "guest count", 1 to 100_000 "guests"
+}
+
+whole_number! {
+    /// How much memory one guest may have: 64 KiB to 4 GiB, in bytes.
+    GuestMemoryBytes(u64): "guest memory", 65_536 to 4_294_967_296 "bytes"
+}
+
+whole_number! {
+    /// How many elements the tables of one guest may have: 0 to 1,000,000 elements.
+    GuestTableElements(u32): "guest table", 0 to 1_000_000 "elements"
+}
+
+whole_number! {
+    /// How deep the calls of a guest may nest: 64 KiB to 16 MiB of stack, in bytes.
+    GuestStackBytes(u64): "guest stack", 65_536 to 16_777_216 "bytes"
+}
+
+whole_number! {
+    /// How long a guest runs before its neighbours get their turn: 1 to 1,000 milliseconds.
+    GuestSliceMs(u32): "guest slice", 1 to 1_000 "milliseconds"
+}
+
+whole_number! {
+    /// How long a guest may run for one message, in all its slices: 1 millisecond to 1 hour.
+    GuestCallMs(u32): "guest call time", 1 to 3_600_000 "milliseconds"
+}
+
+whole_number! {
+    /// How often a guest may call the router for one message: 1 to 1,000,000 calls.
+    HostCallCount(u32): "host calls", 1 to 1_000_000 "calls"
+}
+
+whole_number! {
+    /// How long the content of a message from a guest may be: 0 to 64 MiB, in bytes.
+    GuestMessageBytes(u64): "guest message", 0 to 67_108_864 "bytes"
+}
+
+whole_number! {
+    /// How much a guest may have the router remember for it: 0 to 16 MiB, in bytes.
+    GuestStateBytes(u64): "guest state", 0 to 16_777_216 "bytes"
+}
+
+whole_number! {
+    /// How many lines a guest may log in a second: 0 to 1,000,000 lines.
+    LogRate(u32): "log rate", 0 to 1_000_000 "lines per second"
+}
+
+whole_number! {
     /// How many conversations may be open on one shard: 1 to 100,000,000 conversations.
     ConversationCapacity(u32): "conversation capacity", 1 to 100_000_000 "conversations"
 }
@@ -414,7 +464,7 @@ whole_number! {
 }
 
 usable_as_size! {
-    DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow, HistoryRows,
+    GuestTableElements, DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow, HistoryRows,
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
     ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
     PendingCapacity

@@ -7,6 +7,7 @@
 //! once, so no lane starves; within a lane, first in, first out. The control lane carries the router's own notices; it
 //! goes before the others, is bounded on its own, and no overflow policy touches it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::domain::Priority;
@@ -411,22 +412,26 @@ impl Mailbox {
         Some(envelope)
     }
 
-    /// The next message to be taken is not this lane's business to know: only whose turn it is.
     #[inline]
     fn pick_lane(&mut self) -> usize {
-        if self.waiting & (1 << CONTROL) != 0 {
-            return CONTROL;
+        pick_lane(self.waiting, &mut self.picks)
+    }
+
+    /// Looks at what [`Mailbox::pop`] would give next if nothing else happened, until `look` has seen enough.
+    pub fn look_ahead(&self, slab: &Slab<Envelope>, mut look: impl FnMut(&Envelope) -> ControlFlow<()>) {
+        let (mut waiting, mut picks) = (self.waiting, self.picks);
+        let mut heads = self.lanes.map(|lane| lane.head);
+        while waiting != 0 {
+            let lane = pick_lane(waiting, &mut picks);
+            let Some(envelope) = slab.get(heads[lane]) else { return };
+            heads[lane] = envelope.next;
+            if envelope.next == NONE {
+                waiting &= !(1 << lane);
+            }
+            if look(envelope).is_break() {
+                return;
+            }
         }
-        self.picks = self.picks.wrapping_add(1);
-        let first = match self.picks % 16 {
-            0 => 0,
-            8 => 1,
-            4 | 12 => 2,
-            _ => 3,
-        };
-        // Lanes at or below the one whose turn it is, highest first; else the lowest lane above it.
-        let at_or_below = self.waiting & ((2 << first) - 1);
-        if at_or_below != 0 { at_or_below.ilog2() as usize } else { self.waiting.trailing_zeros() as usize }
     }
 
     /// Unlinks all that `leaves`, from every lane.
@@ -444,6 +449,24 @@ impl Mailbox {
         }
         left
     }
+}
+
+/// Which lane's turn it is. The next message to be taken is not a lane's business to know.
+#[inline]
+fn pick_lane(waiting: u8, picks: &mut u8) -> usize {
+    if waiting & (1 << CONTROL) != 0 {
+        return CONTROL;
+    }
+    *picks = picks.wrapping_add(1);
+    let first = match *picks % 16 {
+        0 => 0,
+        8 => 1,
+        4 | 12 => 2,
+        _ => 3,
+    };
+    // Lanes at or below the one whose turn it is, highest first; else the lowest lane above it.
+    let at_or_below = waiting & ((2 << first) - 1);
+    if at_or_below != 0 { at_or_below.ilog2() as usize } else { waiting.trailing_zeros() as usize }
 }
 
 #[inline]

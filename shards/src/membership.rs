@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use crate::agent::{Agent, Context, Registration, Role};
+use crate::agent::{Agent, Context, Outcome, Registration, Role};
 use crate::breaker::Guard;
 use crate::capability::Provider;
 use crate::dead_letter::Reason;
+use crate::domain::CapabilityName;
 use crate::interface::{Answer, Event, RegistrationError, Token};
 use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
@@ -252,7 +253,10 @@ impl Shard {
         };
         let nested = std::mem::replace(&mut self.starting, true);
         let mut context = Context { shard: self, agent: index, id };
-        let called = guarded(|| agent.started(&mut context));
+        let called = guarded(|| agent.start(&mut context)).and_then(|outcome| match outcome {
+            Outcome::Failed(failure) => Err(failure.explanation.into_owned()),
+            Outcome::Done | Outcome::Suspended => Ok(()),
+        });
         let result = match called {
             Ok(()) => {
                 let leaves = self.commit_effects(index, id);
@@ -277,6 +281,12 @@ impl Shard {
         if leaves {
             self.deregister(index);
         }
+    }
+
+    /// Who offers a capability, as far as this shard knows.
+    pub(crate) fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
+        let Some(term) = Term::find(capability.as_ref()) else { return Vec::new() };
+        self.capabilities.providers(term).iter().map(|provider| provider.agent).collect()
     }
 
     /// Offers a capability in an agent's name, on every shard.

@@ -1,13 +1,15 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
 use super::protocols::{ProtocolFiles, ProtocolModes};
-use super::store::{StoreDirectory, Vfs};
+use super::store::{Directory, Vfs};
 use super::value::Setting;
 use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, HistoryRows, MailboxBytes,
+    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, HistoryRows, GuestCallMs,
+    GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements,
+    HostCallCount, LogRate, MailboxBytes,
     MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity,
     PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SegmentBytes,
     SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity, TurnQuota,
@@ -254,7 +256,7 @@ configuration! {
     /// What outlives the process.
     store: StoreConfig {
         /// Where durable messages are kept; empty if there is no store.
-        directory: StoreDirectory = ["", "", ""];
+        directory: Directory = ["", "", ""];
         /// How large one file of a shard's journal is.
         segment_bytes: SegmentBytes = ["8 MiB", "4 MiB", "64 MiB"];
         /// How many such files one shard has at most. Beyond it durable messages are refused until some are settled.
@@ -267,6 +269,32 @@ configuration! {
         history: HistoryRows = ["100000", "10000", "100000"];
         /// How the databases are written: uring or unix, which uses ordinary system calls.
         vfs: Vfs = ["uring", "uring", "uring"];
+    }
+
+    /// Agents and plugins in WebAssembly. What holds for one guest can be changed in its manifest.
+    wasm: WasmConfig {
+        /// How many guests run at a time, in all shards together.
+        guests: GuestCount = ["1000", "1000", "10000"];
+        /// How much memory one guest may have.
+        memory_bytes: GuestMemoryBytes = ["10 MiB", "10 MiB", "10 MiB"];
+        /// How many elements its tables may have.
+        table_elements: GuestTableElements = ["10000", "10000", "10000"];
+        /// How much stack a guest may use. It is the same for all guests.
+        stack_bytes: GuestStackBytes = ["256 KiB", "256 KiB", "256 KiB"];
+        /// How long a guest runs before its neighbours get their turn. It is the same for all guests.
+        slice_ms: GuestSliceMs = ["2", "2", "2"];
+        /// How long a guest may run for one message, in all its slices.
+        call_ms: GuestCallMs = ["5000", "5000", "5000"];
+        /// How often a guest may call the router for one message.
+        host_calls: HostCallCount = ["1000", "1000", "1000"];
+        /// How long the content of a message from a guest may be.
+        message_bytes: GuestMessageBytes = ["100 KiB", "100 KiB", "100 KiB"];
+        /// How much the router remembers for a guest.
+        state_bytes: GuestStateBytes = ["64 KiB", "64 KiB", "64 KiB"];
+        /// How many lines a guest may log in a second.
+        log_lines: LogRate = ["100", "100", "100"];
+        /// Where compiled modules are kept, so that the next start need not compile them; empty if nowhere.
+        cache: Directory = ["", "", ""];
     }
 
     /// How a shard waits when it has nothing to do.
@@ -340,6 +368,17 @@ mod tests {
         ("store.duplicates_window", ["65536", "65536", "65536"]),
         ("store.history", ["100000", "10000", "100000"]),
         ("store.vfs", ["\"uring\"", "\"uring\"", "\"uring\""]),
+        ("wasm.guests", ["1000", "1000", "10000"]),
+        ("wasm.memory_bytes", ["\"10 MiB\"", "\"10 MiB\"", "\"10 MiB\""]),
+        ("wasm.table_elements", ["10000", "10000", "10000"]),
+        ("wasm.stack_bytes", ["\"256 KiB\"", "\"256 KiB\"", "\"256 KiB\""]),
+        ("wasm.slice_ms", ["2", "2", "2"]),
+        ("wasm.call_ms", ["5000", "5000", "5000"]),
+        ("wasm.host_calls", ["1000", "1000", "1000"]),
+        ("wasm.message_bytes", ["\"100 KiB\"", "\"100 KiB\"", "\"100 KiB\""]),
+        ("wasm.state_bytes", ["\"64 KiB\"", "\"64 KiB\"", "\"64 KiB\""]),
+        ("wasm.log_lines", ["100", "100", "100"]),
+        ("wasm.cache", ["\"\"", "\"\"", "\"\""]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

@@ -35,12 +35,13 @@ pub use file::FILE_BYTES_MAX;
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
     MailboxConfig, ManagementConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig,
-    ShutdownConfig, StoreConfig, SupervisionConfig,
+    ShutdownConfig, StoreConfig, SupervisionConfig, WasmConfig,
 };
 pub use preset::Preset;
 pub use protocols::{EXCEPTIONS_MAX, PROTOCOL_FILES_MAX, ProtocolFiles, ProtocolModes};
 pub use shards::{ShardChoice, automatic_shard_count};
-pub use store::{StoreDirectory, Vfs};
+pub use store::{Directory, Vfs};
+pub(crate) use value::Setting;
 
 use keys::{KEYS, Key};
 use std::fmt::Write as _;

@@ -6,29 +6,29 @@ use caxton_shards::domain::DomainError;
 
 use super::value::Setting;
 
-/// A data directory, or none.
+/// A directory of the operator's, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StoreDirectory(Option<PathBuf>);
+pub struct Directory(Option<PathBuf>);
 
-impl StoreDirectory {
-    /// The directory, if there is to be a store.
+impl Directory {
+    /// The directory, if there is to be one.
     pub fn path(&self) -> Option<&Path> {
         self.0.as_deref()
     }
 }
 
-impl From<PathBuf> for StoreDirectory {
+impl From<PathBuf> for Directory {
     fn from(path: PathBuf) -> Self {
         Self(Some(path))
     }
 }
 
-impl Setting for StoreDirectory {
+impl Setting for Directory {
     fn read(text: &str) -> Result<Self, DomainError> {
         const ALLOWED: &str = "a path without quotes, backslashes and control characters, or nothing";
         let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
         if text.contains(odd) {
-            return Err(DomainError::not_allowed("store directory", text, ALLOWED));
+            return Err(DomainError::not_allowed("directory", text, ALLOWED));
         }
         let text = text.trim();
         Ok(Self((!text.is_empty()).then(|| PathBuf::from(text))))

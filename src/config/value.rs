@@ -5,7 +5,9 @@ use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, HistoryRows, MailboxBytes,
+    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, HistoryRows, GuestCallMs,
+    GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements,
+    HostCallCount, LogRate, MailboxBytes,
     MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity,
     PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SegmentBytes,
     SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity, TurnQuota,
@@ -14,7 +16,7 @@ use caxton_shards::overflow::OverflowPolicy;
 use std::time::Duration;
 
 /// A type that a key can have.
-pub(super) trait Setting: Sized {
+pub(crate) trait Setting: Sized {
     /// Reads the value as a file or a variable has it.
     fn read(text: &str) -> Result<Self, DomainError>;
 
@@ -64,6 +66,7 @@ plain! {
     DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
     ProbeCount, RestartCount, RetryCount, RingCapacity, TurnQuota,
     DescriptionCapacity, DuplicatesWindow, HistoryRows, SegmentCount, SubscriptionCapacity,
+    GuestCount, GuestTableElements, HostCallCount, LogRate,
 }
 
 with_unit! {
@@ -83,6 +86,12 @@ with_unit! {
     SlowCallMs: milliseconds, "1 s", show_number;
     ShutdownDeadlineMs: milliseconds, "20 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
+    GuestMemoryBytes: bytes, "10 MiB", show_bytes;
+    GuestStackBytes: bytes, "256 KiB", show_bytes;
+    GuestMessageBytes: bytes, "100 KiB", show_bytes;
+    GuestStateBytes: bytes, "64 KiB", show_bytes;
+    GuestSliceMs: milliseconds, "2 ms", show_number;
+    GuestCallMs: milliseconds, "5 s", show_number;
 }
 
 impl Setting for OverflowPolicy {

@@ -1,0 +1,124 @@
+//! Compiled modules on disk, so that the next start need not compile them again.
+//!
+//! An entry's name says everything that it depends on: the module's hash and what the compiled code is good for (the engine's
+//! version, its settings and the processor). So an entry is never wrong, only missing; it is written beside its place, and
+//! comes there by renaming.
+
+#![allow(unsafe_code)] // wasmtime can't know where compiled code comes from.
+
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::Module;
+
+/// A directory of compiled modules.
+pub(super) struct Cache {
+    directory: PathBuf,
+    /// What compiled code is good for.
+    compatibility: String,
+}
+
+/// What a cache keeps.
+pub(super) trait Compiled: Sized {
+    const EXTENSION: &'static str;
+    fn serialized(&self) -> wasmtime::Result<Vec<u8>>;
+    /// # Safety
+    /// The file was written by [`Compiled::serialized`].
+    unsafe fn from_file(engine: &Engine, path: &Path) -> wasmtime::Result<Self>;
+}
+
+impl Compiled for Module {
+    const EXTENSION: &'static str = "module";
+
+    fn serialized(&self) -> wasmtime::Result<Vec<u8>> {
+        self.serialize()
+    }
+
+    unsafe fn from_file(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+        // SAFETY: as the caller promises.
+        unsafe { Self::deserialize_file(engine, path) }
+    }
+}
+
+impl Compiled for Component {
+    const EXTENSION: &'static str = "component";
+
+    fn serialized(&self) -> wasmtime::Result<Vec<u8>> {
+        self.serialize()
+    }
+
+    unsafe fn from_file(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+        // SAFETY: as the caller promises.
+        unsafe { Self::deserialize_file(engine, path) }
+    }
+}
+
+impl Cache {
+    pub fn new(directory: &Path, engine: &Engine) -> Self {
+        let mut hasher = HashInto(blake3::Hasher::new());
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let compatibility = hasher.0.finalize().to_hex()[..16].to_owned();
+        Self { directory: directory.to_owned(), compatibility }
+    }
+
+    /// What was compiled of these bytes before, or what `compile` makes of them now. A cache that can't be used only costs
+    /// time.
+    pub fn get<C: Compiled>(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+        compile: impl FnOnce() -> wasmtime::Result<C>,
+    ) -> wasmtime::Result<C> {
+        let hash = blake3::hash(bytes).to_hex();
+        let path = self.directory.join(format!("{hash}-{}.{}", self.compatibility, C::EXTENSION));
+        if self.is_our_own(&path) {
+            // SAFETY: the file belongs to this user and nobody else may write it or its directory; `put` has written it whole
+            // before it came to its name, and the name says for which engine.
+            if let Ok(compiled) = unsafe { C::from_file(engine, &path) } {
+                return Ok(compiled);
+            }
+        }
+        let compiled = compile()?;
+        if let Ok(serialized) = compiled.serialized() {
+            let _ = self.put(&path, &serialized);
+        }
+        Ok(compiled)
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        io::Write::write_all(&mut file, bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Whether only this user can have written the file. Compiled code of somebody else's could do anything.
+    fn is_our_own(&self, path: &Path) -> bool {
+        let me = rustix::process::geteuid().as_raw();
+        [path, &self.directory].into_iter().all(|path| {
+            fs::metadata(path).is_ok_and(|found| found.uid() == me && found.mode() & 0o022 == 0)
+        })
+    }
+}
+
+/// Lets BLAKE3 hash what can only be hashed by a [`Hasher`].
+struct HashInto(blake3::Hasher);
+
+impl Hasher for HashInto {
+    fn finish(&self) -> u64 {
+        let hash = self.0.finalize();
+        hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}

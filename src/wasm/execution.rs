@@ -1,0 +1,70 @@
+//! A guest in the middle of something: it runs, asks its agent something, or is suspended until its turn comes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use caxton_shards::interface::Now;
+use wasmtime::{PoolConcurrencyLimitError, Store};
+
+use super::guest::explain;
+use super::host::{Answer, Desk, Host, Question};
+use super::turns::Place;
+
+/// What runs, and what it gives: the guest itself, ready for the next call, or why there is no guest any more.
+pub(super) struct Execution<C> {
+    future: Pin<Box<dyn Future<Output = Result<C, String>>>>,
+    desk: Arc<Desk>,
+    /// Once it was suspended.
+    place: Option<Place>,
+}
+
+impl<C> Execution<C> {
+    pub fn new(desk: Arc<Desk>, future: impl Future<Output = Result<C, String>> + 'static) -> Self {
+        Self { future: Box::pin(future), desk, place: None }
+    }
+
+    /// Goes on, unless it is another guest's turn. Answers what came of it, or nothing if it has to go on later.
+    pub fn go_on(&mut self, now: Now, mut answer: impl FnMut(Question) -> Answer) -> Option<Result<C, String>> {
+        if self.place.as_ref().is_some_and(|place| !place.comes_up(now)) {
+            return None;
+        }
+        // Nobody is woken: whoever is suspended is looked at again on a later turn of the shard.
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            match self.future.as_mut().poll(&mut context) {
+                Poll::Ready(outcome) => return Some(outcome),
+                Poll::Pending => match self.desk.question() {
+                    Some(question) => self.desk.answer(answer(question)),
+                    None => {
+                        self.place.get_or_insert_with(Place::new);
+                        return None;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Calls into a guest with a new slice. Where too many guests are in the middle of a call, it waits until one of them is not.
+pub(super) async fn call<R>(
+    store: &mut Store<Host>,
+    mut call: impl AsyncFnMut(&mut Store<Host>) -> wasmtime::Result<R>,
+) -> Result<R, String> {
+    loop {
+        let slice = store.data().slice_epochs();
+        store.set_epoch_deadline(slice);
+        match call(store).await {
+            Ok(result) => return Ok(result),
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => later().await,
+            Err(error) => return Err(explain(&error)),
+        }
+    }
+}
+
+/// Comes back on a later turn.
+async fn later() {
+    let mut waited = false;
+    std::future::poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}

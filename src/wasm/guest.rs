@@ -1,0 +1,243 @@
+//! A module that was checked and compiled: what agents are made of.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use caxton_shards::agent::Registration;
+use caxton_shards::domain::AgentName;
+use caxton_shards::message::AgentId;
+use wasmtime::component::Component;
+use wasmtime::{Engine, InstancePre, Module};
+
+use super::component::{self, ComponentAgent, Prepared};
+use super::host::{GuestLimits, Host, Permissions, SharedMemory};
+use super::log::LogGate;
+use super::manifest::Manifest;
+use super::raw::{self, RawAgent};
+use super::sandbox::Sandbox;
+
+/// The largest module, in bytes.
+const MODULE_BYTES_MAX: usize = 128 << 20;
+
+/// By which interface a guest is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuestKind {
+    /// A component of the world `caxton:agent/agent@1.0.0`.
+    Component,
+    /// A core module with the exports of [`raw`].
+    Raw,
+}
+
+impl fmt::Display for GuestKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Component => "component",
+            Self::Raw => "raw module",
+        })
+    }
+}
+
+/// Something that keeps a module from being an agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem(pub String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Why a module can't be used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// The file can't be read.
+    #[error("{}: can't be read: {reason}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The bytes are no WebAssembly.
+    #[error("{name}: this is no WebAssembly: it begins with neither \\0asm nor a version that is known")]
+    NotWasm {
+        /// The module.
+        name: String,
+    },
+    /// It is larger than allowed.
+    #[error("{name}: the module has {bytes} bytes: allowed are {MODULE_BYTES_MAX}")]
+    TooLarge {
+        /// The module.
+        name: String,
+        /// Its size.
+        bytes: usize,
+    },
+    /// It is not valid, or uses something that is not supported.
+    #[error("{name}: the module is not valid: {reason}")]
+    Invalid {
+        /// The module.
+        name: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// It is valid, but no agent.
+    #[error("{name}: this is no agent: {}", list(problems))]
+    NoAgent {
+        /// The module.
+        name: String,
+        /// What is missing, of the wrong type, or asked for and not granted.
+        problems: Vec<Problem>,
+    },
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| problem.0.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// Compiled code, ready to be instantiated.
+pub(super) enum Code {
+    Raw(InstancePre<Host>),
+    Component(Prepared),
+}
+
+/// A module that agents can be made of. Clones share the compiled code.
+#[derive(Clone)]
+pub struct Guest {
+    pub(super) sandbox: Sandbox,
+    pub(super) code: Arc<Code>,
+    limits: GuestLimits,
+    permissions: Arc<Permissions>,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Guest").field("kind", &self.kind()).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Guest {
+    pub(super) fn load(sandbox: &Sandbox, name: &str, bytes: &[u8]) -> Result<Self, GuestError> {
+        let name = name.to_owned();
+        if bytes.len() > MODULE_BYTES_MAX {
+            return Err(GuestError::TooLarge { name, bytes: bytes.len() });
+        }
+        let Some(kind) = kind_of(bytes) else { return Err(GuestError::NotWasm { name }) };
+        let engine = &sandbox.0.engine;
+        let invalid = |error: wasmtime::Error| GuestError::Invalid { name: name.clone(), reason: format!("{error:#}") };
+        let prepared = match kind {
+            GuestKind::Raw => {
+                let module = compiled(sandbox, engine, bytes, Module::from_binary).map_err(invalid)?;
+                raw::prepare(&sandbox.0.raw, &module).map(Code::Raw)
+            }
+            GuestKind::Component => {
+                let component = compiled(sandbox, engine, bytes, Component::from_binary).map_err(invalid)?;
+                component::prepare(&sandbox.0.components, &component).map(Code::Component)
+            }
+        };
+        match prepared {
+            Ok(code) => Ok(Self {
+                sandbox: sandbox.clone(),
+                code: Arc::new(code),
+                limits: sandbox.limits(),
+                permissions: Arc::default(),
+            }),
+            Err(problems) => Err(GuestError::NoAgent { name, problems }),
+        }
+    }
+
+    /// Which interface it has.
+    pub fn kind(&self) -> GuestKind {
+        match *self.code {
+            Code::Raw(_) => GuestKind::Raw,
+            Code::Component(_) => GuestKind::Component,
+        }
+    }
+
+    /// What agents of it may use.
+    pub fn limits(&self) -> GuestLimits {
+        self.limits
+    }
+
+    /// Sets what agents of it may use, instead of what the settings say.
+    #[must_use]
+    pub fn limited(mut self, limits: GuestLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets whom agents of it may write to, and what they may offer.
+    #[must_use]
+    pub fn permitted(mut self, permissions: Permissions) -> Self {
+        self.permissions = Arc::new(permissions);
+        self
+    }
+
+    /// Sets what a manifest says.
+    #[must_use]
+    pub fn with(self, manifest: &Manifest) -> Self {
+        let limits = manifest.limits(self.limits);
+        self.limited(limits).permitted(manifest.permissions())
+    }
+
+    /// An agent of this name, to be registered. What it has the router remember outlives its restarts.
+    pub fn agent(&self, name: AgentName) -> Registration {
+        let guest = self.clone();
+        let me = AgentId::of(&name);
+        let memory = SharedMemory::new(Mutex::default());
+        Registration::boxed(
+            name,
+            Box::new(move || match *guest.code {
+                Code::Raw(_) => Box::new(RawAgent::new(guest.clone(), me, Arc::clone(&memory))),
+                Code::Component(_) => Box::new(ComponentAgent::new(guest.clone(), me, Arc::clone(&memory))),
+            }),
+        )
+    }
+
+    pub(super) fn permissions(&self) -> &Permissions {
+        &self.permissions
+    }
+
+    pub(super) fn host_limits(&self) -> &GuestLimits {
+        &self.limits
+    }
+
+    /// What stands behind one instance.
+    pub(super) fn host(&self, me: AgentId, memory: &SharedMemory) -> Host {
+        let log = LogGate::new(&self.sandbox.0.log, self.limits.log_lines.into_inner());
+        let slice_ms = self.sandbox.config().slice_ms.into_inner();
+        Host::new(me, self.limits, Arc::clone(&self.permissions), Arc::clone(memory), log, slice_ms)
+    }
+}
+
+fn compiled<C: super::cache::Compiled>(
+    sandbox: &Sandbox,
+    engine: &Engine,
+    bytes: &[u8],
+    compile: impl FnOnce(&Engine, &[u8]) -> wasmtime::Result<C>,
+) -> wasmtime::Result<C> {
+    match &sandbox.0.cache {
+        Some(cache) => cache.get(engine, bytes, || compile(engine, bytes)),
+        None => compile(engine, bytes),
+    }
+}
+
+/// What the first bytes say: the magic number, then version and layer.
+fn kind_of(bytes: &[u8]) -> Option<GuestKind> {
+    match bytes.get(..8)? {
+        b"\0asm\x01\0\0\0" => Some(GuestKind::Raw),
+        [b'\0', b'a', b's', b'm', _, _, 1, 0] => Some(GuestKind::Component),
+        _ => None,
+    }
+}
+
+/// What went wrong in a guest, in one line: the cause, and the function in which it happened.
+pub(super) fn explain(error: &wasmtime::Error) -> String {
+    let cause = error.root_cause().to_string();
+    let frame = error.downcast_ref::<wasmtime::WasmBacktrace>().and_then(|trace| trace.frames().first());
+    match frame.map(|frame| (frame.func_name(), frame.func_index())) {
+        Some((Some(name), _)) => format!("{cause} (in {name})"),
+        Some((None, index)) => format!("{cause} (in function {index})"),
+        None => cause,
+    }
+}

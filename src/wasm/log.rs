@@ -1,0 +1,101 @@
+//! What guests write into the log: bounded per guest and second, and in all.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use caxton_shards::message::{AgentId, WallTime};
+
+/// Lines that wait for somebody to read them. Further ones are counted instead.
+pub const LINES_WAITING_MAX: usize = 10_000;
+/// The most bytes of one line with its fields. The rest is cut off.
+const LINE_BYTES_MAX: usize = 4_096;
+
+/// How important a line is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)] // The usual five.
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl LogLevel {
+    pub(super) const ALL: [Self; 5] = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// A line that a guest wrote.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogLine {
+    /// The beginning of the call in which it was written.
+    pub at: WallTime,
+    /// Which guest.
+    pub agent: AgentId,
+    /// How important.
+    pub level: LogLevel,
+    /// What it says.
+    pub text: String,
+    /// Further words, by name.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Lines on their way to whoever reads them.
+pub(super) struct Log {
+    sender: flume::Sender<LogLine>,
+    pub receiver: flume::Receiver<LogLine>,
+    /// Lines that nobody read in time, or that were beyond their guest's rate.
+    pub lost: AtomicU64,
+}
+
+impl Log {
+    pub fn new() -> Arc<Self> {
+        let (sender, receiver) = flume::bounded(LINES_WAITING_MAX);
+        Arc::new(Self { sender, receiver, lost: AtomicU64::new(0) })
+    }
+}
+
+/// One guest's way into the log.
+pub(super) struct LogGate {
+    log: Arc<Log>,
+    lines_max: u32,
+    second: u64,
+    lines: u32,
+}
+
+impl LogGate {
+    pub fn new(log: &Arc<Log>, lines_max: u32) -> Self {
+        Self { log: Arc::clone(log), lines_max, second: 0, lines: 0 }
+    }
+
+    pub fn write(&mut self, mut line: LogLine) {
+        let second = line.at.0 / 1_000;
+        if second != self.second {
+            self.second = second;
+            self.lines = 0;
+        }
+        self.lines = self.lines.saturating_add(1);
+        let mut left = LINE_BYTES_MAX;
+        for text in std::iter::once(&mut line.text).chain(line.fields.iter_mut().flat_map(|(name, value)| [name, value])) {
+            text.truncate(text.floor_char_boundary(left));
+            left -= text.len();
+        }
+        line.fields.retain(|(name, _)| !name.is_empty());
+        if self.lines > self.lines_max || self.log.sender.try_send(line).is_err() {
+            self.log.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Agents in WebAssembly: sandboxed, bounded in everything, and called on their shard like any other agent.
+//!
+//! A [`Sandbox`] holds what all guests share: the engine, the pool that instances come from, and the thread that ends their
+//! slices. [`Sandbox::load`] checks and compiles a module into a [`Guest`], from which agents are made:
+//!
+//! - **Components** (`wit/agent.wit`, world `caxton:agent/agent@1.0.0`) are the interface for people: one call per message,
+//!   with typed parameters.
+//! - **Raw modules** (see [`raw`]) are the fast lane: many messages per call, in linear memory.
+//!
+//! Which of the two a module is, its first bytes say.
+//!
+//! # Invariants
+//!
+//! - A guest reaches nothing but the router's functions, and those only within its [`GuestLimits`] and [`Permissions`].
+//! - What it sends, and what it has remembered, takes effect when its message was handled, and not at all if that failed.
+//! - A guest that runs for longer than its slice is suspended, and goes on when its neighbours had their turn; over its time
+//!   for one message it traps. A trap is a failed attempt: the message is tried again or becomes a dead letter, and the agent
+//!   is made anew within its restart policy.
+
+mod cache;
+mod component;
+mod execution;
+mod guest;
+mod host;
+mod log;
+mod manifest;
+pub mod raw;
+mod sandbox;
+mod ticker;
+mod turns;
+
+pub use guest::{Guest, GuestError, GuestKind, Problem};
+pub use host::{GuestLimits, Permissions, TIMER_ONTOLOGY};
+pub use log::{LINES_WAITING_MAX, LogLevel, LogLine};
+pub use manifest::{Manifest, ManifestError};
+pub use sandbox::{Sandbox, SandboxError};

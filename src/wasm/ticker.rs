@@ -1,0 +1,87 @@
+//! What ends the slices of guests: a thread that counts the epochs of their engine.
+//!
+//! It sleeps while no guest is called, so that an idle router stays idle.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::sync::{Parker, Unparker};
+use crossbeam::utils::CachePadded;
+use wasmtime::Engine;
+
+/// How long an epoch is.
+pub(super) const EPOCH: Duration = Duration::from_millis(1);
+/// After so many epochs in which no guest was called, the thread sleeps.
+const EPOCHS_IDLE_MAX: u32 = 100;
+
+#[derive(Default)]
+struct State {
+    /// A guest was called since somebody looked.
+    used: CachePadded<AtomicBool>,
+    asleep: AtomicBool,
+    stopped: AtomicBool,
+}
+
+/// Counts epochs as long as it lives.
+pub(super) struct Ticker {
+    state: Arc<State>,
+    bell: Unparker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    pub fn start(engine: Engine) -> io::Result<Self> {
+        let state = Arc::new(State::default());
+        let parker = Parker::new();
+        let bell = parker.unparker().clone();
+        let seen = Arc::clone(&state);
+        let thread =
+            std::thread::Builder::new().name("caxton-epochs".to_owned()).spawn(move || count(&engine, &seen, &parker))?;
+        Ok(Self { state, bell, thread: Some(thread) })
+    }
+
+    /// A guest is about to be called: its epochs are to be counted.
+    #[inline]
+    pub fn touch(&self) {
+        if !self.state.used.load(Ordering::Relaxed) {
+            self.state.used.store(true, Ordering::SeqCst);
+            if self.state.asleep.load(Ordering::SeqCst) {
+                self.bell.unpark();
+            }
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.state.stopped.store(true, Ordering::SeqCst);
+        self.bell.unpark();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn count(engine: &Engine, state: &State, parker: &Parker) {
+    let mut idle = 0;
+    while !state.stopped.load(Ordering::SeqCst) {
+        if state.used.swap(false, Ordering::SeqCst) {
+            idle = 0;
+        } else if idle < EPOCHS_IDLE_MAX {
+            idle += 1;
+        } else {
+            state.asleep.store(true, Ordering::SeqCst);
+            // Whoever is called after this look sees that the thread is asleep.
+            if !state.used.load(Ordering::SeqCst) && !state.stopped.load(Ordering::SeqCst) {
+                parker.park();
+            }
+            state.asleep.store(false, Ordering::SeqCst);
+            continue;
+        }
+        parker.park_timeout(EPOCH);
+        engine.increment_epoch();
+    }
+}
