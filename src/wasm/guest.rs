@@ -1,5 +1,6 @@
 //! A module that was checked and compiled: what agents are made of.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use caxton_shards::message::AgentId;
 use wasmtime::component::Component;
 use wasmtime::{Engine, InstancePre, Module};
 
+use super::encode;
 use super::component::{self, ComponentAgent, Prepared};
 use super::host::{GuestLimits, Host, Permissions, SharedMemory};
 use super::log::LogGate;
@@ -122,16 +124,23 @@ impl Guest {
         if bytes.len() > MODULE_BYTES_MAX {
             return Err(GuestError::TooLarge { name, bytes: bytes.len() });
         }
-        let Some(kind) = kind_of(bytes) else { return Err(GuestError::NotWasm { name }) };
         let engine = &sandbox.0.engine;
         let invalid = |error: wasmtime::Error| GuestError::Invalid { name: name.clone(), reason: format!("{error:#}") };
+        let Some(mut kind) = kind_of(bytes) else { return Err(GuestError::NotWasm { name }) };
+        let mut bytes = Cow::Borrowed(bytes);
+        if kind == GuestKind::Raw && is_core_of_component(&bytes) {
+            Module::validate(engine, &bytes).map_err(invalid)?;
+            let component = encode::component_of(&bytes);
+            bytes = component.map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?.into();
+            kind = GuestKind::Component;
+        }
         let prepared = match kind {
             GuestKind::Raw => {
-                let module = compiled(sandbox, engine, bytes, Module::from_binary).map_err(invalid)?;
+                let module = compiled(sandbox, engine, &bytes, Module::from_binary).map_err(invalid)?;
                 raw::prepare(&sandbox.0.raw, &module).map(Code::Raw)
             }
             GuestKind::Component => {
-                let component = compiled(sandbox, engine, bytes, Component::from_binary).map_err(invalid)?;
+                let component = compiled(sandbox, engine, &bytes, Component::from_binary).map_err(invalid)?;
                 component::prepare(&sandbox.0.components, &component).map(Code::Component)
             }
         };
@@ -229,6 +238,22 @@ fn kind_of(bytes: &[u8]) -> Option<GuestKind> {
         [b'\0', b'a', b's', b'm', _, _, 1, 0] => Some(GuestKind::Component),
         _ => None,
     }
+}
+
+/// Whether a core module exports what the world of components exports, and is not raw.
+fn is_core_of_component(bytes: &[u8]) -> bool {
+    let mut exports = Vec::new();
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload {
+            Ok(wasmparser::Payload::ExportSection(section)) => {
+                exports.extend(section.into_iter().flatten().map(|export| export.name));
+            }
+            Ok(_) => {}
+            // Whoever compiles it says what is wrong.
+            Err(_) => return false,
+        }
+    }
+    exports.contains(&"handle") && !exports.iter().any(|name| name.starts_with("caxton_"))
 }
 
 /// What went wrong in a guest, in one line: the cause, and the function in which it happened.

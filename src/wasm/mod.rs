@@ -19,6 +19,7 @@
 
 mod cache;
 mod component;
+mod encode;
 mod execution;
 mod guest;
 mod host;
@@ -29,6 +30,7 @@ mod sandbox;
 mod ticker;
 mod turns;
 
+pub use encode::{WIT, component_of};
 pub use guest::{Guest, GuestError, GuestKind, Problem};
 pub use host::{GuestLimits, Permissions, TIMER_ONTOLOGY};
 pub use log::{LINES_WAITING_MAX, LogLevel, LogLine};

@@ -90,7 +90,13 @@ impl Sandbox {
     pub fn load_file(&self, path: &Path) -> Result<Guest, GuestError> {
         let bytes =
             std::fs::read(path).map_err(|error| GuestError::File { path: path.to_owned(), reason: error.to_string() })?;
-        self.load(&path.display().to_string(), &bytes)
+        let name = path.display().to_string();
+        if path.extension().is_some_and(|extension| extension == "wat") {
+            let text = wat::parse_bytes(&bytes);
+            let bytes = text.map_err(|error| GuestError::Invalid { name: name.clone(), reason: error.to_string() })?;
+            return self.load(&name, &bytes);
+        }
+        self.load(&name, &bytes)
     }
 
     /// The settings that guests run with.
