@@ -42,7 +42,7 @@ enum Verb {
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Acl(arguments) => cli::acl::run(&arguments),
-        Verb::Bench(arguments) => cli::bench::run_verb(&arguments),
+        Verb::Bench(mut arguments) => cli::bench::run_verb(&mut arguments),
         Verb::Conv(arguments) => cli::store::run_conversations(&arguments),
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Dlq(arguments) => cli::store::run_letters(&arguments),

@@ -476,6 +476,51 @@ impl Agent for Listener {
     }
 }
 
+/// Keeps a guest busy: a window of messages, the last of which it answers, and then the next.
+pub struct Feeder {
+    kit: Kit,
+    guest: AgentId,
+    budget: Option<u64>,
+}
+
+impl Feeder {
+    /// Messages of a round without the answer.
+    pub const WINDOW: u64 = 256;
+
+    pub fn new(kit: Kit, guest: AgentId, budget: Option<u64>) -> Self {
+        Self { kit, guest, budget }
+    }
+
+    fn feed(&mut self, context: &mut Context<'_>) {
+        if !self.kit.goes_on(&mut self.budget) {
+            return;
+        }
+        for number in 1..=Self::WINDOW {
+            let last = number == Self::WINDOW;
+            let act = if last { Performative::Request } else { Performative::Inform };
+            let builder = Message::builder(act).receiver(self.guest);
+            // How long the last one takes is what its guest makes of all.
+            let stamp = if last { self.kit.control.nanoseconds().max(1) } else { 0 };
+            let builder = self.kit.fill_stamped(builder, stamp, 0);
+            self.kit.send(builder, context);
+        }
+    }
+}
+
+impl Agent for Feeder {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if self.kit.is_failure(message) {
+            return Outcome::Done;
+        }
+        if message.performative() == Performative::Inform {
+            self.kit.receive(message);
+            self.kit.control.rounds.fetch_add(1, Ordering::Relaxed);
+        }
+        self.feed(context);
+        Outcome::Done
+    }
+}
+
 /// Sends at a fixed rate to agents picked at random, whatever becomes of the messages: an open loop.
 ///
 /// A message carries the moment at which it was due, not the one at which it was sent, so a router that falls behind

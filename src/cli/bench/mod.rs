@@ -36,6 +36,10 @@ use super::print;
 const SUITE_SECONDS: f64 = 3.0;
 /// Seconds of a run of one scenario.
 const RUN_SECONDS: f64 = 5.0;
+/// Agents of a run, unless it is said how many.
+const AGENTS: usize = 1_000;
+/// The same for guests in WebAssembly, so that what is measured is their calls and not memory.
+const GUESTS: usize = 16;
 /// How many of the messages that can break a protocol do so, and of the answers that can come late.
 const OFFENCE_SHARE: f64 = 0.01;
 
@@ -54,6 +58,8 @@ pub enum Scenario {
     ContractNet,
     /// Messages to everyone who offers a capability, and their answers
     Broadcast,
+    /// Guests in WebAssembly that are kept busy, and answer one message in 256
+    Wasm,
     /// Conversations by every FIPA protocol, some with messages that break it or come late
     Protocols,
     /// Ten times what the receivers can take, after a run that measures how much that is
@@ -78,6 +84,7 @@ impl Scenario {
             Self::Request => "request",
             Self::ContractNet => "contract-net",
             Self::Broadcast => "broadcast",
+            Self::Wasm => "wasm",
             Self::Protocols => "protocols",
             Self::Overload => "overload",
             Self::SlowConsumer => "slow-consumer",
@@ -90,10 +97,17 @@ impl Scenario {
         matches!(self, Self::SlowConsumer | Self::Poison | Self::DurableLoad)
     }
 
+    fn agents(self) -> usize {
+        match self {
+            Self::Wasm => GUESTS,
+            _ => AGENTS,
+        }
+    }
+
     /// Messages on one shard are measured on one shard, unless more are asked for.
     fn shards(self) -> Option<ShardCount> {
         match self {
-            Self::Local => ShardCount::try_new(1).ok(),
+            Self::Local | Self::Wasm => ShardCount::try_new(1).ok(),
             _ => None,
         }
     }
@@ -109,9 +123,15 @@ pub struct BenchArguments {
     /// How many shards; by default 1 for local, and all allowed cores for the rest
     #[arg(long)]
     shards: Option<ShardCount>,
-    /// How many agents
-    #[arg(long, default_value_t = 1_000)]
-    agents: usize,
+    /// How many agents; by default 1000, and for wasm 16
+    #[arg(long)]
+    agents: Option<usize>,
+    /// The same as the scenario wasm: guests in WebAssembly
+    #[arg(long, conflicts_with = "scenario")]
+    wasm: bool,
+    /// Have the guests of wasm be raw modules instead of components
+    #[arg(long)]
+    raw: bool,
     /// How many messages, about, instead of a time
     #[arg(long, conflicts_with = "seconds")]
     messages: Option<u64>,
@@ -160,12 +180,15 @@ pub struct BenchArguments {
     #[arg(long)]
     json: bool,
     /// Write the latencies to this file as an HDR percentile distribution
-    #[arg(long, value_name = "FILE", requires = "scenario")]
+    #[arg(long, value_name = "FILE")]
     hdr: Option<PathBuf>,
 }
 
 /// Runs `caxton bench`.
-pub fn run_verb(arguments: &BenchArguments) -> ExitCode {
+pub fn run_verb(arguments: &mut BenchArguments) -> ExitCode {
+    if arguments.wasm {
+        arguments.scenario = Some(Scenario::Wasm);
+    }
     if let Err(complaint) = arguments.check() {
         eprintln!("{complaint}");
         return ExitCode::from(2);
@@ -195,7 +218,7 @@ impl BenchArguments {
         if self.rate.is_some_and(|rate| !(1.0..=1e9).contains(&rate)) {
             return Err("--rate is out of range: allowed are 1 to 1,000,000,000 messages per second".to_owned());
         }
-        if self.messages == Some(0) || self.agents < 2 || self.agents > 50_000_000 {
+        if self.messages == Some(0) || self.agents.is_some_and(|agents| !(2..=50_000_000).contains(&agents)) {
             return Err("at least 1 message, and 2 to 50,000,000 agents are needed".to_owned());
         }
         if self.pairs.is_some() && !self.scenario.is_some_and(Scenario::is_paired) {
@@ -220,10 +243,16 @@ impl BenchArguments {
         if (self.violating.is_some() || self.late.is_some()) && self.scenario != Some(Scenario::Protocols) {
             return Err("--violating and --late are for protocols".to_owned());
         }
+        if self.raw && self.scenario != Some(Scenario::Wasm) {
+            return Err("--raw is for wasm".to_owned());
+        }
+        if self.rate.is_some() && self.scenario == Some(Scenario::Wasm) {
+            return Err("--rate is not for wasm: every guest is sent as much as it handles".to_owned());
+        }
         if self.rate.is_some() && self.scenario == Some(Scenario::Protocols) {
             return Err("--rate is not for protocols: every agent waits for its partner".to_owned());
         }
-        let disturbed = |scenario: &Scenario| !Scenario::SUITE.contains(scenario);
+        let disturbed = |scenario: &Scenario| !Scenario::SUITE.contains(scenario) && *scenario != Scenario::Wasm;
         if let (Some(scenario), Some(_)) = (self.scenario.filter(disturbed), self.messages) {
             return Err(format!("--messages is not for {}: its runs take a time, see --seconds", scenario.name()));
         }
@@ -250,10 +279,11 @@ impl BenchArguments {
             None => Length::Seconds(self.seconds.unwrap_or(seconds)),
         };
         let shutdown = self.shutdown_timeout.unwrap_or(config.shutdown.deadline_ms.as_duration());
-        let (agents, size, rate) = (self.agents, self.size, self.rate);
+        let (size, rate, raw) = (self.size, self.rate, self.raw);
+        let agents = self.agents.unwrap_or(scenario.agents());
         let durable = (self.durable || scenario == Scenario::DurableLoad)
             .then(|| self.data.clone().unwrap_or_else(std::env::temp_dir));
-        Plan { scenario, agents, size, length, rate, disturbance: None, offences, durable, shutdown, config }
+        Plan { scenario, agents, raw, size, length, rate, disturbance: None, offences, durable, shutdown, config }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, CapabilityName};
 use caxton_router::signals::Signal;
+use caxton_router::wasm::Sandbox;
 use caxton_router::{AgentId, Config, Message, Performative, Registration, Report, Router};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use super::super::interrupt::Interrupt;
 use super::Scenario;
 use super::disturbance::{Disturbance, Patients};
-use super::load::{Broadcaster, Contractor, Control, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
+use super::load::{Broadcaster, Contractor, Control, Feeder, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
 use super::patients::SlowConsumer;
 use super::protocols::{self, Offences, Played, Player};
 
@@ -35,6 +36,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Plan {
     pub scenario: Scenario,
     pub agents: usize,
+    /// Whether guests in WebAssembly are raw modules.
+    pub raw: bool,
     pub size: usize,
     pub length: Length,
     /// Messages per second in an open loop; without it, as many as the router handles.
@@ -54,7 +57,8 @@ impl Plan {
     /// What the run is called in reports.
     pub fn name(&self) -> String {
         let durable = if self.is_durable() { " durable" } else { "" };
-        format!("{}{durable}", self.scenario.name())
+        let raw = if self.raw { " raw" } else { "" };
+        format!("{}{raw}{durable}", self.scenario.name())
     }
 
     /// Whether what is measured is on disk before it is handled.
@@ -361,6 +365,7 @@ fn cast(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -
         Scenario::Request => Ok(requests(plan, names, control)),
         Scenario::ContractNet => negotiations(plan, names, control),
         Scenario::Broadcast => broadcasts(plan, names, control),
+        Scenario::Wasm => guests(plan, router, names, control),
         Scenario::Protocols => Ok(plays(plan, names, control)),
         Scenario::Overload | Scenario::SlowConsumer | Scenario::DurableLoad | Scenario::Poison => {
             Err("this load has a rate".to_owned())
@@ -498,6 +503,32 @@ fn negotiations(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<
         }
     }
     Ok(Cast { registrations, starters, messages, ..Cast::default() })
+}
+
+/// Each agent is a guest in WebAssembly, which one native agent on its shard keeps busy.
+fn guests(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
+    let (file, text) = if plan.raw {
+        ("echo/raw.wat", include_str!("../../../examples/guests/echo/raw.wat"))
+    } else {
+        ("echo/component.wat", include_str!("../../../examples/guests/echo/component.wat"))
+    };
+    let sandbox = Sandbox::start(&plan.config.wasm).map_err(|error| error.to_string())?;
+    let module = wat::parse_str(text).map_err(|error| format!("{file}: {error}"))?;
+    let guest = sandbox.load(file, &module).map_err(|error| error.to_string())?;
+    // A window of messages, and one answer.
+    let (budget, messages) = rounds_of(plan, names.len(), Feeder::WINDOW + 1);
+    let mut cast = Cast { messages, ..Cast::default() };
+    for (number, named) in names.iter().enumerate() {
+        cast.registrations.push(guest.agent(named.name.clone()));
+        let index = caxton_router::ShardIndex(u16::try_from(named.shard).unwrap_or(u16::MAX));
+        let name = router.partition().name_on(index, &format!("feeder-{number}"));
+        let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
+        let feeder = Named { id: AgentId::of(&name), name, shard: named.shard };
+        let (kit, guest) = (kit(plan, control, &feeder, number), named.id);
+        cast.starters.push(feeder.id);
+        cast.registrations.push(Registration::native(feeder.name, move || Feeder::new(kit(), guest, budget)));
+    }
+    Ok(cast)
 }
 
 /// Every agent plays one script after the other with the one behind it.
