@@ -21,6 +21,8 @@ struct CommandLine {
 enum Verb {
     /// Check ACL messages or convert them to another form
     Acl(cli::acl::AclArguments),
+    /// Check modules that are to be agents in WebAssembly, or begin new ones
+    Agent(cli::agent::AgentArguments),
     /// Measure what the router does on this machine
     Bench(cli::bench::BenchArguments),
     /// List or draw the conversations in a data directory
@@ -42,6 +44,7 @@ enum Verb {
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Acl(arguments) => cli::acl::run(&arguments),
+        Verb::Agent(arguments) => cli::agent::run(&arguments),
         Verb::Bench(mut arguments) => cli::bench::run_verb(&mut arguments),
         Verb::Conv(arguments) => cli::store::run_conversations(&arguments),
         Verb::Config(arguments) => cli::config::run(&arguments),

@@ -58,3 +58,326 @@ fn guests_of_both_kinds_answer() {
         }
     }
 }
+
+/// A raw module whose handler is `body`, with what it declares beside it.
+fn raw(declarations: &str, body: &str) -> Vec<u8> {
+    wat::parse_str(format!(
+        r#"(module
+            (import "caxton" "random" (func $random (result i64)))
+            (import "caxton" "log" (func $log (param i32 i32 i32)))
+            (import "caxton" "discover" (func $discover (param i32 i32 i32 i32) (result i32)))
+            (import "caxton" "get" (func $get (param i32 i32 i32 i32) (result i32)))
+            (import "caxton" "put" (func $put (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 2)
+            {declarations}
+            (func (export "caxton_buffer_v1") (param i32) (result i32) (i32.const 1024))
+            (func (export "caxton_handle_v1") (param $at i32) (param $length i32) (result i64) {body}))"#
+    ))
+    .unwrap()
+}
+
+fn config() -> Config {
+    let mut config = Config::preset(Preset::Testing);
+    config.wasm.call_ms = 40.try_into().unwrap();
+    config.retry.delay_ms = "1".parse().unwrap();
+    config
+}
+
+/// What becomes of a message to a guest, in words: what it answers, or why it does not.
+fn fate(router: &Router, agent: &str) -> String {
+    match ask(router, agent, "hello") {
+        Ok(message) => format!("{} {}", message.performative(), message.content().as_text().unwrap_or_default()),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn hostile_guests_fail_cleanly_and_their_neighbours_go_on() {
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).start().unwrap();
+    register(&router, &load(&sandbox, "echo/raw.wat"), "neighbour");
+    let hostile = [
+        ("endless", raw("", "(loop $l (br $l)) (i64.const 0)"), "40 ms"),
+        (
+            "memory-bomb",
+            raw("", "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)"),
+            "unreachable",
+        ),
+        ("host-call-flood", raw("", "(loop $l (drop (call $random)) (br $l)) (i64.const 0)"), "more than 1000 times"),
+        ("stack", raw("(func $deep (call $deep))", "(call $deep) (i64.const 0)"), "stack"),
+        // A reply of a megabyte, which the memory does not have; one that lies behind it; one that says more than there is.
+        ("huge", raw("", "(i64.const 0x0000040000100000)"), "allowed"),
+        ("behind", raw("", "(i64.const 0x7fffffff00000010)"), "outside its memory"),
+        ("cut-off", raw("", "(i32.store (i32.const 8) (i32.const 4000)) (i64.const 0x0000000800000010)"), "impossible length"),
+        (
+            "too-long",
+            raw(
+                "",
+                "(i32.store (i32.const 8) (i32.const 102421)) (i32.store (i32.const 12) (i32.const 2))
+                 (i32.store (i32.const 16) (i32.const 0)) (i32.store (i32.const 20) (i32.const 7))
+                 (i32.store (i32.const 24) (i32.const 102401)) (i64.const 0x0000000800019018)",
+            ),
+            "102401 bytes",
+        ),
+        ("pointer", raw("", "(call $log (i32.const 0) (i32.const -8) (i32.const 100)) (i64.const 0)"), "outside its memory"),
+        ("out", raw("", "(drop (call $discover (i32.const 0) (i32.const 1) (i32.const 131070) (i32.const 9))) (unreachable)"), "unreachable"),
+    ];
+    for (agent, module, complaint) in &hostile {
+        let guest = sandbox.load(agent, module).unwrap();
+        register(&router, &guest, agent);
+        let said = fate(&router, agent);
+        assert!(said.contains("attempts-exhausted") && said.contains(complaint), "{agent}: {said}");
+        assert_eq!(fate(&router, "neighbour"), "inform hello", "beside {agent}");
+    }
+    let letters = router.blocking_dead_letters(100).unwrap();
+    assert_eq!(letters.len(), hostile.len(), "each is kept: {letters:?}");
+    let report = router.shutdown(Duration::from_secs(10)).unwrap();
+    assert!(report.balances());
+}
+
+#[test]
+fn while_guests_loop_neighbours_are_served() {
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).shards(1.try_into().unwrap()).start().unwrap();
+    let endless = sandbox.load("endless", &raw("", "(loop $l (br $l)) (i64.const 0)")).unwrap();
+    register(&router, &load(&sandbox, "echo/component.wat"), "neighbour");
+    for number in 0..5 {
+        let agent = format!("endless-{number}");
+        register(&router, &endless, &agent);
+        let message = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text(&agent));
+        router.blocking_send(message.build().unwrap()).unwrap();
+    }
+    // They take turns for 40 ms each and attempt; the answers come in between.
+    let mut answers = 0;
+    while router.stats().account().dead_lettered < 5 {
+        assert_eq!(fate(&router, "neighbour"), "inform hello");
+        answers += 1;
+    }
+    assert!(answers > 10, "only {answers} answers while five guests were looping");
+}
+
+#[test]
+fn a_batch_with_a_message_that_traps_loses_only_that_message() {
+    // Traps over content that begins with an exclamation mark, and answers nothing.
+    let module = raw(
+        "",
+        "(local $left i32) (local.set $left (i32.load offset=4 (local.get $at)))
+         (local.set $at (i32.add (local.get $at) (i32.const 32)))
+         (loop $next
+            (if (i32.eq (i32.load8_u offset=96 (local.get $at)) (i32.const 33)) (then (unreachable)))
+            (local.set $at (i32.add (local.get $at) (i32.load (local.get $at))))
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $next (local.get $left)))
+         (i64.const 0)",
+    );
+    let mut config = config();
+    config.delivery.batch = "100".parse().unwrap();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).start().unwrap();
+    let guest = sandbox.load("picky", &module).unwrap();
+    register(&router, &guest, "picky");
+    let messages = (0..50).map(|number| {
+        let content = if number == 20 { "!" } else { "." };
+        let to = caxton_router::AgentId::of_text("picky");
+        Message::builder(Performative::Inform).receiver(to).content(content).build().unwrap()
+    });
+    router.blocking_tell_all(messages.collect()).unwrap();
+    let report = router.shutdown(Duration::from_secs(10)).unwrap();
+    let account = report.stats.account();
+    assert_eq!((account.processed, account.dead_lettered), (49, 1), "{account:?}");
+}
+
+#[test]
+fn what_is_remembered_outlives_a_restart_and_what_a_failed_attempt_changed_does_not() {
+    // Counts its messages under the key k, answers the count as one byte, and traps over content that begins with !, after
+    // having counted.
+    let module = raw(
+        "(data (i32.const 512) \"k\")",
+        "(drop (call $get (i32.const 512) (i32.const 1) (i32.const 520) (i32.const 1)))
+         (i32.store8 (i32.const 520) (i32.add (i32.load8_u (i32.const 520)) (i32.const 1)))
+         (drop (call $put (i32.const 512) (i32.const 1) (i32.const 520) (i32.const 1)))
+         (if (i32.eq (i32.load8_u offset=128 (local.get $at)) (i32.const 33)) (then (unreachable)))
+         (i32.store (i32.const 8) (i32.const 21)) (i32.store (i32.const 12) (i32.const 2))
+         (i32.store (i32.const 16) (i32.const 0)) (i32.store (i32.const 20) (i32.const 7))
+         (i32.store (i32.const 24) (i32.const 1))
+         (i32.store8 (i32.const 28) (i32.load8_u (i32.const 520)))
+         (i64.const 0x0000000800000018)",
+    );
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).start().unwrap();
+    let guest = sandbox.load("counter", &module).unwrap();
+    register(&router, &guest, "counter");
+    let count = || ask(&router, "counter", "hello").unwrap().content().as_bytes().to_vec();
+    assert_eq!(count(), [1]);
+    assert_eq!(count(), [2]);
+    assert!(ask(&router, "counter", "!").unwrap_err().contains("unreachable"));
+    assert_eq!(count(), [3], "the instance is new, and what the trapped attempts counted is forgotten");
+}
+
+#[test]
+fn what_a_manifest_does_not_allow_is_refused() {
+    use caxton_router::wasm::Manifest;
+    // Sends one message to whoever is named bob.
+    let module = raw(
+        "(data (i32.const 8) \"\\5b\\00\\00\\00\\03\\00\\00\\00\\00\\00\\00\\00\\07\\01\\00\\00\")
+         (data (i32.const 84) \"\\03\") (data (i32.const 96) \"bob\")",
+        "(i64.const 0x0000000800000060)",
+    );
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).start().unwrap();
+    let bob = router.blocking_open_inbox(name("bob")).unwrap();
+    let guest = sandbox.load("writer", &module).unwrap();
+    register(&router, &guest, "free");
+    let go = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text("free"));
+    router.blocking_send(go.build().unwrap()).unwrap();
+    let heard = bob.blocking_recv(Duration::from_secs(10)).unwrap();
+    assert_eq!(heard.sender(), Some(caxton_router::AgentId::of_text("free")));
+    for (allowed, may) in [("bob", true), ("ada", false)] {
+        let text = format!("[permissions]\nsend_to = [\"{allowed}\"]\n");
+        let manifest = Manifest::parse(Path::new("writer.toml"), &text).unwrap();
+        register(&router, &guest.clone().with(&manifest), allowed_name(may));
+        let said = fate(&router, allowed_name(may));
+        assert_eq!(said.contains("does not list it in send_to"), !may, "{said}");
+    }
+}
+
+fn allowed_name(may: bool) -> &'static str {
+    if may { "allowed" } else { "not-allowed" }
+}
+
+#[test]
+fn a_module_that_is_no_agent_is_refused_with_all_that_is_missing() {
+    let sandbox = sandbox();
+    let refused = |text: &str| sandbox.load("guest", &wat::parse_str(text).unwrap()).unwrap_err().to_string();
+    let said = refused("(module (import \"env\" \"now\" (func)) (func (export \"caxton_handle_v1\") (param i32)))");
+    for complaint in [
+        "guest: this is no agent",
+        "exports no memory",
+        "caxton_buffer_v1 has to be a function (i32) -> (i32), and it is missing",
+        "caxton_handle_v1 has to be a function (i32, i32) -> (i64), and it is a function (i32) -> ()",
+        "imports env now, which does not exist",
+    ] {
+        assert!(said.contains(complaint), "{complaint}: {said}");
+    }
+    let said = refused("(component)");
+    assert!(said.contains("exports start, which is missing"), "{said}");
+    let said = refused(
+        "(component (import \"wasi:cli/stdout@0.2.0\" (instance)) (import \"other:thing/x\" (instance)))",
+    );
+    assert!(said.contains("a guest has no WASI") && said.contains("other:thing/x"), "{said}");
+    let said = refused("(module (func (export \"handle\") (param i32 i32)))");
+    assert!(said.contains("this is no agent"), "{said}");
+    for bytes in [&b""[..], b"\0asm", b"MZ\0\0\0\0\0\0\0\0", b"\0asm\x01\0\0\0\xff"] {
+        sandbox.load("guest", bytes).unwrap_err();
+    }
+}
+
+#[test]
+fn a_compiled_module_is_taken_from_the_cache_and_a_broken_entry_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.wasm.cache = directory.path().join("cache").into();
+    let entries = || std::fs::read_dir(directory.path().join("cache")).unwrap().map(|entry| entry.unwrap().path());
+    for round in 0..3 {
+        let sandbox = Sandbox::start(&config.wasm).unwrap();
+        let router = Router::builder().config(config.clone()).start().unwrap();
+        for (place, file) in ["echo/raw.wat", "echo/component.wat"].into_iter().enumerate() {
+            register(&router, &load(&sandbox, file), file);
+            assert_eq!(fate(&router, file), "inform hello", "round {round}");
+            assert!(entries().count() > place);
+        }
+        assert_eq!(entries().count(), 2, "round {round}");
+        if round == 1 {
+            entries().for_each(|path| std::fs::write(path, b"broken").unwrap());
+        }
+    }
+}
+
+/// A raw module that answers every message with this letter, and whose start is `start`.
+fn letter(letter: char, start: &str) -> Vec<u8> {
+    raw(
+        &format!("(func (export \"caxton_start_v1\") {start})"),
+        &format!(
+            "(local $number i32) (local $out i32) (local.set $out (i32.const 8))
+             (loop $next
+               (i32.store (local.get $out) (i32.const 21)) (i32.store offset=4 (local.get $out) (i32.const 2))
+               (i32.store offset=8 (local.get $out) (local.get $number)) (i32.store offset=12 (local.get $out) (i32.const 7))
+               (i32.store offset=16 (local.get $out) (i32.const 1))
+               (i32.store8 offset=20 (local.get $out) (i32.const {}))
+               (local.set $out (i32.add (local.get $out) (i32.const 24)))
+               (local.set $number (i32.add (local.get $number) (i32.const 1)))
+               (br_if $next (i32.lt_u (local.get $number) (i32.load offset=4 (local.get $at)))))
+             (i64.or (i64.const 0x0000000800000000) (i64.extend_i32_u (i32.sub (local.get $out) (i32.const 8))))",
+            u32::from(letter)
+        ),
+    )
+}
+
+fn answer_in(router: &Router, agent: &str, conversation: u64) -> char {
+    let conversation = caxton_router::ConversationId::from_u128((1 << 64) | u128::from(conversation)).unwrap();
+    let message = Message::builder(Performative::Request)
+        .receiver(caxton_router::AgentId::of_text(agent))
+        .conversation(conversation)
+        .build()
+        .unwrap();
+    let answer = router.blocking_ask(message, Duration::from_secs(10)).unwrap();
+    char::from(answer.content().as_bytes()[0])
+}
+
+#[tokio::test]
+async fn a_module_is_replaced_by_every_strategy_and_rolled_back() {
+    use caxton_router::wasm::{DeployError, State, Strategy};
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).start().unwrap();
+    let guest = |name: &str, start: &str| sandbox.load(name, &letter(name.chars().next().unwrap(), start)).unwrap();
+    let (registration, deployment) = guest("a", "").deploy(name("agent"));
+    router.register_one(registration).await.unwrap();
+    let answer = |conversation| {
+        let router = router.clone();
+        tokio::task::spawn_blocking(move || answer_in(&router, "agent", conversation))
+    };
+    assert_eq!(answer(1).await.unwrap(), 'a');
+
+    // What does not start is not used, whether it traps at once or after having been suspended.
+    for start in ["unreachable", "(loop $l (br $l))"] {
+        let error = deployment.replace(&router, guest("x", start), Strategy::Immediate).await.unwrap_err();
+        assert!(matches!(&error, DeployError::RolledBack(reason) if reason.contains("unreachable") || reason.contains("40 ms")));
+        assert!(matches!(deployment.state(), State::RolledBack(_)));
+        assert_eq!(answer(2).await.unwrap(), 'a');
+    }
+
+    deployment.replace(&router, guest("b", ""), Strategy::Immediate).await.unwrap();
+    assert_eq!(deployment.state(), State::Settled);
+    assert_eq!(answer(3).await.unwrap(), 'b');
+
+    let graceful = Strategy::Graceful { within_ms: 3_600_000 };
+    deployment.replace(&router, guest("c", ""), graceful).await.unwrap();
+    assert_eq!(deployment.state(), State::Both(graceful));
+    assert_eq!(answer(3).await.unwrap(), 'b', "a conversation of the old version");
+    assert_eq!(answer(4).await.unwrap(), 'c', "a new one");
+    deployment.promote(&router).await.unwrap();
+    assert_eq!(answer(3).await.unwrap(), 'c');
+
+    deployment.replace(&router, guest("d", ""), Strategy::Canary { percent: 30 }).await.unwrap();
+    let mut new = 0;
+    for conversation in 100..200 {
+        new += u32::from(answer(conversation).await.unwrap() == 'd');
+    }
+    assert!((10..50).contains(&new), "{new} of 100 conversations with the new version, of which 30 were wanted");
+    deployment.roll_back(&router).await.unwrap();
+    for conversation in 100..120 {
+        assert_eq!(answer(conversation).await.unwrap(), 'c');
+    }
+    assert_eq!(deployment.promote(&router).await, Err(DeployError::NothingNew));
+
+    // A new version that traps is given up, and the message that it trapped over is handled by the old one.
+    let trap = sandbox.load("trap", &raw("", "unreachable")).unwrap();
+    deployment.replace(&router, trap, Strategy::Canary { percent: 100 }).await.unwrap();
+    assert_eq!(answer(500).await.unwrap(), 'c');
+    assert!(matches!(deployment.state(), State::RolledBack(reason) if reason.contains("unreachable")));
+}

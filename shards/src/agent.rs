@@ -359,6 +359,14 @@ impl Context<'_> {
         self.shard.phase != Phase::Running
     }
 
+    /// What the handler has sent so far. It goes out when the handler is done.
+    pub fn sent(&self) -> impl Iterator<Item = &Message> {
+        self.shard.effects.iter().filter_map(|effect| match effect {
+            Effect::Send(envelope) => Some(&envelope.message),
+            _ => None,
+        })
+    }
+
     /// A pseudo-random number from the shard's own generator: the same seed gives the same numbers.
     #[inline]
     pub fn random(&mut self) -> u64 {

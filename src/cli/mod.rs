@@ -1,6 +1,7 @@
 //! The verbs of the `caxton` command, one module each.
 
 pub mod acl;
+pub mod agent;
 pub mod bench;
 pub mod config;
 pub mod doctor;

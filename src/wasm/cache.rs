@@ -1,8 +1,8 @@
 //! Compiled modules on disk, so that the next start need not compile them again.
 //!
 //! An entry's name says everything that it depends on: the module's hash and what the compiled code is good for (the engine's
-//! version, its settings and the processor). So an entry is never wrong, only missing; it is written beside its place, and
-//! comes there by renaming.
+//! version, its settings and the processor). It begins with the hash of the rest, and is written beside its place, where it comes
+//! by renaming. So an entry is whole or not believed.
 
 #![allow(unsafe_code)] // wasmtime can't know where compiled code comes from.
 
@@ -28,8 +28,8 @@ pub(super) trait Compiled: Sized {
     const EXTENSION: &'static str;
     fn serialized(&self) -> wasmtime::Result<Vec<u8>>;
     /// # Safety
-    /// The file was written by [`Compiled::serialized`].
-    unsafe fn from_file(engine: &Engine, path: &Path) -> wasmtime::Result<Self>;
+    /// The bytes are what [`Compiled::serialized`] gave.
+    unsafe fn from_serialized(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
 }
 
 impl Compiled for Module {
@@ -39,9 +39,9 @@ impl Compiled for Module {
         self.serialize()
     }
 
-    unsafe fn from_file(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+    unsafe fn from_serialized(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
         // SAFETY: as the caller promises.
-        unsafe { Self::deserialize_file(engine, path) }
+        unsafe { Self::deserialize(engine, bytes) }
     }
 }
 
@@ -52,9 +52,9 @@ impl Compiled for Component {
         self.serialize()
     }
 
-    unsafe fn from_file(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+    unsafe fn from_serialized(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
         // SAFETY: as the caller promises.
-        unsafe { Self::deserialize_file(engine, path) }
+        unsafe { Self::deserialize(engine, bytes) }
     }
 }
 
@@ -76,10 +76,10 @@ impl Cache {
     ) -> wasmtime::Result<C> {
         let hash = blake3::hash(bytes).to_hex();
         let path = self.directory.join(format!("{hash}-{}.{}", self.compatibility, C::EXTENSION));
-        if self.is_our_own(&path) {
-            // SAFETY: the file belongs to this user and nobody else may write it or its directory; `put` has written it whole
-            // before it came to its name, and the name says for which engine.
-            if let Ok(compiled) = unsafe { C::from_file(engine, &path) } {
+        if let Some(serialized) = self.read(&path) {
+            // SAFETY: the file belongs to this user and nobody else may write it or its directory; its hash says that it is what
+            // `put` wrote, and its name for which engine.
+            if let Ok(compiled) = unsafe { C::from_serialized(engine, &serialized) } {
                 return Ok(compiled);
             }
         }
@@ -94,10 +94,22 @@ impl Cache {
         use std::os::unix::fs::DirBuilderExt as _;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        io::Write::write_all(&mut file, blake3::hash(bytes).as_bytes())?;
         io::Write::write_all(&mut file, bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
+    }
+
+    /// What was put there, if all of it is there still. It is not mapped: whoever cuts off a mapped file kills its readers.
+    fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        if !self.is_our_own(path) {
+            return None;
+        }
+        let mut bytes = fs::read(path).ok()?;
+        let hash: [u8; blake3::OUT_LEN] = *bytes.first_chunk()?;
+        bytes.drain(..hash.len());
+        (blake3::hash(&bytes) == hash).then_some(bytes)
     }
 
     /// Whether only this user can have written the file. Compiled code of somebody else's could do anything.

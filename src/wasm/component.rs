@@ -20,7 +20,7 @@ use wasmtime::{Engine, Store};
 use self::bindings::caxton::agent::{router, types};
 use self::bindings::{Agent as Instance, AgentPre};
 use super::execution::{Execution, call};
-use super::guest::{Code, Guest, Problem, explain};
+use super::guest::{Code, Guest, Instantiated, Problem, explain};
 use super::host::{Answer, Host, Question, SharedMemory};
 use super::log::{LogLevel, LogLine};
 use super::raw::{finish, timer};
@@ -106,11 +106,13 @@ pub(super) struct ComponentAgent {
     memory: SharedMemory,
     stage: Stage,
     seed: u64,
+    /// Why it could not be started after having been suspended.
+    failed_start: Option<String>,
 }
 
 impl ComponentAgent {
     pub fn new(guest: Guest, me: AgentId, memory: SharedMemory) -> Self {
-        Self { guest, me, memory, stage: Stage::New, seed: 0 }
+        Self { guest, me, memory, stage: Stage::New, seed: 0, failed_start: None }
     }
 
     /// Has the instance ready. Answers nothing if that takes longer.
@@ -146,6 +148,15 @@ impl ComponentAgent {
     }
 }
 
+impl Instantiated for ComponentAgent {
+    fn has_started(&mut self) -> Option<Result<(), String>> {
+        match self.stage {
+            Stage::Starting(_) => None,
+            _ => Some(self.failed_start.take().map_or(Ok(()), Err)),
+        }
+    }
+}
+
 impl Agent for ComponentAgent {
     fn start(&mut self, context: &mut Context<'_>) -> Outcome {
         self.seed = context.random();
@@ -163,8 +174,12 @@ impl Agent for ComponentAgent {
     fn poll(&mut self, context: &mut Context<'_>) -> Polled {
         match self.get_ready(context) {
             None => Polled::Waiting,
-            // What went wrong is told when the next message finds no instance, and a new one does not start either.
-            Some(_) => Polled::Finished,
+            // What went wrong is told when the next message finds no instance, and a new one does not start either; or to whoever
+            // asks for it.
+            Some(outcome) => {
+                self.failed_start = outcome.err();
+                Polled::Finished
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use caxton_shards::agent::Registration;
+use caxton_shards::agent::{Agent, Factory, Registration};
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::AgentId;
 use wasmtime::component::Component;
@@ -95,6 +95,12 @@ pub enum GuestError {
 
 fn list(problems: &[Problem]) -> String {
     problems.iter().map(|problem| problem.0.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// An agent that is an instance of a guest.
+pub(super) trait Instantiated: Agent {
+    /// Whether a start that took longer is over, and why it failed if it did.
+    fn has_started(&mut self) -> Option<Result<(), String>>;
 }
 
 /// Compiled code, ready to be instantiated.
@@ -191,16 +197,24 @@ impl Guest {
 
     /// An agent of this name, to be registered. What it has the router remember outlives its restarts.
     pub fn agent(&self, name: AgentName) -> Registration {
+        let factory = self.factory(&name);
+        Registration::boxed(name, factory)
+    }
+
+    /// What makes the agent of this name, for an embedder whose own agent calls it.
+    pub fn factory(&self, name: &AgentName) -> Factory {
         let guest = self.clone();
-        let me = AgentId::of(&name);
+        let me = AgentId::of(name);
         let memory = SharedMemory::new(Mutex::default());
-        Registration::boxed(
-            name,
-            Box::new(move || match *guest.code {
-                Code::Raw(_) => Box::new(RawAgent::new(guest.clone(), me, Arc::clone(&memory))),
-                Code::Component(_) => Box::new(ComponentAgent::new(guest.clone(), me, Arc::clone(&memory))),
-            }),
-        )
+        Box::new(move || guest.instance(me, &memory))
+    }
+
+    /// An instance that is not started yet.
+    pub(super) fn instance(&self, me: AgentId, memory: &SharedMemory) -> Box<dyn Instantiated> {
+        match *self.code {
+            Code::Raw(_) => Box::new(RawAgent::new(self.clone(), me, Arc::clone(memory))),
+            Code::Component(_) => Box::new(ComponentAgent::new(self.clone(), me, Arc::clone(memory))),
+        }
     }
 
     pub(super) fn permissions(&self) -> &Permissions {

@@ -16,8 +16,9 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use super::log::LogGate;
 use crate::config::WasmConfig;
 
-/// How many memories, tables and module instances one guest may consist of. A component of several modules has some of each.
-pub(super) const PARTS_MAX: usize = 16;
+/// How many memories, tables and module instances one guest may consist of. A component of several modules has some of each: an
+/// interpreter of Python consists of nearly forty.
+pub(super) const PARTS_MAX: usize = 64;
 /// The longest key under which a guest has something remembered, in bytes.
 pub(super) const STATE_KEY_BYTES_MAX: usize = 256;
 /// The ontology of the messages that a guest's timers send.

@@ -19,6 +19,7 @@
 
 mod cache;
 mod component;
+mod deployment;
 mod encode;
 mod execution;
 mod guest;
@@ -30,6 +31,7 @@ mod sandbox;
 mod ticker;
 mod turns;
 
+pub use deployment::{DeployError, Deployment, State, Strategy};
 pub use encode::{WIT, component_of};
 pub use guest::{Guest, GuestError, GuestKind, Problem};
 pub use host::{GuestLimits, Permissions, TIMER_ONTOLOGY};

@@ -157,7 +157,7 @@ fn engine_config(config: &WasmConfig) -> Config {
         .max_memories_per_component(u32::try_from(PARTS_MAX).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(PARTS_MAX).unwrap_or(u32::MAX))
         .max_tables_per_module(u32::try_from(PARTS_MAX).unwrap_or(u32::MAX))
-        .table_elements(config.table_elements.as_usize())
+        .table_elements(config.table_elements.as_usize().max(MANIFEST_TABLE_ELEMENTS_MAX))
         // A manifest may ask for more than the settings give everybody; the guest's own limit holds then.
         .max_memory_size(memory.max(MANIFEST_MEMORY_BYTES_MAX));
     let mut engine = Config::new();
@@ -172,5 +172,7 @@ fn engine_config(config: &WasmConfig) -> Config {
     engine
 }
 
+/// The most elements of one table that a manifest can give a guest.
+const MANIFEST_TABLE_ELEMENTS_MAX: usize = 100_000;
 /// The most memory that a manifest can give a guest, in bytes: all that 32 bits address.
-pub(super) const MANIFEST_MEMORY_BYTES_MAX: usize = 4 << 30;
+const MANIFEST_MEMORY_BYTES_MAX: usize = 4 << 30;

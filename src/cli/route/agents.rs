@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use caxton_router::domain::{AgentName, CapabilityName};
 use caxton_router::message::{Aid, MessageId, Receiver};
-use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Registration, Router};
+use caxton_router::wasm::Guest;
+use caxton_router::{
+    Agent, AgentId, Context, Message, Outcome, Performative, Polled, Registration, Router, Supervision,
+};
+use caxton_shards::agent::Failure;
 use caxton_shards::notice::is_notice;
 
 use super::journal::{Fates, Journal, Reply};
@@ -17,12 +21,13 @@ pub struct Cast {
     names: HashMap<AgentId, AgentName>,
     offers: HashMap<AgentId, Vec<CapabilityName>>,
     has_messages: bool,
+    guests: HashMap<AgentId, Guest>,
 }
 
 impl Cast {
     /// Reads the names of senders, receivers and whom they want answers to go to, and of those who offer something.
     pub fn named_in(source: &Source, offers: &[(AgentName, CapabilityName)]) -> Self {
-        let mut cast = Self { names: HashMap::new(), offers: HashMap::new(), has_messages: false };
+        let mut cast = Self { names: HashMap::new(), offers: HashMap::new(), has_messages: false, guests: HashMap::new() };
         for message in source.messages().filter_map(Result::ok) {
             cast.has_messages = true;
             if let Some(details) = message.value.details() {
@@ -38,6 +43,14 @@ impl Cast {
             }
         }
         cast
+    }
+
+    /// Has a guest in WebAssembly be the agent of this name.
+    pub fn play(&mut self, name: &AgentName, guest: Guest, offers: Vec<CapabilityName>) {
+        let id = AgentId::of(name);
+        self.names.entry(id).or_insert_with(|| name.clone());
+        self.offers.entry(id).or_default().extend(offers);
+        self.guests.insert(id, guest);
     }
 
     fn add(&mut self, aid: &Aid) {
@@ -80,9 +93,14 @@ impl Cast {
             .map(|(id, name)| {
                 let script = Arc::clone(script);
                 let own = script.habits.own.contains_key(id);
-                let registration = match Office::of(name).filter(|_| !own) {
-                    Some(office) => office.registration(name.clone(), &script.journal),
-                    None => Registration::native(name.clone(), move || Player { script: Arc::clone(&script) }),
+                let office = Office::of(name).filter(|_| !own);
+                let registration = match (self.guests.get(id), office) {
+                    (Some(guest), _) => {
+                        let (mut factory, journal) = (guest.factory(name), Arc::clone(&script.journal));
+                        Registration::native(name.clone(), move || Witness::new(factory(), Arc::clone(&journal)))
+                    }
+                    (None, Some(office)) => office.registration(name.clone(), &script.journal),
+                    (None, None) => Registration::native(name.clone(), move || Player { script: Arc::clone(&script) }),
                 };
                 let offered = self.offers.get(id).into_iter().flatten().cloned();
                 (*id, offered.fold(registration, Registration::offering))
@@ -160,6 +178,63 @@ impl Agent for Player {
         };
         journal.was_processed(id, context.id(), reply);
         Outcome::Done
+    }
+}
+
+/// Lets a guest handle what it gets, and writes down what it did.
+struct Witness {
+    guest: Box<dyn Agent>,
+    journal: Arc<Journal>,
+}
+
+impl Witness {
+    fn new(guest: Box<dyn Agent>, journal: Arc<Journal>) -> Self {
+        Self { guest, journal }
+    }
+
+    fn write_down(&self, outcome: Outcome, message: &Message, context: &Context<'_>) -> Outcome {
+        let Some(id) = message.id().filter(|_| outcome == Outcome::Done && !is_notice(message)) else { return outcome };
+        if self.journal.reply_was_processed(id) {
+            return outcome;
+        }
+        for sent in context.sent() {
+            let Some(reply) = sent.id() else { continue };
+            let content = (sent.content() != message.content())
+                .then(|| String::from_utf8_lossy(sent.content().as_bytes()).into_owned());
+            let (from, deliveries) = (context.id(), deliveries(sent));
+            let told = Reply { performative: sent.performative(), from, content, deliveries, processed: 0, lost: Fates::new() };
+            self.journal.is_being_answered(id, reply, told);
+        }
+        self.journal.was_processed(id, context.id(), None);
+        outcome
+    }
+}
+
+impl Agent for Witness {
+    fn start(&mut self, context: &mut Context<'_>) -> Outcome {
+        self.guest.start(context)
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Polled {
+        self.guest.poll(context)
+    }
+
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let outcome = self.guest.handle(message, context);
+        self.write_down(outcome, message, context)
+    }
+
+    fn resume(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let outcome = self.guest.resume(message, context);
+        self.write_down(outcome, message, context)
+    }
+
+    fn supervise(&mut self, failure: &Failure) -> Supervision {
+        self.guest.supervise(failure)
+    }
+
+    fn stopped(&mut self) {
+        self.guest.stopped();
     }
 }
 

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, CapabilityName, ShardCount};
 use caxton_router::protocol::Mode;
+use caxton_router::wasm::{Manifest, Sandbox};
 use caxton_router::{AgentId, Config, Performative, Preset, Router};
 use clap::Args;
 
@@ -80,6 +81,10 @@ pub struct RouteArguments {
     /// Have no agent answer, except those of --reply
     #[arg(long)]
     no_echo: bool,
+    /// Have this agent be a module in WebAssembly; may be repeated. A manifest beside the module is read too, such as
+    /// echo.toml for echo.wasm, and what the agent logs goes to standard error
+    #[arg(long, value_name = "NAME=FILE", value_parser = parse_agent)]
+    agent: Vec<(AgentName, PathBuf)>,
     /// How many seconds to wait while nothing settles, before the rest is reported as pending
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_timeout)]
     timeout: Duration,
@@ -159,7 +164,7 @@ impl RouteArguments {
         printer: &mut Printer,
         interrupt: &Interrupt,
     ) -> Result<Summary, Stop> {
-        let cast = Cast::named_in(source, &self.offer);
+        let mut cast = Cast::named_in(source, &self.offer);
         for (name, _) in &self.reply {
             if !cast.has(name) {
                 complain(&format!("--reply {name}: no message names this agent"));
@@ -177,6 +182,7 @@ impl RouteArguments {
             return Ok(summary);
         }
         let mut config = self.config().map_err(Stop::Router)?;
+        let sandbox = self.play(&config, &mut cast).map_err(Stop::Router)?;
         if let Some(directory) = &self.data {
             config.store.directory = directory.clone().into();
         }
@@ -201,10 +207,26 @@ impl RouteArguments {
                 Ok(message) => exchange.send(message, printer)?,
                 Err(error) => exchange.malformed(error, printer)?,
             }
+            print_log(sandbox.as_ref(), &self.agent);
         }
         let mut summary = exchange.end(interrupt, printer)?;
+        print_log(sandbox.as_ref(), &self.agent);
         summary.seconds = started.elapsed().as_secs_f64();
         Ok(summary)
+    }
+
+    /// Loads the guests.
+    fn play(&self, config: &Config, cast: &mut Cast) -> Result<Option<Sandbox>, String> {
+        if self.agent.is_empty() {
+            return Ok(None);
+        }
+        let sandbox = Sandbox::start(&config.wasm).map_err(|error| error.to_string())?;
+        for (name, file) in &self.agent {
+            let manifest = Manifest::beside(file).map_err(|error| error.to_string())?;
+            let guest = sandbox.load_file(file).map_err(|error| error.to_string())?;
+            cast.play(name, guest.with(&manifest), manifest.offers.clone());
+        }
+        Ok(Some(sandbox))
     }
 
     /// The preset, with room for everything that may be under way at a time.
@@ -259,6 +281,23 @@ fn unknown_performative(word: &str) -> String {
     let hint = hint.map_or_else(String::new, |act| format!("; did you mean {act}?"));
     let known: Vec<&str> = Performative::STANDARD.iter().map(|act| act.as_str()).collect();
     format!("\"{}\" is no performative of FIPA SC00037{hint} Allowed are {}", word.escape_debug(), known.join(", "))
+}
+
+/// Prints what guests have logged.
+fn print_log(sandbox: Option<&Sandbox>, agents: &[(AgentName, PathBuf)]) {
+    let Some(sandbox) = sandbox else { return };
+    while let Some(line) = sandbox.next_log_line() {
+        let name = agents.iter().find(|(name, _)| AgentId::of(name) == line.agent);
+        let name = name.map_or_else(|| line.agent.to_string(), |(name, _)| name.to_string());
+        let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={value:?}")).collect();
+        complain(&format!("{name}: {}: {}{fields}", line.level, line.text.escape_debug()));
+    }
+}
+
+fn parse_agent(text: &str) -> Result<(AgentName, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("allowed is NAME=FILE, such as seller=seller.wasm")?;
+    let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
+    Ok((name, PathBuf::from(file)))
 }
 
 fn parse_offer(text: &str) -> Result<(AgentName, CapabilityName), String> {

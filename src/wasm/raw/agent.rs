@@ -13,7 +13,7 @@ use caxton_shards::message::{AgentId, Message, MessageId};
 use wasmtime::{Memory, Store, TypedFunc};
 
 use super::super::execution::{Execution, call};
-use super::super::guest::{Code, Guest};
+use super::super::guest::{Code, Guest, Instantiated};
 use super::super::host::{Answer, Excess, Host, Question, SharedMemory};
 use super::actions::{Action, Reading, finish};
 use super::frames::{Frames, HEADER_BYTES};
@@ -61,6 +61,8 @@ pub(in super::super) struct RawAgent {
     memory: SharedMemory,
     stage: Stage,
     seed: u64,
+    /// Why it could not be started after having been suspended.
+    failed_start: Option<String>,
     /// The messages of the call that is going on.
     called: Vec<Option<MessageId>>,
     /// What came of messages that were not taken yet.
@@ -72,7 +74,7 @@ pub(in super::super) struct RawAgent {
 impl RawAgent {
     pub fn new(guest: Guest, me: AgentId, memory: SharedMemory) -> Self {
         let (called, wishes) = (Vec::new(), VecDeque::new());
-        Self { guest, me, memory, stage: Stage::New, seed: 0, called, wishes, one_by_one: 0 }
+        Self { guest, me, memory, stage: Stage::New, seed: 0, failed_start: None, called, wishes, one_by_one: 0 }
     }
 
     /// Makes an instance. It is started when the execution is over.
@@ -199,6 +201,15 @@ impl RawAgent {
     }
 }
 
+impl Instantiated for RawAgent {
+    fn has_started(&mut self) -> Option<Result<(), String>> {
+        match self.stage {
+            Stage::Starting(_) => None,
+            _ => Some(self.failed_start.take().map_or(Ok(()), Err)),
+        }
+    }
+}
+
 impl Agent for RawAgent {
     fn start(&mut self, context: &mut Context<'_>) -> Outcome {
         self.seed = context.random();
@@ -216,8 +227,12 @@ impl Agent for RawAgent {
     fn poll(&mut self, context: &mut Context<'_>) -> Polled {
         match self.get_ready(context) {
             None => Polled::Waiting,
-            // What went wrong is told when the next message finds no instance, and a new one does not start either.
-            Some(_) => Polled::Finished,
+            // What went wrong is told when the next message finds no instance, and a new one does not start either; or to whoever
+            // asks for it.
+            Some(outcome) => {
+                self.failed_start = outcome.err();
+                Polled::Finished
+            }
         }
     }
 

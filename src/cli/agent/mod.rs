@@ -1,0 +1,146 @@
+//! `caxton agent`: checks modules that are to be agents, makes components of them, and begins new ones.
+//!
+//! Exit status: 0 if all went well; 1 if a module is no agent; 2 if the arguments or a file can't be used.
+
+mod template;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use caxton_router::wasm::{GuestError, Manifest, Sandbox, component_of};
+use caxton_router::{Config, Preset};
+use clap::{Args, Subcommand};
+
+use self::template::Language;
+use super::{complain, print};
+
+/// Arguments of `caxton agent`.
+#[derive(Debug, Args)]
+pub struct AgentArguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Say whether a module is an agent, of which kind, and what it may use
+    Check {
+        /// The modules: .wasm, or .wat as text. A manifest beside one, such as echo.toml for echo.wasm, is read too
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The settings whose limits hold
+        #[arg(long, default_value = "development")]
+        preset: Preset,
+    },
+    /// Make a component of a core module that was built for the world caxton:agent/agent@1.0.0
+    Build {
+        /// The core module
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where the component is written
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Begin a new agent: a directory with its source, what builds it, and the interface
+    New {
+        /// The directory, which must not exist
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// What it is written in
+        #[arg(long, value_name = "LANGUAGE")]
+        lang: Language,
+    },
+    /// Print the interface of components, world caxton:agent/agent@1.0.0
+    Wit,
+}
+
+/// Runs `caxton agent`.
+pub fn run(arguments: &AgentArguments) -> ExitCode {
+    match &arguments.verb {
+        Verb::Check { files, preset } => check(files, *preset),
+        Verb::Build { file, output } => build(file, output),
+        Verb::New { directory, lang } => match template::write(*lang, directory) {
+            Ok(next) => {
+                print(&next);
+                ExitCode::SUCCESS
+            }
+            Err(complaint) => unusable(&complaint),
+        },
+        Verb::Wit => {
+            print(caxton_router::wasm::WIT);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn unusable(complaint: &str) -> ExitCode {
+    complain(complaint);
+    ExitCode::from(2)
+}
+
+fn check(files: &[PathBuf], preset: Preset) -> ExitCode {
+    let sandbox = match Sandbox::start(&Config::preset(preset).wasm) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return unusable(&error.to_string()),
+    };
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        let manifest = match Manifest::beside(file) {
+            Ok(manifest) => manifest,
+            Err(error) => return unusable(&error.to_string()),
+        };
+        match sandbox.load_file(file) {
+            Ok(guest) => {
+                let guest = guest.with(&manifest);
+                let limits = guest.limits();
+                let offers: Vec<String> = manifest.offers.iter().map(ToString::to_string).collect();
+                let offers = if offers.is_empty() { "nothing".to_owned() } else { offers.join(", ") };
+                print(&format!(
+                    "{}: an agent, {}\n  memory {} bytes, tables {} elements, {} ms and {} calls of the router per message,\n  \
+                     content {} bytes, remembered {} bytes, log {} lines per second, offers {offers}\n",
+                    file.display(),
+                    guest.kind(),
+                    limits.memory_bytes,
+                    limits.table_elements,
+                    limits.call_ms,
+                    limits.host_calls,
+                    limits.message_bytes,
+                    limits.state_bytes,
+                    limits.log_lines,
+                ));
+            }
+            Err(error @ GuestError::File { .. }) => return unusable(&error.to_string()),
+            Err(GuestError::NoAgent { name, problems }) => {
+                complain(&format!("{name}: this is no agent"));
+                problems.iter().for_each(|problem| complain(&format!("  {problem}")));
+                code = ExitCode::FAILURE;
+            }
+            Err(error) => {
+                complain(&error.to_string());
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
+
+fn build(file: &Path, output: &Path) -> ExitCode {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => return unusable(&format!("{}: can't be read: {error}", file.display())),
+    };
+    let module = match wat::parse_bytes(&bytes) {
+        Ok(module) => module,
+        Err(error) => return unusable(&format!("{}: {error}", file.display())),
+    };
+    match component_of(&module) {
+        Ok(component) => match std::fs::write(output, component) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => unusable(&format!("{}: can't be written: {error}", output.display())),
+        },
+        Err(reason) => {
+            complain(&format!("{}: {reason}", file.display()));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! Agents whose module can be replaced while they run.
+//!
+//! A command takes its place in the agent's mailbox, as a message from the router: what came before it is handled by the old
+//! version, and what comes behind it by whom the [`Strategy`] says. Both versions are one agent to everybody else: one name, one
+//! mailbox, one memory. A version that does not start is never used: it says why, and the old one goes on.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
+use caxton_shards::dispatch::Batch;
+use caxton_shards::domain::AgentName;
+use caxton_shards::message::{AgentId, ConversationId, Message, Performative};
+
+use super::guest::{Guest, Instantiated};
+use super::host::SharedMemory;
+use crate::router::Router;
+
+/// Commands that wait for their agent.
+const COMMANDS_MAX: usize = 16;
+/// Conversations of which is remembered that they belong to the old version. Those before them go to the new one.
+const CONVERSATIONS_MAX: usize = 65_536;
+/// The ontology of the message that tells an agent of a command.
+const DEPLOYMENT: &str = "caxton-deployment";
+
+/// How a new version takes over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Strategy {
+    /// As soon as it has started, for everything.
+    Immediate,
+    /// For new conversations, as soon as it has started. The old version goes on with those it knows, for so many milliseconds
+    /// at most.
+    Graceful {
+        /// Milliseconds.
+        within_ms: u64,
+    },
+    /// For so many of a hundred conversations, until [`Deployment::promote`] or [`Deployment::roll_back`]. A trap of the new
+    /// version rolls back by itself.
+    Canary {
+        /// Of a hundred.
+        percent: u8,
+    },
+}
+
+/// What an agent runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// One version.
+    Settled,
+    /// A new one is being started.
+    Starting,
+    /// Two.
+    Both(Strategy),
+    /// One version, after a new one was given up for this reason.
+    RolledBack(String),
+}
+
+/// Why a command was not carried out. The agent runs what it ran.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The new version did not start, or was given up for another.
+    #[error("the new version is not used, and the old one goes on: {0}")]
+    RolledBack(String),
+    /// There is no new version to be promoted or rolled back.
+    #[error("there is only one version")]
+    NothingNew,
+    /// The agent or its router is gone, or takes no more commands now.
+    #[error("the agent can't be told: {0}")]
+    Unreachable(String),
+}
+
+enum Command {
+    Replace(Guest, Strategy),
+    Promote,
+    RollBack,
+}
+
+type Answer = flume::Sender<Result<(), DeployError>>;
+
+struct Shared {
+    commands: Mutex<VecDeque<(Command, Answer)>>,
+    state: Mutex<State>,
+    /// What the next instance is made of: the version that was promoted last.
+    current: Mutex<Guest>,
+}
+
+impl Shared {
+    fn set(&self, state: State) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+/// Replaces the module of one agent.
+#[derive(Clone)]
+pub struct Deployment {
+    agent: AgentId,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Deployment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Deployment").field("agent", &self.agent).field("state", &self.state()).finish()
+    }
+}
+
+impl Guest {
+    /// An agent whose module can be replaced, and what replaces it.
+    pub fn deploy(&self, name: AgentName) -> (Registration, Deployment) {
+        let agent = AgentId::of(&name);
+        let shared = Arc::new(Shared {
+            commands: Mutex::default(),
+            state: Mutex::new(State::Settled),
+            current: Mutex::new(self.clone()),
+        });
+        let memory = SharedMemory::new(Mutex::default());
+        let deployment = Deployment { agent, shared: Arc::clone(&shared) };
+        let registration = Registration::boxed(
+            name,
+            Box::new(move || {
+                let guest = shared.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Box::new(Deployed {
+                    me: agent,
+                    current: guest.instance(agent, &memory),
+                    memory: Arc::clone(&memory),
+                    trial: None,
+                    known: Lately::default(),
+                    busy: Version::Old,
+                    hasher: std::hash::BuildHasherDefault::default(),
+                    shared: Arc::clone(&shared),
+                })
+            }),
+        );
+        (registration, deployment)
+    }
+}
+
+impl Deployment {
+    /// What the agent runs.
+    pub fn state(&self) -> State {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has a new version take over. Answers when it has started and takes what the strategy gives it.
+    ///
+    /// # Errors
+    /// It did not start, and why; or the agent is gone.
+    pub async fn replace(&self, router: &Router, guest: Guest, strategy: Strategy) -> Result<(), DeployError> {
+        self.command(router, Command::Replace(guest, strategy)).await
+    }
+
+    /// Has the new version take over for everything.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn promote(&self, router: &Router) -> Result<(), DeployError> {
+        self.command(router, Command::Promote).await
+    }
+
+    /// Gives the new version up.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn roll_back(&self, router: &Router) -> Result<(), DeployError> {
+        self.command(router, Command::RollBack).await
+    }
+
+    async fn command(&self, router: &Router, command: Command) -> Result<(), DeployError> {
+        let (sender, receiver) = flume::bounded(1);
+        let unreachable = |reason: &dyn ToString| DeployError::Unreachable(reason.to_string());
+        {
+            let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
+            commands.retain(|(_, answer)| !answer.is_disconnected());
+            if commands.len() >= COMMANDS_MAX {
+                return Err(unreachable(&"too many commands wait for it"));
+            }
+            commands.push_back((command, sender));
+        }
+        let message = Message::builder(Performative::Inform).receiver(self.agent).ontology(DEPLOYMENT).build();
+        let message = message.map_err(|error| unreachable(&error))?;
+        router.send(message).await.map_err(|rejected| unreachable(&rejected.error))?;
+        receiver.recv_async().await.map_err(|_| unreachable(&"it is gone"))?
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Old,
+    New,
+}
+
+/// The new version, which only some messages are for.
+struct Trial {
+    agent: Box<dyn Instantiated>,
+    guest: Guest,
+    strategy: Strategy,
+    /// Whoever waits for its start.
+    starting: Option<Answer>,
+    /// When the old version has to end.
+    until_ms: u64,
+}
+
+struct Deployed {
+    me: AgentId,
+    current: Box<dyn Instantiated>,
+    memory: SharedMemory,
+    trial: Option<Trial>,
+    /// Conversations of the old version.
+    known: Lately,
+    /// Who handles the message in hand.
+    busy: Version,
+    hasher: std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>,
+    shared: Arc<Shared>,
+}
+
+impl Deployed {
+    /// Carries out the commands that wait.
+    fn obey(&mut self, context: &mut Context<'_>) {
+        loop {
+            let next = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some((command, answer)) = next else { return };
+            match command {
+                Command::Replace(guest, strategy) => self.try_out(guest, strategy, answer, context),
+                Command::Promote if self.trial.as_ref().is_some_and(|trial| trial.starting.is_none()) => {
+                    self.promote();
+                    let _ = answer.try_send(Ok(()));
+                }
+                Command::RollBack if self.trial.is_some() => {
+                    self.roll_back("somebody asked for it");
+                    let _ = answer.try_send(Ok(()));
+                }
+                Command::Promote | Command::RollBack => {
+                    let _ = answer.try_send(Err(DeployError::NothingNew));
+                }
+            }
+        }
+    }
+
+    fn try_out(&mut self, guest: Guest, strategy: Strategy, answer: Answer, context: &mut Context<'_>) {
+        self.roll_back("another version was deployed");
+        let mut agent = guest.instance(self.me, &self.memory);
+        let started = agent.start(context);
+        self.shared.set(State::Starting);
+        self.trial = Some(Trial { agent, guest, strategy, starting: Some(answer), until_ms: u64::MAX });
+        match started {
+            Outcome::Done => self.begin_trial(Ok(()), context),
+            Outcome::Failed(failure) => self.begin_trial(Err(failure.explanation.into_owned()), context),
+            // It goes on when the agent is polled.
+            Outcome::Suspended => {}
+        }
+    }
+
+    /// The new version has started, or has not.
+    fn begin_trial(&mut self, started: Result<(), String>, context: &Context<'_>) {
+        let Some(trial) = &mut self.trial else { return };
+        if let Err(reason) = started {
+            return self.roll_back(&reason);
+        }
+        let (strategy, answer) = (trial.strategy, trial.starting.take());
+        self.shared.set(State::Both(strategy));
+        match strategy {
+            Strategy::Immediate => self.promote(),
+            Strategy::Graceful { within_ms } => {
+                trial.until_ms = context.now().monotonic_ms().saturating_add(within_ms);
+            }
+            Strategy::Canary { .. } => {}
+        }
+        if let Some(answer) = answer {
+            let _ = answer.try_send(Ok(()));
+        }
+    }
+
+    fn promote(&mut self) {
+        let Some(trial) = self.trial.take() else { return };
+        let mut old = std::mem::replace(&mut self.current, trial.agent);
+        old.stopped();
+        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = trial.guest;
+        self.known = Lately::default();
+        self.shared.set(State::Settled);
+    }
+
+    fn roll_back(&mut self, reason: &str) {
+        let Some(mut trial) = self.trial.take() else { return };
+        trial.agent.stopped();
+        self.shared.set(State::RolledBack(reason.to_owned()));
+        if let Some(answer) = trial.starting.take() {
+            let _ = answer.try_send(Err(DeployError::RolledBack(reason.to_owned())));
+        }
+    }
+
+    /// Which version a message is for.
+    fn version_for(&mut self, message: &Message, context: &Context<'_>) -> Version {
+        let over = self.trial.as_ref().is_some_and(|trial| context.now().monotonic_ms() >= trial.until_ms);
+        if over {
+            self.promote();
+        }
+        let Some(trial) = self.trial.as_ref().filter(|trial| trial.starting.is_none()) else { return Version::Old };
+        match trial.strategy {
+            Strategy::Immediate => Version::New,
+            Strategy::Graceful { .. } => match message.conversation() {
+                Some(conversation) if self.known.has(conversation) => Version::Old,
+                _ => Version::New,
+            },
+            Strategy::Canary { percent } => {
+                let mut hasher = self.hasher.build_hasher();
+                match message.conversation() {
+                    Some(conversation) => hasher.write_u128(conversation.to_u128()),
+                    None => hasher.write_u128(message.sender().map_or(0, AgentId::to_u128)),
+                }
+                if hasher.finish() % 100 < u64::from(percent) { Version::New } else { Version::Old }
+            }
+        }
+    }
+
+    fn instance(&mut self, version: Version) -> &mut dyn Instantiated {
+        match (&mut self.trial, version) {
+            (Some(trial), Version::New) => &mut *trial.agent,
+            _ => &mut *self.current,
+        }
+    }
+
+    /// Whoever else sends such a message finds no command, and changes nothing.
+    fn is_command(message: &Message) -> bool {
+        message.ontology() == Some(DEPLOYMENT)
+    }
+}
+
+/// The conversations of which something came lately: at least so many as fit into one of the two sets, and at most as fit into
+/// both.
+#[derive(Default)]
+struct Lately {
+    now: HashSet<ConversationId>,
+    before: HashSet<ConversationId>,
+}
+
+impl Lately {
+    fn add(&mut self, conversation: ConversationId) {
+        if self.now.len() >= CONVERSATIONS_MAX / 2 {
+            self.before = std::mem::take(&mut self.now);
+        }
+        self.now.insert(conversation);
+    }
+
+    fn has(&self, conversation: ConversationId) -> bool {
+        self.now.contains(&conversation) || self.before.contains(&conversation)
+    }
+}
+
+impl Drop for Deployed {
+    fn drop(&mut self) {
+        self.roll_back("the old version is gone");
+    }
+}
+
+impl Agent for Deployed {
+    fn start(&mut self, context: &mut Context<'_>) -> Outcome {
+        self.current.start(context)
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Polled {
+        let polled = self.current.poll(context);
+        let Some(trial) = self.trial.as_mut().filter(|trial| trial.starting.is_some()) else { return polled };
+        let of_trial = trial.agent.poll(context);
+        if of_trial == Polled::Finished
+            && let Some(started) = trial.agent.has_started()
+        {
+            self.begin_trial(started, context);
+            return polled;
+        }
+        Polled::Waiting
+    }
+
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        if Self::is_command(message) {
+            self.obey(context);
+            return Outcome::Done;
+        }
+        self.busy = self.version_for(message, context);
+        if let (Version::Old, Some(conversation)) = (self.busy, message.conversation()) {
+            self.known.add(conversation);
+        }
+        let version = self.busy;
+        self.instance(version).handle(message, context)
+    }
+
+    fn handle_batch(&mut self, batch: &mut Batch<'_>) {
+        if self.trial.is_none() {
+            let (known, mut commands) = (&mut self.known, false);
+            batch.look_ahead(usize::MAX, |message| {
+                commands |= Self::is_command(message);
+                if let Some(conversation) = message.conversation() {
+                    known.add(conversation);
+                }
+            });
+            if !commands {
+                self.busy = Version::Old;
+                return self.current.handle_batch(batch);
+            }
+        }
+        while let Some((message, mut context)) = batch.next() {
+            let outcome = self.handle(message, &mut context);
+            batch.settle(outcome);
+        }
+    }
+
+    fn resume(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let version = self.busy;
+        self.instance(version).resume(message, context)
+    }
+
+    fn supervise(&mut self, failure: &Failure) -> Supervision {
+        let version = self.busy;
+        let supervision = self.instance(version).supervise(failure);
+        if version == Version::New && self.trial.is_some() && supervision != Supervision::Resume {
+            self.roll_back(&failure.explanation);
+            return Supervision::Resume;
+        }
+        supervision
+    }
+
+    fn stopped(&mut self) {
+        self.roll_back("the agent was removed");
+        self.current.stopped();
+    }
+}
