@@ -34,6 +34,7 @@ use crate::router::inbox::InboxLink;
 use crate::scribe::Scribe;
 use crate::store::journal::JournalOptions;
 use crate::store::projector::Door;
+use crate::wasm::Plugin;
 
 /// How much is taken out of the inbound channel at a time.
 const WORK_PER_TURN_MAX: usize = 256;
@@ -105,6 +106,7 @@ pub(crate) type FailureHandlers = Arc<dyn Fn(ShardIndex) -> Box<dyn FailureHandl
 pub(crate) struct Seat {
     pub config: ShardConfig,
     pub failure_handlers: Option<FailureHandlers>,
+    pub plugins: Vec<Plugin>,
     pub port: Port<Crossing>,
     pub work: flume::Receiver<Entry>,
     pub shared: Arc<Shared>,
@@ -201,12 +203,16 @@ struct Driver {
 
 impl Driver {
     fn new(seat: Seat, index: usize) -> Self {
-        let Seat { config, failure_handlers, port, work, shared, mut clock, store } = seat;
+        let Seat { config, failure_handlers, plugins, port, work, shared, mut clock, store } = seat;
         let spin = shared.config.drive.spin_us.as_duration();
         let own = ShardIndex(config.id_space.shard);
         let mut shard = Shard::new(config, port, clock.now());
         let mut stopwatch = clock.clone();
         shard.set_stopwatch(Box::new(move || stopwatch.now().monotonic_ns));
+        for plugin in &plugins {
+            // The router's builder takes no more of them than a shard.
+            let _ = shard.add_plugin(plugin.for_shard());
+        }
         if let Some(make) = failure_handlers {
             shard.set_failure_handler(make(own));
         }

@@ -381,3 +381,52 @@ async fn a_module_is_replaced_by_every_strategy_and_rolled_back() {
     assert_eq!(answer(500).await.unwrap(), 'c');
     assert!(matches!(deployment.state(), State::RolledBack(reason) if reason.contains("unreachable")));
 }
+
+#[test]
+fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_were_set() {
+    use caxton_router::SendError;
+    use caxton_router::message::ParameterValue;
+    use caxton_router::wasm::{OnFailure, Plugin};
+    use std::sync::atomic::Ordering;
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let text = std::fs::read(guests().join("gatekeeper/component.wat")).unwrap();
+    let module = wat::parse_bytes(&text).unwrap();
+    for on_failure in [OnFailure::Refuse, OnFailure::Pass] {
+        let plugin = Plugin::load(&sandbox, "gatekeeper", &module, 5.try_into().unwrap(), on_failure).unwrap();
+        let router = Router::builder().config(config.clone()).plugin(plugin.clone()).start().unwrap();
+        let [ada, archive] = ["ada", "archive"].map(|agent| router.blocking_open_inbox(name(agent)).unwrap());
+        let send = |act, content: &str| {
+            let message = Message::builder(act).receiver(caxton_router::AgentId::of_text("ada")).content(content);
+            router.blocking_send(message.build().unwrap()).map_err(|rejected| rejected.error)
+        };
+        let next = |inbox: &caxton_router::Inbox| inbox.blocking_recv(Duration::from_secs(10)).unwrap();
+
+        send(Performative::Inform, "plain").unwrap();
+        assert_eq!(next(&ada).content().as_text(), Some("plain"));
+        send(Performative::Inform, &"long".repeat(300)).unwrap();
+        assert_eq!(next(&archive).content().len(), 1_200);
+        send(Performative::Inform, "?").unwrap();
+        let asked = next(&ada);
+        let parameter = &asked.details().unwrap().user_parameters[0];
+        assert_eq!((&*parameter.name, &parameter.value), ("X-asked", &ParameterValue::Text("yes".into())));
+        let error = send(Performative::Cancel, "now").unwrap_err();
+        assert_eq!(error.to_string(), "the routing plugin gatekeeper refuses it: no cancelling now");
+        for (content, failure) in [("!", "unreachable"), ("-", "interrupt")] {
+            match (on_failure, send(Performative::Inform, content)) {
+                (OnFailure::Pass, Ok(_)) => assert_eq!(next(&ada).content().as_text(), Some(content)),
+                (OnFailure::Refuse, Err(SendError::RefusedByPlugin { reason, .. })) => {
+                    assert!(reason.contains(failure), "{reason}");
+                }
+                (_, other) => panic!("{content}: {other:?}"),
+            }
+        }
+        send(Performative::Inform, "afterwards").unwrap();
+        assert_eq!(next(&ada).content().as_text(), Some("afterwards"));
+        let figures = plugin.figures();
+        let counted = [&figures.asked, &figures.rerouted, &figures.refused, &figures.annotated, &figures.failed];
+        assert_eq!(counted.map(|figure| figure.load(Ordering::Relaxed)), [7, 1, 1, 1, 2]);
+    }
+    let error = Plugin::load(&sandbox, "echo", &std::fs::read(guests().join("echo/raw.wat")).unwrap(), 5.try_into().unwrap(), OnFailure::Refuse);
+    error.unwrap_err();
+}

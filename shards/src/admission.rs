@@ -23,9 +23,16 @@ impl Shard {
                     self.answer(token, Answer::Sent(Err(rejected)));
                 }
             }
-            Input::Send(message, token) if self.lines.exist() && self.phase == Phase::Running => {
-                if let Some(message) = self.ask_in_line(message, token) {
-                    self.admit_and_answer(message, token);
+            Input::Send(mut message, token) if self.lines.exist() && self.phase == Phase::Running => {
+                // Where it goes is decided before it waits there.
+                match self.ask_plugins(&mut message) {
+                    Ok(()) => {
+                        if let Some(message) = self.ask_in_line(message, token) {
+                            let admitted = self.admit_judged(message, Some(token));
+                            self.answer_for(admitted, token);
+                        }
+                    }
+                    Err(error) => self.answer_for(Err((error, message)), token),
                 }
             }
             Input::Send(message, token) | Input::TrySend(message, token) => self.admit_and_answer(message, token),
@@ -91,7 +98,12 @@ impl Shard {
 
     /// A volatile message is answered for at once, a durable one when it is on disk.
     fn admit_and_answer(&mut self, message: Message, token: Token) {
-        match self.admit(message, Some(token)) {
+        let admitted = self.admit(message, Some(token));
+        self.answer_for(admitted, token);
+    }
+
+    fn answer_for(&mut self, admitted: Result<Option<MessageId>, (SendError, Message)>, token: Token) {
+        match admitted {
             Ok(Some(id)) => self.answer(token, Answer::Sent(Ok(id))),
             Ok(None) => {}
             Err((error, message)) => {
@@ -129,6 +141,20 @@ impl Shard {
     /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway. Nothing is
     /// answered for a durable message: whoever asked with this token hears of it when it is on disk.
     fn admit(&mut self, mut message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendError, Message)> {
+        if !self.plugins.is_empty()
+            && let Err(error) = self.ask_plugins(&mut message)
+        {
+            return Err((error, message));
+        }
+        self.admit_judged(message, token)
+    }
+
+    /// As [`Shard::admit`], behind the plugins.
+    fn admit_judged(
+        &mut self,
+        mut message: Message,
+        token: Option<Token>,
+    ) -> Result<Option<MessageId>, (SendError, Message)> {
         let agent = match message.sender() {
             None => {
                 if let Some(gateway) = self.gateway_id() {
@@ -170,6 +196,11 @@ impl Shard {
             None => message.set_sender(id),
             Some(sender) if sender == id => {}
             Some(_) => return Err(self.reject(SendError::ForeignSender, message)),
+        }
+        if !self.plugins.is_empty()
+            && let Err(error) = self.ask_plugins(&mut message)
+        {
+            return Err(self.reject(error, message));
         }
         if let Some(error) = self.refusal(agent, &message) {
             return Err(self.reject(error, message));

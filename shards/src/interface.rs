@@ -245,7 +245,7 @@ pub struct Snapshot {
 }
 
 /// Why a message was not accepted. Nothing changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SendError {
     /// The sender's outbox, the shard or the way to it is full. Try again later.
     #[error("there is no room for the message now: try again later")]
@@ -305,6 +305,14 @@ pub enum SendError {
     TooManyQuestions {
         /// The limit that was reached.
         limit: usize,
+    },
+    /// A routing plugin refused the message, or failed over it.
+    #[error("the routing plugin {plugin} refuses it: {reason}")]
+    RefusedByPlugin {
+        /// Its name.
+        plugin: Box<str>,
+        /// What it says, or how it failed.
+        reason: Box<str>,
     },
     /// The router is stopping, or has stopped.
     #[error("the router is stopping and accepts nothing more")]

@@ -36,6 +36,7 @@ pub mod notice;
 pub mod overflow;
 pub mod oversight;
 pub mod partition;
+pub mod plugin;
 pub mod protocol;
 pub mod question;
 pub mod record;

@@ -20,7 +20,7 @@ use crate::slab::NONE;
 pub const REPLAYS_MAX: u8 = 5;
 
 /// Why a dead letter was not replayed. It stays where it is, unless there is none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReplayError {
     /// There is no such letter.
     #[error("there is no dead letter {id}: it was replayed, purged or made room for newer ones, or never was")]
@@ -52,7 +52,7 @@ pub enum ReplayError {
 
 impl ReplayError {
     /// Whether no other letter of the shard could be replayed now either.
-    fn concerns_all(self) -> bool {
+    fn concerns_all(&self) -> bool {
         matches!(self, Self::NotAccepted { error: SendError::Full | SendError::Stopping, .. })
     }
 }

@@ -36,6 +36,7 @@ use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
 use crate::oversight::{Overseers, OversightNotice};
+use crate::plugin::RoutePlugin;
 use crate::partition::{Partition, ShardIndex};
 use crate::protocol::Rulebook;
 use crate::question::{QUESTIONS_MAX, Questions};
@@ -287,6 +288,7 @@ pub struct Shard {
     pub(crate) timers: TimerWheel<Alarm>,
     fired: Vec<Alarm>,
     pub(crate) failure_handler: Option<Box<dyn FailureHandler>>,
+    pub(crate) plugins: Vec<Box<dyn RoutePlugin>>,
     pub(crate) breakers: BreakerFigures,
     pub(crate) call_times: CallTimes,
     pub(crate) dead_letters: DeadLetters,
@@ -351,6 +353,7 @@ impl Shard {
             timers: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX),
             fired: Vec::new(),
             failure_handler: None,
+            plugins: Vec::new(),
             breakers: BreakerFigures::default(),
             call_times: CallTimes::new(&config.breaker),
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),

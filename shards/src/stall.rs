@@ -492,7 +492,7 @@ impl Shard {
             None => Some(SendError::UnknownSender),
             Some(agent) => self.refusal(agent, &message),
         };
-        let (None, Some(agent)) = (refusal, agent) else {
+        let (None, Some(agent)) = (&refusal, agent) else {
             let rejected = self.reject(refusal.unwrap_or(SendError::UnknownSender), message);
             self.answer(token, Answer::Sent(Err(rejected)));
             return None;

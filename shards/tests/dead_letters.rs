@@ -50,7 +50,7 @@ fn replay(world: &mut World, id: DeadLetterId, to: Option<AgentId>) -> Result<Me
             assert_eq!(*letter, id);
             Ok(*message)
         }
-        (None, Some(error)) => Err(*error),
+        (None, Some(error)) => Err(error.clone()),
         _ => Err(ReplayError::Unknown { id }),
     }
 }

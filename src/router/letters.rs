@@ -137,7 +137,7 @@ impl Router {
             if let Some((_, message)) = portion.replayed.first() {
                 return Ok(*message);
             }
-            if let Some(error) = portion.refused.first().copied().or(portion.stopped) {
+            if let Some(error) = portion.refused.first().cloned().or(portion.stopped) {
                 return Err(error.into());
             }
         }
@@ -171,7 +171,7 @@ impl Router {
                 let portion = self.replay_on_shard(shard, search, to).await?;
                 summary.replayed += portion.replayed.len() as u64;
                 summary.refused += portion.refused.len() as u64;
-                summary.refusal = summary.refusal.or(portion.refused.first().copied());
+                summary.refusal = summary.refusal.or(portion.refused.first().cloned());
                 if let Some(error) = portion.stopped.filter(|_| portion.replayed.is_empty()) {
                     summary.refusal = summary.refusal.or(Some(error));
                     break;

@@ -24,6 +24,7 @@ use caxton_shards::failure_handler::FailureHandler;
 use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::IdSpace;
 use caxton_shards::partition::{Partition, ShardIndex};
+use caxton_shards::plugin::PLUGINS_MAX;
 use caxton_shards::protocol::{Definition, Mode, Rulebook};
 use caxton_shards::record::Durability;
 use caxton_shards::rules::{RULES_MAX, Rule};
@@ -44,6 +45,7 @@ use crate::doctor::{Host, explain_io_uring_error};
 use crate::drive::{Clock, FailureHandlers, Seat, executor, run_shard, wall_time};
 use crate::link::{Gate, JournalFigures, Link, Published, Shared, Stage};
 use crate::store::StoreError;
+use crate::wasm::Plugin;
 use crate::watchdog::{Bell, watch};
 
 /// Room for what shards tell each other beside messages, per pair of shards.
@@ -71,6 +73,12 @@ pub enum StartError {
         /// How many there are.
         count: usize,
     },
+    /// There are more routing plugins than a router takes.
+    #[error("{count} routing plugins: allowed are up to {PLUGINS_MAX}")]
+    TooManyPlugins {
+        /// How many there are.
+        count: usize,
+    },
     /// The machine allows this process no core at all.
     #[error("this process may not run on any core: check its CPU affinity and its cgroup's cpuset")]
     NoCores,
@@ -92,6 +100,7 @@ pub struct RouterBuilder {
     rules: Vec<Rule>,
     protocols: Vec<Definition>,
     failure_handlers: Option<FailureHandlers>,
+    plugins: Vec<Plugin>,
 }
 
 impl fmt::Debug for RouterBuilder {
@@ -167,6 +176,13 @@ impl RouterBuilder {
         self
     }
 
+    /// Has a routing plugin see every message before it is accepted, behind those that were added before, up to
+    /// [`PLUGINS_MAX`](caxton_shards::plugin::PLUGINS_MAX) of them.
+    pub fn plugin(mut self, plugin: Plugin) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
     /// Starts the shards and waits until all of them run.
     ///
     /// # Errors
@@ -175,8 +191,11 @@ impl RouterBuilder {
         if self.rules.len() > RULES_MAX {
             return Err(StartError::TooManyRules { count: self.rules.len() });
         }
+        if self.plugins.len() > PLUGINS_MAX {
+            return Err(StartError::TooManyPlugins { count: self.plugins.len() });
+        }
         let rulebook = self.config.protocols.rulebook(&self.protocols)?;
-        start(&self.config, &self.rules, &rulebook, self.failure_handlers.as_ref())
+        start(&self.config, &self.rules, &rulebook, self.failure_handlers.as_ref(), &self.plugins)
     }
 }
 
@@ -219,7 +238,7 @@ struct Threads {
 impl Router {
     /// A router with the settings of [`Preset::Development`], to be changed before it starts.
     pub fn builder() -> RouterBuilder {
-        RouterBuilder { config: Config::default(), rules: Vec::new(), protocols: Vec::new(), failure_handlers: None }
+        RouterBuilder { config: Config::default(), rules: Vec::new(), protocols: Vec::new(), failure_handlers: None, plugins: Vec::new() }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -258,6 +277,7 @@ fn start(
     rules: &[Rule],
     rulebook: &Rulebook,
     failure_handlers: Option<&FailureHandlers>,
+    plugins: &[Plugin],
 ) -> Result<Router, StartError> {
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     if cores.is_empty() {
@@ -315,6 +335,7 @@ fn start(
         let seat = Seat {
             config: shard_config,
             failure_handlers,
+            plugins: plugins.to_vec(),
             port,
             work,
             shared: Arc::clone(&shared),

@@ -9,15 +9,19 @@ use wit_parser::Resolve;
 /// The world, as text.
 pub const WIT: &str = include_str!("wit/agent.wit");
 
-/// A component of the world, made of a core module.
+/// The world of routing plugins, as text.
+pub const ROUTING_WIT: &str = include_str!("wit/routing.wit");
+
+/// A component of the world `agent` or `plugin`, made of a core module.
 ///
 /// # Errors
 /// What the module lacks, or has with another type.
-pub fn component_of(module: &[u8]) -> Result<Vec<u8>, String> {
+pub fn component_of(module: &[u8], world: &str) -> Result<Vec<u8>, String> {
     let encode = |mut module: Vec<u8>| -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
         let mut resolve = Resolve::default();
-        let package = resolve.push_str("agent.wit", WIT)?;
-        let world = resolve.select_world(&[package], Some("agent"))?;
+        let packages = [resolve.push_str("agent.wit", WIT)?, resolve.push_str("routing.wit", ROUTING_WIT)?];
+        let package = if world == "plugin" { packages[1] } else { packages[0] };
+        let world = resolve.select_world(&[package], Some(world))?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
         Ok(ComponentEncoder::default().module(&module)?.validate(true).encode()?)
     };

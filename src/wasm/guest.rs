@@ -136,7 +136,7 @@ impl Guest {
         let mut bytes = Cow::Borrowed(bytes);
         if kind == GuestKind::Raw && is_core_of_component(&bytes) {
             Module::validate(engine, &bytes).map_err(invalid)?;
-            let component = encode::component_of(&bytes);
+            let component = encode::component_of(&bytes, "agent");
             bytes = component.map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?.into();
             kind = GuestKind::Component;
         }
@@ -243,6 +243,31 @@ fn compiled<C: super::cache::Compiled>(
         Some(cache) => cache.get(engine, bytes, || compile(engine, bytes)),
         None => compile(engine, bytes),
     }
+}
+
+/// A component of a world, compiled; or what a core module was meant to be, if it was built for that world.
+pub(super) fn compiled_component(
+    sandbox: &Sandbox,
+    name: &str,
+    bytes: &[u8],
+    world: &str,
+) -> Result<Component, GuestError> {
+    let name = name.to_owned();
+    if bytes.len() > MODULE_BYTES_MAX {
+        return Err(GuestError::TooLarge { name, bytes: bytes.len() });
+    }
+    let engine = &sandbox.0.engine;
+    let invalid = |error: wasmtime::Error| GuestError::Invalid { name: name.clone(), reason: format!("{error:#}") };
+    let bytes = match kind_of(bytes) {
+        None => return Err(GuestError::NotWasm { name }),
+        Some(GuestKind::Component) => Cow::Borrowed(bytes),
+        Some(GuestKind::Raw) => {
+            Module::validate(engine, bytes).map_err(invalid)?;
+            let component = encode::component_of(bytes, world);
+            component.map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?.into()
+        }
+    };
+    compiled(sandbox, engine, &bytes, Component::from_binary).map_err(invalid)
 }
 
 /// What the first bytes say: the magic number, then version and layer.

@@ -26,15 +26,17 @@ mod guest;
 mod host;
 mod log;
 mod manifest;
+mod plugin;
 pub mod raw;
 mod sandbox;
 mod ticker;
 mod turns;
 
 pub use deployment::{DeployError, Deployment, State, Strategy};
-pub use encode::{WIT, component_of};
+pub use encode::{ROUTING_WIT, WIT, component_of};
 pub use guest::{Guest, GuestError, GuestKind, Problem};
 pub use host::{GuestLimits, Permissions, TIMER_ONTOLOGY};
 pub use log::{LINES_WAITING_MAX, LogLevel, LogLine};
 pub use manifest::{Manifest, ManifestError};
+pub use plugin::{OnFailure, Plugin, PluginFigures};
 pub use sandbox::{Sandbox, SandboxError};

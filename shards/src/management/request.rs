@@ -233,7 +233,7 @@ impl Replies {
                         observer.replied(&answer.question, ObservedReply { id, performative, receivers, content });
                     }
                 }
-                Some(Err(rejected)) if is_for_now(rejected.error) => {
+                Some(Err(rejected)) if is_for_now(&rejected.error) => {
                     self.waiting.push_front(answer);
                     context.wake_at(context.now().monotonic_ms() + REPLY_AGAIN_MS);
                     return;
@@ -258,7 +258,7 @@ impl Replies {
 }
 
 /// Whether there may be room later.
-fn is_for_now(error: SendError) -> bool {
+fn is_for_now(error: &SendError) -> bool {
     matches!(error, SendError::Full | SendError::MemoryFull { .. })
 }
 

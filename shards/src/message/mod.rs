@@ -437,6 +437,24 @@ impl Message {
         }
     }
 
+    /// Sets a user-defined parameter, in place of one of the same name. Answers why that is not possible.
+    pub(crate) fn annotate(&mut self, name: &str, value: ParameterValue) -> Result<(), String> {
+        if !details::is_user_parameter_name(name) {
+            return Err(format!("it adds the parameter {name:?}: a name begins with X- and has no spaces"));
+        }
+        let mut details = self.details().cloned().unwrap_or_default();
+        let place = details.user_parameters.iter().position(|parameter| parameter.name.eq_ignore_ascii_case(name));
+        match place {
+            Some(place) => details.user_parameters[place].value = value,
+            None if details.user_parameters.len() >= USER_PARAMETERS_MAX => {
+                return Err(format!("it adds a parameter to a message that has {USER_PARAMETERS_MAX} already"));
+            }
+            None => details.user_parameters.push(UserParameter { name: name.into(), value }),
+        }
+        self.0.details = Some(Arc::new(details));
+        Ok(())
+    }
+
     pub(crate) fn set_receiver(&mut self, receiver: Receiver) {
         self.0.receiver = receiver;
     }

@@ -133,7 +133,7 @@ fn build(file: &Path, output: &Path) -> ExitCode {
         Ok(module) => module,
         Err(error) => return unusable(&format!("{}: {error}", file.display())),
     };
-    match component_of(&module) {
+    match component_of(&module, "agent") {
         Ok(component) => match std::fs::write(output, component) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => unusable(&format!("{}: can't be written: {error}", output.display())),

@@ -1,0 +1,306 @@
+//! Routing plugins in WebAssembly: components of the world `caxton:routing/plugin@1.0.0`.
+//!
+//! Each shard has an instance of its own. A plugin is called in the middle of accepting a message, so it is never suspended: over
+//! its time it traps. After a trap it is made anew, and what becomes of the message is said by [`OnFailure`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use caxton_shards::domain::{AgentName, CapabilityName, GuestCallMs};
+use caxton_shards::message::{
+    AgentId, Choice, Message, MessageContent, ParameterValue, Receiver, Reliability, capability_term,
+};
+use caxton_shards::plugin::{RoutePlugin, Verdict};
+use caxton_shards::rules::Destination;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{ResourceLimiter, Store};
+
+use self::bindings::caxton::routing::{current, types};
+use self::bindings::{Plugin as Instance, PluginPre};
+use super::guest::{GuestError, Problem, compiled_component, explain};
+use super::host::GuestLimits;
+use super::sandbox::Sandbox;
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "src/wasm/wit/routing.wit",
+        world: "plugin",
+        imports: { default: trappable },
+    });
+}
+
+/// The world's exports.
+const EXPORTS: [&str; 1] = ["route"];
+/// What a plugin may import.
+const IMPORTS: [&str; 2] = ["caxton:routing/types@1.0.0", "caxton:routing/current@1.0.0"];
+/// How many memories, tables and module instances a plugin may consist of.
+const PARTS_MAX: usize = 16;
+
+/// What becomes of a message that a plugin could not judge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnFailure {
+    /// It is refused: nothing goes past a plugin that fails.
+    #[default]
+    Refuse,
+    /// It goes on as if the plugin had let it pass.
+    Pass,
+}
+
+/// How often a plugin was asked, and what it said, on all shards together.
+#[derive(Debug, Default)]
+pub struct PluginFigures {
+    /// Messages that it judged, or failed over.
+    pub asked: AtomicU64,
+    /// Messages that it sent elsewhere.
+    pub rerouted: AtomicU64,
+    /// Messages that it refused.
+    pub refused: AtomicU64,
+    /// Messages to which it added parameters.
+    pub annotated: AtomicU64,
+    /// Messages over which it trapped, or ran for too long.
+    pub failed: AtomicU64,
+}
+
+/// A plugin that was checked and compiled. Clones share its figures.
+#[derive(Clone)]
+pub struct Plugin {
+    name: Arc<str>,
+    sandbox: Sandbox,
+    prepared: Arc<PluginPre<Judge>>,
+    limits: GuestLimits,
+    on_failure: OnFailure,
+    figures: Arc<PluginFigures>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Plugin").field("name", &self.name).field("on_failure", &self.on_failure).finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    /// Checks a plugin and compiles it. `call_ms` is what it may take for one message.
+    ///
+    /// # Errors
+    /// What is wrong with the module, and what is missing.
+    pub fn load(
+        sandbox: &Sandbox,
+        name: &str,
+        bytes: &[u8],
+        call_ms: GuestCallMs,
+        on_failure: OnFailure,
+    ) -> Result<Self, GuestError> {
+        let component = compiled_component(sandbox, name, bytes, "plugin")?;
+        let prepared = prepare(sandbox, &component)
+            .map_err(|problems| GuestError::NoAgent { name: name.to_owned(), problems })?;
+        Ok(Self {
+            name: name.into(),
+            sandbox: sandbox.clone(),
+            prepared: Arc::new(prepared),
+            limits: GuestLimits { call_ms, ..sandbox.limits() },
+            on_failure,
+            figures: Arc::default(),
+        })
+    }
+
+    /// What it has done so far.
+    pub fn figures(&self) -> &PluginFigures {
+        &self.figures
+    }
+
+    /// An instance for one shard.
+    pub(crate) fn for_shard(&self) -> Box<dyn RoutePlugin> {
+        Box::new(Judging { plugin: self.clone(), instance: None })
+    }
+
+    fn instantiate(&self) -> wasmtime::Result<(Store<Judge>, Instance)> {
+        let judge = Judge { content: MessageContent::default(), limits: self.limits, memory_bytes: 0, table_elements: 0 };
+        let mut store = Store::new(&self.sandbox.0.engine, judge);
+        store.limiter(|judge| judge);
+        store.epoch_deadline_trap();
+        store.set_epoch_deadline(u64::from(self.limits.call_ms.into_inner()));
+        let instance = self.prepared.instantiate(&mut store)?;
+        Ok((store, instance))
+    }
+}
+
+fn prepare(sandbox: &Sandbox, component: &Component) -> Result<PluginPre<Judge>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let (kind, engine) = (component.component_type(), component.engine());
+    for wanted in EXPORTS.iter().filter(|wanted| !kind.exports(engine).any(|(name, _)| name == **wanted)) {
+        problems.push(Problem(format!("the world caxton:routing/plugin@1.0.0 exports {wanted}, which is missing")));
+    }
+    for (name, _) in kind.imports(engine).filter(|(name, _)| !IMPORTS.contains(name)) {
+        problems.push(Problem(format!("it imports {name}, which a plugin does not have: allowed are {}", IMPORTS.join(", "))));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let problem = |error: wasmtime::Error| vec![Problem(format!("{error:#}"))];
+    let mut linker = Linker::new(&sandbox.0.engine);
+    Instance::add_to_linker::<_, HasSelf<Judge>>(&mut linker, |judge| judge).map_err(problem)?;
+    let pre = linker.instantiate_pre(component).map_err(problem)?;
+    PluginPre::new(pre).map_err(problem)
+}
+
+/// The data of a plugin's store.
+struct Judge {
+    content: MessageContent,
+    limits: GuestLimits,
+    memory_bytes: usize,
+    table_elements: usize,
+}
+
+impl types::Host for Judge {}
+
+impl current::Host for Judge {
+    fn content(&mut self, at: u64, length: u64) -> wasmtime::Result<Vec<u8>> {
+        let bytes = self.content.as_bytes();
+        let clamp = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes[clamp(at)..clamp(at.saturating_add(length))].to_vec())
+    }
+}
+
+impl ResourceLimiter for Judge {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        let fits = wanted as u64 <= self.limits.memory_bytes.into_inner();
+        self.memory_bytes = if fits { wanted } else { self.memory_bytes };
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.table_elements.saturating_add(desired.saturating_sub(current));
+        let fits = wanted <= self.limits.table_elements.as_usize();
+        self.table_elements = if fits { wanted } else { self.table_elements };
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        PARTS_MAX
+    }
+
+    fn tables(&self) -> usize {
+        PARTS_MAX
+    }
+
+    fn memories(&self) -> usize {
+        PARTS_MAX
+    }
+}
+
+/// A plugin on one shard.
+struct Judging {
+    plugin: Plugin,
+    instance: Option<(Store<Judge>, Instance)>,
+}
+
+impl Judging {
+    fn ask(&mut self, message: &Message) -> Result<Verdict, String> {
+        if self.instance.is_none() {
+            self.instance = Some(self.plugin.instantiate().map_err(|error| explain(&error))?);
+        }
+        let Some((store, instance)) = &mut self.instance else { return Err("there is no instance".to_owned()) };
+        store.data_mut().content = message.content().clone();
+        store.set_epoch_deadline(u64::from(self.plugin.limits.call_ms.into_inner()));
+        let verdict = instance.call_route(&mut *store, &header(message));
+        store.data_mut().content = MessageContent::default();
+        lift(verdict.map_err(|error| explain(&error))?)
+    }
+}
+
+impl RoutePlugin for Judging {
+    fn name(&self) -> &str {
+        &self.plugin.name
+    }
+
+    fn judge(&mut self, message: &Message) -> Verdict {
+        self.plugin.sandbox.0.ticker.touch();
+        let judged = self.ask(message);
+        let figures = &self.plugin.figures;
+        let count = |figure: &AtomicU64| figure.fetch_add(1, Ordering::Relaxed);
+        count(&figures.asked);
+        match judged {
+            Ok(verdict) => {
+                match &verdict {
+                    Verdict::Pass => 0,
+                    Verdict::Reroute(_) => count(&figures.rerouted),
+                    Verdict::Refuse(_) => count(&figures.refused),
+                    Verdict::Annotate(_) => count(&figures.annotated),
+                };
+                verdict
+            }
+            Err(reason) => {
+                count(&figures.failed);
+                self.instance = None;
+                match self.plugin.on_failure {
+                    OnFailure::Pass => Verdict::Pass,
+                    OnFailure::Refuse => Verdict::Refuse(format!("it failed: {reason}").into()),
+                }
+            }
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // These are the two halves.
+fn id(id: u128) -> types::Id {
+    types::Id { high: (id >> 64) as u64, low: id as u64 }
+}
+
+/// A message as the plugin sees it.
+fn header(message: &Message) -> types::Header {
+    let words = [message.protocol(), message.language(), message.ontology(), message.encoding()];
+    let [protocol, language, ontology, encoding] = words.map(|word| word.map(str::to_owned));
+    let receiver = match message.receiver() {
+        Receiver::Agent(agent) | Receiver::Provider(agent, _) => types::Target::Agent(id(agent.to_u128())),
+        Receiver::Member(agents, index) => match agents.get(*index as usize) {
+            Some(agent) => types::Target::Agent(id(agent.to_u128())),
+            None => types::Target::Nobody,
+        },
+        Receiver::Agents(agents) => types::Target::Several(u32::try_from(agents.len()).unwrap_or(u32::MAX)),
+        Receiver::Capability(term, _) => types::Target::Capability(term.as_str().to_owned()),
+        Receiver::Unaddressed => types::Target::Nobody,
+    };
+    let parameters = message.details().map_or(&[][..], |details| &details.user_parameters);
+    types::Header {
+        performative: message.performative().as_str().to_owned(),
+        sender: message.sender().map(|agent| id(agent.to_u128())),
+        receiver,
+        conversation: message.conversation().map(|conversation| id(conversation.to_u128())),
+        is_reply: message.in_reply_to().is_some(),
+        protocol,
+        language,
+        ontology,
+        encoding,
+        content_length: message.content().len() as u64,
+        priority: message.priority() as u8,
+        durable: message.reliability() == Reliability::Durable,
+        parameters: parameters.iter().map(|parameter| (parameter.name.to_string(), text(&parameter.value))).collect(),
+    }
+}
+
+fn text(value: &ParameterValue) -> String {
+    match value {
+        ParameterValue::Atom(text) | ParameterValue::Text(text) | ParameterValue::List(text) => text.to_string(),
+        ParameterValue::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+fn lift(verdict: types::Verdict) -> Result<Verdict, String> {
+    Ok(match verdict {
+        types::Verdict::Pass => Verdict::Pass,
+        types::Verdict::RerouteToAgent(name) => {
+            let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
+            Verdict::Reroute(Destination::Agent(AgentId::of(&name)))
+        }
+        types::Verdict::RerouteToCapability(name) => {
+            let name = CapabilityName::try_new(name).map_err(|error| error.to_string())?;
+            let term = capability_term(&name).ok_or("the vocabulary is full")?;
+            Verdict::Reroute(Destination::Capability(term, Choice::Any))
+        }
+        types::Verdict::Refuse(reason) => Verdict::Refuse(reason.into()),
+        types::Verdict::Annotate(parameters) => {
+            Verdict::Annotate(parameters.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        }
+    })
+}
