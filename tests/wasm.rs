@@ -109,7 +109,11 @@ fn hostile_guests_fail_cleanly_and_their_neighbours_go_on() {
         // A reply of a megabyte, which the memory does not have; one that lies behind it; one that says more than there is.
         ("huge", raw("", "(i64.const 0x0000040000100000)"), "allowed"),
         ("behind", raw("", "(i64.const 0x7fffffff00000010)"), "outside its memory"),
-        ("cut-off", raw("", "(i32.store (i32.const 8) (i32.const 4000)) (i64.const 0x0000000800000010)"), "impossible length"),
+        (
+            "cut-off",
+            raw("", "(i32.store (i32.const 8) (i32.const 4000)) (i64.const 0x0000000800000010)"),
+            "impossible length",
+        ),
         (
             "too-long",
             raw(
@@ -120,8 +124,19 @@ fn hostile_guests_fail_cleanly_and_their_neighbours_go_on() {
             ),
             "102401 bytes",
         ),
-        ("pointer", raw("", "(call $log (i32.const 0) (i32.const -8) (i32.const 100)) (i64.const 0)"), "outside its memory"),
-        ("out", raw("", "(drop (call $discover (i32.const 0) (i32.const 1) (i32.const 131070) (i32.const 9))) (unreachable)"), "unreachable"),
+        (
+            "pointer",
+            raw("", "(call $log (i32.const 0) (i32.const -8) (i32.const 100)) (i64.const 0)"),
+            "outside its memory",
+        ),
+        (
+            "out",
+            raw(
+                "",
+                "(drop (call $discover (i32.const 0) (i32.const 1) (i32.const 131070) (i32.const 9))) (unreachable)",
+            ),
+            "unreachable",
+        ),
     ];
     for (agent, module, complaint) in &hostile {
         let guest = sandbox.load(agent, module).unwrap();
@@ -265,9 +280,8 @@ fn a_module_that_is_no_agent_is_refused_with_all_that_is_missing() {
     }
     let said = refused("(component)");
     assert!(said.contains("exports start, which is missing"), "{said}");
-    let said = refused(
-        "(component (import \"wasi:cli/stdout@0.2.0\" (instance)) (import \"other:thing/x\" (instance)))",
-    );
+    let said =
+        refused("(component (import \"wasi:cli/stdout@0.2.0\" (instance)) (import \"other:thing/x\" (instance)))");
     assert!(said.contains("a guest has no WASI") && said.contains("other:thing/x"), "{said}");
     let said = refused("(module (func (export \"handle\") (param i32 i32)))");
     assert!(said.contains("this is no agent"), "{said}");
@@ -346,7 +360,9 @@ async fn a_module_is_replaced_by_every_strategy_and_rolled_back() {
     // What does not start is not used, whether it traps at once or after having been suspended.
     for start in ["unreachable", "(loop $l (br $l))"] {
         let error = deployment.replace(&router, guest("x", start), Strategy::Immediate).await.unwrap_err();
-        assert!(matches!(&error, DeployError::RolledBack(reason) if reason.contains("unreachable") || reason.contains("40 ms")));
+        assert!(
+            matches!(&error, DeployError::RolledBack(reason) if reason.contains("unreachable") || reason.contains("40 ms"))
+        );
         assert!(matches!(deployment.state(), State::RolledBack(_)));
         assert_eq!(answer(2).await.unwrap(), 'a');
     }
@@ -427,6 +443,12 @@ fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_we
         let counted = [&figures.asked, &figures.rerouted, &figures.refused, &figures.annotated, &figures.failed];
         assert_eq!(counted.map(|figure| figure.load(Ordering::Relaxed)), [7, 1, 1, 1, 2]);
     }
-    let error = Plugin::load(&sandbox, "echo", &std::fs::read(guests().join("echo/raw.wat")).unwrap(), 5.try_into().unwrap(), OnFailure::Refuse);
+    let error = Plugin::load(
+        &sandbox,
+        "echo",
+        &std::fs::read(guests().join("echo/raw.wat")).unwrap(),
+        5.try_into().unwrap(),
+        OnFailure::Refuse,
+    );
     error.unwrap_err();
 }

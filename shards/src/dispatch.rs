@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use crate::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
 use crate::breaker::Guard;
-use crate::failure_handler::Decision;
 use crate::domain::CapabilityName;
+use crate::failure_handler::Decision;
 use crate::interface::{Ending, Event, Now, Output, Phase as Waiting};
 use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};

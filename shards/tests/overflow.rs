@@ -292,7 +292,7 @@ fn a_send_from_outside_waits_for_its_turn_and_a_try_gives_the_message_back() {
     world.give(shard, Input::TrySend(build(inform(sender, slow, "now")), token));
     world.run();
     let error = SendError::ReceiverFull { receiver: slow, policy: OverflowPolicy::BackPressure };
-    assert_eq!(text(&assert_refused(world.take_sent(shard, token).unwrap(), error)), "now");
+    assert_eq!(text(&assert_refused(world.take_sent(shard, token).unwrap(), error.clone())), "now");
     let accepted = world.total().accepted;
     world.advance(3_000);
     assert_eq!(text(&assert_refused(world.take_sent(shard, impatient).unwrap(), error)), "late");

@@ -5,12 +5,12 @@ use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, HistoryLength, HistoryRows, GuestCallMs,
-    GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements,
-    HostCallCount, LogRate, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity,
-    PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, RingCapacity, SegmentBytes,
-    SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity, TurnQuota,
+    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, GuestCallMs, GuestCount, GuestMemoryBytes,
+    GuestMessageBytes, GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows,
+    HostCallCount, LogRate, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
+    OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
+    RetryCount, RingCapacity, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds,
+    SubscriptionCapacity, TurnQuota,
 };
 use caxton_shards::overflow::OverflowPolicy;
 use std::time::Duration;

@@ -238,7 +238,13 @@ struct Threads {
 impl Router {
     /// A router with the settings of [`Preset::Development`], to be changed before it starts.
     pub fn builder() -> RouterBuilder {
-        RouterBuilder { config: Config::default(), rules: Vec::new(), protocols: Vec::new(), failure_handlers: None, plugins: Vec::new() }
+        RouterBuilder {
+            config: Config::default(),
+            rules: Vec::new(),
+            protocols: Vec::new(),
+            failure_handlers: None,
+            plugins: Vec::new(),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

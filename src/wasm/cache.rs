@@ -13,8 +13,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use wasmtime::Engine;
-use wasmtime::component::Component;
 use wasmtime::Module;
+use wasmtime::component::Component;
 
 /// A directory of compiled modules.
 pub(super) struct Cache {
@@ -115,9 +115,9 @@ impl Cache {
     /// Whether only this user can have written the file. Compiled code of somebody else's could do anything.
     fn is_our_own(&self, path: &Path) -> bool {
         let me = rustix::process::geteuid().as_raw();
-        [path, &self.directory].into_iter().all(|path| {
-            fs::metadata(path).is_ok_and(|found| found.uid() == me && found.mode() & 0o022 == 0)
-        })
+        [path, &self.directory]
+            .into_iter()
+            .all(|path| fs::metadata(path).is_ok_and(|found| found.uid() == me && found.mode() & 0o022 == 0))
     }
 }
 

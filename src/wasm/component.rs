@@ -72,7 +72,8 @@ pub(super) fn prepare(linker: &Linker<Host>, component: &Component) -> Result<Pr
         if name.starts_with("wasi:") {
             problems.push(Problem(format!("it imports {name}: a guest has no WASI; build it with WASI stubbed out")));
         } else if !IMPORTS.contains(&name) {
-            problems.push(Problem(format!("it imports {name}, which does not exist: allowed are {}", IMPORTS.join(", "))));
+            problems
+                .push(Problem(format!("it imports {name}, which does not exist: allowed are {}", IMPORTS.join(", "))));
         }
     }
     if !problems.is_empty() {
@@ -129,20 +130,22 @@ impl ComponentAgent {
                     let desk = Arc::clone(&host.desk);
                     self.stage = Stage::Starting(Execution::new(desk, make(self.guest.clone(), host)));
                 }
-                Stage::Starting(execution) => match execution.go_on(context.now(), |question| answer(question, None, context)) {
-                    None => return None,
-                    Some(Ok(mut cell)) => match std::mem::replace(&mut cell.answer, Ok(())) {
-                        Ok(()) => self.stage = Stage::Idle(cell),
-                        Err(text) => {
+                Stage::Starting(execution) => {
+                    match execution.go_on(context.now(), |question| answer(question, None, context)) {
+                        None => return None,
+                        Some(Ok(mut cell)) => match std::mem::replace(&mut cell.answer, Ok(())) {
+                            Ok(()) => self.stage = Stage::Idle(cell),
+                            Err(text) => {
+                                self.stage = Stage::New;
+                                return Some(Err(text));
+                            }
+                        },
+                        Some(Err(text)) => {
                             self.stage = Stage::New;
                             return Some(Err(text));
                         }
-                    },
-                    Some(Err(text)) => {
-                        self.stage = Stage::New;
-                        return Some(Err(text));
                     }
-                },
+                }
             }
         }
     }
@@ -255,10 +258,10 @@ impl Agent for ComponentAgent {
 fn answer(question: Question, current: Option<&Message>, context: &mut Context<'_>) -> Answer {
     match question {
         Question::Send(message) => Answer::Sent(context.send(*message).map_err(|rejected| rejected.error)),
-        Question::Reply(performative, content) => {
+        Question::Reply(performative, text) => {
             let Some(current) = current else { return Answer::Sent(Err(SendError::UnknownSender)) };
             // Its length was checked, and nothing else of a reply can be wrong.
-            match current.reply(performative).content(content).build() {
+            match current.reply(performative).content(text).build() {
                 Ok(reply) => Answer::Sent(context.send(reply).map_err(|rejected| rejected.error)),
                 Err(_) => Answer::Sent(Err(SendError::Full)),
             }
@@ -385,9 +388,8 @@ impl Host {
             let id = ConversationId::from_u128(lift_id(id)).ok_or_else(|| invalid("the conversation's id is 0"))?;
             builder = builder.conversation(id);
         }
-        let correlation = |value: u64| {
-            NonZeroU64::new(value).map(Correlation::new).ok_or_else(|| invalid("a correlation is 0"))
-        };
+        let correlation =
+            |value: u64| NonZeroU64::new(value).map(Correlation::new).ok_or_else(|| invalid("a correlation is 0"));
         if let Some(value) = reply_with.map(Ok).or_else(|| message.reply_with.map(correlation)) {
             builder = builder.reply_with(value?);
         }
@@ -409,17 +411,13 @@ impl Host {
             types::Priority::High => Priority::High,
             types::Priority::Urgent => Priority::Urgent,
         });
-        let words: [(Option<String>, fn(MessageBuilder, &str) -> MessageBuilder); 4] = [
-            (message.protocol, MessageBuilder::protocol),
-            (message.language, MessageBuilder::language),
-            (message.ontology, MessageBuilder::ontology),
-            (message.encoding, MessageBuilder::encoding),
-        ];
-        for (word, set) in words {
-            if let Some(word) = word {
-                builder = set(builder, &word);
-            }
-        }
+        let with = |builder: MessageBuilder, word: Option<String>, set: fn(MessageBuilder, &str) -> MessageBuilder| {
+            word.iter().fold(builder, |builder, word| set(builder, word))
+        };
+        builder = with(builder, message.protocol, MessageBuilder::protocol);
+        builder = with(builder, message.language, MessageBuilder::language);
+        builder = with(builder, message.ontology, MessageBuilder::ontology);
+        builder = with(builder, message.encoding, MessageBuilder::encoding);
         let message = finish(builder, self.limits.message_bytes).map_err(invalid)?;
         self.permissions.allow(&message).map_err(types::SendError::NotAllowed)?;
         Ok(message)
@@ -437,10 +435,7 @@ impl Host {
 impl types::Host for Host {}
 
 impl router::Host for Host {
-    async fn send(
-        &mut self,
-        message: types::Outgoing,
-    ) -> wasmtime::Result<Result<types::MessageId, types::SendError>> {
+    async fn send(&mut self, message: types::Outgoing) -> wasmtime::Result<Result<types::MessageId, types::SendError>> {
         self.count_call()?;
         Ok(match self.lift(message, None) {
             Ok(message) => self.hand_over(Question::Send(Box::new(message))).await,

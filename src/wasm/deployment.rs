@@ -100,7 +100,11 @@ pub struct Deployment {
 
 impl std::fmt::Debug for Deployment {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Deployment").field("agent", &self.agent).field("state", &self.state()).finish()
+        formatter
+            .debug_struct("Deployment")
+            .field("agent", &self.agent)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }
 

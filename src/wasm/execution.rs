@@ -35,13 +35,13 @@ impl<C> Execution<C> {
         loop {
             match self.future.as_mut().poll(&mut context) {
                 Poll::Ready(outcome) => return Some(outcome),
-                Poll::Pending => match self.desk.question() {
-                    Some(question) => self.desk.answer(answer(question)),
-                    None => {
+                Poll::Pending => {
+                    let Some(question) = self.desk.question() else {
                         self.place.get_or_insert_with(Place::new);
                         return None;
-                    }
-                },
+                    };
+                    self.desk.answer(answer(question));
+                }
             }
         }
     }

@@ -11,8 +11,8 @@ use caxton_shards::message::AgentId;
 use wasmtime::component::Component;
 use wasmtime::{Engine, InstancePre, Module};
 
-use super::encode;
 use super::component::{self, ComponentAgent, Prepared};
+use super::encode;
 use super::host::{GuestLimits, Host, Permissions, SharedMemory};
 use super::log::LogGate;
 use super::manifest::Manifest;
@@ -120,7 +120,11 @@ pub struct Guest {
 
 impl fmt::Debug for Guest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Guest").field("kind", &self.kind()).field("limits", &self.limits).finish_non_exhaustive()
+        formatter
+            .debug_struct("Guest")
+            .field("kind", &self.kind())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,7 +141,9 @@ impl Guest {
         if kind == GuestKind::Raw && is_core_of_component(&bytes) {
             Module::validate(engine, &bytes).map_err(invalid)?;
             let component = encode::component_of(&bytes, "agent");
-            bytes = component.map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?.into();
+            bytes = component
+                .map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?
+                .into();
             kind = GuestKind::Component;
         }
         let prepared = match kind {
@@ -264,7 +270,9 @@ pub(super) fn compiled_component(
         Some(GuestKind::Raw) => {
             Module::validate(engine, bytes).map_err(invalid)?;
             let component = encode::component_of(bytes, world);
-            component.map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?.into()
+            component
+                .map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?
+                .into()
         }
     };
     compiled(sandbox, engine, &bytes, Component::from_binary).map_err(invalid)

@@ -300,7 +300,8 @@ impl Host {
         }
         let limit = self.limits.state_bytes.into_inner();
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = |key: &String, value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| (key.len() + value.len()) as u64);
+        let length =
+            |key: &String, value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| (key.len() + value.len()) as u64);
         let mut bytes = memory.bytes + length(&key, &value);
         // What is replaced counts no more.
         bytes -= memory.get(&key).map_or(0, |old| (key.len() + old.len()) as u64);

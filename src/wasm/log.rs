@@ -89,7 +89,9 @@ impl LogGate {
         }
         self.lines = self.lines.saturating_add(1);
         let mut left = LINE_BYTES_MAX;
-        for text in std::iter::once(&mut line.text).chain(line.fields.iter_mut().flat_map(|(name, value)| [name, value])) {
+        for text in
+            std::iter::once(&mut line.text).chain(line.fields.iter_mut().flat_map(|(name, value)| [name, value]))
+        {
             text.truncate(text.floor_char_boundary(left));
             left -= text.len();
         }

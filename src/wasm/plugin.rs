@@ -74,7 +74,11 @@ pub struct Plugin {
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Plugin").field("name", &self.name).field("on_failure", &self.on_failure).finish_non_exhaustive()
+        formatter
+            .debug_struct("Plugin")
+            .field("name", &self.name)
+            .field("on_failure", &self.on_failure)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,8 +95,8 @@ impl Plugin {
         on_failure: OnFailure,
     ) -> Result<Self, GuestError> {
         let component = compiled_component(sandbox, name, bytes, "plugin")?;
-        let prepared = prepare(sandbox, &component)
-            .map_err(|problems| GuestError::NoAgent { name: name.to_owned(), problems })?;
+        let prepared =
+            prepare(sandbox, &component).map_err(|problems| GuestError::NoAgent { name: name.to_owned(), problems })?;
         Ok(Self {
             name: name.into(),
             sandbox: sandbox.clone(),
@@ -114,7 +118,8 @@ impl Plugin {
     }
 
     fn instantiate(&self) -> wasmtime::Result<(Store<Judge>, Instance)> {
-        let judge = Judge { content: MessageContent::default(), limits: self.limits, memory_bytes: 0, table_elements: 0 };
+        let judge =
+            Judge { content: MessageContent::default(), limits: self.limits, memory_bytes: 0, table_elements: 0 };
         let mut store = Store::new(&self.sandbox.0.engine, judge);
         store.limiter(|judge| judge);
         store.epoch_deadline_trap();
@@ -131,7 +136,10 @@ fn prepare(sandbox: &Sandbox, component: &Component) -> Result<PluginPre<Judge>,
         problems.push(Problem(format!("the world caxton:routing/plugin@1.0.0 exports {wanted}, which is missing")));
     }
     for (name, _) in kind.imports(engine).filter(|(name, _)| !IMPORTS.contains(name)) {
-        problems.push(Problem(format!("it imports {name}, which a plugin does not have: allowed are {}", IMPORTS.join(", "))));
+        problems.push(Problem(format!(
+            "it imports {name}, which a plugin does not have: allowed are {}",
+            IMPORTS.join(", ")
+        )));
     }
     if !problems.is_empty() {
         return Err(problems);

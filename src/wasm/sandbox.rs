@@ -88,8 +88,8 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::load`]; or the file can't be read.
     pub fn load_file(&self, path: &Path) -> Result<Guest, GuestError> {
-        let bytes =
-            std::fs::read(path).map_err(|error| GuestError::File { path: path.to_owned(), reason: error.to_string() })?;
+        let bytes = std::fs::read(path)
+            .map_err(|error| GuestError::File { path: path.to_owned(), reason: error.to_string() })?;
         let name = path.display().to_string();
         if path.extension().is_some_and(|extension| extension == "wat") {
             let text = wat::parse_bytes(&bytes);

@@ -38,8 +38,9 @@ impl Ticker {
         let parker = Parker::new();
         let bell = parker.unparker().clone();
         let seen = Arc::clone(&state);
-        let thread =
-            std::thread::Builder::new().name("caxton-epochs".to_owned()).spawn(move || count(&engine, &seen, &parker))?;
+        let thread = std::thread::Builder::new()
+            .name("caxton-epochs".to_owned())
+            .spawn(move || count(&engine, &seen, &parker))?;
         Ok(Self { state, bell, thread: Some(thread) })
     }
 

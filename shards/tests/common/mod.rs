@@ -29,6 +29,7 @@ pub fn capability(name: &str) -> CapabilityName {
 }
 
 #[track_caller]
+#[allow(clippy::needless_pass_by_value)] // It is written where it is expected.
 pub fn assert_refused(result: Result<MessageId, Rejected>, error: SendError) -> Message {
     let rejected = result.expect_err("the message should be refused");
     assert_eq!(rejected.error, error);

@@ -27,7 +27,8 @@ pub struct Cast {
 impl Cast {
     /// Reads the names of senders, receivers and whom they want answers to go to, and of those who offer something.
     pub fn named_in(source: &Source, offers: &[(AgentName, CapabilityName)]) -> Self {
-        let mut cast = Self { names: HashMap::new(), offers: HashMap::new(), has_messages: false, guests: HashMap::new() };
+        let mut cast =
+            Self { names: HashMap::new(), offers: HashMap::new(), has_messages: false, guests: HashMap::new() };
         for message in source.messages().filter_map(Result::ok) {
             cast.has_messages = true;
             if let Some(details) = message.value.details() {
@@ -202,7 +203,14 @@ impl Witness {
             let content = (sent.content() != message.content())
                 .then(|| String::from_utf8_lossy(sent.content().as_bytes()).into_owned());
             let (from, deliveries) = (context.id(), deliveries(sent));
-            let told = Reply { performative: sent.performative(), from, content, deliveries, processed: 0, lost: Fates::new() };
+            let told = Reply {
+                performative: sent.performative(),
+                from,
+                content,
+                deliveries,
+                processed: 0,
+                lost: Fates::new(),
+            };
             self.journal.is_being_answered(id, reply, told);
         }
         self.journal.was_processed(id, context.id(), None);

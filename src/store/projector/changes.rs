@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::RECORDS_PER_TURN;
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterId};
 use caxton_shards::message::text::{self, NoNames};
 use caxton_shards::message::{AgentId, ConversationId, Message};
 use caxton_shards::record::{
     AppendSequence, ConversationStep, KeptAgent, KeptMessage, Projects, Record, RecordClass, RecordKind, receiver_name,
 };
-use super::RECORDS_PER_TURN;
 use rusqlite::{CachedStatement, Transaction, params};
 
 /// The most names that are remembered. Beyond it they are learnt anew, and written again.

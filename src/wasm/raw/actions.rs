@@ -42,7 +42,8 @@ impl Reading {
             let place = actions.len();
             let broken = |what: &str| format!("action {place} of its answer {what}");
             let length = number(bytes, 0).ok_or_else(|| broken("is cut off"))? as usize;
-            let action = bytes.get(..length).filter(|_| length >= 12).ok_or_else(|| broken("has an impossible length"))?;
+            let action =
+                bytes.get(..length).filter(|_| length >= 12).ok_or_else(|| broken("has an impossible length"))?;
             let (kind, about) = (number(action, 4).unwrap_or(0), number(action, 8).unwrap_or(0));
             actions.push((about, self.read_one(kind, action).ok_or_else(|| broken("is cut off"))?));
             bytes = bytes.get(length.next_multiple_of(8)..).unwrap_or_default();
@@ -96,7 +97,8 @@ impl Reading {
         let [name, protocol, language, ontology, encoding, word] = words;
         let (reply_within_ms, lifetime_ms) = (number(action, 64)?, number(action, 68)?);
         let correlations = [(4, 48), (8, 56)].map(|(flag, at)| {
-            let value = action.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            let value =
+                action.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes));
             NonZeroU64::new(value).filter(|_| flags & flag != 0).map(Correlation::new)
         });
         let build = || -> Result<Action, String> {
@@ -231,7 +233,9 @@ mod tests {
         bytes.extend(action(2, 0, &[&[7, 0, 0, 0][..], &2_u32.to_le_bytes(), b"ok"].concat()));
         let actions = reading().read(&bytes).expect("both are whole");
         assert!(matches!(&actions[0], (2, Ok(Action::Fail(text))) if text == "sorry"));
-        assert!(matches!(&actions[1], (0, Ok(Action::Reply { performative: Performative::Inform, content })) if content == b"ok"));
+        assert!(
+            matches!(&actions[1], (0, Ok(Action::Reply { performative: Performative::Inform, content })) if content == b"ok")
+        );
     }
 
     #[test]

@@ -93,20 +93,26 @@ impl RawAgent {
             match &mut self.stage {
                 Stage::Idle(_) | Stage::Handling(_) => return Some(Ok(())),
                 Stage::New => self.stage = Stage::Starting(self.begin_start()),
-                Stage::Starting(execution) => match execution.go_on(context.now(), |question| answer(question, context)) {
-                    None => return None,
-                    Some(Ok(cell)) => self.stage = Stage::Idle(cell),
-                    Some(Err(text)) => {
-                        self.stage = Stage::New;
-                        return Some(Err(text));
+                Stage::Starting(execution) => {
+                    match execution.go_on(context.now(), |question| answer(question, context)) {
+                        None => return None,
+                        Some(Ok(cell)) => self.stage = Stage::Idle(cell),
+                        Some(Err(text)) => {
+                            self.stage = Stage::New;
+                            return Some(Err(text));
+                        }
                     }
-                },
+                }
             }
         }
     }
 
     /// Begins a call with the messages that `gather` gives. Without any, nothing is begun.
-    fn begin(&mut self, now: caxton_shards::interface::Now, gather: impl FnOnce(&mut Frames, &mut Vec<Option<MessageId>>)) {
+    fn begin(
+        &mut self,
+        now: caxton_shards::interface::Now,
+        gather: impl FnOnce(&mut Frames, &mut Vec<Option<MessageId>>),
+    ) {
         let Stage::Idle(cell) = &mut self.stage else { return };
         cell.frames.begin(self.me, now.wall);
         self.called.clear();
@@ -288,12 +294,11 @@ impl Agent for RawAgent {
                 }
             }
             let Some((message, mut context)) = batch.next() else { return };
-            let outcome = match self.wish_for(message) {
-                Some(wish) => self.grant(wish, message, &mut context),
-                None => {
-                    self.one_by_one = self.one_by_one.saturating_sub(1);
-                    self.handle(message, &mut context)
-                }
+            let outcome = if let Some(wish) = self.wish_for(message) {
+                self.grant(wish, message, &mut context)
+            } else {
+                self.one_by_one = self.one_by_one.saturating_sub(1);
+                self.handle(message, &mut context)
             };
             batch.settle(outcome);
         }

@@ -1,6 +1,6 @@
 //! Messages as a raw guest reads them.
 
-use caxton_shards::message::{AgentId, Message, Performative, WallTime};
+use caxton_shards::message::{AgentId, Message, MessageId, Performative, WallTime};
 use caxton_shards::notice::is_notice;
 
 use super::VERSION;
@@ -39,14 +39,13 @@ impl Frames {
         let content = message.content().as_bytes();
         let words = [message.protocol(), message.language(), message.ontology(), message.encoding()];
         let (performative, word) = code_of(message.performative());
-        let texts = [words[0], words[1], words[2], words[3], word].map(|text| {
-            text.map(str::as_bytes).filter(|text| text.len() <= usize::from(u16::MAX)).unwrap_or_default()
-        });
+        let texts = [words[0], words[1], words[2], words[3], word]
+            .map(|text| text.map(str::as_bytes).filter(|text| u16::try_from(text.len()).is_ok()).unwrap_or_default());
         let mut frame = [0; FRAME_BYTES];
         let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
         let mut flags = u8::from(is_notice(message));
-        put(8, &message.id().map_or(0, |id| id.to_u128()).to_le_bytes());
-        put(24, &message.sender().map_or(0, |id| id.to_u128()).to_le_bytes());
+        put(8, &message.id().map_or(0, MessageId::to_u128).to_le_bytes());
+        put(24, &message.sender().map_or(0, AgentId::to_u128).to_le_bytes());
         if let Some(conversation) = message.conversation() {
             flags |= 2;
             put(40, &conversation.to_u128().to_le_bytes());

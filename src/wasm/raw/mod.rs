@@ -72,8 +72,8 @@ mod agent;
 mod frames;
 mod imports;
 
-pub(super) use agent::RawAgent;
 pub(super) use actions::{finish, timer};
+pub(super) use agent::RawAgent;
 pub(super) use imports::{linker, prepare};
 
 /// The version of all this.
