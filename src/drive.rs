@@ -43,7 +43,7 @@ const PREEMPTION: Duration = Duration::from_millis(1);
 /// How often a spinning shard looks at the clock: every so many looks at its rings.
 const SPINS_PER_CLOCK_READ: u32 = 64;
 /// A shard whose next timer is further away looks again in between.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 /// How often a busy shard lets its executor look after other things, in nanoseconds.
 const YIELD_EVERY_NS: u64 = 100_000_000;
 /// How long a shard without other work sleeps at a time while its journal is being written. Messages from other shards wait no
@@ -564,7 +564,7 @@ fn leftovers_of(inputs: &mut VecDeque<Input>, number: InboxNumber) -> Option<&mu
 pub(crate) fn executor(index: usize, core: usize) -> glommio::LocalExecutorBuilder {
     /// The preemption timer for everything but the shard's task: long enough to be none. An executor that stalls before
     /// that task has run for the first time could not be woken by anybody.
-    const PREEMPTION_AT_START: Duration = Duration::from_secs(60);
+    const PREEMPTION_AT_START: Duration = Duration::from_mins(1);
     /// Registered memory for I/O, in bytes: what the shard needs without a store.
     const IO_MEMORY: usize = 1 << 20;
     glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(core))

@@ -15,7 +15,7 @@ use crate::store::journal::{Journal, JournalOptions, JournalState, Projection};
 use crate::store::projector::{BATCH_BYTES, Batch, Door};
 
 /// How long what an earlier run left may take to be written anew.
-const BEGIN_WITHIN: Duration = Duration::from_secs(600);
+const BEGIN_WITHIN: Duration = Duration::from_mins(10);
 
 /// A message that has waited for so long, in milliseconds, becomes a row that operators can see.
 const SHOWN_AFTER_MS: u64 = 10_000;

@@ -348,7 +348,7 @@ fn blocking_calls_inside_a_handler_are_refused() {
                             _ => None,
                         },
                     ];
-                    assert_eq!(errors, [Some(SendError::WouldDeadlock); 4]);
+                    assert_eq!(errors, [const { Some(SendError::WouldDeadlock) }; 4]);
                     let deadlock = CallError::WouldDeadlock(WouldDeadlock);
                     assert_eq!(router.blocking_register(name("x"), silent), Err(deadlock.clone()));
                     assert_eq!(router.blocking_deregister(me), Err(deadlock.clone()));

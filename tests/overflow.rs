@@ -60,7 +60,7 @@ fn a_send_waits_until_there_is_room_or_its_time_is_over() {
         let closed = SendError::ReceiverFull { receiver: inbox.id(), policy: OverflowPolicy::BackPressure };
 
         let back = router.blocking_send(short_lived(inbox.id())).expect_err("nobody makes room in time");
-        assert_eq!((back.error, text_of(&back.message).as_str()), (closed, "in vain"));
+        assert_eq!((back.error, text_of(&back.message).as_str()), (closed.clone(), "in vain"));
 
         let waiting = std::thread::spawn({
             let (router, message) = (router.clone(), message_to(inbox.id(), "patient"));
@@ -92,7 +92,7 @@ fn a_try_gives_the_message_back_at_once_and_others_are_not_held_up() {
                 match handle.blocking_accepted() {
                     Ok(_) => std::thread::yield_now(),
                     Err(back) => {
-                        assert_eq!((back.error, text_of(&back.message).as_str()), (closed, "now"));
+                        assert_eq!((back.error, text_of(&back.message).as_str()), (closed.clone(), "now"));
                         break;
                     }
                 }

@@ -22,7 +22,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long they get to leave when one of them did not give up in time. One whose handler does not return never will.
 const HURRIED_DEADLINE: Duration = Duration::from_secs(1);
 /// A deadline further away than this is as good as none.
-const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+const DEADLINE_MAX: Duration = Duration::from_hours(365 * 24);
 
 impl Router {
     /// Stops the router: admits nothing more, handles what is there until the deadline, gives up the rest with the

@@ -12,7 +12,7 @@ use caxton_shards::interface::Input;
 
 /// Seeds of the long test, and the time within which they have to pass.
 const SEEDS: u64 = 2_000;
-const TIME_MAX: Duration = Duration::from_secs(120);
+const TIME_MAX: Duration = Duration::from_mins(2);
 
 fn clean(seed: u64, options: &Options) -> Outcome {
     match run(seed, options) {

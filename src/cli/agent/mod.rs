@@ -112,7 +112,9 @@ fn check(files: &[PathBuf], preset: Preset) -> ExitCode {
             Err(error @ GuestError::File { .. }) => return unusable(&error.to_string()),
             Err(GuestError::NoAgent { name, problems }) => {
                 complain(&format!("{name}: this is no agent"));
-                problems.iter().for_each(|problem| complain(&format!("  {problem}")));
+                for problem in problems {
+                    complain(&format!("  {problem}"));
+                }
                 code = ExitCode::FAILURE;
             }
             Err(error) => {

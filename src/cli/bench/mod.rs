@@ -115,6 +115,7 @@ impl Scenario {
 
 /// Arguments of `caxton bench`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct BenchArguments {
     /// The traffic; without it, a short run of each kind but protocols, and overload, slow-consumer, durable-load and poison,
     /// which take longer

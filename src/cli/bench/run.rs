@@ -29,7 +29,7 @@ const LISTENERS_MAX: usize = 100;
 /// What is measured begins after this share of the time.
 pub const WARM_UP_SHARE: f64 = 0.2;
 /// How long messages that are under way at the end get to arrive.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+const DRAIN_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What is to be run.
 #[derive(Clone, Debug)]

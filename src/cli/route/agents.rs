@@ -200,13 +200,13 @@ impl Witness {
         }
         for sent in context.sent() {
             let Some(reply) = sent.id() else { continue };
-            let content = (sent.content() != message.content())
+            let text = (sent.content() != message.content())
                 .then(|| String::from_utf8_lossy(sent.content().as_bytes()).into_owned());
             let (from, deliveries) = (context.id(), deliveries(sent));
             let told = Reply {
                 performative: sent.performative(),
                 from,
-                content,
+                content: text,
                 deliveries,
                 processed: 0,
                 lost: Fates::new(),

@@ -289,8 +289,8 @@ fn print_log(sandbox: Option<&Sandbox>, agents: &[(AgentName, PathBuf)]) {
     while let Some(line) = sandbox.next_log_line() {
         let name = agents.iter().find(|(name, _)| AgentId::of(name) == line.agent);
         let name = name.map_or_else(|| line.agent.to_string(), |(name, _)| name.to_string());
-        let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={value:?}")).collect();
-        complain(&format!("{name}: {}: {}{fields}", line.level, line.text.escape_debug()));
+        let fields = line.fields.iter().fold(String::new(), |text, (name, value)| text + " " + name + "=" + value);
+        complain(&format!("{name}: {}: {}{}", line.level, line.text.escape_debug(), fields.escape_debug()));
     }
 }
 
