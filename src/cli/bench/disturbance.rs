@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use caxton_router::router::INBOX_WINDOW;
 use caxton_router::{AgentId, Config, Reason, Registration, Router};
 
+use super::hostile;
 use super::load::{Control, Pacer};
 use super::patients::{Errand, Poisoned, Server};
 use super::run::{Cast, Length, Named, Outcome, Pace, Plan, WARM_UP_SHARE, kit, pacers, sink};
@@ -28,6 +29,8 @@ pub enum Disturbance {
     /// So many durable messages per second are sent to the same agents: none in a run to compare with. How long they take is
     /// not recorded.
     DurableLoad { rate: f64 },
+    /// So many messages per second are sent to guests that do what they can against their shards: none in a run to compare with.
+    HostileGuests { rate: f64 },
     /// Every agent takes this long for a message. Whether more is sent to them than they can take.
     Overload { takes_ns: u64, too_much: bool },
 }
@@ -67,7 +70,10 @@ impl Disturbance {
     pub fn poison(&self) -> u64 {
         match self {
             Self::Poison { messages, .. } => *messages,
-            Self::SlowConsumer { .. } | Self::DurableLoad { .. } | Self::Overload { .. } => 0,
+            Self::SlowConsumer { .. }
+            | Self::DurableLoad { .. }
+            | Self::HostileGuests { .. }
+            | Self::Overload { .. } => 0,
         }
     }
 
@@ -75,7 +81,10 @@ impl Disturbance {
     pub fn attempts(&self) -> u8 {
         match self {
             Self::Poison { attempts, .. } => *attempts,
-            Self::SlowConsumer { .. } | Self::DurableLoad { .. } | Self::Overload { .. } => 1,
+            Self::SlowConsumer { .. }
+            | Self::DurableLoad { .. }
+            | Self::HostileGuests { .. }
+            | Self::Overload { .. } => 1,
         }
     }
 
@@ -84,7 +93,7 @@ impl Disturbance {
         match self {
             Self::SlowConsumer { present } => *present,
             Self::Poison { messages, .. } => *messages > 0,
-            Self::DurableLoad { rate } => *rate > 0.0,
+            Self::DurableLoad { rate } | Self::HostileGuests { rate } => *rate > 0.0,
             Self::Overload { .. } => true,
         }
     }
@@ -104,7 +113,7 @@ impl Disturbance {
         let count = match self {
             Self::SlowConsumer { .. } => 1,
             Self::Poison { patients, .. } => *patients,
-            Self::DurableLoad { .. } | Self::Overload { .. } => 0,
+            Self::DurableLoad { .. } | Self::HostileGuests { .. } | Self::Overload { .. } => 0,
         };
         if count > names.len() / 2 {
             return Err(format!("{count} agents would get poison, of {}: send less or to more agents", names.len()));
@@ -122,6 +131,16 @@ impl Disturbance {
         {
             let pace = Pace { prefix: "durable-pacer", rate, durable: true };
             let beside = pacers(plan, router, names, control, pace, |_, pacer| pacer.unrecorded())?;
+            cast.registrations.extend(beside.registrations);
+            cast.starters.extend(beside.starters);
+        }
+        if let Self::HostileGuests { rate } = *self
+            && rate > 0.0
+        {
+            let (guests, named) = hostile::guests(plan, router)?;
+            let pace = Pace { prefix: "hostile-pacer", rate, durable: false };
+            let beside = pacers(plan, router, &named, control, pace, |_, pacer| pacer.unrecorded())?;
+            cast.registrations.extend(guests);
             cast.registrations.extend(beside.registrations);
             cast.starters.extend(beside.starters);
         }
@@ -155,7 +174,7 @@ impl Disturbance {
                 let kit = kit(plan, control, named, number);
                 Registration::native(name, move || Server::new(kit(), takes_ns))
             }
-            Self::Poison { .. } | Self::SlowConsumer { .. } | Self::DurableLoad { .. } => {
+            Self::Poison { .. } | Self::SlowConsumer { .. } | Self::DurableLoad { .. } | Self::HostileGuests { .. } => {
                 sink(plan, control, named, number)
             }
         }
@@ -190,7 +209,11 @@ impl Disturbance {
                     lasts_ns: nanoseconds(POISON_ENDS_SHARE - WARM_UP_SHARE),
                 })
             }
-            Self::Poison { .. } | Self::SlowConsumer { .. } | Self::DurableLoad { .. } | Self::Overload { .. } => None,
+            Self::Poison { .. }
+            | Self::SlowConsumer { .. }
+            | Self::DurableLoad { .. }
+            | Self::HostileGuests { .. }
+            | Self::Overload { .. } => None,
         }
     }
 
@@ -199,7 +222,7 @@ impl Disturbance {
         match self {
             Self::DurableLoad { .. } => &[],
             Self::SlowConsumer { .. } => &[Reason::MailboxFull],
-            Self::Poison { .. } => &[Reason::AttemptsExhausted],
+            Self::Poison { .. } | Self::HostileGuests { .. } => &[Reason::AttemptsExhausted],
             Self::Overload { .. } => &[Reason::MailboxFull, Reason::ShardFull],
         }
     }
@@ -229,6 +252,12 @@ impl Disturbance {
                 let lost = given_up + account.refused;
                 let complaint = format!("{lost} messages were lost beside a durable load of {sent}");
                 (lost > 0 || sent == 0).then_some(complaint)
+            }
+            Self::HostileGuests { .. } => {
+                let sent = outcome.patients.sent;
+                let complaint =
+                    format!("{given_up} of {sent} messages to hostile guests were given up: all should have been");
+                (given_up != sent || sent == 0).then_some(complaint)
             }
             Self::Poison { messages, .. } => complaint_of_poison(outcome, *messages, given_up),
             Self::Overload { too_much, .. } => {

@@ -8,6 +8,7 @@
 //! balances.
 
 mod disturbance;
+mod hostile;
 mod load;
 mod patients;
 mod protocols;
@@ -68,6 +69,9 @@ pub enum Scenario {
     SlowConsumer,
     /// Durable messages at a fixed rate, and what volatile ones notice of them: paired runs without and with
     DurableLoad,
+    /// Guests in WebAssembly that loop, take all memory, flood the router or answer nonsense, and what the others notice of them:
+    /// paired runs without and with
+    HostileGuests,
     /// Messages that fail or panic at every attempt, and what the others notice of them: paired runs without and with
     Poison,
 }
@@ -89,12 +93,13 @@ impl Scenario {
             Self::Overload => "overload",
             Self::SlowConsumer => "slow-consumer",
             Self::DurableLoad => "durable-load",
+            Self::HostileGuests => "hostile-guests",
             Self::Poison => "poison",
         }
     }
 
     fn is_paired(self) -> bool {
-        matches!(self, Self::SlowConsumer | Self::Poison | Self::DurableLoad)
+        matches!(self, Self::SlowConsumer | Self::Poison | Self::DurableLoad | Self::HostileGuests)
     }
 
     fn agents(self) -> usize {
@@ -117,8 +122,8 @@ impl Scenario {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct BenchArguments {
-    /// The traffic; without it, a short run of each kind but protocols, and overload, slow-consumer, durable-load and poison,
-    /// which take longer
+    /// The traffic; without it, a short run of each kind but protocols, and overload, slow-consumer, durable-load, hostile-guests
+    /// and poison, which take longer
     #[arg(value_enum)]
     scenario: Option<Scenario>,
     /// How many shards; by default 1 for local, and all allowed cores for the rest
@@ -143,10 +148,10 @@ pub struct BenchArguments {
     #[arg(long, default_value_t = 200)]
     size: usize,
     /// Send so many messages per second in an open loop, instead of as many as are handled; by default 100000 for
-    /// slow-consumer, durable-load and poison. For overload, what the receivers can take: by default 20000
+    /// slow-consumer, durable-load, hostile-guests and poison. For overload, what the receivers can take: by default 20000
     #[arg(long)]
     rate: Option<f64>,
-    /// How many pairs of runs, without and with: for slow-consumer and poison, by default 3, for durable-load 9
+    /// How many pairs of runs, without and with: for durable-load by default 9, for the others that have pairs 3
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=99))]
     pairs: Option<u16>,
     /// How many messages fail at every attempt: for poison, by default 1000
@@ -223,7 +228,7 @@ impl BenchArguments {
             return Err("at least 1 message, and 2 to 50,000,000 agents are needed".to_owned());
         }
         if self.pairs.is_some() && !self.scenario.is_some_and(Scenario::is_paired) {
-            return Err("--pairs is for slow-consumer, durable-load and poison".to_owned());
+            return Err("--pairs is for slow-consumer, durable-load, hostile-guests and poison".to_owned());
         }
         let beside = self.scenario == Some(Scenario::DurableLoad);
         if self.durable_rate.is_some() && !beside {

@@ -367,9 +367,11 @@ fn cast(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -
         Scenario::Broadcast => broadcasts(plan, names, control),
         Scenario::Wasm => guests(plan, router, names, control),
         Scenario::Protocols => Ok(plays(plan, names, control)),
-        Scenario::Overload | Scenario::SlowConsumer | Scenario::DurableLoad | Scenario::Poison => {
-            Err("this load has a rate".to_owned())
-        }
+        Scenario::Overload
+        | Scenario::SlowConsumer
+        | Scenario::DurableLoad
+        | Scenario::HostileGuests
+        | Scenario::Poison => Err("this load has a rate".to_owned()),
     }
 }
 

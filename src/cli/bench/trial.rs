@@ -30,6 +30,11 @@ const PAIRS: u16 = 3;
 const DURABLE_PAIRS: u16 = 9;
 /// Durable messages per second beside the volatile ones.
 const DURABLE_RATE: f64 = 50_000.0;
+/// Messages per second to hostile guests, all together.
+const HOSTILE_RATE: f64 = 40.0;
+/// So that what they do ends within the run: with the settings of the presets each message would take four times 5 s.
+const HOSTILE_SETTINGS: [(&str, &str); 3] =
+    [("wasm.call_ms", "100"), ("retry.attempts", "0"), ("supervision.restarts", "10000")];
 /// Poison messages, where there is poison.
 const POISON: u64 = 1_000;
 /// Bytes of dead letters that one shard keeps of an overload: 64 MiB.
@@ -99,7 +104,9 @@ pub fn run_trial(
     run: &mut dyn FnMut(Plan) -> Result<Outcome, String>,
 ) -> Result<Trial, String> {
     match plan.scenario {
-        Scenario::SlowConsumer | Scenario::DurableLoad | Scenario::Poison => pairs(plan, effort, run),
+        Scenario::SlowConsumer | Scenario::DurableLoad | Scenario::HostileGuests | Scenario::Poison => {
+            pairs(plan, effort, run)
+        }
         Scenario::Overload => overload(plan, run),
         _ => {
             let outcome = run(plan)?;
@@ -125,6 +132,12 @@ fn pairs(
         [0, poison].map(|messages| Disturbance::Poison { patients, messages, attempts })
     } else if plan.scenario == Scenario::DurableLoad {
         [0.0, effort.durable_rate.unwrap_or(DURABLE_RATE)].map(|rate| Disturbance::DurableLoad { rate })
+    } else if plan.scenario == Scenario::HostileGuests {
+        for (key, value) in HOSTILE_SETTINGS {
+            plan.config.set(key, value, "hostile-guests").map_err(|error| error.to_string())?;
+            settings.push(format!("{key} = {value}"));
+        }
+        [0.0, HOSTILE_RATE].map(|rate| Disturbance::HostileGuests { rate })
     } else {
         [false, true].map(|present| Disturbance::SlowConsumer { present })
     };
@@ -287,6 +300,9 @@ impl Trial {
                     "breakers_opened": self.outcome.report.stats.breakers_opened(),
                 });
             }
+            Some(Disturbance::HostileGuests { rate }) => {
+                object["hostile_guests"] = json!({ "rate": rate, "sent": self.outcome.patients.sent });
+            }
             Some(Disturbance::DurableLoad { rate }) => {
                 object["durable_load"] = json!({ "rate": rate, "sent": self.outcome.patients.sent });
             }
@@ -335,6 +351,11 @@ impl Trial {
                     "poison              {poison_exhausted} of {messages} dead-lettered after all {attempts} attempts \
                      at {count} agents, {restarts} restarts, {opened} breakers opened"
                 );
+            }
+            Some(Disturbance::HostileGuests { rate }) => {
+                let sent = thousands(self.outcome.patients.sent as f64);
+                let letters = thousands(account.dead_lettered as f64);
+                let _ = writeln!(text, "hostile guests      {rate}/s, {sent} in all, {letters} dead letters");
             }
             Some(Disturbance::DurableLoad { rate }) => {
                 let sent = thousands(self.outcome.patients.sent as f64);
