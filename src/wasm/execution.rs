@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use caxton_shards::interface::Now;
-use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime::Store;
 
 use super::guest::explain;
 use super::host::{Answer, Desk, Host, Question};
@@ -47,24 +47,12 @@ impl<C> Execution<C> {
     }
 }
 
-/// Calls into a guest with a new slice. Where too many guests are in the middle of a call, it waits until one of them is not.
+/// Calls into a guest with a new slice.
 pub(super) async fn call<R>(
     store: &mut Store<Host>,
-    mut call: impl AsyncFnMut(&mut Store<Host>) -> wasmtime::Result<R>,
+    call: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<R>,
 ) -> Result<R, String> {
-    loop {
-        let slice = store.data().slice_epochs();
-        store.set_epoch_deadline(slice);
-        match call(store).await {
-            Ok(result) => return Ok(result),
-            Err(error) if error.is::<PoolConcurrencyLimitError>() => later().await,
-            Err(error) => return Err(explain(&error)),
-        }
-    }
-}
-
-/// Comes back on a later turn.
-async fn later() {
-    let mut waited = false;
-    std::future::poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    let slice = store.data().slice_epochs();
+    store.set_epoch_deadline(slice);
+    call(store).await.map_err(|error| explain(&error))
 }

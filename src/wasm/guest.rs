@@ -305,6 +305,9 @@ fn is_core_of_component(bytes: &[u8]) -> bool {
 
 /// What went wrong in a guest, in one line: the cause, and the function in which it happened.
 pub(super) fn explain(error: &wasmtime::Error) -> String {
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return format!("there are as many guests as wasm.guests allows: {error}");
+    }
     let cause = error.root_cause().to_string();
     let frame = error.downcast_ref::<wasmtime::WasmBacktrace>().and_then(|trace| trace.frames().first());
     match frame.map(|frame| (frame.func_name(), frame.func_index())) {

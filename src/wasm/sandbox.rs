@@ -20,8 +20,6 @@ use crate::config::WasmConfig;
 const HOST_STACK_BYTES: usize = 256 << 10;
 /// How many module instances, tables and memories there may be for each guest on average. Most have one of each.
 const PARTS_PER_GUEST: u32 = 4;
-/// Guests that may be in the middle of a call at a time, in all shards together: suspended ones are. Others wait for them.
-const CALLS_MAX: u32 = 1_024;
 /// How much a module may need beside its memory and tables, in bytes.
 const INSTANCE_BYTES_MAX: usize = 1 << 20;
 
@@ -150,7 +148,8 @@ fn engine_config(config: &WasmConfig) -> Config {
         // A component of several modules has its memory in one of them.
         .total_memories(guests)
         .total_tables(parts)
-        .total_stacks(CALLS_MAX.min(guests).max(1))
+        // A guest keeps the stack of its first call for the next one.
+        .total_stacks(guests)
         .max_core_instance_size(INSTANCE_BYTES_MAX)
         .max_component_instance_size(INSTANCE_BYTES_MAX)
         .max_core_instances_per_component(u32::try_from(PARTS_MAX).unwrap_or(u32::MAX))

@@ -480,23 +480,22 @@ impl Agent for Listener {
 pub struct Feeder {
     kit: Kit,
     guest: AgentId,
+    /// Messages of a round without the answer.
+    window: u64,
     budget: Option<u64>,
 }
 
 impl Feeder {
-    /// Messages of a round without the answer.
-    pub const WINDOW: u64 = 256;
-
-    pub fn new(kit: Kit, guest: AgentId, budget: Option<u64>) -> Self {
-        Self { kit, guest, budget }
+    pub fn new(kit: Kit, guest: AgentId, window: u64, budget: Option<u64>) -> Self {
+        Self { kit, guest, window, budget }
     }
 
     fn feed(&mut self, context: &mut Context<'_>) {
         if !self.kit.goes_on(&mut self.budget) {
             return;
         }
-        for number in 1..=Self::WINDOW {
-            let last = number == Self::WINDOW;
+        for number in 1..=self.window {
+            let last = number == self.window;
             let act = if last { Performative::Request } else { Performative::Inform };
             let builder = Message::builder(act).receiver(self.guest);
             // How long the last one takes is what its guest makes of all.

@@ -59,7 +59,7 @@ pub enum Scenario {
     ContractNet,
     /// Messages to everyone who offers a capability, and their answers
     Broadcast,
-    /// Guests in WebAssembly that are kept busy, and answer one message in 256
+    /// Guests in WebAssembly that are kept busy, and answer one message of up to 256
     Wasm,
     /// Conversations by every FIPA protocol, some with messages that break it or come late
     Protocols,

@@ -26,6 +26,9 @@ const CONVERSATIONS_PER_AGENT: usize = 1;
 const CONTRACTORS: usize = 10;
 /// Agents that each broadcast reaches.
 const LISTENERS_MAX: usize = 100;
+/// Messages that wait for one guest in WebAssembly at most, and for all of them together.
+const GUEST_WINDOW_MAX: u64 = 256;
+const GUEST_MESSAGES_MAX: u64 = 65_536;
 /// What is measured begins after this share of the time.
 pub const WARM_UP_SHARE: f64 = 0.2;
 /// How long messages that are under way at the end get to arrive.
@@ -517,8 +520,9 @@ fn guests(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>)
     let sandbox = Sandbox::start(&plan.config.wasm).map_err(|error| error.to_string())?;
     let module = wat::parse_str(text).map_err(|error| format!("{file}: {error}"))?;
     let guest = sandbox.load(file, &module).map_err(|error| error.to_string())?;
+    let window = (GUEST_MESSAGES_MAX / names.len() as u64).clamp(1, GUEST_WINDOW_MAX);
     // A window of messages, and one answer.
-    let (budget, messages) = rounds_of(plan, names.len(), Feeder::WINDOW + 1);
+    let (budget, messages) = rounds_of(plan, names.len(), window + 1);
     let mut cast = Cast { messages, ..Cast::default() };
     for (number, named) in names.iter().enumerate() {
         cast.registrations.push(guest.agent(named.name.clone()));
@@ -528,7 +532,7 @@ fn guests(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>)
         let feeder = Named { id: AgentId::of(&name), name, shard: named.shard };
         let (kit, guest) = (kit(plan, control, &feeder, number), named.id);
         cast.starters.push(feeder.id);
-        cast.registrations.push(Registration::native(feeder.name, move || Feeder::new(kit(), guest, budget)));
+        cast.registrations.push(Registration::native(feeder.name, move || Feeder::new(kit(), guest, window, budget)));
     }
     Ok(cast)
 }

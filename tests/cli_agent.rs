@@ -1,0 +1,84 @@
+//! `caxton agent`, and `caxton route` with agents in WebAssembly, as a newcomer would call them.
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn caxton(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_caxton")).current_dir(directory).args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn check_says_what_a_module_is_and_what_it_lacks() {
+    let output =
+        caxton(here(), &["agent", "check", "examples/guests/echo/raw.wat", "examples/guests/echo/component.wat"]);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("raw.wat: an agent, raw module") && text.contains("component.wat: an agent, component"),
+        "{text}"
+    );
+
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("empty.wat"), "(module)").unwrap();
+    let output = caxton(directory.path(), &["agent", "check", "empty.wat"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("empty.wat: this is no agent") && text.contains("caxton_handle_v1"), "{text}");
+    assert_eq!(caxton(directory.path(), &["agent", "check", "missing.wasm"]).status.code(), Some(2));
+    std::fs::write(directory.path().join("empty.toml"), "[limits]\nmemory = 1\n").unwrap();
+    let output = caxton(directory.path(), &["agent", "check", "empty.wat"]);
+    assert_eq!(output.status.code(), Some(2), "the manifest is wrong: {}", said(&output));
+}
+
+#[test]
+fn build_makes_a_component_that_is_an_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let core = here().join("examples/guests/echo/component.wat");
+    let output = caxton(directory.path(), &["agent", "build", core.to_str().unwrap(), "-o", "echo.wasm"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = said(&caxton(directory.path(), &["agent", "check", "echo.wasm"]));
+    assert!(text.contains("echo.wasm: an agent, component"), "{text}");
+}
+
+#[test]
+fn new_begins_an_agent_in_every_language_and_overwrites_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    for (language, file) in [("c", "caxton.h"), ("js", "agent.js"), ("python", "agent.py"), ("rust", "src/lib.rs")] {
+        let output = caxton(directory.path(), &["agent", "new", language, "--lang", language]);
+        assert!(output.status.success() && said(&output).contains("caxton agent check"), "{}", said(&output));
+        assert!(directory.path().join(language).join(file).exists(), "{language}");
+        let again = caxton(directory.path(), &["agent", "new", language, "--lang", language]);
+        assert_eq!(again.status.code(), Some(2), "{}", said(&again));
+    }
+    let wit = caxton(directory.path(), &["agent", "wit"]);
+    assert_eq!(wit.stdout, std::fs::read(directory.path().join("js/agent.wit")).unwrap());
+}
+
+#[test]
+fn an_agent_in_c_is_built_and_answers() {
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !there("clang") || !there("wasm-ld") || !there("make") {
+        println!("clang, lld or make is missing: agents in C are not built");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    assert!(caxton(directory.path(), &["agent", "new", "guest", "--lang", "c"]).status.success());
+    let made = Command::new("make").current_dir(directory.path().join("guest")).output().unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    let file = here().join("tests/data/guests.acl");
+    let arguments = ["route", "--agent", "seller@example.org=guest/contractor.wasm", file.to_str().unwrap()];
+    let output = caxton(directory.path(), &arguments);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("reply: propose from seller@example.org"), "{text}");
+    assert!(text.contains("reply: inform from seller@example.org"), "{text}");
+}
