@@ -204,11 +204,10 @@ fn a_batch_with_a_message_that_traps_loses_only_that_message() {
     assert_eq!((account.processed, account.dead_lettered), (49, 1), "{account:?}");
 }
 
-#[test]
-fn what_is_remembered_outlives_a_restart_and_what_a_failed_attempt_changed_does_not() {
-    // Counts its messages under the key k, answers the count as one byte, and traps over content that begins with !, after
-    // having counted.
-    let module = raw(
+/// A raw module that counts its messages under the key k, answers the count as one byte, and traps over content that begins
+/// with an exclamation mark, after having counted.
+fn counter() -> Vec<u8> {
+    raw(
         "(data (i32.const 512) \"k\")",
         "(drop (call $get (i32.const 512) (i32.const 1) (i32.const 520) (i32.const 1)))
          (i32.store8 (i32.const 520) (i32.add (i32.load8_u (i32.const 520)) (i32.const 1)))
@@ -219,7 +218,12 @@ fn what_is_remembered_outlives_a_restart_and_what_a_failed_attempt_changed_does_
          (i32.store (i32.const 24) (i32.const 1))
          (i32.store8 (i32.const 28) (i32.load8_u (i32.const 520)))
          (i64.const 0x0000000800000018)",
-    );
+    )
+}
+
+#[test]
+fn what_is_remembered_outlives_a_restart_and_what_a_failed_attempt_changed_does_not() {
+    let module = counter();
     let config = config();
     let sandbox = Sandbox::start(&config.wasm).unwrap();
     let router = Router::builder().config(config).start().unwrap();
@@ -451,4 +455,29 @@ fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_we
         OnFailure::Refuse,
     );
     error.unwrap_err();
+}
+
+#[test]
+fn what_is_remembered_on_disk_outlives_the_process() {
+    use caxton_router::wasm::GuestStates;
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("guests.db");
+    let config = config();
+    for run in 0..3 {
+        let sandbox = Sandbox::start(&config.wasm).unwrap();
+        let states = GuestStates::open(&database).unwrap();
+        let guest = sandbox.load("counter", &counter()).unwrap().remembering(&states);
+        let router = Router::builder().config(config.clone()).start().unwrap();
+        register(&router, &guest, "counter");
+        register(&router, &guest, "other");
+        let count = |agent: &str| ask(&router, agent, "hello").unwrap().content().as_bytes().to_vec();
+        assert_eq!(count("counter"), [3 * run + 1]);
+        assert_eq!(count("counter"), [3 * run + 2]);
+        assert!(ask(&router, "counter", "!").unwrap_err().contains("unreachable"));
+        assert_eq!(count("counter"), [3 * run + 3], "a failed attempt is forgotten");
+        assert_eq!(count("other"), [run + 1], "each agent has its own");
+        assert!(router.shutdown(Duration::from_secs(10)).unwrap().balances());
+    }
+    std::fs::write(directory.path().join("foreign.db"), "no database").unwrap();
+    GuestStates::open(&directory.path().join("foreign.db")).unwrap_err();
 }

@@ -1,5 +1,5 @@
 //! Modules that nobody meant: real guests with bytes changed, cut off, doubled and exchanged. Whatever comes of them, the router
-//! stays, and what it is asked is answered or given up.
+//! stays, and what they are sent is handled or given up.
 //!
 //! `CAXTON_WASM_MUTATIONS=1000000 cargo test --release --test wasm_mutations` tries so many, and `CAXTON_WASM_SEED` replays a run.
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
@@ -79,7 +79,7 @@ fn mutated_guests_leave_the_router_whole() {
     let modules = ["raw.wat", "component.wat"].map(|file| wat::parse_file(guests.join(file)).unwrap());
     let component = caxton_router::wasm::component_of(&modules[1], "agent").unwrap();
     let originals = [&modules[0], &modules[1], &component];
-    let (mut loaded, mut answered) = (0, 0);
+    let mut loaded = 0_u64;
     for number in 0..mutations {
         let module = mutate(originals[dice.roll(originals.len())], &mut dice);
         let Ok(guest) = sandbox.load("mutant", &module) else { continue };
@@ -92,12 +92,17 @@ fn mutated_guests_leave_the_router_whole() {
         }
         for content in ["", "hello", &"long".repeat(1_000)] {
             let message = Message::builder(Performative::Request).receiver(agent).content(content).build().unwrap();
-            answered += u32::from(router.blocking_ask(message, Duration::from_secs(10)).is_ok());
+            router.blocking_send(message).unwrap();
         }
-        router.blocking_deregister(agent).unwrap();
+        // One that traps may be gone by itself.
+        let _ = router.blocking_drain(agent, Duration::from_secs(10));
     }
-    println!("{loaded} of {mutations} were modules, and answered {answered} of {} questions", loaded * 3);
     assert!(mutations < 100 || loaded > 0, "no mutation left a module whole");
     let report = router.shutdown(Duration::from_secs(10)).unwrap();
-    assert!(report.balances(), "{:?}", report.stats.account());
+    let account = report.stats.account();
+    println!(
+        "{loaded} of {mutations} were modules; of their messages {} were handled, {} became dead letters",
+        account.processed, account.dead_lettered
+    );
+    assert!(report.balances(), "{account:?}");
 }

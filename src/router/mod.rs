@@ -177,7 +177,7 @@ impl RouterBuilder {
     }
 
     /// Has a routing plugin see every message before it is accepted, behind those that were added before, up to
-    /// [`PLUGINS_MAX`](caxton_shards::plugin::PLUGINS_MAX) of them.
+    /// [`PLUGINS_MAX`] of them.
     pub fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
         self

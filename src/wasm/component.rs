@@ -4,7 +4,7 @@
 //! handled.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
 use caxton_shards::domain::{CapabilityName, LifetimeMs, Priority};
@@ -19,7 +19,7 @@ use wasmtime::{Engine, Store};
 
 use self::bindings::caxton::agent::{router, types};
 use self::bindings::{Agent as Instance, AgentPre};
-use super::execution::{Execution, call};
+use super::execution::{Execution, call, save};
 use super::guest::{Code, Guest, Instantiated, Problem, explain};
 use super::host::{Answer, Host, Question, SharedMemory};
 use super::log::{LogLevel, LogLine};
@@ -214,10 +214,6 @@ impl Agent for ComponentAgent {
             None => Outcome::Suspended,
             Some(Ok(mut cell)) => {
                 let answer = std::mem::replace(&mut cell.answer, Ok(()));
-                match &answer {
-                    Ok(()) => cell.store.data_mut().save(),
-                    Err(_) => cell.store.data_mut().unsaved.clear(),
-                }
                 self.stage = Stage::Idle(cell);
                 answer.map_or_else(Outcome::failed, |()| Outcome::Done)
             }
@@ -277,19 +273,27 @@ fn answer(question: Question, current: Option<&Message>, context: &mut Context<'
 
 /// Makes an instance and starts it.
 async fn make(guest: Guest, host: Host) -> Result<Box<Cell>, String> {
+    host.memory.lock().unwrap_or_else(PoisonError::into_inner).is_whole()?;
     let mut store = guest.sandbox.store(host);
     let Code::Component(Prepared(pre)) = &*guest.code else { return Err("this is no component".to_owned()) };
     let slice = store.data().slice_epochs();
     store.set_epoch_deadline(slice);
     let instance = pre.instantiate_async(&mut store).await.map_err(|error| explain(&error))?;
     let answer = call(&mut store, async |store| instance.call_start(&mut *store).await).await?;
-    store.data_mut().save();
+    if answer.is_ok() {
+        save(&mut store).await?;
+    }
     Ok(Box::new(Cell { store, instance, answer }))
 }
 
 async fn handle(mut cell: Box<Cell>, message: types::Message) -> Result<Box<Cell>, String> {
     let Cell { store, instance, .. } = &mut *cell;
     let answer = call(store, async |store| instance.call_handle(&mut *store, &message).await).await?;
+    if answer.is_ok() {
+        save(store).await?;
+    } else {
+        store.data_mut().unsaved.clear();
+    }
     cell.answer = answer;
     Ok(cell)
 }

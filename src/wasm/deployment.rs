@@ -117,7 +117,7 @@ impl Guest {
             state: Mutex::new(State::Settled),
             current: Mutex::new(self.clone()),
         });
-        let memory = SharedMemory::new(Mutex::default());
+        let memory = self.memory_of(agent);
         let deployment = Deployment { agent, shared: Arc::clone(&shared) };
         let registration = Registration::boxed(
             name,

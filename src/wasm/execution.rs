@@ -47,6 +47,23 @@ impl<C> Execution<C> {
     }
 }
 
+/// The message was handled: what it changed is remembered, on disk where it is to outlive the process. The guest is suspended
+/// until it is there.
+pub(super) async fn save(store: &mut Store<Host>) -> Result<(), String> {
+    let host = store.data_mut();
+    if let Some(states) = host.states.as_ref().filter(|_| !host.unsaved.is_empty()) {
+        let written = states.write(host.me, host.unsaved.clone())?;
+        std::future::poll_fn(|_| match written.try_recv() {
+            Ok(outcome) => Poll::Ready(outcome),
+            Err(flume::TryRecvError::Empty) => Poll::Pending,
+            Err(flume::TryRecvError::Disconnected) => Poll::Ready(Err("it was not written down".to_owned())),
+        })
+        .await?;
+    }
+    store.data_mut().save();
+    Ok(())
+}
+
 /// Calls into a guest with a new slice.
 pub(super) async fn call<R>(
     store: &mut Store<Host>,

@@ -13,11 +13,12 @@ use wasmtime::{Engine, InstancePre, Module};
 
 use super::component::{self, ComponentAgent, Prepared};
 use super::encode;
-use super::host::{GuestLimits, Host, Permissions, SharedMemory};
+use super::host::{GuestLimits, Host, Memory, Permissions, SharedMemory};
 use super::log::LogGate;
 use super::manifest::Manifest;
 use super::raw::{self, RawAgent};
 use super::sandbox::Sandbox;
+use super::states::GuestStates;
 
 /// The largest module, in bytes.
 const MODULE_BYTES_MAX: usize = 128 << 20;
@@ -116,6 +117,7 @@ pub struct Guest {
     pub(super) code: Arc<Code>,
     limits: GuestLimits,
     permissions: Arc<Permissions>,
+    states: Option<GuestStates>,
 }
 
 impl fmt::Debug for Guest {
@@ -162,6 +164,7 @@ impl Guest {
                 code: Arc::new(code),
                 limits: sandbox.limits(),
                 permissions: Arc::default(),
+                states: None,
             }),
             Err(problems) => Err(GuestError::NoAgent { name, problems }),
         }
@@ -194,6 +197,13 @@ impl Guest {
         self
     }
 
+    /// Has what agents of it remember outlive the process.
+    #[must_use]
+    pub fn remembering(mut self, states: &GuestStates) -> Self {
+        self.states = Some(states.clone());
+        self
+    }
+
     /// Sets what a manifest says.
     #[must_use]
     pub fn with(self, manifest: &Manifest) -> Self {
@@ -201,7 +211,8 @@ impl Guest {
         self.limited(limits).permitted(manifest.permissions())
     }
 
-    /// An agent of this name, to be registered. What it has the router remember outlives its restarts.
+    /// An agent of this name, to be registered. What it has the router remember outlives its restarts. With
+    /// [`Guest::remembering`] it is read from the disk here, so this is not for a shard's thread.
     pub fn agent(&self, name: AgentName) -> Registration {
         let factory = self.factory(&name);
         Registration::boxed(name, factory)
@@ -211,8 +222,18 @@ impl Guest {
     pub fn factory(&self, name: &AgentName) -> Factory {
         let guest = self.clone();
         let me = AgentId::of(name);
-        let memory = SharedMemory::new(Mutex::default());
+        let memory = self.memory_of(me);
         Box::new(move || guest.instance(me, &memory))
+    }
+
+    /// What is remembered for an agent, from earlier runs if it outlives the process.
+    pub(super) fn memory_of(&self, me: AgentId) -> SharedMemory {
+        let memory = match self.states.as_ref().map(|states| states.read(me)) {
+            None => Memory::default(),
+            Some(Ok(entries)) => Memory::holding(entries),
+            Some(Err(reason)) => Memory::lost(reason),
+        };
+        SharedMemory::new(Mutex::new(memory))
     }
 
     /// An instance that is not started yet.
@@ -235,7 +256,8 @@ impl Guest {
     pub(super) fn host(&self, me: AgentId, memory: &SharedMemory) -> Host {
         let log = LogGate::new(&self.sandbox.0.log, self.limits.log_lines.into_inner());
         let slice_ms = self.sandbox.config().slice_ms.into_inner();
-        Host::new(me, self.limits, Arc::clone(&self.permissions), Arc::clone(memory), log, slice_ms)
+        let (permissions, memory, states) = (Arc::clone(&self.permissions), Arc::clone(memory), self.states.clone());
+        Host::new(me, self.limits, permissions, memory, states, log, slice_ms)
     }
 }
 

@@ -14,6 +14,7 @@ use caxton_shards::message::{
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::log::LogGate;
+use super::states::GuestStates;
 use crate::config::WasmConfig;
 
 /// How many memories, tables and module instances one guest may consist of. A component of several modules has some of each: an
@@ -101,9 +102,25 @@ impl Permissions {
 pub(super) struct Memory {
     entries: BTreeMap<String, Vec<u8>>,
     bytes: u64,
+    lost: Option<String>,
 }
 
 impl Memory {
+    /// What was remembered in an earlier run.
+    pub fn holding(entries: BTreeMap<String, Vec<u8>>) -> Self {
+        let bytes = entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        Self { entries, bytes, lost: None }
+    }
+
+    /// What was remembered in an earlier run can't be read. Its guest does not start.
+    pub fn lost(reason: String) -> Self {
+        Self { lost: Some(reason), ..Self::default() }
+    }
+
+    pub fn is_whole(&self) -> Result<(), String> {
+        self.lost.as_ref().map_or(Ok(()), |reason| Err(format!("what it had remembered can't be read: {reason}")))
+    }
+
     pub fn get(&self, key: &str) -> Option<&Vec<u8>> {
         self.entries.get(key)
     }
@@ -186,6 +203,8 @@ pub(super) struct Host {
     pub memory: SharedMemory,
     /// What is to be remembered once the message has been handled.
     pub unsaved: BTreeMap<String, Option<Vec<u8>>>,
+    /// Where it is written down, if it is to outlive the process.
+    pub states: Option<GuestStates>,
     pub log: LogGate,
     /// The time at the beginning of the call.
     pub now: WallTime,
@@ -208,6 +227,7 @@ impl Host {
         limits: GuestLimits,
         permissions: Arc<Permissions>,
         memory: SharedMemory,
+        states: Option<GuestStates>,
         log: LogGate,
         slice_ms: u32,
     ) -> Self {
@@ -218,6 +238,7 @@ impl Host {
             desk: Arc::default(),
             memory,
             unsaved: BTreeMap::new(),
+            states,
             log,
             now: WallTime(0),
             random: 0,

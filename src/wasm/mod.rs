@@ -29,6 +29,7 @@ mod manifest;
 mod plugin;
 pub mod raw;
 mod sandbox;
+mod states;
 mod ticker;
 mod turns;
 
@@ -40,3 +41,4 @@ pub use log::{LINES_WAITING_MAX, LogLevel, LogLine};
 pub use manifest::{Manifest, ManifestError};
 pub use plugin::{OnFailure, Plugin, PluginFigures};
 pub use sandbox::{Sandbox, SandboxError};
+pub use states::{GuestStates, StatesError};

@@ -137,9 +137,9 @@ impl Disturbance {
         if let Self::HostileGuests { rate } = *self
             && rate > 0.0
         {
-            let (guests, named) = hostile::guests(plan, router)?;
+            let (guests, hostile) = hostile::guests(plan, router)?;
             let pace = Pace { prefix: "hostile-pacer", rate, durable: false };
-            let beside = pacers(plan, router, &named, control, pace, |_, pacer| pacer.unrecorded())?;
+            let beside = pacers(plan, router, &hostile, control, pace, |_, pacer| pacer.unrecorded())?;
             cast.registrations.extend(guests);
             cast.registrations.extend(beside.registrations);
             cast.starters.extend(beside.starters);

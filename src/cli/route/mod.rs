@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, CapabilityName, ShardCount};
 use caxton_router::protocol::Mode;
-use caxton_router::wasm::{Manifest, Sandbox};
+use caxton_router::wasm::{GuestStates, Manifest, Sandbox};
 use caxton_router::{AgentId, Config, Performative, Preset, Router};
 use clap::Args;
 
@@ -35,6 +35,8 @@ use super::input::Source;
 use super::interrupt::{self, Interrupt};
 use super::{complain, printing_failed};
 
+/// What guests remember, in the data directory.
+const GUEST_STATES: &str = "guests.db";
 /// How long `--timeout` may be, in seconds.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
 /// How alike two words must be for one to be suggested in place of the other, from 0 to 1.
@@ -91,7 +93,7 @@ pub struct RouteArguments {
     /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the preset says
     #[arg(long, value_name = "SECONDS", value_parser = interrupt::parse_timeout)]
     shutdown_timeout: Option<Duration>,
-    /// Keep durable messages, those with X-reliability durable, in this data directory
+    /// Keep durable messages, those with X-reliability durable, and what guests remember in this data directory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print one JSON object for each message on a line of its own, and one with the summary
@@ -221,10 +223,22 @@ impl RouteArguments {
             return Ok(None);
         }
         let sandbox = Sandbox::start(&config.wasm).map_err(|error| error.to_string())?;
+        let states = match &self.data {
+            Some(directory) => {
+                std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+                Some(GuestStates::open(&directory.join(GUEST_STATES)).map_err(|error| error.to_string())?)
+            }
+            None => None,
+        };
         for (name, file) in &self.agent {
             let manifest = Manifest::beside(file).map_err(|error| error.to_string())?;
             let guest = sandbox.load_file(file).map_err(|error| error.to_string())?;
-            cast.play(name, guest.with(&manifest), manifest.offers.clone());
+            let guest = guest.with(&manifest);
+            let guest = match &states {
+                Some(states) => guest.remembering(states),
+                None => guest,
+            };
+            cast.play(name, guest, manifest.offers.clone());
         }
         Ok(Some(sandbox))
     }

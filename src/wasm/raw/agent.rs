@@ -5,14 +5,14 @@
 //! is made anew, and the same messages are given to it one by one.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
 use caxton_shards::dispatch::Batch;
 use caxton_shards::message::{AgentId, Message, MessageId};
 use wasmtime::{Memory, Store, TypedFunc};
 
-use super::super::execution::{Execution, call};
+use super::super::execution::{Execution, call, save};
 use super::super::guest::{Code, Guest, Instantiated};
 use super::super::host::{Answer, Excess, Host, Question, SharedMemory};
 use super::actions::{Action, Reading, finish};
@@ -133,7 +133,7 @@ impl RawAgent {
     ) -> Option<Result<(), String>> {
         self.guest.sandbox.0.ticker.touch();
         let Stage::Handling(execution) = &mut self.stage else { return Some(Ok(())) };
-        let mut cell = match execution.go_on(now, answer)? {
+        let cell = match execution.go_on(now, answer)? {
             Ok(cell) => cell,
             Err(text) => {
                 self.stage = Stage::New;
@@ -145,7 +145,6 @@ impl RawAgent {
         let read = if cell.actions.is_empty() { Ok(Vec::new()) } else { reading.read(&cell.actions) };
         let result = match read {
             Ok(actions) => {
-                cell.store.data_mut().save();
                 self.wishes.extend(self.called.drain(..).map(|message| Wish { message, actions: Vec::new() }));
                 for (about, action) in actions {
                     if let Some(wish) = self.wishes.get_mut(about as usize) {
@@ -154,10 +153,7 @@ impl RawAgent {
                 }
                 Ok(())
             }
-            Err(text) => {
-                cell.store.data_mut().unsaved.clear();
-                Err(text)
-            }
+            Err(text) => Err(text),
         };
         // Who answers what can't be read is not called again.
         self.stage = if result.is_ok() { Stage::Idle(cell) } else { Stage::New };
@@ -362,6 +358,7 @@ fn answer_from(question: Question, batch: &Batch<'_>) -> Answer {
 /// Makes an instance and starts it.
 async fn make(guest: Guest, mut host: Host) -> Result<Box<Cell>, String> {
     host.begin(host.now, 1);
+    host.memory.lock().unwrap_or_else(PoisonError::into_inner).is_whole()?;
     let mut store = guest.sandbox.store(host);
     let Code::Raw(pre) = &*guest.code else { return Err("this is no raw module".to_owned()) };
     let slice = store.data().slice_epochs();
@@ -379,7 +376,7 @@ async fn make(guest: Guest, mut host: Host) -> Result<Box<Cell>, String> {
     for function in [initialize, start].into_iter().flatten() {
         call(&mut store, async |store| function.call_async(&mut *store, ()).await).await?;
     }
-    store.data_mut().save();
+    save(&mut store).await?;
     let (frames, actions) = (Frames::default(), Vec::new());
     Ok(Box::new(Cell { store, memory, buffer, handle, stop, area: 0, area_bytes: 0, frames, actions }))
 }
@@ -419,5 +416,6 @@ async fn handle(mut cell: Box<Cell>) -> Result<Box<Cell>, String> {
         let answer = memory.data(&*store).get(at..).and_then(|answer| answer.get(..length));
         actions.extend_from_slice(answer.ok_or_else(|| Excess::Pointer.to_string())?);
     }
+    save(&mut cell.store).await?;
     Ok(cell)
 }

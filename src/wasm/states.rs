@@ -1,0 +1,200 @@
+//! What guests have the router remember beyond the process: a SQLite database, written by a thread of its own through `io_uring`.
+//!
+//! A message that changed something is handled when that is on disk, and not before: its guest is suspended meanwhile, and its
+//! shard goes on with others. Changes of several guests that come together are one transaction.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use caxton_shards::message::AgentId;
+use rusqlite::{Connection, OpenFlags, params};
+
+use crate::store::vfs;
+
+/// Changes that wait for the thread.
+const CHANGES_WAITING_MAX: usize = 10_000;
+/// The most changes of one transaction.
+const CHANGES_PER_TRANSACTION: usize = 1_000;
+/// Marks the database as one of these.
+const APPLICATION_ID: i32 = 0x6361_7867;
+
+/// Why nothing can be remembered beyond the process.
+#[derive(Debug, thiserror::Error)]
+pub enum StatesError {
+    /// SQLite refuses.
+    #[error("{path}: {source}")]
+    Sqlite {
+        /// The database.
+        path: String,
+        /// What it said.
+        source: rusqlite::Error,
+    },
+    /// There is a database already, which this program has not made.
+    #[error("{path}: this is no database of guests: name another file")]
+    Foreign {
+        /// The database.
+        path: String,
+    },
+    /// `io_uring` or a thread is refused.
+    #[error("{0}")]
+    Host(String),
+}
+
+type Entries = BTreeMap<String, Vec<u8>>;
+/// What one message changed; without a value, what it removed.
+pub(super) type Changes = BTreeMap<String, Option<Vec<u8>>>;
+
+enum Work {
+    Write(AgentId, Changes, flume::Sender<Result<(), String>>),
+    Read(AgentId, flume::Sender<Result<Entries, String>>),
+}
+
+/// What guests have remembered, by agent. It is open until its last clone and the last guest that uses it are dropped.
+#[derive(Clone)]
+pub struct GuestStates(Arc<Inner>);
+
+struct Inner {
+    work: Option<flume::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for GuestStates {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("GuestStates")
+    }
+}
+
+impl GuestStates {
+    /// Opens the database, or makes it.
+    ///
+    /// # Errors
+    /// It can't be opened, or belongs to something else.
+    pub fn open(path: &Path) -> Result<Self, StatesError> {
+        vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
+        let connection = connect(path)?;
+        let (sender, receiver) = flume::bounded(CHANGES_WAITING_MAX);
+        let thread = std::thread::Builder::new().name("caxton-states".to_owned());
+        let thread = thread.spawn(move || serve(connection, &receiver));
+        let thread = thread.map_err(|error: io::Error| StatesError::Host(error.to_string()))?;
+        Ok(Self(Arc::new(Inner { work: Some(sender), thread: Some(thread) })))
+    }
+
+    /// What is remembered for an agent. It waits for the disk, so it is not for a shard's thread.
+    pub(super) fn read(&self, agent: AgentId) -> Result<Entries, String> {
+        let (sender, receiver) = flume::bounded(1);
+        self.put(Work::Read(agent, sender))?;
+        receiver.recv().map_err(|_| GONE.to_owned())?
+    }
+
+    /// Has changes written down. The answer comes when they are on disk.
+    pub(super) fn write(
+        &self,
+        agent: AgentId,
+        changes: Changes,
+    ) -> Result<flume::Receiver<Result<(), String>>, String> {
+        let (sender, receiver) = flume::bounded(1);
+        self.put(Work::Write(agent, changes, sender))?;
+        Ok(receiver)
+    }
+
+    fn put(&self, work: Work) -> Result<(), String> {
+        let sent = self.0.work.as_ref().map(|sender| sender.try_send(work));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            Some(Err(flume::TrySendError::Full(_))) => {
+                Err("too much waits to be remembered: try again later".to_owned())
+            }
+            _ => Err(GONE.to_owned()),
+        }
+    }
+}
+
+const GONE: &str = "what guests have remembered is closed";
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The thread ends when it has done what waits for it.
+        self.work = None;
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StatesError> {
+    let name = path.display().to_string();
+    let failed = |source| StatesError::Sqlite { path: name.clone(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::URING).map_err(failed)?;
+    let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let tables = number("SELECT count(*) FROM sqlite_master").map_err(failed)?;
+    if tables > 0 && number("PRAGMA application_id").map_err(failed)? != i64::from(APPLICATION_ID) {
+        return Err(StatesError::Foreign { path: name });
+    }
+    connection
+        .execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID};
+             PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             CREATE TABLE IF NOT EXISTS states (
+                 agent BLOB NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (agent, key)
+             ) WITHOUT ROWID;"
+        ))
+        .map_err(failed)?;
+    Ok(connection)
+}
+
+fn serve(mut connection: Connection, work: &flume::Receiver<Work>) {
+    while let Ok(first) = work.recv() {
+        let mut written = Vec::new();
+        let mut read = Vec::new();
+        let rest = std::iter::from_fn(|| work.try_recv().ok());
+        for work in std::iter::once(first).chain(rest).take(CHANGES_PER_TRANSACTION) {
+            match work {
+                Work::Write(agent, changes, answer) => written.push((agent, changes, answer)),
+                Work::Read(agent, answer) => read.push((agent, answer)),
+            }
+        }
+        let outcome = write(&mut connection, &written).map_err(|error| error.to_string());
+        for (_, _, answer) in written {
+            let _ = answer.send(outcome.clone());
+        }
+        for (agent, answer) in read {
+            let _ = answer.send(entries(&connection, agent).map_err(|error| error.to_string()));
+        }
+    }
+}
+
+type Written = (AgentId, Changes, flume::Sender<Result<(), String>>);
+
+fn write(connection: &mut Connection, written: &[Written]) -> rusqlite::Result<()> {
+    if written.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    {
+        let mut set =
+            transaction.prepare_cached("INSERT OR REPLACE INTO states (agent, key, value) VALUES (?1, ?2, ?3)")?;
+        let mut remove = transaction.prepare_cached("DELETE FROM states WHERE agent = ?1 AND key = ?2")?;
+        for (agent, changes, _) in written {
+            let agent = agent.to_u128().to_be_bytes();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => set.execute(params![agent, key, value])?,
+                    None => remove.execute(params![agent, key])?,
+                };
+            }
+        }
+    }
+    transaction.commit()
+}
+
+fn entries(connection: &Connection, agent: AgentId) -> rusqlite::Result<Entries> {
+    let mut select = connection.prepare_cached("SELECT key, value FROM states WHERE agent = ?1")?;
+    select.query_map([agent.to_u128().to_be_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
