@@ -40,6 +40,26 @@ fn check_says_what_a_module_is_and_what_it_lacks() {
 }
 
 #[test]
+fn a_plugin_is_recognised_and_judges_what_is_routed() {
+    let plugin = here().join("examples/guests/gatekeeper/component.wat");
+    let text = said(&caxton(here(), &["agent", "check", plugin.to_str().unwrap()]));
+    assert!(text.contains("a routing plugin"), "{text}");
+    let directory = tempfile::tempdir().unwrap();
+    let message = |act: &str| {
+        format!(
+            "({act} :sender (agent-identifier :name ada) :receiver (set (agent-identifier :name bob)) :content \"x\")\n"
+        )
+    };
+    std::fs::write(directory.path().join("two.acl"), message("inform") + &message("cancel")).unwrap();
+    let argument = format!("gatekeeper={}", plugin.display());
+    let output = caxton(directory.path(), &["route", "--plugin", &argument, "two.acl"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("the routing plugin gatekeeper refuses it: no cancelling now"), "{text}");
+    assert!(text.contains("inform ada -> bob: processed"), "{text}");
+}
+
+#[test]
 fn build_makes_a_component_that_is_an_agent() {
     let directory = tempfile::tempdir().unwrap();
     let core = here().join("examples/guests/echo/component.wat");

@@ -3,6 +3,7 @@
 //! Each shard has an instance of its own. A plugin is called in the middle of accepting a message, so it is never suspended: over
 //! its time it traps. After a trap it is made anew, and what becomes of the message is said by [`OnFailure`].
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +20,7 @@ use self::bindings::caxton::routing::{current, types};
 use self::bindings::{Plugin as Instance, PluginPre};
 use super::guest::{GuestError, Problem, compiled_component, explain};
 use super::host::GuestLimits;
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, read_module};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -105,6 +106,20 @@ impl Plugin {
             on_failure,
             figures: Arc::default(),
         })
+    }
+
+    /// As [`Plugin::load`], from a file. Files that end in `.wat` are text.
+    ///
+    /// # Errors
+    /// As [`Plugin::load`]; or the file can't be read.
+    pub fn load_file(
+        sandbox: &Sandbox,
+        name: &str,
+        path: &Path,
+        call_ms: GuestCallMs,
+        on_failure: OnFailure,
+    ) -> Result<Self, GuestError> {
+        Self::load(sandbox, name, &read_module(path)?, call_ms, on_failure)
     }
 
     /// What it has done so far.

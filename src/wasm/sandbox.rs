@@ -86,15 +86,7 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::load`]; or the file can't be read.
     pub fn load_file(&self, path: &Path) -> Result<Guest, GuestError> {
-        let bytes = std::fs::read(path)
-            .map_err(|error| GuestError::File { path: path.to_owned(), reason: error.to_string() })?;
-        let name = path.display().to_string();
-        if path.extension().is_some_and(|extension| extension == "wat") {
-            let text = wat::parse_bytes(&bytes);
-            let bytes = text.map_err(|error| GuestError::Invalid { name: name.clone(), reason: error.to_string() })?;
-            return self.load(&name, &bytes);
-        }
-        self.load(&name, &bytes)
+        self.load(&path.display().to_string(), &read_module(path)?)
     }
 
     /// The settings that guests run with.
@@ -135,6 +127,19 @@ impl std::fmt::Debug for Sandbox {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Sandbox").field("config", &self.0.config).finish_non_exhaustive()
     }
+}
+
+/// A module's bytes. Files that end in `.wat` are text.
+pub(super) fn read_module(path: &Path) -> Result<Vec<u8>, GuestError> {
+    let bytes =
+        std::fs::read(path).map_err(|error| GuestError::File { path: path.to_owned(), reason: error.to_string() })?;
+    if path.extension().is_none_or(|extension| extension != "wat") {
+        return Ok(bytes);
+    }
+    let module = wat::parse_bytes(&bytes);
+    let invalid =
+        |error: wat::Error| GuestError::Invalid { name: path.display().to_string(), reason: error.to_string() };
+    Ok(module.map_err(invalid)?.into_owned())
 }
 
 fn engine_config(config: &WasmConfig) -> Config {

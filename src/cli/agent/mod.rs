@@ -7,7 +7,7 @@ mod template;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use caxton_router::wasm::{GuestError, Manifest, Sandbox, component_of};
+use caxton_router::wasm::{GuestError, Manifest, OnFailure, Plugin, Sandbox, component_of};
 use caxton_router::{Config, Preset};
 use clap::{Args, Subcommand};
 
@@ -23,7 +23,7 @@ pub struct AgentArguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Say whether a module is an agent, of which kind, and what it may use
+    /// Say whether a module is an agent or a routing plugin, of which kind, and what it may use
     Check {
         /// The modules: .wasm, or .wat as text. A manifest beside one, such as echo.toml for echo.wasm, is read too
         #[arg(required = true, value_name = "FILE")]
@@ -110,6 +110,11 @@ fn check(files: &[PathBuf], preset: Preset) -> ExitCode {
                 ));
             }
             Err(error @ GuestError::File { .. }) => return unusable(&error.to_string()),
+            Err(GuestError::NoAgent { .. })
+                if Plugin::load_file(&sandbox, "plugin", file, sandbox.limits().call_ms, OnFailure::Refuse).is_ok() =>
+            {
+                print(&format!("{}: a routing plugin, component\n", file.display()));
+            }
             Err(GuestError::NoAgent { name, problems }) => {
                 complain(&format!("{name}: this is no agent"));
                 for problem in problems {

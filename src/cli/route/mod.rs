@@ -21,9 +21,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use caxton_router::domain::{AgentName, CapabilityName, ShardCount};
+use caxton_router::domain::{AgentName, CapabilityName, GuestCallMs, ShardCount};
 use caxton_router::protocol::Mode;
-use caxton_router::wasm::{GuestStates, Manifest, Sandbox};
+use caxton_router::wasm::{GuestStates, Manifest, OnFailure, Plugin, Sandbox};
 use caxton_router::{AgentId, Config, Performative, Preset, Router};
 use clap::Args;
 
@@ -87,6 +87,16 @@ pub struct RouteArguments {
     /// echo.toml for echo.wasm, and what the agent logs goes to standard error
     #[arg(long, value_name = "NAME=FILE", value_parser = parse_agent)]
     agent: Vec<(AgentName, PathBuf)>,
+    /// Have this routing plugin in WebAssembly see every message before it is accepted, behind those named before; may be
+    /// repeated
+    #[arg(long, value_name = "NAME=FILE", value_parser = parse_plugin)]
+    plugin: Vec<(String, PathBuf)>,
+    /// Let messages pass over which a plugin fails, instead of refusing them
+    #[arg(long, requires = "plugin")]
+    plugins_fail_open: bool,
+    /// How long a plugin may take for a message, in milliseconds
+    #[arg(long, value_name = "MS", default_value = "10", requires = "plugin")]
+    plugin_call_ms: GuestCallMs,
     /// How many seconds to wait while nothing settles, before the rest is reported as pending
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_timeout)]
     timeout: Duration,
@@ -188,7 +198,11 @@ impl RouteArguments {
         if let Some(directory) = &self.data {
             config.store.directory = directory.clone().into();
         }
-        let router = Router::builder().config(config).start().map_err(|error| Stop::Router(error.to_string()))?;
+        let mut builder = Router::builder();
+        for plugin in self.plugins(&config).map_err(Stop::Router)? {
+            builder = builder.plugin(plugin);
+        }
+        let router = builder.config(config).start().map_err(|error| Stop::Router(error.to_string()))?;
         let shutdown = self.shutdown_timeout.unwrap_or(router.config().shutdown.deadline_ms.as_duration());
         let _watch = interrupt.watch(&router, shutdown, || {});
         let mut exchange = match Exchange::begin(router.clone(), cast, habits, self.timeout, self.report) {
@@ -215,6 +229,18 @@ impl RouteArguments {
         print_log(sandbox.as_ref(), &self.agent);
         summary.seconds = started.elapsed().as_secs_f64();
         Ok(summary)
+    }
+
+    fn plugins(&self, config: &Config) -> Result<Vec<Plugin>, String> {
+        if self.plugin.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sandbox = Sandbox::start(&config.wasm).map_err(|error| error.to_string())?;
+        let on_failure = if self.plugins_fail_open { OnFailure::Pass } else { OnFailure::Refuse };
+        let load = |(name, file): &(String, PathBuf)| {
+            Plugin::load_file(&sandbox, name, file, self.plugin_call_ms, on_failure).map_err(|error| error.to_string())
+        };
+        self.plugin.iter().map(load).collect()
     }
 
     /// Loads the guests.
@@ -312,6 +338,13 @@ fn parse_agent(text: &str) -> Result<(AgentName, PathBuf), String> {
     let (name, file) = text.split_once('=').ok_or("allowed is NAME=FILE, such as seller=seller.wasm")?;
     let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
     Ok((name, PathBuf::from(file)))
+}
+
+fn parse_plugin(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() => Ok((name.to_owned(), PathBuf::from(file))),
+        _ => Err("allowed is NAME=FILE, such as gatekeeper=gatekeeper.wasm".to_owned()),
+    }
 }
 
 fn parse_offer(text: &str) -> Result<(AgentName, CapabilityName), String> {

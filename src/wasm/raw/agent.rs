@@ -145,12 +145,15 @@ impl RawAgent {
         let read = if cell.actions.is_empty() { Ok(Vec::new()) } else { reading.read(&cell.actions) };
         let result = match read {
             Ok(actions) => {
-                self.wishes.extend(self.called.drain(..).map(|message| Wish { message, actions: Vec::new() }));
+                let mut wishes: Vec<Wish> =
+                    self.called.drain(..).map(|message| Wish { message, actions: Vec::new() }).collect();
                 for (about, action) in actions {
-                    if let Some(wish) = self.wishes.get_mut(about as usize) {
+                    if let Some(wish) = wishes.get_mut(about as usize) {
                         wish.actions.push(action);
                     }
                 }
+                // A message that came in between goes before those that wait.
+                wishes.into_iter().rev().for_each(|wish| self.wishes.push_front(wish));
                 Ok(())
             }
             Err(text) => Err(text),
