@@ -196,7 +196,9 @@ impl Agent for ComponentAgent {
             Some(Err(text)) => return Outcome::failed(text),
             Some(Ok(())) => {}
         }
-        if let Stage::Idle(mut cell) = std::mem::replace(&mut self.stage, Stage::New) {
+        if matches!(self.stage, Stage::Idle(_))
+            && let Stage::Idle(mut cell) = std::mem::replace(&mut self.stage, Stage::New)
+        {
             cell.store.data_mut().begin(context.now().wall, 1);
             let desk = Arc::clone(&cell.store.data().desk);
             self.stage = Stage::Handling(Execution::new(desk, handle(cell, lower(message))));

@@ -54,6 +54,7 @@ name of the router's gateway and gets no answer, unless it names agents in reply
 Exit status: 0 if all messages were read and processed, also if there are none; 1 if one was malformed, refused, \
 dead-lettered, expired or left pending, or an answer was; 2 if the arguments or the file can't be used. After SIGTERM \
 or SIGINT what is under way is drained, and the rest of the file, which is not sent, does not count.")]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct RouteArguments {
     /// The file with the messages, in the string form of FIPA SC00070; - is the standard input
     #[arg(value_name = "FILE|-")]
