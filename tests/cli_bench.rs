@@ -212,6 +212,22 @@ fn shares_that_are_none_and_scenarios_that_break_nothing_are_refused() {
 }
 
 #[test]
+fn guests_are_kept_busy_by_either_interface_and_lose_nothing() {
+    for arguments in ["--wasm --raw", "--wasm", "wasm --shards 2"] {
+        let object = measured(&format!("{arguments} --messages 20000 --agents 4 --json"));
+        assert!(object["processed"].as_u64() >= Some(19_000), "{arguments}: {object}");
+    }
+}
+
+#[test]
+fn what_hostile_guests_are_sent_becomes_dead_letters_and_nothing_else_does() {
+    let object = balanced("hostile-guests --pairs 1 --seconds 0.5 --agents 20 --json");
+    let sent = object["hostile_guests"]["sent"].as_u64().expect("a number");
+    assert!(sent > 0, "{object}");
+    assert_eq!(object["dead_letters_by_reason"], serde_json::json!({ "attempts-exhausted": sent }), "{object}");
+}
+
+#[test]
 fn too_much_poison_for_so_few_agents_is_refused() {
     let output = bench("poison --agents 20 --seconds 0.1 --json");
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -226,12 +242,16 @@ fn a_run_of_every_scenario_ends_with_those_that_it_leaves_out() {
     assert!(output.status.success(), "{text}");
     let last = text.lines().last().unwrap_or_default();
     assert!(
-        ["protocols", "overload", "slow-consumer", "durable-load", "poison"].iter().all(|name| last.contains(name)),
+        ["wasm", "protocols", "overload", "slow-consumer", "durable-load", "hostile-guests", "poison"]
+            .iter()
+            .all(|name| last.contains(name)),
         "{text}"
     );
     let help = String::from_utf8_lossy(&bench("--help").stdout).into_owned();
     assert!(
-        help.contains("but protocols, and overload, slow-consumer, durable-load and poison, which take longer"),
+        help.contains(
+            "but wasm and protocols, and overload, slow-consumer, durable-load, hostile-guests and poison, which take longer"
+        ),
         "{help}"
     );
 }
@@ -281,7 +301,7 @@ fn arguments_out_of_range_are_refused_with_the_limits() {
         ("local --messages 5 --seconds 1", "cannot be used with"),
         ("sideways", "contract-net"),
         ("overload --messages 5", "--messages is not for overload"),
-        ("overload --pairs 3", "--pairs is for slow-consumer, durable-load and poison"),
+        ("overload --pairs 3", "--pairs is for slow-consumer, durable-load, hostile-guests and poison"),
         ("poison --pairs 0", "1..=99"),
         ("poison --poison 1", "2..=100000"),
         ("mixed --durable-rate 5", "--durable-rate is for durable-load"),
@@ -289,6 +309,9 @@ fn arguments_out_of_range_are_refused_with_the_limits() {
         ("mixed --data /tmp", "--data is for --durable and for durable-load"),
         ("slow-consumer --poison 5", "--poison is for poison"),
         ("--hdr latencies.hgrm", "SCENARIO"),
+        ("mixed --raw", "--raw is for wasm"),
+        ("--wasm --rate 5", "--rate is not for wasm"),
+        ("mixed --wasm", "cannot be used with"),
     ];
     for (arguments, complaint) in cases {
         let output = bench(arguments);

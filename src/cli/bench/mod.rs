@@ -122,8 +122,8 @@ impl Scenario {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct BenchArguments {
-    /// The traffic; without it, a short run of each kind but protocols, and overload, slow-consumer, durable-load, hostile-guests
-    /// and poison, which take longer
+    /// The traffic; without it, a short run of each kind but wasm and protocols, and overload, slow-consumer, durable-load,
+    /// hostile-guests and poison, which take longer
     #[arg(value_enum)]
     scenario: Option<Scenario>,
     /// How many shards; by default 1 for local, and all allowed cores for the rest
@@ -248,6 +248,9 @@ impl BenchArguments {
         }
         if (self.violating.is_some() || self.late.is_some()) && self.scenario != Some(Scenario::Protocols) {
             return Err("--violating and --late are for protocols".to_owned());
+        }
+        if self.hdr.is_some() && self.scenario.is_none() {
+            return Err("--hdr is for one SCENARIO".to_owned());
         }
         if self.raw && self.scenario != Some(Scenario::Wasm) {
             return Err("--raw is for wasm".to_owned());
