@@ -94,12 +94,23 @@ pub struct Recovered {
     pub took: Duration,
 }
 
+/// Nobody else uses the directory as long as this lives.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close the file is not enough while a process that this one has just begun still has a copy of it.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// A data directory that this process has to itself, as long as this value lives.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     /// Locked; the lock goes with the file.
-    _lock: File,
+    _lock: Lock,
     manifest: Option<Manifest>,
     /// Of the run that has begun.
     next: Manifest,
@@ -131,7 +142,7 @@ impl DataDirectory {
             boot_epoch: manifest.map_or(epoch, |manifest| epoch.max(manifest.boot_epoch + 1)),
         };
         let durable = DirectDisk::new().map_err(StoreError::Ring)?.durable(path).map_err(failed(path))?;
-        let directory = Self { path: path.to_owned(), _lock: lock, manifest, next, durable };
+        let directory = Self { path: path.to_owned(), _lock: Lock(lock), manifest, next, durable };
         directory.remove_other_generations()?;
         for shard in 0..shards {
             let path = directory.shard(shard);

@@ -3,7 +3,7 @@
 wit_bindgen::generate!({ path: "agent.wit", world: "agent" });
 
 use caxton::agent::router::{log, reply};
-use caxton::agent::types::{Level, Message, Performative};
+use caxton::agent::types::{Level, Performative};
 
 struct Echo;
 
