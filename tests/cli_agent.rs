@@ -102,3 +102,24 @@ fn an_agent_in_c_is_built_and_answers() {
     assert!(text.contains("reply: propose from seller@example.org"), "{text}");
     assert!(text.contains("reply: inform from seller@example.org"), "{text}");
 }
+
+#[test]
+fn with_a_data_directory_compiled_modules_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let guest = format!("seller@example.org={}", here().join("examples/guests/echo/raw.wat").display());
+    let file = here().join("tests/data/guests.acl");
+    let kept = || {
+        let output = caxton(directory.path(), &["route", "--data", "data", "--agent", &guest, file.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", said(&output));
+        let entries = std::fs::read_dir(directory.path().join("data/modules")).unwrap();
+        let mut kept: Vec<_> = entries
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.path(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
+        kept.sort();
+        kept
+    };
+    let first = kept();
+    assert_eq!(first.len(), 1);
+    assert_eq!(kept(), first, "the entry is used again, and not written again");
+}

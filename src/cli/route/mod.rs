@@ -35,6 +35,8 @@ use super::input::Source;
 use super::interrupt::{self, Interrupt};
 use super::{complain, printing_failed};
 
+/// Compiled modules of guests, in the data directory.
+const COMPILED_MODULES: &str = "modules";
 /// What guests remember, in the data directory.
 const GUEST_STATES: &str = "guests.db";
 /// How long `--timeout` may be, in seconds.
@@ -104,7 +106,8 @@ pub struct RouteArguments {
     /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the preset says
     #[arg(long, value_name = "SECONDS", value_parser = interrupt::parse_timeout)]
     shutdown_timeout: Option<Duration>,
-    /// Keep durable messages, those with X-reliability durable, and what guests remember in this data directory
+    /// Keep durable messages, those with X-reliability durable, and what guests remember in this data
+    /// directory; their compiled modules are kept there too
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print one JSON object for each message on a line of its own, and one with the summary
@@ -195,10 +198,11 @@ impl RouteArguments {
             return Ok(summary);
         }
         let mut config = self.config().map_err(Stop::Router)?;
-        let sandbox = self.play(&config, &mut cast).map_err(Stop::Router)?;
         if let Some(directory) = &self.data {
             config.store.directory = directory.clone().into();
+            config.wasm.cache = directory.join(COMPILED_MODULES).into();
         }
+        let sandbox = self.play(&config, &mut cast).map_err(Stop::Router)?;
         let mut builder = Router::builder();
         for plugin in self.plugins(&config).map_err(Stop::Router)? {
             builder = builder.plugin(plugin);
