@@ -425,7 +425,7 @@ impl Host {
         builder = with(builder, message.ontology, MessageBuilder::ontology);
         builder = with(builder, message.encoding, MessageBuilder::encoding);
         let message = finish(builder, self.limits.message_bytes).map_err(invalid)?;
-        self.permissions.allow(&message).map_err(types::SendError::NotAllowed)?;
+        self.permissions.allow(self.me, &message).map_err(types::SendError::NotAllowed)?;
         Ok(message)
     }
 

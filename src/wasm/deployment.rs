@@ -145,7 +145,8 @@ impl Deployment {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has a new version take over. Answers when it has started and takes what the strategy gives it.
+    /// Has a new version take over. Answers when it has started and takes what the strategy gives it. Who stops waiting before
+    /// the agent comes to it takes it back.
     ///
     /// # Errors
     /// It did not start, and why; or the agent is gone.
@@ -223,6 +224,10 @@ impl Deployed {
         loop {
             let next = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some((command, answer)) = next else { return };
+            if answer.is_disconnected() {
+                // Whoever gave it was told that it could not be given, or does not wait any more.
+                continue;
+            }
             match command {
                 Command::Replace(guest, strategy) => self.try_out(guest, strategy, answer, context),
                 Command::Promote if self.trial.as_ref().is_some_and(|trial| trial.starting.is_none()) => {

@@ -20,6 +20,9 @@ use super::raw::{self, RawAgent};
 use super::sandbox::Sandbox;
 use super::states::GuestStates;
 
+/// What a module is to be, in words.
+const AGENT: &str = "agent";
+pub(super) const PLUGIN: &str = "routing plugin";
 /// The largest module, in bytes.
 const MODULE_BYTES_MAX: usize = 128 << 20;
 
@@ -84,14 +87,22 @@ pub enum GuestError {
         /// What is wrong, and where.
         reason: String,
     },
-    /// It is valid, but no agent.
-    #[error("{name}: this is no agent: {}", list(problems))]
-    NoAgent {
+    /// It is valid, but not what it is to be.
+    #[error("{name}: this is no {wanted}: {}", list(problems))]
+    Unfit {
         /// The module.
         name: String,
+        /// What it is to be: an agent or a routing plugin.
+        wanted: &'static str,
         /// What is missing, of the wrong type, or asked for and not granted.
         problems: Vec<Problem>,
     },
+}
+
+impl GuestError {
+    pub(super) fn unfit(name: &str, wanted: &'static str, problems: Vec<Problem>) -> Self {
+        Self::Unfit { name: name.to_owned(), wanted, problems }
+    }
 }
 
 fn list(problems: &[Problem]) -> String {
@@ -143,9 +154,7 @@ impl Guest {
         if kind == GuestKind::Raw && is_core_of_component(&bytes) {
             Module::validate(engine, &bytes).map_err(invalid)?;
             let component = encode::component_of(&bytes, "agent");
-            bytes = component
-                .map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?
-                .into();
+            bytes = component.map_err(|reason| GuestError::unfit(&name, AGENT, vec![Problem(reason)]))?.into();
             kind = GuestKind::Component;
         }
         let prepared = match kind {
@@ -166,7 +175,7 @@ impl Guest {
                 permissions: Arc::default(),
                 states: None,
             }),
-            Err(problems) => Err(GuestError::NoAgent { name, problems }),
+            Err(problems) => Err(GuestError::Unfit { name, wanted: AGENT, problems }),
         }
     }
 
@@ -292,9 +301,7 @@ pub(super) fn compiled_component(
         Some(GuestKind::Raw) => {
             Module::validate(engine, bytes).map_err(invalid)?;
             let component = encode::component_of(bytes, world);
-            component
-                .map_err(|reason| GuestError::NoAgent { name: name.clone(), problems: vec![Problem(reason)] })?
-                .into()
+            component.map_err(|reason| GuestError::unfit(&name, PLUGIN, vec![Problem(reason)]))?.into()
         }
     };
     compiled(sandbox, engine, &bytes, Component::from_binary).map_err(invalid)

@@ -59,12 +59,13 @@ impl GuestLimits {
     }
 }
 
-/// Whom a guest may write to, and what it may offer. It may always answer whoever writes to it.
+/// Whom a guest may write to, and what it may offer. It may always write to itself, and answer whoever writes to it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Permissions {
-    /// The agents it may write to; everyone if there is no list.
+    /// The agents it may write to. Without a list it may write to everyone or, where there is a list of capabilities, to
+    /// nobody by name.
     pub send_to: Option<HashSet<AgentId>>,
-    /// The capabilities it may address; every one if there is no list.
+    /// The capabilities it may address. Without a list every one or, where there is a list of agents, none.
     pub address: Option<HashSet<CapabilityName>>,
     /// The capabilities it may offer; every one if there is no list.
     pub offer: Option<HashSet<CapabilityName>>,
@@ -72,19 +73,29 @@ pub struct Permissions {
 
 impl Permissions {
     /// Whether a guest may send this message.
-    pub(super) fn allow(&self, message: &Message) -> Result<(), String> {
-        if let (Receiver::Agent(agent), Some(allowed)) = (message.receiver(), &self.send_to)
-            && !allowed.contains(agent)
-        {
-            return Err(format!("this guest may not write to {agent}: its manifest does not list it in send_to"));
+    pub(super) fn allow(&self, me: AgentId, message: &Message) -> Result<(), String> {
+        if self.send_to.is_none() && self.address.is_none() {
+            return Ok(());
         }
-        if let (Receiver::Capability(term, _), Some(allowed)) = (message.receiver(), &self.address)
-            && !allowed.iter().any(|capability| Term::find(capability.as_ref()) == Some(*term))
-        {
-            let capability = term.as_str();
-            return Err(format!("this guest may not address {capability}: its manifest does not list it in address"));
+        match message.receiver() {
+            Receiver::Agent(agent) => {
+                let listed = self.send_to.as_ref().is_some_and(|allowed| allowed.contains(agent));
+                let refusal =
+                    || format!("this guest may not write to {agent}: its manifest does not list it in send_to");
+                if listed || *agent == me { Ok(()) } else { Err(refusal()) }
+            }
+            Receiver::Capability(term, _) => {
+                let is_it = |capability: &CapabilityName| Term::find(capability.as_ref()) == Some(*term);
+                let listed = self.address.as_ref().is_some_and(|allowed| allowed.iter().any(is_it));
+                let refusal = || {
+                    let capability = term.as_str();
+                    format!("this guest may not address {capability}: its manifest does not list it in address")
+                };
+                if listed { Ok(()) } else { Err(refusal()) }
+            }
+            // Guests have no other receivers.
+            _ => Err("this guest may only write to the agents and capabilities that its manifest lists".to_owned()),
         }
-        Ok(())
     }
 
     pub(super) fn allow_offer(&self, capability: &CapabilityName) -> Result<(), String> {
@@ -215,8 +226,7 @@ pub(super) struct Host {
     slices: u32,
     slices_max: u32,
     slice_epochs: u64,
-    memory_bytes: usize,
-    table_elements: usize,
+    pub usage: Usage,
     /// The one memory of a raw guest.
     pub raw_memory: Option<wasmtime::Memory>,
 }
@@ -247,8 +257,7 @@ impl Host {
             slices: 0,
             slices_max: limits.call_ms.into_inner().div_ceil(slice_ms).max(1),
             slice_epochs: u64::from(slice_ms),
-            memory_bytes: 0,
-            table_elements: 0,
+            usage: Usage::new(limits),
             raw_memory: None,
         }
     }
@@ -350,23 +359,27 @@ impl Host {
     }
 }
 
-impl ResourceLimiter for Host {
+/// What an instance has of memory and tables, and how much more it may have.
+pub(super) struct Usage {
+    limits: GuestLimits,
+    memory_bytes: usize,
+    table_elements: usize,
+}
+
+impl Usage {
+    pub fn new(limits: GuestLimits) -> Self {
+        Self { limits, memory_bytes: 0, table_elements: 0 }
+    }
+}
+
+impl ResourceLimiter for Usage {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        let fits = wanted as u64 <= self.limits.memory_bytes.into_inner();
-        if fits {
-            self.memory_bytes = wanted;
-        }
-        Ok(fits)
+        Ok(grow(&mut self.memory_bytes, desired.saturating_sub(current), self.limits.memory_bytes.into_inner()))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.table_elements.saturating_add(desired.saturating_sub(current));
-        let fits = wanted as u64 <= u64::from(self.limits.table_elements.into_inner());
-        if fits {
-            self.table_elements = wanted;
-        }
-        Ok(fits)
+        let limit = u64::from(self.limits.table_elements.into_inner());
+        Ok(grow(&mut self.table_elements, desired.saturating_sub(current), limit))
     }
 
     fn instances(&self) -> usize {
@@ -380,4 +393,14 @@ impl ResourceLimiter for Host {
     fn memories(&self) -> usize {
         PARTS_MAX
     }
+}
+
+/// Adds to what is used, if that stays within the limit.
+fn grow(used: &mut usize, more: usize, limit: u64) -> bool {
+    let wanted = used.saturating_add(more);
+    let fits = wanted as u64 <= limit;
+    if fits {
+        *used = wanted;
+    }
+    fits
 }

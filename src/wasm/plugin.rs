@@ -13,13 +13,13 @@ use caxton_shards::message::{
 };
 use caxton_shards::plugin::{RoutePlugin, Verdict};
 use caxton_shards::rules::Destination;
+use wasmtime::Store;
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{ResourceLimiter, Store};
 
 use self::bindings::caxton::routing::{current, types};
 use self::bindings::{Plugin as Instance, PluginPre};
-use super::guest::{GuestError, Problem, compiled_component, explain};
-use super::host::GuestLimits;
+use super::guest::{GuestError, PLUGIN, Problem, compiled_component, explain};
+use super::host::{GuestLimits, Usage};
 use super::sandbox::{Sandbox, read_module};
 
 mod bindings {
@@ -34,8 +34,6 @@ mod bindings {
 const EXPORTS: [&str; 1] = ["route"];
 /// What a plugin may import.
 const IMPORTS: [&str; 2] = ["caxton:routing/types@1.0.0", "caxton:routing/current@1.0.0"];
-/// How many memories, tables and module instances a plugin may consist of.
-const PARTS_MAX: usize = 16;
 
 /// What becomes of a message that a plugin could not judge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -96,8 +94,7 @@ impl Plugin {
         on_failure: OnFailure,
     ) -> Result<Self, GuestError> {
         let component = compiled_component(sandbox, name, bytes, "plugin")?;
-        let prepared =
-            prepare(sandbox, &component).map_err(|problems| GuestError::NoAgent { name: name.to_owned(), problems })?;
+        let prepared = prepare(sandbox, &component).map_err(|problems| GuestError::unfit(name, PLUGIN, problems))?;
         Ok(Self {
             name: name.into(),
             sandbox: sandbox.clone(),
@@ -133,10 +130,9 @@ impl Plugin {
     }
 
     fn instantiate(&self) -> wasmtime::Result<(Store<Judge>, Instance)> {
-        let judge =
-            Judge { content: MessageContent::default(), limits: self.limits, memory_bytes: 0, table_elements: 0 };
+        let judge = Judge { content: MessageContent::default(), usage: Usage::new(self.limits) };
         let mut store = Store::new(&self.sandbox.0.engine, judge);
-        store.limiter(|judge| judge);
+        store.limiter(|judge| &mut judge.usage);
         store.epoch_deadline_trap();
         store.set_epoch_deadline(u64::from(self.limits.call_ms.into_inner()));
         let instance = self.prepared.instantiate(&mut store)?;
@@ -169,9 +165,7 @@ fn prepare(sandbox: &Sandbox, component: &Component) -> Result<PluginPre<Judge>,
 /// The data of a plugin's store.
 struct Judge {
     content: MessageContent,
-    limits: GuestLimits,
-    memory_bytes: usize,
-    table_elements: usize,
+    usage: Usage,
 }
 
 impl types::Host for Judge {}
@@ -181,34 +175,6 @@ impl current::Host for Judge {
         let bytes = self.content.as_bytes();
         let clamp = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
         Ok(bytes[clamp(at)..clamp(at.saturating_add(length))].to_vec())
-    }
-}
-
-impl ResourceLimiter for Judge {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        let fits = wanted as u64 <= self.limits.memory_bytes.into_inner();
-        self.memory_bytes = if fits { wanted } else { self.memory_bytes };
-        Ok(fits)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.table_elements.saturating_add(desired.saturating_sub(current));
-        let fits = wanted <= self.limits.table_elements.as_usize();
-        self.table_elements = if fits { wanted } else { self.table_elements };
-        Ok(fits)
-    }
-
-    fn instances(&self) -> usize {
-        PARTS_MAX
-    }
-
-    fn tables(&self) -> usize {
-        PARTS_MAX
-    }
-
-    fn memories(&self) -> usize {
-        PARTS_MAX
     }
 }
 

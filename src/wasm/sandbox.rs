@@ -117,7 +117,7 @@ impl Sandbox {
     /// A store for one guest.
     pub(super) fn store(&self, host: Host) -> Store<Host> {
         let mut store = Store::new(&self.0.engine, host);
-        store.limiter(|host| host);
+        store.limiter(|host| &mut host.usage);
         store.epoch_deadline_callback(|mut context| context.data_mut().slice_is_over());
         store
     }

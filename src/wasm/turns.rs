@@ -8,15 +8,17 @@ use std::collections::VecDeque;
 use caxton_shards::interface::Now;
 
 thread_local! {
-    static TURNS: RefCell<Turns> = const { RefCell::new(Turns { waiting: VecDeque::new(), next: 0, taken_ns: 0 }) };
+    static TURNS: RefCell<Turns> = const { RefCell::new(Turns { waiting: VecDeque::new(), next: 0, turn_ns: 0, taken: false }) };
 }
 
 struct Turns {
     /// The suspended guests of this thread, the one that waits longest first.
     waiting: VecDeque<u64>,
     next: u64,
-    /// The shard's turn in which one of them went on last, by its time.
-    taken_ns: u64,
+    /// The shard's turn in which one of them asked last, by its time.
+    turn_ns: u64,
+    /// Whether one of them went on in it.
+    taken: bool,
 }
 
 /// A suspended guest's place. It is given up when it is dropped.
@@ -32,13 +34,20 @@ impl Place {
         })
     }
 
-    /// Whether it is this guest's turn. It stands behind all others then.
+    /// Whether it is this guest's turn. It stands behind all others then. So does one that let its turn pass, because its agent
+    /// is not called at the moment: nobody waits for it.
     pub fn comes_up(&self, now: Now) -> bool {
         TURNS.with_borrow_mut(|turns| {
-            if turns.taken_ns == now.monotonic_ns || turns.waiting.front() != Some(&self.0) {
+            if turns.turn_ns != now.monotonic_ns {
+                if !turns.taken && !turns.waiting.is_empty() {
+                    turns.waiting.rotate_left(1);
+                }
+                (turns.turn_ns, turns.taken) = (now.monotonic_ns, false);
+            }
+            if turns.taken || turns.waiting.front() != Some(&self.0) {
                 return false;
             }
-            turns.taken_ns = now.monotonic_ns;
+            turns.taken = true;
             turns.waiting.rotate_left(1);
             true
         })
@@ -61,14 +70,21 @@ mod tests {
         let places = [Place::new(), Place::new(), Place::new()];
         let at = |monotonic_ns| Now { monotonic_ns, wall: WallTime(0) };
         let who = |turn| places.iter().map(|place| place.comes_up(at(turn))).collect::<Vec<_>>();
-        assert_eq!(who(1), [true, false, false]);
-        assert_eq!(who(1), [false, false, false], "the turn is taken");
-        assert_eq!(who(2), [false, true, false]);
-        assert_eq!(who(3), [false, false, true]);
-        assert_eq!(who(4), [true, false, false]);
+        let mut before = who(1);
+        for turn in 2..10 {
+            let now = who(turn);
+            assert_eq!(now.iter().filter(|comes_up| **comes_up).count(), 1, "one in turn {turn}");
+            assert_eq!(who(turn), [false, false, false], "turn {turn} is taken");
+            before.rotate_right(1);
+            assert_eq!(now, before, "one after the other");
+        }
         let [first, second, third] = places;
         drop(second);
-        assert!(!first.comes_up(at(5)));
-        assert!(third.comes_up(at(5)), "who is gone is not waited for");
+        let rest = [&first, &third];
+        let alone: Vec<bool> = rest.iter().map(|place| place.comes_up(at(10))).collect();
+        assert_eq!(alone.iter().filter(|comes_up| **comes_up).count(), 1, "who is gone is not waited for");
+        // The other one is not called any more, and keeps nobody waiting.
+        let went_on = (11..21).filter(|turn| first.comes_up(at(*turn))).count();
+        assert!(went_on >= 4, "only {went_on} of 10 turns");
     }
 }

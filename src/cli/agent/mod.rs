@@ -110,12 +110,12 @@ fn check(files: &[PathBuf], preset: Preset) -> ExitCode {
                 ));
             }
             Err(error @ GuestError::File { .. }) => return unusable(&error.to_string()),
-            Err(GuestError::NoAgent { .. })
+            Err(GuestError::Unfit { .. })
                 if Plugin::load_file(&sandbox, "plugin", file, sandbox.limits().call_ms, OnFailure::Refuse).is_ok() =>
             {
                 print(&format!("{}: a routing plugin, component\n", file.display()));
             }
-            Err(GuestError::NoAgent { name, problems }) => {
+            Err(GuestError::Unfit { name, problems, .. }) => {
                 complain(&format!("{name}: this is no agent"));
                 for problem in problems {
                     complain(&format!("  {problem}"));

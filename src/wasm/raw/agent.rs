@@ -182,7 +182,7 @@ impl RawAgent {
                 }
                 Action::Send(builder) => {
                     let message = finish(*builder, host.message_bytes)?;
-                    self.guest.permissions().allow(&message)?;
+                    self.guest.permissions().allow(self.me, &message)?;
                     context.send(message).map(drop).map_err(|rejected| format!("its message: {}", rejected.error))
                 }
                 Action::Offer(capability) => {
