@@ -481,3 +481,56 @@ fn what_is_remembered_on_disk_outlives_the_process() {
     std::fs::write(directory.path().join("foreign.db"), "no database").unwrap();
     GuestStates::open(&directory.path().join("foreign.db")).unwrap_err();
 }
+
+#[test]
+fn a_guest_that_is_put_off_in_the_middle_of_a_call_keeps_no_other_waiting() {
+    let mut config = config();
+    config.wasm.call_ms = 400.try_into().unwrap();
+    config.set("retry.attempts", "0", "test").unwrap();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).shards(1.try_into().unwrap()).start().unwrap();
+    let endless = sandbox.load("endless", &raw("", "(loop $l (br $l)) (i64.const 0)")).unwrap();
+    let agents = ["put-off", "other"].map(caxton_router::AgentId::of_text);
+    for (agent, id) in ["put-off", "other"].into_iter().zip(agents) {
+        register(&router, &endless, agent);
+        router.blocking_send(Message::builder(Performative::Inform).receiver(id).build().unwrap()).unwrap();
+    }
+    router.blocking_suspend(agents[0]).unwrap();
+    let began = std::time::Instant::now();
+    while router.stats().account().dead_lettered == 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "the other one never comes up");
+        std::thread::yield_now();
+    }
+    router.blocking_resume(agents[0]).unwrap();
+    let report = router.shutdown(Duration::from_secs(10)).unwrap();
+    assert_eq!(report.stats.account().dead_lettered, 2, "{report}");
+}
+
+#[test]
+fn a_list_of_agents_closes_the_capabilities_and_a_guest_may_always_write_to_itself() {
+    use caxton_router::wasm::Manifest;
+    // Sets a timer of a millisecond, unless this is one.
+    let timer = raw(
+        "(data (i32.const 8) \"\\14\\00\\00\\00\\04\\00\\00\\00\\00\\00\\00\\00\\01\\00\\00\\00\")",
+        "(if (i32.load16_u offset=120 (local.get $at)) (then (return (i64.const 0)))) (i64.const 0x0000000800000018)",
+    );
+    // Sends to any who offers weighing.
+    let any = raw(
+        "(data (i32.const 8) \"\\5f\\00\\00\\00\\03\\00\\00\\00\\00\\00\\00\\00\\07\\02\\00\\00\")
+         (data (i32.const 84) \"\\07\") (data (i32.const 96) \"weighing\")",
+        "(i64.const 0x0000000800000060)",
+    );
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).start().unwrap();
+    let manifest = Manifest::parse(Path::new("guest.toml"), "[permissions]\nsend_to = [\"bob\"]\n").unwrap();
+    for (agent, module) in [("timer", &timer), ("any", &any)] {
+        register(&router, &sandbox.load(agent, module).unwrap().with(&manifest), agent);
+    }
+    let to = |agent| Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text(agent));
+    router.blocking_send(to("timer").build().unwrap()).unwrap();
+    assert!(fate(&router, "any").contains("does not list it in address"));
+    let report = router.shutdown(Duration::from_secs(10)).unwrap();
+    let account = report.stats.account();
+    assert_eq!((account.processed, account.dead_lettered), (2, 1), "the timer fired: {account:?}");
+}

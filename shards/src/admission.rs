@@ -28,7 +28,7 @@ impl Shard {
                 match self.ask_plugins(&mut message) {
                     Ok(()) => {
                         if let Some(message) = self.ask_in_line(message, token) {
-                            let admitted = self.admit_judged(message, Some(token));
+                            let admitted = self.admit_judged(message, Some(token), true);
                             self.answer_for(admitted, token);
                         }
                     }
@@ -140,20 +140,16 @@ impl Shard {
 
     /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway. Nothing is
     /// answered for a durable message: whoever asked with this token hears of it when it is on disk.
-    fn admit(&mut self, mut message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendError, Message)> {
-        if !self.plugins.is_empty()
-            && let Err(error) = self.ask_plugins(&mut message)
-        {
-            return Err((error, message));
-        }
-        self.admit_judged(message, token)
+    fn admit(&mut self, message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendError, Message)> {
+        self.admit_judged(message, token, self.plugins.is_empty())
     }
 
-    /// As [`Shard::admit`], behind the plugins.
+    /// As [`Shard::admit`]; plugins are asked unless they have judged the message before. They see only what would be accepted.
     fn admit_judged(
         &mut self,
         mut message: Message,
         token: Option<Token>,
+        judged: bool,
     ) -> Result<Option<MessageId>, (SendError, Message)> {
         let agent = match message.sender() {
             None => {
@@ -167,6 +163,9 @@ impl Shard {
         let refusal = (self.phase != Phase::Running).then_some(SendError::Stopping);
         let Some(agent) = agent else { return Err((refusal.unwrap_or(SendError::UnknownSender), message)) };
         if let Some(error) = refusal.or_else(|| self.refusal(agent, &message)) {
+            return Err((error, message));
+        }
+        if !judged && let Err(error) = self.ask_plugins(&mut message) {
             return Err((error, message));
         }
         if self.lines.exist() && message.target().is_some_and(|target| self.waits_too_much(&message, target)) {
@@ -197,16 +196,16 @@ impl Shard {
             Some(sender) if sender == id => {}
             Some(_) => return Err(self.reject(SendError::ForeignSender, message)),
         }
-        if !self.plugins.is_empty()
-            && let Err(error) = self.ask_plugins(&mut message)
-        {
-            return Err(self.reject(error, message));
-        }
         if let Some(error) = self.refusal(agent, &message) {
             return Err(self.reject(error, message));
         }
         if !self.effects.is_empty()
             && let Some(error) = self.refusal_for_effects(&message)
+        {
+            return Err(self.reject(error, message));
+        }
+        if !self.plugins.is_empty()
+            && let Err(error) = self.ask_plugins(&mut message)
         {
             return Err(self.reject(error, message));
         }

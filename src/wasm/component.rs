@@ -19,7 +19,7 @@ use wasmtime::{Engine, Store};
 
 use self::bindings::caxton::agent::{router, types};
 use self::bindings::{Agent as Instance, AgentPre};
-use super::execution::{Execution, call, save};
+use super::execution::{Execution, Stage, begun, call, polled, save};
 use super::guest::{Code, Guest, Instantiated, Problem, explain};
 use super::host::{Answer, Host, Question, SharedMemory};
 use super::log::{LogLevel, LogLine};
@@ -92,20 +92,12 @@ struct Cell {
     answer: Result<(), String>,
 }
 
-enum Stage {
-    /// There is no instance.
-    New,
-    Starting(Execution<Box<Cell>>),
-    Idle(Box<Cell>),
-    Handling(Execution<Box<Cell>>),
-}
-
 /// See the module.
 pub(super) struct ComponentAgent {
     guest: Guest,
     me: AgentId,
     memory: SharedMemory,
-    stage: Stage,
+    stage: Stage<Box<Cell>>,
     seed: u64,
     /// Why it could not be started after having been suspended.
     failed_start: Option<String>,
@@ -153,37 +145,20 @@ impl ComponentAgent {
 
 impl Instantiated for ComponentAgent {
     fn has_started(&mut self) -> Option<Result<(), String>> {
-        match self.stage {
-            Stage::Starting(_) => None,
-            _ => Some(self.failed_start.take().map_or(Ok(()), Err)),
-        }
+        self.stage.has_started(&mut self.failed_start)
     }
 }
 
 impl Agent for ComponentAgent {
     fn start(&mut self, context: &mut Context<'_>) -> Outcome {
         self.seed = context.random();
-        match self.get_ready(context) {
-            Some(Ok(())) => Outcome::Done,
-            Some(Err(text)) => Outcome::failed(text),
-            None => {
-                context.poll_me();
-                Outcome::Suspended
-            }
-        }
+        begun(self.get_ready(context), context)
     }
 
     /// Goes on starting.
     fn poll(&mut self, context: &mut Context<'_>) -> Polled {
-        match self.get_ready(context) {
-            None => Polled::Waiting,
-            // What went wrong is told when the next message finds no instance, and a new one does not start either; or to whoever
-            // asks for it.
-            Some(outcome) => {
-                self.failed_start = outcome.err();
-                Polled::Finished
-            }
-        }
+        let ready = self.get_ready(context);
+        polled(ready, &mut self.failed_start)
     }
 
     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
@@ -196,9 +171,7 @@ impl Agent for ComponentAgent {
             Some(Err(text)) => return Outcome::failed(text),
             Some(Ok(())) => {}
         }
-        if matches!(self.stage, Stage::Idle(_))
-            && let Stage::Idle(mut cell) = std::mem::replace(&mut self.stage, Stage::New)
-        {
+        if let Some(mut cell) = self.stage.take_idle() {
             cell.store.data_mut().begin(context.now().wall, 1);
             let desk = Arc::clone(&cell.store.data().desk);
             self.stage = Stage::Handling(Execution::new(desk, handle(cell, lower(message))));
@@ -232,7 +205,7 @@ impl Agent for ComponentAgent {
     }
 
     fn stopped(&mut self) {
-        let Stage::Idle(mut cell) = std::mem::replace(&mut self.stage, Stage::New) else { return };
+        let Some(mut cell) = self.stage.take_idle() else { return };
         self.guest.sandbox.0.ticker.touch();
         let now = cell.store.data().now;
         cell.store.data_mut().begin(now, 1);

@@ -3,14 +3,70 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
+use caxton_shards::agent::{Context, Outcome, Polled};
 use caxton_shards::interface::Now;
 use wasmtime::Store;
 
 use super::guest::explain;
 use super::host::{Answer, Desk, Host, Question};
 use super::turns::Place;
+
+/// How far an instance is.
+pub(super) enum Stage<C> {
+    /// There is none.
+    New,
+    Starting(Execution<C>),
+    /// It can be called.
+    Idle(C),
+    Handling(Execution<C>),
+}
+
+impl<C> Stage<C> {
+    /// The instance, if it can be called. There is none then.
+    pub fn take_idle(&mut self) -> Option<C> {
+        match std::mem::replace(self, Self::New) {
+            Self::Idle(instance) => Some(instance),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// Whether a start that took longer is over, and why it failed if it did.
+    pub fn has_started(&self, failed: &mut Option<String>) -> Option<Result<(), String>> {
+        match self {
+            Self::Starting(_) => None,
+            _ => Some(failed.take().map_or(Ok(()), Err)),
+        }
+    }
+}
+
+/// What an agent answers to being started. A start that takes longer goes on when the agent is polled.
+pub(super) fn begun(ready: Option<Result<(), String>>, context: &mut Context<'_>) -> Outcome {
+    match ready {
+        Some(Ok(())) => Outcome::Done,
+        Some(Err(text)) => Outcome::failed(text),
+        None => {
+            context.poll_me();
+            Outcome::Suspended
+        }
+    }
+}
+
+/// What an agent that is polled answers about its start. What went wrong is told when the next message finds no instance, and a new
+/// one does not start either; or to whoever asks for it.
+pub(super) fn polled(ready: Option<Result<(), String>>, failed: &mut Option<String>) -> Polled {
+    match ready {
+        None => Polled::Waiting,
+        Some(outcome) => {
+            *failed = outcome.err();
+            Polled::Finished
+        }
+    }
+}
 
 /// What runs, and what it gives: the guest itself, ready for the next call, or why there is no guest any more.
 pub(super) struct Execution<C> {
@@ -31,7 +87,7 @@ impl<C> Execution<C> {
             return None;
         }
         // Nobody is woken: whoever is suspended is looked at again on a later turn of the shard.
-        let mut context = Context::from_waker(Waker::noop());
+        let mut context = std::task::Context::from_waker(Waker::noop());
         loop {
             match self.future.as_mut().poll(&mut context) {
                 Poll::Ready(outcome) => return Some(outcome),

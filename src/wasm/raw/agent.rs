@@ -12,7 +12,7 @@ use caxton_shards::dispatch::Batch;
 use caxton_shards::message::{AgentId, Message, MessageId};
 use wasmtime::{Memory, Store, TypedFunc};
 
-use super::super::execution::{Execution, call, save};
+use super::super::execution::{Execution, Stage, begun, call, polled, save};
 use super::super::guest::{Code, Guest, Instantiated};
 use super::super::host::{Answer, Excess, Host, Question, SharedMemory};
 use super::actions::{Action, Reading, finish};
@@ -40,14 +40,6 @@ struct Cell {
     actions: Vec<u8>,
 }
 
-enum Stage {
-    /// There is no instance.
-    New,
-    Starting(Execution<Box<Cell>>),
-    Idle(Box<Cell>),
-    Handling(Execution<Box<Cell>>),
-}
-
 /// What the guest wants because of one message, or what is wrong with what it wants.
 struct Wish {
     message: Option<MessageId>,
@@ -59,7 +51,7 @@ pub(in super::super) struct RawAgent {
     guest: Guest,
     me: AgentId,
     memory: SharedMemory,
-    stage: Stage,
+    stage: Stage<Box<Cell>>,
     seed: u64,
     /// Why it could not be started after having been suspended.
     failed_start: Option<String>,
@@ -120,7 +112,7 @@ impl RawAgent {
         if self.called.is_empty() {
             return;
         }
-        let Stage::Idle(mut cell) = std::mem::replace(&mut self.stage, Stage::New) else { return };
+        let Some(mut cell) = self.stage.take_idle() else { return };
         cell.store.data_mut().begin(now.wall, cell.frames.count());
         self.stage = Stage::Handling(Execution::new(Arc::clone(&cell.store.data().desk), handle(cell)));
     }
@@ -208,37 +200,20 @@ impl RawAgent {
 
 impl Instantiated for RawAgent {
     fn has_started(&mut self) -> Option<Result<(), String>> {
-        match self.stage {
-            Stage::Starting(_) => None,
-            _ => Some(self.failed_start.take().map_or(Ok(()), Err)),
-        }
+        self.stage.has_started(&mut self.failed_start)
     }
 }
 
 impl Agent for RawAgent {
     fn start(&mut self, context: &mut Context<'_>) -> Outcome {
         self.seed = context.random();
-        match self.get_ready(context) {
-            Some(Ok(())) => Outcome::Done,
-            Some(Err(text)) => Outcome::failed(text),
-            None => {
-                context.poll_me();
-                Outcome::Suspended
-            }
-        }
+        begun(self.get_ready(context), context)
     }
 
     /// Goes on starting.
     fn poll(&mut self, context: &mut Context<'_>) -> Polled {
-        match self.get_ready(context) {
-            None => Polled::Waiting,
-            // What went wrong is told when the next message finds no instance, and a new one does not start either; or to whoever
-            // asks for it.
-            Some(outcome) => {
-                self.failed_start = outcome.err();
-                Polled::Finished
-            }
-        }
+        let ready = self.get_ready(context);
+        polled(ready, &mut self.failed_start)
     }
 
     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
@@ -327,7 +302,7 @@ impl Agent for RawAgent {
     }
 
     fn stopped(&mut self) {
-        let Stage::Idle(mut cell) = std::mem::replace(&mut self.stage, Stage::New) else { return };
+        let Some(mut cell) = self.stage.take_idle() else { return };
         let Some(stop) = cell.stop.clone() else { return };
         self.guest.sandbox.0.ticker.touch();
         let now = cell.store.data().now;
