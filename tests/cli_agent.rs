@@ -123,3 +123,29 @@ fn with_a_data_directory_compiled_modules_are_kept() {
     assert_eq!(first.len(), 1);
     assert_eq!(kept(), first, "the entry is used again, and not written again");
 }
+
+#[test]
+fn guests_and_plugins_that_cannot_be_used_are_refused_before_anything_is_routed() {
+    let echo = here().join("examples/guests/echo/raw.wat");
+    let bob = format!("bob={}", echo.display());
+    let file = here().join("tests/data/guests.acl");
+    for (arguments, complaint) in [
+        (vec!["--agent", "bob=missing.wasm"], "missing.wasm: can't be read"),
+        (vec!["--agent", "bob"], "allowed is NAME=FILE"),
+        (vec!["--agent", &bob, "--agent", &bob], "--agent is given twice for bob"),
+        (vec!["--agent", &bob, "--reply", "bob=refuse"], "--agent and --reply are both given for bob"),
+        (vec!["--plugin", &bob], "this is no routing plugin"),
+        (vec!["--plugins-fail-open"], "--plugin"),
+        (vec!["--plugin", &bob, "--plugin-call-ms", "0"], "allowed is 1 to 3600000 milliseconds"),
+    ] {
+        let all: Vec<&str> = ["route", file.to_str().unwrap()].into_iter().chain(arguments.iter().copied()).collect();
+        let output = caxton(here(), &all);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(complaint), "{arguments:?}: {text}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: {text}");
+    }
+    // One that nobody writes to is told of, and does no harm.
+    let output = caxton(here(), &["route", "--agent", &bob, file.to_str().unwrap()]);
+    assert!(output.status.success() && said(&output).contains("no message names this agent"), "{}", said(&output));
+}

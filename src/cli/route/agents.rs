@@ -46,6 +46,11 @@ impl Cast {
         cast
     }
 
+    /// Whether a guest in WebAssembly is the agent of this name.
+    pub fn is_played(&self, name: &AgentName) -> bool {
+        self.guests.contains_key(&AgentId::of(name))
+    }
+
     /// Has a guest in WebAssembly be the agent of this name.
     pub fn play(&mut self, name: &AgentName, guest: Guest, offers: Vec<CapabilityName>) {
         let id = AgentId::of(name);

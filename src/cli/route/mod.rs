@@ -140,6 +140,10 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
             Err(error) => printing_failed(&error),
         },
         Err(Stop::Printing(error)) => printing_failed(&error),
+        Err(Stop::Arguments(complaint)) => {
+            complain(&complaint);
+            ExitCode::from(2)
+        }
         Err(Stop::Router(complaint)) => {
             complain(&complaint);
             ExitCode::FAILURE
@@ -151,6 +155,8 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
 enum Stop {
     /// What became of a message could not be printed.
     Printing(std::io::Error),
+    /// A guest or a plugin can't be used.
+    Arguments(String),
     /// The router did not start or stopped.
     Router(String),
 }
@@ -202,9 +208,9 @@ impl RouteArguments {
             config.store.directory = directory.clone().into();
             config.wasm.cache = directory.join(COMPILED_MODULES).into();
         }
-        let sandbox = self.play(&config, &mut cast).map_err(Stop::Router)?;
+        let sandbox = self.play(&config, &mut cast).map_err(Stop::Arguments)?;
         let mut builder = Router::builder();
-        for plugin in self.plugins(&config).map_err(Stop::Router)? {
+        for plugin in self.plugins(&config).map_err(Stop::Arguments)? {
             builder = builder.plugin(plugin);
         }
         let router = builder.config(config).start().map_err(|error| Stop::Router(error.to_string()))?;
@@ -262,6 +268,15 @@ impl RouteArguments {
             None => None,
         };
         for (name, file) in &self.agent {
+            if cast.is_played(name) {
+                return Err(format!("--agent is given twice for {name}: an agent has one module"));
+            }
+            if self.reply.iter().any(|(other, _)| other == name) {
+                return Err(format!("--agent and --reply are both given for {name}: its module says what it answers"));
+            }
+            if !cast.has(name) {
+                complain(&format!("--agent {name}: no message names this agent"));
+            }
             let manifest = Manifest::beside(file).map_err(|error| error.to_string())?;
             let guest = sandbox.load_file(file).map_err(|error| error.to_string())?;
             let guest = guest.with(&manifest);
