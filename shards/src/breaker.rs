@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use crate::domain::{BreakerDelayMs, BreakerThreshold, BreakerWindowMs, ProbeCount, SlowCallMs};
 
-pub(crate) use guard::{AgentBreaker, BreakerFigures, CallTimes, Guard};
+pub(crate) use guard::{AgentBreaker, BreakerFigures, CallTimes, Guard, Visit};
 pub use guard::{Stopwatch, TIMED_TURNS};
 
 /// By how much the delay grows each time that a half-open breaker opens again.

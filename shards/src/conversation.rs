@@ -74,24 +74,30 @@ struct Awaited {
     asker: u16,
 }
 
+/// One conversation. What an ordinary message looks at comes first, within two cache lines.
 #[derive(Debug)]
+#[repr(C, align(64))]
 struct Conversation {
-    initiator: AgentId,
     id: ConversationId,
+    initiator: AgentId,
     participants: SmallVec<[AgentId; 2]>,
-    /// Their positions, once there are many.
-    table: Option<Box<HashMap<AgentId, u16, FixedState>>>,
-    awaited: SmallVec<[Awaited; 1]>,
     history: History,
-    messages: u64,
     opened_ms: u64,
     last_ms: u64,
+    messages: u64,
+    awaited: SmallVec<[Awaited; 1]>,
+    /// The participants' positions, once there are many.
+    table: Option<Box<HashMap<AgentId, u16, FixedState>>>,
     timer: Option<TimerKey>,
     /// Its place in the protocol that it is held to.
     guard: Option<Box<Guard>>,
     /// Durable messages passed it: the journal knows of it.
     durable: bool,
 }
+
+const _: () =
+    assert!(std::mem::offset_of!(Conversation, awaited) <= 128, "what a message looks at lies in two cache lines");
+const _: () = assert!(size_of::<Conversation>() == 192, "a conversation fills three cache lines");
 
 /// The newest messages of a conversation: a ring that overwrites the oldest entry.
 #[derive(Debug, Default)]
@@ -117,7 +123,7 @@ const _: () = assert!(crate::domain::MaxParticipants::MAXIMUM < ANSWERS, "a part
 const _: () = assert!(size_of::<Remembered>() == 32, "two entries fill a cache line");
 
 impl History {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, entry: Remembered, entries_max: usize) {
         if self.entries.len() < entries_max {
             self.entries.push(entry);
@@ -265,18 +271,17 @@ impl Conversations {
         self.limits.timeout_ms
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, initiator: AgentId, id: ConversationId) -> Option<u32> {
-        let same =
-            |place: &u32| self.slab.get(*place).is_some_and(|found| found.id == id && found.initiator == initiator);
+        let same = |place: &u32| self.slab.get(*place).is_some_and(|found| found.is(initiator, id));
         self.index.find(hash(self.seed, initiator, id), same).copied()
     }
 
     /// The conversation's place, which is probably this one.
-    #[inline]
+    #[inline(always)]
     fn find_near(&self, initiator: AgentId, id: ConversationId, place: u32) -> Option<u32> {
         match self.slab.get(place) {
-            Some(found) if found.id == id && found.initiator == initiator => Some(place),
+            Some(found) if found.is(initiator, id) => Some(place),
             _ => self.find(initiator, id),
         }
     }
@@ -288,21 +293,28 @@ impl Conversations {
 
     /// Lets a message pass, or says why not. Only a message of the initiator can begin a conversation. Nothing has
     /// changed when a message is refused.
-    #[inline]
+    #[inline(always)]
     pub fn pass(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
-        let probably = passage.message.postage().conversation_place;
-        let (place, passed) = match self.find_near(passage.initiator, id, probably) {
+        let place = passage.message.postage().conversation_place;
+        match self.slab.get_mut(place) {
+            Some(conversation) if conversation.is(passage.initiator, id) => {
+                conversation.pass(passage, &self.limits)?;
+                Ok((ConversationIndex(place), Passed::Continued))
+            }
+            _ => self.pass_by_id(id, passage),
+        }
+    }
+
+    /// As [`Conversations::pass`], for a message that does not know where its conversation lies.
+    #[inline(never)]
+    fn pass_by_id(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
+        let (place, passed) = match self.find(passage.initiator, id) {
             Some(place) => (place, Passed::Continued),
             None if passage.begins() => (self.open(id, passage)?, Passed::Began),
             None => return Err(Reason::NotInConversation),
         };
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
-        let Some(from) = conversation.position(passage.sender) else { return Err(Reason::NotInConversation) };
-        let to = match conversation.position(passage.receiver) {
-            Some(to) => to,
-            None => conversation.join(passage.receiver, self.limits.participants_max)?,
-        };
-        conversation.note(passage, from, to, self.limits.history);
+        conversation.pass(passage, &self.limits)?;
         Ok((ConversationIndex(place), passed))
     }
 
@@ -313,15 +325,15 @@ impl Conversations {
             return Err(Reason::TooManyParticipants);
         }
         let conversation = Conversation {
-            initiator: passage.initiator,
             id,
+            initiator: passage.initiator,
             participants: SmallVec::from_slice(&[passage.initiator]),
-            table: None,
-            awaited: SmallVec::new(),
             history: self.spare_histories.pop().unwrap_or_default(),
-            messages: 0,
             opened_ms: passage.now_ms,
             last_ms: passage.now_ms,
+            messages: 0,
+            awaited: SmallVec::new(),
+            table: None,
             timer: None,
             guard: None,
             durable: false,
@@ -579,9 +591,28 @@ fn hash(seed: u64, initiator: AgentId, id: ConversationId) -> u64 {
 
 impl Conversation {
     #[inline]
+    fn is(&self, initiator: AgentId, id: ConversationId) -> bool {
+        self.id == id && self.initiator == initiator
+    }
+
+    /// Lets a message pass between its participants, of whom the receiver may be new. Nothing has changed when it is refused.
+    #[inline(always)]
+    fn pass(&mut self, passage: &Passage<'_>, limits: &ConversationLimits) -> Result<(), Reason> {
+        let from = self.position(passage.sender).ok_or(Reason::NotInConversation)?;
+        let to = match self.position(passage.receiver) {
+            Some(to) => to,
+            None => self.join(passage.receiver, limits.participants_max)?,
+        };
+        self.note(passage, from, to, limits.history);
+        Ok(())
+    }
+
+    #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // There are at most 10,000 participants.
     fn position(&self, agent: AgentId) -> Option<u16> {
-        if let Some(table) = &self.table {
+        if self.participants.len() > LISTED_PARTICIPANTS_MAX
+            && let Some(table) = &self.table
+        {
             return table.get(&agent).copied();
         }
         self.participants.iter().position(|participant| *participant == agent).map(|position| position as u16)
@@ -604,7 +635,7 @@ impl Conversation {
         Ok(position)
     }
 
-    #[inline]
+    #[inline(always)]
     fn note(&mut self, passage: &Passage<'_>, from: u16, to: u16, history_max: usize) {
         let message = passage.message;
         let answers = match message.in_reply_to() {

@@ -41,7 +41,7 @@ impl Shard {
     }
 
     /// Lets the message pass its conversation, which lives here.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn converse(
         &mut self,
         envelope: &mut Envelope,
@@ -148,11 +148,27 @@ impl Shard {
     }
 
     /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&mut self, envelope: Envelope, target: AgentId) {
-        let Some(index) = self.agents.find_near(target, envelope.receiver_place) else {
-            return self.refuse_for_absent(envelope, target);
-        };
+        // A reply knows where its receiver lies.
+        let probably = AgentIndex(envelope.receiver_place);
+        match self.agents.get(probably) {
+            Some(slot) if slot.id == target && !slot.is_leaving() => self.deliver_to(envelope, probably),
+            _ => self.deliver_by_id(envelope, target),
+        }
+    }
+
+    /// As [`Shard::deliver`], for a message that does not know where its receiver lies.
+    #[inline(never)]
+    fn deliver_by_id(&mut self, envelope: Envelope, target: AgentId) {
+        match self.agents.find(target) {
+            Some(index) => self.deliver_to(envelope, index),
+            None => self.refuse_for_absent(envelope, target),
+        }
+    }
+
+    #[inline(always)]
+    fn deliver_to(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
@@ -160,19 +176,18 @@ impl Shard {
         {
             return self.overflow(envelope, index);
         }
-        slot.mailbox.hold(envelope.weight);
-        self.memory_left -= i64::from(envelope.weight);
-        if slot.provider && !slot.load_changed {
-            slot.load_changed = true;
-            self.load_changed.push(index);
-        }
-        let has_asked = slot.first_question != NONE;
-        self.deliver_held(envelope, index, has_asked);
+        self.deliver_held(envelope, index);
     }
 
     /// As [`Shard::deliver`], for a message that is taken in whatever room there is.
     #[cold]
     pub(crate) fn take_in(&mut self, envelope: Envelope, index: AgentIndex) {
+        self.deliver_held(envelope, index);
+    }
+
+    /// Has the mailbox hold a message, and puts it there.
+    #[inline(always)]
+    fn deliver_held(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.mailbox.hold(envelope.weight);
         self.memory_left -= i64::from(envelope.weight);
@@ -180,17 +195,10 @@ impl Shard {
             slot.load_changed = true;
             self.load_changed.push(index);
         }
-        let has_asked = slot.first_question != NONE;
-        self.deliver_held(envelope, index, has_asked);
-    }
-
-    /// Delivers a message that its receiver's mailbox holds.
-    #[inline]
-    fn deliver_held(&mut self, mut envelope: Envelope, index: AgentIndex, has_asked: bool) {
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.text_borne
-            || has_asked
+            || (self.questions.len() > 0 && slot.first_question != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
             || message.details().is_some_and(|details| details.deliver_at.is_some());
@@ -204,10 +212,10 @@ impl Shard {
     }
 
     /// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
-    #[inline]
+    #[inline(always)]
     fn put_into_mailbox(&mut self, envelope: Envelope, index: AgentIndex) {
-        let priority = envelope.message.priority();
         let Some(slot) = self.agents.get_mut(index) else { return };
+        let priority = envelope.message.priority();
         let shut = slot.guard == Guard::Shut;
         if shut && envelope.message.when_unavailable() == WhenUnavailable::FailFast {
             return self.turn_away(envelope, index);

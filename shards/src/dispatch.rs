@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use crate::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
-use crate::breaker::Guard;
+use crate::breaker::{Guard, Visit};
 use crate::domain::CapabilityName;
 use crate::failure_handler::Decision;
 use crate::interface::{Ending, Event, Now, Output, Phase as Waiting};
@@ -44,7 +44,7 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// The next message, with the context for handling it.
-    #[inline]
+    #[inline(always)] // What it answers would go through memory otherwise, which was measured to stall each message.
     #[allow(clippy::should_implement_trait)] // What it lends lives only until the next call.
     pub fn next(&mut self) -> Option<(&Message, Context<'_>)> {
         self.settle_current();
@@ -117,10 +117,16 @@ impl Batch<'_> {
     #[inline]
     fn settle_current(&mut self) {
         if let Some(envelope) = self.current.take() {
-            self.leaves |= self.shard.commit_effects(self.agent, self.id);
-            self.shard.settle_done(self.agent, self.generation, &envelope);
-            envelope.message.recycle();
+            self.settle_done(envelope);
         }
+    }
+
+    /// The way of every message that was handled. A function of its own, so that it is not entered for nothing.
+    #[inline(never)]
+    fn settle_done(&mut self, envelope: Envelope) {
+        self.leaves |= self.shard.commit_effects(self.agent, self.id);
+        self.shard.settle_done(self.agent, self.generation, &envelope);
+        envelope.message.recycle();
     }
 
     /// Ends the time of one call and begins that of the next. An agent whose breaker opens gets nothing more.
@@ -164,14 +170,19 @@ impl Shard {
         if !std::mem::take(&mut slot.queued) || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
             return 0;
         }
-        let (id, generation) = (slot.id, slot.generation);
-        if !slot.outbox.is_empty() || slot.is_halted() || (slot.guard == Guard::Shut && !slot.has_in_hand()) {
+        let (id, generation, in_hand) = (slot.id, slot.generation, slot.has_in_hand());
+        if !slot.outbox.is_empty() || slot.is_halted() || (slot.guard == Guard::Shut && !in_hand) {
             // It is scheduled again when its outbox is empty, when it may go on, or when its breaker is half-open.
             self.watch_over(index);
             return 0;
         }
+        let free = slot.guard == Guard::Free;
         match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
-            Behaviour::Native(agent) => self.call(index, id, generation, agent),
+            Behaviour::Native(agent) if in_hand => self.resume(index, id, generation, agent),
+            Behaviour::Native(agent) => {
+                let visit = self.begin_visit(index, free);
+                self.call(index, id, generation, agent, visit)
+            }
             Behaviour::Away => 0,
             Behaviour::Outside(outside) => {
                 slot.behaviour = Behaviour::Outside(outside);
@@ -184,11 +195,15 @@ impl Shard {
         }
     }
 
-    fn call(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>) -> u32 {
-        if self.agents.get(index).is_some_and(crate::registry::AgentSlot::has_in_hand) {
-            return self.resume(index, id, generation, agent);
-        }
-        let visit = self.begin_visit(index);
+    #[inline(always)]
+    fn call(
+        &mut self,
+        index: AgentIndex,
+        id: AgentId,
+        generation: u32,
+        mut agent: Box<dyn Agent>,
+        visit: Visit,
+    ) -> u32 {
         let quota = visit.quota;
         let batch_max = self.config.batch.into_inner();
         let mut handled = 0;
@@ -234,9 +249,15 @@ impl Shard {
                 break;
             }
             let Some(slot) = self.agents.get_mut(index) else { break };
-            if taken == 0 || handled >= quota || !slot.mailbox.has_mail() || !slot.may_be_called() {
+            let has_mail = slot.mailbox.has_mail();
+            if taken == 0 || handled >= quota || !has_mail || !slot.may_be_called() {
                 slot.behaviour = Behaviour::Native(agent);
+                // Most agents have nothing left, neither mail nor a message in hand.
+                let is_done = handled > 0 && !has_mail && slot.extras.is_none();
                 self.end_visit(index, visit);
+                if is_done {
+                    return handled;
+                }
                 break;
             }
         }
@@ -308,7 +329,8 @@ impl Shard {
         if envelope.kind == EnvelopeKind::Message {
             self.pending_beside_slab -= 1;
         }
-        let visit = self.begin_visit(index);
+        let free = self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Free);
+        let visit = self.begin_visit(index, free);
         let began_ns = if visit.timed { self.time_call(index, None) } else { None };
         let mut context = Context { shard: self, agent: index, id };
         let called = guarded(|| agent.resume(&envelope.message, &mut context));
@@ -447,7 +469,7 @@ impl Shard {
     }
 
     /// The next message for an agent that is being called, unless something that it sent has to wait.
-    #[inline]
+    #[inline(always)]
     fn pop_for_call(&mut self, index: AgentIndex, generation: u32) -> Option<Envelope> {
         loop {
             let slot = self.agents.get_mut(index)?;
@@ -479,7 +501,7 @@ impl Shard {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle_done(&mut self, index: AgentIndex, generation: u32, envelope: &Envelope) {
         if envelope.kind == EnvelopeKind::Notice {
             return;
@@ -526,7 +548,7 @@ impl Shard {
     }
 
     /// Lets the effects of a finished handler take place. Answers whether the agent wants to be removed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
         match self.effects.len() {
             0 => false,
@@ -548,7 +570,7 @@ impl Shard {
         leaves
     }
 
-    #[inline]
+    #[inline(always)]
     fn commit_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
         match effect {
             Effect::Send(mut envelope) => {

@@ -196,7 +196,7 @@ impl Queue {
     }
 
     /// Appends a place whose envelope links to nothing.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, slab: &mut Slab<Envelope>, place: u32) {
         debug_assert!(slab.get(place).is_some_and(|envelope| envelope.next == NONE), "nothing comes behind the last");
         if self.head == NONE {
@@ -218,7 +218,7 @@ impl Queue {
     }
 
     /// Unlinks the first place. Its envelope stays in the slab.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self, slab: &mut Slab<Envelope>) -> Option<u32> {
         let place = self.front()?;
         self.advance(slab.get_mut(place).map_or(NONE, |envelope| std::mem::replace(&mut envelope.next, NONE)));
@@ -370,7 +370,7 @@ impl Mailbox {
     }
 
     /// Appends a held message to its lane.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, slab: &mut Slab<Envelope>, place: u32, priority: Priority) {
         let lane = lane_of(priority);
         self.lanes[lane].push(slab, place);
@@ -394,7 +394,7 @@ impl Mailbox {
     }
 
     /// Takes the next message out of its lane and out of the slab. It stays held until it is settled.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self, slab: &mut Slab<Envelope>) -> Option<Envelope> {
         if self.waiting == 0 {
             return None;
@@ -456,6 +456,10 @@ impl Mailbox {
 fn pick_lane(waiting: u8, picks: &mut u8) -> usize {
     if waiting & (1 << CONTROL) != 0 {
         return CONTROL;
+    }
+    // Nobody competes.
+    if waiting.is_power_of_two() {
+        return waiting.ilog2() as usize;
     }
     *picks = picks.wrapping_add(1);
     let first = match *picks % 16 {

@@ -18,7 +18,7 @@ use crate::notice::{Holds, Outgoing, ROUTER_NAME, quote};
 use crate::oversight::Inquiry;
 use crate::registry::{AGENTS_MAX, AgentIndex, AgentSlot, Behaviour, Outside, Standing};
 use crate::shard::{Notice, Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
-use crate::supervision::{discard, guarded};
+use crate::supervision::{Maker, discard, guarded};
 
 /// A registration that waits until every shard knows of it.
 pub(crate) struct Barrier {
@@ -156,10 +156,10 @@ impl Shard {
         }
         let (behaviour, maker) = match role {
             Role::Native(mut maker) => match maker.make() {
-                Ok(agent) => (Behaviour::Native(agent), Some(maker)),
+                Ok(agent) => (Behaviour::Native(agent), maker),
                 Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
             },
-            Role::Outside { inbox, window } => (Behaviour::Outside(Box::new(Outside::new(inbox, window))), None),
+            Role::Outside { inbox, window } => (Behaviour::Outside(Box::new(Outside::new(inbox, window))), Maker::NONE),
         };
         let index = match absent {
             Some(index) => self.adopt(index, behaviour, maker),
@@ -213,12 +213,7 @@ impl Shard {
     }
 
     /// Gives an agent that was there in an earlier run its handler.
-    fn adopt(
-        &mut self,
-        index: AgentIndex,
-        behaviour: Behaviour,
-        maker: Option<crate::supervision::Maker>,
-    ) -> AgentIndex {
+    fn adopt(&mut self, index: AgentIndex, behaviour: Behaviour, maker: Maker) -> AgentIndex {
         if let Some(slot) = self.agents.get_mut(index) {
             slot.behaviour = behaviour;
             slot.maker = maker;
@@ -233,7 +228,7 @@ impl Shard {
         if let Some(index) = self.agents.find(id) {
             return Some(index);
         }
-        let index = self.agents.insert(id, name, Behaviour::Away, None)?;
+        let index = self.agents.insert(id, name, Behaviour::Away, Maker::NONE)?;
         let overflow = self.config.overflow;
         let slot = self.agents.get_mut(index)?;
         slot.overflow = overflow;

@@ -242,7 +242,7 @@ impl Shard {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn let_go(&mut self, holds: Holds) {
         match holds {
             Holds::Nothing => {}

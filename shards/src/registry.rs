@@ -174,7 +174,7 @@ pub(crate) struct AgentSlot {
     /// Tells this agent from an earlier one in the same place.
     pub generation: u32,
     pub name: Box<str>,
-    pub maker: Option<Maker>,
+    pub maker: Maker,
     /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
     pub blocked: Option<ShardIndex>,
     /// The first of its questions whose answers are wanted by a moment.
@@ -257,15 +257,6 @@ impl Registry {
         self.index.find(wanted.hash(), same).map(|found| AgentIndex(found.place))
     }
 
-    /// The agent with this id, which probably has this place.
-    #[inline]
-    pub fn find_near(&self, id: AgentId, place: u32) -> Option<AgentIndex> {
-        match self.slots.get(place) {
-            Some(slot) if slot.id == id && !slot.is_leaving() => Some(AgentIndex(place)),
-            _ => self.find(id),
-        }
-    }
-
     #[inline]
     pub fn get(&self, index: AgentIndex) -> Option<&AgentSlot> {
         self.slots.get(index.0)
@@ -277,13 +268,7 @@ impl Registry {
     }
 
     /// Adds an agent whose id is not in the registry. Gives nothing when there are too many.
-    pub fn insert(
-        &mut self,
-        id: AgentId,
-        name: &str,
-        behaviour: Behaviour,
-        maker: Option<Maker>,
-    ) -> Option<AgentIndex> {
+    pub fn insert(&mut self, id: AgentId, name: &str, behaviour: Behaviour, maker: Maker) -> Option<AgentIndex> {
         self.generation = self.generation.wrapping_add(1);
         let slot = AgentSlot {
             id,

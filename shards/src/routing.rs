@@ -26,7 +26,7 @@ pub(crate) struct Blocked {
 
 impl Shard {
     /// Accepts a message and sends it on its way, or puts it behind what its sender has waiting.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn submit(&mut self, agent: AgentIndex, envelope: Envelope) {
         self.account.accepted += envelope.deliveries_left();
         if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
@@ -156,7 +156,7 @@ impl Shard {
     }
 
     /// Decides who the message is for and sends it there.
-    #[inline]
+    #[inline(always)]
     fn route(&mut self, envelope: Envelope) -> Result<(), Blocked> {
         match envelope.message.target() {
             Some(target) => self.route_to(envelope, target),
@@ -227,7 +227,7 @@ impl Shard {
     }
 
     /// Sends a message to its one receiver: straight, or by way of the shard where its conversation lives.
-    #[inline]
+    #[inline(always)]
     fn route_to(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
         self.route_as(envelope, target, false)
     }
@@ -237,7 +237,7 @@ impl Shard {
         self.route_as(envelope, target, true)
     }
 
-    #[inline]
+    #[inline(always)]
     fn route_as(&mut self, mut envelope: Envelope, target: AgentId, waited: bool) -> Result<(), Blocked> {
         let target_shard = self.config.partition.shard_of(target);
         let mut hop = target_shard;
@@ -301,7 +301,7 @@ impl Shard {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn depart(&mut self, envelope: Envelope, to: ShardIndex) {
         let owed = envelope.credit_of;
         if self.port.credits(to.as_usize()) == 0 {

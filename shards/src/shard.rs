@@ -46,7 +46,7 @@ use crate::remains::Remains;
 use crate::rules::Rule;
 use crate::slab::Slab;
 use crate::stall::Lines;
-use crate::supervision::RestartPolicy;
+use crate::supervision::{Maker, RestartPolicy};
 use crate::timer::TimerWheel;
 
 /// Messages that one turn takes out of each incoming ring: one chunk.
@@ -316,7 +316,7 @@ impl Shard {
         let mut agents = Registry::new();
         let gateway_name = gateway_name(config.partition, index);
         let gateway_id = AgentId::of_text(&gateway_name);
-        let gateway = agents.insert(gateway_id, &gateway_name, crate::registry::Behaviour::Gateway, None);
+        let gateway = agents.insert(gateway_id, &gateway_name, crate::registry::Behaviour::Gateway, Maker::NONE);
         Self {
             index,
             phase: Phase::Running,

@@ -45,7 +45,7 @@ impl<T> Slab<T> {
     ///
     /// # Errors
     /// The value itself, when the slab is full.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<u32, T> {
         if self.free == NONE {
             self.grow();
@@ -63,7 +63,7 @@ impl<T> Slab<T> {
     }
 
     /// Gives the place back and answers what stood there.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&mut self, index: u32) -> Option<T> {
         let next = self.free;
         let place = self.place_mut(index)?;
@@ -81,7 +81,7 @@ impl<T> Slab<T> {
     }
 
     /// What stands at a place.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, index: u32) -> Option<&T> {
         match &self.chunks.get(index as usize / CHUNK)?[index as usize % CHUNK] {
             Place::Taken(value) => Some(value),
@@ -90,7 +90,7 @@ impl<T> Slab<T> {
     }
 
     /// What stands at a place, to change it.
-    #[inline]
+    #[inline(always)]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.place_mut(index)? {
             Place::Taken(value) => Some(value),
@@ -107,7 +107,7 @@ impl<T> Slab<T> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
         Some(&mut self.chunks.get_mut(index as usize / CHUNK)?[index as usize % CHUNK])
     }

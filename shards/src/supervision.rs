@@ -136,8 +136,10 @@ impl Shard {
     pub(crate) fn start_anew(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let id = slot.id;
-        let Some(maker) = slot.maker.as_mut() else { return };
-        let made = maker.make().map(|agent| slot.behaviour = Behaviour::Native(agent));
+        if !slot.maker.exists() {
+            return;
+        }
+        let made = slot.maker.make().map(|agent| slot.behaviour = Behaviour::Native(agent));
         if let Err(what) = made.and_then(|()| self.start_agent(index)) {
             self.report(|| Event::AgentPanicked { agent: id, what });
             return self.restart(index, RestartCause::FailedStart);
@@ -173,12 +175,19 @@ impl Drop for Shard {
     }
 }
 
-/// An agent's factory, which is dropped where a panic does no harm: it owns whatever its closure has captured.
+/// An agent's factory, if it has one. It is dropped where a panic does no harm: it owns whatever its closure has captured.
 pub(crate) struct Maker(Option<Factory>);
 
 impl Maker {
+    /// For agents that nobody makes anew.
+    pub const NONE: Self = Self(None);
+
     pub fn new(factory: Factory) -> Self {
         Self(Some(factory))
+    }
+
+    pub fn exists(&self) -> bool {
+        self.0.is_some()
     }
 
     /// A new agent, or the text of the factory's panic.

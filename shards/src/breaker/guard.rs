@@ -131,12 +131,11 @@ impl Shard {
         self.call_times.set_stopwatch(stopwatch);
     }
 
-    /// Begins to call an agent.
+    /// Begins to call an agent, whose breaker is closed or not.
     #[inline]
-    pub(crate) fn begin_visit(&mut self, index: AgentIndex) -> Visit {
+    pub(crate) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
         let quota = self.config.turn_quota.into_inner();
         let visit = Visit { quota, timed: false, probing: false, processed: self.account.processed };
-        let free = self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Free);
         if free && self.call_times.turns_left == 0 { visit } else { self.begin_watched_visit(index, visit) }
     }
 

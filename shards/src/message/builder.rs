@@ -85,20 +85,31 @@ pub enum MessageError {
 }
 
 /// A message in the making.
+///
+/// It is two pointers, so that it goes from call to call in registers.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct MessageBuilder {
     message: Message,
-    details: Option<Box<Details>>,
-    error: Option<Box<MessageError>>,
+    aside: Option<Box<Aside>>,
 }
+
+/// What few messages in the making have.
+#[derive(Clone, Debug, Default)]
+struct Aside {
+    details: Option<Details>,
+    /// The first thing that was wrong.
+    error: Option<MessageError>,
+}
+
+const _: () = assert!(size_of::<MessageBuilder>() == 16, "a builder fits into two registers");
 
 impl MessageBuilder {
     #[inline]
     pub(super) fn new(performative: Performative) -> Self {
         let mut body = super::pool::take();
         body.performative = performative;
-        Self { message: Message(body), details: None, error: None }
+        Self { message: Message(body), aside: None }
     }
 
     #[inline]
@@ -159,11 +170,15 @@ impl MessageBuilder {
     }
 
     fn details(&mut self) -> &mut Details {
-        self.details.get_or_insert_default()
+        self.aside.get_or_insert_default().details.get_or_insert_default()
+    }
+
+    fn has_details(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.details.is_some())
     }
 
     fn fail(&mut self, error: MessageError) {
-        self.error.get_or_insert_with(|| Box::new(error));
+        self.aside.get_or_insert_default().error.get_or_insert(error);
     }
 
     /// The sender. The router sets it for messages that agents send, and refuses any other.
@@ -452,7 +467,7 @@ impl MessageBuilder {
     }
 
     pub(crate) fn deliver_at_of(&self) -> Option<WallTime> {
-        self.details.as_ref().and_then(|details| details.deliver_at)
+        self.aside.as_ref()?.details.as_ref()?.deliver_at
     }
 
     pub(crate) fn reply_by_at_most(mut self, moment: WallTime) -> Self {
@@ -480,8 +495,7 @@ impl MessageBuilder {
     /// The first limit that a parameter breaks.
     #[inline]
     pub fn build(self) -> Result<Message, MessageError> {
-        let plain = self.error.is_none()
-            && self.details.is_none()
+        let plain = self.aside.is_none()
             && self.message.0.content.is_inline()
             && !matches!(self.message.0.performative, Performative::UserDefined(_));
         if plain { Ok(self.message) } else { self.build_within(ContentLimit::default()) }
@@ -492,8 +506,9 @@ impl MessageBuilder {
     /// # Errors
     /// The first limit that a parameter breaks.
     pub fn build_within(mut self, limit: ContentLimit) -> Result<Message, MessageError> {
-        if let Some(error) = self.error {
-            return Err(*error);
+        let Aside { details, error } = self.aside.map(|aside| *aside).unwrap_or_default();
+        if let Some(error) = error {
+            return Err(error);
         }
         if let Performative::UserDefined(word) = self.message.0.performative
             && word.as_str().parse() != Ok(self.message.0.performative)
@@ -504,8 +519,8 @@ impl MessageBuilder {
         if bytes as u64 > u64::from(limit.into_inner()) {
             return Err(MessageError::ContentTooLarge { bytes, limit: limit.into_inner() as usize });
         }
-        if let Some(details) = self.details {
-            self.message.0.details = Some(Arc::new(*details));
+        if let Some(details) = details {
+            self.message.0.details = Some(Arc::new(details));
         }
         Ok(self.message)
     }
@@ -518,7 +533,7 @@ impl MessageBuilder {
 
     fn keep_word(&mut self, text: Option<Box<str>>, set: impl FnOnce(&mut Details, Option<Box<str>>)) {
         // Without details there is nothing to clear.
-        if text.is_some() || self.details.is_some() {
+        if text.is_some() || self.has_details() {
             set(self.details(), text);
         }
     }

@@ -21,18 +21,25 @@ thread_local! {
 }
 
 /// A body that says nothing.
-#[inline]
+#[inline(always)]
 pub(super) fn take() -> Box<Body> {
     // While a thread ends, nothing is kept any more.
     let kept = BODIES.try_with(|bodies| bodies.borrow_mut().pop()).ok().flatten();
-    // The place is taken first, so that the body is written where it stays instead of being copied there.
-    kept.unwrap_or_else(|| Box::write(Box::new_uninit(), Body::BLANK))
+    match kept {
+        // It is wiped here and not when it is kept, so that what a reply says is written over it once.
+        Some(mut body) => {
+            body.wipe();
+            body
+        }
+        // The place is taken first, so that the body is written where it stays instead of being copied there.
+        None => Box::write(Box::new_uninit(), Body::BLANK),
+    }
 }
 
 /// Keeps a body's place for a later message.
 #[inline]
 pub(super) fn give(mut body: Box<Body>) {
-    body.clear();
+    body.let_go();
     let _ = BODIES.try_with(|bodies| {
         let mut bodies = bodies.borrow_mut();
         if bodies.len() < BODIES_KEPT_MAX {
@@ -69,9 +76,22 @@ impl Body {
         content: MessageContent::EMPTY,
     };
 
-    /// Makes it say nothing. Short content is only forgotten, because the next content is written over it.
+    /// Drops what it shares with others.
     #[inline]
-    fn clear(&mut self) {
+    fn let_go(&mut self) {
+        if matches!(self.receiver, Receiver::Agents(_) | Receiver::Member(..)) {
+            self.receiver = Receiver::Unaddressed;
+        }
+        if self.details.is_some() {
+            self.details = None;
+        }
+        self.content.clear();
+    }
+
+    /// Makes it say nothing, when it shares nothing with others any more. Short content is only forgotten, because the next
+    /// content is written over it.
+    #[inline(always)]
+    fn wipe(&mut self) {
         // Every field by name, so that none is forgotten.
         let Self {
             id,
@@ -101,7 +121,8 @@ impl Body {
         } = self;
         *id = None;
         *sender = None;
-        *receiver = Receiver::Unaddressed;
+        // There is nothing to be dropped, which the compiler can't know.
+        std::mem::forget(std::mem::replace(receiver, Receiver::Unaddressed));
         *conversation = None;
         *reply_with = None;
         *in_reply_to = None;
@@ -116,9 +137,9 @@ impl Body {
         *when_unavailable = WhenUnavailable::Wait;
         *attempts_max = None;
         *time_to_live_ms = 0;
-        *details = None;
+        std::mem::forget(details.take());
         *postage = Postage::NONE;
         *journal = JournalMark::NONE;
-        content.clear();
+        debug_assert!(content.is_empty(), "it was let go of");
     }
 }
