@@ -573,12 +573,26 @@ impl Shard {
     #[inline(always)]
     fn commit_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
         match effect {
-            Effect::Send(mut envelope) => {
-                if envelope.message.reliability() == Reliability::Durable {
-                    self.hold_for(&mut envelope);
-                }
-                self.submit(index, envelope);
+            Effect::Send(envelope) => {
+                self.commit_send(index, envelope);
+                false
             }
+            rare => self.commit_rare_effect(index, id, rare),
+        }
+    }
+
+    #[inline(always)]
+    fn commit_send(&mut self, index: AgentIndex, mut envelope: Envelope) {
+        if envelope.message.reliability() == Reliability::Durable {
+            self.hold_for(&mut envelope);
+        }
+        self.submit(index, envelope);
+    }
+
+    #[inline(never)]
+    fn commit_rare_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
+        match effect {
+            Effect::Send(envelope) => self.commit_send(index, envelope),
             Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
             Effect::Register(registration) if self.starting => {
                 self.registrations.push_back((*registration, id));

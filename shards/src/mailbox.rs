@@ -494,6 +494,12 @@ impl Parcel {
         Self(envelope.message.into_body())
     }
 
+    /// A copy of a [plain](Message::is_plain) message.
+    #[inline(always)]
+    pub(crate) fn copy_of(envelope: &Envelope) -> Self {
+        Self(envelope.message.plain_body())
+    }
+
     /// Puts the message into an envelope of the receiving shard.
     #[inline]
     pub(crate) fn unpack(self) -> Envelope {

@@ -309,7 +309,13 @@ impl Shard {
             debug_assert!(false, "a credit was there and was not");
             return self.give_up_all(envelope, Reason::ShardFull);
         }
-        let sent = self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::pack(envelope)));
+        let sent = if envelope.message.is_plain() {
+            let sent = self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::copy_of(&envelope)));
+            envelope.message.recycle();
+            sent
+        } else {
+            self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::pack(envelope)))
+        };
         debug_assert!(sent, "a credit guarantees room in the ring");
         self.account.departed += 1;
         if let Some(from) = owed {

@@ -132,7 +132,7 @@ impl Shard {
     }
 
     /// Begins to call an agent, whose breaker is closed or not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
         let quota = self.config.turn_quota.into_inner();
         let visit = Visit { quota, timed: false, probing: false, processed: self.account.processed };

@@ -56,6 +56,15 @@ impl MessageContent {
         }
     }
 
+    /// A copy of content that is short enough to travel inside the message.
+    #[inline(always)]
+    pub(super) fn inline_copy(&self) -> Self {
+        match &self.0 {
+            Representation::Inline { length, bytes } => Self(Representation::Inline { length: *length, bytes: *bytes }),
+            Representation::Shared(_) => Self::EMPTY,
+        }
+    }
+
     /// Whether it is short enough to travel inside the message.
     #[inline]
     pub(super) fn is_inline(&self) -> bool {

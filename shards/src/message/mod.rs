@@ -393,8 +393,20 @@ impl Message {
         *self.0
     }
 
-    /// Keeps the message's place for a later one of this thread. A message may also simply be dropped.
+    /// Whether all of it lies in its body, nothing shared with other messages.
     #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.0.is_plain()
+    }
+
+    /// A copy of the body of a plain message, for crossing to another shard, so that its place can be kept here.
+    #[inline(always)]
+    pub(crate) fn plain_body(&self) -> Body {
+        self.0.plain_copy()
+    }
+
+    /// Keeps the message's place for a later one of this thread. A message may also simply be dropped.
+    #[inline(always)]
     pub(crate) fn recycle(self) {
         pool::give(self.0);
     }
@@ -402,8 +414,7 @@ impl Message {
     /// The message around a body that came from another shard.
     #[inline]
     pub(crate) fn from_body(body: Body) -> Self {
-        // The place is taken first, so that the body is written where it stays.
-        Self(Box::write(Box::new_uninit(), body))
+        Self(pool::filled(body))
     }
 
     #[inline]

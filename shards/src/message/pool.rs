@@ -1,8 +1,7 @@
 //! Bodies of settled messages, kept for the messages that are built next.
 //!
 //! A handler's reply goes into the body of a message that was settled just before, which is still in the cache. Each
-//! thread keeps its own. A body that crosses shards is copied and its box freed, which was measured to cost less than
-//! clearing the box and keeping it.
+//! thread keeps its own: a body that crosses shards is copied out of one place and into another one.
 
 use std::cell::RefCell;
 
@@ -36,8 +35,21 @@ pub(super) fn take() -> Box<Body> {
     }
 }
 
+/// A place with this body.
+#[inline(always)]
+pub(super) fn filled(body: Body) -> Box<Body> {
+    match BODIES.try_with(|bodies| bodies.borrow_mut().pop()).ok().flatten() {
+        Some(mut place) => {
+            // What is kept has nothing to be dropped, which the compiler can't know.
+            std::mem::forget(std::mem::replace(&mut *place, body));
+            place
+        }
+        None => Box::write(Box::new_uninit(), body),
+    }
+}
+
 /// Keeps a body's place for a later message.
-#[inline]
+#[inline(always)]
 pub(super) fn give(mut body: Box<Body>) {
     body.let_go();
     let _ = BODIES.try_with(|bodies| {
@@ -75,6 +87,49 @@ impl Body {
         journal: JournalMark::NONE,
         content: MessageContent::EMPTY,
     };
+
+    /// Whether all of it lies here.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.receiver, Receiver::Agent(_)) && self.details.is_none() && self.content.is_inline()
+    }
+
+    /// A copy of a plain body.
+    #[inline(always)]
+    pub(super) fn plain_copy(&self) -> Self {
+        debug_assert!(self.is_plain(), "what is shared is not copied");
+        let receiver = match self.receiver {
+            Receiver::Agent(agent) => Receiver::Agent(agent),
+            _ => Receiver::Unaddressed,
+        };
+        // Every field by name, so that none is forgotten.
+        Self {
+            id: self.id,
+            sender: self.sender,
+            receiver,
+            conversation: self.conversation,
+            reply_with: self.reply_with,
+            in_reply_to: self.in_reply_to,
+            reply_by: self.reply_by,
+            performative: self.performative,
+            protocol: self.protocol,
+            language: self.language,
+            encoding: self.encoding,
+            ontology: self.ontology,
+            role: self.role,
+            late: self.late,
+            priority: self.priority,
+            reliability: self.reliability,
+            receipt: self.receipt,
+            when_unavailable: self.when_unavailable,
+            attempts_max: self.attempts_max,
+            time_to_live_ms: self.time_to_live_ms,
+            details: None,
+            postage: Postage { ..self.postage },
+            journal: JournalMark(self.journal.0),
+            content: self.content.inline_copy(),
+        }
+    }
 
     /// Drops what it shares with others.
     #[inline]
