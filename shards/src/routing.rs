@@ -310,9 +310,7 @@ impl Shard {
             return self.give_up_all(envelope, Reason::ShardFull);
         }
         let sent = if envelope.message.is_plain() {
-            let sent = self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::copy_of(&envelope)));
-            envelope.message.recycle();
-            sent
+            self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::copy_of(&envelope)))
         } else {
             self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::pack(envelope)))
         };

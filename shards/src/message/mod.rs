@@ -399,7 +399,8 @@ impl Message {
         self.0.is_plain()
     }
 
-    /// A copy of the body of a plain message, for crossing to another shard, so that its place can be kept here.
+    /// A copy of the body of a plain message, for crossing to another shard: it is made where it goes to, while a body that is
+    /// moved out of its box makes a stop on the stack.
     #[inline(always)]
     pub(crate) fn plain_body(&self) -> Body {
         self.0.plain_copy()
@@ -414,7 +415,8 @@ impl Message {
     /// The message around a body that came from another shard.
     #[inline]
     pub(crate) fn from_body(body: Body) -> Self {
-        Self(pool::filled(body))
+        // The place is taken first, so that the body is written where it stays.
+        Self(Box::write(Box::new_uninit(), body))
     }
 
     #[inline]

@@ -1,7 +1,8 @@
 //! Bodies of settled messages, kept for the messages that are built next.
 //!
 //! A handler's reply goes into the body of a message that was settled just before, which is still in the cache. Each
-//! thread keeps its own: a body that crosses shards is copied out of one place and into another one.
+//! thread keeps its own. A body that crosses shards is copied and its box freed: keeping those boxes as well was measured to
+//! cost a fifth more where half of the messages cross.
 
 use std::cell::RefCell;
 
@@ -32,19 +33,6 @@ pub(super) fn take() -> Box<Body> {
         }
         // The place is taken first, so that the body is written where it stays instead of being copied there.
         None => Box::write(Box::new_uninit(), Body::BLANK),
-    }
-}
-
-/// A place with this body.
-#[inline(always)]
-pub(super) fn filled(body: Body) -> Box<Body> {
-    match BODIES.try_with(|bodies| bodies.borrow_mut().pop()).ok().flatten() {
-        Some(mut place) => {
-            // What is kept has nothing to be dropped, which the compiler can't know.
-            std::mem::forget(std::mem::replace(&mut *place, body));
-            place
-        }
-        None => Box::write(Box::new_uninit(), body),
     }
 }
 
