@@ -135,18 +135,23 @@ impl Shard {
     #[inline(always)]
     pub(crate) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
         let quota = self.config.turn_quota.into_inner();
-        let visit = Visit { quota, timed: false, probing: false, processed: self.account.processed };
-        if free && self.call_times.turns_left == 0 { visit } else { self.begin_watched_visit(index, visit) }
+        let processed = self.account.processed;
+        let (quota, timed, probing) = if free && self.call_times.turns_left == 0 {
+            (quota, false, false)
+        } else {
+            self.look_at_visit(index, quota)
+        };
+        Visit { quota, timed, probing, processed }
     }
 
+    /// How many messages an agent may be given that is watched, whether its calls are timed, and whether it is probed.
     #[cold]
-    fn begin_watched_visit(&mut self, index: AgentIndex, mut visit: Visit) -> Visit {
-        visit.timed = self.call_times.is_possible();
-        if let Some(probes) = self.breaker(index).and_then(|guarded| guarded.breaker.probes_left()) {
-            visit.quota = visit.quota.min(probes);
-            visit.probing = true;
+    fn look_at_visit(&mut self, index: AgentIndex, quota: u32) -> (u32, bool, bool) {
+        let timed = self.call_times.is_possible();
+        match self.breaker(index).and_then(|guarded| guarded.breaker.probes_left()) {
+            Some(probes) => (quota.min(probes), timed, true),
+            None => (quota, timed, false),
         }
-        visit
     }
 
     /// Ends a visit: what succeeded may close the agent's breaker.
