@@ -3,6 +3,7 @@
 use super::protocols::{ProtocolFiles, ProtocolModes};
 use super::store::{Directory, Vfs};
 use super::value::Setting;
+use super::wasi::Grants;
 use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
@@ -293,6 +294,8 @@ configuration! {
         state_bytes: GuestStateBytes = ["64 KiB", "64 KiB", "64 KiB"];
         /// How many lines a guest may log in a second.
         log_lines: LogRate = ["100", "100", "100"];
+        /// What of WASI manifests may grant: clocks, random, stdout and stubs, with commas between them; empty if nothing.
+        wasi: Grants = ["clocks, random, stdout, stubs", "clocks, random, stdout, stubs", "clocks, random, stdout, stubs"];
         /// Where compiled modules are kept, so that the next start need not compile them; empty if nowhere.
         cache: Directory = ["", "", ""];
     }
@@ -378,6 +381,7 @@ mod tests {
         ("wasm.message_bytes", ["\"100 KiB\"", "\"100 KiB\"", "\"100 KiB\""]),
         ("wasm.state_bytes", ["\"64 KiB\"", "\"64 KiB\"", "\"64 KiB\""]),
         ("wasm.log_lines", ["100", "100", "100"]),
+        ("wasm.wasi", ["\"clocks, random, stdout, stubs\""; 3]),
         ("wasm.cache", ["\"\"", "\"\"", "\"\""]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),

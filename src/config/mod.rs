@@ -28,6 +28,7 @@ mod protocols;
 mod shards;
 mod store;
 mod value;
+mod wasi;
 
 pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
@@ -42,6 +43,7 @@ pub use protocols::{EXCEPTIONS_MAX, PROTOCOL_FILES_MAX, ProtocolFiles, ProtocolM
 pub use shards::{ShardChoice, automatic_shard_count};
 pub use store::{Directory, Vfs};
 pub(crate) use value::Setting;
+pub use wasi::{Grant, Grants};
 
 use keys::{KEYS, Key};
 use std::fmt::Write as _;

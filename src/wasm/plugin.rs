@@ -21,6 +21,7 @@ use self::bindings::{Plugin as Instance, PluginPre};
 use super::guest::{GuestError, PLUGIN, Problem, compiled_component, explain};
 use super::host::{GuestLimits, Usage};
 use super::sandbox::{Sandbox, read_module};
+use super::wasi;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -132,6 +133,7 @@ impl Plugin {
     fn instantiate(&self) -> wasmtime::Result<(Store<Judge>, Instance)> {
         let judge = Judge { content: MessageContent::default(), usage: Usage::new(self.limits) };
         let mut store = Store::new(&self.sandbox.0.engine, judge);
+        wasi::bound(&mut store, &self.limits);
         store.limiter(|judge| &mut judge.usage);
         store.epoch_deadline_trap();
         store.set_epoch_deadline(u64::from(self.limits.call_ms.into_inner()));

@@ -278,8 +278,7 @@ impl RouteArguments {
                 complain(&format!("--agent {name}: no message names this agent"));
             }
             let manifest = Manifest::beside(file).map_err(|error| error.to_string())?;
-            let guest = sandbox.load_file(file).map_err(|error| error.to_string())?;
-            let guest = guest.with(&manifest);
+            let guest = sandbox.load_file_with(file, &manifest).map_err(|error| error.to_string())?;
             let guest = match &states {
                 Some(states) => guest.remembering(states),
                 None => guest,
