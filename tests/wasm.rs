@@ -483,6 +483,37 @@ fn what_is_remembered_on_disk_outlives_the_process() {
 }
 
 #[test]
+fn what_guests_remember_is_part_of_a_backup_of_a_router_that_runs() {
+    use caxton_router::wasm::{GuestStates, STATES_FILE};
+    let directory = tempfile::tempdir().unwrap();
+    let [data, copy] = ["data", "copy"].map(|name| directory.path().join(name));
+    let config = config();
+    let run = |place: &Path| {
+        let router = Router::builder().config(config.clone()).store(place).start().unwrap();
+        let states = GuestStates::open(&place.join(STATES_FILE)).unwrap();
+        let sandbox = Sandbox::start(&config.wasm).unwrap();
+        let guest = sandbox.load("counter", &counter()).unwrap().remembering(&states);
+        register(&router, &guest, "counter");
+        router
+    };
+    let count = |router: &Router| ask(router, "counter", "hello").unwrap().content().as_bytes().to_vec();
+    let original = run(&data);
+    assert_eq!((count(&original), count(&original)), (vec![1], vec![2]));
+    caxton_router::store::backup::backup(&data, &copy).unwrap();
+    assert_eq!(count(&original), [3], "it goes on");
+    original.shutdown(Duration::from_secs(10)).unwrap();
+    let copied = run(&copy);
+    assert_eq!(count(&copied), [3], "as if it had been stopped at the time");
+    copied.shutdown(Duration::from_secs(10)).unwrap();
+
+    // Half a copy is none: a router does not start from it as if it were whole.
+    let half = directory.path().join("half");
+    std::fs::write(data.join(STATES_FILE), "no database").unwrap();
+    caxton_router::store::backup::backup(&data, &half).unwrap_err();
+    assert!(!half.join("manifest.toml").exists());
+}
+
+#[test]
 fn a_guest_that_is_put_off_in_the_middle_of_a_call_keeps_no_other_waiting() {
     let mut config = config();
     config.wasm.call_ms = 400.try_into().unwrap();

@@ -345,6 +345,12 @@ fn handles_pollables_and_random_bytes_are_bounded() {
             "waits for 257 things at once: allowed are 256",
         ),
         (
+            "transfer",
+            vec!["stdout", "write"],
+            "(call $write (call $stdout) (i32.const 0) (i32.const 500000) (i32.const 512))",
+            "too much data",
+        ),
+        (
             "random",
             vec!["bytes"],
             "(call $bytes (i64.const 0x10000000000) (i32.const 512))",

@@ -314,7 +314,8 @@ impl Host {
         u64::from(self.slices_max.saturating_sub(self.slices)).saturating_mul(self.slice_ns())
     }
 
-    /// Takes time that it waited from its time for the message.
+    /// Takes time that it waited from its time for the message. What is less than a slice is counted by its epochs, which go on
+    /// while it sleeps.
     pub fn spend(&mut self, waited_ns: u64) {
         let slices = u32::try_from(waited_ns / self.slice_ns()).unwrap_or(u32::MAX);
         self.slices = self.slices.saturating_add(slices);

@@ -45,4 +45,5 @@ pub use log::{LINES_WAITING_MAX, LogLevel, LogLine};
 pub use manifest::{Manifest, ManifestError};
 pub use plugin::{OnFailure, Plugin, PluginFigures};
 pub use sandbox::{Sandbox, SandboxError};
-pub use states::{GuestStates, StatesError};
+pub(crate) use states::copy as copy_states;
+pub use states::{GuestStates, STATES_FILE, StatesError};
