@@ -458,6 +458,36 @@ fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_we
 }
 
 #[test]
+fn plugins_are_loaded_from_the_files_that_the_settings_name() {
+    use caxton_router::SendError;
+    let mut config = config();
+    let start = |config: &Config| Router::builder().config(config.clone()).start();
+    let file = guests().join("gatekeeper/component.wat");
+    config.set("plugins.files", &format!("gatekeeper={}", file.display()), "test").unwrap();
+    config.set("plugins.on_failure", "pass", "test").unwrap();
+    let router = start(&config).unwrap();
+    let ada = router.blocking_open_inbox(name("ada")).unwrap();
+    let send = |act, content: &str| {
+        let message = Message::builder(act).receiver(caxton_router::AgentId::of_text("ada")).content(content);
+        router.blocking_send(message.build().unwrap()).map_err(|rejected| rejected.error)
+    };
+    assert!(matches!(send(Performative::Cancel, "now"), Err(SendError::RefusedByPlugin { .. })));
+    send(Performative::Inform, "!").unwrap();
+    let passed = ada.blocking_recv(Duration::from_secs(10)).unwrap();
+    assert_eq!(passed.content().as_text(), Some("!"), "it trapped over this");
+    router.shutdown(Duration::from_secs(10)).unwrap();
+    let echo = guests().join("echo/component.wat");
+    for (files, complaint) in [
+        (format!("echo={}", echo.display()), "plugins.files: echo: this is no routing plugin"),
+        ("gone=gone.wasm".to_owned(), "plugins.files: gone.wasm: can't be read"),
+    ] {
+        config.set("plugins.files", &files, "test").unwrap();
+        let error = start(&config).unwrap_err().to_string();
+        assert!(error.contains(complaint), "{error}");
+    }
+}
+
+#[test]
 fn what_is_remembered_on_disk_outlives_the_process() {
     use caxton_router::wasm::GuestStates;
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
+use super::plugins::{OnFailure, PluginFiles};
 use super::protocols::{ProtocolFiles, ProtocolModes};
 use super::store::{Directory, Vfs};
 use super::value::Setting;
@@ -300,6 +301,16 @@ configuration! {
         cache: Directory = ["", "", ""];
     }
 
+    /// Plugins in WebAssembly that see every message before it is accepted, in front of those that the program adds itself.
+    plugins: PluginsConfig {
+        /// Their names and modules, such as gatekeeper=gatekeeper.wasm, with commas between them, in the order in which they are asked.
+        files: PluginFiles = ["", "", ""];
+        /// How long one of them may take for a message.
+        call_ms: GuestCallMs = ["10", "10", "10"];
+        /// What becomes of a message over which one fails or takes too long: refuse or pass.
+        on_failure: OnFailure = ["refuse", "refuse", "refuse"];
+    }
+
     /// How a shard waits when it has nothing to do.
     drive: DriveConfig {
         /// How long an idle shard watches its rings before it parks and leaves its core to others.
@@ -383,6 +394,9 @@ mod tests {
         ("wasm.log_lines", ["100", "100", "100"]),
         ("wasm.wasi", ["\"clocks, random, stdout, stubs\""; 3]),
         ("wasm.cache", ["\"\"", "\"\"", "\"\""]),
+        ("plugins.files", ["\"\"", "\"\"", "\"\""]),
+        ("plugins.call_ms", ["10", "10", "10"]),
+        ("plugins.on_failure", ["\"refuse\"", "\"refuse\"", "\"refuse\""]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

@@ -36,14 +36,14 @@ mod ticker;
 mod turns;
 mod wasi;
 
-pub use crate::config::{Grant, Grants};
+pub use crate::config::{Grant, Grants, OnFailure};
 pub use deployment::{DeployError, Deployment, State, Strategy};
 pub use encode::{ROUTING_WIT, WIT, component_of};
 pub use guest::{Guest, GuestError, GuestKind, Problem};
 pub use host::{GuestLimits, Permissions, TIMER_ONTOLOGY};
 pub use log::{LINES_WAITING_MAX, LogLevel, LogLine};
 pub use manifest::{Manifest, ManifestError};
-pub use plugin::{OnFailure, Plugin, PluginFigures};
+pub use plugin::{Plugin, PluginFigures, PluginsError};
 pub use sandbox::{Sandbox, SandboxError};
 pub(crate) use states::copy as copy_states;
 pub use states::{GuestStates, STATES_FILE, StatesError};
