@@ -42,8 +42,8 @@ const FUNCTIONS: [[&str; 3]; 18] = [
 ];
 
 /// A core module that answers each message with an inform of the text at `$at` and `$length`, after `body`, in which
-/// `$first` is the first letter of what the message says. Its text lies at 256.
-fn core(imports: &str, text: &str, body: &str) -> Vec<u8> {
+/// `$first` is the first letter of what the message says. Its text lies at 256. It starts with `start`.
+fn core(imports: &str, start: &str, text: &str, body: &str) -> Vec<u8> {
     // The adapter for the first WASI keeps what it allocates.
     let forget = if imports.contains("preview1") { "" } else { "(global.set $heap (i32.const 16384))" };
     wat::parse_str(format!(
@@ -58,7 +58,7 @@ fn core(imports: &str, text: &str, body: &str) -> Vec<u8> {
               (global.set $heap (i32.add (local.get $at) (local.get $bytes)))
               (if (i32.gt_u (global.get $heap) (i32.const 524288)) (then (unreachable)))
               (local.get $at))
-            (func (export "start") (result i32) (i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16))
+            (func (export "start") (result i32) {start} (i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16))
             (func (export "stop"))
             (func (export "handle") (param $message i32) (result i32)
               (local $first i32) (local $at i32) (local $length i32) (local $n i32) (local $began i64)
@@ -76,6 +76,11 @@ fn core(imports: &str, text: &str, body: &str) -> Vec<u8> {
 
 /// A component that imports these functions, by how a core module names them.
 fn component(functions: &[&str], text: &str, body: &str) -> Vec<u8> {
+    starting(functions, "", text, body)
+}
+
+/// As [`component`], with what it does when it starts.
+fn starting(functions: &[&str], start: &str, text: &str, body: &str) -> Vec<u8> {
     let chosen: Vec<_> = FUNCTIONS
         .iter()
         .filter(|[.., kind]| functions.iter().any(|name| kind.contains(&format!("${name} "))))
@@ -99,7 +104,7 @@ fn component(functions: &[&str], text: &str, body: &str) -> Vec<u8> {
     let world = format!("package test:guest; world guest {{ include caxton:agent/agent@1.0.0; {world} }}");
     let package = resolve.push_str("guest.wit", &world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
-    let mut module = core(&imports, text, body);
+    let mut module = core(&imports, start, text, body);
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
 }
@@ -280,6 +285,30 @@ fn a_guest_that_sleeps_beyond_its_time_traps() {
     }
 }
 
+#[tokio::test]
+async fn versions_that_sleep_while_they_start_replace_each_other() {
+    use caxton_router::wasm::{DeployError, State, Strategy};
+    let (sandbox, router) = start(&config());
+    let version = |letter: &str, start_ms| {
+        let body = "(local.set $at (i32.const 260)) (local.set $length (i32.const 1))";
+        let module = starting(&["after", "block"], &sleep(start_ms), letter, body);
+        sandbox.load_with(letter, &module, &granting(&[Grant::Clocks])).unwrap()
+    };
+    let (registration, deployment) = version("a", 50).deploy(AgentName::try_new("guest").unwrap());
+    router.register_one(registration).await.unwrap();
+    let answer = || {
+        let router = router.clone();
+        tokio::task::spawn_blocking(move || fate(&router, "guest", "go"))
+    };
+    assert_eq!(answer().await.unwrap(), "a");
+    deployment.replace(&router, version("b", 50), Strategy::Immediate).await.unwrap();
+    assert_eq!(answer().await.unwrap(), "b");
+    let error = deployment.replace(&router, version("c", 3_600_000), Strategy::Immediate).await.unwrap_err();
+    assert!(matches!(&error, DeployError::RolledBack(reason) if reason.contains("for more than 2000 ms")), "{error}");
+    assert!(matches!(deployment.state(), State::RolledBack(_)));
+    assert_eq!(answer().await.unwrap(), "b");
+}
+
 #[test]
 fn what_is_printed_reaches_the_log_line_by_line() {
     let body = "(call $print (call $stdout) (i32.const 260) (i32.const 7) (i32.const 512))
@@ -404,7 +433,7 @@ fn a_core_module_for_the_first_wasi_has_the_same_grants() {
                 (if (call $time (i32.const 1) (i64.const 0) (i32.const 536)) (then (unreachable)))
                 (if (i64.lt_u (i64.sub (i64.load (i32.const 536)) (i64.load (i32.const 528))) (i64.const 20000000))
                   (then (unreachable)))";
-    let module = core(imports, "hello\\0a", body);
+    let module = core(imports, "", "hello\\0a", body);
     let (sandbox, router) = start(&config());
     let error = sandbox.load("guest", &module).unwrap_err().to_string();
     assert!(error.contains("wasi:cli/stdout") && error.contains("`stubs`"), "{error}");
