@@ -40,6 +40,40 @@ fn check_says_what_a_module_is_and_what_it_lacks() {
 }
 
 #[test]
+fn check_says_what_of_wasi_a_module_imports_is_granted_and_lacks() {
+    let directory = tempfile::tempdir().unwrap();
+    // The core of a component that prints, as C libraries do.
+    let core = std::fs::read_to_string(here().join("examples/guests/echo/component.wat")).unwrap();
+    let printing = core.replacen(
+        "(memory ",
+        "(import \"wasi_snapshot_preview1\" \"fd_write\" (func (param i32 i32 i32 i32) (result i32)))\n  (memory ",
+        1,
+    );
+    std::fs::write(directory.path().join("printing.wat"), printing).unwrap();
+    let check = || caxton(directory.path(), &["agent", "check", "printing.wat"]);
+    let grant = |names: &str| {
+        std::fs::write(directory.path().join("printing.toml"), format!("[permissions]\nwasi = [{names}]\n")).unwrap();
+    };
+    let output = check();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("it imports wasi:cli/stdout@0.2.") && text.contains("not granted; `stdout`"), "{text}");
+    assert!(text.contains("wasi:filesystem/types@0.2.") && text.contains("never granted; `stubs`"), "{text}");
+    grant("\"stdout\"");
+    let text = said(&check());
+    assert!(!text.contains("`stdout`") && text.contains("never granted; `stubs`"), "{text}");
+    grant("\"stdout\", \"stubs\"");
+    let output = check();
+    let text = said(&output);
+    assert!(output.status.success() && text.contains("WASI: granted stdout, stubs; imports wasi:"), "{text}");
+    grant("\"stdin\"");
+    let output = check();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("clocks, random, stdout, stubs"), "{text}");
+}
+
+#[test]
 fn a_plugin_is_recognised_and_judges_what_is_routed() {
     let plugin = here().join("examples/guests/gatekeeper/component.wat");
     let text = said(&caxton(here(), &["agent", "check", plugin.to_str().unwrap()]));

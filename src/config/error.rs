@@ -251,7 +251,7 @@ fn hint(suggestion: Option<&str>, known: &str) -> String {
 }
 
 /// The candidate that is most like `name`, if any is like it at all.
-fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+pub(super) fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
     candidates
         .map(|candidate| (likeness(name, &candidate), candidate))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)

@@ -179,7 +179,7 @@ mod tests {
                 "caxton.toml:6:11: mailbox.bytes is a list: allowed is a number or text",
                 "caxton.toml:7:2: unknown key http; the sections are router, channel, mailbox, memory, message, \
                  delivery, retry, breaker, supervision, dead_letters, conversation, management, \
-                 ring, protocols, store, wasm, drive, shutdown",
+                 ring, protocols, store, wasm, plugins, drive, shutdown",
             ]
         );
     }

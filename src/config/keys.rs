@@ -1,8 +1,10 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
+use super::plugins::{OnFailure, PluginFiles};
 use super::protocols::{ProtocolFiles, ProtocolModes};
 use super::store::{Directory, Vfs};
 use super::value::Setting;
+use super::wasi::Grants;
 use super::{Preset, Provenance, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
@@ -293,8 +295,20 @@ configuration! {
         state_bytes: GuestStateBytes = ["64 KiB", "64 KiB", "64 KiB"];
         /// How many lines a guest may log in a second.
         log_lines: LogRate = ["100", "100", "100"];
+        /// What of WASI manifests may grant: clocks, random, stdout and stubs, with commas between them; empty if nothing.
+        wasi: Grants = ["clocks, random, stdout, stubs", "clocks, random, stdout, stubs", "clocks, random, stdout, stubs"];
         /// Where compiled modules are kept, so that the next start need not compile them; empty if nowhere.
         cache: Directory = ["", "", ""];
+    }
+
+    /// Plugins in WebAssembly that see every message before it is accepted, in front of those that the program adds itself.
+    plugins: PluginsConfig {
+        /// Their names and modules, such as gatekeeper=gatekeeper.wasm, with commas between them, in the order in which they are asked.
+        files: PluginFiles = ["", "", ""];
+        /// How long one of them may take for a message.
+        call_ms: GuestCallMs = ["10", "10", "10"];
+        /// What becomes of a message over which one fails or takes too long: refuse or pass.
+        on_failure: OnFailure = ["refuse", "refuse", "refuse"];
     }
 
     /// How a shard waits when it has nothing to do.
@@ -378,7 +392,11 @@ mod tests {
         ("wasm.message_bytes", ["\"100 KiB\"", "\"100 KiB\"", "\"100 KiB\""]),
         ("wasm.state_bytes", ["\"64 KiB\"", "\"64 KiB\"", "\"64 KiB\""]),
         ("wasm.log_lines", ["100", "100", "100"]),
+        ("wasm.wasi", ["\"clocks, random, stdout, stubs\""; 3]),
         ("wasm.cache", ["\"\"", "\"\"", "\"\""]),
+        ("plugins.files", ["\"\"", "\"\"", "\"\""]),
+        ("plugins.call_ms", ["10", "10", "10"]),
+        ("plugins.on_failure", ["\"refuse\"", "\"refuse\"", "\"refuse\""]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

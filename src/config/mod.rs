@@ -23,25 +23,29 @@ mod environment;
 mod error;
 mod file;
 mod keys;
+mod plugins;
 mod preset;
 mod protocols;
 mod shards;
 mod store;
 mod value;
+mod wasi;
 
 pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
-    MailboxConfig, ManagementConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig,
-    ShutdownConfig, StoreConfig, SupervisionConfig, WasmConfig,
+    MailboxConfig, ManagementConfig, MessageConfig, PluginsConfig, ProtocolsConfig, RetryConfig, RingConfig,
+    RouterConfig, ShutdownConfig, StoreConfig, SupervisionConfig, WasmConfig,
 };
+pub use plugins::{OnFailure, PluginFiles};
 pub use preset::Preset;
 pub use protocols::{EXCEPTIONS_MAX, PROTOCOL_FILES_MAX, ProtocolFiles, ProtocolModes};
 pub use shards::{ShardChoice, automatic_shard_count};
 pub use store::{Directory, Vfs};
 pub(crate) use value::Setting;
+pub use wasi::{Grant, Grants};
 
 use keys::{KEYS, Key};
 use std::fmt::Write as _;

@@ -45,7 +45,7 @@ use crate::doctor::{Host, explain_io_uring_error};
 use crate::drive::{Clock, FailureHandlers, Seat, executor, run_shard, wall_time};
 use crate::link::{Gate, JournalFigures, Link, Published, Shared, Stage};
 use crate::store::StoreError;
-use crate::wasm::Plugin;
+use crate::wasm::{Plugin, PluginsError};
 use crate::watchdog::{Bell, watch};
 
 /// Room for what shards tell each other beside messages, per pair of shards.
@@ -79,6 +79,9 @@ pub enum StartError {
         /// How many there are.
         count: usize,
     },
+    /// A routing plugin of the settings cannot be used.
+    #[error("plugins.files: {0}")]
+    Plugins(#[from] PluginsError),
     /// The machine allows this process no core at all.
     #[error("this process may not run on any core: check its CPU affinity and its cgroup's cpuset")]
     NoCores,
@@ -176,7 +179,7 @@ impl RouterBuilder {
         self
     }
 
-    /// Has a routing plugin see every message before it is accepted, behind those that were added before, up to
+    /// Has a routing plugin see every message before it is accepted, behind those of `plugins.files` and those that were added before, up to
     /// [`PLUGINS_MAX`] of them.
     pub fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
@@ -191,8 +194,9 @@ impl RouterBuilder {
         if self.rules.len() > RULES_MAX {
             return Err(StartError::TooManyRules { count: self.rules.len() });
         }
-        if self.plugins.len() > PLUGINS_MAX {
-            return Err(StartError::TooManyPlugins { count: self.plugins.len() });
+        let plugins = self.config.plugins.files.len() + self.plugins.len();
+        if plugins > PLUGINS_MAX {
+            return Err(StartError::TooManyPlugins { count: plugins });
         }
         let rulebook = self.config.protocols.rulebook(&self.protocols)?;
         start(&self.config, &self.rules, &rulebook, self.failure_handlers.as_ref(), &self.plugins)
@@ -292,6 +296,8 @@ fn start(
     let shards = config.router.shards.resolve(cores.len());
     let count = usize::from(shards.into_inner());
     let partition = Partition::new(shards);
+    let mut all_plugins = Plugin::configured(config, shards)?;
+    all_plugins.extend_from_slice(plugins);
     // Before there is anything to stop.
     let mut store = Store::open(config, partition, wall_time().0)?;
     let capacity = LaneCapacity {
@@ -341,7 +347,7 @@ fn start(
         let seat = Seat {
             config: shard_config,
             failure_handlers,
-            plugins: plugins.to_vec(),
+            plugins: all_plugins.clone(),
             port,
             work,
             shared: Arc::clone(&shared),

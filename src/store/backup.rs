@@ -4,6 +4,9 @@
 //! second takes everything that is there, but nothing as settled that was settled after the first look. A message is settled
 //! only after what came of it is durable; so whatever the first look's settled messages have sent is there at the second one.
 //! A message that is settled between the two is in the copy, and may be handled again from there.
+//!
+//! What guests remember is copied last: a message that changed it is settled only after the change is on disk, so no change is
+//! missing of which the journals say that it was made. One may be there whose message will be handled again, as after a crash.
 
 use std::fs;
 use std::io;
@@ -18,6 +21,7 @@ use caxton_shards::recovery::{Inheritance, Recovery};
 use super::directory::{DataDirectory, Manifest, Recovered, StoreError, read_manifest, shard_directory};
 use super::disk::direct::DirectDisk;
 use super::journal::{Journal, JournalOptions, JournalState, JournalSummary, scan};
+use crate::wasm::{STATES_FILE, copy_states};
 
 /// How often the look is repeated while the router writes faster than it can be read.
 const LOOKS_MAX: u32 = 20;
@@ -56,7 +60,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
             Err(error) => return Err(error),
         }
     };
-    write(to, manifest, recovery)
+    write(from, to, manifest, recovery)
 }
 
 /// Reads everything; nothing if the router has used a file anew meanwhile, or was started anew.
@@ -92,7 +96,7 @@ fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
 }
 
 /// Writes a directory of one shard; a start divides it among as many as it has.
-fn write(to: &Path, manifest: Manifest, recovery: Recovery) -> Result<Recovered, StoreError> {
+fn write(from: &Path, to: &Path, manifest: Manifest, recovery: Recovery) -> Result<Recovered, StoreError> {
     let mut directory = DataDirectory::open(to, 1, manifest.boot_epoch)?;
     let one = ShardCount::try_new(1).map_err(|error| StoreError::NotWritten(error.to_string()))?;
     let share: Inheritance = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
@@ -119,6 +123,10 @@ fn write(to: &Path, manifest: Manifest, recovery: Recovery) -> Result<Recovered,
     match failure {
         Some(what) => return Err(StoreError::NotWritten(what)),
         None => write_out(&mut journal, &records).map_err(StoreError::NotWritten)?,
+    }
+    let states = from.join(STATES_FILE);
+    if states.exists() {
+        copy_states(&states, &to.join(STATES_FILE)).map_err(|error| StoreError::NotWritten(error.to_string()))?;
     }
     directory.commit()?;
     Ok(Recovered {

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
 use caxton_shards::domain::{CapabilityName, LifetimeMs, Priority};
-use caxton_shards::interface::{Now, SendError};
+use caxton_shards::interface::SendError;
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, Correlation, Message, MessageBuilder, MessageId, Performative, Reliability,
     WallTime,
@@ -20,10 +20,12 @@ use wasmtime::{Engine, Store};
 use self::bindings::caxton::agent::{router, types};
 use self::bindings::{Agent as Instance, AgentPre};
 use super::execution::{Execution, Stage, begun, call, polled, save};
-use super::guest::{Code, Guest, Instantiated, Problem, explain};
+use super::guest::{Code, Guest, Instantiated, Problem};
 use super::host::{Answer, Host, Question, SharedMemory};
 use super::log::{LogLevel, LogLine};
 use super::raw::{finish, timer};
+use super::wasi;
+use crate::config::Grants;
 
 #[allow(missing_docs)]
 mod bindings {
@@ -59,8 +61,8 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     Ok(linker)
 }
 
-/// Checks that a component has what the world has, and asks for nothing else.
-pub(super) fn prepare(linker: &Linker<Host>, component: &Component) -> Result<Prepared, Vec<Problem>> {
+/// Checks that a component has what the world has, and asks for nothing else but what of WASI is granted.
+pub(super) fn prepare(linker: &Linker<Host>, component: &Component, grants: Grants) -> Result<Prepared, Vec<Problem>> {
     let mut problems = Vec::new();
     let kind = component.component_type();
     let engine = component.engine();
@@ -69,8 +71,8 @@ pub(super) fn prepare(linker: &Linker<Host>, component: &Component) -> Result<Pr
         problems.push(Problem(format!("the world caxton:agent/agent@1.0.0 exports {wanted}, which is missing")));
     }
     for (name, _) in kind.imports(engine) {
-        if name.starts_with("wasi:") {
-            problems.push(Problem(format!("it imports {name}: a guest has no WASI; build it with WASI stubbed out")));
+        if wasi::is_wasi(name) {
+            problems.extend(wasi::missing(name, grants));
         } else if !IMPORTS.contains(&name) {
             problems
                 .push(Problem(format!("it imports {name}, which does not exist: allowed are {}", IMPORTS.join(", "))));
@@ -80,7 +82,13 @@ pub(super) fn prepare(linker: &Linker<Host>, component: &Component) -> Result<Pr
         return Err(problems);
     }
     let problem = |error: wasmtime::Error| vec![Problem(format!("{error:#}"))];
-    let pre = linker.instantiate_pre(component).map_err(problem)?;
+    let pre = if grants.is_empty() {
+        linker.instantiate_pre(component)
+    } else {
+        let mut linker = linker.clone();
+        wasi::link(&mut linker, component, grants).and_then(|()| linker.instantiate_pre(component))
+    };
+    let pre = pre.map_err(problem)?;
     AgentPre::new(pre).map(Prepared).map_err(problem)
 }
 
@@ -207,9 +215,9 @@ impl Agent for ComponentAgent {
     fn stopped(&mut self) {
         let Some(mut cell) = self.stage.take_idle() else { return };
         self.guest.sandbox.0.ticker.touch();
-        let now = cell.store.data().now;
-        cell.store.data_mut().begin(now, 1);
         let desk = Arc::clone(&cell.store.data().desk);
+        let now = desk.clock.now();
+        cell.store.data_mut().begin(now.wall, 1);
         let mut execution = Execution::new(desk, async move {
             let Cell { store, instance, .. } = &mut *cell;
             call(store, async |store| instance.call_stop(&mut *store).await).await?;
@@ -221,7 +229,7 @@ impl Agent for ComponentAgent {
             Question::Send(_) | Question::Reply(..) => Answer::Sent(Err(SendError::Stopping)),
             Question::Offer(_) | Question::Withdraw(_) => Answer::Done(Err(SendError::Stopping)),
         };
-        let _ = execution.go_on(Now { monotonic_ns: 0, wall: now }, stopping);
+        let _ = execution.go_on(now, stopping);
     }
 }
 
@@ -250,10 +258,10 @@ fn answer(question: Question, current: Option<&Message>, context: &mut Context<'
 async fn make(guest: Guest, host: Host) -> Result<Box<Cell>, String> {
     host.memory.lock().unwrap_or_else(PoisonError::into_inner).is_whole()?;
     let mut store = guest.sandbox.store(host);
-    let Code::Component(Prepared(pre)) = &*guest.code else { return Err("this is no component".to_owned()) };
-    let slice = store.data().slice_epochs();
-    store.set_epoch_deadline(slice);
-    let instance = pre.instantiate_async(&mut store).await.map_err(|error| explain(&error))?;
+    let Code::Component { prepared: Prepared(pre), .. } = &*guest.code else {
+        return Err("this is no component".to_owned());
+    };
+    let instance = call(&mut store, async |store| pre.instantiate_async(&mut *store).await).await?;
     let answer = call(&mut store, async |store| instance.call_start(&mut *store).await).await?;
     if answer.is_ok() {
         save(&mut store).await?;
@@ -402,7 +410,7 @@ impl Host {
         Ok(message)
     }
 
-    async fn hand_over(&self, question: Question) -> Result<types::MessageId, types::SendError> {
+    async fn hand_over(&mut self, question: Question) -> Result<types::MessageId, types::SendError> {
         match Arc::clone(&self.desk).ask(question).await {
             Answer::Sent(Ok(id)) => Ok(lower_id(id.to_u128())),
             Answer::Sent(Err(error)) | Answer::Done(Err(error)) => Err(refused(&error)),

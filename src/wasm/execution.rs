@@ -72,20 +72,25 @@ pub(super) fn polled(ready: Option<Result<(), String>>, failed: &mut Option<Stri
 pub(super) struct Execution<C> {
     future: Pin<Box<dyn Future<Output = Result<C, String>>>>,
     desk: Arc<Desk>,
-    /// Once it was suspended.
+    suspended: bool,
+    /// While it is suspended and does not sleep.
     place: Option<Place>,
 }
 
 impl<C> Execution<C> {
     pub fn new(desk: Arc<Desk>, future: impl Future<Output = Result<C, String>> + 'static) -> Self {
-        Self { future: Box::pin(future), desk, place: None }
+        Self { future: Box::pin(future), desk, suspended: false, place: None }
     }
 
-    /// Goes on, unless it is another guest's turn. Answers what came of it, or nothing if it has to go on later.
+    /// Goes on, unless it sleeps or it is another guest's turn. Answers what came of it, or nothing if it has to go on later.
     pub fn go_on(&mut self, now: Now, mut answer: impl FnMut(Question) -> Answer) -> Option<Result<C, String>> {
-        if self.place.as_ref().is_some_and(|place| !place.comes_up(now)) {
+        if self.desk.clock.sleeps_at(now) {
             return None;
         }
+        if self.suspended && !self.place.get_or_insert_with(Place::new).comes_up(now) {
+            return None;
+        }
+        self.desk.clock.begin_turn(now);
         // Nobody is woken: whoever is suspended is looked at again on a later turn of the shard.
         let mut context = std::task::Context::from_waker(Waker::noop());
         loop {
@@ -93,7 +98,13 @@ impl<C> Execution<C> {
                 Poll::Ready(outcome) => return Some(outcome),
                 Poll::Pending => {
                     let Some(question) = self.desk.question() else {
-                        self.place.get_or_insert_with(Place::new);
+                        self.suspended = true;
+                        if self.desk.clock.sleeps() {
+                            // It takes no turns from others, and stands behind them when it wakes.
+                            self.place = None;
+                        } else {
+                            self.place.get_or_insert_with(Place::new);
+                        }
                         return None;
                     };
                     self.desk.answer(answer(question));
@@ -127,5 +138,7 @@ pub(super) async fn call<R>(
 ) -> Result<R, String> {
     let slice = store.data().slice_epochs();
     store.set_epoch_deadline(slice);
-    call(store).await.map_err(|error| explain(&error))
+    let outcome = call(store).await.map_err(|error| explain(&error));
+    store.data_mut().end_of_output();
+    outcome
 }

@@ -19,6 +19,8 @@ use super::manifest::Manifest;
 use super::raw::{self, RawAgent};
 use super::sandbox::Sandbox;
 use super::states::GuestStates;
+use super::wasi;
+use crate::config::Grants;
 
 /// What a module is to be, in words.
 const AGENT: &str = "agent";
@@ -87,6 +89,16 @@ pub enum GuestError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// Its manifest asks for more of WASI than the settings allow manifests to grant.
+    #[error("{name}: its manifest asks for {asked}, which wasm.wasi forbids: it allows {}", or_nothing(*allowed))]
+    Forbidden {
+        /// The module.
+        name: String,
+        /// What is not allowed.
+        asked: Grants,
+        /// What is.
+        allowed: Grants,
+    },
     /// It is valid, but not what it is to be.
     #[error("{name}: this is no {wanted}: {}", list(problems))]
     Unfit {
@@ -105,6 +117,17 @@ impl GuestError {
     }
 }
 
+fn or_nothing(grants: Grants) -> String {
+    if grants.is_empty() { "nothing".to_owned() } else { grants.to_string() }
+}
+
+/// The settings have the last word.
+fn check_grants(sandbox: &Sandbox, name: &str, asked: Grants) -> Result<(), GuestError> {
+    let allowed = sandbox.config().wasi;
+    let asked = asked.without(allowed);
+    if asked.is_empty() { Ok(()) } else { Err(GuestError::Forbidden { name: name.to_owned(), asked, allowed }) }
+}
+
 fn list(problems: &[Problem]) -> String {
     problems.iter().map(|problem| problem.0.as_str()).collect::<Vec<_>>().join("; ")
 }
@@ -118,12 +141,17 @@ pub(super) trait Instantiated: Agent {
 /// Compiled code, ready to be instantiated.
 pub(super) enum Code {
     Raw(InstancePre<Host>),
-    Component(Prepared),
+    /// What of WASI is granted is linked into it, so it is prepared anew for other grants.
+    Component {
+        component: Component,
+        prepared: Prepared,
+    },
 }
 
 /// A module that agents can be made of. Clones share the compiled code.
 #[derive(Clone)]
 pub struct Guest {
+    name: Arc<str>,
     pub(super) sandbox: Sandbox,
     pub(super) code: Arc<Code>,
     limits: GuestLimits,
@@ -142,8 +170,9 @@ impl fmt::Debug for Guest {
 }
 
 impl Guest {
-    pub(super) fn load(sandbox: &Sandbox, name: &str, bytes: &[u8]) -> Result<Self, GuestError> {
-        let name = name.to_owned();
+    pub(super) fn load(sandbox: &Sandbox, name: &str, bytes: &[u8], manifest: &Manifest) -> Result<Self, GuestError> {
+        let (name, permissions) = (name.to_owned(), manifest.permissions());
+        check_grants(sandbox, &name, permissions.wasi)?;
         if bytes.len() > MODULE_BYTES_MAX {
             return Err(GuestError::TooLarge { name, bytes: bytes.len() });
         }
@@ -164,15 +193,17 @@ impl Guest {
             }
             GuestKind::Component => {
                 let component = compiled(sandbox, engine, &bytes, Component::from_binary).map_err(invalid)?;
-                component::prepare(&sandbox.0.components, &component).map(Code::Component)
+                component::prepare(&sandbox.0.components, &component, permissions.wasi)
+                    .map(|prepared| Code::Component { component, prepared })
             }
         };
         match prepared {
             Ok(code) => Ok(Self {
+                name: name.into(),
                 sandbox: sandbox.clone(),
                 code: Arc::new(code),
-                limits: sandbox.limits(),
-                permissions: Arc::default(),
+                limits: manifest.limits(sandbox.limits()),
+                permissions: Arc::new(permissions),
                 states: None,
             }),
             Err(problems) => Err(GuestError::Unfit { name, wanted: AGENT, problems }),
@@ -183,7 +214,17 @@ impl Guest {
     pub fn kind(&self) -> GuestKind {
         match *self.code {
             Code::Raw(_) => GuestKind::Raw,
-            Code::Component(_) => GuestKind::Component,
+            Code::Component { .. } => GuestKind::Component,
+        }
+    }
+
+    /// The interfaces of WASI that it imports.
+    pub fn wasi_imports(&self) -> Vec<String> {
+        match &*self.code {
+            Code::Raw(_) => Vec::new(),
+            Code::Component { component, .. } => {
+                wasi::imports(&component.component_type(), component.engine()).collect()
+            }
         }
     }
 
@@ -199,11 +240,21 @@ impl Guest {
         self
     }
 
-    /// Sets whom agents of it may write to, and what they may offer.
-    #[must_use]
-    pub fn permitted(mut self, permissions: Permissions) -> Self {
+    /// Sets whom agents of it may write to, what they may offer, and what they have of WASI.
+    ///
+    /// # Errors
+    /// `wasm.wasi` does not allow so much of WASI; or it is less than the module imports.
+    pub fn permitted(mut self, permissions: Permissions) -> Result<Self, GuestError> {
+        if permissions.wasi != self.permissions.wasi {
+            check_grants(&self.sandbox, &self.name, permissions.wasi)?;
+            if let Code::Component { component, .. } = &*self.code {
+                let prepared = component::prepare(&self.sandbox.0.components, component, permissions.wasi);
+                let prepared = prepared.map_err(|problems| GuestError::unfit(&self.name, AGENT, problems))?;
+                self.code = Arc::new(Code::Component { component: component.clone(), prepared });
+            }
+        }
         self.permissions = Arc::new(permissions);
-        self
+        Ok(self)
     }
 
     /// Has what agents of it remember outlive the process.
@@ -214,8 +265,10 @@ impl Guest {
     }
 
     /// Sets what a manifest says.
-    #[must_use]
-    pub fn with(self, manifest: &Manifest) -> Self {
+    ///
+    /// # Errors
+    /// As [`Guest::permitted`].
+    pub fn with(self, manifest: &Manifest) -> Result<Self, GuestError> {
         let limits = manifest.limits(self.limits);
         self.limited(limits).permitted(manifest.permissions())
     }
@@ -249,11 +302,12 @@ impl Guest {
     pub(super) fn instance(&self, me: AgentId, memory: &SharedMemory) -> Box<dyn Instantiated> {
         match *self.code {
             Code::Raw(_) => Box::new(RawAgent::new(self.clone(), me, Arc::clone(memory))),
-            Code::Component(_) => Box::new(ComponentAgent::new(self.clone(), me, Arc::clone(memory))),
+            Code::Component { .. } => Box::new(ComponentAgent::new(self.clone(), me, Arc::clone(memory))),
         }
     }
 
-    pub(super) fn permissions(&self) -> &Permissions {
+    /// What they may do.
+    pub fn permissions(&self) -> &Permissions {
         &self.permissions
     }
 

@@ -13,9 +13,12 @@ use caxton_shards::message::{
 };
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
+use super::clock::Clock;
 use super::log::LogGate;
 use super::states::GuestStates;
-use crate::config::WasmConfig;
+use super::ticker::EPOCH;
+use super::wasi::Wasi;
+use crate::config::{Grants, WasmConfig};
 
 /// How many memories, tables and module instances one guest may consist of. A component of several modules has some of each: an
 /// interpreter of Python consists of nearly forty.
@@ -59,7 +62,7 @@ impl GuestLimits {
     }
 }
 
-/// Whom a guest may write to, and what it may offer. It may always write to itself, and answer whoever writes to it.
+/// Whom a guest may write to, what it may offer, and what it has of WASI. It may always write to itself, and answer whoever writes to it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Permissions {
     /// The agents it may write to. Without a list it may write to everyone or, where there is a list of capabilities, to
@@ -69,6 +72,8 @@ pub struct Permissions {
     pub address: Option<HashSet<CapabilityName>>,
     /// The capabilities it may offer; every one if there is no list.
     pub offer: Option<HashSet<CapabilityName>>,
+    /// What of WASI it is granted; nothing if it is not said. Raw modules have none of it.
+    pub wasi: Grants,
 }
 
 impl Permissions {
@@ -165,11 +170,12 @@ pub(super) enum Answer {
     Done(Result<(), SendError>),
 }
 
-/// Where a guest's questions lie until its agent answers them. Guest and agent use it in turns, on one thread.
+/// Where a guest's questions lie until its agent answers them, and its time. Guest and agent use it in turns, on one thread.
 #[derive(Default)]
 pub(super) struct Desk {
     question: Mutex<Option<Question>>,
     answer: Mutex<Option<Answer>>,
+    pub clock: Arc<Clock>,
 }
 
 impl Desk {
@@ -203,6 +209,10 @@ pub(super) enum Excess {
     Pointer,
     #[error("its answer has {bytes} bytes: allowed are {limit} bytes")]
     Answer { bytes: usize, limit: usize },
+    #[error("it asked for {bytes} random bytes at once: allowed are {limit}")]
+    RandomBytes { bytes: u64, limit: u64 },
+    #[error("it waits for {pollables} things at once: allowed are {limit}")]
+    Pollables { pollables: usize, limit: usize },
 }
 
 /// The data of a guest's store.
@@ -227,6 +237,7 @@ pub(super) struct Host {
     slices_max: u32,
     slice_epochs: u64,
     pub usage: Usage,
+    pub wasi: Wasi,
     /// The one memory of a raw guest.
     pub raw_memory: Option<wasmtime::Memory>,
 }
@@ -241,11 +252,13 @@ impl Host {
         log: LogGate,
         slice_ms: u32,
     ) -> Self {
+        let desk = Arc::<Desk>::default();
         Self {
             me,
             limits,
             permissions,
-            desk: Arc::default(),
+            wasi: Wasi::new(me, &log, &desk.clock),
+            desk,
             memory,
             unsaved: BTreeMap::new(),
             states,
@@ -294,6 +307,22 @@ impl Host {
             return Err(Excess::Time(self.limits.call_ms.into_inner()).into());
         }
         Ok(UpdateDeadline::Yield(self.slice_epochs))
+    }
+
+    /// What is left of its time for the message.
+    pub fn time_left_ns(&self) -> u64 {
+        u64::from(self.slices_max.saturating_sub(self.slices)).saturating_mul(self.slice_ns())
+    }
+
+    /// Takes time that it waited from its time for the message. What is less than a slice is counted by its epochs, which go on
+    /// while it sleeps.
+    pub fn spend(&mut self, waited_ns: u64) {
+        let slices = u32::try_from(waited_ns / self.slice_ns()).unwrap_or(u32::MAX);
+        self.slices = self.slices.saturating_add(slices);
+    }
+
+    fn slice_ns(&self) -> u64 {
+        self.slice_epochs.max(1) * u64::from(EPOCH.subsec_nanos())
     }
 
     /// The next number of the guest's own generator (`SplitMix64`).

@@ -1,15 +1,15 @@
 //! What guests write into the log: bounded per guest and second, and in all.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::message::{AgentId, WallTime};
 
 /// Lines that wait for somebody to read them. Further ones are counted instead.
 pub const LINES_WAITING_MAX: usize = 10_000;
 /// The most bytes of one line with its fields. The rest is cut off.
-const LINE_BYTES_MAX: usize = 4_096;
+pub(super) const LINE_BYTES_MAX: usize = 4_096;
 
 /// How important a line is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,7 +41,7 @@ impl fmt::Display for LogLevel {
 /// A line that a guest wrote.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogLine {
-    /// The beginning of the call in which it was written.
+    /// The beginning of the call in which it was written; for what was printed, the turn.
     pub at: WallTime,
     /// Which guest.
     pub agent: AgentId,
@@ -68,8 +68,11 @@ impl Log {
     }
 }
 
-/// One guest's way into the log.
-pub(super) struct LogGate {
+/// One guest's way into the log. Clones are the same way, with one rate.
+#[derive(Clone)]
+pub(super) struct LogGate(Arc<Mutex<Gate>>);
+
+struct Gate {
     log: Arc<Log>,
     lines_max: u32,
     second: u64,
@@ -78,10 +81,16 @@ pub(super) struct LogGate {
 
 impl LogGate {
     pub fn new(log: &Arc<Log>, lines_max: u32) -> Self {
-        Self { log: Arc::clone(log), lines_max, second: 0, lines: 0 }
+        Self(Arc::new(Mutex::new(Gate { log: Arc::clone(log), lines_max, second: 0, lines: 0 })))
     }
 
-    pub fn write(&mut self, mut line: LogLine) {
+    pub fn write(&self, line: LogLine) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(line);
+    }
+}
+
+impl Gate {
+    fn write(&mut self, mut line: LogLine) {
         let second = line.at.0 / 1_000;
         if second != self.second {
             self.second = second;

@@ -7,7 +7,7 @@ use caxton_shards::message::AgentId;
 use serde::Deserialize;
 
 use super::host::{GuestLimits, Permissions};
-use crate::config::Setting;
+use crate::config::{Grant, Setting};
 
 /// The largest manifest, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -114,6 +114,7 @@ struct PermissionsSection {
     send_to: Option<Vec<String>>,
     address: Option<Vec<String>>,
     offer: Option<Vec<String>>,
+    wasi: Vec<String>,
 }
 
 impl Manifest {
@@ -179,6 +180,13 @@ impl Manifest {
                 send_to: send_to.transpose()?,
                 address: set(file.permissions.address, "permissions.address")?,
                 offer: set(file.permissions.offer, "permissions.offer")?,
+                wasi: file
+                    .permissions
+                    .wasi
+                    .iter()
+                    .map(|name| Grant::of_name(name))
+                    .collect::<Result<_, _>>()
+                    .map_err(bad("permissions.wasi"))?,
             },
         })
     }
@@ -187,6 +195,11 @@ impl Manifest {
     pub fn limits(&self, mut limits: GuestLimits) -> GuestLimits {
         self.limits.iter().for_each(|change| change.apply(&mut limits));
         limits
+    }
+
+    /// A manifest that says nothing but what the guest may do.
+    pub fn permitting(permissions: Permissions) -> Self {
+        Self { permissions, ..Self::default() }
     }
 
     /// What the guest may do.
@@ -222,7 +235,7 @@ mod tests {
     #[test]
     fn what_a_manifest_says_holds_and_the_rest_stays() {
         let manifest = parse(
-            "offers = [\"echo\"]\n[limits]\nmemory_bytes = \"64 MiB\"\ncall_ms = 100\n[permissions]\nsend_to = [\"ada\"]\n",
+            "offers = [\"echo\"]\n[limits]\nmemory_bytes = \"64 MiB\"\ncall_ms = 100\n[permissions]\nsend_to = [\"ada\"]\nwasi = [\"stdout\"]\n",
         )
         .expect("the manifest is legal");
         let usual = GuestLimits::of(&Config::default().wasm);
@@ -232,6 +245,7 @@ mod tests {
         assert_eq!(limits.host_calls, usual.host_calls);
         assert_eq!(manifest.permissions().send_to, Some([AgentId::of_text("ada")].into()));
         assert_eq!(manifest.permissions().offer, None);
+        assert_eq!(manifest.permissions().wasi, [Grant::Stdout].into_iter().collect());
         assert_eq!(manifest.offers.len(), 1);
     }
 
@@ -241,6 +255,11 @@ mod tests {
             ("[limits]\nmemory_bytes = 1", "guest.toml: limits.memory_bytes: guest memory 1 is out of range"),
             ("[limits]\nmemory = 1", "unknown field `memory`"),
             ("[permissions]\noffer = [\"\"]", "guest.toml: permissions.offer"),
+            ("[permissions]\nwasi = [\"clock\"]", "clocks, random, stdout, stubs; did you mean clocks?"),
+            (
+                "[permissions]\nwasi = [\"sockets\"]",
+                "guest.toml: permissions.wasi: WASI grant \"sockets\" is not allowed",
+            ),
             ("limits", "guest.toml"),
         ] {
             let error = parse(text).expect_err(text).to_string();

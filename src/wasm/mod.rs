@@ -11,13 +11,15 @@
 //!
 //! # Invariants
 //!
-//! - A guest reaches nothing but the router's functions, and those only within its [`GuestLimits`] and [`Permissions`].
+//! - A guest reaches nothing but the router's functions, and those only within its [`GuestLimits`] and [`Permissions`]. Of WASI it has
+//!   what it was granted by name: never more than clocks, random numbers and lines in its log.
 //! - What it sends, and what it has remembered, takes effect when its message was handled, and not at all if that failed.
 //! - A guest that runs for longer than its slice is suspended, and goes on when its neighbours had their turn; over its time
 //!   for one message it traps. A trap is a failed attempt: the message is tried again or becomes a dead letter, and the agent
 //!   is made anew within its restart policy.
 
 mod cache;
+mod clock;
 mod component;
 mod deployment;
 mod encode;
@@ -32,13 +34,16 @@ mod sandbox;
 mod states;
 mod ticker;
 mod turns;
+mod wasi;
 
+pub use crate::config::{Grant, Grants, OnFailure};
 pub use deployment::{DeployError, Deployment, State, Strategy};
 pub use encode::{ROUTING_WIT, WIT, component_of};
 pub use guest::{Guest, GuestError, GuestKind, Problem};
 pub use host::{GuestLimits, Permissions, TIMER_ONTOLOGY};
 pub use log::{LINES_WAITING_MAX, LogLevel, LogLine};
 pub use manifest::{Manifest, ManifestError};
-pub use plugin::{OnFailure, Plugin, PluginFigures};
+pub use plugin::{Plugin, PluginFigures, PluginsError};
 pub use sandbox::{Sandbox, SandboxError};
-pub use states::{GuestStates, StatesError};
+pub(crate) use states::copy as copy_states;
+pub use states::{GuestStates, STATES_FILE, StatesError};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use caxton_shards::domain::{AgentName, CapabilityName, GuestCallMs};
+use caxton_shards::domain::{AgentName, CapabilityName, GuestCallMs, GuestCount, ShardCount};
 use caxton_shards::message::{
     AgentId, Choice, Message, MessageContent, ParameterValue, Receiver, Reliability, capability_term,
 };
@@ -20,7 +20,9 @@ use self::bindings::caxton::routing::{current, types};
 use self::bindings::{Plugin as Instance, PluginPre};
 use super::guest::{GuestError, PLUGIN, Problem, compiled_component, explain};
 use super::host::{GuestLimits, Usage};
-use super::sandbox::{Sandbox, read_module};
+use super::sandbox::{Sandbox, SandboxError, read_module};
+use super::wasi;
+use crate::config::{Config, OnFailure, PluginsConfig, WasmConfig};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -30,19 +32,22 @@ mod bindings {
     });
 }
 
+/// For how many usual guests there is room for each instance of a plugin. A runtime of a language consists of as many parts.
+const ROOM_PER_INSTANCE: u32 = 16;
 /// The world's exports.
 const EXPORTS: [&str; 1] = ["route"];
 /// What a plugin may import.
 const IMPORTS: [&str; 2] = ["caxton:routing/types@1.0.0", "caxton:routing/current@1.0.0"];
 
-/// What becomes of a message that a plugin could not judge.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum OnFailure {
-    /// It is refused: nothing goes past a plugin that fails.
-    #[default]
-    Refuse,
-    /// It goes on as if the plugin had let it pass.
-    Pass,
+/// Why the plugins that the settings name can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginsError {
+    /// No guest can run.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// One of them is no plugin.
+    #[error(transparent)]
+    Module(#[from] GuestError),
 }
 
 /// How often a plugin was asked, and what it said, on all shards together.
@@ -119,6 +124,24 @@ impl Plugin {
         Self::load(sandbox, name, &read_module(path)?, call_ms, on_failure)
     }
 
+    /// Those that the settings name, for so many shards.
+    ///
+    /// # Errors
+    /// The first that can't be used, and why.
+    pub(crate) fn configured(config: &Config, shards: ShardCount) -> Result<Vec<Self>, PluginsError> {
+        let PluginsConfig { files, call_ms, on_failure } = &config.plugins;
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Each has one instance on each shard, which may consist of many parts; but address space is dear.
+        let instances = u32::from(shards.into_inner()).saturating_mul(u32::try_from(files.len()).unwrap_or(u32::MAX));
+        let room = instances.saturating_mul(ROOM_PER_INSTANCE).min(config.wasm.guests.into_inner()).max(instances);
+        let guests = GuestCount::try_new(room).unwrap_or(config.wasm.guests);
+        let sandbox = Sandbox::start(&WasmConfig { guests, ..config.wasm.clone() })?;
+        let load = |(name, file)| Ok(Self::load_file(&sandbox, name, file, *call_ms, *on_failure)?);
+        files.iter().map(load).collect()
+    }
+
     /// What it has done so far.
     pub fn figures(&self) -> &PluginFigures {
         &self.figures
@@ -132,6 +155,7 @@ impl Plugin {
     fn instantiate(&self) -> wasmtime::Result<(Store<Judge>, Instance)> {
         let judge = Judge { content: MessageContent::default(), usage: Usage::new(self.limits) };
         let mut store = Store::new(&self.sandbox.0.engine, judge);
+        wasi::bound(&mut store, &self.limits);
         store.limiter(|judge| &mut judge.usage);
         store.epoch_deadline_trap();
         store.set_epoch_deadline(u64::from(self.limits.call_ms.into_inner()));

@@ -12,8 +12,9 @@ use super::cache::Cache;
 use super::guest::{Guest, GuestError};
 use super::host::{GuestLimits, Host, PARTS_MAX};
 use super::log::{Log, LogLine};
+use super::manifest::Manifest;
 use super::ticker::Ticker;
-use super::{component, raw};
+use super::{component, raw, wasi};
 use crate::config::WasmConfig;
 
 /// Stack that the router's own functions may use when a guest calls them, in bytes.
@@ -78,7 +79,15 @@ impl Sandbox {
     /// # Errors
     /// What is wrong with the module, and what is missing.
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Guest, GuestError> {
-        Guest::load(self, name, bytes)
+        self.load_with(name, bytes, &Manifest::default())
+    }
+
+    /// As [`Sandbox::load`], with what a manifest says. A component that imports WASI needs one that grants it.
+    ///
+    /// # Errors
+    /// As [`Sandbox::load`]; or the manifest asks for what `wasm.wasi` does not allow.
+    pub fn load_with(&self, name: &str, bytes: &[u8], manifest: &Manifest) -> Result<Guest, GuestError> {
+        Guest::load(self, name, bytes, manifest)
     }
 
     /// As [`Sandbox::load`], from a file. Files that end in `.wat` are text.
@@ -86,7 +95,15 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::load`]; or the file can't be read.
     pub fn load_file(&self, path: &Path) -> Result<Guest, GuestError> {
-        self.load(&path.display().to_string(), &read_module(path)?)
+        self.load_file_with(path, &Manifest::default())
+    }
+
+    /// As [`Sandbox::load_with`], from a file. Files that end in `.wat` are text.
+    ///
+    /// # Errors
+    /// As [`Sandbox::load_with`]; or the file can't be read.
+    pub fn load_file_with(&self, path: &Path, manifest: &Manifest) -> Result<Guest, GuestError> {
+        self.load_with(&path.display().to_string(), &read_module(path)?, manifest)
     }
 
     /// The settings that guests run with.
@@ -116,7 +133,9 @@ impl Sandbox {
 
     /// A store for one guest.
     pub(super) fn store(&self, host: Host) -> Store<Host> {
+        let limits = host.limits;
         let mut store = Store::new(&self.0.engine, host);
+        wasi::bound(&mut store, &limits);
         store.limiter(|host| &mut host.usage);
         store.epoch_deadline_callback(|mut context| context.data_mut().slice_is_over());
         store

@@ -2,22 +2,29 @@
 //!
 //! A message that changed something is handled when that is on disk, and not before: its guest is suspended meanwhile, and its
 //! shard goes on with others. Changes of several guests that come together are one transaction.
+//!
+//! In a data directory it is the file [`STATES_FILE`], and part of every backup.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use caxton_shards::message::AgentId;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::store::vfs;
 
+/// What guests remember, in the data directory of their router.
+pub const STATES_FILE: &str = "guests.db";
 /// Changes that wait for the thread.
 const CHANGES_WAITING_MAX: usize = 10_000;
 /// The most changes of one transaction.
 const CHANGES_PER_TRANSACTION: usize = 1_000;
+/// How long a copy waits for whoever writes.
+const COPY_WITHIN: Duration = Duration::from_secs(10);
 /// Marks the database as one of these.
 const APPLICATION_ID: i32 = 0x6361_7867;
 
@@ -126,16 +133,35 @@ impl Drop for Inner {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, StatesError> {
+/// Copies a database that may be in use to a file that is not there yet: what had been committed at one moment.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StatesError> {
+    vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
+    let connection = open(from, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection
+        .busy_timeout(COPY_WITHIN)
+        .and_then(|()| connection.execute("VACUUM INTO ?1", params![to.to_string_lossy()]))
+        .map_err(|source| StatesError::Sqlite { path: to.display().to_string(), source })?;
+    // SQLite takes a copy for something that can be made again.
+    let synced = std::fs::File::open(to).and_then(|file| file.sync_all());
+    synced.map_err(|error| StatesError::Host(format!("{}: {error}", to.display())))
+}
+
+/// Opens a database of guests, or one that is empty.
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, StatesError> {
     let name = path.display().to_string();
     let failed = |source| StatesError::Sqlite { path: name.clone(), source };
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::URING).map_err(failed)?;
     let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let tables = number("SELECT count(*) FROM sqlite_master").map_err(failed)?;
     if tables > 0 && number("PRAGMA application_id").map_err(failed)? != i64::from(APPLICATION_ID) {
         return Err(StatesError::Foreign { path: name });
     }
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Result<Connection, StatesError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     connection
         .execute_batch(&format!(
             "PRAGMA application_id = {APPLICATION_ID};
@@ -145,7 +171,7 @@ fn connect(path: &Path) -> Result<Connection, StatesError> {
                  agent BLOB NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (agent, key)
              ) WITHOUT ROWID;"
         ))
-        .map_err(failed)?;
+        .map_err(|source| StatesError::Sqlite { path: path.display().to_string(), source })?;
     Ok(connection)
 }
 

@@ -1,8 +1,9 @@
 // Answers every request with an inform of the same content. The names are those of agent.wit, in JavaScript's spelling.
-import { reply, log } from 'caxton:agent/router@1.0.0';
+import { reply } from 'caxton:agent/router@1.0.0';
 
 export function start() {
-  log('info', 'started', []);
+  // A line in the agent's log; `log` of the router has levels and fields.
+  console.log(`started at ${new Date().toISOString()}`);
 }
 
 // What it throws is a failed attempt: the router tries the message again or gives it up.

@@ -1,4 +1,4 @@
 #!/bin/sh
 # Makes agent.wasm of agent.py. Needs componentize-py (pip install componentize-py).
 set -eu
-componentize-py --wit-path agent.wit --world agent componentize --stub-wasi agent --output agent.wasm
+componentize-py --wit-path agent.wit --world agent componentize agent --output agent.wasm

@@ -7,7 +7,7 @@ mod template;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use caxton_router::wasm::{GuestError, Manifest, OnFailure, Plugin, Sandbox, component_of};
+use caxton_router::wasm::{Guest, GuestError, Manifest, OnFailure, Plugin, Sandbox, component_of};
 use caxton_router::{Config, Preset};
 use clap::{Args, Subcommand};
 
@@ -89,9 +89,8 @@ fn check(files: &[PathBuf], preset: Preset) -> ExitCode {
             Ok(manifest) => manifest,
             Err(error) => return unusable(&error.to_string()),
         };
-        match sandbox.load_file(file) {
+        match sandbox.load_file_with(file, &manifest) {
             Ok(guest) => {
-                let guest = guest.with(&manifest);
                 let limits = guest.limits();
                 let offers: Vec<String> = manifest.offers.iter().map(ToString::to_string).collect();
                 let offers = if offers.is_empty() { "nothing".to_owned() } else { offers.join(", ") };
@@ -108,6 +107,9 @@ fn check(files: &[PathBuf], preset: Preset) -> ExitCode {
                     limits.state_bytes,
                     limits.log_lines,
                 ));
+                if let Some(line) = wasi(&guest) {
+                    print(&line);
+                }
             }
             Err(error @ GuestError::File { .. }) => return unusable(&error.to_string()),
             Err(GuestError::Unfit { .. })
@@ -129,6 +131,17 @@ fn check(files: &[PathBuf], preset: Preset) -> ExitCode {
         }
     }
     code
+}
+
+/// What a guest has of WASI, if it has to do with it.
+fn wasi(guest: &Guest) -> Option<String> {
+    let (imports, granted) = (guest.wasi_imports(), guest.permissions().wasi);
+    if imports.is_empty() && granted.is_empty() {
+        return None;
+    }
+    let imports = if imports.is_empty() { "nothing".to_owned() } else { imports.join(", ") };
+    let granted = if granted.is_empty() { "nothing".to_owned() } else { granted.to_string() };
+    Some(format!("  WASI: granted {granted}; imports {imports}\n"))
 }
 
 fn build(file: &Path, output: &Path) -> ExitCode {

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, CapabilityName, GuestCallMs, ShardCount};
 use caxton_router::protocol::Mode;
-use caxton_router::wasm::{GuestStates, Manifest, OnFailure, Plugin, Sandbox};
+use caxton_router::wasm::{GuestStates, Manifest, OnFailure, Plugin, STATES_FILE, Sandbox};
 use caxton_router::{AgentId, Config, Performative, Preset, Router};
 use clap::Args;
 
@@ -37,8 +37,6 @@ use super::{complain, printing_failed};
 
 /// Compiled modules of guests, in the data directory.
 const COMPILED_MODULES: &str = "modules";
-/// What guests remember, in the data directory.
-const GUEST_STATES: &str = "guests.db";
 /// How long `--timeout` may be, in seconds.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
 /// How alike two words must be for one to be suggested in place of the other, from 0 to 1.
@@ -263,7 +261,7 @@ impl RouteArguments {
         let states = match &self.data {
             Some(directory) => {
                 std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-                Some(GuestStates::open(&directory.join(GUEST_STATES)).map_err(|error| error.to_string())?)
+                Some(GuestStates::open(&directory.join(STATES_FILE)).map_err(|error| error.to_string())?)
             }
             None => None,
         };
@@ -278,8 +276,7 @@ impl RouteArguments {
                 complain(&format!("--agent {name}: no message names this agent"));
             }
             let manifest = Manifest::beside(file).map_err(|error| error.to_string())?;
-            let guest = sandbox.load_file(file).map_err(|error| error.to_string())?;
-            let guest = guest.with(&manifest);
+            let guest = sandbox.load_file_with(file, &manifest).map_err(|error| error.to_string())?;
             let guest = match &states {
                 Some(states) => guest.remembering(states),
                 None => guest,

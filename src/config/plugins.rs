@@ -1,0 +1,110 @@
+//! The routing plugins that a router loads when it starts.
+
+use std::path::{Path, PathBuf};
+
+use super::value::Setting;
+use caxton_shards::domain::DomainError;
+use caxton_shards::plugin::PLUGINS_MAX;
+
+/// Plugins by name, in the order in which they are asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PluginFiles(Vec<(String, PathBuf)>);
+
+impl PluginFiles {
+    /// Name and module of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.0.iter().map(|(name, file)| (name.as_str(), file.as_path()))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Setting for PluginFiles {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        const ALLOWED: &str = "up to 16 plugins such as \"gatekeeper=gatekeeper.wasm\" with commas between them, each with a name of its \
+                               own, without quotes, backslashes and control characters";
+        const { assert!(PLUGINS_MAX == 16, "the text says so") };
+        let refuse = || DomainError::not_allowed("plugin files", text, ALLOWED);
+        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
+        if text.contains(odd) {
+            return Err(refuse());
+        }
+        let mut files = Vec::new();
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let (name, file) = entry.split_once('=').ok_or_else(refuse)?;
+            let (name, file) = (name.trim(), file.trim());
+            let taken = files.iter().any(|(other, _)| other == name);
+            if name.is_empty() || file.is_empty() || taken || files.len() >= PLUGINS_MAX {
+                return Err(refuse());
+            }
+            files.push((name.to_owned(), PathBuf::from(file)));
+        }
+        Ok(Self(files))
+    }
+
+    fn show(&self) -> String {
+        let files: Vec<_> = self.iter().map(|(name, file)| format!("{name}={}", file.display())).collect();
+        format!("\"{}\"", files.join(", "))
+    }
+}
+
+/// What becomes of a message that a plugin could not judge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnFailure {
+    /// It is refused: nothing goes past a plugin that fails.
+    #[default]
+    Refuse,
+    /// It goes on as if the plugin had let it pass.
+    Pass,
+}
+
+impl Setting for OnFailure {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        match text.trim() {
+            "refuse" => Ok(Self::Refuse),
+            "pass" => Ok(Self::Pass),
+            _ => Err(DomainError::not_allowed("failure of a plugin", text, "refuse or pass")),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Refuse => "\"refuse\"".to_owned(),
+            Self::Pass => "\"pass\"".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_keep_their_order_and_read_back() {
+        let files = PluginFiles::read(" second=b.wasm, first = a.wasm ,").expect("both are legal");
+        assert_eq!(files.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["second", "first"]);
+        assert_eq!(PluginFiles::read(files.show().trim_matches('"')), Ok(files));
+        for text in ["a.wasm", "=a.wasm", "a=", "a=b.wasm,a=c.wasm", "a=\"b\""] {
+            let error = PluginFiles::read(text).expect_err(text).to_string();
+            assert!(error.contains("gatekeeper=gatekeeper.wasm"), "{error}");
+        }
+        let many: Vec<_> = (0..=PLUGINS_MAX).map(|number| format!("p{number}=p.wasm")).collect();
+        assert!(PluginFiles::read(&many.join(",")).is_err() && PluginFiles::read(&many[1..].join(",")).is_ok());
+    }
+
+    #[test]
+    fn a_failure_has_one_of_two_outcomes() {
+        for outcome in [OnFailure::Refuse, OnFailure::Pass] {
+            assert_eq!(OnFailure::read(outcome.show().trim_matches('"')), Ok(outcome));
+        }
+        assert!(OnFailure::read("open").is_err());
+    }
+}

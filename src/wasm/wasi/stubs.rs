@@ -1,0 +1,100 @@
+//! What stands in for interfaces that are never granted, so that a guest that imports them and does not call them can be loaded.
+//! Runtimes of languages import files and sockets whether their program has any use for them or not.
+
+use wasmtime::Engine;
+use wasmtime::component::types::{ComponentExtern, ComponentInstance, ComponentItem};
+use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType, Val};
+use wasmtime_wasi_io::poll::DynPollable;
+use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
+
+use super::is_wasi;
+use super::output::Terminal;
+use crate::wasm::host::Host;
+
+/// A call of something that is only there to be imported. The guest traps.
+#[derive(Debug, thiserror::Error)]
+#[error("it called {function} of {interface}, which is a stub: WASI has it, and guests are never granted it")]
+struct Stubbed {
+    interface: String,
+    function: String,
+}
+
+/// The type of all resources that only stubs have. There is none of them.
+struct Nothing;
+
+/// Stands in for the interfaces of WASI that a component imports and that are not given. What these have in common with those that
+/// are given, such as streams, keeps its type.
+pub(super) fn link(
+    linker: &mut Linker<Host>,
+    component: &Component,
+    is_given: impl Fn(&str) -> bool,
+) -> wasmtime::Result<()> {
+    let (kind, engine) = (component.component_type(), component.engine());
+    let instances = kind.imports(engine).filter_map(|(interface, item)| match item.ty {
+        ComponentItem::ComponentInstance(instance) if is_wasi(interface) => Some((interface, instance)),
+        _ => None,
+    });
+    let (given, others): (Vec<_>, Vec<_>) = instances.partition(|(interface, _)| is_given(interface));
+    let given: Vec<_> = given.iter().flat_map(|(interface, instance)| resources(engine, interface, instance)).collect();
+    for (interface, instance) in others {
+        stand_in(linker.instance(interface)?, engine, interface, &instance, &given)?;
+    }
+    Ok(())
+}
+
+/// The types of a given interface's resources: as the component has them, and as the router has them.
+fn resources(engine: &Engine, interface: &str, instance: &ComponentInstance) -> Vec<(ResourceType, ResourceType)> {
+    let own = |name: &str| {
+        Some(match (interface.split_once('@')?.0, name) {
+            ("wasi:io/poll", "pollable") => ResourceType::host::<DynPollable>(),
+            ("wasi:io/streams", "input-stream") => ResourceType::host::<DynInputStream>(),
+            ("wasi:io/streams", "output-stream") => ResourceType::host::<DynOutputStream>(),
+            ("wasi:io/error", "error") => ResourceType::host::<wasmtime_wasi_io::streams::Error>(),
+            ("wasi:cli/terminal-input" | "wasi:cli/terminal-output", _) => ResourceType::host::<Terminal>(),
+            _ => return None,
+        })
+    };
+    let resource = |(name, item): (&str, ComponentExtern<'_>)| match item.ty {
+        ComponentItem::Resource(seen) => Some((seen, own(name)?)),
+        _ => None,
+    };
+    instance.exports(engine).filter_map(resource).collect()
+}
+
+fn stand_in(
+    mut stubs: LinkerInstance<'_, Host>,
+    engine: &Engine,
+    interface: &str,
+    instance: &ComponentInstance,
+    given: &[(ResourceType, ResourceType)],
+) -> wasmtime::Result<()> {
+    for (function, item) in instance.exports(engine) {
+        match item.ty {
+            ComponentItem::ComponentFunc(_) if is_empty_list(interface, function) => {
+                stubs.func_new(function, |mut store, _, _, results| {
+                    store.data_mut().count_call()?;
+                    results.fill(Val::List(Vec::new()));
+                    Ok(())
+                })?;
+            }
+            ComponentItem::ComponentFunc(_) => {
+                let (interface, name) = (interface.to_owned(), function.to_owned());
+                stubs.func_new(function, move |_, _, _, _| {
+                    Err(Stubbed { interface: interface.clone(), function: name.clone() }.into())
+                })?;
+            }
+            ComponentItem::Resource(seen) => {
+                let own = given.iter().find(|(other, _)| *other == seen).map(|(_, own)| *own);
+                stubs.resource(function, own.unwrap_or_else(ResourceType::host::<Nothing>), |_, _| Ok(()))?;
+            }
+            // Other types have nothing behind them.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The C library asks which directories there are before it writes its first line. There are none, and to say so gives nothing away.
+fn is_empty_list(interface: &str, function: &str) -> bool {
+    interface.starts_with("wasi:filesystem/preopens@0.2.") && function == "get-directories"
+}
