@@ -187,7 +187,8 @@ impl<T> Producer<T> {
             // out, so overwriting it without a drop is right.
             unsafe { (*slot).write(item) };
         });
-        self.move_on();
+        self.written += 1;
+        self.slot = next_slot(self.slot, self.capacity);
         Ok(())
     }
 
@@ -202,19 +203,9 @@ impl<T> Producer<T> {
             // SAFETY: as in `push`. If `make` panics, nothing was written and no index has moved.
             unsafe { (*slot).write(make()) };
         });
-        self.move_on();
-        true
-    }
-
-    /// Goes on to the next slot. Those behind it still lie in the consumer's cache: they are called for now, because stores
-    /// that wait for them would hold up the whole core.
-    #[inline(always)]
-    fn move_on(&mut self) {
         self.written += 1;
         self.slot = next_slot(self.slot, self.capacity);
-        if self.capacity - (self.written - self.released_seen) > FETCHED_AHEAD {
-            self.shared.fetch_for_writing(self.slot + FETCHED_AHEAD);
-        }
+        true
     }
 
     /// Makes every item pushed so far visible to the consumer with one store, and returns how many were new to it.
@@ -354,7 +345,6 @@ impl<T> Consumer<T> {
         });
         self.popped += 1;
         self.slot = next_slot(self.slot, self.capacity);
-        self.shared.fetch(self.slot + FETCHED_AHEAD);
         item
     }
 }
@@ -374,47 +364,6 @@ impl<T> fmt::Debug for Consumer<T> {
             .field("released", &self.released)
             .finish_non_exhaustive()
     }
-}
-
-/// How many slots ahead of the next one are called into the cache of the core that is about to write or read them.
-const FETCHED_AHEAD: usize = 1;
-/// The length of a cache line, in bytes.
-#[cfg(all(target_arch = "x86_64", not(loom)))]
-const LINE: usize = 64;
-
-/// Calls into the cache what is about to be used. It changes nothing that a program can see.
-impl<T> Shared<T> {
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
-    #[inline(always)]
-    fn fetch_for_writing(&self, slot: usize) {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        let Some(cell) = self.slots.get(slot) else { return };
-        let start = std::ptr::from_ref(cell).cast::<i8>();
-        for line in 0..size_of::<T>().div_ceil(LINE) {
-            // SAFETY: a prefetch is a hint: it accesses nothing, and no address makes it fault.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(start.wrapping_add(line * LINE)) };
-        }
-    }
-
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
-    #[inline(always)]
-    fn fetch(&self, slot: usize) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let Some(cell) = self.slots.get(slot) else { return };
-        let start = std::ptr::from_ref(cell).cast::<i8>();
-        for line in 0..size_of::<T>().div_ceil(LINE) {
-            // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * LINE)) };
-        }
-    }
-
-    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
-    fn fetch_for_writing(&self, slot: usize) {
-        self.fetch(slot);
-    }
-
-    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
-    fn fetch(&self, _slot: usize) {}
 }
 
 /// What both ends see. The two indices lie on cache lines of their own, because each is written by another core.
