@@ -457,10 +457,6 @@ fn pick_lane(waiting: u8, picks: &mut u8) -> usize {
     if waiting & (1 << CONTROL) != 0 {
         return CONTROL;
     }
-    // Nobody competes.
-    if waiting.is_power_of_two() {
-        return waiting.ilog2() as usize;
-    }
     *picks = picks.wrapping_add(1);
     let first = match *picks % 16 {
         0 => 0,
