@@ -99,6 +99,36 @@ fn what_was_acknowledged_and_not_handled_is_handled_after_a_restart_with_any_num
     });
 }
 
+/// Answers everything, as durably as it was asked.
+struct Echo;
+
+impl Agent for Echo {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let answer = message.reply(Performative::Inform).content("heard").build().expect("a legal message");
+        assert_eq!(answer.reliability(), message.reliability());
+        context.send(answer).expect("there is room");
+        Outcome::Done
+    }
+}
+
+#[test]
+fn a_durable_answer_that_was_handed_to_its_asker_is_not_left_to_the_next_start() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let router = start(directory.path(), 2);
+        router.blocking_register(name("echo"), || Echo).expect("the agent is registered");
+        for _ in 0..10 {
+            let answer = router.blocking_ask(durable("echo", "x"), PATIENCE).expect("it is answered");
+            assert_eq!(answer.content().as_text(), Some("heard"));
+        }
+        shutdown(&router);
+        drop(router);
+        let router = start(directory.path(), 2);
+        assert_eq!(router.recovered().expect("there is a store").messages, 0, "questions and answers are released");
+        shutdown(&router);
+    });
+}
+
 #[test]
 fn two_routers_do_not_share_a_directory() {
     bounded(|| {

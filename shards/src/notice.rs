@@ -367,6 +367,7 @@ impl Shard {
                 (EnvelopeKind::Notice, None) => {}
                 (EnvelopeKind::Message, Some(correlation)) => {
                     self.account.processed += 1;
+                    self.settle_durable(envelope.journal());
                     let wanted = if envelope.message.receipt() == Receipt::Processed {
                         Receipt::Processed
                     } else {

@@ -281,12 +281,18 @@ impl Play {
         assert_eq!(left, 0, "inputs were not taken in");
     }
 
+    /// At rest, and nothing is left that would end by itself.
+    fn has_faded(&self) -> bool {
+        self.is_at_rest() && self.world.nodes.iter().all(|node| node.shard.snapshot().timers == 0)
+    }
+
     /// Conversations and notes time out, questions are answered, no timer is left.
     fn fade(&mut self) {
         // The moment by which an answer is wanted is wall time, too.
         let until_ms = self.world.now_ms + ENDS_WITHIN_MS + self.wall_set_back_ms;
-        while self.world.now_ms < until_ms {
-            // Who hears of a conversation's end may send something.
+        // Who hears of a conversation's end may send something, which may be tried again until its own lifetime is over.
+        let latest_ms = until_ms + SETTLES_WITHIN_MS + ENDS_WITHIN_MS;
+        while self.world.now_ms < until_ms || (!self.has_faded() && self.world.now_ms < latest_ms) {
             self.world.advance(LOOK_EVERY_MS);
             self.serve_everyone();
         }
