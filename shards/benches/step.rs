@@ -1,4 +1,5 @@
-//! The whole path of a message on one shard: handler, admission, conversation, mailbox, dispatch, settling.
+//! The whole path of a message: handler, admission, conversation, mailbox, dispatch, settling. On one shard, or from one to
+//! another and back: both on this thread, so that what is left out is the way of the cache lines between two cores.
 //!
 //! `cargo bench -p caxton-shards --bench step -- [ROUNDS] [MESSAGES] [AGENTS] [LOAD]`. A load is a number from 0; without it all are run
 
@@ -19,11 +20,15 @@ use caxton_shards::interface::{Input, Now, Token};
 use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::{AgentId, IdSpace, Message, MessageBuilder, Performative, Term, WallTime};
 use caxton_shards::overflow::OverflowPolicy;
-use caxton_shards::partition::Partition;
+use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::protocol::{Mode, Rulebook};
 use caxton_shards::record::Durability;
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
+
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What an agent does with a message that is not empty; the empty ones begin.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,8 +47,9 @@ struct Rally {
     payload: [u8; 200],
 }
 
-/// What it is called, what agents do, and whether they are held to their protocol.
-type Load = (&'static str, Talk, Mode);
+/// What it is called, on how many shards agents are, what they do, and whether they are held to their protocol. With two
+/// shards every message crosses.
+type Load = (&'static str, u16, Talk, Mode);
 
 impl Agent for Rally {
     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
@@ -87,10 +93,9 @@ impl Rally {
     }
 }
 
-fn config(protocols: Rulebook) -> ShardConfig {
-    let partition = Partition::new(ShardCount::try_new(1).unwrap());
+fn config(protocols: Rulebook, partition: Partition, shard: u16) -> ShardConfig {
     ShardConfig {
-        id_space: IdSpace { node: NodeId::default(), boot_epoch: 1, shard: 0 },
+        id_space: IdSpace { node: NodeId::default(), boot_epoch: 1, shard },
         partition,
         mailbox_messages: MailboxCapacity::try_new(10_000).unwrap(),
         mailbox_bytes: MailboxBytes::try_new(64 << 20).unwrap(),
@@ -126,43 +131,65 @@ fn config(protocols: Rulebook) -> ShardConfig {
     }
 }
 
-fn measure(agents: usize, (kind, talk, mode): Load, rounds: usize, messages: u64) {
+fn measure(agents: usize, (kind, shards, talk, mode): Load, rounds: usize, messages: u64) {
     let now = |step: u64| Now { monotonic_ns: step * 1_000, wall: WallTime(1) };
-    let slots = NonZeroUsize::new(16).unwrap();
-    let port = mesh(NonZeroU16::MIN, LaneCapacity { credits: slots, uncredited: slots }).pop().unwrap();
+    let partition = Partition::new(ShardCount::try_new(shards).unwrap());
+    let (credits, uncredited) = (NonZeroUsize::new(1_024).unwrap(), NonZeroUsize::new(64).unwrap());
+    let ports = mesh(NonZeroU16::new(shards).unwrap(), LaneCapacity { credits, uncredited });
     let rulebook = Rulebook::new(mode, &[], &[]).unwrap();
-    let mut shard = Shard::new(config(rulebook), port, now(0));
-    let name = |number: usize| AgentName::try_new(format!("agent-{number}")).unwrap();
-    let registrations = (0..agents)
-        .map(|number| {
-            let partner = AgentId::of(&name((number * 7 + 1) % agents));
-            Registration::native(name(number), move || Rally { partner, talk, payload: [b'x'; 200] })
-        })
+    let mut shards: Vec<Shard> = (0_u16..)
+        .zip(ports)
+        .map(|(index, port)| Shard::new(config(rulebook.clone(), partition, index), port, now(0)))
         .collect();
-    let mut inputs = VecDeque::from([Input::Register(registrations, Token(1))]);
-    for number in 0..agents {
-        let kick = Message::builder(Performative::Request).receiver(AgentId::of(&name(number))).build().unwrap();
-        inputs.push_back(Input::Tell(kick));
+    let count = shards.len();
+    // A partner is on the next shard, which is the own one if there is no other.
+    let place = |number: usize| ShardIndex(u16::try_from(number % count).unwrap());
+    let name =
+        |number: usize| AgentName::try_new(partition.name_on(place(number), &format!("agent-{number}"))).unwrap();
+    let mut inputs: Vec<VecDeque<Input>> = Vec::new();
+    for shard in 0..count {
+        let here: Vec<usize> = (0..agents).filter(|number| number % count == shard).collect();
+        let registrations = here.iter().map(|number| {
+            let partner = AgentId::of(&name((number * 7 + 1) % agents));
+            Registration::native(name(*number), move || Rally { partner, talk, payload: [b'x'; 200] })
+        });
+        inputs.push(VecDeque::from([Input::Register(registrations.collect(), Token(1))]));
     }
     let mut outputs = Vec::new();
     let mut step = 0;
-    while !inputs.is_empty() {
+    let mut turn = |shards: &mut [Shard], inputs: &mut [VecDeque<Input>]| {
         step += 1;
-        shard.step(now(step), &mut inputs, &mut outputs);
+        for (shard, inputs) in shards.iter_mut().zip(inputs) {
+            shard.step(now(step), inputs, &mut outputs);
+            shard.flush();
+        }
+    };
+    let processed = |shards: &[Shard]| shards.iter().map(|shard| shard.account().processed).sum::<u64>();
+    let registered = |shards: &[Shard]| shards.iter().map(|shard| shard.snapshot().agents).sum::<usize>();
+    while registered(&shards) < agents {
+        turn(&mut shards, &mut inputs);
+    }
+    for number in 0..agents {
+        let kick = Message::builder(Performative::Request).receiver(AgentId::of(&name(number))).build().unwrap();
+        inputs[number % count].push_back(Input::Tell(kick));
+    }
+    while inputs.iter().any(|inputs| !inputs.is_empty()) {
+        turn(&mut shards, &mut inputs);
     }
     let mut figures: Vec<f64> = (0..rounds)
         .map(|_| {
-            let begun = shard.account().processed;
+            let begun = processed(&shards);
             let started = Instant::now();
-            while shard.account().processed - begun < messages {
-                step += 1;
-                shard.step(now(step), &mut inputs, &mut outputs);
+            while processed(&shards) - begun < messages {
+                turn(&mut shards, &mut inputs);
             }
-            started.elapsed().as_nanos() as f64 / (shard.account().processed - begun) as f64
+            started.elapsed().as_nanos() as f64 / (processed(&shards) - begun) as f64
         })
         .collect();
     figures.sort_by(f64::total_cmp);
-    assert!(shard.account().balances() && shard.account().dead_lettered == 0, "{:?}", shard.account());
+    for shard in &shards {
+        assert!(shard.account().balances() && shard.account().dead_lettered == 0, "{:?}", shard.account());
+    }
     println!("{agents:>9} agents, {kind:<30} best {:>6.1} ns, median {:>6.1} ns", figures[0], figures[rounds / 2]);
 }
 
@@ -171,12 +198,13 @@ fn main() {
     let rounds = usize::try_from(numbers.first().copied().unwrap_or(9)).unwrap_or(9).max(1);
     let messages = numbers.get(1).copied().unwrap_or(1_000_000);
     let protocol = Term::of("fipa-request");
-    let alone = ("without conversation", Talk::Rally, Mode::Off);
-    let conversation = ("in conversations", Talk::Conversation, Mode::Off);
-    let requests = ("requests", Talk::Requests(None), Mode::Off);
-    let unchecked = ("requests, protocol named", Talk::Requests(protocol), Mode::Off);
-    let enforced = ("requests, protocol enforced", Talk::Requests(protocol), Mode::Enforce);
-    let loads = [alone, conversation, requests, unchecked, enforced];
+    let alone = ("without conversation", 1, Talk::Rally, Mode::Off);
+    let conversation = ("in conversations", 1, Talk::Conversation, Mode::Off);
+    let requests = ("requests", 1, Talk::Requests(None), Mode::Off);
+    let unchecked = ("requests, protocol named", 1, Talk::Requests(protocol), Mode::Off);
+    let enforced = ("requests, protocol enforced", 1, Talk::Requests(protocol), Mode::Enforce);
+    let across = ("in conversations, two shards", 2, Talk::Conversation, Mode::Off);
+    let loads = [alone, conversation, requests, unchecked, enforced, across];
     let sizes = match (numbers.get(2), numbers.get(3)) {
         (Some(agents), load) => {
             let load = load.and_then(|load| loads.get(usize::try_from(*load).ok()?));
@@ -190,6 +218,7 @@ fn main() {
             (1_000, requests),
             (1_000, unchecked),
             (1_000, enforced),
+            (1_000, across),
         ],
     };
     for (agents, load) in sizes {

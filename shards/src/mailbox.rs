@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::domain::Priority;
 use crate::durable::Journalled;
-use crate::message::{AgentId, Body, Message, Receiver};
+use crate::message::{AgentId, Body, Message, PlainBody, Receiver};
 use crate::overflow::DISPLACEMENT_SEARCH_MAX;
 use crate::partition::ShardIndex;
 use crate::slab::{NONE, Slab};
@@ -490,10 +490,16 @@ impl Parcel {
         Self(envelope.message.into_body())
     }
 
-    /// A copy of a [plain](Message::is_plain) message.
-    #[inline(always)]
-    pub(crate) fn copy_of(envelope: &Envelope) -> Self {
-        Self(envelope.message.plain_body())
+    /// A copy of a [plain](Message::plain) message.
+    #[inline]
+    pub(crate) fn copy_of(message: PlainBody<'_>) -> Self {
+        Self(message.copy())
+    }
+
+    /// A plain message in an envelope of the receiving shard.
+    #[inline]
+    pub(crate) fn copy_out(&self) -> Option<Envelope> {
+        Message::copy_of_plain(&self.0).map(Envelope::again)
     }
 
     /// Puts the message into an envelope of the receiving shard.

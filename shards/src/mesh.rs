@@ -31,13 +31,14 @@
 use std::{
     collections::VecDeque,
     fmt,
+    mem::MaybeUninit,
     num::{NonZeroU16, NonZeroUsize},
 };
 
 use crossbeam::utils::CachePadded;
 
 use crate::ring::{
-    Consumer, Producer, ring,
+    Consumer, Popped, Producer, ring,
     sync::{Arc, AtomicBool, AtomicUsize, Ordering, fence},
 };
 
@@ -186,12 +187,16 @@ impl<T> Port<T> {
         self.outgoing_to(to).send(message)
     }
 
-    /// As [`send`](Self::send), for a message that is made where it stays instead of being copied there. Answers whether
-    /// there was a credit; if not, `make` was not called.
+    /// As [`send`](Self::send), for a message that is made where it stays, as [`Producer::push_in_place`] has it. Answers whether
+    /// there was a credit; if not, `fill` was not called.
     #[inline]
-    pub fn send_with(&mut self, to: usize, make: impl FnOnce() -> T) -> bool {
+    pub fn send_in_place(
+        &mut self,
+        to: usize,
+        fill: impl for<'slot> FnOnce(&'slot mut MaybeUninit<T>) -> &'slot mut T,
+    ) -> bool {
         let lane = self.outgoing_to(to);
-        let sent = lane.has_credit(0) && lane.producer.push_with(make);
+        let sent = lane.has_credit(0) && lane.producer.push_in_place(fill);
         if sent {
             lane.sent += 1;
             lane.awaits_credit = false;
@@ -220,10 +225,11 @@ impl<T> Port<T> {
         count
     }
 
-    /// Takes the oldest item from a shard. Its slot is handed back by [`release`](Self::release), once for many items.
+    /// Takes the oldest item from a shard, as [`Consumer::pop_or_copy`] has it. Its slot is handed back by
+    /// [`release`](Self::release), once for many items.
     #[inline]
-    pub fn take(&mut self, from: usize) -> Option<T> {
-        self.incoming[from].as_mut()?.consumer.pop()
+    pub fn take_or_copy<R>(&mut self, from: usize, copy: impl FnOnce(&T) -> Option<R>) -> Option<Popped<R, T>> {
+        self.incoming[from].as_mut()?.consumer.pop_or_copy(copy)
     }
 
     /// Hands back the slots of all items that were taken from a shard, with one store.

@@ -192,16 +192,24 @@ impl<T> Producer<T> {
         Ok(())
     }
 
-    /// As [`push`](Self::push), for an item that is made where it stays instead of being copied there. Answers whether
-    /// there was room; if not, `make` was not called.
+    /// As [`push`](Self::push), for an item that is made where it stays instead of being copied there: `fill` writes it and
+    /// answers with what it wrote. Answers whether there was room; if not, `fill` was not called.
+    ///
+    /// # Panics
+    ///
+    /// If `fill` answers with an item that lies elsewhere.
     #[inline]
-    pub fn push_with(&mut self, make: impl FnOnce() -> T) -> bool {
+    pub fn push_in_place(&mut self, fill: impl for<'slot> FnOnce(&'slot mut MaybeUninit<T>) -> &'slot mut T) -> bool {
         if self.free_slots() == 0 {
             return false;
         }
         self.shared.slots[self.slot].with_mut(|slot| {
-            // SAFETY: as in `push`. If `make` panics, nothing was written and no index has moved.
-            unsafe { (*slot).write(make()) };
+            // SAFETY: as in `push`, nobody else has the slot. That it is initialised afterwards follows from the reference
+            // to a `T` in its place, which there is only if one was written. If `fill` panics or lies, no index has moved,
+            // and the slot counts as empty.
+            let slot = unsafe { &mut *slot };
+            let place: *const T = slot.as_ptr();
+            assert!(std::ptr::eq(fill(slot), place), "an item was not written into its slot");
         });
         self.written += 1;
         self.slot = next_slot(self.slot, self.capacity);
@@ -309,6 +317,30 @@ impl<T> Consumer<T> {
         Some(self.take())
     }
 
+    /// As [`pop`](Self::pop), for items that are rather copied from where they lie than moved. One that `copy` makes nothing of is
+    /// moved out.
+    #[inline]
+    pub fn pop_or_copy<R>(&mut self, copy: impl FnOnce(&T) -> Option<R>) -> Option<Popped<R, T>> {
+        if self.available() == 0 {
+            return None;
+        }
+        let copied = self.shared.slots[self.slot].with(|slot| {
+            // SAFETY: as in `take`, the slot is initialised and nobody writes to it; it is only looked at here. If `copy`
+            // panics, the item stays.
+            copy(unsafe { (*slot).assume_init_ref() })
+        });
+        let Some(copied) = copied else { return Some(Popped::Moved(self.take())) };
+        let slot = self.slot;
+        self.popped += 1;
+        self.slot = next_slot(self.slot, self.capacity);
+        self.shared.slots[slot].with_mut(|slot| {
+            // SAFETY: the item is initialised, as above, and counts as popped by now, so it is dropped only here. The producer
+            // does not touch the slot until it is released.
+            unsafe { (*slot).assume_init_drop() };
+        });
+        Some(Popped::Copied(copied))
+    }
+
     /// Hands the slots of all items popped so far back to the producer with one store.
     #[inline]
     pub fn release(&mut self) {
@@ -364,6 +396,15 @@ impl<T> fmt::Debug for Consumer<T> {
             .field("released", &self.released)
             .finish_non_exhaustive()
     }
+}
+
+/// An item that came out of a ring.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Popped<R, T> {
+    /// What was made of it; it is gone.
+    Copied(R),
+    /// The item.
+    Moved(T),
 }
 
 /// What both ends see. The two indices lie on cache lines of their own, because each is written by another core.
@@ -555,20 +596,59 @@ mod tests {
         assert_eq!(consumer.pop(), None);
     }
 
+    #[test]
+    fn an_item_is_made_where_it_stays_or_not_at_all() {
+        let (mut producer, mut consumer) = small_ring::<Box<u8>>(1);
+        let fails = AssertUnwindSafe(|| producer.push_in_place(|_| panic!("it is not made")));
+        assert!(catch_unwind(fails).is_err());
+        let elsewhere = AssertUnwindSafe(|| producer.push_in_place(|_| Box::leak(Box::new(Box::new(1)))));
+        assert!(catch_unwind(elsewhere).is_err());
+        assert_eq!(producer.publish(), 0, "nothing was made");
+        assert!(producer.push_in_place(|slot| slot.write(Box::new(2))));
+        assert!(!producer.push_in_place(|_| panic!("there is no room")));
+        producer.publish();
+        assert_eq!(consumer.pop(), Some(Box::new(2)));
+    }
+
+    #[test]
+    fn an_item_that_is_copied_is_dropped_and_another_is_moved() {
+        let (mut producer, mut consumer) = small_ring(3);
+        let drops = Rc::new(Cell::new(0));
+        for _ in 0..3 {
+            assert!(producer.push(Counted(Rc::clone(&drops))).is_ok());
+        }
+        producer.publish();
+        let failed = catch_unwind(AssertUnwindSafe(|| consumer.pop_or_copy::<u8>(|_| panic!("it is not copied"))));
+        assert!(failed.is_err());
+        assert_eq!((consumer.available(), drops.get()), (3, 0), "it stays");
+        assert!(matches!(consumer.pop_or_copy(|item| Some(item.0.get())), Some(Popped::Copied(0))));
+        assert_eq!((consumer.available(), drops.get()), (2, 1));
+        let Some(Popped::Moved(item)) = consumer.pop_or_copy(|_| None::<u8>) else { panic!("it is moved out") };
+        assert_eq!((consumer.available(), drops.get()), (1, 1));
+        drop(item);
+        assert!(matches!(consumer.pop_or_copy(|_| Some(())), Some(Popped::Copied(()))));
+        assert!(consumer.pop_or_copy(|_| Some(())).is_none());
+        assert_eq!((consumer.unreleased(), drops.get()), (3, 3));
+    }
+
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Push,
+        PushInPlace,
         Publish,
         Pop,
+        Copy,
         Release,
         Drain(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            4 => Just(Step::Push),
+            2 => Just(Step::Push),
+            2 => Just(Step::PushInPlace),
             2 => Just(Step::Publish),
-            3 => Just(Step::Pop),
+            2 => Just(Step::Pop),
+            1 => Just(Step::Copy),
             1 => Just(Step::Release),
             1 => (0_usize..6).prop_map(Step::Drain),
         ];
@@ -592,6 +672,13 @@ mod tests {
                             hidden.push_back(number);
                         }
                     }
+                    Step::PushInPlace => {
+                        let full = hidden.len() + visible.len() + unreleased == capacity;
+                        prop_assert_eq!(producer.push_in_place(|slot| slot.write(Box::new(number))), !full);
+                        if !full {
+                            hidden.push_back(number);
+                        }
+                    }
                     Step::Publish => {
                         prop_assert_eq!(producer.publish(), hidden.len());
                         visible.append(&mut hidden);
@@ -600,6 +687,14 @@ mod tests {
                         let expected = visible.pop_front();
                         unreleased += usize::from(expected.is_some());
                         prop_assert_eq!(consumer.pop().map(|item| *item), expected);
+                    }
+                    Step::Copy => {
+                        let expected = visible.pop_front().map(|number| match number % 2 {
+                            0 => Popped::Copied(number),
+                            _ => Popped::Moved(Box::new(number)),
+                        });
+                        unreleased += usize::from(expected.is_some());
+                        prop_assert_eq!(consumer.pop_or_copy(|item| (**item % 2 == 0).then_some(**item)), expected);
                     }
                     Step::Release => {
                         consumer.release();

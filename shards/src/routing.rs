@@ -309,10 +309,10 @@ impl Shard {
             debug_assert!(false, "a credit was there and was not");
             return self.give_up_all(envelope, Reason::ShardFull);
         }
-        let sent = if envelope.message.is_plain() {
-            self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::copy_of(&envelope)))
+        let sent = if let Some(plain) = envelope.message.plain() {
+            self.port.send_in_place(to.as_usize(), |slot| Crossing::copy_in(plain, slot))
         } else {
-            self.port.send_with(to.as_usize(), || Crossing::Message(Parcel::pack(envelope)))
+            self.port.send(to.as_usize(), Crossing::Message(Parcel::pack(envelope))).is_ok()
         };
         debug_assert!(sent, "a credit guarantees room in the ring");
         self.account.departed += 1;

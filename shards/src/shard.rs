@@ -10,6 +10,7 @@
 //! (answers that are wanted by a moment), `membership` (agents that come and go), `replay` (dead letters once more).
 
 use std::collections::VecDeque;
+use std::mem::MaybeUninit;
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -31,7 +32,7 @@ use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, T
 use crate::mailbox::{Envelope, Parcel};
 use crate::membership::Barrier;
 use crate::mesh::Port;
-use crate::message::{AgentId, Correlation, IdSource, IdSpace, Term};
+use crate::message::{AgentId, Correlation, IdSource, IdSpace, PlainBody, Term};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
@@ -43,6 +44,7 @@ use crate::question::{QUESTIONS_MAX, Questions};
 use crate::record::{Durability, Records};
 use crate::registry::{AgentIndex, Registry, Standing};
 use crate::remains::Remains;
+use crate::ring::Popped;
 use crate::rules::Rule;
 use crate::slab::Slab;
 use crate::stall::Lines;
@@ -142,6 +144,24 @@ pub enum Crossing {
     Message(Parcel),
     /// Something that the shards have to tell each other.
     Notice(Notice),
+}
+
+impl Crossing {
+    /// Writes a plain message to where it crosses. A function of its own, so that the compiler knows that the two are different
+    /// places, and copies straight from one to the other.
+    #[inline(never)]
+    pub(crate) fn copy_in<'slot>(plain: PlainBody<'_>, slot: &'slot mut MaybeUninit<Self>) -> &'slot mut Self {
+        slot.write(Self::Message(Parcel::copy_of(plain)))
+    }
+
+    /// A [plain](crate::message::Message::plain) message in an envelope of the receiving shard; nothing for all else.
+    #[inline]
+    fn copy_out(&self) -> Option<Envelope> {
+        match self {
+            Self::Message(parcel) => parcel.copy_out(),
+            Self::Notice(_) => None,
+        }
+    }
 }
 
 /// What shards tell each other, beside messages.
@@ -545,9 +565,11 @@ impl Shard {
         for from in 0..self.port.shards() {
             let mut taken = 0;
             while taken < ARRIVALS_PER_TURN_MAX {
-                match self.port.take(from) {
-                    Some(Crossing::Message(parcel)) => self.arrive(ShardIndex(from as u16), parcel.unpack()),
-                    Some(Crossing::Notice(notice)) => self.hear(ShardIndex(from as u16), notice),
+                let shard = ShardIndex(from as u16);
+                match self.port.take_or_copy(from, Crossing::copy_out) {
+                    Some(Popped::Copied(envelope)) => self.arrive(shard, envelope),
+                    Some(Popped::Moved(Crossing::Message(parcel))) => self.arrive(shard, parcel.unpack()),
+                    Some(Popped::Moved(Crossing::Notice(notice))) => self.hear(shard, notice),
                     None => break,
                 }
                 taken += 1;

@@ -14,7 +14,7 @@ use std::{
 use caxton_shards::{
     doorbell::Doorbell,
     mesh::{LaneCapacity, Port, mesh},
-    ring::{Consumer, Producer, ring},
+    ring::{Consumer, Popped, Producer, ring},
 };
 use loom::{
     future::block_on,
@@ -99,6 +99,38 @@ fn a_ring_of_two_slots_wraps_in_chunks() {
 #[test]
 fn a_ring_of_three_slots_moves_one_chunk() {
     pass_three(3, 3, 3);
+}
+
+#[test]
+fn items_are_made_in_their_slots_and_copied_from_them() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = small_ring::<Box<u32>>(1);
+        let sender = thread::spawn(move || {
+            for number in 1..=3 {
+                while !producer.push_in_place(|slot| slot.write(Box::new(number))) {
+                    thread::yield_now();
+                }
+                producer.publish();
+            }
+        });
+        let mut next = 1;
+        while next <= 3 {
+            // The second one is moved.
+            let number = match consumer.pop_or_copy(|item| (**item != 2).then_some(**item)) {
+                Some(Popped::Copied(number)) => number,
+                Some(Popped::Moved(item)) => *item,
+                None => {
+                    thread::yield_now();
+                    continue;
+                }
+            };
+            assert_eq!(number, next);
+            consumer.release();
+            next += 1;
+        }
+        sender.join().expect("the sender does not fail");
+        assert!(consumer.is_empty());
+    });
 }
 
 #[test]

@@ -496,7 +496,7 @@ impl MessageBuilder {
     #[inline]
     pub fn build(self) -> Result<Message, MessageError> {
         let plain = self.aside.is_none()
-            && self.message.0.content.is_inline()
+            && self.message.0.content.inline().is_some()
             && !matches!(self.message.0.performative, Performative::UserDefined(_));
         if plain { Ok(self.message) } else { self.build_within(ContentLimit::default()) }
     }

@@ -56,19 +56,13 @@ impl MessageContent {
         }
     }
 
-    /// A copy of content that is short enough to travel inside the message.
-    #[inline(always)]
-    pub(super) fn inline_copy(&self) -> Self {
-        match &self.0 {
-            Representation::Inline { length, bytes } => Self(Representation::Inline { length: *length, bytes: *bytes }),
-            Representation::Shared(_) => Self::EMPTY,
-        }
-    }
-
-    /// Whether it is short enough to travel inside the message.
+    /// What lies inside the message, if it is short enough for that.
     #[inline]
-    pub(super) fn is_inline(&self) -> bool {
-        matches!(self.0, Representation::Inline { .. })
+    pub(super) fn inline(&self) -> Option<InlineContent<'_>> {
+        match &self.0 {
+            Representation::Inline { length, bytes } => Some(InlineContent { length: *length, bytes }),
+            Representation::Shared(_) => None,
+        }
     }
 
     /// The bytes.
@@ -97,6 +91,20 @@ impl MessageContent {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Content that lies inside its message.
+#[derive(Clone, Copy)]
+pub(super) struct InlineContent<'a> {
+    length: u8,
+    bytes: &'a [u8; CONTENT_INLINE_BYTES],
+}
+
+impl InlineContent<'_> {
+    #[inline(always)]
+    pub(super) fn copy(self) -> MessageContent {
+        MessageContent(Representation::Inline { length: self.length, bytes: *self.bytes })
     }
 }
 

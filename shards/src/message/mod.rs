@@ -37,6 +37,7 @@ pub use envelope::{AclRepresentation, RECEIVED_STAMPS_MAX, ReceivedStamp, Transp
 pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId};
 pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
+pub(crate) use pool::PlainBody;
 pub use term::{TERM_BYTES_MAX, Term, VOCABULARY_TERMS_MAX};
 
 use crate::domain::{CapabilityName, LifetimeMs};
@@ -393,17 +394,17 @@ impl Message {
         *self.0
     }
 
-    /// Whether all of it lies in its body, nothing shared with other messages.
+    /// The message, if all of it lies in its body, nothing shared with other messages: then it can be copied to where it goes to,
+    /// while a body that is moved out of its box makes a stop on the stack.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.0.is_plain()
+    pub(crate) fn plain(&self) -> Option<PlainBody<'_>> {
+        self.0.plain()
     }
 
-    /// A copy of the body of a plain message, for crossing to another shard: it is made where it goes to, while a body that is
-    /// moved out of its box makes a stop on the stack.
-    #[inline(always)]
-    pub(crate) fn plain_body(&self) -> Body {
-        self.0.plain_copy()
+    /// The message around a copy of a plain body that came from another shard.
+    #[inline]
+    pub(crate) fn copy_of_plain(body: &Body) -> Option<Self> {
+        body.plain().map(|plain| Self(plain.boxed()))
     }
 
     /// Keeps the message's place for a later one of this thread. A message may also simply be dropped.

@@ -6,8 +6,8 @@
 
 use std::cell::RefCell;
 
-use super::content::MessageContent;
-use super::{Body, ConversationRole, Performative, Receipt, Receiver, Reliability, WhenUnavailable};
+use super::content::{InlineContent, MessageContent};
+use super::{AgentId, Body, ConversationRole, Performative, Receipt, Receiver, Reliability, WhenUnavailable};
 use crate::domain::Priority;
 use crate::durable::JournalMark;
 use crate::mailbox::Postage;
@@ -48,6 +48,54 @@ pub(super) fn give(mut body: Box<Body>) {
     });
 }
 
+/// A body that shares nothing with others.
+#[derive(Clone, Copy)]
+pub(crate) struct PlainBody<'a> {
+    body: &'a Body,
+    receiver: AgentId,
+    content: InlineContent<'a>,
+}
+
+impl PlainBody<'_> {
+    #[inline(always)]
+    pub(crate) fn copy(self) -> Body {
+        let body = self.body;
+        // Every field by name, so that none is forgotten.
+        Body {
+            id: body.id,
+            sender: body.sender,
+            receiver: Receiver::Agent(self.receiver),
+            conversation: body.conversation,
+            reply_with: body.reply_with,
+            in_reply_to: body.in_reply_to,
+            reply_by: body.reply_by,
+            performative: body.performative,
+            protocol: body.protocol,
+            language: body.language,
+            encoding: body.encoding,
+            ontology: body.ontology,
+            role: body.role,
+            late: body.late,
+            priority: body.priority,
+            reliability: body.reliability,
+            receipt: body.receipt,
+            when_unavailable: body.when_unavailable,
+            attempts_max: body.attempts_max,
+            time_to_live_ms: body.time_to_live_ms,
+            details: None,
+            postage: Postage { ..body.postage },
+            journal: JournalMark(body.journal.0),
+            content: self.content.copy(),
+        }
+    }
+
+    /// A copy in a place of its own, which is taken first, so that the copy is made where it stays.
+    #[inline]
+    pub(crate) fn boxed(self) -> Box<Body> {
+        Box::write(Box::new_uninit(), self.copy())
+    }
+}
+
 impl Body {
     const BLANK: Self = Self {
         id: None,
@@ -76,46 +124,14 @@ impl Body {
         content: MessageContent::EMPTY,
     };
 
-    /// Whether all of it lies here.
+    /// The body, if all of it lies here.
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
-        matches!(self.receiver, Receiver::Agent(_)) && self.details.is_none() && self.content.is_inline()
-    }
-
-    /// A copy of a plain body.
-    #[inline(always)]
-    pub(super) fn plain_copy(&self) -> Self {
-        debug_assert!(self.is_plain(), "what is shared is not copied");
-        let receiver = match self.receiver {
-            Receiver::Agent(agent) => Receiver::Agent(agent),
-            _ => Receiver::Unaddressed,
-        };
-        // Every field by name, so that none is forgotten.
-        Self {
-            id: self.id,
-            sender: self.sender,
-            receiver,
-            conversation: self.conversation,
-            reply_with: self.reply_with,
-            in_reply_to: self.in_reply_to,
-            reply_by: self.reply_by,
-            performative: self.performative,
-            protocol: self.protocol,
-            language: self.language,
-            encoding: self.encoding,
-            ontology: self.ontology,
-            role: self.role,
-            late: self.late,
-            priority: self.priority,
-            reliability: self.reliability,
-            receipt: self.receipt,
-            when_unavailable: self.when_unavailable,
-            attempts_max: self.attempts_max,
-            time_to_live_ms: self.time_to_live_ms,
-            details: None,
-            postage: Postage { ..self.postage },
-            journal: JournalMark(self.journal.0),
-            content: self.content.inline_copy(),
+    pub(super) fn plain(&self) -> Option<PlainBody<'_>> {
+        match (&self.receiver, &self.details, self.content.inline()) {
+            (Receiver::Agent(receiver), None, Some(content)) => {
+                Some(PlainBody { body: self, receiver: *receiver, content })
+            }
+            _ => None,
         }
     }
 
