@@ -1,7 +1,9 @@
 //! `caxton acl`: messages go from form to form and stay the same, and what is wrong is shown where it stands.
 
+mod program;
+
 use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
@@ -24,7 +26,7 @@ impl Said {
 }
 
 fn acl(arguments: &str, input: &[u8]) -> Said {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_caxton"))
+    let mut child = program::caxton()
         .arg("acl")
         .args(arguments.split_whitespace())
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))

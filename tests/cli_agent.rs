@@ -1,11 +1,14 @@
 //! `caxton agent`, and `caxton route` with agents in WebAssembly, as a newcomer would call them.
+
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod program;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 fn caxton(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_caxton")).current_dir(directory).args(arguments).output().unwrap()
+    program::caxton().current_dir(directory).args(arguments).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -91,6 +94,11 @@ fn a_plugin_is_recognised_and_judges_what_is_routed() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("the routing plugin gatekeeper refuses it: no cancelling now"), "{text}");
     assert!(text.contains("inform ada -> bob: processed"), "{text}");
+
+    let settings = format!("[plugins]\nfiles = \"keeper={}\"\n", plugin.display());
+    std::fs::write(directory.path().join("caxton.toml"), settings).unwrap();
+    let text = said(&caxton(directory.path(), &["route", "--config", "caxton.toml", "two.acl"]));
+    assert!(text.contains("the routing plugin keeper refuses it: no cancelling now"), "{text}");
 }
 
 #[test]

@@ -1,12 +1,48 @@
 //! `caxton bench`: each scenario handles what it sends and says so in one JSON object.
 
-use std::process::{Command, Output};
+mod program;
+
+use std::process::Output;
 
 use serde_json::Value;
 
 fn bench(arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
+    let mut command = program::caxton();
     command.arg("bench").args(arguments.split_whitespace()).output().expect("the program runs")
+}
+
+#[test]
+fn settings_come_from_the_environment_a_file_and_the_command_line() {
+    let directory = tempfile::tempdir().expect("there is a place for files");
+    let file = directory.path().join("caxton.toml");
+    let kept = directory.path().join("kept");
+    let store = format!("[store]\ndirectory = \"{}\"\n", kept.display());
+    std::fs::write(&file, format!("preset = \"testing\"\n[mailbox]\nmessages = 500\n{store}")).expect("it is written");
+    let output = program::caxton()
+        .args(["bench", "mixed", "--messages", "2000", "--agents", "100", "--json", "--set", "mailbox.messages=600"])
+        .arg("--config")
+        .arg(&file)
+        .env("CAXTON_ROUTER_SHARDS", "1")
+        .output()
+        .expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let object: Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    assert_eq!((&object["preset"], figure(&object, "/shards")), (&Value::from("testing"), 1));
+    let settings = serde_json::json!(["router.shards = 1", "mailbox.messages = 600"]);
+    for setting in settings.as_array().expect("it is a list") {
+        assert!(object["settings"].as_array().is_some_and(|said| said.contains(setting)), "{setting} in {object}");
+    }
+    assert!(!kept.exists(), "the store of an operator is not opened");
+}
+
+#[test]
+fn mistakes_in_settings_are_told_before_anything_runs() {
+    let output =
+        program::caxton().args(["bench"]).env("CAXTON_MAILBOX_MESAGES", "5").output().expect("the program runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("did you mean CAXTON_MAILBOX_MESSAGES?"), "{errors}");
+    assert!(output.stdout.is_empty());
 }
 
 /// The one object that a run prints, after checking what holds for every run.

@@ -1,15 +1,13 @@
 //! `caxton config` and `caxton doctor`: what holds, what is wrong with it, and whether this host can run a router.
 
-use std::process::{Command, Output};
+mod program;
+
+use std::process::Output;
 
 use serde_json::Value;
 
 fn caxton(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAXTON_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).envs(environment.iter().copied()).output().expect("the program runs")
+    program::caxton().args(arguments).envs(environment.iter().copied()).output().expect("the program runs")
 }
 
 fn printed(output: &Output) -> (Option<i32>, String, String) {

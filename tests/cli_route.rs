@@ -1,5 +1,7 @@
 //! `caxton route`: every message of a file is answered for, at its position, and the exit status says how it went.
 
+mod program;
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -37,7 +39,7 @@ impl Said {
 }
 
 fn caxton() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
+    let mut command = program::caxton();
     command.arg("route").current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
     command
 }
@@ -63,6 +65,18 @@ fn route_bytes(arguments: &str, input: &[u8]) -> Said {
     // A program that refuses its arguments does not read.
     let _ = writer.join();
     Said::of(output)
+}
+
+#[test]
+fn settings_hold_for_a_file_of_messages() {
+    let limit = [("CAXTON_MESSAGE_CONTENT_BYTES_MAX", "30")];
+    let said = Said::of(caxton().arg("exchange.acl").envs(limit).output().expect("the program runs"));
+    assert_eq!(said.code, Some(1), "{}", said.all());
+    assert!(said.output.contains("30 bytes"), "{}", said.all());
+    assert_eq!(route("exchange.acl").code, Some(0), "without the limit they pass");
+    let refused = route("exchange.acl --set message.content_bytes=30");
+    assert_eq!(refused.code, Some(2), "{}", refused.all());
+    assert!(refused.errors.contains("did you mean message.content_bytes_max?"), "{}", refused.all());
 }
 
 #[test]

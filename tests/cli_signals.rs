@@ -1,8 +1,10 @@
 //! SIGTERM and SIGINT sent to the program while it works: it drains, says what it did, and ends in time.
 
+mod program;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use caxton_router::sim::Dice;
@@ -20,7 +22,7 @@ struct Run {
 
 impl Run {
     fn start(arguments: &[&str], input: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
+        let mut command = program::caxton();
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let mut stdin = child.stdin.take().expect("its input is piped");

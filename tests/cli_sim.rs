@@ -1,11 +1,13 @@
 //! `caxton sim`: seeds are run and summed up, and the same seeds give the same history.
 
-use std::process::{Command, Output};
+mod program;
+
+use std::process::Output;
 
 use serde_json::Value;
 
 fn sim(arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
+    let mut command = program::caxton();
     command.arg("sim").args(arguments.split_whitespace()).output().expect("the program runs")
 }
 

@@ -1,7 +1,8 @@
 //! `caxton store`, `dlq` and `conv`: what lies in a data directory, and what can be done with it.
 
+mod program;
+
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use caxton_router::domain::{AgentName, ShardCount};
@@ -12,7 +13,7 @@ use caxton_router::{
 
 fn caxton(arguments: &[&str], directory: &Path) -> (bool, String, String) {
     let (verb, rest) = arguments.split_at(2);
-    let output = Command::new(env!("CARGO_BIN_EXE_caxton")).args(verb).arg(directory).args(rest).output();
+    let output = program::caxton().args(verb).arg(directory).args(rest).output();
     let output = output.expect("the program runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
     (output.status.success(), text(output.stdout), text(output.stderr))
@@ -164,7 +165,7 @@ fn what_is_no_data_directory_or_is_damaged_is_named() {
 #[test]
 fn a_file_of_durable_messages_is_routed_with_a_store() {
     let directory = tempfile::tempdir().expect("a directory");
-    let output = Command::new(env!("CARGO_BIN_EXE_caxton"))
+    let output = program::caxton()
         .args(["route", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/durable.acl"), "--data"])
         .arg(directory.path())
         .output()

@@ -3,6 +3,7 @@
 //! Limits hold for a whole process, so each case runs the `caxton` command in a process of its own.
 
 mod common;
+mod program;
 
 use std::process::{Command, Output};
 
@@ -15,10 +16,11 @@ const SECONDS_MAX: u32 = 60;
 
 /// Runs `caxton` from a shell that has set a limit before, or through a command that does so.
 fn caxton(limit: &str, through: &str, arguments: &str) -> Output {
-    let binary = env!("CARGO_BIN_EXE_caxton");
+    let binary = program::caxton().get_program().to_string_lossy().into_owned();
     let script = format!("{limit}\nexec {through} timeout -s KILL {SECONDS_MAX} '{binary}' {arguments}");
-    let output = Command::new("sh").args(["-c", &script]).env_remove("CAXTON_ROUTER_SHARDS").output();
-    output.expect("there is a shell")
+    let mut command = Command::new("sh");
+    program::without_settings(&mut command);
+    command.args(["-c", &script]).output().expect("there is a shell")
 }
 
 fn text(bytes: &[u8]) -> String {

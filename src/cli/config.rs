@@ -5,8 +5,7 @@ use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Who sets a value that is given on the command line.
-const SET_OPTION: &str = "--set";
+use super::settings;
 
 /// What `caxton config` should do.
 #[derive(Debug, Args)]
@@ -39,18 +38,9 @@ pub struct ConfigSources {
 impl ConfigSources {
     /// Loads the configuration; the error is text for the operator, one line for each mistake.
     pub fn load(&self, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, String> {
-        let mut config =
-            Config::load(self.preset, self.file.as_deref(), environment).map_err(|errors| errors.to_string())?;
-        let mistakes: Vec<_> = self.set.iter().filter_map(|setting| apply(&mut config, setting).err()).collect();
-        if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("\n")) }
+        let environment = environment.into_iter().collect();
+        settings::load(self.preset, None, self.file.as_deref(), environment, &self.set)
     }
-}
-
-fn apply(config: &mut Config, setting: &str) -> Result<(), String> {
-    let Some((key, value)) = setting.split_once('=') else {
-        return Err(format!("{SET_OPTION}: \"{}\" is no setting: allowed is KEY=VALUE", setting.escape_debug()));
-    };
-    config.set(key.trim(), value.trim(), SET_OPTION).map_err(|error| error.to_string())
 }
 
 /// Runs the command; fails when the configuration has a mistake.

@@ -8,6 +8,7 @@ pub mod doctor;
 mod input;
 pub mod interrupt;
 pub mod route;
+mod settings;
 pub mod sim;
 pub mod store;
 

@@ -106,6 +106,21 @@ impl Config {
         self.provenance.preset
     }
 
+    /// Who chose the preset.
+    pub fn preset_origin(&self) -> &Origin {
+        &self.provenance.preset_origin
+    }
+
+    /// Every key with its value and where that comes from, in the order of [`Config::to_toml`].
+    pub fn values(&self) -> impl Iterator<Item = ConfigValue> {
+        let value = |(index, key): (usize, &Key)| ConfigValue {
+            key: key.path,
+            shown: (key.show)(self),
+            origin: self.origin_at(index),
+        };
+        KEYS.iter().enumerate().map(value)
+    }
+
     /// Where the value of a key comes from, or `None` when no key has that name.
     pub fn origin(&self, key: &str) -> Option<Origin> {
         keys::find(key).map(|index| self.origin_at(index))
@@ -124,13 +139,12 @@ impl Config {
         writeln!(text, "# The preset whose values hold where nothing else is said: {}.", Preset::allowed())?;
         writeln!(text, "{PRESET_KEY} = \"{preset}\"  # {preset_origin}")?;
         let mut section = "";
-        for (index, key) in KEYS.iter().enumerate() {
+        for (key, ConfigValue { shown, origin, .. }) in KEYS.iter().zip(self.values()) {
             if key.section != section {
                 section = key.section;
                 writeln!(text, "\n# {}\n[{section}]", key.section_documentation)?;
             }
-            let origin = self.origin_at(index);
-            writeln!(text, "# {}\n{} = {}  # {origin}", key.documentation, key.name, (key.show)(self))?;
+            writeln!(text, "# {}\n{} = {shown}  # {origin}", key.documentation, key.name)?;
         }
         Ok(())
     }
@@ -191,6 +205,17 @@ impl Provenance {
         let values = shown.map(|shown| Provided { shown, origin: origin.clone() }).collect();
         Self { preset, preset_origin: Origin::Program { by: "program".to_owned() }, values }
     }
+}
+
+/// The value of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigValue {
+    /// Its name, such as `mailbox.messages`.
+    pub key: &'static str,
+    /// The value, as a TOML file has it.
+    pub shown: String,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 /// What a source says about one key.

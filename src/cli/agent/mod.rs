@@ -7,11 +7,12 @@ mod template;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use caxton_router::Preset;
 use caxton_router::wasm::{Guest, GuestError, Manifest, OnFailure, Plugin, Sandbox, component_of};
-use caxton_router::{Config, Preset};
 use clap::{Args, Subcommand};
 
 use self::template::Language;
+use super::settings::Settings;
 use super::{complain, print};
 
 /// Arguments of `caxton agent`.
@@ -28,9 +29,8 @@ enum Verb {
         /// The modules: .wasm, or .wat as text. A manifest beside one, such as echo.toml for echo.wasm, is read too
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// The settings whose limits hold
-        #[arg(long, default_value = "development")]
-        preset: Preset,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Make a component of a core module that was built for the world caxton:agent/agent@1.0.0
     Build {
@@ -57,7 +57,7 @@ enum Verb {
 /// Runs `caxton agent`.
 pub fn run(arguments: &AgentArguments) -> ExitCode {
     match &arguments.verb {
-        Verb::Check { files, preset } => check(files, *preset),
+        Verb::Check { files, settings } => check(files, settings),
         Verb::Build { file, output } => build(file, output),
         Verb::New { directory, lang } => match template::write(*lang, directory) {
             Ok(next) => {
@@ -78,8 +78,12 @@ fn unusable(complaint: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn check(files: &[PathBuf], preset: Preset) -> ExitCode {
-    let sandbox = match Sandbox::start(&Config::preset(preset).wasm) {
+fn check(files: &[PathBuf], settings: &Settings) -> ExitCode {
+    let config = match settings.load(Preset::Development) {
+        Ok(config) => config,
+        Err(mistakes) => return unusable(&mistakes),
+    };
+    let sandbox = match Sandbox::start(&config.wasm) {
         Ok(sandbox) => sandbox,
         Err(error) => return unusable(&error.to_string()),
     };

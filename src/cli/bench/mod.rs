@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use caxton_router::config::Directory;
 use caxton_router::domain::ShardCount;
 use caxton_router::protocol::Mode;
 use caxton_router::{Config, Preset};
@@ -32,6 +33,7 @@ use self::run::{Length, Outcome, Plan, run};
 use self::trial::{Effort, Trial, run_trial};
 use super::interrupt::{Interrupt, parse_timeout};
 use super::print;
+use super::settings::{self, Settings};
 
 /// Seconds per scenario when all of them are run: about 20 s in all.
 const SUITE_SECONDS: f64 = 3.0;
@@ -161,7 +163,7 @@ pub struct BenchArguments {
     #[arg(long)]
     durable_rate: Option<f64>,
     /// Hold conversations to the protocols that they name: off, observe or enforce; by default enforce for protocols, else
-    /// what the preset says
+    /// what the settings say
     #[arg(long, value_name = "MODE")]
     protocols: Option<Mode>,
     /// Which share of the messages that can break a protocol does so: for protocols, by default 0.01
@@ -176,10 +178,9 @@ pub struct BenchArguments {
     /// Where the directory for that is made; by default among the system's temporary files
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The settings to run with
-    #[arg(long, default_value = "production")]
-    preset: Preset,
-    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the preset says
+    #[command(flatten)]
+    settings: Settings,
+    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the settings say
     #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
     shutdown_timeout: Option<Duration>,
     /// Print one JSON object, or one for each scenario on a line of its own
@@ -199,13 +200,20 @@ pub fn run_verb(arguments: &mut BenchArguments) -> ExitCode {
         eprintln!("{complaint}");
         return ExitCode::from(2);
     }
+    let config = match arguments.settings.load(Preset::Production) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(2);
+        }
+    };
     let interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,
         Err(error) => return fail(&error),
     };
     match arguments.scenario {
-        Some(scenario) => run_one(arguments, scenario, &interrupt),
-        None => run_suite(arguments, &interrupt),
+        Some(scenario) => run_one(arguments, &config, scenario, &interrupt),
+        None => run_suite(arguments, &config, &interrupt),
     }
 }
 
@@ -272,12 +280,17 @@ impl BenchArguments {
         Effort { pairs: self.pairs, poison: self.poison, durable_rate: self.durable_rate }
     }
 
-    fn plan(&self, scenario: Scenario, seconds: f64) -> Plan {
-        let mut config = Config::preset(self.preset);
-        if let Some(shards) = self.shards.or(scenario.shards()) {
+    fn plan(&self, config: &Config, scenario: Scenario, seconds: f64) -> Plan {
+        let settings = settings::said(config);
+        let mut config = config.clone();
+        // What an operator's router keeps is not for a benchmark to open.
+        config.store.directory = Directory::default();
+        let usual = scenario.shards().filter(|_| settings::is_unsaid(&config, "router.shards"));
+        if let Some(shards) = self.shards.or(usual) {
             config.router.shards = caxton_router::config::ShardChoice::Exactly(shards);
         }
-        let usual = Some(Mode::Enforce).filter(|_| scenario == Scenario::Protocols);
+        let enforced = scenario == Scenario::Protocols && settings::is_unsaid(&config, "protocols.mode");
+        let usual = Some(Mode::Enforce).filter(|_| enforced);
         if let Some(mode) = self.protocols.or(usual) {
             config.protocols.mode = mode;
         }
@@ -292,14 +305,15 @@ impl BenchArguments {
         let agents = self.agents.unwrap_or(scenario.agents());
         let durable = (self.durable || scenario == Scenario::DurableLoad)
             .then(|| self.data.clone().unwrap_or_else(std::env::temp_dir));
-        Plan { scenario, agents, raw, size, length, rate, disturbance: None, offences, durable, shutdown, config }
+        let disturbance = None;
+        Plan { scenario, agents, raw, size, length, rate, disturbance, offences, durable, shutdown, config, settings }
     }
 }
 
-fn run_one(arguments: &BenchArguments, scenario: Scenario, interrupt: &Interrupt) -> ExitCode {
+fn run_one(arguments: &BenchArguments, config: &Config, scenario: Scenario, interrupt: &Interrupt) -> ExitCode {
     let seconds = if scenario.is_paired() { SUITE_SECONDS } else { RUN_SECONDS };
     let mut run = |plan| run_with_bar(plan, interrupt);
-    let trial = match run_trial(arguments.plan(scenario, seconds), arguments.effort(), &mut run) {
+    let trial = match run_trial(arguments.plan(config, scenario, seconds), arguments.effort(), &mut run) {
         Ok(trial) => trial,
         Err(error) => return fail(&error),
     };
@@ -317,11 +331,14 @@ fn run_one(arguments: &BenchArguments, scenario: Scenario, interrupt: &Interrupt
     verdict(&trial)
 }
 
-fn run_suite(arguments: &BenchArguments, interrupt: &Interrupt) -> ExitCode {
+fn run_suite(arguments: &BenchArguments, config: &Config, interrupt: &Interrupt) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
-    let mut plans: Vec<Plan> = Scenario::SUITE.map(|scenario| arguments.plan(scenario, SUITE_SECONDS)).into();
+    let mut plans: Vec<Plan> = Scenario::SUITE.map(|scenario| arguments.plan(config, scenario, SUITE_SECONDS)).into();
     if !arguments.durable {
-        plans.push(Plan { durable: Some(std::env::temp_dir()), ..arguments.plan(Scenario::Mixed, SUITE_SECONDS) });
+        plans.push(Plan {
+            durable: Some(std::env::temp_dir()),
+            ..arguments.plan(config, Scenario::Mixed, SUITE_SECONDS)
+        });
     }
     for (place, plan) in plans.into_iter().enumerate() {
         let mut run = |plan| run_with_bar(plan, interrupt);

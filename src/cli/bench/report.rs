@@ -65,6 +65,7 @@ fn json_of_run(outcome: &Outcome) -> Value {
         "interrupted": outcome.interrupted.map(Signal::name),
         "shutdown": outcome.report.to_json(),
         "preset": outcome.plan.config.chosen_preset().name(),
+        "settings": outcome.plan.settings,
         "commit": COMMIT,
     })
 }
@@ -189,8 +190,9 @@ fn weighed(outcome: &Outcome) -> Option<f64> {
 
 /// Where and from what the figures come.
 pub fn provenance(outcome: &Outcome) -> String {
+    let settings = outcome.plan.settings.iter().fold(String::new(), |text, setting| text + ", " + setting);
     format!(
-        "{} bytes of content, {} agents, preset {}, commit {COMMIT}",
+        "{} bytes of content, {} agents, preset {}{settings}, commit {COMMIT}",
         outcome.plan.size,
         thousands(outcome.plan.agents as f64),
         outcome.plan.config.chosen_preset().name()

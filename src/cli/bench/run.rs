@@ -54,6 +54,8 @@ pub struct Plan {
     /// How long what is under way may take after a signal.
     pub shutdown: Duration,
     pub config: Config,
+    /// What a file, the environment or `--set` said beside the preset.
+    pub settings: Vec<String>,
 }
 
 impl Plan {

@@ -33,6 +33,7 @@ use self::report::Printer;
 use self::summary::Summary;
 use super::input::Source;
 use super::interrupt::{self, Interrupt};
+use super::settings::{self, Settings};
 use super::{complain, printing_failed};
 
 /// Compiled modules of guests, in the data directory.
@@ -45,6 +46,7 @@ const SUGGESTION_LIKENESS_MIN: f64 = 0.6;
 /// Arguments of `caxton route`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Queues and budgets of which the settings say nothing are made large enough for any file. \
 Every agent that a message names is registered. Those that get a message which expects an answer (request, \
 request-when, request-whenever, query-if, query-ref, cfp, subscribe, propose, proxy, cancel) answer with an inform of \
 the same content. An agent named ams@ or df@ and a platform answers as agent management does (FIPA SC00023), unless \
@@ -59,12 +61,11 @@ pub struct RouteArguments {
     /// The file with the messages, in the string form of FIPA SC00070; - is the standard input
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
-    /// How many shards; by default what the preset says
+    /// How many shards; by default what the settings say
     #[arg(long)]
     shards: Option<ShardCount>,
-    /// The settings to run with; queues are made large enough for any file
-    #[arg(long, default_value = "development")]
-    preset: Preset,
+    #[command(flatten)]
+    settings: Settings,
     /// Have this agent answer with another performative, such as refuse; may be repeated
     #[arg(long, value_name = "NAME=PERFORMATIVE", value_parser = parse_reply)]
     reply: Vec<(AgentName, Performative)>,
@@ -101,7 +102,7 @@ pub struct RouteArguments {
     /// How many seconds to wait while nothing settles, before the rest is reported as pending
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_timeout)]
     timeout: Duration,
-    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the preset says
+    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the settings say
     #[arg(long, value_name = "SECONDS", value_parser = interrupt::parse_timeout)]
     shutdown_timeout: Option<Duration>,
     /// Keep durable messages, those with X-reliability durable, and what guests remember in this data
@@ -115,8 +116,11 @@ pub struct RouteArguments {
 
 /// Runs `caxton route`.
 pub fn run(arguments: &RouteArguments) -> ExitCode {
-    let prepared = arguments.habits().and_then(|habits| Ok((habits, Source::read(&arguments.file)?)));
-    let (habits, source) = match prepared {
+    let prepared = arguments.habits().and_then(|habits| {
+        let config = arguments.config()?;
+        Ok((habits, config, Source::read(&arguments.file)?))
+    });
+    let (habits, config, source) = match prepared {
         Ok(prepared) => prepared,
         Err(complaint) => {
             complain(&complaint);
@@ -131,7 +135,7 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         }
     };
     let mut printer = Printer::new(arguments.json, &source.name);
-    match arguments.route(&source, habits, &mut printer, &interrupt) {
+    match arguments.route(&source, config, habits, &mut printer, &interrupt) {
         Ok(summary) => match printer.summary(&summary) {
             Ok(()) if summary.is_well() => ExitCode::SUCCESS,
             Ok(()) => ExitCode::FAILURE,
@@ -180,6 +184,7 @@ impl RouteArguments {
     fn route(
         &self,
         source: &Source,
+        config: Config,
         habits: Habits,
         printer: &mut Printer,
         interrupt: &Interrupt,
@@ -200,11 +205,6 @@ impl RouteArguments {
             }
             summary.seconds = started.elapsed().as_secs_f64();
             return Ok(summary);
-        }
-        let mut config = self.config().map_err(Stop::Router)?;
-        if let Some(directory) = &self.data {
-            config.store.directory = directory.clone().into();
-            config.wasm.cache = directory.join(COMPILED_MODULES).into();
         }
         let sandbox = self.play(&config, &mut cast).map_err(Stop::Arguments)?;
         let mut builder = Router::builder();
@@ -258,7 +258,7 @@ impl RouteArguments {
             return Ok(None);
         }
         let sandbox = Sandbox::start(&config.wasm).map_err(|error| error.to_string())?;
-        let states = match &self.data {
+        let states = match config.store.directory.path() {
             Some(directory) => {
                 std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
                 Some(GuestStates::open(&directory.join(STATES_FILE)).map_err(|error| error.to_string())?)
@@ -286,21 +286,34 @@ impl RouteArguments {
         Ok(Some(sandbox))
     }
 
-    /// The preset, with room for everything that may be under way at a time.
+    /// The settings, with room for everything that may be under way at a time where nobody said how much there is to be.
     fn config(&self) -> Result<Config, String> {
-        let mut config = Config::preset(self.preset);
+        let mut config = self.settings.load(Preset::Development)?;
         // Those that the file names are registered with everybody else.
         config.management.enabled = false;
-        for (key, value) in ROOM {
+        for (key, value) in ROOM.into_iter().filter(|(key, _)| settings::is_unsaid(&config, key)).collect::<Vec<_>>() {
             config.set(key, value, "caxton route").expect("a test sets every one of these values");
         }
         if let Some(shards) = self.shards {
             config.router.shards = caxton_router::config::ShardChoice::Exactly(shards);
         }
-        let usual = if self.report { Mode::Observe } else { Mode::Off };
-        config.protocols.mode = self.protocols.unwrap_or(usual);
-        let files: Vec<_> = self.protocol_file.iter().map(|file| file.display().to_string()).collect();
-        config.set("protocols.files", &files.join(","), "--protocol-file").map_err(|error| error.to_string())?;
+        let unsaid = settings::is_unsaid(&config, "protocols.mode");
+        let usual = unsaid.then_some(if self.report { Mode::Observe } else { Mode::Off });
+        if let Some(mode) = self.protocols.or(usual) {
+            config.protocols.mode = mode;
+        }
+        if !self.protocol_file.is_empty() {
+            let files: Vec<_> = self.protocol_file.iter().map(|file| file.display().to_string()).collect();
+            config.set("protocols.files", &files.join(","), "--protocol-file").map_err(|error| error.to_string())?;
+        }
+        if let Some(directory) = &self.data {
+            config.store.directory = directory.clone().into();
+        }
+        if let Some(directory) = config.store.directory.path()
+            && config.wasm.cache.path().is_none()
+        {
+            config.wasm.cache = directory.join(COMPILED_MODULES).into();
+        }
         Ok(config)
     }
 }

@@ -1,0 +1,117 @@
+//! The settings that a verb runs with: its options, on top of the environment, on top of a file, on top of a preset.
+
+use std::path::{Path, PathBuf};
+
+use caxton_router::config::{Config, Origin, Preset, process_environment};
+use clap::Args;
+
+/// Who sets a value that is given on the command line.
+const SET_OPTION: &str = "--set";
+
+/// What the command line says about settings.
+#[derive(Debug, Default, Args)]
+pub struct Settings {
+    /// The values to start from: development, testing or production; by default what the file or CAXTON_PRESET says, else
+    /// development, and for bench production
+    #[arg(long)]
+    preset: Option<Preset>,
+    /// A TOML file with settings. Variables such as CAXTON_MAILBOX_MESSAGES go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key, such as mailbox.messages=1000; may be repeated, and goes before everything else
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    /// Loads the settings. `usual` is the preset where none is chosen.
+    ///
+    /// # Errors
+    /// Text for the operator, one line for each mistake.
+    pub fn load(&self, usual: Preset) -> Result<Config, String> {
+        let environment = process_environment().collect();
+        load(self.preset, Some(usual), self.config.as_deref(), environment, &self.set)
+    }
+}
+
+/// Loads settings from everything that has a say.
+///
+/// # Errors
+/// Text for the operator, one line for each mistake.
+pub fn load(
+    preset: Option<Preset>,
+    usual: Option<Preset>,
+    file: Option<&Path>,
+    environment: Vec<(String, String)>,
+    set: &[String],
+) -> Result<Config, String> {
+    let load = |preset| Config::load(preset, file, environment.clone()).map_err(|errors| errors.to_string());
+    let mut config = load(preset)?;
+    if usual.is_some() && *config.preset_origin() == Origin::Default {
+        config = load(usual)?;
+    }
+    let mistakes: Vec<_> = set.iter().filter_map(|setting| apply(&mut config, setting).err()).collect();
+    if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("\n")) }
+}
+
+fn apply(config: &mut Config, setting: &str) -> Result<(), String> {
+    let Some((key, value)) = setting.split_once('=') else {
+        return Err(format!("{SET_OPTION}: \"{}\" is no setting: allowed is KEY=VALUE", setting.escape_debug()));
+    };
+    config.set(key.trim(), value.trim(), SET_OPTION).map_err(|error| error.to_string())
+}
+
+/// Whether nobody said anything about a key, so that it is as the preset has it.
+pub fn is_unsaid(config: &Config, key: &str) -> bool {
+    matches!(config.origin(key), Some(Origin::Preset(_)))
+}
+
+/// What was said, beside the preset, by a file, the environment or `--set`: `key = value`, each.
+pub fn said(config: &Config) -> Vec<String> {
+    let said = |origin: &Origin| match origin {
+        Origin::File { .. } | Origin::Environment { .. } => true,
+        Origin::Program { by } => by == SET_OPTION,
+        Origin::Default | Origin::Preset(_) => false,
+    };
+    config
+        .values()
+        .filter(|value| said(&value.origin))
+        .map(|value| format!("{} = {}", value.key, value.shown))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(preset: Option<Preset>, environment: &[(&str, &str)], set: &[&str]) -> Result<Config, String> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let set: Vec<String> = set.iter().map(|setting| (*setting).to_owned()).collect();
+        load(preset, Some(Preset::Production), None, environment, &set)
+    }
+
+    #[test]
+    fn the_usual_preset_is_for_want_of_a_choice() {
+        let chosen = |preset, environment: &[(&str, &str)]| loaded(preset, environment, &[]).unwrap().chosen_preset();
+        assert_eq!(chosen(None, &[]), Preset::Production);
+        assert_eq!(chosen(None, &[("CAXTON_PRESET", "testing")]), Preset::Testing);
+        assert_eq!(chosen(Some(Preset::Development), &[("CAXTON_PRESET", "testing")]), Preset::Development);
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_environment_and_that_before_the_preset() {
+        let environment = [("CAXTON_MAILBOX_MESSAGES", "7"), ("CAXTON_RING_CAPACITY", "64")];
+        let config = loaded(None, &environment, &["mailbox.messages = 9"]).unwrap();
+        assert_eq!(config.mailbox.messages.into_inner(), 9);
+        assert_eq!(config.ring.capacity.into_inner(), 64);
+        assert!(!is_unsaid(&config, "mailbox.messages") && is_unsaid(&config, "mailbox.bytes"));
+        assert_eq!(said(&config), ["mailbox.messages = 9", "ring.capacity = 64"]);
+    }
+
+    #[test]
+    fn mistakes_are_told_all_at_once() {
+        let mistakes = loaded(None, &[], &["mailbox.messages", "mailbox.mesages=3", "ring.capacity=0"]).unwrap_err();
+        assert_eq!(mistakes.lines().count(), 3, "{mistakes}");
+        assert!(mistakes.contains("did you mean mailbox.messages?"), "{mistakes}");
+    }
+}
