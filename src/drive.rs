@@ -359,7 +359,7 @@ impl Driver {
             // What still waits to be taken in is answered for, but nothing of it is begun any more.
             self.inputs.push_front(Input::Stop);
             // Inboxes give back what was not taken out of them. They stay open for what the router has to say.
-            for (number, inbox) in &self.inboxes {
+            for (number, inbox) in &mut self.inboxes {
                 self.inputs.extend(inbox.taken(*number));
                 self.inputs.push_back(Input::Returned(inbox.agent(), *number, inbox.take_back()));
             }
@@ -454,7 +454,7 @@ impl Driver {
                 Output::Deliver(number, message) => {
                     // The shard sends no more than the inbox has room for. An inbox that was dropped in this very
                     // moment keeps the message until its leftovers are given back.
-                    if let Some(inbox) = self.inboxes.get(&number) {
+                    if let Some(inbox) = self.inboxes.get_mut(&number) {
                         inbox.put(message);
                     } else if let Some(leftovers) = leftovers_of(&mut self.inputs, number) {
                         leftovers.push(message);

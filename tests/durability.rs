@@ -13,6 +13,7 @@ use caxton_router::{
     Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError,
 };
 use common::{bounded, name, shutdown};
+use futures_lite::future::block_on;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -125,6 +126,43 @@ fn a_durable_answer_that_was_handed_to_its_asker_is_not_left_to_the_next_start()
         drop(router);
         let router = start(directory.path(), 2);
         assert_eq!(router.recovered().expect("there is a store").messages, 0, "questions and answers are released");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn what_the_owner_of_an_inbox_did_not_acknowledge_comes_again_after_a_restart() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let router = start(directory.path(), 2);
+        let open = |router: &Router| {
+            block_on(router.open_acknowledged_inbox(name("clerk"), Registration::persistent)).expect("it is opened")
+        };
+        let text = |message: &Message| message.content().as_text().unwrap_or_default().to_owned();
+        let inbox = open(&router);
+        for content in ["done", "in work", "not taken"] {
+            router.blocking_send(durable("clerk", content)).expect("it is on disk");
+        }
+        let done = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        assert!(inbox.acknowledge(&done));
+        assert_eq!(text(&inbox.blocking_recv(PATIENCE).expect("a message comes")), "in work");
+        let report = router.shutdown(Duration::from_millis(50)).expect("it stops");
+        assert!(report.balances(), "{report}");
+        assert_eq!((report.stats.account().processed, report.stats.account().kept), (1, 2), "{report}");
+        drop((inbox, router));
+
+        let router = start(directory.path(), 1);
+        assert_eq!(router.recovered().expect("there is a store").messages, 2);
+        let inbox = open(&router);
+        for content in ["in work", "not taken"] {
+            let message = inbox.blocking_recv(PATIENCE).expect("a message comes");
+            assert_eq!(text(&message), content);
+            assert!(inbox.acknowledge(&message));
+        }
+        shutdown(&router);
+        drop((inbox, router));
+        let router = start(directory.path(), 2);
+        assert_eq!(router.recovered().expect("there is a store").messages, 0, "what was acknowledged is released");
         shutdown(&router);
     });
 }

@@ -343,3 +343,92 @@ fn an_asker_hears_that_no_answer_came_by_the_moment_it_named_and_knows_a_late_on
         assert_eq!((figures.replies_missing, figures.replies_late), (1, 1));
     });
 }
+
+fn open_acknowledged(router: &Router, text: &str) -> Inbox {
+    block_on(router.open_acknowledged_inbox(name(text), |registration| registration)).expect("the inbox is opened")
+}
+
+/// What was processed, when the shard has heard of everything that was said to it before.
+fn processed(router: &Router) -> u64 {
+    assert_eq!(router.blocking_deregister(AgentId::of(&name("nobody"))), Ok(false));
+    router.stats().account().processed
+}
+
+#[test]
+fn a_message_is_processed_when_it_and_all_before_it_are_acknowledged() {
+    bounded(|| {
+        let router = start(1);
+        let inbox = open_acknowledged(&router, "clerk");
+        for text in ["first", "second", "third"] {
+            router.blocking_send(message_to(inbox.id(), text)).expect("it is accepted");
+        }
+        let taken: Vec<_> = (0..3).map(|_| inbox.blocking_recv(PATIENCE).expect("a message comes")).collect();
+        assert_eq!(processed(&router), 0, "taking is not enough");
+        for (place, so_far) in [(2, 0), (0, 1), (1, 3)] {
+            assert!(inbox.acknowledge(&taken[place]));
+            assert_eq!(processed(&router), so_far, "after message {place}");
+            assert!(!inbox.acknowledge(&taken[place]), "once is enough");
+        }
+        assert_eq!(processed(&router), 3);
+        assert!(shutdown(&router).drained);
+    });
+}
+
+#[test]
+fn an_inbox_without_acknowledgements_has_nothing_to_acknowledge() {
+    bounded(|| {
+        let router = start(1);
+        let inbox = open(&router, "clerk");
+        router.blocking_send(message_to(inbox.id(), "taken")).expect("it is accepted");
+        let message = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        assert!(!inbox.acknowledge(&message));
+        assert_eq!(processed(&router), 1);
+    });
+}
+
+#[test]
+fn no_more_is_handed_out_than_may_wait_to_be_acknowledged() {
+    bounded(|| {
+        let router = start(1);
+        let inbox = open_acknowledged(&router, "clerk");
+        let all = INBOX_WINDOW + 44;
+        for number in 0..all {
+            router.blocking_send(message_to(inbox.id(), &number.to_string())).expect("it is accepted");
+        }
+        processed(&router);
+        let first = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        let mut taken: Vec<_> = std::iter::from_fn(|| inbox.try_recv()).collect();
+        assert_eq!(taken.len() + 1, INBOX_WINDOW as usize);
+        assert!(inbox.acknowledge(&first));
+        assert_eq!(receive(&inbox), INBOX_WINDOW.to_string(), "there is room for one");
+        assert!(inbox.try_recv().is_none());
+        for message in taken.drain(..) {
+            assert!(inbox.acknowledge(&message));
+        }
+        let rest: Vec<_> = (INBOX_WINDOW + 1..all).map(|_| receive(&inbox)).collect();
+        assert_eq!(rest, (INBOX_WINDOW + 1..all).map(|number| number.to_string()).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn what_is_not_acknowledged_when_the_inbox_goes_is_a_dead_letter() {
+    bounded(|| {
+        let router = start(2);
+        let inbox = open_acknowledged(&router, "clerk");
+        for text in ["done", "in work", "not taken"] {
+            router.blocking_send(message_to(inbox.id(), text)).expect("it is accepted");
+        }
+        let done = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        assert_eq!(receive(&inbox), "in work");
+        assert!(inbox.acknowledge(&done));
+        drop_and_wait(inbox, &router);
+        let report = shutdown(&router);
+        assert!(report.balances(), "{report}");
+        assert_eq!(report.stats.account().dead_by_reason[Reason::Deregistered.index()], 2);
+        let texts: Vec<_> = report.dead_letters.iter().map(|letter| text_of(&letter.message)).collect();
+        assert!(
+            texts.iter().any(|text| text == "in work") && texts.iter().any(|text| text == "not taken"),
+            "{texts:?}"
+        );
+    });
+}

@@ -375,11 +375,37 @@ impl Router {
         name: AgentName,
         describe: impl FnOnce(Registration) -> Registration,
     ) -> Result<Inbox, CallError> {
+        self.open(name, describe, false).await
+    }
+
+    /// As [`Router::open_inbox_with`], for an owner that says of each message when it is done with it:
+    /// [`Inbox::acknowledge`]. A message is processed then, and not already when it is taken. At most 256 are handed out
+    /// and not acknowledged at a time; the rest wait in the agent's mailbox.
+    ///
+    /// What was not acknowledged counts as not taken. When the inbox is dropped, it becomes dead letters. At a stop, and
+    /// after a crash, durable messages among it are left to the next start, and are handed out again there.
+    ///
+    /// # Errors
+    /// As [`Router::register`].
+    pub async fn open_acknowledged_inbox(
+        &self,
+        name: AgentName,
+        describe: impl FnOnce(Registration) -> Registration,
+    ) -> Result<Inbox, CallError> {
+        self.open(name, describe, true).await
+    }
+
+    async fn open(
+        &self,
+        name: AgentName,
+        describe: impl FnOnce(Registration) -> Registration,
+        acknowledged: bool,
+    ) -> Result<Inbox, CallError> {
         let number = self.shared().next_inbox();
         let registration = describe(Registration::outside(name, number, INBOX_WINDOW));
         let id = registration.id();
         let shard = self.shared().partition.shard_of(id).as_usize();
-        let (inbox, link) = Inbox::new(self.clone(), id, INBOX_WINDOW);
+        let (inbox, link) = Inbox::new(self.clone(), id, INBOX_WINDOW, acknowledged);
         let (sender, receiver) = flume::bounded(1);
         let token = self.shared().next_token();
         let work = Work::OpenInbox(Input::Register(vec![registration], token), token, sender, number, link);
