@@ -41,7 +41,25 @@ enum Verb {
     Store(cli::store::StoreArguments),
 }
 
+/// How long the allocator keeps memory that is not used, in milliseconds.
+///
+/// By itself it gives pages back after 10 ms. After a stall the messages of a few milliseconds come at once, take memory
+/// and let go of it again; with pages that are gone and made anew each time, the router catches up later.
+const KEPT_UNUSED_MS: std::ffi::c_long = 1_000;
+
+/// Has the allocator keep memory longer, unless `MIMALLOC_PURGE_DELAY` says how long.
+#[allow(unsafe_code, reason = "the allocator's options are set through its C interface")]
+fn keep_memory() {
+    /// `mi_option_purge_delay` of mimalloc 2, for which the bindings have no name.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    const { assert!(PURGE_DELAY == libmimalloc_sys::mi_option_eager_commit_delay + 1, "it comes behind this one") };
+    // SAFETY: options may be set as long as no other thread does so, and there is no other thread yet. One that the version
+    // does not have is left alone.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEPT_UNUSED_MS) };
+}
+
 fn main() -> ExitCode {
+    keep_memory();
     match CommandLine::parse().verb {
         Verb::Acl(arguments) => cli::acl::run(&arguments),
         Verb::Agent(arguments) => cli::agent::run(&arguments),
