@@ -120,6 +120,25 @@ fn a_registered_provider_is_found_from_every_shard() {
     });
 }
 
+/// Shards have more to tell each other than their rings hold, and park while they wait for room.
+#[test]
+fn providers_beyond_what_rings_hold_are_registered_whenever_their_shards_park() {
+    bounded(|| {
+        for _ in 0..10 {
+            let router = start(2);
+            let registrations = (0..1_200)
+                .map(|number| {
+                    Registration::native(name(&format!("worker-{number}")), echo).offering(capability("work"))
+                })
+                .collect();
+            let results = router.blocking_register_all(registrations);
+            assert!(results.iter().all(Result::is_ok), "{results:?}");
+            assert_eq!(router.blocking_discover(&capability("work")).expect("the router is there").len(), 1_200);
+            shutdown(&router);
+        }
+    });
+}
+
 #[test]
 fn an_agent_that_can_not_leave_its_thread_can_be_registered() {
     bounded(|| {

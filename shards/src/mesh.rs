@@ -24,8 +24,9 @@
 //!   with every outgoing ring full still empties its incoming ones, which is what the shards at their other ends may
 //!   be waiting for; and returning a credit is a store to a counter, which takes no room anywhere. Any wait for room is
 //!   thus a wait for the other shard's next turn and not for anything that this shard has yet to do.
-//! - Whoever was refused is told: a sender that found neither credit nor room is named by the receiver's next flush
-//!   after it has made some, so a parked shard is woken for it, and shards that wait for nothing are left asleep.
+//! - Whoever was refused is told: a sender that found neither credit nor room, and has looked again after arming its
+//!   doorbell, is named by the receiver's next flush after it has made some, so a parked shard is woken for it, and shards
+//!   that wait for nothing are left asleep.
 //! - Everything in a ring belongs to exactly one shard, and every counter has a single writer.
 
 use std::{
@@ -457,6 +458,18 @@ impl<T> Outgoing<T> {
     }
 
     fn has_awaited_room(&mut self) -> bool {
+        if self.notices_awaited_room() {
+            return true;
+        }
+        if !(self.awaits_credit || self.awaits_room) || self.feedback.sender_waits.load(Ordering::Relaxed) {
+            return false;
+        }
+        // The receiver has taken the flag down for room that was in use by then, and will not ring for what comes next.
+        self.waits();
+        self.notices_awaited_room()
+    }
+
+    fn notices_awaited_room(&mut self) -> bool {
         let beyond = self.awaits_beyond;
         let credit = self.awaits_credit && self.credits_beyond(beyond) > beyond;
         let room = self.awaits_room && self.has_uncredited_room();
@@ -662,6 +675,23 @@ mod tests {
         assert_eq!(second.flush(), [0], "room alone is reason enough");
         assert!(first.has_awaited_room());
         first.send_uncredited(1, 2).expect("the slot is empty again");
+    }
+
+    #[test]
+    fn a_sender_that_was_rung_too_early_is_rung_again() {
+        let (mut first, mut second) = pair(1, 1);
+        first.send_uncredited(1, 1).expect("the slot is empty");
+        first.flush();
+        received(&mut second, 0, 8);
+        // The sender uses the room before the receiver's flush tells of it.
+        first.send_uncredited(1, 2).expect("the slot is empty again");
+        assert_eq!(first.send_uncredited(1, 3), Err(3));
+        assert_eq!(second.flush(), [0], "for room that is in use by now");
+        assert!(!first.has_awaited_room(), "which is all it would find before it parks");
+        first.flush();
+        received(&mut second, 0, 8);
+        assert_eq!(second.flush(), [0], "for the room that it waits for");
+        assert!(first.has_awaited_room());
     }
 
     #[test]

@@ -153,6 +153,7 @@ impl Play {
         let actions = self.dice.between(50, 400);
         for _ in 0..actions {
             let shard = self.dice.index(self.world.nodes.len());
+            self.world.overlapping = self.dice.once_in(2);
             match self.dice.below(20) {
                 0..=5 => self.send(),
                 6..=9 => self.commit(shard),

@@ -45,6 +45,8 @@ pub struct Node {
     pub paused: bool,
     outputs: Vec<Output>,
     awake: bool,
+    /// It is in the middle of a turn, so it hears no doorbell.
+    in_turn: bool,
     deadline_ms: Option<u64>,
     committed: u64,
 }
@@ -61,6 +63,7 @@ impl Node {
             paused: false,
             outputs: Vec::new(),
             awake: true,
+            in_turn: false,
             deadline_ms: None,
             committed: 0,
         }
@@ -104,6 +107,9 @@ pub struct World {
     pub now_ms: u64,
     /// How agents are spread over the shards.
     pub partition: Partition,
+    /// Whether shards that are due together take their turns at the same time, as on cores of their own: each receives and
+    /// sends before any of them rings a doorbell. Otherwise they take them one after the other.
+    pub overlapping: bool,
     /// Set by tests that look at the books themselves: they are not checked after every step any more.
     pub unchecked: bool,
     pub(crate) inboxes: BTreeMap<u32, OpenInbox>,
@@ -140,6 +146,7 @@ impl World {
             nodes,
             now_ms: 0,
             partition,
+            overlapping: false,
             unchecked: false,
             inboxes: BTreeMap::new(),
             // Numbers that a test gives its own inboxes are small.
@@ -346,13 +353,25 @@ impl World {
     /// # Panics
     /// When an invariant of the router does not hold afterwards.
     pub fn step(&mut self, shard: usize) -> Turn {
+        let turn = self.take_turn(shard);
+        self.end_turn(shard, turn);
+        turn
+    }
+
+    fn take_turn(&mut self, shard: usize) -> Turn {
         let now = self.now();
         let node = &mut self.nodes[shard];
-        node.awake = false;
+        (node.awake, node.in_turn) = (false, true);
         self.steps += 1;
         self.turn_began_ms.store(self.now_ms, Ordering::Relaxed);
-        let turn = node.shard.step(now, &mut node.inputs, &mut node.outputs);
+        node.shard.step(now, &mut node.inputs, &mut node.outputs)
+    }
+
+    /// What a driver does after a turn.
+    fn end_turn(&mut self, shard: usize, turn: Turn) {
+        let node = &mut self.nodes[shard];
         let rung: Vec<usize> = node.shard.flush().to_vec();
+        node.in_turn = false;
         // As a driver does between arming its doorbell and parking.
         node.awake |= turn.worked || turn.more || node.shard.has_incoming();
         node.deadline_ms = turn.next_deadline_ms;
@@ -370,11 +389,10 @@ impl World {
             self.put_away(shard, output);
         }
         for rung in rung {
-            self.nodes[rung].awake = true;
+            self.nodes[rung].awake |= !self.nodes[rung].in_turn;
         }
         self.now_ms += self.delay.take();
         self.check();
-        turn
     }
 
     fn put_away(&mut self, shard: usize, output: Output) {
@@ -391,8 +409,19 @@ impl World {
     /// Lets every shard that has something to do take one turn. Says whether there was one.
     pub fn round(&mut self) -> bool {
         let due: Vec<usize> = (0..self.nodes.len()).filter(|shard| self.is_due(*shard)).collect();
-        for shard in &due {
-            self.step(*shard);
+        if self.overlapping {
+            let mut turns = Vec::with_capacity(due.len());
+            for shard in &due {
+                turns.push(self.take_turn(*shard));
+                self.now_ms += self.delay.take();
+            }
+            for (shard, turn) in due.iter().zip(turns) {
+                self.end_turn(*shard, turn);
+            }
+        } else {
+            for shard in &due {
+                self.step(*shard);
+            }
         }
         !due.is_empty()
     }

@@ -35,6 +35,8 @@ faults! {
     Overflow = "overflow";
     /// Shards are not stepped for a while.
     Pauses = "pauses";
+    /// Turns of several shards overlap: each uses what the others did, before those ring any doorbell.
+    Overlap = "overlap";
     /// Monotonic time leaps forwards; wall time is set forwards and backwards.
     Clock = "clock";
     /// Agents come and go while messages for them are under way.

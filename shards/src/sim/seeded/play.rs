@@ -31,6 +31,7 @@ mod purpose {
     pub const HANDLERS: u64 = 6;
     pub const OVERFLOW: u64 = 7;
     pub const PROTOCOLS: u64 = 8;
+    pub const OVERLAP: u64 = 9;
     /// The first action's; each has its own.
     pub const FIRST_ACTION: u64 = 1 << 32;
 }
@@ -102,6 +103,8 @@ impl Play {
         let by_seed = Dice::of(self.seed, purpose::ACTIONS).between(100, ACTIONS_BY_SEED_MAX);
         for number in 0..self.options.actions.unwrap_or(by_seed) {
             self.actions = number + 1;
+            let overlapping = Dice::of(self.seed, purpose::OVERLAP + (u64::from(number) << 8)).once_in(2);
+            self.world.overlapping = overlapping && self.options.allows(Fault::Overlap);
             actions::act(self, &mut Dice::of(self.seed, purpose::FIRST_ACTION + u64::from(number)));
             // Events and answers are looked at where they come out; they need not be kept.
             self.world.nodes.iter_mut().for_each(|node| node.events.clear());
