@@ -38,8 +38,8 @@ pub struct ConfigSources {
 impl ConfigSources {
     /// Loads the configuration; the error is text for the operator, one line for each mistake.
     pub fn load(&self, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, String> {
-        let environment = environment.into_iter().collect();
-        settings::load(self.preset, None, self.file.as_deref(), environment, &self.set)
+        let environment: Vec<_> = environment.into_iter().collect();
+        settings::load(self.preset, None, self.file.as_deref(), &environment, &self.set)
     }
 }
 

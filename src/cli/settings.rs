@@ -11,11 +11,11 @@ const SET_OPTION: &str = "--set";
 /// What the command line says about settings.
 #[derive(Debug, Default, Args)]
 pub struct Settings {
-    /// The values to start from: development, testing or production; by default what the file or CAXTON_PRESET says, else
-    /// development, and for bench production
+    /// The values to start from: development, testing or production; by default what the file or `CAXTON_PRESET` says,
+    /// else development, and for bench production
     #[arg(long)]
     preset: Option<Preset>,
-    /// A TOML file with settings. Variables such as CAXTON_MAILBOX_MESSAGES go before it
+    /// A TOML file with settings. Variables such as `CAXTON_MAILBOX_MESSAGES` go before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set one key, such as mailbox.messages=1000; may be repeated, and goes before everything else
@@ -29,8 +29,8 @@ impl Settings {
     /// # Errors
     /// Text for the operator, one line for each mistake.
     pub fn load(&self, usual: Preset) -> Result<Config, String> {
-        let environment = process_environment().collect();
-        load(self.preset, Some(usual), self.config.as_deref(), environment, &self.set)
+        let environment: Vec<_> = process_environment().collect();
+        load(self.preset, Some(usual), self.config.as_deref(), &environment, &self.set)
     }
 }
 
@@ -42,10 +42,10 @@ pub fn load(
     preset: Option<Preset>,
     usual: Option<Preset>,
     file: Option<&Path>,
-    environment: Vec<(String, String)>,
+    environment: &[(String, String)],
     set: &[String],
 ) -> Result<Config, String> {
-    let load = |preset| Config::load(preset, file, environment.clone()).map_err(|errors| errors.to_string());
+    let load = |preset| Config::load(preset, file, environment.to_vec()).map_err(|errors| errors.to_string());
     let mut config = load(preset)?;
     if usual.is_some() && *config.preset_origin() == Origin::Default {
         config = load(usual)?;
@@ -85,14 +85,17 @@ mod tests {
     use super::*;
 
     fn loaded(preset: Option<Preset>, environment: &[(&str, &str)], set: &[&str]) -> Result<Config, String> {
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment: Vec<_> = environment.collect();
         let set: Vec<String> = set.iter().map(|setting| (*setting).to_owned()).collect();
-        load(preset, Some(Preset::Production), None, environment, &set)
+        load(preset, Some(Preset::Production), None, &environment, &set)
     }
 
     #[test]
     fn the_usual_preset_is_for_want_of_a_choice() {
-        let chosen = |preset, environment: &[(&str, &str)]| loaded(preset, environment, &[]).unwrap().chosen_preset();
+        let chosen = |preset, environment: &[(&str, &str)]| {
+            loaded(preset, environment, &[]).expect("legal settings").chosen_preset()
+        };
         assert_eq!(chosen(None, &[]), Preset::Production);
         assert_eq!(chosen(None, &[("CAXTON_PRESET", "testing")]), Preset::Testing);
         assert_eq!(chosen(Some(Preset::Development), &[("CAXTON_PRESET", "testing")]), Preset::Development);
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn the_command_line_goes_before_the_environment_and_that_before_the_preset() {
         let environment = [("CAXTON_MAILBOX_MESSAGES", "7"), ("CAXTON_RING_CAPACITY", "64")];
-        let config = loaded(None, &environment, &["mailbox.messages = 9"]).unwrap();
+        let config = loaded(None, &environment, &["mailbox.messages = 9"]).expect("legal settings");
         assert_eq!(config.mailbox.messages.into_inner(), 9);
         assert_eq!(config.ring.capacity.into_inner(), 64);
         assert!(!is_unsaid(&config, "mailbox.messages") && is_unsaid(&config, "mailbox.bytes"));
@@ -110,7 +113,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_all_at_once() {
-        let mistakes = loaded(None, &[], &["mailbox.messages", "mailbox.mesages=3", "ring.capacity=0"]).unwrap_err();
+        let mistakes = loaded(None, &[], &["mailbox.messages", "mailbox.mesages=3", "ring.capacity=0"]);
+        let mistakes = mistakes.expect_err("three mistakes");
         assert_eq!(mistakes.lines().count(), 3, "{mistakes}");
         assert!(mistakes.contains("did you mean mailbox.messages?"), "{mistakes}");
     }

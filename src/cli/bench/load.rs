@@ -608,7 +608,7 @@ impl Agent for Pacer {
             let due_ns = started_ns + (self.sent as f64 * 1e9 / self.per_second) as u64;
             let dice = context.random();
             let place = (dice % self.receivers.len() as u64) as usize;
-            let timed = (dice >> 32) % self.timed_in == 0;
+            let timed = (dice >> 32).is_multiple_of(self.timed_in);
             let target = &mut self.receivers[place];
             let conversation = *target.conversation.get_or_insert_with(|| context.new_conversation());
             let builder = Message::builder(Performative::Inform).receiver(target.agent).conversation(conversation);
