@@ -171,6 +171,7 @@ impl Shard {
         if self.lines.exist() && message.target().is_some_and(|target| self.waits_too_much(&message, target)) {
             return Err((SendError::Full, message));
         }
+        let mut message = message.at_home();
         let id = self.assign_id(&mut message);
         let mut envelope = self.enclose(agent, message);
         let mut answered_later = false;

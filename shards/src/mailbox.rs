@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::domain::Priority;
 use crate::durable::Journalled;
-use crate::message::{AgentId, Body, Message, PlainBody, Receiver};
+use crate::message::{AgentId, Body, Message, PlainBody, Receiver, Spares};
 use crate::overflow::DISPLACEMENT_SEARCH_MAX;
 use crate::partition::ShardIndex;
 use crate::slab::{NONE, Slab};
@@ -498,8 +498,8 @@ impl Parcel {
 
     /// A plain message in an envelope of the receiving shard.
     #[inline]
-    pub(crate) fn copy_out(&self) -> Option<Envelope> {
-        Message::copy_of_plain(&self.0).map(Envelope::again)
+    pub(crate) fn copy_out(&self, spares: &mut Spares) -> Option<Envelope> {
+        Message::copy_of_plain(&self.0, spares).map(Envelope::again)
     }
 
     /// Puts the message into an envelope of the receiving shard.

@@ -310,7 +310,9 @@ impl Shard {
             return self.give_up_all(envelope, Reason::ShardFull);
         }
         let sent = if let Some(plain) = envelope.message.plain() {
-            self.port.send_in_place(to.as_usize(), |slot| Crossing::copy_in(plain, slot))
+            let sent = self.port.send_in_place(to.as_usize(), |slot| Crossing::copy_in(plain, slot));
+            envelope.message.spare(&mut self.spares);
+            sent
         } else {
             self.port.send(to.as_usize(), Crossing::Message(Parcel::pack(envelope))).is_ok()
         };

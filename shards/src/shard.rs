@@ -32,7 +32,7 @@ use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, T
 use crate::mailbox::{Envelope, Parcel};
 use crate::membership::Barrier;
 use crate::mesh::Port;
-use crate::message::{AgentId, Correlation, IdSource, IdSpace, PlainBody, Term};
+use crate::message::{AgentId, Correlation, IdSource, IdSpace, PlainBody, Spares, Term};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
@@ -156,9 +156,9 @@ impl Crossing {
 
     /// A [plain](crate::message::Message::plain) message in an envelope of the receiving shard; nothing for all else.
     #[inline]
-    fn copy_out(&self) -> Option<Envelope> {
+    fn copy_out(&self, spares: &mut Spares) -> Option<Envelope> {
         match self {
-            Self::Message(parcel) => parcel.copy_out(),
+            Self::Message(parcel) => parcel.copy_out(spares),
             Self::Notice(_) => None,
         }
     }
@@ -265,6 +265,7 @@ pub struct Shard {
     pub(crate) ids: IdSource,
     random: u64,
     pub(crate) port: Port<Crossing>,
+    pub(crate) spares: Spares,
     /// Credits to be returned at the end of the turn, by shard.
     pub(crate) credits_owed: Vec<usize>,
     pub(crate) slab: Slab<Envelope>,
@@ -345,6 +346,7 @@ impl Shard {
             ids: IdSource::new(config.id_space),
             random: config.seed | 1,
             port,
+            spares: Spares::default(),
             credits_owed: vec![0; shards],
             slab: Slab::new(config.pending_max),
             agents,
@@ -566,7 +568,7 @@ impl Shard {
             let mut taken = 0;
             while taken < ARRIVALS_PER_TURN_MAX {
                 let shard = ShardIndex(from as u16);
-                match self.port.take_or_copy(from, Crossing::copy_out) {
+                match self.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.spares)) {
                     Some(Popped::Copied(envelope)) => self.arrive(shard, envelope),
                     Some(Popped::Moved(Crossing::Message(parcel))) => self.arrive(shard, parcel.unpack()),
                     Some(Popped::Moved(Crossing::Notice(notice))) => self.hear(shard, notice),
