@@ -5,7 +5,8 @@
 //! as all FIPA protocols do, cost no extra hop.
 //!
 //! Invariants: an open conversation has an initiator and at most `participants_max` agents, the initiator included;
-//! it has one reliability; its history and its awaited replies are bounded; without traffic it ends at its timeout.
+//! its history and its awaited replies are bounded; without traffic it ends at its timeout. From its first durable message on
+//! it outlives the process.
 
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashTable};
