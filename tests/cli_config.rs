@@ -94,3 +94,22 @@ fn the_doctor_says_the_same_to_people_and_to_programs() {
         assert!(text.contains(&format!(" {name}: ")), "no {name} in {text}");
     }
 }
+
+#[test]
+fn files_that_the_settings_name_are_checked_with_them() {
+    let (_directory, rules) = file("[orders]\nperformative = \"reqest\"\nto_agnt = \"broker\"\n");
+    let setting = format!("rules.files={rules}");
+    let (code, output, errors) = printed(&caxton(&["config", "check", "--set", &setting], &[]));
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    for mistake in [
+        "caxton.toml:1:2: to_agent or to_capability is missing",
+        "caxton.toml:2:16: performative: performative \"reqest\" is not allowed: allowed is an act of FIPA SC00037",
+        "caxton.toml:3:1: unknown key to_agnt; did you mean to_agent?",
+    ] {
+        assert!(errors.contains(mistake), "no {mistake:?} in {errors}");
+    }
+    let missing = "protocols.files=/no/such/protocols";
+    let (code, _, errors) = printed(&caxton(&["config", "check", "--set", missing], &[]));
+    assert_eq!(code, Some(1));
+    assert!(errors.starts_with("/no/such/protocols: cannot read"), "{errors}");
+}

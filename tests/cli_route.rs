@@ -105,7 +105,7 @@ fn a_conformance_report_says_what_broke_which_protocol_and_what_was_allowed() {
 
 #[test]
 fn each_file_ends_with_its_status_and_says_what_happened() {
-    let cases: [(&str, i32, &[&str]); 12] = [
+    let cases: [(&str, i32, &[&str]); 13] = [
         (
             "exchange.acl --no-echo",
             0,
@@ -133,6 +133,16 @@ fn each_file_ends_with_its_status_and_says_what_happened() {
                 "malformed_middle.acl:3:9: malformed: unknown parameter \":contents\"",
                 "malformed_middle.acl:4:1: inform alice -> bob: processed\n",
                 "messages    3 read, 1 malformed, 2 accepted\n",
+            ],
+        ),
+        (
+            "unrouted.acl --set rules.files=rules.toml",
+            1,
+            &[
+                "unrouted.acl:1:1: request alice -> (no receiver): processed by bob\n",
+                "unrouted.acl:2:1: request bob -> (who offers quoting): processed by alice\n",
+                "unrouted.acl:3:1: inform alice -> (no receiver): dead-lettered: no-route, ",
+                "unrouted.acl:4:1: inform bob -> alice: processed\n",
             ],
         ),
         (

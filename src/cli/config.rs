@@ -16,7 +16,7 @@ pub struct ConfigArguments {
 
 #[derive(Debug, Subcommand)]
 enum ConfigVerb {
-    /// Report every mistake in the file and in the CAXTON_ variables
+    /// Report every mistake in the file, in the CAXTON_ variables, and in the files of protocols and rules that they name
     Check(ConfigSources),
     /// Print every key with its value and where the value comes from
     Show(ConfigSources),
@@ -61,6 +61,7 @@ fn answer(
     match &arguments.verb {
         ConfigVerb::Check(sources) => {
             let config = sources.load(environment)?;
+            config.check_files().map_err(|errors| errors.to_string())?;
             Ok(format!("The configuration is valid; it builds on the preset {}.\n", config.chosen_preset()))
         }
         ConfigVerb::Show(sources) => Ok(sources.load(environment)?.to_toml()),

@@ -121,6 +121,10 @@ impl ConfigErrors {
         Self(errors)
     }
 
+    pub(super) fn into_all(self) -> Vec<ConfigError> {
+        self.0
+    }
+
     /// The mistakes; there is at least one.
     pub fn all(&self) -> &[ConfigError] {
         &self.0

@@ -29,15 +29,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 /// What the file says, in the order of its keys; its mistakes are added to `errors`.
 pub(super) fn assignments(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
     let source = Source { path, text };
-    let root = match DeTable::parse(text) {
-        Ok(root) => root.into_inner(),
-        Err(error) => {
-            let origin = source.origin(error.span().unwrap_or(0..0));
-            let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            errors.push(ConfigError::Syntax { origin, message });
-            return Vec::new();
-        }
-    };
+    let Some(root) = source.root(errors) else { return Vec::new() };
     let mut assignments = Vec::new();
     let mut add = |result: Result<Assignment, ConfigError>| match result {
         Ok(assignment) => assignments.push(assignment),
@@ -73,7 +65,20 @@ pub(super) struct Source<'a> {
     pub text: &'a str,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// The file's tables; what keeps it from being TOML is added to `errors`.
+    pub fn root(&self, errors: &mut Vec<ConfigError>) -> Option<DeTable<'a>> {
+        match DeTable::parse(self.text) {
+            Ok(root) => Some(root.into_inner()),
+            Err(error) => {
+                let origin = self.origin(error.span().unwrap_or(0..0));
+                let message = error.message().lines().collect::<Vec<_>>().join(", ");
+                errors.push(ConfigError::Syntax { origin, message });
+                None
+            }
+        }
+    }
+
     fn assignment(&self, target: Target, key: &str, value: &Spanned<DeValue<'_>>) -> Result<Assignment, ConfigError> {
         let origin = self.origin(value.span());
         match text_of(value.get_ref()) {
@@ -179,7 +184,7 @@ mod tests {
                 "caxton.toml:6:11: mailbox.bytes is a list: allowed is a number or text",
                 "caxton.toml:7:2: unknown key http; the sections are router, channel, mailbox, memory, message, \
                  delivery, retry, breaker, supervision, dead_letters, conversation, management, \
-                 ring, protocols, store, wasm, plugins, drive, shutdown",
+                 ring, protocols, rules, store, wasm, plugins, drive, shutdown",
             ]
         );
     }

@@ -1,7 +1,8 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
+use super::files::FileList;
 use super::plugins::{OnFailure, PluginFiles};
-use super::protocols::{ProtocolFiles, ProtocolModes};
+use super::protocols::ProtocolModes;
 use super::store::{Directory, Vfs};
 use super::value::Setting;
 use super::wasi::Grants;
@@ -252,7 +253,13 @@ configuration! {
         /// Protocols with a mode of their own, such as fipa-request=enforce, with commas between them.
         modes: ProtocolModes = ["", "", ""];
         /// Files in which further protocols are defined, with commas between them.
-        files: ProtocolFiles = ["", "", ""];
+        files: FileList = ["", "", ""];
+    }
+
+    /// Where messages go that name no agent, by their content.
+    rules: RulesConfig {
+        /// Files with such rules, with commas between them. They are tried in their order, before those that the program adds.
+        files: FileList = ["", "", ""];
     }
 
     /// What outlives the process.
@@ -375,6 +382,7 @@ mod tests {
         ("protocols.mode", ["\"observe\"", "\"observe\"", "\"off\""]),
         ("protocols.modes", ["\"\"", "\"\"", "\"\""]),
         ("protocols.files", ["\"\"", "\"\"", "\"\""]),
+        ("rules.files", ["\"\"", "\"\"", "\"\""]),
         ("store.directory", ["\"\"", "\"\"", "\"\""]),
         ("store.segment_bytes", ["\"8 MiB\"", "\"4 MiB\"", "\"64 MiB\""]),
         ("store.segments_max", ["32", "32", "64"]),

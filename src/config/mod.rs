@@ -22,26 +22,30 @@
 mod environment;
 mod error;
 mod file;
+mod files;
 mod keys;
 mod plugins;
 mod preset;
 mod protocols;
+mod rules;
 mod shards;
 mod store;
+mod table;
 mod value;
 mod wasi;
 
 pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
+pub use files::{FILES_MAX, FileList};
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
     MailboxConfig, ManagementConfig, MessageConfig, PluginsConfig, ProtocolsConfig, RetryConfig, RingConfig,
-    RouterConfig, ShutdownConfig, StoreConfig, SupervisionConfig, WasmConfig,
+    RouterConfig, RulesConfig, ShutdownConfig, StoreConfig, SupervisionConfig, WasmConfig,
 };
 pub use plugins::{OnFailure, PluginFiles};
 pub use preset::Preset;
-pub use protocols::{EXCEPTIONS_MAX, PROTOCOL_FILES_MAX, ProtocolFiles, ProtocolModes};
+pub use protocols::{EXCEPTIONS_MAX, ProtocolModes};
 pub use shards::{ShardChoice, automatic_shard_count};
 pub use store::{Directory, Vfs};
 pub(crate) use value::Setting;
@@ -99,6 +103,18 @@ impl Config {
         let origin = Origin::Program { by: by.to_owned() };
         let index = keys::find(key).ok_or_else(|| ConfigError::unknown_key(origin.clone(), key))?;
         self.assign(index, value, origin)
+    }
+
+    /// Reads the files that settings name: protocols and rules, as a start of the router does.
+    ///
+    /// # Errors
+    /// Every mistake in them.
+    pub fn check_files(&self) -> Result<(), ConfigErrors> {
+        let protocols = self.protocols.rulebook(&[]).map(drop);
+        let rules = self.rules.load().map(drop);
+        let errors: Vec<_> =
+            [protocols, rules].into_iter().filter_map(Result::err).flat_map(ConfigErrors::into_all).collect();
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
     }
 
     /// The preset that the other sources were laid upon.

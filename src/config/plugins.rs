@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::value::Setting;
+use super::value::{Setting, entries};
 use caxton_shards::domain::DomainError;
 use caxton_shards::plugin::PLUGINS_MAX;
 
@@ -38,7 +38,7 @@ impl Setting for PluginFiles {
             return Err(refuse());
         }
         let mut files = Vec::new();
-        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        for entry in entries(text) {
             let (name, file) = entry.split_once('=').ok_or_else(refuse)?;
             let (name, file) = (name.trim(), file.trim());
             let taken = files.iter().any(|(other, _)| other == name);

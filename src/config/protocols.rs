@@ -21,20 +21,18 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use caxton_shards::domain::DomainError;
 use caxton_shards::protocol::{Definition, Mode, Rulebook, Side, Site, StepDefinition, act_of_word};
-use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, ConfigErrors, Origin};
-use super::file::{Source, in_order, kind, read};
+use super::error::{ConfigError, ConfigErrors};
+use super::file::{Source, in_order, read};
 use super::keys::ProtocolsConfig;
-use super::value::Setting;
+use super::table::{Reader, Value};
+use super::value::{Setting, entries};
 
-/// The most files of protocols.
-pub const PROTOCOL_FILES_MAX: usize = 64;
 /// The most protocols that have a mode of their own.
 pub const EXCEPTIONS_MAX: usize = 256;
 
@@ -42,20 +40,9 @@ pub const EXCEPTIONS_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProtocolModes(Vec<(String, Mode)>);
 
-/// The files in which protocols are defined.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ProtocolFiles(Vec<PathBuf>);
-
 impl ProtocolModes {
     /// The protocols and their modes.
     pub fn as_slice(&self) -> &[(String, Mode)] {
-        &self.0
-    }
-}
-
-impl ProtocolFiles {
-    /// The files.
-    pub fn as_slice(&self) -> &[PathBuf] {
         &self.0
     }
 }
@@ -68,11 +55,6 @@ impl Setting for Mode {
     fn show(&self) -> String {
         format!("\"{self}\"")
     }
-}
-
-/// What lists have between their entries; an empty text is an empty list.
-fn entries(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
 }
 
 impl Setting for ProtocolModes {
@@ -94,24 +76,6 @@ impl Setting for ProtocolModes {
     fn show(&self) -> String {
         let modes: Vec<_> = self.0.iter().map(|(name, mode)| format!("{name}={mode}")).collect();
         format!("\"{}\"", modes.join(", "))
-    }
-}
-
-impl Setting for ProtocolFiles {
-    fn read(text: &str) -> Result<Self, DomainError> {
-        const ALLOWED: &str =
-            "up to 64 paths with commas between them, without quotes, backslashes and control characters";
-        let files: Vec<PathBuf> = entries(text).map(PathBuf::from).collect();
-        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
-        if files.len() > PROTOCOL_FILES_MAX || text.contains(odd) {
-            return Err(DomainError::not_allowed("protocol files", text, ALLOWED));
-        }
-        Ok(Self(files))
-    }
-
-    fn show(&self) -> String {
-        let files: Vec<_> = self.0.iter().map(|file| file.display().to_string()).collect();
-        format!("\"{}\"", files.join(", "))
     }
 }
 
@@ -142,64 +106,55 @@ impl ProtocolsConfig {
 /// The protocols that a file defines; its mistakes are added to `errors`.
 fn definitions_in(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Definition> {
     let source = Source { path, text };
-    let root = match DeTable::parse(text) {
-        Ok(root) => root.into_inner(),
-        Err(error) => {
-            let origin = source.origin(error.span().unwrap_or(0..0));
-            let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            errors.push(ConfigError::Syntax { origin, message });
-            return Vec::new();
-        }
-    };
+    let Some(root) = source.root(errors) else { return Vec::new() };
     let mut definitions = Vec::new();
     for (name, value) in in_order(&root) {
-        let mut reader = Reader { source: &source, protocol: name.get_ref(), errors: Vec::new() };
+        let mut draft = Draft { reader: Reader::new(&source), protocol: name.get_ref() };
         let definition = match value.get_ref() {
-            DeValue::Table(table) => reader.definition(name.span(), table),
-            _ => reader.wrong_kind(value, "protocol", "a table such as [house-haggle] with start, ends and steps"),
+            DeValue::Table(table) => draft.definition(name.span(), table),
+            _ => {
+                draft.reader.wrong_kind(value, "protocol", "a table such as [house-haggle] with start, ends and steps")
+            }
         };
         match definition {
-            Some(definition) if reader.errors.is_empty() => definitions.push(definition),
-            _ => errors.append(&mut reader.errors),
+            Some(definition) if draft.reader.errors.is_empty() => definitions.push(definition),
+            _ => errors.append(&mut draft.reader.errors),
         }
     }
     definitions
 }
 
 /// A protocol that is being read.
-struct Reader<'a> {
-    source: &'a Source<'a>,
+struct Draft<'a> {
+    reader: Reader<'a>,
     protocol: &'a Cow<'a, str>,
-    errors: Vec<ConfigError>,
 }
-
-type Value<'i> = Spanned<DeValue<'i>>;
 
 const KEYS_OF_PROTOCOL: [&str; 6] = ["start", "ends", "steps", "acts", "aliases", "source"];
 const KEYS_OF_STEP: [&str; 4] = ["from", "by", "act", "to"];
 
-impl Reader<'_> {
+impl Draft<'_> {
     fn definition(&mut self, span: Range<usize>, table: &DeTable<'_>) -> Option<Definition> {
-        self.refuse_other_keys(table, &KEYS_OF_PROTOCOL);
-        let acts: Vec<String> = self.texts(table, "acts").into_iter().map(|(text, _)| text).collect();
-        let aliases = self.texts(table, "aliases").into_iter().map(|(text, _)| text).collect();
-        let ends = self.texts(table, "ends");
-        let source = table.get("source").and_then(|value| self.text(value, "source"));
-        let start =
-            self.required(table, "start", &span).and_then(|value| Some((self.text(value, "start")?, value.span())));
-        let steps = self.required(table, "steps", &span).and_then(|value| self.list(value, "steps"));
+        let reader = &mut self.reader;
+        reader.refuse_other_keys(table, &KEYS_OF_PROTOCOL);
+        let acts: Vec<String> = reader.texts(table, "acts").into_iter().map(|(text, _)| text).collect();
+        let aliases = reader.texts(table, "aliases").into_iter().map(|(text, _)| text).collect();
+        let ends = reader.texts(table, "ends");
+        let source = reader.optional_text(table, "source").map(|(text, _)| text);
+        let start = reader.required_text(table, "start", &span);
+        let steps = reader.required(table, "steps", &span).and_then(|value| reader.list(value, "steps"));
         let mut steps_read = Vec::new();
         for step in steps.into_iter().flatten() {
             steps_read.extend(self.step(step, &acts).map(|read| (read, step.span())));
         }
         let (start, start_span) = start?;
-        if !self.errors.is_empty() {
+        if !self.reader.errors.is_empty() {
             return None;
         }
         let definition = Definition {
             name: self.protocol.to_string(),
             aliases,
-            source: source.unwrap_or_else(|| self.source.path.display().to_string()),
+            source: source.unwrap_or_else(|| self.reader.path()),
             start,
             ends: ends.iter().map(|(end, _)| end.clone()).collect(),
             steps: steps_read.iter().map(|(step, _)| step.clone()).collect(),
@@ -218,78 +173,27 @@ impl Reader<'_> {
     }
 
     fn step(&mut self, value: &Value<'_>, acts: &[String]) -> Option<StepDefinition> {
+        let reader = &mut self.reader;
         let DeValue::Table(table) = value.get_ref() else {
             let allowed = "a table such as { from = \"idle\", by = \"initiator\", act = \"request\", to = \"asked\" }";
-            return self.wrong_kind(value, "steps", allowed);
+            return reader.wrong_kind(value, "steps", allowed);
         };
-        self.refuse_other_keys(table, &KEYS_OF_STEP);
-        let [from, by, act, to] = KEYS_OF_STEP.map(|key| {
-            let value = self.required(table, key, &value.span())?;
-            Some((self.text(value, key)?, value.span()))
-        });
+        reader.refuse_other_keys(table, &KEYS_OF_STEP);
+        let [from, by, act, to] = KEYS_OF_STEP.map(|key| reader.required_text(table, key, &value.span()));
         let (by, by_span) = by?;
         let side = [Side::Initiator, Side::Participant].into_iter().find(|side| side.as_str() == by);
         if side.is_none() {
             let source = DomainError::not_allowed("side", &by, "initiator or participant");
-            self.errors.push(ConfigError::BadValue { origin: self.origin(by_span), key: "by", source });
+            reader.refuse_value(by_span, "by", source);
         }
         let (act, act_span) = act?;
         let act = act_of_word(&act, acts).map_err(|fault| self.flawed(act_span, fault)).ok();
         Some(StepDefinition { from: from?.0, by: side?, act: act?, to: to?.0 })
     }
 
-    fn origin(&self, span: Range<usize>) -> Origin {
-        self.source.origin(span)
-    }
-
     fn flawed(&mut self, span: Range<usize>, source: caxton_shards::protocol::Fault) {
-        let (origin, protocol) = (self.origin(span), super::error::printable(self.protocol));
-        self.errors.push(ConfigError::BadProtocol { origin, protocol, source });
-    }
-
-    fn required<'t, 'i>(&mut self, table: &'t DeTable<'i>, key: &str, span: &Range<usize>) -> Option<&'t Value<'i>> {
-        let found = table.get(key);
-        if found.is_none() {
-            let (origin, key) = (self.origin(span.clone()), key.to_owned());
-            self.errors.push(ConfigError::Missing { origin, key });
-        }
-        found
-    }
-
-    fn text(&mut self, value: &Value<'_>, key: &str) -> Option<String> {
-        match value.get_ref() {
-            DeValue::String(text) => Some(text.to_string()),
-            _ => self.wrong_kind(value, key, "text"),
-        }
-    }
-
-    fn list<'t, 'i>(&mut self, value: &'t Value<'i>, key: &str) -> Option<&'t DeArray<'i>> {
-        match value.get_ref() {
-            DeValue::Array(list) => Some(list),
-            _ => self.wrong_kind(value, key, "a list"),
-        }
-    }
-
-    /// A list of texts that may be left out.
-    fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Vec<(String, Range<usize>)> {
-        let list = table.get(key).and_then(|value| self.list(value, key));
-        let values = list.into_iter().flatten();
-        values.filter_map(|value| Some((self.text(value, key)?, value.span()))).collect()
-    }
-
-    fn refuse_other_keys(&mut self, table: &DeTable<'_>, known: &[&str]) {
-        for (key, _) in in_order(table) {
-            if !known.contains(&key.get_ref().as_ref()) {
-                let origin = self.origin(key.span());
-                self.errors.push(ConfigError::unknown_key_among(origin, key.get_ref(), known));
-            }
-        }
-    }
-
-    fn wrong_kind<T>(&mut self, value: &Value<'_>, key: &str, allowed: &str) -> Option<T> {
-        let (origin, key, allowed) = (self.origin(value.span()), key.to_owned(), allowed.to_owned());
-        self.errors.push(ConfigError::WrongKind { origin, key, found: kind(value.get_ref()), allowed });
-        None
+        let (origin, protocol) = (self.reader.origin(span), super::error::printable(self.protocol));
+        self.reader.errors.push(ConfigError::BadProtocol { origin, protocol, source });
     }
 }
 
@@ -360,7 +264,7 @@ steps = [
     }
 
     #[test]
-    fn lists_of_modes_and_files_read_back() {
+    fn lists_of_modes_read_back() {
         for text in ["", "fipa-request=enforce", " a=off , b=observe "] {
             let modes = ProtocolModes::read(text).expect(text);
             assert_eq!(ProtocolModes::read(modes.show().trim_matches('"')), Ok(modes));
@@ -368,9 +272,5 @@ steps = [
         for text in ["fipa-request", "=off", "a b=off", "a=sometimes"] {
             assert!(ProtocolModes::read(text).is_err(), "{text}");
         }
-        let files = ProtocolFiles::read("house.toml, /etc/caxton/more.toml").expect("two files");
-        assert_eq!(files.as_slice().len(), 2);
-        assert_eq!(ProtocolFiles::read(files.show().trim_matches('"')), Ok(files));
-        assert!(ProtocolFiles::read("a\"b").is_err());
     }
 }

@@ -24,6 +24,11 @@ pub(crate) trait Setting: Sized {
     fn show(&self) -> String;
 }
 
+/// What lists have between their entries; an empty text is an empty list.
+pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
+}
+
 /// Numbers without a unit of their own.
 macro_rules! plain {
     ($($type:ident),+ $(,)?) => {

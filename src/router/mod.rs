@@ -147,8 +147,8 @@ impl RouterBuilder {
         self
     }
 
-    /// Adds a rule for messages that name no agent. Rules are tried in the order in which they were added, up to
-    /// [`RULES_MAX`] of them.
+    /// Adds a rule for messages that name no agent. Rules are tried in the order in which they were added, behind those of
+    /// `rules.files`, up to [`RULES_MAX`] of them in all.
     pub fn rule(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
         self
@@ -191,15 +191,17 @@ impl RouterBuilder {
     /// # Errors
     /// The first shard that could not start, with what to do about it; the others are stopped again.
     pub fn start(self) -> Result<Router, StartError> {
-        if self.rules.len() > RULES_MAX {
-            return Err(StartError::TooManyRules { count: self.rules.len() });
+        let mut rules = self.config.rules.load()?;
+        rules.extend(self.rules);
+        if rules.len() > RULES_MAX {
+            return Err(StartError::TooManyRules { count: rules.len() });
         }
         let plugins = self.config.plugins.files.len() + self.plugins.len();
         if plugins > PLUGINS_MAX {
             return Err(StartError::TooManyPlugins { count: plugins });
         }
         let rulebook = self.config.protocols.rulebook(&self.protocols)?;
-        start(&self.config, &self.rules, &rulebook, self.failure_handlers.as_ref(), &self.plugins)
+        start(&self.config, &rules, &rulebook, self.failure_handlers.as_ref(), &self.plugins)
     }
 }
 

@@ -40,7 +40,7 @@ pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
 pub(crate) use pool::{PlainBody, Spares};
 pub use term::{TERM_BYTES_MAX, Term, VOCABULARY_TERMS_MAX};
 
-use crate::domain::{CapabilityName, LifetimeMs};
+use crate::domain::{CapabilityName, DomainError, LifetimeMs};
 
 /// Whom a message is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +74,16 @@ pub enum Choice {
     RoundRobin,
     /// The one with the fewest messages waiting, as far as this shard knows.
     LeastLoaded,
+}
+
+impl std::str::FromStr for Choice {
+    type Err = DomainError;
+
+    fn from_str(word: &str) -> Result<Self, DomainError> {
+        let found = text::CHOICES.iter().find(|(known, _)| *known == word.trim());
+        let refuse = || DomainError::not_allowed("choice", word, "any, all, round-robin or least-loaded");
+        found.map(|(_, choice)| *choice).ok_or_else(refuse)
+    }
 }
 
 /// How the sender stands to the conversation that the message belongs to. A conversation lives with its initiator.

@@ -129,7 +129,7 @@ const RECEIPTS: [(&str, Receipt); 3] =
 const PATIENCE: [(&str, WhenUnavailable); 2] =
     [("wait", WhenUnavailable::Wait), ("fail-fast", WhenUnavailable::FailFast)];
 
-const CHOICES: [(&str, Choice); 4] = [
+pub(in crate::message) const CHOICES: [(&str, Choice); 4] = [
     ("any", Choice::Any),
     ("all", Choice::All),
     ("round-robin", Choice::RoundRobin),

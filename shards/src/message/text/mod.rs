@@ -77,7 +77,7 @@ use std::borrow::Cow;
 
 pub(crate) use date::date_text;
 pub(super) use date::{read as read_date, write as write_date};
-pub(super) use delivery::{choice_word, is_trace, patience_word, receipt_word, reliability_word};
+pub(super) use delivery::{CHOICES, choice_word, is_trace, patience_word, receipt_word, reliability_word};
 pub(super) use error::{BYTE_ORDER_MARK, Place, Refusal, excerpt};
 pub use error::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
 pub(super) use lexer::{Read, is_atom, is_list, quotes, unescape};

@@ -1,0 +1,58 @@
+//! Lists of files in which things are defined.
+
+use std::path::PathBuf;
+
+use caxton_shards::domain::DomainError;
+
+use super::value::{Setting, entries};
+
+/// The most files that one key lists.
+pub const FILES_MAX: usize = 64;
+
+/// Files, in the order in which they are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileList(Vec<PathBuf>);
+
+impl FileList {
+    /// The files.
+    pub fn as_slice(&self) -> &[PathBuf] {
+        &self.0
+    }
+}
+
+impl Setting for FileList {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        const ALLOWED: &str =
+            "up to 64 paths with commas between them, without quotes, backslashes and control characters";
+        const { assert!(FILES_MAX == 64, "the text says so") };
+        let files: Vec<PathBuf> = entries(text).map(PathBuf::from).collect();
+        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
+        if files.len() > FILES_MAX || text.contains(odd) {
+            return Err(DomainError::not_allowed("files", text, ALLOWED));
+        }
+        Ok(Self(files))
+    }
+
+    fn show(&self) -> String {
+        let files: Vec<_> = self.0.iter().map(|file| file.display().to_string()).collect();
+        format!("\"{}\"", files.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_files_read_back() {
+        let files = FileList::read("house.toml, /etc/caxton/more.toml").expect("two files");
+        assert_eq!(files.as_slice().len(), 2);
+        assert_eq!(FileList::read(files.show().trim_matches('"')), Ok(files));
+        for text in ["a\"b", "a\\b", "a\nb"] {
+            let error = FileList::read(text).expect_err(text).to_string();
+            assert!(error.contains("up to 64 paths"), "{error}");
+        }
+        let many = vec!["rules.toml"; FILES_MAX + 1];
+        assert!(FileList::read(&many.join(",")).is_err() && FileList::read(&many[1..].join(",")).is_ok());
+    }
+}
