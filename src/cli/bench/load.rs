@@ -599,7 +599,8 @@ impl Agent for Pacer {
             Some(errand) => errand.go_on(&mut self.kit, now_ns - started_ns, context),
             None => false,
         };
-        let due = ((now_ns - started_ns) as f64 * self.per_second / 1e9) as u64;
+        // The first one is due at once.
+        let due = ((now_ns - started_ns) as f64 * self.per_second / 1e9) as u64 + 1;
         let due = due.min(self.sent_max).min(self.sent + PACED_PER_TURN_MAX);
         if due <= self.sent {
             return if on_errand { Polled::Worked } else { Polled::Waiting };
