@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use caxton_shards::doorbell::Doorbell;
@@ -46,9 +46,10 @@ const SPINS_PER_CLOCK_READ: u32 = 64;
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 /// How often a busy shard lets its executor look after other things, in nanoseconds.
 const YIELD_EVERY_NS: u64 = 100_000_000;
-/// How long a shard without other work sleeps at a time while its journal is being written. Messages from other shards wait no
-/// longer than that.
-const JOURNAL_WAIT: Duration = Duration::from_micros(20);
+/// How long a shard naps at most while its journal is being written.
+const LONGEST_NAP: Duration = Duration::from_millis(10);
+/// The same for a shard with agents that want to be polled.
+const LONGEST_NAP_OF_POLLING: Duration = Duration::from_micros(20);
 /// Turns in which a shard that leaves still hands out what the router has to say.
 const LEAVING_TURNS_MAX: u32 = 16;
 /// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
@@ -141,6 +142,10 @@ async fn drive(seat: Seat, ready: flume::Sender<usize>) {
     if driver.begin_journal() {
         let _ = ready.send(index);
     }
+    if let Some(scribe) = &driver.journal {
+        let executor = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        driver.wakers = Some(Wakers { executor, journal: scribe.waker() });
+    }
     drop(ready);
     driver.run().await;
     std::mem::forget(guard);
@@ -199,6 +204,13 @@ struct Driver {
     spin: Duration,
     store: Option<StoreSeat>,
     journal: Option<Scribe>,
+    wakers: Option<Wakers>,
+}
+
+/// What ends the two kinds of sleep of a shard with a journal.
+struct Wakers {
+    executor: Waker,
+    journal: Waker,
 }
 
 impl Driver {
@@ -234,6 +246,7 @@ impl Driver {
             spin,
             store,
             journal: None,
+            wakers: None,
             shared,
         }
     }
@@ -282,10 +295,8 @@ impl Driver {
             }
             if turn.worked || turn.more {
                 self.yield_sometimes().await;
-            } else if let Some(scribe) = self.journal.as_mut().filter(|scribe| scribe.is_busy()) {
-                // A write takes less than parking and waking would. To sleep in the kernel meanwhile leaves the core to whatever
-                // has to finish the write: a shard that spins keeps it waiting for milliseconds.
-                scribe.wait(JOURNAL_WAIT);
+            } else if self.journal.as_ref().is_some_and(Scribe::is_busy) {
+                self.nap(&turn);
             } else if turn.polling {
                 self.yield_sometimes().await;
             } else if !self.spin_for_work() {
@@ -504,13 +515,40 @@ impl Driver {
         }
     }
 
-    /// Sleeps until the doorbell rings or the shard's next timer is due.
-    async fn park(&mut self, next_deadline_ms: Option<u64>) {
+    /// Sleeps in the kernel until the journal's write is complete, the doorbell rings, or the shard's next timer is due. A write
+    /// takes less than parking and waking would; to spin meanwhile would keep the core from whatever has to finish the write,
+    /// on a virtual machine for milliseconds.
+    fn nap(&mut self, turn: &Turn) {
+        let longest = if turn.polling { LONGEST_NAP_OF_POLLING } else { LONGEST_NAP };
+        let timeout = self.until_due(turn.next_deadline_ms).map_or(longest, |due| due.min(longest));
+        let Some(wakers) = self.wakers.take() else { return };
+        let shared = Arc::clone(&self.shared);
+        let link = &shared.links[self.index];
+        link.naps.store(true, Ordering::Relaxed);
+        link.doorbell.arm(&wakers.journal);
+        if !self.has_work()
+            && let Some(scribe) = &mut self.journal
+        {
+            scribe.wait(timeout);
+        }
+        // From here on a stall of the executor can be ended from outside again.
+        link.doorbell.arm(&wakers.executor);
+        link.doorbell.disarm();
+        self.wakers = Some(wakers);
+    }
+
+    /// How long it is until the shard's next timer, or its journal's, is due.
+    fn until_due(&self, next_deadline_ms: Option<u64>) -> Option<Duration> {
         let journal_ms = self.journal.as_ref().and_then(Scribe::due_ms);
         let next_deadline_ms = next_deadline_ms.into_iter().chain(journal_ms).min();
         let now = self.clock.start.elapsed();
-        let timeout = next_deadline_ms
-            .map(|deadline_ms| Duration::from_millis(deadline_ms).saturating_sub(now).min(LONGEST_SLEEP));
+        next_deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms).saturating_sub(now).min(LONGEST_SLEEP))
+    }
+
+    /// Sleeps until the doorbell rings or the shard's next timer is due.
+    async fn park(&mut self, next_deadline_ms: Option<u64>) {
+        let now = self.clock.start.elapsed();
+        let timeout = self.until_due(next_deadline_ms);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return;
         }
@@ -518,6 +556,7 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         shared.links[self.index].parks.fetch_add(1, Ordering::Relaxed);
         let doorbell = &shared.links[self.index].doorbell;
+        shared.links[self.index].naps.store(false, Ordering::Relaxed);
         // For the watchdog: glommio can stall after one of its own timers woke it as well.
         let wakes_at_ms = timeout.map_or(u64::MAX, |timeout| milliseconds(now + timeout));
         shared.links[self.index].wakes_at_ms.store(wakes_at_ms, Ordering::Release);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use caxton_shards::interface::{Input, JournalCondition};
@@ -87,6 +88,11 @@ impl Scribe {
     /// Sleeps until a write is complete, or for this long.
     pub fn wait(&mut self, timeout: Duration) {
         self.journal.wait(timeout);
+    }
+
+    /// Ends a [`wait`](Scribe::wait), the present one or the next.
+    pub fn waker(&self) -> Waker {
+        self.journal.waker()
     }
 
     /// Whether something is being written, or waits to be.

@@ -62,7 +62,10 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
             }
             if link.doorbell.is_armed() {
                 *seen = u64::MAX;
-                if overdue(link, start) && link.doorbell.ring_again() {
+                // Who naps is back soon, and it is the kernel that wakes it.
+                if link.naps.load(Ordering::Relaxed) {
+                    all_parked = false;
+                } else if overdue(link, start) && link.doorbell.ring_again() {
                     shared.watchdog_wakes.fetch_add(1, Ordering::Relaxed);
                 }
                 continue;

@@ -324,6 +324,7 @@ fn start(
                 parks: AtomicU64::new(0),
                 legacy: Mutex::new(None),
                 wakes_at_ms: AtomicU64::new(u64::MAX),
+                naps: AtomicBool::new(false),
                 left: AtomicBool::new(false),
                 journal: JournalFigures::default(),
             }

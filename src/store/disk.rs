@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::task::Waker;
 use std::time::Duration;
 
 pub mod direct;
@@ -138,8 +139,10 @@ pub trait Disk {
     fn submit_directory_sync(&mut self, directory: &Path) -> io::Result<()>;
     /// The outcome of the directory sync in flight if there is one; does not wait.
     fn poll_directory_sync(&mut self) -> Option<io::Result<()>>;
-    /// Sleeps until something that was submitted is complete, or for this long.
+    /// Sleeps until something that was submitted is complete, until it is woken, or for this long.
     fn wait(&mut self, timeout: Duration);
+    /// Ends a [`wait`](Disk::wait), the present one or the next.
+    fn waker(&self) -> Waker;
     /// Bytes that an ordinary user may still write.
     ///
     /// # Errors

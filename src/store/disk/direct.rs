@@ -5,20 +5,25 @@
 #![allow(unsafe_code)] // The kernel is handed addresses.
 
 use super::{ALIGNMENT, Buffer, Disk, DiskFile, WriteMode};
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fs::OFlags;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
-/// Operations in flight at once, for all files of one disk.
+/// Operations in flight at once, for all files of one disk, beside the one that waits for the bell.
 const OPERATIONS_MAX: u32 = 64;
+/// What is polled for: that something can be read.
+const POLLIN: u32 = PollFlags::IN.bits() as u32;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
@@ -37,11 +42,19 @@ impl DirectDisk {
     pub fn new() -> io::Result<Self> {
         // One thread submits. Completions are to show up in memory without a system call, so that their work must not be
         // put off to the thread's next one (no COOP_TASKRUN, no DEFER_TASKRUN).
-        let ring = IoUring::builder()
+        let uring = IoUring::builder()
             .setup_single_issuer()
-            .build(OPERATIONS_MAX)
-            .or_else(|_| IoUring::builder().build(OPERATIONS_MAX))?;
-        let ring = Ring { uring: ring, next: 0, in_flight: HashMap::new(), completed: HashMap::new() };
+            .build(2 * OPERATIONS_MAX)
+            .or_else(|_| IoUring::builder().build(2 * OPERATIONS_MAX))?;
+        let ring = Ring {
+            uring,
+            next: 0,
+            in_flight: HashMap::new(),
+            completed: HashMap::new(),
+            bell: Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)),
+            listens: false,
+            rung: false,
+        };
         Ok(Self { ring: Rc::new(RefCell::new(ring)), directory_sync: None })
     }
 
@@ -105,6 +118,10 @@ impl Disk for DirectDisk {
 
     fn wait(&mut self, timeout: Duration) {
         self.ring.borrow_mut().wait(timeout);
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.ring.borrow().bell))
     }
 
     fn free_space(&self, directory: &Path) -> io::Result<u64> {
@@ -219,13 +236,35 @@ impl DiskFile for DirectFile {
     }
 }
 
+/// What ends a wait before anything is complete.
+struct Bell(OwnedFd);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // It can fail only when it was rung 2^64 times.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+}
+
 /// The `io_uring` and what the kernel still uses: files and buffers stay here until their completion, whoever drops them.
 struct Ring {
     uring: IoUring,
     next: u64,
     in_flight: HashMap<u64, (Rc<File>, Option<Buffer>)>,
     completed: HashMap<u64, (io::Result<usize>, Option<Buffer>)>,
+    bell: Arc<Bell>,
+    /// Whether the kernel reports that the bell is rung.
+    listens: bool,
+    /// The bell was rung since the last wait.
+    rung: bool,
 }
+
+/// The completion that the bell was rung.
+const RUNG: u64 = u64::MAX;
 
 impl Ring {
     fn submit(
@@ -265,16 +304,27 @@ impl Ring {
 
     fn wait(&mut self, timeout: Duration) {
         self.collect();
-        if self.completed.is_empty() && !self.in_flight.is_empty() {
+        if self.completed.is_empty() && !self.in_flight.is_empty() && !self.rung {
+            if !self.listens {
+                let entry = opcode::PollAdd::new(types::Fd(self.bell.0.as_raw_fd()), POLLIN).multi(true).build();
+                // SAFETY: the entry points to nothing, and its descriptor is the ring's own.
+                self.listens = unsafe { self.uring.submission().push(&entry.user_data(RUNG)) }.is_ok();
+            }
             let timespec = types::Timespec::from(timeout);
             // A timeout is as good as a completion here: the caller looks again either way.
             let _ = self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&timespec));
             self.collect();
         }
+        self.rung = false;
     }
 
     fn collect(&mut self) {
         for completion in self.uring.completion() {
+            if completion.user_data() == RUNG {
+                self.rung = true;
+                self.listens = cqueue::more(completion.flags());
+                continue;
+            }
             let result =
                 usize::try_from(completion.result()).map_err(|_| io::Error::from_raw_os_error(-completion.result()));
             if let Some((file, buffer)) = self.in_flight.remove(&completion.user_data()) {
@@ -297,5 +347,66 @@ impl Drop for Ring {
                 Err(_) => std::mem::forget(std::mem::take(&mut self.in_flight)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::thread;
+    use std::time::Instant;
+
+    /// Far longer than any wait that is ended.
+    const TIMEOUT: Duration = Duration::from_mins(1);
+
+    /// Runs `check` while an operation is in flight that completes only afterwards: a read from an empty pipe.
+    fn while_something_is_in_flight(check: impl FnOnce(&mut DirectDisk)) {
+        let mut disk = DirectDisk::new().expect("the kernel has io_uring");
+        let (reader, mut writer) = io::pipe().expect("there are pipes");
+        let file = Rc::new(File::from(OwnedFd::from(reader)));
+        let mut buffer = Buffer::new(1);
+        buffer.resize(1);
+        let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), buffer.bytes_mut().as_mut_ptr(), 1).build();
+        disk.ring.borrow_mut().submit(entry, file, Some(buffer)).map_err(|(error, _)| error).expect("it is submitted");
+        let started = Instant::now();
+        check(&mut disk);
+        assert!(started.elapsed() < TIMEOUT, "a wait was not ended");
+        writer.write_all(b"x").expect("the pipe is open");
+        disk.wait(TIMEOUT);
+        assert!(started.elapsed() < TIMEOUT, "a completion did not end the wait");
+    }
+
+    #[test]
+    fn a_wait_is_ended_from_another_thread_each_time() {
+        while_something_is_in_flight(|disk| {
+            for _ in 0..100 {
+                let waker = disk.waker();
+                let ringer = thread::spawn(move || waker.wake());
+                disk.wait(TIMEOUT);
+                ringer.join().expect("it rings");
+            }
+        });
+    }
+
+    #[test]
+    fn who_is_woken_before_the_wait_does_not_wait() {
+        while_something_is_in_flight(|disk| {
+            for _ in 0..100 {
+                disk.waker().wake_by_ref();
+                // The next look at what is complete sees the bell as well.
+                disk.ring.borrow_mut().collect();
+                disk.wait(TIMEOUT);
+            }
+        });
+    }
+
+    #[test]
+    fn a_wait_that_nobody_ends_is_over_in_time() {
+        while_something_is_in_flight(|disk| {
+            let started = Instant::now();
+            disk.wait(Duration::from_millis(20));
+            assert!(started.elapsed() >= Duration::from_millis(20));
+        });
     }
 }

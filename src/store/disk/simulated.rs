@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::task::Waker;
 use std::time::Duration;
 
 const SECTOR_BYTES: usize = 512;
@@ -169,6 +170,10 @@ impl Disk for SimulatedDisk {
     }
 
     fn wait(&mut self, _timeout: Duration) {}
+
+    fn waker(&self) -> Waker {
+        Waker::noop().clone()
+    }
 
     fn free_space(&self, _directory: &Path) -> io::Result<u64> {
         Ok(u64::MAX)

@@ -15,6 +15,7 @@ mod segment;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::task::Waker;
 use std::time::Duration;
 
 use caxton_shards::frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes};
@@ -291,9 +292,14 @@ impl<D: Disk> Journal<D> {
         matches!(self.spare, Spare::None) && self.sealed.len() + 1 >= self.options.segments_max
     }
 
-    /// Sleeps until a write is complete, or for this long: for whoever has nothing else to do.
+    /// Sleeps until a write is complete, until it is woken, or for this long: for whoever has nothing else to do.
     pub fn wait(&mut self, timeout: Duration) {
         self.disk.wait(timeout);
+    }
+
+    /// Ends a [`wait`](Journal::wait), the present one or the next.
+    pub fn waker(&self) -> Waker {
+        self.disk.waker()
     }
 
     /// How many segments there are, the one that is written and the spare one included.
