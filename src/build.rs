@@ -9,7 +9,8 @@ fn main() {
     };
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
-    println!("cargo:rustc-env=CAXTON_BUILD_COMMIT={commit}{}", if changed { "-modified" } else { "" });
+    // Not with the prefix of settings: `cargo run` hands it to the program as well.
+    println!("cargo:rustc-env=BUILD_COMMIT={commit}{}", if changed { "-modified" } else { "" });
     // The commit changes with what these name; without a checkout there is nothing to watch.
     for path in ["HEAD", "index"] {
         if let Some(path) = git(&["rev-parse", "--git-path", path]) {

@@ -13,7 +13,7 @@ use super::run::Outcome;
 use super::trial::Trial;
 
 /// The commit that the program was built from, if it was built from a checkout.
-pub const COMMIT: &str = env!("CAXTON_BUILD_COMMIT");
+pub const COMMIT: &str = env!("BUILD_COMMIT");
 
 /// One JSON object with everything that was measured.
 pub fn json(trial: &Trial) -> Value {
