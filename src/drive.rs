@@ -3,7 +3,8 @@
 //! One executor per shard, pinned to its core, runs one task: take what came in, [`Shard::step`], publish. While there
 //! is traffic the task spins on its rings, because polling a ring costs well under a microsecond and waking an executor
 //! more than a hundred. After a bounded time without work it arms its doorbell, looks at its rings once more, and parks
-//! until the doorbell or the shard's next timer.
+//! until the doorbell or the shard's next timer. While its journal is being written it does not spin but naps, in the
+//! journal's own ring, until the write is complete or the doorbell rings.
 //!
 //! Three traps of glommio 0.9 are avoided here: the preemption timer of the shard's task is one millisecond (the default of
 //! 100 ms delays wake-ups, less than half a millisecond provokes stalls); until that task has left its waker there is
@@ -139,12 +140,13 @@ async fn drive(seat: Seat, ready: flume::Sender<usize>) {
     // If this task panics, the others must not go on as if messages still arrived here.
     let guard = Alarm { shared: Arc::clone(&shared), index };
     let mut driver = Driver::new(seat, index);
-    if driver.begin_journal() {
-        let _ = ready.send(index);
-    }
+    let began = driver.begin_journal();
     if let Some(scribe) = &driver.journal {
         let executor = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         driver.wakers = Some(Wakers { executor, journal: scribe.waker() });
+    }
+    if began {
+        let _ = ready.send(index);
     }
     drop(ready);
     driver.run().await;
@@ -204,10 +206,11 @@ struct Driver {
     spin: Duration,
     store: Option<StoreSeat>,
     journal: Option<Scribe>,
+    /// There with the journal.
     wakers: Option<Wakers>,
 }
 
-/// What ends the two kinds of sleep of a shard with a journal.
+/// What the doorbell wakes: a parked executor, or a shard that naps while its journal is being written.
 struct Wakers {
     executor: Waker,
     journal: Waker,

@@ -117,7 +117,7 @@ pub(crate) struct Link {
     pub parks: AtomicU64,
     /// When a parked shard wakes by itself, in milliseconds of monotonic time; `u64::MAX` when it does not.
     pub wakes_at_ms: AtomicU64,
-    /// Whether the shard sleeps for the time of a write, when its doorbell is armed, and not for long.
+    /// Whether a shard whose doorbell is armed only naps while its journal is being written, and is not parked.
     pub naps: AtomicBool,
     /// An inbox of this shard was read from or closed.
     pub inbox_attention: CachePadded<AtomicBool>,

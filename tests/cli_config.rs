@@ -112,4 +112,8 @@ fn files_that_the_settings_name_are_checked_with_them() {
     let (code, _, errors) = printed(&caxton(&["config", "check", "--set", missing], &[]));
     assert_eq!(code, Some(1));
     assert!(errors.starts_with("/no/such/protocols: cannot read"), "{errors}");
+    // The program may define a protocol of its own.
+    let (code, _, errors) =
+        printed(&caxton(&["config", "check", "--set", "protocols.modes=house-haggle=enforce"], &[]));
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
 }

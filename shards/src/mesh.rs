@@ -458,7 +458,7 @@ impl<T> Outgoing<T> {
     }
 
     fn has_awaited_room(&mut self) -> bool {
-        if self.notices_awaited_room() {
+        if self.sees_awaited_room() {
             return true;
         }
         if !(self.awaits_credit || self.awaits_room) || self.feedback.sender_waits.load(Ordering::Relaxed) {
@@ -466,10 +466,10 @@ impl<T> Outgoing<T> {
         }
         // The receiver has taken the flag down for room that was in use by then, and will not ring for what comes next.
         self.waits();
-        self.notices_awaited_room()
+        self.sees_awaited_room()
     }
 
-    fn notices_awaited_room(&mut self) -> bool {
+    fn sees_awaited_room(&mut self) -> bool {
         let beyond = self.awaits_beyond;
         let credit = self.awaits_credit && self.credits_beyond(beyond) > beyond;
         let room = self.awaits_room && self.has_uncredited_room();

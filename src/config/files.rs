@@ -1,9 +1,11 @@
 //! Lists of files in which things are defined.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use caxton_shards::domain::DomainError;
 
+use super::error::{ConfigError, ConfigErrors};
+use super::file::read;
 use super::value::{Setting, entries};
 
 /// The most files that one key lists.
@@ -17,6 +19,22 @@ impl FileList {
     /// The files.
     pub fn as_slice(&self) -> &[PathBuf] {
         &self.0
+    }
+
+    /// What all of the files define, one after the other, as `parse` has it, which adds the mistakes in a file to those that
+    /// it is given.
+    pub(super) fn read_all<T>(
+        &self,
+        parse: impl Fn(&Path, &str, &mut Vec<ConfigError>) -> Vec<T>,
+    ) -> Result<Vec<T>, ConfigErrors> {
+        let (mut found, mut errors) = (Vec::new(), Vec::new());
+        for path in &self.0 {
+            match read(path) {
+                Ok(text) => found.extend(parse(path, &text, &mut errors)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(found) } else { Err(ConfigErrors::new(errors)) }
     }
 }
 

@@ -105,15 +105,13 @@ impl Config {
         self.assign(index, value, origin)
     }
 
-    /// Reads the files that settings name: protocols and rules, as a start of the router does.
+    /// Reads the files of protocols and rules that settings name, as a start of the router does.
     ///
     /// # Errors
     /// Every mistake in them.
     pub fn check_files(&self) -> Result<(), ConfigErrors> {
-        let protocols = self.protocols.rulebook(&[]).map(drop);
-        let rules = self.rules.load().map(drop);
-        let errors: Vec<_> =
-            [protocols, rules].into_iter().filter_map(Result::err).flat_map(ConfigErrors::into_all).collect();
+        let checks = [self.protocols.check(), self.rules.load().map(drop)];
+        let errors: Vec<_> = checks.into_iter().filter_map(Result::err).flat_map(ConfigErrors::into_all).collect();
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
     }
 

@@ -28,7 +28,7 @@ use caxton_shards::protocol::{Definition, Mode, Rulebook, Side, Site, StepDefini
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors};
-use super::file::{Source, in_order, read};
+use super::file::{Source, in_order};
 use super::keys::ProtocolsConfig;
 use super::table::{Reader, Value};
 use super::value::{Setting, entries};
@@ -85,21 +85,20 @@ impl ProtocolsConfig {
     /// # Errors
     /// Every mistake in the files; or a mode for a protocol that there is not, or two protocols of one name.
     pub fn rulebook(&self, own: &[Definition]) -> Result<Rulebook, ConfigErrors> {
-        let mut errors = Vec::new();
         let mut definitions = own.to_vec();
-        for path in self.files.as_slice() {
-            match read(path) {
-                Ok(text) => definitions.extend(definitions_in(path, &text, &mut errors)),
-                Err(error) => errors.push(error),
-            }
-        }
-        if errors.is_empty() {
-            match Rulebook::new(self.mode, self.modes.as_slice(), &definitions) {
-                Ok(rulebook) => return Ok(rulebook),
-                Err(error) => errors.push(ConfigError::Protocols { source: error }),
-            }
-        }
-        Err(ConfigErrors::new(errors))
+        definitions.extend(self.files.read_all(definitions_in)?);
+        self.rulebook_of(self.modes.as_slice(), &definitions)
+    }
+
+    /// Whether the protocols of the files can be used. Modes may be meant for protocols of the program's own, which are not
+    /// known here.
+    pub(super) fn check(&self) -> Result<(), ConfigErrors> {
+        self.rulebook_of(&[], &self.files.read_all(definitions_in)?).map(drop)
+    }
+
+    fn rulebook_of(&self, modes: &[(String, Mode)], definitions: &[Definition]) -> Result<Rulebook, ConfigErrors> {
+        Rulebook::new(self.mode, modes, definitions)
+            .map_err(|source| ConfigErrors::new(vec![ConfigError::Protocols { source }]))
     }
 }
 

@@ -30,7 +30,7 @@ use caxton_shards::rules::{Conditions, Destination, Rule};
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors};
-use super::file::{Source, in_order, read};
+use super::file::{Source, in_order};
 use super::keys::RulesConfig;
 use super::table::{Reader, Text};
 
@@ -54,15 +54,7 @@ impl RulesConfig {
     /// # Errors
     /// Every mistake in the files.
     pub fn load(&self) -> Result<Vec<Rule>, ConfigErrors> {
-        let mut errors = Vec::new();
-        let mut rules = Vec::new();
-        for path in self.files.as_slice() {
-            match read(path) {
-                Ok(text) => rules.extend(rules_in(path, &text, &mut errors)),
-                Err(error) => errors.push(error),
-            }
-        }
-        if errors.is_empty() { Ok(rules) } else { Err(ConfigErrors::new(errors)) }
+        self.files.read_all(rules_in)
     }
 }
 

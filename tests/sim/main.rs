@@ -64,6 +64,18 @@ fn shards_and_actions_are_as_the_options_say() {
 }
 
 #[test]
+fn turns_overlap_unless_that_is_turned_off() {
+    let histories = |options: &Options| (0..10).map(|seed| clean(seed, options).history).collect::<Vec<_>>();
+    assert_ne!(histories(&Options::default()), histories(&without([Fault::Overlap])));
+    let alone = |options| histories(&Options { shards: Some(1), ..options });
+    assert_eq!(
+        alone(Options::default()),
+        alone(without([Fault::Overlap])),
+        "a single shard has nobody to overlap with"
+    );
+}
+
+#[test]
 fn what_is_turned_off_does_not_happen() {
     type Seen = fn(&Outcome) -> u64;
     let happened = |options: &Options, seen: Seen| -> u64 { (0..40).map(|seed| seen(&clean(seed, options))).sum() };

@@ -22,7 +22,9 @@ use std::time::Duration;
 
 /// Operations in flight at once, for all files of one disk, beside the one that waits for the bell.
 const OPERATIONS_MAX: u32 = 64;
-/// What is polled for: that something can be read.
+/// The completion that says that the bell was rung.
+const RUNG: u64 = u64::MAX;
+/// What the bell is polled for: that it can be read.
 const POLLIN: u32 = PollFlags::IN.bits() as u32;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
@@ -44,8 +46,8 @@ impl DirectDisk {
         // put off to the thread's next one (no COOP_TASKRUN, no DEFER_TASKRUN).
         let uring = IoUring::builder()
             .setup_single_issuer()
-            .build(2 * OPERATIONS_MAX)
-            .or_else(|_| IoUring::builder().build(2 * OPERATIONS_MAX))?;
+            .build(OPERATIONS_MAX)
+            .or_else(|_| IoUring::builder().build(OPERATIONS_MAX))?;
         let ring = Ring {
             uring,
             next: 0,
@@ -262,9 +264,6 @@ struct Ring {
     /// The bell was rung since the last wait.
     rung: bool,
 }
-
-/// The completion that the bell was rung.
-const RUNG: u64 = u64::MAX;
 
 impl Ring {
     fn submit(
