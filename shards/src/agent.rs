@@ -254,7 +254,7 @@ impl Effect {
     /// Bytes that it will count for.
     pub(crate) fn weight(&self) -> u64 {
         match self {
-            Self::Send(envelope) => u64::from(envelope.weight),
+            Self::Send(envelope) => u64::from(envelope.weight()),
             _ => 0,
         }
     }

@@ -172,7 +172,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
-        if slot.standing.is(Standing::TAKES_NOTHING) || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight)
+        if slot.standing.is(Standing::TAKES_NOTHING) || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight())
         {
             return self.overflow(envelope, index);
         }
@@ -189,8 +189,8 @@ impl Shard {
     #[inline(always)]
     fn deliver_held(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        slot.mailbox.hold(envelope.weight);
-        self.memory_left -= i64::from(envelope.weight);
+        slot.mailbox.hold(envelope.weight());
+        self.memory_left -= i64::from(envelope.weight());
         if slot.provider && !slot.load_changed {
             slot.load_changed = true;
             self.load_changed.push(index);
@@ -234,7 +234,7 @@ impl Shard {
                 }
             }
             Err(envelope) => {
-                let holds = Holds::Mailbox { agent: index, generation: slot.generation, weight: envelope.weight };
+                let holds = Holds::Mailbox { agent: index, generation: slot.generation, weight: envelope.weight() };
                 self.give_up(envelope, Reason::ShardFull, holds);
             }
         }
@@ -291,7 +291,7 @@ impl Shard {
     /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
     pub(crate) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
-        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight };
+        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
         match self.slab.insert(envelope) {
             Ok(place) => {
                 let due_ms = self.now_ms.saturating_add(delay_ms);
@@ -315,7 +315,7 @@ impl Shard {
             return self.give_up(envelope, reason, Holds::Nothing);
         };
         if envelope.deadline_ms <= self.now_ms {
-            let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight };
+            let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
             let phase = if envelope.attempts > 0 { Waiting::Retry } else { Waiting::Delayed };
             return self.expire(envelope, phase, holds);
         }
@@ -389,7 +389,7 @@ impl Shard {
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
         for place in late_mail {
             if let Some(envelope) = self.slab.remove(place) {
-                let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight };
+                let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
                 self.expire(envelope, Waiting::Mailbox, holds);
             }
         }

@@ -54,7 +54,7 @@ impl Batch<'_> {
         if self.left == 0 || self.leaves {
             return None;
         }
-        let mut envelope = self.shard.pop_for_call(self.agent, self.generation)?;
+        let mut envelope = self.shard.pop_for_call(self.agent)?;
         self.left -= 1;
         self.taken += 1;
         envelope.attempts = envelope.attempts.saturating_add(1);
@@ -443,7 +443,7 @@ impl Shard {
                     outside.journalled.push_back((number, record));
                 }
                 self.pending_beside_slab += 1;
-                let weight = envelope.weight;
+                let weight = envelope.weight();
                 self.let_go(Holds::Mailbox { agent: index, generation, weight });
             }
             self.outputs.push(Output::Deliver(inbox, envelope.message));
@@ -470,7 +470,7 @@ impl Shard {
 
     /// The next message for an agent that is being called, unless something that it sent has to wait.
     #[inline(always)]
-    fn pop_for_call(&mut self, index: AgentIndex, generation: u32) -> Option<Envelope> {
+    fn pop_for_call(&mut self, index: AgentIndex) -> Option<Envelope> {
         loop {
             let slot = self.agents.get_mut(index)?;
             if !slot.outbox.is_empty() || slot.is_halted() {
@@ -483,7 +483,7 @@ impl Shard {
             if envelope.deadline_ms > self.now_ms {
                 return Some(envelope);
             }
-            let weight = envelope.weight;
+            let (generation, weight) = (slot.generation, envelope.weight());
             self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
         }
     }
@@ -496,7 +496,7 @@ impl Shard {
                 return Some(envelope);
             }
             let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
-            let weight = envelope.weight;
+            let weight = envelope.weight();
             self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
         }
     }
@@ -510,7 +510,7 @@ impl Shard {
         if envelope.journal().is_in_record() {
             self.settle_durable(envelope.journal());
         }
-        let weight = envelope.weight;
+        let weight = envelope.weight();
         let holds = Holds::Mailbox { agent: index, generation, weight };
         if envelope.message.receipt() == Receipt::Processed {
             self.send_receipt(&envelope.message, Receipt::Processed, holds);
@@ -527,7 +527,7 @@ impl Shard {
             return;
         }
         let Some(id) = self.agents.get(index).map(|slot| slot.id) else { return };
-        let weight = envelope.weight;
+        let weight = envelope.weight();
         let holds = Holds::Mailbox { agent: index, generation, weight };
         match self.decide(&envelope, id, failure) {
             (Decision::RetryAfter(delay_ms), _) => {
@@ -553,7 +553,14 @@ impl Shard {
         match self.effects.len() {
             0 => false,
             // Most handlers send one message, or none.
-            1 => self.effects.pop().is_some_and(|effect| self.commit_effect(index, id, effect)),
+            1 => match self.effects.pop() {
+                Some(Effect::Send(envelope)) => {
+                    self.commit_send(index, envelope);
+                    false
+                }
+                Some(rare) => self.commit_rare_effect(index, id, rare),
+                None => false,
+            },
             _ => self.commit_several(index, id),
         }
     }
@@ -563,22 +570,11 @@ impl Shard {
         self.effects_weighed = EffectsWeighed::default();
         let mut leaves = false;
         for effect in effects.drain(..) {
-            leaves |= self.commit_effect(index, id, effect);
+            leaves |= self.commit_rare_effect(index, id, effect);
         }
         // Registering calls the new agent's `started`, which may have effects of its own: they are committed by then.
         self.effects = effects;
         leaves
-    }
-
-    #[inline(always)]
-    fn commit_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
-        match effect {
-            Effect::Send(envelope) => {
-                self.commit_send(index, envelope);
-                false
-            }
-            rare => self.commit_rare_effect(index, id, rare),
-        }
     }
 
     #[inline(always)]

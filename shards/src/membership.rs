@@ -404,7 +404,7 @@ impl Shard {
         }
         for place in places {
             let Some(envelope) = self.slab.remove(place) else { continue };
-            let weight = envelope.weight;
+            let weight = envelope.weight();
             let holds = match envelope.kind {
                 EnvelopeKind::Message => Holds::Mailbox { agent: index, generation, weight },
                 EnvelopeKind::Notice => Holds::Nothing,
@@ -412,7 +412,7 @@ impl Shard {
             self.give_up(envelope, reason, holds);
         }
         if let Some(in_hand) = in_hand {
-            let weight = in_hand.envelope.weight;
+            let weight = in_hand.envelope.weight();
             if in_hand.envelope.kind == EnvelopeKind::Message {
                 self.pending_beside_slab -= 1;
                 self.give_up(in_hand.envelope, reason, Holds::Mailbox { agent: index, generation, weight });

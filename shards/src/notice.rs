@@ -353,7 +353,7 @@ impl Shard {
         while let Some(envelope) = self.pop_mail(self.gateway) {
             handled += 1;
             let generation = self.agents.get(self.gateway).map_or(0, |slot| slot.generation);
-            let weight = envelope.weight;
+            let weight = envelope.weight();
             let holds = Holds::Mailbox { agent: self.gateway, generation, weight };
             let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains_key(correlation));
             match (envelope.kind, asked) {

@@ -112,7 +112,7 @@ impl Shard {
             return self.overflow_with_reply(envelope, index);
         }
         // What is larger than the whole mailbox could wait for ever.
-        if u64::from(envelope.weight) > bytes_max {
+        if u64::from(envelope.weight()) > bytes_max {
             return self.refuse_for(envelope, index);
         }
         match slot.overflow {
@@ -127,7 +127,7 @@ impl Shard {
         let messages_max = self.config.mailbox_messages.into_inner().saturating_mul(REPLY_ROOM);
         let bytes_max = self.config.mailbox_bytes.into_inner().saturating_mul(u64::from(REPLY_ROOM));
         let Some(slot) = self.agents.get(index) else { return };
-        let fits = slot.mailbox.has_room(messages_max, bytes_max, envelope.weight);
+        let fits = slot.mailbox.has_room(messages_max, bytes_max, envelope.weight());
         if self.is_behind_its_own(&envelope.message, index) {
             return self.stall(envelope, index);
         }
@@ -156,7 +156,7 @@ impl Shard {
         let bytes_max = self.config.mailbox_bytes.into_inner();
         let Some(slot) = self.agents.get(index) else { return };
         let messages = (slot.mailbox.held() + 1).saturating_sub(messages_max);
-        let bytes = (slot.mailbox.held_bytes() + u64::from(envelope.weight)).saturating_sub(bytes_max);
+        let bytes = (slot.mailbox.held_bytes() + u64::from(envelope.weight())).saturating_sub(bytes_max);
         // The displaced free their places at once, so what their senders are told is bounded here.
         let (partition, outgoing) = (self.config.partition, &self.outgoing);
         let may_go = |waiting: &Envelope| {
@@ -171,7 +171,7 @@ impl Shard {
         };
         for place in places {
             let Some(displaced) = self.slab.remove(place) else { continue };
-            self.let_go(Holds::Mailbox { agent: index, generation, weight: displaced.weight });
+            self.let_go(Holds::Mailbox { agent: index, generation, weight: displaced.weight() });
             self.give_up(displaced, Reason::Displaced, Holds::Nothing);
         }
         self.take_in(envelope, index);
@@ -206,7 +206,7 @@ impl Shard {
     /// Whether a message from another shard may be taken in although the budget for ordinary messages is used up.
     #[cold]
     pub(crate) fn has_memory_for(&self, envelope: &Envelope) -> bool {
-        looks_like_reply(&envelope.message) && self.memory() + u64::from(envelope.weight) <= self.config.memory_max
+        looks_like_reply(&envelope.message) && self.memory() + u64::from(envelope.weight()) <= self.config.memory_max
     }
 
     /// Gives up a message from another shard for which there is no memory.

@@ -99,7 +99,7 @@ impl Shard {
 
     /// Has a message wait on its way, in the slab.
     pub(crate) fn keep_place(&mut self, envelope: Envelope) -> Result<u32, Envelope> {
-        let weight = envelope.weight;
+        let weight = envelope.weight();
         let place = self.slab.insert(envelope)?;
         self.memory_left -= i64::from(weight);
         Ok(place)
@@ -108,7 +108,7 @@ impl Shard {
     /// Takes a message out of the slab that waits on its way, with all its deliveries.
     pub(crate) fn take_place(&mut self, place: u32) -> Option<Envelope> {
         let envelope = self.slab.remove(place)?;
-        self.memory_left += i64::from(envelope.weight);
+        self.memory_left += i64::from(envelope.weight());
         self.pending_beside_slab -= envelope.more_than_one();
         Some(envelope)
     }

@@ -273,7 +273,7 @@ impl Shard {
     #[cold]
     pub(crate) fn turn_away(&mut self, envelope: Envelope, index: AgentIndex) {
         let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
-        let weight = envelope.weight;
+        let weight = envelope.weight();
         self.give_up(envelope, Reason::BreakerOpen, Holds::Mailbox { agent: index, generation, weight });
     }
 

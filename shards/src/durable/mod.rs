@@ -310,7 +310,7 @@ impl Shard {
     pub(crate) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
         let (id, generation) = (slot.id, slot.generation);
-        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight };
+        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
         if !self.durables.writes() {
             return self.give_up(envelope, Reason::NotJournalled, holds);
         }
@@ -404,7 +404,7 @@ impl Shard {
                 };
                 envelope.mark(waiting.ticket);
                 let holds = match self.same_receiver(&envelope.message, generation) {
-                    Some(agent) => Holds::Mailbox { agent, generation, weight: envelope.weight },
+                    Some(agent) => Holds::Mailbox { agent, generation, weight: envelope.weight() },
                     None => Holds::Nothing,
                 };
                 self.give_up(envelope, Reason::NotJournalled, holds);
@@ -579,7 +579,7 @@ impl Shard {
             for place in slot.mailbox.extract(&mut self.slab, journalled) {
                 let Some(envelope) = self.slab.remove(place) else { continue };
                 self.count_remains(Place::Mailbox, 1);
-                self.leave_to_next_start(Holds::Mailbox { agent: index, generation, weight: envelope.weight });
+                self.leave_to_next_start(Holds::Mailbox { agent: index, generation, weight: envelope.weight() });
             }
         }
     }

@@ -134,7 +134,7 @@ impl Shard {
     /// Takes in a durable message that an earlier run had left, with a record of this run's own.
     pub(crate) fn take_back_message(&mut self, mut envelope: Envelope, index: AgentIndex, expires: WallTime) -> bool {
         let Some(slot) = self.agents.get_mut(index) else { return false };
-        let weight = envelope.weight;
+        let weight = envelope.weight();
         if let (Some(id), Some(target)) = (envelope.message.id(), envelope.message.target()) {
             self.durables.seen.note(id, target);
         }
