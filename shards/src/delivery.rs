@@ -61,7 +61,10 @@ impl Shard {
         if envelope.message.reliability() == Reliability::Durable {
             self.keep_step(index, initiator, false, &envelope.message, envelope.journal());
         }
-        envelope.conversation_place = index.0;
+        // Most messages know it already, and what was not written just now can be copied into a ring at once.
+        if envelope.conversation_place != index.0 {
+            envelope.conversation_place = index.0;
+        }
         match passed {
             Passed::Continued | Passed::ContinuedInViolation => Ok(()),
             Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),

@@ -30,7 +30,8 @@ pub struct Batch<'a> {
     agent: AgentIndex,
     id: AgentId,
     generation: u32,
-    left: u32,
+    /// How many messages it may take, and how many it has taken.
+    most: u32,
     taken: u32,
     current: Option<Envelope>,
     failure: Option<Failure>,
@@ -51,11 +52,10 @@ impl Batch<'_> {
         if self.timed {
             self.end_call();
         }
-        if self.left == 0 || self.leaves {
+        if self.taken >= self.most || self.leaves {
             return None;
         }
         let mut envelope = self.shard.pop_for_call(self.agent)?;
-        self.left -= 1;
         self.taken += 1;
         envelope.attempts = envelope.attempts.saturating_add(1);
         if !envelope.journal().is_not() {
@@ -101,7 +101,7 @@ impl Batch<'_> {
 
     /// How many messages [`Batch::next`] may still give, if there are as many.
     pub fn remaining(&self) -> usize {
-        self.left as usize
+        self.most.saturating_sub(self.taken) as usize
     }
 
     /// Says what came of the message that was taken last.
@@ -135,7 +135,7 @@ impl Batch<'_> {
         if self.failure.is_none() {
             self.began_ns = self.shard.time_call(self.agent, self.began_ns);
             if self.shard.is_shut(self.agent) {
-                self.left = 0;
+                self.most = 0;
             }
         }
     }
@@ -149,7 +149,7 @@ impl Batch<'_> {
         }
         // What to do with the agent is decided before it is given anything else.
         self.failure = Some(failure);
-        self.left = 0;
+        self.most = 0;
     }
 
     #[cold]
@@ -157,7 +157,7 @@ impl Batch<'_> {
         if let Some(envelope) = self.current.take() {
             self.shard.put_in_hand(self.agent, envelope);
         }
-        self.left = 0;
+        self.most = 0;
     }
 }
 
@@ -209,13 +209,13 @@ impl Shard {
         let mut handled = 0;
         let mut cause = RestartCause::Failure;
         loop {
-            let left = batch_max.min(quota - handled);
+            let most = batch_max.min(quota - handled);
             let mut batch = Batch {
                 shard: self,
                 agent: index,
                 id,
                 generation,
-                left,
+                most,
                 taken: 0,
                 current: None,
                 failure: None,
@@ -226,7 +226,7 @@ impl Shard {
             };
             let called = guarded(|| {
                 if let Some(own) = agent.batch_size() {
-                    batch.left = batch.left.min(own.into_inner());
+                    batch.most = batch.most.min(own.into_inner());
                 }
                 agent.handle_batch(&mut batch);
             });

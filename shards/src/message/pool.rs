@@ -80,7 +80,8 @@ pub(super) fn give(mut body: Box<Body>) {
 #[derive(Clone, Copy)]
 pub(crate) struct PlainBody<'a> {
     body: &'a Body,
-    receiver: AgentId,
+    /// Where it stands and not what it is: to be handed on as a copy it would be written in halves and read as a whole.
+    receiver: &'a AgentId,
     content: InlineContent<'a>,
 }
 
@@ -92,7 +93,7 @@ impl PlainBody<'_> {
         Body {
             id: body.id,
             sender: body.sender,
-            receiver: Receiver::Agent(self.receiver),
+            receiver: Receiver::Agent(*self.receiver),
             conversation: body.conversation,
             reply_with: body.reply_with,
             in_reply_to: body.in_reply_to,
@@ -159,7 +160,7 @@ impl Body {
     pub(super) fn plain(&self) -> Option<PlainBody<'_>> {
         match (&self.receiver, &self.details, self.content.inline()) {
             (Receiver::Agent(receiver), None, Some(content)) => {
-                Some(PlainBody { body: self, receiver: *receiver, content })
+                Some(PlainBody { body: self, receiver, content })
             }
             _ => None,
         }
