@@ -47,6 +47,25 @@ impl MessageContent {
         }
     }
 
+    /// Takes the place of what was there with these parts, one after the other.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // The length was compared with a limit below 256.
+    fn assign_parts(&mut self, parts: &[&[u8]]) {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        match &mut self.0 {
+            Representation::Inline { length, bytes } if total <= CONTENT_INLINE_BYTES => {
+                let mut rest = &mut bytes[..total];
+                for part in parts {
+                    let (place, behind) = rest.split_at_mut(part.len());
+                    place.copy_from_slice(part);
+                    rest = behind;
+                }
+                *length = total as u8;
+            }
+            _ => *self = Self::from(parts.concat()),
+        }
+    }
+
     /// Forgets what was there. Short content is not wiped, because what comes next is written over it.
     #[inline]
     pub(super) fn clear(&mut self) {
@@ -150,7 +169,8 @@ impl From<Arc<[u8]>> for MessageContent {
     }
 }
 
-/// What can become a message's content. Borrowed bytes are copied straight into the message.
+/// What can become a message's content. Borrowed bytes are copied straight into the message, and so are several pieces of them,
+/// one after the other.
 pub trait IntoContent {
     /// Replaces the content.
     fn put_into(self, content: &mut MessageContent);
@@ -167,6 +187,13 @@ impl<const LENGTH: usize> IntoContent for &[u8; LENGTH] {
     #[inline]
     fn put_into(self, content: &mut MessageContent) {
         content.assign(self);
+    }
+}
+
+impl<const PARTS: usize> IntoContent for [&[u8]; PARTS] {
+    #[inline]
+    fn put_into(self, content: &mut MessageContent) {
+        content.assign_parts(&self);
     }
 }
 
@@ -217,6 +244,19 @@ mod tests {
                 assert_eq!(content.as_bytes(), bytes);
                 assert_eq!(content.len(), length);
                 assert_eq!(content.clone(), content);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_become_one_content_on_both_sides_of_the_inline_limit() {
+        let bytes = [b'x'; CONTENT_INLINE_BYTES + 1];
+        for (first, second) in [(0, 0), (0, 5), (16, CONTENT_INLINE_BYTES - 16), (16, CONTENT_INLINE_BYTES - 15)] {
+            let parts: [&[u8]; 3] = [&[b'a'; 16][..first.min(16)], b"", &bytes[..second]];
+            for before in [MessageContent::EMPTY, MessageContent::copy_of(b"before"), MessageContent::copy_of(&bytes)] {
+                let mut content = before;
+                parts.put_into(&mut content);
+                assert_eq!(content.as_bytes(), parts.concat());
             }
         }
     }

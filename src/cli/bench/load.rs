@@ -145,10 +145,9 @@ impl Kit {
     #[inline]
     pub(super) fn fill_stamped(&mut self, builder: MessageBuilder, stamp: u64, returns: u64) -> MessageBuilder {
         PAYLOAD.with_borrow_mut(|payload| {
-            payload.resize(self.size, b'x');
-            payload[..8].copy_from_slice(&stamp.to_le_bytes());
-            payload[8..SIZE_MIN].copy_from_slice(&returns.to_le_bytes());
-            let builder = builder.content(payload.as_slice());
+            payload.resize(self.size - SIZE_MIN, b'x');
+            let (stamp, returns) = (stamp.to_le_bytes(), returns.to_le_bytes());
+            let builder = builder.content([stamp.as_slice(), returns.as_slice(), payload.as_slice()]);
             if self.durable { builder.reliability(Reliability::Durable) } else { builder }
         })
     }
