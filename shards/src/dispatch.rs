@@ -554,11 +554,7 @@ impl Shard {
             0 => false,
             // Most handlers send one message, or none.
             1 => match self.effects.pop() {
-                Some(Effect::Send(envelope)) => {
-                    self.commit_send(index, envelope);
-                    false
-                }
-                Some(rare) => self.commit_rare_effect(index, id, rare),
+                Some(effect) => self.commit_effect(index, id, effect),
                 None => false,
             },
             _ => self.commit_several(index, id),
@@ -570,11 +566,22 @@ impl Shard {
         self.effects_weighed = EffectsWeighed::default();
         let mut leaves = false;
         for effect in effects.drain(..) {
-            leaves |= self.commit_rare_effect(index, id, effect);
+            leaves |= self.commit_effect(index, id, effect);
         }
         // Registering calls the new agent's `started`, which may have effects of its own: they are committed by then.
         self.effects = effects;
         leaves
+    }
+
+    #[inline(always)]
+    fn commit_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
+        match effect {
+            Effect::Send(envelope) => {
+                self.commit_send(index, envelope);
+                false
+            }
+            rare => self.commit_rare_effect(index, id, rare),
+        }
     }
 
     #[inline(always)]
