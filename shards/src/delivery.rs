@@ -59,7 +59,7 @@ impl Shard {
             passed => passed?,
         };
         if envelope.message.reliability() == Reliability::Durable {
-            self.keep_step(index, initiator, false, &envelope.message, envelope.journal());
+            self.keep_step(index, initiator, false, envelope);
         }
         // Most messages know it already, and what was not written just now can be copied into a ring at once.
         if envelope.conversation_place != index.0 {
@@ -88,7 +88,7 @@ impl Shard {
         };
         let violates = matches!(passed, Passed::ContinuedInViolation | Passed::BeganInViolation);
         if envelope.message.reliability() == Reliability::Durable {
-            self.keep_step(index, initiator, violates, &envelope.message, envelope.journal());
+            self.keep_step(index, initiator, violates, envelope);
         }
         envelope.conversation_place = index.0;
         if violates {
@@ -283,6 +283,12 @@ impl Shard {
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }
         }
+    }
+
+    /// Whether the agent that took a message in is still in its place.
+    #[inline]
+    pub(crate) fn is_still_there(&self, index: AgentIndex, generation: u32) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.generation == generation && !slot.is_leaving())
     }
 
     /// The message's receiver, if it is still the one that took the message in.

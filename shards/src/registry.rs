@@ -257,6 +257,15 @@ impl Registry {
         self.index.find(wanted.hash(), same).map(|found| AgentIndex(found.place))
     }
 
+    /// The agent with this id, which probably lies in this place.
+    #[inline]
+    pub fn find_near(&self, id: AgentId, place: AgentIndex) -> Option<AgentIndex> {
+        match self.get(place) {
+            Some(slot) if slot.id == id && !slot.is_leaving() => Some(place),
+            _ => self.find(id),
+        }
+    }
+
     #[inline]
     pub fn get(&self, index: AgentIndex) -> Option<&AgentSlot> {
         self.slots.get(index.0)

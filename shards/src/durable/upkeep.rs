@@ -5,7 +5,7 @@ use super::{CARRIED_PER_TURN_MAX, Carry, Ending, Journalled};
 use crate::conversation::ConversationIndex;
 use crate::dead_letter::DeadLetterId;
 use crate::mailbox::Envelope;
-use crate::message::{AgentId, ConversationId, Message, MessageId, WallTime};
+use crate::message::{AgentId, ConversationId, MessageId, WallTime};
 use crate::record::AppendSequence;
 use crate::registry::AgentIndex;
 use crate::shard::{Phase, Shard};
@@ -19,13 +19,16 @@ impl Shard {
         index: ConversationIndex,
         initiator: AgentId,
         violates: bool,
-        message: &Message,
-        journal: Journalled,
+        envelope: &Envelope,
     ) {
         if !self.durables.writes() {
             return;
         }
-        let slot = self.agents.find(initiator).and_then(|index| self.agents.get(index));
+        let (message, journal) = (&envelope.message, envelope.journal());
+        // It is here, and has either sent the message or is answered by it.
+        let from_here = message.sender() == Some(initiator);
+        let probably = AgentIndex(if from_here { envelope.sender_place } else { envelope.receiver_place });
+        let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
         let name = slot.map_or("", |slot| &slot.name);
         let sequence = self.durables.records.conversation_step(initiator, name, self.now.wall, violates, message);
         self.conversations.set_durable(index);

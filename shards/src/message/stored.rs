@@ -78,21 +78,23 @@ impl Message {
         ]);
         out.put_u32(body.time_to_live_ms);
         store_receiver(&body.receiver, out);
-        let ids = [
-            body.id.map(super::MessageId::to_u128),
-            body.sender.map(AgentId::to_u128),
-            body.conversation.map(super::ConversationId::to_u128),
-        ];
-        for id in ids.into_iter().flatten() {
-            out.put_u128(id);
+        if let Some(id) = body.id {
+            out.put_u128(id.to_u128());
         }
-        let numbers = [
-            body.reply_with.map(Correlation::get),
-            body.in_reply_to.map(Correlation::get),
-            body.reply_by.map(NonZeroU64::get),
-        ];
-        for number in numbers.into_iter().flatten() {
-            out.put_u64(number);
+        if let Some(sender) = body.sender {
+            out.put_u128(sender.to_u128());
+        }
+        if let Some(conversation) = body.conversation {
+            out.put_u128(conversation.to_u128());
+        }
+        if let Some(correlation) = body.reply_with {
+            out.put_u64(correlation.get());
+        }
+        if let Some(correlation) = body.in_reply_to {
+            out.put_u64(correlation.get());
+        }
+        if let Some(moment) = body.reply_by {
+            out.put_u64(moment.get());
         }
         for word in [body.protocol, body.language, body.encoding, body.ontology].into_iter().flatten() {
             out.put_text(word.as_str());

@@ -1,7 +1,7 @@
 //! What records change in a shard's database: gathered in memory, where what comes and goes leaves nothing, and then written in
 //! one transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::RECORDS_PER_TURN;
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterId};
@@ -10,6 +10,7 @@ use caxton_shards::message::{AgentId, ConversationId, Message};
 use caxton_shards::record::{
     AppendSequence, ConversationStep, KeptAgent, KeptMessage, Projects, Record, RecordClass, RecordKind, receiver_name,
 };
+use hashbrown::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Transaction, params};
 
 /// The most names that are remembered. Beyond it they are learnt anew, and written again.
