@@ -479,8 +479,11 @@ impl Shard {
     #[cold]
     pub(crate) fn settle_durable(&mut self, journal: Journalled) {
         let Some(sequence) = self.durables.record_of(journal) else { return };
-        let handling = self.durables.handling.take().filter(|handling| handling.sequence == sequence);
-        match handling.and_then(|handling| handling.ticket) {
+        // It is not taken as a whole, because parts of it were written just now.
+        let handling = self.durables.handling.as_ref().filter(|handling| handling.sequence == sequence);
+        let ticket = handling.and_then(|handling| handling.ticket);
+        self.durables.handling = None;
+        match ticket {
             Some(ticket) => self.acknowledge(ticket, Ending::Kept),
             None => self.release_record(sequence),
         }
