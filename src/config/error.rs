@@ -99,6 +99,14 @@ pub enum ConfigError {
         /// What is wrong.
         source: caxton_shards::protocol::RulebookError,
     },
+    /// The files of rules hold too many of them.
+    #[error("rules.files: {count} rules in all: allowed are up to {most}")]
+    TooManyRules {
+        /// How many there are.
+        count: usize,
+        /// The limit.
+        most: usize,
+    },
     /// A value outside its limits.
     #[error("{origin}: {key}: {source}")]
     BadValue {

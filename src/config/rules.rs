@@ -26,7 +26,7 @@ use std::path::Path;
 
 use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
 use caxton_shards::message::{AgentId, Choice, Performative, TERM_BYTES_MAX, Term};
-use caxton_shards::rules::{Conditions, Destination, Rule};
+use caxton_shards::rules::{Conditions, Destination, RULES_MAX, Rule};
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors};
@@ -52,9 +52,14 @@ impl RulesConfig {
     /// The rules of the files, one file after the other.
     ///
     /// # Errors
-    /// Every mistake in the files.
+    /// Every mistake in the files, or that they hold more rules than [`RULES_MAX`].
     pub fn load(&self) -> Result<Vec<Rule>, ConfigErrors> {
-        self.files.read_all(rules_in)
+        let rules = self.files.read_all(rules_in)?;
+        if rules.len() > RULES_MAX {
+            let mistake = ConfigError::TooManyRules { count: rules.len(), most: RULES_MAX };
+            return Err(ConfigErrors::new(vec![mistake]));
+        }
+        Ok(rules)
     }
 }
 
@@ -162,6 +167,7 @@ fn choice_of(reader: &mut Reader<'_>, (word, span): Text) -> Option<Choice> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::value::Setting;
     use super::*;
 
     const RULES: &str = r#"
@@ -182,6 +188,25 @@ choice = "least-loaded"
         let mut errors = Vec::new();
         let rules = rules_in(Path::new("rules.toml"), text, &mut errors);
         (rules, errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn more_rules_than_a_router_takes_are_refused_before_it_starts() {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let mut paths = Vec::new();
+        for (file, count) in [("first.toml", RULES_MAX), ("second.toml", 1)] {
+            let path = directory.path().join(file);
+            let rules: String = (0..count).map(|rule| format!("[rule-{rule}]\nto_agent = \"one\"\n")).collect();
+            std::fs::write(&path, rules).expect("it is written");
+            paths.push(path.display().to_string());
+        }
+        let load = |paths: &[String]| {
+            let files = Setting::read(&paths.join(",")).expect("they are paths");
+            RulesConfig { files }.load()
+        };
+        assert_eq!(load(&paths[..1]).expect("that is the limit").len(), RULES_MAX);
+        let refusal = load(&paths).expect_err("one too many").to_string();
+        assert_eq!(refusal, "rules.files: 1025 rules in all: allowed are up to 1024");
     }
 
     #[test]

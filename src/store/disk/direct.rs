@@ -303,7 +303,7 @@ impl Ring {
 
     fn wait(&mut self, timeout: Duration) {
         self.collect();
-        if self.completed.is_empty() && !self.in_flight.is_empty() && !self.rung {
+        if self.completed.is_empty() && !self.rung {
             if !self.listens {
                 let entry = opcode::PollAdd::new(types::Fd(self.bell.0.as_raw_fd()), POLLIN).multi(true).build();
                 // SAFETY: the entry points to nothing, and its descriptor is the ring's own.
@@ -400,12 +400,27 @@ mod tests {
         });
     }
 
+    fn lasts_as_long_as_it_says(disk: &mut DirectDisk) {
+        let started = Instant::now();
+        disk.wait(Duration::from_millis(20));
+        assert!(started.elapsed() >= Duration::from_millis(20));
+    }
+
     #[test]
     fn a_wait_that_nobody_ends_is_over_in_time() {
-        while_something_is_in_flight(|disk| {
-            let started = Instant::now();
-            disk.wait(Duration::from_millis(20));
-            assert!(started.elapsed() >= Duration::from_millis(20));
-        });
+        while_something_is_in_flight(lasts_as_long_as_it_says);
+    }
+
+    /// As while the disk is full: a write is to be tried again, and nothing is being written.
+    #[test]
+    fn a_wait_for_nothing_but_the_bell_lasts_too_and_is_ended() {
+        let mut disk = DirectDisk::new().expect("the kernel has io_uring");
+        lasts_as_long_as_it_says(&mut disk);
+        let started = Instant::now();
+        let waker = disk.waker();
+        let ringer = thread::spawn(move || waker.wake());
+        disk.wait(TIMEOUT);
+        assert!(started.elapsed() < TIMEOUT, "it was not ended");
+        ringer.join().expect("it rings");
     }
 }
