@@ -175,7 +175,8 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
-        if slot.standing.is(Standing::TAKES_NOTHING) || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight())
+        if slot.standing.is(Standing::TAKES_NOTHING)
+            || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight())
         {
             return self.overflow(envelope, index);
         }

@@ -272,8 +272,7 @@ configuration! {
         segments_max: SegmentCount = ["32", "32", "64"];
         /// How long a durable message may take from admission to the end of its handling, unless it says otherwise itself.
         lifetime_ms: DurableLifetimeMs = ["86400000", "86400000", "86400000"];
-        /// Of how many durable messages at least a shard remembers the ids, so that one that comes again is not dispatched
-        /// again; it remembers up to twice as many.
+        /// Of how many durable messages a shard remembers the ids at least, so that one that comes again is not dispatched again.
         duplicates_window: DuplicatesWindow = ["65536", "65536", "65536"];
         /// Of how many steps of conversations a shard's database keeps the history: the newest.
         history: HistoryRows = ["100000", "10000", "100000"];

@@ -413,7 +413,8 @@ impl Shard {
             // What was not committed will not be: the messages are given up, and whoever waits hears of it.
             for waiting in std::mem::take(&mut self.durables.waiting) {
                 let envelope = waiting.message.and_then(|message| self.slab.remove(message.place));
-                let (Some(Undispatched { agent, generation, .. }), Some(mut envelope)) = (waiting.message, envelope) else {
+                let (Some(Undispatched { agent, generation, .. }), Some(mut envelope)) = (waiting.message, envelope)
+                else {
                     self.end_uncommitted(waiting);
                     continue;
                 };

@@ -159,9 +159,7 @@ impl Body {
     #[inline]
     pub(super) fn plain(&self) -> Option<PlainBody<'_>> {
         match (&self.receiver, &self.details, self.content.inline()) {
-            (Receiver::Agent(receiver), None, Some(content)) => {
-                Some(PlainBody { body: self, receiver, content })
-            }
+            (Receiver::Agent(receiver), None, Some(content)) => Some(PlainBody { body: self, receiver, content }),
             _ => None,
         }
     }

@@ -302,8 +302,7 @@ impl Ring {
     }
 
     fn wait(&mut self, timeout: Duration) {
-        self.collect();
-        if self.completed.is_empty() && !self.rung {
+        if !self.collect() && self.completed.is_empty() && !self.rung {
             if !self.listens {
                 let entry = opcode::PollAdd::new(types::Fd(self.bell.0.as_raw_fd()), POLLIN).multi(true).build();
                 // SAFETY: the entry points to nothing, and its descriptor is the ring's own.
@@ -317,8 +316,11 @@ impl Ring {
         self.rung = false;
     }
 
-    fn collect(&mut self) {
+    /// Takes in what the kernel reports. Answers whether there was something.
+    fn collect(&mut self) -> bool {
+        let mut any = false;
         for completion in self.uring.completion() {
+            any = true;
             if completion.user_data() == RUNG {
                 self.rung = true;
                 self.listens = cqueue::more(completion.flags());
@@ -333,6 +335,7 @@ impl Ring {
                 }
             }
         }
+        any
     }
 }
 
@@ -340,7 +343,7 @@ impl Drop for Ring {
     fn drop(&mut self) {
         while !self.in_flight.is_empty() {
             match self.uring.submit_and_wait(1) {
-                Ok(_) => self.collect(),
+                Ok(_) => _ = self.collect(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Freeing what the kernel may still read or write would be unsound; leaking it is not.
                 Err(_) => std::mem::forget(std::mem::take(&mut self.in_flight)),
