@@ -224,6 +224,15 @@ impl Passage<'_> {
     }
 }
 
+/// What is left of a conversation when it ends.
+struct Ended {
+    initiator: AgentId,
+    id: ConversationId,
+    participants: SmallVec<[AgentId; 2]>,
+    timer: Option<TimerKey>,
+    durable: bool,
+}
+
 /// What became of a conversation with the message that passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Passed {
@@ -355,8 +364,10 @@ impl Conversations {
 
     /// Ends a conversation. Answers its timer, which has to be cancelled, if it was open and had one.
     pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<(Option<TimerKey>, bool)> {
-        let place = self.find(initiator, id)?;
-        self.remove(place).map(|conversation| (conversation.timer, conversation.durable))
+        let slab = &self.slab;
+        let same = |place: &u32| slab.get(*place).is_some_and(|found| found.is(initiator, id));
+        let (place, _) = self.index.find_entry(hash(self.seed, initiator, id), same).ok()?.remove();
+        self.release(place).map(|ended| (ended.timer, ended.durable))
     }
 
     /// Lets a message pass whose conversation was lost, or knows less than the message does: it is begun anew, or its sender
@@ -391,23 +402,38 @@ impl Conversations {
         }
     }
 
-    fn remove(&mut self, place: u32) -> Option<Conversation> {
-        let mut conversation = self.slab.remove(place)?;
+    fn remove(&mut self, place: u32) -> Option<Ended> {
+        let conversation = self.slab.get(place)?;
         let hash = hash(self.seed, conversation.initiator, conversation.id);
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == place) {
             entry.remove();
         }
+        self.release(place)
+    }
+
+    /// Gives back the place of a conversation that is found no longer, and keeps what the next ones can use.
+    fn release(&mut self, place: u32) -> Option<Ended> {
+        let (spare_histories, protocols) = (&mut self.spare_histories, &mut self.protocols);
+        let ended = self.slab.release(place, |conversation| {
+            let capacity = conversation.history.entries.capacity();
+            if spare_histories.len() < SPARE_HISTORIES_MAX && (1..=SPARE_HISTORY_ENTRIES_MAX).contains(&capacity) {
+                let mut history = std::mem::take(&mut conversation.history);
+                history.clear();
+                spare_histories.push(history);
+            }
+            if let Some(guard) = conversation.guard.take() {
+                protocols.keep(guard);
+            }
+            Ended {
+                initiator: conversation.initiator,
+                id: conversation.id,
+                participants: std::mem::take(&mut conversation.participants),
+                timer: conversation.timer,
+                durable: conversation.durable,
+            }
+        })?;
         self.closed += 1;
-        let capacity = conversation.history.entries.capacity();
-        if self.spare_histories.len() < SPARE_HISTORIES_MAX && (1..=SPARE_HISTORY_ENTRIES_MAX).contains(&capacity) {
-            let mut history = std::mem::take(&mut conversation.history);
-            history.clear();
-            self.spare_histories.push(history);
-        }
-        if let Some(guard) = conversation.guard.take() {
-            self.protocols.keep(guard);
-        }
-        Some(conversation)
+        Some(ended)
     }
 
     /// What the timer of this conversation should do now. Traffic does not touch timers, it only leaves its time.

@@ -150,7 +150,7 @@ impl Shard {
     /// The places of a list, in its order.
     fn listed(&self, queue: Queue) -> impl Iterator<Item = u32> {
         std::iter::successors(queue.front(), |place| {
-            self.slab.get(*place).map(|envelope| envelope.next()).filter(|next| *next != crate::slab::NONE)
+            self.slab.get(*place).map(crate::mailbox::Envelope::next).filter(|next| *next != crate::slab::NONE)
         })
     }
 }

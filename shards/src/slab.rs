@@ -80,6 +80,20 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Gives the place back when `take` has taken what is still wanted of what stands there. The rest is dropped where it
+    /// is, so that something large is not moved to be forgotten.
+    #[inline]
+    pub fn release<R>(&mut self, index: u32, take: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let next = self.free;
+        let place = self.place_mut(index)?;
+        let Place::Taken(value) = place else { return None };
+        let taken = take(value);
+        *place = Place::Free { next };
+        self.free = index;
+        self.live -= 1;
+        Some(taken)
+    }
+
     /// What stands at a place.
     #[inline(always)]
     pub fn get(&self, index: u32) -> Option<&T> {
@@ -148,6 +162,9 @@ mod tests {
         assert_eq!(slab.remove(places[7]), None);
         assert_eq!(slab.get(places[7]), None);
         assert_eq!(slab.insert(1_000), Ok(places[7]));
+        assert_eq!(slab.release(places[7], std::mem::take), Some(1_000));
+        assert_eq!(slab.release(places[7], |value| *value), None);
+        assert_eq!(slab.insert(1_001), Ok(places[7]));
         assert_eq!(slab.len(), 300);
         assert_eq!(slab.iter().count(), 300);
     }

@@ -211,7 +211,7 @@ impl Shard {
                 }
                 return;
             };
-            let weight = self.slab.get(place).map_or(0, |envelope| envelope.weight());
+            let weight = self.slab.get(place).map_or(0, Envelope::weight);
             if held > 0 && !slot.mailbox.has_room(messages_max, bytes_max, weight) {
                 return;
             }

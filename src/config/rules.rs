@@ -196,8 +196,8 @@ choice = "least-loaded"
         let mut paths = Vec::new();
         for (file, count) in [("first.toml", RULES_MAX), ("second.toml", 1)] {
             let path = directory.path().join(file);
-            let rules: String = (0..count).map(|rule| format!("[rule-{rule}]\nto_agent = \"one\"\n")).collect();
-            std::fs::write(&path, rules).expect("it is written");
+            let rules: Vec<_> = (0..count).map(|rule| format!("[rule-{rule}]\nto_agent = \"one\"\n")).collect();
+            std::fs::write(&path, rules.concat()).expect("it is written");
             paths.push(path.display().to_string());
         }
         let load = |paths: &[String]| {
