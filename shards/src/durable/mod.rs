@@ -629,3 +629,29 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_remembers_at_least_so_many_ids_and_fewer_than_twice_as_many() {
+        const MOST: usize = 100;
+        let receiver = AgentId::of_text("one");
+        let id = |number: usize| MessageId::from_u128(number as u128).expect("it is not zero");
+        let mut window = Window::new(MOST);
+        for number in 1..=1_000 {
+            assert!(window.note(id(number), receiver), "{number} is new");
+            assert!(!window.note(id(number), receiver), "{number} is known");
+            assert!(window.note(id(number), AgentId::of_text("two")), "{number} is new to another one");
+            // Each number stands for two ids.
+            if let Some(kept) = number.checked_sub(MOST / 2 - 1).filter(|kept| *kept > 0) {
+                assert!(!window.note(id(kept), receiver), "{kept} is known when {number} has come");
+            }
+            assert!(window.young.len() + window.old.len() < 2 * MOST);
+        }
+        assert!(window.note(id(1_000 - MOST), receiver), "what is long gone is forgotten");
+        let mut none = Window::new(0);
+        assert!(none.note(id(1), receiver) && none.note(id(1), receiver), "nothing is remembered");
+    }
+}
