@@ -3,8 +3,8 @@
 //! One executor per shard, pinned to its core, runs one task: take what came in, [`Shard::step`], publish. While there
 //! is traffic the task spins on its rings, because polling a ring costs well under a microsecond and waking an executor
 //! more than a hundred. After a bounded time without work it arms its doorbell, looks at its rings once more, and parks
-//! until the doorbell or the shard's next timer. While its journal is being written it does not spin but naps, in the
-//! journal's own ring, until the write is complete or the doorbell rings.
+//! until the doorbell or the shard's next timer. While its journal is being written, or waits for room on a full disk, it
+//! does not spin but naps, in the journal's own ring, until the write is complete or the doorbell rings.
 //!
 //! Three traps of glommio 0.9 are avoided here: the preemption timer of the shard's task is one millisecond (the default of
 //! 100 ms delays wake-ups, less than half a millisecond provokes stalls); until that task has left its waker there is
@@ -47,7 +47,7 @@ const SPINS_PER_CLOCK_READ: u32 = 64;
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 /// How often a busy shard lets its executor look after other things, in nanoseconds.
 const YIELD_EVERY_NS: u64 = 100_000_000;
-/// How long a shard naps at most while its journal is being written.
+/// How long a shard naps at most while its journal is being written, or waits for room.
 const LONGEST_NAP: Duration = Duration::from_millis(10);
 /// The same for a shard with agents that want to be polled.
 const LONGEST_NAP_OF_POLLING: Duration = Duration::from_micros(20);

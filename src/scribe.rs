@@ -85,7 +85,7 @@ impl Scribe {
         Some(Input::Committed(self.journal.committed())).filter(|_| self.journal.committed() > AppendSequence(0))
     }
 
-    /// Sleeps until a write is complete, or for this long.
+    /// Sleeps until a write is complete, until it is woken, or for this long.
     pub fn wait(&mut self, timeout: Duration) {
         self.journal.wait(timeout);
     }

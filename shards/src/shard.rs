@@ -117,7 +117,7 @@ pub struct ShardConfig {
     pub durability: Durability,
     /// Lifetime of a durable message that does not set its own, in milliseconds.
     pub durable_lifetime_ms: u32,
-    /// Of so many durable messages the ids are remembered, so that one that comes again is not dispatched again.
+    /// Of so many durable messages at least the ids are remembered, so that one that comes again is not dispatched again.
     pub duplicates_window: usize,
     /// For the hash tables and [`Context::random`](crate::agent::Context::random).
     pub seed: u64,

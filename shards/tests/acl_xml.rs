@@ -337,6 +337,25 @@ fn several_messages_are_read_and_a_malformed_one_is_stepped_over() {
 }
 
 #[test]
+fn documents_with_byte_order_marks_may_stand_one_behind_another() {
+    let mark = "\u{feff}";
+    for marks in [mark.to_owned(), mark.repeat(3)] {
+        let text = format!("{marks}<fipa-message act='inform'/>{marks}\n<fipa-message act='agree'/>{marks}<x/>{marks}");
+        let found: Vec<String> = Messages::new(text.as_bytes(), NOW, &usual())
+            .map(|read| match read {
+                Ok(located) => {
+                    assert_eq!(reads(&text[located.range]), located.value);
+                    located.value.performative().to_string()
+                }
+                Err(error) => text[error.offset..].chars().take(4).collect(),
+            })
+            .collect();
+        assert_eq!(found, ["inform", "agree", "<x/>"]);
+    }
+    assert!(envelope_from_xml(format!("{mark}{mark}<envelope/>").as_bytes(), NOW, &usual()).is_err());
+}
+
+#[test]
 fn an_agent_of_which_only_the_id_is_known_is_named_by_whoever_knows_it() {
     let name = AgentName::try_new("a@x").unwrap();
     let ids = [AgentId::of(&name), AgentId::of_text("b@x")];

@@ -25,9 +25,9 @@ impl Shard {
             return;
         }
         let (message, journal) = (&envelope.message, envelope.journal());
-        // It is here, and has either sent the message or is answered by it.
-        let from_here = message.sender() == Some(initiator);
-        let probably = AgentIndex(if from_here { envelope.sender_place } else { envelope.receiver_place });
+        // Mostly it has sent the message, or is answered by it.
+        let is_sender = message.sender() == Some(initiator);
+        let probably = AgentIndex(if is_sender { envelope.sender_place } else { envelope.receiver_place });
         let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
         let name = slot.map_or("", |slot| &slot.name);
         let sequence = self.durables.records.conversation_step(initiator, name, self.now.wall, violates, message);

@@ -52,17 +52,18 @@ impl MessageContent {
     #[allow(clippy::cast_possible_truncation)] // The length was compared with a limit below 256.
     fn assign_parts(&mut self, parts: &[&[u8]]) {
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        match &mut self.0 {
-            Representation::Inline { length, bytes } if total <= CONTENT_INLINE_BYTES => {
-                let mut rest = &mut bytes[..total];
-                for part in parts {
-                    let (place, behind) = rest.split_at_mut(part.len());
-                    place.copy_from_slice(part);
-                    rest = behind;
-                }
-                *length = total as u8;
+        if total > CONTENT_INLINE_BYTES {
+            let mut shared: Arc<[u8]> = std::iter::repeat_n(0, total).collect();
+            if let Some(bytes) = Arc::get_mut(&mut shared) {
+                join(parts, bytes);
             }
-            _ => *self = Self::from(parts.concat()),
+            self.0 = Representation::Shared(shared);
+            return;
+        }
+        self.clear();
+        if let Representation::Inline { length, bytes } = &mut self.0 {
+            join(parts, &mut bytes[..total]);
+            *length = total as u8;
         }
     }
 
@@ -110,6 +111,17 @@ impl MessageContent {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Writes parts, one after the other, into a place that is as long as they are together.
+#[inline]
+fn join(parts: &[&[u8]], place: &mut [u8]) {
+    let mut rest = place;
+    for part in parts {
+        let (place, behind) = rest.split_at_mut(part.len());
+        place.copy_from_slice(part);
+        rest = behind;
     }
 }
 

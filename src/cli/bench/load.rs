@@ -91,8 +91,8 @@ fn new_histogram() -> Histogram<u64> {
 pub const SIZE_MIN: usize = 16;
 
 thread_local! {
-    /// What the messages of a shard's agents say. One for all of them, so that the load does not fill the caches that it
-    /// is meant to measure the router in.
+    /// What the messages of a shard's agents say behind their stamps. One for all of them, so that the load does not fill
+    /// the caches that it is meant to measure the router in.
     static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -120,8 +120,11 @@ impl<D: Disk> Journal<D> {
     /// The first segment could not be made.
     pub fn create(mut disk: D, options: JournalOptions) -> io::Result<Self> {
         let mut spare = Spare::begin(&mut disk, &options, 1)?;
-        while !spare.is_ready() {
+        loop {
             spare.poll(&mut disk, &options.directory)?;
+            if spare.is_ready() {
+                break;
+            }
             disk.wait(FIRST_SEGMENT_WAIT);
         }
         let (file, number) = spare.take().ok_or(io::ErrorKind::NotFound)?;

@@ -103,7 +103,12 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// Byte order marks at the beginning are stepped over, as documents that were put together have them in between. The
+    /// reader would do that as well, and not count them.
     pub fn new(window: &'a str, base: usize, end: End) -> Self {
+        let marked = window;
+        let window = marked.trim_start_matches('\u{feff}');
+        let base = base + (marked.len() - window.len());
         Self { reader: Reader::from_str(window), window, base, end, is_empty: false, place: 0, is_exhausted: false }
     }
 
