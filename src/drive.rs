@@ -19,6 +19,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use caxton_shards::crossing::Crossing;
 use caxton_shards::doorbell::Doorbell;
 use caxton_shards::failure_handler::FailureHandler;
 use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
@@ -26,7 +27,7 @@ use caxton_shards::mesh::Port;
 use caxton_shards::message::{Message, WallTime};
 use caxton_shards::partition::ShardIndex;
 use caxton_shards::recovery::Inheritance;
-use caxton_shards::shard::{Crossing, INPUTS_PER_TURN_MAX, Shard, ShardConfig, Turn};
+use caxton_shards::shard::{INPUTS_PER_TURN_MAX, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 

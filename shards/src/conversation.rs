@@ -8,17 +8,20 @@
 //! its history and its awaited replies are bounded; without traffic it ends at its timeout. From its first durable message on
 //! it outlives the process.
 
+mod history;
+
+pub use history::HistoryEntry;
+
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 
 use crate::dead_letter::Reason;
-use crate::message::{
-    AgentId, ConversationId, ConversationRole, Correlation, Message, MessageId, Performative, WallTime,
-};
+use crate::message::{AgentId, ConversationId, ConversationRole, Correlation, Message, WallTime};
 use crate::protocol::{Guard, ProtocolView, Rulebook, Verdict, Violation};
 use crate::slab::Slab;
 use crate::timer::TimerKey;
+use history::{History, Remembered};
 
 /// The most replies that one conversation waits for. Beyond it the oldest is no longer matched with its answer.
 pub const AWAITED_REPLIES_MAX: usize = 1_024;
@@ -28,23 +31,6 @@ const LISTED_PARTICIPANTS_MAX: usize = 16;
 /// A conversation's number on its shard. It may be used again for another conversation after this one closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ConversationIndex(pub u32);
-
-/// One message of a conversation's history.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HistoryEntry {
-    /// The message.
-    pub message: MessageId,
-    /// When it passed, in milliseconds of monotonic time.
-    pub at_ms: u64,
-    /// What it did.
-    pub performative: Performative,
-    /// Who sent it, as an index into [`ConversationView::participants`].
-    pub from: u16,
-    /// Who received it, likewise.
-    pub to: u16,
-    /// Whether it answered a message whose answer was awaited.
-    pub answers: bool,
-}
 
 /// A copy of a conversation's state, for people and tests.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,64 +85,6 @@ struct Conversation {
 const _: () =
     assert!(std::mem::offset_of!(Conversation, awaited) <= 128, "what a message looks at lies in two cache lines");
 const _: () = assert!(size_of::<Conversation>() == 192, "a conversation fills three cache lines");
-
-/// The newest messages of a conversation: a ring that overwrites the oldest entry.
-#[derive(Debug, Default)]
-struct History {
-    entries: Vec<Remembered>,
-    oldest: u32,
-}
-
-/// A history entry as it is kept: 32 bytes, because every message of a conversation writes one.
-#[derive(Clone, Copy, Debug)]
-struct Remembered {
-    message: MessageId,
-    /// Since the conversation was opened; a conversation of more than 49 days counts no further.
-    after_ms: u32,
-    performative: Performative,
-    from: u16,
-    /// The receiver and, in the highest bit, whether the message is an answer.
-    to: u16,
-}
-
-const ANSWERS: u16 = 1 << 15;
-const _: () = assert!(crate::domain::MaxParticipants::MAXIMUM < ANSWERS, "a participant's number leaves a bit free");
-const _: () = assert!(size_of::<Remembered>() == 32, "two entries fill a cache line");
-
-impl History {
-    #[inline(always)]
-    fn push(&mut self, entry: Remembered, entries_max: usize) {
-        if self.entries.len() < entries_max {
-            self.entries.push(entry);
-        } else if let Some(oldest) = self.entries.get_mut(self.oldest as usize) {
-            *oldest = entry;
-            self.oldest += 1;
-            if self.oldest as usize == entries_max {
-                self.oldest = 0;
-            }
-        }
-    }
-
-    fn clear(&mut self) {
-        self.entries.clear();
-        self.oldest = 0;
-    }
-
-    fn oldest_first(&self, opened_ms: u64) -> Vec<HistoryEntry> {
-        let (newer, older) = self.entries.split_at(self.oldest as usize);
-        let entries = older.iter().chain(newer);
-        entries
-            .map(|entry| HistoryEntry {
-                message: entry.message,
-                at_ms: opened_ms + u64::from(entry.after_ms),
-                performative: entry.performative,
-                from: entry.from,
-                to: entry.to & !ANSWERS,
-                answers: entry.to & ANSWERS != 0,
-            })
-            .collect()
-    }
-}
 
 /// What the conversations of a shard may cost.
 #[derive(Clone, Copy, Debug)]
@@ -415,7 +343,7 @@ impl Conversations {
     fn release(&mut self, place: u32) -> Option<Ended> {
         let (spare_histories, protocols) = (&mut self.spare_histories, &mut self.protocols);
         let ended = self.slab.release(place, |conversation| {
-            let capacity = conversation.history.entries.capacity();
+            let capacity = conversation.history.capacity();
             if spare_histories.len() < SPARE_HISTORIES_MAX && (1..=SPARE_HISTORY_ENTRIES_MAX).contains(&capacity) {
                 let mut history = std::mem::take(&mut conversation.history);
                 history.clear();
@@ -684,9 +612,8 @@ impl Conversation {
             && history_max > 0
         {
             let after_ms = u32::try_from(passage.now_ms - self.opened_ms).unwrap_or(u32::MAX);
-            let to = if answers { to | ANSWERS } else { to };
             let performative = message.performative();
-            self.history.push(Remembered { message: id, after_ms, performative, from, to }, history_max);
+            self.history.push(Remembered::new(id, after_ms, performative, (from, to), answers), history_max);
         }
     }
 

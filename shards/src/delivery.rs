@@ -155,9 +155,10 @@ impl Shard {
     pub(crate) fn deliver(&mut self, envelope: Envelope, target: AgentId) {
         // A reply knows where its receiver lies.
         let probably = AgentIndex(envelope.receiver_place);
-        match self.agents.get(probably) {
-            Some(slot) if slot.id == target && !slot.is_leaving() => self.deliver_to(envelope, probably),
-            _ => self.deliver_by_id(envelope, target),
+        if self.agents.lies_at(target, probably) {
+            self.deliver_to(envelope, probably);
+        } else {
+            self.deliver_by_id(envelope, target);
         }
     }
 
@@ -292,12 +293,6 @@ impl Shard {
         self.agents.get(index).is_some_and(|slot| slot.generation == generation && !slot.is_leaving())
     }
 
-    /// The message's receiver, if it is still the one that took the message in.
-    pub(crate) fn same_receiver(&self, message: &Message, generation: u32) -> Option<AgentIndex> {
-        let index = message.target().and_then(|target| self.agents.find(target))?;
-        self.agents.get(index).is_some_and(|slot| slot.generation == generation).then_some(index)
-    }
-
     /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
     pub(crate) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
@@ -305,8 +300,8 @@ impl Shard {
         match self.slab.insert(envelope) {
             Ok(place) => {
                 let due_ms = self.now_ms.saturating_add(delay_ms);
-                if self.timers.insert(due_ms, Alarm::Release { place, generation }).is_err() {
-                    self.release(place, generation);
+                if self.timers.insert(due_ms, Alarm::Release { place, agent: index, generation }).is_err() {
+                    self.release(place, index, generation);
                 }
             }
             Err(envelope) => self.give_up(envelope, Reason::ShardFull, holds),
@@ -314,16 +309,16 @@ impl Shard {
     }
 
     /// Puts a delayed message into its mailbox, if its receiver is still the same.
-    pub(crate) fn release(&mut self, place: u32, generation: u32) {
+    pub(crate) fn release(&mut self, place: u32, index: AgentIndex, generation: u32) {
         if self.phase == Phase::Stopped {
             // The delayed message was given up, and something else may have its place.
             return;
         }
         let Some(envelope) = self.slab.remove(place) else { return };
-        let Some(index) = self.same_receiver(&envelope.message, generation) else {
+        if !self.is_still_there(index, generation) {
             let reason = self.reason_of_absence(envelope.message.target());
             return self.give_up(envelope, reason, Holds::Nothing);
-        };
+        }
         if envelope.deadline_ms <= self.now_ms {
             let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
             let phase = if envelope.attempts > 0 { Waiting::Retry } else { Waiting::Delayed };

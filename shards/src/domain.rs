@@ -7,89 +7,21 @@
 //! A number is made with `try_new`, `TryFrom` or, from text, `FromStr`; its limits are the associated constants
 //! `MINIMUM` and `MAXIMUM`. Units are part of the type's name or of its documentation.
 
+mod error;
+mod names;
+
+pub use error::{DomainError, ERROR_VALUE_CHARACTERS_MAX, Fault};
+pub use names::{
+    AGENT_NAME_BYTES_MAX, AgentName, CAPABILITY_NAME_CHARACTERS_MAX, CapabilityName, PLATFORM_NAME_BYTES_MAX,
+    PlatformName,
+};
+
 use nutype::nutype;
 use std::cmp::Ordering;
 use std::fmt;
 use std::num::IntErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
-
-/// How much of a refused value an error repeats, in characters.
-pub const ERROR_VALUE_CHARACTERS_MAX: usize = 64;
-
-/// The longest agent name, in bytes of UTF-8.
-pub const AGENT_NAME_BYTES_MAX: usize = 512;
-
-/// The longest capability name, in characters.
-pub const CAPABILITY_NAME_CHARACTERS_MAX: usize = 100;
-
-/// Why a value was refused, with what would be accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {value} {fault}: allowed is {allowed}")]
-pub struct DomainError {
-    /// What the value was meant for, such as `mailbox capacity`.
-    pub field: &'static str,
-    /// The refused value, escaped, and cut after [`ERROR_VALUE_CHARACTERS_MAX`] characters.
-    pub value: String,
-    /// What is wrong with the value.
-    pub fault: Fault,
-    /// What the field accepts, with its unit.
-    pub allowed: String,
-}
-
-/// What is wrong with a refused value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// A number that lies below the minimum or above the maximum.
-    OutOfRange,
-    /// Text where a number is expected.
-    NotANumber,
-    /// Text of the wrong length, with forbidden characters, or not one of the known words.
-    NotAllowed,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::OutOfRange => "is out of range",
-            Self::NotANumber => "is not a number",
-            Self::NotAllowed => "is not allowed",
-        })
-    }
-}
-
-impl DomainError {
-    /// A number outside its limits; `allowed` includes the unit.
-    pub fn out_of_range(field: &'static str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
-        Self { field, value: excerpt(&value.to_string()), fault: Fault::OutOfRange, allowed: allowed.into() }
-    }
-
-    /// Text that cannot be read as a number; `allowed` includes the unit.
-    pub fn not_a_number(field: &'static str, value: &str, allowed: impl Into<String>) -> Self {
-        Self { field, value: quoted(value), fault: Fault::NotANumber, allowed: allowed.into() }
-    }
-
-    /// Text that the field does not accept.
-    pub fn not_allowed(field: &'static str, value: &str, allowed: impl Into<String>) -> Self {
-        Self { field, value: quoted(value), fault: Fault::NotAllowed, allowed: allowed.into() }
-    }
-}
-
-/// Cuts and escapes, so that a hostile value can neither flood a log nor drive a terminal.
-fn excerpt(value: &str) -> String {
-    let mut characters = value.chars();
-    let mut cut: String = characters.by_ref().take(ERROR_VALUE_CHARACTERS_MAX).collect();
-    if characters.next().is_some() {
-        // The mark of the cut counts too, so the promise of the constant holds.
-        cut.pop();
-        cut.push('…');
-    }
-    cut.chars().flat_map(char::escape_debug).collect()
-}
-
-fn quoted(value: &str) -> String {
-    format!("\"{}\"", excerpt(value))
-}
 
 /// Declares a whole number with limits: the nutype, its limits as constants, and how it is read from text.
 macro_rules! whole_number {
@@ -601,112 +533,6 @@ impl FromStr for Priority {
     }
 }
 
-/// What an agent can do, as the directory knows it: 1 to 100 characters, such as `translate.text` or `3d-render`.
-///
-/// White space around the name is removed. Inside it white space, control characters, parentheses and double quotes are
-/// refused, so that the name can stand in a message's text without quotes. Upper and lower case are different.
-#[nutype(
-    sanitize(trim),
-    validate(with = check_capability_name, error = DomainError),
-    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
-)]
-pub struct CapabilityName(String);
-
-impl FromStr for CapabilityName {
-    type Err = DomainError;
-
-    fn from_str(text: &str) -> Result<Self, DomainError> {
-        Self::try_new(text)
-    }
-}
-
-/// The name in a FIPA agent identifier (AID): 1 to 512 bytes of UTF-8, such as `broker@shop.example`.
-///
-/// A name is a word of the ACL string syntax (FIPA SC00070), which keeps it the same through every encoding: it holds no
-/// white space, control characters, parentheses or double quotes, and does not begin with `#`, `-`, `@` or a digit, where
-/// a reader would expect a string or a number. Unlike the standard, which forbids only ASCII control characters, white
-/// space and control characters of all of Unicode are refused, so that two names never look alike by an invisible
-/// character. Names are compared byte by byte, and nothing is trimmed.
-#[nutype(
-    validate(with = check_agent_name, error = DomainError),
-    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
-)]
-pub struct AgentName(String);
-
-impl FromStr for AgentName {
-    type Err = DomainError;
-
-    fn from_str(text: &str) -> Result<Self, DomainError> {
-        Self::try_new(text)
-    }
-}
-
-/// The longest name of a platform, in bytes of UTF-8: with the name of an agent in front it is still an agent's name.
-pub const PLATFORM_NAME_BYTES_MAX: usize = 256;
-
-/// The name of an agent platform, which stands behind the `@` of its agents' names: 1 to 256 bytes of UTF-8, such as
-/// `shop.example:1099/JADE`, with characters that an [`AgentName`] may have and without `@`.
-#[nutype(
-    validate(with = check_platform_name, error = DomainError),
-    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
-)]
-pub struct PlatformName(String);
-
-impl FromStr for PlatformName {
-    type Err = DomainError;
-
-    fn from_str(text: &str) -> Result<Self, DomainError> {
-        Self::try_new(text)
-    }
-}
-
-fn check_platform_name(name: &str) -> Result<(), DomainError> {
-    let fits = (1..=PLATFORM_NAME_BYTES_MAX).contains(&name.len());
-    if fits && name.chars().all(|character| character != '@' && may_stand_in_a_word(character)) {
-        return Ok(());
-    }
-    Err(DomainError::not_allowed(
-        "platform name",
-        name,
-        "1 to 256 bytes without white space, control characters, parentheses, double quotes or @",
-    ))
-}
-
-fn check_capability_name(name: &str) -> Result<(), DomainError> {
-    let length = name.chars().take(CAPABILITY_NAME_CHARACTERS_MAX + 1).count();
-    if (1..=CAPABILITY_NAME_CHARACTERS_MAX).contains(&length) && name.chars().all(may_stand_in_a_word) {
-        return Ok(());
-    }
-    Err(DomainError::not_allowed(
-        "capability name",
-        name,
-        "1 to 100 characters without white space, control characters, parentheses or double quotes",
-    ))
-}
-
-fn check_agent_name(name: &str) -> Result<(), DomainError> {
-    let starts_well = !name.starts_with(|first: char| matches!(first, '#' | '-' | '@' | '0'..='9'));
-    if (1..=AGENT_NAME_BYTES_MAX).contains(&name.len()) && starts_well && is_visible_word(name) {
-        return Ok(());
-    }
-    Err(DomainError::not_allowed(
-        "agent name",
-        name,
-        "1 to 512 bytes without white space, control characters, parentheses or double quotes, \
-         not beginning with #, -, @ or a digit",
-    ))
-}
-
-fn is_visible_word(name: &str) -> bool {
-    // Nearly all names are ASCII, where a few comparisons say what otherwise takes tables.
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'(' | b')' | b'"');
-    name.bytes().all(is_plain) || name.chars().all(may_stand_in_a_word)
-}
-
-fn may_stand_in_a_word(character: char) -> bool {
-    !character.is_control() && !character.is_whitespace() && !matches!(character, '(' | ')' | '"')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -821,15 +647,6 @@ mod tests {
     }
 
     #[test]
-    fn an_error_cuts_and_escapes_the_value() {
-        let error = AgentName::try_new(format!("\u{1b}{}", "n".repeat(10_000))).expect_err("it is too long");
-        assert!(error.value.starts_with("\"\\u{1b}n"), "{}", error.value);
-        assert!(error.value.ends_with("n…\""), "{}", error.value);
-        assert_eq!(excerpt(&"ä".repeat(65)).chars().count(), ERROR_VALUE_CHARACTERS_MAX);
-        assert_eq!(excerpt(&"ä".repeat(64)), "ä".repeat(64));
-    }
-
-    #[test]
     fn priorities_are_ordered_lanes_with_names() {
         for (place, priority) in Priority::ALL.into_iter().enumerate() {
             assert_eq!(priority.index(), place);
@@ -841,62 +658,5 @@ mod tests {
             "high est".parse::<Priority>().expect_err("not a lane").to_string(),
             "priority \"high est\" is not allowed: allowed is low, normal, high or urgent"
         );
-    }
-
-    #[test]
-    fn capability_names_are_trimmed_and_bounded() {
-        let longest = "ü".repeat(CAPABILITY_NAME_CHARACTERS_MAX);
-        let too_long = "ü".repeat(CAPABILITY_NAME_CHARACTERS_MAX + 1);
-        for (text, expected) in [
-            ("translate.text", Some("translate.text")),
-            ("  translate.text\n", Some("translate.text")),
-            ("3d-render", Some("3d-render")),
-            (longest.as_str(), Some(longest.as_str())),
-            (too_long.as_str(), None),
-            ("", None),
-            (" \t ", None),
-            ("translate text", None),
-            ("translate\u{a0}text", None),
-            ("bell\u{7}", None),
-            ("f(x)", None),
-            ("\"quoted\"", None),
-        ] {
-            let name = CapabilityName::try_new(text);
-            assert_eq!(name.as_ref().ok().map(|name| name.as_str()), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn agent_names_are_words_of_the_acl() {
-        let longest = "n".repeat(AGENT_NAME_BYTES_MAX);
-        let too_long = "n".repeat(AGENT_NAME_BYTES_MAX + 1);
-        let too_many_bytes = "ü".repeat(AGENT_NAME_BYTES_MAX / 2 + 1);
-        for (text, accepted) in [
-            ("a", true),
-            ("broker@shop.example", true),
-            ("agent-7#2", true),
-            ("バイヤー", true),
-            ("it's", true),
-            (longest.as_str(), true),
-            (too_long.as_str(), false),
-            (too_many_bytes.as_str(), false),
-            ("", false),
-            (" broker", false),
-            ("two words", false),
-            ("tab\t", false),
-            ("nul\0", false),
-            ("delete\u{7f}", false),
-            ("next\u{85}line", false),
-            ("wide\u{3000}space", false),
-            ("open(", false),
-            ("close)", false),
-            ("\"quoted\"", false),
-            ("#hash", false),
-            ("-dash", false),
-            ("@home", false),
-            ("7of9", false),
-        ] {
-            assert_eq!(AgentName::try_new(text).is_ok(), accepted, "{text:?}");
-        }
     }
 }

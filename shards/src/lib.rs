@@ -14,6 +14,7 @@ pub mod breaker;
 pub mod capability;
 pub mod conformance;
 pub mod conversation;
+pub mod crossing;
 pub mod dead_letter;
 mod deadlines;
 mod delivery;

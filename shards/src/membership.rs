@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::agent::{Agent, Context, Outcome, Registration, Role};
 use crate::breaker::Guard;
 use crate::capability::Provider;
+use crate::crossing::Notice;
 use crate::dead_letter::Reason;
 use crate::domain::CapabilityName;
 use crate::interface::{Answer, Event, RegistrationError, Token};
@@ -17,7 +18,7 @@ use crate::message::{AgentId, Message, Performative, Term, capability_term};
 use crate::notice::{Holds, Outgoing, ROUTER_NAME, quote};
 use crate::oversight::Inquiry;
 use crate::registry::{AGENTS_MAX, AgentIndex, AgentSlot, Behaviour, Outside, Standing};
-use crate::shard::{Notice, Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
+use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
 use crate::supervision::{Maker, discard, guarded};
 
 /// A registration that waits until every shard knows of it.

@@ -6,6 +6,7 @@
 
 use crate::breaker::Guard;
 use crate::conformance::tells_of_failure;
+use crate::crossing::{Crossing, Notice};
 use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
 use crate::domain::Priority;
 use crate::interface::{AskFailure, Ending, Event, Phase as Waiting};
@@ -13,7 +14,7 @@ use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::partition::ShardIndex;
 use crate::registry::{AgentIndex, Standing};
-use crate::shard::{Crossing, Notice, Phase, Shard};
+use crate::shard::{Phase, Shard};
 use crate::slab::{NONE, Slab};
 
 /// The name under which the router itself speaks: the agent management system of FIPA SC00023.

@@ -13,13 +13,14 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use crate::agent::{Context, Effect};
+use crate::crossing::Notice;
 use crate::domain::CapabilityName;
 use crate::interface::SendError;
 use crate::lifecycle::{AgentState, StopReason};
 use crate::message::{AgentId, Term, capability_term};
 use crate::notice::Outgoing;
 use crate::registry::AgentIndex;
-use crate::shard::{Alarm, Notice, Phase, Shard};
+use crate::shard::{Alarm, Phase, Shard};
 
 /// How many agents one shard answers a survey with.
 pub const SURVEY_AGENTS_MAX: usize = 1_000;

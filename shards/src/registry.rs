@@ -260,10 +260,13 @@ impl Registry {
     /// The agent with this id, which probably lies in this place.
     #[inline]
     pub fn find_near(&self, id: AgentId, place: AgentIndex) -> Option<AgentIndex> {
-        match self.get(place) {
-            Some(slot) if slot.id == id && !slot.is_leaving() => Some(place),
-            _ => self.find(id),
-        }
+        if self.lies_at(id, place) { Some(place) } else { self.find(id) }
+    }
+
+    /// Whether the agent with this id lies in this place.
+    #[inline(always)]
+    pub fn lies_at(&self, id: AgentId, place: AgentIndex) -> bool {
+        self.get(place).is_some_and(|slot| slot.id == id && !slot.is_leaving())
     }
 
     #[inline]

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::crossing::Crossing;
 use crate::dead_letter::Reason;
 use crate::interface::Phase as Waiting;
 use crate::mailbox::{Envelope, Parcel, Queue};
@@ -15,7 +16,7 @@ use crate::partition::ShardIndex;
 use crate::registry::AgentIndex;
 use crate::remains::Place;
 use crate::rules;
-use crate::shard::{Alarm, Crossing, FAN_OUT_PER_TURN_MAX, Phase, SWEEP_INTERVAL_MS, Shard};
+use crate::shard::{Alarm, FAN_OUT_PER_TURN_MAX, Phase, SWEEP_INTERVAL_MS, Shard};
 use crate::slab::Slab;
 
 /// A message that has to wait for credit at a shard or, for the own shard, for the next turn.

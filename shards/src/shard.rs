@@ -5,12 +5,11 @@
 //! nothing; what it is given and what the agents answer decide what it does.
 //!
 //! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
-//! shard), `delivery` (to the right shard, conversation and mailbox), `dispatch` (from the mailbox to the handler, and
-//! settling), `notice` (what the router itself says), `conformance` (messages that break their protocol), `deadlines`
+//! shard), `routing` (to the right shard), `delivery` (past its conversation into the mailbox), `dispatch` (from the mailbox to
+//! the handler, and settling), `notice` (what the router itself says), `conformance` (messages that break their protocol), `deadlines`
 //! (answers that are wanted by a moment), `membership` (agents that come and go), `replay` (dead letters once more).
 
 use std::collections::VecDeque;
-use std::mem::MaybeUninit;
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -18,25 +17,26 @@ use hashbrown::HashMap;
 use crate::account::Account;
 use crate::agent::{Effect, Registration};
 use crate::breaker::{BreakerFigures, BreakerPolicy, CallTimes};
-use crate::capability::{CapabilityIndex, Provider};
+use crate::capability::CapabilityIndex;
 use crate::conformance::Conformance;
 use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
-use crate::dead_letter::{DeadLetter, DeadLetters};
+use crate::crossing::Crossing;
+use crate::dead_letter::DeadLetters;
 use crate::domain::{
     BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
 };
-use crate::durable::{Acknowledgement, Durables, Journalled};
+use crate::durable::Durables;
 use crate::failure_handler::FailureHandler;
 use crate::former::FormerAgents;
 use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
-use crate::mailbox::{Envelope, Parcel};
+use crate::mailbox::Envelope;
 use crate::membership::Barrier;
 use crate::mesh::Port;
-use crate::message::{AgentId, Correlation, IdSource, IdSpace, PlainBody, Spares, Term};
+use crate::message::{AgentId, Correlation, IdSource, IdSpace, Spares};
 use crate::notes::{NoteKey, Notes};
 use crate::notice::Outgoing;
 use crate::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
-use crate::oversight::{Overseers, OversightNotice};
+use crate::oversight::Overseers;
 use crate::partition::{Partition, ShardIndex};
 use crate::plugin::RoutePlugin;
 use crate::protocol::Rulebook;
@@ -136,72 +136,11 @@ pub struct RetryPolicy {
     pub jitter: f64,
 }
 
-/// What travels between shards. Messages go by value, because an allocation that another core frees costs more than
-/// the copy; notices are rare.
-#[allow(clippy::large_enum_variant)]
-pub enum Crossing {
-    /// A message; it holds a credit.
-    Message(Parcel),
-    /// Something that the shards have to tell each other.
-    Notice(Notice),
-}
-
-impl Crossing {
-    /// Writes a plain message to where it crosses. A function of its own, so that the compiler knows that the two are different
-    /// places, and copies straight from one to the other.
-    #[inline(never)]
-    pub(crate) fn copy_in<'slot>(plain: PlainBody<'_>, slot: &'slot mut MaybeUninit<Self>) -> &'slot mut Self {
-        slot.write(Self::Message(Parcel::copy_of(plain)))
-    }
-
-    /// A [plain](crate::message::Message::plain) message in an envelope of the receiving shard; nothing for all else.
-    #[inline]
-    fn copy_out(&self, spares: &mut Spares) -> Option<Envelope> {
-        match self {
-            Self::Message(parcel) => parcel.copy_out(spares),
-            Self::Notice(_) => None,
-        }
-    }
-}
-
-/// What shards tell each other, beside messages.
-pub enum Notice {
-    /// The router's own message to an agent.
-    Letter(Box<Envelope>),
-    /// An agent offers a capability.
-    Advertise(Term, Provider),
-    /// An agent no longer offers a capability.
-    Withdraw(Term, AgentId),
-    /// Answer with [`Notice::BarrierPassed`]: then everything sent before has been seen.
-    Barrier(u64),
-    /// The barrier of this number was passed.
-    BarrierPassed(u64),
-    /// So many messages wait at a provider.
-    Load(AgentId, u32),
-    /// Whether a provider's circuit breaker lets messages through.
-    Available(AgentId, bool),
-    /// Whether messages for an agent are to wait where they are, because its mailbox is full.
-    Closed(AgentId, bool),
-    /// An agent on the sending shard registers an agent on this one.
-    Register(Box<Registration>, AgentId),
-    /// What became of durable messages that the other shard had accepted.
-    #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
-    Committed(Vec<Acknowledgement>),
-    /// A durable message that the other shard accepted was given up, and nothing can be written down here.
-    #[allow(private_interfaces)]
-    KeepLetter(Box<DeadLetter>, Journalled),
-    /// What one agent wants to know or change of others, and the answers.
-    #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
-    Oversee(Box<OversightNotice>),
-}
-
-const _: () = assert!(size_of::<Crossing>() <= 384, "what crosses fills six cache lines");
-
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
     /// A delayed message is to be put into its mailbox.
-    Release { place: u32, generation: u32 },
+    Release { place: u32, agent: AgentIndex, generation: u32 },
     /// A conversation may have been silent for too long.
     Conversation(ConversationIndex),
     /// A note may not have been used for too long.
@@ -599,7 +538,7 @@ impl Shard {
         let count = fired.len();
         for alarm in fired.drain(..) {
             match alarm {
-                Alarm::Release { place, generation } => self.release(place, generation),
+                Alarm::Release { place, agent, generation } => self.release(place, agent, generation),
                 Alarm::Conversation(index) => self.look_after_conversation(index),
                 Alarm::Note(key) => {
                     if let Some(again_ms) = self.notes.time_out(&key, self.now_ms, self.conversations.timeout_ms()) {

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
+use crate::crossing::Notice;
 use crate::dead_letter::Reason;
 use crate::interface::{Answer, Phase as Waiting, SendError, Token};
 use crate::mailbox::Envelope;
@@ -23,7 +24,7 @@ use crate::notice::{Holds, Outgoing};
 use crate::overflow::{OverflowPolicy, looks_like_reply};
 use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::routing::Blocked;
-use crate::shard::{Alarm, Notice, Phase, SWEEP_INTERVAL_MS, Shard};
+use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
 /// The most messages in the stall list of one receiver. Beyond it they are refused.
 pub const STALLED_MAX: usize = 65_536;

@@ -14,11 +14,11 @@ use caxton_shards::breaker::{BreakerPolicy, BreakerState, TIMED_TURNS};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::interface::{Event, Input, Phase};
 use caxton_shards::message::{
-    AgentId, Choice, Message, MessageBuilder, Performative, Receipt, Reliability, WallTime, WhenUnavailable,
+    AgentId, Choice, Message, MessageBuilder, Performative, Receipt, Reliability, WhenUnavailable,
 };
 use caxton_shards::notice::is_notice;
 use caxton_shards::record::{Durability, RecordKind};
-use common::{Log, Script, Setup, WALL_START_MS, World, capability, inform, lifetime, text};
+use common::{Log, Script, Setup, World, at, capability, inform, lifetime, text};
 
 /// Opens after two failures or slow calls, for 500 ms at first, and closes after two messages.
 fn policy() -> BreakerPolicy {
@@ -261,7 +261,7 @@ fn what_is_delayed_or_to_be_tried_again_fails_fast_when_its_moment_comes_while_i
     let agent = Sickly::add(&mut world, 0, "agent");
     let again = inform(sender, agent.id, "again").attempts_max(NonZeroU8::new(2).unwrap());
     world.send(fail_fast(again)).unwrap();
-    let later = inform(sender, agent.id, "later").deliver_at(WallTime(WALL_START_MS + 200));
+    let later = inform(sender, agent.id, "later").deliver_at(at(200));
     world.send(fail_fast(later)).unwrap();
     world.send(inform(sender, agent.id, "x").build().unwrap()).unwrap();
     world.run();

@@ -336,3 +336,91 @@ fn a_reply_goes_where_the_sender_wants_replies_and_stays_in_the_conversation() {
     assert_eq!(view.participants, [initiator, participant, secretary]);
     world.assert_settled();
 }
+
+// Conversations that end for want of traffic.
+
+#[test]
+fn everyone_who_took_part_hears_of_a_timeout_wherever_it_lives() {
+    let mut world = World::new(3);
+    let id = ConversationId::of_text("talk");
+    let (initiator, log) = world.add_listener(0, "initiator");
+    let mut logs = vec![log];
+    for shard in 0..3 {
+        let (participant, log) = world.add_listener(shard, "participant");
+        world.send(inform(initiator, participant, "x").conversation(id).build().unwrap()).unwrap();
+        logs.push(log);
+    }
+    let (_, outsider) = world.add_listener(1, "outsider");
+    world.run();
+    for log in &logs {
+        log.take();
+    }
+    world.advance(9_999);
+    assert!(logs.iter().all(Log::is_empty));
+    world.advance(1);
+    for log in &logs {
+        let notices = log.take();
+        assert_eq!((notices.len(), notices[0].performative()), (1, Performative::Failure));
+        assert!(is_notice(&notices[0]) && text(&notices[0]).contains("(timed-out "));
+        assert_eq!(notices[0].conversation(), Some(id));
+    }
+    assert_eq!(outsider.len(), 0);
+    world.advance(100_000);
+    assert!(logs.iter().all(Log::is_empty), "it is told once");
+    world.assert_settled();
+}
+
+#[test]
+fn a_participant_hears_whose_conversation_has_ended_and_cannot_go_on_with_it() {
+    let mut world = World::new(2);
+    let id = ConversationId::of_text("talk");
+    let (initiator, heard) = world.add_listener(0, "initiator");
+    let (participant, log) = world.add_listener(1, "participant");
+    world.send(inform(initiator, participant, "x").conversation(id).build().unwrap()).unwrap();
+    world.advance(10_000);
+    let letters = log.take();
+    assert_eq!((letters.len(), letters[1].initiator()), (2, Some(initiator)));
+    heard.take();
+    world.send(letters[0].reply(Performative::Inform).build().unwrap()).unwrap();
+    world.run();
+    assert_eq!((heard.len(), world.dead(Reason::NotInConversation)), (0, 1));
+    world.assert_settled();
+}
+
+#[test]
+fn answers_to_the_report_of_a_timeout_end_without_another_one() {
+    let mut world = World::new(2);
+    let parrot = || {
+        Script::new(|message, context| {
+            if is_notice(message) {
+                context.send(message.reply(Performative::NotUnderstood).build().unwrap()).unwrap();
+            }
+            Outcome::Done
+        })
+    };
+    let [initiator, participant] =
+        [(0, "initiator"), (1, "participant")].map(|(shard, name)| world.add(shard, name, parrot()));
+    let id = ConversationId::of_text("talk");
+    world.send(inform(initiator, participant, "x").conversation(id).build().unwrap()).unwrap();
+    world.advance(100_000);
+    assert_eq!(world.total().notices, 2);
+    world.assert_settled();
+}
+
+#[test]
+fn conversations_end_though_the_ring_to_the_participants_has_little_room() {
+    let mut world = Setup::new(2).lanes(64, 1).start();
+    let (initiator, told) = world.add_listener(0, "initiator");
+    let participants: Vec<_> = (0..9).map(|number| world.add_listener(1, &format!("p-{number}"))).collect();
+    for number in 0..20 {
+        let id = ConversationId::of_text(&number.to_string());
+        for (participant, _) in &participants {
+            world.send(inform(initiator, *participant, "x").conversation(id).build().unwrap()).unwrap();
+            world.run();
+        }
+    }
+    world.advance(10_000);
+    assert_eq!(told.notices().len(), 20);
+    assert!(participants.iter().all(|(_, log)| log.notices().len() == 20));
+    world.assert_settled();
+}

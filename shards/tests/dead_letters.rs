@@ -17,7 +17,7 @@ use caxton_shards::message::{
 use caxton_shards::notice::is_notice;
 use caxton_shards::partition::ShardIndex;
 use caxton_shards::replay::{REPLAYS_MAX, ReplayError, ReplayPortion};
-use common::{Log, Script, Setup, WALL_START_MS, World, capability, inform, request, text};
+use common::{Log, Script, Setup, WALL_START_MS, World, at, capability, inform, request, text};
 
 fn find(
     world: &mut World,
@@ -115,7 +115,6 @@ fn a_dead_letter_tells_its_whole_story() {
         assert_eq!((letter.message.id(), text(&letter.message)), (Some(sent), "tea".to_owned()));
         assert_eq!((letter.reason, letter.attempts, letter.replays), (Reason::AttemptsExhausted, 4, 0));
         assert_eq!(letter.last_error.as_deref(), Some("the tea is cold"));
-        let at = |milliseconds| WallTime(WALL_START_MS + milliseconds);
         assert_eq!((letter.first, letter.last), (at(5_000), at(5_700)));
         assert_eq!(letter.shard, ShardIndex(shard));
         world.assert_settled();
@@ -138,7 +137,6 @@ fn a_letter_that_was_never_admitted_or_was_to_come_later_says_when_it_was_first_
     let agent = world.add(0, "agent", moody(&switched_on(), &Log::new()));
     let nobody = AgentId::of_text("nobody");
     world.advance(1_000);
-    let at = |milliseconds| WallTime(WALL_START_MS + milliseconds);
     world.tell(inform(nobody, agent, "not admitted").build().unwrap());
     world.send(once(agent, agent, "later").deliver_at(at(3_000)).build().unwrap()).unwrap();
     world.advance(5_000);
@@ -159,7 +157,7 @@ fn what_was_left_in_a_dropped_inbox_keeps_its_story() {
     world.run();
     let letter = only_letter(&mut world);
     assert_eq!((letter.reason, letter.last_error), (Reason::Deregistered, None));
-    assert_eq!((letter.first, letter.last), (WallTime(WALL_START_MS), WallTime(WALL_START_MS + 500)));
+    assert_eq!((letter.first, letter.last), (WallTime(WALL_START_MS), at(500)));
     world.assert_settled();
 }
 
@@ -180,7 +178,7 @@ fn each_filter_finds_what_has_everything_that_it_names() {
         world.send(message.build().unwrap()).unwrap();
         world.advance(100);
     }
-    let at = |milliseconds| Some(WallTime(WALL_START_MS + milliseconds));
+    let at = |milliseconds| Some(at(milliseconds));
     let all = DeadLetterFilter::default();
     let second = world.dead_letters(0)[2].id;
     for (filter, expected) in [

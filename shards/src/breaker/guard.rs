@@ -18,13 +18,14 @@
 //! vain. Without a stopwatch there are no slow calls.
 
 use crate::breaker::{Breaker, BreakerPolicy, BreakerState, Observation};
+use crate::crossing::Notice;
 use crate::dead_letter::Reason;
 use crate::interface::Event;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{Message, WhenUnavailable};
 use crate::notice::{Holds, Outgoing};
 use crate::registry::{AgentIndex, AgentSlot};
-use crate::shard::{Alarm, Notice, Phase, Shard};
+use crate::shard::{Alarm, Phase, Shard};
 use crate::timer::TimerKey;
 
 /// In how many turns that call agents every call is timed, after one turn took too long.

@@ -19,6 +19,7 @@ use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 pub(crate) use self::mark::{JournalMark, Journalled};
+use crate::crossing::Notice;
 use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
 use crate::interface::{Answer, Token};
 use crate::mailbox::Envelope;
@@ -28,7 +29,7 @@ use crate::partition::ShardIndex;
 use crate::record::{AppendSequence, Durability, Records};
 use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::remains::Place;
-use crate::shard::{Notice, Phase, Shard};
+use crate::shard::{Phase, Shard};
 use crate::slab::Slab;
 
 /// The most tickets of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.

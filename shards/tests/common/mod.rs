@@ -5,7 +5,7 @@
 
 use caxton_shards::domain::{CapabilityName, LifetimeMs};
 use caxton_shards::interface::{Rejected, SendError};
-use caxton_shards::message::{AgentId, Message, MessageBuilder, MessageId, Performative};
+use caxton_shards::message::{AgentId, Message, MessageBuilder, MessageId, Performative, WallTime};
 pub use caxton_shards::sim::{Dice, Log, Script, Setup, WALL_START_MS, World};
 
 pub fn text(message: &Message) -> String {
@@ -18,6 +18,11 @@ pub fn inform(from: AgentId, to: AgentId, content: &str) -> MessageBuilder {
 
 pub fn request(from: AgentId, to: AgentId, content: &str) -> MessageBuilder {
     Message::builder(Performative::Request).sender(from).receiver(to).content(content)
+}
+
+/// So many milliseconds after the beginning, on the wall clock.
+pub fn at(milliseconds: u64) -> WallTime {
+    WallTime(WALL_START_MS + milliseconds)
 }
 
 pub fn lifetime(milliseconds: u32) -> LifetimeMs {

@@ -1,0 +1,181 @@
+//! What agents, what they offer and their platforms are called.
+
+use std::str::FromStr;
+
+use nutype::nutype;
+
+use super::DomainError;
+
+/// The longest agent name, in bytes of UTF-8.
+pub const AGENT_NAME_BYTES_MAX: usize = 512;
+
+/// The longest capability name, in characters.
+pub const CAPABILITY_NAME_CHARACTERS_MAX: usize = 100;
+
+/// What an agent can do, as the directory knows it: 1 to 100 characters, such as `translate.text` or `3d-render`.
+///
+/// White space around the name is removed. Inside it white space, control characters, parentheses and double quotes are
+/// refused, so that the name can stand in a message's text without quotes. Upper and lower case are different.
+#[nutype(
+    sanitize(trim),
+    validate(with = check_capability_name, error = DomainError),
+    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
+)]
+pub struct CapabilityName(String);
+
+impl FromStr for CapabilityName {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        Self::try_new(text)
+    }
+}
+
+/// The name in a FIPA agent identifier (AID): 1 to 512 bytes of UTF-8, such as `broker@shop.example`.
+///
+/// A name is a word of the ACL string syntax (FIPA SC00070), which keeps it the same through every encoding: it holds no
+/// white space, control characters, parentheses or double quotes, and does not begin with `#`, `-`, `@` or a digit, where
+/// a reader would expect a string or a number. Unlike the standard, which forbids only ASCII control characters, white
+/// space and control characters of all of Unicode are refused, so that two names never look alike by an invisible
+/// character. Names are compared byte by byte, and nothing is trimmed.
+#[nutype(
+    validate(with = check_agent_name, error = DomainError),
+    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
+)]
+pub struct AgentName(String);
+
+impl FromStr for AgentName {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        Self::try_new(text)
+    }
+}
+
+/// The longest name of a platform, in bytes of UTF-8: with the name of an agent in front it is still an agent's name.
+pub const PLATFORM_NAME_BYTES_MAX: usize = 256;
+
+/// The name of an agent platform, which stands behind the `@` of its agents' names: 1 to 256 bytes of UTF-8, such as
+/// `shop.example:1099/JADE`, with characters that an [`AgentName`] may have and without `@`.
+#[nutype(
+    validate(with = check_platform_name, error = DomainError),
+    derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
+)]
+pub struct PlatformName(String);
+
+impl FromStr for PlatformName {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        Self::try_new(text)
+    }
+}
+
+fn check_platform_name(name: &str) -> Result<(), DomainError> {
+    let fits = (1..=PLATFORM_NAME_BYTES_MAX).contains(&name.len());
+    if fits && name.chars().all(|character| character != '@' && may_stand_in_a_word(character)) {
+        return Ok(());
+    }
+    Err(DomainError::not_allowed(
+        "platform name",
+        name,
+        "1 to 256 bytes without white space, control characters, parentheses, double quotes or @",
+    ))
+}
+
+fn check_capability_name(name: &str) -> Result<(), DomainError> {
+    let length = name.chars().take(CAPABILITY_NAME_CHARACTERS_MAX + 1).count();
+    if (1..=CAPABILITY_NAME_CHARACTERS_MAX).contains(&length) && name.chars().all(may_stand_in_a_word) {
+        return Ok(());
+    }
+    Err(DomainError::not_allowed(
+        "capability name",
+        name,
+        "1 to 100 characters without white space, control characters, parentheses or double quotes",
+    ))
+}
+
+fn check_agent_name(name: &str) -> Result<(), DomainError> {
+    let starts_well = !name.starts_with(|first: char| matches!(first, '#' | '-' | '@' | '0'..='9'));
+    if (1..=AGENT_NAME_BYTES_MAX).contains(&name.len()) && starts_well && is_visible_word(name) {
+        return Ok(());
+    }
+    Err(DomainError::not_allowed(
+        "agent name",
+        name,
+        "1 to 512 bytes without white space, control characters, parentheses or double quotes, \
+         not beginning with #, -, @ or a digit",
+    ))
+}
+
+fn is_visible_word(name: &str) -> bool {
+    // Nearly all names are ASCII, where a few comparisons say what otherwise takes tables.
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'(' | b')' | b'"');
+    name.bytes().all(is_plain) || name.chars().all(may_stand_in_a_word)
+}
+
+fn may_stand_in_a_word(character: char) -> bool {
+    !character.is_control() && !character.is_whitespace() && !matches!(character, '(' | ')' | '"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capability_names_are_trimmed_and_bounded() {
+        let longest = "ü".repeat(CAPABILITY_NAME_CHARACTERS_MAX);
+        let too_long = "ü".repeat(CAPABILITY_NAME_CHARACTERS_MAX + 1);
+        for (text, expected) in [
+            ("translate.text", Some("translate.text")),
+            ("  translate.text\n", Some("translate.text")),
+            ("3d-render", Some("3d-render")),
+            (longest.as_str(), Some(longest.as_str())),
+            (too_long.as_str(), None),
+            ("", None),
+            (" \t ", None),
+            ("translate text", None),
+            ("translate\u{a0}text", None),
+            ("bell\u{7}", None),
+            ("f(x)", None),
+            ("\"quoted\"", None),
+        ] {
+            let name = CapabilityName::try_new(text);
+            assert_eq!(name.as_ref().ok().map(|name| name.as_str()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn agent_names_are_words_of_the_acl() {
+        let longest = "n".repeat(AGENT_NAME_BYTES_MAX);
+        let too_long = "n".repeat(AGENT_NAME_BYTES_MAX + 1);
+        let too_many_bytes = "ü".repeat(AGENT_NAME_BYTES_MAX / 2 + 1);
+        for (text, accepted) in [
+            ("a", true),
+            ("broker@shop.example", true),
+            ("agent-7#2", true),
+            ("バイヤー", true),
+            ("it's", true),
+            (longest.as_str(), true),
+            (too_long.as_str(), false),
+            (too_many_bytes.as_str(), false),
+            ("", false),
+            (" broker", false),
+            ("two words", false),
+            ("tab\t", false),
+            ("nul\0", false),
+            ("delete\u{7f}", false),
+            ("next\u{85}line", false),
+            ("wide\u{3000}space", false),
+            ("open(", false),
+            ("close)", false),
+            ("\"quoted\"", false),
+            ("#hash", false),
+            ("-dash", false),
+            ("@home", false),
+            ("7of9", false),
+        ] {
+            assert_eq!(AgentName::try_new(text).is_ok(), accepted, "{text:?}");
+        }
+    }
+}
