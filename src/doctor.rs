@@ -299,8 +299,10 @@ fn processor_quota(host: &Host) -> Finding {
 
 fn shards(host: &Host) -> Finding {
     let shards = host.automatic_shards();
-    let rule = "all allowed cores below 8, all but one from 8 up";
-    Finding::ok("shards", format!("router.shards = \"auto\" starts {shards} here ({rule})"))
+    let with_store = automatic_shard_count(host.cores_allowed, true);
+    let rule =
+        "all allowed cores below 8, all but one from 8 up; with a store, which needs a core for the disk, all but one";
+    Finding::ok("shards", format!("router.shards = \"auto\" starts {shards} here, {with_store} with a store ({rule})"))
 }
 
 fn open_files(host: &Host) -> Finding {
@@ -360,9 +362,9 @@ fn memory(host: &Host) -> Finding {
 }
 
 impl Host {
-    /// The number of shards that `router.shards = "auto"` starts on this host.
+    /// The number of shards that `router.shards = "auto"` starts on this host without a store.
     pub fn automatic_shards(&self) -> caxton_shards::domain::ShardCount {
-        automatic_shard_count(self.cores_allowed)
+        automatic_shard_count(self.cores_allowed, false)
     }
 }
 

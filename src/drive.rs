@@ -4,7 +4,8 @@
 //! is traffic the task spins on its rings, because polling a ring costs well under a microsecond and waking an executor
 //! more than a hundred. After a bounded time without work it arms its doorbell, looks at its rings once more, and parks
 //! until the doorbell or the shard's next timer. While its journal is being written, or waits for room on a full disk, it
-//! does not spin but naps, in the journal's own ring, until the write is complete or the doorbell rings.
+//! does not park but naps, where the journal's disk wakes it, until the write is complete or the doorbell rings; and it does not
+//! spin before that, unless the disk has a core of its own.
 //!
 //! Three traps of glommio 0.9 are avoided here: the preemption timer of the shard's task is one millisecond (the default of
 //! 100 ms delays wake-ups, less than half a millisecond provokes stalls); until that task has left its waker there is
@@ -120,6 +121,8 @@ pub(crate) struct Seat {
 /// What a shard's thread starts with where there is a store.
 pub(crate) struct StoreSeat {
     pub journal: JournalOptions,
+    /// A core that no shard has.
+    pub disk_core: Option<usize>,
     pub door: Door,
     pub inheritance: Inheritance,
 }
@@ -258,9 +261,9 @@ impl Driver {
     /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Answers whether
     /// the shard can begin; if not, the figures of its journal say why.
     fn begin_journal(&mut self) -> bool {
-        let Some(StoreSeat { journal, door, inheritance }) = self.store.take() else { return true };
+        let Some(StoreSeat { journal, disk_core, door, inheritance }) = self.store.take() else { return true };
         self.shard.inherit(inheritance);
-        match Scribe::begin(journal, door, &mut self.shard, &self.shared.links[self.index].journal) {
+        match Scribe::begin(journal, disk_core, door, &mut self.shard, &self.shared.links[self.index].journal) {
             Ok(scribe) => {
                 self.inputs.extend(scribe.news());
                 self.journal = Some(scribe);
@@ -297,13 +300,15 @@ impl Driver {
                 }
                 return self.hand_over();
             }
-            if turn.worked || turn.more {
+            let writing = self.journal.as_ref().is_some_and(Scribe::is_busy);
+            let disk_needs_core = writing && !self.journal.as_ref().is_some_and(Scribe::disk_has_core);
+            if turn.worked || turn.more || turn.polling && !disk_needs_core {
                 self.yield_sometimes().await;
-            } else if self.journal.as_ref().is_some_and(Scribe::is_busy) {
+            } else if !disk_needs_core && self.spin_for_work() {
+                // On with it.
+            } else if writing {
                 self.nap(&turn);
-            } else if turn.polling {
-                self.yield_sometimes().await;
-            } else if !self.spin_for_work() {
+            } else {
                 self.park(turn.next_deadline_ms).await;
             }
         }
@@ -520,8 +525,8 @@ impl Driver {
     }
 
     /// Sleeps in the kernel until the journal's write is complete, the doorbell rings, or the shard's next timer is due. A write
-    /// takes less than parking and waking would; to spin meanwhile would keep the core from whatever has to finish the write,
-    /// on a virtual machine for milliseconds.
+    /// takes less than parking and waking would. To spin meanwhile would keep the core from whatever has to finish the write,
+    /// on a virtual machine for milliseconds, where no other core is left for that.
     fn nap(&mut self, turn: &Turn) {
         let longest = if turn.polling { LONGEST_NAP_OF_POLLING } else { LONGEST_NAP };
         let timeout = self.until_due(turn.next_deadline_ms).map_or(longest, |due| due.min(longest));

@@ -29,6 +29,7 @@ pub(crate) struct Scribe {
     carried: AppendSequence,
     door: Door,
     shard: u16,
+    disk_has_core: bool,
     /// What has waited since a record up to this one is shown.
     shown: AppendSequence,
     /// What was committed when that was looked at last, and when it is looked at again.
@@ -39,15 +40,21 @@ pub(crate) struct Scribe {
 }
 
 impl Scribe {
-    /// Makes the journal and writes down what the shard has to write already. Blocks until that is on disk.
+    /// Makes the journal and writes down what the shard has to write already. Blocks until that is on disk. Where the disk has a
+    /// core of its own, a thread there hands writes to the kernel.
     pub fn begin(
         options: JournalOptions,
+        disk_core: Option<usize>,
         door: Door,
         shard: &mut Shard,
         figures: &JournalFigures,
     ) -> Result<Self, String> {
         let (directory, number) = (options.directory.display().to_string(), options.shard);
-        let disk = DirectDisk::new().map_err(|error| format!("there is no io_uring for {directory}: {error}"))?;
+        let disk = match disk_core {
+            Some(core) => DirectDisk::beside(format!("caxton-disk-{number}"), core),
+            None => DirectDisk::new(),
+        };
+        let disk = disk.map_err(|error| format!("there is no io_uring for {directory}: {error}"))?;
         let journal = Journal::create(disk, options)
             .map_err(|error| format!("the journal in {directory} could not be made: {error}"))?;
         let condition = JournalCondition::Ready;
@@ -58,6 +65,7 @@ impl Scribe {
             carried: none,
             door,
             shard: number,
+            disk_has_core: disk_core.is_some(),
             shown: none,
             older: none,
             look_at_ms: 0,
@@ -93,6 +101,11 @@ impl Scribe {
     /// Ends a [`wait`](Scribe::wait), the present one or the next.
     pub fn waker(&self) -> Waker {
         self.journal.waker()
+    }
+
+    /// Whether the disk does its part on a core that no shard has.
+    pub fn disk_has_core(&self) -> bool {
+        self.disk_has_core
     }
 
     /// Whether something is being written, or waits to be.

@@ -118,7 +118,7 @@ configuration! {
     router: RouterConfig {
         /// Which router of a cluster this is; it is part of every message id.
         node: NodeId = ["0", "0", "0"];
-        /// How many shards run, each on a core of its own: auto, or a number.
+        /// How many shards run, each on a core of its own: auto, or a number. With a store, a core beyond them is the disk's.
         shards: ShardChoice = ["auto", "auto", "auto"];
     }
 

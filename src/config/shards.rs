@@ -6,14 +6,18 @@ use std::str::FromStr;
 
 /// From this many cores up, one is left to the edge, the helpers and the operating system.
 const CORES_TO_SPARE_ONE: usize = 8;
+/// With a store, one is left to the disk from this many cores up: what shards and the disk do to each other otherwise costs
+/// durable messages more than a shard is worth, and volatile ones their latency.
+const CORES_TO_SPARE_ONE_WITH_STORE: usize = 2;
 
 /// The word that leaves the choice to the router.
 const AUTOMATIC: &str = "auto";
 
-/// How many shards `auto` means on this many allowed cores: all of them below 8, all but one from 8 up, and never more
-/// than there are partition buckets.
-pub fn automatic_shard_count(cores: usize) -> ShardCount {
-    let shards = if cores < CORES_TO_SPARE_ONE { cores } else { cores - 1 };
+/// How many shards `auto` means on this many allowed cores: all of them below 8 and all but one from 8 up, with a store all
+/// but one from 2 up, and never more than there are partition buckets.
+pub fn automatic_shard_count(cores: usize, store: bool) -> ShardCount {
+    let spares_one = if store { CORES_TO_SPARE_ONE_WITH_STORE } else { CORES_TO_SPARE_ONE };
+    let shards = if cores < spares_one { cores } else { cores - 1 };
     let shards = u16::try_from(shards).unwrap_or(ShardCount::MAXIMUM).clamp(ShardCount::MINIMUM, ShardCount::MAXIMUM);
     ShardCount::try_new(shards).expect("the value was clamped to the limits")
 }
@@ -29,10 +33,10 @@ pub enum ShardChoice {
 }
 
 impl ShardChoice {
-    /// The number of shards on a machine where this process may use that many cores.
-    pub fn resolve(self, cores: usize) -> ShardCount {
+    /// The number of shards on a machine where this process may use that many cores, with a store or without.
+    pub fn resolve(self, cores: usize, store: bool) -> ShardCount {
         match self {
-            Self::Automatic => automatic_shard_count(cores),
+            Self::Automatic => automatic_shard_count(cores, store),
             Self::Exactly(shards) => shards,
         }
     }
@@ -66,11 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_core_is_spared_from_eight_up() {
+    fn without_a_store_one_core_is_spared_from_eight_up() {
         for (cores, shards) in
             [(0, 1), (1, 1), (2, 2), (7, 7), (8, 7), (9, 8), (64, 63), (1_025, 1_024), (5_000, 1_024), (100_000, 1_024)]
         {
-            assert_eq!(automatic_shard_count(cores).as_usize(), shards, "{cores} cores");
+            assert_eq!(automatic_shard_count(cores, false).as_usize(), shards, "{cores} cores");
+        }
+    }
+
+    #[test]
+    fn with_a_store_one_core_is_spared_from_two_up() {
+        for (cores, shards) in [(0, 1), (1, 1), (2, 1), (3, 2), (8, 7), (9, 8), (1_025, 1_024), (1_026, 1_024)] {
+            assert_eq!(automatic_shard_count(cores, true).as_usize(), shards, "{cores} cores");
         }
     }
 
@@ -82,7 +93,7 @@ mod tests {
         {
             assert_eq!(text.parse(), Ok(choice));
             assert_eq!(choice.to_string(), text);
-            assert_eq!(choice.resolve(9).as_usize(), on_nine_cores);
+            assert_eq!(choice.resolve(9, true).as_usize(), on_nine_cores);
         }
         for (text, message) in [
             ("0", "shard count 0 is out of range: allowed is auto, or 1 to 1024 shards"),

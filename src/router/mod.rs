@@ -295,8 +295,9 @@ fn start(
     if cores.is_empty() {
         return Err(StartError::NoCores);
     }
-    let shards = config.router.shards.resolve(cores.len());
+    let shards = config.router.shards.resolve(cores.len(), config.store.directory.path().is_some());
     let count = usize::from(shards.into_inner());
+    let spare_cores = cores.get(count..).unwrap_or_default();
     let partition = Partition::new(shards);
     let mut all_plugins = Plugin::configured(config, shards)?;
     all_plugins.extend_from_slice(plugins);
@@ -341,7 +342,7 @@ fn start(
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
         let mut shard_config = shard_config(config, rules, partition, index, boot_epoch);
         shard_config.protocols = rulebook.clone();
-        let store = store.as_mut().and_then(|store| store.seat(config, index));
+        let store = store.as_mut().and_then(|store| store.seat(config, index, spare_cores));
         if let Some(seat) = &store {
             // What an earlier run left was accepted, so there is room for it whatever the limit is now.
             shard_config.pending_max += seat.inheritance.messages();
@@ -378,7 +379,7 @@ fn start(
             store.begin(&shared)?;
             *router.inner.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
         }
-        let pinned = cores.get(count).copied();
+        let pinned = spare_cores.first().copied();
         let watched = Arc::clone(&shared);
         let watchdog = std::thread::Builder::new().name("caxton-watchdog".to_owned()).spawn(move || {
             if let Some(core) = pinned {

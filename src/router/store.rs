@@ -57,9 +57,9 @@ impl Store {
         Ok(Some(Self { directory, recovered, shares, projector: Some(projector), thread: None }))
     }
 
-    /// What a shard starts with.
+    /// What a shard starts with. The cores are those that no shard has.
     #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
-    pub fn seat(&mut self, config: &Config, shard: usize) -> Option<StoreSeat> {
+    pub fn seat(&mut self, config: &Config, shard: usize, spare_cores: &[usize]) -> Option<StoreSeat> {
         let (_, door) = self.projector.as_ref()?;
         let inheritance = self.shares.get_mut(shard).map(std::mem::take).unwrap_or_default();
         let journal = JournalOptions {
@@ -71,7 +71,8 @@ impl Store {
             retained_records: config.store.duplicates_window.as_usize() as u64,
             history: config.store.history.as_usize() as u64,
         };
-        Some(StoreSeat { journal, door: door.clone(), inheritance })
+        let disk_core = shard.checked_rem(spare_cores.len()).map(|place| spare_cores[place]);
+        Some(StoreSeat { journal, disk_core, door: door.clone(), inheritance })
     }
 }
 

@@ -9,7 +9,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 pub mod direct;
+mod kernel;
 pub mod simulated;
+mod submitter;
 
 const ALIGNMENT: usize = 4096;
 

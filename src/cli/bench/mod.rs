@@ -128,7 +128,7 @@ pub struct BenchArguments {
     /// hostile-guests and poison, which take longer
     #[arg(value_enum)]
     scenario: Option<Scenario>,
-    /// How many shards; by default 1 for local, and all allowed cores for the rest
+    /// How many shards; by default 1 for local, all allowed cores but one where messages are durable, and all for the rest
     #[arg(long)]
     shards: Option<ShardCount>,
     /// How many agents; by default 1000, and for wasm 16

@@ -1,31 +1,27 @@
 //! The disk that is there, through an `io_uring` of its own.
 //!
-//! Completions are read from memory: asking for them takes no system call and needs no other reactor to run.
+//! Completions are read from memory: asking for them takes no system call and needs no other reactor to run. Operations are
+//! handed to the kernel by the thread that the disk belongs to or, where a core is left for that, by one of its own.
 
 #![allow(unsafe_code)] // The kernel is handed addresses.
 
+use super::kernel::{Bell, Kernel, OPERATIONS_MAX};
+use super::submitter::Submitter;
 use super::{ALIGNMENT, Buffer, Disk, DiskFile, WriteMode};
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use io_uring::{opcode, squeue, types};
 use rustix::fs::OFlags;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
-/// Operations in flight at once, for all files of one disk, beside the one that waits for the bell.
-const OPERATIONS_MAX: u32 = 64;
-/// The completion that says that the bell was rung.
-const RUNG: u64 = u64::MAX;
-/// What the bell is polled for: that it can be read.
-const POLLIN: u32 = PollFlags::IN.bits() as u32;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
@@ -36,28 +32,31 @@ pub struct DirectDisk {
 }
 
 impl DirectDisk {
-    /// Sets up the ring.
+    /// Sets up the ring, for the calling thread to submit to.
     ///
     /// # Errors
     ///
     /// The kernel refuses an `io_uring`.
     pub fn new() -> io::Result<Self> {
-        // One thread submits. Completions are to show up in memory without a system call, so that their work must not be
-        // put off to the thread's next one (no COOP_TASKRUN, no DEFER_TASKRUN).
-        let uring = IoUring::builder()
-            .setup_single_issuer()
-            .build(OPERATIONS_MAX)
-            .or_else(|_| IoUring::builder().build(OPERATIONS_MAX))?;
-        let ring = Ring {
-            uring,
-            next: 0,
-            in_flight: HashMap::new(),
-            completed: HashMap::new(),
-            bell: Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)),
-            listens: false,
-            rung: false,
-        };
-        Ok(Self { ring: Rc::new(RefCell::new(ring)), directory_sync: None })
+        let bell = Bell::new()?;
+        let kernel = Kernel::new(Arc::clone(&bell))?;
+        Ok(Self::with(Way::Here(Box::new(kernel)), bell))
+    }
+
+    /// Sets up the ring, for a thread of that name on a core of its own to submit to.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses an `io_uring` or a thread.
+    pub fn beside(name: String, core: usize) -> io::Result<Self> {
+        let bell = Bell::new()?;
+        let submitter = Submitter::spawn(name, core, Arc::clone(&bell))?;
+        Ok(Self::with(Way::Beside(submitter), bell))
+    }
+
+    fn with(way: Way, bell: Arc<Bell>) -> Self {
+        let ring = Ring { way, next: 0, in_flight: HashMap::new(), completed: HashMap::new(), bell };
+        Self { ring: Rc::new(RefCell::new(ring)), directory_sync: None }
     }
 
     fn open_with(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
@@ -238,31 +237,21 @@ impl DiskFile for DirectFile {
     }
 }
 
-/// What ends a wait before anything is complete.
-struct Bell(OwnedFd);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // It can fail only when it was rung 2^64 times.
-        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
-    }
+/// Who hands operations to the kernel.
+enum Way {
+    /// The thread that the disk belongs to.
+    Here(Box<Kernel>),
+    /// A thread of its own.
+    Beside(Submitter),
 }
 
-/// The `io_uring` and what the kernel still uses: files and buffers stay here until their completion, whoever drops them.
+/// The way to the kernel and what the kernel still uses: files and buffers stay here until their completion, whoever drops them.
 struct Ring {
-    uring: IoUring,
+    way: Way,
     next: u64,
     in_flight: HashMap<u64, (Rc<File>, Option<Buffer>)>,
     completed: HashMap<u64, (io::Result<usize>, Option<Buffer>)>,
     bell: Arc<Bell>,
-    /// Whether the kernel reports that the bell is rung.
-    listens: bool,
-    /// The bell was rung since the last wait.
-    rung: bool,
 }
 
 impl Ring {
@@ -281,72 +270,79 @@ impl Ring {
         let entry = entry.user_data(token);
         self.in_flight.insert(token, (file, buffer));
         // SAFETY: the descriptor and the bytes that the entry points to belong to `file` and `buffer`, which stay in
-        // `in_flight`, unmoved on the heap and untouched, until the kernel has reported their completion; dropping the
-        // ring waits for that.
-        let pushed = unsafe { self.uring.submission().push(&entry) };
-        if pushed.is_err() {
+        // `in_flight`, unmoved on the heap and untouched, until their completion was collected; dropping the ring waits for
+        // that.
+        let pushed = unsafe {
+            match &mut self.way {
+                Way::Here(kernel) => kernel.push(&entry),
+                Way::Beside(submitter) => submitter.push(&entry),
+            }
+        };
+        if !pushed {
             let buffer = self.in_flight.remove(&token).and_then(|(_, buffer)| buffer);
             return Err((io::ErrorKind::ResourceBusy.into(), buffer));
         }
-        // An entry that the kernel does not take now is taken at a later call: it stays in the queue.
-        let _ = self.uring.submit();
+        match &mut self.way {
+            Way::Here(kernel) => kernel.submit(),
+            Way::Beside(submitter) => submitter.submit(),
+        }
         Ok(token)
     }
 
     fn poll(&mut self, token: u64) -> Option<(io::Result<usize>, Option<Buffer>)> {
         self.collect();
-        if !self.uring.submission().is_empty() {
-            let _ = self.uring.submit();
+        if let Way::Here(kernel) = &mut self.way {
+            kernel.submit();
         }
         self.completed.remove(&token)
     }
 
     fn wait(&mut self, timeout: Duration) {
-        if !self.collect() && self.completed.is_empty() && !self.rung {
-            if !self.listens {
-                let entry = opcode::PollAdd::new(types::Fd(self.bell.0.as_raw_fd()), POLLIN).multi(true).build();
-                // SAFETY: the entry points to nothing, and its descriptor is the ring's own.
-                self.listens = unsafe { self.uring.submission().push(&entry.user_data(RUNG)) }.is_ok();
-            }
-            let timespec = types::Timespec::from(timeout);
-            // A timeout is as good as a completion here: the caller looks again either way.
-            let _ = self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&timespec));
-            self.collect();
+        if self.collect() || !self.completed.is_empty() {
+            return;
         }
-        self.rung = false;
+        match &mut self.way {
+            // If the kernel refuses that, it is as good as a wait that was ended.
+            Way::Here(kernel) => _ = kernel.wait(Some(timeout)),
+            Way::Beside(submitter) => submitter.wait(timeout),
+        }
+        self.collect();
     }
 
     /// Takes in what the kernel reports. Answers whether there was something.
     fn collect(&mut self) -> bool {
-        let mut any = false;
-        for completion in self.uring.completion() {
-            any = true;
-            if completion.user_data() == RUNG {
-                self.rung = true;
-                self.listens = cqueue::more(completion.flags());
-                continue;
-            }
-            let result =
-                usize::try_from(completion.result()).map_err(|_| io::Error::from_raw_os_error(-completion.result()));
-            if let Some((file, buffer)) = self.in_flight.remove(&completion.user_data()) {
+        let Self { way, in_flight, completed, .. } = self;
+        let take = |token, result| {
+            if let Some((file, buffer)) = in_flight.remove(&token) {
                 // Only someone who still holds the file will ask for the outcome.
                 if buffer.is_none() || Rc::strong_count(&file) > 1 {
-                    self.completed.insert(completion.user_data(), (result, buffer));
+                    completed.insert(token, (result, buffer));
                 }
             }
+        };
+        match way {
+            Way::Here(kernel) => kernel.collect(take),
+            Way::Beside(submitter) => submitter.collect(take),
         }
-        any
     }
 }
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        while !self.in_flight.is_empty() {
-            match self.uring.submit_and_wait(1) {
-                Ok(_) => _ = self.collect(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        loop {
+            let goes_on = match &mut self.way {
+                Way::Here(_) if self.in_flight.is_empty() => return,
+                Way::Here(kernel) => kernel.wait(None).is_ok(),
+                Way::Beside(submitter) => {
+                    submitter.close();
+                    false
+                }
+            };
+            self.collect();
+            if !goes_on {
                 // Freeing what the kernel may still read or write would be unsound; leaking it is not.
-                Err(_) => std::mem::forget(std::mem::take(&mut self.in_flight)),
+                std::mem::forget(std::mem::take(&mut self.in_flight));
+                return;
             }
         }
     }
@@ -356,27 +352,42 @@ impl Drop for Ring {
 mod tests {
     use super::*;
     use std::io::Write as _;
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
     use std::time::Instant;
 
     /// Far longer than any wait that is ended.
     const TIMEOUT: Duration = Duration::from_mins(1);
 
-    /// Runs `check` while an operation is in flight that completes only afterwards: a read from an empty pipe.
-    fn while_something_is_in_flight(check: impl FnOnce(&mut DirectDisk)) {
-        let mut disk = DirectDisk::new().expect("the kernel has io_uring");
-        let (reader, mut writer) = io::pipe().expect("there are pipes");
+    fn disks() -> [DirectDisk; 2] {
+        let core = core_affinity::get_core_ids().and_then(|cores| cores.first().copied()).map_or(0, |core| core.id);
+        [DirectDisk::new(), DirectDisk::beside("disk".to_owned(), core)]
+            .map(|disk| disk.expect("the kernel has io_uring"))
+    }
+
+    /// Begins to read from a pipe. Who keeps the file will ask for the outcome.
+    fn read(disk: &DirectDisk) -> (io::PipeWriter, Rc<File>, u64) {
+        let (reader, writer) = io::pipe().expect("there are pipes");
         let file = Rc::new(File::from(OwnedFd::from(reader)));
         let mut buffer = Buffer::new(1);
         buffer.resize(1);
         let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), buffer.bytes_mut().as_mut_ptr(), 1).build();
-        disk.ring.borrow_mut().submit(entry, file, Some(buffer)).map_err(|(error, _)| error).expect("it is submitted");
-        let started = Instant::now();
-        check(&mut disk);
-        assert!(started.elapsed() < TIMEOUT, "a wait was not ended");
-        writer.write_all(b"x").expect("the pipe is open");
-        disk.wait(TIMEOUT);
-        assert!(started.elapsed() < TIMEOUT, "a completion did not end the wait");
+        let submitted = disk.ring.borrow_mut().submit(entry, Rc::clone(&file), Some(buffer));
+        (writer, file, submitted.map_err(|(error, _)| error).expect("it is submitted"))
+    }
+
+    /// Runs `check` while an operation is in flight that completes only afterwards: a read from an empty pipe.
+    fn while_something_is_in_flight(check: impl Fn(&mut DirectDisk)) {
+        for mut disk in disks() {
+            let (mut writer, ..) = read(&disk);
+            let started = Instant::now();
+            check(&mut disk);
+            assert!(started.elapsed() < TIMEOUT, "a wait was not ended");
+            writer.write_all(b"x").expect("the pipe is open");
+            disk.wait(TIMEOUT);
+            assert!(started.elapsed() < TIMEOUT, "a completion did not end the wait");
+        }
     }
 
     #[test]
@@ -417,13 +428,60 @@ mod tests {
     /// As while the disk is full: a write is to be tried again, and nothing is being written.
     #[test]
     fn a_wait_for_nothing_but_the_bell_lasts_too_and_is_ended() {
-        let mut disk = DirectDisk::new().expect("the kernel has io_uring");
-        lasts_as_long_as_it_says(&mut disk);
-        let started = Instant::now();
-        let waker = disk.waker();
-        let ringer = thread::spawn(move || waker.wake());
-        disk.wait(TIMEOUT);
-        assert!(started.elapsed() < TIMEOUT, "it was not ended");
-        ringer.join().expect("it rings");
+        for mut disk in disks() {
+            lasts_as_long_as_it_says(&mut disk);
+            let started = Instant::now();
+            let waker = disk.waker();
+            let ringer = thread::spawn(move || waker.wake());
+            disk.wait(TIMEOUT);
+            assert!(started.elapsed() < TIMEOUT, "it was not ended");
+            ringer.join().expect("it rings");
+        }
+    }
+
+    #[test]
+    fn each_operation_of_many_has_its_own_outcome_in_whatever_order_they_complete() {
+        for disk in disks() {
+            let mut reads: Vec<_> = (0..OPERATIONS_MAX).map(|_| read(&disk)).collect();
+            let one_more = disk.ring.borrow_mut().submit(opcode::Nop::new().build(), nothing(), None);
+            assert_eq!(one_more.expect_err("that is one too many").0.kind(), io::ErrorKind::ResourceBusy);
+            let started = Instant::now();
+            while let Some((mut writer, _file, token)) = reads.pop() {
+                let byte = u8::try_from(reads.len()).expect("there are fewer");
+                writer.write_all(&[byte]).expect("the pipe is open");
+                let (result, buffer) = loop {
+                    let mut ring = disk.ring.borrow_mut();
+                    if let Some(outcome) = ring.poll(token) {
+                        break outcome;
+                    }
+                    ring.wait(TIMEOUT);
+                    assert!(started.elapsed() < TIMEOUT, "an operation did not complete");
+                };
+                assert_eq!(result.expect("it is read"), 1);
+                assert_eq!(buffer.expect("the buffer comes back").bytes(), [byte]);
+            }
+        }
+    }
+
+    fn nothing() -> Rc<File> {
+        Rc::new(File::open("/dev/null").expect("it is there"))
+    }
+
+    /// What is in flight when a disk is dropped is finished first: its buffers would be freed under the kernel's hands.
+    #[test]
+    fn a_disk_that_is_dropped_waits_for_what_is_in_flight() {
+        for disk in disks() {
+            let (mut writer, ..) = read(&disk);
+            let finished = Arc::new(AtomicBool::new(false));
+            let says = Arc::clone(&finished);
+            let other = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(20));
+                says.store(true, Ordering::SeqCst);
+                writer.write_all(b"x").expect("somebody still reads");
+            });
+            drop(disk);
+            assert!(finished.load(Ordering::SeqCst), "it did not wait");
+            other.join().expect("it writes");
+        }
     }
 }

@@ -1,0 +1,177 @@
+//! A thread that hands operations to the kernel in the place of the thread that wants them.
+//!
+//! Handing a write to a disk takes a shard several microseconds, on a virtual machine some tens of them: it is the hypervisor
+//! that is called then. Where a core is left for that, messages on the shard do not wait for it. The shard puts operations into
+//! a queue and finds what became of them in another one; both are in memory, so that neither takes it a system call unless the
+//! other side sleeps.
+
+#![allow(unsafe_code)] // The kernel is handed addresses.
+
+use super::kernel::{Bell, Kernel, OPERATIONS_MAX};
+use caxton_shards::doorbell::Doorbell;
+use core_affinity::CoreId;
+use crossbeam::queue::ArrayQueue;
+use io_uring::squeue;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long the thread looks for the next operation when nothing is in flight, before it sleeps: a shard that writes without
+/// end has the next write ready a few microseconds after the last one.
+const LINGER: Duration = Duration::from_micros(50);
+/// How often it looks at the clock meanwhile: every so many looks into the queue.
+const LOOKS_PER_CLOCK_READ: u32 = 64;
+
+/// What the two threads share. The queues have room for every operation that may be in flight, so neither is ever full.
+struct Exchange {
+    orders: ArrayQueue<squeue::Entry>,
+    outcomes: ArrayQueue<(u64, io::Result<usize>)>,
+    /// Wakes the thread that submits.
+    thread: Doorbell,
+    /// Wakes the thread that gives the orders.
+    client: Doorbell,
+    /// No more orders come.
+    closed: AtomicBool,
+}
+
+/// The side of the thread that gives the orders. It is to be [closed](Submitter::close) before what the orders point to goes.
+pub(super) struct Submitter {
+    exchange: Arc<Exchange>,
+    handle: Option<JoinHandle<()>>,
+    bell: Arc<Bell>,
+    waker: Waker,
+}
+
+impl Submitter {
+    /// Starts the thread, on a core. Its client waits with this bell.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses an `io_uring`, a descriptor or a thread.
+    pub fn spawn(name: String, core: usize, bell: Arc<Bell>) -> io::Result<Self> {
+        let exchange = Arc::new(Exchange {
+            orders: ArrayQueue::new(OPERATIONS_MAX as usize),
+            outcomes: ArrayQueue::new(OPERATIONS_MAX as usize),
+            thread: Doorbell::new(),
+            client: Doorbell::new(),
+            closed: AtomicBool::new(false),
+        });
+        let own_bell = Bell::new()?;
+        let shared = Arc::clone(&exchange);
+        let (made, ring) = flume::bounded(1);
+        let handle = thread::Builder::new().name(name).spawn(move || {
+            core_affinity::set_for_current(CoreId { id: core });
+            // The ring belongs to the thread that makes it.
+            match Kernel::new(Arc::clone(&own_bell)) {
+                Ok(kernel) => {
+                    let _ = made.send(Ok(()));
+                    serve(&shared, kernel, &Waker::from(own_bell));
+                }
+                Err(error) => _ = made.send(Err(error)),
+            }
+        })?;
+        ring.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+        Ok(Self { exchange, handle: Some(handle), waker: Waker::from(Arc::clone(&bell)), bell })
+    }
+
+    /// Gives an order. At most [`OPERATIONS_MAX`] are under way; beyond that this answers no.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Kernel::push`], with [`Submitter::collect`].
+    #[must_use]
+    pub unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
+        self.exchange.orders.push(entry.clone()).is_ok()
+    }
+
+    /// Sees to it that the orders are carried out.
+    pub fn submit(&mut self) {
+        self.exchange.thread.ring();
+    }
+
+    /// As [`Kernel::collect`].
+    pub fn collect(&mut self, mut take: impl FnMut(u64, io::Result<usize>)) -> bool {
+        let mut any = false;
+        while let Some((token, result)) = self.exchange.outcomes.pop() {
+            any = true;
+            take(token, result);
+        }
+        any
+    }
+
+    /// Sleeps until something is to be collected, the client's bell is rung, or for this long.
+    pub fn wait(&mut self, timeout: Duration) {
+        self.exchange.client.arm(&self.waker);
+        if self.exchange.outcomes.is_empty() {
+            self.bell.wait(timeout);
+        }
+        self.exchange.client.disarm();
+    }
+
+    /// Waits until everything that was ordered is done and can be collected. Nothing may be ordered afterwards.
+    pub fn close(&mut self) {
+        self.exchange.closed.store(true, Ordering::Release);
+        self.exchange.thread.ring();
+        if let Some(handle) = self.handle.take() {
+            // If it panicked, some outcomes never come.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// What the thread does, until no more orders come and all are carried out.
+fn serve(exchange: &Exchange, mut kernel: Kernel, waker: &Waker) {
+    let mut in_flight = 0;
+    // What the ring had no room for.
+    let mut postponed = None;
+    loop {
+        // What was ordered before it was closed is seen after that is.
+        let closed = exchange.closed.load(Ordering::Acquire);
+        while in_flight < OPERATIONS_MAX
+            && let Some(entry) = postponed.take().or_else(|| exchange.orders.pop())
+        {
+            // SAFETY: what the entry points to is the client's, who keeps it as it is until it has collected the outcome.
+            if !unsafe { kernel.push(&entry) } {
+                postponed = Some(entry);
+                break;
+            }
+            in_flight += 1;
+        }
+        kernel.submit();
+        let before = in_flight;
+        kernel.collect(|token, result| {
+            in_flight -= 1;
+            // There is room for every operation.
+            let _ = exchange.outcomes.push((token, result));
+        });
+        if in_flight < before {
+            exchange.client.ring();
+        } else if in_flight > 0 || !closed && !comes_soon(exchange) {
+            exchange.thread.arm(waker);
+            if exchange.orders.is_empty() && (in_flight > 0 || !exchange.closed.load(Ordering::Acquire)) {
+                // If the kernel refuses that, this goes on looking.
+                let _ = kernel.wait(None);
+            }
+            exchange.thread.disarm();
+        } else if closed && exchange.orders.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Looks for an order for a while.
+fn comes_soon(exchange: &Exchange) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < LINGER {
+        for _ in 0..LOOKS_PER_CLOCK_READ {
+            if !exchange.orders.is_empty() || exchange.closed.load(Ordering::Relaxed) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+    }
+    false
+}
