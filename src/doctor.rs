@@ -301,7 +301,7 @@ fn shards(host: &Host) -> Finding {
     let shards = host.automatic_shards();
     let with_store = automatic_shard_count(host.cores_allowed, true);
     let rule =
-        "all allowed cores below 8, all but one from 8 up; with a store, which needs a core for the disk, all but one";
+        "all allowed cores below 8, all but one from 8 up; with a store, whose disk is left one, all but one from 2 up";
     Finding::ok("shards", format!("router.shards = \"auto\" starts {shards} here, {with_store} with a store ({rule})"))
 }
 

@@ -475,6 +475,7 @@ mod tests {
             let finished = Arc::new(AtomicBool::new(false));
             let says = Arc::clone(&finished);
             let other = thread::spawn(move || {
+                // Long enough for a disk that does not wait to be gone before this.
                 thread::sleep(Duration::from_millis(20));
                 says.store(true, Ordering::SeqCst);
                 writer.write_all(b"x").expect("somebody still reads");
