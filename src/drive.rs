@@ -47,8 +47,6 @@ const PREEMPTION: Duration = Duration::from_millis(1);
 const SPINS_PER_CLOCK_READ: u32 = 64;
 /// A shard whose next timer is further away looks again in between.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
-/// How often a busy shard lets its executor look after other things, in nanoseconds.
-const YIELD_EVERY_NS: u64 = 100_000_000;
 /// How long a shard naps at most while its journal is being written, or waits for room.
 const LONGEST_NAP: Duration = Duration::from_millis(10);
 /// The same for a shard with agents that want to be polled.
@@ -196,9 +194,8 @@ struct Driver {
     /// Of the work that was taken in this turn: given up when the turn's figures are published.
     tickets: Vec<Ticket>,
     clock: Clock,
-    /// The time of the last turn, and of the last one after which glommio had its turn.
+    /// The time of the last turn.
     now_ns: u64,
-    yielded_ns: u64,
     stage: Stage,
     /// The router drains, and the shard is told so as soon as everything was taken in that came before.
     drain_due: bool,
@@ -242,7 +239,6 @@ impl Driver {
             tickets: Vec::new(),
             clock,
             now_ns: 0,
-            yielded_ns: 0,
             stage: Stage::Running,
             drain_due: false,
             inputs: VecDeque::new(),
@@ -303,7 +299,7 @@ impl Driver {
             let writing = self.journal.as_ref().is_some_and(Scribe::is_busy);
             let disk_needs_core = writing && !self.journal.as_ref().is_some_and(Scribe::disk_has_core);
             if turn.worked || turn.more || turn.polling && !disk_needs_core {
-                self.yield_sometimes().await;
+                // The executor has nothing else to run. Whenever it gets its turn, it may stand still.
             } else if !disk_needs_core && self.spin_for_work() {
                 // On with it.
             } else if writing {
@@ -328,15 +324,6 @@ impl Driver {
         }
         let legacy = Legacy { remains: self.shard.remains(), letters: self.shard.take_dead_letters() };
         *self.link().legacy.lock().unwrap_or_else(PoisonError::into_inner) = Some(legacy);
-    }
-
-    /// Lets glommio look after its own timers and I/O. Nothing of either waits while the shard is awake, and each yield
-    /// is an occasion for the parking bug: at one in a millisecond it struck twice a second, for milliseconds each time.
-    async fn yield_sometimes(&mut self) {
-        if self.now_ns - self.yielded_ns >= YIELD_EVERY_NS {
-            self.yielded_ns = self.now_ns;
-            glommio::yield_if_needed().await;
-        }
     }
 
     /// One turn of the shard, with everything that goes in and comes out.
@@ -564,6 +551,8 @@ impl Driver {
         let mut armed = false;
         let shared = Arc::clone(&self.shared);
         shared.links[self.index].parks.fetch_add(1, Ordering::Relaxed);
+        // From here on the watchdog has something to watch.
+        shared.bell.ring();
         let doorbell = &shared.links[self.index].doorbell;
         shared.links[self.index].naps.store(false, Ordering::Relaxed);
         // For the watchdog: glommio can stall after one of its own timers woke it as well.
@@ -590,7 +579,6 @@ impl Driver {
             None => rung.await,
         }
         doorbell.disarm();
-        // This shard is awake, so the watchdog has something to watch.
         shared.bell.ring();
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! glommio 0.9 can park an executor that has a runnable task when its preemption timer fires early (stolen processor
 //! time is enough). A wake-up from outside ends that. The watchdog looks every few milliseconds at the turn counters
-//! of the shards that are not parked on purpose, and rings again where one has not moved; while all shards are
-//! parked it sleeps itself, so that an idle router costs nothing.
+//! of the shards that are not parked on purpose, and rings again where one has not moved. While all shards are
+//! parked it sleeps itself, so that an idle router costs nothing, and so it does while all are busy: where shards have all
+//! cores, each look takes one of them away, and a shard that never parks never gets to where it could stand still.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -16,11 +17,12 @@ use crate::link::{Link, Shared};
 /// How long a shard may stand still before it is rung again. Long enough for any handler that keeps its promise not
 /// to block, short enough that the stall is over before a person notices.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// The same while no shard parks. A shard that is busy all the time rarely goes where it could stall, and each look takes
-/// a core away from it.
+/// The same while some shards are busy and the others stay parked.
 const LOOK_AT_BUSY_EVERY: Duration = Duration::from_millis(20);
+/// The same while all shards are busy. Whichever parks first wakes the watchdog, so this is for what nobody has thought of.
+const LOOK_AT_ALL_BUSY_EVERY: Duration = Duration::from_secs(1);
 
-/// Wakes the watchdog when a shard wakes up.
+/// Wakes the watchdog when a shard parks or wakes up.
 pub(crate) struct Bell {
     asleep: AtomicBool,
     unparker: Unparker,
@@ -55,12 +57,13 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
     let mut seen: Vec<u64> = vec![u64::MAX; shared.links.len()];
     let mut parks_seen = 0;
     while shared.links.iter().any(|link| !link.left.load(Ordering::Acquire)) {
-        let mut all_parked = true;
+        let (mut all_parked, mut all_busy) = (true, true);
         for (link, seen) in shared.links.iter().zip(&mut seen) {
             if link.left.load(Ordering::Acquire) {
                 continue;
             }
             if link.doorbell.is_armed() {
+                all_busy = false;
                 *seen = u64::MAX;
                 // Who naps is back soon, and it is the kernel that wakes it.
                 if link.naps.load(Ordering::Relaxed) {
@@ -72,35 +75,51 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
             }
             all_parked = false;
             let turns = link.turns.load(Ordering::Relaxed);
+            all_busy &= turns != *seen && *seen != u64::MAX;
             if turns == *seen && link.doorbell.ring_again() {
                 shared.watchdog_wakes.fetch_add(1, Ordering::Relaxed);
             }
             *seen = turns;
         }
-        if !all_parked {
-            let parks = shared.links.iter().map(|link| link.parks.load(Ordering::Relaxed)).sum();
-            let busy = std::mem::replace(&mut parks_seen, parks) == parks;
-            parker.park_timeout(if busy { LOOK_AT_BUSY_EVERY } else { LOOK_EVERY });
-            continue;
+        let parks = parks_of(shared);
+        let none_parked_since = std::mem::replace(&mut parks_seen, parks) == parks;
+        if all_parked {
+            sleep_if(shared, parker, || {
+                // A shard that woke up before it could see that the watchdog sleeps is seen here.
+                let parked = |link: &Link| link.doorbell.is_armed() || link.left.load(Ordering::Acquire);
+                shared.links.iter().all(parked).then(|| until_overdue(shared, start))
+            });
+        } else if all_busy && none_parked_since {
+            sleep_if(shared, parker, || (parks_of(shared) == parks).then_some(Some(LOOK_AT_ALL_BUSY_EVERY)));
+        } else {
+            parker.park_timeout(if none_parked_since { LOOK_AT_BUSY_EVERY } else { LOOK_EVERY });
         }
-        shared.bell.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        // A shard that woke up before it could see the flag is seen here.
-        let still_parked =
-            shared.links.iter().all(|link| link.doorbell.is_armed() || link.left.load(Ordering::Acquire));
-        if still_parked {
-            // A shard that leaves hurries the watchdog, also if it does so before this.
-            let wakes_at_ms = shared.links.iter().map(|link| link.wakes_at_ms.load(Ordering::Acquire)).min();
-            match wakes_at_ms {
-                Some(wakes_at_ms) if wakes_at_ms < u64::MAX => {
-                    let left = Duration::from_millis(wakes_at_ms).saturating_sub(start.elapsed());
-                    parker.park_timeout(left + LOOK_EVERY);
-                }
-                _ => parker.park(),
-            }
-        }
-        shared.bell.asleep.store(false, Ordering::Relaxed);
     }
+}
+
+/// How often shards have parked.
+fn parks_of(shared: &Shared) -> u64 {
+    shared.links.iter().map(|link| link.parks.load(Ordering::Relaxed)).sum()
+}
+
+/// Sleeps until a shard rings, or for as long as `longest` says: without a limit, or not at all. That is asked after every shard
+/// can see that the watchdog sleeps. A shard that leaves hurries the watchdog, also if it does so before this.
+fn sleep_if(shared: &Shared, parker: &Parker, longest: impl FnOnce() -> Option<Option<Duration>>) {
+    shared.bell.asleep.store(true, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    match longest() {
+        Some(Some(longest)) => _ = parker.park_timeout(longest),
+        Some(None) => parker.park(),
+        None => {}
+    }
+    shared.bell.asleep.store(false, Ordering::Relaxed);
+}
+
+/// How long it is until a parked shard should have woken by itself a while ago, if one ever should.
+fn until_overdue(shared: &Shared, start: Instant) -> Option<Duration> {
+    let wakes_at_ms = shared.links.iter().map(|link| link.wakes_at_ms.load(Ordering::Acquire)).min();
+    let wakes_at_ms = wakes_at_ms.filter(|wakes_at_ms| *wakes_at_ms < u64::MAX)?;
+    Some(Duration::from_millis(wakes_at_ms).saturating_sub(start.elapsed()) + LOOK_EVERY)
 }
 
 /// Whether a parked shard should have woken by itself a while ago.

@@ -58,7 +58,7 @@ fn an_unknown_key_is_told_with_the_right_one() {
     let (code, text, errors) = printed(&caxton(&["config", "check", &path], &[]));
     assert_eq!((code, text.as_str()), (Some(1), ""));
     assert!(errors.contains(":2:1: unknown key mailbox.mesages; did you mean mailbox.messages?\n"), "{errors}");
-    assert!(errors.contains("ring capacity 0 is out of range: allowed is 1 to 1000000 messages"), "{errors}");
+    assert!(errors.contains("ring capacity 0 is out of range: allowed is auto, or 1 to 1000000 messages"), "{errors}");
 }
 
 #[test]

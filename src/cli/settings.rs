@@ -106,7 +106,7 @@ mod tests {
         let environment = [("CAXTON_MAILBOX_MESSAGES", "7"), ("CAXTON_RING_CAPACITY", "64")];
         let config = loaded(None, &environment, &["mailbox.messages = 9"]).expect("legal settings");
         assert_eq!(config.mailbox.messages.into_inner(), 9);
-        assert_eq!(config.ring.capacity.into_inner(), 64);
+        assert_eq!(config.ring.capacity.to_string(), "64");
         assert!(!is_unsaid(&config, "mailbox.messages") && is_unsaid(&config, "mailbox.bytes"));
         assert_eq!(said(&config), ["mailbox.messages = 9", "ring.capacity = 64"]);
     }

@@ -6,7 +6,7 @@ use super::protocols::ProtocolModes;
 use super::store::{Directory, Vfs};
 use super::value::Setting;
 use super::wasi::Grants;
-use super::{Preset, Provenance, ShardChoice};
+use super::{Preset, Provenance, RingChoice, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
@@ -14,8 +14,8 @@ use caxton_shards::domain::{
     GuestMessageBytes, GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows,
     HostCallCount, LogRate, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
     OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
-    RetryCount, RingCapacity, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds,
-    SubscriptionCapacity, TurnQuota,
+    RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
+    TurnQuota,
 };
 use caxton_shards::overflow::OverflowPolicy;
 use caxton_shards::protocol::Mode;
@@ -242,8 +242,9 @@ configuration! {
 
     /// The way from one shard to another.
     ring: RingConfig {
-        /// How many messages may be under way from one shard to another.
-        capacity: RingCapacity = ["1024", "1024", "1024"];
+        /// How many messages may be under way from one shard to another: a number, or auto for 16384 divided by the shards, and
+        /// 1024 at least. While a shard stands still, others go on until they have sent it so many.
+        capacity: RingChoice = ["auto", "auto", "auto"];
     }
 
     /// The interaction protocols that conversations are held to.
@@ -378,7 +379,7 @@ mod tests {
         ("management.platform", ["\"caxton\"", "\"caxton\"", "\"caxton\""]),
         ("management.descriptions", ["10000", "10000", "100000"]),
         ("management.subscriptions", ["1000", "1000", "1000"]),
-        ("ring.capacity", ["1024", "1024", "1024"]),
+        ("ring.capacity", ["\"auto\"", "\"auto\"", "\"auto\""]),
         ("protocols.mode", ["\"observe\"", "\"observe\"", "\"off\""]),
         ("protocols.modes", ["\"\"", "\"\"", "\"\""]),
         ("protocols.files", ["\"\"", "\"\"", "\"\""]),

@@ -19,6 +19,7 @@
 //!
 //! The list of keys, with their values in each preset, is the table in `keys.rs`. A key exists only if code reads it.
 
+mod choice;
 mod environment;
 mod error;
 mod file;
@@ -27,6 +28,7 @@ mod keys;
 mod plugins;
 mod preset;
 mod protocols;
+mod rings;
 mod rules;
 mod shards;
 mod store;
@@ -34,6 +36,7 @@ mod table;
 mod value;
 mod wasi;
 
+pub use choice::AutoOr;
 pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
@@ -46,6 +49,7 @@ pub use keys::{
 pub use plugins::{OnFailure, PluginFiles};
 pub use preset::Preset;
 pub use protocols::{EXCEPTIONS_MAX, ProtocolModes};
+pub use rings::{RingChoice, automatic_ring_capacity};
 pub use shards::{ShardChoice, automatic_shard_count};
 pub use store::{Directory, Vfs};
 pub(crate) use value::Setting;

@@ -1,17 +1,14 @@
 //! How many shards a router runs on.
 
-use caxton_shards::domain::{DomainError, ShardCount};
-use std::fmt;
-use std::str::FromStr;
+use caxton_shards::domain::ShardCount;
+
+use super::choice::AutoOr;
 
 /// From this many cores up, one is left to the edge, the helpers and the operating system.
 const CORES_TO_SPARE_ONE: usize = 8;
 /// With a store, one is left to the disk from this many cores up: what shards and the disk do to each other otherwise costs
 /// durable messages more than a shard is worth, and volatile ones their latency.
 const CORES_TO_SPARE_ONE_WITH_STORE: usize = 2;
-
-/// The word that leaves the choice to the router.
-const AUTOMATIC: &str = "auto";
 
 /// How many shards `auto` means on this many allowed cores: all of them below 8 and all but one from 8 up, with a store all
 /// but one from 2 up, and never more than there are partition buckets.
@@ -22,46 +19,13 @@ pub fn automatic_shard_count(cores: usize, store: bool) -> ShardCount {
     ShardCount::try_new(shards).expect("the value was clamped to the limits")
 }
 
-/// The number of shards as it is configured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ShardChoice {
-    /// As many as [`automatic_shard_count`] says.
-    #[default]
-    Automatic,
-    /// This many, even if cores must be shared or stay unused.
-    Exactly(ShardCount),
-}
+/// The number of shards as it is configured; more than there are cores share them.
+pub type ShardChoice = AutoOr<ShardCount>;
 
 impl ShardChoice {
     /// The number of shards on a machine where this process may use that many cores, with a store or without.
     pub fn resolve(self, cores: usize, store: bool) -> ShardCount {
-        match self {
-            Self::Automatic => automatic_shard_count(cores, store),
-            Self::Exactly(shards) => shards,
-        }
-    }
-}
-
-impl fmt::Display for ShardChoice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Automatic => formatter.pad(AUTOMATIC),
-            Self::Exactly(shards) => shards.fmt(formatter),
-        }
-    }
-}
-
-impl FromStr for ShardChoice {
-    type Err = DomainError;
-
-    fn from_str(text: &str) -> Result<Self, DomainError> {
-        if text.trim() == AUTOMATIC {
-            return Ok(Self::Automatic);
-        }
-        text.parse().map(Self::Exactly).map_err(|mut error: DomainError| {
-            error.allowed = format!("{AUTOMATIC}, or {}", error.allowed);
-            error
-        })
+        self.unwrap_or_else(|| automatic_shard_count(cores, store))
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a value is read from text and shown as TOML: plain numbers, sizes and times.
 
-use super::shards::ShardChoice;
+use super::choice::AutoOr;
 use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
@@ -9,10 +9,12 @@ use caxton_shards::domain::{
     GuestMessageBytes, GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows,
     HostCallCount, LogRate, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
     OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
-    RetryCount, RingCapacity, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds,
-    SubscriptionCapacity, TurnQuota,
+    RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
+    TurnQuota,
 };
 use caxton_shards::overflow::OverflowPolicy;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A type that a key can have.
@@ -69,7 +71,7 @@ macro_rules! with_unit {
 plain! {
     BackoffFactor, BackoffJitter, BatchSize, BreakerThreshold, ChannelCapacity, ConversationCapacity,
     DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
-    ProbeCount, RestartCount, RetryCount, RingCapacity, TurnQuota,
+    ProbeCount, RestartCount, RetryCount, TurnQuota,
     DescriptionCapacity, DuplicatesWindow, HistoryRows, SegmentCount, SubscriptionCapacity,
     GuestCount, GuestTableElements, HostCallCount, LogRate,
 }
@@ -130,7 +132,7 @@ impl Setting for PlatformName {
     }
 }
 
-impl Setting for ShardChoice {
+impl<T: Display + FromStr<Err = DomainError>> Setting for AutoOr<T> {
     fn read(text: &str) -> Result<Self, DomainError> {
         text.parse()
     }

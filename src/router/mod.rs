@@ -305,7 +305,7 @@ fn start(
     let mut store = Store::open(config, partition, wall_time().0)?;
     let capacity = LaneCapacity {
         // Two at least, so that one can be kept for messages in transit.
-        credits: NonZeroUsize::new(config.ring.capacity.as_usize().max(2)).unwrap_or(NonZeroUsize::MIN),
+        credits: NonZeroUsize::new(config.ring.capacity.resolve(shards).as_usize().max(2)).unwrap_or(NonZeroUsize::MIN),
         uncredited: NonZeroUsize::new(UNCREDITED_SLOTS).unwrap_or(NonZeroUsize::MIN),
     };
     let ports = mesh(NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN), capacity);

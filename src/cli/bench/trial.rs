@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use caxton_router::domain::{BackoffDelayMs, DeadLetterBytes, DomainError, MailboxCapacity};
+use caxton_router::domain::{BackoffDelayMs, DeadLetterBytes, DomainError, MailboxCapacity, ShardCount};
 use caxton_router::{Config, Message, Performative, Reason};
 use serde_json::{Value, json};
 
@@ -217,7 +217,8 @@ fn budget_bytes(outcome: &Outcome) -> u64 {
     let pending = shards * delivery.pending_max.as_usize() as u64 * weight;
     // Each shard has one agent that sends.
     let outboxes = shards * u64::from(delivery.outbox.into_inner()) * weight;
-    let rings = shards * (shards - 1) * ring.capacity.as_usize() as u64 * weight;
+    let ring = ShardCount::try_new(outcome.shards).map_or(0, |shards| ring.capacity.resolve(shards).as_usize());
+    let rings = shards * (shards - 1) * ring as u64 * weight;
     let letters = (dead_letters.messages.as_usize() as u64 * weight).min(dead_letters.bytes.into_inner());
     let (_, memory_budget) = outcome.report.stats.memory_bytes();
     (mailboxes + outboxes).min(pending).min(memory_budget) + rings + shards * letters
