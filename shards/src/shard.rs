@@ -345,6 +345,7 @@ impl Shard {
         self.flush_transit();
         let flushed = self.move_lines() + self.flush_outboxes();
         let taken = self.take_inputs(inputs);
+        let committed = self.go_on_with_committed();
         let registered = self.register_waiting();
         let handled = self.run_agents();
         self.call_times.end_turn(handled);
@@ -359,10 +360,14 @@ impl Shard {
         debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
 
         std::mem::swap(&mut self.outputs, outputs);
-        let worked = arrived + fired + flushed + taken + registered + stalled > 0 || handled > 0 || polled || drained;
+        let worked = arrived + fired + flushed + taken + committed + registered + stalled > 0
+            || handled > 0
+            || polled
+            || drained;
         let more = !self.run_queue.is_empty()
             || !self.registrations.is_empty()
             || carries
+            || self.has_committed()
             || self.lines.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX

@@ -79,6 +79,11 @@ impl Kernel {
         any
     }
 
+    /// Whether there is something to be collected.
+    pub fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
     /// Sleeps until something is to be collected, the bell is rung, or, if there is a timeout, for this long. Returns at once
     /// if the bell was rung since the last wait.
     ///

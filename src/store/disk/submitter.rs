@@ -19,8 +19,9 @@ use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long the thread looks for the next operation when nothing is in flight, before it sleeps: a shard that writes without
-/// end has the next write ready a few microseconds after the last one.
+/// How long the thread looks for the next operation before it sleeps, once one is complete or when none is in flight: a shard
+/// that writes without end has the next write ready a few microseconds after the last one, and waking a thread takes it some
+/// tens of them.
 const LINGER: Duration = Duration::from_micros(50);
 /// How often it looks at the clock meanwhile: every so many looks into the queue.
 const LOOKS_PER_CLOCK_READ: u32 = 64;
@@ -127,6 +128,8 @@ fn serve(exchange: &Exchange, mut kernel: Kernel, waker: &Waker) {
     let mut in_flight = 0;
     // What the ring had no room for.
     let mut postponed = None;
+    // Whether the next order is likely to come soon.
+    let mut expects = true;
     loop {
         // What was ordered before it was closed is seen after that is.
         let closed = exchange.closed.load(Ordering::Acquire);
@@ -139,6 +142,7 @@ fn serve(exchange: &Exchange, mut kernel: Kernel, waker: &Waker) {
                 break;
             }
             in_flight += 1;
+            expects = false;
         }
         kernel.submit();
         let before = in_flight;
@@ -148,26 +152,28 @@ fn serve(exchange: &Exchange, mut kernel: Kernel, waker: &Waker) {
             let _ = exchange.outcomes.push((token, result));
         });
         if in_flight < before {
+            expects = true;
             exchange.client.ring();
-        } else if in_flight > 0 || !closed && !comes_soon(exchange) {
+        } else if closed && in_flight == 0 && exchange.orders.is_empty() {
+            return;
+        } else if !(expects && !closed && comes_soon(exchange, &mut kernel)) {
+            expects = false;
             exchange.thread.arm(waker);
             if exchange.orders.is_empty() && (in_flight > 0 || !exchange.closed.load(Ordering::Acquire)) {
                 // If the kernel refuses that, this goes on looking.
                 let _ = kernel.wait(None);
             }
             exchange.thread.disarm();
-        } else if closed && exchange.orders.is_empty() {
-            return;
         }
     }
 }
 
-/// Looks for an order for a while.
-fn comes_soon(exchange: &Exchange) -> bool {
+/// Looks for an order for a while, or for an operation that is complete.
+fn comes_soon(exchange: &Exchange, kernel: &mut Kernel) -> bool {
     let began = Instant::now();
     while began.elapsed() < LINGER {
         for _ in 0..LOOKS_PER_CLOCK_READ {
-            if !exchange.orders.is_empty() || exchange.closed.load(Ordering::Relaxed) {
+            if !exchange.orders.is_empty() || exchange.closed.load(Ordering::Relaxed) || kernel.has_completions() {
                 return true;
             }
             std::hint::spin_loop();
