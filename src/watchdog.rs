@@ -86,8 +86,8 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
         if all_parked {
             sleep_if(shared, parker, || {
                 // A shard that woke up before it could see that the watchdog sleeps is seen here.
-                let parked = |link: &Link| link.doorbell.is_armed() || link.left.load(Ordering::Acquire);
-                shared.links.iter().all(parked).then(|| until_overdue(shared, start))
+                let is_away = |link: &Link| link.doorbell.is_armed() || link.left.load(Ordering::Acquire);
+                shared.links.iter().all(is_away).then(|| until_overdue(shared, start))
             });
         } else if all_busy && none_parked_since {
             sleep_if(shared, parker, || (parks_of(shared) == parks).then_some(Some(LOOK_AT_ALL_BUSY_EVERY)));
@@ -108,7 +108,7 @@ fn sleep_if(shared: &Shared, parker: &Parker, longest: impl FnOnce() -> Option<O
     shared.bell.asleep.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     match longest() {
-        Some(Some(longest)) => _ = parker.park_timeout(longest),
+        Some(Some(longest)) => parker.park_timeout(longest),
         Some(None) => parker.park(),
         None => {}
     }
