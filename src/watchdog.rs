@@ -102,8 +102,8 @@ fn parks_of(shared: &Shared) -> u64 {
     shared.links.iter().map(|link| link.parks.load(Ordering::Relaxed)).sum()
 }
 
-/// Sleeps until a shard rings, or for as long as `longest` says: without a limit, or not at all. That is asked after every shard
-/// can see that the watchdog sleeps. A shard that leaves hurries the watchdog, also if it does so before this.
+/// Sleeps until a shard rings, for as long as `longest` says: `None` is not at all, `Some(None)` without a limit. It is asked once
+/// every shard can see that the watchdog sleeps. A shard that leaves hurries the watchdog, also if it does so before this.
 fn sleep_if(shared: &Shared, parker: &Parker, longest: impl FnOnce() -> Option<Option<Duration>>) {
     shared.bell.asleep.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);

@@ -7,7 +7,7 @@ mod common;
 use caxton_shards::agent::Outcome;
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::Priority;
-use caxton_shards::interface::{Input, SendError};
+use caxton_shards::interface::{Input, JournalCondition, SendError};
 use caxton_shards::message::{AgentId, Message, Performative, Receipt, Reliability, WallTime};
 use caxton_shards::notice::is_notice;
 use caxton_shards::record::{Durability, Record};
@@ -409,6 +409,44 @@ fn a_durable_message_is_dispatched_and_reported_as_delivered_when_its_append_is_
     world.commit(1, 3);
     world.run();
     assert_eq!((heard.len(), told.notices().len()), (3, 3));
+    world.assert_settled();
+}
+
+#[test]
+fn messages_that_are_committed_together_let_others_in_between() {
+    let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
+    let sender = world.add(0, "sender", Script::idle());
+    let (receiver, heard) = world.add_listener(0, "receiver");
+    let (other, heard_beside) = world.add_listener(0, "other");
+    let durable = |number: usize| inform(sender, receiver, &number.to_string()).reliability(Reliability::Durable);
+    for number in 0..40 {
+        world.tell(durable(number).build().unwrap());
+    }
+    world.run();
+    world.commit(0, 40);
+    world.tell(inform(sender, other, "volatile").build().unwrap());
+    let turn = world.step(0);
+    assert!(turn.more && !heard.is_empty() && heard.len() < 40, "{} of 40 went on in the first turn", heard.len());
+    assert_eq!(heard_beside.len(), 1);
+    world.run();
+    assert_eq!(heard.texts(), (0..40).map(|number| number.to_string()).collect::<Vec<_>>());
+    world.assert_settled();
+}
+
+#[test]
+fn what_is_committed_goes_on_although_the_journal_fails_then() {
+    let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
+    let sender = world.add(0, "sender", Script::idle());
+    let (receiver, heard) = world.add_listener(0, "receiver");
+    for number in 0..40 {
+        let message = inform(sender, receiver, &number.to_string()).reliability(Reliability::Durable);
+        world.tell(message.build().unwrap());
+    }
+    world.run();
+    world.commit(0, 30);
+    world.give(0, Input::Journal(JournalCondition::Failed));
+    world.run();
+    assert_eq!((heard.len(), world.dead(Reason::NotJournalled)), (30, 10));
     world.assert_settled();
 }
 

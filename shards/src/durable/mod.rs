@@ -435,8 +435,9 @@ impl Shard {
         }
         self.durables.condition = condition;
         if condition == JournalCondition::Failed {
+            // What is committed goes on all the same. What is not will not be: those messages are given up, and whoever waits hears
+            // of it.
             self.go_on_with(usize::MAX);
-            // What was not committed will not be: the messages are given up, and whoever waits hears of it.
             for waiting in std::mem::take(&mut self.durables.waiting) {
                 let envelope = waiting.message.and_then(|message| self.slab.remove(message.place));
                 let (Some(Undispatched { agent, generation, .. }), Some(mut envelope)) = (waiting.message, envelope)
