@@ -242,8 +242,7 @@ configuration! {
 
     /// The way from one shard to another.
     ring: RingConfig {
-        /// How many messages may be under way from one shard to another: a number, or auto for 16384 divided by the shards, and
-        /// 1024 at least. While a shard stands still, others go on until they have sent it so many.
+        /// How many messages may be under way from one shard to another, or auto: 16384 divided by the shards, 1024 at least.
         capacity: RingChoice = ["auto", "auto", "auto"];
     }
 
