@@ -113,7 +113,7 @@ pub(crate) struct Link {
     pub published: Published,
     /// Turns so far: what the watchdog looks at.
     pub turns: CachePadded<AtomicU64>,
-    /// How often it parked so far: the watchdog looks less often while nobody does.
+    /// How often it parked so far: while nobody does, the watchdog looks less often, or sleeps.
     pub parks: AtomicU64,
     /// When a parked shard wakes by itself, in milliseconds of monotonic time; `u64::MAX` when it does not.
     pub wakes_at_ms: AtomicU64,
@@ -129,6 +129,27 @@ pub(crate) struct Link {
     pub left: AtomicBool,
     /// What the shard's journal did so far.
     pub journal: JournalFigures,
+}
+
+impl Link {
+    /// A shard that has not begun, and the way into it.
+    pub fn new(work: flume::Sender<Entry>) -> Self {
+        Self {
+            work,
+            gate: Gate::new(),
+            doorbell: Doorbell::new(),
+            published: Published::new(),
+            turns: CachePadded::new(AtomicU64::new(0)),
+            parks: AtomicU64::new(0),
+            wakes_at_ms: AtomicU64::new(u64::MAX),
+            naps: AtomicBool::new(false),
+            inbox_attention: CachePadded::new(AtomicBool::new(false)),
+            quiet: AtomicU8::new(0),
+            legacy: Mutex::new(None),
+            left: AtomicBool::new(false),
+            journal: JournalFigures::default(),
+        }
+    }
 }
 
 /// What a shard's journal did so far, for whoever wants to know.

@@ -21,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 const LOOK_AT_BUSY_EVERY: Duration = Duration::from_millis(20);
 /// The same while all shards are busy. Whichever parks first wakes the watchdog, so this is for what nobody has thought of.
 const LOOK_AT_ALL_BUSY_EVERY: Duration = Duration::from_secs(1);
+/// The same while all shards are parked and none of them is to wake by itself.
+const LOOK_AT_ALL_PARKED_EVERY: Duration = Duration::from_hours(1);
 
 /// Wakes the watchdog when a shard parks or wakes up.
 pub(crate) struct Bell {
@@ -90,7 +92,7 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
                 shared.links.iter().all(is_away).then(|| until_overdue(shared, start))
             });
         } else if all_busy && none_parked_since {
-            sleep_if(shared, parker, || (parks_of(shared) == parks).then_some(Some(LOOK_AT_ALL_BUSY_EVERY)));
+            sleep_if(shared, parker, || (parks_of(shared) == parks).then_some(LOOK_AT_ALL_BUSY_EVERY));
         } else {
             parker.park_timeout(if none_parked_since { LOOK_AT_BUSY_EVERY } else { LOOK_EVERY });
         }
@@ -102,28 +104,92 @@ fn parks_of(shared: &Shared) -> u64 {
     shared.links.iter().map(|link| link.parks.load(Ordering::Relaxed)).sum()
 }
 
-/// Sleeps until a shard rings, for as long as `longest` says: `None` is not at all, `Some(None)` without a limit. It is asked once
-/// every shard can see that the watchdog sleeps. A shard that leaves hurries the watchdog, also if it does so before this.
-fn sleep_if(shared: &Shared, parker: &Parker, longest: impl FnOnce() -> Option<Option<Duration>>) {
+/// Sleeps until a shard rings, but no longer than `longest` says, and not at all if that is `None`. It is asked once every shard
+/// can see that the watchdog sleeps. A shard that leaves hurries the watchdog, also if it does so before this.
+fn sleep_if(shared: &Shared, parker: &Parker, longest: impl FnOnce() -> Option<Duration>) {
     shared.bell.asleep.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    match longest() {
-        Some(Some(longest)) => parker.park_timeout(longest),
-        Some(None) => parker.park(),
-        None => {}
+    if let Some(longest) = longest() {
+        parker.park_timeout(longest);
     }
     shared.bell.asleep.store(false, Ordering::Relaxed);
 }
 
-/// How long it is until a parked shard should have woken by itself a while ago, if one ever should.
-fn until_overdue(shared: &Shared, start: Instant) -> Option<Duration> {
+/// How long it is until the first parked shard should have woken by itself a while ago, and a long time if none does.
+fn until_overdue(shared: &Shared, start: Instant) -> Duration {
     let wakes_at_ms = shared.links.iter().map(|link| link.wakes_at_ms.load(Ordering::Acquire)).min();
-    let wakes_at_ms = wakes_at_ms.filter(|wakes_at_ms| *wakes_at_ms < u64::MAX)?;
-    Some(Duration::from_millis(wakes_at_ms).saturating_sub(start.elapsed()) + LOOK_EVERY)
+    let wakes_in = Duration::from_millis(wakes_at_ms.unwrap_or(u64::MAX)).saturating_sub(start.elapsed());
+    (wakes_in + LOOK_EVERY).min(LOOK_AT_ALL_PARKED_EVERY)
 }
 
 /// Whether a parked shard should have woken by itself a while ago.
 fn overdue(link: &Link, start: Instant) -> bool {
     let wakes_at_ms = link.wakes_at_ms.load(Ordering::Acquire);
     wakes_at_ms < u64::MAX && start.elapsed() >= Duration::from_millis(wakes_at_ms) + LOOK_EVERY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Preset};
+    use caxton_shards::domain::ShardCount;
+    use caxton_shards::partition::Partition;
+    use std::sync::atomic::AtomicU64;
+    use std::task::{Wake, Waker};
+    use std::thread;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[derive(Default)]
+    struct Wakes(AtomicU64);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Tries until it holds. Answers whether it does at last.
+    fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
+        let began = Instant::now();
+        while !condition() {
+            if began.elapsed() > PATIENCE {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
+    }
+
+    #[test]
+    fn it_sleeps_while_all_shards_are_busy_and_wakes_one_that_parks_then_and_stands_still() {
+        let (bell, parker) = Bell::new();
+        let (work, _work) = flume::bounded(1);
+        let partition = Partition::new(ShardCount::try_new(1).expect("one shard is allowed"));
+        let shared = Arc::new(Shared::new(vec![Link::new(work)], partition, Config::preset(Preset::Testing), bell));
+        let (link, wakes) = (&shared.links[0], Arc::new(Wakes::default()));
+        let (slept, woke, rung) = thread::scope(|scope| {
+            scope.spawn(|| {
+                let parker = parker;
+                watch(&shared, &parker, Instant::now());
+            });
+            let slept = comes_true(|| {
+                link.turns.fetch_add(1, Ordering::Relaxed);
+                shared.bell.asleep.load(Ordering::Relaxed)
+            });
+            // It parks, and does nothing more when it is rung.
+            link.parks.fetch_add(1, Ordering::Relaxed);
+            shared.bell.ring();
+            let woke = !shared.bell.asleep.load(Ordering::Relaxed);
+            link.doorbell.arm(&Waker::from(Arc::clone(&wakes)));
+            link.doorbell.ring();
+            let rung = comes_true(|| shared.watchdog_wakes.load(Ordering::Relaxed) > 0);
+            link.left.store(true, Ordering::Release);
+            shared.bell.hurry();
+            (slept, woke, rung)
+        });
+        assert!(slept, "it looked again and again at a shard that was busy");
+        assert!(woke && rung, "it left a shard alone that stood still");
+        assert!(wakes.0.load(Ordering::SeqCst) >= 2);
+    }
 }

@@ -345,7 +345,7 @@ impl Shard {
         self.flush_transit();
         let flushed = self.move_lines() + self.flush_outboxes();
         let taken = self.take_inputs(inputs);
-        let committed = self.go_on_with_committed();
+        let dispatched = self.dispatch_committed();
         let registered = self.register_waiting();
         let handled = self.run_agents();
         self.call_times.end_turn(handled);
@@ -360,7 +360,7 @@ impl Shard {
         debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
 
         std::mem::swap(&mut self.outputs, outputs);
-        let worked = arrived + fired + flushed + taken + committed + registered + stalled > 0
+        let worked = arrived + fired + flushed + taken + dispatched + registered + stalled > 0
             || handled > 0
             || polled
             || drained;

@@ -412,21 +412,27 @@ fn a_durable_message_is_dispatched_and_reported_as_delivered_when_its_append_is_
     world.assert_settled();
 }
 
-#[test]
-fn messages_that_are_committed_together_let_others_in_between() {
+/// A shard where so many durable messages wait for their commit: with their sender, and what their receiver hears.
+fn uncommitted(count: usize) -> (World, AgentId, Log<Message>) {
     let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
     let sender = world.add(0, "sender", Script::idle());
     let (receiver, heard) = world.add_listener(0, "receiver");
-    let (other, heard_beside) = world.add_listener(0, "other");
-    let durable = |number: usize| inform(sender, receiver, &number.to_string()).reliability(Reliability::Durable);
-    for number in 0..40 {
-        world.tell(durable(number).build().unwrap());
+    for number in 0..count {
+        let message = inform(sender, receiver, &number.to_string()).reliability(Reliability::Durable);
+        world.tell(message.build().unwrap());
     }
     world.run();
+    (world, sender, heard)
+}
+
+#[test]
+fn messages_that_are_committed_together_let_others_in_between() {
+    let (mut world, sender, heard) = uncommitted(40);
+    let (other, heard_beside) = world.add_listener(0, "other");
     world.commit(0, 40);
     world.tell(inform(sender, other, "volatile").build().unwrap());
     let turn = world.step(0);
-    assert!(turn.more && !heard.is_empty() && heard.len() < 40, "{} of 40 went on in the first turn", heard.len());
+    assert!(turn.more && !heard.is_empty() && heard.len() < 40, "{} of 40 were dispatched in one turn", heard.len());
     assert_eq!(heard_beside.len(), 1);
     world.run();
     assert_eq!(heard.texts(), (0..40).map(|number| number.to_string()).collect::<Vec<_>>());
@@ -434,15 +440,8 @@ fn messages_that_are_committed_together_let_others_in_between() {
 }
 
 #[test]
-fn what_is_committed_goes_on_although_the_journal_fails_then() {
-    let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
-    let sender = world.add(0, "sender", Script::idle());
-    let (receiver, heard) = world.add_listener(0, "receiver");
-    for number in 0..40 {
-        let message = inform(sender, receiver, &number.to_string()).reliability(Reliability::Durable);
-        world.tell(message.build().unwrap());
-    }
-    world.run();
+fn what_is_committed_is_dispatched_although_the_journal_fails_then() {
+    let (mut world, _, heard) = uncommitted(40);
     world.commit(0, 30);
     world.give(0, Input::Journal(JournalCondition::Failed));
     world.run();

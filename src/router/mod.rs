@@ -11,7 +11,6 @@ mod store;
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -19,7 +18,6 @@ use std::time::Instant;
 use caxton_shards::breaker::BreakerPolicy;
 use caxton_shards::conversation::ConversationLimits;
 use caxton_shards::domain::ShardCount;
-use caxton_shards::doorbell::Doorbell;
 use caxton_shards::failure_handler::FailureHandler;
 use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::IdSpace;
@@ -30,7 +28,6 @@ use caxton_shards::record::Durability;
 use caxton_shards::rules::{RULES_MAX, Rule};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
-use crossbeam::utils::CachePadded;
 use glommio::ExecutorJoinHandle;
 
 pub use calls::{BatchRejected, CallError, EVENTS_WAITING_MAX, Events, INBOX_WINDOW, Sent, WouldDeadlock};
@@ -43,7 +40,7 @@ use self::store::Store;
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};
 use crate::doctor::{Host, explain_io_uring_error};
 use crate::drive::{Clock, FailureHandlers, Seat, executor, run_shard, wall_time};
-use crate::link::{Gate, JournalFigures, Link, Published, Shared, Stage};
+use crate::link::{Link, Shared, Stage};
 use crate::store::StoreError;
 use crate::wasm::{Plugin, PluginsError};
 use crate::watchdog::{Bell, watch};
@@ -314,21 +311,7 @@ fn start(
         .map(|_| {
             let (sender, receiver) = flume::bounded(config.channel.capacity.as_usize());
             works.push(receiver);
-            Link {
-                work: sender,
-                gate: Gate::new(),
-                doorbell: Doorbell::new(),
-                published: Published::new(),
-                turns: CachePadded::new(AtomicU64::new(0)),
-                inbox_attention: CachePadded::new(AtomicBool::new(false)),
-                quiet: AtomicU8::new(0),
-                parks: AtomicU64::new(0),
-                legacy: Mutex::new(None),
-                wakes_at_ms: AtomicU64::new(u64::MAX),
-                naps: AtomicBool::new(false),
-                left: AtomicBool::new(false),
-                journal: JournalFigures::default(),
-            }
+            Link::new(sender)
         })
         .collect();
     let (bell, parker) = Bell::new();

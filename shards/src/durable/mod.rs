@@ -34,9 +34,9 @@ use crate::slab::Slab;
 
 /// The most tickets of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
 pub const TICKETS_MAX: usize = 1_048_576;
-/// So many messages go on in one turn after their commit, or this share of all that wait if that is more.
-const RELEASED_PER_TURN: usize = 2;
-const RELEASED_TURNS: usize = 8;
+/// So many committed messages are dispatched in one turn, or this part of all that wait if that is more.
+const DISPATCHED_PER_TURN: usize = 2;
+const DISPATCHED_PART: usize = 8;
 /// The most places of the slab that one turn looks at to write old records anew.
 const CARRIED_PER_TURN_MAX: u32 = 1_024;
 /// While so many bytes of records wait to be taken by the driver, dead letters of volatile messages are not journalled.
@@ -388,29 +388,29 @@ impl Shard {
         self.durables.committed = self.durables.committed.max(sequence);
     }
 
-    /// Goes on with what is durable now: a few messages per turn, so that others do not wait for all of them, and a share of many,
-    /// so that they do not take many turns. Says how many there were.
+    /// Dispatches what is durable now: a few messages per turn, so that others do not wait for all of them, and a part of many, so
+    /// that they do not take many turns. Says how many there were.
     #[inline]
-    pub(crate) fn go_on_with_committed(&mut self) -> usize {
+    pub(crate) fn dispatch_committed(&mut self) -> usize {
         if !self.has_committed() {
             return 0;
         }
-        self.go_on_with(RELEASED_PER_TURN.max(self.durables.waiting.len() / RELEASED_TURNS))
+        self.dispatch_at_most(DISPATCHED_PER_TURN.max(self.durables.waiting.len() / DISPATCHED_PART))
     }
 
-    /// Whether something is durable and has not gone on yet.
+    /// Whether something is durable and not dispatched yet.
     pub(crate) fn has_committed(&self) -> bool {
         self.durables.waiting.front().is_some_and(|waiting| waiting.sequence <= self.durables.committed)
     }
 
-    /// Goes on with at most so much of what is durable now.
-    fn go_on_with(&mut self, most: usize) -> usize {
-        let mut gone_on = 0;
-        while gone_on < most
+    /// Dispatches at most so much of what is durable now, and acknowledges it.
+    fn dispatch_at_most(&mut self, most: usize) -> usize {
+        let mut dispatched = 0;
+        while dispatched < most
             && self.has_committed()
             && let Some(waiting) = self.durables.waiting.pop_front()
         {
-            gone_on += 1;
+            dispatched += 1;
             self.acknowledge(waiting.ticket, waiting.ending);
             let Some(Undispatched { place, agent, generation }) = waiting.message else { continue };
             let Some(envelope) = self.slab.remove(place) else { continue };
@@ -422,10 +422,10 @@ impl Shard {
             self.say_delivered(&envelope.message, Holds::Nothing);
             self.put_into_mailbox_in_time(envelope, agent);
         }
-        if gone_on > 0 && self.phase == Phase::Draining {
+        if dispatched > 0 && self.phase == Phase::Draining {
             self.leave_mail_of_absent();
         }
-        gone_on
+        dispatched
     }
 
     /// The journal says whether it takes records.
@@ -435,9 +435,9 @@ impl Shard {
         }
         self.durables.condition = condition;
         if condition == JournalCondition::Failed {
-            // What is committed goes on all the same. What is not will not be: those messages are given up, and whoever waits hears
-            // of it.
-            self.go_on_with(usize::MAX);
+            // What is committed is dispatched all the same. What is not will not be: those messages are given up, and whoever waits
+            // hears of it.
+            self.dispatch_at_most(usize::MAX);
             for waiting in std::mem::take(&mut self.durables.waiting) {
                 let envelope = waiting.message.and_then(|message| self.slab.remove(message.place));
                 let (Some(Undispatched { agent, generation, .. }), Some(mut envelope)) = (waiting.message, envelope)

@@ -100,7 +100,7 @@ pub struct Outcome {
     pub registrations_per_second: f64,
     pub bytes_per_agent: f64,
     pub rss_bytes: u64,
-    /// Resident memory with all agents and no message, and the most that was seen while the run was going on.
+    /// Resident memory with all agents and no message, and the most that was seen: in an overload also while it was going on.
     pub rss_start_bytes: u64,
     pub rss_max_bytes: u64,
     pub report: Report,
