@@ -61,7 +61,7 @@ impl Shard {
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let Some(message) = self.count_out(envelope, reason, detail, holds) else { return };
         let id = self.dead_letters.next_id();
-        self.dead_letters.push(DeadLetter {
+        let dropped = self.dead_letters.push(DeadLetter {
             id,
             reason,
             attempts,
@@ -73,6 +73,7 @@ impl Shard {
             message,
         });
         if !journal.is_not() || self.durables.writes() {
+            self.forget_dropped_letters(&dropped);
             self.keep_letter(id, journal, reason);
         }
     }

@@ -280,7 +280,8 @@ impl Shard {
             self.inherit_conversation(initiator, &steps);
         }
         for letter in inheritance.letters {
-            let id = self.dead_letters.take_back(letter);
+            let (id, dropped) = self.dead_letters.take_back(letter);
+            self.forget_dropped_letters(&dropped);
             self.take_back_letter(id);
         }
         for message in inheritance.messages {

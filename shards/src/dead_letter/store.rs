@@ -44,26 +44,29 @@ impl DeadLetters {
         DeadLetterId { shard: self.shard, number }
     }
 
-    /// Keeps a letter, which has the next id; the oldest ones make room for it.
-    pub fn push(&mut self, letter: DeadLetter) {
+    /// Keeps a letter, which has the next id. Returns the numbers of the oldest ones, which were dropped to make room for it.
+    pub fn push(&mut self, letter: DeadLetter) -> Vec<u64> {
         debug_assert_eq!(letter.id, self.next_id(), "letters are numbered in the order in which they come");
         self.next += 1;
         self.bytes += letter.weight();
         self.letters.insert(letter.id.number, letter);
-        self.make_room();
+        self.make_room()
     }
 
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> Vec<u64> {
+        let mut dropped = Vec::new();
         while self.letters.len() > self.messages_max || self.bytes > self.bytes_max {
-            let Some((_, oldest)) = self.letters.pop_first() else { break };
+            let Some((number, oldest)) = self.letters.pop_first() else { break };
             self.bytes -= oldest.weight();
             self.dropped += 1;
+            dropped.push(number);
         }
+        dropped
     }
 
     /// Keeps a letter of an earlier run. It keeps its id, unless that belongs to another shard now or is taken: then it gets
-    /// the next one.
-    pub fn take_back(&mut self, mut letter: DeadLetter) -> DeadLetterId {
+    /// the next one. Returns its id and the numbers of those that were dropped to make room for it.
+    pub fn take_back(&mut self, mut letter: DeadLetter) -> (DeadLetterId, Vec<u64>) {
         if letter.id.shard != self.shard || self.letters.contains_key(&letter.id.number) {
             letter.id = self.next_id();
         }
@@ -72,19 +75,13 @@ impl DeadLetters {
         self.next = self.next.max(id.number + 1);
         self.bytes += letter.weight();
         self.letters.insert(id.number, letter);
-        self.make_room();
-        id
+        (id, self.make_room())
     }
 
     /// Takes out all letters, oldest first.
     pub fn take_all(&mut self) -> Vec<DeadLetter> {
         self.bytes = 0;
         std::mem::take(&mut self.letters).into_values().collect()
-    }
-
-    /// The number of the oldest one.
-    pub fn oldest(&self) -> Option<u64> {
-        self.letters.first_key_value().map(|(number, _)| *number)
     }
 
     /// How many there are.

@@ -556,16 +556,14 @@ impl Shard {
         let sequence = self.durables.records.dead_letter(letter, record);
         self.durables.letters.insert(id.number, sequence);
         self.acknowledge_when(sequence, Some(id.number), journal, ending);
-        // Letters that made room for newer ones.
-        let oldest = self.dead_letters.oldest().unwrap_or(u64::MAX);
-        while let Some((number, sequence)) = self.durables.letters.first_key_value().map(|(key, value)| (*key, *value))
-        {
-            if number >= oldest {
-                break;
-            }
-            self.durables.letters.remove(&number);
-            let gone = DeadLetterId { shard: id.shard, number };
-            self.durables.records.dead_letter_gone(gone, Some(sequence));
+    }
+
+    /// Writes down that these letters were dropped to make room for newer ones. Only the store knows which they are: a letter
+    /// that is being replayed is not in it, and stays in the journal until its message is durable anew.
+    #[cold]
+    pub(crate) fn forget_dropped_letters(&mut self, dropped: &[u64]) {
+        for number in dropped {
+            self.forget_letter(DeadLetterId { shard: self.index, number: *number });
         }
     }
 
