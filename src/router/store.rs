@@ -47,9 +47,10 @@ impl Store {
     /// Takes the directory that the settings name, if they name one, and reads it.
     pub fn open(config: &Config, partition: Partition, epoch: u64) -> Result<Option<Self>, StoreError> {
         let Some(path) = config.store.directory.path() else { return Ok(None) };
-        let directory = DataDirectory::open(path, partition.shard_count(), epoch)?;
+        let mut directory = DataDirectory::open(path, partition.shard_count(), epoch)?;
         let window = config.store.duplicates_window.as_usize();
         let (shares, recovered) = directory.recover(window, partition)?;
+        directory.prepare()?;
         let directories: Vec<_> = (0..partition.shard_count()).map(|shard| directory.shard(shard)).collect();
         let history = config.store.history.as_usize() as u64;
         let projector = Projector::create(&directories, directory.boot_epoch(), config.store.vfs, history)
@@ -90,7 +91,7 @@ impl Router {
     /// What the start found in the data directory; nothing without a store.
     pub fn recovered(&self) -> Option<Recovered> {
         let store = self.inner.store.lock().unwrap_or_else(PoisonError::into_inner);
-        store.as_ref().map(|store| store.recovered)
+        store.as_ref().map(|store| store.recovered.clone())
     }
 
     /// Whether what the journals write survives a power cut: a file system in memory keeps nothing, and without a store

@@ -18,9 +18,11 @@ use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::record::{AppendSequence, Records};
 use caxton_shards::recovery::{Inheritance, Recovery};
 
-use super::directory::{DataDirectory, Manifest, Recovered, StoreError, read_manifest, shard_directory};
+use super::directory::{DataDirectory, Recovered, StoreError, shard_directory};
 use super::disk::direct::DirectDisk;
 use super::journal::{Journal, JournalOptions, JournalState, JournalSummary, scan};
+use super::manifest::{MANIFEST, Manifest, read_manifest};
+use super::survey::Survey;
 use crate::wasm::{STATES_FILE, copy_states};
 
 /// How often the look is repeated while the router writes faster than it can be read.
@@ -60,18 +62,21 @@ pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
             Err(error) => return Err(error),
         }
     };
-    write(from, to, manifest, recovery)
+    write(from, to, &manifest, recovery)
 }
 
 /// Reads everything; nothing if the router has used a file anew meanwhile, or was started anew.
 fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
+    let survey = Survey::of(from)?;
+    survey.refuse()?;
     let none = || StoreError::Manifest {
-        path: from.to_owned(),
-        what: "there is no manifest here: this is no data directory".to_owned(),
+        path: from.join(MANIFEST),
+        what: "there is none: this is no data directory, or no router has started on it yet".to_owned(),
     };
-    let manifest = read_manifest(from)?.ok_or_else(none)?;
+    let manifest = survey.manifest.ok_or_else(none)?;
+    let generation = manifest.generation.ok_or_else(none)?;
     let mut disk = DirectDisk::new().map_err(StoreError::Ring)?;
-    let directory = |shard| shard_directory(from, manifest.generation, shard);
+    let directory = |shard| shard_directory(from, generation, shard);
     let mut first = Vec::new();
     for shard in 0..manifest.shards {
         first.push(scan(&mut disk, &directory(shard), shard, |_, _, _| Ok(()))?);
@@ -92,12 +97,13 @@ fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
             return Ok(None);
         }
     }
-    Ok((read_manifest(from)? == Some(manifest)).then_some((manifest, recovery)))
+    Ok((read_manifest(from)?.as_ref() == Some(&manifest)).then_some((manifest, recovery)))
 }
 
 /// Writes a directory of one shard; a start divides it among as many as it has.
-fn write(from: &Path, to: &Path, manifest: Manifest, recovery: Recovery) -> Result<Recovered, StoreError> {
-    let mut directory = DataDirectory::open(to, 1, manifest.boot_epoch)?;
+fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Result<Recovered, StoreError> {
+    let mut directory = DataDirectory::open_copy(to, 1, manifest.boot_epoch)?;
+    directory.prepare()?;
     let one = ShardCount::try_new(1).map_err(|error| StoreError::NotWritten(error.to_string()))?;
     let share: Inheritance = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
     let options = JournalOptions {
@@ -129,13 +135,14 @@ fn write(from: &Path, to: &Path, manifest: Manifest, recovery: Recovery) -> Resu
         copy_states(&states, &to.join(STATES_FILE)).map_err(|error| StoreError::NotWritten(error.to_string()))?;
     }
     directory.commit()?;
+    directory.close()?;
     Ok(Recovered {
         messages: share.messages(),
         dead_letters: share.letters(),
         agents: share.agents(),
         conversations: share.conversations(),
         records: records.last().0,
-        took: Duration::ZERO,
+        ..Recovered::default()
     })
 }
 

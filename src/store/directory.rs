@@ -1,25 +1,30 @@
 //! The data directory: who uses it, which generation holds, and what an earlier run left in it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use caxton_shards::message::WallTime;
 use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::recovery::{Inheritance, Recovery};
 use rustix::fs::{FlockOperation, flock};
 
+use super::clock::{ClockJump, Stamp};
 use super::disk::Disk;
 use super::disk::direct::DirectDisk;
+use super::files;
 use super::journal::{JournalFault, scan};
+use super::manifest::{Manifest, write_manifest};
+use super::survey::{Mismatch, Survey};
 
-/// The version of the directory's form that is written, and the only one that is read.
-pub const DIRECTORY_VERSION: i64 = 1;
-const MANIFEST: &str = "manifest.toml";
-const LOCK: &str = "lock";
+/// The file whose lock says that a router uses the directory.
+pub(super) const LOCK: &str = "lock";
 
 /// Why a data directory cannot be used. Nothing in it was changed, unless it says so.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The directory, or something in it, cannot be read or written.
     #[error("the data directory: {path}: {error}{hint}", path = path.display(), hint = hint(error))]
@@ -46,6 +51,9 @@ pub enum StoreError {
         /// What is wrong with it, and what to do.
         what: String,
     },
+    /// What is there is not what should be there.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
     /// A journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalFault),
@@ -66,22 +74,13 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// What the manifest says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Manifest {
-    /// Which generation holds; none before the first start has finished.
-    pub generation: u64,
-    /// Of how many shards it is.
-    pub shards: u16,
-    /// The latest run of a router.
-    pub boot_epoch: u64,
-}
-
 /// What a start found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
     /// Messages that were not settled.
     pub messages: usize,
+    /// Of these, those whose lifetime ended while no router ran. They become dead letters.
+    pub expired: usize,
     /// Dead letters.
     pub dead_letters: usize,
     /// Agents that outlive the process.
@@ -92,29 +91,89 @@ pub struct Recovered {
     pub records: u64,
     /// How long reading took.
     pub took: Duration,
+    /// Whether the clock was set since the last run.
+    pub clock: Option<ClockJump>,
+    /// What an operator should know, as sentences: of the clock, of lifetimes that ended, of what is not as it was left.
+    pub warnings: Vec<String>,
 }
 
 /// Nobody else uses the directory as long as this lives.
 #[derive(Debug)]
-struct Lock(File);
+struct Lock {
+    file: File,
+    path: PathBuf,
+    /// Whether the file was made for this lock.
+    made: bool,
+}
+
+impl Lock {
+    fn take(directory: &Path) -> Result<Self, StoreError> {
+        let path = directory.join(LOCK);
+        let failed = |error| StoreError::Directory { path: path.clone(), error };
+        loop {
+            let made = !path.exists();
+            let file = files::open_or_create(&path).map_err(failed)?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                return Err(StoreError::InUse { path: directory.to_owned() });
+            }
+            // Somebody who made the file and was refused removes it again.
+            let same = fs::metadata(&path).is_ok_and(|named| file.metadata().is_ok_and(|own| own.ino() == named.ino()));
+            if same {
+                return Ok(Self { file, path, made });
+            }
+        }
+    }
+
+    /// Leaves the directory as it was found.
+    fn undo(self) {
+        if self.made {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    /// Has the file say whose it is, and keeps others from locking it: who can open a file can lock it.
+    fn mark(&self, owner: &str) -> io::Result<()> {
+        if self.file.metadata()?.permissions().mode() & 0o077 != 0 {
+            self.file.set_permissions(fs::Permissions::from_mode(files::FILE_MODE))?;
+        }
+        if self.file.metadata()?.len() == 0 {
+            (&self.file).write_all(owner.as_bytes())?;
+            self.file.sync_all()?;
+        }
+        Ok(())
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // To close the file is not enough while a process that this one has just begun still has a copy of it.
-        let _ = flock(&self.0, FlockOperation::Unlock);
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
 /// A data directory that this process has to itself, as long as this value lives.
+///
+/// A start goes through [`open`](Self::open), [`recover`](Self::recover), [`prepare`](Self::prepare) and
+/// [`commit`](Self::commit). The first two change nothing; only when everything that should be there was found and read does
+/// the third one make or remove anything.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
-    /// Locked; the lock goes with the file.
-    _lock: Lock,
-    manifest: Option<Manifest>,
+    lock: Lock,
+    /// What holds now.
+    manifest: Manifest,
     /// Of the run that has begun.
-    next: Manifest,
+    next: Generation,
     durable: bool,
+    warnings: Vec<String>,
+}
+
+/// The generation that a run writes.
+#[derive(Clone, Copy, Debug)]
+struct Generation {
+    number: u64,
+    shards: u16,
+    boot_epoch: u64,
 }
 
 impl DataDirectory {
@@ -122,33 +181,36 @@ impl DataDirectory {
     /// run would have without a directory: it gets at least this one, and always a higher one than the run before.
     ///
     /// # Errors
-    /// It cannot be used: see [`StoreError`].
+    /// It cannot be used: see [`StoreError`]. Nothing was changed.
     pub fn open(path: &Path, shards: u16, epoch: u64) -> Result<Self, StoreError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error| StoreError::Directory { path, error }
+        Self::open_for(path, shards, epoch, false)
+    }
+
+    /// Takes an empty directory for a copy of another one. No router starts on it before it is committed.
+    pub(super) fn open_copy(path: &Path, shards: u16, epoch: u64) -> Result<Self, StoreError> {
+        Self::open_for(path, shards, epoch, true)
+    }
+
+    fn open_for(path: &Path, shards: u16, epoch: u64, copying: bool) -> Result<Self, StoreError> {
+        let failed = |error| StoreError::Directory { path: path.to_owned(), error };
+        files::make_directory(path).map_err(failed)?;
+        let lock = Lock::take(path)?;
+        let survey = Survey::of(path).and_then(|survey| survey.refuse().map(|()| survey));
+        let disk = DirectDisk::new().map_err(StoreError::Ring);
+        let (survey, durable) = match survey.and_then(|survey| Ok((survey, disk?.durable(path).map_err(failed)?))) {
+            Ok(found) => found,
+            Err(refusal) => {
+                lock.undo();
+                return Err(refusal);
+            }
         };
-        fs::create_dir_all(path).map_err(failed(path))?;
-        let lock_path = lock_path(path);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(failed(&lock_path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(StoreError::InUse { path: path.to_owned() });
-        }
-        let manifest = read_manifest(path)?;
-        let next = Manifest {
-            generation: manifest.map_or(1, |manifest| manifest.generation + 1),
+        let manifest = survey.manifest.unwrap_or_else(|| Manifest::new(copying));
+        let next = Generation {
+            number: manifest.generation.unwrap_or(0) + 1,
             shards,
-            boot_epoch: manifest.map_or(epoch, |manifest| epoch.max(manifest.boot_epoch + 1)),
+            boot_epoch: manifest.generation.map_or(epoch, |_| epoch.max(manifest.boot_epoch + 1)),
         };
-        let durable = DirectDisk::new().map_err(StoreError::Ring)?.durable(path).map_err(failed(path))?;
-        let directory = Self { path: path.to_owned(), _lock: Lock(lock), manifest, next, durable };
-        directory.remove_other_generations()?;
-        for shard in 0..shards {
-            let path = directory.shard(shard);
-            fs::create_dir_all(&path).map_err(failed(&path))?;
-        }
-        Ok(directory)
+        Ok(Self { path: path.to_owned(), lock, manifest, next, durable, warnings: survey.notes })
     }
 
     /// Where it is.
@@ -168,127 +230,152 @@ impl DataDirectory {
 
     /// Where a shard's files of this run lie.
     pub fn shard(&self, shard: u16) -> PathBuf {
-        shard_directory(&self.path, self.next.generation, shard)
+        shard_directory(&self.path, self.next.number, shard)
     }
 
-    /// Reads what the earlier run left, and divides it among the shards of this one.
+    /// Reads what the earlier run left, and divides it among the shards of this one. Changes nothing.
     ///
     /// # Errors
     /// A journal is damaged, or of another version.
     pub fn recover(&self, window: usize, partition: Partition) -> Result<(Vec<Inheritance>, Recovered), StoreError> {
+        self.recover_at(window, partition, &Stamp::now())
+    }
+
+    /// As [`recover`](Self::recover), at this moment.
+    ///
+    /// # Errors
+    /// As for [`recover`](Self::recover).
+    pub fn recover_at(
+        &self,
+        window: usize,
+        partition: Partition,
+        now: &Stamp,
+    ) -> Result<(Vec<Inheritance>, Recovered), StoreError> {
         let began = Instant::now();
         let mut recovery = Recovery::new(window);
         let mut records = 0;
-        if let Some(manifest) = self.manifest {
+        if let Some(generation) = self.manifest.generation {
             let mut disk = DirectDisk::new().map_err(StoreError::Ring)?;
-            for shard in 0..manifest.shards {
-                let directory = shard_directory(&self.path, manifest.generation, shard);
+            for shard in 0..self.manifest.shards {
+                let directory = shard_directory(&self.path, generation, shard);
                 let summary = scan(&mut disk, &directory, shard, |sequence, kind, body| {
                     recovery.take(ShardIndex(shard), sequence, kind, body).map_err(|fault| fault.to_string())
                 })?;
                 records += summary.records();
             }
         }
+        let expired = recovery.unsettled().filter(|message| message.expires <= now.wall).count();
         let shares = recovery.divide(partition);
-        let recovered = Recovered {
+        let clock = self.manifest.generation.and_then(|_| now.jump_since(&self.manifest.stamp));
+        let mut recovered = Recovered {
             messages: shares.iter().map(Inheritance::messages).sum(),
+            expired,
             dead_letters: shares.iter().map(Inheritance::letters).sum(),
             agents: shares.iter().map(Inheritance::agents).sum(),
             conversations: shares.iter().map(Inheritance::conversations).sum(),
             records,
             took: began.elapsed(),
+            clock,
+            warnings: self.warnings.clone(),
         };
+        recovered.warnings.extend(clock.map(|jump| jump.to_string()));
+        recovered.warnings.extend(warning_of_expired(&recovered, self.manifest.stamp.wall, now.wall));
         Ok((shares, recovered))
     }
 
-    /// Has this run's generation hold from now on: what was recovered is on disk in it. The old one is removed.
+    /// Makes the directories of this run's generation, after what earlier runs have left over was removed: a generation before
+    /// the one that was [recovered](Self::recover), and what an interrupted start made. The manifest says so before that.
+    ///
+    /// # Errors
+    /// Something could not be written or removed. What holds still holds.
+    pub fn prepare(&mut self) -> Result<(), StoreError> {
+        let gone = self.manifest.previous.take();
+        self.manifest.unfinished.extend(gone);
+        let leftovers = self.manifest.unfinished.clone();
+        if !leftovers.contains(&self.next.number) {
+            self.manifest.unfinished.push(self.next.number);
+        }
+        write_manifest(&self.path, &self.manifest)?;
+        let owner = format!("caxton data directory {}\n", self.manifest.identity);
+        self.lock.mark(&owner).map_err(|error| StoreError::Directory { path: self.lock.path.clone(), error })?;
+        for generation in leftovers {
+            self.remove(generation)?;
+        }
+        for shard in 0..self.next.shards {
+            let path = self.shard(shard);
+            files::make_directory(&path).map_err(|error| StoreError::Directory { path, error })?;
+        }
+        Ok(())
+    }
+
+    /// Has this run's generation hold from now on: what was recovered is on disk in it. The one before it is kept until
+    /// [`close`](Self::close).
     ///
     /// # Errors
     /// The manifest could not be written: then the old generation still holds.
     pub fn commit(&mut self) -> Result<(), StoreError> {
-        let generations = generation_directory(&self.path, self.next.generation);
-        for directory in [&generations, &self.path] {
-            sync(directory)?;
+        let Generation { number, shards, boot_epoch } = self.next;
+        let shard_directories = (0..shards).map(|shard| self.shard(shard));
+        for directory in shard_directories.chain([generation_directory(&self.path, number), self.path.clone()]) {
+            files::sync_directory(&directory).map_err(|error| StoreError::Directory { path: directory, error })?;
         }
-        write_manifest(&self.path, self.next)?;
-        self.manifest = Some(self.next);
-        self.remove_other_generations()
-    }
-
-    /// Removes what an interrupted start, or a finished one, has left over.
-    fn remove_other_generations(&self) -> Result<(), StoreError> {
-        let failed = |path: PathBuf| move |error| StoreError::Directory { path, error };
-        let entries = fs::read_dir(&self.path).map_err(failed(self.path.clone()))?;
-        for entry in entries {
-            let entry = entry.map_err(failed(self.path.clone()))?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("gen-")).and_then(|name| name.parse().ok());
-            if number.is_some_and(|number: u64| self.manifest.is_none_or(|manifest| manifest.generation != number)) {
-                fs::remove_dir_all(entry.path()).map_err(failed(entry.path()))?;
-            }
-        }
+        let committed = Manifest {
+            generation: Some(number),
+            previous: self.manifest.generation,
+            unfinished: Vec::new(),
+            shards,
+            boot_epoch,
+            copying: false,
+            clean: false,
+            stamp: Stamp::now(),
+            identity: self.manifest.identity,
+        };
+        write_manifest(&self.path, &committed)?;
+        self.manifest = committed;
         Ok(())
     }
+
+    /// Notes that everything was written and nobody writes any more, and removes the generation before this one.
+    ///
+    /// # Errors
+    /// The manifest could not be written, or the old generation not removed: the next start does it.
+    pub fn close(&mut self) -> Result<(), StoreError> {
+        let previous = self.manifest.previous.take();
+        self.manifest.unfinished.extend(previous);
+        self.manifest.clean = true;
+        self.manifest.stamp = Stamp::now();
+        write_manifest(&self.path, &self.manifest)?;
+        previous.map_or(Ok(()), |generation| self.remove(generation))
+    }
+
+    /// Removes a generation that the manifest says is being made or removed.
+    fn remove(&self, generation: u64) -> Result<(), StoreError> {
+        assert!(self.manifest.unfinished.contains(&generation), "only what the manifest has given up is removed");
+        let path = generation_directory(&self.path, generation);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::Directory { path, error }),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// The file whose lock says that a router uses the directory.
-pub(super) fn lock_path(directory: &Path) -> PathBuf {
-    directory.join(LOCK)
+/// Says that lifetimes ended while no router ran.
+fn warning_of_expired(recovered: &Recovered, then: WallTime, now: WallTime) -> Option<String> {
+    let &Recovered { messages, expired, .. } = recovered;
+    let away = Duration::from_secs(now.0.saturating_sub(then.0) / 1_000);
+    (expired > 0).then(|| {
+        format!(
+            "the lifetimes of {expired} of {messages} durable messages have ended since the last run, of which the last is \
+             known from {} ago: they become dead letters, which can be sent again",
+            humantime::format_duration(away)
+        )
+    })
 }
 
-fn generation_directory(path: &Path, generation: u64) -> PathBuf {
+pub(super) fn generation_directory(path: &Path, generation: u64) -> PathBuf {
     path.join(format!("gen-{generation}"))
 }
 
 pub(super) fn shard_directory(path: &Path, generation: u64, shard: u16) -> PathBuf {
     generation_directory(path, generation).join(format!("shard-{shard}"))
-}
-
-/// What the manifest of a data directory says; nothing where there is none.
-///
-/// # Errors
-/// It cannot be read, or is of another version.
-pub fn read_manifest(directory: &Path) -> Result<Option<Manifest>, StoreError> {
-    let path = directory.join(MANIFEST);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::Directory { path, error }),
-    };
-    let wrong = |what: String| StoreError::Manifest { path: path.clone(), what };
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
-    let number = |key: &str| {
-        table.get(key).and_then(toml::Value::as_integer).ok_or_else(|| wrong(format!("the key {key} is missing")))
-    };
-    let version = number("version")?;
-    if version != DIRECTORY_VERSION {
-        return Err(wrong(format!(
-            "the directory is of version {version}, and this program reads version {DIRECTORY_VERSION}: use the program that \
-             wrote it"
-        )));
-    }
-    let positive = |key: &str| u64::try_from(number(key)?).map_err(|_| wrong(format!("{key} is negative")));
-    let shards = u16::try_from(positive("shards")?).map_err(|_| wrong("shards is too large".to_owned()))?;
-    Ok(Some(Manifest { generation: positive("generation")?, shards, boot_epoch: positive("boot_epoch")? }))
-}
-
-/// Replaces the manifest in one step.
-fn write_manifest(directory: &Path, manifest: Manifest) -> Result<(), StoreError> {
-    let Manifest { generation, shards, boot_epoch } = manifest;
-    let text = format!(
-        "# Written by the router at every start.\nversion = {DIRECTORY_VERSION}\ngeneration = {generation}\n\
-         shards = {shards}\nboot_epoch = {boot_epoch}\n"
-    );
-    let (path, new) = (directory.join(MANIFEST), directory.join("manifest.new"));
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&new, &path)).map_err(|error| StoreError::Directory { path, error })?;
-    sync(directory)
-}
-
-fn sync(directory: &Path) -> Result<(), StoreError> {
-    let synced = File::open(directory).and_then(|file| file.sync_all());
-    synced.map_err(|error| StoreError::Directory { path: directory.to_owned(), error })
 }

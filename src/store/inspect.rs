@@ -13,10 +13,12 @@ use caxton_shards::record::{ConversationStep, Record};
 use caxton_shards::recovery::Recovery;
 use rustix::fs::{FlockOperation, flock};
 
-use super::directory::{Manifest, StoreError, lock_path, read_manifest, shard_directory};
+use super::directory::{LOCK, StoreError, shard_directory};
 use super::disk::direct::DirectDisk;
 use super::journal::{JournalSummary, scan};
+use super::manifest::{MANIFEST, Manifest};
 use super::projector::DATABASE;
+use super::survey::Survey;
 
 /// How often a look is repeated that finds damage.
 const LOOKS_MAX: u32 = 5;
@@ -35,6 +37,8 @@ pub struct Exchange {
 pub struct Inspection {
     /// Its manifest.
     pub manifest: Manifest,
+    /// The generation that holds.
+    pub generation: u64,
     /// Whether a router uses it now.
     pub in_use: bool,
     /// What a start would find.
@@ -63,12 +67,17 @@ pub fn inspect(directory: &Path) -> Result<Inspection, StoreError> {
 }
 
 fn look(directory: &Path) -> Result<Inspection, StoreError> {
-    let manifest = read_manifest(directory)?.ok_or_else(|| StoreError::Manifest {
-        path: directory.to_owned(),
-        what: "there is no manifest here: this is no data directory, or no router has started on it yet".to_owned(),
-    })?;
+    let survey = Survey::of(directory)?;
+    survey.refuse()?;
+    let none = || StoreError::Manifest {
+        path: directory.join(MANIFEST),
+        what: "there is none: this is no data directory, or no router has started on it yet".to_owned(),
+    };
+    let manifest = survey.manifest.ok_or_else(none)?;
+    let Some(generation) = manifest.generation else { return Err(none()) };
     let mut disk = DirectDisk::new().map_err(StoreError::Ring)?;
     let mut inspection = Inspection {
+        generation,
         manifest,
         in_use: is_in_use(directory),
         recovery: Recovery::new(0),
@@ -76,8 +85,8 @@ fn look(directory: &Path) -> Result<Inspection, StoreError> {
         journals: Vec::new(),
         databases: Vec::new(),
     };
-    for shard in 0..manifest.shards {
-        let path = shard_directory(directory, manifest.generation, shard);
+    for shard in 0..inspection.manifest.shards {
+        let path = shard_directory(directory, generation, shard);
         let Inspection { recovery, conversations, .. } = &mut inspection;
         let summary = scan(&mut disk, &path, shard, |sequence, kind, body| {
             match Record::read(kind, body).map_err(|fault| fault.to_string())? {
@@ -103,6 +112,6 @@ fn look(directory: &Path) -> Result<Inspection, StoreError> {
 
 /// Whether a router holds the directory's lock.
 fn is_in_use(directory: &Path) -> bool {
-    let lock = OpenOptions::new().read(true).open(lock_path(directory));
+    let lock = OpenOptions::new().read(true).open(directory.join(LOCK));
     lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
 }

@@ -4,21 +4,26 @@
 //!
 //! ```text
 //! data/
-//!   lock                 held while a router uses the directory
-//!   manifest.toml        which generation holds, of how many shards, and the latest boot epoch
+//!   lock                 held while a router uses the directory; says which directory it is
+//!   manifest.toml        which generation holds, of how many shards, and what else may lie beside it: see [`manifest`]
 //!   gen-7/shard-0/0000000000000001.journal ...
 //!   gen-7/shard-0/state.db      what operators can query: see [`projector`]
 //! ```
 //!
-//! Every start reads the generation that the manifest names and writes what is left of it into a new one; when that is on
-//! disk the manifest is replaced, and the old generation removed. So a start that is interrupted changes nothing.
+//! Every start compares what is there with what the manifest says, reads the generation that holds, and writes what is left of
+//! it into a new one; when that is on disk the manifest is replaced. The old generation is kept until the router stops cleanly.
+//! A start that is interrupted changes nothing, and a start that finds something missing or unknown removes nothing.
 
 pub mod backup;
+pub mod clock;
 pub mod directory;
 pub mod disk;
+pub(crate) mod files;
 pub mod inspect;
 pub mod journal;
+pub mod manifest;
 pub mod projector;
+pub mod survey;
 pub mod vfs;
 
 pub use directory::{DataDirectory, Recovered, StoreError};

@@ -15,7 +15,7 @@ use std::time::Duration;
 use caxton_shards::message::AgentId;
 use rusqlite::{Connection, OpenFlags, params};
 
-use crate::store::vfs;
+use crate::store::{files, vfs};
 
 /// What guests remember, in the data directory of their router.
 pub const STATES_FILE: &str = "guests.db";
@@ -137,13 +137,16 @@ impl Drop for Inner {
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StatesError> {
     vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
     let connection = open(from, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let made = |error: io::Error| StatesError::Host(format!("{}: {error}", to.display()));
+    // SQLite writes into an empty file, and leaves its mode as it is.
+    files::create(to).map_err(made)?;
     connection
         .busy_timeout(COPY_WITHIN)
         .and_then(|()| connection.execute("VACUUM INTO ?1", params![to.to_string_lossy()]))
         .map_err(|source| StatesError::Sqlite { path: to.display().to_string(), source })?;
     // SQLite takes a copy for something that can be made again.
     let synced = std::fs::File::open(to).and_then(|file| file.sync_all());
-    synced.map_err(|error| StatesError::Host(format!("{}: {error}", to.display())))
+    synced.map_err(made)
 }
 
 /// Opens a database of guests, or one that is empty.
@@ -161,6 +164,8 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, StatesError> {
 }
 
 fn connect(path: &Path) -> Result<Connection, StatesError> {
+    // SQLite gives its other files the mode of this one.
+    files::open_or_create(path).map_err(|error| StatesError::Host(format!("{}: {error}", path.display())))?;
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     connection
         .execute_batch(&format!(

@@ -111,10 +111,10 @@ fn back_up(directory: &Path, to: &Path) -> Result<String, String> {
 }
 
 fn check(inspection: &Inspection) -> Result<String, String> {
-    let Inspection { manifest, in_use, recovery, conversations, journals, .. } = inspection;
+    let Inspection { manifest, generation, in_use, recovery, conversations, journals, .. } = inspection;
     let mut text = String::new();
     let state = if *in_use { "in use by a router" } else { "not in use" };
-    let _ = writeln!(text, "generation {} of {} shards, {state}", manifest.generation, manifest.shards);
+    let _ = writeln!(text, "generation {generation} of {} shards, {state}", manifest.shards);
     for (shard, journal) in journals.iter().enumerate() {
         let _ = writeln!(text, "shard {shard}: {} records", journal.records());
         for segment in &journal.segments {
@@ -187,8 +187,8 @@ fn compact(directory: &Path) -> Result<String, String> {
     let count = |inspection: &Inspection| inspection.journals.iter().map(JournalSummary::records).sum::<u64>();
     Ok(format!(
         "{records} records of generation {} are now {} of generation {}; {messages} messages wait as before\n",
-        before.manifest.generation,
+        before.generation,
         count(&after),
-        after.manifest.generation
+        after.generation
     ))
 }

@@ -8,6 +8,7 @@
 use super::kernel::{Bell, Kernel, OPERATIONS_MAX};
 use super::submitter::Submitter;
 use super::{ALIGNMENT, Buffer, Disk, DiskFile, WriteMode};
+use crate::store::files::FILE_MODE;
 use io_uring::{opcode, squeue, types};
 use rustix::fs::OFlags;
 use std::cell::RefCell;
@@ -62,7 +63,7 @@ impl DirectDisk {
     fn open_with(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
         let direct = (OFlags::DIRECT | OFlags::DSYNC).bits().cast_signed();
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(create);
+        options.read(true).write(true).create(create).mode(FILE_MODE);
         let (file, mode) = match options.clone().custom_flags(direct).open(path) {
             Ok(file) => (file, WriteMode::Direct),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {

@@ -28,6 +28,7 @@ use thread_priority::{
 use self::changes::{Changes, Names};
 use super::disk::Buffer;
 use super::disk::direct::DirectDisk;
+use super::files;
 use super::journal::{JournalFault, Projection, read_frame_at};
 use super::vfs::{self, VfsError};
 use crate::config::Vfs;
@@ -91,6 +92,9 @@ pub enum ProjectionError {
     /// There is no `io_uring` to read with.
     #[error("there is no io_uring: {0}")]
     Ring(io::Error),
+    /// The file cannot be made or read.
+    #[error(transparent)]
+    File(#[from] io::Error),
 }
 
 /// What a look into a database finds.
@@ -205,7 +209,10 @@ impl Projector {
         let mut views = Vec::with_capacity(directories.len());
         for (shard, directory) in (0_u16..).zip(directories) {
             let path = directory.join(DATABASE);
-            let view = View::create(&path, shard, boot_epoch, vfs, history);
+            // SQLite gives its other files the mode of this one.
+            let view = files::open_or_create(&path)
+                .map_err(ProjectionError::from)
+                .and_then(|_| View::create(&path, shard, boot_epoch, vfs, history));
             views.push(view.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?);
         }
         Ok((Self { views, batches }, Door(sender)))
@@ -484,7 +491,10 @@ fn is_fatal(error: &ProjectionError) -> bool {
             Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
         ),
         ProjectionError::Journal(_) | ProjectionError::Reader => false,
-        ProjectionError::Foreign { .. } | ProjectionError::Ring(_) | ProjectionError::Vfs(_) => true,
+        ProjectionError::Foreign { .. }
+        | ProjectionError::Ring(_)
+        | ProjectionError::Vfs(_)
+        | ProjectionError::File(_) => true,
     }
 }
 

@@ -1,0 +1,312 @@
+//! The manifest: which directory this is, which generation in it holds, and what else may lie beside that one.
+//!
+//! Invariants: it is replaced in one step, and durable before what it announces is done. A generation that it does not name is
+//! not the router's own work, and never removed. Its last line is a checksum over all others, so that one that was edited or
+//! torn is told.
+
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use caxton_shards::message::WallTime;
+use caxton_shards::partition::BUCKETS;
+use toml::{Table, Value};
+
+use super::clock::Stamp;
+use super::directory::StoreError;
+use super::files;
+
+/// The version of the directory's form that is written, and the only one that is read.
+pub const DIRECTORY_VERSION: i64 = 2;
+/// The manifest's file in a data directory.
+pub const MANIFEST: &str = "manifest.toml";
+/// The next manifest, until it takes the place of the present one.
+const NEXT: &str = "manifest.new";
+/// What begins the last line.
+const CHECKSUM: &str = "checksum = ";
+/// A manifest is longer only if it is none.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// Which data directory something belongs to: drawn at random when the directory is made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Identity(pub u128);
+
+impl Identity {
+    /// One that no other directory has.
+    pub fn random() -> Self {
+        // Each state is keyed with what the system draws.
+        let half = || u128::from(RandomState::new().hash_one(std::process::id()));
+        Self(half() << 64 | half())
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", self.0)
+    }
+}
+
+/// What the manifest says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Manifest {
+    /// Which directory it is.
+    pub identity: Identity,
+    /// Which generation holds; none before the first start has finished.
+    pub generation: Option<u64>,
+    /// The generation before it, which is kept until the router stops cleanly.
+    pub previous: Option<u64>,
+    /// Generations that are being made or removed: they may be there, whole or in part, and nothing in them is needed.
+    pub unfinished: Vec<u64>,
+    /// Of how many shards the generation is.
+    pub shards: u16,
+    /// The run of a router that wrote the generation.
+    pub boot_epoch: u64,
+    /// Whether a copy is being made here, which is not complete yet.
+    pub copying: bool,
+    /// Whether the router has stopped, and nothing was left to write.
+    pub clean: bool,
+    /// When it was written.
+    pub stamp: Stamp,
+}
+
+impl Manifest {
+    /// Of a directory in which no start has finished.
+    pub fn new(copying: bool) -> Self {
+        Self {
+            identity: Identity::random(),
+            generation: None,
+            previous: None,
+            unfinished: Vec::new(),
+            shards: 0,
+            boot_epoch: 0,
+            copying,
+            clean: false,
+            stamp: Stamp::now(),
+        }
+    }
+
+    /// Whether a generation may be there.
+    pub fn names(&self, generation: u64) -> bool {
+        self.generation == Some(generation)
+            || self.previous == Some(generation)
+            || self.unfinished.contains(&generation)
+    }
+
+    /// Says which generations may be there.
+    pub(super) fn generations(&self) -> String {
+        let mut text = match self.generation {
+            Some(generation) => format!("generation {generation}, which holds"),
+            None => "no generation that holds".to_owned(),
+        };
+        if let Some(previous) = self.previous {
+            let _ = write!(text, ", and {previous} before it");
+        }
+        if !self.unfinished.is_empty() {
+            let _ = write!(text, ", and perhaps {:?}, which are being made or removed", self.unfinished);
+        }
+        text
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!(
+            "# Written by the router at every start and stop. Do not edit it: its checksum would no longer match.\n\
+             version = {DIRECTORY_VERSION}\nidentity = \"{}\"\n",
+            self.identity
+        );
+        let generations = [("generation", self.generation), ("previous", self.previous)];
+        for (key, generation) in generations {
+            let _ = generation.map(|generation| writeln!(text, "{key} = {generation}"));
+        }
+        let _ = writeln!(text, "unfinished = {:?}", self.unfinished);
+        let _ = writeln!(text, "shards = {}\nboot_epoch = {}", self.shards, self.boot_epoch);
+        let _ = writeln!(text, "copying = {}\nclean = {}\nwall_ms = {}", self.copying, self.clean, self.stamp.wall.0);
+        if let Some((boot, up)) = &self.stamp.boot {
+            let _ = writeln!(text, "boot_id = {boot:?}\nuptime_ms = {}", up.as_millis());
+        }
+        let checksum = checksum(&text);
+        let _ = writeln!(text, "{CHECKSUM}\"{checksum}\"");
+        text
+    }
+
+    fn of_text(text: &str) -> Result<Self, String> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        let table = Keys(&table);
+        let version = table.integer("version")?;
+        if version != DIRECTORY_VERSION {
+            return Err(format!(
+                "the directory is of version {version}, and this program reads version {DIRECTORY_VERSION}: use the program \
+                 that wrote it"
+            ));
+        }
+        let (summed, last) = text.rfind(CHECKSUM).map(|at| text.split_at(at)).ok_or("the checksum is missing")?;
+        if last != format!("{CHECKSUM}\"{}\"\n", checksum(summed)) {
+            return Err("its checksum does not match: it was edited or is damaged".to_owned());
+        }
+        let identity =
+            u128::from_str_radix(table.text("identity")?, 16).map_err(|error| format!("identity: {error}"))?;
+        let boot = table.0.get("boot_id").and_then(Value::as_str).zip(table.optional("uptime_ms")?);
+        let shards = table.number("shards")?;
+        let manifest = Self {
+            identity: Identity(identity),
+            generation: table.optional("generation")?,
+            previous: table.optional("previous")?,
+            unfinished: table.numbers("unfinished")?,
+            shards: u16::try_from(shards).map_err(|_| format!("{shards} shards are too many"))?,
+            boot_epoch: table.number("boot_epoch")?,
+            copying: table.flag("copying")?,
+            clean: table.flag("clean")?,
+            stamp: Stamp {
+                wall: WallTime(table.number("wall_ms")?),
+                boot: boot.map(|(id, up)| (id.to_owned(), Duration::from_millis(up))),
+            },
+        };
+        manifest.is_possible().map(|()| manifest)
+    }
+
+    /// What no router writes.
+    fn is_possible(&self) -> Result<(), String> {
+        let named = [self.generation, self.previous].into_iter().flatten().chain(self.unfinished.iter().copied());
+        let named: Vec<u64> = named.collect();
+        let impossible = if named.contains(&0) {
+            "there is no generation 0"
+        } else if named.iter().any(|number| named.iter().filter(|other| *other == number).count() > 1) {
+            "it names a generation twice"
+        } else if self.generation.is_none() && self.previous.is_some() {
+            "it names a previous generation, and none that holds"
+        } else if self.previous >= self.generation && self.previous.is_some() {
+            "the previous generation is not older than the one that holds"
+        } else if self.generation.is_some() && (self.shards == 0 || self.shards > BUCKETS) {
+            "no router has so many shards"
+        } else {
+            return Ok(());
+        };
+        Err(format!(
+            "{impossible}: generation {:?}, previous {:?}, unfinished {:?}, {} shards",
+            self.generation, self.previous, self.unfinished, self.shards
+        ))
+    }
+}
+
+/// Reads values of a table, and says which one is wrong.
+struct Keys<'a>(&'a Table);
+
+impl<'a> Keys<'a> {
+    fn get(&self, key: &str) -> Result<&'a Value, String> {
+        self.0.get(key).ok_or_else(|| format!("the key {key} is missing"))
+    }
+
+    fn integer(&self, key: &str) -> Result<i64, String> {
+        self.get(key)?.as_integer().ok_or_else(|| format!("{key} is no number"))
+    }
+
+    fn number(&self, key: &str) -> Result<u64, String> {
+        u64::try_from(self.integer(key)?).map_err(|_| format!("{key} is negative"))
+    }
+
+    fn optional(&self, key: &str) -> Result<Option<u64>, String> {
+        self.0.contains_key(key).then(|| self.number(key)).transpose()
+    }
+
+    fn numbers(&self, key: &str) -> Result<Vec<u64>, String> {
+        let wrong = || format!("{key} is no list of numbers");
+        let values = self.get(key)?.as_array().ok_or_else(wrong)?;
+        let number = |value: &Value| value.as_integer().and_then(|number| u64::try_from(number).ok()).ok_or_else(wrong);
+        values.iter().map(number).collect()
+    }
+
+    fn text(&self, key: &str) -> Result<&'a str, String> {
+        self.get(key)?.as_str().ok_or_else(|| format!("{key} is no text"))
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, String> {
+        self.get(key)?.as_bool().ok_or_else(|| format!("{key} is neither true nor false"))
+    }
+}
+
+fn checksum(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// Returns what the manifest of a data directory says; nothing where there is none.
+///
+/// # Errors
+/// It cannot be read, is damaged, or is of another version.
+pub fn read_manifest(directory: &Path) -> Result<Option<Manifest>, StoreError> {
+    let path = directory.join(MANIFEST);
+    let bytes = match fs::metadata(&path) {
+        Ok(found) if found.len() > BYTES_MAX => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long")),
+        Ok(_) => fs::read(&path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Err(error),
+    };
+    let bytes = bytes.map_err(|error| StoreError::Directory { path: path.clone(), error })?;
+    let wrong = |what: String| StoreError::Manifest { path: path.clone(), what };
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is no text".to_owned()))?;
+    Manifest::of_text(&text).map(Some).map_err(wrong)
+}
+
+/// Replaces the manifest in one step; it is durable when this returns.
+pub(super) fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    let (path, next) = (directory.join(MANIFEST), directory.join(NEXT));
+    let written = files::create(&next).and_then(|mut file| {
+        file.write_all(manifest.to_text().as_bytes())?;
+        file.sync_all()
+    });
+    let replaced = written.and_then(|()| fs::rename(&next, &path)).and_then(|()| files::sync_directory(directory));
+    replaced.map_err(|error| StoreError::Directory { path, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            generation: Some(7),
+            previous: Some(6),
+            unfinished: vec![5, 8],
+            shards: 3,
+            boot_epoch: 99,
+            ..Manifest::new(false)
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for manifest in [manifest(), Manifest::new(true), Manifest { unfinished: vec![], ..manifest() }] {
+            assert_eq!(Manifest::of_text(&manifest.to_text()), Ok(manifest));
+        }
+    }
+
+    #[test]
+    fn one_that_was_edited_is_refused_wherever_it_was() {
+        let text = manifest().to_text();
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            let edited = String::from_utf8(bytes).expect("ASCII stays ASCII");
+            assert!(Manifest::of_text(&edited).is_err(), "{edited}");
+            assert!(Manifest::of_text(&text[..at]).is_err(), "{}", &text[..at]);
+        }
+        assert!(Manifest::of_text(&(text + "generation = 9\n")).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_although_the_checksum_matches() {
+        for manifest in [
+            Manifest { shards: 0, ..manifest() },
+            Manifest { shards: BUCKETS + 1, ..manifest() },
+            Manifest { generation: Some(0), previous: None, ..manifest() },
+            Manifest { previous: Some(7), ..manifest() },
+            Manifest { previous: Some(9), ..manifest() },
+            Manifest { unfinished: vec![7], ..manifest() },
+            Manifest { generation: None, ..manifest() },
+        ] {
+            let refused = Manifest::of_text(&manifest.to_text());
+            assert!(refused.is_err(), "{manifest:?}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What lies in a data directory, compared with what its manifest says: before anything is opened, made or removed.
+//!
+//! Invariants: nothing is changed here. What is missing is never taken for something that is empty, and what is there and
+//! unknown is never taken for something that may be removed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::directory::{LOCK, StoreError, generation_directory, shard_directory};
+use super::manifest::{MANIFEST, Manifest, read_manifest};
+
+/// What every generation's directory begins with.
+const GENERATION: &str = "gen-";
+/// What every shard's directory begins with.
+const SHARD: &str = "shard-";
+/// What can be done about most of it.
+const RESTORE: &str = "Put back what is missing from a backup. `caxton store check` says what is intact, and `caxton store \
+                       recover` what can be repaired without one";
+
+/// Something in a data directory is not as it should be. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{path}: {found}; expected: {expected}. Nothing was changed. {advice}", path = path.display())]
+pub struct Mismatch {
+    /// Where.
+    pub path: PathBuf,
+    /// What was found there.
+    pub found: String,
+    /// What should be there.
+    pub expected: String,
+    /// What is safe to do.
+    pub advice: String,
+}
+
+/// What lies in a data directory.
+#[derive(Debug)]
+pub struct Survey {
+    /// What the manifest says; nothing where there is none.
+    pub manifest: Option<Manifest>,
+    /// The generations that are there.
+    pub generations: BTreeSet<u64>,
+    /// What keeps a router from starting.
+    pub mismatches: Vec<Mismatch>,
+    /// What is worth to be known and loses nothing.
+    pub notes: Vec<String>,
+}
+
+impl Survey {
+    /// Looks at names only: what is in the files is for the journals' readers.
+    ///
+    /// # Errors
+    /// The directory or its manifest cannot be read.
+    pub fn of(directory: &Path) -> Result<Self, StoreError> {
+        let manifest = read_manifest(directory)?;
+        let generations = numbered(directory, GENERATION)?;
+        let mut survey = Self { manifest: None, generations, mismatches: Vec::new(), notes: Vec::new() };
+        match &manifest {
+            None => survey.without_manifest(directory),
+            Some(manifest) => {
+                survey.compare(directory, manifest);
+                survey.compare_shards(directory, manifest)?;
+            }
+        }
+        Ok(Self { manifest, ..survey })
+    }
+
+    /// Returns an error that names what keeps a router from starting, if something does.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn refuse(&self) -> Result<(), StoreError> {
+        match self.mismatches.first() {
+            Some(mismatch) => Err(mismatch.clone().into()),
+            None => Ok(()),
+        }
+    }
+
+    fn without_manifest(&mut self, directory: &Path) {
+        let identity = fs::read_to_string(directory.join(LOCK)).unwrap_or_default();
+        let found = if !self.generations.is_empty() {
+            format!("there is no manifest beside {}", self.found())
+        } else if !identity.is_empty() {
+            format!("there is neither a manifest nor a generation, and the lock file says: {}", identity.trim_end())
+        } else {
+            return;
+        };
+        self.mismatches.push(Mismatch {
+            path: directory.join(MANIFEST),
+            found,
+            expected: "the manifest that says which generation holds, or an empty directory".to_owned(),
+            advice: format!("{RESTORE}; to begin with nothing, name another directory"),
+        });
+    }
+
+    fn compare(&mut self, directory: &Path, manifest: &Manifest) {
+        let beside = self.found();
+        let mut mismatch = |path: PathBuf, found: String, expected: String, advice: &str| {
+            self.mismatches.push(Mismatch { path, found, expected, advice: advice.to_owned() });
+        };
+        if manifest.copying {
+            mismatch(
+                directory.to_owned(),
+                "a copy that was not finished".to_owned(),
+                "a whole one".to_owned(),
+                "Remove this directory and copy again; what it was copied from is as it was",
+            );
+        }
+        for number in self.generations.iter().filter(|number| !manifest.names(**number)) {
+            let than = match manifest.generation {
+                Some(holds) if holds < *number => ": the manifest is older than the directory",
+                _ => "",
+            };
+            mismatch(
+                generation_directory(directory, *number),
+                format!("generation {number}, which the manifest does not name{than}"),
+                manifest.generations(),
+                "Put back the manifest that belongs to it, or move away what does not belong to this directory. `caxton \
+                 store recover` says which generations are whole",
+            );
+        }
+        if let Some(holds) = manifest.generation.filter(|holds| !self.generations.contains(holds)) {
+            let path = generation_directory(directory, holds);
+            mismatch(path, format!("nothing, and {beside}"), format!("generation {holds}"), RESTORE);
+        }
+        if let Some(previous) = manifest.previous.filter(|previous| !self.generations.contains(previous)) {
+            self.notes.push(format!(
+                "generation {previous}, which is kept until the router stops cleanly, is not there; it is not needed"
+            ));
+        }
+    }
+
+    fn compare_shards(&mut self, directory: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+        let Some(generation) = manifest.generation.filter(|holds| self.generations.contains(holds)) else {
+            return Ok(());
+        };
+        self.mismatches.extend(compare_shards(directory, generation, manifest.shards)?);
+        Ok(())
+    }
+
+    fn found(&self) -> String {
+        match self.generations.len() {
+            0 => "no other generation is there".to_owned(),
+            _ => format!("generations {:?}", self.generations),
+        }
+    }
+}
+
+/// Compares the directories of a generation's shards with how many there should be.
+pub(super) fn compare_shards(directory: &Path, generation: u64, shards: u16) -> Result<Vec<Mismatch>, StoreError> {
+    let found = numbered(&generation_directory(directory, generation), SHARD)?;
+    let expected: BTreeSet<u64> = (0..u64::from(shards)).collect();
+    let place = |number: u64| shard_directory(directory, generation, u16::try_from(number).unwrap_or(u16::MAX));
+    let mismatch = |number: &u64, found: &str, advice: &str| Mismatch {
+        path: place(*number),
+        found: found.to_owned(),
+        expected: format!("the directories of {shards} shards, numbered from 0"),
+        advice: advice.to_owned(),
+    };
+    let missing =
+        expected.difference(&found).map(|number| mismatch(number, "the directory of a shard is missing", RESTORE));
+    let more = found.difference(&expected).map(|number| {
+        mismatch(number, "a shard more than the manifest says", "Put back the manifest that belongs to this generation")
+    });
+    Ok(missing.chain(more).collect())
+}
+
+/// The numbers behind this beginning, of names that the router itself could have given.
+fn numbered(directory: &Path, beginning: &str) -> Result<BTreeSet<u64>, StoreError> {
+    let failed = |error: io::Error| StoreError::Directory { path: directory.to_owned(), error };
+    let mut numbers = BTreeSet::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(beginning)?.parse::<u64>().ok());
+        numbers.extend(number.filter(|number| name.to_str() == Some(&format!("{beginning}{number}"))));
+    }
+    Ok(numbers)
+}
