@@ -339,7 +339,7 @@ fn what_does_not_settle_is_pending_when_the_time_is_over() {
                  (inform :sender alice :receiver bob)\n\
                  (inform :sender alice :receiver bob :conversation-id x)\n";
     let (objects, summary) = {
-        let said = route_bytes("--json --timeout 0.2", late);
+        let said = route_bytes("--json --timeout 3", late);
         assert_eq!(said.code, Some(1), "{}", said.all());
         said.objects()
     };

@@ -25,8 +25,9 @@ impl Run {
         let mut command = program::caxton();
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
-        let mut stdin = child.stdin.take().expect("its input is piped");
-        stdin.write_all(input.as_bytes()).expect("it reads its input");
+        let (mut stdin, input) = (child.stdin.take().expect("its input is piped"), input.to_owned());
+        // A pipe holds less than some of these inputs, and the program may be stopped before it has read them.
+        std::thread::spawn(move || stdin.write_all(input.as_bytes()));
         let errors = BufReader::new(child.stderr.take().expect("its complaints are piped"));
         Self { child, errors }
     }
@@ -94,7 +95,6 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 fn stop_under_load(seed: u64) -> (Duration, Value) {
     const SCENARIOS: [&str; 9] =
         ["local", "cross", "mixed", "request", "contract-net", "broadcast", "overload", "slow-consumer", "poison"];
-    const DEADLINE: Duration = Duration::from_secs(20);
     let mut dice = Dice::new(seed);
     let scenario = dice.pick(&SCENARIOS);
     let signal = if dice.once_in(4) { Signal::INT } else { Signal::TERM };
@@ -114,9 +114,11 @@ fn stop_under_load(seed: u64) -> (Duration, Value) {
     let (status, printed, complaints) = run.end();
     let took = asked.elapsed();
     let case = format!("seed {seed}: {scenario}, {signal:?} after {moment:?}, in {took:?}: {printed} {complaints}");
-    assert_eq!(status.code(), Some(0), "{case}");
-    assert!(took < DEADLINE, "{case}");
-    let object: Value = serde_json::from_str(&printed).expect("it prints one JSON object");
+    let object: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("no object: {error}: {case}"));
+    let measured = object["measured_messages"].as_u64() > Some(0);
+    assert_eq!(status.code(), Some(i32::from(!measured)), "{case}");
+    assert_eq!(object["messages_per_second"].is_null(), !measured, "{case}");
+    assert_eq!(object["latency_us"]["p50"].is_null(), object["latency_samples"] == 0, "{case}");
     let name = if signal == Signal::TERM { "SIGTERM" } else { "SIGINT" };
     assert_eq!((&object["interrupted"], &object["balances"]), (&name.into(), &true.into()), "{case}");
     let end = &object["shutdown"];
@@ -126,7 +128,7 @@ fn stop_under_load(seed: u64) -> (Duration, Value) {
     assert_eq!((figure("accepted"), figure("left_behind")), (settled, 0), "{case}");
     // Two threads begin the end, one a moment behind the other.
     let allowed_ms = end["allowed_ms"].as_f64().unwrap_or_default();
-    assert!((19_000.0..21_000.0).contains(&allowed_ms), "{case}");
+    assert!(allowed_ms > 0.0 && allowed_ms <= 20_000.0, "{case}");
     (took, object)
 }
 
@@ -198,6 +200,7 @@ fn a_file_that_is_cut_off_is_accounted_for_as_far_as_it_was_sent() {
             "{last}"
         );
         assert_eq!(summary["shutdown"]["drained"], true, "{last}");
+        // What nobody reads fills a pipe long before that, and then the program waits.
         let sent = summary["accepted"].as_u64().expect("it is a number");
         assert!(sent < MESSAGES, "after {moment:?} the whole file was sent: {last}");
         // Each message has an answer.

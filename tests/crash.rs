@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, ShardCount};
 use caxton_router::sim::Dice;
@@ -18,13 +18,15 @@ use caxton_router::store::projector::DATABASE;
 use caxton_router::{
     Agent, AgentId, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 /// Names the directory that a child works in.
 const CHILD: &str = "CAXTON_CRASH_CHILD";
 /// Has a child send nothing, handle what is there, and end.
 const FINISH: &str = "CAXTON_CRASH_FINISH";
 const CYCLES: u64 = 50;
+/// Nothing here takes nearly so long: whoever waits for this long has found a defect.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Messages of one cycle that are sent at the same time.
 const IN_FLIGHT: u64 = 64;
 
@@ -99,7 +101,7 @@ fn child(directory: &Path) {
         for letter in router.blocking_dead_letters(usize::MAX).expect("the router runs") {
             dead.write(&format!("{} {}", letter.message.content().as_text().unwrap_or_default(), letter.reason));
         }
-        let report = router.shutdown(Duration::from_secs(30)).expect("this is no shard's thread");
+        let report = router.shutdown(PATIENCE).expect("this is no shard's thread");
         assert!(report.balances() && report.drained, "{report}");
         return;
     }
@@ -164,6 +166,26 @@ fn check_databases(data: &Path) -> u64 {
     shown
 }
 
+/// Whether a database of a running router says how far it has come.
+fn has_rows(data: &Path) -> bool {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    folders(data).iter().flat_map(|generation| folders(generation)).any(|shard| {
+        Connection::open_with_flags(shard.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .and_then(|connection| connection.query_row("SELECT record FROM progress", [], |row| row.get::<_, u64>(0)))
+            .is_ok_and(|record| record > 0)
+    })
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "still not: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
     if let Ok(directory) = std::env::var(CHILD) {
@@ -190,6 +212,11 @@ fn what_was_acknowledged_survives_kill_9() {
         }
         // The moment of the crash is what is random.
         std::thread::sleep(Duration::from_millis(dice.below(150)));
+        if cycle == 0 {
+            // However slow the machine is, there is something to lose.
+            wait_until("messages are acknowledged", || lines(directory.path().join("acknowledged")).len() > 1_000);
+            wait_until("a database is written", || has_rows(&directory.path().join("data")));
+        }
         child.kill().expect("the child is killed");
         child.wait().expect("the child has ended");
         shown += check_databases(&directory.path().join("data"));
@@ -208,6 +235,5 @@ fn what_was_acknowledged_survives_kill_9() {
     assert!(dead.is_empty(), "nothing was to fail: {dead:?}");
     assert!(lost.is_empty(), "{} of {} acknowledged messages are lost: {lost:?}", lost.len(), acknowledged.len());
     println!("{shown} databases had rows");
-    assert!(cycles < 20 || shown > 0, "no database was ever written");
-    assert!(acknowledged.len() as u64 > cycles, "next to nothing was acknowledged");
+    assert!(shown > 0, "no database was ever written");
 }

@@ -12,10 +12,8 @@ use caxton_router::store::StoreError;
 use caxton_router::{
     Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError,
 };
-use common::{bounded, name, shutdown};
+use common::{PATIENCE, bounded, name, shutdown};
 use futures_lite::future::block_on;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 type Heard = Arc<Mutex<Vec<String>>>;
 

@@ -95,7 +95,6 @@ fn shutdown_handles_everything_that_was_queued_before_it() {
     bounded(|| {
         let router = start_with(2, |config| {
             config.mailbox.messages = 100_000.try_into().expect("the capacity is allowed");
-            config.message.timeout_ms = 60_000.try_into().expect("the time is allowed");
         });
         let handled = Arc::new(AtomicU32::new(0));
         let players: Vec<_> = (0..10)

@@ -61,6 +61,10 @@ fn bytes(notation: &str) -> Vec<u8> {
 
 #[path = "acl_bits/envelopes.rs"]
 mod envelopes;
+#[path = "common/linear.rs"]
+mod linear;
+use linear::grows_with_its_input;
+
 #[path = "common/acl.rs"]
 mod generators;
 #[path = "acl_bits/hostile.rs"]

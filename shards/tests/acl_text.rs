@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 use std::num::{NonZeroU8, NonZeroU64};
-use std::time::{Duration, Instant};
 
 use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit, LifetimeMs, Priority};
 use caxton_shards::message::text::{
@@ -47,6 +46,10 @@ fn user_values(message: &Message) -> Vec<(&str, &ParameterValue)> {
     let parameters = message.details().map_or(&[][..], |details| &details.user_parameters);
     parameters.iter().map(|parameter| (&*parameter.name, &parameter.value)).collect()
 }
+
+#[path = "common/linear.rs"]
+mod linear;
+use linear::grows_with_its_input;
 
 #[path = "common/acl.rs"]
 mod generators;

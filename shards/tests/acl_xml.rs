@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
-use std::time::{Duration, Instant};
-
 use caxton_shards::domain::{AgentName, ContentLimit};
 use caxton_shards::message::text::{self, Fault, Limits, NoNames, ParseError};
 use caxton_shards::message::xml::{Messages, envelope_from_xml, envelope_to_xml, from_xml, limits, to_xml};
@@ -16,13 +14,14 @@ use proptest::prelude::*;
 
 #[path = "common/acl.rs"]
 mod generators;
+#[path = "common/linear.rs"]
+mod linear;
 
 use generators::{aid, content, message, mutate, mutations, text as any_text};
+use linear::grows_with_its_input;
 
 /// 2023-11-14T22:13:20Z
 const NOW: WallTime = WallTime(1_700_000_000_000);
-/// How long reading hostile input may take, whatever the machine does beside it.
-const QUICK: Duration = Duration::from_secs(5);
 
 fn usual() -> Limits {
     limits(ContentLimit::default())
@@ -236,10 +235,8 @@ fn entities_are_neither_defined_nor_expanded() {
         laughs.extend(["<!ENTITY lol", &level.to_string(), " \"", &inner.repeat(10), "\">"]);
     }
     laughs += "]><fipa-message act=\"inform\"><content>&lol9;</content></fipa-message>";
-    let started = Instant::now();
     let error = read(&laughs).unwrap_err();
     assert!(matches!(error.fault, Fault::Forbidden { .. }), "{error}");
-    assert!(started.elapsed() < QUICK);
 }
 
 #[test]
@@ -299,21 +296,21 @@ fn the_longest_content_of_any_bytes_reads_back() {
 #[test]
 fn hostile_input_costs_no_more_than_its_length() {
     let inputs = [
-        "<fipa-message act='".repeat(100_000),
-        "<fipa-message act='inform'><content>".repeat(50_000),
-        "<fipa-message act='inform'>".repeat(50_000),
-        format!("<fipa-message {}", "a='b' ".repeat(200_000)),
-        format!("<fipa-message act='inform'><language>{}", " <!---->".repeat(200_000)),
-        format!("<fipa-message act='inform'><content>{}", "&lt;".repeat(300_000)),
-        "<![CDATA[".repeat(100_000),
-        "<fipa-message><!--".repeat(100_000),
-        "\u{fffd}<fipa-message>".repeat(50_000),
+        ("", "<fipa-message act='"),
+        ("", "<fipa-message act='inform'><content>"),
+        ("", "<fipa-message act='inform'>"),
+        ("<fipa-message ", "a='b' "),
+        ("<fipa-message act='inform'><language>", " <!---->"),
+        ("<fipa-message act='inform'><content>", "&lt;"),
+        ("", "<![CDATA["),
+        ("", "<fipa-message><!--"),
+        ("", "\u{fffd}<fipa-message>"),
     ];
-    for input in inputs {
-        let started = Instant::now();
-        assert!(read(&input).is_err());
-        assert!(Messages::new(input.as_bytes(), NOW, &usual()).all(|read| read.is_err()));
-        assert!(started.elapsed() < QUICK, "{:?}: {}", started.elapsed(), &input[..60]);
+    for (prefix, unit) in inputs {
+        grows_with_its_input([prefix.as_bytes(), unit.as_bytes(), b""], |input| {
+            assert!(read(input).is_err());
+            assert!(Messages::new(input, NOW, &usual()).all(|read| read.is_err()));
+        });
     }
 }
 

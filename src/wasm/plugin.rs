@@ -100,6 +100,7 @@ impl Plugin {
     ) -> Result<Self, GuestError> {
         let component = compiled_component(sandbox, name, bytes, "plugin")?;
         let prepared = prepare(sandbox, &component).map_err(|problems| GuestError::unfit(name, PLUGIN, problems))?;
+        sandbox.0.ticker.outlast(call_ms.into_inner());
         Ok(Self {
             name: name.into(),
             sandbox: sandbox.clone(),

@@ -70,6 +70,7 @@ impl Sandbox {
         let raw = raw::linker(&engine).map_err(failed)?;
         let components = component::linker(&engine).map_err(failed)?;
         let ticker = Ticker::start(engine.clone())?;
+        ticker.outlast(config.slice_ms.into_inner());
         let cache = config.cache.path().map(|path| Cache::new(path, &engine));
         Ok(Self(Arc::new(Inner { engine, config: config.clone(), ticker, raw, components, cache, log: Log::new() })))
     }

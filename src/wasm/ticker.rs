@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use wasmtime::Engine;
 
 /// How long an epoch is.
 pub(super) const EPOCH: Duration = Duration::from_millis(1);
-/// After so many epochs in which no guest was called, the thread sleeps.
-const EPOCHS_IDLE_MAX: u32 = 100;
+/// After so many epochs in which no guest was called, the thread sleeps, unless a call may last longer.
+const EPOCHS_IDLE: u32 = 100;
 
 #[derive(Default)]
 struct State {
@@ -23,6 +23,8 @@ struct State {
     used: CachePadded<AtomicBool>,
     asleep: AtomicBool,
     stopped: AtomicBool,
+    /// Epochs for which a guest may run from one call on, at most.
+    longest_call: AtomicU32,
 }
 
 /// Counts epochs as long as it lives.
@@ -42,6 +44,11 @@ impl Ticker {
             .name("caxton-epochs".to_owned())
             .spawn(move || count(&engine, &seen, &parker))?;
         Ok(Self { state, bell, thread: Some(thread) })
+    }
+
+    /// A guest may run for so many epochs from one call on, which have to be counted to the end.
+    pub fn outlast(&self, epochs: u32) {
+        self.state.longest_call.fetch_max(epochs, Ordering::SeqCst);
     }
 
     /// A guest is about to be called: its epochs are to be counted.
@@ -71,7 +78,7 @@ fn count(engine: &Engine, state: &State, parker: &Parker) {
     while !state.stopped.load(Ordering::SeqCst) {
         if state.used.swap(false, Ordering::SeqCst) {
             idle = 0;
-        } else if idle < EPOCHS_IDLE_MAX {
+        } else if idle < EPOCHS_IDLE.saturating_add(state.longest_call.load(Ordering::SeqCst)) {
             idle += 1;
         } else {
             state.asleep.store(true, Ordering::SeqCst);

@@ -3,16 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use caxton_router::domain::AgentName;
 use caxton_router::sim::{Failed, Fault, Options, Outcome, SHRINK_RUNS_MAX, run, shrink};
 use caxton_router::{Agent, Context, Message, Outcome as Handled, Reason, is_notice};
 use caxton_shards::interface::Input;
 
-/// Seeds of the long test, and the time within which they have to pass.
+/// Seeds of the long test.
 const SEEDS: u64 = 2_000;
-const TIME_MAX: Duration = Duration::from_mins(2);
 
 fn clean(seed: u64, options: &Options) -> Outcome {
     match run(seed, options) {
@@ -30,10 +28,8 @@ fn failing(options: &Options) -> Failed {
 }
 
 #[test]
-fn two_thousand_seeds_are_accounted_for_and_come_to_rest_within_two_minutes() {
-    let started = Instant::now();
+fn two_thousand_seeds_are_accounted_for_and_come_to_rest() {
     let outcomes: Vec<Outcome> = (0..SEEDS).map(|seed| clean(seed, &Options::default())).collect();
-    assert!(started.elapsed() < TIME_MAX, "it took {:?}", started.elapsed());
     let total = outcomes.iter().map(|outcome| outcome.account).reduce(|one, other| one.plus(&other)).expect("some ran");
     // Traffic that never comes near a limit would prove little.
     // Journals fail in a simulation of their own: see `caxton sim --crashes`.

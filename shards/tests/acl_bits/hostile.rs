@@ -1,7 +1,5 @@
 //! What is wrong is refused where it is wrong, and sizes, counts and nesting stop where the limits say.
 
-use std::time::{Duration, Instant};
-
 use caxton_shards::domain::ContentLimit;
 
 use super::*;
@@ -96,10 +94,8 @@ fn a_message_that_breaks_off_anywhere_is_refused() {
 
 #[track_caller]
 fn refused(input: &[u8], limits: &Limits, expected: &str) {
-    let start = Instant::now();
     let error = parse(input, NOW, limits).unwrap_err();
     assert_eq!(error.to_string(), expected);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -152,23 +148,11 @@ fn sizes_are_bounded() {
 
 #[test]
 fn hostile_input_takes_time_in_proportion_to_its_length() {
-    let filled = |notation: &str| {
-        let part = bytes(notation);
-        [bytes("fa10 08 04 60"), part.repeat((4 << 20) / part.len())].concat()
-    };
-    for input in [
-        filled("10 00"),
-        filled("14'\"'00"),
-        filled("14'\"\\\"'00"),
-        filled("14'#1\"x'00"),
-        filled("14'#99999'"),
-        filled("12 11"),
-        filled("60 40"),
-        filled("70'a'00 40"),
-        filled("16 00"),
-    ] {
-        let start = Instant::now();
-        let _ = read(&input);
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?} for {:02x?}", start.elapsed(), &input[..20]);
+    for part in
+        ["10 00", "14'\"'00", "14'\"\\\"'00", "14'#1\"x'00", "14'#99999'", "12 11", "60 40", "70'a'00 40", "16 00"]
+    {
+        grows_with_its_input([&bytes("fa10 08 04 60"), &bytes(part), b""], |input| {
+            let _ = read(input);
+        });
     }
 }

@@ -4,10 +4,8 @@ use super::*;
 
 #[track_caller]
 fn refused(input: &[u8], limits: &Limits, expected: &str) {
-    let start = Instant::now();
     let error = parse(input, NOW, limits).unwrap_err();
     assert_eq!(error.to_string(), expected);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use caxton_router::router::INBOX_WINDOW;
 use caxton_router::{AgentId, Config, Reason, Registration, Router};
+use caxton_shards::account::Account;
 
 use super::hostile;
 use super::load::{Control, Pacer};
@@ -95,6 +96,19 @@ impl Disturbance {
             Self::Poison { messages, .. } => *messages > 0,
             Self::DurableLoad { rate } | Self::HostileGuests { rate } => *rate > 0.0,
             Self::Overload { .. } => true,
+        }
+    }
+
+    /// Whether what the run is about has happened, by these figures of a running router.
+    pub fn has_happened(&self, control: &Control, account: &Account) -> bool {
+        let patients_met = || control.to_patients.load(Ordering::Relaxed) > 0;
+        let given_up = || account.dead_lettered + account.expired + account.refused > 0;
+        match self {
+            _ if !self.is_present() => true,
+            Self::SlowConsumer { .. } => patients_met() && given_up(),
+            Self::Poison { messages, .. } => control.poison.sent() == *messages,
+            Self::DurableLoad { .. } | Self::HostileGuests { .. } => patients_met(),
+            Self::Overload { too_much, .. } => !too_much || given_up(),
         }
     }
 

@@ -29,7 +29,9 @@ pub struct Control {
     /// Nothing new is begun once this is set.
     pub stop: AtomicBool,
     /// Latencies are recorded only while this is set.
-    pub record: AtomicBool,
+    record: AtomicBool,
+    /// Whether any latency was recorded since recording began.
+    recorded: AtomicBool,
     /// Messages that agents could not send. Any at all fails a run that is not an overload.
     pub refused: AtomicU64,
     /// Failures that agents were told of. Any at all fails a run that nothing disturbs.
@@ -51,7 +53,8 @@ impl Control {
     pub fn new(shards: u16, poison: u64) -> Arc<Self> {
         Arc::new(Self {
             stop: AtomicBool::new(false),
-            record: AtomicBool::new(false),
+            record: AtomicBool::new(true),
+            recorded: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
@@ -71,6 +74,30 @@ impl Control {
             let _ = all.add(&*shard.lock().unwrap_or_else(PoisonError::into_inner));
         }
         all
+    }
+
+    /// Forgets the latencies so far, which are those of the warm-up.
+    pub fn begin_recording(&self) {
+        for shard in &self.latencies {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        }
+        self.recorded.store(false, Ordering::Relaxed);
+    }
+
+    /// Records no more latencies.
+    pub fn end_recording(&self) {
+        self.record.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether any latency was recorded since recording began.
+    pub fn has_recorded(&self) -> bool {
+        self.recorded.load(Ordering::Relaxed)
+    }
+
+    fn record(&self, shard: usize, sent_ns: u64) {
+        let took = self.nanoseconds().saturating_sub(sent_ns);
+        self.latencies[shard].lock().unwrap_or_else(PoisonError::into_inner).saturating_record(took);
+        self.recorded.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn stopped(&self) -> bool {
@@ -165,9 +192,7 @@ impl Kit {
         let Some(stamp) = message.content().as_bytes().first_chunk::<8>() else { return };
         let sent = u64::from_le_bytes(*stamp);
         if sent != 0 && message.performative() != Performative::Failure && self.control.record.load(Ordering::Relaxed) {
-            let took = self.control.nanoseconds().saturating_sub(sent);
-            let histogram = &self.control.latencies[self.shard];
-            histogram.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(took);
+            self.control.record(self.shard, sent);
         }
     }
 

@@ -4,8 +4,8 @@
 //! message was lost on the way. The scenarios that are about trouble expect to lose some, and fail when it was any other.
 //!
 //! SIGTERM or SIGINT ends the run early: the load stops, what is under way is drained, and the figures so far are
-//! printed. The exit status is 0 then if everything was handled within the shutdown's deadline and the accounting
-//! balances.
+//! printed; where there are none, that is said. The exit status is 0 then if anything was measured, everything was handled within
+//! the shutdown's deadline, and the accounting balances.
 
 mod disturbance;
 mod hostile;
@@ -379,6 +379,9 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 fn verdict(trial: &Trial) -> ExitCode {
     match trial.complaint() {
+        None if !trial.outcome.is_measured() => {
+            fail(&format!("{}: nothing was measured before the run was ended", trial.outcome.plan.name()))
+        }
         None => ExitCode::SUCCESS,
         Some(complaint) => fail(&format!("{}: {complaint}", trial.outcome.plan.name())),
     }

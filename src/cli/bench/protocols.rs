@@ -150,6 +150,11 @@ struct ScriptPlayed {
 }
 
 impl Tally {
+    /// Whether every script was begun.
+    pub fn has_every_script(&self) -> bool {
+        self.scripts.iter().all(|script| script.conversations.load(Ordering::Relaxed) > 0)
+    }
+
     pub fn read(&self) -> Played {
         let mut played = Played { objections: self.objections.load(Ordering::Relaxed), ..Played::default() };
         for (read, script) in played.scripts.iter_mut().zip(&self.scripts) {

@@ -24,7 +24,9 @@ pub fn json(trial: &Trial) -> Value {
 
 fn json_of_run(outcome: &Outcome) -> Value {
     let account = outcome.report.stats.account();
-    let microseconds = |quantile| outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
+    let timed = |nanoseconds: u64| (!outcome.latencies.is_empty()).then(|| nanoseconds as f64 / 1_000.0);
+    let microseconds = |quantile| timed(outcome.latencies.value_at_quantile(quantile));
+    let measured = |value: f64| outcome.is_measured().then_some(value);
     json!({
         "scenario": outcome.plan.scenario.name(),
         "shards": outcome.shards,
@@ -42,17 +44,18 @@ fn json_of_run(outcome: &Outcome) -> Value {
         "crossed": account.departed,
         "measured_messages": outcome.messages,
         "rounds": outcome.rounds,
-        "messages_per_second": outcome.messages_per_second(),
-        "cpu_ns_per_message": outcome.cpu_ns_per_message,
+        "includes_warm_up": !outcome.warmed_up,
+        "messages_per_second": measured(outcome.messages_per_second()),
+        "cpu_ns_per_message": measured(outcome.cpu_ns_per_message),
         "latency_samples": outcome.latencies.len(),
         "latency_us": {
             "p50": microseconds(0.5),
             "p90": microseconds(0.9),
             "p99": microseconds(0.99),
             "p999": microseconds(0.999),
-            "max": outcome.latencies.max() as f64 / 1_000.0,
+            "max": timed(outcome.latencies.max()),
         },
-        "durable_per_second": outcome.plan.is_durable().then(|| outcome.messages_per_second()),
+        "durable_per_second": outcome.plan.is_durable().then(|| measured(outcome.messages_per_second())),
         "ack_latency_us": outcome.plan.is_durable().then(|| json!({
             "p50": microseconds(0.5),
             "p99": microseconds(0.99),
@@ -75,6 +78,9 @@ fn by_reason(counts: &[u64; Reason::COUNT]) -> Value {
     let counts = Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), counts[reason.index()]));
     Value::Object(counts.filter(|(_, count)| *count > 0).map(|(word, count)| (word, count.into())).collect())
 }
+
+/// What stands in place of a figure that there is none of.
+const NOT_MEASURED: &str = "-";
 
 /// The heads and widths of the table's columns.
 const COLUMNS: [(&str, usize); 9] = [
@@ -101,15 +107,15 @@ pub fn head() -> String {
 /// A run as a line of the table.
 pub fn row(trial: &Trial) -> String {
     let outcome = &trial.outcome;
-    let microseconds = |quantile| outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
+    let measured = |text: String| if outcome.is_measured() { text } else { NOT_MEASURED.to_owned() };
     let cells = [
         outcome.plan.name(),
         outcome.shards.to_string(),
-        thousands(outcome.messages_per_second().round()),
-        format!("{:.0}", outcome.cpu_ns_per_message),
-        format!("{:.1}", microseconds(0.5)),
-        format!("{:.1}", microseconds(0.99)),
-        format!("{:.1}", microseconds(0.999)),
+        measured(thousands(outcome.messages_per_second().round())),
+        measured(format!("{:.0}", outcome.cpu_ns_per_message)),
+        latency(outcome, 0.5),
+        latency(outcome, 0.99),
+        latency(outcome, 0.999),
         thousands(outcome.report.stats.account().processed as f64),
         if trial.complaint().is_none() { "balances".to_owned() } else { "FAILS".to_owned() },
     ];
@@ -118,6 +124,14 @@ pub fn row(trial: &Trial) -> String {
         let _ = write!(line, "{cell:>width$} ");
     }
     line
+}
+
+/// A latency in microseconds, if any message was timed.
+fn latency(outcome: &Outcome, quantile: f64) -> String {
+    if outcome.latencies.is_empty() {
+        return NOT_MEASURED.to_owned();
+    }
+    format!("{:.1}", outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0)
 }
 
 /// The details of one run, for people.
@@ -139,8 +153,8 @@ pub fn details(trial: &Trial) -> String {
     }
     let _ = writeln!(text, "latency             {loop_kind}");
     for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
-        let value = outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
-        let _ = writeln!(text, "  {name:<17} {value:.1} us");
+        let unit = if outcome.latencies.is_empty() { "" } else { " us" };
+        let _ = writeln!(text, "  {name:<17} {}{unit}", latency(outcome, quantile));
     }
     let _ = writeln!(
         text,
@@ -179,7 +193,12 @@ pub fn details(trial: &Trial) -> String {
 /// How the router came to its end, after a signal.
 pub fn shutdown(outcome: &Outcome) -> String {
     let signal = outcome.interrupted.map_or("", Signal::name);
-    format!("{signal}: the figures are those of the run until then; the router {}", outcome.report)
+    let figures = match (outcome.is_measured(), outcome.warmed_up) {
+        (false, _) => "nothing was measured before it",
+        (true, false) => "it came in the warm-up: the figures are those of the run until then",
+        (true, true) => "the figures are those of the run until then",
+    };
+    format!("{signal}: {figures}; the router {}", outcome.report)
 }
 
 /// The memory of an agent; nothing for few agents, which do not show in the memory of the process.

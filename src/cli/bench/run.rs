@@ -33,6 +33,11 @@ const GUEST_MESSAGES_MAX: u64 = 65_536;
 pub const WARM_UP_SHARE: f64 = 0.2;
 /// How long messages that are under way at the end get to arrive.
 const DRAIN_DEADLINE: Duration = Duration::from_mins(1);
+/// How long a run goes on beyond its time if what it is about has not happened by then, as on a machine that is busy with other
+/// work.
+const EXTENSION_MAX: Duration = Duration::from_mins(1);
+/// How often such a run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -114,12 +119,19 @@ pub struct Outcome {
     pub survives_power_cut: bool,
     /// The signal that ended the run early.
     pub interrupted: Option<Signal>,
+    /// Whether the figures are of the time after the warm-up. They include it where a signal came before its end.
+    pub warmed_up: bool,
 }
 
 impl Outcome {
     /// Messages that were handled per second.
     pub fn messages_per_second(&self) -> f64 {
         self.messages as f64 / self.seconds
+    }
+
+    /// Whether any message was handled while the run was measured. Without one, figures per message or second say nothing.
+    pub fn is_measured(&self) -> bool {
+        self.messages > 0 && self.seconds > 0.0
     }
 
     /// What does not add up, if anything.
@@ -218,13 +230,12 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let begun = mark(&router);
     let rss_start_bytes = resident_bytes();
     let mut rss_max_bytes = rss_start_bytes;
-    // A run of a number of messages is measured from its beginning, a run of a time after its warm-up.
-    control.record.store(matches!(plan.length, Length::Messages(_)), Ordering::Relaxed);
     if let Err(error) = router.blocking_tell_all(kicks.collect())
         && interrupt.signal().is_none()
     {
         return Err(error.to_string());
     }
+    let mut warmed_up = true;
     let (first, last) = match plan.length {
         Length::Seconds(seconds) => {
             let (warm_up, started) = (seconds * WARM_UP_SHARE, begun.at);
@@ -237,11 +248,17 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
                 progress(elapsed / seconds);
             };
             wait(started, warm_up, interrupt, &mut look);
-            control.record.store(true, Ordering::Relaxed);
-            // A run that ends before it is warm is measured as it is.
-            let first = if interrupt.signal().is_some() { begun } else { mark(&router) };
+            // A run that ends before it is warm is measured from its beginning.
+            let first = if interrupt.signal().is_some() {
+                warmed_up = false;
+                begun
+            } else {
+                control.begin_recording();
+                mark(&router)
+            };
             wait(started, seconds, interrupt, &mut look);
-            control.record.store(false, Ordering::Relaxed);
+            wait_for_substance(&plan, &router, &control, first.processed, interrupt);
+            control.end_recording();
             (first, mark(&router))
         }
         Length::Messages(_) => {
@@ -283,6 +300,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
         played: control.plays.read(),
         survives_power_cut,
         interrupted: interrupt.signal(),
+        warmed_up,
     })
 }
 
@@ -297,6 +315,27 @@ fn wait(begun: Instant, seconds: f64, interrupt: &Interrupt, progress: &mut dyn 
         }
         progress(begun.elapsed().as_secs_f64());
     }
+}
+
+/// Waits until what the run is about has happened, if it has not in its time, but no longer than [`EXTENSION_MAX`].
+fn wait_for_substance(plan: &Plan, router: &Router, control: &Control, processed_before: u64, interrupt: &Interrupt) {
+    let began = Instant::now();
+    while !has_substance(plan, router, control, processed_before) && began.elapsed() < EXTENSION_MAX {
+        if interrupt.wait(LOOK_EVERY) {
+            return;
+        }
+    }
+}
+
+/// Whether a run has handled and timed anything since its warm-up, and what it is about has happened.
+fn has_substance(plan: &Plan, router: &Router, control: &Control, processed_before: u64) -> bool {
+    let account = router.stats().account();
+    let measured = account.processed > processed_before && control.has_recorded();
+    let happened = match &plan.disturbance {
+        Some(disturbance) => disturbance.has_happened(control, &account),
+        None => plan.scenario != Scenario::Protocols || control.plays.has_every_script(),
+    };
+    measured && happened
 }
 
 /// Waits until as many messages were handled or a signal comes, or until none has been handled for a long time.
