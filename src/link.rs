@@ -248,7 +248,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 42 + Phase::COUNT;
+const FIGURES: usize = 43 + Phase::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -341,6 +341,7 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         snapshot.conformance.late,
         snapshot.conformance.observed,
         snapshot.conformance.refused,
+        snapshot.conformance.unchecked,
         account.recovered,
         account.kept,
         snapshot.duplicates,
@@ -394,6 +395,7 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         late,
         violations_observed,
         violations_refused,
+        violations_unchecked,
         recovered,
         kept,
         duplicates,
@@ -441,7 +443,13 @@ fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -
         stalled_so_far,
         waiting: waiting as usize,
         waiting_so_far,
-        conformance: Conformance { steps, late, observed: violations_observed, refused: violations_refused },
+        conformance: Conformance {
+            steps,
+            late,
+            observed: violations_observed,
+            refused: violations_refused,
+            unchecked: violations_unchecked,
+        },
         duplicates,
         commits_awaited: commits_awaited as usize,
     }

@@ -141,7 +141,8 @@ impl Shard {
     /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway. Nothing is
     /// answered for a durable message: whoever asked with this token hears of it when it is on disk.
     fn admit(&mut self, message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendError, Message)> {
-        self.admit_judged(message, token, self.plugins.is_empty())
+        let judged = !self.has_to_judge(&message);
+        self.admit_judged(message, token, judged)
     }
 
     /// As [`Shard::admit`]; plugins are asked unless they have judged the message before. They see only what would be accepted.
@@ -205,7 +206,7 @@ impl Shard {
         {
             return Err(self.reject(error, message));
         }
-        if !self.plugins.is_empty()
+        if self.has_to_judge(&message)
             && let Err(error) = self.ask_plugins(&mut message)
         {
             return Err(self.reject(error, message));

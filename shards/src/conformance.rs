@@ -20,6 +20,9 @@ pub struct Conformance {
     pub observed: u64,
     /// Messages that broke it and were refused.
     pub refused: u64,
+    /// Messages that named a protocol that is checked, and could not be held to it: without a conversation-id, or to
+    /// an agent that the conversation's initiator wants answers to go to.
+    pub unchecked: u64,
 }
 
 impl Conformance {
@@ -35,6 +38,7 @@ impl Conformance {
         self.late += other.late;
         self.observed += other.observed;
         self.refused += other.refused;
+        self.unchecked += other.unchecked;
         self
     }
 }
@@ -43,7 +47,7 @@ impl Shard {
     /// Its figures of protocols.
     pub fn conformance(&self) -> Conformance {
         let (steps, late) = self.conversations.steps();
-        Conformance { steps, late, ..self.violations }
+        Conformance { steps, late, unchecked: self.conversations.unchecked, ..self.violations }
     }
 
     /// A message passed that breaks its protocol.

@@ -13,11 +13,11 @@ mod history;
 pub use history::HistoryEntry;
 
 use foldhash::quality::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 use smallvec::SmallVec;
 
 use crate::dead_letter::Reason;
-use crate::message::{AgentId, ConversationId, ConversationRole, Correlation, Message, WallTime};
+use crate::message::{AgentId, ConversationId, ConversationRole, Correlation, Message, Performative, Term, WallTime};
 use crate::protocol::{Guard, ProtocolView, Rulebook, Verdict, Violation};
 use crate::slab::Slab;
 use crate::timer::TimerKey;
@@ -25,6 +25,10 @@ use history::{History, Remembered};
 
 /// The most replies that one conversation waits for. Beyond it the oldest is no longer matched with its answer.
 pub const AWAITED_REPLIES_MAX: usize = 1_024;
+/// The most agents of one `reply-to` that answers are expected from.
+pub(crate) const REPLY_TO_NOTED_MAX: usize = 16;
+/// The most names that a platform's report is searched for.
+const NAMES_IN_REPORT_MAX: usize = 64;
 /// From this many participants on they are looked up in a table instead of compared one by one.
 const LISTED_PARTICIPANTS_MAX: usize = 16;
 
@@ -115,6 +119,8 @@ pub(crate) struct Conversations {
     pub closed: u64,
     /// Messages whose conversation was lost when an earlier run ended, and that were let pass.
     pub rejoined: u64,
+    /// Messages that name a protocol that is checked, and could not be held to it.
+    pub unchecked: u64,
 }
 
 /// What conversations are held to.
@@ -172,7 +178,27 @@ pub(crate) enum Passed {
     ContinuedInViolation,
     /// It began, and the message breaks the protocol that it names.
     BeganInViolation,
+    /// It was open already, and its sender is new to it.
+    Joined,
+    /// The message passed beside the conversations that are open here, and none was opened.
+    Beside,
+    /// It passed likewise, and breaks the protocol that it names.
+    BesideInViolation,
 }
+
+/// How an agent stands to a conversation of its own with some id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OwnConversation {
+    /// It began none that is open.
+    None,
+    /// It began one in which this peer does not take part.
+    WithoutPeer,
+    /// It began one in which this peer takes part.
+    WithPeer,
+}
+
+/// The place of a message that belongs to no conversation.
+const NOWHERE: ConversationIndex = ConversationIndex(u32::MAX);
 
 /// What a conversation's timer found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -198,6 +224,7 @@ impl Conversations {
             opened: 0,
             closed: 0,
             rejoined: 0,
+            unchecked: 0,
         }
     }
 
@@ -224,9 +251,22 @@ impl Conversations {
         }
     }
 
-    /// Whether this agent began an open conversation with this id.
-    pub fn is_open(&self, initiator: AgentId, id: ConversationId) -> bool {
-        self.find(initiator, id).is_some()
+    /// How this agent stands to a conversation of its own with this id.
+    pub fn own(&self, initiator: AgentId, id: ConversationId, peer: AgentId) -> OwnConversation {
+        match self.find(initiator, id).and_then(|place| self.slab.get(place)) {
+            None => OwnConversation::None,
+            Some(found) if found.position(peer).is_some() => OwnConversation::WithPeer,
+            Some(_) => OwnConversation::WithoutPeer,
+        }
+    }
+
+    /// Whether the initiator's message to a peer answers a question that this peer asked in the conversation.
+    pub fn answers(&self, initiator: AgentId, id: ConversationId, peer: AgentId, question: Correlation) -> bool {
+        let found = self.find(initiator, id).and_then(|place| self.slab.get(place));
+        found.is_some_and(|found| {
+            let peer = found.position(peer);
+            found.awaited.iter().any(|awaited| awaited.correlation == question && Some(awaited.asker) == peer)
+        })
     }
 
     /// Lets a message pass, or says why not. Only a message of the initiator can begin a conversation. Nothing has
@@ -313,7 +353,7 @@ impl Conversations {
             None => conversation.join(agent, most),
         };
         let (from, to) = (join(passage.sender)?, join(passage.receiver)?);
-        conversation.note(passage, from, to, self.limits.history);
+        conversation.note::<true>(passage, from, to, self.limits.history);
         self.rejoined += 1;
         Ok((ConversationIndex(place), passed))
     }
@@ -422,10 +462,10 @@ impl Conversations {
         let (place, mut passed) = match self.find_near(passage.initiator, id, probably) {
             Some(place) => (place, Passed::Continued),
             None if passage.begins() => (self.open(id, passage)?, Passed::Began),
-            None => return Err(Reason::NotInConversation),
+            None => return self.pass_beside(passage),
         };
         let Some(mut conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
-        let Some(from) = conversation.position(passage.sender) else { return Err(Reason::NotInConversation) };
+        let Some(from) = conversation.position(passage.sender) else { return self.pass_stranger(place, passage, wall) };
         let to = conversation.position(passage.receiver);
         if to.is_none() && conversation.participants.len() >= self.limits.participants_max {
             // Nothing may have changed when a message is refused, so this comes before the step.
@@ -443,8 +483,133 @@ impl Conversations {
             Some(to) => to,
             None => conversation.join(passage.receiver, self.limits.participants_max)?,
         };
-        conversation.note(passage, from, to, self.limits.history);
+        conversation.note::<true>(passage, from, to, self.limits.history);
         Ok((ConversationIndex(place), passed))
+    }
+
+    /// Lets a message pass to the initiator of a conversation from someone who does not take part in it: an agent that
+    /// was recruited for it, one that a participant named in `reply-to`, or a platform that could not deliver.
+    #[cold]
+    fn pass_stranger(
+        &mut self,
+        place: u32,
+        passage: &Passage<'_>,
+        wall: WallTime,
+    ) -> Result<(ConversationIndex, Passed), Reason> {
+        let most = self.limits.participants_max;
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let to = conversation.position(passage.receiver);
+        let (Some(guard), Some(0)) = (&mut conversation.guard, to) else { return self.pass_beside(passage) };
+        let rulebook = &self.protocols.rulebook;
+        if tells_of_loss(passage.message) {
+            let named = concerned(&conversation.participants, passage.message);
+            rulebook.lose(guard, named, conversation.participants.len());
+            return Ok((NOWHERE, Passed::Beside));
+        }
+        let from = conversation.participants.len();
+        let welcome = rulebook.others_speak(guard.protocol) || guard.is_delegate(passage.sender);
+        if !welcome || !rulebook.allows(guard, from, 0, passage.message) {
+            return self.pass_beside(passage);
+        }
+        let from = conversation.join(passage.sender, most)?;
+        self.protocols.step(conversation, from, to, passage, wall);
+        conversation.note::<true>(passage, from, 0, self.limits.history);
+        Ok((ConversationIndex(place), Passed::Joined))
+    }
+
+    /// Judges a message that belongs to no open conversation of its receiver and can't begin one of its sender: see
+    /// [`Shard::find_role`](crate::shard::Shard).
+    #[cold]
+    fn pass_beside(&mut self, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
+        let message = passage.message;
+        if message.role() != ConversationRole::Unresolved {
+            return Err(Reason::NotInConversation);
+        }
+        let rulebook = &self.protocols.rulebook;
+        let Some(protocol) = message.protocol_term().and_then(|name| rulebook.find(name)) else {
+            return Ok((NOWHERE, Passed::Beside));
+        };
+        if tells_of_loss(message) {
+            return Ok((NOWHERE, Passed::Beside));
+        }
+        if rulebook.others_speak(protocol) {
+            // Whom the initiator wants answers to go to has heard nothing of the conversation before.
+            self.unchecked += 1;
+            return Ok((NOWHERE, Passed::Beside));
+        }
+        self.violation = rulebook.explain_beginning(protocol, message).map(Box::new);
+        match &self.violation {
+            Some(violation) if violation.refused => Err(Reason::ProtocolViolation),
+            _ => Ok((NOWHERE, Passed::BesideInViolation)),
+        }
+    }
+
+    /// What the protocol of an initiator's open conversation says to a message from it: nothing if there is no such
+    /// conversation, or it is held to none.
+    #[cold]
+    pub fn allows(&self, initiator: AgentId, id: ConversationId, peer: AgentId, message: &Message) -> Option<bool> {
+        let conversation = self.slab.get(self.find(initiator, id)?)?;
+        let guard = conversation.guard.as_ref()?;
+        let to = conversation.position(peer).map_or(conversation.participants.len(), usize::from);
+        Some(self.protocols.rulebook.allows(guard, 0, to, message))
+    }
+
+    /// Counts a message that names a protocol that is checked and, without a conversation-id, can't be held to it.
+    #[cold]
+    pub fn count_unchecked(&mut self, message: &Message) {
+        let named = || message.protocol_term().and_then(|name| self.protocols.rulebook.find(name));
+        if message.conversation().is_none() && named().is_some() {
+            self.unchecked += 1;
+        }
+    }
+
+    /// Whether the initiator may speak to all these agents, or how many it would be with those that take part already and
+    /// how many there may be.
+    #[cold]
+    pub fn room_for(
+        &self,
+        initiator: AgentId,
+        id: ConversationId,
+        agents: impl ExactSizeIterator<Item = AgentId>,
+    ) -> Result<(), (usize, usize)> {
+        let most = self.limits.participants_max;
+        let open = self.find(initiator, id).and_then(|place| self.slab.get(place));
+        let present = open.map_or(1, |open| open.participants.len());
+        if present + agents.len() <= most {
+            return Ok(());
+        }
+        let takes_part =
+            |agent: &AgentId| *agent == initiator || open.is_some_and(|open| open.position(*agent).is_some());
+        let new: HashSet<AgentId, FixedState> = agents.filter(|agent| !takes_part(agent)).collect();
+        let count = present + new.len();
+        if count <= most { Ok(()) } else { Err((count, most)) }
+    }
+
+    /// Whether a message names a protocol that is checked and that can't begin with it.
+    #[cold]
+    pub fn begins_nothing(&self, message: &Message) -> bool {
+        let rulebook = &self.protocols.rulebook;
+        let named = message.protocol_term().and_then(|name| rulebook.find(name));
+        named.is_some_and(|protocol| !rulebook.may_begin(protocol, message.performative()))
+    }
+
+    /// Whether two names are of one protocol that is checked.
+    pub fn is_same_protocol(&self, one: Option<Term>, other: Option<Term>) -> bool {
+        let find = |name: Option<Term>| name.and_then(|name| self.protocols.rulebook.find(name));
+        one == other || (find(one).is_some() && find(one) == find(other))
+    }
+
+    /// Takes note that a participant wants answers to its message to go to others (`reply-to`).
+    #[cold]
+    pub fn note_delegates(&mut self, initiator: AgentId, id: ConversationId, message: &Message) {
+        let (Some(details), Some(sender)) = (message.details(), message.sender()) else { return };
+        let Some(conversation) = self.find(initiator, id).and_then(|place| self.slab.get_mut(place)) else { return };
+        let party = conversation.position(sender);
+        if let (Some(guard), Some(party)) = (&mut conversation.guard, party) {
+            for aid in details.reply_to.iter().take(REPLY_TO_NOTED_MAX) {
+                guard.delegate(party, aid.id());
+            }
+        }
     }
 
     /// Refuses a message, or lets it pass and remembers what was wrong with it, as the protocol's mode says.
@@ -458,6 +623,13 @@ impl Conversations {
         passed: Passed,
     ) -> Result<Passed, Reason> {
         let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
+        if to == Some(0) && tells_of_loss(passage.message) {
+            if let Some(guard) = &mut conversation.guard {
+                let named = concerned(&conversation.participants, passage.message);
+                self.protocols.rulebook.lose(guard, named, conversation.participants.len());
+            }
+            return Ok(passed);
+        }
         let Some(guard) = conversation.guard.take() else { return Ok(passed) };
         let between = (usize::from(from), to.map_or(conversation.participants.len(), usize::from));
         let violation = self.protocols.rulebook.explain(&guard, between, passage.message, passage.initiator);
@@ -478,7 +650,7 @@ impl Conversations {
         match passed {
             _ if refused => Err(Reason::ProtocolViolation),
             Passed::Began | Passed::BeganInViolation => Ok(Passed::BeganInViolation),
-            Passed::Continued | Passed::ContinuedInViolation => Ok(Passed::ContinuedInViolation),
+            _ => Ok(Passed::ContinuedInViolation),
         }
     }
 
@@ -537,6 +709,28 @@ impl Protocols {
     }
 }
 
+/// Whether a message is a platform's report that it could not deliver another one: it comes from the agent management
+/// system (SC00023), whose name is `ams` on every platform.
+fn tells_of_loss(message: &Message) -> bool {
+    let sender = message.details().and_then(|details| details.sender.as_ref());
+    let is_ams = |name: &str| name.split('@').next().is_some_and(|local| local.eq_ignore_ascii_case("ams"));
+    message.performative() == Performative::Failure && sender.is_some_and(|aid| is_ams(aid.name.as_ref()))
+}
+
+/// The participant that a platform's report names last, as its place: whom the message was for stands behind the message.
+fn concerned(participants: &[AgentId], message: &Message) -> Option<usize> {
+    let content = std::str::from_utf8(message.content().as_bytes()).ok()?;
+    let names = content.rsplit(":name").take(NAMES_IN_REPORT_MAX).filter_map(|behind| {
+        let end = |character: char| character.is_whitespace() || matches!(character, '(' | ')' | '"');
+        behind.trim_start_matches(|character: char| character.is_whitespace() || character == '"').split(end).next()
+    });
+    let mut places = names.filter_map(|name| {
+        let id = AgentId::of_text(name);
+        participants.iter().position(|participant| *participant == id)
+    });
+    places.find(|place| *place > 0)
+}
+
 /// Agent and conversation ids are hashes or counters: mixing them with the seed is enough.
 #[inline]
 fn hash(seed: u64, initiator: AgentId, id: ConversationId) -> u64 {
@@ -558,7 +752,7 @@ impl Conversation {
             Some(to) => to,
             None => self.join(passage.receiver, limits.participants_max)?,
         };
-        self.note(passage, from, to, limits.history);
+        self.note::<false>(passage, from, to, limits.history);
         Ok(())
     }
 
@@ -591,7 +785,7 @@ impl Conversation {
     }
 
     #[inline(always)]
-    fn note(&mut self, passage: &Passage<'_>, from: u16, to: u16, history_max: usize) {
+    fn note<const CHECKED: bool>(&mut self, passage: &Passage<'_>, from: u16, to: u16, history_max: usize) {
         let message = passage.message;
         let answers = match message.in_reply_to() {
             Some(correlation) => self.answer(correlation, to),
@@ -604,6 +798,12 @@ impl Conversation {
                     self.awaited.remove(0);
                 }
                 self.awaited.push(Awaited { correlation, asker: from });
+                if CHECKED
+                    && from == 0
+                    && let Some(guard) = &mut self.guard
+                {
+                    guard.note_question(correlation);
+                }
             }
         }
         self.messages += 1;

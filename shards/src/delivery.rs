@@ -4,12 +4,12 @@
 //! meanwhile; what waits for an agent that is not called ends with its lifetime all the same.
 
 use crate::breaker::Guard;
-use crate::conversation::{ConversationIndex, Passage, Passed, Timeout};
+use crate::conversation::{ConversationIndex, OwnConversation, Passage, Passed, REPLY_TO_NOTED_MAX, Timeout};
 use crate::dead_letter::Reason;
 use crate::interface::{Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind, Queue};
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt, Reliability, WhenUnavailable};
-use crate::notes::NoteKey;
+use crate::notes::{Note, NoteKey};
 use crate::notice::Holds;
 use crate::overflow::ordinary_memory;
 use crate::registry::{AgentIndex, Behaviour, Standing};
@@ -18,7 +18,10 @@ use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 use crate::slab::NONE;
 
 impl Shard {
-    /// Finds out how the sender of a text-borne message stands to its conversation.
+    /// Finds out how the sender of a text-borne message stands to its conversation: whose it is out of those with this id
+    /// that the sender began, or was drawn into by the receiver. A message that names a protocol that can't begin with it,
+    /// in neither of them, is left for the receiver's shard to judge, which knows what the receiver began.
+    #[cold]
     pub(crate) fn find_role(
         &mut self,
         envelope: &mut Envelope,
@@ -26,18 +29,52 @@ impl Shard {
         target: AgentId,
     ) -> Result<(), Reason> {
         let Some(sender) = envelope.message.sender() else { return Ok(()) };
-        let began_it = self.conversations.is_open(sender, id);
+        let own = self.conversations.own(sender, id, target);
         let noted = self.notes.read(&NoteKey { participant: sender, conversation: id, peer: target }, self.now_ms);
         envelope.text_borne = true;
-        match (began_it, noted) {
-            (true, Some(other)) if other != sender => return Err(Reason::AmbiguousConversation),
-            (_, None) | (true, _) => envelope.message.set_role(ConversationRole::Initiator),
-            (false, Some(initiator)) if initiator == target => {
-                envelope.message.set_role(ConversationRole::Participant);
+        let message = &mut envelope.message;
+        match (own, noted) {
+            (OwnConversation::WithPeer, None) => message.set_role(ConversationRole::Initiator),
+            (_, None) => {
+                let begins_nothing = sender != target
+                    && self.conversations.hold_to_protocols()
+                    && self.conversations.begins_nothing(message)
+                    && self.conversations.allows(sender, id, target, message) != Some(true);
+                let role = if begins_nothing { ConversationRole::Unresolved } else { ConversationRole::Initiator };
+                message.set_role(role);
             }
-            (false, Some(initiator)) => envelope.message.set_member_of(initiator),
+            (own, Some(note)) => {
+                if own == OwnConversation::WithPeer && self.is_of_own(id, message, &note)? {
+                    message.set_role(ConversationRole::Initiator);
+                } else if note.initiator == target {
+                    message.set_role(ConversationRole::Participant);
+                } else {
+                    message.set_member_of(note.initiator);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Sender and receiver each began a conversation with this id, or the receiver speaks in a third agent's: whether the
+    /// message belongs to the sender's own. What it answers says so, then the protocol, then what that allows.
+    fn is_of_own(&self, id: ConversationId, message: &Message, note: &Note) -> Result<bool, Reason> {
+        let (Some(sender), Some(target)) = (message.sender(), message.target()) else { return Ok(true) };
+        let conversations = &self.conversations;
+        if let Some(question) = message.in_reply_to() {
+            let answers_note = note.asked == Some(question);
+            if answers_note != conversations.answers(sender, id, target, question) {
+                return Ok(!answers_note);
+            }
+        }
+        let own_allows = conversations.allows(sender, id, target, message);
+        let named = message.protocol_term();
+        let note_is_meant = named.is_none() || conversations.is_same_protocol(note.protocol, named);
+        match own_allows {
+            Some(false) => Ok(false),
+            Some(true) if !note_is_meant => Ok(true),
+            _ => Err(Reason::AmbiguousConversation),
+        }
     }
 
     /// Lets the message pass its conversation, which lives here.
@@ -66,8 +103,8 @@ impl Shard {
             envelope.conversation_place = index.0;
         }
         match passed {
-            Passed::Continued | Passed::ContinuedInViolation => Ok(()),
             Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),
+            _ => Ok(()),
         }
     }
 
@@ -86,6 +123,15 @@ impl Shard {
             Err(Reason::NotInConversation) if self.may_be_behind(message) => self.conversations.rejoin(id, &passage)?,
             passed => passed?,
         };
+        if matches!(passed, Passed::Joined | Passed::Beside | Passed::BesideInViolation) {
+            if passed != Passed::Joined {
+                if passed == Passed::BesideInViolation {
+                    self.observe_violation();
+                }
+                return Ok(());
+            }
+            envelope.message.set_role(ConversationRole::Participant);
+        }
         let violates = matches!(passed, Passed::ContinuedInViolation | Passed::BeganInViolation);
         if envelope.message.reliability() == Reliability::Durable {
             self.keep_step(index, initiator, violates, envelope);
@@ -95,8 +141,8 @@ impl Shard {
             self.observe_violation();
         }
         match passed {
-            Passed::Continued | Passed::ContinuedInViolation => Ok(()),
             Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),
+            _ => Ok(()),
         }
     }
 
@@ -206,7 +252,7 @@ impl Shard {
             || (self.questions.len() > 0 && slot.first_question != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
-            || message.details().is_some_and(|details| details.deliver_at.is_some());
+            || message.details().is_some_and(|details| details.deliver_at.is_some() || !details.reply_to.is_empty());
         if special {
             return self.deliver_specially(envelope, index, credit_of.map_or(Holds::Nothing, Holds::Credit));
         }
@@ -256,7 +302,7 @@ impl Shard {
         if self.agents.get(index).is_some_and(|slot| slot.first_question != NONE) {
             self.match_answer(&mut envelope.message, index);
         }
-        if envelope.text_borne {
+        if envelope.text_borne || envelope.message.details().is_some_and(|details| !details.reply_to.is_empty()) {
             self.note_conversation(&envelope.message);
         }
         if envelope.message.reliability() == Reliability::Durable {
@@ -334,11 +380,26 @@ impl Shard {
         else {
             return;
         };
+        let reply_to = message.details().map_or(&[][..], |details| &details.reply_to);
         if participant == initiator {
+            if !reply_to.is_empty() {
+                self.conversations.note_delegates(initiator, conversation, message);
+            }
             return;
         }
-        let key = NoteKey { participant, conversation, peer };
-        if self.notes.write(key, initiator, self.now_ms) {
+        let note = Note { initiator, asked: message.reply_with(), protocol: message.protocol_term() };
+        self.write_note(NoteKey { participant, conversation, peer }, note);
+        // Whoever gets the answers is a peer as well.
+        for aid in reply_to.iter().take(REPLY_TO_NOTED_MAX) {
+            let peer = aid.id();
+            if peer != participant {
+                self.write_note(NoteKey { participant, conversation, peer }, note);
+            }
+        }
+    }
+
+    fn write_note(&mut self, key: NoteKey, note: Note) {
+        if self.notes.write(key, note, self.now_ms) {
             let ends_ms = self.now_ms + self.conversations.timeout_ms();
             if self.timers.insert(ends_ms, Alarm::Note(key)).is_err() {
                 self.notes.time_out(&key, u64::MAX, 0);

@@ -7,7 +7,7 @@
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use crate::message::{AgentId, ConversationId};
+use crate::message::{AgentId, ConversationId, Correlation, Term};
 
 /// The most notes of one shard. Beyond it a reply that came as text begins a conversation of its own.
 pub const NOTES_MAX: usize = 1_000_000;
@@ -19,16 +19,27 @@ pub(crate) struct NoteKey {
     pub peer: AgentId,
 }
 
+/// What a participant's shard knows of a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Note {
+    /// Who began it.
+    pub initiator: AgentId,
+    /// What the peer's last message asked under (`reply-with`).
+    pub asked: Option<Correlation>,
+    /// The protocol that the peer's last message named.
+    pub protocol: Option<Term>,
+}
+
 #[derive(Clone, Copy, Debug)]
-struct Note {
-    initiator: AgentId,
+struct Entry {
+    note: Note,
     used_ms: u64,
 }
 
 /// The notes of one shard.
 #[derive(Debug)]
 pub(crate) struct Notes {
-    notes: HashMap<NoteKey, Note, FixedState>,
+    notes: HashMap<NoteKey, Entry, FixedState>,
 }
 
 impl Notes {
@@ -36,19 +47,24 @@ impl Notes {
         Self { notes: HashMap::with_hasher(FixedState::default()) }
     }
 
-    /// Notes an initiator. Answers whether the note is new, so that its timer has to be armed.
-    pub fn write(&mut self, key: NoteKey, initiator: AgentId, now_ms: u64) -> bool {
+    /// Writes a note. Answers whether it is new, so that its timer has to be armed.
+    pub fn write(&mut self, key: NoteKey, note: Note, now_ms: u64) -> bool {
         if self.notes.len() >= NOTES_MAX && !self.notes.contains_key(&key) {
             return false;
         }
-        self.notes.insert(key, Note { initiator, used_ms: now_ms }).is_none()
+        self.notes.insert(key, Entry { note, used_ms: now_ms }).is_none()
     }
 
-    /// The initiator that was noted.
-    pub fn read(&mut self, key: &NoteKey, now_ms: u64) -> Option<AgentId> {
-        let note = self.notes.get_mut(key)?;
-        note.used_ms = now_ms;
-        Some(note.initiator)
+    /// What was noted.
+    pub fn read(&mut self, key: &NoteKey, now_ms: u64) -> Option<Note> {
+        let entry = self.notes.get_mut(key)?;
+        entry.used_ms = now_ms;
+        Some(entry.note)
+    }
+
+    /// Whether there is a note.
+    pub fn has(&self, key: &NoteKey) -> bool {
+        self.notes.contains_key(key)
     }
 
     /// Drops a note that was not used for `timeout_ms`, or answers when to look again.
@@ -70,10 +86,11 @@ mod tests {
     fn a_note_is_read_until_it_was_not_used_for_the_timeout() {
         let [participant, peer] = ["a", "b"].map(AgentId::of_text);
         let key = NoteKey { participant, conversation: ConversationId::of_text("x"), peer };
+        let note = Note { initiator: peer, asked: None, protocol: None };
         let mut notes = Notes::new();
-        assert!(notes.write(key, peer, 0));
-        assert!(!notes.write(key, peer, 10), "the note is there already");
-        assert_eq!(notes.read(&key, 50), Some(peer));
+        assert!(notes.write(key, note, 0));
+        assert!(!notes.write(key, note, 10), "the note is there already");
+        assert_eq!(notes.read(&key, 50), Some(note));
         assert_eq!(notes.time_out(&key, 100, 100), Some(150));
         assert_eq!(notes.time_out(&key, 150, 100), None);
         assert_eq!(notes.read(&key, 150), None);

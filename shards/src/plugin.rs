@@ -44,12 +44,21 @@ impl Shard {
             return Err(plugin);
         }
         self.plugins.push(plugin);
+        self.judges = true;
         Ok(())
     }
 
-    /// Has every plugin judge a message that is about to be accepted.
+    /// Whether [`Shard::ask_plugins`] has something to do.
+    #[inline]
+    pub(crate) fn has_to_judge(&self, message: &Message) -> bool {
+        self.judges && (message.conversation().is_none() || !self.plugins.is_empty())
+    }
+
+    /// Has every plugin judge a message that is about to be accepted. One that can't be held to the protocol that it names is
+    /// counted.
     #[cold]
     pub(crate) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendError> {
+        self.conversations.count_unchecked(message);
         for plugin in &mut self.plugins {
             let refused =
                 |by: &str, reason: &str| SendError::RefusedByPlugin { plugin: by.into(), reason: reason.into() };

@@ -335,6 +335,9 @@ impl Shard {
             };
             let Ok((index, passed)) = passed.or_else(|_| self.conversations.rejoin(id, &passage)) else { continue };
             self.conversations.forget_violation();
+            if matches!(passed, Passed::Beside | Passed::BesideInViolation) {
+                continue;
+            }
             self.conversations.set_durable(index);
             self.durables.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
             if matches!(passed, Passed::Began | Passed::BeganInViolation) {

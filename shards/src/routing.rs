@@ -10,7 +10,8 @@ use crate::crossing::Crossing;
 use crate::dead_letter::Reason;
 use crate::interface::Phase as Waiting;
 use crate::mailbox::{Envelope, Parcel, Queue};
-use crate::message::{AgentId, Choice, ConversationRole, Receiver};
+use crate::message::{AgentId, Choice, ConversationId, ConversationRole, Receiver};
+use crate::notes::NoteKey;
 use crate::notice::Holds;
 use crate::partition::ShardIndex;
 use crate::registry::AgentIndex;
@@ -213,6 +214,17 @@ impl Shard {
 
     /// Makes a copy for each receiver. Stops where a copy has to wait, and goes on from there.
     fn fan_out(&mut self, mut envelope: Envelope, agents: &Arc<[AgentId]>) -> Result<(), Blocked> {
+        if envelope.fan_out == 0
+            && let Some(id) = envelope.message.conversation()
+            && let Err((count, most)) = self.has_room_for_all(&envelope, id, agents)
+        {
+            // Some of them would have got it, and the sender would not know whom to wait for.
+            let detail = format!("the conversation would have {count} participants: allowed are {most}; nobody got it");
+            for envelope in envelope.into_deliveries() {
+                self.give_up_with(envelope, Reason::TooManyParticipants, &detail, Holds::Nothing);
+            }
+            return Ok(());
+        }
         for _ in 0..FAN_OUT_PER_TURN_MAX {
             let Some(target) = agents.get(envelope.fan_out as usize).copied() else { return Ok(()) };
             let copy = envelope.copy_for(agents, envelope.fan_out);
@@ -225,6 +237,33 @@ impl Shard {
             return Err(Blocked { shard: self.index, envelope });
         }
         Ok(())
+    }
+
+    /// Whether a conversation has room for all receivers of a message, as far as that is known here: of a conversation that
+    /// lives elsewhere, its initiator and the sender take part at least.
+    #[cold]
+    fn has_room_for_all(
+        &self,
+        envelope: &Envelope,
+        id: ConversationId,
+        agents: &Arc<[AgentId]>,
+    ) -> Result<(), (usize, usize)> {
+        let Some(sender) = envelope.message.sender() else { return Ok(()) };
+        match envelope.message.role() {
+            // Each receiver began a conversation of its own.
+            ConversationRole::Participant => Ok(()),
+            ConversationRole::Initiator => self.conversations.room_for(sender, id, agents.iter().copied()),
+            ConversationRole::Member => match envelope.message.initiator() {
+                Some(began) => self.conversations.room_for(began, id, agents.iter().copied()),
+                None => Ok(()),
+            },
+            ConversationRole::Unresolved => {
+                let is_own =
+                    |peer: &AgentId| !self.notes.has(&NoteKey { participant: sender, conversation: id, peer: *peer });
+                let own: Vec<AgentId> = agents.iter().copied().filter(is_own).collect();
+                self.conversations.room_for(sender, id, own.into_iter())
+            }
+        }
     }
 
     /// Sends a message to its one receiver: straight, or by way of the shard where its conversation lives.
@@ -344,14 +383,15 @@ impl Shard {
         }
         if envelope.message.conversation().is_some() {
             let initiator = match envelope.message.role() {
-                ConversationRole::Participant => Some(target),
+                // Of one that is not resolved, this shard knows whether its receiver began the conversation.
+                ConversationRole::Participant | ConversationRole::Unresolved => Some(target),
                 // A message between participants first comes to the conversation's home, and from there to its
                 // receiver, where it has passed already.
                 ConversationRole::Member => envelope
                     .message
                     .initiator()
                     .filter(|initiator| self.is_here(self.config.partition.shard_of(*initiator))),
-                ConversationRole::Initiator | ConversationRole::Unresolved => None,
+                ConversationRole::Initiator => None,
             };
             if let Some(initiator) = initiator
                 && let Err(reason) = self.converse(&mut envelope, initiator, target)

@@ -249,6 +249,8 @@ pub struct Shard {
     fired: Vec<Alarm>,
     pub(crate) failure_handler: Option<Box<dyn FailureHandler>>,
     pub(crate) plugins: Vec<Box<dyn RoutePlugin>>,
+    /// Whether there is something to look at before a message is accepted: plugins, or protocols.
+    pub(crate) judges: bool,
     pub(crate) breakers: BreakerFigures,
     pub(crate) call_times: CallTimes,
     pub(crate) dead_letters: DeadLetters,
@@ -315,6 +317,7 @@ impl Shard {
             fired: Vec::new(),
             failure_handler: None,
             plugins: Vec::new(),
+            judges: !config.protocols.is_empty(),
             breakers: BreakerFigures::default(),
             call_times: CallTimes::new(&config.breaker),
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),

@@ -92,7 +92,17 @@ fn a_conversation_has_room_for_so_many_participants_and_a_shard_for_so_many_conv
     let all = Message::builder(Performative::Cfp).sender(initiator).receivers(others.clone()).conversation(id);
     world.send(all.build().unwrap()).unwrap();
     world.run();
-    assert_eq!((world.dead(Reason::TooManyParticipants), told.notices().len()), (1, 1));
+    let notices = told.notices();
+    assert_eq!((world.dead(Reason::TooManyParticipants), notices.len()), (3, 3));
+    assert!(notices[0].contains("would have 4 participants: allowed are 3; nobody got it"), "{}", notices[0]);
+    assert!(world.conversation(initiator, id).is_none(), "all of them are called, or none");
+    let two = Message::builder(Performative::Cfp).sender(initiator).receivers([others[0], others[1], others[0]]);
+    world.send(two.conversation(id).build().unwrap()).unwrap();
+    world.run();
+    let all = Message::builder(Performative::Cfp).sender(initiator).receivers(others.clone());
+    world.send(all.conversation_text(&id.to_string()).build().unwrap()).unwrap();
+    world.run();
+    assert_eq!((world.dead(Reason::TooManyParticipants), told.notices().len()), (6, 6));
     assert_eq!(world.conversation(initiator, id).unwrap().participants.len(), 3);
     for talk in ["second", "third"] {
         let message = inform(initiator, others[0], "x").conversation(ConversationId::of_text(talk));
@@ -231,20 +241,59 @@ fn conversations_that_came_as_text_find_out_who_began_them_on_both_ends() {
 }
 
 #[test]
-fn an_agent_that_began_a_conversation_and_was_drawn_into_another_of_the_same_text_is_told_that_it_is_ambiguous() {
-    let mut world = World::new(2);
-    let (first, told) = world.add_listener(0, "first");
-    let (second, _) = world.add_listener(1, "second");
-    let (third, _) = world.add_listener(0, "third");
-    let say = |from, to| inform(from, to, "x").conversation_text("same words").build().unwrap();
-    for (from, to) in [(first, third), (second, first)] {
-        world.send(say(from, to)).unwrap();
-        world.run();
+fn one_id_serves_a_nested_exchange_whoever_began_first() {
+    // The agent in the middle asks another one under the id under which it was asked, before or after that.
+    for nested_first in [false, true] {
+        for places in [[0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 1]] {
+            let mut world = World::new(2);
+            let (outer, answer) = world.add_listener(places[0], "outer");
+            let (middle, _) = world.add_listener(places[1], "middle");
+            let (inner, _) = world.add_listener(places[2], "inner");
+            let say = |from, to| inform(from, to, "x").conversation_text("same words").build().unwrap();
+            let mut run = vec![(outer, middle), (middle, inner)];
+            if nested_first {
+                run.reverse();
+            }
+            run.extend([(inner, middle), (middle, outer), (outer, middle), (middle, inner), (middle, outer)]);
+            for (from, to) in run {
+                world.send(say(from, to)).unwrap();
+                world.run();
+            }
+            assert_eq!((answer.len(), world.dead(Reason::AmbiguousConversation)), (2, 0), "{places:?} {nested_first}");
+            let id = ConversationId::of_text("same words");
+            let both = [outer, middle].map(|initiator| world.conversation(initiator, id).unwrap().messages);
+            assert_eq!(both, [4, 3]);
+            world.assert_settled();
+        }
     }
-    world.send(say(first, second)).unwrap();
-    world.run();
-    assert_eq!((world.dead(Reason::AmbiguousConversation), told.notices().len()), (1, 1));
-    world.assert_settled();
+}
+
+#[test]
+fn what_two_agents_began_with_each_other_under_one_id_is_told_apart_by_in_reply_to_and_ambiguous_without() {
+    for shard in 0..2 {
+        let mut world = World::new(2);
+        let (first, told) = world.add_listener(0, "first");
+        let (second, heard) = world.add_listener(shard, "second");
+        let say = |from, to| inform(from, to, "x").conversation_text("same words");
+        // They cross each other: neither has read the other's.
+        world.send_later(say(first, second).reply_with_text("first").build().unwrap());
+        world.send_later(say(second, first).reply_with_text("second").build().unwrap());
+        world.run();
+        let id = ConversationId::of_text("same words");
+        if world.conversation(second, id).is_none() {
+            continue; // On one shard one of them was there first.
+        }
+        for (answers, dead) in [(Some("second"), 0), (None, 1), (Some("third"), 2)] {
+            let message = say(first, second);
+            let message = if let Some(answers) = answers { message.in_reply_to_text(answers) } else { message };
+            world.send(message.build().unwrap()).unwrap();
+            world.run();
+            assert_eq!((world.dead(Reason::AmbiguousConversation), told.notices().len()), (dead, dead as usize));
+        }
+        assert_eq!(heard.len(), 2);
+        assert_eq!(world.conversation(second, id).unwrap().messages, 2);
+        world.assert_settled();
+    }
 }
 
 #[test]

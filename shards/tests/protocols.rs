@@ -17,6 +17,9 @@ use caxton_shards::notice::is_notice;
 use caxton_shards::protocol::{Act, Definition, Mode, Rulebook, Side, StepDefinition, Violation};
 use common::{Log, Script, Setup, WALL_START_MS, World, text};
 
+#[path = "protocols/walks.rs"]
+mod walks;
+
 fn rulebook(mode: Mode) -> Rulebook {
     Rulebook::new(mode, &[], &[]).unwrap()
 }
@@ -89,6 +92,10 @@ const RUNS: &[(&str, &[&str])] = &[
             ">request >cancel <inform <inform !<inform !<agree >not-understood",
             ">request <agree >cancel <failure <inform",
             ">request <agree <inform >cancel <failure !<failure",
+            // The failure may be the request's or the cancel's; an agree tells that it was the cancel's.
+            ">request >cancel <failure <agree <inform !<inform",
+            ">request >cancel >cancel <agree <failure <inform <inform !<inform",
+            ">request >cancel <refuse <inform !<inform !<refuse",
             "!>cancel",
         ],
     ),
@@ -122,6 +129,8 @@ const RUNS: &[(&str, &[&str])] = &[
             ">cfp !>accept-proposal !>reject-proposal <propose !<inform !>cfp !<propose >accept-proposal !>reject-proposal",
             ">cfp !<inform !<agree !>cfp",
             ">cfp >cancel <propose <inform",
+            ">cfp >cancel <refuse <failure !<propose",
+            ">cfp <propose >accept-proposal >cancel <inform <inform !<inform",
             "!>propose",
         ],
     ),
@@ -131,6 +140,13 @@ const RUNS: &[(&str, &[&str])] = &[
             ">cfp <propose >cfp <propose >accept-proposal <inform",
             ">cfp <propose >cfp <refuse !>cfp",
             ">cfp >cfp <propose >reject-proposal !>cfp",
+            ">cfp >cfp <propose <propose >accept-proposal >reject-proposal <inform !<inform",
+            ">cfp >cfp <propose >reject-proposal <propose >cfp <propose >accept-proposal <propose <failure",
+            ">cfp >cfp <refuse <propose >accept-proposal <inform",
+            ">cfp >cfp <refuse <refuse !>accept-proposal !>cfp",
+            ">cfp >cfp <propose <refuse >reject-proposal !<inform",
+            ">cfp <propose >cfp <propose !<propose >accept-proposal <inform >reject-proposal !<failure",
+            ">cfp <propose >cfp >reject-proposal <propose >accept-proposal <inform",
             ">cfp <propose >accept-proposal !>cfp <failure",
         ],
     ),
@@ -148,6 +164,8 @@ const RUNS: &[(&str, &[&str])] = &[
         &[
             ">subscribe <agree <inform <inform <inform <failure !<inform",
             ">subscribe <inform <inform >cancel <inform",
+            ">subscribe <agree >cancel <failure <inform <inform <inform !<agree",
+            ">subscribe <agree >cancel <inform <inform <inform !<refuse",
             ">subscribe <refuse !<inform",
             ">subscribe <failure !<agree",
             ">subscribe <agree !<agree !<refuse !>subscribe <inform",
@@ -160,6 +178,7 @@ const RUNS: &[(&str, &[&str])] = &[
             ">proxy <agree <inform <inform <failure <propose",
             ">proxy <agree <failure !<inform",
             ">proxy <agree <propose <inform",
+            ">proxy <agree !>accept-proposal <propose >accept-proposal <inform",
             ">proxy <refuse !<agree",
             ">proxy !<inform <agree !>proxy",
         ],
@@ -180,6 +199,10 @@ const RUNS: &[(&str, &[&str])] = &[
             ">inform >cfp <propose >cfp >reject-proposal <propose >accept-proposal >inform >request <agree <inform",
             ">inform >cfp >cfp >inform <propose >reject-proposal !>cfp",
             ">inform !<propose >cfp !>accept-proposal !<agree",
+            ">inform >cfp <propose >cfp <propose >reject-proposal >accept-proposal >inform >request <agree <inform",
+            ">inform >cfp <propose >accept-proposal !<propose >request <agree >inform <inform !<inform",
+            ">inform >cfp >inform >request <propose >reject-proposal <agree <inform",
+            ">inform >cfp !>request >inform <propose >request <inform !<refuse",
             "!>cfp",
         ],
     ),
@@ -190,6 +213,7 @@ const RUNS: &[(&str, &[&str])] = &[
             ">inform >cfp <propose >reject-proposal >cfp <propose >accept-proposal",
             ">inform >cfp <propose >cfp >reject-proposal >inform <propose >reject-proposal",
             ">inform >cfp >inform !>cfp",
+            ">inform >cfp <propose >accept-proposal >inform !>cfp !<inform",
             ">inform !<propose !>accept-proposal",
         ],
     ),
@@ -520,4 +544,243 @@ fn a_handler_learns_of_its_refused_answer_and_can_give_a_legal_one() {
     let acts: Vec<Performative> = heard.take().iter().map(Message::performative).collect();
     assert_eq!((acts, log.len()), (vec![Performative::Refuse], 0));
     world.assert_settled();
+}
+
+// Messages that came as text, whose shard finds out what they belong to.
+
+/// A world whose agents live on the shards of `places`, all in one conversation.
+struct Talk {
+    world: World,
+    agents: Vec<AgentId>,
+    heard: Vec<Log<Message>>,
+    names: Vec<String>,
+}
+
+impl Talk {
+    fn new(places: &[u16], mode: Mode) -> Self {
+        let mut talk = Self { world: world(3, mode), agents: Vec::new(), heard: Vec::new(), names: Vec::new() };
+        for (number, shard) in places.iter().enumerate() {
+            talk.add(*shard, &format!("agent-{number}"));
+        }
+        talk
+    }
+
+    fn add(&mut self, shard: u16, name: &str) {
+        let (agent, heard) = self.world.add_listener(shard, name);
+        self.agents.push(agent);
+        self.heard.push(heard);
+        self.names.push(self.world.name_on(shard, name).to_string());
+    }
+
+    fn aid(&self, agent: usize) -> Aid {
+        Aid::new(AgentName::try_new(self.names[agent].clone()).unwrap())
+    }
+
+    /// A message of a conversation as text names it.
+    fn say(&self, from: usize, to: usize, word: &str, protocol: &str) -> MessageBuilder {
+        say(self.agents[from], self.agents[to], word, protocol).conversation_text("a talk")
+    }
+
+    /// Sends a message. Answers whether it got there.
+    fn passes(&mut self, message: MessageBuilder) -> bool {
+        let message = message.build().unwrap();
+        let to = self.agents.iter().position(|agent| Some(*agent) == message.target()).unwrap();
+        self.heard[to].take();
+        self.world.send(message).unwrap();
+        self.world.run();
+        self.heard[to].take().iter().any(|message| !is_notice(message))
+    }
+
+    /// The state of the exchange with each agent to which the first one has spoken.
+    fn states(&mut self) -> Vec<(AgentId, String)> {
+        let view = self.world.conversation(self.agents[0], ConversationId::of_text("a talk")).unwrap();
+        view.protocol.unwrap().parties.into_iter().map(|party| (party.participant, party.state)).collect()
+    }
+}
+
+/// Where three agents may live.
+const PLACES: [[u16; 3]; 4] = [[0, 0, 0], [0, 1, 2], [1, 0, 1], [0, 0, 1]];
+
+#[test]
+fn text_answers_to_the_agent_that_is_named_in_reply_to_are_legal_in_every_protocol() {
+    for places in PLACES {
+        for (protocol, runs) in RUNS {
+            for run in *runs {
+                if run.contains("<not-understood") {
+                    continue;
+                }
+                let mut talk = Talk::new(&places, Mode::Enforce);
+                for token in run.split_whitespace().filter(|token| !token.starts_with('!')) {
+                    let (side, word) = token.split_at(1);
+                    let message = if side == ">" {
+                        let secretary = talk.aid(2);
+                        talk.say(0, 1, word, protocol).reply_to_aids(vec![secretary])
+                    } else {
+                        talk.say(1, 2, word, protocol)
+                    };
+                    assert!(talk.passes(message), "{places:?}: {protocol}: {run}: {token}");
+                }
+                assert_eq!(violations(&mut talk.world), []);
+            }
+        }
+    }
+}
+
+#[test]
+fn whom_a_participant_names_in_reply_to_goes_on_in_its_name_and_nobody_else_does() {
+    let protocol = "fipa-contract-net";
+    for places in PLACES {
+        let mut talk = Talk::new(&places, Mode::Enforce);
+        talk.add(2, "stranger");
+        let deputy = talk.aid(2);
+        assert!(talk.passes(talk.say(0, 1, "cfp", protocol)));
+        assert!(talk.passes(talk.say(1, 0, "propose", protocol).reply_to_aids(vec![deputy])));
+        assert!(!talk.passes(talk.say(0, 3, "accept-proposal", protocol)));
+        assert!(talk.passes(talk.say(0, 2, "accept-proposal", protocol)), "{places:?}");
+        assert!(!talk.passes(talk.say(3, 0, "inform", protocol)));
+        assert!(!talk.passes(talk.say(2, 0, "propose", protocol)));
+        assert!(talk.passes(talk.say(2, 0, "inform", protocol)), "{places:?}");
+        assert_eq!(talk.states()[0], (talk.agents[1], "done".to_owned()));
+        assert!(!talk.passes(talk.say(1, 0, "inform", protocol)));
+        talk.world.advance(30_000);
+        talk.world.assert_settled();
+    }
+}
+
+#[test]
+fn recruited_agents_answer_and_go_on_in_any_protocol() {
+    for places in PLACES {
+        let mut talk = Talk::new(&places, Mode::Enforce);
+        talk.add(1, "other-driver");
+        let protocol = "fipa-recruiting";
+        assert!(talk.passes(talk.say(0, 1, "proxy", protocol)));
+        assert!(!talk.passes(talk.say(1, 0, "propose", protocol)), "the recruiter is held to the protocol");
+        assert!(talk.passes(talk.say(1, 0, "agree", protocol)));
+        assert!(talk.passes(talk.say(1, 0, "inform", protocol)));
+        for driver in [2, 3] {
+            assert!(talk.passes(talk.say(driver, 0, "propose", "fipa-contract-net")), "{places:?}");
+            assert!(talk.passes(talk.say(0, driver, "accept-proposal", "fipa-contract-net")), "{places:?}");
+            assert!(talk.passes(talk.say(driver, 0, "inform", protocol)), "{places:?}");
+            assert!(talk.passes(talk.say(driver, 0, "failure", protocol)), "{places:?}");
+        }
+        // Whom the initiator wants answers to go to knows nothing of the conversation.
+        talk.add(2, "designated");
+        assert!(talk.passes(talk.say(2, 4, "inform", protocol)), "{places:?}");
+        assert!(talk.passes(talk.say(4, 2, "accept-proposal", protocol)), "{places:?}");
+        let unchecked: u64 = (0..3).map(|shard| talk.world.snapshot(shard).conformance.unchecked).sum();
+        assert_eq!((violations(&mut talk.world).len(), unchecked), (1, 2));
+        talk.world.advance(30_000);
+        talk.world.assert_settled();
+    }
+}
+
+#[test]
+fn a_platforms_report_of_a_lost_message_passes_and_ends_the_exchange() {
+    let protocol = "fipa-request";
+    for places in PLACES {
+        let mut talk = Talk::new(&places, Mode::Enforce);
+        talk.add(1, "AMS@elsewhere");
+        let ams = talk.aid(3);
+        let report = |talk: &Talk, to: usize| talk.say(3, to, "failure", protocol).sender_aid(ams.clone());
+        for to in [1, 2] {
+            assert!(talk.passes(talk.say(0, to, "request", protocol)));
+        }
+        let lost = format!(
+            "((action (agent-identifier :name {}) (send (request :receiver (set (agent-identifier :name {}))))) (lost))",
+            talk.names[3], talk.names[2]
+        );
+        assert!(talk.passes(report(&talk, 0).content(lost.as_str())), "{places:?}");
+        let state = |talk: &mut Talk, party: usize| talk.states()[party - 1].1.clone();
+        assert_eq!((state(&mut talk, 1).as_str(), state(&mut talk, 2).as_str()), ("requested", "undeliverable"));
+        assert!(!talk.passes(talk.say(2, 0, "agree", protocol)), "it was lost");
+        assert!(talk.passes(report(&talk, 0).content("nobody of that name here")));
+        assert_eq!(state(&mut talk, 1), "undeliverable", "the only one that is under way");
+        assert!(talk.passes(talk.say(0, 1, "request", protocol)), "what was lost is said again");
+        assert!(talk.passes(talk.say(1, 0, "inform", protocol)), "{places:?}");
+        // A participant's answer was lost, or the conversation is over: there is nothing to end.
+        assert!(talk.passes(report(&talk, 1)), "{places:?}");
+        assert!(talk.passes(report(&talk, 0)), "{places:?}");
+        assert_eq!(state(&mut talk, 1), "done");
+        // Anybody else's failure is a stranger's.
+        talk.add(1, "amsel@elsewhere");
+        let bird = talk.aid(4);
+        assert!(!talk.passes(talk.say(4, 0, "failure", protocol).sender_aid(bird)));
+        talk.world.advance(30_000);
+        talk.world.assert_settled();
+    }
+}
+
+#[test]
+fn a_cancel_that_asks_under_a_value_of_its_own_is_told_from_what_crosses_it_and_another_is_not() {
+    let protocol = "fipa-subscribe";
+    for (value, more) in [("s1", true), ("c1", false)] {
+        let mut talk = Talk::new(&[0, 1, 2], Mode::Enforce);
+        let news = |talk: &Talk, answers: &str| talk.say(1, 0, "inform", protocol).in_reply_to_text(answers);
+        assert!(talk.passes(talk.say(0, 1, "subscribe", protocol).reply_with_text("s1")));
+        assert!(talk.passes(talk.say(1, 0, "agree", protocol).in_reply_to_text("s1")));
+        assert!(talk.passes(talk.say(0, 1, "cancel", protocol).reply_with_text(value)));
+        assert!(talk.passes(news(&talk, "s1")), "sent before the cancel was read");
+        assert!(talk.passes(news(&talk, value)), "the answer to the cancel");
+        assert_eq!(talk.passes(news(&talk, value)), more, "{value}");
+    }
+}
+
+#[test]
+fn what_names_a_protocol_without_a_conversation_id_passes_and_is_counted() {
+    let mut world = world(2, Mode::Enforce);
+    let (initiator, answers) = world.add_listener(0, "initiator");
+    let participant = world.add(1, "participant", Script::echo());
+    for word in ["request", "agree"] {
+        world.send(say(initiator, participant, word, "FIPA-Request").build().unwrap()).unwrap();
+        world.send(say(initiator, participant, word, "house-rules").build().unwrap()).unwrap();
+    }
+    world.run();
+    let [asked, answered] = [0, 1].map(|shard| world.snapshot(shard).conformance);
+    assert_eq!((answers.len(), asked.unchecked, answered.unchecked), (4, 2, 2));
+    assert_eq!((asked.violations(), asked.steps), (0, 0));
+    world.assert_settled();
+}
+
+#[test]
+fn names_of_protocols_mean_the_same_in_either_case() {
+    let house = Definition {
+        name: "House-Rules".into(),
+        aliases: vec!["HausRegeln".into()],
+        source: "this test".into(),
+        start: "idle".into(),
+        ends: vec!["done".into()],
+        steps: vec![
+            StepDefinition {
+                from: "idle".into(),
+                by: Side::Initiator,
+                act: Act::Is(Performative::Request),
+                to: "asked".into(),
+            },
+            StepDefinition {
+                from: "asked".into(),
+                by: Side::Participant,
+                act: Act::Is(Performative::Inform),
+                to: "done".into(),
+            },
+        ],
+        others_speak: false,
+    };
+    let rulebook = Rulebook::new(Mode::Enforce, &[], &[house]).unwrap();
+    let mut world = Setup::new(1).configured(|config| config.protocols = rulebook).start();
+    world.watch_events();
+    let pair = ["a", "b"].map(|name| world.add(0, name, Script::idle()));
+    let spellings = ["Fipa-Request", "FIPA-request", "HOUSE-RULES", "house-rules", "hausregeln", "HAUSREGELN"];
+    for (number, spelling) in spellings.into_iter().enumerate() {
+        let run = ">request !<propose <inform !<inform";
+        assert_eq!(play(&mut world, pair, spelling, run, number, Mode::Enforce), Vec::<String>::new());
+    }
+    // Both sides may write it in their own way.
+    let id = ConversationId::of_text("mixed");
+    let request = say(pair[0], pair[1], "request", "FIPA-Request").conversation(id);
+    let answer = say(pair[1], pair[0], "inform", "fipa-REQUEST").conversation_as(id, ConversationRole::Participant);
+    for message in [request, answer] {
+        world.send(message.build().unwrap()).unwrap();
+    }
+    world.run();
+    assert_eq!(violations(&mut world), []);
 }

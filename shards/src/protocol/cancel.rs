@@ -3,16 +3,10 @@
 //!
 //! What the participant sent before it heard of the cancel is still on its way, so all that was allowed stays allowed
 //! until the answer is there. Where an answer could also be the next step of the protocol, `in-reply-to` tells the two
-//! apart; without it the message counts as the step, and the answer may follow.
+//! apart, if the cancel asked under a value of its own. Otherwise both readings are kept, and what either of them allows
+//! is allowed, until a later message contradicts one of them.
 
-use crate::message::{Correlation, Performative};
-
-/// A cancel that was not answered yet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Cancelling {
-    /// What the answer repeats, if the cancel said so.
-    pub reply_with: Option<Correlation>,
-}
+use crate::message::Performative;
 
 /// How a participant answered a cancel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,9 +28,64 @@ impl Answer {
     }
 }
 
-impl Cancelling {
-    /// Whether a message answers the cancel and nothing else.
-    pub fn is_answered_by(self, in_reply_to: Option<Correlation>) -> bool {
-        self.reply_with.is_some() && self.reply_with == in_reply_to
+/// The most readings of one exchange that are kept.
+pub(super) const READINGS_MAX: usize = 5;
+
+/// One way to read what was said in an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Reading {
+    pub state: u8,
+    /// Cancels that were not answered yet.
+    pub cancels: u8,
+}
+
+/// The ways to read what was said in an exchange, the likeliest one first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Readings {
+    kept: [Option<Reading>; READINGS_MAX],
+    overflowed: bool,
+}
+
+impl Readings {
+    pub fn add(&mut self, reading: Reading) {
+        match self.kept.iter_mut().find(|kept| kept.is_none_or(|kept| kept == reading)) {
+            Some(free) => *free = Some(reading),
+            None => self.overflowed = true,
+        }
+    }
+
+    pub fn extend(&mut self, others: &Self) {
+        others.iter().for_each(|reading| self.add(reading));
+        self.overflowed |= others.overflowed;
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Reading> {
+        self.kept.into_iter().flatten()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.kept[0].is_none()
+    }
+
+    /// Whether there are more readings than are kept.
+    pub const fn overflowed(&self) -> bool {
+        self.overflowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_is_kept_once_and_what_does_not_fit_is_known_to_be_missing() {
+        let mut readings = Readings::default();
+        assert!(readings.is_empty());
+        for state in [1, 1, 2, 3, 4, 5, 5] {
+            readings.add(Reading { state, cancels: 0 });
+        }
+        assert_eq!((readings.iter().count(), readings.overflowed()), (READINGS_MAX, false));
+        readings.add(Reading { state: 6, cancels: 0 });
+        assert!(readings.overflowed());
     }
 }

@@ -3,21 +3,30 @@
 //! A step is one look into a table: by state, side and act to the next state. What is rare (acts of the user's own,
 //! cancels, deadlines, what is not allowed) is looked at behind it.
 
-use super::cancel::{Answer, Cancelling};
+use smallvec::SmallVec;
+
+use super::cancel::{Answer, READINGS_MAX, Reading, Readings};
 use super::definition::{Act, Definition, STATES_MAX};
 use super::violation::{PartyView, ProtocolView, Violation};
 use super::{Mode, Side};
-use crate::message::{AgentId, Message, Performative, Term, WallTime};
+use crate::message::{AgentId, Correlation, Message, Performative, Term, WallTime};
 
 /// Columns of the table: the standard acts, and one for all others.
 const COLUMNS: usize = Performative::STANDARD.len() + 1;
 /// The table's word for what is not allowed.
 const FORBIDDEN: u8 = u8::MAX;
-const _: () = assert!(STATES_MAX + 1 < FORBIDDEN as usize, "a state's number is a state's number");
+const _: () = assert!(STATES_MAX + EXTRA_STATES.len() < FORBIDDEN as usize, "a state's number is a state's number");
 /// The state in which every exchange begins.
 const START: u8 = 0;
-/// The state behind those of the table, in which the participant has stopped because of a cancel.
-const CANCELLED: &str = "cancelled";
+/// The states behind those of the table, in this order: the participant has stopped because of a cancel; a platform
+/// reported that the last message did not reach the participant; an agent speaks that the initiator did not speak to
+/// first, and everything may be said.
+const EXTRA_STATES: [&str; 3] = ["cancelled", "undeliverable", "recruited"];
+/// The most agents of one conversation that participants name in `reply-to`, and that are remembered for it.
+const DELEGATES_MAX: usize = 64;
+/// The most `reply-with` values of an initiator that are compared with that of its cancel. Beyond it, no answer to the
+/// cancel is certain to be one.
+const QUESTIONS_MAX: usize = 16;
 
 /// A protocol that conversations are held to.
 #[derive(Debug)]
@@ -31,12 +40,16 @@ pub(super) struct Rules {
     /// Steps with acts of the user's own.
     own: Vec<(u8, Side, Term, u8)>,
     others_speak: bool,
+    /// The number of the first of [`EXTRA_STATES`].
+    cancelled: u8,
 }
 
 #[derive(Debug)]
 struct State {
     name: String,
     end: bool,
+    /// Whether a side may do anything here, in the name of any protocol: the initiator, the participant.
+    open_to: [bool; 2],
 }
 
 /// The place of one conversation in its protocol.
@@ -44,6 +57,10 @@ struct State {
 pub(crate) struct Guard {
     /// The protocol's place in the rulebook.
     pub protocol: u16,
+    /// What the initiator's messages asked under (`reply-with`), to tell the answer to a cancel from other answers.
+    questions: SmallVec<[Correlation; 2]>,
+    /// Whom participants want answers to go to (`reply-to`).
+    delegates: Vec<Delegate>,
     /// The router reported that something of the conversation was not delivered: what was said last may be said again.
     pub delivery_failed: bool,
     /// The first participant's, who is the only one of most conversations.
@@ -55,20 +72,39 @@ pub(crate) struct Guard {
 /// The place of the first participant in its conversation.
 const FIRST: usize = 1;
 
+/// An agent that goes on in a participant's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Delegate {
+    agent: AgentId,
+    party: u16,
+}
+
 /// How the initiator and one participant stand.
 #[derive(Clone, Copy, Debug)]
 struct Leg {
+    /// The state according to the likeliest reading of what was said.
     state: u8,
-    /// Whether there is a cancel or a deadline to look at.
+    /// Whether there is more to look at than the state.
     special: bool,
     /// The last step: an act's column, or [`FORBIDDEN`] before the first one.
     last_act: u8,
     last_side: Side,
-    cancelling: Option<Cancelling>,
+    /// Cancels without an answer, according to the likeliest reading.
+    cancels: u8,
+    /// The state before a platform reported that the initiator's last message was not delivered, or [`FORBIDDEN`].
+    lost: u8,
+    /// Whether no message before the cancel asked under the value that it asks under.
+    cancel_is_distinct: bool,
+    /// Whether there are more readings than are kept: everything is allowed.
+    unclear: bool,
+    /// The other readings.
+    others: [Option<Reading>; READINGS_MAX - 1],
+    /// What the answer to the last cancel repeats, if the cancel said so.
+    cancel_asks: Option<Correlation>,
     next_by: Option<WallTime>,
 }
 
-const _: () = assert!(size_of::<Leg>() <= 40, "there may be thousands of participants in a conversation");
+const _: () = assert!(size_of::<Leg>() <= 48, "there may be thousands of participants in a conversation");
 
 impl Default for Leg {
     fn default() -> Self {
@@ -82,9 +118,40 @@ impl Leg {
         special: false,
         last_act: FORBIDDEN,
         last_side: Side::Initiator,
-        cancelling: None,
+        cancels: 0,
+        lost: FORBIDDEN,
+        cancel_is_distinct: false,
+        unclear: false,
+        others: [None; READINGS_MAX - 1],
+        cancel_asks: None,
         next_by: None,
     };
+
+    fn readings(&self) -> impl Iterator<Item = Reading> {
+        let first = Reading { state: self.state, cancels: self.cancels };
+        [first].into_iter().chain(self.others.into_iter().flatten())
+    }
+
+    /// Replaces the readings by those that the last message leaves, of which there is one at least.
+    fn read_as(&mut self, readings: &Readings) {
+        let mut left = readings.iter();
+        if let Some(first) = left.next() {
+            (self.state, self.cancels) = (first.state, first.cancels);
+        }
+        self.others = std::array::from_fn(|_| left.next());
+        self.unclear |= readings.overflowed();
+        if self.readings().all(|reading| reading.cancels == 0) {
+            (self.cancel_asks, self.cancel_is_distinct) = (None, false);
+        }
+    }
+
+    fn is_special(&self) -> bool {
+        self.readings().any(|reading| reading.cancels > 0)
+            || self.others.iter().any(Option::is_some)
+            || self.unclear
+            || self.lost != FORBIDDEN
+            || self.next_by.is_some()
+    }
 }
 
 /// What the protocol says to a message.
@@ -109,6 +176,8 @@ impl Guard {
     /// Makes it ready for another conversation.
     pub fn begin(&mut self, protocol: u16) {
         self.protocol = protocol;
+        self.questions.clear();
+        self.delegates.clear();
         self.delivery_failed = false;
         self.first = Leg::NEW;
         self.others.clear();
@@ -121,7 +190,48 @@ impl Guard {
 
     /// Whether it kept no room of its own for many participants, so that it is worth keeping for another conversation.
     pub fn is_small(&self) -> bool {
-        self.others.capacity() == 0
+        self.others.capacity() == 0 && !self.questions.spilled() && self.delegates.capacity() == 0
+    }
+
+    /// Takes note of what the initiator's message asks under.
+    pub fn note_question(&mut self, asked: Correlation) {
+        if self.questions.len() < QUESTIONS_MAX {
+            self.questions.push(asked);
+        }
+    }
+
+    /// Whether the initiator certainly asks under this value for the first time.
+    fn is_new_question(&self, asked: Correlation) -> bool {
+        self.questions.len() < QUESTIONS_MAX && !self.questions.contains(&asked)
+    }
+
+    /// Takes note that a participant wants answers to go to this agent.
+    pub fn delegate(&mut self, party: u16, agent: AgentId) {
+        let delegate = Delegate { agent, party };
+        if self.delegates.len() < DELEGATES_MAX && !self.delegates.contains(&delegate) {
+            self.delegates.push(delegate);
+        }
+    }
+
+    /// Whether an agent may speak in a participant's name.
+    pub fn is_delegate(&self, agent: AgentId) -> bool {
+        self.delegates.iter().any(|delegate| delegate.agent == agent)
+    }
+
+    /// The exchanges that a message may belong to because a participant wants its answers to go to somebody else.
+    #[cold]
+    fn places_of_delegates(&self, from: usize, to: usize, message: &Message) -> Vec<Place> {
+        let named = |delegate: &Delegate| {
+            let party = usize::from(delegate.party);
+            if from == 0 && message.target() == Some(delegate.agent) {
+                Some(Place { party, side: Side::Initiator })
+            } else if to == 0 && message.sender() == Some(delegate.agent) {
+                Some(Place { party, side: Side::Participant })
+            } else {
+                None
+            }
+        };
+        self.delegates.iter().filter_map(named).collect()
     }
 
     fn leg(&self, party: usize) -> Leg {
@@ -177,15 +287,29 @@ impl Rules {
             mode,
             terms,
             states: Vec::new(),
-            next: vec![FORBIDDEN; (names.len() + 1) * 2 * COLUMNS],
+            next: vec![FORBIDDEN; (names.len() + EXTRA_STATES.len()) * 2 * COLUMNS],
             own: Vec::new(),
             others_speak: definition.others_speak,
+            cancelled: u8::try_from(names.len()).unwrap_or(FORBIDDEN),
         };
         for name in &names {
             let end = definition.ends.iter().any(|end| end == name);
-            rules.states.push(State { name: (*name).to_owned(), end });
+            let any =
+                |by| definition.steps.iter().any(|step| step.from == *name && step.by == by && step.act == Act::Any);
+            let open_to = [Side::Initiator, Side::Participant].map(any);
+            rules.states.push(State { name: (*name).to_owned(), end, open_to });
         }
-        rules.states.push(State { name: CANCELLED.to_owned(), end: true });
+        for name in EXTRA_STATES {
+            rules.states.push(State { name: name.to_owned(), end: true, open_to: [false; 2] });
+        }
+        let recruited = rules.recruited();
+        for side in [Side::Initiator, Side::Participant] {
+            let row = row_of(recruited, side);
+            rules.next[row..row + COLUMNS].fill(recruited);
+        }
+        if let Some(state) = rules.states.last_mut() {
+            state.open_to = [true; 2];
+        }
         // What is meant for every act first, so that what is meant for one comes on top of it.
         for step in definition.steps.iter().filter(|step| step.act == Act::Any) {
             let row = row_of(number(&step.from), step.by);
@@ -207,11 +331,33 @@ impl Rules {
         rules
     }
 
+    /// The state of an exchange that the participant has stopped because of a cancel.
+    const fn stopped(&self) -> u8 {
+        self.cancelled
+    }
+
+    /// The state of an exchange whose last message a platform could not deliver.
+    const fn undeliverable(&self) -> u8 {
+        self.cancelled + 1
+    }
+
+    /// The state of an exchange that somebody began whom the initiator did not speak to.
+    const fn recruited(&self) -> u8 {
+        self.cancelled + 2
+    }
+
     /// Whether this is the protocol that the message names, or the message names none.
     #[inline]
     fn is_meant_by(&self, message: &Message) -> bool {
         let same = |term| self.terms.first() == Some(&term) || self.terms.contains(&term);
-        message.protocol_term().is_none_or(same)
+        message.protocol_term().is_none_or(same) || self.is_meant_in_another_spelling(message)
+    }
+
+    /// Protocols' names are words that mean the same in either case.
+    #[cold]
+    fn is_meant_in_another_spelling(&self, message: &Message) -> bool {
+        let names = || self.terms.iter().map(|term| term.as_str());
+        message.protocol().is_some_and(|named| names().any(|name| name.eq_ignore_ascii_case(named)))
     }
 
     #[inline]
@@ -219,12 +365,21 @@ impl Rules {
         self.next.get(row_of(state, side) + column).copied().unwrap_or(FORBIDDEN)
     }
 
+    /// Whether an exchange can begin with this act.
+    pub fn may_begin(&self, act: Performative) -> bool {
+        self.next_state(START, Side::Initiator, act) != FORBIDDEN
+    }
+
+    /// Whether agents speak that the initiator did not speak to first.
+    pub const fn others_speak(&self) -> bool {
+        self.others_speak
+    }
+
     /// Takes the step that a message is from one participant to another, by their places in the conversation. Without a
     /// place for the receiver it is new there. Nothing changes if the step is not allowed.
     #[inline]
     pub fn step(&self, guard: &mut Guard, from: usize, to: usize, message: &Message, now: WallTime) -> Verdict {
         let Some(place) = guard.place(from, to, message) else { return Verdict::Allowed };
-        let repeats = guard.delivery_failed;
         let Some(leg) = guard.leg_mut(place.party) else { return Verdict::Forbidden };
         let column = message.performative().place();
         let next = self.look_up(leg.state, place.side, column);
@@ -235,50 +390,126 @@ impl Rules {
             leg.last_act = column_byte(column);
             return Verdict::Allowed;
         }
-        self.step_specially(leg, place, message, now, repeats)
+        self.step_specially(guard, (from, to), place, message, now)
     }
 
     #[cold]
-    fn step_specially(&self, leg: &mut Leg, place: Place, message: &Message, now: WallTime, repeats: bool) -> Verdict {
-        let act = message.performative();
-        let column = act.place();
-        if !self.is_meant_by(message) {
-            return Verdict::Forbidden;
-        }
-        let Place { party, side } = place;
-        let answers_cancel = side == Side::Participant && leg.cancelling.is_some();
-        let certain = leg.cancelling.is_some_and(|cancel| cancel.is_answered_by(message.in_reply_to()));
-        let answer = if answers_cancel { Answer::of(act) } else { None };
-        let next = self.next_state(leg.state, side, act);
-        if let Some(answer) = answer
-            && (certain || next == FORBIDDEN)
-        {
-            self.end_cancel(leg, answer);
-        } else if next != FORBIDDEN {
-            leg.state = next;
-        } else if side == Side::Initiator && act == Performative::Cancel && leg.state != START {
-            leg.cancelling = Some(Cancelling { reply_with: message.reply_with() });
-        } else if (repeats && (leg.last_side, leg.last_act) == (side, column_byte(column)))
-            || (self.others_speak && leg.state == START && side == Side::Participant && party != 0)
-        {
-            return Verdict::Allowed;
-        } else {
-            return Verdict::Forbidden;
-        }
-        leg.last_side = side;
-        leg.last_act = column_byte(column);
-        let late = leg.next_by.is_some_and(|next_by| now > next_by) && side != Side::Initiator;
+    fn step_specially(
+        &self,
+        guard: &mut Guard,
+        (from, to): (usize, usize),
+        place: Place,
+        message: &Message,
+        now: WallTime,
+    ) -> Verdict {
+        let places = [place].into_iter().chain(guard.places_of_delegates(from, to, message));
+        let after = places.filter_map(|place| Some((place, self.leg_after(guard, place, message)?))).next();
+        let Some((place, mut leg)) = after else { return Verdict::Forbidden };
+        let late = leg.next_by.is_some_and(|next_by| now > next_by) && place.side != Side::Initiator;
         leg.next_by = message.reply_by();
-        leg.special = leg.cancelling.is_some() || leg.next_by.is_some();
+        leg.special = leg.is_special();
+        if let Some(kept) = guard.leg_mut(place.party) {
+            *kept = leg;
+        }
         if late { Verdict::Late } else { Verdict::Allowed }
     }
 
-    /// The participant has stopped, wherever it was, or goes on as if nothing had been said.
-    fn end_cancel(&self, leg: &mut Leg, answer: Answer) {
-        leg.cancelling = None;
-        if answer == Answer::Stopped {
-            leg.state = column_byte(self.states.len() - 1);
+    /// Whether a message between these places would be allowed now.
+    #[cold]
+    pub fn allows(&self, guard: &Guard, from: usize, to: usize, message: &Message) -> bool {
+        let Some(place) = guard.place(from, to, message) else { return true };
+        let mut places = [place].into_iter().chain(guard.places_of_delegates(from, to, message));
+        places.any(|place| self.leg_after(guard, place, message).is_some())
+    }
+
+    /// How an exchange stands after a message, or nothing if the message is not allowed.
+    fn leg_after(&self, guard: &Guard, Place { party, side }: Place, message: &Message) -> Option<Leg> {
+        let mut leg = guard.leg(party);
+        let (act, column) = (message.performative(), column_byte(message.performative().place()));
+        let speaks_first = self.others_speak && leg.state == START && side == Side::Participant && party != 0;
+        let open = |reading: Reading| {
+            self.states.get(usize::from(reading.state)).is_some_and(|state| state.open_to[side as usize])
+        };
+        if !self.is_meant_by(message) && !speaks_first && !leg.unclear && !leg.readings().any(open) {
+            return None;
         }
+        let again = (leg.last_side, leg.last_act) == (side, column);
+        if leg.lost != FORBIDDEN && again && side == Side::Initiator {
+            // What did not reach the participant is sent once more.
+            leg.state = std::mem::replace(&mut leg.lost, FORBIDDEN);
+            return Some(leg);
+        }
+        let readings = self.readings_after(&leg, side, message);
+        if !readings.is_empty() {
+            if act == Performative::Cancel && readings.iter().any(|reading| reading.cancels > 0) {
+                let first = leg.readings().all(|reading| reading.cancels == 0);
+                leg.cancel_asks = message.reply_with();
+                leg.cancel_is_distinct = first && leg.cancel_asks.is_some_and(|asked| guard.is_new_question(asked));
+            }
+            leg.read_as(&readings);
+            if leg.state != self.undeliverable() {
+                leg.lost = FORBIDDEN;
+            }
+        } else if speaks_first {
+            leg.state = self.recruited();
+        } else if !(leg.unclear || (guard.delivery_failed && again)) {
+            return None;
+        } else if !leg.unclear {
+            return Some(leg);
+        }
+        (leg.last_side, leg.last_act) = (side, column);
+        Some(leg)
+    }
+
+    /// What a message may mean. An answer to a cancel may also be the next step of the exchange, sent before the cancel
+    /// was read; then both stay possible until something tells them apart.
+    fn readings_after(&self, leg: &Leg, side: Side, message: &Message) -> Readings {
+        let act = message.performative();
+        let names_cancel = leg.cancel_is_distinct && leg.cancel_asks == message.in_reply_to();
+        let names_other = leg.cancel_is_distinct && !names_cancel && message.in_reply_to().is_some();
+        let mut after = Readings::default();
+        let mut answered = Readings::default();
+        for reading in leg.readings() {
+            let next = self.next_state(reading.state, side, act);
+            let answer = if side == Side::Participant && reading.cancels > 0 { Answer::of(act) } else { None };
+            let steps = next != FORBIDDEN && !(names_cancel && answer.is_some());
+            if steps {
+                after.add(Reading { state: next, ..reading });
+            } else if side == Side::Initiator && act == Performative::Cancel && reading.state != START {
+                after.add(Reading { cancels: reading.cancels.saturating_add(1), ..reading });
+            }
+            if let Some(answer) = answer
+                && !(steps && names_other)
+            {
+                let state = if answer == Answer::Stopped { self.stopped() } else { reading.state };
+                answered.add(Reading { state, cancels: reading.cancels - 1 });
+            }
+        }
+        after.extend(&answered);
+        after
+    }
+
+    /// Ends the exchange with a participant that a platform could not deliver the last message to.
+    pub fn lose(&self, guard: &mut Guard, party: usize) {
+        let undeliverable = self.undeliverable();
+        let Some(leg) = guard.leg_mut(party) else { return };
+        let ended = leg.readings().any(|reading| self.is_end(reading.state)) && leg.last_side == Side::Participant;
+        if leg.state == START || leg.lost != FORBIDDEN || ended {
+            return;
+        }
+        let (lost, last_act, last_side) = (leg.state, leg.last_act, leg.last_side);
+        *leg = Leg { state: undeliverable, special: true, last_act, last_side, lost, ..Leg::NEW };
+    }
+
+    /// Whether the exchange with a participant has begun and was not ended.
+    pub fn is_under_way(&self, guard: &Guard, party: usize) -> bool {
+        let leg = guard.leg(party);
+        let ended = self.is_end(leg.state) && leg.last_side == Side::Participant;
+        leg.state != START && leg.lost == FORBIDDEN && !ended
+    }
+
+    fn is_end(&self, state: u8) -> bool {
+        self.states.get(usize::from(state)).is_some_and(|state| state.end)
     }
 
     fn next_state(&self, state: u8, side: Side, act: Performative) -> u8 {
@@ -324,10 +555,13 @@ impl Rules {
     fn allowed(&self, leg: &Leg, side: Side) -> Vec<Performative> {
         let standard = Performative::STANDARD.into_iter().filter(|act| {
             let cancels = side == Side::Initiator && *act == Performative::Cancel && leg.state != START;
-            let answers = side == Side::Participant && leg.cancelling.is_some() && Answer::of(*act).is_some();
-            cancels || answers || self.look_up(leg.state, side, act.place()) != FORBIDDEN
+            let answers = side == Side::Participant && Answer::of(*act).is_some();
+            let allows = |reading: Reading| {
+                (answers && reading.cancels > 0) || self.look_up(reading.state, side, act.place()) != FORBIDDEN
+            };
+            cancels || leg.readings().any(allows)
         });
-        let own = self.own.iter().filter(|own| (own.0, own.1) == (leg.state, side));
+        let own = self.own.iter().filter(|own| leg.readings().any(|it| (own.0, own.1) == (it.state, side)));
         standard.chain(own.map(|own| Performative::UserDefined(own.2))).collect()
     }
 
@@ -343,7 +577,7 @@ impl Rules {
             participant: *participant,
             state: self.state_name(leg.state).to_owned(),
             may_end: self.states.get(usize::from(leg.state)).is_some_and(|state| state.end),
-            cancelling: leg.cancelling.is_some(),
+            cancelling: leg.readings().any(|reading| reading.cancels > 0),
             next_by: leg.next_by,
         });
         ProtocolView { name: self.name.clone(), parties: parties.collect() }

@@ -7,7 +7,9 @@
 //!
 //! What every protocol allows beside its table, once its first message was sent:
 //! `not-understood` from either side at any time, which changes nothing, because it may or may not end the exchange; and
-//! the initiator's cancel. Proposals that come late are proposals.
+//! the initiator's cancel. Proposals that come late are proposals. Who wants answers to go to somebody else (`reply-to`)
+//! has that agent go on in its place; and a platform's `failure` about a message that it could not deliver ends the
+//! exchange that the message belongs to.
 
 mod auction;
 mod cancel;
@@ -135,6 +137,11 @@ const fn initiator(from: &'static str, act: Performative, to: &'static str) -> S
 /// The participant says this.
 const fn participant(from: &'static str, act: Performative, to: &'static str) -> Step {
     Step(from, Side::Participant, Act::Is(act), to)
+}
+
+/// The initiator says anything that no other step from this state names.
+const fn initiator_any(from: &'static str, to: &'static str) -> Step {
+    Step(from, Side::Initiator, Act::Any, to)
 }
 
 /// The participant says anything that no other step from this state names.

@@ -1,11 +1,12 @@
 //! Which protocols conversations are held to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::definition::{Definition, Flaw};
 use super::engine::{Guard, Rules, Verdict};
 use super::{Mode, ProtocolView, Violation, library};
-use crate::message::{AgentId, Message, Term, WallTime};
+use crate::message::{AgentId, Message, Performative, Term, VOCABULARY_TERMS_MAX, WallTime};
 
 /// The most protocols of a router, the library's own included.
 pub const PROTOCOLS_MAX: usize = 256;
@@ -19,9 +20,14 @@ pub struct Rulebook(Option<Arc<Book>>);
 #[derive(Debug)]
 struct Book {
     rules: Vec<Rules>,
-    /// By the number of a term: the protocol's place among the rules, from one; zero stands for none.
-    by_term: Vec<u16>,
+    /// By the number of a term: the protocol's place among the rules, from one, or [`UNKNOWN`]. Zero stands for a term
+    /// that was not looked up yet: names mean the same in either case, and their spellings come with messages.
+    by_term: Box<[AtomicU16]>,
 }
+
+/// No protocol that is checked.
+const UNKNOWN: u16 = u16::MAX;
+const _: () = assert!(PROTOCOLS_MAX < UNKNOWN as usize, "a protocol's place is a protocol's place");
 
 /// Why a rulebook could not be made.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -78,7 +84,7 @@ impl Rulebook {
         let mut known: Vec<String> = Vec::new();
         for definition in &definitions {
             for name in names(definition) {
-                if known.contains(&name) {
+                if known.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
                     return Err(RulebookError::Duplicate { name });
                 }
                 known.push(name);
@@ -88,12 +94,15 @@ impl Rulebook {
                 return Err(RulebookError::Flawed { name: definition.name.clone(), flaws });
             }
         }
-        if let Some((name, _)) = exceptions.iter().find(|(name, _)| !known.contains(name)) {
+        let is_known = |name: &str| known.iter().any(|known| known.eq_ignore_ascii_case(name));
+        if let Some((name, _)) = exceptions.iter().find(|(name, _)| !is_known(name)) {
             return Err(RulebookError::Unknown { name: name.clone(), known });
         }
-        let mut book = Book { rules: Vec::new(), by_term: Vec::new() };
+        let by_term = (0..=VOCABULARY_TERMS_MAX).map(|_| AtomicU16::new(0)).collect();
+        let mut book = Book { rules: Vec::new(), by_term };
         for definition in &definitions {
-            let exception = exceptions.iter().rev().find(|(name, _)| names(definition).contains(name));
+            let is_name = |name: &str| names(definition).iter().any(|own| own.eq_ignore_ascii_case(name));
+            let exception = exceptions.iter().rev().find(|(name, _)| is_name(name));
             let mode = exception.map_or(mode, |(_, mode)| *mode);
             if mode != Mode::Off {
                 book.add(definition, mode, &names(definition))?;
@@ -116,7 +125,46 @@ impl Rulebook {
     /// The place of the checked protocol of this name.
     #[inline]
     pub(crate) fn find(&self, name: Term) -> Option<u16> {
-        self.0.as_ref()?.by_term.get(name.number())?.checked_sub(1)
+        let book = self.0.as_ref()?;
+        let place = book.by_term.get(name.number())?.load(Ordering::Relaxed).wrapping_sub(1);
+        if usize::from(place) < book.rules.len() { Some(place) } else { book.find_spelling(name) }
+    }
+
+    /// Whether an exchange of this checked protocol can begin with this act.
+    pub(crate) fn may_begin(&self, protocol: u16, act: Performative) -> bool {
+        self.rules(protocol).is_some_and(|rules| rules.may_begin(act))
+    }
+
+    /// Whether agents speak in this protocol that its initiator did not speak to first.
+    pub(crate) fn others_speak(&self, protocol: u16) -> bool {
+        self.rules(protocol).is_some_and(Rules::others_speak)
+    }
+
+    /// Whether a message between these places of a conversation would be allowed now.
+    pub(crate) fn allows(&self, guard: &Guard, from: usize, to: usize, message: &Message) -> bool {
+        self.rules(guard.protocol).is_none_or(|rules| rules.allows(guard, from, to, message))
+    }
+
+    /// Ends what a platform could not deliver: the exchange with one of `named`, who are places in the conversation, or
+    /// the only one that is under way.
+    pub(crate) fn lose(&self, guard: &mut Guard, named: Option<usize>, participants: usize) {
+        let Some(rules) = self.rules(guard.protocol) else { return };
+        let mut under_way = (1..participants).filter(|party| rules.is_under_way(guard, *party));
+        let only = match (under_way.next(), under_way.next()) {
+            (Some(party), None) => Some(party),
+            _ => None,
+        };
+        match named.or(only) {
+            Some(party) => rules.lose(guard, party),
+            None => guard.delivery_failed = true,
+        }
+    }
+
+    /// Says what is wrong with a message that belongs to no conversation and does not begin one.
+    pub(crate) fn explain_beginning(&self, protocol: u16, message: &Message) -> Option<Violation> {
+        let mut guard = Guard::default();
+        guard.begin(protocol);
+        self.explain(&guard, (0, 1), message, message.sender()?)
     }
 
     #[inline]
@@ -151,18 +199,35 @@ impl Rulebook {
 }
 
 impl Book {
+    /// Looks up a name that was not seen in this spelling before.
+    #[cold]
+    fn find_spelling(&self, name: Term) -> Option<u16> {
+        let entry = self.by_term.get(name.number())?;
+        if entry.load(Ordering::Relaxed) == UNKNOWN {
+            return None;
+        }
+        // The names that are checked are in the vocabulary.
+        let lower = Term::find(&name.as_str().to_ascii_lowercase());
+        let found = lower.and_then(|lower| self.by_term.get(lower.number()));
+        let place = found.map_or(0, |entry| entry.load(Ordering::Relaxed));
+        let known = (1..=self.rules.len()).contains(&usize::from(place));
+        entry.store(if known { place } else { UNKNOWN }, Ordering::Relaxed);
+        known.then(|| place - 1)
+    }
+
     fn add(&mut self, definition: &Definition, mode: Mode, names: &[String]) -> Result<(), RulebookError> {
         let place = u16::try_from(self.rules.len() + 1).unwrap_or(u16::MAX);
         let mut terms = Vec::new();
         for name in names {
             // Platforms write the names of protocols in either case.
-            for spelling in [name.clone(), name.to_ascii_uppercase()] {
+            for spelling in [name.clone(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
                 let term = Term::of(&spelling).ok_or_else(|| RulebookError::VocabularyFull { name: name.clone() })?;
-                if self.by_term.len() <= term.number() {
-                    self.by_term.resize(term.number() + 1, 0);
+                if let Some(entry) = self.by_term.get(term.number()) {
+                    entry.store(place, Ordering::Relaxed);
                 }
-                self.by_term[term.number()] = place;
-                terms.push(term);
+                if !terms.contains(&term) {
+                    terms.push(term);
+                }
             }
         }
         self.rules.push(Rules::new(definition, mode, terms));
@@ -188,10 +253,13 @@ mod tests {
         );
         assert_eq!(checked.len(), 10);
         let find = |name: &str| rulebook.find(Term::of(name).unwrap());
-        assert_eq!(find("fipa-request"), find("FIPA-REQUEST"));
+        for spelling in ["FIPA-REQUEST", "FIPA-Request", "fipa-reQuest"] {
+            assert_eq!(find("fipa-request"), find(spelling), "{spelling}");
+            assert_eq!(find("fipa-request"), find(spelling), "{spelling}, looked up once more");
+        }
         assert_eq!(find("fipa-auction-dutch"), find("fipa-dutch-auction"));
         assert!(find("fipa-request").is_some());
-        assert_eq!((find("fipa-query"), find("house")), (None, None));
+        assert_eq!((find("fipa-query"), find("house"), find("house")), (None, None, None));
     }
 
     #[test]
@@ -208,6 +276,10 @@ mod tests {
         let request = library().next().unwrap();
         let error = Rulebook::new(Mode::Off, &[], std::slice::from_ref(&request)).unwrap_err();
         assert_eq!(error, RulebookError::Duplicate { name: "fipa-request".to_owned() });
+        let other_case = Definition { name: "Fipa-Request".to_owned(), ..request.clone() };
+        let error = Rulebook::new(Mode::Off, &[], &[other_case]).unwrap_err();
+        assert_eq!(error, RulebookError::Duplicate { name: "Fipa-Request".to_owned() });
+        assert!(Rulebook::new(Mode::Off, &exceptions(&[("FIPA-Propose", Mode::Observe)]), &[]).is_ok());
         let flawed = Definition { name: "own".to_owned(), ends: Vec::new(), ..request };
         let error = Rulebook::new(Mode::Off, &[], &[flawed]).unwrap_err();
         assert!(matches!(error, RulebookError::Flawed { .. }), "{error}");

@@ -62,12 +62,16 @@ impl Told {
 impl ConformanceReport {
     /// For people.
     pub fn text(&self) -> String {
-        let Conformance { steps, late, observed, refused } = self.figures;
+        let Conformance { steps, late, observed, refused, unchecked } = self.figures;
         let mut text = format!(
             "{:<11} {steps} messages in protocol, {late} of them late; {} violations: {observed} observed, {refused} refused\n",
             "conformance",
             self.figures.violations()
         );
+        if unchecked > 0 {
+            let _ =
+                writeln!(text, "  {unchecked} not checked: they name a protocol, and no conversation that is known");
+        }
         for Told { violation, sender, receiver, initiator } in &self.violations {
             let _ = writeln!(
                 text,
@@ -89,6 +93,7 @@ impl ConformanceReport {
             "late": self.figures.late,
             "observed": self.figures.observed,
             "refused": self.figures.refused,
+            "unchecked": self.figures.unchecked,
             "violations": self.violations.iter().map(Told::json).collect::<Vec<_>>(),
         })
     }
