@@ -12,11 +12,11 @@ mod history;
 
 pub use history::HistoryEntry;
 
-use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet, HashTable};
 use smallvec::SmallVec;
 
 use crate::dead_letter::Reason;
+use crate::hashing::Seeded;
 use crate::message::{AgentId, ConversationId, ConversationRole, Correlation, Message, Performative, Term, WallTime};
 use crate::protocol::{Guard, ProtocolView, Rulebook, Verdict, Violation};
 use crate::slab::Slab;
@@ -78,7 +78,7 @@ struct Conversation {
     messages: u64,
     awaited: SmallVec<[Awaited; 1]>,
     /// The participants' positions, once there are many.
-    table: Option<Box<HashMap<AgentId, u16, FixedState>>>,
+    table: Option<Box<HashMap<AgentId, u16, Seeded>>>,
     timer: Option<TimerKey>,
     /// Its place in the protocol that it is held to.
     guard: Option<Box<Guard>>,
@@ -109,7 +109,7 @@ pub(crate) struct Conversations {
     limits: ConversationLimits,
     slab: Slab<Conversation>,
     index: HashTable<u32>,
-    seed: u64,
+    seeded: Seeded,
     /// Histories of closed conversations: kept empty for the next ones, so that short conversations do not allocate.
     spare_histories: Vec<History>,
     protocols: Protocols,
@@ -217,7 +217,7 @@ impl Conversations {
             limits,
             slab: Slab::new(limits.open_max),
             index: HashTable::new(),
-            seed,
+            seeded: Seeded::new(seed),
             spare_histories: Vec::new(),
             protocols: Protocols { rulebook, spare_guards: Vec::new(), steps: 0, steps_late: 0 },
             violation: None,
@@ -239,7 +239,7 @@ impl Conversations {
     #[inline(always)]
     fn find(&self, initiator: AgentId, id: ConversationId) -> Option<u32> {
         let same = |place: &u32| self.slab.get(*place).is_some_and(|found| found.is(initiator, id));
-        self.index.find(hash(self.seed, initiator, id), same).copied()
+        self.index.find(hash(self.seeded, initiator, id), same).copied()
     }
 
     /// The conversation's place, which is probably this one.
@@ -276,7 +276,7 @@ impl Conversations {
         let place = passage.message.postage().conversation_place;
         match self.slab.get_mut(place) {
             Some(conversation) if conversation.is(passage.initiator, id) => {
-                conversation.pass(passage, &self.limits)?;
+                conversation.pass(passage, &self.limits, self.seeded)?;
                 Ok((ConversationIndex(place), Passed::Continued))
             }
             _ => self.pass_by_id(id, passage),
@@ -292,7 +292,7 @@ impl Conversations {
             None => return Err(Reason::NotInConversation),
         };
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
-        conversation.pass(passage, &self.limits)?;
+        conversation.pass(passage, &self.limits, self.seeded)?;
         Ok((ConversationIndex(place), passed))
     }
 
@@ -317,9 +317,9 @@ impl Conversations {
             durable: false,
         };
         let place = self.slab.insert(conversation).map_err(|_| Reason::TooManyConversations)?;
-        let (slab, seed) = (&self.slab, self.seed);
-        let rehash = |place: &u32| slab.get(*place).map_or(0, |found| hash(seed, found.initiator, found.id));
-        self.index.insert_unique(hash(seed, passage.initiator, id), place, rehash);
+        let (slab, seeded) = (&self.slab, self.seeded);
+        let rehash = |place: &u32| slab.get(*place).map_or(0, |found| hash(seeded, found.initiator, found.id));
+        self.index.insert_unique(hash(seeded, passage.initiator, id), place, rehash);
         self.opened += 1;
         Ok(place)
     }
@@ -334,7 +334,7 @@ impl Conversations {
     pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<(Option<TimerKey>, bool)> {
         let slab = &self.slab;
         let same = |place: &u32| slab.get(*place).is_some_and(|found| found.is(initiator, id));
-        let (place, _) = self.index.find_entry(hash(self.seed, initiator, id), same).ok()?.remove();
+        let (place, _) = self.index.find_entry(hash(self.seeded, initiator, id), same).ok()?.remove();
         self.release(place).map(|ended| (ended.timer, ended.durable))
     }
 
@@ -346,11 +346,11 @@ impl Conversations {
             Some(place) => (place, Passed::Continued),
             None => (self.open(id, passage)?, Passed::Began),
         };
-        let most = self.limits.participants_max;
+        let (most, seeded) = (self.limits.participants_max, self.seeded);
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
         let mut join = |agent| match conversation.position(agent) {
             Some(position) => Ok(position),
-            None => conversation.join(agent, most),
+            None => conversation.join(agent, most, seeded),
         };
         let (from, to) = (join(passage.sender)?, join(passage.receiver)?);
         conversation.note::<true>(passage, from, to, self.limits.history);
@@ -372,7 +372,7 @@ impl Conversations {
 
     fn remove(&mut self, place: u32) -> Option<Ended> {
         let conversation = self.slab.get(place)?;
-        let hash = hash(self.seed, conversation.initiator, conversation.id);
+        let hash = hash(self.seeded, conversation.initiator, conversation.id);
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == place) {
             entry.remove();
         }
@@ -481,7 +481,7 @@ impl Conversations {
         }
         let to = match to {
             Some(to) => to,
-            None => conversation.join(passage.receiver, self.limits.participants_max)?,
+            None => conversation.join(passage.receiver, self.limits.participants_max, self.seeded)?,
         };
         conversation.note::<true>(passage, from, to, self.limits.history);
         Ok((ConversationIndex(place), passed))
@@ -511,7 +511,7 @@ impl Conversations {
         if !welcome || !rulebook.allows(guard, from, 0, passage.message) {
             return self.pass_beside(passage);
         }
-        let from = conversation.join(passage.sender, most)?;
+        let from = conversation.join(passage.sender, most, self.seeded)?;
         self.protocols.step(conversation, from, to, passage, wall);
         conversation.note::<true>(passage, from, 0, self.limits.history);
         Ok((ConversationIndex(place), Passed::Joined))
@@ -580,7 +580,8 @@ impl Conversations {
         }
         let takes_part =
             |agent: &AgentId| *agent == initiator || open.is_some_and(|open| open.position(*agent).is_some());
-        let new: HashSet<AgentId, FixedState> = agents.filter(|agent| !takes_part(agent)).collect();
+        let mut new = HashSet::with_hasher(self.seeded);
+        new.extend(agents.filter(|agent| !takes_part(agent)));
         let count = present + new.len();
         if count <= most { Ok(()) } else { Err((count, most)) }
     }
@@ -731,11 +732,11 @@ fn concerned(participants: &[AgentId], message: &Message) -> Option<usize> {
     places.find(|place| *place > 0)
 }
 
-/// Agent and conversation ids are hashes or counters: mixing them with the seed is enough.
+/// Conversation ids may be chosen by peers.
 #[inline]
-fn hash(seed: u64, initiator: AgentId, id: ConversationId) -> u64 {
-    let mixed = (initiator.table_bits() ^ seed ^ id.table_bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 32)
+fn hash(seeded: Seeded, initiator: AgentId, id: ConversationId) -> u64 {
+    let (low, high) = id.words();
+    seeded.hash_words(low, high, initiator.table_bits())
 }
 
 impl Conversation {
@@ -746,11 +747,11 @@ impl Conversation {
 
     /// Lets a message pass between its participants, of whom the receiver may be new. Nothing has changed when it is refused.
     #[inline(always)]
-    fn pass(&mut self, passage: &Passage<'_>, limits: &ConversationLimits) -> Result<(), Reason> {
+    fn pass(&mut self, passage: &Passage<'_>, limits: &ConversationLimits, seeded: Seeded) -> Result<(), Reason> {
         let from = self.position(passage.sender).ok_or(Reason::NotInConversation)?;
         let to = match self.position(passage.receiver) {
             Some(to) => to,
-            None => self.join(passage.receiver, limits.participants_max)?,
+            None => self.join(passage.receiver, limits.participants_max, seeded)?,
         };
         self.note::<false>(passage, from, to, limits.history);
         Ok(())
@@ -768,7 +769,7 @@ impl Conversation {
     }
 
     #[allow(clippy::cast_possible_truncation)] // There are at most 10,000 participants.
-    fn join(&mut self, agent: AgentId, participants_max: usize) -> Result<u16, Reason> {
+    fn join(&mut self, agent: AgentId, participants_max: usize, seeded: Seeded) -> Result<u16, Reason> {
         if self.participants.len() >= participants_max {
             return Err(Reason::TooManyParticipants);
         }
@@ -777,7 +778,7 @@ impl Conversation {
         if let Some(table) = &mut self.table {
             table.insert(agent, position);
         } else if self.participants.len() > LISTED_PARTICIPANTS_MAX {
-            let mut table = HashMap::with_capacity_and_hasher(self.participants.len(), FixedState::default());
+            let mut table = HashMap::with_capacity_and_hasher(self.participants.len(), seeded);
             table.extend(self.participants.iter().copied().zip(0_u16..));
             self.table = Some(Box::new(table));
         }

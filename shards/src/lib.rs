@@ -25,6 +25,7 @@ mod durable;
 pub mod failure_handler;
 pub mod former;
 pub mod frame;
+mod hashing;
 pub mod interface;
 pub mod lifecycle;
 pub mod mailbox;

@@ -4,13 +4,15 @@
 //! notes it when the message arrives: keyed (participant, conversation id, peer), bounded, and dropped when the note
 //! was not used for a conversation's timeout.
 
-use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
+use crate::hashing::Seeded;
 use crate::message::{AgentId, ConversationId, Correlation, Term};
 
 /// The most notes of one shard. Beyond it a reply that came as text begins a conversation of its own.
 pub const NOTES_MAX: usize = 1_000_000;
+/// The most notes that the messages of one agent have written, so that it can't use up those of all others.
+pub const NOTES_PER_PEER_MAX: usize = NOTES_MAX / 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct NoteKey {
@@ -39,20 +41,29 @@ struct Entry {
 /// The notes of one shard.
 #[derive(Debug)]
 pub(crate) struct Notes {
-    notes: HashMap<NoteKey, Entry, FixedState>,
+    notes: HashMap<NoteKey, Entry, Seeded>,
+    by_peer: HashMap<AgentId, usize, Seeded>,
 }
 
 impl Notes {
-    pub fn new() -> Self {
-        Self { notes: HashMap::with_hasher(FixedState::default()) }
+    pub fn new(seed: u64) -> Self {
+        let seeded = Seeded::new(seed);
+        Self { notes: HashMap::with_hasher(seeded), by_peer: HashMap::with_hasher(seeded) }
     }
 
     /// Writes a note. Answers whether it is new, so that its timer has to be armed.
     pub fn write(&mut self, key: NoteKey, note: Note, now_ms: u64) -> bool {
-        if self.notes.len() >= NOTES_MAX && !self.notes.contains_key(&key) {
+        if let Some(entry) = self.notes.get_mut(&key) {
+            *entry = Entry { note, used_ms: now_ms };
             return false;
         }
-        self.notes.insert(key, Entry { note, used_ms: now_ms }).is_none()
+        let of_peer = self.by_peer.get(&key.peer).copied().unwrap_or_default();
+        if self.notes.len() >= NOTES_MAX || of_peer >= NOTES_PER_PEER_MAX {
+            return false;
+        }
+        self.by_peer.insert(key.peer, of_peer + 1);
+        self.notes.insert(key, Entry { note, used_ms: now_ms });
+        true
     }
 
     /// What was noted.
@@ -74,6 +85,12 @@ impl Notes {
             return Some(ends_ms);
         }
         self.notes.remove(key);
+        if let Some(count) = self.by_peer.get_mut(&key.peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&key.peer);
+            }
+        }
         None
     }
 }
@@ -83,11 +100,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_peer_has_a_share_and_gets_it_back() {
+        let [participant, greedy, other] = ["a", "b", "c"].map(AgentId::of_text);
+        let key = |peer, number: usize| {
+            let conversation = ConversationId::of_text(&format!("c{:032x}", number + 1));
+            NoteKey { participant, conversation, peer }
+        };
+        let note = Note { initiator: greedy, asked: None, protocol: None };
+        let mut notes = Notes::new(1);
+        assert!((0..NOTES_PER_PEER_MAX).all(|number| notes.write(key(greedy, number), note, 0)));
+        assert!(!notes.write(key(greedy, NOTES_PER_PEER_MAX), note, 0));
+        assert!(notes.write(key(other, 0), note, 0), "others have theirs");
+        assert_eq!(notes.time_out(&key(greedy, 7), 100, 100), None);
+        assert!(notes.write(key(greedy, NOTES_PER_PEER_MAX), note, 0));
+    }
+
+    #[test]
     fn a_note_is_read_until_it_was_not_used_for_the_timeout() {
         let [participant, peer] = ["a", "b"].map(AgentId::of_text);
         let key = NoteKey { participant, conversation: ConversationId::of_text("x"), peer };
         let note = Note { initiator: peer, asked: None, protocol: None };
-        let mut notes = Notes::new();
+        let mut notes = Notes::new(1);
         assert!(notes.write(key, note, 0));
         assert!(!notes.write(key, note, 10), "the note is there already");
         assert_eq!(notes.read(&key, 50), Some(note));

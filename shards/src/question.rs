@@ -8,10 +8,10 @@
 
 use std::sync::Arc;
 
-use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use crate::hashing::Seeded;
 use crate::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageId, Receiver, WallTime,
 };
@@ -149,7 +149,7 @@ impl Question {
 #[derive(Debug)]
 pub(crate) struct Questions {
     slab: Slab<Question>,
-    index: HashMap<(AgentId, Thread), SmallVec<[u32; 2]>, FixedState>,
+    index: HashMap<(AgentId, Thread), SmallVec<[u32; 2]>, Seeded>,
     capacity_max: usize,
     numbered: u32,
     overdue: usize,
@@ -160,10 +160,10 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    pub fn new(capacity_max: usize) -> Self {
+    pub fn new(capacity_max: usize, seed: u64) -> Self {
         Self {
             slab: Slab::new(capacity_max),
-            index: HashMap::with_hasher(FixedState::default()),
+            index: HashMap::with_hasher(Seeded::new(seed)),
             capacity_max,
             numbered: 0,
             overdue: 0,
@@ -308,7 +308,7 @@ mod tests {
     impl Asking {
         fn new(capacity_max: usize) -> Self {
             let ids = IdSource::new(IdSpace { node: crate::domain::NodeId::default(), boot_epoch: 1, shard: 0 });
-            Self { questions: Questions::new(capacity_max), ids, head: NONE }
+            Self { questions: Questions::new(capacity_max, 1), ids, head: NONE }
         }
 
         fn message(&mut self, correlation: Option<Correlation>) -> Message {

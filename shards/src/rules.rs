@@ -57,13 +57,20 @@ impl Conditions {
         };
         let bytes = message.content().len();
         self.performative.is_none_or(|wanted| wanted == message.performative())
-            && same(self.protocol, message.protocol_term())
+            && (same(self.protocol, message.protocol_term()) || self.names_in_another_spelling(message))
             && same(self.ontology, message.ontology_term())
             && same(self.language, message.language_term())
             && same(self.capability, capability)
             && self.content_bytes_min.is_none_or(|fewest| bytes >= fewest)
             && self.content_bytes_max.is_none_or(|most| bytes <= most)
             && self.content_prefix.as_deref().is_none_or(|prefix| message.content().as_bytes().starts_with(prefix))
+    }
+
+    /// Whether the message names the protocol in another case. Names of protocols mean the same in either.
+    #[cold]
+    fn names_in_another_spelling(&self, message: &Message) -> bool {
+        let (Some(wanted), Some(named)) = (self.protocol, message.protocol()) else { return false };
+        wanted.as_str().eq_ignore_ascii_case(named)
     }
 }
 
@@ -98,11 +105,12 @@ mod tests {
 
     #[test]
     fn each_condition_can_match_and_can_refuse() {
-        let cases: [(&str, Conditions, bool); 17] = [
+        let cases: [(&str, Conditions, bool); 18] = [
             ("nothing asked", Conditions::default(), true),
             ("performative", conditions(|c| c.performative = Some(Performative::Request)), true),
             ("performative", conditions(|c| c.performative = Some(Performative::Inform)), false),
             ("protocol", conditions(|c| c.protocol = Term::of("fipa-request")), true),
+            ("protocol", conditions(|c| c.protocol = Term::of("FIPA-Request")), true),
             ("protocol", conditions(|c| c.protocol = Term::of("fipa-query")), false),
             ("ontology", conditions(|c| c.ontology = Term::of("trading")), true),
             ("ontology", conditions(|c| c.ontology = Term::of("other")), false),

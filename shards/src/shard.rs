@@ -28,6 +28,7 @@ use crate::domain::{
 use crate::durable::Durables;
 use crate::failure_handler::FailureHandler;
 use crate::former::FormerAgents;
+use crate::hashing::Seeded;
 use crate::interface::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
 use crate::mailbox::Envelope;
 use crate::membership::Barrier;
@@ -258,7 +259,7 @@ pub struct Shard {
     /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
     pub(crate) pending_beside_slab: i64,
     pub(crate) questions: Questions,
-    pub(crate) asks: HashMap<Correlation, PendingAsk, FixedState>,
+    pub(crate) asks: HashMap<Correlation, PendingAsk, Seeded>,
     pub(crate) barriers: HashMap<u64, Barrier, FixedState>,
     pub(crate) barrier_count: u64,
     /// Agents that look after others, and what waits for them.
@@ -312,7 +313,7 @@ impl Shard {
             load_changed: Vec::new(),
             conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
             violations: Conformance::default(),
-            notes: Notes::new(),
+            notes: Notes::new(config.seed),
             timers: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX),
             fired: Vec::new(),
             failure_handler: None,
@@ -323,12 +324,12 @@ impl Shard {
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
             account: Account::default(),
             pending_beside_slab: 0,
-            questions: Questions::new(QUESTIONS_MAX),
-            asks: HashMap::with_hasher(FixedState::default()),
+            questions: Questions::new(QUESTIONS_MAX, config.seed),
+            asks: HashMap::with_hasher(Seeded::new(config.seed)),
             barriers: HashMap::with_hasher(FixedState::default()),
             barrier_count: 0,
             overseers: Overseers::default(),
-            durables: Durables::new(config.durability, shards, config.duplicates_window),
+            durables: Durables::new(config.durability, shards, config.duplicates_window, config.seed),
             remains: None,
             watch_events: false,
             outputs: Vec::new(),

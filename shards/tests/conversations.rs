@@ -283,12 +283,12 @@ fn what_two_agents_began_with_each_other_under_one_id_is_told_apart_by_in_reply_
         if world.conversation(second, id).is_none() {
             continue; // On one shard one of them was there first.
         }
-        for (answers, dead) in [(Some("second"), 0), (None, 1), (Some("third"), 2)] {
+        for (answers, dead, notices) in [(Some("second"), 0, 0), (None, 1, 1), (Some("third"), 2, 2)] {
             let message = say(first, second);
             let message = if let Some(answers) = answers { message.in_reply_to_text(answers) } else { message };
             world.send(message.build().unwrap()).unwrap();
             world.run();
-            assert_eq!((world.dead(Reason::AmbiguousConversation), told.notices().len()), (dead, dead as usize));
+            assert_eq!((world.dead(Reason::AmbiguousConversation), told.notices().len()), (dead, notices));
         }
         assert_eq!(heard.len(), 2);
         assert_eq!(world.conversation(second, id).unwrap().messages, 2);

@@ -476,6 +476,12 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
         },
         durable_lifetime_ms: config.store.lifetime_ms.into_inner(),
         duplicates_window: config.store.duplicates_window.as_usize(),
-        seed: boot_epoch ^ ((index as u64) << 32),
+        seed: unpredictable() ^ boot_epoch ^ ((index as u64) << 32),
     }
+}
+
+/// A number that no peer can know: the shards' tables hash with it what peers choose.
+fn unpredictable() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(())
 }

@@ -21,6 +21,7 @@ use hashbrown::{HashMap, HashSet};
 pub(crate) use self::mark::{JournalMark, Journalled};
 use crate::crossing::Notice;
 use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
+use crate::hashing::Seeded;
 use crate::interface::{Answer, Token};
 use crate::mailbox::Envelope;
 use crate::message::{AgentId, MessageId, WallTime};
@@ -164,14 +165,14 @@ struct Carry {
 /// once: to look for the oldest id whenever another one comes cost 60 ns a message, as it is no longer in the cache.
 #[derive(Debug)]
 struct Window {
-    young: HashSet<u128, FixedState>,
-    old: HashSet<u128, FixedState>,
+    young: HashSet<u128, Seeded>,
+    old: HashSet<u128, Seeded>,
     most: usize,
 }
 
 impl Window {
-    fn new(most: usize) -> Self {
-        let table = || HashSet::with_hasher(FixedState::default());
+    fn new(most: usize, seed: u64) -> Self {
+        let table = || HashSet::with_hasher(Seeded::new(seed));
         Self { young: table(), old: table(), most }
     }
 
@@ -193,7 +194,7 @@ impl Window {
 }
 
 impl Durables {
-    pub fn new(durability: Durability, shards: usize, window: usize) -> Self {
+    pub fn new(durability: Durability, shards: usize, window: usize, seed: u64) -> Self {
         let condition = match durability {
             Durability::Unavailable => JournalCondition::Unavailable,
             Durability::Journal => JournalCondition::Ready,
@@ -205,7 +206,7 @@ impl Durables {
             committed: AppendSequence(0),
             tickets: Slab::new(TICKETS_MAX),
             acknowledgements: vec![Vec::new(); shards],
-            seen: Window::new(window),
+            seen: Window::new(window, seed),
             handling: None,
             letters: BTreeMap::new(),
             carry: None,
@@ -664,7 +665,7 @@ mod tests {
         const MOST: usize = 100;
         let receiver = AgentId::of_text("one");
         let id = |number: usize| MessageId::from_u128(number as u128).expect("it is not zero");
-        let mut window = Window::new(MOST);
+        let mut window = Window::new(MOST, 1);
         for number in 1..=1_000 {
             assert!(window.note(id(number), receiver), "{number} is new");
             assert!(!window.note(id(number), receiver), "{number} is known");
@@ -676,7 +677,7 @@ mod tests {
             assert!(window.young.len() + window.old.len() < 2 * MOST);
         }
         assert!(window.note(id(1_000 - MOST), receiver), "what is long gone is forgotten");
-        let mut none = Window::new(0);
+        let mut none = Window::new(0, 1);
         assert!(none.note(id(1), receiver) && none.note(id(1), receiver), "nothing is remembered");
     }
 }

@@ -230,7 +230,7 @@ impl MessageBuilder {
 
     /// Addresses agents by what they offer instead of by name.
     pub fn capability(mut self, capability: &CapabilityName, choice: Choice) -> Self {
-        match super::capability_term(capability) {
+        match Term::of_message(capability.as_ref()) {
             Some(term) => self.message.0.receiver = Receiver::Capability(term, choice),
             None => self.fail(MessageError::VocabularyFull { name: capability.to_string() }),
         }
@@ -608,25 +608,25 @@ impl MessageBuilder {
     }
 
     pub(super) fn set_protocol(&mut self, protocol: &str) {
-        self.message.0.protocol = Term::of(protocol);
+        self.message.0.protocol = Term::of_message(protocol);
         let text = self.beside("protocol", self.message.0.protocol, protocol);
         self.keep_word(text, |details, text| details.words.protocol = text);
     }
 
     pub(super) fn set_language(&mut self, language: &str) {
-        self.message.0.language = Term::of(language);
+        self.message.0.language = Term::of_message(language);
         let text = self.beside("language", self.message.0.language, language);
         self.keep_word(text, |details, text| details.words.language = text);
     }
 
     pub(super) fn set_encoding(&mut self, encoding: &str) {
-        self.message.0.encoding = Term::of(encoding);
+        self.message.0.encoding = Term::of_message(encoding);
         let text = self.beside("encoding", self.message.0.encoding, encoding);
         self.keep_word(text, |details, text| details.words.encoding = text);
     }
 
     pub(super) fn set_ontology(&mut self, ontology: &str) {
-        self.message.0.ontology = Term::of(ontology);
+        self.message.0.ontology = Term::of_message(ontology);
         let text = self.beside("ontology", self.message.0.ontology, ontology);
         self.keep_word(text, |details, text| details.words.ontology = text);
     }

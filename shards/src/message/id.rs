@@ -200,8 +200,9 @@ impl ConversationId {
         text.strip_prefix('c').and_then(parse_hexadecimal::<32>) == Some(self.to_u128())
     }
 
-    pub(crate) const fn table_bits(self) -> u64 {
-        self.low.get() ^ self.high.rotate_left(17)
+    /// Its lower and its upper half.
+    pub(crate) const fn words(self) -> (u64, u64) {
+        (self.low.get(), self.high)
     }
 }
 

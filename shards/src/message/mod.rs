@@ -38,7 +38,7 @@ pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId}
 pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
 pub(crate) use pool::{PlainBody, Spares};
-pub use term::{TERM_BYTES_MAX, Term, VOCABULARY_TERMS_MAX};
+pub use term::{MESSAGE_TERMS_MAX, PERFORMATIVE_TERMS_MAX, TERM_BYTES_MAX, Term, VOCABULARY_TERMS_MAX};
 
 use crate::domain::{CapabilityName, DomainError, LifetimeMs};
 

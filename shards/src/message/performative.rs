@@ -114,6 +114,17 @@ impl FromStr for Performative {
     /// A standard act in any case, or a word of 1 to 64 bytes (a letter, then letters, digits, `-`, `_` or `.`) as a
     /// user-defined act, which is kept in lower case.
     fn from_str(word: &str) -> Result<Self, DomainError> {
+        Self::read(word, Term::of_performative)
+    }
+}
+
+impl Performative {
+    /// As [`str::parse`], for a word that was accepted in an earlier run.
+    pub(super) fn restored(word: &str) -> Option<Self> {
+        Self::read(word, Term::of).ok()
+    }
+
+    fn read(word: &str, term: impl FnOnce(&str) -> Option<Term>) -> Result<Self, DomainError> {
         if let Some(act) = Self::standard(word) {
             return Ok(act);
         }
@@ -124,9 +135,9 @@ impl FromStr for Performative {
         if !legal {
             return Err(refuse("one of the 22 acts of FIPA SC00037, or a word of 1 to 64 letters, digits, - _ ."));
         }
-        Term::of(&word.to_ascii_lowercase())
+        term(&word.to_ascii_lowercase())
             .map(Self::UserDefined)
-            .ok_or_else(|| refuse("a known act: the vocabulary of the process is full"))
+            .ok_or_else(|| refuse("a known act: the vocabulary of the process has room for no more of them"))
     }
 }
 

@@ -140,7 +140,7 @@ impl Message {
         for ((flag, term), spilled) in words.into_iter().zip(&mut terms).zip(&mut spilled) {
             if there(flag) {
                 let word = reader.text("word")?;
-                *term = Term::of(word);
+                *term = Term::of_message(word);
                 // A word that finds the vocabulary full stays with its message as text.
                 *spilled = term.is_none().then(|| Box::from(word));
             }
@@ -179,7 +179,7 @@ fn one_of<T: Copy>(reader: &mut Reader<'_>, what: &'static str, values: &[T]) ->
 
 fn restore_act(reader: &mut Reader<'_>) -> Result<Performative, RecordFault> {
     match reader.u8("act")? {
-        OWN_ACT => reader.text("act")?.parse().map_err(|_| RecordFault::Illegal("act")),
+        OWN_ACT => Performative::restored(reader.text("act")?).ok_or(RecordFault::Illegal("act")),
         place => Performative::STANDARD
             .get(usize::from(place))
             .copied()
@@ -239,7 +239,7 @@ fn restore_receiver(reader: &mut Reader<'_>) -> Result<Receiver, RecordFault> {
         4 => {
             let agent = reader.agent("receiver")?;
             // Where the vocabulary is full, the agent that was chosen is enough.
-            Ok(match Term::of(reader.text("capability")?) {
+            Ok(match Term::of_message(reader.text("capability")?) {
                 Some(capability) => Receiver::Provider(agent, capability),
                 None => Receiver::Agent(agent),
             })

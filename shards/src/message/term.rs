@@ -1,9 +1,9 @@
 //! Short words that many messages share: protocols, ontologies, languages, encodings, capabilities.
 //!
 //! A [`Term`] is four bytes and compares as a number, so that content-based rules and protocol tables never compare
-//! text on the path of a message. The vocabulary behind it is shared by the whole process, only grows, and is bounded:
-//! when it is full, further words stay with their message as text (see [`Details`](super::Details)), which costs an
-//! allocation but loses nothing.
+//! text on the path of a message. The vocabulary behind it is shared by the whole process, only grows, and is bounded.
+//! Messages have a share of it: when that is full, further words stay with their message as text (see
+//! [`Details`](super::Details)), which costs an allocation but loses nothing, and what agents register still has room.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,48 +13,102 @@ use hashbrown::HashMap;
 
 /// The most words that the vocabulary holds.
 pub const VOCABULARY_TERMS_MAX: usize = 65_536;
+/// The most words that messages add to the vocabulary: protocols, ontologies, languages, encodings and capabilities that
+/// neither a registration nor the configuration named. Further ones stay with their message as text.
+pub const MESSAGE_TERMS_MAX: usize = 32_768;
+/// The most performatives of their own that messages add to the vocabulary. Further ones are refused.
+pub const PERFORMATIVE_TERMS_MAX: usize = 4_096;
 /// The longest word that becomes a term, in bytes: that of the longest capability name.
 pub const TERM_BYTES_MAX: usize = 400;
+
+const _: () = assert!(
+    MESSAGE_TERMS_MAX + PERFORMATIVE_TERMS_MAX < VOCABULARY_TERMS_MAX,
+    "whatever messages bring, there is room for what agents and the configuration register"
+);
 
 /// A word of the process-wide vocabulary.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Term(NonZeroU32);
 
+/// Where a word comes from, which has a share of the vocabulary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    /// A registration, or the configuration.
+    Registered,
+    /// A message.
+    Message,
+    /// A message's performative.
+    Performative,
+}
+
+#[derive(Default)]
 struct Vocabulary {
     words: Vec<&'static str>,
     terms: HashMap<&'static str, Term>,
+    /// How many words messages have brought, and how many performatives.
+    by_messages: usize,
+    performatives: usize,
 }
 
 /// The words are leaked: they are bounded in number and length, and a term stays valid as long as the process lives.
 fn vocabulary() -> &'static RwLock<Vocabulary> {
     static VOCABULARY: OnceLock<RwLock<Vocabulary>> = OnceLock::new();
-    VOCABULARY.get_or_init(|| RwLock::new(Vocabulary { words: Vec::new(), terms: HashMap::new() }))
+    VOCABULARY.get_or_init(RwLock::default)
+}
+
+impl Vocabulary {
+    /// The term for a word, which is added if it is new and its origin's share has room.
+    fn add(&mut self, word: &str, origin: Origin) -> Option<Term> {
+        if let Some(term) = self.terms.get(word) {
+            return Some(*term);
+        }
+        let has_room = match origin {
+            Origin::Registered => true,
+            Origin::Message => self.by_messages < MESSAGE_TERMS_MAX,
+            Origin::Performative => self.performatives < PERFORMATIVE_TERMS_MAX,
+        };
+        if !has_room || self.words.len() >= VOCABULARY_TERMS_MAX {
+            return None;
+        }
+        let number = u32::try_from(self.words.len() + 1).ok()?;
+        let term = Term(NonZeroU32::new(number)?);
+        let word: &'static str = Box::leak(word.to_owned().into_boxed_str());
+        self.words.push(word);
+        self.terms.insert(word, term);
+        self.by_messages += usize::from(origin == Origin::Message);
+        self.performatives += usize::from(origin == Origin::Performative);
+        Some(term)
+    }
 }
 
 impl Term {
-    /// The term for `word`, which is added to the vocabulary if it is new.
+    /// The term for a word of a registration or of the configuration, which is added to the vocabulary if it is new. For
+    /// these words there is always room that messages can't use up.
     ///
     /// Answers nothing if the word is longer than [`TERM_BYTES_MAX`] or new to a full vocabulary.
     pub fn of(word: &str) -> Option<Self> {
+        Self::of_origin(word, Origin::Registered)
+    }
+
+    /// The term for a word of a message. A new word is added to the vocabulary only as long as messages have brought fewer
+    /// than [`MESSAGE_TERMS_MAX`].
+    pub fn of_message(word: &str) -> Option<Self> {
+        Self::of_origin(word, Origin::Message)
+    }
+
+    /// The term for a performative, of which there may be [`PERFORMATIVE_TERMS_MAX`] that nothing else names.
+    pub(crate) fn of_performative(word: &str) -> Option<Self> {
+        Self::of_origin(word, Origin::Performative)
+    }
+
+    fn of_origin(word: &str, origin: Origin) -> Option<Self> {
         if word.len() > TERM_BYTES_MAX {
             return None;
         }
         if let Some(term) = Self::find(word) {
             return Some(term);
         }
-        let mut vocabulary = vocabulary().write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(term) = vocabulary.terms.get(word) {
-            return Some(*term);
-        }
-        if vocabulary.words.len() >= VOCABULARY_TERMS_MAX {
-            return None;
-        }
-        let word: &'static str = Box::leak(word.to_owned().into_boxed_str());
-        vocabulary.words.push(word);
-        let number = u32::try_from(vocabulary.words.len()).ok()?;
-        let term = Self(NonZeroU32::new(number)?);
-        vocabulary.terms.insert(word, term);
-        Some(term)
+        vocabulary().write().unwrap_or_else(std::sync::PoisonError::into_inner).add(word, origin)
     }
 
     /// The term for `word` if the vocabulary has it.
@@ -99,6 +153,25 @@ mod tests {
         assert_eq!(Term::find("fipa-request"), Some(term));
         assert_eq!(term.as_str(), "fipa-request");
         assert_ne!(Term::of("FIPA-Request"), Some(term));
+    }
+
+    #[test]
+    fn messages_fill_their_share_and_registrations_have_theirs() {
+        let mut vocabulary = Vocabulary::default();
+        let mut add = |word: &str, origin| vocabulary.add(word, origin).is_some();
+        for number in 0..MESSAGE_TERMS_MAX {
+            assert!(add(&format!("word-{number}"), Origin::Message));
+        }
+        assert!(!add("one-more", Origin::Message));
+        assert!(add("word-7", Origin::Message), "what is known stays known");
+        for number in 0..PERFORMATIVE_TERMS_MAX {
+            assert!(add(&format!("act-{number}"), Origin::Performative));
+        }
+        assert!(!add("one-more", Origin::Performative));
+        for number in MESSAGE_TERMS_MAX + PERFORMATIVE_TERMS_MAX..VOCABULARY_TERMS_MAX {
+            assert!(add(&format!("capability-{number}"), Origin::Registered));
+        }
+        assert!(!add("one-more", Origin::Registered));
     }
 
     #[test]

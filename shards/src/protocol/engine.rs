@@ -402,8 +402,8 @@ impl Rules {
         message: &Message,
         now: WallTime,
     ) -> Verdict {
-        let places = [place].into_iter().chain(guard.places_of_delegates(from, to, message));
-        let after = places.filter_map(|place| Some((place, self.leg_after(guard, place, message)?))).next();
+        let mut places = [place].into_iter().chain(guard.places_of_delegates(from, to, message));
+        let after = places.find_map(|place| Some((place, self.leg_after(guard, place, message)?)));
         let Some((place, mut leg)) = after else { return Verdict::Forbidden };
         let late = leg.next_by.is_some_and(|next_by| now > next_by) && place.side != Side::Initiator;
         leg.next_by = message.reply_by();

@@ -21,6 +21,7 @@ const CALLS_MAX: u32 = 4;
 
 /// What one side of an exchange knows of it: what it said and what it has read.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // Each is one thing that was said or read.
 struct Mind {
     /// How often it spoke, cancels aside.
     said: u32,
@@ -127,7 +128,7 @@ impl Mind {
             }
             "fipa-brokering" if self.agreed => moves.extend(["inform", "propose", "failure"]),
             "fipa-recruiting" if self.agreed => {
-                moves.extend(if self.closed { &["failure"][..] } else { &["inform", "failure"] })
+                moves.extend(if self.closed { &["failure"][..] } else { &["inform", "failure"] });
             }
             "fipa-propose" if self.asked => moves.extend(["accept-proposal", "reject-proposal"]),
             "fipa-contract-net" | "fipa-iterated-contract-net" if self.accepted => moves.extend(["inform", "failure"]),
@@ -136,7 +137,7 @@ impl Mind {
             "fipa-english-auction" if self.requested => moves.extend(["agree", "refuse", "inform", "failure"]),
             "fipa-english-auction" if self.open > 0 && !self.closed => moves.push("propose"),
             "fipa-dutch-auction" if self.open > 0 && !self.closed && !self.accepted && !self.asked => {
-                moves.push("propose")
+                moves.push("propose");
             }
             _ => {}
         }
@@ -181,11 +182,11 @@ impl Mind {
         let auction = protocol.ends_with("auction");
         match (side, act) {
             (Side::Participant, "cancel") => self.cancels += 1,
-            (Side::Participant, "cfp") => self.open += 1,
+            (Side::Participant, "cfp") | (Side::Initiator, "propose") => self.open += 1,
             (Side::Participant, "accept-proposal") => self.accepted = true,
             (Side::Participant, "reject-proposal") if protocol == "fipa-dutch-auction" => self.asked = false,
             (Side::Participant, "inform") if auction && self.closed => {}
-            (Side::Participant, "inform") if auction => (self.closed, self.agreed) = (self.calls > 0, self.agreed),
+            (Side::Participant, "inform") if auction => self.closed = self.calls > 0,
             (Side::Participant, "request") if auction => self.requested = true,
             (
                 Side::Participant,
@@ -193,7 +194,6 @@ impl Mind {
             ) => {
                 self.asked = true;
             }
-            (Side::Initiator, "propose") => self.open += 1,
             (Side::Initiator, "refuse") => self.closed |= protocol == "fipa-iterated-contract-net",
             _ => {}
         }
@@ -395,7 +395,7 @@ fn vocabulary(protocol: &str, side: Side) -> &'static [&'static str] {
         ("fipa-request", Side::Initiator) => &["request"],
         ("fipa-query", Side::Initiator) => &["query-if", "query-ref"],
         ("fipa-request-when", Side::Initiator) => &["request-when"],
-        ("fipa-propose", Side::Initiator) => &["propose"],
+        ("fipa-propose", Side::Initiator) | ("fipa-dutch-auction", Side::Participant) => &["propose"],
         ("fipa-propose", Side::Participant) => &["accept-proposal", "reject-proposal"],
         ("fipa-subscribe", Side::Initiator) => &["subscribe"],
         ("fipa-recruiting", Side::Initiator) => &["proxy"],
@@ -410,7 +410,6 @@ fn vocabulary(protocol: &str, side: Side) -> &'static [&'static str] {
         }
         ("fipa-english-auction", Side::Participant) => &["propose", "agree", "refuse", "inform", "failure"],
         ("fipa-dutch-auction", Side::Initiator) => &["inform", "cfp", "accept-proposal", "reject-proposal"],
-        ("fipa-dutch-auction", Side::Participant) => &["propose"],
         (_, Side::Participant) => &["agree", "refuse", "inform", "failure"],
         (_, Side::Initiator) => &[],
     }
