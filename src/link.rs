@@ -160,6 +160,8 @@ pub(crate) struct JournalFigures {
     pub records: AtomicU64,
     /// Why it takes nothing, if it does not.
     pub complaint: Mutex<Option<String>>,
+    /// Whether everything was written and the journal says so.
+    pub closed: AtomicBool,
     /// The database that shows what it holds.
     pub projection: ProjectionFigures,
 }

@@ -10,8 +10,10 @@ use caxton_shards::interface::{Input, JournalCondition};
 use caxton_shards::record::AppendSequence;
 use caxton_shards::shard::Shard;
 
+use crate::drive::wall_time;
 use crate::link::JournalFigures;
 use crate::store::disk::direct::DirectDisk;
+use crate::store::disk::host::HostFiles;
 use crate::store::journal::{Journal, JournalOptions, JournalState, Projection};
 use crate::store::projector::{BATCH_BYTES, Batch, Door};
 
@@ -49,7 +51,7 @@ impl Scribe {
         shard: &mut Shard,
         figures: &JournalFigures,
     ) -> Result<Self, String> {
-        let (directory, number) = (options.directory.display().to_string(), options.shard);
+        let (directory, number) = (options.directory.display().to_string(), options.id.shard);
         let disk = match disk_core {
             Some(core) => DirectDisk::beside(format!("caxton-disk-{number}"), core),
             None => DirectDisk::new(),
@@ -79,7 +81,11 @@ impl Scribe {
             match scribe.journal.state() {
                 JournalState::Failed(complaint) => return Err(complaint),
                 // Nobody is to be served while the disk is busy with the next segment.
-                _ if !scribe.journal.is_busy() && !scribe.journal.makes_segment() => return Ok(scribe),
+                _ if !scribe.journal.is_busy() && !scribe.journal.makes_segment() => {
+                    // Only what was read back may take the place of what an earlier run left.
+                    scribe.journal.complete(&HostFiles, wall_time())?;
+                    return Ok(scribe);
+                }
                 state if began.elapsed() > BEGIN_WITHIN => {
                     return Err(format!("the journal in {directory}: {state:?}"));
                 }
@@ -138,6 +144,9 @@ impl Scribe {
                 inputs.push_back(Input::CarryForward(upto));
             }
         }
+        if self.journal.wants_mark(now_ms) {
+            self.journal.mark(now_ms, wall_time());
+        }
         self.project(figures, inputs);
         self.show_waiting(now_ms, inputs);
         let state = self.journal.state();
@@ -165,7 +174,8 @@ impl Scribe {
 
     /// When there will be something to write without anything else happening, in milliseconds.
     pub fn due_ms(&self) -> Option<u64> {
-        (self.shown < self.journal.committed()).then_some(self.look_at_ms)
+        let shows = (self.shown < self.journal.committed()).then_some(self.look_at_ms);
+        shows.into_iter().chain(self.journal.mark_due_ms()).min()
     }
 
     /// Has messages shown that have waited for long: for one interval at least, and for two at most.
@@ -218,11 +228,13 @@ impl Scribe {
         }
     }
 
-    /// Hands over everything that is left, before the shard's thread ends.
+    /// Hands over everything that is left, before the shard's thread ends, and closes the journal.
     pub fn leave(mut self, figures: &JournalFigures) {
         let stretches = self.journal.take_last_projections();
         if self.journal.committed() > figures.projection.projected() && !figures.projection.is_stopped() {
             self.hand_over(stretches, figures);
         }
+        // One that is not closed is read at the next start as after a crash.
+        figures.closed.store(self.journal.close(wall_time()).is_ok(), Ordering::Release);
     }
 }

@@ -162,6 +162,93 @@ fn what_is_no_data_directory_or_is_damaged_is_named() {
     assert!(error.contains("is damaged at byte 0"), "{error}");
 }
 
+/// Every name below a directory, with the length of what it names.
+fn names(directory: &Path) -> Vec<(std::path::PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("it can be read") {
+        let path = entry.expect("it can be read").path();
+        if path.is_dir() {
+            found.extend(names(&path));
+        }
+        let length = std::fs::metadata(&path).expect("it is there").len();
+        found.push((path, length));
+    }
+    found.sort_unstable();
+    found
+}
+
+/// A command for a user who may read the directory and nothing else, where this one may become another.
+fn as_another_user(directory: &Path) -> Option<std::process::Command> {
+    let become_nobody = || {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_caxton")]);
+        command
+    };
+    let runs = become_nobody().arg("--version").output().is_ok_and(|output| output.status.success());
+    let opened = std::process::Command::new("chmod").arg("-R").arg("a+rX").arg(directory).status();
+    (runs && opened.is_ok_and(|status| status.success())).then(become_nobody)
+}
+
+#[test]
+fn to_look_needs_the_right_to_read_alone_and_changes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let router = start(directory.path());
+    router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
+    router.shutdown(Duration::from_secs(10)).expect("it stops");
+    drop(router);
+    let before = names(directory.path());
+    for verb in [["store", "check"], ["store", "dump"], ["dlq", "ls"], ["conv", "ls"]] {
+        let (ok, _, errors) = caxton(&verb, directory.path());
+        assert!(ok, "{verb:?}: {errors}");
+    }
+    assert_eq!(names(directory.path()), before);
+    let Some(_) = as_another_user(directory.path()) else {
+        println!("this user cannot become another one");
+        return;
+    };
+    for verb in [["store", "check"], ["store", "dump"], ["dlq", "ls"], ["conv", "ls"]] {
+        let mut command = as_another_user(directory.path()).expect("it ran before");
+        let output = command.args(verb).arg(directory.path()).output().expect("it runs");
+        assert!(output.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let copy = elsewhere.path().join("copy");
+    std::fs::create_dir(&copy).expect("it is made");
+    let opened = std::process::Command::new("chmod").arg("-R").arg("a+rwX").arg(elsewhere.path()).status();
+    assert!(opened.expect("it runs").success());
+    let mut command = as_another_user(directory.path()).expect("it ran before");
+    let output = command.args(["store", "backup"]).args([directory.path(), &copy]).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(names(directory.path()), before);
+}
+
+#[test]
+fn what_is_intact_is_shown_beside_what_is_damaged_and_can_be_recovered() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let router = start(directory.path());
+    for number in 0..20 {
+        let nobody = format!("nobody-{number}");
+        router.blocking_send(durable(&nobody).build().expect("legal")).expect_err("there is no such agent");
+    }
+    router.shutdown(Duration::from_secs(10)).expect("it stops");
+    drop(router);
+    let journal = directory.path().join("gen-1/shard-0/0000000000000001.journal");
+    std::fs::OpenOptions::new().write(true).open(&journal).and_then(|file| file.set_len(4_096)).expect("it is cut");
+    let (ok, listed, errors) = caxton(&["dlq", "ls"], directory.path());
+    assert!(!ok && (1..20).contains(&listed.lines().count()), "{listed}{errors}");
+    assert!(errors.contains("it has 4096 bytes; expected: 8388608 bytes"), "{errors}");
+    let (ok, checked, errors) = caxton(&["store", "check"], directory.path());
+    assert!(!ok && checked.contains("shard 0: damaged") && checked.contains("a start is refused"), "{checked}{errors}");
+    let (ok, planned, errors) = caxton(&["store", "recover"], directory.path());
+    assert!(ok && planned.contains("lost: generation 1, shard 0") && planned.contains("--yes"), "{planned}{errors}");
+    let (ok, done, errors) = caxton(&["store", "recover"], directory.path());
+    assert!(ok && done == planned, "{done}{errors}");
+    let output = program::caxton().args(["store", "recover", "--yes"]).arg(directory.path()).output();
+    assert!(output.expect("it runs").status.success());
+    let (ok, checked, errors) = caxton(&["store", "check"], directory.path());
+    assert!(ok && checked.contains("nothing is damaged"), "{checked}{errors}");
+}
+
 #[test]
 fn a_file_of_durable_messages_is_routed_with_a_store() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use caxton_router::sim::Dice;
 use caxton_router::store::disk::simulated::{Faults, SimulatedDisk};
-use caxton_router::store::disk::{Disk, DiskFile};
-use caxton_router::store::journal::{Journal, JournalFault, JournalOptions, JournalState, scan};
-use caxton_shards::message::{AgentId, MessageId};
+use caxton_router::store::disk::{Disk, DiskFile, Files};
+use caxton_router::store::journal::{Journal, JournalFault, JournalId, JournalOptions, JournalState, scan};
+use caxton_router::store::manifest::Identity;
+use caxton_shards::message::{AgentId, MessageId, WallTime};
 use caxton_shards::record::{AppendSequence, Record, RecordKind, Records};
 
 /// Seeds of the usual run.
@@ -26,8 +27,7 @@ fn seeds() -> Range<u64> {
 fn options(shard: u16) -> JournalOptions {
     JournalOptions {
         directory: PathBuf::from("/journal"),
-        shard,
-        boot_epoch: 7,
+        id: JournalId { directory: Identity(1), generation: 1, shards: 5, shard, boot_epoch: 7 },
         segment_bytes: 512 << 10,
         segments_max: 4,
         retained_records: 20,
@@ -84,6 +84,9 @@ impl Story {
                 self.append();
             }
             self.now_ms += self.dice.below(200);
+            if self.journal.wants_mark(self.now_ms) {
+                self.journal.mark(self.now_ms, WallTime(self.now_ms));
+            }
             self.journal.poll(self.now_ms);
         }
     }
@@ -92,7 +95,7 @@ impl Story {
 /// What a journal on this disk holds: the records by their sequences.
 fn read(disk: &SimulatedDisk, shard: u16) -> Result<BTreeMap<u64, (u8, Vec<u8>)>, JournalFault> {
     let mut found = BTreeMap::new();
-    scan(&mut disk.clone(), Path::new("/journal"), shard, |sequence, kind, body| {
+    scan(disk, Path::new("/journal"), &options(shard).id, |sequence, kind, body| {
         found.insert(sequence.0, (kind, body.to_vec()));
         Ok(())
     })?;
@@ -141,6 +144,49 @@ fn what_was_committed_survives_a_power_cut_and_nothing_else_is_served() {
             panic!("seed {seed}: {what}; run it with CAXTON_CRASH_SEEDS={seed}..{}", seed + 1);
         }
     }
+}
+
+#[test]
+fn a_file_that_is_missing_is_told_whichever_it_is() {
+    let mut told = 0;
+    for seed in 0..100 {
+        let mut story = Story::begin(seed);
+        let actions = story.dice.between(1, 600);
+        story.act(actions);
+        let disk = story.disk.power_cut(seed);
+        let found = read(&disk, 3).expect("nothing is missing yet");
+        let names = disk.names(Path::new("/journal")).expect("there are files");
+        for path in names.iter().map(|name| Path::new("/journal").join(name)) {
+            let mut without = disk.power_cut(seed);
+            without.remove(&path).expect("it is removed");
+            match read(&without, 3) {
+                Err(_) => told += 1,
+                // One that is being made, or was given up.
+                Ok(rest) => assert_eq!(rest, found, "seed {seed}: nothing was said of {}", path.display()),
+            }
+        }
+    }
+    assert!(told > 300, "only {told} were told");
+}
+
+#[test]
+fn a_journal_that_was_closed_ends_with_its_last_record() {
+    let mut story = Story::begin(14);
+    story.act(300);
+    while story.journal.is_busy() {
+        story.now_ms += 10;
+        story.journal.poll(story.now_ms);
+    }
+    story.journal.close(WallTime(1)).expect("nothing waits to be written");
+    let disk = story.disk.power_cut(1);
+    let found = read(&disk, 3).expect("it is whole");
+    assert_eq!(found.keys().next_back().copied(), Some(story.last()));
+    // Bytes of the last frame are damaged as a torn write could have left them: but nothing was being written.
+    let summary = scan(&disk, Path::new("/journal"), &options(3).id, |_, _, _| Ok(())).expect("it is whole");
+    let last = summary.segments.iter().rfind(|segment| segment.frames > 0).expect("there are frames");
+    disk.damage(&last.path, usize::try_from(last.bytes).expect("it is small") - 4096, &[0; 4096]);
+    let fault = read(&disk, 3).expect_err("it is damaged");
+    assert!(matches!(fault, JournalFault::Damaged { .. }), "{fault}");
 }
 
 #[test]

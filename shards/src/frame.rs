@@ -5,7 +5,7 @@
 //! | Bytes | What |
 //! |---|---|
 //! | 0..8 | `CAXTONJ` and a zero |
-//! | 8..10 | format version, 1 |
+//! | 8..10 | format version, 2 |
 //! | 10..12 | header length in bytes, 64 |
 //! | 12..14 | shard the journal belongs to |
 //! | 14..16 | zero |
@@ -15,7 +15,7 @@
 //! | 40..48 | sequence of the first record |
 //! | 48..52 | number of records |
 //! | 52..56 | payload length in bytes |
-//! | 56..60 | zero |
+//! | 56..60 | tag of the journal: what tells its frames from those of others with the same shard |
 //! | 60..64 | CRC-32 (ISO-HDLC) of bytes 0..60 and the payload |
 
 use crate::record::{RECORD_BYTES_MAX, RecordFault, split};
@@ -25,11 +25,12 @@ pub const BLOCK_BYTES: usize = 4096;
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 64;
 /// The format that is written, and the only one that is read.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 /// A frame takes no more than this in bytes, unless a single record is longer.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
-const MAGIC: [u8; 8] = *b"CAXTONJ\0";
+/// What every frame begins with.
+pub const MAGIC: [u8; 8] = *b"CAXTONJ\0";
 const CRC_AT: usize = 60;
 
 /// What a frame says about itself.
@@ -49,6 +50,8 @@ pub struct FrameHeader {
     pub records: u32,
     /// Their bytes.
     pub payload_bytes: u32,
+    /// The tag of the journal.
+    pub tag: u32,
 }
 
 /// A frame that is whole.
@@ -96,6 +99,9 @@ pub enum FrameFault {
     /// The frame belongs to another shard.
     #[error("the frame is of shard {0}")]
     Shard(u16),
+    /// The frame belongs to another generation or another data directory.
+    #[error("the frame is of another generation, or of another data directory")]
+    Foreign,
     /// The records do not fill the payload, or are not as many as the header says.
     #[error("the records do not fill the frame")]
     Records,
@@ -108,6 +114,8 @@ pub struct Expected {
     pub shard: u16,
     /// The number of the segment.
     pub segment: u64,
+    /// The tag of the journal.
+    pub tag: u32,
 }
 
 /// The bytes that a frame of `payload_bytes` takes.
@@ -129,6 +137,7 @@ pub fn encode_header(header: &FrameHeader, payload: &[u8]) -> [u8; HEADER_BYTES]
     bytes[40..48].copy_from_slice(&header.first_sequence.to_le_bytes());
     bytes[48..52].copy_from_slice(&header.records.to_le_bytes());
     bytes[52..56].copy_from_slice(&header.payload_bytes.to_le_bytes());
+    bytes[56..CRC_AT].copy_from_slice(&header.tag.to_le_bytes());
     let crc = checksum(&bytes[..CRC_AT], payload);
     bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     bytes
@@ -152,6 +161,7 @@ pub fn read_frame(bytes: &[u8], expected: Expected) -> Result<Frame<'_>, FrameFa
         first_sequence: u64::from_le_bytes(at(head, 40)),
         records: u32::from_le_bytes(at(head, 48)),
         payload_bytes: u32::from_le_bytes(at(head, 52)),
+        tag: u32::from_le_bytes(at(head, 56)),
     };
     // A later format may have another checksum, so that its version has to be looked at first.
     let version = u16::from_le_bytes(at(head, 8));
@@ -169,6 +179,9 @@ pub fn read_frame(bytes: &[u8], expected: Expected) -> Result<Frame<'_>, FrameFa
     }
     if header.shard != expected.shard {
         return Err(FrameFault::Shard(header.shard));
+    }
+    if header.tag != expected.tag {
+        return Err(FrameFault::Foreign);
     }
     if header.segment != expected.segment {
         return Err(FrameFault::Segment(header.segment));
@@ -211,17 +224,18 @@ mod tests {
             first_sequence: 6,
             records: 1,
             payload_bytes: u32::try_from(payload.len()).unwrap(),
+            tag: 8,
         }
     }
 
     #[test]
     fn the_header_has_the_documented_bytes() {
         let bytes = encode_header(&header(PAYLOAD), PAYLOAD);
-        let mut golden = Vec::from(*b"CAXTONJ\0\x01\0\x40\0\x02\0\0\0");
+        let mut golden = Vec::from(*b"CAXTONJ\0\x02\0\x40\0\x02\0\0\0");
         for number in [3_u64, 4, 5, 6] {
             golden.extend(number.to_le_bytes());
         }
-        golden.extend([1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        golden.extend([1, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0]);
         assert_eq!(bytes[..CRC_AT], golden);
         assert_eq!(bytes[CRC_AT..], checksum(&golden, PAYLOAD).to_le_bytes());
     }
@@ -231,7 +245,7 @@ mod tests {
         fn one_changed_bit_is_found(bit in 0..(HEADER_BYTES + 7) * 8) {
             let mut bytes = encode_header(&header(PAYLOAD), PAYLOAD).to_vec();
             bytes.extend(PAYLOAD);
-            let expected = Expected { shard: 2, segment: 4 };
+            let expected = Expected { shard: 2, segment: 4, tag: 8 };
             prop_assert_eq!(read_frame(&bytes, expected).unwrap().header, header(PAYLOAD));
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(read_frame(&bytes, expected).is_err());
@@ -239,7 +253,7 @@ mod tests {
 
         #[test]
         fn junk_is_read_to_its_end(junk in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = read_frame(&junk, Expected { shard: 0, segment: 0 });
+            let _ = read_frame(&junk, Expected { shard: 0, segment: 0, tag: 0 });
             prop_assert!(split(&junk).count() <= junk.len());
         }
     }

@@ -15,7 +15,7 @@ use super::calls::WouldDeadlock;
 use super::report::{Report, Stats};
 use super::{Inner, Router, Threads};
 use crate::drive::is_shard_thread;
-use crate::link::{Legacy, Link, Shared, Stage};
+use crate::link::{Legacy, Shared, Stage};
 
 /// How long the shards get to give up what is left, once the deadline for handling it is over, and then to leave.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -93,10 +93,8 @@ impl Inner {
                 if let Some(projector) = store.thread.take() {
                     let _ = projector.join();
                 }
-                let failed =
-                    |link: &Link| link.journal.complaint.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-                // A journal that failed may not have everything; then the generation before this one is kept.
-                if !shared.links.iter().any(failed) {
+                // Where one is not closed, the next start reads it as after a crash, and the generation before this one is kept.
+                if shared.links.iter().all(|link| link.journal.closed.load(Ordering::Acquire)) {
                     // What this could not do, the next start does.
                     let _ = store.directory.close();
                 }

@@ -65,8 +65,7 @@ impl Store {
         let inheritance = self.shares.get_mut(shard).map(std::mem::take).unwrap_or_default();
         let journal = JournalOptions {
             directory: self.directory.shard(shard as u16),
-            shard: shard as u16,
-            boot_epoch: self.directory.boot_epoch(),
+            id: self.directory.journal(shard as u16),
             segment_bytes: config.store.segment_bytes.into_inner().next_multiple_of(256 << 10),
             segments_max: config.store.segments_max.as_usize(),
             retained_records: config.store.duplicates_window.as_usize() as u64,

@@ -18,17 +18,19 @@ use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::record::{AppendSequence, Records};
 use caxton_shards::recovery::{Inheritance, Recovery};
 
-use super::directory::{DataDirectory, Recovered, StoreError, shard_directory};
+use super::directory::{DataDirectory, Recovered, StoreError, check_state, shard_directory};
 use super::disk::direct::DirectDisk;
-use super::journal::{Journal, JournalOptions, JournalState, JournalSummary, scan};
-use super::manifest::{MANIFEST, Manifest, read_manifest};
-use super::survey::Survey;
+use super::disk::host::HostFiles;
+use super::inspect::{is_in_use, whole};
+use super::journal::{Journal, JournalId, JournalOptions, JournalState, JournalSummary, scan};
+use super::manifest::{Manifest, read_manifest};
+use crate::drive::wall_time;
 use crate::wasm::{STATES_FILE, copy_states};
 
 /// How often the look is repeated while the router writes faster than it can be read.
 const LOOKS_MAX: u32 = 20;
 /// Of how many messages the ids are kept.
-const WINDOW: usize = 1_000_000;
+pub(super) const WINDOW: usize = 1_000_000;
 /// The length of the copy's files in bytes.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// How long a write of the copy is waited for at a time.
@@ -67,24 +69,16 @@ pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
 
 /// Reads everything; nothing if the router has used a file anew meanwhile, or was started anew.
 fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
-    let survey = Survey::of(from)?;
-    survey.refuse()?;
-    let none = || StoreError::Manifest {
-        path: from.join(MANIFEST),
-        what: "there is none: this is no data directory, or no router has started on it yet".to_owned(),
-    };
-    let manifest = survey.manifest.ok_or_else(none)?;
-    let generation = manifest.generation.ok_or_else(none)?;
-    let mut disk = DirectDisk::new().map_err(StoreError::Ring)?;
-    let directory = |shard| shard_directory(from, generation, shard);
+    let (manifest, _) = whole(from)?;
+    let directory = |id: &JournalId| shard_directory(from, id.generation, id.shard);
     let mut first = Vec::new();
-    for shard in 0..manifest.shards {
-        first.push(scan(&mut disk, &directory(shard), shard, |_, _, _| Ok(()))?);
+    for id in manifest.journals() {
+        first.push(scan(&HostFiles, &directory(&id), &id, |_, _, _| Ok(()))?);
     }
     let mut recovery = Recovery::new(WINDOW);
-    for (shard, before) in (0..).zip(&first) {
-        let summary = scan(&mut disk, &directory(shard), shard, |sequence, kind, body| {
-            let shard = ShardIndex(shard);
+    for (id, before) in manifest.journals().zip(&first) {
+        let summary = scan(&HostFiles, &directory(&id), &id, |sequence, kind, body| {
+            let shard = ShardIndex(id.shard);
             let taken = if sequence <= before.last {
                 recovery.take(shard, sequence, kind, body)
             } else {
@@ -92,6 +86,7 @@ fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
             };
             taken.map_err(|fault| fault.to_string())
         })?;
+        check_state(&directory(&id), &summary.catalogue, &manifest)?;
         let oldest = |summary: &JournalSummary| summary.segments.first().map(|segment| segment.path.clone());
         if oldest(&summary) != oldest(before) {
             return Ok(None);
@@ -106,16 +101,39 @@ fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Res
     directory.prepare()?;
     let one = ShardCount::try_new(1).map_err(|error| StoreError::NotWritten(error.to_string()))?;
     let share: Inheritance = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
+    let records = write_journal(&directory.shard(0), directory.journal(0), &share)?;
+    let states = from.join(STATES_FILE);
+    if states.exists() {
+        copy_states(&states, &to.join(STATES_FILE), is_in_use(from))
+            .map_err(|error| StoreError::NotWritten(error.to_string()))?;
+    }
+    directory.commit()?;
+    directory.close()?;
+    Ok(Recovered {
+        messages: share.messages(),
+        dead_letters: share.letters(),
+        agents: share.agents(),
+        conversations: share.conversations(),
+        records: records.0,
+        ..Recovered::default()
+    })
+}
+
+/// Writes a journal that begins with this and ends with it. Blocks until all of it is on disk and was read back.
+pub(super) fn write_journal(
+    directory: &Path,
+    id: JournalId,
+    share: &Inheritance,
+) -> Result<AppendSequence, StoreError> {
     let options = JournalOptions {
-        directory: directory.shard(0),
-        shard: 0,
-        boot_epoch: directory.boot_epoch(),
+        directory: directory.to_owned(),
+        id,
         segment_bytes: SEGMENT_BYTES,
         segments_max: usize::MAX / 4,
         retained_records: u64::MAX / 4,
         history: 0,
     };
-    let failed = |error| StoreError::Directory { path: to.to_owned(), error };
+    let failed = |error| StoreError::Directory { path: directory.to_owned(), error };
     let disk = DirectDisk::new().map_err(StoreError::Ring)?;
     let mut journal = Journal::create(disk, options).map_err(failed)?;
     let mut records = Records::after(AppendSequence(0));
@@ -130,20 +148,9 @@ fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Res
         Some(what) => return Err(StoreError::NotWritten(what)),
         None => write_out(&mut journal, &records).map_err(StoreError::NotWritten)?,
     }
-    let states = from.join(STATES_FILE);
-    if states.exists() {
-        copy_states(&states, &to.join(STATES_FILE)).map_err(|error| StoreError::NotWritten(error.to_string()))?;
-    }
-    directory.commit()?;
-    directory.close()?;
-    Ok(Recovered {
-        messages: share.messages(),
-        dead_letters: share.letters(),
-        agents: share.agents(),
-        conversations: share.conversations(),
-        records: records.last().0,
-        ..Recovered::default()
-    })
+    let closed = journal.complete(&HostFiles, wall_time()).and_then(|()| journal.close(wall_time()));
+    closed.map_err(StoreError::NotWritten)?;
+    Ok(records.last())
 }
 
 /// Hands records over and waits until they are on disk.

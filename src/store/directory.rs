@@ -14,13 +14,16 @@ use rustix::fs::{FlockOperation, flock};
 use super::clock::{ClockJump, Stamp};
 use super::disk::Disk;
 use super::disk::direct::DirectDisk;
+use super::disk::host::HostFiles;
 use super::files;
-use super::journal::{JournalFault, scan};
+use super::journal::{CATALOGUE, Catalogue, JournalFault, JournalId, scan};
 use super::manifest::{Manifest, write_manifest};
 use super::survey::{Mismatch, Survey};
 
 /// The file whose lock says that a router uses the directory.
 pub(super) const LOCK: &str = "lock";
+/// How the name of a generation ends that is being removed.
+const REMOVED: &str = "removed";
 
 /// Why a data directory cannot be used. Nothing in it was changed, unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -97,9 +100,18 @@ pub struct Recovered {
     pub warnings: Vec<String>,
 }
 
+/// Makes a directory, or looks at one that is there as a start does: for files that are put into it before a router starts.
+///
+/// # Errors
+/// A router would not start on it: see [`StoreError`].
+pub fn prepare_directory(path: &Path) -> Result<(), StoreError> {
+    files::make_directory(path).map_err(|error| StoreError::Directory { path: path.to_owned(), error })?;
+    Survey::of(path)?.refuse().map(drop)
+}
+
 /// Nobody else uses the directory as long as this lives.
 #[derive(Debug)]
-struct Lock {
+pub(super) struct Lock {
     file: File,
     path: PathBuf,
     /// Whether the file was made for this lock.
@@ -107,7 +119,7 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(directory: &Path) -> Result<Self, StoreError> {
+    pub(super) fn take(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(LOCK);
         let failed = |error| StoreError::Directory { path: path.clone(), error };
         loop {
@@ -195,7 +207,7 @@ impl DataDirectory {
         let failed = |error| StoreError::Directory { path: path.to_owned(), error };
         files::make_directory(path).map_err(failed)?;
         let lock = Lock::take(path)?;
-        let survey = Survey::of(path).and_then(|survey| survey.refuse().map(|()| survey));
+        let survey = Survey::of(path).and_then(Survey::refuse);
         let disk = DirectDisk::new().map_err(StoreError::Ring);
         let (survey, durable) = match survey.and_then(|survey| Ok((survey, disk?.durable(path).map_err(failed)?))) {
             Ok(found) => found,
@@ -204,13 +216,14 @@ impl DataDirectory {
                 return Err(refusal);
             }
         };
-        let manifest = survey.manifest.unwrap_or_else(|| Manifest::new(copying));
+        let warnings = survey.notes.clone();
+        let manifest = survey.settled().unwrap_or_else(|| Manifest::new(copying));
         let next = Generation {
             number: manifest.generation.unwrap_or(0) + 1,
             shards,
             boot_epoch: manifest.generation.map_or(epoch, |_| epoch.max(manifest.boot_epoch + 1)),
         };
-        Ok(Self { path: path.to_owned(), lock, manifest, next, durable, warnings: survey.notes })
+        Ok(Self { path: path.to_owned(), lock, manifest, next, durable, warnings })
     }
 
     /// Where it is.
@@ -226,6 +239,12 @@ impl DataDirectory {
     /// Whether what is written here survives a power cut: a file system in memory keeps nothing.
     pub fn is_durable(&self) -> bool {
         self.durable
+    }
+
+    /// Whose a shard's journal of this run is.
+    pub fn journal(&self, shard: u16) -> JournalId {
+        let Generation { number, shards, boot_epoch } = self.next;
+        JournalId { directory: self.manifest.identity, generation: number, shards, shard, boot_epoch }
     }
 
     /// Where a shard's files of this run lie.
@@ -254,19 +273,19 @@ impl DataDirectory {
         let began = Instant::now();
         let mut recovery = Recovery::new(window);
         let mut records = 0;
-        if let Some(generation) = self.manifest.generation {
-            let mut disk = DirectDisk::new().map_err(StoreError::Ring)?;
-            for shard in 0..self.manifest.shards {
-                let directory = shard_directory(&self.path, generation, shard);
-                let summary = scan(&mut disk, &directory, shard, |sequence, kind, body| {
-                    recovery.take(ShardIndex(shard), sequence, kind, body).map_err(|fault| fault.to_string())
-                })?;
-                records += summary.records();
-            }
+        let mut end = self.manifest.stamp.clone();
+        for id in self.manifest.journals() {
+            let directory = shard_directory(&self.path, id.generation, id.shard);
+            let summary = scan(&HostFiles, &directory, &id, |sequence, kind, body| {
+                recovery.take(ShardIndex(id.shard), sequence, kind, body).map_err(|fault| fault.to_string())
+            })?;
+            check_state(&directory, &summary.catalogue, &self.manifest)?;
+            records += summary.records();
+            end.wall = end.wall.max(summary.catalogue.wall);
         }
         let expired = recovery.unsettled().filter(|message| message.expires <= now.wall).count();
         let shares = recovery.divide(partition);
-        let clock = self.manifest.generation.and_then(|_| now.jump_since(&self.manifest.stamp));
+        let clock = self.manifest.generation.and_then(|_| clock_jump(now, &self.manifest.stamp, &end));
         let mut recovered = Recovered {
             messages: shares.iter().map(Inheritance::messages).sum(),
             expired,
@@ -279,7 +298,7 @@ impl DataDirectory {
             warnings: self.warnings.clone(),
         };
         recovered.warnings.extend(clock.map(|jump| jump.to_string()));
-        recovered.warnings.extend(warning_of_expired(&recovered, self.manifest.stamp.wall, now.wall));
+        recovered.warnings.extend(warning_of_expired(&recovered, end.wall, now.wall));
         Ok((shares, recovered))
     }
 
@@ -304,6 +323,10 @@ impl DataDirectory {
         for shard in 0..self.next.shards {
             let path = self.shard(shard);
             files::make_directory(&path).map_err(|error| StoreError::Directory { path, error })?;
+        }
+        // A directory of a shard that is missing later was not lost with the power.
+        for path in [generation_directory(&self.path, self.next.number), self.path.clone()] {
+            files::sync_directory(&path).map_err(|error| StoreError::Directory { path, error })?;
         }
         Ok(())
     }
@@ -352,11 +375,43 @@ impl DataDirectory {
     fn remove(&self, generation: u64) -> Result<(), StoreError> {
         assert!(self.manifest.unfinished.contains(&generation), "only what the manifest has given up is removed");
         let path = generation_directory(&self.path, generation);
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::Directory { path, error }),
-            _ => Ok(()),
-        }
+        let removed = path.with_extension(REMOVED);
+        let done = remove_all(&removed).and_then(|()| match fs::rename(&path, &removed) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // What is removed in part has another name: under its own, something that is missing is damage.
+            renamed => renamed.and_then(|()| files::sync_directory(&self.path)).and_then(|()| remove_all(&removed)),
+        });
+        done.map_err(|error| StoreError::Directory { path, error })
     }
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The clock was set since the manifest was written, or since the journals were written last.
+pub(super) fn clock_jump(now: &Stamp, start: &Stamp, end: &Stamp) -> Option<ClockJump> {
+    let since_end = Stamp { wall: end.wall, boot: None };
+    now.jump_since(start).or_else(|| now.jump_since(&since_end))
+}
+
+/// Compares what a journal says of its own state with what the manifest says of the generation.
+pub(super) fn check_state(directory: &Path, catalogue: &Catalogue, manifest: &Manifest) -> Result<(), Mismatch> {
+    let (found, expected) = if catalogue.inherited.is_none() {
+        ("a journal that was not written to its end by the start that made it", "a whole one")
+    } else if manifest.clean && !catalogue.closed {
+        (
+            "a journal that is still written",
+            "one that was closed, because the manifest says that the router stopped cleanly",
+        )
+    } else {
+        return Ok(());
+    };
+    let advice = "Its catalogue is older than the manifest: put the whole directory back from a backup".to_owned();
+    Err(Mismatch { path: directory.join(CATALOGUE), found: found.to_owned(), expected: expected.to_owned(), advice })
 }
 
 /// Says that lifetimes ended while no router ran.

@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 pub mod direct;
+pub mod host;
 mod kernel;
 pub mod simulated;
 mod submitter;
@@ -97,6 +98,28 @@ pub trait DiskFile {
     fn length(&self) -> io::Result<u64>;
     /// How it is written.
     fn mode(&self) -> WriteMode;
+}
+
+/// Files that are only looked at.
+pub trait Files {
+    /// Returns the names in a directory, in order.
+    ///
+    /// # Errors
+    ///
+    /// As reported by the disk, as for every function here.
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>>;
+    /// Returns the length of a file in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As reported by the disk, or it is no file.
+    fn length(&self, path: &Path) -> io::Result<u64>;
+    /// Reads so many bytes from the beginning of a file; fewer if it has no more.
+    ///
+    /// # Errors
+    ///
+    /// As reported by the disk.
+    fn read(&self, path: &Path, length: u64) -> io::Result<Vec<u8>>;
 }
 
 /// A disk with directories and files.

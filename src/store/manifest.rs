@@ -18,6 +18,7 @@ use toml::{Table, Value};
 use super::clock::Stamp;
 use super::directory::StoreError;
 use super::files;
+use super::journal::JournalId;
 
 /// The version of the directory's form that is written, and the only one that is read.
 pub const DIRECTORY_VERSION: i64 = 2;
@@ -93,6 +94,24 @@ impl Manifest {
         self.generation == Some(generation)
             || self.previous == Some(generation)
             || self.unfinished.contains(&generation)
+    }
+
+    /// The journals of the generation that holds.
+    pub(super) fn journals(&self) -> impl Iterator<Item = JournalId> + use<> {
+        let Self { identity, generation, shards, boot_epoch, .. } = *self;
+        let of = move |generation| {
+            (0..shards).map(move |shard| JournalId { directory: identity, generation, shards, shard, boot_epoch })
+        };
+        generation.into_iter().flat_map(of)
+    }
+
+    /// Has another generation hold, which was written as a whole. The one that held is the one before it.
+    pub(super) fn take_over(&mut self, generation: u64, shards: u16, boot_epoch: u64) {
+        let given_up = self.previous.take();
+        self.unfinished.extend(given_up);
+        self.unfinished.retain(|number| *number != generation);
+        self.previous = self.generation.replace(generation);
+        (self.shards, self.boot_epoch, self.clean) = (shards, boot_epoch, false);
     }
 
     /// Says which generations may be there.

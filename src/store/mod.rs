@@ -6,6 +6,7 @@
 //! data/
 //!   lock                 held while a router uses the directory; says which directory it is
 //!   manifest.toml        which generation holds, of how many shards, and what else may lie beside it: see [`manifest`]
+//!   gen-7/shard-0/catalogue     which segments the journal has, and how far it has come
 //!   gen-7/shard-0/0000000000000001.journal ...
 //!   gen-7/shard-0/state.db      what operators can query: see [`projector`]
 //! ```
@@ -23,6 +24,7 @@ pub mod inspect;
 pub mod journal;
 pub mod manifest;
 pub mod projector;
+pub mod recover;
 pub mod survey;
 pub mod vfs;
 

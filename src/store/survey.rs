@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::directory::{LOCK, StoreError, generation_directory, shard_directory};
-use super::manifest::{MANIFEST, Manifest, read_manifest};
+use super::disk::host::HostFiles;
+use super::journal::{JournalId, has_frames, read_catalogue};
+use super::manifest::{Identity, MANIFEST, Manifest, read_manifest};
 
 /// What every generation's directory begins with.
 const GENERATION: &str = "gen-";
@@ -38,12 +40,30 @@ pub struct Mismatch {
 pub struct Survey {
     /// What the manifest says; nothing where there is none.
     pub manifest: Option<Manifest>,
+    /// Why the manifest says nothing, if there is one.
+    pub unreadable: Option<StoreError>,
     /// The generations that are there.
     pub generations: BTreeSet<u64>,
+    /// A generation that was written as a whole by a start that was interrupted before the manifest named it: it holds all that
+    /// the one before it holds, and perhaps more.
+    pub finished: Option<Finished>,
     /// What keeps a router from starting.
     pub mismatches: Vec<Mismatch>,
     /// What is worth to be known and loses nothing.
     pub notes: Vec<String>,
+}
+
+/// A generation whose journals say that all of it was written and read back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Finished {
+    /// Its number.
+    pub generation: u64,
+    /// Of how many shards it is.
+    pub shards: u16,
+    /// The run that wrote it.
+    pub boot_epoch: u64,
+    /// Whose it is.
+    pub identity: Identity,
 }
 
 impl Survey {
@@ -52,13 +72,20 @@ impl Survey {
     /// # Errors
     /// The directory or its manifest cannot be read.
     pub fn of(directory: &Path) -> Result<Self, StoreError> {
-        let manifest = read_manifest(directory)?;
+        let (manifest, unreadable) = match read_manifest(directory) {
+            Ok(manifest) => (manifest, None),
+            Err(error @ StoreError::Manifest { .. }) => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
         let generations = numbered(directory, GENERATION)?;
-        let mut survey = Self { manifest: None, generations, mismatches: Vec::new(), notes: Vec::new() };
+        let mut survey =
+            Self { manifest: None, unreadable, generations, finished: None, mismatches: Vec::new(), notes: Vec::new() };
         match &manifest {
+            None if survey.unreadable.is_some() => {}
             None => survey.without_manifest(directory),
             Some(manifest) => {
                 survey.compare(directory, manifest);
+                survey.compare_unfinished(directory, manifest);
                 survey.compare_shards(directory, manifest)?;
             }
         }
@@ -69,11 +96,23 @@ impl Survey {
     ///
     /// # Errors
     /// As it says.
-    pub fn refuse(&self) -> Result<(), StoreError> {
+    pub fn refuse(mut self) -> Result<Self, StoreError> {
+        if let Some(error) = self.unreadable.take() {
+            return Err(error);
+        }
         match self.mismatches.first() {
             Some(mismatch) => Err(mismatch.clone().into()),
-            None => Ok(()),
+            None => Ok(self),
         }
+    }
+
+    /// What holds: as the manifest says, with what an interrupted start has finished.
+    pub fn settled(self) -> Option<Manifest> {
+        let mut manifest = self.manifest?;
+        if let Some(Finished { generation, shards, boot_epoch, .. }) = self.finished {
+            manifest.take_over(generation, shards, boot_epoch);
+        }
+        Some(manifest)
     }
 
     fn without_manifest(&mut self, directory: &Path) {
@@ -130,11 +169,36 @@ impl Survey {
         }
     }
 
+    /// Of what an interrupted start has left, a generation may be whole; then it is as good as the one that holds. One that was
+    /// served from and is not whole is not the rest of a start.
+    fn compare_unfinished(&mut self, directory: &Path, manifest: &Manifest) {
+        let newer = |number: &&u64| Some(**number) > manifest.generation && self.generations.contains(number);
+        let newer: Vec<u64> = manifest.unfinished.iter().filter(newer).copied().collect();
+        for number in newer {
+            let finished = finished(directory, number);
+            if let Some(finished) = finished.filter(|finished| finished.identity == manifest.identity) {
+                self.finished = Some(finished);
+                self.notes.push(format!(
+                    "generation {number} was written as a whole by a start that was interrupted before the manifest said so; it is \
+                     taken over"
+                ));
+            } else if !is_rest_of_a_start(directory, number, manifest.identity) {
+                self.mismatches.push(Mismatch {
+                    path: generation_directory(directory, number),
+                    found: "a generation that is more than what an interrupted start leaves, and not whole".to_owned(),
+                    expected: format!("{}; the manifest is older than the directory", manifest.generations()),
+                    advice: RESTORE.to_owned(),
+                });
+            }
+        }
+    }
+
     fn compare_shards(&mut self, directory: &Path, manifest: &Manifest) -> Result<(), StoreError> {
-        let Some(generation) = manifest.generation.filter(|holds| self.generations.contains(holds)) else {
-            return Ok(());
-        };
-        self.mismatches.extend(compare_shards(directory, generation, manifest.shards)?);
+        let holds = manifest.generation.map(|generation| (generation, manifest.shards));
+        let taken = self.finished.map(|finished| (finished.generation, finished.shards));
+        if let Some((generation, shards)) = taken.or(holds).filter(|(number, _)| self.generations.contains(number)) {
+            self.mismatches.extend(compare_shards(directory, generation, shards)?);
+        }
         Ok(())
     }
 
@@ -163,6 +227,47 @@ pub(super) fn compare_shards(directory: &Path, generation: u64, shards: u16) -> 
         mismatch(number, "a shard more than the manifest says", "Put back the manifest that belongs to this generation")
     });
     Ok(missing.chain(more).collect())
+}
+
+/// What the journals of a generation say of it, if all of them say that it is whole.
+pub(super) fn finished(directory: &Path, generation: u64) -> Option<Finished> {
+    let catalogue = |shard| read_catalogue(&HostFiles, &shard_directory(directory, generation, shard)).ok();
+    let first = catalogue(0)?;
+    let whole = (0..first.id.shards).all(|shard| {
+        let expected = JournalId { generation, shard, ..first.id };
+        catalogue(shard).is_some_and(|found| found.id == expected && found.inherited.is_some())
+    });
+    let JournalId { directory: identity, shards, boot_epoch, .. } = first.id;
+    whole.then_some(Finished { generation, shards, boot_epoch, identity })
+}
+
+/// Whether a generation that is not finished can be what an interrupted start has left, in which nothing was acknowledged. Such
+/// a start makes all directories first, and every journal's catalogue before its first frame.
+fn is_rest_of_a_start(directory: &Path, generation: u64, identity: Identity) -> bool {
+    let Ok(found) = shards_in(directory, generation) else { return false };
+    let mut complete = None;
+    for shard in &found {
+        let path = shard_directory(directory, generation, *shard);
+        match read_catalogue(&HostFiles, &path) {
+            Ok(catalogue) => {
+                let JournalId { directory, generation: of, shard: number, .. } = catalogue.id;
+                let served = catalogue.inherited.is_some_and(|inherited| catalogue.committed > inherited);
+                if served || (directory, of, number) != (identity, generation, *shard) {
+                    return false;
+                }
+                complete = complete.or(catalogue.inherited.map(|_| catalogue.id.shards));
+            }
+            Err(_) if has_frames(&HostFiles, &path) => return false,
+            Err(_) => {}
+        }
+    }
+    complete.is_none_or(|shards| found.iter().copied().eq(0..shards))
+}
+
+/// The shards that have a directory in a generation.
+pub(super) fn shards_in(directory: &Path, generation: u64) -> Result<BTreeSet<u16>, StoreError> {
+    let found = numbered(&generation_directory(directory, generation), SHARD)?;
+    Ok(found.into_iter().filter_map(|number| u16::try_from(number).ok()).collect())
 }
 
 /// The numbers behind this beginning, of names that the router itself could have given.

@@ -133,20 +133,37 @@ impl Drop for Inner {
     }
 }
 
-/// Copies a database that may be in use to a file that is not there yet: what had been committed at one moment.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StatesError> {
-    vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
-    let connection = open(from, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+/// Copies a database to a file that is not there yet: what had been committed at one moment. Only the right to read is needed.
+/// Where a router uses it, SQLite copies it; where none does, nobody writes it, and it is copied with the log that belongs to it.
+pub(crate) fn copy(from: &Path, to: &Path, in_use: bool) -> Result<(), StatesError> {
     let made = |error: io::Error| StatesError::Host(format!("{}: {error}", to.display()));
-    // SQLite writes into an empty file, and leaves its mode as it is.
-    files::create(to).map_err(made)?;
-    connection
-        .busy_timeout(COPY_WITHIN)
-        .and_then(|()| connection.execute("VACUUM INTO ?1", params![to.to_string_lossy()]))
-        .map_err(|source| StatesError::Sqlite { path: to.display().to_string(), source })?;
-    // SQLite takes a copy for something that can be made again.
-    let synced = std::fs::File::open(to).and_then(|file| file.sync_all());
-    synced.map_err(made)
+    if in_use {
+        vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
+        let connection = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        // SQLite writes into an empty file, and leaves its mode as it is.
+        files::create(to).map_err(made)?;
+        connection
+            .busy_timeout(COPY_WITHIN)
+            .and_then(|()| connection.execute("VACUUM INTO ?1", params![to.to_string_lossy()]))
+            .map_err(|source| StatesError::Sqlite { path: to.display().to_string(), source })?;
+        // SQLite takes a copy for something that can be made again.
+        return std::fs::File::open(to).and_then(|file| file.sync_all()).map_err(made);
+    }
+    for suffix in ["", "-wal"] {
+        let with = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            std::path::PathBuf::from(name)
+        };
+        if with(from).exists() {
+            let copied = files::create(&with(to)).and_then(|mut copy| {
+                io::copy(&mut std::fs::File::open(with(from))?, &mut copy)?;
+                copy.sync_all()
+            });
+            copied.map_err(made)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a database of guests, or one that is empty.

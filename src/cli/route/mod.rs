@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, CapabilityName, GuestCallMs, ShardCount};
 use caxton_router::protocol::Mode;
+use caxton_router::store::directory::prepare_directory;
 use caxton_router::wasm::{GuestStates, Manifest, OnFailure, Plugin, STATES_FILE, Sandbox};
 use caxton_router::{AgentId, Config, Performative, Preset, Router};
 use clap::Args;
@@ -212,6 +213,9 @@ impl RouteArguments {
             builder = builder.plugin(plugin);
         }
         let router = builder.config(config).start().map_err(|error| Stop::Router(error.to_string()))?;
+        for warning in router.recovered().unwrap_or_default().warnings {
+            complain(&warning);
+        }
         let shutdown = self.shutdown_timeout.unwrap_or(router.config().shutdown.deadline_ms.as_duration());
         let _watch = interrupt.watch(&router, shutdown, || {});
         let mut exchange = match Exchange::begin(router.clone(), cast, habits, self.timeout, self.report) {
@@ -260,7 +264,8 @@ impl RouteArguments {
         let sandbox = Sandbox::start(&config.wasm).map_err(|error| error.to_string())?;
         let states = match config.store.directory.path() {
             Some(directory) => {
-                std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+                // Nothing is made in a directory that the router is going to refuse.
+                prepare_directory(directory).map_err(|error| error.to_string())?;
                 Some(GuestStates::open(&directory.join(STATES_FILE)).map_err(|error| error.to_string())?)
             }
             None => None,

@@ -9,7 +9,7 @@ use caxton_router::store::inspect::{Exchange, Inspection};
 use caxton_router::{AgentId, ConversationId};
 use clap::{Args, Subcommand};
 
-use super::{finish, look, printable};
+use super::{look, printable, see};
 
 /// How wide a participant's column is, in characters.
 const COLUMN: usize = 24;
@@ -45,15 +45,16 @@ enum ConversationVerb {
 
 /// Runs `caxton conv`.
 pub fn run(arguments: &ConversationArguments) -> ExitCode {
-    finish(match &arguments.verb {
-        ConversationVerb::Ls { directory } => list(directory),
-        ConversationVerb::Show { directory, id, mermaid } => show(directory, id, *mermaid),
-    })
+    match &arguments.verb {
+        ConversationVerb::Ls { directory } => see(look(directory), |inspection| Ok(list(inspection))),
+        ConversationVerb::Show { directory, id, mermaid } => {
+            see(look(directory), |inspection| show(directory, inspection, id, *mermaid))
+        }
+    }
 }
 
-fn list(directory: &Path) -> Result<String, String> {
-    let inspection = look(directory)?;
-    let names = names(&inspection);
+fn list(inspection: &Inspection) -> String {
+    let names = names(inspection);
     let mut found: Vec<_> = inspection.conversations.iter().collect();
     found.sort_by_key(|(_, exchange)| exchange.steps.first().map(|step| step.at));
     let mut text = String::new();
@@ -73,17 +74,16 @@ fn list(directory: &Path) -> Result<String, String> {
     if text.is_empty() {
         text.push_str("no conversations of durable messages\n");
     }
-    Ok(text)
+    text
 }
 
-fn show(directory: &Path, id: &str, mermaid: bool) -> Result<String, String> {
-    let inspection = look(directory)?;
+fn show(directory: &Path, inspection: &Inspection, id: &str, mermaid: bool) -> Result<String, String> {
     let wanted = ConversationId::of_text(id);
     let found: Vec<_> = inspection.conversations.iter().filter(|((_, id), _)| *id == wanted).collect();
     if found.is_empty() {
         return Err(format!("there is no conversation {} in {}", printable(id), directory.display()));
     }
-    let names = names(&inspection);
+    let names = names(inspection);
     let draw = |exchange: &Exchange| if mermaid { in_mermaid(exchange, &names) } else { in_text(exchange, &names) };
     // Several agents may have begun conversations under the same id.
     Ok(found.into_iter().map(|(_, exchange)| draw(exchange)).collect::<Vec<_>>().join("\n"))

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use caxton_router::domain::AgentName;
+use caxton_router::store::inspect::Inspection;
 use caxton_router::{AgentId, DeadLetter, DeadLetterFilter, DeadLetterId};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{acl, finish, look, printable, with_router};
+use super::{acl, finish, look, printable, see, with_router};
 
 /// Arguments of `caxton dlq`.
 #[derive(Debug, Args)]
@@ -66,16 +67,15 @@ enum LetterVerb {
 
 /// Runs `caxton dlq`.
 pub fn run(arguments: &LetterArguments) -> ExitCode {
-    finish(match &arguments.verb {
-        LetterVerb::Ls { directory, json } => list(directory, *json),
-        LetterVerb::Show { directory, id } => show(directory, *id),
-        LetterVerb::Replay { directory, id, to } => replay(directory, *id, to.as_ref()),
-        LetterVerb::Purge { directory, id, .. } => purge(directory, *id),
-    })
+    match &arguments.verb {
+        LetterVerb::Ls { directory, json } => see(look(directory), |inspection| Ok(list(inspection, *json))),
+        LetterVerb::Show { directory, id } => see(look(directory), |inspection| show(directory, inspection, *id)),
+        LetterVerb::Replay { directory, id, to } => finish(replay(directory, *id, to.as_ref())),
+        LetterVerb::Purge { directory, id, .. } => finish(purge(directory, *id)),
+    }
 }
 
-fn list(directory: &Path, as_json: bool) -> Result<String, String> {
-    let inspection = look(directory)?;
+fn list(inspection: &Inspection, as_json: bool) -> String {
     let mut text = String::new();
     for letter in inspection.recovery.dead_letters() {
         if as_json {
@@ -94,11 +94,10 @@ fn list(directory: &Path, as_json: bool) -> Result<String, String> {
     if text.is_empty() && !as_json {
         text.push_str("no dead letters\n");
     }
-    Ok(text)
+    text
 }
 
-fn show(directory: &Path, id: DeadLetterId) -> Result<String, String> {
-    let inspection = look(directory)?;
+fn show(directory: &Path, inspection: &Inspection, id: DeadLetterId) -> Result<String, String> {
     let letter = inspection.recovery.dead_letters().find(|letter| letter.id == id);
     let letter = letter.ok_or_else(|| format!("there is no dead letter {id} in {}", directory.display()))?;
     let mut text = String::new();

@@ -18,6 +18,7 @@ use caxton_router::store::backup::backup;
 use caxton_router::store::inspect::{Inspection, inspect};
 use caxton_router::store::journal::JournalSummary;
 use caxton_router::store::projector::examine;
+use caxton_router::store::recover::Repair;
 use caxton_router::{Message, Router};
 use clap::{Args, Subcommand};
 
@@ -50,6 +51,15 @@ enum StoreVerb {
         #[arg(value_name = "TO")]
         to: PathBuf,
     },
+    /// Say how a damaged directory can be repaired and what would be lost, and do it with --yes; no router may use it
+    Recover {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Do it. Nothing is removed: what is in the way is moved into a directory beside it
+        #[arg(long)]
+        yes: bool,
+    },
     /// Write what is needed anew and give the rest of the space back; no router may use it
     Compact(Place),
 }
@@ -64,13 +74,13 @@ pub struct Place {
 
 /// Runs `caxton store`.
 pub fn run(arguments: &StoreArguments) -> ExitCode {
-    let done = match &arguments.verb {
-        StoreVerb::Check(place) => look(&place.directory).and_then(|inspection| check(&inspection)),
-        StoreVerb::Dump(place) => look(&place.directory).map(|inspection| dump(&inspection)),
-        StoreVerb::Backup { directory, to } => back_up(directory, to),
-        StoreVerb::Compact(place) => compact(&place.directory),
-    };
-    finish(done)
+    match &arguments.verb {
+        StoreVerb::Check(place) => see(look(&place.directory), |inspection| Ok(check(inspection))),
+        StoreVerb::Dump(place) => see(look(&place.directory), |inspection| Ok(dump(inspection))),
+        StoreVerb::Backup { directory, to } => finish(back_up(directory, to)),
+        StoreVerb::Recover { directory, yes } => finish(recover(directory, *yes)),
+        StoreVerb::Compact(place) => finish(compact(&place.directory)),
+    }
 }
 
 fn finish(done: Result<String, String>) -> ExitCode {
@@ -83,14 +93,34 @@ fn finish(done: Result<String, String>) -> ExitCode {
     }
 }
 
+/// Prints what is intact, and complains of what is damaged.
+fn see(inspection: Result<Inspection, String>, show: impl FnOnce(&Inspection) -> Result<String, String>) -> ExitCode {
+    let inspection = match inspection {
+        Ok(inspection) => inspection,
+        Err(complaint) => return finish(Err(complaint)),
+    };
+    let shown = finish(show(&inspection));
+    match inspection.complaint() {
+        Some(damage) => finish(Err(format!("{damage}\nWhat was printed is what is intact"))),
+        None => shown,
+    }
+}
+
 fn look(directory: &Path) -> Result<Inspection, String> {
     inspect(directory).map_err(|error| error.to_string())
+}
+
+/// As [`look`], where nothing may be damaged.
+fn look_at_whole(directory: &Path) -> Result<Inspection, String> {
+    let inspection = look(directory)?;
+    inspection.complaint().map_or(Ok(()), Err)?;
+    Ok(inspection)
 }
 
 /// Does something with a router that is started for the moment.
 fn with_router<T>(directory: &Path, act: impl FnOnce(&Router) -> Result<T, String>) -> Result<T, String> {
     // A mistyped path is not to become a new store.
-    let shards = look(directory)?.manifest.shards;
+    let shards = look_at_whole(directory)?.shards;
     let shards = caxton_router::domain::ShardCount::try_new(shards).map_err(|error| error.to_string())?;
     let router = Router::builder().shards(shards).store(directory).start().map_err(|error| error.to_string())?;
     let done = act(&router);
@@ -110,12 +140,38 @@ fn back_up(directory: &Path, to: &Path) -> Result<String, String> {
     ))
 }
 
-fn check(inspection: &Inspection) -> Result<String, String> {
-    let Inspection { manifest, generation, in_use, recovery, conversations, journals, .. } = inspection;
+fn recover(directory: &Path, yes: bool) -> Result<String, String> {
+    let plan = Repair::plan(directory).map_err(|error| error.to_string())?;
+    let Some(repair) = plan else { return Ok("nothing is damaged, and nothing was changed\n".to_owned()) };
+    let mut text = String::new();
+    for step in &repair.steps {
+        let _ = writeln!(text, "{step}");
+    }
+    for lost in &repair.lost {
+        let _ = writeln!(text, "lost: {lost}");
+    }
+    if repair.lost.is_empty() {
+        text.push_str("nothing that was acknowledged is lost\n");
+    }
+    if !yes {
+        text.push_str("nothing was changed: run it again with --yes\n");
+        return Ok(text);
+    }
+    let aside = repair.apply().map_err(|error| format!("{text}{error}"))?;
+    let _ = writeln!(text, "done; what was in the way is in {}", aside.display());
+    Ok(text)
+}
+
+fn check(inspection: &Inspection) -> String {
+    let Inspection { generation, shards, in_use, recovery, conversations, journals, damage, .. } = inspection;
     let mut text = String::new();
     let state = if *in_use { "in use by a router" } else { "not in use" };
-    let _ = writeln!(text, "generation {generation} of {} shards, {state}", manifest.shards);
+    let _ = writeln!(text, "generation {generation} of {shards} shards, {state}");
     for (shard, journal) in journals.iter().enumerate() {
+        let Some(journal) = journal else {
+            let _ = writeln!(text, "shard {shard}: damaged");
+            continue;
+        };
         let _ = writeln!(text, "shard {shard}: {} records", journal.records());
         for segment in &journal.segments {
             let torn = segment.torn_at.map_or_else(String::new, |offset| format!(", a torn write at byte {offset}"));
@@ -128,22 +184,38 @@ fn check(inspection: &Inspection) -> Result<String, String> {
         }
     }
     for path in &inspection.databases {
-        let found = examine(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        if found.integrity != "ok" {
-            return Err(format!("{}: {}; the next start makes a new one", path.display(), found.integrity));
-        }
-        let _ =
-            writeln!(text, "{}: shows everything up to record {}; its integrity is ok", path.display(), found.record);
+        let _ = writeln!(text, "{}: {}", path.display(), database(path, *in_use));
+    }
+    for note in &inspection.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    for damage in damage {
+        let _ = writeln!(text, "damaged: {damage}");
     }
     let open = conversations.values().filter(|exchange| !exchange.closed).count();
+    let (finds, end) = match damage.len() {
+        0 => ("a start finds", "nothing is damaged".to_owned()),
+        count => ("a start is refused; intact are", format!("{count} things are damaged or missing")),
+    };
     let _ = writeln!(
         text,
-        "a start finds {} messages, {} dead letters, {} agents and {open} open conversations; nothing is damaged",
+        "{finds} {} messages, {} dead letters, {} agents and {open} open conversations; {end}",
         recovery.messages(),
         recovery.dead_letters().count(),
         recovery.agents().count(),
     );
-    Ok(text)
+    text
+}
+
+/// Says how far a database has come. It is only a view of the journal, so that its damage loses nothing.
+fn database(path: &Path, in_use: bool) -> String {
+    match examine(path, in_use) {
+        Ok(found) if found.integrity == "ok" => {
+            format!("shows everything up to record {}; its integrity is ok", found.record)
+        }
+        Ok(found) => format!("{}; the next start makes a new one", found.integrity),
+        Err(error) => format!("it cannot be read: {error}; the next start makes a new one"),
+    }
 }
 
 fn dump(inspection: &Inspection) -> String {
@@ -178,13 +250,14 @@ fn acl(message: &Message) -> String {
 }
 
 fn compact(directory: &Path) -> Result<String, String> {
-    let before = look(directory)?;
+    let before = look_at_whole(directory)?;
     let (records, messages) = with_router(directory, |router| {
         let found = router.recovered().unwrap_or_default();
         Ok((found.records, found.messages))
     })?;
-    let after = look(directory)?;
-    let count = |inspection: &Inspection| inspection.journals.iter().map(JournalSummary::records).sum::<u64>();
+    let after = look_at_whole(directory)?;
+    let count =
+        |inspection: &Inspection| inspection.journals.iter().flatten().map(JournalSummary::records).sum::<u64>();
     Ok(format!(
         "{records} records of generation {} are now {} of generation {}; {messages} messages wait as before\n",
         before.generation,

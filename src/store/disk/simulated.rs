@@ -4,7 +4,7 @@
 //! or not; names that were created, changed or removed since the last sync of the directory may be undone, in any
 //! combination.
 
-use super::{Buffer, Disk, DiskFile, WriteMode};
+use super::{Buffer, Disk, DiskFile, Files, WriteMode};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -181,6 +181,24 @@ impl Disk for SimulatedDisk {
 
     fn durable(&self, _directory: &Path) -> io::Result<bool> {
         Ok(true)
+    }
+}
+
+impl Files for SimulatedDisk {
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+        self.clone().list(directory)
+    }
+
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        self.clone().open(path)?.length()
+    }
+
+    fn read(&self, path: &Path, length: u64) -> io::Result<Vec<u8>> {
+        let mut file = self.clone().open(path)?;
+        let length = usize::try_from(length.min(file.length()?)).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        file.read_at(0, &mut bytes)?;
+        Ok(bytes)
     }
 }
 

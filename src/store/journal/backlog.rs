@@ -19,6 +19,8 @@ pub struct Projection {
     pub path: PathBuf,
     /// The segment's number.
     pub segment: u64,
+    /// The tag of the journal's frames.
+    pub tag: u32,
     /// Where its first frame begins in it, in bytes.
     pub offset: u64,
     /// The length in bytes.
@@ -126,7 +128,16 @@ mod tests {
 
     fn stretch(number: u64, steps: u64, state: bool) -> Projection {
         let last = AppendSequence(number);
-        Projection { path: PathBuf::from("a"), segment: 1, offset: number * 8192, bytes: 4096, last, steps, state }
+        Projection {
+            path: PathBuf::from("a"),
+            segment: 1,
+            tag: 0,
+            offset: number * 8192,
+            bytes: 4096,
+            last,
+            steps,
+            state,
+        }
     }
 
     fn numbers(stretches: &[Projection]) -> Vec<(u64, u64)> {

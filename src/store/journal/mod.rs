@@ -3,12 +3,15 @@
 //! While a frame is being written the next one gathers, so batches form by themselves and nobody lingers. A frame begins on a
 //! fresh block, and no block that holds acknowledged records is written again until its whole segment is used anew.
 //!
+//! A [catalogue](Catalogue) says which segments there must be, before they are used or given up.
+//!
 //! Invariants: records are committed in the order of their sequences; a segment is used anew only when nothing in it is
 //! needed: what holds it was released, what belongs into the projection was projected, and its ids have left the window in
 //! which a message that comes again is told; a write that fails for want of room is tried again, any other failure ends the
 //! journal for good.
 
 mod backlog;
+mod catalogue;
 mod scan;
 mod segment;
 
@@ -16,24 +19,35 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caxton_shards::frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes};
+use caxton_shards::message::WallTime;
 use caxton_shards::record::{AppendSequence, Projects, RECORD_HEADER_BYTES, RecordClass};
 
 use backlog::Backlog;
 pub use backlog::Projection;
-pub use scan::{JournalFault, JournalSummary, SegmentSummary, read_frame_at, scan};
+use catalogue::Ledger;
+pub use catalogue::{CATALOGUE, Catalogue, JournalId};
+pub use scan::{
+    JournalFault, JournalSummary, SegmentSummary, has_frames, read_catalogue, read_frame_at, salvage, scan,
+};
 use segment::{Active, Sealed, Spare};
 
-use super::disk::{Buffer, Disk, DiskFile, WriteMode};
+use super::disk::{Buffer, Disk, DiskFile, Files, WriteMode};
 
 /// Records gathered beyond this, in bytes, make the journal [busy](JournalState::Busy): as many as a few frames.
 pub const GATHERED_BYTES_BUSY: usize = 8 << 20;
 /// After a write that found no room, or a segment that could not be made, it is tried again after so many milliseconds.
 pub const RETRY_INTERVAL_MS: u64 = 500;
-/// While the first segment is written out, it is looked at so often.
-const FIRST_SEGMENT_WAIT: Duration = Duration::from_millis(1);
+/// While the first segment or the last entry of the catalogue is written, it is looked at so often.
+const WAIT: Duration = Duration::from_millis(1);
+/// The catalogue is told so often how far the journal has come while it is written, in milliseconds.
+pub const MARK_INTERVAL_MS: u64 = 1_000;
+/// It is told when nothing was written for so long, in milliseconds.
+pub const MARK_IDLE_MS: u64 = 50;
+/// How long the last entry of the catalogue may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a journal is made with.
 #[derive(Clone, Debug)]
@@ -41,9 +55,7 @@ pub struct JournalOptions {
     /// Where its segments lie.
     pub directory: PathBuf,
     /// Whose journal it is.
-    pub shard: u16,
-    /// The run of the router.
-    pub boot_epoch: u64,
+    pub id: JournalId,
     /// The length of a segment in bytes: a multiple of 4 KiB.
     pub segment_bytes: u64,
     /// The most segments.
@@ -73,6 +85,11 @@ pub enum JournalState {
 pub struct Journal<D: Disk> {
     disk: D,
     options: JournalOptions,
+    /// The tag of its frames.
+    tag: u32,
+    ledger: Ledger<D::File>,
+    /// When the catalogue is to be told next how far the journal has come, in milliseconds.
+    mark_at_ms: u64,
     active: Active<D::File>,
     sealed: VecDeque<Sealed>,
     spare: Spare<D::File>,
@@ -88,6 +105,9 @@ pub struct Journal<D: Disk> {
     handed: u64,
     framed: u64,
     committed: u64,
+    /// The number of the last durable frame, and when it became that, in milliseconds.
+    committed_frame: u64,
+    committed_ms: u64,
     /// What the projection reads now: its first segment, and its last record.
     reading: Option<(u64, AppendSequence)>,
     /// The frame in flight: its last sequence, and whether it holds records for the projection, with its place.
@@ -110,6 +130,7 @@ pub struct Journal<D: Disk> {
 #[derive(Clone, Debug)]
 struct InFlight {
     last: u64,
+    frame: u64,
     projection: Option<Projection>,
 }
 
@@ -119,18 +140,24 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     /// The first segment could not be made.
     pub fn create(mut disk: D, options: JournalOptions) -> io::Result<Self> {
+        let entry = Catalogue::new(options.id, options.segment_bytes);
+        let mut ledger = Ledger::create(&mut disk, &options.directory, entry)?;
         let mut spare = Spare::begin(&mut disk, &options, 1)?;
         loop {
-            spare.poll(&mut disk, &options.directory)?;
+            ledger.poll()?;
+            spare.poll(&mut disk, &options.directory, &mut ledger)?;
             if spare.is_ready() {
                 break;
             }
-            disk.wait(FIRST_SEGMENT_WAIT);
+            disk.wait(WAIT);
         }
         let (file, number) = spare.take().ok_or(io::ErrorKind::NotFound)?;
-        let active = Active::new(file, number, 1);
+        let active = Active::new(file, number, 1, 1);
         Ok(Self {
             disk,
+            tag: options.id.tag(),
+            ledger,
+            mark_at_ms: 0,
             active,
             sealed: VecDeque::new(),
             spare: Spare::None,
@@ -142,6 +169,8 @@ impl<D: Disk> Journal<D> {
             handed: 0,
             framed: 0,
             committed: 0,
+            committed_frame: 0,
+            committed_ms: 0,
             reading: None,
             in_flight: None,
             postponed: None,
@@ -328,6 +357,9 @@ impl<D: Disk> Journal<D> {
         }
         let before = self.committed;
         self.finish_write(now_ms);
+        if self.ledger.is_busy() {
+            self.write_catalogue(now_ms);
+        }
         self.look_after_segments(now_ms);
         if self.in_flight.is_none() {
             self.begin_write(now_ms);
@@ -345,7 +377,8 @@ impl<D: Disk> Journal<D> {
             Ok(()) => {
                 self.written_bytes += buffer.bytes().len() as u64;
                 self.commits += 1;
-                self.committed = write.last;
+                (self.committed, self.committed_frame) = (write.last, write.frame);
+                self.committed_ms = now_ms;
                 self.no_space = false;
                 self.buffers.push(buffer);
                 if let Some(projection) = write.projection {
@@ -359,6 +392,18 @@ impl<D: Disk> Journal<D> {
                 self.postponed = Some((offset, buffer, write));
             }
             Err(error) => self.fail("a write to the journal failed", &error),
+        }
+    }
+
+    #[cold]
+    fn write_catalogue(&mut self, now_ms: u64) {
+        match self.ledger.poll() {
+            Ok(()) => {}
+            Err(error) if is_no_space(&error) => {
+                self.no_space = true;
+                self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
+            }
+            Err(error) => self.fail("the catalogue of the journal could not be written", &error),
         }
     }
 
@@ -394,13 +439,14 @@ impl<D: Disk> Journal<D> {
         }
         self.frame += 1;
         let header = FrameHeader {
-            shard: self.options.shard,
-            boot_epoch: self.options.boot_epoch,
+            shard: self.options.id.shard,
+            boot_epoch: self.options.id.boot_epoch,
             segment: self.active.number,
             frame: self.frame,
             first_sequence: self.framed + 1,
             records: u32::try_from(records).unwrap_or(u32::MAX),
             payload_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            tag: self.tag,
         };
         let mut buffer = self.take_buffer(length);
         let place = buffer.resize(length);
@@ -427,13 +473,14 @@ impl<D: Disk> Journal<D> {
         let projection = projects.then(|| Projection {
             path: segment::path(&self.options.directory, self.active.number),
             segment: self.active.number,
+            tag: self.tag,
             offset,
             bytes: length,
             last: AppendSequence(self.framed),
             steps,
             state,
         });
-        self.submit(offset, buffer, InFlight { last: self.framed, projection }, now_ms);
+        self.submit(offset, buffer, InFlight { last: self.framed, frame: self.frame, projection }, now_ms);
     }
 
     fn submit(&mut self, offset: u64, buffer: Buffer, write: InFlight, now_ms: u64) {
@@ -462,21 +509,28 @@ impl<D: Disk> Journal<D> {
             return false;
         }
         let Some((file, number)) = self.spare.take() else { return false };
-        let next = Active::new(file, number, self.framed + 1);
+        let next = Active::new(file, number, self.frame + 1, self.framed + 1);
         let full = std::mem::replace(&mut self.active, next);
-        self.sealed.push_back(Sealed { number: full.number, last: self.framed, held: full.held });
+        self.sealed.push_back(Sealed {
+            number: full.number,
+            first_frame: full.first_frame,
+            last: self.framed,
+            held: full.held,
+        });
         true
     }
 
     /// Has the next segment ready before it is needed: one that is needed no longer or, up to the maximum, a new one.
     fn look_after_segments(&mut self, now_ms: u64) {
         if self.spare.is_being_made() {
-            if let Err(error) = self.spare.poll(&mut self.disk, &self.options.directory) {
+            if let Err(error) = self.spare.poll(&mut self.disk, &self.options.directory, &mut self.ledger) {
                 if is_no_space(&error) {
                     self.no_space = true;
                     self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
-                    self.spare = Spare::None;
-                    self.numbered -= 1;
+                    // A new one gives up; one that has another's file goes on with it.
+                    if matches!(self.spare, Spare::None) {
+                        self.numbered -= 1;
+                    }
                 } else {
                     self.fail("a segment of the journal could not be made", &error);
                 }
@@ -498,7 +552,7 @@ impl<D: Disk> Journal<D> {
         self.overrun |= unneeded && oldest.is_some_and(|segment| segment.number >= first_unread);
         let begun = if unneeded && let Some(segment) = self.sealed.pop_front() {
             self.numbered += 1;
-            Spare::again(&mut self.disk, &self.options, segment.number, self.numbered)
+            Ok(self.give_up(segment.number))
         } else if !crowded {
             self.numbered += 1;
             Spare::begin(&mut self.disk, &self.options, self.numbered)
@@ -517,6 +571,96 @@ impl<D: Disk> Journal<D> {
             }
             Err(error) => self.fail("a segment of the journal could not be made", &error),
         }
+    }
+
+    /// Has the catalogue told that the oldest segment is given up for the next one. Its file gets the new name after that.
+    fn give_up(&mut self, old: u64) -> Spare<D::File> {
+        let number = self.numbered;
+        let oldest = self.sealed.front().map(|segment| (segment.first_frame, segment.held.first));
+        let (first_frame, first) = oldest.unwrap_or((self.active.first_frame, self.active.held.first));
+        let change = self.ledger.name(|entry| {
+            (entry.first, entry.last, entry.reused) = (old + 1, number, Some(old));
+            (entry.first_frame, entry.first_record) = (first_frame, AppendSequence(first));
+        });
+        Spare::GivingUp { old, number, change }
+    }
+
+    /// Whether the catalogue is being written, or waits to be.
+    pub fn writes_catalogue(&self) -> bool {
+        self.failure.is_none() && self.ledger.is_busy()
+    }
+
+    /// Whether the catalogue is to be [told](Journal::mark) how far the journal has come.
+    pub fn wants_mark(&self, now_ms: u64) -> bool {
+        self.mark_due_ms().is_some_and(|due_ms| now_ms >= due_ms)
+    }
+
+    /// When it is to be told next, in milliseconds, if nothing else happens.
+    pub fn mark_due_ms(&self) -> Option<u64> {
+        if self.committed == self.ledger.entry().committed.0 || self.failure.is_some() {
+            return None;
+        }
+        let idle = self.in_flight.is_none() && self.waiting.is_empty();
+        Some(if idle { self.mark_at_ms.min(self.committed_ms + MARK_IDLE_MS) } else { self.mark_at_ms })
+    }
+
+    /// Has the catalogue told how far the journal has come, at this wall time.
+    pub fn mark(&mut self, now_ms: u64, wall: WallTime) {
+        self.mark_at_ms = now_ms + MARK_INTERVAL_MS;
+        let (committed, frame) = (AppendSequence(self.committed), self.committed_frame);
+        self.ledger.change(|entry| (entry.committed, entry.frame, entry.wall) = (committed, frame, wall));
+    }
+
+    /// Reads back what an earlier run left, all of which was written, and has the catalogue told that it is complete. Blocks
+    /// until that is on disk.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what was written.
+    pub fn complete(&mut self, files: &impl Files, wall: WallTime) -> Result<(), String> {
+        let committed = AppendSequence(self.committed);
+        if committed > AppendSequence(0) {
+            let found = scan(files, &self.options.directory, &self.options.id, |_, _, _| Ok(()));
+            let found = found.map_err(|fault| format!("what was written does not come back: {fault}"))?;
+            if found.last != committed {
+                let directory = self.options.directory.display();
+                let (found, committed) = (found.last.0, committed.0);
+                return Err(format!("of {committed} records that were written to {directory}, {found} come back"));
+            }
+        }
+        self.mark(0, wall);
+        let change = self.ledger.change(|entry| entry.inherited = Some(committed));
+        self.until_durable(change)
+    }
+
+    /// Has the catalogue told that nothing more is written. Blocks until that is on disk, for 5 s at most. The journal takes
+    /// nothing any more.
+    ///
+    /// # Errors
+    /// It could not be written in time, or something is still to be written.
+    pub fn close(&mut self, wall: WallTime) -> Result<(), String> {
+        if let Some(what) = &self.failure {
+            return Err(what.clone());
+        }
+        if self.is_busy() {
+            return Err("records wait to be written".to_owned());
+        }
+        self.mark(0, wall);
+        let change = self.ledger.change(|entry| entry.closed = true);
+        self.until_durable(change)
+    }
+
+    fn until_durable(&mut self, change: u64) -> Result<(), String> {
+        let began = Instant::now();
+        while !self.ledger.has(change) {
+            let result = self.ledger.poll();
+            if began.elapsed() > CLOSE_WITHIN {
+                let directory = self.options.directory.display();
+                let why = result.err().map_or_else(|| "it takes too long".to_owned(), |error| error.to_string());
+                return Err(format!("the catalogue of the journal in {directory} could not be written: {why}"));
+            }
+            self.disk.wait(WAIT);
+        }
+        Ok(())
     }
 
     /// Where its segments lie.

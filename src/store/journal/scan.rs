@@ -1,20 +1,30 @@
 //! Reading a journal back: every record in its order, a clean end where the last write was torn, and an error that names file
 //! and offset where something else is wrong.
 //!
-//! A frame is written only when the one before it is complete. So bytes that are no frame are the end of the journal, unless
-//! a frame with a higher number lies behind them: then something that was acknowledged is damaged, and nothing is served.
+//! Invariants: every segment that the [catalogue](Catalogue) names is there with its whole length, and no other one has records
+//! of this journal. A frame is written only when the one before it is complete. So bytes that are no frame are the end of the
+//! journal, unless a frame with a higher number lies behind them, or the catalogue knows of a later one: then something that was
+//! acknowledged is damaged, and nothing is served. Only the right to read is needed.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use caxton_shards::frame::{BLOCK_BYTES, Expected, Frame, FrameFault, read_frame};
-use caxton_shards::record::AppendSequence;
+use caxton_shards::frame::{BLOCK_BYTES, Expected, Frame, FrameFault, MAGIC, frame_bytes, read_frame};
+use caxton_shards::record::{AppendSequence, RECORD_BYTES_MAX};
 
+use super::catalogue::{self, Catalogue, JournalId};
 use super::segment::{SUFFIX, path};
-use crate::store::disk::{Buffer, Disk, DiskFile};
+use crate::store::disk::{Buffer, Disk, DiskFile, Files};
+use crate::store::survey::Mismatch;
+
+/// What can be done about damage.
+const RESTORE: &str = "Put the whole directory back from a backup. `caxton store check` says what else is intact, and `caxton \
+                       store recover` what would be lost without a backup";
 
 /// Why a journal cannot be read. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum JournalFault {
     /// The disk does not give its bytes.
     #[error("{path} cannot be read: {error}", path = path.display())]
@@ -24,10 +34,12 @@ pub enum JournalFault {
         /// What the system said.
         error: io::Error,
     },
+    /// A file is missing, shorter or another one than it should be.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
     /// Bytes that were acknowledged are damaged.
     #[error(
-        "{path} is damaged at byte {offset}: {fault}, and there are newer records behind it. Nothing of this directory is \
-         served; restore it from a backup, or move the file away to start without what is in it",
+        "{path} is damaged at byte {offset}: {fault}. Nothing of this directory is served, and nothing was changed. {RESTORE}",
         path = path.display()
     )]
     Damaged {
@@ -37,12 +49,6 @@ pub enum JournalFault {
         offset: u64,
         /// What is wrong there.
         fault: String,
-    },
-    /// A segment between two others is missing.
-    #[error("{path} is missing: there are older and newer segments beside it", path = path.display())]
-    Missing {
-        /// The file that should be there.
-        path: PathBuf,
     },
     /// Another program's version wrote it.
     #[error("{path}, byte {offset}: {fault}", path = path.display())]
@@ -84,8 +90,10 @@ pub struct SegmentSummary {
 }
 
 /// What was found in a journal.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JournalSummary {
+    /// What the catalogue says.
+    pub catalogue: Catalogue,
     /// Its segments, oldest first.
     pub segments: Vec<SegmentSummary>,
     /// The last record.
@@ -102,66 +110,210 @@ impl JournalSummary {
 /// Reads the journal of a shard, and hands out every record: its sequence, kind and body.
 ///
 /// # Errors
-/// Where it is damaged, or a record is not taken. Records before that have been handed out.
-pub fn scan<D: Disk>(
-    disk: &mut D,
+/// Where it is damaged or incomplete, or a record is not taken. Records before that have been handed out.
+pub fn scan(
+    files: &impl Files,
     directory: &Path,
-    shard: u16,
-    mut each: impl FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>,
+    id: &JournalId,
+    each: impl FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>,
 ) -> Result<JournalSummary, JournalFault> {
-    let numbers = numbers(disk, directory)?;
-    let mut summary = JournalSummary::default();
-    let mut reached = Reached { frame: None, sequence: 0 };
-    let mut end: Option<(PathBuf, u64, FrameFault)> = None;
-    for (index, number) in numbers.iter().enumerate() {
-        if index > 0 && numbers[index - 1] + 1 != *number {
-            return Err(JournalFault::Missing { path: path(directory, numbers[index - 1] + 1) });
+    let catalogue = read_catalogue(files, directory)?;
+    if catalogue.id != *id {
+        return Err(foreign(&catalogue::path(directory), &catalogue.id, id).into());
+    }
+    let plan = Plan::of(files, directory, &catalogue)?;
+    let mut scan = Scan {
+        directory,
+        expected: Expected { shard: id.shard, segment: 0, tag: id.tag() },
+        reached: Reached::before(catalogue.first_frame, catalogue.first_record.0),
+        end: None,
+        last: (path(directory, catalogue.first), 0),
+        segments: Vec::new(),
+        each,
+    };
+    for (number, length) in &plan.named {
+        scan.segment(files, *number, *length)?;
+    }
+    for (number, length) in &plan.unnamed {
+        scan.holds_nothing(files, *number, *length)?;
+    }
+    scan.finish(&catalogue)?;
+    Ok(JournalSummary { catalogue, segments: scan.segments, last: AppendSequence(scan.reached.sequence) })
+}
+
+/// Reads what is left of a damaged journal: records in their order from its oldest segment on, up to the first place where one
+/// is missing or damaged. Where the catalogue is damaged, the files themselves say where the journal begins.
+///
+/// # Errors
+/// Where it ended too early; nothing is said of what should be behind that.
+pub fn salvage(
+    files: &impl Files,
+    directory: &Path,
+    id: &JournalId,
+    each: impl FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>,
+) -> Result<(), JournalFault> {
+    let catalogue = read_catalogue(files, directory).ok().filter(|catalogue| catalogue.id == *id);
+    let found = numbers(files, directory)?;
+    let begin = catalogue.as_ref().map(|catalogue| catalogue.first).or(found.first().copied());
+    let Some(mut number) = begin else { return Ok(()) };
+    let expected = Expected { shard: id.shard, segment: number, tag: id.tag() };
+    let file = |number| {
+        let path = path(directory, number);
+        let length = files.length(&path).map_err(|error| JournalFault::Read { path: path.clone(), error })?;
+        Ok::<_, JournalFault>((path, length))
+    };
+    let (first, length) = file(number)?;
+    let reached = match &catalogue {
+        Some(catalogue) => Reached::before(catalogue.first_frame, catalogue.first_record.0),
+        None => match read_frame(&read(files, &first, length)?, expected) {
+            Ok(frame) => Reached::before(frame.header.frame, frame.header.first_sequence),
+            Err(fault) => return Err(damage(&first, 0, fault)),
+        },
+    };
+    let last = (first, 0);
+    let mut scan = Scan { directory, expected, reached, end: None, last, segments: Vec::new(), each };
+    while found.contains(&number) && scan.end.is_none() {
+        scan.segment(files, number, file(number)?.1)?;
+        number += 1;
+    }
+    Ok(())
+}
+
+/// Whether something in a directory begins as a frame does, whose ever it is, or cannot be read.
+pub fn has_frames(files: &impl Files, directory: &Path) -> bool {
+    let Ok(names) = files.names(directory) else { return true };
+    let mut segments = names.iter().filter(|name| name.ends_with(SUFFIX)).map(|name| directory.join(name));
+    segments.any(|path| files.read(&path, MAGIC.len() as u64).map_or(true, |bytes| bytes == MAGIC))
+}
+
+/// Reads the catalogue of the journal in a directory.
+///
+/// # Errors
+/// It is missing or damaged.
+pub fn read_catalogue(files: &impl Files, directory: &Path) -> Result<Catalogue, JournalFault> {
+    Catalogue::read(files, directory).map_err(|found| {
+        let expected = "the catalogue of the journal beside it, whole".to_owned();
+        Mismatch { path: catalogue::path(directory), found, expected, advice: RESTORE.to_owned() }.into()
+    })
+}
+
+fn foreign(path: &Path, found: &JournalId, expected: &JournalId) -> Mismatch {
+    let describe = |id: &JournalId| {
+        let JournalId { directory, generation, shards, shard, boot_epoch } = id;
+        format!(
+            "shard {shard} of {shards} in generation {generation} of directory {directory}, boot epoch {boot_epoch}"
+        )
+    };
+    Mismatch {
+        path: path.to_owned(),
+        found: format!("the journal of {}", describe(found)),
+        expected: describe(expected),
+        advice: format!("It belongs somewhere else. {RESTORE}"),
+    }
+}
+
+/// Which files are read.
+struct Plan {
+    /// The segments that the catalogue names, oldest first, with their lengths.
+    named: Vec<(u64, u64)>,
+    /// Others: one that is being made, or was to become the newest one.
+    unnamed: Vec<(u64, u64)>,
+}
+
+impl Plan {
+    fn of(files: &impl Files, directory: &Path, catalogue: &Catalogue) -> Result<Self, JournalFault> {
+        let found = numbers(files, directory)?;
+        // As long as the oldest one was not renamed there is no newest one, or what is left of one that found no room.
+        let awaits = catalogue.reused.is_some_and(|reused| found.contains(&reused));
+        let last = if awaits { catalogue.last - 1 } else { catalogue.last };
+        let may_be = |number: u64| number == catalogue.last + 1 || awaits && number == catalogue.last;
+        let length = |number: u64| {
+            let path = path(directory, number);
+            files.length(&path).map_err(|error| JournalFault::Read { path, error })
+        };
+        let mismatch = |number: u64, found: String, expected: String| Mismatch {
+            path: path(directory, number),
+            found,
+            expected,
+            advice: RESTORE.to_owned(),
+        };
+        let mut plan = Self { named: Vec::new(), unnamed: Vec::new() };
+        for number in catalogue.first..=last {
+            if !found.contains(&number) {
+                let expected = format!("segment {number} of {} to {last}", catalogue.first);
+                return Err(mismatch(number, "there is no such file".to_owned(), expected).into());
+            }
+            let length = length(number)?;
+            if !has_length(length, catalogue) {
+                let expected = format!("{} bytes", catalogue.segment_bytes);
+                return Err(mismatch(number, format!("it has {length} bytes"), expected).into());
+            }
+            plan.named.push((number, length));
         }
-        let path = path(directory, *number);
-        let bytes = read_all(disk, &path)?;
-        let expected = Expected { shard, segment: *number };
+        for number in found {
+            if may_be(number) {
+                plan.unnamed.push((number, length(number)?.min(frame_length_max(catalogue))));
+            } else if number > last || number < catalogue.first && catalogue.reused != Some(number) {
+                let expected = format!("segments {} to {last}", catalogue.first);
+                return Err(mismatch(number, "a segment more than the catalogue names".to_owned(), expected).into());
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// Every segment is written out before it is used. One that holds a record longer than that has grown for it.
+fn has_length(length: u64, catalogue: &Catalogue) -> bool {
+    (catalogue.segment_bytes..=frame_length_max(catalogue)).contains(&length)
+        && length.is_multiple_of(BLOCK_BYTES as u64)
+}
+
+fn frame_length_max(catalogue: &Catalogue) -> u64 {
+    catalogue
+        .segment_bytes
+        .max(frame_bytes(RECORD_BYTES_MAX) as u64)
+        .next_multiple_of(super::segment::PORTION_BYTES as u64)
+}
+
+/// A journal that is being read.
+struct Scan<'a, E> {
+    directory: &'a Path,
+    expected: Expected,
+    reached: Reached,
+    /// Where a torn write ended the journal.
+    end: Option<(PathBuf, u64, FrameFault)>,
+    /// Where the last frame ended.
+    last: (PathBuf, u64),
+    segments: Vec<SegmentSummary>,
+    each: E,
+}
+
+impl<E: FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
+    fn segment(&mut self, files: &impl Files, number: u64, length: u64) -> Result<(), JournalFault> {
+        let path = path(self.directory, number);
+        let bytes = read(files, &path, length)?;
+        self.expected.segment = number;
         let mut found = SegmentSummary { path: path.clone(), frames: 0, records: 0, bytes: 0, torn_at: None };
         let mut offset = 0;
         let fault = loop {
-            let frame = match read_frame(bytes.get(offset..).unwrap_or_default(), expected) {
+            let frame = match read_frame(bytes.get(offset..).unwrap_or_default(), self.expected) {
                 Ok(frame) => frame,
                 Err(fault) => break fault,
             };
-            if let Some((damaged, at, fault)) = &end {
-                // The frames before this one ended too early.
-                return Err(damage(damaged, *at, *fault));
-            }
-            if !reached.continues(&frame) {
-                return Err(JournalFault::Damaged {
-                    path,
-                    offset: offset as u64,
-                    fault: format!("frame {} does not continue what is before it", frame.header.frame),
-                });
-            }
-            let first = frame.header.first_sequence;
-            for (record, sequence) in frame.records().zip(first..) {
-                let place = |what: String| JournalFault::Record {
-                    path: path.clone(),
-                    offset: offset as u64,
-                    sequence: AppendSequence(sequence),
-                    what,
-                };
-                let (kind, body) = record.map_err(|fault| place(fault.to_string()))?;
-                each(AppendSequence(sequence), kind, body).map_err(place)?;
-            }
-            reached.take(&frame);
+            self.frame(&frame, &path, offset as u64)?;
             found.frames += 1;
             found.records += u64::from(frame.header.records);
             found.bytes += frame.bytes() as u64;
             offset += frame.bytes();
+            self.last = (path.clone(), offset as u64);
         };
-        if let FrameFault::Shard(_) = fault {
+        if let FrameFault::Shard(_) | FrameFault::Foreign = fault {
             return Err(damage(&path, offset as u64, fault));
         }
         if let FrameFault::Version(_) = fault {
             return Err(JournalFault::Version { path, offset: offset as u64, fault });
         }
-        if let Some(later) = later_frame(&bytes, offset, expected, &reached) {
+        if let Some(later) = later_frame(&bytes, offset, self.expected, &self.reached) {
             return Err(JournalFault::Damaged {
                 path,
                 offset: offset as u64,
@@ -171,12 +323,68 @@ pub fn scan<D: Disk>(
         let torn = !matches!(fault, FrameFault::NoFrame | FrameFault::Segment(_));
         found.torn_at = torn.then_some(offset as u64);
         if torn {
-            end.get_or_insert((path, offset as u64, fault));
+            self.end.get_or_insert((path, offset as u64, fault));
         }
-        summary.segments.push(found);
+        self.segments.push(found);
+        Ok(())
     }
-    summary.last = AppendSequence(reached.sequence);
-    Ok(summary)
+
+    fn frame(&mut self, frame: &Frame<'_>, path: &Path, offset: u64) -> Result<(), JournalFault> {
+        if let Some((damaged, at, fault)) = &self.end {
+            // The frames before this one ended too early.
+            return Err(damage(damaged, *at, *fault));
+        }
+        if !self.reached.continues(frame) {
+            let (frame, record) = (frame.header.frame, frame.header.first_sequence);
+            let Reached { frame: last_frame, sequence } = self.reached;
+            return Err(JournalFault::Damaged {
+                path: path.to_owned(),
+                offset,
+                fault: format!(
+                    "frame {frame} with record {record} does not continue frame {last_frame} with record {sequence}"
+                ),
+            });
+        }
+        let first = frame.header.first_sequence;
+        for (record, sequence) in frame.records().zip(first..) {
+            let place = |what: String| JournalFault::Record {
+                path: path.to_owned(),
+                offset,
+                sequence: AppendSequence(sequence),
+                what,
+            };
+            let (kind, body) = record.map_err(|fault| place(fault.to_string()))?;
+            (self.each)(AppendSequence(sequence), kind, body).map_err(place)?;
+        }
+        self.reached.take(frame);
+        Ok(())
+    }
+
+    /// A file that the catalogue does not name may have been made, and not been used.
+    fn holds_nothing(&self, files: &impl Files, number: u64, length: u64) -> Result<(), JournalFault> {
+        let path = path(self.directory, number);
+        let bytes = read(files, &path, length)?;
+        if read_frame(&bytes, Expected { segment: number, ..self.expected }).is_err() {
+            return Ok(());
+        }
+        let (found, expected) = ("a segment with records", "one that was not used: the catalogue is older than it");
+        let (found, expected, advice) = (found.to_owned(), expected.to_owned(), RESTORE.to_owned());
+        Err(Mismatch { path, found, expected, advice }.into())
+    }
+
+    /// Compares the end with what is known to have been on disk.
+    fn finish(&mut self, catalogue: &Catalogue) -> Result<(), JournalFault> {
+        let Reached { frame, sequence } = self.reached;
+        let too_early = frame < catalogue.frame || sequence < catalogue.committed.0;
+        if too_early || catalogue.closed && (frame > catalogue.frame || self.end.is_some()) {
+            let (path, offset) = self.last.clone();
+            let known = catalogue.committed.0;
+            let torn = self.end.as_ref().map_or_else(String::new, |(_, _, fault)| format!(" ({fault})"));
+            let fault = format!("the journal ends with record {sequence}{torn}, and the catalogue knows of {known}");
+            return Err(JournalFault::Damaged { path, offset, fault });
+        }
+        Ok(())
+    }
 }
 
 /// Reads the frames of a stretch of a segment that is known to be durable, and hands out their records.
@@ -199,7 +407,7 @@ pub fn read_frame_at<D: Disk>(
     buffer.resize(projection.bytes);
     let filled = file.read_past_cache(projection.offset, buffer).map_err(unreadable)?;
     let bytes = buffer.bytes();
-    let expected = Expected { shard, segment: projection.segment };
+    let expected = Expected { shard, segment: projection.segment, tag: projection.tag };
     let mut at = 0;
     while at < filled {
         let frame = read_frame(&bytes[at..filled], expected)
@@ -223,24 +431,25 @@ fn damage(path: &Path, offset: u64, fault: FrameFault) -> JournalFault {
     JournalFault::Damaged { path: path.to_owned(), offset, fault: fault.to_string() }
 }
 
-/// How far reading has come.
+/// How far reading has come: the last frame and its last record.
+#[derive(Clone, Copy)]
 struct Reached {
-    /// The last frame's number; none before the first one.
-    frame: Option<u64>,
+    frame: u64,
     sequence: u64,
 }
 
 impl Reached {
+    /// As far as this frame, which begins with this record.
+    fn before(frame: u64, record: u64) -> Self {
+        Self { frame: frame.saturating_sub(1), sequence: record.saturating_sub(1) }
+    }
+
     fn continues(&self, frame: &Frame<'_>) -> bool {
-        match self.frame {
-            // Segments before the first one were used anew.
-            None => true,
-            Some(last) => frame.header.frame == last + 1 && frame.header.first_sequence == self.sequence + 1,
-        }
+        frame.header.frame == self.frame + 1 && frame.header.first_sequence == self.sequence + 1
     }
 
     fn take(&mut self, frame: &Frame<'_>) {
-        self.frame = Some(frame.header.frame);
+        self.frame = frame.header.frame;
         self.sequence = frame.header.first_sequence + u64::from(frame.header.records) - 1;
     }
 }
@@ -248,33 +457,27 @@ impl Reached {
 /// The number of a whole frame behind bytes that are none. The one that was being written may be there in parts, so only one
 /// that was begun after it counts.
 fn later_frame(bytes: &[u8], from: usize, expected: Expected, reached: &Reached) -> Option<u64> {
-    let torn = reached.frame.map_or(1, |last| last + 1);
     (from.saturating_add(BLOCK_BYTES)..bytes.len()).step_by(BLOCK_BYTES).find_map(|offset| {
         let frame = read_frame(&bytes[offset..], expected).ok()?;
-        (frame.header.frame > torn).then_some(frame.header.frame)
+        (frame.header.frame > reached.frame + 1).then_some(frame.header.frame)
     })
 }
 
-fn numbers<D: Disk>(disk: &mut D, directory: &Path) -> Result<Vec<u64>, JournalFault> {
-    let names = disk.list(directory).map_err(|error| JournalFault::Read { path: directory.to_owned(), error })?;
-    let mut numbers: Vec<u64> =
-        names.iter().filter_map(|name| name.strip_suffix(SUFFIX).and_then(|number| number.parse().ok())).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+/// The numbers of the segments that are there, by names that the journal gives.
+fn numbers(files: &impl Files, directory: &Path) -> Result<BTreeSet<u64>, JournalFault> {
+    let names = files.names(directory).map_err(|error| JournalFault::Read { path: directory.to_owned(), error })?;
+    let number = |name: &String| {
+        let number = name.strip_suffix(SUFFIX)?.parse().ok()?;
+        (path(directory, number).file_name()? == name.as_str()).then_some(number)
+    };
+    Ok(names.iter().filter_map(number).collect())
 }
 
-fn read_all<D: Disk>(disk: &mut D, path: &Path) -> Result<Vec<u8>, JournalFault> {
+fn read(files: &impl Files, path: &Path, length: u64) -> Result<Vec<u8>, JournalFault> {
     let unreadable = |error| JournalFault::Read { path: path.to_owned(), error };
-    let mut file = disk.open(path).map_err(unreadable)?;
-    let length = usize::try_from(file.length().map_err(unreadable)?).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        match file.read_at(filled as u64, &mut bytes[filled..]).map_err(unreadable)? {
-            0 => break,
-            count => filled += count,
-        }
+    let bytes = files.read(path, length).map_err(unreadable)?;
+    if (bytes.len() as u64) < length {
+        return Err(unreadable(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read")));
     }
-    bytes.truncate(filled);
     Ok(bytes)
 }

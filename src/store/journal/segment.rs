@@ -4,12 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::JournalOptions;
+use super::catalogue::Ledger;
 use crate::store::disk::{Buffer, Disk, DiskFile};
 
 /// How a segment's file ends.
 pub(super) const SUFFIX: &str = ".journal";
 /// A new segment is written out in portions of so many bytes, so that a commit never waits for long behind one.
-const PORTION_BYTES: usize = 256 << 10;
+pub(super) const PORTION_BYTES: usize = 256 << 10;
 
 /// The file of the segment with this number.
 pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
@@ -60,14 +61,17 @@ impl Held {
 pub(super) struct Active<F> {
     pub file: F,
     pub number: u64,
+    /// The number of its first frame.
+    pub first_frame: u64,
     /// Where the next frame goes.
     pub offset: u64,
     pub held: Held,
 }
 
 impl<F> Active<F> {
-    pub fn new(file: F, number: u64, first: u64) -> Self {
-        Self { file, number, offset: 0, held: Held::new(first) }
+    /// One that begins with this frame and this record.
+    pub fn new(file: F, number: u64, first_frame: u64, first: u64) -> Self {
+        Self { file, number, first_frame, offset: 0, held: Held::new(first) }
     }
 
     /// Whether so many bytes still fit. An empty segment takes a frame of any length.
@@ -80,6 +84,8 @@ impl<F> Active<F> {
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub number: u64,
+    /// The number of its first frame.
+    pub first_frame: u64,
     pub last: u64,
     pub held: Held,
 }
@@ -88,10 +94,16 @@ pub(super) struct Sealed {
 pub(super) enum Spare<F> {
     /// There is none.
     None,
+    /// The catalogue is being told that this segment is given up, whose file becomes the one of that number.
+    GivingUp { old: u64, number: u64, change: u64 },
     /// It is being written out.
     Writing { file: F, number: u64, written: u64, length: u64, buffer: Option<Buffer> },
+    /// It has its name, which is to be made durable.
+    Named { file: F, number: u64 },
     /// Its name is being made durable.
     Syncing { file: F, number: u64 },
+    /// Its name is durable, and the catalogue is being told of it.
+    Listing { file: F, number: u64, change: u64 },
     /// It can be used.
     Ready { file: F, number: u64 },
 }
@@ -105,21 +117,12 @@ impl<F: DiskFile> Spare<F> {
         Ok(Self::Writing { file, number, written: 0, length: options.segment_bytes, buffer: Some(buffer) })
     }
 
-    /// Takes a segment that is needed no longer. What is in it is told apart by the number.
-    pub fn again<D: Disk<File = F>>(disk: &mut D, options: &JournalOptions, old: u64, number: u64) -> io::Result<Self> {
-        let (from, to) = (path(&options.directory, old), path(&options.directory, number));
-        disk.rename(&from, &to)?;
-        let file = disk.open(&to)?;
-        disk.submit_directory_sync(&options.directory)?;
-        Ok(Self::Syncing { file, number })
-    }
-
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready { .. })
     }
 
     pub fn is_being_made(&self) -> bool {
-        matches!(self, Self::Writing { .. } | Self::Syncing { .. })
+        !matches!(self, Self::None | Self::Ready { .. })
     }
 
     pub fn take(&mut self) -> Option<(F, u64)> {
@@ -132,8 +135,14 @@ impl<F: DiskFile> Spare<F> {
         }
     }
 
-    /// Goes on with making it.
-    pub fn poll<D: Disk<File = F>>(&mut self, disk: &mut D, directory: &Path) -> io::Result<()> {
+    /// Goes on with making it. The catalogue knows of it before it can be used, and of one that is given up before that has
+    /// another name.
+    pub fn poll<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        directory: &Path,
+        ledger: &mut Ledger<F>,
+    ) -> io::Result<()> {
         *self = match std::mem::replace(self, Self::None) {
             Self::Writing { mut file, number, mut written, length, mut buffer } => {
                 if buffer.is_none()
@@ -144,10 +153,7 @@ impl<F: DiskFile> Spare<F> {
                     buffer = Some(back);
                 }
                 match buffer.take() {
-                    Some(_) if written >= length => {
-                        disk.submit_directory_sync(directory)?;
-                        Self::Syncing { file, number }
-                    }
+                    Some(_) if written >= length => Self::Named { file, number },
                     Some(portion) => match file.submit(written, portion) {
                         Ok(()) => Self::Writing { file, number, written, length, buffer: None },
                         Err((error, portion)) if error.kind() == io::ErrorKind::ResourceBusy => {
@@ -160,13 +166,43 @@ impl<F: DiskFile> Spare<F> {
             }
             Self::Syncing { file, number } => match disk.poll_directory_sync() {
                 None => Self::Syncing { file, number },
-                Some(result) => {
-                    result?;
-                    Self::Ready { file, number }
+                Some(Ok(())) => Self::list(file, number, ledger),
+                Some(Err(error)) => {
+                    *self = Self::Named { file, number };
+                    return Err(error);
                 }
             },
+            Self::GivingUp { old, number, change } if ledger.has(change) => {
+                let (from, to) = (path(directory, old), path(directory, number));
+                let renamed = disk.open(&from).and_then(|file| disk.rename(&from, &to).map(|()| file));
+                match renamed {
+                    Ok(file) => Self::Named { file, number },
+                    Err(error) => {
+                        *self = Self::GivingUp { old, number, change };
+                        return Err(error);
+                    }
+                }
+            }
+            Self::Named { file, number } => match disk.submit_directory_sync(directory) {
+                Ok(()) => Self::Syncing { file, number },
+                Err(error) => {
+                    *self = Self::Named { file, number };
+                    return Err(error);
+                }
+            },
+            Self::Listing { file, number, change } if ledger.has(change) => Self::Ready { file, number },
             other => other,
         };
         Ok(())
+    }
+
+    /// Has the catalogue name it, unless that does so already.
+    fn list(file: F, number: u64, ledger: &mut Ledger<F>) -> Self {
+        if ledger.entry().last == number {
+            // It was named before a segment was given up for it, or as the first one.
+            return Self::Listing { file, number, change: ledger.named() };
+        }
+        let change = ledger.name(|entry| (entry.last, entry.reused) = (number, None));
+        Self::Listing { file, number, change }
     }
 }

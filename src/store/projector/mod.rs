@@ -11,6 +11,7 @@
 mod changes;
 mod schema;
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -106,17 +107,55 @@ pub struct Examined {
     pub integrity: String,
 }
 
-/// Looks into a database from another process than the router's, which may be writing it.
+/// Looks into a database from another process than the router's. Changes nothing, and needs the right to read alone.
+///
+/// One that is in use is read with what its router has written beside it. One that is not would get new files beside it that
+/// way, so it is read as a file that nobody writes; where changes of a router that was killed wait in a log, a copy is read.
 ///
 /// # Errors
 /// It cannot be read.
-pub fn examine(path: &Path) -> Result<Examined, ProjectionError> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(READ_TIMEOUT)?;
+pub fn examine(path: &Path, in_use: bool) -> Result<Examined, ProjectionError> {
+    let log = path.with_extension("db-wal");
+    let waits = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+    if in_use {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(READ_TIMEOUT)?;
+        return examine_open(&connection);
+    }
+    let copies = waits.then(tempfile::tempdir).transpose()?;
+    let path = match &copies {
+        Some(copies) => {
+            let copy = copies.path().join(DATABASE);
+            std::fs::copy(path, &copy)?;
+            std::fs::copy(&log, copy.with_extension("db-wal"))?;
+            let connection = Connection::open(&copy)?;
+            return examine_open(&connection);
+        }
+        None => path,
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    examine_open(&Connection::open_with_flags(uri(path), flags)?)
+}
+
+fn examine_open(connection: &Connection) -> Result<Examined, ProjectionError> {
     Ok(Examined {
         record: connection.query_row("SELECT record FROM progress", [], |row| row.get(0))?,
         integrity: connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?,
     })
+}
+
+/// The name of a database that nobody writes, as SQLite reads it.
+fn uri(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => uri.push(char::from(*byte)),
+            _ => {
+                let _ = write!(uri, "%{byte:02x}");
+            }
+        }
+    }
+    uri + "?immutable=1"
 }
 
 /// One shard's database, as its shard and others see it.

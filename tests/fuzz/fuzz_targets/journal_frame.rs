@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
             Record::read(kind, again).expect("what was written reads back");
         }
     }
-    if let Ok(frame) = read_frame(input, Expected { shard: 2, segment: 4 }) {
+    if let Ok(frame) = read_frame(input, Expected { shard: 2, segment: 4, tag: 8 }) {
         assert!(frame.payload.len() <= input.len());
         let again = encode_header(&frame.header, frame.payload);
         assert_eq!(again[16..56], input[16..56]);
