@@ -4,7 +4,7 @@
 mod common;
 
 use caxton_router::domain::AgentName;
-use caxton_router::wasm::{Guest, GuestKind, Sandbox};
+use caxton_router::wasm::{Guest, GuestError, GuestKind, Sandbox};
 use caxton_router::{Config, Message, Performative, Preset, Router};
 use common::PATIENCE;
 use std::path::{Path, PathBuf};
@@ -608,4 +608,29 @@ fn a_list_of_agents_closes_the_capabilities_and_a_guest_may_always_write_to_itse
     let report = router.shutdown(PATIENCE).unwrap();
     let account = report.stats.account();
     assert_eq!((account.processed, account.dead_lettered), (2, 1), "the timer fired: {account:?}");
+}
+
+#[test]
+fn what_would_take_too_long_to_compile_is_refused_before_that() {
+    let mut config = Config::preset(Preset::Testing);
+    config.wasm.functions = "1000".parse().unwrap();
+    config.wasm.module_bytes = "65536".parse().unwrap();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let module = |functions: usize| wat::parse_str(format!("(module {})", "(func)".repeat(functions))).unwrap();
+    let component = format!("(component {})", format!("(core module {})", "(func)".repeat(501)).repeat(2));
+    for (bytes, found) in [(module(1_001), 1_001), (wat::parse_str(component).unwrap(), 1_002)] {
+        let error = sandbox.load("many", &bytes).unwrap_err();
+        assert!(matches!(error, GuestError::TooLarge { .. }), "{error}");
+        let expected = format!("it has {found} functions: wasm.functions allows 1000");
+        assert!(error.to_string().ends_with(&expected), "{error}");
+    }
+    // So many are allowed: what is wrong with it is that it is no agent.
+    assert!(matches!(sandbox.load("enough", &module(1_000)), Err(GuestError::Unfit { .. })));
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["large.wasm", "large.wat"] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, vec![b' '; 65_537]).unwrap();
+        let error = sandbox.load_file(&path).unwrap_err();
+        assert!(error.to_string().ends_with("65537 bytes: wasm.module_bytes allows 65536"), "{error}");
+    }
 }

@@ -323,6 +323,31 @@ whole_number! {
 }
 
 whole_number! {
+    /// How large a WebAssembly module may be: 1 KiB to 1 GiB, in bytes.
+    ModuleBytes(u64): "module", 1_024 to 1_073_741_824 "bytes"
+}
+
+whole_number! {
+    /// How many functions a WebAssembly module may define: 1 to 1,000,000 functions.
+    ModuleFunctions(u32): "functions of a module", 1 to 1_000_000 "functions"
+}
+
+whole_number! {
+    /// How large one function of a WebAssembly module may be: 1 KiB to 8 MiB, in bytes.
+    FunctionBytes(u32): "function", 1_024 to 8_388_608 "bytes"
+}
+
+whole_number! {
+    /// How deep the blocks of a WebAssembly function may nest: 16 to 100,000 blocks.
+    BlockDepth(u32): "nested blocks", 16 to 100_000 "blocks"
+}
+
+whole_number! {
+    /// How many modules, components and instances a WebAssembly component may hold: 1 to 10,000 of each.
+    ComponentParts(u32): "parts of a component", 1 to 10_000 "parts"
+}
+
+whole_number! {
     /// How deep the calls of a guest may nest: 64 KiB to 16 MiB of stack, in bytes.
     GuestStackBytes(u64): "guest stack", 65_536 to 16_777_216 "bytes"
 }
@@ -396,7 +421,7 @@ whole_number! {
 }
 
 usable_as_size! {
-    GuestTableElements, DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow, HistoryRows,
+    ModuleFunctions, FunctionBytes, BlockDepth, ComponentParts, GuestTableElements, DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow, HistoryRows,
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
     ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
     PendingCapacity

@@ -8,11 +8,12 @@ use super::value::Setting;
 use super::wasi::Grants;
 use super::{Preset, Provenance, RingChoice, ShardChoice};
 use caxton_shards::domain::{
-    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
-    ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, GuestCallMs, GuestCount, GuestMemoryBytes,
-    GuestMessageBytes, GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows,
-    HostCallCount, LogRate, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
+    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BlockDepth, BreakerDelayMs, BreakerThreshold,
+    BreakerWindowMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity, ConversationTimeoutMs,
+    DeadLetterBytes, DeadLetterCapacity, DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs,
+    FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs, GuestStackBytes,
+    GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows, HostCallCount, LogRate, MailboxBytes,
+    MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, ModuleBytes, ModuleFunctions, NodeId,
     OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
     RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
     TurnQuota,
@@ -302,6 +303,16 @@ configuration! {
         state_bytes: GuestStateBytes = ["64 KiB", "64 KiB", "64 KiB"];
         /// How many lines a guest may log in a second.
         log_lines: LogRate = ["100", "100", "100"];
+        /// How large a module may be, which decides how long compiling it takes. All its functions together count likewise.
+        module_bytes: ModuleBytes = ["64 MiB", "16 MiB", "64 MiB"];
+        /// How many functions a module may define, those of the modules in a component included.
+        functions: ModuleFunctions = ["50000", "20000", "50000"];
+        /// How large one function may be. Its local variables count as a byte each, and so does what passes in its calls.
+        function_bytes: FunctionBytes = ["1 MiB", "512 KiB", "1 MiB"];
+        /// How deep the blocks of a function may nest.
+        block_depth: BlockDepth = ["5000", "5000", "5000"];
+        /// How many modules, components and instances a component may hold, of each.
+        component_parts: ComponentParts = ["200", "200", "200"];
         /// What of WASI manifests may grant: clocks, random, stdout and stubs, with commas between them; empty if nothing.
         wasi: Grants = ["clocks, random, stdout, stubs", "clocks, random, stdout, stubs", "clocks, random, stdout, stubs"];
         /// Where compiled modules are kept, so that the next start need not compile them; empty if nowhere.
@@ -400,6 +411,11 @@ mod tests {
         ("wasm.message_bytes", ["\"100 KiB\"", "\"100 KiB\"", "\"100 KiB\""]),
         ("wasm.state_bytes", ["\"64 KiB\"", "\"64 KiB\"", "\"64 KiB\""]),
         ("wasm.log_lines", ["100", "100", "100"]),
+        ("wasm.module_bytes", ["\"64 MiB\"", "\"16 MiB\"", "\"64 MiB\""]),
+        ("wasm.functions", ["50000", "20000", "50000"]),
+        ("wasm.function_bytes", ["\"1 MiB\"", "\"512 KiB\"", "\"1 MiB\""]),
+        ("wasm.block_depth", ["5000", "5000", "5000"]),
+        ("wasm.component_parts", ["200", "200", "200"]),
         ("wasm.wasi", ["\"clocks, random, stdout, stubs\""; 3]),
         ("wasm.cache", ["\"\"", "\"\"", "\"\""]),
         ("plugins.files", ["\"\"", "\"\"", "\"\""]),

@@ -3,11 +3,12 @@
 use super::choice::AutoOr;
 use bytesize::ByteSize;
 use caxton_shards::domain::{
-    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
-    ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity,
-    DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs, GuestCallMs, GuestCount, GuestMemoryBytes,
-    GuestMessageBytes, GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows,
-    HostCallCount, LogRate, MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId,
+    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BlockDepth, BreakerDelayMs, BreakerThreshold,
+    BreakerWindowMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity, ConversationTimeoutMs,
+    DeadLetterBytes, DeadLetterCapacity, DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs,
+    FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs, GuestStackBytes,
+    GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows, HostCallCount, LogRate, MailboxBytes,
+    MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, ModuleBytes, ModuleFunctions, NodeId,
     OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
     RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
     TurnQuota,
@@ -73,7 +74,7 @@ plain! {
     DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
     ProbeCount, RestartCount, RetryCount, TurnQuota,
     DescriptionCapacity, DuplicatesWindow, HistoryRows, SegmentCount, SubscriptionCapacity,
-    GuestCount, GuestTableElements, HostCallCount, LogRate,
+    GuestCount, GuestTableElements, HostCallCount, LogRate, ModuleFunctions, BlockDepth, ComponentParts,
 }
 
 with_unit! {
@@ -93,6 +94,8 @@ with_unit! {
     SlowCallMs: milliseconds, "1 s", show_number;
     ShutdownDeadlineMs: milliseconds, "20 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
+    ModuleBytes: bytes, "64 MiB", show_bytes;
+    FunctionBytes: bytes, "1 MiB", show_bytes;
     GuestMemoryBytes: bytes, "10 MiB", show_bytes;
     GuestStackBytes: bytes, "256 KiB", show_bytes;
     GuestMessageBytes: bytes, "100 KiB", show_bytes;

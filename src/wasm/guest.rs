@@ -11,6 +11,7 @@ use caxton_shards::message::AgentId;
 use wasmtime::component::Component;
 use wasmtime::{Engine, InstancePre, Module};
 
+use super::bounds::{self, Excess};
 use super::component::{self, ComponentAgent, Prepared};
 use super::encode;
 use super::host::{GuestLimits, Host, Memory, Permissions, SharedMemory};
@@ -25,8 +26,6 @@ use crate::config::Grants;
 /// What a module is to be, in words.
 const AGENT: &str = "agent";
 pub(super) const PLUGIN: &str = "routing plugin";
-/// The largest module, in bytes.
-const MODULE_BYTES_MAX: usize = 128 << 20;
 
 /// By which interface a guest is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,13 +72,13 @@ pub enum GuestError {
         /// The module.
         name: String,
     },
-    /// It is larger than allowed.
-    #[error("{name}: the module has {bytes} bytes: allowed are {MODULE_BYTES_MAX}")]
+    /// Compiling it would cost more than the settings allow.
+    #[error("{name}: the module is too large, and was not compiled: {excess}")]
     TooLarge {
         /// The module.
         name: String,
-        /// Its size.
-        bytes: usize,
+        /// What it has too much of.
+        excess: Excess,
     },
     /// It is not valid, or uses something that is not supported.
     #[error("{name}: the module is not valid: {reason}")]
@@ -173,8 +172,8 @@ impl Guest {
     pub(super) fn load(sandbox: &Sandbox, name: &str, bytes: &[u8], manifest: &Manifest) -> Result<Self, GuestError> {
         let (name, permissions) = (name.to_owned(), manifest.permissions());
         check_grants(sandbox, &name, permissions.wasi)?;
-        if bytes.len() > MODULE_BYTES_MAX {
-            return Err(GuestError::TooLarge { name, bytes: bytes.len() });
+        if let Err(excess) = bounds::check(bytes, sandbox.config()) {
+            return Err(GuestError::TooLarge { name, excess });
         }
         let engine = &sandbox.0.engine;
         let invalid = |error: wasmtime::Error| GuestError::Invalid { name: name.clone(), reason: format!("{error:#}") };
@@ -344,8 +343,8 @@ pub(super) fn compiled_component(
     world: &str,
 ) -> Result<Component, GuestError> {
     let name = name.to_owned();
-    if bytes.len() > MODULE_BYTES_MAX {
-        return Err(GuestError::TooLarge { name, bytes: bytes.len() });
+    if let Err(excess) = bounds::check(bytes, sandbox.config()) {
+        return Err(GuestError::TooLarge { name, excess });
     }
     let engine = &sandbox.0.engine;
     let invalid = |error: wasmtime::Error| GuestError::Invalid { name: name.clone(), reason: format!("{error:#}") };

@@ -18,6 +18,7 @@
 //!   for one message it traps. A trap is a failed attempt: the message is tried again or becomes a dead letter, and the agent
 //!   is made anew within its restart policy.
 
+mod bounds;
 mod cache;
 mod clock;
 mod component;
@@ -37,6 +38,7 @@ mod turns;
 mod wasi;
 
 pub use crate::config::{Grant, Grants, OnFailure};
+pub use bounds::Excess;
 pub use deployment::{DeployError, Deployment, State, Strategy};
 pub use encode::{ROUTING_WIT, WIT, component_of};
 pub use guest::{Guest, GuestError, GuestKind, Problem};

@@ -122,7 +122,7 @@ impl Plugin {
         call_ms: GuestCallMs,
         on_failure: OnFailure,
     ) -> Result<Self, GuestError> {
-        Self::load(sandbox, name, &read_module(path)?, call_ms, on_failure)
+        Self::load(sandbox, name, &read_module(path, sandbox.config())?, call_ms, on_failure)
     }
 
     /// Those that the settings name, for so many shards.

@@ -1,6 +1,7 @@
 //! What all guests share: the engine, the pool of instances, the functions they may import.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +9,7 @@ use std::sync::atomic::Ordering;
 use wasmtime::component::Linker as ComponentLinker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, Store};
 
+use super::bounds;
 use super::cache::Cache;
 use super::guest::{Guest, GuestError};
 use super::host::{GuestLimits, Host, PARTS_MAX};
@@ -104,7 +106,7 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::load_with`]; or the file can't be read.
     pub fn load_file_with(&self, path: &Path, manifest: &Manifest) -> Result<Guest, GuestError> {
-        self.load_with(&path.display().to_string(), &read_module(path)?, manifest)
+        self.load_with(&path.display().to_string(), &read_module(path, &self.0.config)?, manifest)
     }
 
     /// The settings that guests run with.
@@ -150,9 +152,14 @@ impl std::fmt::Debug for Sandbox {
 }
 
 /// A module's bytes. Files that end in `.wat` are text.
-pub(super) fn read_module(path: &Path) -> Result<Vec<u8>, GuestError> {
-    let bytes =
-        std::fs::read(path).map_err(|error| GuestError::File { path: path.to_owned(), reason: error.to_string() })?;
+pub(super) fn read_module(path: &Path, config: &WasmConfig) -> Result<Vec<u8>, GuestError> {
+    let failed = |error: io::Error| GuestError::File { path: path.to_owned(), reason: error.to_string() };
+    let most = config.module_bytes.into_inner();
+    let mut bytes = Vec::new();
+    // What is larger is not read, and one byte more tells that it is.
+    File::open(path).map_err(failed)?.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    bounds::check_size(bytes.len(), config)
+        .map_err(|excess| GuestError::TooLarge { name: path.display().to_string(), excess })?;
     if path.extension().is_none_or(|extension| extension != "wat") {
         return Ok(bytes);
     }
