@@ -680,6 +680,7 @@ impl Conversations {
 impl Protocols {
     /// Takes the step of the conversation's protocol that a message is, or says that it is none. A conversation is held
     /// to the first protocol that is checked and that its initiator names.
+    #[inline(always)]
     fn step(
         &mut self,
         conversation: &mut Conversation,

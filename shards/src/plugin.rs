@@ -49,7 +49,7 @@ impl Shard {
     }
 
     /// Whether [`Shard::ask_plugins`] has something to do.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_to_judge(&self, message: &Message) -> bool {
         self.judges && (message.conversation().is_none() || !self.plugins.is_empty())
     }
