@@ -15,8 +15,8 @@ impl Agent for Greeter {
         if message.performative() == Performative::Request {
             let greeting = format!("Hello, {}!", message.content().as_text().unwrap_or("stranger"));
             let reply = message.reply(Performative::Inform).content(greeting).build();
-            if reply.is_ok_and(|reply| context.send(reply).is_err()) {
-                return Outcome::failed("there is no room for the reply now");
+            if !reply.is_ok_and(|reply| context.send(reply).is_ok()) {
+                return Outcome::failed("the reply could not be sent");
             }
         }
         Outcome::Done

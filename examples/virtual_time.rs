@@ -24,8 +24,8 @@ impl Agent for Supplier {
             return Outcome::failed("sold out");
         }
         let reply = message.reply(Performative::Inform).content("one bolt").build();
-        if reply.is_ok_and(|reply| context.send(reply).is_err()) {
-            return Outcome::failed("there is no room for the reply now");
+        if !reply.is_ok_and(|reply| context.send(reply).is_ok()) {
+            return Outcome::failed("the reply could not be sent");
         }
         self.bolts -= 1;
         Outcome::Done

@@ -1,33 +1,57 @@
 //! Can this host run the router, and if not, what mends it?
 //!
-//! [`Host::read`] takes the readings and changes nothing; [`examine_host`] judges them and touches nothing, so every
-//! kind of host can be judged in a test. A [`Status::Problem`] keeps the router from starting; a [`Status::Warning`]
-//! makes it slower or smaller than it could be. Both come with what to do about it.
+//! [`Host::read`] takes the readings and changes nothing; [`examine_host`] judges them by what a router with certain settings
+//! needs ([`Demand`]) and touches nothing, so every kind of host can be judged in a test. A [`Status::Problem`] keeps the
+//! router from starting; a [`Status::Warning`] makes it slower or smaller than it could be. Both come with what to do about it.
+//!
+//! `caxton doctor` prints the findings, and [`Router::start`](crate::router::RouterBuilder::start) makes the same checks before
+//! its first shard starts: what the libraries below it do about a host that they cannot run on is to panic.
 
+mod clock;
+mod demand;
+mod disk;
 mod host;
+mod threads;
 
+use std::fmt;
+use std::time::Duration;
+
+pub use clock::Clock;
+pub use demand::{
+    Demand, MEMORY_BYTES_PER_SHARD, MEMORY_LOCK_BYTES_PER_SHARD, OPEN_FILES_BASE, OPEN_FILES_PER_SHARD, StoreDemand,
+};
+pub use disk::{DirectWrite, StoreDisk, examine_disk};
+pub(crate) use host::allowed_cores;
 pub use host::{Host, IoUringProbe, Limit};
+pub use threads::ThreadProbe;
+pub(crate) use threads::probe_threads;
 
-use crate::config::automatic_shard_count;
+use crate::config::Config;
+use bytesize::ByteSize;
 use rustix::io::Errno;
+
+/// The name of the finding about the number of shards.
+pub const SHARDS: &str = "shards";
 
 /// The oldest kernel, as (major, minor), whose `io_uring` has everything that a shard uses.
 pub const KERNEL_MIN: (u32, u32) = (5, 15);
 
-/// How much memory a shard must be able to lock, in bytes. With less in all, no shard starts.
-pub const MEMORY_LOCK_BYTES_PER_SHARD: u64 = 512 * 1024;
-
-/// How many files a shard has open by itself, rounded up: rings, event counters, timers, journal.
-pub const OPEN_FILES_PER_SHARD: u64 = 32;
-
-/// How many files the router has open besides those of its shards.
-pub const OPEN_FILES_BASE: u64 = 64;
-
 /// Below this limit on open files there is little room for connections.
 pub const OPEN_FILES_COMFORTABLE: u64 = 4_096;
 
-/// How much memory a shard should find available, in bytes.
-pub const MEMORY_BYTES_PER_SHARD: u64 = 128 << 20;
+/// How many mappings of memory a process has without any guest.
+const MAPPINGS_BASE: u64 = 2_000;
+/// How many mappings each guest takes that there is room for, and that runs: its stack, its memory and its tables, each between
+/// guard pages.
+const MAPPINGS_PER_GUEST: u64 = 5;
+
+/// How long the clock is watched by those who have the time.
+const CLOCK_WATCH: Duration = Duration::from_millis(50);
+/// A clock that moves by more than this while it is watched is being set.
+const CLOCK_STEP_MAX: Duration = Duration::from_millis(20);
+/// Clock sources that a program reads without a call of the kernel.
+const QUICK_CLOCK_SOURCES: [&str; 5] =
+    ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "riscv_clocksource"];
 
 /// The answer to one question about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +64,18 @@ pub struct Finding {
     pub found: String,
     /// What to do about it; nothing if all is well.
     pub mend: Option<String>,
+}
+
+/// As a sentence for an operator: what was found, and what mends it.
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, found, mend, .. } = self;
+        write!(formatter, "{name}: {found}")?;
+        match mend {
+            Some(mend) => write!(formatter, ". To mend it: {mend}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How bad a finding is.
@@ -64,31 +100,44 @@ impl Status {
     }
 }
 
-/// Examines the host that this process runs on, as this process sees it: its limits, its cores, its container.
-pub fn examine() -> Vec<Finding> {
-    examine_host(&Host::read())
+/// Examines the host that this process runs on, as this process sees it (its limits, its cores, its container), for a router with
+/// these settings. It takes a moment, because the clock is watched.
+pub fn examine(config: &Config) -> Vec<Finding> {
+    examine_within(config, CLOCK_WATCH)
+}
+
+/// As [`examine`], without watching the clock.
+pub(crate) fn examine_at_start(config: &Config) -> Vec<Finding> {
+    examine_within(config, Duration::ZERO)
+}
+
+fn examine_within(config: &Config, watch_clock: Duration) -> Vec<Finding> {
+    let demand = Demand::of(config, allowed_cores().len());
+    let host = Host::read(demand.threads(), demand.address_bytes(), watch_clock);
+    let mut findings = examine_host(&host, &demand);
+    if let Some(store) = &demand.store {
+        findings.extend(examine_disk(&StoreDisk::read(store), store, demand.shards, host.clock.wall));
+    }
+    findings
 }
 
 /// Judges readings of a host. The findings are always the same ones, in the same order.
-pub fn examine_host(host: &Host) -> Vec<Finding> {
+pub fn examine_host(host: &Host, demand: &Demand) -> Vec<Finding> {
     vec![
         kernel(host),
-        io_uring(host),
-        memory_lock(host),
+        system_files(host),
+        io_uring(host, demand),
+        memory_lock(host, demand),
         cores(host),
-        processor_quota(host),
-        shards(host),
-        open_files(host),
-        memory(host),
+        processor_quota(host, demand),
+        shards(host, demand),
+        threads(host),
+        open_files(host, demand),
+        address_space(host, demand),
+        memory(host, demand),
+        mappings(host, demand),
+        clock(host),
     ]
-}
-
-/// Why `io_uring`, or a shard as a whole, could not be started, and what mends it, in sentences for an operator.
-///
-/// `raw_os_error` is the operating system's error number, if the failure had one.
-pub fn explain_io_uring_error(raw_os_error: Option<i32>, host: &Host) -> String {
-    let (reason, mend) = io_uring_failure(raw_os_error, host);
-    format!("{reason}. To mend it: {mend}. `caxton doctor` examines the whole host.")
 }
 
 impl Finding {
@@ -124,14 +173,32 @@ fn kernel(host: &Host) -> Finding {
     }
 }
 
-fn io_uring(host: &Host) -> Finding {
+fn system_files(host: &Host) -> Finding {
+    let name = "system files";
+    let missing = match (host.has_proc, host.has_sys) {
+        (true, true) => return Finding::ok(name, "/proc and /sys are there"),
+        (false, true) => "/proc is not there: memory, limits and other users of the cores cannot be read",
+        (true, false) => "/sys is not there: quotas of containers and the clock source cannot be read",
+        (false, false) => "neither /proc nor /sys is there: memory, limits, quotas and the clock source cannot be read",
+    };
+    let mend = "mount them where the router runs: `mount -t proc proc ROOT/proc`, `mount -t sysfs -o ro sysfs ROOT/sys`; \
+        containers have them unless they are told otherwise";
+    Finding::warning(name, missing, mend)
+}
+
+fn io_uring(host: &Host, demand: &Demand) -> Finding {
     let name = "io_uring";
-    match host.io_uring {
-        IoUringProbe::Works => Finding::ok(name, "a ring could be made"),
-        IoUringProbe::Fails { raw_os_error } => {
-            let (reason, mend) = io_uring_failure(raw_os_error, host);
+    match &host.io_uring {
+        IoUringProbe::Works => Finding::ok(name, "rings can be made and used"),
+        IoUringProbe::Fails { call, raw_os_error } => {
+            let (reason, mend) = io_uring_failure(call, *raw_os_error, host, demand);
             Finding::problem(name, reason, mend)
         }
+        IoUringProbe::Lacks { operations } => Finding::problem(
+            name,
+            format!("the kernel's io_uring lacks {}", operations.join(", ")),
+            format!("boot a kernel {}.{} or newer, with all of io_uring", KERNEL_MIN.0, KERNEL_MIN.1),
+        ),
     }
 }
 
@@ -140,7 +207,7 @@ const MEND_SECCOMP: &str = "let the seccomp profile allow io_uring_setup, io_uri
     securityContext.seccompProfile; under systemd add @aio to SystemCallFilter=";
 
 /// The reason and the cure. The same error number has several causes, which the other readings tell apart.
-fn io_uring_failure(raw_os_error: Option<i32>, host: &Host) -> (String, String) {
+fn io_uring_failure(call: &str, raw_os_error: Option<i32>, host: &Host, demand: &Demand) -> (String, String) {
     let old_kernel = host.kernel_version().is_some_and(|version| version < KERNEL_MIN);
     match raw_os_error.map(Errno::from_raw_os_error) {
         Some(Errno::PERM | Errno::ACCESS) => match host.io_uring_disabled {
@@ -158,7 +225,7 @@ fn io_uring_failure(raw_os_error: Option<i32>, host: &Host) -> (String, String) 
             ),
             _ => (
                 format!(
-                    "io_uring is forbidden by {}",
+                    "io_uring is forbidden by {} ({call} is refused)",
                     suspect(host, "a security policy (seccomp, SELinux or AppArmor)")
                 ),
                 MEND_SECCOMP.to_owned(),
@@ -170,38 +237,31 @@ fn io_uring_failure(raw_os_error: Option<i32>, host: &Host) -> (String, String) 
         ),
         Some(Errno::NOSYS) => (
             format!(
-                "io_uring is missing: it is hidden by {}, or the kernel was built without CONFIG_IO_URING",
+                "io_uring is missing: it is hidden by {}, or the kernel was built without CONFIG_IO_URING ({call} does not exist)",
                 suspect(host, "a sandbox")
             ),
             MEND_SECCOMP.to_owned(),
         ),
-        Some(Errno::NOMEM) if !host.memory_lock.is_below(memory_lock_needed(host)) => (
+        Some(Errno::NOMEM) if !host.memory_lock.is_below(demand.memory_lock_bytes()) => (
             "io_uring got no memory from the kernel, although this process may lock enough".to_owned(),
             "free memory, or raise the memory limit of the container or service".to_owned(),
         ),
         Some(Errno::NOMEM) => (
             format!("io_uring got no memory: this process may lock {} bytes", host.memory_lock),
-            mend_memory_lock(host),
+            mend_memory_lock(host, demand),
         ),
         Some(Errno::MFILE | Errno::NFILE) => (
             format!("io_uring got no file descriptor: this process may open {} files", host.open_files),
-            mend_open_files(host),
-        ),
-        _ if host.memory_lock.is_below(MEMORY_LOCK_BYTES_PER_SHARD) => (
-            format!(
-                "a shard needs {MEMORY_LOCK_BYTES_PER_SHARD} bytes of locked memory, and this process may lock {}",
-                host.memory_lock
-            ),
-            mend_memory_lock(host),
+            mend_open_files(host, demand),
         ),
         Some(errno) => (
-            format!("io_uring failed: {}", std::io::Error::from(errno)),
-            "look for a message of the kernel in `dmesg`".to_owned(),
+            format!("{call} failed: {}", std::io::Error::from(errno)),
+            format!(
+                "run on a kernel {}.{} or newer outside of sandboxes to see whether one is the cause",
+                KERNEL_MIN.0, KERNEL_MIN.1
+            ),
         ),
-        None => (
-            "a shard failed to start, and the operating system gave no reason".to_owned(),
-            "look for a message of the kernel in `dmesg`".to_owned(),
-        ),
+        None => (format!("{call} failed without an error number"), MEND_SECCOMP.to_owned()),
     }
 }
 
@@ -220,16 +280,15 @@ fn mend_sysctl() -> String {
         .to_owned()
 }
 
-fn memory_lock(host: &Host) -> Finding {
+fn memory_lock(host: &Host, demand: &Demand) -> Finding {
     let name = "memory lock";
-    let shards = u64::from(host.automatic_shards().into_inner());
-    let needed = memory_lock_needed(host);
+    let (shards, needed) = (demand.shards, demand.memory_lock_bytes());
     let limit = host.memory_lock;
     if limit.is_below(MEMORY_LOCK_BYTES_PER_SHARD) {
         Finding::problem(
             name,
             format!("this process may lock {limit} bytes; a shard needs {MEMORY_LOCK_BYTES_PER_SHARD}"),
-            mend_memory_lock(host),
+            mend_memory_lock(host, demand),
         )
     } else if limit.is_below(needed) {
         Finding::warning(
@@ -238,19 +297,15 @@ fn memory_lock(host: &Host) -> Finding {
                 "this process may lock {limit} bytes; {shards} shards want {needed}, \
                  and those that come too late do without registered buffers"
             ),
-            mend_memory_lock(host),
+            mend_memory_lock(host, demand),
         )
     } else {
         Finding::ok(name, format!("this process may lock {limit} bytes; {shards} shards want {needed}"))
     }
 }
 
-fn memory_lock_needed(host: &Host) -> u64 {
-    u64::from(host.automatic_shards().into_inner()) * MEMORY_LOCK_BYTES_PER_SHARD
-}
-
-fn mend_memory_lock(host: &Host) -> String {
-    let needed = memory_lock_needed(host);
+fn mend_memory_lock(host: &Host, demand: &Demand) -> String {
+    let needed = demand.memory_lock_bytes();
     let kibibytes = needed / 1024;
     let shell = if host.memory_lock.may_be_raised_to(needed) {
         format!("`ulimit -l {kibibytes}` before the start")
@@ -265,8 +320,9 @@ fn cores(host: &Host) -> Finding {
     match host.cores_allowed {
         0 => Finding::warning(
             name,
-            "the cores that this process may use cannot be found out",
-            "give the number of shards: router.shards, or CAXTON_ROUTER_SHARDS",
+            "the cores that this process may use cannot be found out: shards are not pinned to any",
+            "give the number of shards (router.shards, or CAXTON_ROUTER_SHARDS), and let the seccomp profile allow \
+             sched_getaffinity and sched_setaffinity",
         ),
         1 => Finding::ok(name, "this process may use 1 core"),
         cores => Finding::ok(name, format!("this process may use {cores} cores")),
@@ -274,9 +330,9 @@ fn cores(host: &Host) -> Finding {
 }
 
 /// A quota takes time away from all shards at once, in the middle of their work; fewer whole cores are better.
-fn processor_quota(host: &Host) -> Finding {
+fn processor_quota(host: &Host, demand: &Demand) -> Finding {
     let name = "processor quota";
-    let shards = host.automatic_shards();
+    let shards = demand.shards;
     match host.processor_quota_cores {
         None => Finding::ok(name, "none"),
         Some(quota) if quota >= f64::from(shards.into_inner()) => {
@@ -297,41 +353,77 @@ fn processor_quota(host: &Host) -> Finding {
     }
 }
 
-fn shards(host: &Host) -> Finding {
-    let shards = host.automatic_shards();
-    let with_store = automatic_shard_count(host.cores_allowed, true);
-    let rule =
-        "all allowed cores below 8, all but one from 8 up; with a store, whose disk is left one, all but one from 2 up";
-    Finding::ok("shards", format!("router.shards = \"auto\" starts {shards} here, {with_store} with a store ({rule})"))
+fn shards(host: &Host, demand: &Demand) -> Finding {
+    let name = SHARDS;
+    let shards = demand.shards;
+    let automatic = demand.automatic_shards(host.cores_allowed);
+    if !demand.shards_given {
+        let rule = "all allowed cores below 8, all but one from 8 up; with a store, whose disk is left one, all but one from 2 up";
+        let with_store = crate::config::automatic_shard_count(host.cores_allowed, true);
+        let without = crate::config::automatic_shard_count(host.cores_allowed, false);
+        let found = format!("router.shards = \"auto\" starts {without} here, {with_store} with a store ({rule})");
+        return Finding::ok(name, found);
+    }
+    if host.cores_allowed > 0 && shards.as_usize() > host.cores_allowed {
+        return Finding::warning(
+            name,
+            format!(
+                "{shards} shards share {} cores: they wait for each other, and messages for them",
+                host.cores_allowed
+            ),
+            format!("set router.shards = \"auto\", which starts {automatic} here, or give this process more cores"),
+        );
+    }
+    Finding::ok(name, format!("{shards} on {} cores", host.cores_allowed))
 }
 
-fn open_files(host: &Host) -> Finding {
+fn threads(host: &Host) -> Finding {
+    let name = "threads";
+    let ThreadProbe { wanted, started, raw_os_error } = host.threads;
+    if wanted == 0 {
+        return Finding::ok(name, "not tried, because there is too little address space");
+    }
+    if started == wanted {
+        return Finding::ok(name, format!("{wanted} threads can be started"));
+    }
+    let reason =
+        raw_os_error.map_or_else(String::new, |error| format!(": {}", std::io::Error::from_raw_os_error(error)));
+    let limit = host.user_processes;
+    Finding::problem(
+        name,
+        format!(
+            "{started} of {wanted} threads can be started{reason}; this user may have {limit} threads and processes"
+        ),
+        "raise what limits them: `ulimit -u` before the start, TasksMax= and LimitNPROC= of systemd, `docker run \
+         --pids-limit`, podPidsLimit of Kubernetes; or lower router.shards",
+    )
+}
+
+fn open_files(host: &Host, demand: &Demand) -> Finding {
     let name = "open files";
-    let needed = open_files_needed(host);
+    let used = host.open_files_used.unwrap_or(0);
+    let needed = demand.open_files();
     let limit = host.open_files;
-    if limit.is_below(needed) {
+    let has_open = if used > 0 { format!(" and has {used} open") } else { String::new() };
+    if limit.is_below(used + needed) {
         Finding::problem(
             name,
-            format!("this process may open {limit} files; its shards need {needed}"),
-            mend_open_files(host),
+            format!("this process may open {limit} files{has_open}; its shards need {needed}"),
+            mend_open_files(host, demand),
         )
-    } else if limit.is_below(OPEN_FILES_COMFORTABLE) {
+    } else if limit.is_below(used + needed.max(OPEN_FILES_COMFORTABLE)) && limit.is_below(OPEN_FILES_COMFORTABLE) {
         Finding::warning(
             name,
             format!("this process may open {limit} files, which leaves little room for connections"),
-            mend_open_files(host),
+            mend_open_files(host, demand),
         )
     } else {
         Finding::ok(name, format!("this process may open {limit} files"))
     }
 }
 
-fn open_files_needed(host: &Host) -> u64 {
-    OPEN_FILES_BASE + u64::from(host.automatic_shards().into_inner()) * OPEN_FILES_PER_SHARD
-}
-
-fn mend_open_files(host: &Host) -> String {
-    let files = open_files_needed(host).max(OPEN_FILES_COMFORTABLE);
+fn mend_open_files(host: &Host, demand: &Demand) -> String {
+    let files = (host.open_files_used.unwrap_or(0) + demand.open_files()).max(OPEN_FILES_COMFORTABLE);
     let shell = if host.open_files.may_be_raised_to(files) {
         format!("`ulimit -n {files}` before the start")
     } else {
@@ -340,32 +432,140 @@ fn mend_open_files(host: &Host) -> String {
     format!("{shell}; under systemd LimitNOFILE={files}; in Docker `--ulimit nofile={files}:{files}`")
 }
 
-fn memory(host: &Host) -> Finding {
-    let name = "memory";
-    let shards = host.automatic_shards();
-    let wanted = u64::from(shards.into_inner()) * MEMORY_BYTES_PER_SHARD;
-    let mebibytes = |bytes: u64| bytes >> 20;
-    match host.memory_available_bytes {
-        None => Finding::warning(
+fn address_space(host: &Host, demand: &Demand) -> Finding {
+    let name = "address space";
+    let needed = demand.address_bytes();
+    match host.address_bytes_left {
+        None => Finding::ok(name, "not limited"),
+        Some(left) if left < needed => Finding::problem(
             name,
-            "the available memory cannot be found out",
-            "make /proc/meminfo readable for the router",
+            format!(
+                "the limits on address space or data leave this process {}; threads, rings and the first messages of {} \
+                 shards take up to {}",
+                size(left),
+                demand.shards,
+                size(needed)
+            ),
+            "`ulimit -v unlimited` and `ulimit -d unlimited` before the start, LimitAS=infinity and LimitDATA=infinity under \
+             systemd (memory itself is limited by control groups); or lower router.shards",
         ),
-        Some(available) if available < wanted => Finding::warning(
-            name,
-            format!("{} MiB available; {shards} shards should have {} MiB", mebibytes(available), mebibytes(wanted)),
-            "raise the container's memory limit or free memory; or lower router.shards, mailbox.messages, \
-             mailbox.bytes and dead_letters.bytes",
-        ),
-        Some(available) => Finding::ok(name, format!("{} MiB available", mebibytes(available))),
+        Some(left) => Finding::ok(name, format!("{} are left of it", size(left))),
     }
 }
 
-impl Host {
-    /// The number of shards that `router.shards = "auto"` starts on this host without a store.
-    pub fn automatic_shards(&self) -> caxton_shards::domain::ShardCount {
-        automatic_shard_count(self.cores_allowed, false)
+fn memory(host: &Host, demand: &Demand) -> Finding {
+    let name = "memory";
+    let (shards, rings, wanted) = (demand.shards, demand.ring_bytes, demand.memory_bytes());
+    let rings_take = format!("the rings between {shards} shards take up to {}", size(rings));
+    match host.memory_available_bytes {
+        None => Finding::warning(
+            name,
+            format!("the available memory cannot be found out; {rings_take}"),
+            "make /proc/meminfo readable for the router",
+        ),
+        Some(available) if available < rings => Finding::problem(
+            name,
+            format!("{rings_take}, and {} are available", size(available)),
+            format!(
+                "set router.shards = {} or fewer, or a smaller ring.capacity; or give the router more memory",
+                demand.shards_within(available)
+            ),
+        ),
+        Some(available) if available < wanted => Finding::warning(
+            name,
+            format!("{} available; {shards} shards should have {}", size(available), size(wanted)),
+            "raise the container's memory limit or free memory; or lower router.shards, ring.capacity, mailbox.messages, \
+             mailbox.bytes and dead_letters.bytes",
+        ),
+        Some(available) if rings > 0 => Finding::ok(name, format!("{} available; {rings_take}", size(available))),
+        Some(available) => Finding::ok(name, format!("{} available", size(available))),
     }
+}
+
+/// A size in words: the unit in which it has few digits.
+fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
+}
+
+fn mappings(host: &Host, demand: &Demand) -> Finding {
+    let name = "mappings";
+    let guests = demand.guests;
+    let needed = MAPPINGS_BASE + u64::from(guests) * MAPPINGS_PER_GUEST;
+    match host.mappings_max {
+        None => Finding::ok(
+            name,
+            format!("vm.max_map_count cannot be read; {guests} guests in WebAssembly take up to {needed}"),
+        ),
+        Some(limit) if limit < needed => Finding::warning(
+            name,
+            format!(
+                "a process may have {limit} mappings of memory (vm.max_map_count); the {guests} guests in WebAssembly that \
+                 wasm.guests makes room for take up to {needed}"
+            ),
+            format!(
+                "`sudo sysctl -w vm.max_map_count={needed}`, or lower wasm.guests; without guests it does not matter"
+            ),
+        ),
+        Some(limit) => Finding::ok(
+            name,
+            format!("vm.max_map_count is {limit}; {guests} guests in WebAssembly take up to {needed}"),
+        ),
+    }
+}
+
+fn clock(host: &Host) -> Finding {
+    let name = "clock";
+    let Clock { wall, stepped, synchronised, source } = &host.clock;
+    let by = source.as_deref().unwrap_or("an unknown source");
+    if wall.as_secs() < clock::SECONDS_MIN {
+        return Finding::warning(
+            name,
+            format!("it is {} seconds after 1970 by this host's clock, which is in the past", wall.as_secs()),
+            "set the clock, and keep it right with chrony, systemd-timesyncd or another NTP client",
+        );
+    }
+    if *stepped > CLOCK_STEP_MAX {
+        return Finding::warning(
+            name,
+            format!("the clock was set by {stepped:?} while it was watched: lifetimes and delays go wrong by as much"),
+            "have it adjusted slowly: chrony without makestep, or one NTP client instead of several",
+        );
+    }
+    if *synchronised == Some(false) {
+        return Finding::warning(
+            name,
+            format!("nobody keeps it synchronised (by {by}): lifetimes across hosts and across restarts may be wrong"),
+            "run chrony, systemd-timesyncd or another NTP client; for a container or virtual machine, on its host",
+        );
+    }
+    if source.as_deref().is_some_and(|source| !QUICK_CLOCK_SOURCES.contains(&source)) {
+        return Finding::warning(
+            name,
+            format!("time is counted by {by}, which takes a call of the kernel for each look"),
+            "boot with `clocksource=tsc` if `available_clocksource` names tsc, or use a virtual machine that offers its own",
+        );
+    }
+    let said = match synchronised {
+        Some(_) => "synchronised",
+        None => "whether it is synchronised cannot be read",
+    };
+    Finding::ok(name, format!("{said}, by {by}"))
+}
+
+/// Why there is no room for guests in WebAssembly, as far as this host's limits explain it.
+pub(crate) fn explain_sandbox(config: &crate::config::WasmConfig) -> Option<String> {
+    let mut all = Config::default();
+    all.wasm = config.clone();
+    let demand = Demand::of(&all, allowed_cores().len());
+    let host = Host::read(0, 0, Duration::ZERO);
+    let mappings = mappings(&host, &demand);
+    if let Some(left) = host.address_bytes_left {
+        let found = format!("the limits on address space or data leave this process {}", size(left));
+        let mend = "`ulimit -v unlimited` and `ulimit -d unlimited` before the start, LimitAS=infinity and LimitDATA=infinity \
+            under systemd; or lower wasm.guests";
+        return Some(Finding::problem("address space", found, mend).to_string());
+    }
+    (mappings.status != Status::Ok).then(|| mappings.to_string())
 }
 
 #[cfg(test)]
@@ -381,14 +581,40 @@ mod tests {
             seccomp_filter: Some(false),
             memory_lock: Limit { current: Some(64 << 20), maximum: Some(64 << 20) },
             open_files: Limit { current: Some(65_536), maximum: None },
+            open_files_used: Some(10),
+            user_processes: Limit { current: Some(1_000), maximum: Some(1_000) },
+            threads: ThreadProbe { wanted: 18, started: 18, raw_os_error: None },
+            address_bytes_left: None,
             cores_allowed: 4,
             processor_quota_cores: None,
             memory_available_bytes: Some(8 << 30),
+            mappings_max: Some(65_530),
+            has_proc: true,
+            has_sys: true,
+            clock: Clock {
+                wall: Duration::from_secs(clock::SECONDS_MIN),
+                stepped: Duration::ZERO,
+                synchronised: Some(true),
+                source: Some("tsc".to_owned()),
+            },
         }
     }
 
+    /// What a router with these settings needs on four cores.
+    fn demand(settings: &[(&str, &str)]) -> Demand {
+        let mut config = Config::default();
+        for (key, value) in settings {
+            config.set(key, value, "the test").expect("the setting is allowed");
+        }
+        Demand::of(&config, 4)
+    }
+
+    fn judged(host: &Host) -> Vec<Finding> {
+        examine_host(host, &demand(&[]))
+    }
+
     fn failing(errno: Errno) -> IoUringProbe {
-        IoUringProbe::Fails { raw_os_error: Some(errno.raw_os_error()) }
+        IoUringProbe::Fails { call: "io_uring_setup", raw_os_error: Some(errno.raw_os_error()) }
     }
 
     fn limit(bytes: u64) -> Limit {
@@ -397,7 +623,7 @@ mod tests {
 
     #[test]
     fn a_healthy_host_has_nothing_to_mend() {
-        for finding in examine_host(&healthy()) {
+        for finding in judged(&healthy()) {
             assert_eq!(finding.status, Status::Ok, "{finding:?}");
             assert_eq!(finding.mend, None, "{finding:?}");
         }
@@ -438,6 +664,23 @@ mod tests {
                 Status::Problem,
                 "seccomp filter that this process runs under",
                 "--security-opt seccomp",
+            ),
+            (
+                |host| {
+                    let raw_os_error = Some(Errno::PERM.raw_os_error());
+                    host.io_uring = IoUringProbe::Fails { call: "io_uring_enter", raw_os_error };
+                },
+                "io_uring",
+                Status::Problem,
+                "(io_uring_enter is refused)",
+                "seccomp profile",
+            ),
+            (
+                |host| host.io_uring = IoUringProbe::Lacks { operations: vec!["STATX", "RECV"] },
+                "io_uring",
+                Status::Problem,
+                "lacks STATX, RECV",
+                "5.15 or newer",
             ),
             (
                 |host| {
@@ -493,7 +736,13 @@ mod tests {
                 "no file descriptor",
                 "LimitNOFILE=",
             ),
-            (|host| host.io_uring = failing(Errno::INVAL), "io_uring", Status::Problem, "Invalid argument", "dmesg"),
+            (
+                |host| host.io_uring = failing(Errno::INVAL),
+                "io_uring",
+                Status::Problem,
+                "io_uring_setup failed: Invalid argument",
+                "outside of sandboxes",
+            ),
             (
                 |host| host.memory_lock = limit(64 << 10),
                 "memory lock",
@@ -532,6 +781,58 @@ mod tests {
             ),
             (|host| host.open_files = limit(128), "open files", Status::Problem, "need 192", "* - nofile 4096"),
             (
+                |host| {
+                    host.open_files = limit(20_000);
+                    host.open_files_used = Some(19_900);
+                },
+                "open files",
+                Status::Problem,
+                "may open 20000 files and has 19900 open",
+                "* - nofile 20092",
+            ),
+            (
+                |host| {
+                    let raw_os_error = Some(Errno::AGAIN.raw_os_error());
+                    host.threads = ThreadProbe { wanted: 18, started: 7, raw_os_error };
+                },
+                "threads",
+                Status::Problem,
+                "7 of 18 threads can be started: Resource temporarily unavailable",
+                "--pids-limit",
+            ),
+            (
+                |host| host.address_bytes_left = Some(100 << 20),
+                "address space",
+                Status::Problem,
+                "leave this process 100.0 MiB",
+                "LimitAS=infinity",
+            ),
+            (
+                |host| host.mappings_max = Some(5_000),
+                "mappings",
+                Status::Warning,
+                "1000 guests",
+                "vm.max_map_count=7000",
+            ),
+            (|host| host.has_sys = false, "system files", Status::Warning, "/sys is not there", "mount -t sysfs"),
+            (|host| host.has_proc = false, "system files", Status::Warning, "/proc is not there", "mount -t proc"),
+            (
+                |host| host.clock.wall = Duration::from_secs(61),
+                "clock",
+                Status::Warning,
+                "61 seconds after 1970",
+                "chrony",
+            ),
+            (|host| host.clock.stepped = Duration::from_secs(2), "clock", Status::Warning, "set by 2s", "makestep"),
+            (|host| host.clock.synchronised = Some(false), "clock", Status::Warning, "nobody keeps it", "chrony"),
+            (
+                |host| host.clock.source = Some("hpet".to_owned()),
+                "clock",
+                Status::Warning,
+                "counted by hpet",
+                "clocksource=tsc",
+            ),
+            (
                 |host| host.open_files = Limit { current: Some(1_024), maximum: Some(4_096) },
                 "open files",
                 Status::Warning,
@@ -542,7 +843,7 @@ mod tests {
                 |host| host.memory_available_bytes = Some(256 << 20),
                 "memory",
                 Status::Warning,
-                "256 MiB available; 4 shards should have 512 MiB",
+                "256.0 MiB available; 4 shards should have 531.1 MiB",
                 "mailbox.bytes",
             ),
             (|host| host.memory_available_bytes = None, "memory", Status::Warning, "cannot be", "/proc/meminfo"),
@@ -550,7 +851,7 @@ mod tests {
         for (index, (fault, name, status, found, mend)) in faults.iter().enumerate() {
             let mut host = healthy();
             fault(&mut host);
-            let findings = examine_host(&host);
+            let findings = judged(&host);
             let finding = findings.iter().find(|finding| finding.name == *name).expect("every check is made");
             assert_eq!(finding.status, *status, "fault {index}: {finding:?}");
             assert!(finding.found.contains(found), "fault {index}: {finding:?}");
@@ -565,36 +866,76 @@ mod tests {
         host.memory_lock = limit(4 * MEMORY_LOCK_BYTES_PER_SHARD);
         host.open_files = limit(OPEN_FILES_COMFORTABLE);
         host.processor_quota_cores = Some(4.0);
-        host.memory_available_bytes = Some(4 * MEMORY_BYTES_PER_SHARD);
+        host.memory_available_bytes = Some(demand(&[]).memory_bytes());
         host.kernel_release = "5.15.0".to_owned();
-        assert!(examine_host(&host).iter().all(|finding| finding.status == Status::Ok), "{:?}", examine_host(&host));
+        assert!(judged(&host).iter().all(|finding| finding.status == Status::Ok), "{:?}", judged(&host));
+    }
+
+    /// What is found of one thing on a healthy host, with these settings.
+    fn found(settings: &[(&str, &str)], name: &str) -> Finding {
+        let findings = examine_host(&healthy(), &demand(settings));
+        findings.into_iter().find(|finding| finding.name == name).expect("every check is made")
+    }
+
+    #[test]
+    fn rings_that_do_not_fit_into_memory_are_told_with_their_size_before_they_are_made() {
+        let finding = found(&[("router.shards", "1024")], "memory");
+        assert_eq!(finding.status, Status::Problem, "{finding}");
+        let said = finding.to_string();
+        for words in [
+            "the rings between 1024 shards take up to 479.5 GiB",
+            "8.0 GiB are available",
+            "router.shards = 132 or fewer",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert_eq!(found(&[("router.shards", "132")], "memory").status, Status::Warning);
+        let small = [("router.shards", "1024"), ("ring.capacity", "2")];
+        assert_eq!(found(&small, "memory").status, Status::Problem, "the rings for notices are too large as well");
+        assert_eq!(found(&[("router.shards", "4")], "memory").status, Status::Ok);
+    }
+
+    #[test]
+    fn more_shards_than_cores_are_a_warning() {
+        assert_eq!(found(&[("router.shards", "4")], "shards").status, Status::Ok);
+        let finding = found(&[("router.shards", "5")], "shards");
+        assert_eq!(finding.status, Status::Warning);
+        assert!(finding.to_string().contains("5 shards share 4 cores"), "{finding}");
+        assert!(finding.to_string().contains("starts 4 here"), "{finding}");
+        assert_eq!(found(&[], "shards").status, Status::Ok);
     }
 
     #[test]
     fn the_number_of_shards_is_told() {
         for (cores, told) in [(1, "starts 1 here"), (7, "starts 7 here"), (8, "starts 7 here")] {
             let host = Host { cores_allowed: cores, ..healthy() };
-            let findings = examine_host(&host);
+            let findings = examine_host(&host, &Demand::of(&Config::default(), cores));
             let finding = findings.iter().find(|finding| finding.name == "shards").expect("every check is made");
             assert!(finding.found.contains(told), "{finding:?}");
         }
     }
 
     #[test]
-    fn a_failed_start_is_explained_in_sentences() {
+    fn a_finding_is_a_sentence() {
         let mut host = healthy();
         host.memory_lock = limit(64 << 10);
-        let explanation = explain_io_uring_error(None, &host);
-        assert!(explanation.starts_with("a shard needs 524288 bytes of locked memory"), "{explanation}");
-        assert!(explanation.ends_with("`caxton doctor` examines the whole host."), "{explanation}");
-        assert!(explain_io_uring_error(None, &healthy()).contains("no reason"));
-        assert!(explain_io_uring_error(Some(Errno::PERM.raw_os_error()), &healthy()).contains("security policy"));
+        let finding =
+            judged(&host).into_iter().find(|finding| finding.status == Status::Problem).expect("there is one");
+        let said = finding.to_string();
+        assert!(
+            said.starts_with("memory lock: this process may lock 65536 bytes; a shard needs 524288. To mend it: "),
+            "{said}"
+        );
     }
 
     #[test]
     fn this_host_can_be_examined() {
-        let findings = examine();
-        assert_eq!(findings.len(), examine_host(&healthy()).len());
+        let directory = tempfile::tempdir().expect("there is a place for files");
+        let mut config = Config::default();
+        let without_store = examine(&config);
+        config.store.directory = directory.path().to_owned().into();
+        let findings = examine(&config);
+        assert_eq!((without_store.len(), findings.len()), (judged(&healthy()).len(), judged(&healthy()).len() + 4));
         assert!(findings.iter().all(|finding| (finding.status == Status::Ok) == finding.mend.is_none()));
     }
 }

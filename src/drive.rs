@@ -114,6 +114,8 @@ pub(crate) struct Seat {
     pub shared: Arc<Shared>,
     pub clock: Clock,
     pub store: Option<StoreSeat>,
+    /// The core that the shard is to run on, where that is known.
+    pub core: Option<usize>,
 }
 
 /// What a shard's thread starts with where there is a store.
@@ -127,6 +129,10 @@ pub(crate) struct StoreSeat {
 
 /// What an executor runs: the shard's task, in a queue of its own. Says through `ready` when it does.
 pub(crate) async fn run_shard(seat: Seat, ready: flume::Sender<usize>) {
+    if let Some(id) = seat.core {
+        // Where that is forbidden the kernel places the thread.
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
     let queue = glommio::executor().create_task_queue(Shares::default(), Latency::Matters(PREEMPTION), "shard");
     if let Ok(task) = glommio::spawn_local_into(drive(seat, ready), queue) {
         task.await;
@@ -219,7 +225,7 @@ struct Wakers {
 
 impl Driver {
     fn new(seat: Seat, index: usize) -> Self {
-        let Seat { config, failure_handlers, plugins, port, work, shared, mut clock, store } = seat;
+        let Seat { config, failure_handlers, plugins, port, work, shared, mut clock, store, core: _ } = seat;
         let spin = shared.config.drive.spin_us.as_duration();
         let own = ShardIndex(config.id_space.shard);
         let mut shard = Shard::new(config, port, clock.now());
@@ -597,13 +603,16 @@ fn leftovers_of(inputs: &mut VecDeque<Input>, number: InboxNumber) -> Option<&mu
 }
 
 /// Turns what the preemption timer and the ring of an executor need into a builder.
-pub(crate) fn executor(index: usize, core: usize) -> glommio::LocalExecutorBuilder {
+///
+/// The shard pins its thread by itself: a placement of glommio's reads the machine's topology from /sys, and panics over what it
+/// does not find there, as in some containers.
+pub(crate) fn executor(index: usize) -> glommio::LocalExecutorBuilder {
     /// The preemption timer for everything but the shard's task: long enough to be none. An executor that stalls before
     /// that task has run for the first time could not be woken by anybody.
     const PREEMPTION_AT_START: Duration = Duration::from_mins(1);
     /// Registered memory for I/O, in bytes: what the shard needs without a store.
     const IO_MEMORY: usize = 1 << 20;
-    glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(core))
+    glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
         .name(&format!("caxton-shard-{index}"))
         .preempt_timer(PREEMPTION_AT_START)
         .io_memory(IO_MEMORY)

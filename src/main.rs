@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A thread-per-core message router for agents that speak FIPA ACL.
 #[derive(Debug, Parser)]
-#[command(name = "caxton", version)]
+#[command(name = "caxton", version, after_help = cli::EXIT_STATUS)]
 struct CommandLine {
     #[command(subcommand)]
     verb: Verb,
@@ -60,7 +60,11 @@ fn keep_memory() {
 
 fn main() -> ExitCode {
     keep_memory();
-    match CommandLine::parse().verb {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => return cli::mistaken(&error),
+    };
+    match line.verb {
         Verb::Acl(arguments) => cli::acl::run(&arguments),
         Verb::Agent(arguments) => cli::agent::run(&arguments),
         Verb::Bench(mut arguments) => cli::bench::run_verb(&mut arguments),

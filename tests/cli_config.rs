@@ -56,7 +56,7 @@ fn what_is_shown_can_be_read_again() {
 fn an_unknown_key_is_told_with_the_right_one() {
     let (_directory, path) = file("[mailbox]\nmesages = 5\n\n[ring]\ncapacity = 0\n");
     let (code, text, errors) = printed(&caxton(&["config", "check", &path], &[]));
-    assert_eq!((code, text.as_str()), (Some(1), ""));
+    assert_eq!((code, text.as_str()), (Some(2), ""));
     assert!(errors.contains(":2:1: unknown key mailbox.mesages; did you mean mailbox.messages?\n"), "{errors}");
     assert!(errors.contains("ring capacity 0 is out of range: allowed is auto, or 1 to 1000000 messages"), "{errors}");
 }
@@ -65,16 +65,16 @@ fn an_unknown_key_is_told_with_the_right_one() {
 fn mistakes_on_the_command_line_and_in_the_environment_are_told() {
     let many = ("CAXTON_MAILBOX_MESSAGES", "many");
     let cases = [
-        ("config check /no/such/file", None, 1, "/no/such/file: cannot read the configuration file"),
-        ("config check", Some(many), 1, "environment variable CAXTON_MAILBOX_MESSAGES"),
-        ("config show --set mailbox.messages", None, 1, "allowed is KEY=VALUE"),
-        ("config show --preset prod", None, 2, "allowed is development, testing or production"),
-        ("config", None, 2, "Usage"),
+        ("config check /no/such/file", None, "/no/such/file: cannot read the configuration file"),
+        ("config check", Some(many), "environment variable CAXTON_MAILBOX_MESSAGES"),
+        ("config show --set mailbox.messages", None, "allowed is KEY=VALUE"),
+        ("config show --preset prod", None, "allowed is development, testing or production"),
+        ("config", None, "Usage"),
     ];
-    for (arguments, environment, expected, complaint) in cases {
+    for (arguments, environment, complaint) in cases {
         let words: Vec<_> = arguments.split(' ').collect();
         let (code, text, errors) = printed(&caxton(&words, environment.as_slice()));
-        assert_eq!((code, text.as_str()), (Some(expected), ""), "{arguments}: {errors}");
+        assert_eq!((code, text.as_str()), (Some(2), ""), "{arguments}: {errors}");
         assert!(errors.contains(complaint), "{arguments}: {errors}");
     }
 }
@@ -100,7 +100,7 @@ fn files_that_the_settings_name_are_checked_with_them() {
     let (_directory, rules) = file("[orders]\nperformative = \"reqest\"\nto_agnt = \"broker\"\n");
     let setting = format!("rules.files={rules}");
     let (code, output, errors) = printed(&caxton(&["config", "check", "--set", &setting], &[]));
-    assert_eq!((code, output.as_str()), (Some(1), ""));
+    assert_eq!((code, output.as_str()), (Some(2), ""));
     for mistake in [
         "caxton.toml:1:2: to_agent or to_capability is missing",
         "caxton.toml:2:16: performative: performative \"reqest\" is not allowed: allowed is an act of FIPA SC00037",
@@ -110,10 +110,149 @@ fn files_that_the_settings_name_are_checked_with_them() {
     }
     let missing = "protocols.files=/no/such/protocols";
     let (code, _, errors) = printed(&caxton(&["config", "check", "--set", missing], &[]));
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(errors.starts_with("/no/such/protocols: cannot read"), "{errors}");
     // The program may define a protocol of its own.
     let (code, _, errors) =
         printed(&caxton(&["config", "check", "--set", "protocols.modes=house-haggle=enforce"], &[]));
     assert_eq!((code, errors.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_same_mistake_ends_every_verb_with_the_same_status() {
+    let (directory, settings) = file("[mailbox]\nmesages = 5\n");
+    let path = |name: &str| directory.path().join(name).to_str().expect("the path is UTF-8").to_owned();
+    std::fs::write(path("one.acl"), "(inform :sender a :receiver b)\n").expect("it is written");
+    let (acl, missing) = (path("one.acl"), path("missing"));
+    for (mistake, lines) in [
+        (
+            "a mistake in the settings' file",
+            vec![
+                format!("config check {settings}"),
+                format!("config show {settings}"),
+                format!("route {acl} --config {settings}"),
+                format!("bench local --config {settings}"),
+                format!("doctor --config {settings}"),
+                format!("agent check {acl} --config {settings}"),
+            ],
+        ),
+        (
+            "a file of rules that is not there",
+            vec![
+                format!("config check --set rules.files={missing}"),
+                format!("route {acl} --set rules.files={missing}"),
+                format!("bench local --set rules.files={missing}"),
+                format!("doctor --set rules.files={missing}"),
+            ],
+        ),
+        (
+            "an input that is not there",
+            vec![
+                format!("route {missing}"),
+                format!("acl check {missing}"),
+                format!("acl convert {missing} --to xml"),
+                format!("agent check {missing}"),
+                format!("agent build {missing} -o {missing}"),
+                format!("store check {missing}"),
+                format!("store dump {missing}"),
+                format!("store backup {missing} {missing}-copy"),
+                format!("store compact {missing}"),
+                format!("dlq ls {missing}"),
+                format!("dlq show {missing} d0-1"),
+                format!("dlq replay {missing}"),
+                format!("dlq purge {missing} --all"),
+                format!("conv ls {missing}"),
+                format!("conv show {missing} x"),
+            ],
+        ),
+        (
+            "an argument that does not exist",
+            [
+                "acl check",
+                "agent check",
+                "bench",
+                "conv ls",
+                "config show",
+                "dlq ls",
+                "doctor",
+                "route",
+                "sim",
+                "store check",
+            ]
+            .map(|verb| format!("{verb} --no-such-option"))
+            .into(),
+        ),
+    ] {
+        for line in lines {
+            let words: Vec<_> = line.split(' ').collect();
+            let (code, output, errors) = printed(&caxton(&words, &[]));
+            assert_eq!((code, output.as_str()), (Some(2), ""), "{mistake}: {line}: {errors}");
+            assert!(!errors.is_empty(), "{mistake}: {line}");
+        }
+    }
+    assert!(!std::path::Path::new(&missing).exists(), "a mistyped path becomes nothing");
+    let (_, help, _) = printed(&caxton(&["--help"], &[]));
+    assert!(help.contains("Exit status, the same for every verb"), "{help}");
+}
+
+#[test]
+fn nothing_that_a_terminal_would_obey_is_printed_raw() {
+    let directory = tempfile::tempdir().expect("there is a place for files");
+    let name = "evil\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}";
+    let path = |name: &str| directory.path().join(name).to_str().expect("the path is UTF-8").to_owned();
+    let (file, folder, settings) = (path(name), path(&format!("{name}.d")), path(&format!("{name}.toml")));
+    let malformed = "(inform :sender a :receiver b :content \"\u{1b}[2J\")\n(inform :sender \u{1b}[31m a)\n";
+    std::fs::write(&file, malformed).expect("it is written");
+    std::fs::write(&settings, "[mailbox]\n\"mes\u{1b}ages\" = 5\n").expect("it is written");
+    std::fs::create_dir(&folder).expect("it is made");
+    for arguments in [
+        vec!["route", &file],
+        vec!["route", "--json", &file],
+        vec!["acl", "check", &file],
+        vec!["acl", "check", "--json", &file],
+        vec!["acl", "convert", "--to", "xml", &folder],
+        vec!["agent", "check", &file],
+        vec!["agent", "new", &file],
+        vec!["agent", "build", &file, "-o", &folder],
+        vec!["config", "check", &settings],
+        vec!["route", &file, "--config", &settings],
+        vec!["doctor", "--data", &file],
+        vec!["doctor", "--data", &folder],
+        vec!["store", "check", &folder],
+        vec!["store", "backup", &folder, &file],
+        vec!["dlq", "ls", &file],
+        vec!["dlq", "show", &folder, name],
+        vec!["conv", "show", &folder, name],
+        vec!["route", &file, &settings],
+        vec!["bench", name],
+        vec!["bench", "local", "--messages", "10", "--agents", "5", "--hdr", &folder],
+    ] {
+        let output = caxton(&arguments, &[]);
+        let text =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("it prints UTF-8")).concat();
+        let obeyed = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t') || letter == '\u{202e}';
+        assert!(!text.contains(obeyed), "{arguments:?}: {text:?}");
+        assert!(!text.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_doctor_examines_the_disk_of_a_store_and_leaves_nothing_there() {
+    let directory = tempfile::tempdir().expect("there is a place for files");
+    let place = directory.path().to_str().expect("the path is UTF-8");
+    let (code, text, errors) = printed(&caxton(&["doctor", "--data", place], &[]));
+    assert_eq!(code, Some(0), "{text}{errors}");
+    for name in ["store directory", "store disk", "store space", "store clock", "clock", "mappings"] {
+        assert!(text.contains(&format!(" {name}: ")), "no {name} in {text}");
+    }
+    assert_eq!(std::fs::read_dir(place).expect("it is there").count(), 0);
+    let (_file, settings) = file(&format!("[store]\ndirectory = \"{place}/not/yet\"\nsegment_bytes = \"1 GiB\"\n"));
+    let (code, by_settings, errors) = printed(&caxton(&["doctor", "--config", &settings], &[]));
+    assert!(matches!(code, Some(0 | 1)), "{errors}");
+    assert!(by_settings.contains("/not/yet is made at the start, in"), "{by_settings}");
+    let blocked = directory.path().join("file");
+    std::fs::write(&blocked, "").expect("it is written");
+    let (code, text, _) = printed(&caxton(&["doctor", "--data", blocked.to_str().expect("UTF-8")], &[]));
+    assert_eq!(code, Some(1));
+    assert!(text.contains("problem  store directory: ") && text.contains("is no directory"), "{text}");
 }

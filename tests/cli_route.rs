@@ -455,3 +455,19 @@ fn requests_to_a_df_get_its_answers() {
     let said = route_bytes("", message("(dance)").as_bytes());
     assert!(said.output.contains("reply: not-understood from df@here\n    ((action "), "{}", said.all());
 }
+
+#[test]
+fn a_durable_message_that_is_given_up_at_once_is_accounted_for() {
+    let directory = tempfile::tempdir().expect("there is a place for files");
+    let lost = b"(request :sender alice :X-capability weighing :X-reliability durable :content \"x\")\n\
+                 (inform :sender alice :receiver bob :X-reliability durable :content \"y\")\n";
+    let (objects, summary) = {
+        let said = route_bytes(&format!("--json --data {}", directory.path().display()), lost);
+        assert_eq!(said.code, Some(1), "{}", said.all());
+        said.objects()
+    };
+    assert_eq!(objects[0]["fate"], "dead-lettered", "{}", objects[0]);
+    assert_eq!(objects[1]["fate"], "processed", "{}", objects[1]);
+    assert_eq!(summary["account"]["balances"], true, "{summary}");
+    assert_eq!((&summary["accepted"], &summary["deliveries"]["dead_lettered"]), (&2.into(), &1.into()), "{summary}");
+}

@@ -1,10 +1,15 @@
-//! A router that can't start says why and what to do about it, and leaves nothing running.
+//! Sandboxes that a router may be started in: it starts, or says in doctor's words why not and what to do about it, and leaves
+//! nothing running. What the libraries below it do on such hosts, which is to panic, never shows.
 //!
-//! Limits hold for a whole process, so each case runs the `caxton` command in a process of its own.
+//! Limits and filters hold for a whole process, so each case runs the `caxton` command in a process of its own. Where the tests
+//! themselves may not set one, the case is left out with a line that says so.
 
 mod common;
 mod program;
 
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::bounded;
@@ -13,41 +18,313 @@ use common::bounded;
 const BENCH: &str = "bench mixed --messages 1000 --agents 100";
 /// Longer than any of these commands takes, in seconds. Whatever is still running then is killed, and the test fails.
 const SECONDS_MAX: u32 = 60;
+/// What shows that something went wrong behind the back of the checks.
+const UNCHECKED: [&str; 6] =
+    ["panicked", "RUST_BACKTRACE", "dmesg", "memory allocation of", "older than Caesar", "Hannibal"];
+/// Tells this program to filter a system call and to become the program behind it: `CALL ERROR`, in numbers.
+const FILTERED_CALL: &str = "TEST_FILTERED_CALL";
+/// The program that it becomes, and its arguments, with a line for each.
+const FILTERED_PROGRAM: &str = "TEST_FILTERED_PROGRAM";
 
 /// Runs `caxton` from a shell that has set a limit before, or through a command that does so.
 fn caxton(limit: &str, through: &str, arguments: &str) -> Output {
-    let binary = program::caxton().get_program().to_string_lossy().into_owned();
+    let binary = binary().display().to_string();
     let script = format!("{limit}\nexec {through} timeout -s KILL {SECONDS_MAX} '{binary}' {arguments}");
     let mut command = Command::new("sh");
     program::without_settings(&mut command);
     command.args(["-c", &script]).output().expect("there is a shell")
 }
 
+fn binary() -> PathBuf {
+    PathBuf::from(program::caxton().get_program())
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Everything that a command said.
+fn said(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+/// Asserts that the command did its work, or told what keeps it from that and what mends it. Answers whether it did.
+#[track_caller]
+fn works_or_explains(case: &str, output: &Output) -> bool {
+    let said = said(output);
+    for sign in UNCHECKED {
+        assert!(!said.contains(sign), "{case}: {sign} in {said}");
+    }
+    match output.status.code() {
+        Some(0) => true,
+        Some(1) => {
+            assert!(
+                said.contains("this host cannot run the router") && said.contains("To mend it: "),
+                "{case}: {said}"
+            );
+            false
+        }
+        _ => panic!("{case}: {:?}: {said}", output.status),
+    }
+}
+
+/// Runs the command with a filter that has one system call fail, as those of containers do.
+fn filtered(call: libc::c_long, error: i32, arguments: &[&str]) -> Output {
+    let this = std::env::current_exe().expect("this program has a path");
+    let mut command = Command::new(this);
+    program::without_settings(&mut command);
+    let program = [&[binary().to_str().expect("the path is UTF-8")], arguments].concat().join("\n");
+    command.args(["--exact", "a_filter_is_set_up", "--nocapture"]);
+    command.env(FILTERED_CALL, format!("{call} {error}")).env(FILTERED_PROGRAM, program);
+    command.output().expect("this program runs")
+}
+
+/// Where it is told to, this test sets a filter and becomes the program; else it does nothing.
+#[test]
+fn a_filter_is_set_up() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+    let (Ok(filter), Ok(program)) = (std::env::var(FILTERED_CALL), std::env::var(FILTERED_PROGRAM)) else { return };
+    let (call, error) = filter.split_once(' ').expect("a call and an error");
+    let rules = BTreeMap::from([(call.parse().expect("a number"), Vec::new())]);
+    let fails = SeccompAction::Errno(error.parse().expect("a number"));
+    let architecture = std::env::consts::ARCH.try_into().expect("filters exist for it");
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, fails, architecture).expect("it is a filter");
+    let filter: BpfProgram = filter.try_into().expect("it is a filter");
+    seccompiler::apply_filter(&filter).expect("a process may filter itself");
+    let mut words = program.lines();
+    let error = Command::new(words.next().expect("a program")).args(words).exec();
+    panic!("it did not become the program: {error}");
+}
+
+/// A file with one message.
+fn one_message() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("there is a place for files");
+    let file = directory.path().join("one.acl");
+    std::fs::write(&file, "(inform :sender a :receiver b :content \"x\")\n").expect("it is written");
+    let file = file.to_str().expect("the path is UTF-8").to_owned();
+    (directory, file)
+}
+
+/// Whether a command can be run here. Says so if not.
+fn is_possible(case: &str, command: &str) -> bool {
+    let output = Command::new("sh").args(["-c", command]).output().expect("there is a shell");
+    let possible = output.status.success();
+    if !possible {
+        println!("left out, because this environment forbids it: {case}: {}", said(&output).trim());
+    }
+    possible
+}
+
+#[test]
+fn forbidden_system_calls_are_explained_as_the_doctor_explains_them() {
+    bounded(|| {
+        let (_directory, file) = one_message();
+        for (call, error, words) in [
+            (libc::SYS_io_uring_setup, libc::EPERM, "io_uring is forbidden by the seccomp filter"),
+            (libc::SYS_io_uring_setup, libc::ENOSYS, "io_uring is missing: it is hidden by the seccomp filter"),
+            (libc::SYS_io_uring_enter, libc::EPERM, "(io_uring_enter is refused)"),
+            (libc::SYS_io_uring_register, libc::EPERM, "(io_uring_register is refused)"),
+            (libc::SYS_io_uring_register, libc::ENOSYS, "(io_uring_register does not exist)"),
+        ] {
+            let case = format!("call {call} fails with {error}");
+            let route = filtered(call, error, &["route", &file]);
+            assert!(!works_or_explains(&case, &route), "{case}");
+            let doctor = filtered(call, error, &["doctor"]);
+            assert_eq!(doctor.status.code(), Some(1), "{case}: {}", said(&doctor));
+            for said in [said(&route), said(&doctor)] {
+                assert!(said.contains(words) && said.contains("seccomp=unconfined"), "{case}: {words}: {said}");
+            }
+        }
+    });
+}
+
+#[test]
+fn system_calls_that_are_no_more_than_useful_may_be_forbidden() {
+    bounded(|| {
+        let (_directory, file) = one_message();
+        for call in [
+            libc::SYS_sched_setaffinity,
+            libc::SYS_sched_getaffinity,
+            libc::SYS_membarrier,
+            libc::SYS_adjtimex,
+            libc::SYS_mlock,
+            libc::SYS_sched_setscheduler,
+            libc::SYS_statfs,
+        ] {
+            for error in [libc::EPERM, libc::ENOSYS] {
+                let case = format!("call {call} fails with {error}");
+                let output = filtered(call, error, &["route", &file]);
+                assert!(works_or_explains(&case, &output), "{case}: {}", said(&output));
+            }
+        }
+    });
 }
 
 #[test]
 fn too_little_lockable_memory_is_explained() {
     bounded(|| {
         let output = caxton("ulimit -l 64", "", BENCH);
-        let said = text(&output.stderr);
-        assert!(!output.status.success(), "64 KiB are too little: {said}");
-        assert_eq!(output.status.code(), Some(1), "it ends by itself, without a panic: {said}");
-        for words in ["shard 0 could not start", "524288 bytes of locked memory", "may lock 65536", "To mend it: "] {
+        assert!(!works_or_explains("64 KiB of locked memory", &output));
+        let doctor = caxton("ulimit -l 64", "", "doctor");
+        assert_eq!(doctor.status.code(), Some(1));
+        for said in [said(&output), said(&doctor)] {
+            let words = "memory lock: this process may lock 65536 bytes; a shard needs 524288";
             assert!(said.contains(words), "{words:?} is missing in: {said}");
         }
-        assert!(!said.contains("panicked"), "{said}");
     });
 }
 
 #[test]
-fn the_doctor_finds_too_little_lockable_memory_before_a_start() {
+fn limits_of_any_size_are_met_or_explained() {
     bounded(|| {
-        let output = caxton("ulimit -l 64", "", "doctor");
-        let said = text(&output.stdout) + &text(&output.stderr);
-        assert!(!output.status.success(), "{said}");
-        assert!(said.contains("memory lock: this process may lock 65536 bytes; a shard needs 524288"), "{said}");
+        let (_directory, file) = one_message();
+        let route = format!("route '{file}'");
+        let mut explained = 0;
+        for limit in [
+            "ulimit -n 24",
+            "ulimit -n 64",
+            "ulimit -n 100",
+            "ulimit -n 256",
+            "ulimit -v 400000",
+            "ulimit -v 600000",
+            "ulimit -v 1000000",
+            "ulimit -v 4000000",
+            "ulimit -d 200000",
+            "ulimit -d 500000",
+            "ulimit -s 1024",
+            "ulimit -l 512",
+            "ulimit -f 0",
+            "ulimit -c 0",
+        ] {
+            if is_possible(limit, limit) {
+                explained += u32::from(!works_or_explains(limit, &caxton(limit, "", &route)));
+            }
+        }
+        assert!(explained > 0, "some of these are too small for anybody");
+    });
+}
+
+#[test]
+fn another_user_with_few_processes_no_home_and_a_single_core() {
+    bounded(|| {
+        let (directory, file) = one_message();
+        let route = format!("route '{file}'");
+        for (case, limit, through) in [
+            ("no HOME and no other variable", "", "env -i PATH=/usr/bin:/bin"),
+            ("a HOME that is not there", "export HOME=/nowhere TMPDIR=/nowhere", ""),
+            ("one core", "", "taskset -c $(taskset -cp $$ | sed 's/.*: *\\([0-9]*\\).*/\\1/')"),
+        ] {
+            assert!(works_or_explains(case, &caxton(limit, through, &route)), "{case}");
+        }
+        let user = "setpriv --reuid=61234 --regid=61234 --clear-groups";
+        let reachable = format!("{user} cat '{file}' && {user} '{}' --version", binary().display());
+        let permitted = Command::new("chmod").arg("755").arg(directory.path()).status();
+        assert!(permitted.is_ok_and(|status| status.success()));
+        if !is_possible("another user", &reachable) {
+            return;
+        }
+        for processes in [1, 4, 8, 12, 1_000] {
+            let case = format!("another user with {processes} processes");
+            let limit = format!("ulimit -u {processes}");
+            // The limit counts where the user is another one, so it is set before and checked behind the change.
+            let output = caxton(&limit, user, &route);
+            let may_not_even_begin = said(&output).contains("fork") || output.status.code() == Some(125);
+            if !may_not_even_begin {
+                works_or_explains(&case, &output);
+            }
+        }
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).expect("it is made");
+        let output = caxton("", user, &format!("{route} --data '{}'", data.display()));
+        assert!(!works_or_explains("a directory of somebody else's", &output), "{}", said(&output));
+        assert!(said(&output).contains("store directory: this process may not read and write"), "{}", said(&output));
+    });
+}
+
+#[test]
+fn a_bare_root_without_proc_and_sys() {
+    bounded(|| {
+        let enter = if is_possible("a user of its own name space", "unshare -Ur true") { "unshare -Ur" } else { "" };
+        let root = tempfile::tempdir().expect("there is a place for files");
+        if !is_possible("another root", &format!("{enter} chroot / true")) {
+            return;
+        }
+        install(&binary(), root.path());
+        std::fs::write(root.path().join("one.acl"), "(inform :sender a :receiver b :content \"x\")\n")
+            .expect("it is written");
+        let into = |arguments: &str| {
+            let script = format!("exec {enter} chroot '{}' /caxton {arguments}", root.path().display());
+            let mut command = Command::new("timeout");
+            program::without_settings(&mut command);
+            command.args(["-s", "KILL", &SECONDS_MAX.to_string(), "sh", "-c", &script]).output().expect("it runs")
+        };
+        if !is_possible(
+            "a copy of the program",
+            &format!("{enter} chroot '{}' /caxton --version", root.path().display()),
+        ) {
+            return;
+        }
+        let output = into("route /one.acl");
+        assert!(works_or_explains("neither /proc nor /sys", &output), "{}", said(&output));
+        let doctor = into("doctor");
+        assert_eq!(doctor.status.code(), Some(0), "{}", said(&doctor));
+        assert!(said(&doctor).contains("neither /proc nor /sys is there"), "{}", said(&doctor));
+        works_or_explains("a load without a place for temporary files", &into(BENCH));
+    });
+}
+
+/// Copies a program and the libraries that it needs into another root.
+fn install(program: &Path, root: &Path) {
+    let place = |from: &Path, to: &Path| {
+        std::fs::create_dir_all(to.parent().expect("it lies somewhere")).expect("it is made");
+        if std::fs::hard_link(from, to).is_err() {
+            std::fs::copy(from, to).expect("it is copied");
+        }
+    };
+    place(program, &root.join("caxton"));
+    let libraries = Command::new("ldd").arg(program).output().expect("there is ldd");
+    for word in text(&libraries.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+        let from = std::fs::canonicalize(word).expect("the library is there");
+        std::fs::create_dir_all(root.join(&word[1..]).parent().expect("it lies somewhere")).expect("it is made");
+        std::fs::copy(&from, root.join(&word[1..])).expect("it is copied");
+    }
+}
+
+#[test]
+fn a_read_only_root() {
+    bounded(|| {
+        let (_directory, file) = one_message();
+        // Everything is read-only there, also where temporary files are made.
+        let enter =
+            "unshare -Urm sh -c 'mount -o bind,remount,ro / && mount -t tmpfs -o ro none /dev/shm; exec \"$@\"' sh";
+        if !is_possible("a read-only root", &format!("{enter} true")) {
+            return;
+        }
+        assert!(works_or_explains("a read-only root", &caxton("", enter, &format!("route '{file}'"))));
+    });
+}
+
+#[test]
+fn rings_that_do_not_fit_into_memory_are_refused_with_their_size_before_they_are_made() {
+    bounded(|| {
+        let output = caxton("", "", "bench mixed --shards 1024 --messages 1000 --agents 3000");
+        assert!(!works_or_explains("1024 shards", &output), "{}", said(&output));
+        let said = said(&output);
+        assert!(said.contains("memory: the rings between 1024 shards take up to 479.5 GiB, and "), "{said}");
+        assert!(said.contains("set router.shards = "), "{said}");
+    });
+}
+
+#[test]
+fn more_shards_than_cores_are_a_warning() {
+    bounded(|| {
+        let through = "taskset -c $(taskset -cp $$ | sed 's/.*: *\\([0-9]*\\).*/\\1/')";
+        let output = caxton("", through, &format!("{BENCH} --shards 3"));
+        assert!(works_or_explains("three shards on a core", &output), "{}", said(&output));
+        assert!(text(&output.stderr).starts_with("warning: shards: 3 shards share 1 cores"), "{}", said(&output));
+        let doctor = caxton("", through, "doctor --set router.shards=3");
+        assert_eq!(doctor.status.code(), Some(0));
+        assert!(said(&doctor).contains("warning  shards: 3 shards share 1 cores"), "{}", said(&doctor));
     });
 }
 
@@ -61,5 +338,19 @@ fn the_automatic_number_of_shards_follows_the_cores_that_are_allowed() {
         assert!(output.status.success(), "{said}{}", text(&output.stderr));
         let report: serde_json::Value = serde_json::from_str(&said).expect("the report is JSON");
         assert_eq!(report["shards"], 1, "{report}");
+        assert_eq!(report["machine"]["cores_allowed"], 1, "{report}");
+    });
+}
+
+#[test]
+fn variables_that_orchestrators_set_are_passed_over() {
+    bounded(|| {
+        let (_directory, file) = one_message();
+        let links = "export CAXTON_PORT=tcp://10.0.0.1:80 CAXTON_SERVICE_HOST=10.0.0.1 CAXTON_SERVICE_PORT=80 \
+                     CAXTON_PORT_80_TCP_ADDR=10.0.0.1 CAXTON_ROUTER_SERVICE_PORT_HTTP=80";
+        let output = caxton(links, "", &format!("route '{file}'"));
+        assert!(output.status.success(), "{}", said(&output));
+        let mistaken = caxton("export CAXTON_PORT=80", "", &format!("route '{file}'"));
+        assert_eq!(mistaken.status.code(), Some(2), "{}", said(&mistaken));
     });
 }

@@ -43,14 +43,11 @@ impl ConfigSources {
     }
 }
 
-/// Runs the command; fails when the configuration has a mistake.
+/// Runs the command. A configuration with a mistake can't be used, here as for every other verb.
 pub fn run(arguments: &ConfigArguments) -> ExitCode {
     match answer(arguments, process_environment()) {
         Ok(text) => super::print(&text),
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            ExitCode::FAILURE
-        }
+        Err(mistakes) => super::refuse(&mistakes),
     }
 }
 

@@ -1,14 +1,30 @@
 //! `caxton doctor`: can this host run the router?
 
+use caxton_router::Preset;
 use caxton_router::doctor::{Finding, Status, examine};
 use clap::Args;
 use serde_json::json;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use super::printable;
+use super::settings::Settings;
 
 /// What `caxton doctor` should do.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Without a store (store.directory, or --data) its disk is not examined. What is examined is also what a router examines before it \
+starts, and the words are the same.
+
+Exit status: 0 if the router can start, also with warnings; 1 if a problem keeps it from starting; 2 if the arguments or the \
+settings can't be used.")]
 pub struct DoctorArguments {
+    #[command(flatten)]
+    settings: Settings,
+    /// Examine the disk of a store in this directory, whatever the settings say
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -16,7 +32,14 @@ pub struct DoctorArguments {
 
 /// Examines the host; fails when a problem keeps the router from starting.
 pub fn run(arguments: &DoctorArguments) -> ExitCode {
-    let findings = examine();
+    let mut config = match arguments.settings.load(Preset::Development) {
+        Ok(config) => config,
+        Err(mistakes) => return super::refuse(&mistakes),
+    };
+    if let Some(directory) = &arguments.data {
+        config.store.directory = directory.clone().into();
+    }
+    let findings = examine(&config);
     let printed = super::print(&if arguments.json { as_json(&findings) } else { as_text(&findings) });
     if can_start(&findings) { printed } else { ExitCode::FAILURE }
 }
@@ -29,9 +52,9 @@ fn as_text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
         let Finding { name, status, found, mend } = finding;
-        writeln!(text, "{:<8} {name}: {found}", status.name()).expect("writing to a string does not fail");
+        writeln!(text, "{:<8} {name}: {}", status.name(), printable(found)).expect("writing to a string does not fail");
         if let Some(mend) = mend {
-            writeln!(text, "         to mend it: {mend}").expect("writing to a string does not fail");
+            writeln!(text, "         to mend it: {}", printable(mend)).expect("writing to a string does not fail");
         }
     }
     text.push_str(if can_start(findings) { "The router can start.\n" } else { "The router cannot start.\n" });

@@ -12,12 +12,49 @@ mod settings;
 pub mod sim;
 pub mod store;
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
+/// What the exit status says, for every verb.
+pub const EXIT_STATUS: &str = "\
+Exit status, the same for every verb:
+  0  it was done, and nothing was found wrong
+  1  it was not done, or something was found wrong: a malformed message, a damaged store, a host that can't run the router, \
+a message that was not processed, standard output that can't be written
+  2  the arguments, the settings or a file that they name can't be used; nothing was done
+  130, 143  a second SIGINT or SIGTERM ended it at once; the first has it come to its end in good order";
+
+/// The exit status where arguments, settings or a file that they name can't be used.
+const UNUSABLE: u8 = 2;
+
 /// Tells people what is wrong. Where nobody reads standard error, there is nobody to tell.
-fn complain(complaint: &str) {
-    let _ = writeln!(io::stderr(), "{complaint}");
+pub fn complain(complaint: &str) {
+    let _ = writeln!(io::stderr(), "{}", printable_lines(complaint));
+}
+
+/// Ends after a look at the arguments: with the help that was asked for, or with what is wrong with them. What they quote, such as
+/// the names of files, may be somebody else's.
+pub fn mistaken(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if printable_lines(&text) != text {
+        return if error.use_stderr() { refuse(text.trim_end()) } else { print(&text) };
+    }
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(UNUSABLE) } else { ExitCode::SUCCESS }
+}
+
+/// Ends because arguments, settings or a file that they name can't be used, and says why.
+pub fn refuse(complaint: &str) -> ExitCode {
+    complain(complaint);
+    ExitCode::from(UNUSABLE)
+}
+
+/// Ends because something failed or was found wrong, and says what.
+pub fn fail(complaint: &str) -> ExitCode {
+    complain(complaint);
+    ExitCode::FAILURE
 }
 
 /// Ends after printing failed. A reader that has gone, as in `caxton route FILE | head`, is no failure.
@@ -25,23 +62,65 @@ fn printing_failed(error: &io::Error) -> ExitCode {
     if error.kind() == ErrorKind::BrokenPipe {
         return ExitCode::SUCCESS;
     }
-    complain(&format!("cannot write to standard output: {error}"));
-    ExitCode::FAILURE
+    fail(&format!("cannot write to standard output: {error}"))
 }
 
-/// The text without anything that a terminal would obey.
-fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
+/// Text of one line from outside, such as a file's name, without anything that a terminal would obey: such characters stand there
+/// as `\u{1b}` or `\n`.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, is_obeyed, |shown, character| shown.extend(character.escape_default()))
+}
+
+/// As [`printable`], for several lines, of JSON as well: such characters stand there as JSON has them, `\u001b`.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    let is_escaped = |character| is_obeyed(character) && !matches!(character, '\n' | '\t');
+    escaped(text, is_escaped, |shown, character| {
+        // All of them are in the first plane.
+        let _ = write!(shown, "\\u{:04x}", u32::from(character));
+    })
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
+    if !text.chars().any(&is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if is_escaped(character) {
+            escape(&mut shown, character);
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a terminal does something else with a character than to show it: controls, and what changes the direction of text.
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Prints to standard output. A reader that has gone, as in `caxton config show | head`, is no failure.
 pub fn print(text: &str) -> ExitCode {
     let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("cannot write to standard output: {error}");
-            ExitCode::FAILURE
+    match output.write_all(printable_lines(text).as_bytes()).and_then(|()| output.flush()) {
+        Err(error) => printing_failed(&error),
+        Ok(()) => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_and_nothing_else() {
+        let shown = printable("a\u{1b}[31mb\n\t\u{9b}\u{7f}\u{202e}");
+        assert_eq!(shown, "a\\u{1b}[31mb\\n\\t\\u{9b}\\u{7f}\\u{202e}");
+        assert_eq!(printable_lines("a\n\tb\r\u{7}"), "a\n\tb\\u000d\\u0007");
+        for plain in ["", "plain \"quoted\" \\ ünïcödé 漢字 🙂"] {
+            assert!(matches!(printable(plain), Cow::Borrowed(text) if text == plain), "{plain}");
         }
-        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }

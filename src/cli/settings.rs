@@ -24,13 +24,15 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Loads the settings. `usual` is the preset where none is chosen.
+    /// Loads the settings, and reads the files of rules and protocols that they name. `usual` is the preset where none is chosen.
     ///
     /// # Errors
     /// Text for the operator, one line for each mistake.
     pub fn load(&self, usual: Preset) -> Result<Config, String> {
         let environment: Vec<_> = process_environment().collect();
-        load(self.preset, Some(usual), self.config.as_deref(), &environment, &self.set)
+        let config = load(self.preset, Some(usual), self.config.as_deref(), &environment, &self.set)?;
+        config.check_files().map_err(|errors| errors.to_string())?;
+        Ok(config)
     }
 }
 

@@ -49,7 +49,8 @@ pub use keys::{
 pub use plugins::{OnFailure, PluginFiles};
 pub use preset::Preset;
 pub use protocols::{EXCEPTIONS_MAX, ProtocolModes};
-pub use rings::{RingChoice, automatic_ring_capacity};
+pub(crate) use rings::lane_capacity;
+pub use rings::{RingChoice, automatic_ring_capacity, ring_bytes};
 pub use shards::{ShardChoice, automatic_shard_count};
 pub use store::{Directory, Vfs};
 pub(crate) use value::Setting;

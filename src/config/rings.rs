@@ -1,6 +1,10 @@
 //! How large the rings between shards are.
 
+use std::num::{NonZeroU16, NonZeroUsize};
+
+use caxton_shards::crossing::Crossing;
 use caxton_shards::domain::{RingCapacity, ShardCount};
+use caxton_shards::mesh::LaneCapacity;
 
 use super::choice::AutoOr;
 
@@ -10,6 +14,11 @@ use super::choice::AutoOr;
 const UNDER_WAY: u32 = 16_384;
 /// No ring is smaller than that, in messages.
 const SMALLEST: u32 = 1_024;
+
+/// Room for what shards tell each other beside messages, per pair of shards.
+const UNCREDITED_SLOTS: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
+/// One credit at least is kept for messages in transit.
+const CREDITS_MIN: usize = 2;
 
 /// The capacity of a ring as it is configured.
 pub type RingChoice = AutoOr<RingCapacity>;
@@ -25,6 +34,19 @@ impl RingChoice {
     pub fn resolve(self, shards: ShardCount) -> RingCapacity {
         self.unwrap_or_else(|| automatic_ring_capacity(shards))
     }
+}
+
+/// The room of each lane from one shard to another, in a router with so many shards.
+pub(crate) fn lane_capacity(choice: RingChoice, shards: ShardCount) -> LaneCapacity {
+    let credits = choice.resolve(shards).as_usize().max(CREDITS_MIN);
+    LaneCapacity { credits: NonZeroUsize::new(credits).unwrap_or(NonZeroUsize::MIN), uncredited: UNCREDITED_SLOTS }
+}
+
+/// How many bytes all rings of a router with so many shards take when they are full. Before that the operating system places no
+/// memory where none was written.
+pub fn ring_bytes(choice: RingChoice, shards: ShardCount) -> u64 {
+    let count = NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN);
+    lane_capacity(choice, shards).mesh_bytes::<Crossing>(count) as u64
 }
 
 #[cfg(test)]

@@ -1,13 +1,43 @@
 //! The readings of a host that decide whether the router can run on it. Taking them changes nothing.
 
-use io_uring::IoUring;
+use super::clock::Clock;
+use super::threads::{ThreadProbe, probe_threads};
+use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit};
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-/// How many entries the ring has that is made, and closed at once, to see whether rings can be made.
-const PROBE_RING_ENTRIES: u32 = 2;
+/// How many entries the rings of a shard have. Such rings are made, and closed at once, to see whether they can be.
+const RING_ENTRIES: u32 = 128;
+/// The operations without which the executor of a shard ends the process.
+const OPERATIONS: [(&str, u8); 23] = [
+    ("NOP", opcode::Nop::CODE),
+    ("READV", opcode::Readv::CODE),
+    ("WRITEV", opcode::Writev::CODE),
+    ("FSYNC", opcode::Fsync::CODE),
+    ("READ_FIXED", opcode::ReadFixed::CODE),
+    ("WRITE_FIXED", opcode::WriteFixed::CODE),
+    ("POLL_ADD", opcode::PollAdd::CODE),
+    ("POLL_REMOVE", opcode::PollRemove::CODE),
+    ("SENDMSG", opcode::SendMsg::CODE),
+    ("RECVMSG", opcode::RecvMsg::CODE),
+    ("TIMEOUT", opcode::Timeout::CODE),
+    ("TIMEOUT_REMOVE", opcode::TimeoutRemove::CODE),
+    ("ACCEPT", opcode::Accept::CODE),
+    ("LINK_TIMEOUT", opcode::LinkTimeout::CODE),
+    ("CONNECT", opcode::Connect::CODE),
+    ("FALLOCATE", opcode::Fallocate::CODE),
+    ("OPENAT", opcode::OpenAt::CODE),
+    ("CLOSE", opcode::Close::CODE),
+    ("STATX", opcode::Statx::CODE),
+    ("READ", opcode::Read::CODE),
+    ("WRITE", opcode::Write::CODE),
+    ("SEND", opcode::Send::CODE),
+    ("RECV", opcode::Recv::CODE),
+];
 
 /// What was read from a host. `None` means that the host does not tell.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,23 +55,46 @@ pub struct Host {
     pub memory_lock: Limit,
     /// How many files this process may have open.
     pub open_files: Limit,
+    /// How many it has open now.
+    pub open_files_used: Option<u64>,
+    /// How many threads and processes the user may have.
+    pub user_processes: Limit,
+    /// Whether as many threads could be started as the router needs.
+    pub threads: ThreadProbe,
+    /// How much more address space this process may use, in bytes. `None` is no limit.
+    pub address_bytes_left: Option<u64>,
     /// How many cores the calling thread may run on; 0 if that is unknown.
     pub cores_allowed: usize,
     /// How much processor time the control groups grant, in cores. `None` is no quota.
     pub processor_quota_cores: Option<f64>,
     /// How many bytes of memory this process could still use, as the system and the control groups see it.
     pub memory_available_bytes: Option<u64>,
+    /// How many mappings of memory one process may have: the sysctl `vm.max_map_count`.
+    pub mappings_max: Option<u64>,
+    /// Whether /proc is there.
+    pub has_proc: bool,
+    /// Whether /sys is there.
+    pub has_sys: bool,
+    /// What the clock does.
+    pub clock: Clock,
 }
 
-/// Whether a ring could be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether rings such as those of a shard could be made and used.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IoUringProbe {
-    /// It could.
+    /// They could.
     Works,
-    /// It could not.
+    /// A system call failed.
     Fails {
+        /// Which one.
+        call: &'static str,
         /// The operating system's error number.
         raw_os_error: Option<i32>,
+    },
+    /// The kernel lacks operations that a shard uses.
+    Lacks {
+        /// Their names.
+        operations: Vec<&'static str>,
     },
 }
 
@@ -83,9 +136,14 @@ impl From<Rlimit> for Limit {
 }
 
 impl Host {
-    /// Takes all readings, for the calling process and, as far as cores go, the calling thread.
-    pub fn read() -> Self {
+    /// Takes all readings, for the calling process and, as far as cores go, the calling thread. The clock is watched for so long.
+    ///
+    /// `threads` is how many threads are started, and ended again, to see whether there may be so many; `address_bytes` is how
+    /// much address space there has to be left for that to be tried.
+    pub fn read(threads: u64, address_bytes: u64, watch_clock: Duration) -> Self {
         let control_group = read_text("/proc/self/cgroup").map(|text| ControlGroup::parse(&text)).unwrap_or_default();
+        let address_bytes_left = address_bytes_left();
+        let starts_threads = address_bytes_left.is_none_or(|left| left >= address_bytes);
         Self {
             kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
             io_uring_disabled: read_text("/proc/sys/kernel/io_uring_disabled")
@@ -94,11 +152,19 @@ impl Host {
             seccomp_filter: read_text("/proc/self/status").and_then(|text| seccomp_filter(&text)),
             memory_lock: getrlimit(Resource::Memlock).into(),
             open_files: getrlimit(Resource::Nofile).into(),
-            cores_allowed: core_affinity::get_core_ids().map_or(0, |cores| cores.len()),
+            open_files_used: fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64),
+            user_processes: getrlimit(Resource::Nproc).into(),
+            threads: if starts_threads { probe_threads(threads) } else { ThreadProbe::default() },
+            address_bytes_left,
+            cores_allowed: allowed_cores().len(),
             processor_quota_cores: control_group.processor_quota_cores(),
             memory_available_bytes: read_text("/proc/meminfo")
                 .and_then(|text| memory_available(&text))
-                .map(|available| control_group.memory_max_bytes().map_or(available, |limit| available.min(limit))),
+                .map(|available| control_group.memory_left_bytes().map_or(available, |left| available.min(left))),
+            mappings_max: read_text("/proc/sys/vm/max_map_count").and_then(|text| text.trim().parse().ok()),
+            has_proc: Path::new("/proc/self/stat").exists(),
+            has_sys: Path::new("/sys/devices").exists(),
+            clock: Clock::read(watch_clock),
         }
     }
 
@@ -109,11 +175,39 @@ impl Host {
     }
 }
 
+/// The cores that the calling thread may run on; none if that cannot be found out.
+pub(crate) fn allowed_cores() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
+}
+
+/// Makes the rings that the executor of a shard makes, and asks them what it asks.
 fn probe_io_uring() -> IoUringProbe {
-    match IoUring::new(PROBE_RING_ENTRIES) {
-        Ok(_) => IoUringProbe::Works,
-        Err(error) => IoUringProbe::Fails { raw_os_error: error.raw_os_error() },
-    }
+    let failed = |call| move |error: io::Error| IoUringProbe::Fails { call, raw_os_error: error.raw_os_error() };
+    let probe = || -> Result<(), IoUringProbe> {
+        let main: IoUring = IoUring::new(RING_ENTRIES).map_err(failed("io_uring_setup"))?;
+        let _polled: IoUring =
+            IoUring::builder().setup_iopoll().build(RING_ENTRIES).map_err(failed("io_uring_setup"))?;
+        let _latency: IoUring = IoUring::new(RING_ENTRIES).map_err(failed("io_uring_setup"))?;
+        main.submit().map_err(failed("io_uring_enter"))?;
+        let mut known = Probe::new();
+        main.submitter().register_probe(&mut known).map_err(failed("io_uring_register"))?;
+        let missing = OPERATIONS.into_iter().filter(|(_, code)| !known.is_supported(*code));
+        let operations: Vec<_> = missing.map(|(name, _)| name).collect();
+        if operations.is_empty() { Ok(()) } else { Err(IoUringProbe::Lacks { operations }) }
+    };
+    probe().err().unwrap_or(IoUringProbe::Works)
+}
+
+/// What is left of the limits on address space and on data; `None` without a limit, or where the use cannot be found out.
+fn address_bytes_left() -> Option<u64> {
+    let used = read_text("/proc/self/statm")?;
+    let mut pages = used.split_whitespace().map(|pages| pages.parse::<u64>().ok());
+    let (total, data) = (pages.next()??, pages.nth(4)??);
+    let left = |resource, pages: u64| {
+        let used = pages.saturating_mul(rustix::param::page_size() as u64);
+        getrlimit(resource).current.map(|limit| limit.saturating_sub(used))
+    };
+    left(Resource::As, total).into_iter().chain(left(Resource::Data, data)).min()
 }
 
 fn read_text(path: impl AsRef<Path>) -> Option<String> {
@@ -178,19 +272,31 @@ impl ControlGroup {
         unified.chain(separate).min_by(f64::total_cmp)
     }
 
-    fn memory_max_bytes(&self) -> Option<u64> {
+    /// What the groups' limits leave of memory. What only caches files is given back when it is needed.
+    fn memory_left_bytes(&self) -> Option<u64> {
         let unified = self
             .unified
             .iter()
             .flat_map(|path| directories("/sys/fs/cgroup", path))
-            .filter_map(|directory| read_text(format!("{directory}/memory.max"))?.trim().parse().ok());
-        let separate = self
-            .memory
-            .iter()
-            .flat_map(|path| directories("/sys/fs/cgroup/memory", path))
-            .filter_map(|directory| read_text(format!("{directory}/memory.limit_in_bytes"))?.trim().parse().ok());
+            .filter_map(|directory| memory_left(&directory, ["memory.max", "memory.current"], "inactive_file"));
+        let separate = self.memory.iter().flat_map(|path| directories("/sys/fs/cgroup/memory", path));
+        let separate = separate.filter_map(|directory| {
+            memory_left(&directory, ["memory.limit_in_bytes", "memory.usage_in_bytes"], "total_inactive_file")
+        });
         unified.chain(separate).min()
     }
+}
+
+fn memory_left(directory: &str, [limit, usage]: [&str; 2], cached: &str) -> Option<u64> {
+    let number = |file: &str| -> Option<u64> { read_text(format!("{directory}/{file}"))?.trim().parse().ok() };
+    let (limit, used) = (number(limit)?, number(usage).unwrap_or(0));
+    let statistics = read_text(format!("{directory}/memory.stat")).unwrap_or_default();
+    Some(limit.saturating_sub(used.saturating_sub(figure(&statistics, cached).unwrap_or(0))))
+}
+
+/// A figure of a file with a name and a number on each line.
+fn figure(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 /// The directory of a group and of every group above it.
@@ -237,7 +343,7 @@ mod tests {
             ("6", None),
             ("", None),
         ] {
-            let host = Host { kernel_release: release.to_owned(), ..Host::read() };
+            let host = Host { kernel_release: release.to_owned(), ..Host::read(0, 0, Duration::ZERO) };
             assert_eq!(host.kernel_version(), version, "{release}");
         }
     }
@@ -271,6 +377,13 @@ mod tests {
         assert_eq!(directories("/c", "/a/b"), ["/c", "/c/a", "/c/a/b"]);
         assert_eq!(directories("/c", "/"), ["/c"]);
         assert_eq!(directories("/c", "/../a"), ["/c", "/c/a"]);
+    }
+
+    #[test]
+    fn figures_are_found_by_their_whole_names() {
+        let text = "inactive_file 7\ntotal_inactive_file 9\n";
+        assert_eq!((figure(text, "inactive_file"), figure(text, "total_inactive_file")), (Some(7), Some(9)));
+        assert_eq!((figure(text, "inactive"), figure("", "x")), (None, None));
     }
 
     #[test]

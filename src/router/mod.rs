@@ -9,7 +9,7 @@ mod shutdown;
 mod store;
 
 use std::fmt;
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -19,7 +19,7 @@ use caxton_shards::breaker::BreakerPolicy;
 use caxton_shards::conversation::ConversationLimits;
 use caxton_shards::domain::ShardCount;
 use caxton_shards::failure_handler::FailureHandler;
-use caxton_shards::mesh::{LaneCapacity, mesh};
+use caxton_shards::mesh::mesh;
 use caxton_shards::message::IdSpace;
 use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::plugin::PLUGINS_MAX;
@@ -37,32 +37,37 @@ pub use report::{Report, Stats};
 pub use store::ProjectionLag;
 
 use self::store::Store;
-use crate::config::{Config, ConfigErrors, Preset, ShardChoice, process_environment};
-use crate::doctor::{Host, explain_io_uring_error};
+use crate::config::{Config, ConfigErrors, Preset, ShardChoice, lane_capacity, process_environment};
+use crate::doctor::{Finding, Status, allowed_cores, examine_at_start};
 use crate::drive::{Clock, FailureHandlers, Seat, executor, run_shard, wall_time};
 use crate::link::{Link, Shared, Stage};
 use crate::store::StoreError;
 use crate::wasm::{Plugin, PluginsError};
 use crate::watchdog::{Bell, watch};
 
-/// Room for what shards tell each other beside messages, per pair of shards.
-const UNCREDITED_SLOTS: usize = 256;
-
 /// Why a router did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
-    /// A shard's executor could not be started.
-    #[error("shard {shard} could not start: {reason}: {mend}")]
+    /// This host cannot run the router as it is configured. Nothing was started or changed.
+    #[error("{}", host_in_words(problems))]
+    Host {
+        /// What was found that keeps the router from starting, and what mends it, in the words of `caxton doctor`.
+        problems: Vec<Finding>,
+    },
+    /// A shard's executor could not be started, although the host was found fit for it.
+    #[error(
+        "shard {shard} could not start: {reason}. No check of `caxton doctor` explains it: run it beside what else limits this \
+         process, and report what both say"
+    )]
     Executor {
         /// Which shard.
         shard: usize,
         /// What glommio or the kernel said.
         reason: String,
-        /// What to do about it.
-        mend: String,
     },
     /// There are more routing rules than a router takes.
     #[error("{count} routing rules: allowed are up to {RULES_MAX}")]
@@ -79,9 +84,6 @@ pub enum StartError {
     /// A routing plugin of the settings cannot be used.
     #[error("plugins.files: {0}")]
     Plugins(#[from] PluginsError),
-    /// The machine allows this process no core at all.
-    #[error("this process may not run on any core: check its CPU affinity and its cgroup's cpuset")]
-    NoCores,
     /// The platform's own agents could not be registered.
     #[error("the agents ams and df could not be registered: {0}")]
     Management(CallError),
@@ -91,6 +93,12 @@ pub enum StartError {
     /// A helper thread could not be started.
     #[error("a helper thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+/// The problems of a host in one sentence for each.
+fn host_in_words(problems: &[Finding]) -> String {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    format!("this host cannot run the router. {}. `caxton doctor` examines the whole host", problems.join(". "))
 }
 
 /// Everything that can be said before a router starts.
@@ -183,10 +191,11 @@ impl RouterBuilder {
         self
     }
 
-    /// Starts the shards and waits until all of them run.
+    /// Examines the host as `caxton doctor` does, starts the shards, and waits until all of them run.
     ///
     /// # Errors
-    /// The first shard that could not start, with what to do about it; the others are stopped again.
+    /// [`StartError::Host`] with everything that keeps the router from running on this host and what mends it, before anything was
+    /// started; otherwise the first shard that could not start: the others are stopped again.
     pub fn start(self) -> Result<Router, StartError> {
         let mut rules = self.config.rules.load()?;
         rules.extend(self.rules);
@@ -228,6 +237,8 @@ struct Inner {
     drained_by: Mutex<Option<Instant>>,
     /// Where durable messages are kept.
     store: Mutex<Option<Store>>,
+    /// What the start found that is not as it should be.
+    warnings: Vec<Finding>,
 }
 
 #[derive(Default)]
@@ -269,6 +280,11 @@ impl Router {
         self.shared().partition
     }
 
+    /// What the start found on this host that makes the router slower or smaller than it could be, in the words of `caxton doctor`.
+    pub fn host_warnings(&self) -> &[Finding] {
+        &self.inner.warnings
+    }
+
     /// The settings that the router runs with.
     pub fn config(&self) -> &Config {
         &self.shared().config
@@ -288,10 +304,8 @@ fn start(
     failure_handlers: Option<&FailureHandlers>,
     plugins: &[Plugin],
 ) -> Result<Router, StartError> {
-    let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
-    if cores.is_empty() {
-        return Err(StartError::NoCores);
-    }
+    let warnings = fit_host(config)?;
+    let cores = allowed_cores();
     let shards = config.router.shards.resolve(cores.len(), config.store.directory.path().is_some());
     let count = usize::from(shards.into_inner());
     let spare_cores = cores.get(count..).unwrap_or_default();
@@ -300,11 +314,7 @@ fn start(
     all_plugins.extend_from_slice(plugins);
     // Before there is anything to stop.
     let mut store = Store::open(config, partition, wall_time().0)?;
-    let capacity = LaneCapacity {
-        // Two at least, so that one can be kept for messages in transit.
-        credits: NonZeroUsize::new(config.ring.capacity.resolve(shards).as_usize().max(2)).unwrap_or(NonZeroUsize::MIN),
-        uncredited: NonZeroUsize::new(UNCREDITED_SLOTS).unwrap_or(NonZeroUsize::MIN),
-    };
+    let capacity = lane_capacity(config.ring.capacity, shards);
     let ports = mesh(NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN), capacity);
     let mut works = Vec::with_capacity(count);
     let links = (0..count)
@@ -316,7 +326,7 @@ fn start(
         .collect();
     let (bell, parker) = Bell::new();
     let shared = Arc::new(Shared::new(links, partition, config.clone(), bell));
-    let router = Router { inner: Arc::new(Inner::new(Arc::clone(&shared))) };
+    let router = Router { inner: Arc::new(Inner::new(Arc::clone(&shared), warnings)) };
 
     let clock = Clock::new();
     let boot_epoch = store.as_ref().map_or_else(|| wall_time().0, |store| store.directory.boot_epoch());
@@ -340,14 +350,15 @@ fn start(
             shared: Arc::clone(&shared),
             clock: clock.clone(),
             store,
+            core: index.checked_rem(cores.len()).map(|place| cores[place]),
         };
         let ready = ready_sender.clone();
-        let spawned = executor(index, cores[index % cores.len()]).spawn(move || run_shard(seat, ready));
+        let spawned = executor(index).spawn(move || run_shard(seat, ready));
         match spawned {
             Ok(handle) => {
                 router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).executors.push(handle);
             }
-            Err(error) => failure = failure.or(Some(start_error(index, &error))),
+            Err(error) => failure = failure.or(Some(start_error(config, index, &error))),
         }
     }
     drop(ready_sender);
@@ -395,31 +406,31 @@ fn abandon(router: &Router) -> StartError {
     let mut failure = None;
     for (shard, executor) in executors.into_iter().enumerate() {
         if let Err(error) = executor.join() {
-            failure.get_or_insert_with(|| start_error(shard, &error));
+            failure.get_or_insert_with(|| start_error(&shared.config, shard, &error));
         }
     }
     // There is nothing left that dropping the handle would have to wait for.
     router.inner.set_unstarted();
-    failure.unwrap_or_else(|| StartError::Executor {
-        shard: 0,
-        reason: "its thread ended without a reason".to_owned(),
-        mend: "run `caxton doctor` on this host".to_owned(),
-    })
+    failure.unwrap_or_else(|| StartError::Executor { shard: 0, reason: "its thread ended without a reason".to_owned() })
 }
 
-fn start_error(shard: usize, error: &glommio::GlommioError<()>) -> StartError {
-    let host = Host::read();
-    let mend = explain_io_uring_error(raw_os_error(error), &host);
-    StartError::Executor { shard, reason: error.to_string(), mend }
-}
-
-fn raw_os_error(error: &glommio::GlommioError<()>) -> Option<i32> {
-    match error {
-        glommio::GlommioError::IoError(error) | glommio::GlommioError::EnhancedIoError { source: error, .. } => {
-            error.raw_os_error()
-        }
-        _ => None,
+/// Examines the host. Answers what is not as it should be.
+///
+/// # Errors
+/// What keeps a router with these settings from running.
+fn fit_host(config: &Config) -> Result<Vec<Finding>, StartError> {
+    let mut findings = examine_at_start(config);
+    findings.retain(|finding| finding.status != Status::Ok);
+    if findings.iter().all(|finding| finding.status != Status::Problem) {
+        return Ok(findings);
     }
+    findings.retain(|finding| finding.status == Status::Problem);
+    Err(StartError::Host { problems: findings })
+}
+
+/// Something has changed since the host was examined, or no check knows it.
+fn start_error(config: &Config, shard: usize, error: &glommio::GlommioError<()>) -> StartError {
+    fit_host(config).err().unwrap_or_else(|| StartError::Executor { shard, reason: error.to_string() })
 }
 
 /// What one shard needs of the configuration.

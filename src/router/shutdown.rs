@@ -13,7 +13,8 @@ use caxton_shards::remains::Remains;
 
 use super::calls::WouldDeadlock;
 use super::report::{Report, Stats};
-use super::{Inner, Router, Threads};
+use super::{Inner, Router};
+use crate::doctor::Finding;
 use crate::drive::is_shard_thread;
 use crate::link::{Legacy, Shared, Stage};
 
@@ -48,8 +49,9 @@ impl Router {
 }
 
 impl Inner {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, threads: Mutex::new(Threads::default()), drained_by: Mutex::new(None), store: Mutex::new(None) }
+    pub(super) fn new(shared: Arc<Shared>, warnings: Vec<Finding>) -> Self {
+        let (threads, drained_by, store) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { shared, threads, drained_by, store, warnings }
     }
 
     /// Notes that the router did not start, so that there is nothing to stop.

@@ -18,6 +18,7 @@ use super::manifest::Manifest;
 use super::ticker::Ticker;
 use super::{component, raw, wasi};
 use crate::config::WasmConfig;
+use crate::doctor::{allowed_cores, explain_sandbox, probe_threads};
 
 /// Stack that the router's own functions may use when a guest calls them, in bytes.
 const HOST_STACK_BYTES: usize = 256 << 10;
@@ -30,14 +31,14 @@ const INSTANCE_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The engine does not start: mostly the address space or the number of mappings is limited.
-    #[error(
-        "WebAssembly can't be run with room for {guests} guests: {reason}; a smaller wasm.guests needs less address space"
-    )]
+    #[error("WebAssembly can't be run with room for {guests} guests: {reason}. {mend}")]
     Engine {
         /// How many guests there was to be room for.
         guests: u32,
         /// What wasmtime said.
         reason: String,
+        /// Which of the host's limits explains it and what to do about it, in the words of `caxton doctor`.
+        mend: String,
     },
     /// The thread that ends slices could not be started.
     #[error("a helper thread could not be started: {0}")]
@@ -67,6 +68,8 @@ impl Sandbox {
         let failed = |error: wasmtime::Error| SandboxError::Engine {
             guests: config.guests.into_inner(),
             reason: format!("{error:#}"),
+            mend: explain_sandbox(config)
+                .unwrap_or_else(|| "A smaller wasm.guests needs less address space".to_owned()),
         };
         let engine = Engine::new(&engine_config(config)).map_err(failed)?;
         let raw = raw::linker(&engine).map_err(failed)?;
@@ -192,6 +195,9 @@ fn engine_config(config: &WasmConfig) -> Config {
         // A manifest may ask for more than the settings give everybody; the guest's own limit holds then.
         .max_memory_size(memory.max(MANIFEST_MEMORY_BYTES_MAX));
     let mut engine = Config::new();
+    // What compiles in parallel panics where it gets no threads.
+    let helpers = allowed_cores().len() as u64;
+    engine.parallel_compilation(helpers > 1 && probe_threads(helpers).started == helpers);
     engine
         .epoch_interruption(true)
         .concurrency_support(false)

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::diagnostic::diagnostic;
 use super::form::Form;
 use crate::cli::input::Source;
-use crate::cli::printable;
+use crate::cli::{printable, printable_lines};
 
 /// Tells of each malformed message, then how many there are of each kind. The answer is how many are malformed.
 pub fn check(source: &Source, form: Form, as_json: bool) -> io::Result<usize> {
@@ -21,13 +21,13 @@ pub fn check(source: &Source, form: Form, as_json: bool) -> io::Result<usize> {
         malformed += 1;
         if as_json {
             let told = json!({
-                "file": source.name,
+                "file": printable(&source.name),
                 "line": error.line,
                 "column": error.column,
                 "offset": error.offset,
                 "error": error.fault.to_string(),
             });
-            writeln!(output, "{told}")?;
+            writeln!(output, "{}", printable_lines(&told.to_string()))?;
         } else {
             crate::cli::complain(diagnostic(source, form, &error).trim_end());
         }

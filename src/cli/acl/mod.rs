@@ -84,10 +84,7 @@ pub fn run(arguments: &AclArguments) -> ExitCode {
     });
     let (source, form) = match read {
         Ok(read) => read,
-        Err(complaint) => {
-            super::complain(&complaint);
-            return ExitCode::from(2);
-        }
+        Err(complaint) => return super::refuse(&complaint),
     };
     let finished = match &arguments.verb {
         AclVerb::Check(arguments) => check::check(&source, form, arguments.json),

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use self::template::Language;
 use super::settings::Settings;
-use super::{complain, print};
+use super::{complain, fail, print, refuse};
 
 /// Arguments of `caxton agent`.
 #[derive(Debug, Args)]
@@ -64,7 +64,7 @@ pub fn run(arguments: &AgentArguments) -> ExitCode {
                 print(&next);
                 ExitCode::SUCCESS
             }
-            Err(complaint) => unusable(&complaint),
+            Err(complaint) => refuse(&complaint),
         },
         Verb::Wit => {
             print(caxton_router::wasm::WIT);
@@ -73,25 +73,20 @@ pub fn run(arguments: &AgentArguments) -> ExitCode {
     }
 }
 
-fn unusable(complaint: &str) -> ExitCode {
-    complain(complaint);
-    ExitCode::from(2)
-}
-
 fn check(files: &[PathBuf], settings: &Settings) -> ExitCode {
     let config = match settings.load(Preset::Development) {
         Ok(config) => config,
-        Err(mistakes) => return unusable(&mistakes),
+        Err(mistakes) => return refuse(&mistakes),
     };
     let sandbox = match Sandbox::start(&config.wasm) {
         Ok(sandbox) => sandbox,
-        Err(error) => return unusable(&error.to_string()),
+        Err(error) => return fail(&error.to_string()),
     };
     let mut code = ExitCode::SUCCESS;
     for file in files {
         let manifest = match Manifest::beside(file) {
             Ok(manifest) => manifest,
-            Err(error) => return unusable(&error.to_string()),
+            Err(error) => return refuse(&error.to_string()),
         };
         match sandbox.load_file_with(file, &manifest) {
             Ok(guest) => {
@@ -115,7 +110,7 @@ fn check(files: &[PathBuf], settings: &Settings) -> ExitCode {
                     print(&line);
                 }
             }
-            Err(error @ GuestError::File { .. }) => return unusable(&error.to_string()),
+            Err(error @ GuestError::File { .. }) => return refuse(&error.to_string()),
             Err(GuestError::Unfit { .. })
                 if Plugin::load_file(&sandbox, "plugin", file, sandbox.limits().call_ms, OnFailure::Refuse).is_ok() =>
             {
@@ -151,20 +146,17 @@ fn wasi(guest: &Guest) -> Option<String> {
 fn build(file: &Path, output: &Path) -> ExitCode {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
-        Err(error) => return unusable(&format!("{}: can't be read: {error}", file.display())),
+        Err(error) => return refuse(&format!("{}: can't be read: {error}", file.display())),
     };
     let module = match wat::parse_bytes(&bytes) {
         Ok(module) => module,
-        Err(error) => return unusable(&format!("{}: {error}", file.display())),
+        Err(error) => return refuse(&format!("{}: {error}", file.display())),
     };
     match component_of(&module, "agent") {
         Ok(component) => match std::fs::write(output, component) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => unusable(&format!("{}: can't be written: {error}", output.display())),
+            Err(error) => fail(&format!("{}: can't be written: {error}", output.display())),
         },
-        Err(reason) => {
-            complain(&format!("{}: {reason}", file.display()));
-            ExitCode::FAILURE
-        }
+        Err(reason) => fail(&format!("{}: {reason}", file.display())),
     }
 }

@@ -10,6 +10,7 @@
 mod disturbance;
 mod hostile;
 mod load;
+mod machine;
 mod patients;
 mod protocols;
 mod report;
@@ -32,8 +33,8 @@ use self::protocols::Offences;
 use self::run::{Length, Outcome, Plan, run};
 use self::trial::{Effort, Trial, run_trial};
 use super::interrupt::{Interrupt, parse_timeout};
-use super::print;
 use super::settings::{self, Settings};
+use super::{fail, print, refuse};
 
 /// Seconds per scenario when all of them are run: about 20 s in all.
 const SUITE_SECONDS: f64 = 3.0;
@@ -197,15 +198,11 @@ pub fn run_verb(arguments: &mut BenchArguments) -> ExitCode {
         arguments.scenario = Some(Scenario::Wasm);
     }
     if let Err(complaint) = arguments.check() {
-        eprintln!("{complaint}");
-        return ExitCode::from(2);
+        return refuse(&complaint);
     }
     let config = match arguments.settings.load(Preset::Production) {
         Ok(config) => config,
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            return ExitCode::from(2);
-        }
+        Err(mistakes) => return refuse(&mistakes),
     };
     let interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,
@@ -385,11 +382,6 @@ fn verdict(trial: &Trial) -> ExitCode {
         None => ExitCode::SUCCESS,
         Some(complaint) => fail(&format!("{}: {complaint}", trial.outcome.plan.name())),
     }
-}
-
-fn fail(complaint: &str) -> ExitCode {
-    eprintln!("{complaint}");
-    ExitCode::FAILURE
 }
 
 /// Shows a bar on a terminal while the run goes on; nothing of it is left behind.

@@ -64,6 +64,7 @@ fn json_of_run(outcome: &Outcome) -> Value {
         "bytes_per_agent": weighed(outcome),
         "rss_bytes": outcome.rss_bytes,
         "watchdog_wakes": outcome.report.stats.watchdog_wakes,
+        "machine": outcome.machine.json(outcome.share_of_others),
         "balances": outcome.complaint().is_none(),
         "interrupted": outcome.interrupted.map(Signal::name),
         "shutdown": outcome.report.to_json(),
@@ -83,7 +84,7 @@ fn by_reason(counts: &[u64; Reason::COUNT]) -> Value {
 const NOT_MEASURED: &str = "-";
 
 /// The heads and widths of the table's columns.
-const COLUMNS: [(&str, usize); 9] = [
+const COLUMNS: [(&str, usize); 10] = [
     ("scenario", 14),
     ("shards", 6),
     ("msg/s", 12),
@@ -93,6 +94,7 @@ const COLUMNS: [(&str, usize); 9] = [
     ("p99.9 us", 9),
     ("handled", 13),
     ("accounting", 10),
+    ("others", 7),
 ];
 
 /// The table's head.
@@ -118,6 +120,7 @@ pub fn row(trial: &Trial) -> String {
         latency(outcome, 0.999),
         thousands(outcome.report.stats.account().processed as f64),
         if trial.complaint().is_none() { "balances".to_owned() } else { "FAILS".to_owned() },
+        outcome.share_of_others.map_or_else(|| NOT_MEASURED.to_owned(), |share| format!("{:.0} %", 100.0 * share)),
     ];
     let mut line = String::new();
     for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
@@ -144,12 +147,17 @@ pub fn details(trial: &Trial) -> String {
     };
     let mut text = String::new();
     if outcome.plan.durable.is_some() {
-        let kept = if outcome.survives_power_cut {
-            "on disk before it is handled; latencies include that"
-        } else {
-            "written to a file system in memory, which does not survive a power cut: see --data"
+        let kept = match (outcome.survives_power_cut, outcome.plan.is_durable()) {
+            (true, true) => "on disk before it is handled; latencies include that",
+            (true, false) => "on disk before it is handled; latencies are those of the volatile ones beside it",
+            (false, true) => "written to a file system in memory, which does not survive a power cut: see --data",
+            (false, false) => {
+                "written to a file system in memory, which does not survive a power cut: see --data; latencies are those of \
+                 the volatile ones beside it"
+            }
         };
-        let _ = writeln!(text, "every message       {kept}");
+        let which = if outcome.plan.is_durable() { "every message" } else { "a durable one" };
+        let _ = writeln!(text, "{which:<19} {kept}");
     }
     let _ = writeln!(text, "latency             {loop_kind}");
     for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
@@ -184,6 +192,11 @@ pub fn details(trial: &Trial) -> String {
     );
     let _ = writeln!(text, "resident memory     {:.1} MiB", outcome.rss_bytes as f64 / 1_048_576.0);
     let _ = writeln!(text, "watchdog wake-ups   {}", outcome.report.stats.watchdog_wakes);
+    let others = outcome.share_of_others.map_or_else(
+        || "how much of its cores other processes used cannot be read".to_owned(),
+        |share| format!("other processes used {:.0} % of its cores during the run", 100.0 * share),
+    );
+    let _ = writeln!(text, "machine             {}; {others}", outcome.machine);
     if outcome.interrupted.is_some() {
         text.push_str(&shutdown(outcome));
     }
@@ -211,10 +224,11 @@ fn weighed(outcome: &Outcome) -> Option<f64> {
 pub fn provenance(outcome: &Outcome) -> String {
     let settings = outcome.plan.settings.iter().fold(String::new(), |text, setting| text + ", " + setting);
     format!(
-        "{} bytes of content, {} agents, preset {}{settings}, commit {COMMIT}",
+        "{} bytes of content, {} agents, preset {}{settings}, commit {COMMIT}\non {}",
         outcome.plan.size,
         thousands(outcome.plan.agents as f64),
-        outcome.plan.config.chosen_preset().name()
+        outcome.plan.config.chosen_preset().name(),
+        outcome.machine
     )
 }
 

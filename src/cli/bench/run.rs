@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use caxton_router::doctor::SHARDS;
 use caxton_router::domain::{AgentName, CapabilityName};
 use caxton_router::signals::Signal;
 use caxton_router::wasm::Sandbox;
@@ -13,10 +14,12 @@ use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
+use super::super::complain;
 use super::super::interrupt::Interrupt;
 use super::Scenario;
 use super::disturbance::{Disturbance, Patients};
 use super::load::{Broadcaster, Contractor, Control, Feeder, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
+use super::machine::Machine;
 use super::patients::SlowConsumer;
 use super::protocols::{self, Offences, Played, Player};
 
@@ -117,6 +120,9 @@ pub struct Outcome {
     pub played: Played,
     /// Whether what was written to disk survives a power cut.
     pub survives_power_cut: bool,
+    /// What the run was measured on, and the share of its cores that other processes used meanwhile.
+    pub machine: Machine,
+    pub share_of_others: Option<f64>,
     /// The signal that ended the run early.
     pub interrupted: Option<Signal>,
     /// Whether the figures are of the time after the warm-up. They include it where a signal came before its end.
@@ -175,6 +181,8 @@ impl Outcome {
 struct Mark {
     at: Instant,
     cpu: Duration,
+    /// What all processes used of the cores that this one may use.
+    busy: Option<Duration>,
     processed: u64,
     rounds: u64,
 }
@@ -187,6 +195,9 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let mut plan = plan;
     let directory = plan.data_directory()?;
     let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
+    for warning in router.host_warnings().iter().filter(|warning| warning.name == SHARDS) {
+        complain(&format!("warning: {warning}"));
+    }
     let shards = router.shard_count();
     let control = Control::new(shards, plan.disturbance.as_ref().map_or(0, Disturbance::poison));
     let attempts = plan.disturbance.as_ref().map_or(1, Disturbance::attempts);
@@ -221,9 +232,11 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
         .iter()
         .filter_map(|starter| Message::builder(Performative::Request).receiver(*starter).content("begin").build().ok());
     let survives_power_cut = router.is_durable();
+    let machine = Machine::read();
     let mark = |router: &Router| Mark {
         at: Instant::now(),
         cpu: cpu_time(),
+        busy: machine.busy(),
         processed: router.stats().account().processed,
         rounds: control.rounds.load(Ordering::Relaxed),
     };
@@ -280,10 +293,13 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let patients = Patients::of(&control, &cast, attempts, taken);
     let messages = last.processed - first.processed;
     let cpu = last.cpu.saturating_sub(first.cpu);
+    let passed = last.at.duration_since(first.at);
+    let busy = first.busy.zip(last.busy).map(|(first, last)| last.saturating_sub(first));
+    let share_of_others = busy.and_then(|busy| machine.share_of_others(busy, cpu, passed));
     Ok(Outcome {
         plan,
         shards,
-        seconds: last.at.duration_since(first.at).as_secs_f64(),
+        seconds: passed.as_secs_f64(),
         messages,
         cpu_ns_per_message: cpu.as_nanos() as f64 / messages.max(1) as f64,
         rounds: last.rounds - first.rounds,
@@ -299,6 +315,8 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
         patients,
         played: control.plays.read(),
         survives_power_cut,
+        machine,
+        share_of_others,
         interrupted: interrupt.signal(),
         warmed_up,
     })

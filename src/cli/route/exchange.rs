@@ -12,7 +12,7 @@ use std::time::Duration;
 use caxton_router::message::text::{Located, ParseError};
 use caxton_router::message::{MessageId, Receiver};
 use caxton_router::router::{CallError, Events, Sent};
-use caxton_router::{AgentId, ConversationId, Message, Router, SendError};
+use caxton_router::{AgentId, ConversationId, Message, Rejected, Router, SendError};
 use futures_lite::future::block_on;
 
 use super::super::interrupt::Interrupt;
@@ -323,6 +323,8 @@ impl State {
         *self = match state {
             Self::Sent(sent) => match sent.blocking_accepted() {
                 Ok(id) => Self::Accepted(id),
+                // A durable message that was accepted, and given up before it was on disk: the router reports what became of it.
+                Err(Rejected { error: SendError::NotKept { message, .. }, .. }) => Self::Accepted(message),
                 Err(rejected) => Self::Grounded(Fate::of_refusal(&rejected)),
             },
             other => other,

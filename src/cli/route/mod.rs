@@ -21,8 +21,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use caxton_router::doctor::SHARDS;
 use caxton_router::domain::{AgentName, CapabilityName, GuestCallMs, ShardCount};
 use caxton_router::protocol::Mode;
+use caxton_router::router::StartError;
 use caxton_router::store::directory::prepare_directory;
 use caxton_router::wasm::{GuestStates, Manifest, OnFailure, Plugin, STATES_FILE, Sandbox};
 use caxton_router::{AgentId, Config, Performative, Preset, Router};
@@ -35,7 +37,7 @@ use self::summary::Summary;
 use super::input::Source;
 use super::interrupt::{self, Interrupt};
 use super::settings::{self, Settings};
-use super::{complain, printing_failed};
+use super::{complain, fail, printing_failed, refuse};
 
 /// Compiled modules of guests, in the data directory.
 const COMPILED_MODULES: &str = "modules";
@@ -123,17 +125,11 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
     });
     let (habits, config, source) = match prepared {
         Ok(prepared) => prepared,
-        Err(complaint) => {
-            complain(&complaint);
-            return ExitCode::from(2);
-        }
+        Err(complaint) => return refuse(&complaint),
     };
     let interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,
-        Err(complaint) => {
-            complain(&complaint);
-            return ExitCode::FAILURE;
-        }
+        Err(complaint) => return fail(&complaint),
     };
     let mut printer = Printer::new(arguments.json, &source.name);
     match arguments.route(&source, config, habits, &mut printer, &interrupt) {
@@ -143,14 +139,8 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
             Err(error) => printing_failed(&error),
         },
         Err(Stop::Printing(error)) => printing_failed(&error),
-        Err(Stop::Arguments(complaint)) => {
-            complain(&complaint);
-            ExitCode::from(2)
-        }
-        Err(Stop::Router(complaint)) => {
-            complain(&complaint);
-            ExitCode::FAILURE
-        }
+        Err(Stop::Arguments(complaint)) => refuse(&complaint),
+        Err(Stop::Router(complaint)) => fail(&complaint),
     }
 }
 
@@ -167,6 +157,18 @@ enum Stop {
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
         Self::Printing(error)
+    }
+}
+
+impl From<StartError> for Stop {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(_)
+            | StartError::Plugins(_)
+            | StartError::TooManyPlugins { .. }
+            | StartError::TooManyRules { .. } => Self::Arguments(error.to_string()),
+            error => Self::Router(error.to_string()),
+        }
     }
 }
 
@@ -212,7 +214,10 @@ impl RouteArguments {
         for plugin in self.plugins(&config).map_err(Stop::Arguments)? {
             builder = builder.plugin(plugin);
         }
-        let router = builder.config(config).start().map_err(|error| Stop::Router(error.to_string()))?;
+        let router = builder.config(config).start()?;
+        for warning in router.host_warnings().iter().filter(|warning| warning.name == SHARDS) {
+            complain(&format!("warning: {warning}"));
+        }
         for warning in router.recovered().unwrap_or_default().warnings {
             complain(&warning);
         }

@@ -12,7 +12,7 @@ use super::agents::Cast;
 use super::exchange::ids_of;
 use super::journal::{Fate, Reply};
 use super::summary::{Summary, Tally};
-use crate::cli::{complain, printable};
+use crate::cli::{complain, printable, printable_lines};
 
 /// How many receivers are named in a message's first line; each has a line of its own below.
 const RECEIVERS_SHOWN_MAX: usize = 5;
@@ -215,16 +215,16 @@ pub struct Printer {
 
 impl Printer {
     pub fn new(json: bool, file: &str) -> Self {
-        Self { json, file: printable(file), output: BufWriter::new(io::stdout()) }
+        Self { json, file: printable(file).into_owned(), output: BufWriter::new(io::stdout()) }
     }
 
     /// Tells what became of a message.
     pub fn message(&mut self, told: &ToldMessage) -> io::Result<()> {
         let position = self.position(told.header.line, told.header.column);
         if self.json {
-            writeln!(self.output, "{}", told.json(&position))
+            writeln!(self.output, "{}", printable_lines(&told.json(&position).to_string()))
         } else {
-            self.output.write_all(told.text(&position).as_bytes())
+            self.output.write_all(printable_lines(&told.text(&position)).as_bytes())
         }
     }
 
@@ -234,7 +234,7 @@ impl Printer {
         let fault = error.fault.to_string();
         if self.json {
             let told = json!({ "position": position, "line": error.line, "column": error.column, "error": fault });
-            return writeln!(self.output, "{told}");
+            return writeln!(self.output, "{}", printable_lines(&told.to_string()));
         }
         // What was told before comes first on a terminal too.
         self.output.flush()?;
@@ -245,9 +245,9 @@ impl Printer {
     /// Ends with the summary.
     pub fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         if self.json {
-            writeln!(self.output, "{}", summary.json())?;
+            writeln!(self.output, "{}", printable_lines(&summary.json().to_string()))?;
         } else {
-            self.output.write_all(summary.text().as_bytes())?;
+            self.output.write_all(printable_lines(&summary.text()).as_bytes())?;
         }
         self.output.flush()
     }

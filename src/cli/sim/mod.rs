@@ -65,10 +65,7 @@ pub fn run(arguments: &SimArguments) -> ExitCode {
     };
     let interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return crate::cli::fail(&error),
     };
     let quiet = Quiet::new();
     let started = Instant::now();

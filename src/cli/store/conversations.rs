@@ -9,7 +9,7 @@ use caxton_router::store::inspect::{Exchange, Inspection};
 use caxton_router::{AgentId, ConversationId};
 use clap::{Args, Subcommand};
 
-use super::{look, printable, see};
+use super::{look, printable, see, unreachable_place};
 
 /// How wide a participant's column is, in characters.
 const COLUMN: usize = 24;
@@ -45,6 +45,10 @@ enum ConversationVerb {
 
 /// Runs `caxton conv`.
 pub fn run(arguments: &ConversationArguments) -> ExitCode {
+    let (ConversationVerb::Ls { directory } | ConversationVerb::Show { directory, .. }) = &arguments.verb;
+    if let Some(code) = unreachable_place(directory) {
+        return code;
+    }
     match &arguments.verb {
         ConversationVerb::Ls { directory } => see(look(directory), |inspection| Ok(list(inspection))),
         ConversationVerb::Show { directory, id, mermaid } => {
@@ -109,7 +113,7 @@ fn names(inspection: &Inspection) -> BTreeMap<AgentId, String> {
 }
 
 fn name_of(names: &BTreeMap<AgentId, String>, agent: AgentId) -> String {
-    names.get(&agent).map_or_else(|| agent.to_string().chars().take(12).collect(), |name| printable(name))
+    names.get(&agent).map_or_else(|| agent.to_string().chars().take(12).collect(), |name| printable(name).into_owned())
 }
 
 fn participants(exchange: &Exchange) -> Vec<AgentId> {

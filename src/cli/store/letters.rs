@@ -10,7 +10,7 @@ use caxton_router::{AgentId, DeadLetter, DeadLetterFilter, DeadLetterId};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{acl, finish, look, printable, see, with_router};
+use super::{acl, finish, look, printable, printable_lines, see, unreachable_place, with_router};
 
 /// Arguments of `caxton dlq`.
 #[derive(Debug, Args)]
@@ -67,6 +67,13 @@ enum LetterVerb {
 
 /// Runs `caxton dlq`.
 pub fn run(arguments: &LetterArguments) -> ExitCode {
+    let (LetterVerb::Ls { directory, .. }
+    | LetterVerb::Show { directory, .. }
+    | LetterVerb::Replay { directory, .. }
+    | LetterVerb::Purge { directory, .. }) = &arguments.verb;
+    if let Some(code) = unreachable_place(directory) {
+        return code;
+    }
     match &arguments.verb {
         LetterVerb::Ls { directory, json } => see(look(directory), |inspection| Ok(list(inspection, *json))),
         LetterVerb::Show { directory, id } => see(look(directory), |inspection| show(directory, inspection, *id)),
@@ -109,10 +116,6 @@ fn show(directory: &Path, inspection: &Inspection, id: DeadLetterId) -> Result<S
     let _ = writeln!(text, "accepted at {} ms, given up at {} ms since 1970", letter.first.0, letter.last.0);
     let _ = writeln!(text, "{}", printable_lines(&acl(&letter.message)));
     Ok(text)
-}
-
-fn printable_lines(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 fn replay(directory: &Path, id: Option<DeadLetterId>, to: Option<&AgentName>) -> Result<String, String> {

@@ -3,7 +3,7 @@
 //! Looking is safe while a router uses the directory. Changing is not: `dlq replay`, `dlq purge` and `store compact` start a
 //! router of their own for the moment, which the directory's lock refuses while another one runs.
 //!
-//! Exit status: 0 if it was done; 1 if the directory is damaged, in use, or lacks what was asked for.
+//! Exit status: 0 if it was done; 1 if the directory is damaged, in use, or lacks what was asked for; 2 if it can't be read.
 
 mod conversations;
 mod letters;
@@ -24,7 +24,7 @@ use clap::{Args, Subcommand};
 
 pub use self::conversations::{ConversationArguments, run as run_conversations};
 pub use self::letters::{LetterArguments, run as run_letters};
-use super::{complain, print, printable};
+use super::{fail, print, printable, printable_lines, refuse};
 
 /// How long a router that was started for the moment gets to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -74,6 +74,14 @@ pub struct Place {
 
 /// Runs `caxton store`.
 pub fn run(arguments: &StoreArguments) -> ExitCode {
+    let (StoreVerb::Check(Place { directory })
+    | StoreVerb::Dump(Place { directory })
+    | StoreVerb::Backup { directory, .. }
+    | StoreVerb::Recover { directory, .. }
+    | StoreVerb::Compact(Place { directory })) = &arguments.verb;
+    if let Some(code) = unreachable_place(directory) {
+        return code;
+    }
     match &arguments.verb {
         StoreVerb::Check(place) => see(look(&place.directory), |inspection| Ok(check(inspection))),
         StoreVerb::Dump(place) => see(look(&place.directory), |inspection| Ok(dump(inspection))),
@@ -86,10 +94,7 @@ pub fn run(arguments: &StoreArguments) -> ExitCode {
 fn finish(done: Result<String, String>) -> ExitCode {
     match done {
         Ok(text) => print(&text),
-        Err(complaint) => {
-            complain(&complaint);
-            ExitCode::FAILURE
-        }
+        Err(complaint) => fail(&complaint),
     }
 }
 
@@ -104,6 +109,15 @@ fn see(inspection: Result<Inspection, String>, show: impl FnOnce(&Inspection) ->
         Some(damage) => finish(Err(format!("{damage}\nWhat was printed is what is intact"))),
         None => shown,
     }
+}
+
+/// Ends because a place can't be looked at, as for every other file that an argument names.
+fn unreachable_place(directory: &Path) -> Option<ExitCode> {
+    let complaint = match std::fs::read_dir(directory) {
+        Ok(_) => return None,
+        Err(error) => format!("the data directory: {}: {error}", directory.display()),
+    };
+    Some(refuse(&complaint))
 }
 
 fn look(directory: &Path) -> Result<Inspection, String> {

@@ -1,0 +1,135 @@
+//! What a router needs of its host, as its settings say.
+
+use std::path::PathBuf;
+
+use caxton_shards::domain::ShardCount;
+
+use crate::config::{Config, ShardChoice, automatic_shard_count, ring_bytes};
+
+/// How much memory a shard must be able to lock, in bytes. With less in all, no shard starts.
+pub const MEMORY_LOCK_BYTES_PER_SHARD: u64 = 512 * 1024;
+
+/// How many files a shard has open by itself, rounded up: rings, event counters, timers, journal.
+pub const OPEN_FILES_PER_SHARD: u64 = 32;
+
+/// How many files the router has open besides those of its shards.
+pub const OPEN_FILES_BASE: u64 = 64;
+
+/// How much memory a shard should find available beside the rings, in bytes.
+pub const MEMORY_BYTES_PER_SHARD: u64 = 128 << 20;
+
+/// Threads of a shard: its own, one of its executor for blocking calls and, with a store, one for its disk.
+const THREADS_PER_SHARD: u64 = 3;
+
+/// Threads beside those of the shards: the watchdog, those that show the store and listen for signals, and some to spare.
+const THREADS_BASE: u64 = 6;
+
+/// Address space of one thread, in bytes: its stack, and what the allocator reserves for it while it aligns a segment.
+const ADDRESS_BYTES_PER_THREAD: u64 = 68 << 20;
+
+/// Address space beside threads and rings, in bytes: what is allocated while the first messages pass.
+const ADDRESS_BYTES_BASE: u64 = 256 << 20;
+
+/// Segments of a journal that are written out early in a run: the one in use, and the next.
+const SEGMENTS_AT_START: u64 = 2;
+
+/// What a router needs of its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// How many shards it starts.
+    pub shards: ShardCount,
+    /// Whether that number was given, and does not follow from the cores.
+    pub shards_given: bool,
+    /// How much memory the rings between the shards may take when they are full, in bytes.
+    pub ring_bytes: u64,
+    /// How large each ring is to be.
+    rings: crate::config::RingChoice,
+    /// How many guests in WebAssembly there is room for.
+    pub guests: u32,
+    /// What the store needs, if there is one.
+    pub store: Option<StoreDemand>,
+}
+
+/// What the store needs of its disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreDemand {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// How large one segment of a shard's journal is, in bytes.
+    pub segment_bytes: u64,
+    /// How many segments a shard's journal has at most.
+    pub segments_max: u64,
+}
+
+impl Demand {
+    /// What a router with these settings needs where a process may use so many cores.
+    pub fn of(config: &Config, cores_allowed: usize) -> Self {
+        let directory = config.store.directory.path();
+        let shards = config.router.shards.resolve(cores_allowed, directory.is_some());
+        Self {
+            shards,
+            shards_given: matches!(config.router.shards, ShardChoice::Exactly(_)),
+            ring_bytes: ring_bytes(config.ring.capacity, shards),
+            rings: config.ring.capacity,
+            guests: config.wasm.guests.into_inner(),
+            store: directory.map(|directory| StoreDemand {
+                directory: directory.to_owned(),
+                segment_bytes: config.store.segment_bytes.into_inner(),
+                segments_max: config.store.segments_max.as_usize() as u64,
+            }),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        u64::from(self.shards.into_inner())
+    }
+
+    /// How many bytes the shards want to lock.
+    pub fn memory_lock_bytes(&self) -> u64 {
+        self.count() * MEMORY_LOCK_BYTES_PER_SHARD
+    }
+
+    /// How many files the router has open.
+    pub fn open_files(&self) -> u64 {
+        OPEN_FILES_BASE + self.count() * OPEN_FILES_PER_SHARD
+    }
+
+    /// How many threads the router starts.
+    pub fn threads(&self) -> u64 {
+        THREADS_BASE + self.count() * THREADS_PER_SHARD
+    }
+
+    /// How much memory the router should find, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        (self.count() * MEMORY_BYTES_PER_SHARD).saturating_add(self.ring_bytes)
+    }
+
+    /// How much address space a start takes, in bytes.
+    pub fn address_bytes(&self) -> u64 {
+        (ADDRESS_BYTES_BASE + self.threads() * ADDRESS_BYTES_PER_THREAD).saturating_add(self.ring_bytes)
+    }
+
+    /// The most shards whose rings take no more than this.
+    pub fn shards_within(&self, bytes: u64) -> u16 {
+        let fits =
+            |shards: &u16| ShardCount::try_new(*shards).is_ok_and(|shards| ring_bytes(self.rings, shards) <= bytes);
+        (1..=self.shards.into_inner()).rev().find(fits).unwrap_or(1)
+    }
+
+    /// How many shards `auto` means where so many cores are allowed.
+    pub fn automatic_shards(&self, cores_allowed: usize) -> ShardCount {
+        automatic_shard_count(cores_allowed, self.store.is_some())
+    }
+}
+
+impl StoreDemand {
+    /// Bytes that so many shards write out early in a run.
+    pub fn bytes_at_start(&self, shards: ShardCount) -> u64 {
+        u64::from(shards.into_inner()) * SEGMENTS_AT_START.min(self.segments_max) * self.segment_bytes
+    }
+
+    /// Bytes that the journals of so many shards take at most.
+    pub fn bytes_max(&self, shards: ShardCount) -> u64 {
+        u64::from(shards.into_inner()).saturating_mul(self.segments_max.saturating_mul(self.segment_bytes))
+    }
+}
