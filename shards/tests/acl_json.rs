@@ -55,7 +55,7 @@ fn every_parameter_is_a_member() {
          :resolvers (sequence (agent-identifier :name r@x)) :X-home \"a b\") :receiver (set (agent-identifier :name b@x)) \
          :reply-to (set (agent-identifier :name c@x)) :content \"a\\\"b\" :language fipa-sl0 :encoding utf-8 \
          :ontology o :protocol fipa-request :conversation-id c-1 :reply-with w :in-reply-to i \
-         :reply-by 20250131T235959999Z :X-priority high :X-attempts-max 3 :X-time-to-live-ms 9 :X-word w :X-list (a b) \
+         :reply-by 20250131T235959999Z :X-caxton-priority high :X-caxton-attempts-max 3 :X-caxton-time-to-live-ms 9 :X-word w :X-list (a b) \
          :X-bytes #1\"\u{7f})",
     );
     assert_eq!(
@@ -64,7 +64,7 @@ fn every_parameter_is_a_member() {
          \"resolvers\":[\"r@x\"],\"user-defined\":[{\"name\":\"X-home\",\"string\":\"a b\"}]},\"receiver\":[\"b@x\"],\
          \"reply-to\":[\"c@x\"],\"content\":\"a\\\"b\",\"language\":\"fipa-sl0\",\"encoding\":\"utf-8\",\"ontology\":\"o\",\
          \"protocol\":\"fipa-request\",\"conversation-id\":\"c-1\",\"reply-with\":\"w\",\"in-reply-to\":\"i\",\
-         \"reply-by\":\"20250131T235959999Z\",\"X-priority\":\"high\",\"X-attempts-max\":3,\"X-time-to-live-ms\":9,\
+         \"reply-by\":\"20250131T235959999Z\",\"X-caxton-priority\":\"high\",\"X-caxton-attempts-max\":3,\"X-caxton-time-to-live-ms\":9,\
          \"user-defined\":[{\"name\":\"X-word\",\"word\":\"w\"},{\"name\":\"X-list\",\"list\":\"(a b)\"},\
          {\"name\":\"X-bytes\",\"base64\":\"fw==\"}]}"
     );
@@ -79,8 +79,8 @@ fn order_and_white_space_do_not_matter() {
     );
     same("\u{feff}{\"\\u0070erformative\":\"inform\",\"content\":\"\\ud83d\\ude00\"}", "(inform :content \"😀\")");
     same(
-        "{\"performative\":\"inform\",\"receiver\":[],\"X-capability\":\"c\",\"X-choice\":\"all\"}",
-        "(inform :X-capability c :X-choice all)",
+        "{\"performative\":\"inform\",\"receiver\":[],\"X-caxton-capability\":\"c\",\"X-caxton-choice\":\"all\"}",
+        "(inform :X-caxton-capability c :X-caxton-choice all)",
     );
     same(
         "{\"performative\":\"inform\",\"reply-by\":\"+00000000T000001000\"}",
@@ -130,8 +130,8 @@ const REFUSED: &[(&str, &str)] = &[
         "line 1, column 35: expected an agent: a name, or an object with a name, found \"null\"",
     ),
     (
-        "{\"performative\":\"inform\",\"sender\":\"a b\"}",
-        "line 1, column 35: agent name \"a b\" is not allowed: allowed is 1 to 512 bytes without white space, control characters, parentheses or double quotes, not beginning with #, -, @ or a digit",
+        "{\"performative\":\"inform\",\"sender\":\" a\"}",
+        "line 1, column 35: agent name \" a\" is not allowed: allowed is 1 to 512 bytes without control characters and without white space other than blanks, not beginning or ending with a blank",
     ),
     (
         "{\"performative\":\"inform\",\"receiver\":\"a\"}",
@@ -154,20 +154,20 @@ const REFUSED: &[(&str, &str)] = &[
         "line 1, column 37: \"soon\" is no legal value of :reply-by: allowed is a date such as 20250131T235959999Z",
     ),
     (
-        "{\"performative\":\"inform\",\"X-attempts-max\":0}",
-        "line 1, column 43: \"0\" is no legal value of :X-attempts-max: allowed is 1 to 255",
+        "{\"performative\":\"inform\",\"X-caxton-attempts-max\":0}",
+        "line 1, column 50: \"0\" is no legal value of :X-caxton-attempts-max: allowed is 1 to 255",
     ),
     (
-        "{\"performative\":\"inform\",\"X-attempts-max\":\"3\"}",
-        "line 1, column 43: expected a number, found \"\\\"3\\\"\"",
+        "{\"performative\":\"inform\",\"X-caxton-attempts-max\":\"3\"}",
+        "line 1, column 50: expected a number, found \"\\\"3\\\"\"",
     ),
     (
-        "{\"performative\":\"inform\",\"X-priority\":\"top\"}",
-        "line 1, column 39: \"top\" is no legal value of :X-priority: allowed is low, normal, high or urgent",
+        "{\"performative\":\"inform\",\"X-caxton-priority\":\"top\"}",
+        "line 1, column 46: \"top\" is no legal value of :X-caxton-priority: allowed is low, normal, high or urgent",
     ),
     (
-        "{\"performative\":\"inform\",\"user-defined\":[{\"name\":\"a\",\"word\":\"b\"}]}",
-        "line 1, column 50: unknown parameter \"a\": names of user-defined parameters begin with X- (FIPA SC00061)",
+        "{\"performative\":\"inform\",\"user-defined\":[{\"name\":\"sender\",\"word\":\"b\"}]}",
+        "line 1, column 50: \"sender\" can't be the name of a user-defined parameter: allowed is a word that is no parameter of FIPA SC00061",
     ),
     (
         "{\"performative\":\"inform\",\"user-defined\":[{\"name\":\"X-a\",\"word\":\"b\",\"list\":\"()\"}]}",

@@ -59,6 +59,8 @@ mod grammar;
 mod leniency;
 #[path = "acl_text/limits.rs"]
 mod limits;
+#[path = "acl_text/platforms.rs"]
+mod platforms;
 #[path = "acl_text/random.rs"]
 mod random;
 #[path = "acl_text/refusals.rs"]

@@ -58,7 +58,7 @@ fn every_parameter_is_written_in_its_place() {
          :resolvers (sequence (agent-identifier :name r@x)) :X-home \"a b\") :receiver (set (agent-identifier :name b@x)) \
          :reply-to (set (agent-identifier :name c@x)) :content \" <a & b> \" :language fipa-sl0 :encoding utf-8 \
          :ontology o :protocol fipa-request :conversation-id c-1 :reply-with \" w\" :in-reply-to i \
-         :reply-by 20250131T235959999Z :X-priority high :X-attempts-max 3 :X-word w :X-list (a b) :X-9 \"9\")",
+         :reply-by 20250131T235959999Z :X-caxton-priority high :X-caxton-attempts-max 3 :X-word w :X-list (a b) :X-9 \"9\")",
     );
     assert_eq!(
         String::from_utf8(written(&message)).unwrap(),
@@ -69,7 +69,7 @@ fn every_parameter_is_written_in_its_place() {
          </reply-to><content> &lt;a &amp; b&gt; </content><language>fipa-sl0</language><encoding>utf-8</encoding>\
          <ontology>o</ontology><protocol>fipa-request</protocol><conversation-id>c-1</conversation-id>\
          <reply-with>&#32;w</reply-with><in-reply-to>i</in-reply-to><reply-by time=\"20250131T235959999Z\"/>\
-         <X-priority>high</X-priority><X-attempts-max>3</X-attempts-max><X-word>w</X-word><X-list>(a b)</X-list>\
+         <X-caxton-priority>high</X-caxton-priority><X-caxton-attempts-max>3</X-caxton-attempts-max><X-word>w</X-word><X-list>(a b)</X-list>\
          <X-9 type=\"string\">9</X-9></fipa-message>"
     );
     assert_eq!(reads(written(&message)), message);
@@ -123,6 +123,18 @@ fn loose_forms_with_one_meaning_are_read() {
         "<fipa-message act='inform'><reply-by>20020314T091400500Z</reply-by></fipa-message>",
         "(inform :reply-by 20020314T091400500Z)",
     );
+    for name in ["name='tone'", "href='tone'", "name-base64='dG9uZQ'"] {
+        same(
+            &format!("<fipa-message act='inform'><user-defined {name}>soft</user-defined></fipa-message>"),
+            "(inform :X-caxton-user-defined (tone soft))",
+        );
+    }
+    same("<fipa-message act='inform'><content/></fipa-message>", "(inform :content \"\")");
+    same(
+        "<fipa-message act='inform'><sender><agent-identifier><name id='Night Porter@p'/></agent-identifier></sender>\
+         </fipa-message>",
+        "(inform :sender \"Night Porter@p\")",
+    );
     same("<fipa-message act='inform'><reply-by time='soon'/></fipa-message>", "(inform :X-reply-by soon)");
     same("<fipa-message act='inform'><user-defined name='X-a:b'>w</user-defined></fipa-message>", "(inform :X-a:b w)");
 }
@@ -145,7 +157,7 @@ const REFUSED: &[(&str, &str)] = &[
         "<fipa-message act='inform' x='1'/>",
         "line 1, column 28: unknown attribute \"x\"; allowed are act, conversation-id and other parameters with a word",
     ),
-    ("<fipa-message act='inform' act='cfp'/>", "line 1, column 28: the parameter :act is given twice"),
+    ("<fipa-message act='inform' ACT='cfp'/>", "line 1, column 28: the parameter :act is given twice"),
     (
         "<fipa-message act='inform'>\n ä<sender/></fipa-message>",
         "line 2, column 2: expected a parameter such as <sender>, or </fipa-message>, found \"ä\"",
@@ -183,8 +195,8 @@ const REFUSED: &[(&str, &str)] = &[
         "line 1, column 20: unknown reference \"&a;\"; allowed are &amp; &lt; &gt; &quot; &apos; and references to characters that XML allows",
     ),
     (
-        "<fipa-message act='inform'><X-priority>top</X-priority></fipa-message>",
-        "line 1, column 40: \"top\" is no legal value of :X-priority: allowed is low, normal, high or urgent",
+        "<fipa-message act='inform'><X-caxton-priority>top</X-caxton-priority></fipa-message>",
+        "line 1, column 47: \"top\" is no legal value of :X-caxton-priority: allowed is low, normal, high or urgent",
     ),
     (
         "<fipa-message act='inform'><sender></sender></fipa-message>",
@@ -195,8 +207,8 @@ const REFUSED: &[(&str, &str)] = &[
         "line 1, column 36: expected <name>, which every agent-identifier has, found </agent-identifier>",
     ),
     (
-        "<fipa-message act='inform'><receiver><agent-identifier><name id='a b'/></agent-identifier></receiver></fipa-message>",
-        "line 1, column 66: agent name \"a b\" is not allowed: allowed is 1 to 512 bytes without white space, control characters, parentheses or double quotes, not beginning with #, -, @ or a digit",
+        "<fipa-message act='inform'><receiver><agent-identifier><name id=' a'/></agent-identifier></receiver></fipa-message>",
+        "line 1, column 66: agent name \" a\" is not allowed: allowed is 1 to 512 bytes without control characters and without white space other than blanks, not beginning or ending with a blank",
     ),
     (
         "<fipa-message act='inform'>\n<content>a</fipa-message>",
@@ -216,6 +228,56 @@ const REFUSED: &[(&str, &str)] = &[
         "line 1, column 1: a document type declaration is refused: messages have no entities but &amp; &lt; &gt; &quot; &apos; and character references, and none are fetched",
     ),
 ];
+
+#[test]
+fn what_is_not_well_formed_is_refused_where_that_shows() {
+    let content = |text: &str| format!("<fipa-message act='inform'><content>{text}</content></fipa-message>");
+    let tag = |attributes: &str| format!("<fipa-message act='inform'><content{attributes}></content></fipa-message>");
+    let before = |text: &str| format!("{text}<fipa-message act='inform'/>");
+    for (input, column) in [
+        (content("bell \u{7} here"), 42),
+        (content("a\u{b}"), 38),
+        (content("\u{fffe}"), 37),
+        (content("<![CDATA[\u{1}]]>"), 46),
+        (content("a]]>b"), 38),
+        (content("<!-- a -- b -->"), 44),
+        (content("<!-- a --->"), 44),
+        (content("<!-- \u{8} -->"), 42),
+        (content("<?xml version='1.0'?>"), 37),
+        (content("<?XML a?>"), 39),
+        (content("<?1 a?>"), 39),
+        (tag(" encoding='a<b'"), 48),
+        (tag(" encoding='base64'xml:lang='en'"), 54),
+        (tag(" encoding=base64"), 46),
+        (tag(" encoding"), 37),
+        (tag(" 1='a'"), 37),
+        (tag(" xmlns:a='' xmlns:a=''"), 49),
+        (tag(" xmlns:a='&b;'"), 37),
+        (tag(" xmlns:a='&#0;'"), 37),
+        (tag(" xmlns:a='\u{ffff}'"), 46),
+        ("<fipa-message act='inform' act='cfp'/>".to_owned(), 28),
+        ("<fipa-message act='inform'><9/></fipa-message>".to_owned(), 29),
+        ("<fipa-message act='inform'><a</></fipa-message>".to_owned(), 0),
+        (before("<!-- --><?xml version='1.0'?>"), 9),
+        (before("<?xml version='1.0'?><?xml version='1.0'?>"), 22),
+        (before("<?xml encoding='utf-8'?>"), 3),
+        (before("<?xml version='2.0'?>"), 3),
+        (before("<?xml version='1.0' standalone='maybe'?>"), 21),
+        (before("<?xml version='1.0' standalone='yes' encoding='utf-8'?>"), 38),
+    ] {
+        let error = read(&input).expect_err(&input);
+        assert!(matches!(error.fault, Fault::NotWellFormed { form: "XML", .. }), "{input:?}: {error}");
+        assert!(column == 0 || error.column == column, "{input:?}: {error}, not column {column}");
+        assert!(Messages::new(input.as_bytes(), NOW, &usual()).any(|read| read.is_err()), "{input:?}");
+    }
+    for input in [
+        content("a]] >&#9;\t\r\n\u{85}\u{fffd}\u{10ffff}<!-- - --><?p -- ?><![CDATA[<&]]>"),
+        tag(" xml:lang = 'en'\n xmlns:a=\"&lt;'\""),
+        before("<?xml version=\"1.1\" encoding='utf-8' standalone='no' ?>\n<!-- a -->"),
+    ] {
+        reads(&input);
+    }
+}
 
 #[test]
 fn what_is_wrong_is_refused_where_it_stands() {
@@ -364,6 +426,37 @@ fn an_agent_of_which_only_the_id_is_known_is_named_by_whoever_knows_it() {
     let Receiver::Agents(agents) = again.receiver() else { panic!("{:?}", again.receiver()) };
     assert_eq!(agents[0], ids[0]);
     assert!(String::from_utf8(output).unwrap().contains(&format!("<name id=\"{}\"/>", ids[1])));
+}
+
+#[test]
+fn envelopes_are_read_as_http_platforms_send_them() {
+    let agent = |name: &str| format!("<agent-identifier><name>{name}</name></agent-identifier>");
+    let envelope = |parameters: &str| {
+        format!(
+            "<?xml version=\"1.0\"?><envelope><params index=\"1\">{parameters}<from>{}</from><acl-representation>\
+             fipa.acl.rep.string.std</acl-representation><date>20250131T120000000Z</date></params></envelope>",
+            agent("a@p")
+        )
+    };
+    let read = |parameters: &str| envelope_from_xml(envelope(parameters).as_bytes(), NOW, &usual());
+    let names = |aids: &[caxton_shards::message::Aid]| aids.iter().map(|aid| aid.name.to_string()).collect::<Vec<_>>();
+    let both = format!("<to>{}</to><to>{}</to>", agent("b@q"), agent("c@q"));
+    let intended = both.replace("to>", "intended-receiver>");
+    let read_both = read(&format!("{both}{intended}")).unwrap();
+    assert_eq!(names(&read_both.to), ["b@q", "c@q"]);
+    assert_eq!(names(&read_both.intended_receivers), ["b@q", "c@q"]);
+    let one = format!("<to>{}</to>", agent("b@q"));
+    for name in ["X-tone", "tone", "http://x/y#tone"] {
+        let read = read(&format!("{one}<user-defined href=\"{name}\">soft</user-defined>")).unwrap();
+        let expected = [UserParameter { name: name.into(), value: ParameterValue::Atom("soft".into()) }];
+        assert_eq!(read.user_parameters, expected);
+        let mut output = Vec::new();
+        envelope_to_xml(&read, &mut output);
+        assert_eq!(envelope_from_xml(&output, NOW, &usual()).unwrap(), read);
+    }
+    assert!(read(&format!("{one}<comments>a</comments><comments>b</comments>")).is_err());
+    assert!(read(&format!("{one}<user-defined href='X-a' name='X-b'>c</user-defined>")).is_err());
+    assert!(read(&format!("{one}<user-defined href='sender'>c</user-defined>")).is_err());
 }
 
 fn any_envelope() -> impl Strategy<Value = TransportEnvelope> {

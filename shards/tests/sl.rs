@@ -50,6 +50,15 @@ fn strings_keep_quotes_and_backslashes() {
 }
 
 #[test]
+fn strings_that_end_in_a_backslash_are_read_where_that_has_one_meaning() {
+    assert_eq!(round_trip(r#"((a "C:\"))"#), r#"((a #3"C:\))"#);
+    assert_eq!(round_trip(r#" ((a :b "C:\" :c "d"))"#), r#"((a :b #3"C:\ :c "d"))"#);
+    assert!(parse(r#"((a :b "C:\" :c "d \"e\" \"))"#).is_err(), "it may end at either of two quotes");
+    assert!(parse(r#"((a "C:\")"#).is_err());
+    assert!(parse(r#"((a "C:\))"#).is_err());
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     for (text, complaint) in [
         ("", "line 1, column 1: expected the parenthesis that begins a content, found the end of the content"),

@@ -33,16 +33,26 @@ impl FromStr for CapabilityName {
 
 /// The name in a FIPA agent identifier (AID): 1 to 512 bytes of UTF-8, such as `broker@shop.example`.
 ///
-/// A name is a word of the ACL string syntax (FIPA SC00070), which keeps it the same through every encoding: it holds no
-/// white space, control characters, parentheses or double quotes, and does not begin with `#`, `-`, `@` or a digit, where
-/// a reader would expect a string or a number. Unlike the standard, which forbids only ASCII control characters, white
-/// space and control characters of all of Unicode are refused, so that two names never look alike by an invisible
-/// character. Names are compared byte by byte, and nothing is trimmed.
+/// The standard (FIPA SC00070) has names that are words: without white space, control characters, parentheses and double
+/// quotes, and not beginning with `#`, `-`, `@` or a digit ([`AgentName::is_word`]). Other platforms have agents named
+/// `Night Porter@plant`, whose names they write as strings. Such names are accepted too, and are written as strings.
+///
+/// Refused are control characters, blanks at either end, and all other white space of Unicode, so that two names never look
+/// alike by an invisible character. Names are compared byte by byte, and nothing is trimmed.
 #[nutype(
     validate(with = check_agent_name, error = DomainError),
     derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
 )]
 pub struct AgentName(String);
+
+impl AgentName {
+    /// Whether the name is a word of FIPA SC00070, as the standard asks. Any other name is written as a string.
+    pub fn is_word(&self) -> bool {
+        let name: &str = self.as_ref();
+        !name.starts_with(|first: char| matches!(first, '#' | '-' | '@' | '0'..='9'))
+            && name.chars().all(may_stand_in_a_word)
+    }
+}
 
 impl FromStr for AgentName {
     type Err = DomainError;
@@ -96,22 +106,23 @@ fn check_capability_name(name: &str) -> Result<(), DomainError> {
 }
 
 fn check_agent_name(name: &str) -> Result<(), DomainError> {
-    let starts_well = !name.starts_with(|first: char| matches!(first, '#' | '-' | '@' | '0'..='9'));
-    if (1..=AGENT_NAME_BYTES_MAX).contains(&name.len()) && starts_well && is_visible_word(name) {
+    if (1..=AGENT_NAME_BYTES_MAX).contains(&name.len()) && is_visible(name) {
         return Ok(());
     }
     Err(DomainError::not_allowed(
         "agent name",
         name,
-        "1 to 512 bytes without white space, control characters, parentheses or double quotes, \
-         not beginning with #, -, @ or a digit",
+        "1 to 512 bytes without control characters and without white space other than blanks, \
+         not beginning or ending with a blank",
     ))
 }
 
-fn is_visible_word(name: &str) -> bool {
-    // Nearly all names are ASCII, where a few comparisons say what otherwise takes tables.
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'(' | b')' | b'"');
-    name.bytes().all(is_plain) || name.chars().all(may_stand_in_a_word)
+fn is_visible(name: &str) -> bool {
+    // Nearly all names are ASCII without blanks, where a few comparisons say what otherwise takes tables.
+    name.bytes().all(|byte| byte.is_ascii_graphic())
+        || (!name.starts_with(' ')
+            && !name.ends_with(' ')
+            && name.chars().all(|character| character == ' ' || !(character.is_control() || character.is_whitespace())))
 }
 
 fn may_stand_in_a_word(character: char) -> bool {
@@ -146,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn agent_names_are_words_of_the_acl() {
+    fn agent_names_are_visible_and_bounded() {
         let longest = "n".repeat(AGENT_NAME_BYTES_MAX);
         let too_long = "n".repeat(AGENT_NAME_BYTES_MAX + 1);
         let too_many_bytes = "ü".repeat(AGENT_NAME_BYTES_MAX / 2 + 1);
@@ -161,12 +172,27 @@ mod tests {
             (too_many_bytes.as_str(), false),
             ("", false),
             (" broker", false),
-            ("two words", false),
+            ("broker ", false),
+            ("two words", true),
+            ("two\u{a0}words", false),
             ("tab\t", false),
             ("nul\0", false),
             ("delete\u{7f}", false),
             ("next\u{85}line", false),
             ("wide\u{3000}space", false),
+            ("open(", true),
+            ("7of9", true),
+        ] {
+            assert_eq!(AgentName::try_new(text).is_ok(), accepted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_standard_has_words_for_names() {
+        for (text, is_word) in [
+            ("broker@shop.example", true),
+            ("バイヤー", true),
+            ("two words", false),
             ("open(", false),
             ("close)", false),
             ("\"quoted\"", false),
@@ -175,7 +201,7 @@ mod tests {
             ("@home", false),
             ("7of9", false),
         ] {
-            assert_eq!(AgentName::try_new(text).is_ok(), accepted, "{text:?}");
+            assert_eq!(AgentName::try_new(text).expect(text).is_word(), is_word, "{text:?}");
         }
     }
 }

@@ -8,6 +8,9 @@ use crate::message::text::{date_text, moment};
 use crate::message::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, WallTime};
 use crate::sl::Term;
 
+/// How JADE's platforms write a property that has several values.
+const MULTI_VALUE_PROPERTY: &str = "multi-value-property";
+
 /// What an agent offers (`service-description`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServiceDescription {
@@ -32,8 +35,10 @@ pub struct ServiceDescription {
 pub struct Property {
     /// Its name.
     pub name: Box<str>,
-    /// Its value.
+    /// Its value; of one with several values, a set or a sequence of them.
     pub value: Term,
+    /// It came as a `multi-value-property`, which JADE's platforms have beside `property`.
+    pub has_values: bool,
 }
 
 /// An agent as the directory facilitator knows it (`df-agent-description`), or a template of one.
@@ -195,16 +200,35 @@ impl ServiceDescription {
 
 impl Property {
     fn read(term: &Term) -> Result<Self, Exception> {
-        let missing = |parameter| Exception::MissingParameter { object: "property", parameter };
-        let mut fields = Fields::of(term, "property")?;
+        let has_values = term.arguments_of(MULTI_VALUE_PROPERTY).is_some();
+        let object = if has_values { MULTI_VALUE_PROPERTY } else { "property" };
+        let missing = |parameter| Exception::MissingParameter { object, parameter };
+        let mut fields = Fields::of(term, object)?;
         let name = fields.text("name")?.ok_or_else(|| missing("name"))?;
         let value = fields.take("value").cloned().ok_or_else(|| missing("value"))?;
         fields.end()?;
-        Ok(Self { name, value })
+        Ok(Self { name, value, has_values })
     }
 
     fn term(&self) -> Term {
-        Term::record("property", [("name", Term::of(&self.name)), ("value", self.value.clone())])
+        let object = if self.has_values { MULTI_VALUE_PROPERTY } else { "property" };
+        Term::record(object, [("name", Term::of(&self.name)), ("value", self.value.clone())])
+    }
+
+    /// Whether the property is one that the template describes: it has the template's value or, of several, each of them.
+    pub(super) fn matches(&self, template: &Self) -> bool {
+        let values = |property: &Self| match property.value.elements() {
+            Some(elements) if property.has_values => elements.to_vec(),
+            _ => vec![property.value.clone()],
+        };
+        if self.name != template.name {
+            return false;
+        }
+        if self.value == template.value {
+            return true;
+        }
+        let own = values(self);
+        (self.has_values || template.has_values) && values(template).iter().all(|wanted| own.contains(wanted))
     }
 }
 

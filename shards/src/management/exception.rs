@@ -27,6 +27,14 @@ pub enum Exception {
         /// What is wrong with its value, and where.
         explanation: Box<str>,
     },
+    /// The action is none that this agent performs.
+    #[error("there is no action {function:?} here: allowed are {allowed}")]
+    UnsupportedFunction {
+        /// The action.
+        function: Box<str>,
+        /// The actions that there are.
+        allowed: &'static str,
+    },
     /// The sender may not ask for this.
     #[error("the sender may not do this: {0}")]
     Unauthorised(&'static str),
@@ -78,7 +86,8 @@ impl Exception {
             Self::UnsupportedAct(_) | Self::UnsupportedValue { .. } | Self::UnrecognisedValue { .. } => {
                 Performative::NotUnderstood
             }
-            Self::Unauthorised(_)
+            Self::UnsupportedFunction { .. }
+            | Self::Unauthorised(_)
             | Self::UnexpectedArgument(_)
             | Self::UnexpectedArgumentCount
             | Self::MissingParameter { .. }
@@ -95,6 +104,7 @@ impl Exception {
             Self::UnsupportedAct(act) => Term::compound("unsupported-act", [text(act)]),
             Self::UnsupportedValue { parameter, .. } => Term::compound("unsupported-value", [text(parameter)]),
             Self::UnrecognisedValue { parameter, .. } => Term::compound("unrecognised-value", [text(parameter)]),
+            Self::UnsupportedFunction { function, .. } => Term::compound("unsupported-function", [text(function)]),
             Self::Unauthorised(_) => Term::of("unauthorised"),
             Self::UnexpectedArgument(argument) => Term::compound("unexpected-argument", [text(argument)]),
             Self::UnexpectedArgumentCount => Term::of("unexpected-argument-count"),

@@ -39,7 +39,7 @@ fn service_matches(service: &ServiceDescription, template: &ServiceDescription) 
         && has_words(&service.protocols, &template.protocols)
         && has_words(&service.ontologies, &template.ontologies)
         && has_words(&service.languages, &template.languages)
-        && has_all(&service.properties, &template.properties, Property::eq)
+        && has_all(&service.properties, &template.properties, Property::matches)
 }
 
 fn has_words(words: &[Box<str>], wanted: &[Box<str>]) -> bool {

@@ -80,10 +80,15 @@ pub(super) fn read_action(content: &[Term]) -> Result<Action, Exception> {
     Ok(Action { action: action.clone(), act: act.clone() })
 }
 
-/// An act that the agent does not know.
-pub(super) fn unknown_act(act: &Term, allowed: &str) -> Exception {
-    let explanation = format!("there is no act {:?}: allowed are {allowed}", fields::beginning(act));
-    Exception::UnsupportedValue { parameter: "content", explanation: explanation.into() }
+/// An action that the agent does not perform.
+pub(super) fn unknown_act(act: &Term, allowed: &'static str) -> Exception {
+    match act.head().or(act.as_text()) {
+        Some(_) => Exception::UnsupportedFunction { function: fields::beginning(act), allowed },
+        None => Exception::UnrecognisedValue {
+            parameter: "content",
+            explanation: format!("expected an action: allowed are {allowed}").into(),
+        },
+    }
 }
 
 /// Whether the protocol of a message has an agree before the result. It is optional there, and means nothing elsewhere.

@@ -5,8 +5,12 @@
 
 use super::description::{AgentDescription, SearchConstraints};
 use super::exception::Exception;
+use super::request::unknown_act;
 use crate::message::{AgentId, ConversationId, Correlation, Message, WallTime};
 use crate::sl::Term;
+
+/// What a subscription is to.
+const SUBSCRIBED_ACTS: &str = "search";
 
 /// One subscription.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ impl Subscription {
         if variable != result || !matches!(variable, Term::Variable(_)) {
             return Err(unrecognised());
         }
-        let (template, constraints) = read_search(act, now)?.ok_or_else(unrecognised)?;
+        let (template, constraints) = read_search(act, now)?.ok_or_else(|| unknown_act(act, SUBSCRIBED_ACTS))?;
         Ok(Self { question: question.clone(), expression: expression.clone(), template, constraints })
     }
 

@@ -1,6 +1,6 @@
 //! Agent identifiers as FIPA SC00023 has them: a name, and where and through whom the agent can be reached.
 
-use super::details::{PARAMETER_BYTES_MAX, UserParameter, is_user_parameter_name};
+use super::details::{PARAMETER_BYTES_MAX, UserParameter, is_kept_parameter_name};
 use super::id::AgentId;
 use crate::domain::AgentName;
 
@@ -29,8 +29,8 @@ pub enum AidFault {
         /// How long it is.
         bytes: usize,
     },
-    /// A user-defined parameter's name is no word that begins with `X-`.
-    #[error("has the parameter {name:?}: a name begins with X- and has no spaces")]
+    /// A user-defined parameter's name is no word, or that of a parameter of the standard.
+    #[error("has the parameter {name:?}: a name is a word that is no parameter of FIPA SC00061")]
     ParameterName {
         /// The refused name.
         name: String,
@@ -85,7 +85,7 @@ impl Aid {
         {
             return Err(AidFault::EntryTooLong { bytes });
         }
-        if let Some(parameter) = self.user_parameters.iter().find(|parameter| !is_user_parameter_name(&parameter.name))
+        if let Some(parameter) = self.user_parameters.iter().find(|parameter| !is_kept_parameter_name(&parameter.name))
         {
             return Err(AidFault::ParameterName { name: parameter.name.chars().take(64).collect() });
         }

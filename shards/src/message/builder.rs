@@ -376,14 +376,7 @@ impl MessageBuilder {
             self.fail(MessageError::ParameterReserved { name: name.to_owned() });
             return self;
         }
-        self.check_length(name, name.len().max(value.bytes()));
-        let value = super::text::readable(value);
-        let parameters = &mut self.details().user_parameters;
-        parameters.push(UserParameter { name: name.into(), value });
-        let count = parameters.len();
-        if count > USER_PARAMETERS_MAX {
-            self.fail(MessageError::TooManyParameters { count });
-        }
+        self.add_user_parameter(UserParameter { name: name.into(), value });
         self
     }
 
@@ -629,6 +622,24 @@ impl MessageBuilder {
         self.message.0.ontology = Term::of_message(ontology);
         let text = self.beside("ontology", self.message.0.ontology, ontology);
         self.keep_word(text, |details, text| details.words.ontology = text);
+    }
+
+    /// Adds a user-defined parameter whose name was checked. Forms that say of a parameter that it is user-defined bring
+    /// names without `X-` too.
+    pub(super) fn add_user_parameter(&mut self, parameter: UserParameter) {
+        let UserParameter { name, value } = parameter;
+        if super::text::Parameter::named(name.as_bytes()).is_some() {
+            self.fail(MessageError::ParameterReserved { name: name.into() });
+            return;
+        }
+        self.check_length(&name, name.len().max(value.bytes()));
+        let value = super::text::readable(value);
+        let parameters = &mut self.details().user_parameters;
+        parameters.push(UserParameter { name, value });
+        let count = parameters.len();
+        if count > USER_PARAMETERS_MAX {
+            self.fail(MessageError::TooManyParameters { count });
+        }
     }
 
     pub(super) fn set_content(&mut self, content: MessageContent) {

@@ -8,6 +8,9 @@ use std::sync::Arc;
 pub const CONTENT_INLINE_BYTES: usize = 206;
 
 /// Immutable bytes, cheap to clone: short ones are copied, long ones are shared.
+///
+/// No bytes given by native code are no content. That content was given without bytes, which a message in one of FIPA's
+/// forms can say, is kept apart ([`MessageContent::is_given`]).
 #[derive(Clone)]
 pub struct MessageContent(Representation);
 
@@ -20,6 +23,17 @@ enum Representation {
 impl MessageContent {
     /// No content.
     pub const EMPTY: Self = Self(Representation::Inline { length: 0, bytes: [0; CONTENT_INLINE_BYTES] });
+
+    /// Content that was given and has no bytes, such as `:content ""`. It is written; [`MessageContent::EMPTY`] is not.
+    #[cold]
+    pub fn given_empty() -> Self {
+        Self(Representation::Shared(Arc::from(&[][..])))
+    }
+
+    /// Whether content was given, be it without bytes.
+    pub fn is_given(&self) -> bool {
+        !matches!(self.0, Representation::Inline { length: 0, .. })
+    }
 
     /// A copy of `bytes`.
     #[inline]
@@ -230,7 +244,7 @@ moved_into_content!(MessageContent, String, Vec<u8>, Arc<[u8]>);
 
 impl PartialEq for MessageContent {
     fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
+        self.as_bytes() == other.as_bytes() && self.is_given() == other.is_given()
     }
 }
 

@@ -13,7 +13,8 @@ pub const RECEIVERS_MAX: usize = 10_000;
 /// A user-defined parameter (`X-...`, FIPA SC00061).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UserParameter {
-    /// The name as it was written, without the colon. It begins with `X-` or `x-`.
+    /// The name as it was written, without the colon. It begins with `X-` or `x-` (SC00061), unless it came in a form that
+    /// says of a parameter that it is user-defined, where other platforms leave the prefix out.
     pub name: Box<str>,
     /// The value.
     pub value: ParameterValue,
@@ -47,6 +48,16 @@ pub(crate) fn is_user_parameter_name(name: &str) -> bool {
         && name
             .chars()
             .all(|character| !character.is_whitespace() && !matches!(character, '(' | ')' | '"' | '\0'..='\x20'))
+}
+
+/// Whether a form that says of a parameter that it is user-defined may bring this name: one that begins with `X-`, or any
+/// other word that is no parameter of SC00061.
+pub(crate) fn is_kept_parameter_name(name: &str) -> bool {
+    is_user_parameter_name(name)
+        || (super::text::is_atom(name.as_bytes())
+            && !super::text::is_reserved(name)
+            && !name.contains('"')
+            && name.chars().all(|character| !character.is_whitespace() && !character.is_control()))
 }
 
 /// A W3C trace context (`traceparent`): which trace the message belongs to.

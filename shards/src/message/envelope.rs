@@ -5,7 +5,7 @@
 //! travel are beside the codecs of messages.
 
 use super::aid::{Aid, AidFault};
-use super::details::is_user_parameter_name;
+use super::details::is_kept_parameter_name;
 use super::details::{PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter};
 use super::options::WallTime;
 
@@ -44,8 +44,8 @@ pub enum TransportEnvelopeFault {
         /// How long it is.
         bytes: usize,
     },
-    /// A user-defined parameter's name is no word that begins with `X-`.
-    #[error("the envelope has the parameter {name:?}: a name begins with X- and has no spaces")]
+    /// A user-defined parameter's name is no word, or that of a parameter of the standard.
+    #[error("the envelope has the parameter {name:?}: a name is a word that is no parameter of FIPA SC00061")]
     ParameterName {
         /// The refused name.
         name: String,
@@ -98,7 +98,7 @@ pub struct ReceivedStamp {
     pub id: Option<Box<str>>,
     /// The transport protocol that it came over.
     pub via: Option<Box<str>>,
-    /// User-defined parameters, each with a name that begins with `X-`.
+    /// User-defined parameters, by their names.
     pub user_parameters: Vec<UserParameter>,
 }
 
@@ -125,7 +125,7 @@ pub struct TransportEnvelope {
     pub received: Vec<ReceivedStamp>,
     /// What is asked of the transport. SC00067 leaves the meaning open.
     pub transport_behaviour: Option<ParameterValue>,
-    /// User-defined parameters, each with a name that begins with `X-`.
+    /// User-defined parameters, by their names.
     pub user_parameters: Vec<UserParameter>,
 }
 
@@ -190,7 +190,7 @@ impl ReceivedStamp {
 fn check_user_parameters(parameters: &[UserParameter]) -> Result<(), TransportEnvelopeFault> {
     check_count("user-defined parameters", parameters.len(), USER_PARAMETERS_MAX)?;
     for UserParameter { name, value } in parameters {
-        if !is_user_parameter_name(name) {
+        if !is_kept_parameter_name(name) {
             return Err(TransportEnvelopeFault::ParameterName { name: name.chars().take(64).collect() });
         }
         check_bytes("user-defined parameter", name.len().max(value.bytes()))?;
@@ -253,7 +253,7 @@ mod tests {
             TransportEnvelope { comments: Some(long.clone()), ..envelope() },
             TransportEnvelope { transport_behaviour: Some(ParameterValue::Text(long.clone())), ..envelope() },
             TransportEnvelope { acl_representation: AclRepresentation::named(&long), ..envelope() },
-            TransportEnvelope { user_parameters: vec![parameter("priority")], ..envelope() },
+            TransportEnvelope { user_parameters: vec![parameter("two words")], ..envelope() },
             TransportEnvelope { user_parameters: vec![parameter("X-p"); USER_PARAMETERS_MAX + 1], ..envelope() },
             TransportEnvelope { received: vec![stamp("http://x"); RECEIVED_STAMPS_MAX + 1], ..envelope() },
             TransportEnvelope { received: vec![stamp(&long)], ..envelope() },

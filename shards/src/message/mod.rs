@@ -20,6 +20,7 @@ pub(crate) mod stored;
 mod suggestion;
 mod term;
 pub mod text;
+mod unprefixed;
 mod walk;
 mod window;
 pub mod xml;

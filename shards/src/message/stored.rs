@@ -28,7 +28,9 @@ const ENCODING: u32 = 1 << 8;
 const ONTOLOGY: u32 = 1 << 9;
 const LATE: u32 = 1 << 10;
 const DETAILS: u32 = 1 << 11;
-const ALL: u32 = (1 << 12) - 1;
+/// There is content, and it has no bytes.
+const EMPTY_CONTENT: u32 = 1 << 12;
+const ALL: u32 = (1 << 13) - 1;
 
 /// The act's byte for an act that its users agreed on, whose name follows.
 const OWN_ACT: u8 = u8::MAX;
@@ -59,7 +61,8 @@ impl Message {
             | flag(body.encoding.is_some(), ENCODING)
             | flag(body.ontology.is_some(), ONTOLOGY)
             | flag(body.late, LATE)
-            | flag(details.is_some(), DETAILS);
+            | flag(details.is_some(), DETAILS)
+            | flag(body.content.is_empty() && body.content.is_given(), EMPTY_CONTENT);
         out.put_u32(flags);
         match body.performative {
             Performative::UserDefined(term) => {
@@ -158,7 +161,10 @@ impl Message {
             }
         }
         fields.details = details.map(Arc::new);
-        fields.content = MessageContent::copy_of(reader.bytes("content")?);
+        fields.content = match reader.bytes("content")? {
+            [] if there(EMPTY_CONTENT) => MessageContent::given_empty(),
+            bytes => MessageContent::copy_of(bytes),
+        };
         Ok(Self(body))
     }
 }

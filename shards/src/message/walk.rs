@@ -22,7 +22,7 @@ pub(super) trait Form {
     fn agent(&mut self, name: &str);
     /// That were all agents of `parameter`.
     fn end_agents(&mut self, parameter: Parameter);
-    /// The content, which is not empty.
+    /// The content, which may be without bytes.
     fn content(&mut self, content: &[u8]);
     /// Any other parameter of SC00061 or of the router.
     fn text(&mut self, parameter: Parameter, text: &str);
@@ -34,7 +34,7 @@ pub(super) trait Form {
 pub(super) fn walk(message: &Message, names: &dyn Names, form: &mut impl Form) {
     let details = message.details();
     agents(message, details, names, form);
-    if !message.content().is_empty() {
+    if message.content().is_given() {
         form.content(message.content().as_bytes());
     }
     texts(message, details, form);

@@ -1,16 +1,37 @@
 //! From text to terms.
 
 use super::{Argument, Compound, SL_BYTES_MAX, SL_NESTING_MAX, SL_TERMS_MAX, Term, is_word_byte};
+use crate::message::text::readings::{self, Grammar};
 use crate::message::text::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
+
+/// How long another reading is looked for, for each byte of a content.
+const STEPS_PER_BYTE: usize = 8;
 
 /// Reads a content: expressions in parentheses, such as `((action x (search ...)))`.
 ///
 /// # Errors
 /// The first thing that the text has wrong, with its position in it.
 pub fn parse(text: &str) -> Result<Vec<Term>, ParseError> {
-    let mut reader = Reader { text, position: 0, depth: 0, terms: 0 };
-    let content = reader.content();
-    content.map_err(|Refusal { offset, fault }| locate(text, offset, *fault))
+    let read = |closing: &[usize]| Reader { text, position: 0, depth: 0, terms: 0, closing }.content();
+    read(&[])
+        .or_else(|refusal| another_reading(text, read, refusal))
+        .map_err(|Refusal { offset, fault }| locate(text, offset, *fault))
+}
+
+/// Reads a content again that can't be read if a quote behind a backslash never ends a string: platforms write a string
+/// that ends in a backslash as `"C:\"`. It is read if there is exactly one way to end strings behind backslashes that
+/// gives a content.
+#[cold]
+fn another_reading(text: &str, read: impl Fn(&[usize]) -> Read<Vec<Term>>, refusal: Refusal) -> Read<Vec<Term>> {
+    if text.len() > SL_BYTES_MAX || memchr::memmem::find(text.as_bytes(), b"\\\"").is_none() {
+        return Err(refusal);
+    }
+    let start = text.len() - text.trim_ascii_start().len();
+    let mut steps = text.len().saturating_mul(STEPS_PER_BYTE);
+    match readings::only(text.as_bytes(), start, Grammar::Content, SL_NESTING_MAX, &mut steps) {
+        Some(closing) => read(&closing),
+        None => Err(refusal),
+    }
 }
 
 /// A fault at a byte of the text.
@@ -38,6 +59,8 @@ struct Reader<'a> {
     position: usize,
     depth: usize,
     terms: usize,
+    /// The places of quotes behind backslashes that end their strings, in order.
+    closing: &'a [usize],
 }
 
 impl<'a> Reader<'a> {
@@ -194,7 +217,7 @@ impl<'a> Reader<'a> {
         let mut search = 0;
         while let Some(distance) = memchr::memchr(b'"', &bytes[search..]) {
             let quote = search + distance;
-            if quote == 0 || bytes[quote - 1] != b'\\' {
+            if quote == 0 || bytes[quote - 1] != b'\\' || self.closing.binary_search(&(opening + 1 + quote)).is_ok() {
                 self.position = opening + 1 + quote + 1;
                 return Ok(inside.get(..quote).unwrap_or_default().replace("\\\"", "\"").into());
             }

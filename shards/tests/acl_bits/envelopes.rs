@@ -57,6 +57,21 @@ fn every_parameter_has_its_code() {
     assert_eq!(read_envelope(&expected), Ok((envelope, expected.len())));
 }
 
+#[test]
+fn agents_may_stand_in_a_parameter_each_and_parameters_need_no_prefix() {
+    let body = "10 24 311a23121212122220'Z' 02 02'b@y'00 01 01 02 02'c d@y'00 01 01 03 02'a@x'00 01 \
+                09 02'b@y'00 01 01 09 02'e@y'00 01 01 00'tone'00'soft'00 01";
+    let body = bytes(body);
+    let length = u8::try_from(body.len() + 3).unwrap();
+    let mut expected = plain();
+    expected.to = vec![named("b@y"), named("c d@y")];
+    expected.intended_receivers = vec![named("b@y"), named("e@y")];
+    expected.user_parameters = vec![UserParameter { name: "tone".into(), value: ParameterValue::Atom("soft".into()) }];
+    let input = [&[0xfe, 0, length][..], &body].concat();
+    assert_eq!(read_envelope(&input).unwrap().0, expected);
+    assert_eq!(read_envelope(written_envelope(&expected)).unwrap().0, expected);
+}
+
 fn stamp(by: &str, date: WallTime) -> ReceivedStamp {
     ReceivedStamp { by: by.into(), from: None, date, id: None, via: None, user_parameters: Vec::new() }
 }
@@ -137,7 +152,7 @@ fn each_refusal_names_its_byte_and_its_reason() {
         ),
         ("fe 0099 10 24 311a23121212122220'Z' 05'a'00 05'b'00 01", "byte 18: the parameter :comments is given twice"),
         ("fe 0099 10 24 311a23121212122220'Z' 06 12 e210 01", "byte 16: \"-10\" is no legal value of :payload-length"),
-        ("fe 0099 10 24 311a23121212122220'Z' 00'a'00'b'00 01", "byte 16: unknown parameter \"a\""),
+        ("fe 0099 10 24 311a23121212122220'Z' 00'a b'00'b'00 01", "byte 16: \"a b\" can't be the name"),
         (
             "fe 0099 10 24 311a23121212122220'Z' 03 01",
             "byte 16: expected an agent identifier, which begins with 0x02, found 0x01",

@@ -77,6 +77,47 @@ fn an_index_without_an_entry_puts_the_table_out_of_step() {
     assert_eq!(error.to_string(), "byte 4: expected no index: there is no code table here, found 0x11");
 }
 
+/// The codes of SC00069, section 2.3, worked out by hand: 0 to 255 for the first words; then 32 entries go, those of the
+/// codes 200 to 230 and of 5, and the next word has the smallest of these codes.
+#[test]
+fn a_new_word_has_the_smallest_free_code() {
+    let mut decoder = Decoder::new(CodeTableSize::SMALLEST);
+    let words = (0..256).map(|number| format!(" 10'w{number}'00")).collect::<Vec<_>>().concat();
+    decode(&mut decoder, &format!("fb10 08 04 60{words} 40 01")).unwrap();
+    let used = std::iter::once(5)
+        .chain((0..256).filter(|code| *code != 5 && !(200..=230).contains(code)))
+        .map(|code| format!(" 11 {code:02x}"))
+        .collect::<Vec<_>>()
+        .concat();
+    decode(&mut decoder, &format!("fc10 08 04 60{used} 40 01")).unwrap();
+    decode(&mut decoder, "fb10 08 09 10'fresh'00 01").unwrap();
+    decode(&mut decoder, "fb10 08 09 10'fresher'00 01").unwrap();
+    for (code, word) in [(5, "fresh"), (200, "fresher"), (4, "w4"), (231, "w231")] {
+        let (message, _) = decode(&mut decoder, &format!("fc10 08 09 11 {code:02x} 01")).unwrap();
+        assert_eq!(message.language(), Some(word), "{code}");
+    }
+    assert!(decode(&mut decoder, "fc10 08 09 11 c9 01").is_err(), "201 is free");
+}
+
+/// The same at the end that writes.
+#[test]
+fn the_end_that_writes_gives_out_the_smallest_free_code_too() {
+    let mut encoder = Encoder::new(CodeTableSize::SMALLEST);
+    let mut printed = |text: &str| {
+        let mut output = Vec::new();
+        encoder.print(&from_text(text), &NoNames, &mut output);
+        output
+    };
+    for number in 0..256 {
+        printed(&format!("(inform :language w{number})"));
+    }
+    for code in std::iter::once(5).chain((0..256).filter(|code| *code != 5 && !(200..=230).contains(code))) {
+        assert_eq!(printed(&format!("(inform :language w{code})")), bytes(&format!("fc10 08 09 11 {code:02x} 01")));
+    }
+    printed("(inform :language fresh)");
+    assert_eq!(printed("(inform :language fresh)"), bytes("fc10 08 09 11 05 01"));
+}
+
 #[test]
 fn content_that_is_long_or_new_does_not_push_out_names() {
     let (mut encoder, mut decoder) = (Encoder::new(CodeTableSize::SMALLEST), Decoder::new(CodeTableSize::SMALLEST));

@@ -43,6 +43,13 @@ const BOTH_WAYS: &[(&str, &str)] = &[
     ("(inform :reply-with 1e5)", "fa10 08 05 16 03 '1e5' 01"),
     // Values of user-defined parameters: word, number, string, bytes, expression, date.
     ("(inform :X-a word)", "fa10 08 00 10'X-a'00 10'word'00 01"),
+    // The standard asks no prefix of the names of user-defined parameters here, and the string form has one for them.
+    ("(inform :X-caxton-user-defined (tone soft))", "fa10 08 00 10'tone'00 10'soft'00 01"),
+    ("(inform :X-caxton-user-defined (12 #1\"\u{7f}))", "fa10 08 00 16 02'12' 16 01 7f 01"),
+    // Empty values are values.
+    ("(inform :content \"\" :language \"\")", "fa10 08 04 16 00 09 16 00 01"),
+    // A name that is no word.
+    ("(inform :sender (agent-identifier :name \"Night Porter@p\"))", "fa10 08 02 02 16 0e'Night Porter@p' 01 01"),
     ("(inform :X-a .5)", "fa10 08 00 10'X-a'00 10'.5'00 01"),
     ("(inform :X-a 42)", "fa10 08 00 10'X-a'00 12 5300 01"),
     ("(inform :X-a \"say \\\"hi\\\"\")", "fa10 08 00 10'X-a'00 14'\"say \\\"hi\\\"\"'00 01"),
@@ -51,9 +58,9 @@ const BOTH_WAYS: &[(&str, &str)] = &[
     ("(inform :X-a 20091201T010101111Z)", "fa10 08 00 10'X-a'00 ff 16 13'20091201T010101111Z' 01"),
     // The router's own parameters are user-defined ones.
     (
-        "(request :X-capability translate.text :X-choice all :X-priority high :X-attempts-max 3)",
-        "fa10 13 00 10'X-capability'00 10'translate.text'00 00 10'X-choice'00 10'all'00 00 10'X-priority'00 10'high'00 \
-         00 10'X-attempts-max'00 12 40 01",
+        "(request :X-caxton-capability translate.text :X-caxton-choice all :X-caxton-priority high :X-caxton-attempts-max 3)",
+        "fa10 13 00 10'X-caxton-capability'00 10'translate.text'00 00 10'X-caxton-choice'00 10'all'00 00 10'X-caxton-priority'00 10'high'00 \
+         00 10'X-caxton-attempts-max'00 12 40 01",
     ),
 ];
 
@@ -88,7 +95,7 @@ const READ_ONLY: &[(&str, &str)] = &[
     ("fa10 08 04 14'#3\"a'00'b'00 01", "(inform :content #3\"a\0b)"),
     ("fa10 08 04 17 0002'hi' 01", "(inform :content \"hi\")"),
     ("fa10 08 04 19 00000002'hi' 01", "(inform :content \"hi\")"),
-    ("fa10 08 04 16 00 01", "(inform)"),
+    ("fa10 08 04 16 00 01", "(inform :content \"\")"),
     // Hexadecimal numbers, whose digits are those of the decimal number.
     ("fa10 08 05 13 3660 01", "(inform :reply-with \"0xFF\")"),
     ("fa10 08 00 10'X-a'00 13 3660 01", "(inform :X-a \"0xFF\")"),
@@ -114,6 +121,10 @@ const READ_ONLY: &[(&str, &str)] = &[
     ("fa10 08 00 10'X-a'00 ff 16 01'b' 01", "(inform :X-a b)"),
     ("fa10 08 00 10'X-a'00 ff 16 05'\"b c\"' 01", "(inform :X-a \"b c\")"),
     ("fa10 08 00 10'X-a'00 ff 16 03'b c' 01", "(inform :X-a \"b c\")"),
+    // Where a string ends is known, so that its last quote closes it behind a backslash too.
+    ("fa10 08 04 14'\"C:\\logs\\\"'00 01", "(inform :content #8\"C:\\logs\\)"),
+    ("fa10 08 04 14'\"say \\\"C:\\\"'00 01", "(inform :content #8\"say \"C:\\)"),
+    ("fa10 08 00 10'X-a'00 ff 14'\"C:\\\"'00 01", "(inform :X-a C:\\)"),
     // Text in place of words, in identifiers and names.
     (
         "fa10 08 02 02 14'\"a\"'00 02 14'\"x y\"'00 01 01 01",

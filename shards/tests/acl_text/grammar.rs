@@ -29,7 +29,7 @@ impl Grammar<'_> {
                 self.collection("set", Self::identifier)
             } else if self.literal("content ") {
                 self.string() || self.counted()
-            } else if self.literal("reply-by ") || self.literal("X-deliver-at ") {
+            } else if self.literal("reply-by ") || self.literal("X-caxton-deliver-at ") {
                 self.date()
             } else if let Some(name) =
                 ["language ", "encoding ", "ontology ", "protocol ", "conversation-id ", "reply-with ", "in-reply-to "]

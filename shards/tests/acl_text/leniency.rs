@@ -11,8 +11,8 @@ fn case_and_missing_space_do_not_matter() {
     );
     writes("(inform :content #1\"x:language sl)", "(inform :content \"x\" :language sl)");
     writes("(inform :content #1\"x\":language sl)", "(inform :content \"x\" :language sl)");
-    writes("(inform :content #0\"\")", "(inform)");
-    writes("(inform :content #0\")", "(inform)");
+    writes("(inform :content #0\"\")", "(inform :content \"\")");
+    writes("(inform :content #0\")", "(inform :content \"\")");
     writes("\u{feff}(inform\r\n:content \"a\r\nb\"\r\n)\r\n", "(inform :content \"a\r\nb\")");
 }
 
@@ -56,6 +56,6 @@ fn a_reply_by_that_is_no_date_is_kept() {
 
 #[test]
 fn traces_of_later_versions_are_read_as_far_as_they_are_known() {
-    let strict = "(inform :X-traceparent \"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\")";
-    writes("(inform :X-traceparent 01-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01-new)", strict);
+    let strict = "(inform :X-caxton-traceparent \"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\")";
+    writes("(inform :X-caxton-traceparent 01-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01-new)", strict);
 }

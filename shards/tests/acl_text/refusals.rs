@@ -30,7 +30,7 @@ const TABLE: &[(&str, &str)] = &[
     ("(inform :language)", "line 1, column 18: expected a word, a string or an expression, found \")\""),
     ("(inform :content)", "line 1, column 17: expected content, which is a string, found \")\""),
     ("(inform\n :content \"abc)", "line 2, column 11: a string begins here and never ends"),
-    ("(inform :content \"abc\\\")", "line 1, column 18: a string begins here and never ends"),
+    ("(inform :content \"abc\\\" x)", "line 1, column 18: a string begins here and never ends"),
     ("(inform :X-a (b", "line 1, column 14: a parenthesis begins here and never ends"),
     ("(inform :X-a (b \"c))", "line 1, column 17: a string begins here and never ends"),
     ("(inform :X-a (\0))", "line 1, column 15: expected a word, a string or a parenthesis, found \"\\0\""),
@@ -49,11 +49,14 @@ const TABLE: &[(&str, &str)] = &[
         "line 1, column 9: unknown parameter \":X-\": names of user-defined parameters begin with X- (FIPA SC00061)",
     ),
     ("(inform :language a :Language b)", "line 1, column 21: the parameter :language is given twice"),
-    ("(inform :X-priority low :x-priority low)", "line 1, column 25: the parameter :X-priority is given twice"),
     (
-        "(inform :sender (agent-identifier :name 9))",
-        "line 1, column 41: agent name \"9\" is not allowed: allowed is 1 to 512 bytes without white space, control \
-         characters, parentheses or double quotes, not beginning with #, -, @ or a digit",
+        "(inform :X-caxton-priority low :x-caxton-priority low)",
+        "line 1, column 32: the parameter :X-caxton-priority is given twice",
+    ),
+    (
+        "(inform :sender (agent-identifier :name \"9 \"))",
+        "line 1, column 41: agent name \"9 \" is not allowed: allowed is 1 to 512 bytes without control characters and \
+         without white space other than blanks, not beginning or ending with a blank",
     ),
     (
         "(inform :sender (agent-identifier :addresses (sequence a)))",
@@ -88,54 +91,57 @@ const TABLE: &[(&str, &str)] = &[
         "line 1, column 25: expected a word, a string or an expression, found the end of the input",
     ),
     (
-        "(inform :X-priority highest)",
-        "line 1, column 21: \"highest\" is no legal value of :X-priority: allowed is low, normal, high or urgent",
+        "(inform :X-caxton-priority highest)",
+        "line 1, column 28: \"highest\" is no legal value of :X-caxton-priority: allowed is low, normal, high or urgent",
     ),
     (
-        "(inform :X-reliability solid)",
-        "line 1, column 24: \"solid\" is no legal value of :X-reliability: allowed is volatile, durable",
+        "(inform :X-caxton-reliability solid)",
+        "line 1, column 31: \"solid\" is no legal value of :X-caxton-reliability: allowed is volatile, durable",
     ),
     (
-        "(inform :X-receipt read)",
-        "line 1, column 20: \"read\" is no legal value of :X-receipt: allowed is none, delivered, processed",
+        "(inform :X-caxton-receipt read)",
+        "line 1, column 27: \"read\" is no legal value of :X-caxton-receipt: allowed is none, delivered, processed",
     ),
     (
-        "(inform :X-when-unavailable never)",
-        "line 1, column 29: \"never\" is no legal value of :X-when-unavailable: allowed is wait, fail-fast",
+        "(inform :X-caxton-when-unavailable never)",
+        "line 1, column 36: \"never\" is no legal value of :X-caxton-when-unavailable: allowed is wait, fail-fast",
     ),
     (
-        "(inform :X-attempts-max 0)",
-        "line 1, column 25: \"0\" is no legal value of :X-attempts-max: allowed is 1 to 255",
+        "(inform :X-caxton-attempts-max 0)",
+        "line 1, column 32: \"0\" is no legal value of :X-caxton-attempts-max: allowed is 1 to 255",
     ),
     (
-        "(inform :X-time-to-live-ms 0)",
-        "line 1, column 28: \"0\" is no legal value of :X-time-to-live-ms: allowed is 1 to 300000 milliseconds",
+        "(inform :X-caxton-time-to-live-ms 0)",
+        "line 1, column 35: \"0\" is no legal value of :X-caxton-time-to-live-ms: allowed is 1 to 300000 milliseconds",
     ),
     (
-        "(inform :X-deliver-at soon)",
-        "line 1, column 23: \"soon\" is no legal value of :X-deliver-at: allowed is a date such as \
+        "(inform :X-caxton-deliver-at soon)",
+        "line 1, column 30: \"soon\" is no legal value of :X-caxton-deliver-at: allowed is a date such as \
          20250131T235959999Z",
     ),
     (
-        "(inform :X-message-id m1)",
-        "line 1, column 23: \"m1\" is no legal value of :X-message-id: allowed is m and 32 hexadecimal digits, the \
+        "(inform :X-caxton-message-id m1)",
+        "line 1, column 30: \"m1\" is no legal value of :X-caxton-message-id: allowed is m and 32 hexadecimal digits, the \
          last 16 not all zero",
     ),
     (
-        "(inform :X-traceparent 00-1)",
-        "line 1, column 24: \"00-1\" is no legal value of :X-traceparent: allowed is a W3C trace context",
+        "(inform :X-caxton-traceparent 00-1)",
+        "line 1, column 31: \"00-1\" is no legal value of :X-caxton-traceparent: allowed is a W3C trace context",
     ),
     (
-        "(inform :X-capability \"a b\")",
-        "line 1, column 23: capability name \"a b\" is not allowed: allowed is 1 to 100 characters without white \
+        "(inform :X-caxton-capability \"a b\")",
+        "line 1, column 30: capability name \"a b\" is not allowed: allowed is 1 to 100 characters without white \
          space, control characters, parentheses or double quotes",
     ),
     (
-        "(inform :X-capability a :X-choice some)",
-        "line 1, column 35: \"some\" is no legal value of :X-choice: allowed is any, all, round-robin, least-loaded",
+        "(inform :X-caxton-capability a :X-caxton-choice some)",
+        "line 1, column 49: \"some\" is no legal value of :X-caxton-choice: allowed is any, all, round-robin, least-loaded",
     ),
-    ("(inform :X-choice any)", "line 1, column 19: X-choice needs an X-capability to choose from"),
-    ("(inform :X-capability a :receiver b)", "line 1, column 23: a message has either a receiver or an X-capability"),
+    ("(inform :X-caxton-choice any)", "line 1, column 26: X-caxton-choice needs an X-caxton-capability to choose from"),
+    (
+        "(inform :X-caxton-capability a :receiver b)",
+        "line 1, column 30: a message has either a receiver or an X-caxton-capability",
+    ),
 ];
 
 #[test]

@@ -6,8 +6,8 @@ use std::num::NonZeroU8;
 
 use caxton_shards::domain::{AgentName, CapabilityName, LifetimeMs, Priority};
 use caxton_shards::message::{
-    Aid, Choice, Message, MessageBuilder, MessageError, MessageId, ParameterValue, Performative, Receipt, Reliability,
-    TraceContext, UserParameter, WallTime, WhenUnavailable,
+    Aid, Choice, Message, MessageBuilder, MessageContent, MessageError, MessageId, ParameterValue, Performative,
+    Receipt, Reliability, TraceContext, UserParameter, WallTime, WhenUnavailable,
 };
 use proptest::prelude::*;
 
@@ -29,11 +29,17 @@ pub fn content() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(any::<u8>(), 0..400),
         text().prop_map(String::into_bytes),
         "[\"\\\\a\0]{0,300}".prop_map(String::into_bytes),
+        "[\"\\\\ ():]{0,9}".prop_map(String::into_bytes),
     ]
 }
 
 pub fn name() -> impl Strategy<Value = AgentName> {
-    "[a-zA-Z:._+ä\\\\][a-zA-Z0-9@:._+#ä\\\\-]{0,20}".prop_map(|name| AgentName::try_new(name).unwrap())
+    prop_oneof![
+        4 => "[a-zA-Z:._+ä\\\\][a-zA-Z0-9@:._+#ä\\\\-]{0,20}",
+        1 => "[^\\pC\\s]([^\\pC\\s]| [^\\pC\\s]){0,9}",
+        1 => "[\"\\\\()a]{1,6}",
+    ]
+    .prop_map(|name| AgentName::try_new(name).unwrap())
 }
 
 pub fn value() -> impl Strategy<Value = ParameterValue> {
@@ -111,6 +117,7 @@ pub fn message() -> impl Strategy<Value = Message> {
     (performative(), agents, content(), texts, reply_by, parameters(), extras()).prop_filter_map(
         "the vocabulary of the process is full",
         |(performative, (sender, receivers, reply_to), content, texts, reply_by, parameters, extras)| {
+            let content = if content.is_empty() { MessageContent::given_empty() } else { content.into() };
             let mut builder = Message::builder(performative).content(content);
             if let Some(sender) = sender {
                 builder = builder.sender_aid(sender);

@@ -205,7 +205,7 @@ fn parameters_that_do_not_belong_are_named() {
         ("(df-agent-description :name bob)", "(unexpected-argument bob)"),
         ("(ams-agent-description)", "(unexpected-argument ams-agent-description)"),
         (
-            "(df-agent-description :name (agent-identifier :name \"two words\"))",
+            "(df-agent-description :name (agent-identifier :name \" blank\"))",
             "(unrecognised-parameter-value agent-identifier name)",
         ),
     ] {

@@ -63,8 +63,8 @@ fn what_another_platforms_suite_asks_for_gets_the_replies_that_it_wants() {
     assert!(answers[0].1.ends_with(" unauthorised)"), "{answers:?}");
 
     let answers = asked(&mut shop, &with("function", "asker@shop"));
-    assert_eq!(performatives(&answers), [NotUnderstood], "an unknown act: {answers:?}");
-    assert!(answers[0].1.ends_with(" (unsupported-value content))"), "{answers:?}");
+    assert_eq!(performatives(&answers), [Refuse], "an unknown act: {answers:?}");
+    assert!(answers[0].1.ends_with(" (unsupported-function function))"), "{answers:?}");
 
     let nameless = "(register (df-agent-description :name (agent-identifier :name other@shop) :services (set \
                     (service-description :name  :type  :ontologies (set prices)))))";
@@ -74,13 +74,73 @@ fn what_another_platforms_suite_asks_for_gets_the_replies_that_it_wants() {
     shop.world.assert_settled();
 }
 
+#[test]
+fn actions_that_there_are_not_are_refused_by_their_name() {
+    let mut shop = Shop::open(2);
+    for (receiver, act, refused) in [
+        ("df@shop", "(juggle (df-agent-description))", "(unsupported-function juggle)"),
+        ("df@shop", "(get-description)", "(unsupported-function get-description)"),
+        ("df@shop", "get-description", "(unsupported-function get-description)"),
+        ("ams@shop", "(juggle)", "(unsupported-function juggle)"),
+        ("ams@shop", "(quit (ams-agent-description))", "(unsupported-function quit)"),
+    ] {
+        let answers = shop.request(receiver, act);
+        assert_eq!(performatives(&answers), [Refuse], "{act}: {answers:?}");
+        assert!(answers[0].1.ends_with(&format!(" {refused})")), "{act}: {answers:?}");
+    }
+    let answers = shop.request("df@shop", "(set a)");
+    assert_eq!(performatives(&answers), [NotUnderstood], "no action at all: {answers:?}");
+    let subscription = "(subscribe :sender asker@shop :receiver df@shop :conversation-id c :content \"((iota ?x (result \
+                        (action (agent-identifier :name df@shop) (juggle (df-agent-description))) ?x)))\")";
+    let answers = shop.hear_text(subscription);
+    assert_eq!(performatives(&answers), [Refuse], "{answers:?}");
+    assert!(answers[0].1.ends_with("(unsupported-function juggle))"), "{answers:?}");
+}
+
+#[test]
+fn properties_with_several_values_are_kept_and_found_by_any_of_them() {
+    let mut shop = Shop::open(2);
+    let service = |properties: &str| {
+        format!(":services (set (service-description :name shop :type books :properties (set {properties})))")
+    };
+    let several = "(multi-value-property :name topics :value (sequence fiction crime))";
+    let (performative, content) = shop.df(&format!(
+        "(register (df-agent-description :name (agent-identifier :name asker@shop) {}))",
+        service(several)
+    ));
+    assert_eq!(performative, Performative::Inform, "{content}");
+    for (template, found) in [
+        (several, true),
+        ("(property :name topics :value crime)", true),
+        ("(multi-value-property :name topics :value (set crime))", true),
+        ("(property :name topics :value cookery)", false),
+        ("(property :name subjects :value crime)", false),
+    ] {
+        let description = service(template).replace(":name shop :type books ", "");
+        assert_eq!(shop.search(&description).len(), usize::from(found), "{template}");
+    }
+    let (_, content) = shop.df("(search (df-agent-description))");
+    assert!(content.contains(several), "{content}");
+}
+
+#[test]
+fn agents_whose_names_are_no_words_are_described_and_found() {
+    let mut shop = Shop::open(2);
+    let (performative, content) = shop
+        .df("(register (df-agent-description :name (agent-identifier :name \"Night Porter@shop\") :services \
+         (set (service-description :name keys :type lodging))))");
+    assert_eq!(performative, Performative::Inform, "{content}");
+    assert!(content.contains(":name \"Night Porter@shop\""), "{content}");
+    assert_eq!(shop.search(""), ["Night Porter@shop"]);
+}
+
 /// The replies that the files of that suite name in their comments.
 const WANTED: [(&str, &[Performative], &str); 10] = [
     ("df-MissingParameter.acl", &[Refuse], "missing-parameter"),
     ("df-NotRegistered.acl", &[Agree, Failure], "not-registered"),
     ("df-ModNotRegistered.acl", &[Agree, Failure], "not-registered"),
     ("df-Unauthorised.acl", &[Refuse], "unauthorised"),
-    ("df-UnsupportedV.acl", &[NotUnderstood], "unsupported-value"),
+    ("df-UnsupportedV.acl", &[Refuse], "unsupported-function"),
     ("df-Register.acl", &[Agree, Inform], "done"),
     ("df-AlreadyRegistered.acl", &[Agree, Failure], "already-registered"),
     ("df-Modify.acl", &[Agree, Inform], "done"),

@@ -1,12 +1,13 @@
 //! The code table of one direction of a connection (SC00069): what was sent once is named by a number afterwards.
 //!
 //! Both ends keep a table of their own and change it alike, message by message: every word, string and
-//! byte-length-encoded string that stands in full in a message with the header FB takes the next free code, and every
-//! use of a code makes it the most recently used one. When no code is free, an eighth of the table, the least recently
-//! used entries, gives its codes back, to be used again in that order. Nothing ever tells the ends that their tables
-//! differ, so a table that may be out of step is not read from.
+//! byte-length-encoded string that stands in full in a message with the header FB takes the smallest free code (SC00069,
+//! section 2.3), and every use of a code makes it the most recently used one. When no code is free, an eighth of the
+//! table, the least recently used entries, gives its codes back. Nothing ever tells the ends that their tables differ, so
+//! a table that may be out of step is not read from.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// The most bytes of text that one table holds, so that a peer can't fill memory with 2^16 long strings.
 pub const CODE_TABLE_BYTES_MAX: usize = 4 << 20;
@@ -71,7 +72,8 @@ struct Place {
 pub(super) struct CodeTable {
     size: CodeTableSize,
     places: Vec<Place>,
-    free: VecDeque<u16>,
+    /// Codes that were given back, the smallest on top.
+    free: BinaryHeap<Reverse<u16>>,
     oldest: u32,
     newest: u32,
     bytes: usize,
@@ -79,7 +81,7 @@ pub(super) struct CodeTable {
 
 impl CodeTable {
     pub fn new(size: CodeTableSize) -> Self {
-        Self { size, places: Vec::new(), free: VecDeque::new(), oldest: NONE, newest: NONE, bytes: 0 }
+        Self { size, places: Vec::new(), free: BinaryHeap::new(), oldest: NONE, newest: NONE, bytes: 0 }
     }
 
     pub fn size(&self) -> CodeTableSize {
@@ -115,7 +117,7 @@ impl CodeTable {
             }
         }
         self.bytes += entry.bytes.len();
-        let code = if let Some(code) = self.free.pop_front() {
+        let code = if let Some(Reverse(code)) = self.free.pop() {
             self.places[usize::from(code)].entry = Some(entry);
             code
         } else {
@@ -131,7 +133,7 @@ impl CodeTable {
     fn evict(&mut self) -> Option<Entry> {
         let code = u16::try_from(self.oldest).ok()?;
         self.unlink(code);
-        self.free.push_back(code);
+        self.free.push(Reverse(code));
         let entry = self.places[usize::from(code)].entry.take()?;
         self.bytes -= entry.bytes.len();
         Some(entry)

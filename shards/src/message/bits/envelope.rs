@@ -12,7 +12,7 @@ use super::parse::{agent_name, check_entries, check_user_parameter_name};
 use super::reader::{Reader, Token, is_date};
 use super::writer::{Writer, counted_form, string_form};
 use crate::message::text::{
-    Fault, Limits, Parameter, Read, Refusal, check_user_parameters, excerpt, is_atom, is_list, read_date,
+    Fault, Limits, Parameter, Read, Refusal, check_user_parameters, excerpt, is_atom, is_list, read_date, user_defined,
 };
 use crate::message::{
     AID_ENTRIES_MAX, AclRepresentation, Aid, PARAMETER_BYTES_MAX, ParameterValue, RECEIVED_STAMPS_MAX, RECEIVERS_MAX,
@@ -70,6 +70,16 @@ fn give<T>(offset: usize, name: &'static str, place: &mut Option<T>, value: T) -
         None => Ok(()),
         Some(_) => Err(Refusal::new(offset, Fault::RepeatedParameter { name })),
     }
+}
+
+/// Adds agents to those that a parameter named before in the same envelope.
+fn add_agents(offset: usize, what: &'static str, place: &mut Option<Vec<Aid>>, agents: Vec<Aid>) -> Read<()> {
+    let present = place.get_or_insert_default();
+    if present.len() + agents.len() > RECEIVERS_MAX {
+        return Err(Refusal::new(offset, Fault::TooMany { what, limit: RECEIVERS_MAX }));
+    }
+    present.extend(agents);
+    Ok(())
 }
 
 impl Given {
@@ -149,7 +159,8 @@ impl Reader<'_, '_> {
             match self.byte(expected)? {
                 code::END => return Ok(read),
                 code::USER_DEFINED => self.envelope_parameter(offset, &mut read.user_defined)?,
-                field::TO => give(offset, "to", &mut read.to, self.envelope_agents("to")?)?,
+                // Platforms give these once for all agents or once for each.
+                field::TO => add_agents(offset, "to", &mut read.to, self.envelope_agents("to")?)?,
                 field::FROM => {
                     if self.byte("an agent identifier, which begins with 0x02")? != code::IDENTIFIER {
                         return Err(self.expected_at(offset + 1, "an agent identifier, which begins with 0x02"));
@@ -169,7 +180,7 @@ impl Reader<'_, '_> {
                 }
                 field::INTENDED_RECEIVER => {
                     let agents = self.envelope_agents("intended-receiver")?;
-                    give(offset, "intended-receiver", &mut read.intended_receivers, agents)?;
+                    add_agents(offset, "intended-receiver", &mut read.intended_receivers, agents)?;
                 }
                 field::RECEIVED => give(offset, "received", &mut read.received, self.stamp()?)?,
                 field::TRANSPORT_BEHAVIOUR => {
@@ -212,7 +223,7 @@ impl Reader<'_, '_> {
         let name = self.envelope_text("the name of a user-defined parameter")?;
         check_user_parameter_name(place, &name)?;
         let value = self.envelope_value("a user-defined parameter")?;
-        into.push(UserParameter { name, value });
+        into.push(user_defined(&name, value));
         Ok(())
     }
 

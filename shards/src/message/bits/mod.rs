@@ -32,6 +32,8 @@
 //! - Strings (`14`) without quotes, as other platforms write them; and any of the three codes of an index, whatever the
 //!   entry is.
 //! - A `reply-by` that is no date, as in the string form.
+//! - User-defined parameters whose names do not begin with `X-`, and names of agents that are no words.
+//! - In envelopes `to` and `intended-receiver` once for all agents or once for each.
 //! - Envelopes whose length does not count its own three or seven bytes, numbers in envelopes without their code, and
 //!   both codes that are in use for the user-defined parameters of identifiers there.
 //!

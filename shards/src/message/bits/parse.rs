@@ -6,9 +6,9 @@ use super::code;
 use super::expression::Value;
 use super::reader::Reader;
 use crate::domain::AgentName;
-use crate::message::details::is_user_parameter_name;
+use crate::message::details::{is_kept_parameter_name, is_user_parameter_name};
 use crate::message::text::{
-    Fault, Parameter, Parameters, REPLY_BY_KEPT, Read, Refusal, check_user_parameters, excerpt,
+    Fault, Parameter, Parameters, REPLY_BY_KEPT, Read, Refusal, check_user_parameters, excerpt, user_defined,
 };
 use crate::message::{
     AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, Message, Performative, RECEIVERS_MAX, UserParameter, WallTime,
@@ -28,7 +28,7 @@ impl<'a> Reader<'a, '_> {
                 code => self.parameter(code, &mut parameters)?,
             }
         }
-        parameters.check()?;
+        parameters.check(start, self.strictness)?;
         let built = parameters.give_to(Message::builder(performative)).build_within(self.content_max);
         built.map_err(|error| Refusal::new(start, Fault::Message(error)))
     }
@@ -147,7 +147,7 @@ impl<'a> Reader<'a, '_> {
     fn user_parameter(&mut self, offset: usize, name: &str) -> Read<UserParameter> {
         check_user_parameter_name(offset, name)?;
         let value = self.parameter_value(name)?.kept(name)?;
-        Ok(UserParameter { name: name.into(), value })
+        Ok(user_defined(name, value))
     }
 
     /// The one identifier that is the value of `parameter`.
@@ -232,10 +232,10 @@ pub(super) fn check_entries(offset: usize, what: &'static str, count: usize) -> 
 }
 
 pub(super) fn check_user_parameter_name(offset: usize, name: &str) -> Read<()> {
-    if is_user_parameter_name(name) {
+    if is_kept_parameter_name(name) {
         Ok(())
     } else {
-        Err(Refusal::new(offset, Fault::UnknownParameter { name: excerpt(name.as_bytes()) }))
+        Err(Refusal::new(offset, Fault::ParameterName { name: excerpt(name.as_bytes()) }))
     }
 }
 

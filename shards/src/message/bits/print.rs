@@ -30,7 +30,7 @@ pub(super) fn message(
     printer.performative(message.performative());
     let details = message.details();
     printer.agents(message, details);
-    if !message.content().is_empty() {
+    if message.content().is_given() {
         printer.writer.byte(code::CONTENT);
         printer.writer.counted(message.content().as_bytes());
     }
@@ -227,8 +227,7 @@ impl Printer<'_> {
 
     fn aid(&mut self, aid: &Aid) {
         self.writer.byte(code::IDENTIFIER);
-        // The name of an agent is a word: see its type.
-        self.writer.plain_word(aid.name.as_bytes());
+        self.writer.word(aid.name.as_ref());
         if !aid.addresses.is_empty() {
             self.writer.byte(code::ADDRESSES);
             for address in &aid.addresses {

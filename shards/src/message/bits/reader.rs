@@ -10,7 +10,7 @@ use super::code_table::{CODE_TABLE_BYTES_MAX, CodeTable, Entry, EntryKind};
 use super::number::{self, DATE_BYTES, DateText};
 use crate::domain::ContentLimit;
 use crate::message::WallTime;
-use crate::message::text::{Fault, Limits, ParameterSet, Read, Refusal, quotes, unescape};
+use crate::message::text::{Fault, Limits, ParameterSet, Read, Refusal, Strictness, quotes, unescape};
 
 /// What a code stands for, with what follows it.
 pub(super) enum Token<'a> {
@@ -46,6 +46,7 @@ pub(super) struct Reader<'a, 't> {
     pub now: WallTime,
     pub nesting_max: usize,
     pub content_max: ContentLimit,
+    pub strictness: Strictness,
     /// How many more agent identifiers the message may hold.
     pub aids_left: usize,
     pub aids_max: usize,
@@ -74,6 +75,7 @@ impl<'a, 't> Reader<'a, 't> {
             now,
             nesting_max: limits.nesting_max,
             content_max: limits.content_max,
+            strictness: limits.strictness,
             aids_left: limits.aids_max,
             aids_max: limits.aids_max,
             given: ParameterSet::default(),
@@ -337,12 +339,10 @@ fn counted(bytes: &[u8]) -> Option<(usize, u64)> {
     (count > 0 && digits.get(count) == Some(&b'"')).then_some((1 + count + 1, length))
 }
 
-/// What stands in quotes, if `bytes` are one string literal of SC00070.
+/// What stands in quotes, if `bytes` are one string literal of SC00070. Where it ends is known, so that its last quote
+/// closes it whatever stands before that.
 pub(super) fn literal(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inner = bytes.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    if inner.ends_with(b"\\") {
-        return None;
-    }
     let mut escapes = 0;
     for quote in quotes(inner) {
         if quote == 0 || inner[quote - 1] != b'\\' {
@@ -366,7 +366,8 @@ mod tests {
             (r#""a\b""#, Some("a\\b")),
             (r#"""#, None),
             (r#""a"b""#, None),
-            (r#""a\""#, None),
+            (r#""a\""#, Some("a\\")),
+            (r#""\"\""#, Some("\"\\")),
             ("a", None),
             ("", None),
         ] {

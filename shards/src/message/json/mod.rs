@@ -22,11 +22,11 @@
 //! | `language`, `encoding`, `ontology`, `protocol` | string | 65,536 bytes |
 //! | `conversation-id`, `reply-with`, `in-reply-to` | string | 65,536 bytes |
 //! | `reply-by` | string: a date as in the [string form](super::text), such as `"20250131T235959999Z"` | |
-//! | `X-priority`, `X-reliability`, `X-receipt`, `X-when-unavailable` | string, with the words of the string form | |
-//! | `X-attempts-max` | number | 1 to 255 |
-//! | `X-time-to-live-ms` | number | 1 to 300,000 |
-//! | `X-deliver-at` | string: a date | |
-//! | `X-message-id`, `X-traceparent`, `X-capability`, `X-choice` | string, as in the string form | |
+//! | `X-caxton-priority`, `X-caxton-reliability`, `X-caxton-receipt`, `X-caxton-when-unavailable` | string, with the words of the string form | |
+//! | `X-caxton-attempts-max` | number | 1 to 255 |
+//! | `X-caxton-time-to-live-ms` | number | 1 to 300,000 |
+//! | `X-caxton-deliver-at` | string: a date | |
+//! | `X-caxton-message-id`, `X-caxton-traceparent`, `X-caxton-capability`, `X-caxton-choice` | string, as in the string form | |
 //! | `user-defined` | array of parameters | 64 parameters |
 //!
 //! An **agent** is its name as a string, or an object:
@@ -38,12 +38,12 @@
 //! | `resolvers` | array of agents | 64, nested 8 levels deep |
 //! | `user-defined` | array of parameters | 64 parameters |
 //!
-//! A **parameter** is an object with `name`, which begins with `X-`, and one of `word`, `string`, `list` (all strings) and
+//! A **parameter** is an object with `name`, a word, and one of `word`, `string`, `list` (all strings) and
 //! `base64` (a string: bytes in base64), which are the kinds of values of the string form.
 //!
 //! ```json
 //! {"performative":"inform","sender":"a@x","receiver":[{"name":"b@x","addresses":["http://x/acc"]}],"content":"hello",
-//!  "X-priority":"high","user-defined":[{"name":"X-trail","word":"north"}]}
+//!  "X-caxton-priority":"high","user-defined":[{"name":"X-trail","word":"north"}]}
 //! ```
 
 mod parse;

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use super::value::Node;
 use crate::domain::AgentName;
-use crate::message::details::is_user_parameter_name;
+use crate::message::details::is_kept_parameter_name;
 use crate::message::suggestion::nearest;
 use crate::message::text::{
     BYTE_ORDER_MARK, Fault, Limits, Parameter, ParameterSet, Parameters, ParseError, Read, Refusal,
-    check_user_parameters, excerpt, read_date, readable,
+    check_user_parameters, excerpt, read_date, readable, user_defined,
 };
 use crate::message::window::readable_part;
 use crate::message::xml::read_base64;
@@ -32,17 +32,17 @@ const MEMBERS: &[&str] = &[
     "reply-with",
     "in-reply-to",
     "reply-by",
-    "X-priority",
-    "X-reliability",
-    "X-receipt",
-    "X-when-unavailable",
-    "X-attempts-max",
-    "X-time-to-live-ms",
-    "X-deliver-at",
-    "X-message-id",
-    "X-traceparent",
-    "X-capability",
-    "X-choice",
+    "X-caxton-priority",
+    "X-caxton-reliability",
+    "X-caxton-receipt",
+    "X-caxton-when-unavailable",
+    "X-caxton-attempts-max",
+    "X-caxton-time-to-live-ms",
+    "X-caxton-deliver-at",
+    "X-caxton-message-id",
+    "X-caxton-traceparent",
+    "X-caxton-capability",
+    "X-caxton-choice",
     "user-defined",
 ];
 /// Members that an agent may have.
@@ -116,7 +116,7 @@ impl Reader {
             let fault = Fault::Expected { expected: expected.into(), found: "an object without it".to_owned() };
             return node.refuse(fault);
         };
-        parameters.check()?;
+        parameters.check(node.offset, self.limits.strictness)?;
         let built = parameters.give_to(Message::builder(performative)).build_within(self.limits.content_max);
         built.map_err(|error| Refusal::new(node.offset, Fault::Message(error)))
     }
@@ -257,8 +257,8 @@ fn user_parameter(node: Node<'_>) -> Read<UserParameter> {
         let read = match &*member {
             "name" => {
                 let text = text()?;
-                if !is_user_parameter_name(&text) {
-                    return node.refuse(Fault::UnknownParameter { name: excerpt(text.as_bytes()) });
+                if !is_kept_parameter_name(&text) {
+                    return node.refuse(Fault::ParameterName { name: excerpt(text.as_bytes()) });
                 }
                 return once(&mut name, text, "name", key.offset);
             }
@@ -281,7 +281,7 @@ fn user_parameter(node: Node<'_>) -> Read<UserParameter> {
         Ok(())
     })?;
     match (name, value) {
-        (Some(name), Some(value)) => Ok(UserParameter { name, value }),
+        (Some(name), Some(value)) => Ok(user_defined(&name, value)),
         (None, _) => node.expected("a user-defined parameter with the member name"),
         (_, None) => node.expected("a user-defined parameter with one of word, string, list and base64"),
     }

@@ -15,11 +15,11 @@ use crate::message::{
 /// What a message asks of the router.
 #[derive(Default)]
 pub(in crate::message) struct Delivery {
-    options: DeliveryOptions,
-    id: Option<MessageId>,
-    trace: Option<TraceContext>,
-    capability: Option<(usize, CapabilityName)>,
-    choice: Option<(usize, Choice)>,
+    pub options: DeliveryOptions,
+    pub id: Option<MessageId>,
+    pub trace: Option<TraceContext>,
+    pub capability: Option<(usize, CapabilityName)>,
+    pub choice: Option<(usize, Choice)>,
 }
 
 impl Delivery {
@@ -28,9 +28,11 @@ impl Delivery {
         let contradiction = |offset, text| Err(Refusal::new(offset, Fault::Contradiction(text)));
         match (&self.capability, self.choice) {
             (Some((offset, _)), _) if has_receiver => {
-                contradiction(*offset, "a message has either a receiver or an X-capability")
+                contradiction(*offset, "a message has either a receiver or an X-caxton-capability")
             }
-            (None, Some((offset, _))) => contradiction(offset, "X-choice needs an X-capability to choose from"),
+            (None, Some((offset, _))) => {
+                contradiction(offset, "X-caxton-choice needs an X-caxton-capability to choose from")
+            }
             _ => Ok(()),
         }
     }

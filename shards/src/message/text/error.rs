@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::strictness::NotStrict;
 use crate::domain::DomainError;
 use crate::message::{MessageError, TransportEnvelopeFault};
 
@@ -54,6 +55,14 @@ pub enum Fault {
     /// A parameter that is neither standard nor user-defined.
     #[error("unknown parameter {name}: names of user-defined parameters begin with X- (FIPA SC00061)")]
     UnknownParameter {
+        /// The name, as an excerpt in quotes.
+        name: String,
+    },
+    /// A user-defined parameter has a name that none may have.
+    #[error(
+        "{name} can't be the name of a user-defined parameter: allowed is a word that is no parameter of FIPA SC00061"
+    )]
+    ParameterName {
         /// The name, as an excerpt in quotes.
         name: String,
     },
@@ -137,6 +146,9 @@ pub enum Fault {
         /// What is not UTF-8.
         what: Cow<'static, str>,
     },
+    /// The message is not as strict as it has to be.
+    #[error(transparent)]
+    NotStrict(NotStrict),
     /// The parts of a transport envelope are legal and their sum is not.
     #[error(transparent)]
     Envelope(TransportEnvelopeFault),

@@ -15,7 +15,7 @@ pub(in crate::message) type Read<T> = Result<T, Refusal>;
 
 /// What a byte means outside strings.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     Word,
     Space,
     Parenthesis,
@@ -41,7 +41,7 @@ const CLASSES: [Class; 256] = {
     classes
 };
 
-fn class(byte: u8) -> Class {
+pub(super) fn class(byte: u8) -> Class {
     CLASSES[usize::from(byte)]
 }
 
@@ -117,7 +117,7 @@ pub(in crate::message) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Each quote inside a string has a backslash before it, which goes.
+/// Each quote inside a string has a backslash before it, which goes. A quote is never the first byte.
 pub(in crate::message) fn unescape(bytes: &[u8], escapes: usize) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len() - escapes);
     let mut copied = 0;
@@ -146,6 +146,8 @@ pub(super) struct Lexer<'a> {
     /// The window ends where the longest message would, before the input does.
     window_is_cut: bool,
     message_bytes_max: usize,
+    /// Quotes behind backslashes that end their strings, in order: see [`super::readings`].
+    closing: Vec<usize>,
 }
 
 impl<'a> Lexer<'a> {
@@ -159,7 +161,18 @@ impl<'a> Lexer<'a> {
             nesting_max: limits.nesting_max,
             window_is_cut: end < input.len(),
             message_bytes_max: limits.message_bytes_max,
+            closing: Vec::new(),
         }
+    }
+
+    /// Has strings end at these quotes too, although a backslash stands before them.
+    pub fn end_strings_at(&mut self, closing: Vec<usize>) {
+        self.closing = closing;
+    }
+
+    /// All that the lexer may look at.
+    pub fn window(&self) -> &'a [u8] {
+        self.input
     }
 
     #[inline]
@@ -320,7 +333,7 @@ impl<'a> Lexer<'a> {
         let mut escapes = 0;
         for quote in quotes(bytes) {
             // The byte before an escaped quote can't be the end of another escape, which is a quote itself.
-            if quote > 0 && bytes[quote - 1] == b'\\' {
+            if quote > 0 && bytes[quote - 1] == b'\\' && !self.closes_at(opening + 1 + quote) {
                 escapes += 1;
             } else {
                 self.position = opening + 1 + quote + 1;
@@ -328,6 +341,39 @@ impl<'a> Lexer<'a> {
             }
         }
         Err(self.unclosed(opening, "a string"))
+    }
+
+    #[inline]
+    fn closes_at(&self, quote: usize) -> bool {
+        !self.closing.is_empty() && self.closing.binary_search(&quote).is_ok()
+    }
+
+    /// The source of a list as it is kept: strings that end in a backslash have their length in front.
+    pub fn kept_list(&self, offset: usize, list: &'a [u8]) -> Cow<'a, [u8]> {
+        let end = offset + list.len();
+        if !self.closing.iter().any(|quote| (offset..end).contains(quote)) {
+            return Cow::Borrowed(list);
+        }
+        let mut inside = Self { input: &self.input[..end], position: offset, closing: self.closing.clone(), ..*self };
+        let mut kept = Vec::with_capacity(list.len());
+        while let Some(byte) = inside.peek() {
+            let start = inside.position;
+            match (byte, inside.list_part()) {
+                (b'"', Ok(())) if self.closing.binary_search(&(inside.position - 1)).is_ok() => {
+                    let quoted = &inside.input[start + 1..inside.position - 1];
+                    let escapes = quotes(quoted).count();
+                    let plain = unescape(quoted, escapes);
+                    kept.extend_from_slice(format!("#{}\"", plain.len()).as_bytes());
+                    kept.extend_from_slice(&plain);
+                }
+                (_, Ok(())) => kept.extend_from_slice(&inside.input[start..inside.position]),
+                (byte, Err(_)) => {
+                    kept.push(byte);
+                    inside.position = start + 1;
+                }
+            }
+        }
+        Cow::Owned(kept)
     }
 
     /// `#`, digits, a quote and that many bytes; or nothing, when it is a word that begins with `#`.

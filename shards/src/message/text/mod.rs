@@ -12,12 +12,17 @@
 //! # Strings
 //!
 //! The standard knows one escape, `\"`; every other backslash stands for itself. A quote after a backslash therefore
-//! never ends a string, so that a text which ends in a backslash has no string literal, and is written with its length
-//! in front: `#4"dir\`. The same form carries content that is not UTF-8 or has a NUL.
+//! belongs to its string, so that a text which ends in a backslash is written with its length in front: `#4"dir\`. The
+//! same form carries content that is not UTF-8 or has a NUL.
+//!
+//! Platforms write such a text as a literal all the same: `"C:\logs\"`. Where a message can't be read by the rule above,
+//! and there is exactly one choice of quotes behind backslashes which end their strings and give a message, with another
+//! message or nothing behind it, that is what it says. A message with two such readings is refused.
 //!
 //! # What is accepted beyond the standard
 //!
 //! - Any case of performatives, parameter names and the words `agent-identifier`, `set` and `sequence`.
+//! - Names of agents that are no words, written as strings: `"Night Porter@plant"`.
 //! - One identifier where a set or a sequence belongs, `set` for `sequence` and the reverse, a bare name for an
 //!   identifier, and a string for a name or an address.
 //! - A word, number, date, string or parenthesised expression for any textual parameter and for the content. Words may
@@ -26,6 +31,8 @@
 //!   mark, and a quote after a byte-length-encoded string.
 //! - A `reply-by` that is no date, which sets no deadline and is kept as the user-defined parameter `X-reply-by`.
 //! - The receiver `(set)`, which says as much as none.
+//!
+//! [`Strictness`] says whether names that are no words and strings that end in a backslash are read or refused.
 //!
 //! Refused are unknown parameters without the prefix `X-` (SC00061), a standard parameter given twice, and values that
 //! a parameter can't have. User-defined parameters may repeat; all of them are kept, in their order.
@@ -38,21 +45,23 @@
 //!
 //! # What the router adds
 //!
-//! Options of delivery travel in parameters that SC00061 leaves to users:
+//! Options of delivery travel in parameters that SC00061 leaves to users, under a prefix that is the router's own. Other
+//! platforms' parameters, such as an `X-priority`, mean nothing to the router and are kept:
 //!
 //! | Parameter | Values |
 //! |---|---|
-//! | `X-priority` | `low`, `normal`, `high`, `urgent` |
-//! | `X-reliability` | `volatile`, `durable` |
-//! | `X-receipt` | `none`, `delivered`, `processed` |
-//! | `X-when-unavailable` | `wait`, `fail-fast` |
-//! | `X-attempts-max` | 1 to 255 |
-//! | `X-time-to-live-ms` | 1 to 300,000 |
-//! | `X-deliver-at` | a date |
-//! | `X-message-id` | `m` and 32 hexadecimal digits |
-//! | `X-traceparent` | a W3C trace context |
-//! | `X-capability` | a capability's name, in a message without receiver |
-//! | `X-choice` | `any`, `all`, `round-robin`, `least-loaded`, beside `X-capability` |
+//! | `X-caxton-priority` | `low`, `normal`, `high`, `urgent` |
+//! | `X-caxton-reliability` | `volatile`, `durable` |
+//! | `X-caxton-receipt` | `none`, `delivered`, `processed` |
+//! | `X-caxton-when-unavailable` | `wait`, `fail-fast` |
+//! | `X-caxton-attempts-max` | 1 to 255 |
+//! | `X-caxton-time-to-live-ms` | 1 to 300,000 |
+//! | `X-caxton-deliver-at` | a date |
+//! | `X-caxton-message-id` | `m` and 32 hexadecimal digits |
+//! | `X-caxton-traceparent` | a W3C trace context |
+//! | `X-caxton-capability` | a capability's name, in a message without receiver |
+//! | `X-caxton-choice` | `any`, `all`, `round-robin`, `least-loaded`, beside `X-caxton-capability` |
+//! | `X-caxton-user-defined` | `(name value)`: a user-defined parameter that came without `X-` in another form |
 //!
 //! # What has no string form
 //!
@@ -71,20 +80,23 @@ mod lexer;
 mod parameter;
 mod parse;
 mod print;
+pub(crate) mod readings;
 mod resynchronise;
+mod strictness;
 
 use std::borrow::Cow;
 
 pub(crate) use date::date_text;
 pub(super) use date::{read as read_date, write as write_date};
-pub(super) use delivery::{CHOICES, choice_word, is_trace, patience_word, receipt_word, reliability_word};
+pub(super) use delivery::{CHOICES, Delivery, choice_word, is_trace, patience_word, receipt_word, reliability_word};
 pub(super) use error::{BYTE_ORDER_MARK, Place, Refusal, excerpt};
 pub use error::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
 pub(super) use lexer::{Read, is_atom, is_list, quotes, unescape};
-pub(super) use parameter::{Parameter, ParameterSet, is_reserved, readable};
+pub(super) use parameter::{Parameter, ParameterSet, is_reserved, readable, user_defined};
 pub(super) use parse::{Parameters, REPLY_BY_KEPT, check_user_parameters};
 pub use print::print;
 pub use resynchronise::{Located, Messages};
+pub use strictness::{NotStrict, Strictness, check_strict};
 
 use super::id::AgentId;
 use super::options::WallTime;
@@ -109,13 +121,27 @@ pub struct Limits {
     pub nesting_max: usize,
     /// The most agent identifiers in all parameters together, resolvers included.
     pub aids_max: usize,
+    /// Whether what goes beyond the letter of the standard is read or refused.
+    pub strictness: Strictness,
 }
 
 impl Limits {
     /// The usual limits around content of up to `content_max`.
     pub fn with_content(content_max: ContentLimit) -> Self {
         let message_bytes_max = content_max.as_usize().saturating_add(OVERHEAD_BYTES_MAX);
-        Self { message_bytes_max, content_max, nesting_max: NESTING_MAX, aids_max: AIDS_MAX }
+        Self {
+            message_bytes_max,
+            content_max,
+            nesting_max: NESTING_MAX,
+            aids_max: AIDS_MAX,
+            strictness: Strictness::default(),
+        }
+    }
+
+    /// The same limits with another strictness.
+    #[must_use]
+    pub fn with_strictness(self, strictness: Strictness) -> Self {
+        Self { strictness, ..self }
     }
 }
 

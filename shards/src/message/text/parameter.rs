@@ -1,7 +1,12 @@
 //! The parameters that have a meaning to the router: those of SC00061, and its own.
 
 use super::lexer::{is_atom, is_list};
-use crate::message::ParameterValue;
+use crate::message::details::is_user_parameter_name;
+use crate::message::{ParameterValue, UserParameter};
+
+/// In the string form user-defined parameters begin with `X-` (SC00061). One whose name does not, because it came in another
+/// form, is written as the value of this parameter: `:X-caxton-user-defined (name value)`.
+pub(in crate::message) const USER_DEFINED: &str = "X-caxton-user-defined";
 
 /// A parameter that may stand once in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +48,7 @@ pub fn readable(value: ParameterValue) -> ParameterValue {
 }
 
 /// No known name is longer.
-const NAME_BYTES_MAX: usize = 18;
+const NAME_BYTES_MAX: usize = 25;
 
 impl Parameter {
     /// The parameter with this name, in any case.
@@ -65,17 +70,17 @@ impl Parameter {
             b"reply-with" => Self::ReplyWith,
             b"in-reply-to" => Self::InReplyTo,
             b"reply-by" => Self::ReplyBy,
-            b"x-priority" => Self::Priority,
-            b"x-reliability" => Self::Reliability,
-            b"x-receipt" => Self::Receipt,
-            b"x-when-unavailable" => Self::WhenUnavailable,
-            b"x-attempts-max" => Self::AttemptsMax,
-            b"x-time-to-live-ms" => Self::TimeToLiveMs,
-            b"x-deliver-at" => Self::DeliverAt,
-            b"x-message-id" => Self::MessageId,
-            b"x-traceparent" => Self::Traceparent,
-            b"x-capability" => Self::Capability,
-            b"x-choice" => Self::Choice,
+            b"x-caxton-priority" => Self::Priority,
+            b"x-caxton-reliability" => Self::Reliability,
+            b"x-caxton-receipt" => Self::Receipt,
+            b"x-caxton-when-unavailable" => Self::WhenUnavailable,
+            b"x-caxton-attempts-max" => Self::AttemptsMax,
+            b"x-caxton-time-to-live-ms" => Self::TimeToLiveMs,
+            b"x-caxton-deliver-at" => Self::DeliverAt,
+            b"x-caxton-message-id" => Self::MessageId,
+            b"x-caxton-traceparent" => Self::Traceparent,
+            b"x-caxton-capability" => Self::Capability,
+            b"x-caxton-choice" => Self::Choice,
             _ => return None,
         })
     }
@@ -95,17 +100,17 @@ impl Parameter {
             Self::ReplyWith => "reply-with",
             Self::InReplyTo => "in-reply-to",
             Self::ReplyBy => "reply-by",
-            Self::Priority => "X-priority",
-            Self::Reliability => "X-reliability",
-            Self::Receipt => "X-receipt",
-            Self::WhenUnavailable => "X-when-unavailable",
-            Self::AttemptsMax => "X-attempts-max",
-            Self::TimeToLiveMs => "X-time-to-live-ms",
-            Self::DeliverAt => "X-deliver-at",
-            Self::MessageId => "X-message-id",
-            Self::Traceparent => "X-traceparent",
-            Self::Capability => "X-capability",
-            Self::Choice => "X-choice",
+            Self::Priority => "X-caxton-priority",
+            Self::Reliability => "X-caxton-reliability",
+            Self::Receipt => "X-caxton-receipt",
+            Self::WhenUnavailable => "X-caxton-when-unavailable",
+            Self::AttemptsMax => "X-caxton-attempts-max",
+            Self::TimeToLiveMs => "X-caxton-time-to-live-ms",
+            Self::DeliverAt => "X-caxton-deliver-at",
+            Self::MessageId => "X-caxton-message-id",
+            Self::Traceparent => "X-caxton-traceparent",
+            Self::Capability => "X-caxton-capability",
+            Self::Choice => "X-caxton-choice",
         }
     }
 }
@@ -126,5 +131,20 @@ impl ParameterSet {
 
 /// Whether the router gives a meaning of its own to the user-defined parameter `name`.
 pub fn is_reserved(name: &str) -> bool {
-    Parameter::named(name.as_bytes()).is_some()
+    Parameter::named(name.as_bytes()).is_some() || name.eq_ignore_ascii_case(USER_DEFINED)
+}
+
+/// The user-defined parameter of this name and value, under its own name if it is written as the value of [`USER_DEFINED`].
+pub fn user_defined(name: &str, value: ParameterValue) -> UserParameter {
+    match &value {
+        ParameterValue::List(list) if name.eq_ignore_ascii_case(USER_DEFINED) => {
+            super::parse::named_value(list.as_bytes()).unwrap_or_else(|| UserParameter { name: name.into(), value })
+        }
+        _ => UserParameter { name: name.into(), value },
+    }
+}
+
+/// Whether the name has no place in the string form.
+pub fn needs_wrapping(name: &str) -> bool {
+    !is_user_parameter_name(name)
 }

@@ -1,18 +1,21 @@
 //! From values to a message: one pass, parameter by parameter, into the builder.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use super::Limits;
 use super::date;
 use super::delivery::Delivery;
 use super::error::{BYTE_ORDER_MARK, Fault, Refusal, excerpt};
 use super::lexer::{Kind, Lexer, Read, Value, is_atom};
-use super::parameter::{Parameter, ParameterSet};
+use super::parameter::{Parameter, ParameterSet, USER_DEFINED, readable};
+use super::readings::{self, Grammar};
+use super::resynchronise::REREAD_PER_BYTE;
+use super::{Limits, Strictness};
 use crate::domain::ContentLimit;
-use crate::message::details::is_user_parameter_name;
+use crate::message::details::{is_kept_parameter_name, is_user_parameter_name};
 use crate::message::{
-    Aid, Message, MessageBuilder, MessageContent, ParameterValue, Performative, USER_PARAMETERS_MAX, UserParameter,
-    WallTime,
+    Aid, Message, MessageBuilder, MessageContent, PARAMETER_BYTES_MAX, ParameterValue, Performative,
+    USER_PARAMETERS_MAX, UserParameter, WallTime,
 };
 
 /// Where a `reply-by` is kept that is no date.
@@ -28,12 +31,48 @@ pub(super) fn single(input: &[u8], now: WallTime, limits: &Limits) -> Read<Messa
     let start = if input.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let mut reader = Reader::new(input, start, now, limits);
     reader.lexer.skip_space();
-    let message = reader.message()?;
-    reader.lexer.skip_space();
-    if reader.lexer.peek().is_some() {
-        return Err(reader.lexer.expected("the end of the input"));
+    let begun = reader.lexer.position();
+    match reader.whole() {
+        Ok(message) => Ok(message),
+        Err(refusal) => {
+            let mut steps = input.len().saturating_mul(REREAD_PER_BYTE);
+            let reached = reader.lexer.position();
+            match another_reading(input, begun..reached, now, limits, &mut steps) {
+                Some(mut reader) => reader.whole(),
+                None => Err(refusal),
+            }
+        }
     }
-    Ok(message)
+}
+
+/// A reader of the message in the one reading in which strings end in backslashes, if there is exactly one. As it stands
+/// the message can't be read, of which the bytes `seen` were looked at.
+#[cold]
+pub(super) fn another_reading<'a>(
+    input: &'a [u8],
+    seen: Range<usize>,
+    now: WallTime,
+    limits: &Limits,
+    steps: &mut usize,
+) -> Option<Reader<'a>> {
+    if limits.strictness == Strictness::Strict || !has_escaped_quote(input, seen.clone(), steps) {
+        return None;
+    }
+    let mut reader = Reader::new(input, seen.start, now, limits);
+    let window = reader.lexer.window();
+    let closing = readings::only(window, seen.start, Grammar::Message, limits.nesting_max, steps)?;
+    if closing.is_empty() {
+        return None;
+    }
+    reader.lexer.end_strings_at(closing);
+    Some(reader)
+}
+
+/// Whether a quote stands behind a backslash in what was looked at. What is looked through is counted down from `steps`.
+pub(super) fn has_escaped_quote(input: &[u8], seen: Range<usize>, steps: &mut usize) -> bool {
+    let Some(left) = steps.checked_sub(seen.len()) else { return false };
+    *steps = left;
+    input.get(seen).is_some_and(|seen| memchr::memmem::find(seen, b"\\\"").is_some())
 }
 
 /// Reads the message at one place of the input.
@@ -44,6 +83,7 @@ pub(super) struct Reader<'a> {
     pub aids_left: usize,
     pub aids_max: usize,
     content_max: ContentLimit,
+    strictness: Strictness,
     given: ParameterSet,
 }
 
@@ -55,8 +95,19 @@ impl<'a> Reader<'a> {
             aids_left: limits.aids_max,
             aids_max: limits.aids_max,
             content_max: limits.content_max,
+            strictness: limits.strictness,
             given: ParameterSet::default(),
         }
+    }
+
+    /// The message that begins at the lexer's position, behind which there is nothing.
+    fn whole(&mut self) -> Read<Message> {
+        let message = self.message()?;
+        self.lexer.skip_space();
+        if self.lexer.peek().is_some() {
+            return Err(self.lexer.expected("the end of the input"));
+        }
+        Ok(message)
     }
 
     /// The message that begins at the lexer's position, up to its closing parenthesis.
@@ -75,7 +126,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.lexer.close();
-        parameters.check()?;
+        parameters.check(start, self.strictness)?;
         let built = parameters.give_to(Message::builder(performative)).build_within(self.content_max);
         built.map_err(|error| Refusal::new(start, Fault::Message(error)))
     }
@@ -142,7 +193,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         check_user_parameters(value.offset, &into.user_defined)?;
-        let kept = kept(value, REPLY_BY_KEPT)?;
+        let kept = self.kept(value, REPLY_BY_KEPT)?;
         into.user_defined.push(UserParameter { name: REPLY_BY_KEPT.into(), value: kept });
         Ok(())
     }
@@ -157,9 +208,54 @@ impl<'a> Reader<'a> {
         let Some(name) = legal else {
             return Err(Refusal::new(offset, Fault::UnknownParameter { name: shown() }));
         };
+        if name.eq_ignore_ascii_case(USER_DEFINED) {
+            // The limit is that of the value inside.
+            let value = self.lexer.value("a name and a value in parentheses")?;
+            let inside = match value.kind {
+                Kind::List(list) => named_value(&self.lexer.kept_list(value.offset, list)),
+                _ => None,
+            };
+            let parameter = match inside {
+                Some(parameter) => parameter,
+                None => UserParameter { name: name.into(), value: self.kept(value, name)? },
+            };
+            check_length(value.offset, &parameter)?;
+            return Ok(parameter);
+        }
         let value = self.lexer.parameter_value(name)?;
-        Ok(UserParameter { name: name.into(), value: kept(value, name)? })
+        Ok(UserParameter { name: name.into(), value: self.kept(value, name)? })
     }
+
+    fn kept(&self, value: Value<'a>, name: &str) -> Read<ParameterValue> {
+        if let Kind::List(list) = value.kind
+            && let Cow::Owned(list) = self.lexer.kept_list(value.offset, list)
+        {
+            return kept(Value { offset: value.offset, kind: Kind::List(&list) }, name);
+        }
+        kept(value, name)
+    }
+}
+
+fn check_length(offset: usize, UserParameter { name, value }: &UserParameter) -> Read<()> {
+    if name.len().max(value.bytes()) <= PARAMETER_BYTES_MAX {
+        return Ok(());
+    }
+    let fault = Fault::TooLong { what: format!(":{}", excerpt(name.as_bytes())).into(), limit: PARAMETER_BYTES_MAX };
+    Err(Refusal::new(offset, fault))
+}
+
+/// The parameter that a list names and gives a value: `(name value)`.
+pub(super) fn named_value(list: &[u8]) -> Option<UserParameter> {
+    let limits = Limits { message_bytes_max: usize::MAX, ..Limits::default() };
+    let mut lexer = Lexer::new(list, 0, &limits);
+    lexer.open("a list").ok()?;
+    let Kind::Bare(name) = lexer.value("a name").ok()?.kind else { return None };
+    let name = std::str::from_utf8(name).ok()?;
+    let value = kept(lexer.value("a value").ok()?, name).ok()?;
+    lexer.skip_space();
+    let is_whole = lexer.close() && lexer.peek().is_none();
+    let is_kept = is_kept_parameter_name(name) && !is_user_parameter_name(name);
+    (is_whole && is_kept).then(|| UserParameter { name: name.into(), value: readable(value) })
 }
 
 /// What a message has, before its content is copied and its names become ids.
@@ -185,8 +281,13 @@ pub(in crate::message) struct Parameters<'a> {
 type SetText = fn(&mut MessageBuilder, &str);
 
 impl Parameters<'_> {
-    /// Whether the parameters go together.
-    pub fn check(&self) -> Read<()> {
+    /// Whether the parameters of the message at `start` go together, and are as strict as they have to be.
+    pub fn check(&self, start: usize, strictness: Strictness) -> Read<()> {
+        if strictness == Strictness::Strict {
+            let agents = self.sender.iter().chain(&self.receivers).chain(&self.reply_to);
+            super::strictness::check(agents, &self.user_defined)
+                .map_err(|fault| Refusal::new(start, Fault::NotStrict(fault)))?;
+        }
         self.delivery.check(!self.receivers.is_empty())
     }
 
@@ -194,6 +295,7 @@ impl Parameters<'_> {
     pub fn give_to(self, mut builder: MessageBuilder) -> MessageBuilder {
         if let Some(content) = self.content {
             builder.set_content(match content {
+                bytes if bytes.is_empty() => MessageContent::given_empty(),
                 Cow::Borrowed(bytes) => MessageContent::copy_of(bytes),
                 Cow::Owned(bytes) => MessageContent::from(bytes),
             });
@@ -225,8 +327,8 @@ impl Parameters<'_> {
         if let Some(moment) = self.reply_by {
             builder = builder.reply_by(moment);
         }
-        for UserParameter { name, value } in self.user_defined {
-            builder = builder.user_parameter(&name, value);
+        for parameter in self.user_defined {
+            builder.add_user_parameter(parameter);
         }
         self.delivery.give_to(builder)
     }

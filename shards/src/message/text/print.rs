@@ -9,7 +9,7 @@ use super::Names;
 use super::date;
 use super::delivery::{choice_word, is_trace, patience_word, receipt_word, reliability_word};
 use super::lexer::{is_atom, is_list, quotes};
-use super::parameter::Parameter;
+use super::parameter::{Parameter, USER_DEFINED, needs_wrapping};
 use crate::domain::Priority;
 use crate::message::{
     AgentId, Aid, Choice, Details, Message, ParameterValue, Receipt, Receiver, Reliability, TraceContext,
@@ -35,7 +35,7 @@ pub fn print(message: &Message, names: &dyn Names, output: &mut Vec<u8>) {
     writer.bytes(message.performative().as_str().as_bytes());
     let details = message.details();
     writer.agents(message, details);
-    if !message.content().is_empty() {
+    if message.content().is_given() {
         writer.name(Parameter::Content);
         writer.content(message.content().as_bytes());
     }
@@ -229,8 +229,20 @@ impl Writer<'_> {
 
     fn user_parameter(&mut self, parameter: &UserParameter) {
         self.bytes(b" :");
-        self.bytes(parameter.name.as_bytes());
-        match &parameter.value {
+        if needs_wrapping(&parameter.name) {
+            self.bytes(USER_DEFINED.as_bytes());
+            self.bytes(b" (");
+            self.bytes(parameter.name.as_bytes());
+            self.user_value(&parameter.value);
+            self.bytes(b")");
+        } else {
+            self.bytes(parameter.name.as_bytes());
+            self.user_value(&parameter.value);
+        }
+    }
+
+    fn user_value(&mut self, value: &ParameterValue) {
+        match value {
             ParameterValue::Atom(text) if is_atom(text.as_bytes()) => self.word(text),
             ParameterValue::List(text) if is_list(text.as_bytes()) => self.word(text),
             // A word or a list that is none would change what stands around it.

@@ -12,6 +12,7 @@ use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesRef, Event};
 
 use super::escape::is_legal_character;
+use super::well_formed::{self, Checked};
 use crate::message::text::{Fault, Read, Refusal, excerpt};
 use crate::message::window::End;
 
@@ -23,6 +24,8 @@ const DOCTYPE: Fault = Fault::Forbidden {
     what: "a document type declaration",
     reason: "messages have no entities but &amp; &lt; &gt; &quot; &apos; and character references, and none are fetched",
 };
+
+const LATE_DECLARATION: &str = "a declaration stands at the beginning of a document";
 
 /// The opening tag of an element.
 #[derive(Clone, Copy)]
@@ -56,7 +59,7 @@ impl<'a> Tag<'a> {
         let inside_offset = self.offset + 1;
         let inside = self.inside;
         let mut attributes = Attributes::new(inside, self.name_length);
-        // A set of all names would be searched for each; the few that are known are checked where they are used.
+        // The tag was checked as a whole.
         attributes.with_checks(false);
         attributes.filter_map(move |attribute| {
             let (key, raw) = match attribute {
@@ -100,6 +103,8 @@ pub(super) struct Cursor<'a> {
     place: usize,
     /// Something has no end, so that all of the window was looked at.
     is_exhausted: bool,
+    /// No declaration may follow.
+    has_begun: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -109,7 +114,16 @@ impl<'a> Cursor<'a> {
         let marked = window;
         let window = marked.trim_start_matches('\u{feff}');
         let base = base + (marked.len() - window.len());
-        Self { reader: Reader::from_str(window), window, base, end, is_empty: false, place: 0, is_exhausted: false }
+        Self {
+            reader: Reader::from_str(window),
+            window,
+            base,
+            end,
+            is_empty: false,
+            place: 0,
+            is_exhausted: false,
+            has_begun: false,
+        }
     }
 
     /// Up to where the input was looked at.
@@ -131,15 +145,19 @@ impl<'a> Cursor<'a> {
                 Ok(event) => event,
                 Err(error) => return Err(self.ill_formed(&error)),
             };
+            self.check(0, well_formed::characters(&self.window[self.place..self.reached()]))?;
             return Ok(match event {
-                Event::Start(_) => Step::Open(self.tag()),
+                Event::Start(_) => Step::Open(self.tag()?),
                 Event::Empty(_) => {
                     self.is_empty = true;
-                    Step::Open(self.tag())
+                    Step::Open(self.tag()?)
                 }
                 Event::End(_) => Step::Close,
                 Event::Text(text) => match text.into_inner() {
-                    Cow::Borrowed(text) => Step::Text(text, false),
+                    Cow::Borrowed(text) => {
+                        self.check(0, well_formed::text(text))?;
+                        Step::Text(text, false)
+                    }
                     // Never happens: the reader borrows from its input.
                     Cow::Owned(_) => continue,
                 },
@@ -148,8 +166,20 @@ impl<'a> Cursor<'a> {
                     Cow::Owned(_) => continue,
                 },
                 Event::GeneralRef(reference) => Step::Reference(reference),
-                Event::Comment(_) | Event::PI(_) => continue,
+                Event::Comment(text) => {
+                    self.has_begun = true;
+                    self.check("<!--".len(), well_formed::comment(&text))?;
+                    continue;
+                }
+                Event::PI(text) => {
+                    self.has_begun = true;
+                    self.check("<?".len(), well_formed::instruction(&text))?;
+                    continue;
+                }
                 Event::Decl(declaration) => {
+                    self.check(0, if self.has_begun { Err((0, LATE_DECLARATION)) } else { Ok(()) })?;
+                    self.has_begun = true;
+                    self.check("<?".len(), well_formed::declaration(&declaration))?;
                     let encoding = declaration.encoding().and_then(Result::ok);
                     if let Some(encoding) = encoding.filter(|encoding| !is_known_encoding(encoding)) {
                         let fault = Fault::IllegalValue {
@@ -168,14 +198,24 @@ impl<'a> Cursor<'a> {
     }
 
     /// The tag that was just read, from `place` on.
-    fn tag(&self) -> Tag<'a> {
+    fn tag(&mut self) -> Read<Tag<'a>> {
+        self.has_begun = true;
         let whole = &self.window[self.place..self.reached()];
         let inside = whole.get(1..whole.len().saturating_sub(1)).unwrap_or_default();
         let inside = if self.is_empty { inside.strip_suffix('/').unwrap_or(inside) } else { inside };
         let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         let name_length = inside.as_bytes().iter().position(is_blank).unwrap_or(inside.len());
+        self.check(1, well_formed::tag(inside, name_length))?;
         let name = local(&inside[..name_length]);
-        Tag { offset: self.base + self.place, name, inside, name_length }
+        Ok(Tag { offset: self.base + self.place, name, inside, name_length })
+    }
+
+    /// Refuses what is not well-formed, so many bytes behind the place of the present step.
+    fn check(&self, behind: usize, checked: Checked) -> Read<()> {
+        checked.or_else(|(place, reason)| {
+            let fault = Fault::NotWellFormed { form: "XML", reason: reason.to_owned() };
+            refuse(self.base + self.place + behind + place, fault)
+        })
     }
 
     fn ill_formed(&mut self, error: &Error) -> Refusal {
@@ -329,8 +369,7 @@ impl<'a> Attribute<'a> {
             unknown_reference(self.value_offset + place, self.raw[place..].trim_start_matches('&'))
         })?;
         if let Cow::Owned(value) = &value
-            && let Some(illegal) = value.chars().find(|character| !is_legal_character(*character))
-            && !self.raw.contains(illegal)
+            && !value.chars().all(is_legal_character)
         {
             return Err(unknown_reference(self.value_offset, self.raw));
         }

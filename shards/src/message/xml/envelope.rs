@@ -11,7 +11,8 @@
 //! written, everything stands in the first `params` element, and each stamp behind the first one in an element of its own.
 //!
 //! User-defined parameters, and text that XML has no place for, are written as in messages. Accepted beyond the standard
-//! are dates with a `Z` in place of the `T`, as JADE writes them, and what the reader of messages accepts.
+//! are dates with a `Z` in place of the `T`, as JADE writes them, agents that stand in one `to` or `intended-receiver`
+//! each, and what the reader of messages accepts.
 
 use std::borrow::Cow;
 
@@ -120,6 +121,21 @@ impl<T> Latest<T> {
     }
 }
 
+impl Latest<Vec<Aid>> {
+    /// Takes agents, together with those of the same element: platforms name them once for all or once for each.
+    fn add(&mut self, agents: Vec<Aid>, index: u64, offset: usize) -> Read<()> {
+        if self.index.is_none_or(|present| present < index) {
+            *self = Self { value: agents, index: Some(index) };
+        } else if self.index == Some(index) {
+            if self.value.len() + agents.len() > RECEIVERS_MAX {
+                return Err(Refusal::new(offset, Fault::TooMany { what: "agents", limit: RECEIVERS_MAX }));
+            }
+            self.value.extend(agents);
+        }
+        Ok(())
+    }
+}
+
 #[derive(Default)]
 struct Merged {
     to: Latest<Vec<Aid>>,
@@ -161,7 +177,7 @@ fn parameter<'a>(reader: &mut Reader<'a>, tag: &Tag<'a>, index: u64, now: WallTi
             let mut aids = Vec::new();
             reader.aids(tag, 1, "agents", RECEIVERS_MAX, &mut aids)?;
             let place = if name == "to" { &mut into.to } else { &mut into.intended_receivers };
-            place.set(aids, index, name, offset)
+            place.add(aids, index, offset)
         }
         "from" => {
             let aid = reader.one_agent(tag, name)?;
@@ -286,7 +302,7 @@ pub fn envelope_to_xml(envelope: &TransportEnvelope, output: &mut Vec<u8>) {
         aids("intended-receiver", &envelope.intended_receivers, &mut writer);
     }
     if let Some(value) = &envelope.transport_behaviour {
-        writer.user_parameter(&UserParameter { name: TRANSPORT_BEHAVIOUR.into(), value: value.clone() });
+        writer.typed(TRANSPORT_BEHAVIOUR, value);
     }
     for parameter in &envelope.user_parameters {
         writer.user_parameter(parameter);

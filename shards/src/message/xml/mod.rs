@@ -9,13 +9,15 @@
 //!   is refused, and so is every other entity. Sizes, counts and nesting are compared with the [`Limits`] before memory
 //!   is taken for them, and the time to read grows with the length of the input alone.
 //! - Nothing is lost silently: elements, attributes and text that have no place are refused where they stand.
+//! - What is not well-formed by XML 1.0 is refused where that shows: characters that XML has no place for, `<` in attributes,
+//!   `]]>` in text, attributes given twice, names that are none, and the like.
 //!
 //! # What is written
 //!
 //! ```xml
 //! <fipa-message act="inform"><sender><agent-identifier><name id="a@x"/><addresses><url href="http://x/acc"/></addresses>
 //! </agent-identifier></sender><receiver>...</receiver><content>...</content><language>fipa-sl0</language>
-//! <reply-by time="20250131T235959999Z"/><X-priority>high</X-priority></fipa-message>
+//! <reply-by time="20250131T235959999Z"/><X-caxton-priority>high</X-caxton-priority></fipa-message>
 //! ```
 //!
 //! (on one line). The parameters stand in the order of the string form. The conversation's id is an element: the
@@ -23,8 +25,8 @@
 //!
 //! | What | How |
 //! |---|---|
-//! | An option of delivery, such as `X-priority` | `<X-priority>high</X-priority>`, with the values of the [string form](super::text) |
-//! | A user-defined parameter | `<X-name>value</X-name>`, as JADE has it; if XML allows no element of that name, `<user-defined name="X-name">`, or `name-base64` |
+//! | An option of delivery, such as `X-caxton-priority` | `<X-caxton-priority>high</X-caxton-priority>`, with the values of the [string form](super::text) |
+//! | A user-defined parameter | `<X-name>value</X-name>`, as JADE has it; without `X-`, or if XML allows no element of that name, `<user-defined name="name">`, or `name-base64` |
 //! | Its kind: word, string or list | what the value looks like; if it is another one, `type="word"`, `"string"` or `"list"` |
 //! | A binary value | `encoding="base64"` without `type` |
 //! | Text that XML has no place for: control characters, U+FFFE, U+FFFF | `encoding="base64"` beside the value |
@@ -40,6 +42,7 @@
 //! - White space around elements and around values other than content, whose white space counts.
 //! - `<receiver>`, `<reply-to>` and `<resolvers>` once for all agents or once for each, as JADE has them.
 //! - `<name>a</name>`, `refid`, `<url>b</url>` and `<reply-by>date</reply-by>` with their values between the tags.
+//! - `<user-defined href="X-name">`, as the document types of FIPA have it.
 //! - `conversation-id` and other textual parameters as attributes of `fipa-message`.
 //! - A `reply-by` that is no date, kept as in the string form.
 //!
@@ -51,6 +54,7 @@ mod escape;
 mod parse;
 mod print;
 mod several;
+mod well_formed;
 
 pub use envelope::{envelope_from_xml, envelope_to_xml};
 pub(super) use escape::{read_base64, write_base64};

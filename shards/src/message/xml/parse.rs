@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use super::cursor::{Attribute, Cursor, Tag, shown_tag};
 use super::escape::read_base64;
 use crate::domain::{AgentName, ContentLimit};
-use crate::message::details::is_user_parameter_name;
+use crate::message::details::{is_kept_parameter_name, is_user_parameter_name};
 use crate::message::suggestion::nearest;
 use crate::message::text::{
     BYTE_ORDER_MARK, Fault, Limits, Parameter, ParameterSet, Parameters, ParseError, REPLY_BY_KEPT, Read, Refusal,
-    check_user_parameters, excerpt, is_atom, is_list, read_date, readable,
+    Strictness, check_user_parameters, excerpt, is_atom, is_list, read_date, readable, user_defined,
 };
 use crate::message::window::{End, readable_part};
 use crate::message::{
@@ -58,6 +58,7 @@ pub(super) struct Reader<'a> {
     aids_left: usize,
     aids_max: usize,
     content_max: ContentLimit,
+    strictness: Strictness,
 }
 
 impl<'a> Reader<'a> {
@@ -67,6 +68,7 @@ impl<'a> Reader<'a> {
             aids_left: limits.aids_max,
             aids_max: limits.aids_max,
             content_max: limits.content_max,
+            strictness: limits.strictness,
         }
     }
 
@@ -114,7 +116,7 @@ impl<'a> Reader<'a> {
         while let Some(tag) = self.cursor.child(A_PARAMETER)? {
             self.parameter(&tag, now, &mut given, &mut parameters)?;
         }
-        parameters.check()?;
+        parameters.check(root.offset, self.strictness)?;
         let built = parameters.give_to(Message::builder(performative)).build_within(self.content_max);
         built.map_err(|error| Refusal::new(root.offset, Fault::Message(error)))
     }
@@ -307,7 +309,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// `<X-name>value</X-name>` or `<user-defined name="X-name">value</user-defined>`.
+    /// `<X-name>value</X-name>` or `<user-defined name="X-name">value</user-defined>`; the document types of FIPA call the
+    /// attribute `href`.
     ///
     /// Anything else has no place beside `known`.
     pub fn user_parameter(&mut self, tag: &Tag<'a>, known: &[&'static str]) -> Read<UserParameter> {
@@ -333,27 +336,27 @@ impl<'a> Reader<'a> {
                 check_encoding(&attribute)?;
             } else if is("type") {
                 once(&mut kind, Kind::of_attribute(&attribute)?, "type", attribute.offset)?;
-            } else if is_general && (is("name") || is("name-base64")) {
+            } else if is_general && (is("name") || is("href") || is("name-base64")) {
                 let value = attribute.value(PARAMETER_BYTES_MAX * BASE64_GROWTH_MAX)?;
-                let value = if is("name") {
-                    value
-                } else {
+                let value = if is("name-base64") {
                     utf8(from_base64("name", attribute.value_offset, &value)?, attribute.value_offset, "name")?.into()
+                } else {
+                    value
                 };
-                if !is_user_parameter_name(&value) {
-                    let fault = Fault::UnknownParameter { name: excerpt(value.as_bytes()) };
+                if !is_kept_parameter_name(&value) {
+                    let fault = Fault::ParameterName { name: excerpt(value.as_bytes()) };
                     return Err(Refusal::new(attribute.value_offset, fault));
                 }
                 once(&mut name, value.into(), "name", attribute.offset)?;
             } else {
                 return Err(unknown_attribute(
                     &attribute,
-                    "are type and encoding=\"base64\", for user-defined also name",
+                    "are type and encoding=\"base64\", for user-defined also name or href",
                 ));
             }
         }
         let Some(name) = name else {
-            let expected = "the attribute name, which says what is defined";
+            let expected = "the attribute name or href, which says what is defined";
             let found = shown_tag(tag);
             return Err(Refusal::new(tag.offset, Fault::Expected { expected: expected.into(), found }));
         };
@@ -371,7 +374,7 @@ impl<'a> Reader<'a> {
             let fault = Fault::TooLong { what: "a user-defined parameter".into(), limit: PARAMETER_BYTES_MAX };
             return Err(Refusal::new(offset, fault));
         }
-        Ok(UserParameter { name, value: readable(value) })
+        Ok(user_defined(&name, readable(value)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::escape::{is_legal, legal_content, write_attribute, write_base64, write_parameter, write_text};
 use super::parse::{Kind, kind_of};
+use crate::message::details::is_user_parameter_name;
 use crate::message::text::{Names, Parameter};
 use crate::message::walk::{Form, walk};
 use crate::message::{Aid, Message, ParameterValue, UserParameter};
@@ -68,18 +69,11 @@ impl Form for Writer<'_> {
 
     fn user_parameter(&mut self, parameter: &UserParameter) {
         let UserParameter { name, value } = parameter;
-        let (text, own) = match value {
-            ParameterValue::Atom(text) => (text.as_bytes(), Some(Kind::Word)),
-            ParameterValue::Text(text) => (text.as_bytes(), Some(Kind::String)),
-            ParameterValue::List(text) => (text.as_bytes(), Some(Kind::List)),
-            ParameterValue::Binary(bytes) => (&bytes[..], None),
-        };
-        let plain = std::str::from_utf8(text).ok().filter(|text| own.is_some() && is_legal(text));
-        let is_element = is_element_name(name);
-        if is_element {
-            self.bytes(b"<");
-            self.bytes(name.as_bytes());
-        } else if is_legal(name) {
+        if is_element_name(name) {
+            self.typed(name, value);
+            return;
+        }
+        if is_legal(name) {
             self.bytes(b"<user-defined");
             self.attribute("name", name);
         } else {
@@ -87,19 +81,8 @@ impl Form for Writer<'_> {
             write_base64(name.as_bytes(), self.output);
             self.bytes(b"\"");
         }
-        if let Some(kind) = own
-            && plain.is_none_or(|text| kind_of(text) != kind)
-        {
-            self.attribute("type", kind.word());
-        }
-        if let Some(text) = plain {
-            self.bytes(b">");
-            write_parameter(text, self.output);
-        } else {
-            self.bytes(b" encoding=\"base64\">");
-            write_base64(text, self.output);
-        }
-        self.close(if is_element { name } else { "user-defined" });
+        self.value(value);
+        self.close("user-defined");
     }
 }
 
@@ -173,6 +156,37 @@ impl Writer<'_> {
         self.close(element);
     }
 
+    /// An element of this name that has a word, a string, a list or bytes.
+    pub fn typed(&mut self, element: &str, value: &ParameterValue) {
+        self.bytes(b"<");
+        self.bytes(element.as_bytes());
+        self.value(value);
+        self.close(element);
+    }
+
+    /// The end of an opening tag, which says what is not to be seen from the value, and the value.
+    fn value(&mut self, value: &ParameterValue) {
+        let (text, own) = match value {
+            ParameterValue::Atom(text) => (text.as_bytes(), Some(Kind::Word)),
+            ParameterValue::Text(text) => (text.as_bytes(), Some(Kind::String)),
+            ParameterValue::List(text) => (text.as_bytes(), Some(Kind::List)),
+            ParameterValue::Binary(bytes) => (&bytes[..], None),
+        };
+        let plain = std::str::from_utf8(text).ok().filter(|text| own.is_some() && is_legal(text));
+        if let Some(kind) = own
+            && plain.is_none_or(|text| kind_of(text) != kind)
+        {
+            self.attribute("type", kind.word());
+        }
+        if let Some(text) = plain {
+            self.bytes(b">");
+            write_parameter(text, self.output);
+        } else {
+            self.bytes(b" encoding=\"base64\">");
+            write_base64(text, self.output);
+        }
+    }
+
     fn attribute(&mut self, name: &str, value: &str) {
         self.bytes(b" ");
         self.bytes(name.as_bytes());
@@ -200,5 +214,6 @@ impl Writer<'_> {
 
 /// Whether a user-defined parameter's name can be that of an element, as JADE has it.
 fn is_element_name(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    is_user_parameter_name(name)
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }

@@ -1,0 +1,1 @@
+((a "C:\" "D:\") (multi-value-property :name "x y" :value (sequence fiction crime)))
