@@ -164,3 +164,42 @@ fn what_can_not_be_used_ends_with_2() {
         assert!(run.errors.contains(said), "{arguments}: {}", run.errors);
     }
 }
+
+#[test]
+fn messages_as_other_platforms_write_them_go_through_every_form() {
+    let text = br#"(INFORM :sender (agent-identifier :name "Night Porter@p") :content "" :X-priority 2)
+(inform :content "C:\logs\" )
+(inform :X-caxton-user-defined (tone soft) :content "next")
+"#;
+    let first = acl("convert --to text", text);
+    assert_eq!(first.code, Some(0), "{}", first.errors);
+    assert_eq!(first.text().lines().count(), 3, "{}", first.text());
+    for form in ["bits", "xml", "json"] {
+        let there = acl(&format!("convert --to {form}"), &first.output);
+        let back = acl("convert --to text", &there.output);
+        assert_eq!(back.text(), first.text(), "{form}");
+    }
+    let bits = b"\xfa\x10\x08\x00\x10tone\x00\x10soft\x00\x01";
+    let json = acl("convert --to json", bits);
+    assert!(json.text().contains(r#""user-defined":[{"name":"tone","word":"soft"}]"#), "{}", json.text());
+}
+
+#[test]
+fn strictness_is_a_setting_of_both_ends() {
+    let text = br#"(inform :sender "Night Porter@p")
+(inform :content "C:\")
+(inform :X-caxton-user-defined (tone soft))
+(inform :sender porter@p)
+"#;
+    assert_eq!(acl("check -", text).code, Some(0));
+    let strict = acl("check - --set message.reading=strict", text);
+    assert_eq!(strict.code, Some(1));
+    assert!(strict.text().contains("4 messages in the form text, 3 malformed"), "{}", strict.text());
+    assert_eq!(acl("convert --to text", text).code, Some(0));
+    let strict = acl("convert --to text --set message.writing=strict", text);
+    assert_eq!(strict.code, Some(1));
+    let written = "(inform :content #3\"C:\\)\n(inform :sender (agent-identifier :name porter@p))\n";
+    assert_eq!(strict.text(), written, "what has a strict form is written in it");
+    assert!(strict.errors.contains("is no word of FIPA SC00070"), "{}", strict.errors);
+    assert!(strict.errors.contains("does not begin with X-"), "{}", strict.errors);
+}

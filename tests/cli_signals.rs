@@ -147,7 +147,7 @@ fn a_load_that_is_told_to_end_is_drained_and_accounted_for() {
 
 /// A message that is malformed, of which the program complains, and behind it one that is not delivered for an hour.
 const DELAYED: &str = "(inform :sender a :receiver b :content)\n\
-    (inform :sender a :receiver b :content \"later\" :X-deliver-at +00000000T010000000)\n";
+    (inform :sender a :receiver b :content \"later\" :X-caxton-deliver-at +00000000T010000000)\n";
 
 /// The program at work on [`DELAYED`], when everything was sent that is to be sent.
 fn route_delayed(shutdown_timeout: &str) -> Run {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use caxton_router::message::WallTime;
-use caxton_router::message::text::{Limits, Messages};
+use caxton_router::message::text::{Limits, Messages, Strictness};
 
 /// The longest input: 1 GiB.
 const INPUT_BYTES_MAX: u64 = 1 << 30;
@@ -30,7 +30,7 @@ impl Source {
     /// A sentence with the file's name: it can't be read, is a directory, or is too long.
     pub fn read(path: &Path) -> Result<Self, String> {
         let name = path.display().to_string();
-        let bytes = if path.as_os_str() == STANDARD_INPUT {
+        let bytes = if is_standard_input(path) {
             read_within_limit(&mut io::stdin().lock(), INPUT_BYTES_MAX)
         } else {
             read_file(path)
@@ -40,9 +40,14 @@ impl Source {
     }
 
     /// The messages of the string form and what is malformed, in order.
-    pub fn messages(&self) -> Messages<'_> {
-        Messages::new(&self.bytes, self.read_at, &Limits::default())
+    pub fn messages(&self, strictness: Strictness) -> Messages<'_> {
+        Messages::new(&self.bytes, self.read_at, &Limits::default().with_strictness(strictness))
     }
+}
+
+/// Whether the name stands for the standard input.
+pub fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == STANDARD_INPUT
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
@@ -69,7 +74,8 @@ fn too_long(limit: u64) -> String {
     format!("too long: allowed are up to {limit} bytes; split it between two messages")
 }
 
-fn now() -> WallTime {
+/// The present moment.
+pub fn now() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

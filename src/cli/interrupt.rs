@@ -26,6 +26,7 @@ struct State {
 struct Known {
     signal: Option<Signal>,
     router: Option<Watched>,
+    call: Option<Box<dyn Fn() + Send>>,
 }
 
 /// The router that runs, and what is to be done when it has to stop.
@@ -50,6 +51,9 @@ impl Interrupt {
                 if let Some(watched) = &mut known.router {
                     watched.stop();
                 }
+                if let Some(call) = &known.call {
+                    call();
+                }
                 drop(known);
                 first.changed.notify_all();
             },
@@ -61,6 +65,15 @@ impl Interrupt {
         );
         let signals = signals.map_err(|error| format!("can't listen for signals: {error}"))?;
         Ok(Self { state, _signals: signals })
+    }
+
+    /// Has the first signal call this, which must not block; also if it has come already.
+    pub fn call(&self, call: impl Fn() + Send + 'static) {
+        let mut known = self.state.lock();
+        if known.signal.is_some() {
+            call();
+        }
+        known.call = Some(Box::new(call));
     }
 
     /// The signal that came, if one did.

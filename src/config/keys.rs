@@ -18,6 +18,7 @@ use caxton_shards::domain::{
     RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
     TurnQuota,
 };
+use caxton_shards::message::text::Strictness;
 use caxton_shards::overflow::OverflowPolicy;
 use caxton_shards::protocol::Mode;
 
@@ -153,6 +154,13 @@ configuration! {
         timeout_ms: MessageTimeoutMs = ["10000", "5000", "30000"];
         /// How large the content of a message may be.
         content_bytes_max: ContentLimit = ["10 MiB", "10 MiB", "10 MiB"];
+        /// Whether what goes beyond the letter of FIPA is read: lenient, if it has exactly one reading; or strict, refused.
+        ///
+        /// This decides about agents' names that are no words, user-defined parameters without X-, and strings that end in a
+        /// backslash.
+        reading: Strictness = ["lenient", "lenient", "lenient"];
+        /// Whether what goes beyond the letter of FIPA is written: lenient, so that it reads back; or strict, refused.
+        writing: Strictness = ["lenient", "lenient", "lenient"];
     }
 
     /// How a shard hands messages to its agents.
@@ -361,6 +369,8 @@ mod tests {
         ("memory.budget", ["\"256 MiB\"", "\"128 MiB\"", "\"4 GiB\""]),
         ("message.timeout_ms", ["10000", "5000", "30000"]),
         ("message.content_bytes_max", ["\"10 MiB\"", "\"10 MiB\"", "\"10 MiB\""]),
+        ("message.reading", ["\"lenient\"", "\"lenient\"", "\"lenient\""]),
+        ("message.writing", ["\"lenient\"", "\"lenient\"", "\"lenient\""]),
         ("delivery.batch", ["10", "100", "1000"]),
         ("delivery.turn_quota", ["64", "100", "1000"]),
         ("delivery.outbox", ["1024", "1024", "1024"]),

@@ -13,6 +13,7 @@ use caxton_shards::domain::{
     RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
     TurnQuota,
 };
+use caxton_shards::message::text::Strictness;
 use caxton_shards::overflow::OverflowPolicy;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -105,6 +106,16 @@ with_unit! {
 }
 
 impl Setting for OverflowPolicy {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        text.parse()
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl Setting for Strictness {
     fn read(text: &str) -> Result<Self, DomainError> {
         text.parse()
     }

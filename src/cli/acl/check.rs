@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 
+use caxton_router::message::text::Strictness;
 use serde_json::json;
 
 use super::diagnostic::diagnostic;
@@ -10,10 +11,10 @@ use crate::cli::input::Source;
 use crate::cli::{printable, printable_lines};
 
 /// Tells of each malformed message, then how many there are of each kind. The answer is how many are malformed.
-pub fn check(source: &Source, form: Form, as_json: bool) -> io::Result<usize> {
+pub fn check(source: &Source, form: Form, strictness: Strictness, as_json: bool) -> io::Result<usize> {
     let mut output = io::stdout().lock();
     let (mut read, mut malformed) = (0_usize, 0_usize);
-    for message in form.read(source) {
+    for message in form.read(source, strictness) {
         let Err(error) = message else {
             read += 1;
             continue;

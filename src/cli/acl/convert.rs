@@ -2,17 +2,21 @@
 
 use std::io::{self, BufWriter, Write as _};
 
+use caxton_router::Message;
+use caxton_router::config::MessageConfig;
+use caxton_router::message::text::{Fault, Located, NoNames, ParseError, Strictness, check_strict};
+
 use super::diagnostic::diagnostic;
 use super::form::Form;
 use crate::cli::input::Source;
 
 /// Writes each message in the form `to`, and tells of each malformed one. The answer is how many are malformed.
-pub fn convert(source: &Source, from: Form, to: Form) -> io::Result<usize> {
+pub fn convert(source: &Source, from: Form, to: Form, how: &MessageConfig) -> io::Result<usize> {
     let mut output = BufWriter::new(io::stdout().lock());
     let mut malformed = 0;
     let mut written = Vec::new();
-    for message in from.read(source) {
-        match message {
+    for message in from.read(source, how.reading) {
+        match message.and_then(|located| writable(located, how.writing)) {
             Ok(located) => {
                 written.clear();
                 to.write(&located.value, &mut written);
@@ -28,4 +32,15 @@ pub fn convert(source: &Source, from: Form, to: Form) -> io::Result<usize> {
     }
     output.flush()?;
     Ok(malformed)
+}
+
+/// The message, if it can be written as strictly as it has to be.
+fn writable(located: Located<Message>, strictness: Strictness) -> Result<Located<Message>, ParseError> {
+    match check_strict(&located.value, &NoNames) {
+        Err(why) if strictness == Strictness::Strict => {
+            let Located { line, column, range, .. } = located;
+            Err(ParseError { line, column, offset: range.start, fault: Fault::NotStrict(why) })
+        }
+        _ => Ok(located),
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use caxton_router::Message;
 use caxton_router::domain::ContentLimit;
 use caxton_router::message::bits::{self, BitsError};
-use caxton_router::message::text::{self, Located, NoNames, ParseError};
+use caxton_router::message::text::{self, Located, NoNames, ParseError, Strictness};
 use caxton_router::message::{json, xml};
 use clap::ValueEnum;
 
@@ -64,20 +64,27 @@ impl Form {
     }
 
     /// The messages and what is malformed, in order.
-    pub fn read(self, source: &Source) -> Read<'_> {
+    pub fn read(self, source: &Source, strictness: Strictness) -> Read<'_> {
         let (bytes, now) = (&source.bytes[..], source.read_at);
         let content_max = ContentLimit::default();
         match self {
             Self::Bits => {
-                let limits = text::Limits::with_content(content_max);
+                let limits = text::Limits::with_content(content_max).with_strictness(strictness);
                 Box::new(bits::Messages::new(bytes, now, &limits).map(|read| match read {
                     Ok((value, range)) => Ok(Located { value, line: 1, column: range.start + 1, range }),
                     Err(BitsError { offset, fault }) => Err(ParseError { line: 1, column: offset + 1, offset, fault }),
                 }))
             }
-            Self::Text => Box::new(text::Messages::new(bytes, now, &text::Limits::with_content(content_max))),
-            Self::Xml => Box::new(xml::Messages::new(bytes, now, &xml::limits(content_max))),
-            Self::Json => Box::new(json::Messages::new(bytes, now, &json::limits(content_max))),
+            Self::Text => {
+                let limits = text::Limits::with_content(content_max).with_strictness(strictness);
+                Box::new(text::Messages::new(bytes, now, &limits))
+            }
+            Self::Xml => {
+                Box::new(xml::Messages::new(bytes, now, &xml::limits(content_max).with_strictness(strictness)))
+            }
+            Self::Json => {
+                Box::new(json::Messages::new(bytes, now, &json::limits(content_max).with_strictness(strictness)))
+            }
         }
     }
 

@@ -11,10 +11,12 @@ mod form;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use caxton_router::Preset;
 use clap::{Args, Subcommand};
 
 use self::form::Form;
 use super::input::Source;
+use super::settings::Settings;
 
 /// Arguments of `caxton acl`.
 #[derive(Debug, Args)]
@@ -49,6 +51,8 @@ struct CheckArguments {
     /// Print one JSON object for each malformed message on a line of its own, and one with the summary
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// Arguments of `caxton acl convert`.
@@ -63,13 +67,19 @@ struct ConvertArguments {
     /// The form to write them in
     #[arg(long)]
     to: Form,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// Runs `caxton acl`.
 pub fn run(arguments: &AclArguments) -> ExitCode {
-    let (file, form) = match &arguments.verb {
-        AclVerb::Check(arguments) => (&arguments.file, arguments.form.map(|form| ("--form", form))),
-        AclVerb::Convert(arguments) => (&arguments.file, arguments.from.map(|form| ("--from", form))),
+    let (file, form, settings) = match &arguments.verb {
+        AclVerb::Check(arguments) => {
+            (&arguments.file, arguments.form.map(|form| ("--form", form)), &arguments.settings)
+        }
+        AclVerb::Convert(arguments) => {
+            (&arguments.file, arguments.from.map(|form| ("--from", form)), &arguments.settings)
+        }
     };
     let option = if let AclVerb::Check(_) = arguments.verb { "--form" } else { "--from" };
     let read = Source::read(file).and_then(|source| {
@@ -82,13 +92,14 @@ pub fn run(arguments: &AclArguments) -> ExitCode {
         };
         Ok((source, form))
     });
-    let (source, form) = match read {
+    let read = read.and_then(|(source, form)| Ok((source, form, settings.load(Preset::Development)?.message)));
+    let (source, form, how) = match read {
         Ok(read) => read,
         Err(complaint) => return super::refuse(&complaint),
     };
     let finished = match &arguments.verb {
-        AclVerb::Check(arguments) => check::check(&source, form, arguments.json),
-        AclVerb::Convert(arguments) => convert::convert(&source, form, arguments.to),
+        AclVerb::Check(arguments) => check::check(&source, form, how.reading, arguments.json),
+        AclVerb::Convert(arguments) => convert::convert(&source, form, arguments.to, &how),
     };
     match finished {
         Ok(0) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use caxton_router::domain::{AgentName, CapabilityName};
+use caxton_router::message::text::Strictness;
 use caxton_router::message::{Aid, MessageId, Receiver};
 use caxton_router::wasm::Guest;
 use caxton_router::{
@@ -26,15 +27,19 @@ pub struct Cast {
 
 impl Cast {
     /// Reads the names of senders, receivers and whom they want answers to go to, and of those who offer something.
-    pub fn named_in(source: &Source, offers: &[(AgentName, CapabilityName)]) -> Self {
+    pub fn named_in(source: &Source, strictness: Strictness, offers: &[(AgentName, CapabilityName)]) -> Self {
+        let mut cast = Self::offering(offers);
+        for message in source.messages(strictness).filter_map(Result::ok) {
+            cast.has_messages = true;
+            aids_of(&message.value).for_each(|aid| cast.add(aid));
+        }
+        cast
+    }
+
+    /// Those who offer something. Others are added with the messages that name them.
+    pub fn offering(offers: &[(AgentName, CapabilityName)]) -> Self {
         let mut cast =
             Self { names: HashMap::new(), offers: HashMap::new(), has_messages: false, guests: HashMap::new() };
-        for message in source.messages().filter_map(Result::ok) {
-            cast.has_messages = true;
-            if let Some(details) = message.value.details() {
-                details.sender.iter().chain(&details.receivers).chain(&details.reply_to).for_each(|aid| cast.add(aid));
-            }
-        }
         for (name, capability) in offers {
             let id = AgentId::of(name);
             cast.names.entry(id).or_insert_with(|| name.clone());
@@ -93,9 +98,30 @@ impl Cast {
 
     /// Registers everybody. Answers who could not be registered, and why.
     pub fn register(&self, router: &Router, script: &Arc<Script>) -> HashMap<AgentId, String> {
-        let (ids, registrations): (Vec<AgentId>, Vec<Registration>) = self
-            .names
-            .iter()
+        self.register_these(self.names.iter(), router, script)
+    }
+
+    /// Adds and registers those whom a message names and who are not here yet. Answers as [`Cast::register`].
+    pub fn introduce(&mut self, message: &Message, router: &Router, script: &Arc<Script>) -> HashMap<AgentId, String> {
+        let mut strangers = HashMap::new();
+        for aid in aids_of(message).filter(|aid| !self.names.contains_key(&aid.id())) {
+            strangers.entry(aid.id()).or_insert_with(|| aid.name.clone());
+        }
+        if strangers.is_empty() {
+            return HashMap::new();
+        }
+        let refused = self.register_these(strangers.iter(), router, script);
+        self.names.extend(strangers);
+        refused
+    }
+
+    fn register_these<'a>(
+        &self,
+        names: impl Iterator<Item = (&'a AgentId, &'a AgentName)>,
+        router: &Router,
+        script: &Arc<Script>,
+    ) -> HashMap<AgentId, String> {
+        let (ids, registrations): (Vec<AgentId>, Vec<Registration>) = names
             .map(|(id, name)| {
                 let script = Arc::clone(script);
                 let own = script.habits.own.contains_key(id);
@@ -115,6 +141,14 @@ impl Cast {
         let results = router.blocking_register_all(registrations);
         ids.into_iter().zip(results).filter_map(|(id, result)| Some((id, result.err()?.to_string()))).collect()
     }
+}
+
+/// The agents that a message names.
+fn aids_of(message: &Message) -> impl Iterator<Item = &Aid> {
+    let details = message.details();
+    let sender = details.and_then(|details| details.sender.as_ref());
+    let others = details.map(|details| details.receivers.iter().chain(&details.reply_to));
+    sender.into_iter().chain(others.into_iter().flatten())
 }
 
 /// What agents answer to messages that expect an answer.

@@ -7,8 +7,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use caxton_router::domain::AgentName;
 use caxton_router::message::text::{Located, ParseError};
 use caxton_router::message::{MessageId, Receiver};
 use caxton_router::router::{CallError, Events, Sent};
@@ -20,6 +21,7 @@ use super::Stop;
 use super::agents::{Cast, Habits, Script};
 use super::conformance::{ConformanceReport, Told};
 use super::journal::{Fate, Journal, Record, Waited};
+use super::pipe::Bell;
 use super::report::{Header, Printer, ToldMessage, ToldReply};
 use super::summary::Summary;
 
@@ -34,7 +36,10 @@ const LETTERS_MAX: usize = 100_000;
 pub struct Exchange {
     router: Router,
     cast: Cast,
+    script: Arc<Script>,
     journal: Arc<Journal>,
+    /// Each message waits for all that were sent before it.
+    in_order: bool,
     listener: Option<JoinHandle<()>>,
     refused_agents: HashMap<AgentId, String>,
     patience: Duration,
@@ -48,6 +53,16 @@ pub struct Exchange {
     /// Ids that the file chose, of what is under way.
     own_ids: HashSet<MessageId>,
     summary: Summary,
+}
+
+/// How a file is routed.
+pub struct Manner {
+    /// What breaks a protocol is told at the end.
+    pub reports: bool,
+    /// Each message waits for all that were sent before it.
+    pub in_order: bool,
+    /// Rung when something settles.
+    pub bell: Option<Bell>,
 }
 
 /// What is to be told next, after everything before it.
@@ -66,6 +81,7 @@ struct Flight {
     own_id: Option<MessageId>,
     /// Whether the router was given the message, so that it counts as under way until it is told.
     counted: bool,
+    sent_at: Instant,
 }
 
 enum State {
@@ -85,9 +101,10 @@ impl Exchange {
         cast: Cast,
         habits: Habits,
         patience: Duration,
-        reports: bool,
+        manner: Manner,
     ) -> Result<Self, String> {
-        let journal = Arc::new(Journal::default());
+        let Manner { reports, in_order, bell } = manner;
+        let journal = Arc::new(bell.map_or_else(Journal::default, Journal::ringing));
         let gateways = (0..router.shard_count()).map(|shard| AgentId::of_text(&router.gateway(shard))).collect();
         let script = Arc::new(Script { habits, gateways, journal: Arc::clone(&journal) });
         let refused_agents = cast.register(&router, &script);
@@ -105,7 +122,9 @@ impl Exchange {
         Ok(Self {
             router,
             cast,
+            script,
             journal,
+            in_order,
             listener: Some(listener),
             refused_agents,
             patience,
@@ -117,6 +136,66 @@ impl Exchange {
             own_ids: HashSet::new(),
             summary,
         })
+    }
+
+    /// Whether a message or an option named the agent.
+    pub fn knows(&self, name: &AgentName) -> bool {
+        self.cast.has(name)
+    }
+
+    /// Registers those whom the message names and who are not there yet.
+    pub fn introduce(&mut self, message: &Message) {
+        let refused = self.cast.introduce(message, &self.router, &self.script);
+        self.refused_agents.extend(refused);
+    }
+
+    /// Counts malformed messages that were told before.
+    pub fn count_malformed(&mut self, malformed: u64) {
+        self.summary.malformed += malformed;
+    }
+
+    /// Tells of what has settled, as far as everything before it has. What does not settle in time is told as pending.
+    pub fn tell_settled(&mut self, printer: &mut Printer) -> Result<(), Stop> {
+        while let Some(item) = self.under_way.pop_front() {
+            match item {
+                Item::Malformed(error) => {
+                    self.summary.malformed += 1;
+                    printer.malformed(&error)?;
+                }
+                Item::Message(mut flight) => {
+                    flight.state.resolve();
+                    if !self.is_over(&flight)? {
+                        self.under_way.push_front(Item::Message(flight));
+                        break;
+                    }
+                    let told = self.close(*flight);
+                    self.summary.count(&told);
+                    printer.message(&told)?;
+                }
+            }
+        }
+        printer.flush()?;
+        Ok(())
+    }
+
+    /// Whether a message has settled, or had all the time that it gets.
+    fn is_over(&mut self, flight: &Flight) -> Result<bool, Stop> {
+        let State::Accepted(id) = flight.state else { return Ok(true) };
+        loop {
+            match self.journal.wait(id, flight.deliveries, Duration::ZERO) {
+                Waited::Settled => return Ok(true),
+                Waited::TimedOut => return Ok(flight.sent_at.elapsed() >= self.patience),
+                Waited::ReportsLost => self.read_letters(id)?,
+            }
+        }
+    }
+
+    /// How long the oldest message under way still has.
+    pub fn time_left(&self) -> Option<Duration> {
+        match self.under_way.front()? {
+            Item::Message(flight) => Some(self.patience.saturating_sub(flight.sent_at.elapsed())),
+            Item::Malformed(_) => Some(Duration::ZERO),
+        }
     }
 
     /// Tells of a malformed message in its turn.
@@ -133,6 +212,7 @@ impl Exchange {
         let (bytes, conversation, own_id) = (message.weight(), message.conversation(), message.id());
         let fits = |exchange: &Self| {
             exchange.under_way.len() < DELIVERIES_MAX
+                && (!exchange.in_order || exchange.under_way.is_empty())
                 && exchange.deliveries + deliveries <= DELIVERIES_MAX
                 && exchange.bytes + bytes <= BYTES_MAX
                 && conversation.is_none_or(|conversation| !exchange.conversations.contains(&conversation))
@@ -149,7 +229,8 @@ impl Exchange {
             self.conversations.extend(conversation);
             self.own_ids.extend(own_id);
         }
-        let flight = Flight { header, receiver, state, deliveries, bytes, conversation, own_id, counted };
+        let sent_at = Instant::now();
+        let flight = Flight { header, receiver, state, deliveries, bytes, conversation, own_id, counted, sent_at };
         self.under_way.push_back(Item::Message(Box::new(flight)));
         Ok(())
     }
@@ -221,11 +302,18 @@ impl Exchange {
 
     /// Waits for a message to settle, and says what became of it.
     fn land(&mut self, mut flight: Flight) -> Result<ToldMessage, Stop> {
-        let Flight { deliveries, bytes, conversation, own_id, counted, .. } = flight;
         flight.state.resolve();
+        if let State::Accepted(id) = flight.state {
+            self.wait_for(id, flight.deliveries)?;
+        }
+        Ok(self.close(flight))
+    }
+
+    /// Says what became of a message as far as that is known, and counts it as under way no longer.
+    fn close(&mut self, flight: Flight) -> ToldMessage {
+        let Flight { deliveries, bytes, conversation, own_id, counted, .. } = flight;
         let told = match flight.state {
             State::Accepted(id) => {
-                self.wait_for(id, deliveries)?;
                 let record = self.journal.take(id);
                 let fates = self.fates_of(&flight, &record);
                 let replies = record.replies.iter().map(|reply| ToldReply::of(reply, &self.cast)).collect();
@@ -251,7 +339,7 @@ impl Exchange {
                 self.own_ids.remove(&id);
             }
         }
-        Ok(told)
+        told
     }
 
     fn wait_for(&mut self, id: MessageId, deliveries: usize) -> Result<(), Stop> {

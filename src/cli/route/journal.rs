@@ -14,6 +14,8 @@ use caxton_router::{AgentId, Event, Performative, Rejected, SendError};
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::interface::Phase;
 
+use super::pipe::Bell;
+
 /// The most violations that are told one by one. All are counted.
 pub const VIOLATIONS_MAX: usize = 10_000;
 
@@ -92,10 +94,12 @@ pub enum Waited {
 }
 
 /// The journal of one run, shared by all agents.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Journal {
     book: Mutex<Book>,
     changed: Condvar,
+    /// Rung with every entry, for whoever waits for something else as well.
+    bell: Option<Bell>,
 }
 
 #[derive(Debug, Default)]
@@ -119,13 +123,26 @@ struct Entry {
 }
 
 impl Journal {
+    /// A journal that rings with every entry.
+    pub fn ringing(bell: Bell) -> Self {
+        Self { bell: Some(bell), ..Self::default() }
+    }
+
+    /// Tells whoever waits that there is something new.
+    fn tell(&self) {
+        self.changed.notify_all();
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+
     /// Notes that a reply was handled. Answers whether the message is one.
     pub fn reply_was_processed(&self, id: MessageId) -> bool {
         let mut book = self.lock();
         let is_reply = book.settle_reply(id, None);
         drop(book);
         if is_reply {
-            self.changed.notify_all();
+            self.tell();
         }
         is_reply
     }
@@ -138,7 +155,7 @@ impl Journal {
         }
         book.settle(id, Some(by), Fate::Processed);
         drop(book);
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// Notes a reply to a message of the file that its receiver has not finished.
@@ -163,7 +180,7 @@ impl Journal {
         }
         book.reports_lost = lost;
         drop(book);
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// Makes good for lost reports with the router's dead letters, as far as they belong to messages under way or to

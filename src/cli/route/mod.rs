@@ -1,7 +1,7 @@
 //! `caxton route`: routes a file of ACL messages through a router of its own and says what became of each.
 //!
-//! The file is read twice: first for the names of all agents, which are registered, then message by message, in its
-//! order. Nothing about a message's fate is guessed: agents write down what they handle, the router reports what it
+//! A file is read twice: first for the names of all agents, which are registered, then message by message, in its
+//! order. From the standard input each message is routed as it comes, its agents being registered before ([`pipe`]). Nothing about a message's fate is guessed: agents write down what they handle, the router reports what it
 //! gives up, and every delivery is waited for until one of the two has happened ([`journal`]).
 //!
 //! Exit status: 0 if every message was read and processed, also if there is none; 1 if a message was malformed or
@@ -13,28 +13,31 @@ mod conformance;
 mod exchange;
 mod journal;
 mod management;
+mod pipe;
 mod report;
 mod summary;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use caxton_router::doctor::SHARDS;
 use caxton_router::domain::{AgentName, CapabilityName, GuestCallMs, ShardCount};
+use caxton_router::message::WallTime;
 use caxton_router::protocol::Mode;
 use caxton_router::router::StartError;
 use caxton_router::store::directory::prepare_directory;
 use caxton_router::wasm::{GuestStates, Manifest, OnFailure, Plugin, STATES_FILE, Sandbox};
-use caxton_router::{AgentId, Config, Performative, Preset, Router};
+use caxton_router::{AgentId, Config, Message, Performative, Preset, Router};
 use clap::Args;
 
 use self::agents::{Cast, Habits};
-use self::exchange::Exchange;
+use self::exchange::{Exchange, Manner};
+use self::pipe::{Pipe, Read};
 use self::report::Printer;
 use self::summary::Summary;
-use super::input::Source;
+use super::input::{Source, is_standard_input, now};
 use super::interrupt::{self, Interrupt};
 use super::settings::{self, Settings};
 use super::{complain, fail, printing_failed, refuse};
@@ -61,9 +64,13 @@ dead-lettered, expired or left pending, or an answer was; 2 if the arguments or 
 or SIGINT what is under way is drained, and the rest of the file, which is not sent, does not count.")]
 #[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct RouteArguments {
-    /// The file with the messages, in the string form of FIPA SC00070; - is the standard input
+    /// The file with the messages, in the string form of FIPA SC00070; - is the standard input, whose messages are routed
+    /// as they come
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
+    /// Send each message only when all before it have settled, so that the order of the file holds across conversations
+    #[arg(long)]
+    in_order: bool,
     /// How many shards; by default what the settings say
     #[arg(long)]
     shards: Option<ShardCount>,
@@ -72,7 +79,7 @@ pub struct RouteArguments {
     /// Have this agent answer with another performative, such as refuse; may be repeated
     #[arg(long, value_name = "NAME=PERFORMATIVE", value_parser = parse_reply)]
     reply: Vec<(AgentName, Performative)>,
-    /// Have this agent offer a capability, for messages with X-capability; may be repeated
+    /// Have this agent offer a capability, for messages with X-caxton-capability; may be repeated
     #[arg(long, value_name = "NAME=CAPABILITY", value_parser = parse_offer)]
     offer: Vec<(AgentName, CapabilityName)>,
     /// Hold conversations to the protocols that they name: off, observe (violations are reported) or enforce (what breaks
@@ -108,7 +115,7 @@ pub struct RouteArguments {
     /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the settings say
     #[arg(long, value_name = "SECONDS", value_parser = interrupt::parse_timeout)]
     shutdown_timeout: Option<Duration>,
-    /// Keep durable messages, those with X-reliability durable, and what guests remember in this data
+    /// Keep durable messages, those with X-caxton-reliability durable, and what guests remember in this data
     /// directory; their compiled modules are kept there too
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -121,7 +128,8 @@ pub struct RouteArguments {
 pub fn run(arguments: &RouteArguments) -> ExitCode {
     let prepared = arguments.habits().and_then(|habits| {
         let config = arguments.config()?;
-        Ok((habits, config, Source::read(&arguments.file)?))
+        let source = if is_standard_input(&arguments.file) { None } else { Some(Source::read(&arguments.file)?) };
+        Ok((habits, config, source))
     });
     let (habits, config, source) = match prepared {
         Ok(prepared) => prepared,
@@ -131,8 +139,12 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         Ok(interrupt) => interrupt,
         Err(complaint) => return fail(&complaint),
     };
-    let mut printer = Printer::new(arguments.json, &source.name);
-    match arguments.route(&source, config, habits, &mut printer, &interrupt) {
+    let mut printer = Printer::new(arguments.json, &arguments.file.display().to_string());
+    let routed = match &source {
+        Some(source) => arguments.route(source, config, habits, &mut printer, &interrupt),
+        None => arguments.route_pipe(config, habits, &mut printer, &interrupt),
+    };
+    match routed {
         Ok(summary) => match printer.summary(&summary) {
             Ok(()) if summary.is_well() => ExitCode::SUCCESS,
             Ok(()) => ExitCode::FAILURE,
@@ -142,6 +154,56 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         Err(Stop::Arguments(complaint)) => refuse(&complaint),
         Err(Stop::Router(complaint)) => fail(&complaint),
     }
+}
+
+/// Options under the names that they had before the router's own parameters got a prefix. A file of `caxton route` is
+/// written for the router, so that these are its options; see [`Message::take_unprefixed_options`].
+#[derive(Default)]
+struct Unprefixed(BTreeSet<&'static str>);
+
+impl Unprefixed {
+    /// Takes the options out of the message, and tells of each kind once.
+    fn take(&mut self, message: &mut Message, now: WallTime) {
+        for name in message.take_unprefixed_options(now) {
+            if self.0.insert(name) {
+                let old = name.replacen("-caxton", "", 1);
+                complain(&format!(
+                    "the parameter {old} is taken for {name}: write it so, because {old} may be another's"
+                ));
+            }
+        }
+    }
+}
+
+/// What comes through the pipe up to its first message, as far as it was not told; nothing, if no message comes. What is
+/// malformed is told when nothing else is there to be read.
+fn await_message(pipe: &mut Pipe, printer: &mut Printer, interrupt: &Interrupt) -> Result<Option<Vec<Read>>, Stop> {
+    let mut untold = Vec::new();
+    loop {
+        let next = pipe.next();
+        let is_idle = next.is_none();
+        let is_message = matches!(next, Some(Ok(_)));
+        untold.extend(next);
+        if is_message {
+            return Ok(Some(untold));
+        }
+        if is_idle || untold.len() >= exchange::DELIVERIES_MAX {
+            for error in untold.drain(..).filter_map(Result::err) {
+                printer.malformed(&error)?;
+            }
+            printer.flush()?;
+        }
+        if is_idle {
+            if pipe.has_ended() || interrupt.signal().is_some() {
+                return Ok(None);
+            }
+            pipe.wait(None);
+        }
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> Stop {
+    Stop::Arguments(format!("-: cannot read: {error}"))
 }
 
 /// Why a file was not routed to its end.
@@ -192,17 +254,14 @@ impl RouteArguments {
         printer: &mut Printer,
         interrupt: &Interrupt,
     ) -> Result<Summary, Stop> {
-        let mut cast = Cast::named_in(source, &self.offer);
-        for (name, _) in &self.reply {
-            if !cast.has(name) {
-                complain(&format!("--reply {name}: no message names this agent"));
-            }
-        }
+        let strictness = config.message.reading;
+        let mut cast = Cast::named_in(source, strictness, &self.offer);
+        self.complain_of_strangers(|name| cast.has(name));
         let started = Instant::now();
         if !cast.has_messages() {
             // Without a message to route no router is needed, but what is malformed is to be told.
             let mut summary = Summary::default();
-            for error in source.messages().filter_map(Result::err) {
+            for error in source.messages(strictness).filter_map(Result::err) {
                 summary.malformed += 1;
                 printer.malformed(&error)?;
             }
@@ -210,6 +269,104 @@ impl RouteArguments {
             return Ok(summary);
         }
         let sandbox = self.play(&config, &mut cast).map_err(Stop::Arguments)?;
+        let (router, shutdown) = self.start(config)?;
+        let _watch = interrupt.watch(&router, shutdown, || {});
+        let manner = Manner { reports: self.report, in_order: self.in_order, bell: None };
+        let mut exchange = match self.begin(&router, cast, habits, manner, (interrupt, shutdown))? {
+            Ok(exchange) => exchange,
+            Err(summary) => return Ok(summary),
+        };
+        let mut unprefixed = Unprefixed::default();
+        for message in source.messages(strictness) {
+            if interrupt.signal().is_some() {
+                break;
+            }
+            match message {
+                Ok(mut message) => {
+                    unprefixed.take(&mut message.value, source.read_at);
+                    exchange.send(message, printer)?;
+                }
+                Err(error) => exchange.malformed(error, printer)?,
+            }
+            print_log(sandbox.as_ref(), &self.agent);
+        }
+        let mut summary = exchange.end(interrupt, printer)?;
+        print_log(sandbox.as_ref(), &self.agent);
+        summary.seconds = started.elapsed().as_secs_f64();
+        Ok(summary)
+    }
+
+    /// Routes what comes through the standard input, each message as soon as it is whole.
+    fn route_pipe(
+        &self,
+        config: Config,
+        habits: Habits,
+        printer: &mut Printer,
+        interrupt: &Interrupt,
+    ) -> Result<Summary, Stop> {
+        let started = Instant::now();
+        let pipe = Pipe::open(config.message.reading);
+        let mut pipe = pipe.map_err(|error| Stop::Router(format!("a thread could not be started: {error}")))?;
+        let bell = pipe.bell();
+        interrupt.call(move || bell.ring());
+        let Some(begun) = await_message(&mut pipe, printer, interrupt)? else {
+            // Without a message to route no router is needed.
+            if let Some(error) = pipe.broken() {
+                return Err(unreadable(error));
+            }
+            self.complain_of_strangers(|_| false);
+            let mut summary = Summary::default();
+            summary.malformed = pipe.malformed();
+            summary.seconds = started.elapsed().as_secs_f64();
+            return Ok(summary);
+        };
+        let mut cast = Cast::offering(&self.offer);
+        let sandbox = self.play(&config, &mut cast).map_err(Stop::Arguments)?;
+        let (router, shutdown) = self.start(config)?;
+        let _watch = interrupt.watch(&router, shutdown, || {});
+        let manner = Manner { reports: self.report, in_order: self.in_order, bell: Some(pipe.bell()) };
+        let mut exchange = match self.begin(&router, cast, habits, manner, (interrupt, shutdown))? {
+            Ok(exchange) => exchange,
+            Err(summary) => return Ok(summary),
+        };
+        exchange.count_malformed(pipe.malformed() - begun.iter().filter(|read| read.is_err()).count() as u64);
+        let mut unprefixed = Unprefixed::default();
+        let mut begun = begun.into_iter();
+        while interrupt.signal().is_none() {
+            match begun.next().or_else(|| pipe.next()) {
+                Some(Ok(mut message)) => {
+                    unprefixed.take(&mut message.value, now());
+                    exchange.introduce(&message.value);
+                    exchange.send(message, printer)?;
+                }
+                Some(Err(error)) => exchange.malformed(error, printer)?,
+                None if pipe.has_ended() => break,
+                None => {
+                    exchange.tell_settled(printer)?;
+                    print_log(sandbox.as_ref(), &self.agent);
+                    pipe.wait(exchange.time_left());
+                }
+            }
+        }
+        self.complain_of_strangers(|name| exchange.knows(name));
+        let mut summary = exchange.end(interrupt, printer)?;
+        print_log(sandbox.as_ref(), &self.agent);
+        summary.seconds = started.elapsed().as_secs_f64();
+        match pipe.broken() {
+            Some(error) => Err(unreadable(error)),
+            None => Ok(summary),
+        }
+    }
+
+    /// Tells of options that are for agents whom nobody knows.
+    fn complain_of_strangers(&self, is_known: impl Fn(&AgentName) -> bool) {
+        for (name, _) in self.reply.iter().filter(|(name, _)| !is_known(name)) {
+            complain(&format!("--reply {name}: no message names this agent"));
+        }
+    }
+
+    /// Starts the router. Answers how long it has to come to its end, too.
+    fn start(&self, config: Config) -> Result<(Router, Duration), Stop> {
         let mut builder = Router::builder();
         for plugin in self.plugins(&config).map_err(Stop::Arguments)? {
             builder = builder.plugin(plugin);
@@ -222,31 +379,28 @@ impl RouteArguments {
             complain(&warning);
         }
         let shutdown = self.shutdown_timeout.unwrap_or(router.config().shutdown.deadline_ms.as_duration());
-        let _watch = interrupt.watch(&router, shutdown, || {});
-        let mut exchange = match Exchange::begin(router.clone(), cast, habits, self.timeout, self.report) {
-            Ok(exchange) => exchange,
+        Ok((router, shutdown))
+    }
+
+    /// Begins the exchange; or ends it, if a signal stopped the router meanwhile.
+    fn begin(
+        &self,
+        router: &Router,
+        cast: Cast,
+        habits: Habits,
+        manner: Manner,
+        (interrupt, shutdown): (&Interrupt, Duration),
+    ) -> Result<Result<Exchange, Summary>, Stop> {
+        match Exchange::begin(router.clone(), cast, habits, self.timeout, manner) {
+            Ok(exchange) => Ok(Ok(exchange)),
             Err(_) if interrupt.signal().is_some() => {
                 let mut summary = Summary::of_router(router.shard_count());
                 let report = router.shutdown(shutdown).map_err(|error| Stop::Router(error.to_string()))?;
                 summary.close(&report, interrupt.signal());
-                return Ok(summary);
+                Ok(Err(summary))
             }
-            Err(error) => return Err(Stop::Router(error)),
-        };
-        for message in source.messages() {
-            if interrupt.signal().is_some() {
-                break;
-            }
-            match message {
-                Ok(message) => exchange.send(message, printer)?,
-                Err(error) => exchange.malformed(error, printer)?,
-            }
-            print_log(sandbox.as_ref(), &self.agent);
+            Err(error) => Err(Stop::Router(error)),
         }
-        let mut summary = exchange.end(interrupt, printer)?;
-        print_log(sandbox.as_ref(), &self.agent);
-        summary.seconds = started.elapsed().as_secs_f64();
-        Ok(summary)
     }
 
     fn plugins(&self, config: &Config) -> Result<Vec<Plugin>, String> {
@@ -282,7 +436,7 @@ impl RouteArguments {
             if self.reply.iter().any(|(other, _)| other == name) {
                 return Err(format!("--agent and --reply are both given for {name}: its module says what it answers"));
             }
-            if !cast.has(name) {
+            if !cast.has(name) && !is_standard_input(&self.file) {
                 complain(&format!("--agent {name}: no message names this agent"));
             }
             let manifest = Manifest::beside(file).map_err(|error| error.to_string())?;
@@ -419,7 +573,7 @@ mod tests {
         for (text, complaint) in [
             ("seller", "NAME=PERFORMATIVE"),
             ("=refuse", "agent name"),
-            ("two words=refuse", "agent name"),
+            ("two words =refuse", "agent name"),
             ("seller=refsue", "did you mean refuse?"),
             ("seller=", "Allowed are accept-proposal, agree,"),
         ] {

@@ -242,6 +242,11 @@ impl Printer {
         Ok(())
     }
 
+    /// Passes on what was told so far.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+
     /// Ends with the summary.
     pub fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         if self.json {
