@@ -49,7 +49,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let events = router.events().await?;
     let watcher = tokio::spawn(async move {
         let mut dead_letters = 0;
-        while let Some(event) = events.next().await {
+        while let Ok(event) = events.next().await {
             if let Event::DeadLettered { reason, receiver, .. } = event {
                 println!("A dead letter to {}: {reason}.", receiver.map_or("nobody".to_owned(), |id| id.to_string()));
                 dead_letters += 1;

@@ -13,7 +13,7 @@
 //! ends. See the [watchdog](crate::watchdog) for the fourth.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use caxton_shards::crossing::Crossing;
 use caxton_shards::doorbell::Doorbell;
 use caxton_shards::failure_handler::FailureHandler;
-use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
+use caxton_shards::interface::{Event, InboxNumber, Input, Now, Output, Token};
 use caxton_shards::mesh::Port;
 use caxton_shards::message::{Message, WallTime};
 use caxton_shards::partition::ShardIndex;
@@ -32,6 +32,7 @@ use caxton_shards::shard::{INPUTS_PER_TURN_MAX, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 
+use crate::call::{Callee, Request};
 use crate::link::{Entry, Legacy, Link, Shared, Stage, Ticket, Work};
 use crate::router::inbox::InboxLink;
 use crate::scribe::Scribe;
@@ -146,7 +147,7 @@ async fn drive(seat: Seat, ready: flume::Sender<usize>) {
     let shared = Arc::clone(&seat.shared);
     leave_waker(&shared.links[index].doorbell).await;
     // If this task panics, the others must not go on as if messages still arrived here.
-    let guard = Alarm { shared: Arc::clone(&shared), index };
+    let mut guard = Alarm(Some((Arc::clone(&shared), index, seat.work.clone())));
     let mut driver = Driver::new(seat, index);
     let began = driver.begin_journal();
     if let Some(scribe) = &driver.journal {
@@ -158,7 +159,7 @@ async fn drive(seat: Seat, ready: flume::Sender<usize>) {
     }
     drop(ready);
     driver.run().await;
-    std::mem::forget(guard);
+    guard.0 = None;
     leave(&shared, index);
 }
 
@@ -179,16 +180,16 @@ fn leave(shared: &Shared, index: usize) {
     shared.bell.hurry();
 }
 
-/// Stops the router when a shard's thread unwinds.
-struct Alarm {
-    shared: Arc<Shared>,
-    index: usize,
-}
+/// Stops the router when a shard's thread unwinds before this is emptied.
+struct Alarm(Option<(Arc<Shared>, usize, flume::Receiver<Entry>)>);
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        leave(&self.shared, self.index);
-        self.shared.advance_to(Stage::Failed);
+        let Some((shared, index, work)) = self.0.take() else { return };
+        leave(&shared, index);
+        shared.advance_to(Stage::Failed);
+        // Nobody will take what was queued: whoever waits for an answer hears that there will be none.
+        work.drain().for_each(drop);
     }
 }
 
@@ -207,7 +208,7 @@ struct Driver {
     drain_due: bool,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
-    questions: HashMap<Token, flume::Sender<Answer>>,
+    calls: HashMap<Token, Callee>,
     inboxes: HashMap<InboxNumber, InboxLink>,
     subscribers: Vec<(flume::Sender<Event>, Arc<AtomicU64>)>,
     spin: Duration,
@@ -229,6 +230,7 @@ impl Driver {
         let spin = shared.config.drive.spin_us.as_duration();
         let own = ShardIndex(config.id_space.shard);
         let mut shard = Shard::new(config, port, clock.now());
+        let _ = shared.links[index].calling.set(shard.calling());
         let mut stopwatch = clock.clone();
         shard.set_stopwatch(Box::new(move || stopwatch.now().monotonic_ns));
         for plugin in &plugins {
@@ -249,7 +251,7 @@ impl Driver {
             drain_due: false,
             inputs: VecDeque::new(),
             outputs: Vec::new(),
-            questions: HashMap::new(),
+            calls: HashMap::new(),
             inboxes: HashMap::new(),
             subscribers: Vec::new(),
             spin,
@@ -318,6 +320,7 @@ impl Driver {
 
     /// Leaves behind what whoever stops the router wants to know.
     fn hand_over(&mut self) {
+        self.stop_agents();
         // What an inbox has no room for is counted as not told.
         for (number, inbox) in &self.inboxes {
             self.inputs.push_back(Input::Closed(inbox.agent(), *number, Vec::new()));
@@ -332,14 +335,27 @@ impl Driver {
         *self.link().legacy.lock().unwrap_or_else(PoisonError::into_inner) = Some(legacy);
     }
 
+    /// Tells the agents that they are stopped.
+    fn stop_agents(&mut self) {
+        let link = &self.shared.links[self.index];
+        link.in_turn_since_ns.store(self.clock.now().monotonic_ns.max(1), Ordering::Relaxed);
+        self.shard.stop_agents(&mut self.outputs);
+        link.in_turn_since_ns.store(0, Ordering::Relaxed);
+        self.hand_out();
+    }
+
     /// One turn of the shard, with everything that goes in and comes out.
     fn turn(&mut self) -> Turn {
         self.follow_stage();
         self.take_work();
-        self.look_at_inboxes();
+        self.look_at_attention();
         let now = self.clock.now();
         self.now_ns = now.monotonic_ns;
+        let link = &self.shared.links[self.index];
+        // Where it stands still, this says since when.
+        link.in_turn_since_ns.store(now.monotonic_ns.max(1), Ordering::Relaxed);
         let turn = self.shard.step(now, &mut self.inputs, &mut self.outputs);
+        link.in_turn_since_ns.store(0, Ordering::Relaxed);
         for shard in self.shard.flush() {
             self.shared.ring(*shard);
         }
@@ -373,6 +389,7 @@ impl Driver {
             self.inputs.push_front(Input::Stop);
             // Inboxes give back what was not taken out of them. They stay open for what the router has to say.
             for (number, inbox) in &mut self.inboxes {
+                inbox.end_acknowledging();
                 self.inputs.extend(inbox.taken(*number));
                 self.inputs.push_back(Input::Returned(inbox.agent(), *number, inbox.take_back()));
             }
@@ -415,31 +432,40 @@ impl Driver {
     }
 
     fn take(&mut self, Entry { work, ticket }: Entry) {
-        self.tickets.push(ticket);
+        self.tickets.extend(ticket);
         match work {
-            Work::Input(input) => self.inputs.push_back(input),
-            Work::Tell(messages) => self.inputs.extend(messages.into_iter().map(Input::Tell)),
-            Work::Question(input, token, answer) => {
-                self.questions.insert(token, answer);
-                self.inputs.push_back(input);
-            }
-            Work::OpenInbox(input, token, answer, number, link) => {
-                self.questions.insert(token, answer);
-                self.inboxes.insert(number, link);
-                // Its owner may have given it up already, when there was nothing to look at yet.
-                self.link().inbox_attention.store(true, Ordering::Release);
-                self.inputs.push_back(input);
-            }
+            Work::Tell(message) => self.inputs.push_back(Input::Tell(message)),
+            Work::TellAll(messages) => self.inputs.extend(messages.into_iter().map(Input::Tell)),
+            Work::Call(call) => self.begin(call),
             Work::Subscribe(events, lost) => {
                 self.subscribers.push((events, lost));
                 self.inputs.push_back(Input::WatchEvents(true));
             }
+            Work::Held(held) => {
+                if let Some(entry) = held.take() {
+                    self.take(entry);
+                }
+            }
         }
     }
 
-    /// Takes note of what the owners of inboxes have taken, and of inboxes that were dropped.
-    fn look_at_inboxes(&mut self) {
-        let attention = &self.shared.links[self.index].inbox_attention;
+    /// Begins a call, unless its caller waits no longer.
+    fn begin(&mut self, call: Callee) {
+        let Some(Request { input, token, inbox, ticket }) = call.begin() else { return };
+        self.tickets.push(ticket);
+        self.calls.insert(token, call);
+        if let Some((number, inbox)) = inbox {
+            self.inboxes.insert(number, inbox);
+            // Its owner may have given it up already, when there was nothing to look at yet.
+            self.link().attention.store(true, Ordering::Release);
+        }
+        self.inputs.push_back(input);
+    }
+
+    /// Takes note of what others let go of: what the owners of inboxes have taken, inboxes, calls and subscriptions that were
+    /// dropped.
+    fn look_at_attention(&mut self) {
+        let attention = &self.shared.links[self.index].attention;
         if !attention.load(Ordering::Relaxed) || !attention.swap(false, Ordering::AcqRel) {
             return;
         }
@@ -452,6 +478,31 @@ impl Driver {
             }
             !closed
         });
+        self.forget_calls();
+        self.forget_subscribers();
+    }
+
+    /// Forgets the calls that nobody waits for any more.
+    fn forget_calls(&mut self) {
+        let mut given_up: HashSet<Token> = self.link().take_given_up().into_iter().collect();
+        given_up.retain(|token| self.calls.remove(token).is_some());
+        if given_up.is_empty() {
+            return;
+        }
+        // What the shard has not looked at yet need not be begun.
+        self.inputs.retain(|input| !input.token().is_some_and(|token| given_up.remove(&token)));
+        if !given_up.is_empty() {
+            self.inputs.push_back(Input::Cancel(given_up.into_iter().collect()));
+        }
+    }
+
+    /// Forgets the subscribers that have gone.
+    fn forget_subscribers(&mut self) {
+        let before = self.subscribers.len();
+        self.subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
+        if self.subscribers.is_empty() && before > 0 {
+            self.inputs.push_back(Input::WatchEvents(false));
+        }
     }
 
     /// Passes on what the shard has to say to the world.
@@ -459,9 +510,8 @@ impl Driver {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Answer(token, answer) => {
-                    if let Some(asker) = self.questions.remove(&token) {
-                        // An asker that has gone away does not want the answer.
-                        let _ = asker.try_send(answer);
+                    if let Some(call) = self.calls.remove(&token) {
+                        call.answer(answer);
                     }
                 }
                 Output::Deliver(number, message) => {
@@ -479,10 +529,6 @@ impl Driver {
                             lost.fetch_add(1, Ordering::Relaxed);
                         }
                     }
-                    self.subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
-                    if self.subscribers.is_empty() {
-                        self.inputs.push_back(Input::WatchEvents(false));
-                    }
                 }
             }
         }
@@ -494,7 +540,7 @@ impl Driver {
             || self.shard.has_incoming()
             || !self.work.is_empty()
             || !self.inputs.is_empty()
-            || self.link().inbox_attention.load(Ordering::Relaxed)
+            || self.link().attention.load(Ordering::Relaxed)
             || self.shared.stage() != self.stage
     }
 

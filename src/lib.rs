@@ -14,7 +14,9 @@
 //!
 //! Everything from step 2 on is the pure crate [`caxton_shards`]; this crate is what touches the world.
 
+mod call;
 pub mod config;
+mod deadline;
 pub mod doctor;
 mod drive;
 mod link;
@@ -33,7 +35,7 @@ pub use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId,
 pub use caxton_shards::dispatch::Batch;
 pub use caxton_shards::domain;
 pub use caxton_shards::failure_handler::{Decision, FailedAttempt, FailureCause, FailureHandler};
-pub use caxton_shards::interface::{AskFailure, Event, Phase, RegistrationError, Rejected, SendError};
+pub use caxton_shards::interface::{AskFailure, Event, Phase, RegistrationError, Rejected, SendError, Unresponsive};
 pub use caxton_shards::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative, Reliability};
 pub use caxton_shards::notice::is_notice;

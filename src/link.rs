@@ -1,45 +1,69 @@
 //! What a shard's thread and the rest of the process share: the way in, the doorbell, and published figures.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_shards::account::Account;
+use caxton_shards::calling::Calling;
 use caxton_shards::conformance::Conformance;
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::doorbell::Doorbell;
-use caxton_shards::interface::{Answer, Event, InboxNumber, Input, Phase, Snapshot, Token};
+use caxton_shards::interface::{Event, InboxNumber, Phase, Snapshot, Token, Unresponsive};
 use caxton_shards::message::Message;
-use caxton_shards::partition::Partition;
+use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::remains::Remains;
 use crossbeam::utils::CachePadded;
 
+use crate::call::Callee;
 use crate::config::Config;
-use crate::router::inbox::InboxLink;
+use crate::deadline::Deadlines;
 use crate::store::projector::ProjectionFigures;
 use crate::watchdog::Bell;
 
 /// How many entries of a batch count as one place in the inbound channel.
 pub(crate) const BATCH_MESSAGES_MAX: usize = 10_000;
 
+/// A shard that has been in one turn for so long counts as one that stands still, for calls whose deadline is over.
+const STANDS_STILL: Duration = Duration::from_millis(10);
+
+/// A shard that has been in one turn for so long is blocked. With the longest time between two looks of the watchdog it is
+/// reported within a second.
+const BLOCKED_AFTER: Duration = Duration::from_millis(500);
+
 /// What enters a shard from other threads.
 pub(crate) enum Work {
-    /// Something to do without an answer.
-    Input(Input),
+    /// A message to admit.
+    Tell(Message),
     /// Messages to admit.
-    Tell(Vec<Message>),
+    TellAll(Vec<Message>),
     /// Something to do, and where the answer goes.
-    Question(Input, Token, flume::Sender<Answer>),
-    /// As a question, for the registration of an agent with an inbox.
-    OpenInbox(Input, Token, flume::Sender<Answer>, InboxNumber, InboxLink),
+    Call(Callee),
     /// Events go here from now on.
     Subscribe(flume::Sender<Event>, Arc<AtomicU64>),
+    /// What its caller, who waits for room, may still take back.
+    Held(Held),
 }
 
 /// Work on its way into a shard.
 pub(crate) struct Entry {
     pub work: Work,
-    pub ticket: Ticket,
+    /// None for what brings its own.
+    pub ticket: Option<Ticket>,
+}
+
+/// An entry that the shard takes or its caller takes back.
+#[derive(Clone)]
+pub(crate) struct Held(Arc<Mutex<Option<Entry>>>);
+
+impl Held {
+    pub fn new(entry: Entry) -> Self {
+        Self(Arc::new(Mutex::new(Some(entry))))
+    }
+
+    pub fn take(&self) -> Option<Entry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Counts what is on its way into a shard: from before its caller looks whether the router still runs, to the end of
@@ -119,8 +143,19 @@ pub(crate) struct Link {
     pub wakes_at_ms: AtomicU64,
     /// Whether a shard whose doorbell is armed only naps while its journal is being written, and is not parked.
     pub naps: AtomicBool,
-    /// An inbox of this shard was read from or closed.
-    pub inbox_attention: CachePadded<AtomicBool>,
+    /// When the turn began that the shard is in, in nanoseconds of monotonic time; zero between turns.
+    pub in_turn_since_ns: CachePadded<AtomicU64>,
+    /// Somebody let go of something: an inbox of this shard was read from or closed, a call was given up, a subscription
+    /// dropped.
+    pub attention: CachePadded<AtomicBool>,
+    /// Calls that the shard has begun and nobody waits for any more. There are no more of them than the shard has begun.
+    given_up: Mutex<Vec<Token>>,
+    /// Of the calls to this shard.
+    pub deadlines: Deadlines,
+    /// Which agent the shard is calling, once it has begun.
+    pub calling: OnceLock<Arc<Calling>>,
+    /// How often it was blocked.
+    pub times_blocked: AtomicU64,
     /// The shard has nothing left to do, at the stage that it has reached.
     pub quiet: AtomicU8,
     /// What the shard leaves when it has come to its end.
@@ -143,12 +178,28 @@ impl Link {
             parks: AtomicU64::new(0),
             wakes_at_ms: AtomicU64::new(u64::MAX),
             naps: AtomicBool::new(false),
-            inbox_attention: CachePadded::new(AtomicBool::new(false)),
+            in_turn_since_ns: CachePadded::new(AtomicU64::new(0)),
+            attention: CachePadded::new(AtomicBool::new(false)),
+            given_up: Mutex::default(),
+            deadlines: Deadlines::default(),
+            calling: OnceLock::new(),
+            times_blocked: AtomicU64::new(0),
             quiet: AtomicU8::new(0),
             legacy: Mutex::new(None),
             left: AtomicBool::new(false),
             journal: JournalFigures::default(),
         }
+    }
+
+    /// Tells the shard that nobody waits for the answer to a call any more. It is to be rung afterwards.
+    pub fn give_up(&self, token: Token) {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(token);
+        self.attention.store(true, Ordering::Release);
+    }
+
+    /// The calls that were given up since the last time.
+    pub fn take_given_up(&self) -> Vec<Token> {
+        std::mem::take(&mut *self.given_up.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -166,30 +217,65 @@ pub(crate) struct JournalFigures {
     pub projection: ProjectionFigures,
 }
 
+/// Subscribers of a router's events, each with the number of those that it lost.
+#[derive(Default)]
+pub(crate) struct Subscribers(Mutex<Vec<(flume::Sender<Event>, Arc<AtomicU64>)>>);
+
+impl Subscribers {
+    pub fn add(&self, events: flume::Sender<Event>, lost: Arc<AtomicU64>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((events, lost));
+    }
+
+    /// Forgets those that have gone.
+    pub fn forget_gone(&self) {
+        let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
+    }
+
+    /// Forgets all, who hear then that nothing more comes from here.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub fn tell(&self, event: &Event) {
+        for (subscriber, lost) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            if subscriber.try_send(event.clone()).is_err() {
+                lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 /// What all shards of a router share.
 pub(crate) struct Shared {
     pub links: Vec<Link>,
     pub partition: Partition,
     pub config: Config,
     pub bell: Bell,
+    /// The moment from which monotonic time counts.
+    start: Instant,
     /// Times that the watchdog had to wake a shard that stood still.
     pub watchdog_wakes: AtomicU64,
     stage: AtomicU8,
     changed: (Mutex<()>, Condvar),
+    /// Who hears of what the shards cannot tell themselves. The shards have lists of their own.
+    pub subscribers: Subscribers,
     tokens: AtomicU64,
     inboxes: AtomicU32,
 }
 
 impl Shared {
-    pub fn new(links: Vec<Link>, partition: Partition, config: Config, bell: Bell) -> Self {
+    pub fn new(links: Vec<Link>, partition: Partition, config: Config, bell: Bell, start: Instant) -> Self {
         Self {
             links,
+            start,
             partition,
             config,
             bell,
             watchdog_wakes: AtomicU64::new(0),
             stage: AtomicU8::new(Stage::Running as u8),
             changed: (Mutex::new(()), Condvar::new()),
+            subscribers: Subscribers::default(),
             tokens: AtomicU64::new(1),
             inboxes: AtomicU32::new(0),
         }
@@ -214,6 +300,42 @@ impl Shared {
         if self.links[shard].doorbell.ring() {
             self.bell.ring();
         }
+    }
+
+    /// Monotonic time, as the shards count it.
+    pub fn running_for(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// How long a shard has been in its present turn, if it is in one.
+    pub fn in_turn_for(&self, shard: usize) -> Option<Duration> {
+        let since_ns = self.links[shard].in_turn_since_ns.load(Ordering::Relaxed);
+        (since_ns > 0).then(|| self.running_for().saturating_sub(Duration::from_nanos(since_ns)))
+    }
+
+    /// Says which shard keeps a call from ending in time that was put to `asked`: a shard that stands still, or else the one
+    /// that was asked. That one may wait for another one, such as for the journal of the receiver's shard.
+    pub fn unresponsive(&self, asked: usize, may_have_changed: bool) -> Unresponsive {
+        let index = |shard| ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
+        let mut shards = std::iter::once(asked).chain(0..self.links.len()).map(index);
+        let shard = shards.find(|shard| self.stands_still(*shard)).unwrap_or(index(asked));
+        let agent = self.called_agent(shard).filter(|_| self.stands_still(shard));
+        Unresponsive { shard, may_have_changed, agent }
+    }
+
+    /// The name of the agent that a shard is calling, if it is calling one.
+    pub fn called_agent(&self, shard: ShardIndex) -> Option<Arc<str>> {
+        self.links[shard.as_usize()].calling.get()?.agent()
+    }
+
+    /// Whether a shard is blocked.
+    pub fn is_blocked(&self, shard: usize) -> bool {
+        self.in_turn_for(shard).is_some_and(|time| time >= BLOCKED_AFTER)
+    }
+
+    /// Whether a shard has been in its present turn for long.
+    pub fn stands_still(&self, shard: ShardIndex) -> bool {
+        self.in_turn_for(shard.as_usize()).is_some_and(|time| time >= STANDS_STILL)
     }
 
     pub fn next_token(&self) -> Token {

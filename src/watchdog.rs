@@ -1,4 +1,5 @@
-//! The thread that wakes a shard which stands still although it is not asleep.
+//! The thread that wakes a shard which stands still although it is not asleep, and calls from outside whose
+//! [deadlines](crate::deadline) are over; and that reports a shard whose handler does not return.
 //!
 //! glommio 0.9 can park an executor that has a runnable task when its preemption timer fires early (stolen processor
 //! time is enough). A wake-up from outside ends that. The watchdog looks every few milliseconds at the turn counters
@@ -10,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant};
 
+use caxton_shards::interface::Event;
+use caxton_shards::partition::ShardIndex;
 use crossbeam::sync::{Parker, Unparker};
 
 use crate::link::{Link, Shared};
@@ -19,8 +22,8 @@ use crate::link::{Link, Shared};
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// The same while some shards are busy and the others stay parked.
 const LOOK_AT_BUSY_EVERY: Duration = Duration::from_millis(20);
-/// The same while all shards are busy. Whichever parks first wakes the watchdog, so this is for what nobody has thought of.
-const LOOK_AT_ALL_BUSY_EVERY: Duration = Duration::from_secs(1);
+/// The same while all shards are busy. Whichever parks first wakes the watchdog, so this is for one that is blocked.
+const LOOK_AT_ALL_BUSY_EVERY: Duration = Duration::from_millis(250);
 /// The same while all shards are parked and none of them is to wake by itself.
 const LOOK_AT_ALL_PARKED_EVERY: Duration = Duration::from_hours(1);
 
@@ -57,8 +60,13 @@ impl Bell {
 /// `start` is the moment from which the shards count monotonic time.
 pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
     let mut seen: Vec<u64> = vec![u64::MAX; shared.links.len()];
+    let mut blocked: Vec<Option<u64>> = vec![None; shared.links.len()];
     let mut parks_seen = 0;
     while shared.links.iter().any(|link| !link.left.load(Ordering::Acquire)) {
+        let calls_due = wake_due_calls(shared);
+        for (shard, blocked) in blocked.iter_mut().enumerate() {
+            look_for_blocked(shared, shard, blocked);
+        }
         let (mut all_parked, mut all_busy) = (true, true);
         for (link, seen) in shared.links.iter().zip(&mut seen) {
             if link.left.load(Ordering::Acquire) {
@@ -78,7 +86,9 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
             all_parked = false;
             let turns = link.turns.load(Ordering::Relaxed);
             all_busy &= turns != *seen && *seen != u64::MAX;
-            if turns == *seen && link.doorbell.ring_again() {
+            // One that is in a turn does not wait for anything that ringing could bring.
+            let waits = link.in_turn_since_ns.load(Ordering::Relaxed) == 0;
+            if turns == *seen && waits && link.doorbell.ring_again() {
                 shared.watchdog_wakes.fetch_add(1, Ordering::Relaxed);
             }
             *seen = turns;
@@ -86,17 +96,54 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
         let parks = parks_of(shared);
         let none_parked_since = std::mem::replace(&mut parks_seen, parks) == parks;
         if all_parked {
-            sleep_if(shared, parker, || {
+            sleep_if(shared, parker, calls_due, || {
                 // A shard that woke up before it could see that the watchdog sleeps is seen here.
                 let is_away = |link: &Link| link.doorbell.is_armed() || link.left.load(Ordering::Acquire);
                 shared.links.iter().all(is_away).then(|| until_overdue(shared, start))
             });
         } else if all_busy && none_parked_since {
-            sleep_if(shared, parker, || (parks_of(shared) == parks).then_some(LOOK_AT_ALL_BUSY_EVERY));
+            sleep_if(shared, parker, calls_due, || (parks_of(shared) == parks).then_some(LOOK_AT_ALL_BUSY_EVERY));
         } else {
-            parker.park_timeout(if none_parked_since { LOOK_AT_BUSY_EVERY } else { LOOK_EVERY });
+            sleep(parker, calls_due, if none_parked_since { LOOK_AT_BUSY_EVERY } else { LOOK_EVERY });
         }
     }
+    shared.subscribers.clear();
+}
+
+/// Reports a shard that has been in one turn for too long, and one that goes on after that. `blocked` is when the turn began
+/// that was reported.
+fn look_for_blocked(router: &Shared, shard: usize, blocked: &mut Option<u64>) {
+    let link = &router.links[shard];
+    let since_ns = link.in_turn_since_ns.load(Ordering::Relaxed);
+    let for_ms = |since_ns| {
+        let time = router.running_for().saturating_sub(Duration::from_nanos(since_ns));
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    };
+    let index = ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
+    if let Some(reported_ns) = blocked.filter(|reported_ns| *reported_ns != since_ns) {
+        *blocked = None;
+        router.subscribers.tell(&Event::ShardUnblocked { shard: index, for_ms: for_ms(reported_ns) });
+    }
+    if blocked.is_none() && router.is_blocked(shard) {
+        *blocked = Some(since_ns);
+        link.times_blocked.fetch_add(1, Ordering::Relaxed);
+        let agent = router.called_agent(index);
+        router.subscribers.tell(&Event::ShardBlocked { shard: index, agent, for_ms: for_ms(since_ns) });
+        // Whoever stops the router does not wait for it.
+        router.notify();
+    }
+}
+
+/// Wakes calls from outside whose deadlines are over. Returns the next deadline.
+fn wake_due_calls(shared: &Shared) -> Option<Instant> {
+    let now = Instant::now();
+    shared.links.iter().filter_map(|link| link.deadlines.wake_due(now)).min()
+}
+
+/// Sleeps for so long, or until a call's deadline.
+fn sleep(parker: &Parker, calls_due: Option<Instant>, longest: Duration) {
+    let until_due = calls_due.map_or(longest, |moment| moment.saturating_duration_since(Instant::now()));
+    parker.park_timeout(longest.min(until_due));
 }
 
 /// How often shards have parked.
@@ -106,11 +153,11 @@ fn parks_of(shared: &Shared) -> u64 {
 
 /// Sleeps until a shard rings, but no longer than `longest` says, and not at all if that is `None`. It is asked once every shard
 /// can see that the watchdog sleeps. A shard that leaves hurries the watchdog, also if it does so before this.
-fn sleep_if(shared: &Shared, parker: &Parker, longest: impl FnOnce() -> Option<Duration>) {
+fn sleep_if(shared: &Shared, parker: &Parker, calls_due: Option<Instant>, longest: impl FnOnce() -> Option<Duration>) {
     shared.bell.asleep.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     if let Some(longest) = longest() {
-        parker.park_timeout(longest);
+        sleep(parker, calls_due, longest);
     }
     shared.bell.asleep.store(false, Ordering::Relaxed);
 }
@@ -166,7 +213,13 @@ mod tests {
         let (bell, parker) = Bell::new();
         let (work, _work) = flume::bounded(1);
         let partition = Partition::new(ShardCount::try_new(1).expect("one shard is allowed"));
-        let shared = Arc::new(Shared::new(vec![Link::new(work)], partition, Config::preset(Preset::Testing), bell));
+        let shared = Arc::new(Shared::new(
+            vec![Link::new(work)],
+            partition,
+            Config::preset(Preset::Testing),
+            bell,
+            Instant::now(),
+        ));
         let (link, wakes) = (&shared.links[0], Arc::new(Wakes::default()));
         let (slept, woke, rung) = thread::scope(|scope| {
             scope.spawn(|| {

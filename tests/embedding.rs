@@ -1,11 +1,13 @@
 //! The calls that embedders make, from plain threads and from tokio.
 
 mod common;
+#[path = "embedding/waits.rs"]
+mod waits;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use caxton_router::router::CallError;
+use caxton_router::router::{CallError, ReceiveError};
 use caxton_router::rules::{Conditions, Destination, Rule};
 use caxton_router::{
     AgentId, AgentState, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration,
@@ -249,7 +251,8 @@ fn a_question_that_is_not_answered_times_out() {
         let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
         for timeout in [Duration::from_millis(20), Duration::from_micros(1), Duration::ZERO] {
             let failure = router.blocking_ask(request_to(agent, "?"), timeout);
-            assert!(matches!(failure, Err(AskFailure::TimedOut)), "{failure:?}");
+            // On a busy machine the shard may not even have been asked.
+            assert!(matches!(failure, Err(AskFailure::TimedOut | AskFailure::Unresponsive(_))), "{failure:?}");
         }
         shutdown(&router);
     });
@@ -260,12 +263,14 @@ fn an_answer_that_comes_too_late_is_a_dead_letter() {
     bounded(|| {
         let router = start(2);
         let events = router.blocking_events().expect("the router runs");
+        let (told, hears) = flume::bounded(1);
         let agent = router
-            .blocking_register(name("late"), || {
-                let mut question: Option<Message> = None;
+            .blocking_register(name("late"), move || {
+                let (mut question, told): (Option<Message>, _) = (None, told.clone());
                 on(move |message, context| {
                     if message.performative() == Performative::Request {
                         question = Some(message.clone());
+                        let _ = told.send(());
                     } else if let Some(question) = question.take() {
                         let reply = question.reply(Performative::Inform).build().expect("the reply is valid");
                         context.send(reply).expect("there is room");
@@ -274,8 +279,10 @@ fn an_answer_that_comes_too_late_is_a_dead_letter() {
                 })
             })
             .expect("the agent is registered");
-        let failure = router.blocking_ask(request_to(agent, "?"), Duration::ZERO);
-        assert!(matches!(failure, Err(AskFailure::TimedOut)), "{failure:?}");
+        let mut ask = Box::pin(router.ask(request_to(agent, "?"), PATIENCE));
+        assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut ask)).is_none());
+        hears.recv_timeout(PATIENCE).expect("the question comes");
+        drop(ask);
         router.blocking_send(message_to(agent, "answer now")).expect("it is accepted");
         let reason = loop {
             if let Event::DeadLettered { reason, .. } = events.blocking_next(PATIENCE).expect("there is an event") {
@@ -440,7 +447,7 @@ fn a_subscription_ends_with_the_router() {
         let router = start(2);
         let events = router.blocking_events().expect("the router runs");
         shutdown(&router);
-        assert_eq!(futures_lite::future::block_on(events.next()), None);
+        assert_eq!(futures_lite::future::block_on(events.next()), Err(ReceiveError::Stopped));
     });
 }
 

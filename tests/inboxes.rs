@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use caxton_router::message::{Receipt, WallTime};
 use caxton_router::router::{CallError, INBOX_WINDOW, ReceiveError};
 use caxton_router::{
-    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError, StopReason, is_notice,
+    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Preset, Reliability, Router, SendError,
+    StopReason, is_notice,
 };
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::interface::RegistrationError;
@@ -97,10 +98,15 @@ fn an_inbox_sends_in_its_own_name_only() {
         let inbox = open(&router, "clerk");
         let other = router.blocking_register(name("silent"), silent).expect("the agent is registered");
         inbox.blocking_send(message_to(other, "x")).expect("it is accepted");
-        let forged = Message::builder(Performative::Inform).receiver(other).sender(AgentId::of_text("nobody"));
-        let rejected = inbox.blocking_send(forged.build().expect("it is valid")).expect_err("nobody is registered");
-        assert_eq!(rejected.error, SendError::UnknownSender);
-        shutdown(&router);
+        let own = Message::builder(Performative::Inform).receiver(other).sender(inbox.id());
+        inbox.blocking_send(own.build().expect("it is valid")).expect("it is its own name");
+        // Neither a stranger's name, nor that of an agent, nor that of the router's gateway.
+        for forged in [AgentId::of_text("nobody"), other, AgentId::of_text(&router.gateway(0))] {
+            let forged = Message::builder(Performative::Inform).receiver(other).sender(forged);
+            let rejected = inbox.blocking_send(forged.build().expect("it is valid")).expect_err("it is forged");
+            assert_eq!(rejected.error, SendError::ForeignSender);
+        }
+        assert_eq!(shutdown(&router).stats.account().accepted, 2);
     });
 }
 
@@ -185,14 +191,12 @@ fn what_was_not_taken_from_a_dropped_inbox_becomes_dead_letters() {
 fn an_inbox_that_is_given_up_while_it_is_opened_leaves_nothing_behind() {
     bounded(|| {
         let router = start(1);
-        let events = block_on(router.events()).expect("the router runs");
         let barrier = hold_up(&router, 0);
         let mut opening = Box::pin(router.open_inbox(name("clerk")));
         // The work is queued in the first poll, and its answer can't come while the shard is held up.
         assert!(block_on(futures_lite::future::poll_once(&mut opening)).is_none());
         drop(opening);
         barrier.open();
-        while !matches!(events.blocking_next(PATIENCE).expect("the agent leaves"), Event::Deregistered { .. }) {}
         router.blocking_register(name("clerk"), silent).expect("the name is free again");
         shutdown(&router);
     });
@@ -355,7 +359,7 @@ fn processed(router: &Router) -> u64 {
 }
 
 #[test]
-fn a_message_is_processed_when_it_and_all_before_it_are_acknowledged() {
+fn a_message_is_processed_when_it_is_acknowledged_in_whatever_order() {
     bounded(|| {
         let router = start(1);
         let inbox = open_acknowledged(&router, "clerk");
@@ -364,13 +368,69 @@ fn a_message_is_processed_when_it_and_all_before_it_are_acknowledged() {
         }
         let taken: Vec<_> = (0..3).map(|_| inbox.blocking_recv(PATIENCE).expect("a message comes")).collect();
         assert_eq!(processed(&router), 0, "taking is not enough");
-        for (place, so_far) in [(2, 0), (0, 1), (1, 3)] {
+        for (place, so_far) in [(2, 1), (0, 2), (1, 3)] {
             assert!(inbox.acknowledge(&taken[place]));
             assert_eq!(processed(&router), so_far, "after message {place}");
             assert!(!inbox.acknowledge(&taken[place]), "once is enough");
         }
-        assert_eq!(processed(&router), 3);
         assert!(shutdown(&router).drained);
+    });
+}
+
+#[test]
+fn one_message_that_takes_long_does_not_hold_up_the_others() {
+    bounded(|| {
+        let router = start_with(1, |config| {
+            config.mailbox.messages = 10_000.try_into().expect("so many are allowed");
+        });
+        let inbox = open_acknowledged(&router, "clerk");
+        let all = 4 * INBOX_WINDOW;
+        for number in 0..all {
+            router.blocking_send(message_to(inbox.id(), &number.to_string())).expect("it is accepted");
+        }
+        let long = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        for number in 1..all {
+            let message = inbox.blocking_recv(PATIENCE).expect("the next one comes");
+            assert_eq!(text_of(&message), number.to_string());
+            assert!(inbox.acknowledge(&message));
+        }
+        assert_eq!(processed(&router), u64::from(all) - 1);
+        assert!(inbox.acknowledge(&long));
+        assert_eq!(shutdown(&router).stats.account().processed, u64::from(all));
+    });
+}
+
+#[test]
+fn after_a_shutdown_only_what_was_not_acknowledged_is_handed_out_again() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("there is room");
+        let run = |kept: &[&str], sent: &[&str], done: &[&str]| {
+            let builder = Router::builder().preset(Preset::Testing).store(directory.path());
+            let router = builder.shards(1.try_into().expect("one is allowed")).start().expect("the router starts");
+            let inbox = open_acknowledged(&router, "clerk");
+            for text in sent {
+                let builder = Message::builder(Performative::Inform).receiver(inbox.id()).content(*text);
+                let message = builder.reliability(Reliability::Durable).build().expect("it is valid");
+                router.blocking_send(message).expect("it is on disk");
+            }
+            let taken: Vec<_> =
+                kept.iter().chain(sent).map(|_| inbox.blocking_recv(PATIENCE).expect("a message comes")).collect();
+            let texts: Vec<_> = taken.iter().map(text_of).collect();
+            assert_eq!(texts, kept.iter().chain(sent).map(ToString::to_string).collect::<Vec<_>>());
+            assert!(inbox.try_recv().is_none());
+            for message in taken.iter().rev().filter(|message| done.contains(&text_of(message).as_str())) {
+                assert!(inbox.acknowledge(message), "{}", text_of(message));
+            }
+            let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
+            assert!(report.balances(), "{report}");
+            for message in taken {
+                assert!(!inbox.acknowledge(&message), "it is left to the next start");
+            }
+        };
+        run(&[], &["a", "b", "c", "d", "e"], &["b", "d", "e"]);
+        run(&["a", "c"], &["f", "g"], &["c", "f"]);
+        run(&["a", "g"], &[], &["a", "g"]);
+        run(&[], &[], &[]);
     });
 }
 

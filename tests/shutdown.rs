@@ -187,7 +187,7 @@ fn dropping_the_last_handle_waits_as_long_as_the_settings_say() {
         router.blocking_register(name("silent"), silent).expect("it is registered");
         router.blocking_send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
         drop(router);
-        let given_up = std::iter::from_fn(|| block_on(events.next()))
+        let given_up = std::iter::from_fn(|| block_on(events.next()).ok())
             .any(|event| matches!(event, caxton_router::Event::DeadLettered { reason: Reason::Stopped, .. }));
         assert!(given_up, "with no time to drain it is given up at once");
     });
@@ -207,5 +207,160 @@ fn a_signal_stops_the_router_and_hands_over_the_report() {
         assert!(ended.report.drained && ended.report.balances(), "{:?}", ended.report);
         let late = router.blocking_send(message_to(agent, "late")).expect_err("the router has stopped");
         assert_eq!(late.error, caxton_router::SendError::Stopping);
+    });
+}
+
+/// An agent that says when it is stopped.
+struct Stopping {
+    stopped: flume::Sender<&'static str>,
+    name: &'static str,
+    then: fn(),
+}
+
+impl Agent for Stopping {
+    fn handle(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+        Outcome::Suspended
+    }
+
+    fn resume(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+        Outcome::Suspended
+    }
+
+    fn stopped(&mut self) {
+        let _ = self.stopped.send(self.name);
+        (self.then)();
+    }
+}
+
+#[test]
+fn every_agent_is_told_that_it_is_stopped_also_when_the_deadline_was_too_short() {
+    bounded(|| {
+        let router = start(2);
+        let events = router.blocking_events().expect("the router runs");
+        let (stopped, stops) = flume::unbounded();
+        for (shard, name) in [(0, "idle"), (0, "busy"), (0, "panics"), (1, "other"), (1, "gone")] {
+            let stopped = stopped.clone();
+            let then: fn() = if name == "panics" { || panic!("on purpose") } else { || () };
+            let make = move || Stopping { stopped: stopped.clone(), name, then };
+            let agent = router.blocking_register(name_on(&router, shard, name), make).expect("it is registered");
+            match name {
+                "busy" => drop(router.blocking_send(message_to(agent, "for ever")).expect("it is accepted")),
+                "gone" => drop(router.blocking_deregister(agent).expect("the router runs")),
+                _ => {}
+            }
+        }
+        drop(stopped);
+        let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
+        assert!(!report.drained && report.balances(), "{report:?}");
+        let mut names: Vec<_> = stops.iter().collect();
+        names.sort_unstable();
+        assert_eq!(names, ["busy", "gone", "idle", "other", "panics"], "each of them once");
+        let panics = caxton_router::AgentId::of(&name_on(&router, 0, "panics"));
+        let what = "on purpose".to_owned();
+        let panicked = caxton_router::Event::AgentPanicked { agent: panics, what };
+        assert!(std::iter::from_fn(|| block_on(events.next()).ok()).any(|event| event == panicked));
+    });
+}
+
+/// An agent whose stop does not return until the test lets it.
+struct Stuck(common::Barrier);
+
+impl Agent for Stuck {
+    fn handle(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+        Outcome::Done
+    }
+
+    fn stopped(&mut self) {
+        self.0.pass();
+    }
+}
+
+#[test]
+fn a_stop_that_does_not_return_is_not_waited_for_and_is_named() {
+    bounded(|| {
+        let router = start(2);
+        let barrier = common::Barrier::default();
+        let (stopped, at_barrier) = (flume::unbounded().0, barrier.clone());
+        let stuck = name_on(&router, 0, "stuck");
+        router.blocking_register(stuck.clone(), move || Stuck(at_barrier.clone())).expect("it is registered");
+        let other = Stopping { stopped, name: "other", then: || () };
+        let mut other = Some(other);
+        router
+            .blocking_register(name_on(&router, 1, "other"), move || other.take().expect("it is made once"))
+            .expect("it is registered");
+        let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
+        // The barrier is still closed.
+        assert_eq!(report.unresponsive, [caxton_router::ShardIndex(0)]);
+        assert_eq!(report.held_up_by.len(), 1);
+        assert_eq!(report.held_up_by[0].1.as_ref(), stuck.to_string());
+        assert!(report.to_string().contains("a handler of the agent \"stuck"), "{report}");
+        barrier.open();
+    });
+}
+
+#[test]
+fn a_shard_that_a_handler_blocks_is_reported_with_the_agents_name_until_it_goes_on() {
+    bounded(|| {
+        let router = start(2);
+        let events = router.blocking_events().expect("the router runs");
+        let barrier = hold_up(&router, 1);
+        let shard = caxton_router::ShardIndex(1);
+        let next = || loop {
+            let event = events.blocking_next(PATIENCE).expect("it is reported");
+            if matches!(event, caxton_router::Event::ShardBlocked { .. } | caxton_router::Event::ShardUnblocked { .. })
+            {
+                break event;
+            }
+        };
+        let caxton_router::Event::ShardBlocked { shard: which, agent, for_ms } = next() else { panic!("it goes on") };
+        let blocker = router.partition().name_on(shard, "blocker");
+        assert_eq!((which, agent.as_deref()), (shard, Some(blocker.as_str())));
+        assert!(for_ms >= 500, "{for_ms} ms are not so long");
+        let stats = router.stats();
+        assert_eq!((stats.blocked, stats.times_blocked), (vec![shard], 1));
+        // Every call says so from now on, and the end does not wait for it.
+        let call =
+            router.within(Duration::from_millis(1)).blocking_deregister(caxton_router::AgentId::of_text(&blocker));
+        let Err(caxton_router::router::CallError::Unresponsive(late)) = call else { panic!("{call:?}") };
+        assert_eq!((late.shard, late.agent.as_deref()), (shard, Some(blocker.as_str())));
+        barrier.open();
+        let caxton_router::Event::ShardUnblocked { shard: unblocked, for_ms } = next() else {
+            panic!("once is enough")
+        };
+        assert!(unblocked == shard && for_ms >= 500);
+        let stats = router.stats();
+        assert_eq!((stats.blocked, stats.times_blocked), (Vec::new(), 1));
+        shutdown(&router);
+    });
+}
+
+/// What this process has open, by kind.
+fn open_files() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc/self/fd").expect("it can be read");
+    entries.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string())).collect()
+}
+
+#[test]
+fn starting_and_stopping_again_and_again_leaves_nothing_open() {
+    const ROUNDS: usize = 50;
+    bounded(|| {
+        // One descriptor of each executor stays with glommio: see `Router::shutdown`.
+        let of_glommio = "anon_inode:[eventfd]";
+        let round = || {
+            let router = start(2);
+            let agent = router.blocking_register(name("echo"), echo).expect("it is registered");
+            let events = router.blocking_events().expect("the router runs");
+            router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("it answers");
+            drop(events);
+            shutdown(&router);
+        };
+        round();
+        let others = || open_files().iter().filter(|file| *file != of_glommio).count();
+        let before = others();
+        (0..ROUNDS).for_each(|_| round());
+        // Other tests of this program have files open meanwhile, which they close.
+        while others() >= before + ROUNDS {
+            std::thread::yield_now();
+        }
     });
 }

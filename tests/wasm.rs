@@ -634,3 +634,24 @@ fn what_would_take_too_long_to_compile_is_refused_before_that() {
         assert!(error.to_string().ends_with("65537 bytes: wasm.module_bytes allows 65536"), "{error}");
     }
 }
+
+#[test]
+fn a_guest_is_told_that_it_is_stopped_also_when_the_deadline_was_too_short() {
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let router = Router::builder().config(config).start().unwrap();
+    let stop = r#"(data (i32.const 8) "stopped")
+        (func (export "caxton_stop_v1") (call $log (i32.const 2) (i32.const 8) (i32.const 7)))"#;
+    let guest = sandbox.load("stopping", &raw(stop, "(i64.const 0)")).unwrap();
+    register(&router, &guest, "stopping");
+    // It has an instance from its first message on.
+    let message = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text("stopping")).build();
+    router.blocking_send(message.unwrap()).unwrap();
+    while router.stats().account().processed == 0 {
+        std::thread::yield_now();
+    }
+    router.shutdown(std::time::Duration::ZERO).unwrap();
+    let line = sandbox.next_log_line().unwrap();
+    assert_eq!((line.text.as_str(), line.agent), ("stopped", caxton_router::AgentId::of_text("stopping")));
+    assert!(sandbox.next_log_line().is_none(), "once");
+}

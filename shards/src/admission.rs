@@ -1,5 +1,7 @@
 //! From the world into the shard: inputs become accepted messages or typed refusals.
 
+use std::collections::VecDeque;
+
 use crate::agent::Effect;
 use crate::dead_letter::Reason;
 use crate::interface::{Answer, AskFailure, InboxNumber, Input, JournalCondition, Output, Rejected, SendError, Token};
@@ -59,6 +61,7 @@ impl Shard {
                 self.answer(token, Answer::Agent(view));
             }
             Input::Taken { agent, inbox, messages, notices } => self.taken(agent, inbox, messages, notices),
+            Input::Acknowledged { agent, inbox, numbers } => self.acknowledged(agent, inbox, &numbers),
             Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
             Input::Returned(agent, inbox, messages) => self.take_back(agent, inbox, messages),
             Input::Discover(capability, token) => {
@@ -76,6 +79,7 @@ impl Shard {
                 self.account.pending = self.count_pending();
                 self.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
             }
+            Input::Cancel(tokens) => self.cancel(tokens),
             Input::WatchEvents(watch) => self.watch_events = watch,
             Input::Committed(sequence) => self.committed(sequence),
             Input::Journal(condition) => self.hear_of_journal(condition),
@@ -334,7 +338,7 @@ impl Shard {
         }
     }
 
-    fn ask(&mut self, mut message: Message, timeout_ms: u32, token: Token) {
+    fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
         if self.asks.len() >= ASKS_MAX {
             let rejected = self.reject(SendError::Full, message);
             return self.answer(token, Answer::Replied(Err(AskFailure::Rejected(rejected))));
@@ -356,9 +360,10 @@ impl Shard {
             message.set_sender(gateway);
         }
         let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| moment.0.saturating_sub(self.now.wall.0));
-        let wait_ms = u64::from(timeout_ms).min(wanted_ms);
-        let timer = self.timers.insert(self.now_ms + wait_ms, Alarm::Ask(correlation)).ok();
+        let wait_ms = timeout_ms.min(wanted_ms);
+        let timer = self.timers.insert(self.now_ms.saturating_add(wait_ms), Alarm::Ask(correlation)).ok();
         self.asks.insert(correlation, PendingAsk { token, timer });
+        self.asks_by_token.insert(token, correlation);
         if let Err((error, message)) = self.admit(message, None) {
             let rejected = self.reject(error, message);
             self.end_ask(correlation, Err(AskFailure::Rejected(rejected)));
@@ -367,12 +372,30 @@ impl Shard {
 
     /// Answers a question from outside. Says whether somebody was waiting.
     pub(crate) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskFailure>) -> bool {
-        let Some(ask) = self.asks.remove(&correlation) else { return false };
-        if let Some(timer) = ask.timer {
+        let Some(token) = self.forget_ask(correlation) else { return false };
+        self.answer(token, Answer::Replied(reply));
+        true
+    }
+
+    fn forget_ask(&mut self, correlation: Correlation) -> Option<Token> {
+        let PendingAsk { token, timer } = self.asks.remove(&correlation)?;
+        self.asks_by_token.remove(&token);
+        if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
-        self.answer(ask.token, Answer::Replied(reply));
-        true
+        Some(token)
+    }
+
+    /// Gives up what callers waited for that have gone.
+    #[cold]
+    fn cancel(&mut self, mut tokens: Vec<Token>) {
+        tokens.retain(|token| match self.asks_by_token.get(token).copied() {
+            Some(correlation) => self.forget_ask(correlation).is_none(),
+            None => true,
+        });
+        if self.lines.asked > 0 && !tokens.is_empty() {
+            self.leave_lines(&tokens);
+        }
     }
 
     pub(crate) fn give_up_asking(&mut self, correlation: Correlation) {
@@ -397,13 +420,40 @@ impl Shard {
         self.schedule(index);
     }
 
+    /// The owner of an inbox is done with messages, whichever they are of those that it has.
+    fn acknowledged(&mut self, agent: AgentId, inbox: InboxNumber, numbers: &[u64]) {
+        let Some(index) = self.agents.find(agent) else { return };
+        for number in numbers {
+            let Some(slot) = self.agents.get_mut(index) else { return };
+            let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+            if outside.inbox != inbox || outside.handed_out == 0 {
+                return;
+            }
+            outside.by_number = true;
+            outside.handed_out -= 1;
+            outside.taken += 1;
+            outside.room = outside.room.saturating_add(1).min(outside.window);
+            let record = take_numbered(&mut outside.journalled, *number);
+            let receipt = take_numbered(&mut outside.receipts, *number);
+            self.account.processed += 1;
+            self.pending_beside_slab -= 1;
+            if let Some(sequence) = record {
+                self.release_record(sequence);
+            }
+            if let Some(message) = receipt {
+                self.send_receipt(&message, Receipt::Processed, Holds::Nothing);
+            }
+        }
+        self.schedule(index);
+    }
+
     /// Tells the senders of what was taken out of an inbox that it was processed, where they wanted to hear that.
     fn send_receipts_of_inbox(&mut self, index: AgentIndex) {
         loop {
             let Some(slot) = self.agents.get_mut(index) else { return };
             let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
             let taken = outside.taken;
-            if outside.receipts.front().is_none_or(|(number, _)| *number > taken) {
+            if outside.by_number || outside.receipts.front().is_none_or(|(number, _)| *number > taken) {
                 return;
             }
             let Some((_, message)) = outside.receipts.pop_front() else { return };
@@ -489,4 +539,10 @@ impl Shard {
             "what is given up is counted where it stood"
         );
     }
+}
+
+/// Takes out what has this number, where numbers grow from front to back.
+fn take_numbered<T>(queue: &mut VecDeque<(u64, T)>, number: u64) -> Option<T> {
+    let place = queue.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+    queue.remove(place).map(|(_, item)| item)
 }

@@ -123,7 +123,9 @@ pub trait Agent {
         Supervision::Resume
     }
 
-    /// Called once, before the agent is removed. Nothing can be sent any more.
+    /// Called once, before the agent is removed, and at the end of the router, also when not everything was handled by its
+    /// deadline. Nothing can be sent any more. It is not called of an agent whose code has panicked: that is only dropped. Like
+    /// a handler it must not block: the router's end does not wait for a shard that is blocked.
     fn stopped(&mut self) {}
 }
 

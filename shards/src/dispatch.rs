@@ -178,8 +178,12 @@ impl Shard {
         }
         let free = slot.guard == Guard::Free;
         match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
-            Behaviour::Native(agent) if in_hand => self.resume(index, id, generation, agent),
+            Behaviour::Native(agent) if in_hand => {
+                self.agents.calling.begin(index);
+                self.resume(index, id, generation, agent)
+            }
             Behaviour::Native(agent) => {
+                self.agents.calling.begin(index);
                 let visit = self.begin_visit(index, free);
                 self.call(index, id, generation, agent, visit)
             }
@@ -398,6 +402,7 @@ impl Shard {
             slot.behaviour = behaviour;
             return (false, false);
         };
+        self.agents.calling.begin(index);
         let mut context = Context { shard: self, agent: index, id };
         let called = guarded(|| agent.poll(&mut context));
         let (polled, leaves, failure) = match called {

@@ -199,6 +199,11 @@ whole_number! {
 }
 
 whole_number! {
+    /// How long a call of the embedding API waits for its shard: 1 to 3,600,000 milliseconds (an hour).
+    CallTimeoutMs(u32): "call timeout", 1 to 3_600_000 "milliseconds"
+}
+
+whole_number! {
     /// How many agents may take part in one conversation: 1 to 10,000 agents, by default 100.
     MaxParticipants(u16): "maximum of participants", 1 to 10_000 "agents", Default = 100
 }
@@ -430,7 +435,7 @@ usable_as_size! {
 usable_as_duration! {
     MessageTimeoutMs: from_millis, ConversationTimeoutMs: from_millis, BackoffDelayMs: from_millis,
     RestartWindowMs: from_millis, RestartDelayMs: from_millis, SlowCallMs: from_millis,
-    ShutdownDeadlineMs: from_millis, SpinMicroseconds: from_micros
+    ShutdownDeadlineMs: from_millis, CallTimeoutMs: from_millis, SpinMicroseconds: from_micros
 }
 
 /// Declares a number with a fraction and limits: the nutype, its limits as constants, and how it is read from text.
@@ -610,6 +615,7 @@ mod tests {
             MessageTimeoutMs: "999", "1000" to "300000", "300001", "1000 to 300000 milliseconds";
             ConversationTimeoutMs: "999", "1000" to "86400000", "86400001", "1000 to 86400000 milliseconds";
             ShutdownDeadlineMs: "-1", "0" to "3600000", "3600001", "0 to 3600000 milliseconds";
+            CallTimeoutMs: "0", "1" to "3600000", "3600001", "1 to 3600000 milliseconds";
             MaxParticipants: "0", "1" to "10000", "10001", "1 to 10000 agents";
             RetryCount: "-1", "0" to "100", "101", "0 to 100 retries";
             RestartCount: "-1", "0" to "10000", "10001", "0 to 10000 restarts";

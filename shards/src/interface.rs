@@ -59,7 +59,7 @@ pub enum Input {
         /// The question. Its sender becomes the gateway.
         message: Message,
         /// How long to wait for the answer, in milliseconds. A `reply-by` of the question shortens it.
-        timeout_ms: u32,
+        timeout_ms: u64,
         /// For the answer.
         token: Token,
     },
@@ -76,7 +76,7 @@ pub enum Input {
         /// The agent.
         agent: AgentId,
         /// How long it may take, in milliseconds. What it has not handled by then becomes dead letters.
-        within_ms: u32,
+        within_ms: u64,
         /// For the answer.
         token: Token,
     },
@@ -92,6 +92,17 @@ pub enum Input {
         messages: u32,
         /// How many notices of the router: see [`is_notice`](crate::notice::is_notice).
         notices: u32,
+    },
+    /// The owner of an inbox is done with these of the messages that were handed out to it: the numbers count the messages of
+    /// other agents from the first one on, which is 1. They come in any order, each once, and only from an inbox that is never
+    /// reported as [taken](Self::Taken) from, its notices excepted.
+    Acknowledged {
+        /// The inbox's agent. Nothing happens if it has another inbox by now.
+        agent: AgentId,
+        /// The inbox.
+        inbox: InboxNumber,
+        /// Which messages.
+        numbers: Vec<u64>,
     },
     /// The owner of an agent's inbox dropped it with these messages in it. Nothing happens if the agent has another
     /// inbox, or none.
@@ -114,6 +125,10 @@ pub enum Input {
     PurgeDeadLetters(Box<DeadLetterSearch>, Token),
     /// Answer with [`Answer::Snapshot`].
     Inspect(Token),
+    /// Nobody waits for the answers to these any more. An ask is forgotten: a reply to it is one that nobody asked for. A
+    /// [`Input::Send`] that waits in turn is taken out of the line and not accepted. Everything else goes on, and what it
+    /// answers is for nobody.
+    Cancel(Vec<Token>),
     /// Report events from now on, or no longer.
     WatchEvents(bool),
     /// Everything up to this record is durable.
@@ -135,6 +150,40 @@ impl Input {
     /// stand behind a message that waits for some.
     pub(crate) fn needs_room(&self) -> bool {
         matches!(self, Self::Tell(_) | Self::Send(..) | Self::TrySend(..) | Self::Ask { .. })
+    }
+
+    /// The token of the answer that it asks for, if it asks for one.
+    pub fn token(&self) -> Option<Token> {
+        match self {
+            Self::Send(_, token)
+            | Self::TrySend(_, token)
+            | Self::Ask { token, .. }
+            | Self::Register(_, token)
+            | Self::Deregister(_, token)
+            | Self::Suspend(_, token)
+            | Self::Resume(_, token)
+            | Self::DrainAgent { token, .. }
+            | Self::Agent(_, token)
+            | Self::Discover(_, token)
+            | Self::Conversation(_, _, token)
+            | Self::DeadLetters(_, _, token)
+            | Self::ReplayDeadLetters(_, _, token)
+            | Self::PurgeDeadLetters(_, token)
+            | Self::Inspect(token) => Some(*token),
+            Self::Tell(_)
+            | Self::Taken { .. }
+            | Self::Acknowledged { .. }
+            | Self::Closed(..)
+            | Self::Returned(..)
+            | Self::Cancel(_)
+            | Self::WatchEvents(_)
+            | Self::Committed(_)
+            | Self::Journal(_)
+            | Self::CarryForward(_)
+            | Self::ShowWaiting(_)
+            | Self::Drain
+            | Self::Stop => None,
+        }
     }
 }
 
@@ -244,7 +293,34 @@ pub struct Snapshot {
     pub commits_awaited: usize,
 }
 
-/// Why a message was not accepted. Nothing changed.
+/// A shard did not do what a call asked of it before the call's deadline.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unresponsive {
+    /// The shard that stands still, if one of them does; otherwise the one that was asked.
+    pub shard: ShardIndex,
+    /// Whether what was asked may have been done, or may be done later. If not, nothing was changed, and nothing will be.
+    pub may_have_changed: bool,
+    /// The agent whose handler holds up the shard, where that is known.
+    pub agent: Option<Arc<str>>,
+}
+
+impl std::fmt::Display for Unresponsive {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} did not answer in time", self.shard)?;
+        if let Some(agent) = &self.agent {
+            write!(formatter, ", a handler of the agent {agent:?} holds it up")?;
+        }
+        formatter.write_str(if self.may_have_changed {
+            ": what was asked may have been done, or may be done later"
+        } else {
+            ": nothing was changed, try again later"
+        })
+    }
+}
+
+impl std::error::Error for Unresponsive {}
+
+/// Why a message was not accepted. Nothing changed, unless the reason says otherwise.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SendError {
     /// The sender's outbox, the shard or the way to it is full. Try again later.
@@ -317,8 +393,11 @@ pub enum SendError {
     /// The router is stopping, or has stopped.
     #[error("the router is stopping and accepts nothing more")]
     Stopping,
-    /// A blocking call was made on a shard's own thread.
-    #[error("a blocking call on a shard's thread would wait for itself")]
+    /// The shard did not take the message, or did not say what became of it, before the call's deadline.
+    #[error(transparent)]
+    Unresponsive(#[from] Unresponsive),
+    /// A call that waits was made on a shard's own thread.
+    #[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
     WouldDeadlock,
 }
 
@@ -351,6 +430,9 @@ pub enum AskFailure {
     /// The answer did not come in time. The question may have been handled.
     #[error("no answer came in time")]
     TimedOut,
+    /// The shard did not take the question before the deadline, or stands still since.
+    #[error(transparent)]
+    Unresponsive(#[from] Unresponsive),
     /// The router could not deliver the question. Its notice says why.
     #[error("the question could not be delivered: {}", .0.content().as_text().unwrap_or_default())]
     Undeliverable(Box<Message>),
@@ -495,6 +577,22 @@ pub enum Event {
     },
     /// A message broke the protocol of its conversation. If it was refused, [`Event::DeadLettered`] tells of it too.
     ProtocolViolation(Box<Violation>),
+    /// A shard has stood still for so long in a call of one of its agents that it counts as blocked. Nothing on it goes on.
+    ShardBlocked {
+        /// Which shard.
+        shard: ShardIndex,
+        /// The name of the agent whose code does not return, where one is being called.
+        agent: Option<Arc<str>>,
+        /// For how long it has stood still, in milliseconds.
+        for_ms: u64,
+    },
+    /// A shard that was blocked goes on.
+    ShardUnblocked {
+        /// Which shard.
+        shard: ShardIndex,
+        /// For how long it stood still, in milliseconds.
+        for_ms: u64,
+    },
     /// A conversation had no traffic for too long and ended.
     ConversationTimedOut {
         /// Who began it.

@@ -11,6 +11,7 @@ pub mod account;
 mod admission;
 pub mod agent;
 pub mod breaker;
+pub mod calling;
 pub mod capability;
 pub mod conformance;
 pub mod conversation;

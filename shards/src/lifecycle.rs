@@ -262,13 +262,13 @@ impl Shard {
     }
 
     /// Begins to drain an agent, or answers why not.
-    pub(crate) fn drain_agent(&mut self, agent: AgentId, within_ms: u32, token: Token) {
+    pub(crate) fn drain_agent(&mut self, agent: AgentId, within_ms: u64, token: Token) {
         if let Err(error) = self.begin_drain(agent, within_ms, token) {
             self.answer(token, Answer::Drained(Err(error)));
         }
     }
 
-    fn begin_drain(&mut self, agent: AgentId, within_ms: u32, token: Token) -> Result<(), LifecycleError> {
+    fn begin_drain(&mut self, agent: AgentId, within_ms: u64, token: Token) -> Result<(), LifecycleError> {
         if self.phase == Phase::Stopped {
             return Err(LifecycleError::Stopping);
         }
@@ -284,7 +284,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return Err(LifecycleError::UnknownAgent) };
         let generation = slot.generation;
         let alarm = Alarm::DrainDeadline { agent: index, generation };
-        let deadline = self.timers.insert(self.now_ms + u64::from(within_ms), alarm).map_err(|_| full)?;
+        let deadline = self.timers.insert(self.now_ms.saturating_add(within_ms), alarm).map_err(|_| full)?;
         slot.extras().drain = Some(Drain { token, deadline });
         for capability in slot.extras().capabilities.clone() {
             self.withdraw(index, capability);
@@ -349,7 +349,7 @@ impl Shard {
     /// What has to be done for an agent that goes, while it still has its place and its mail.
     pub(crate) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let (id, name, held) = (slot.id, slot.name.clone(), slot.mailbox.held());
+        let (id, name, held) = (slot.id, Box::from(&*slot.name), slot.mailbox.held());
         let extras = slot.extras.as_mut();
         let drain = extras.and_then(|extras| extras.drain.take());
         let restarts = slot.extras.as_mut().and_then(|extras| extras.restarts.as_mut());
@@ -417,7 +417,7 @@ impl Shard {
         let extras = slot.extras.as_ref();
         Some(AgentView {
             id: agent,
-            name: slot.name.clone(),
+            name: Box::from(&*slot.name),
             state: AgentState::of(slot.standing),
             stopped_because: None,
             mailbox_messages: slot.mailbox.held(),

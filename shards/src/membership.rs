@@ -11,7 +11,7 @@ use crate::capability::Provider;
 use crate::crossing::Notice;
 use crate::dead_letter::Reason;
 use crate::domain::CapabilityName;
-use crate::interface::{Answer, Event, RegistrationError, Token};
+use crate::interface::{Answer, Event, Output, RegistrationError, Token};
 use crate::lifecycle::StopReason;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
@@ -247,6 +247,7 @@ impl Shard {
         let Behaviour::Native(mut agent) = std::mem::replace(&mut slot.behaviour, Behaviour::Away) else {
             return Ok(());
         };
+        self.agents.calling.begin(index);
         let nested = std::mem::replace(&mut self.starting, true);
         let mut context = Context { shard: self, agent: index, id };
         let called = guarded(|| agent.start(&mut context)).and_then(|outcome| match outcome {
@@ -349,12 +350,7 @@ impl Shard {
         slot.standing.add(Standing::LEAVING);
         let id = slot.id;
         match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
-            Behaviour::Native(mut agent) => {
-                if let Err(what) = guarded(|| agent.stopped()) {
-                    self.report(|| Event::AgentPanicked { agent: id, what });
-                }
-                discard(agent);
-            }
+            Behaviour::Native(agent) => self.stop_native(index, id, agent),
             // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
             Behaviour::Outside(outside) => {
                 self.account.processed += u64::from(outside.handed_out);
@@ -381,6 +377,32 @@ impl Shard {
         if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
             self.remove_slot(index);
         }
+    }
+
+    /// Tells a native agent that it is stopped, and drops it.
+    fn stop_native(&mut self, index: AgentIndex, id: AgentId, mut agent: Box<dyn Agent>) {
+        self.agents.calling.begin(index);
+        if let Err(what) = guarded(|| agent.stopped()) {
+            self.report(|| Event::AgentPanicked { agent: id, what });
+        }
+        discard(agent);
+    }
+
+    /// Tells every native agent that it is stopped, once the router has come to its end, and drops it. The agents stay
+    /// registered, and those that are to outlive the process stay in the journal. What panics is reported through `outputs`.
+    pub fn stop_agents(&mut self, outputs: &mut Vec<Output>) {
+        std::mem::swap(&mut self.outputs, outputs);
+        let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
+        for index in agents {
+            let Some(slot) = self.agents.get_mut(index) else { continue };
+            let id = slot.id;
+            match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+                Behaviour::Native(agent) => self.stop_native(index, id, agent),
+                other => slot.behaviour = other,
+            }
+        }
+        self.agents.calling.end();
+        std::mem::swap(&mut self.outputs, outputs);
     }
 
     /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.

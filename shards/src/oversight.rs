@@ -314,7 +314,7 @@ impl Shard {
     fn news_of(&self, index: AgentIndex, was_removed: bool) -> Option<ProviderNews> {
         let slot = self.agents.get(index)?;
         let capabilities = if was_removed { Vec::new() } else { slot.extras.as_ref()?.capabilities.clone() };
-        Some(ProviderNews { agent: slot.id, name: slot.name.clone(), was_removed, capabilities })
+        Some(ProviderNews { agent: slot.id, name: Box::from(&*slot.name), was_removed, capabilities })
     }
 
     /// Tells watchers how an agent stands now.
@@ -376,7 +376,7 @@ impl Shard {
             let slot = self.agents.get(index)?;
             let stands = AgentState::of(slot.standing);
             let wanted = index != self.gateway && state.is_none_or(|state| state == stands);
-            wanted.then(|| FoundAgent { agent: slot.id, name: slot.name.clone(), state: stands })
+            wanted.then(|| FoundAgent { agent: slot.id, name: Box::from(&*slot.name), state: stands })
         };
         match agent {
             Some(agent) => self.agents.find(agent).and_then(found).into_iter().collect(),

@@ -1,11 +1,13 @@
 //! The agents of a shard: found by id in constant time, kept in few bytes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use crate::agent::{Agent, Effect};
 use crate::breaker::{AgentBreaker, BreakerPolicy, Guard};
+use crate::calling::Calling;
 use crate::interface::InboxNumber;
 use crate::lifecycle::Drain;
 use crate::mailbox::{Envelope, Mailbox, Queue};
@@ -42,8 +44,10 @@ pub(crate) struct Outside {
     pub window: u32,
     /// Messages in the inbox that were not reported as taken.
     pub handed_out: u32,
-    /// Messages reported as taken so far.
+    /// Messages reported as taken, or as acknowledged, so far.
     pub taken: u64,
+    /// Its owner says by number what it is done with, in any order: then how much was taken does not tell what that was.
+    pub by_number: bool,
     /// Messages in the inbox whose senders want to hear that they were processed, each with its number among those
     /// handed out.
     pub receipts: VecDeque<(u64, Message)>,
@@ -59,6 +63,7 @@ impl Outside {
             window,
             handed_out: 0,
             taken: 0,
+            by_number: false,
             receipts: VecDeque::new(),
             journalled: VecDeque::new(),
         }
@@ -173,7 +178,7 @@ pub(crate) struct AgentSlot {
     pub outbox_length: u32,
     /// Tells this agent from an earlier one in the same place.
     pub generation: u32,
-    pub name: Box<str>,
+    pub name: Arc<str>,
     pub maker: Maker,
     /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
     pub blocked: Option<ShardIndex>,
@@ -216,6 +221,8 @@ pub(crate) struct Registry {
     slots: Slab<AgentSlot>,
     index: HashTable<Indexed>,
     generation: u32,
+    /// Which of them is being called.
+    pub calling: Arc<Calling>,
 }
 
 /// An agent's place, with bits of its id: so that a growing table need not look at every agent again.
@@ -240,7 +247,8 @@ impl Indexed {
 
 impl Registry {
     pub fn new() -> Self {
-        Self { slots: Slab::new(AGENTS_MAX), index: HashTable::new(), generation: 0 }
+        let calling = Arc::new(Calling::new());
+        Self { slots: Slab::new(AGENTS_MAX), index: HashTable::new(), generation: 0, calling }
     }
 
     pub fn len(&self) -> usize {
@@ -282,9 +290,10 @@ impl Registry {
     /// Adds an agent whose id is not in the registry. Gives nothing when there are too many.
     pub fn insert(&mut self, id: AgentId, name: &str, behaviour: Behaviour, maker: Maker) -> Option<AgentIndex> {
         self.generation = self.generation.wrapping_add(1);
+        let name: Arc<str> = name.into();
         let slot = AgentSlot {
             id,
-            name: name.into(),
+            name: Arc::clone(&name),
             behaviour,
             maker,
             mailbox: Mailbox::EMPTY,
@@ -304,6 +313,7 @@ impl Registry {
             first_question: NONE,
         };
         let place = self.slots.insert(slot).ok()?;
+        self.calling.enter(AgentIndex(place), name);
         let indexed = Indexed::new(id, place);
         self.index.insert_unique(indexed.hash(), indexed, |indexed| indexed.hash());
         Some(AgentIndex(place))
@@ -319,7 +329,9 @@ impl Registry {
 
     /// Frees the agent's slot.
     pub fn remove(&mut self, index: AgentIndex) -> Option<AgentSlot> {
-        self.slots.remove(index.0)
+        let slot = self.slots.remove(index.0)?;
+        self.calling.leave(index);
+        Some(slot)
     }
 
     /// Every agent, those that only wait for their outbox too.

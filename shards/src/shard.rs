@@ -10,6 +10,7 @@
 //! (answers that are wanted by a moment), `membership` (agents that come and go), `replay` (dead letters once more).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -17,6 +18,7 @@ use hashbrown::HashMap;
 use crate::account::Account;
 use crate::agent::{Effect, Registration};
 use crate::breaker::{BreakerFigures, BreakerPolicy, CallTimes};
+use crate::calling::Calling;
 use crate::capability::CapabilityIndex;
 use crate::conformance::Conformance;
 use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
@@ -260,6 +262,8 @@ pub struct Shard {
     pub(crate) pending_beside_slab: i64,
     pub(crate) questions: Questions,
     pub(crate) asks: HashMap<Correlation, PendingAsk, Seeded>,
+    /// The same by token, for callers that give up.
+    pub(crate) asks_by_token: HashMap<Token, Correlation, FixedState>,
     pub(crate) barriers: HashMap<u64, Barrier, FixedState>,
     pub(crate) barrier_count: u64,
     /// Agents that look after others, and what waits for them.
@@ -326,6 +330,7 @@ impl Shard {
             pending_beside_slab: 0,
             questions: Questions::new(QUESTIONS_MAX, config.seed),
             asks: HashMap::with_hasher(Seeded::new(config.seed)),
+            asks_by_token: HashMap::with_hasher(FixedState::default()),
             barriers: HashMap::with_hasher(FixedState::default()),
             barrier_count: 0,
             overseers: Overseers::default(),
@@ -360,6 +365,7 @@ impl Shard {
         let drained = self.end_drains();
         let carries = self.carry_on();
         self.return_credits();
+        self.agents.calling.end();
         self.account.pending = self.count_pending();
         debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
 
@@ -484,6 +490,11 @@ impl Shard {
     /// The id of the shard's own agent for embedders without an inbox.
     pub fn gateway_id(&self) -> Option<AgentId> {
         self.agents.get(self.gateway).map(|slot| slot.id)
+    }
+
+    /// Which agent is being called, for an observer on another thread.
+    pub fn calling(&self) -> Arc<Calling> {
+        Arc::clone(&self.agents.calling)
     }
 
     pub(crate) fn now(&self) -> Now {

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use foldhash::quality::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::crossing::Notice;
 use crate::dead_letter::Reason;
@@ -511,6 +511,28 @@ impl Shard {
             return None;
         }
         self.route_on(envelope, receiver).err().map(|Blocked { envelope, .. }| envelope)
+    }
+
+    /// Takes messages from outside out of their lines whose callers wait no longer: they are not accepted. It looks at all
+    /// lines once, however many have gone.
+    #[cold]
+    pub(crate) fn leave_lines(&mut self, tokens: &[Token]) {
+        let tokens: HashSet<Token, FixedState> = tokens.iter().copied().collect();
+        let mut left = 0;
+        for line in self.lines.by_receiver.values_mut() {
+            let senders = &mut line.senders;
+            line.waiting.retain(|entry| match entry {
+                InLine::Asked { message, token, .. } if tokens.contains(token) => {
+                    count_out(senders, message.sender());
+                    left += 1;
+                    false
+                }
+                InLine::Asked { .. } | InLine::Message { .. } => true,
+            });
+        }
+        self.lines.asked -= left;
+        self.lines.waiting -= left;
+        self.account.refused += left as u64;
     }
 
     // Time, and the end.

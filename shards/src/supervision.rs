@@ -139,6 +139,8 @@ impl Shard {
         if !slot.maker.exists() {
             return;
         }
+        self.agents.calling.begin(index);
+        let Some(slot) = self.agents.get_mut(index) else { return };
         let made = slot.maker.make().map(|agent| slot.behaviour = Behaviour::Native(agent));
         if let Err(what) = made.and_then(|()| self.start_agent(index)) {
             self.report(|| Event::AgentPanicked { agent: id, what });

@@ -237,3 +237,72 @@ fn a_receipt_is_no_answer_to_a_question() {
     assert_eq!(text(&world.take_reply(0, asked).unwrap().unwrap()), "tea?");
     world.assert_settled();
 }
+
+#[test]
+fn an_inbox_is_done_with_its_messages_in_any_order() {
+    let mut world = World::new(2);
+    let inbox = world.add_inbox(0, "inbox", 5, 3);
+    let (sender, told) = world.add_listener(1, "sender");
+    for number in 1..=9 {
+        let message = inform(sender, inbox, &number.to_string()).receipt(Receipt::Processed);
+        world.send(message.build().unwrap()).unwrap();
+    }
+    world.run();
+    assert!(world.take_delivered(0).iter().map(text).eq(["1", "2", "3"]));
+    let mut done = |numbers: &[u64], next: &[&str]| {
+        let numbers = numbers.to_vec();
+        world.give(0, Input::Acknowledged { agent: inbox, inbox: InboxNumber(5), numbers });
+        world.run();
+        assert!(world.take_delivered(0).iter().map(text).eq(next.iter().copied()));
+        (world.total().processed, told.notices().len())
+    };
+    // The first one stays for long, and the others go on.
+    assert_eq!(done(&[3], &["4"]), (1, 1));
+    assert_eq!(done(&[4, 2], &["5", "6"]), (3, 3));
+    assert_eq!(done(&[6, 5], &["7", "8"]), (5, 5));
+    assert_eq!(done(&[1, 8, 7], &["9"]), (8, 8));
+    assert_eq!(done(&[9], &[]), (9, 9));
+    world.assert_settled();
+}
+
+#[test]
+fn what_an_inbox_is_not_done_with_is_given_up_and_nothing_else() {
+    let mut world = World::new(1);
+    let inbox = world.add_inbox(0, "inbox", 5, 5);
+    let (sender, told) = world.add_listener(0, "sender");
+    for number in 1..=5 {
+        let message = inform(sender, inbox, &number.to_string()).receipt(Receipt::Processed);
+        world.send(message.build().unwrap()).unwrap();
+    }
+    world.run();
+    let mut taken = world.take_delivered(0);
+    world.give(0, Input::Acknowledged { agent: inbox, inbox: InboxNumber(5), numbers: vec![2, 4, 5] });
+    world.run();
+    assert_eq!((world.total().processed, told.notices().len()), (3, 3));
+    let left = vec![taken.remove(0), taken.remove(1)];
+    world.give(0, Input::Closed(inbox, InboxNumber(5), left));
+    world.run();
+    let texts: Vec<_> = world.dead_letters(0).iter().map(|letter| text(&letter.message)).collect();
+    assert_eq!(texts, ["3", "1"]);
+    assert_eq!(world.total().processed, 3);
+    world.assert_settled();
+}
+
+#[test]
+fn what_a_caller_gave_up_is_forgotten() {
+    let mut world = World::new(1);
+    let (agent, heard) = world.add_listener(0, "listener");
+    let asked = world.ask(0, question(agent, "tea?"), 1_000);
+    world.run();
+    world.give(0, Input::Cancel(vec![asked, caxton_shards::interface::Token(u64::MAX)]));
+    world.run();
+    let reply = heard.take().pop().unwrap().reply(Performative::Inform).sender(agent).build().unwrap();
+    world.send(reply).unwrap();
+    world.run();
+    assert_eq!(world.total().dead_by_reason[Reason::NobodyAsked.index()], 1);
+    world.advance(2_000);
+    assert!(world.take_reply(0, asked).is_none(), "nobody is answered");
+    world.stop_all();
+    assert_eq!(world.nodes[0].shard.remains().asks, 0);
+    world.assert_settled();
+}

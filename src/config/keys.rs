@@ -9,12 +9,12 @@ use super::wasi::Grants;
 use super::{Preset, Provenance, RingChoice, ShardChoice};
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BlockDepth, BreakerDelayMs, BreakerThreshold,
-    BreakerWindowMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity, ConversationTimeoutMs,
-    DeadLetterBytes, DeadLetterCapacity, DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs,
-    FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs, GuestStackBytes,
-    GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows, HostCallCount, LogRate, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, ModuleBytes, ModuleFunctions, NodeId,
-    OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
+    BreakerWindowMs, CallTimeoutMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity,
+    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DescriptionCapacity, DomainError, DuplicatesWindow,
+    DurableLifetimeMs, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs,
+    GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows, HostCallCount, LogRate,
+    MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, ModuleBytes, ModuleFunctions,
+    NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
     RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
     TurnQuota,
 };
@@ -122,6 +122,8 @@ configuration! {
         node: NodeId = ["0", "0", "0"];
         /// How many shards run, each on a core of its own: auto, or a number. With a store, a core beyond them is the disk's.
         shards: ShardChoice = ["auto", "auto", "auto"];
+        /// How long a call of the embedding API waits for its shard, unless its handle says otherwise: see `Router::within`.
+        call_timeout_ms: CallTimeoutMs = ["300000", "60000", "60000"];
     }
 
     /// The way in from other threads.
@@ -362,6 +364,7 @@ mod tests {
     const EXPECTED: &[(&str, [&str; 3])] = &[
         ("router.node", ["0", "0", "0"]),
         ("router.shards", ["\"auto\"", "\"auto\"", "\"auto\""]),
+        ("router.call_timeout_ms", ["300000", "60000", "60000"]),
         ("channel.capacity", ["1000", "10000", "100000"]),
         ("mailbox.messages", ["100", "1000", "10000"]),
         ("mailbox.bytes", ["\"1 MiB\"", "\"16 MiB\"", "\"64 MiB\""]),

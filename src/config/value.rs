@@ -4,12 +4,12 @@ use super::choice::AutoOr;
 use bytesize::ByteSize;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BlockDepth, BreakerDelayMs, BreakerThreshold,
-    BreakerWindowMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity, ConversationTimeoutMs,
-    DeadLetterBytes, DeadLetterCapacity, DescriptionCapacity, DomainError, DuplicatesWindow, DurableLifetimeMs,
-    FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs, GuestStackBytes,
-    GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows, HostCallCount, LogRate, MailboxBytes,
-    MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, ModuleBytes, ModuleFunctions, NodeId,
-    OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
+    BreakerWindowMs, CallTimeoutMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity,
+    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DescriptionCapacity, DomainError, DuplicatesWindow,
+    DurableLifetimeMs, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs,
+    GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows, HostCallCount, LogRate,
+    MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, ModuleBytes, ModuleFunctions,
+    NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
     RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
     TurnQuota,
 };
@@ -94,6 +94,7 @@ with_unit! {
     RestartWindowMs: milliseconds, "1 min", show_number;
     SlowCallMs: milliseconds, "1 s", show_number;
     ShutdownDeadlineMs: milliseconds, "20 s", show_number;
+    CallTimeoutMs: milliseconds, "30 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
     ModuleBytes: bytes, "64 MiB", show_bytes;
     FunctionBytes: bytes, "1 MiB", show_bytes;

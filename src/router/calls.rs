@@ -1,17 +1,22 @@
 //! What embedders ask of a router, from any thread and any runtime.
 //!
-//! Each call exists as an `async fn`, which any executor can drive, and as `blocking_...` for plain threads. Blocking
-//! calls on a shard's own thread answer `WouldDeadlock`, because that thread would have to do what it waits for.
+//! Each call exists as an `async fn`, which any executor can drive, and as `blocking_...` for plain threads. Calls that are
+//! made on a shard's own thread, or first polled there, answer `WouldDeadlock`, because that thread would have to do what they
+//! wait for.
+//!
+//! Each call ends by its deadline, whatever its shard does: see [`Router::within`]. A call whose future is dropped is withdrawn:
+//! if its shard has not begun it, it has no effect; if it has, what was done stays, and the shard forgets what it keeps for it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::conversation::ConversationView;
 use caxton_shards::domain::{AgentName, CapabilityName};
-use caxton_shards::interface::{Answer, AskFailure, Ending, Event, Input, RegistrationError, Rejected, SendError};
+use caxton_shards::interface::{
+    Answer, AskFailure, Event, InboxNumber, Input, RegistrationError, Rejected, SendError, Token, Unresponsive,
+};
 use caxton_shards::lifecycle::LifecycleError;
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
 use caxton_shards::replay::ReplayError;
@@ -19,10 +24,12 @@ use caxton_shards::shard::gateway_name;
 use futures_lite::future::block_on;
 
 use super::Router;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, InboxLink, ReceiveError};
 use super::report::Stats;
+use crate::call::{Caller, NoAnswer, Request, call};
+use crate::deadline::{Deadline, whole_milliseconds, within};
 use crate::drive::is_shard_thread;
-use crate::link::{BATCH_MESSAGES_MAX, Entry, Stage, Work};
+use crate::link::{BATCH_MESSAGES_MAX, Entry, Held, Shared, Stage, Work};
 
 /// How many messages an inbox holds before further ones wait in the mailbox, unless the owner says otherwise.
 pub const INBOX_WINDOW: u32 = 256;
@@ -30,13 +37,14 @@ pub const INBOX_WINDOW: u32 = 256;
 /// How many events wait for a subscriber before further ones are lost, and counted.
 pub const EVENTS_WAITING_MAX: usize = 4_096;
 
-/// A blocking call was made on a shard's own thread.
+/// A call that waits was made on a shard's own thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a blocking call on a shard's thread would wait for itself")]
+#[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
 pub struct WouldDeadlock;
 
 /// Why an agent could not be added, a dead letter not be replayed, or a question about the router has no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// The shard refused the registration.
     #[error(transparent)]
@@ -47,15 +55,36 @@ pub enum CallError {
     /// A dead letter was not replayed.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// A blocking call was made on a shard's own thread.
+    /// A call that waits was made on a shard's own thread.
     #[error(transparent)]
     WouldDeadlock(#[from] WouldDeadlock),
+    /// A shard did not do its part before the call's deadline.
+    #[error(transparent)]
+    Unresponsive(#[from] Unresponsive),
     /// The router has stopped.
     #[error("the router has stopped")]
     Stopped,
 }
 
-/// Messages that were not taken from a batch because there was no room, or the router is stopping.
+impl From<NoAnswer> for CallError {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
+            NoAnswer::Stopped => Self::Stopped,
+            NoAnswer::Late(unresponsive) => Self::Unresponsive(unresponsive),
+        }
+    }
+}
+
+impl From<NoAnswer> for SendError {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
+            NoAnswer::Stopped => Self::Stopping,
+            NoAnswer::Late(unresponsive) => Self::Unresponsive(unresponsive),
+        }
+    }
+}
+
+/// Messages that were not taken from a batch because there was no room in time, or the router is stopping.
 #[derive(Debug, thiserror::Error)]
 #[error("{} of the batch's messages were not queued: {error}", .messages.len())]
 pub struct BatchRejected {
@@ -66,16 +95,30 @@ pub struct BatchRejected {
     pub messages: Vec<Message>,
 }
 
-/// A subscription to what happens in a router.
+/// A subscription to what happens in a router. Dropping it ends it.
 pub struct Events {
     receiver: flume::Receiver<Event>,
     lost: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
 impl Events {
-    /// The next event; nothing once the router has stopped.
-    pub async fn next(&self) -> Option<Event> {
-        self.receiver.recv_async().await.ok()
+    /// The next event, however long it takes.
+    ///
+    /// # Errors
+    /// The router has stopped, or the call was made on a shard's own thread.
+    pub async fn next(&self) -> Result<Event, ReceiveError> {
+        self.next_within(Duration::MAX).await
+    }
+
+    /// The next event, if one comes within `timeout`.
+    ///
+    /// # Errors
+    /// None came in time, the router has stopped, or the call was made on a shard's own thread.
+    pub async fn next_within(&self, timeout: Duration) -> Result<Event, ReceiveError> {
+        not_on_a_shard()?;
+        let event = within(&self.shared, 0, Deadline::after(timeout), self.receiver.recv_async()).await;
+        event.ok_or(ReceiveError::TimedOut)?.map_err(|_| ReceiveError::Stopped)
     }
 
     /// The next event, if one is there.
@@ -83,9 +126,12 @@ impl Events {
         self.receiver.try_recv().ok()
     }
 
-    /// The next event, waiting for it up to `timeout` on a thread that may block.
-    pub fn blocking_next(&self, timeout: Duration) -> Option<Event> {
-        self.receiver.recv_timeout(timeout).ok()
+    /// As [`Events::next_within`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Events::next_within`].
+    pub fn blocking_next(&self, timeout: Duration) -> Result<Event, ReceiveError> {
+        block_on(self.next_within(timeout))
     }
 
     /// Events that were lost because this subscriber was too slow.
@@ -94,17 +140,52 @@ impl Events {
     }
 }
 
+impl Drop for Events {
+    fn drop(&mut self) {
+        // The shards see that nobody receives any more.
+        drop(std::mem::replace(&mut self.receiver, flume::bounded(0).1));
+        self.shared.subscribers.forget_gone();
+        for (shard, link) in self.shared.links.iter().enumerate() {
+            link.attention.store(true, Ordering::Release);
+            self.shared.ring(shard);
+        }
+    }
+}
+
 impl Router {
+    /// A handle of the same router whose calls end within this time, instead of `router.call_timeout_ms` of the settings. It
+    /// is meant for one call as for many: `router.within(time).deregister(agent)`.
+    ///
+    /// The time counts from when a call is made, or first polled. It is kept on the caller's side, whatever the shard does: a
+    /// call that is not done by then ends with an error that names the shard that stands still, and says whether what was
+    /// asked may have been done. Any time is allowed; [`Duration::MAX`] is none. [`Router::ask`], [`Router::drain`] and
+    /// [`Router::shutdown`] are told theirs.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
+    }
+
+    /// By when a call ends that is made now.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
+    }
+
     /// Queues a message, waiting for room in the inbound channel. What becomes of it afterwards is reported to its
     /// sender, as any agent hears of it.
     ///
-    /// The sender is an agent of this router; a message without one is sent in the name of the router's gateway.
+    /// The sender is an agent of this router; a message without one is sent in the name of the router's gateway. Whoever has
+    /// a handle of the router is trusted with that: it may name any agent. An [`Inbox`], an agent's handler and a guest
+    /// may name nobody but themselves.
     ///
     /// # Errors
-    /// The message, when the router is stopping.
+    /// The message, when the router is stopping or there was no room in time. It was not queued.
     pub async fn tell(&self, message: Message) -> Result<(), Rejected> {
+        if is_shard_thread() {
+            return Err(would_deadlock(message));
+        }
         let shard = self.shard_for(&message);
-        self.put(shard, Work::Input(Input::Tell(message))).await.map_err(rejected)
+        let put = self.put(shard, Work::Tell(message), || self.deadline()).await;
+        put.map_err(|(error, work)| reject_work(error, work))
     }
 
     /// As [`Router::tell`], from a thread that may block.
@@ -112,9 +193,6 @@ impl Router {
     /// # Errors
     /// As [`Router::tell`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_tell(&self, message: Message) -> Result<(), Rejected> {
-        if is_shard_thread() {
-            return Err(Rejected { error: SendError::WouldDeadlock, message: Box::new(message) });
-        }
         block_on(self.tell(message))
     }
 
@@ -124,30 +202,35 @@ impl Router {
     /// The message, when there is no room or the router is stopping.
     pub fn try_tell(&self, message: Message) -> Result<(), Rejected> {
         let shard = self.shard_for(&message);
-        self.try_put(shard, Work::Input(Input::Tell(message))).map_err(|(error, work)| reject_work(error, work))
+        self.try_put(shard, Work::Tell(message)).map_err(|(error, work)| reject_work(error, work))
     }
 
     /// Queues messages, waiting for room. Messages to one shard are handed over together, which costs a fraction of
     /// telling them one by one.
     ///
     /// # Errors
-    /// What was not queued, when the router is stopping.
+    /// What was not queued, when the router is stopping or there was no room in time; the rest was.
     pub async fn tell_all(&self, messages: Vec<Message>) -> Result<(), BatchRejected> {
+        if is_shard_thread() {
+            return Err(BatchRejected { error: SendError::WouldDeadlock, messages });
+        }
         let mut by_shard: Vec<Vec<Message>> = (0..self.shared().links.len()).map(|_| Vec::new()).collect();
         for message in messages {
             by_shard[self.shard_for(&message)].push(message);
         }
-        let mut refused = Vec::new();
+        let deadline = self.deadline();
+        let (mut refused, mut why) = (Vec::new(), None);
         for (shard, mut messages) in by_shard.into_iter().enumerate() {
             while !messages.is_empty() {
                 let rest = messages.split_off(messages.len().min(BATCH_MESSAGES_MAX));
-                if let Err(Work::Tell(back)) = self.put(shard, Work::Tell(messages)).await {
+                if let Err((error, Work::TellAll(back))) = self.put(shard, Work::TellAll(messages), || deadline).await {
                     refused.extend(back);
+                    why.get_or_insert(error);
                 }
                 messages = rest;
             }
         }
-        if refused.is_empty() { Ok(()) } else { Err(BatchRejected { error: SendError::Stopping, messages: refused }) }
+        why.map_or(Ok(()), |error| Err(BatchRejected { error, messages: refused }))
     }
 
     /// As [`Router::tell_all`], from a thread that may block.
@@ -155,9 +238,6 @@ impl Router {
     /// # Errors
     /// As [`Router::tell_all`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_tell_all(&self, messages: Vec<Message>) -> Result<(), BatchRejected> {
-        if is_shard_thread() {
-            return Err(BatchRejected { error: SendError::WouldDeadlock, messages });
-        }
         block_on(self.tell_all(messages))
     }
 
@@ -165,17 +245,17 @@ impl Router {
     /// mailbox is full and its overflow policy is back-pressure, that takes until the message's turn has come or its
     /// lifetime is over; other messages, and other senders, do not wait for it.
     ///
+    /// Dropping the future before it is accepted withdraws it.
+    ///
     /// # Errors
-    /// The message and why it was not accepted.
+    /// The message and why it was not accepted. With [`SendError::Unresponsive`] it may have been, if that says so.
     pub async fn send(&self, message: Message) -> Result<MessageId, Rejected> {
+        if is_shard_thread() {
+            return Err(would_deadlock(message));
+        }
         let shard = self.shard_for(&message);
         let kept = message.clone();
-        let stopping = |message| Rejected { error: SendError::Stopping, message: Box::new(message) };
-        match self.question(shard, |token| Input::Send(message, token)).await {
-            Some(Answer::Sent(sent)) => sent,
-            Some(Answer::NotKept(id, ending)) => Err(not_kept(id, ending, kept)),
-            _ => Err(stopping(kept)),
-        }
+        sent(self.question(shard, self.deadline(), |token| Input::Send(message, token)).await, kept)
     }
 
     /// As [`Router::send`], from a thread that may block.
@@ -183,9 +263,6 @@ impl Router {
     /// # Errors
     /// As [`Router::send`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_send(&self, message: Message) -> Result<MessageId, Rejected> {
-        if is_shard_thread() {
-            return Err(Rejected { error: SendError::WouldDeadlock, message: Box::new(message) });
-        }
         block_on(self.send(message))
     }
 
@@ -196,30 +273,40 @@ impl Router {
     /// The message, when there is no room or the router is stopping.
     pub fn try_send(&self, message: Message) -> Result<Sent, Rejected> {
         let shard = self.shard_for(&message);
-        let (sender, receiver) = flume::bounded(1);
-        let token = self.shared().next_token();
         let kept = message.clone();
-        match self.try_put(shard, Work::Question(Input::TrySend(message, token), token, sender)) {
-            Ok(()) => Ok(Sent { receiver, message: kept }),
-            Err((error, work)) => Err(reject_work(error, work)),
+        let (mut caller, work) = self.new_call(shard, |token| Input::TrySend(message, token));
+        // Whoever does not care what became of it has sent it all the same.
+        caller.leave_be();
+        match self.try_put(shard, work) {
+            Ok(()) => Ok(Sent { caller, message: kept, timeout: self.timeout }),
+            Err((error, _)) => Err(Rejected { error, message: Box::new(kept) }),
         }
     }
 
     /// Asks a question and waits for the answer, up to `timeout`. The sender is the router's gateway.
     ///
-    /// An `agree` announces an answer and is none; anything else that repeats the question's `reply-with` is one.
+    /// An `agree` announces an answer and is none; anything else that repeats the question's `reply-with` is one. Dropping the
+    /// future ends the question: an answer that comes later is a dead letter, as one that comes too late.
     ///
     /// # Errors
     /// The question was not accepted, could not be delivered, or was not answered in time.
     pub async fn ask(&self, message: Message, timeout: Duration) -> Result<Message, AskFailure> {
+        if is_shard_thread() {
+            return Err(AskFailure::Rejected(would_deadlock(message)));
+        }
         let shard = match message.target() {
             Some(target) => self.shared().partition.shard_of(target).as_usize(),
             None => self.some_shard(),
         };
-        // Rounded up, so that a short time is not none.
-        let timeout_ms = u32::try_from(timeout.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX);
-        match self.question(shard, |token| Input::Ask { message, timeout_ms, token }).await {
-            Some(Answer::Replied(reply)) => reply,
+        let timeout_ms = whole_milliseconds(timeout);
+        let deadline = Deadline::after(timeout);
+        match self.question(shard, deadline, |token| Input::Ask { message, timeout_ms, token }).await {
+            Ok(Answer::Replied(reply)) => reply,
+            // The question was put, and no shard stands still: whoever was asked has not answered.
+            Err(NoAnswer::Late(late)) if late.may_have_changed && !self.shared().stands_still(late.shard) => {
+                Err(AskFailure::TimedOut)
+            }
+            Err(NoAnswer::Late(unresponsive)) => Err(AskFailure::Unresponsive(unresponsive)),
             _ => Err(AskFailure::Stopped),
         }
     }
@@ -229,10 +316,6 @@ impl Router {
     /// # Errors
     /// As [`Router::ask`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_ask(&self, message: Message, timeout: Duration) -> Result<Message, AskFailure> {
-        if is_shard_thread() {
-            let rejected = Rejected { error: SendError::WouldDeadlock, message: Box::new(message) };
-            return Err(AskFailure::Rejected(rejected));
-        }
         block_on(self.ask(message, timeout))
     }
 
@@ -241,7 +324,8 @@ impl Router {
     /// When this returns, every shard knows the agent.
     ///
     /// # Errors
-    /// There is such an agent already, or the router is stopping.
+    /// There is such an agent already, or the router is stopping; or a shard did not do its part in time: then it may be
+    /// registered all the same, if the error says so.
     pub async fn register<A: Agent + 'static>(
         &self,
         name: AgentName,
@@ -280,7 +364,10 @@ impl Router {
 
     /// Adds many agents; all shards work at it at the same time. The results stand in the order of the registrations.
     pub async fn register_all(&self, registrations: Vec<Registration>) -> Vec<Result<AgentId, CallError>> {
-        let count = registrations.len();
+        if is_shard_thread() {
+            return registrations.iter().map(|_| Err(CallError::WouldDeadlock(WouldDeadlock))).collect();
+        }
+        let (count, deadline) = (registrations.len(), self.deadline());
         let mut by_shard: Vec<Vec<(usize, Registration)>> =
             (0..self.shared().links.len()).map(|_| Vec::new()).collect();
         for (place, registration) in registrations.into_iter().enumerate() {
@@ -291,16 +378,24 @@ impl Router {
             let mut entries = entries.into_iter().peekable();
             while entries.peek().is_some() {
                 let (places, registrations): (Vec<_>, Vec<_>) = entries.by_ref().take(BATCH_MESSAGES_MAX).unzip();
-                questions.push((places, self.put_question(shard, |token| Input::Register(registrations, token)).await));
+                let question = self.put_question(shard, deadline, |token| Input::Register(registrations, token)).await;
+                questions.push((places, question));
             }
         }
         let mut results: Vec<Result<AgentId, CallError>> = (0..count).map(|_| Err(CallError::Stopped)).collect();
-        for (places, answer) in questions {
-            let Some(answer) = answer else { continue };
-            if let Ok(Answer::Registered(answers)) = answer.recv_async().await {
-                for (place, answer) in places.into_iter().zip(answers) {
-                    results[place] = answer.map_err(CallError::from);
+        for (places, question) in questions {
+            let answer = match question {
+                Ok(caller) => caller.answer(deadline).await,
+                Err(no_answer) => Err(no_answer),
+            };
+            match answer.map_err(CallError::from) {
+                Ok(Answer::Registered(answers)) => {
+                    for (place, answer) in places.into_iter().zip(answers) {
+                        results[place] = answer.map_err(CallError::from);
+                    }
                 }
+                Ok(_) => {}
+                Err(error) => places.into_iter().for_each(|place| results[place] = Err(error.clone())),
             }
         }
         results
@@ -308,9 +403,6 @@ impl Router {
 
     /// As [`Router::register_all`], from a thread that may block.
     pub fn blocking_register_all(&self, registrations: Vec<Registration>) -> Vec<Result<AgentId, CallError>> {
-        if is_shard_thread() {
-            return registrations.iter().map(|_| Err(CallError::WouldDeadlock(WouldDeadlock))).collect();
-        }
         block_on(self.register_all(registrations))
     }
 
@@ -321,8 +413,8 @@ impl Router {
     /// The router has stopped.
     pub async fn deregister(&self, agent: AgentId) -> Result<bool, CallError> {
         let shard = self.shared().partition.shard_of(agent).as_usize();
-        match self.question(shard, |token| Input::Deregister(agent, token)).await {
-            Some(Answer::Deregistered(found)) => Ok(found),
+        match self.query(shard, self.deadline(), |token| Input::Deregister(agent, token)).await? {
+            Answer::Deregistered(found) => Ok(found),
             _ => Err(CallError::Stopped),
         }
     }
@@ -332,7 +424,6 @@ impl Router {
     /// # Errors
     /// As [`Router::deregister`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_deregister(&self, agent: AgentId) -> Result<bool, CallError> {
-        not_on_a_shard()?;
         block_on(self.deregister(agent))
     }
 
@@ -349,7 +440,6 @@ impl Router {
     /// # Errors
     /// As [`Router::register`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_open_inbox(&self, name: AgentName) -> Result<Inbox, CallError> {
-        not_on_a_shard()?;
         block_on(self.open_inbox(name))
     }
 
@@ -380,7 +470,7 @@ impl Router {
 
     /// As [`Router::open_inbox_with`], for an owner that says of each message when it is done with it:
     /// [`Inbox::acknowledge`]. A message is processed then, and not already when it is taken. At most 256 are handed out
-    /// and not acknowledged at a time; the rest wait in the agent's mailbox.
+    /// and not acknowledged at a time, whichever they are; the rest wait in the agent's mailbox.
     ///
     /// What was not acknowledged counts as not taken. When the inbox is dropped, it becomes dead letters. At a stop, and
     /// after a crash, durable messages among it are left to the next start, and are handed out again there.
@@ -401,19 +491,17 @@ impl Router {
         describe: impl FnOnce(Registration) -> Registration,
         acknowledged: bool,
     ) -> Result<Inbox, CallError> {
+        not_on_a_shard()?;
         let number = self.shared().next_inbox();
         let registration = describe(Registration::outside(name, number, INBOX_WINDOW));
         let id = registration.id();
-        let shard = self.shared().partition.shard_of(id).as_usize();
+        let (shard, deadline) = (self.shared().partition.shard_of(id).as_usize(), self.deadline());
         let (inbox, link) = Inbox::new(self.clone(), id, INBOX_WINDOW, acknowledged);
-        let (sender, receiver) = flume::bounded(1);
-        let token = self.shared().next_token();
-        let work = Work::OpenInbox(Input::Register(vec![registration], token), token, sender, number, link);
-        if self.put(shard, work).await.is_err() {
-            return Err(CallError::Stopped);
-        }
-        match receiver.recv_async().await {
-            Ok(Answer::Registered(mut results)) => match results.pop() {
+        let register = |token| Input::Register(vec![registration], token);
+        let (caller, work) = self.new_call_with(shard, register, Some((number, link)));
+        self.put(shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
+        match caller.answer(deadline).await? {
+            Answer::Registered(mut results) => match results.pop() {
                 Some(Ok(_)) => Ok(inbox),
                 Some(Err(error)) => Err(error.into()),
                 None => Err(CallError::Stopped),
@@ -427,10 +515,11 @@ impl Router {
     /// # Errors
     /// The router has stopped.
     pub async fn discover(&self, capability: &CapabilityName) -> Result<Vec<AgentId>, CallError> {
+        not_on_a_shard()?;
         // A word that is no term has never been offered by anybody.
         let Some(term) = Term::find(capability.as_ref()) else { return Ok(Vec::new()) };
-        match self.question(self.some_shard(), |token| Input::Discover(term, token)).await {
-            Some(Answer::Providers(providers)) => Ok(providers.iter().map(|provider| provider.agent).collect()),
+        match self.query(self.some_shard(), self.deadline(), |token| Input::Discover(term, token)).await? {
+            Answer::Providers(providers) => Ok(providers.iter().map(|provider| provider.agent).collect()),
             _ => Err(CallError::Stopped),
         }
     }
@@ -440,7 +529,6 @@ impl Router {
     /// # Errors
     /// As [`Router::discover`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_discover(&self, capability: &CapabilityName) -> Result<Vec<AgentId>, CallError> {
-        not_on_a_shard()?;
         block_on(self.discover(capability))
     }
 
@@ -454,8 +542,8 @@ impl Router {
         id: ConversationId,
     ) -> Result<Option<ConversationView>, CallError> {
         let shard = self.shared().partition.shard_of(initiator).as_usize();
-        match self.question(shard, |token| Input::Conversation(initiator, id, token)).await {
-            Some(Answer::Conversation(view)) => Ok(view.map(|view| *view)),
+        match self.query(shard, self.deadline(), |token| Input::Conversation(initiator, id, token)).await? {
+            Answer::Conversation(view) => Ok(view.map(|view| *view)),
             _ => Err(CallError::Stopped),
         }
     }
@@ -466,15 +554,20 @@ impl Router {
     /// # Errors
     /// The router has stopped.
     pub async fn events(&self) -> Result<Events, CallError> {
+        not_on_a_shard()?;
+        let deadline = self.deadline();
         let (sender, receiver) = flume::bounded(EVENTS_WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
+        // From here on it is dropped as a subscription is, also if this goes no further.
+        let events = Events { receiver, lost, shared: Arc::clone(self.shared()) };
+        self.shared().subscribers.add(sender.clone(), Arc::clone(&events.lost));
         for shard in 0..self.shared().links.len() {
-            let work = Work::Subscribe(sender.clone(), Arc::clone(&lost));
-            self.put(shard, work).await.map_err(|_| CallError::Stopped)?;
+            let work = Work::Subscribe(sender.clone(), Arc::clone(&events.lost));
+            self.put(shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
         }
         // Whatever is sent after this has returned is reported: each shard has answered a question behind it.
-        self.dead_letters(0).await?;
-        Ok(Events { receiver, lost })
+        self.newest_letters(0, deadline).await?;
+        Ok(events)
     }
 
     /// As [`Router::conversation`], from a thread that may block.
@@ -486,7 +579,6 @@ impl Router {
         initiator: AgentId,
         id: ConversationId,
     ) -> Result<Option<ConversationView>, CallError> {
-        not_on_a_shard()?;
         block_on(self.conversation(initiator, id))
     }
 
@@ -495,7 +587,6 @@ impl Router {
     /// # Errors
     /// As [`Router::events`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_events(&self) -> Result<Events, CallError> {
-        not_on_a_shard()?;
         block_on(self.events())
     }
 
@@ -525,49 +616,107 @@ impl Router {
         self.shared().next_token().0 as usize % self.shared().links.len()
     }
 
-    pub(super) async fn question(
+    /// As [`Router::question`], for calls whose errors are [`CallError`]s.
+    pub(super) async fn query(
         &self,
         shard: usize,
-        input: impl FnOnce(caxton_shards::interface::Token) -> Input,
-    ) -> Option<Answer> {
-        self.put_question(shard, input).await?.recv_async().await.ok()
+        deadline: Deadline,
+        input: impl FnOnce(Token) -> Input,
+    ) -> Result<Answer, CallError> {
+        not_on_a_shard()?;
+        Ok(self.question(shard, deadline, input).await?)
+    }
+
+    async fn question(
+        &self,
+        shard: usize,
+        deadline: Deadline,
+        input: impl FnOnce(Token) -> Input,
+    ) -> Result<Answer, NoAnswer> {
+        self.put_question(shard, deadline, input).await?.answer(deadline).await
     }
 
     async fn put_question(
         &self,
         shard: usize,
-        input: impl FnOnce(caxton_shards::interface::Token) -> Input,
-    ) -> Option<flume::Receiver<Answer>> {
-        let (sender, receiver) = flume::bounded(1);
-        let token = self.shared().next_token();
-        self.put(shard, Work::Question(input(token), token, sender)).await.ok()?;
-        Some(receiver)
+        deadline: Deadline,
+        input: impl FnOnce(Token) -> Input,
+    ) -> Result<Caller, NoAnswer> {
+        let (caller, work) = self.new_call(shard, input);
+        match self.put(shard, work, || deadline).await {
+            Ok(()) => Ok(caller),
+            Err((SendError::Unresponsive(unresponsive), _)) => Err(NoAnswer::Late(unresponsive)),
+            Err(_) => Err(NoAnswer::Stopped),
+        }
     }
 
-    /// Puts work into a shard's channel, waiting for room, and rings.
-    async fn put(&self, shard: usize, work: Work) -> Result<(), Work> {
+    fn new_call(&self, shard: usize, input: impl FnOnce(Token) -> Input) -> (Caller, Work) {
+        self.new_call_with(shard, input, None)
+    }
+
+    fn new_call_with(
+        &self,
+        shard: usize,
+        input: impl FnOnce(Token) -> Input,
+        inbox: Option<(InboxNumber, InboxLink)>,
+    ) -> (Caller, Work) {
+        let router = self.shared();
+        let token = router.next_token();
+        let request = Request { input: input(token), token, inbox, ticket: router.links[shard].gate.enter() };
+        let (caller, to_shard) = call(router, shard, request);
+        (caller, Work::Call(to_shard))
+    }
+
+    /// Puts work into a shard's channel, waiting for room, and rings. Work that comes back will not be done. Dropped before it
+    /// is done, it takes the work back.
+    async fn put(
+        &self,
+        shard: usize,
+        work: Work,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<(), (SendError, Work)> {
         let router = self.shared();
         let link = &router.links[shard];
-        let ticket = link.gate.enter();
+        let ticket = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
         if router.stage() != Stage::Running {
-            return Err(work);
+            return Err((SendError::Stopping, work));
         }
-        let sent = match link.work.try_send(Entry { work, ticket }) {
+        let put = match link.work.try_send(Entry { work, ticket }) {
             Ok(()) => Ok(()),
-            Err(flume::TrySendError::Full(entry)) => {
-                link.work.send_async(entry).await.map_err(|error| error.into_inner().work)
-            }
-            Err(flume::TrySendError::Disconnected(entry)) => Err(entry.work),
+            Err(flume::TrySendError::Full(entry)) => self.put_when_there_is_room(shard, entry, deadline()).await,
+            Err(flume::TrySendError::Disconnected(entry)) => Err((SendError::Stopping, entry.work)),
         };
         router.ring(shard);
-        sent
+        put
+    }
+
+    #[cold]
+    async fn put_when_there_is_room(
+        &self,
+        shard: usize,
+        entry: Entry,
+        deadline: Deadline,
+    ) -> Result<(), (SendError, Work)> {
+        let router = self.shared();
+        let mut held = TakenBack(Some(Held::new(entry)));
+        let Some(shown) = held.0.clone() else { return Ok(()) };
+        let waiting = router.links[shard].work.send_async(Entry { work: Work::Held(shown), ticket: None });
+        let put = within(router, shard, deadline, waiting).await;
+        let held = held.0.take();
+        let error = match put {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(_)) => SendError::Stopping,
+            None => SendError::Unresponsive(router.unresponsive(shard, false)),
+        };
+        // In this moment the shard may have taken it.
+        held.and_then(|held| held.take()).map_or(Ok(()), |entry| Err((error, entry.work)))
     }
 
     #[allow(clippy::result_large_err)] // The message goes back to its owner by value, as it came.
     fn try_put(&self, shard: usize, work: Work) -> Result<(), (SendError, Work)> {
         let router = self.shared();
         let link = &router.links[shard];
-        let ticket = link.gate.enter();
+        let ticket = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
         if router.stage() != Stage::Running {
             return Err((SendError::Stopping, work));
         }
@@ -580,55 +729,73 @@ impl Router {
     }
 }
 
-/// A message that was queued by [`Router::try_send`].
+/// Takes back what nobody waits for any more.
+struct TakenBack(Option<Held>);
+
+impl Drop for TakenBack {
+    fn drop(&mut self) {
+        drop(self.0.take().and_then(|held| held.take()));
+    }
+}
+
+/// A message that was queued by [`Router::try_send`]. Dropping it does not take the message back.
 pub struct Sent {
-    receiver: flume::Receiver<Answer>,
+    caller: Caller,
     message: Message,
+    timeout: Duration,
 }
 
 impl Sent {
-    /// Waits until the message was accepted.
+    /// Waits until the message was accepted, as long as calls of the handle that queued it wait.
     ///
     /// # Errors
-    /// The message and why it was not accepted.
+    /// The message and why it was not accepted. With [`SendError::Unresponsive`] it may have been, if that says so, and with
+    /// [`SendError::WouldDeadlock`] it may be later.
     pub async fn accepted(self) -> Result<MessageId, Rejected> {
-        match self.receiver.recv_async().await {
-            Ok(Answer::Sent(sent)) => sent,
-            Ok(Answer::NotKept(id, ending)) => Err(not_kept(id, ending, self.message)),
-            _ => Err(Rejected { error: SendError::Stopping, message: Box::new(self.message) }),
+        if is_shard_thread() {
+            return Err(would_deadlock(self.message));
         }
+        sent(self.caller.answer(Deadline::after(self.timeout)).await, self.message)
     }
 
     /// As [`Sent::accepted`], from a thread that may block.
     ///
     /// # Errors
-    /// As [`Sent::accepted`], and `WouldDeadlock` on a shard's own thread.
+    /// As [`Sent::accepted`].
     pub fn blocking_accepted(self) -> Result<MessageId, Rejected> {
-        if is_shard_thread() {
-            return Err(Rejected { error: SendError::WouldDeadlock, message: Box::new(self.message) });
-        }
         block_on(self.accepted())
     }
 }
 
-pub(super) fn not_on_a_shard() -> Result<(), WouldDeadlock> {
+pub(crate) fn not_on_a_shard() -> Result<(), WouldDeadlock> {
     if is_shard_thread() { Err(WouldDeadlock) } else { Ok(()) }
 }
 
-fn not_kept(message: MessageId, ending: Ending, kept: Message) -> Rejected {
-    Rejected { error: SendError::NotKept { message, ending }, message: Box::new(kept) }
+fn would_deadlock(message: Message) -> Rejected {
+    Rejected { error: SendError::WouldDeadlock, message: Box::new(message) }
 }
 
-fn rejected(work: Work) -> Rejected {
-    reject_work(SendError::Stopping, work)
+/// What became of a message, of which a copy was kept.
+fn sent(answer: Result<Answer, NoAnswer>, kept: Message) -> Result<MessageId, Rejected> {
+    let error = match answer {
+        Ok(Answer::Sent(sent)) => return sent,
+        Ok(Answer::NotKept(message, ending)) => SendError::NotKept { message, ending },
+        Ok(_) => SendError::Stopping,
+        Err(no_answer) => no_answer.into(),
+    };
+    Err(Rejected { error, message: Box::new(kept) })
+}
+
+/// Why a call could not be put.
+fn no_room(error: SendError) -> CallError {
+    match error {
+        SendError::Unresponsive(unresponsive) => CallError::Unresponsive(unresponsive),
+        _ => CallError::Stopped,
+    }
 }
 
 /// Gives the message back that was part of the work.
 fn reject_work(error: SendError, work: Work) -> Rejected {
-    let (Work::Input(Input::Tell(message)) | Work::Question(Input::Send(message, _) | Input::TrySend(message, _), ..)) =
-        work
-    else {
-        unreachable!("only messages are rejected")
-    };
+    let Work::Tell(message) = work else { unreachable!("only messages are rejected") };
     Rejected { error, message: Box::new(message) }
 }

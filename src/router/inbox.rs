@@ -4,23 +4,25 @@
 //! processed when its owner takes it or, where the owner acknowledges, when it says that it is done with it; either rings
 //! the shard, which then hands out more.
 //!
-//! An acknowledged inbox numbers what it hands out. Its shard keeps every message until the owner is done with all up to
-//! it, so that what was not acknowledged can be given up, or left to the next start, as what nobody took. Neither side
-//! waits for the other: the owner's threads share the numbers among themselves, and the shard reads a counter.
+//! An acknowledged inbox numbers what it hands out. Its shard keeps every message until the owner is done with it, in
+//! whatever order that is, so that what was not acknowledged can be given up, or left to the next start, as what nobody took.
+//! What was handed out and not acknowledged is all that takes room: one message that takes long holds up no other. Neither side
+//! waits for the other: the owner's threads leave the numbers of what is done in a list, which the shard takes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use caxton_shards::interface::{InboxNumber, Input, Rejected};
+use caxton_shards::interface::{InboxNumber, Input, Rejected, SendError};
 use caxton_shards::message::{AgentId, Message, MessageId};
 use caxton_shards::notice::is_notice;
+use futures_lite::future::block_on;
 
 use super::Router;
-use super::calls::WouldDeadlock;
-use crate::drive::is_shard_thread;
+use super::calls::{WouldDeadlock, not_on_a_shard};
+use crate::deadline::{Deadline, within};
 
 /// What an inbox and its shard share.
 struct State {
@@ -29,6 +31,21 @@ struct State {
     messages: AtomicU32,
     notices: AtomicU32,
     closed: AtomicBool,
+    done: Mutex<Done>,
+}
+
+/// What was acknowledged since the shard last looked.
+#[derive(Default)]
+struct Done {
+    numbers: Vec<u64>,
+    /// The shard has taken back what was not acknowledged: it is too late for that.
+    too_late: bool,
+}
+
+impl State {
+    fn done(&self) -> MutexGuard<'_, Done> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A message on its way to the owner.
@@ -47,12 +64,13 @@ pub(crate) struct InboxLink {
     kept: Option<Kept>,
 }
 
-/// What was handed out and not acknowledged, in its order.
+/// What was handed out and not acknowledged.
 #[derive(Default)]
 struct Kept {
-    messages: VecDeque<Message>,
-    /// The number of the next one that is handed out.
-    next: u64,
+    /// By number: there are no more than the inbox has room for.
+    messages: BTreeMap<u64, Message>,
+    /// The number of the one that was handed out last.
+    last: u64,
 }
 
 impl InboxLink {
@@ -65,27 +83,40 @@ impl InboxLink {
     }
 
     /// What was processed since the last time.
-    pub fn taken(&mut self, inbox: InboxNumber) -> Option<Input> {
+    pub fn taken(&mut self, inbox: InboxNumber) -> impl Iterator<Item = Input> {
+        let agent = self.state.agent;
         let messages = self.state.messages.swap(0, Ordering::AcqRel);
-        if let Some(kept) = &mut self.kept {
-            kept.messages.drain(..kept.messages.len().min(messages as usize));
-        }
         let notices = self.state.notices.swap(0, Ordering::AcqRel);
-        (messages + notices > 0).then_some(Input::Taken { agent: self.state.agent, inbox, messages, notices })
+        let taken = (messages + notices > 0).then_some(Input::Taken { agent, inbox, messages, notices });
+        let numbers = self.kept.as_mut().map_or_else(Vec::new, |kept| {
+            let numbers = std::mem::take(&mut self.state.done().numbers);
+            for number in &numbers {
+                kept.messages.remove(number);
+            }
+            numbers
+        });
+        let acknowledged = (!numbers.is_empty()).then_some(Input::Acknowledged { agent, inbox, numbers });
+        taken.into_iter().chain(acknowledged)
     }
 
     pub fn put(&mut self, message: Message) {
         let handed = match &mut self.kept {
             Some(kept) if !is_notice(&message) => {
-                let handed = Handed { message: message.clone(), number: Some(kept.next) };
-                kept.next += 1;
-                kept.messages.push_back(message);
+                kept.last += 1;
+                // What is kept knows where it stands in the journal, which a copy does not.
+                let handed = Handed { message: message.clone(), number: Some(kept.last) };
+                kept.messages.insert(kept.last, message);
                 handed
             }
             _ => Handed { message, number: None },
         };
         let put = self.sender.try_send(handed);
         debug_assert!(put.is_ok(), "the shard hands out no more than there is room for");
+    }
+
+    /// Has nothing be acknowledged any more, before what was not is taken back.
+    pub fn end_acknowledging(&mut self) {
+        self.state.done().too_late = true;
     }
 
     /// Takes back the messages of agents that were not processed. What the router said stays.
@@ -107,66 +138,40 @@ impl InboxLink {
     /// Where messages are to be acknowledged, those that are still kept are more than those that nobody took.
     fn unprocessed(&mut self, untaken: Vec<Message>) -> Vec<Message> {
         match &mut self.kept {
-            Some(kept) => kept.messages.drain(..).collect(),
+            Some(kept) => std::mem::take(&mut kept.messages).into_values().collect(),
             None => untaken,
         }
     }
 }
 
-/// What an owner is to acknowledge.
+/// What an owner has taken and not acknowledged, with the numbers, the oldest first: no more than the inbox has room for.
 #[derive(Default)]
-struct Ledger {
-    /// The number of the first one that is not done.
-    first: u64,
-    /// From that one on, what became of each.
-    entries: VecDeque<Entry>,
-}
-
-#[derive(PartialEq, Eq)]
-enum Entry {
-    /// Not seen yet.
-    Unseen,
-    /// Taken by the owner.
-    Taken(Option<MessageId>),
-    /// Acknowledged, but not everything before it is.
-    Done,
-}
+struct Ledger(VecDeque<(u64, Option<MessageId>)>);
 
 impl Ledger {
     fn take(&mut self, number: u64, id: Option<MessageId>) {
-        // The shard hands out no more than a window beyond the first that is not done.
-        let place = usize::try_from(number - self.first).unwrap_or(usize::MAX);
-        while self.entries.len() <= place {
-            self.entries.push_back(Entry::Unseen);
-        }
-        self.entries[place] = Entry::Taken(id);
+        self.0.push_back((number, id));
     }
 
-    /// Answers how many more are done from the first one on, or nothing if the message is not to be acknowledged.
-    fn acknowledge(&mut self, id: Option<MessageId>) -> Option<u32> {
-        let entry = self.entries.iter_mut().find(|entry| **entry == Entry::Taken(id))?;
-        *entry = Entry::Done;
-        let mut done = 0;
-        while self.entries.front() == Some(&Entry::Done) {
-            self.entries.pop_front();
-            self.first += 1;
-            done += 1;
-        }
-        Some(done)
+    /// The number of a message that is to be acknowledged.
+    fn acknowledge(&mut self, id: Option<MessageId>) -> Option<u64> {
+        let place = self.0.iter().position(|(_, taken)| *taken == id)?;
+        self.0.remove(place).map(|(number, _)| number)
     }
 }
 
-/// Why there is no message.
+/// Why there is no message, or no event.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReceiveError {
     /// None came in time.
-    #[error("no message came in time")]
+    #[error("nothing came in time")]
     TimedOut,
     /// The router has stopped.
     #[error("the router has stopped")]
     Stopped,
-    /// A blocking call was made on a shard's own thread.
-    #[error("a blocking call on a shard's thread would wait for itself")]
+    /// A call that waits was made on a shard's own thread.
+    #[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
     WouldDeadlock,
 }
 
@@ -193,6 +198,7 @@ impl Inbox {
             messages: AtomicU32::new(0),
             notices: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            done: Mutex::default(),
         });
         let kept = acknowledged.then(Kept::default);
         let link = InboxLink { state: Arc::clone(&state), sender, leftovers: receiver.clone(), kept };
@@ -206,12 +212,24 @@ impl Inbox {
         self.state.agent
     }
 
-    /// The next message.
+    /// The next message, however long it takes.
     ///
     /// # Errors
-    /// [`ReceiveError::Stopped`] when the router has stopped and everything was taken.
+    /// [`ReceiveError::Stopped`] when the router has stopped and everything was taken, and [`ReceiveError::WouldDeadlock`] on
+    /// a shard's own thread.
     pub async fn recv(&self) -> Result<Message, ReceiveError> {
-        let handed = self.receiver.recv_async().await.map_err(|_| ReceiveError::Stopped)?;
+        self.recv_within(Duration::MAX).await
+    }
+
+    /// The next message, if one comes within `timeout`. Dropping the future takes none.
+    ///
+    /// # Errors
+    /// As [`Inbox::recv`], and [`ReceiveError::TimedOut`] when none came in time.
+    pub async fn recv_within(&self, timeout: Duration) -> Result<Message, ReceiveError> {
+        not_on_a_shard()?;
+        let deadline = Deadline::after(timeout);
+        let handed = within(self.router.shared(), self.shard, deadline, self.receiver.recv_async()).await;
+        let handed = handed.ok_or(ReceiveError::TimedOut)?.map_err(|_| ReceiveError::Stopped)?;
         Ok(self.took(handed))
     }
 
@@ -221,54 +239,55 @@ impl Inbox {
         Some(self.took(handed))
     }
 
-    /// Waits for the next message, from a thread that may block.
+    /// As [`Inbox::recv_within`], from a thread that may block.
     ///
     /// # Errors
-    /// None came in time, the router has stopped, or the call was made on a shard's own thread.
+    /// As [`Inbox::recv_within`].
     pub fn blocking_recv(&self, timeout: Duration) -> Result<Message, ReceiveError> {
-        if is_shard_thread() {
-            return Err(ReceiveError::WouldDeadlock);
-        }
-        let deadline = Instant::now() + timeout;
-        let handed = self.receiver.recv_deadline(deadline).map_err(|error| match error {
-            flume::RecvTimeoutError::Timeout => ReceiveError::TimedOut,
-            flume::RecvTimeoutError::Disconnected => ReceiveError::Stopped,
-        })?;
-        Ok(self.took(handed))
+        block_on(self.recv_within(timeout))
     }
 
-    /// Says that the owner is done with a message that it took, in any order and from any thread. Answers whether it was to
-    /// be acknowledged: false if that was done before, or if the inbox was not
-    /// [opened](Router::open_acknowledged_inbox) for that.
+    /// Says that the owner is done with a message that it took, in any order and from any thread: it is processed then. Answers
+    /// whether it was to be acknowledged: false if that was done before, if the inbox was not
+    /// [opened](Router::open_acknowledged_inbox) for that, or if the router has stopped and left the message to the next start.
     ///
-    /// It is processed when those that came before it are, too. Until then its receipt waits and, if it is durable, the
-    /// router hands it out again after a crash: a message that is acknowledged in the moment of one may come twice.
+    /// Until the shard has heard of it, a message's receipt waits and, if it is durable, the router hands it out again after a
+    /// crash: a message that is acknowledged in the moment of one may come twice. After a shutdown none does that was
+    /// acknowledged.
     pub fn acknowledge(&self, message: &Message) -> bool {
         let Some(ledger) = &self.ledger else { return false };
-        let done = ledger.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(message.id());
-        if let Some(done @ 1..) = done {
-            self.state.messages.fetch_add(done, Ordering::AcqRel);
-            self.tell_shard();
+        let number = ledger.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(message.id());
+        let Some(number) = number else { return false };
+        {
+            let mut done = self.state.done();
+            if done.too_late {
+                return false;
+            }
+            done.numbers.push(number);
         }
-        done.is_some()
+        self.tell_shard();
+        true
     }
 
-    /// Sends a message in this agent's name and waits until it is accepted.
+    /// Sends a message in this agent's name and waits until it is accepted, as long as calls of the handle that opened the
+    /// inbox wait.
     ///
     /// # Errors
-    /// As [`Router::send`].
+    /// As [`Router::send`], and [`SendError::ForeignSender`] for a message that names another sender.
     pub async fn send(&self, mut message: Message) -> Result<MessageId, Rejected> {
         message.set_sender_if_absent(self.state.agent);
+        if message.sender() != Some(self.state.agent) {
+            return Err(Rejected { error: SendError::ForeignSender, message: Box::new(message) });
+        }
         self.router.send(message).await
     }
 
     /// As [`Inbox::send`], from a thread that may block.
     ///
     /// # Errors
-    /// As [`Router::send`].
-    pub fn blocking_send(&self, mut message: Message) -> Result<MessageId, Rejected> {
-        message.set_sender_if_absent(self.state.agent);
-        self.router.blocking_send(message)
+    /// As [`Inbox::send`].
+    pub fn blocking_send(&self, message: Message) -> Result<MessageId, Rejected> {
+        block_on(self.send(message))
     }
 
     /// Counts a message as taken, and tells the shard when there is nothing left or half of the room is free again. One that is
@@ -288,7 +307,7 @@ impl Inbox {
 
     fn tell_shard(&self) {
         let shared = self.router.shared();
-        shared.links[self.shard].inbox_attention.store(true, Ordering::Release);
+        shared.links[self.shard].attention.store(true, Ordering::Release);
         shared.ring(self.shard);
     }
 }

@@ -4,14 +4,15 @@
 //! it up, and what is asked here puts the portions together.
 
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch};
-use caxton_shards::interface::{Answer, Input};
+use caxton_shards::interface::{Answer, Input, Unresponsive};
 use caxton_shards::message::{AgentId, MessageId};
 use caxton_shards::partition::ShardIndex;
 use caxton_shards::replay::{ReplayError, ReplayPortion};
 use futures_lite::future::block_on;
 
 use super::Router;
-use super::calls::{CallError, not_on_a_shard};
+use super::calls::CallError;
+use crate::deadline::Deadline;
 
 /// Where a page of dead letters ends: before these letters, of each shard one, the next page begins. They need not be
 /// there any more. A shard of which none is named begins with its newest letter.
@@ -51,9 +52,14 @@ impl Router {
     /// # Errors
     /// The router has stopped.
     pub async fn dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
+        self.newest_letters(count, self.deadline()).await
+    }
+
+    /// As [`Router::dead_letters`], with a deadline.
+    pub(super) async fn newest_letters(&self, count: usize, deadline: Deadline) -> Result<Vec<DeadLetter>, CallError> {
         let mut letters = Vec::new();
         for shard in 0..self.shared().links.len() {
-            letters.extend(self.search_shard(shard, DeadLetterSearch::default(), count).await?.0);
+            letters.extend(self.search_shard(shard, DeadLetterSearch::default(), count, deadline).await?.0);
         }
         Ok(letters)
     }
@@ -63,7 +69,6 @@ impl Router {
     /// # Errors
     /// As [`Router::dead_letters`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
-        not_on_a_shard()?;
         block_on(self.dead_letters(count))
     }
 
@@ -81,11 +86,11 @@ impl Router {
         limit: usize,
         cursor: Option<&DeadLetterCursor>,
     ) -> Result<DeadLetterPage, CallError> {
-        let mut found = Vec::new();
+        let (mut found, deadline) = (Vec::new(), self.deadline());
         for shard in self.shards_of(filter) {
             let before = cursor.and_then(|cursor| cursor.of_shard(shard));
             let search = DeadLetterSearch { filter: *filter, after: None, before };
-            let (letters, next) = self.search_shard(shard, search, limit).await?;
+            let (letters, next) = self.search_shard(shard, search, limit, deadline).await?;
             found.push(Found { shard, letters, next });
         }
         Ok(merge(found, limit))
@@ -101,7 +106,6 @@ impl Router {
         limit: usize,
         cursor: Option<&DeadLetterCursor>,
     ) -> Result<DeadLetterPage, CallError> {
-        not_on_a_shard()?;
         block_on(self.find_dead_letters(filter, limit, cursor))
     }
 
@@ -118,7 +122,6 @@ impl Router {
     /// # Errors
     /// As [`Router::dead_letter`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, CallError> {
-        not_on_a_shard()?;
         block_on(self.dead_letter(id))
     }
 
@@ -131,9 +134,9 @@ impl Router {
     /// The letter was not replayed and stays where it is ([`ReplayError`]), or the router has stopped.
     pub async fn replay_dead_letter(&self, id: DeadLetterId, to: Option<AgentId>) -> Result<MessageId, CallError> {
         let filter = DeadLetterFilter::only(id);
-        let search = DeadLetterSearch { filter, ..DeadLetterSearch::default() };
+        let (search, deadline) = (DeadLetterSearch { filter, ..DeadLetterSearch::default() }, self.deadline());
         for shard in self.shards_of(&filter) {
-            let portion = self.replay_on_shard(shard, search, to).await?;
+            let portion = self.replay_on_shard(shard, search, to, deadline).await?;
             if let Some((_, message)) = portion.replayed.first() {
                 return Ok(*message);
             }
@@ -149,7 +152,6 @@ impl Router {
     /// # Errors
     /// As [`Router::replay_dead_letter`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_replay_dead_letter(&self, id: DeadLetterId, to: Option<AgentId>) -> Result<MessageId, CallError> {
-        not_on_a_shard()?;
         block_on(self.replay_dead_letter(id, to))
     }
 
@@ -159,16 +161,17 @@ impl Router {
     /// stays: the summary says so, and the call may be repeated.
     ///
     /// # Errors
-    /// The router has stopped; some letters may have been replayed.
+    /// The router has stopped, or a shard did not do its part in time; some letters may have been replayed.
     pub async fn replay_dead_letters(
         &self,
         filter: &DeadLetterFilter,
         to: Option<AgentId>,
     ) -> Result<ReplaySummary, CallError> {
-        let mut summary = ReplaySummary::default();
-        for (shard, mut search) in self.present_letters(filter).await? {
+        let (mut summary, deadline) = (ReplaySummary::default(), self.deadline());
+        for (shard, mut search) in self.present_letters(filter, deadline).await? {
             loop {
-                let portion = self.replay_on_shard(shard, search, to).await?;
+                let portion = self.replay_on_shard(shard, search, to, deadline).await;
+                let portion = portion.map_err(|error| after_a_part(error, summary.replayed > 0))?;
                 summary.replayed += portion.replayed.len() as u64;
                 summary.refused += portion.refused.len() as u64;
                 summary.refusal = summary.refusal.or(portion.refused.first().cloned());
@@ -195,7 +198,6 @@ impl Router {
         filter: &DeadLetterFilter,
         to: Option<AgentId>,
     ) -> Result<ReplaySummary, CallError> {
-        not_on_a_shard()?;
         block_on(self.replay_dead_letters(filter, to))
     }
 
@@ -203,14 +205,15 @@ impl Router {
     /// are left alone. Answers how many it were.
     ///
     /// # Errors
-    /// The router has stopped; some letters may have been thrown away.
+    /// The router has stopped, or a shard did not do its part in time; some letters may have been thrown away.
     pub async fn purge_dead_letters(&self, filter: &DeadLetterFilter) -> Result<u64, CallError> {
-        let mut purged = 0;
-        for (shard, mut search) in self.present_letters(filter).await? {
+        let (mut purged, deadline) = (0, self.deadline());
+        for (shard, mut search) in self.present_letters(filter, deadline).await? {
             loop {
                 let asked = Box::new(search);
-                let answer = self.question(shard, |token| Input::PurgeDeadLetters(asked, token)).await;
-                let Some(Answer::DeadLettersPurged { letters, next }) = answer else { return Err(CallError::Stopped) };
+                let answer = self.query(shard, deadline, |token| Input::PurgeDeadLetters(asked, token)).await;
+                let answer = answer.map_err(|error| after_a_part(error, purged > 0))?;
+                let Answer::DeadLettersPurged { letters, next } = answer else { return Err(CallError::Stopped) };
                 purged += letters;
                 search.after = next;
                 if next.is_none() {
@@ -226,7 +229,6 @@ impl Router {
     /// # Errors
     /// As [`Router::purge_dead_letters`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_purge_dead_letters(&self, filter: &DeadLetterFilter) -> Result<u64, CallError> {
-        not_on_a_shard()?;
         block_on(self.purge_dead_letters(filter))
     }
 
@@ -242,11 +244,15 @@ impl Router {
 
     /// For each shard that may have what a filter means, a search that ends with the newest letter of now. What is done
     /// to the letters of one shard may make new ones on another, and those are not meant.
-    async fn present_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<(usize, DeadLetterSearch)>, CallError> {
+    async fn present_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        deadline: Deadline,
+    ) -> Result<Vec<(usize, DeadLetterSearch)>, CallError> {
         let mut searches = Vec::new();
         for shard in self.shards_of(filter) {
             let search = DeadLetterSearch { filter: *filter, ..DeadLetterSearch::default() };
-            if let (_, Some(end)) = self.search_shard(shard, search, 0).await? {
+            if let (_, Some(end)) = self.search_shard(shard, search, 0, deadline).await? {
                 searches.push((shard, DeadLetterSearch { before: Some(end), ..search }));
             }
         }
@@ -259,12 +265,13 @@ impl Router {
         shard: usize,
         mut search: DeadLetterSearch,
         limit: usize,
+        deadline: Deadline,
     ) -> Result<(Vec<DeadLetter>, Option<DeadLetterId>), CallError> {
         let mut letters = Vec::new();
         loop {
             let (asked, wanted) = (Box::new(search), limit - letters.len());
-            let answer = self.question(shard, |token| Input::DeadLetters(asked, wanted, token)).await;
-            let Some(Answer::DeadLetters(portion)) = answer else { return Err(CallError::Stopped) };
+            let answer = self.query(shard, deadline, |token| Input::DeadLetters(asked, wanted, token)).await?;
+            let Answer::DeadLetters(portion) = answer else { return Err(CallError::Stopped) };
             letters.extend(portion.letters);
             if portion.next.is_none() || letters.len() >= limit {
                 return Ok((letters, portion.next));
@@ -278,12 +285,23 @@ impl Router {
         shard: usize,
         search: DeadLetterSearch,
         to: Option<AgentId>,
+        deadline: Deadline,
     ) -> Result<ReplayPortion, CallError> {
         let search = Box::new(search);
-        match self.question(shard, |token| Input::ReplayDeadLetters(search, to, token)).await {
-            Some(Answer::DeadLettersReplayed(portion)) => Ok(*portion),
+        match self.query(shard, deadline, |token| Input::ReplayDeadLetters(search, to, token)).await? {
+            Answer::DeadLettersReplayed(portion) => Ok(*portion),
             _ => Err(CallError::Stopped),
         }
+    }
+}
+
+/// The error of a call that goes from part to part, and may have done some of them.
+fn after_a_part(error: CallError, part_done: bool) -> CallError {
+    match error {
+        CallError::Unresponsive(late) => {
+            CallError::Unresponsive(Unresponsive { may_have_changed: late.may_have_changed || part_done, ..late })
+        }
+        other => other,
     }
 }
 

@@ -8,7 +8,11 @@ use caxton_shards::message::AgentId;
 use futures_lite::future::block_on;
 
 use super::Router;
-use super::calls::{CallError, not_on_a_shard};
+use super::calls::CallError;
+use crate::deadline::{Deadline, whole_milliseconds};
+
+/// How long after the deadline of draining an agent its shard may take to say what came of it.
+const ANSWER_WITHIN: Duration = Duration::from_millis(25);
 
 impl Router {
     /// An agent's state and figures, or nothing if no shard knows it. Agents that were removed are known for a while, as
@@ -18,8 +22,8 @@ impl Router {
     /// # Errors
     /// The router has stopped.
     pub async fn agent(&self, agent: AgentId) -> Result<Option<AgentView>, CallError> {
-        match self.question(self.home_of(agent), |token| Input::Agent(agent, token)).await {
-            Some(Answer::Agent(view)) => Ok(view.map(|view| *view)),
+        match self.query(self.home_of(agent), self.deadline(), |token| Input::Agent(agent, token)).await? {
+            Answer::Agent(view) => Ok(view.map(|view| *view)),
             _ => Err(CallError::Stopped),
         }
     }
@@ -29,7 +33,6 @@ impl Router {
     /// # Errors
     /// As [`Router::agent`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_agent(&self, agent: AgentId) -> Result<Option<AgentView>, CallError> {
-        not_on_a_shard()?;
         block_on(self.agent(agent))
     }
 
@@ -49,7 +52,6 @@ impl Router {
     /// # Errors
     /// As [`Router::suspend`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_suspend(&self, agent: AgentId) -> Result<(), CallError> {
-        not_on_a_shard()?;
         block_on(self.suspend(agent))
     }
 
@@ -66,7 +68,6 @@ impl Router {
     /// # Errors
     /// As [`Router::resume`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_resume(&self, agent: AgentId) -> Result<(), CallError> {
-        not_on_a_shard()?;
         block_on(self.resume(agent))
     }
 
@@ -75,15 +76,17 @@ impl Router {
     /// From the beginning it takes no new messages (they become dead letters with the reason `draining`) and is found by
     /// no capability; if it was suspended, it goes on. It has handled what it has when its mailbox, delayed messages
     /// included, and its outbox are empty. What is left after `deadline` becomes dead letters with the reason
-    /// `drain-deadline`; a deadline beyond 49 days counts as that.
+    /// `drain-deadline`. Draining goes on if the future is dropped.
     ///
     /// # Errors
     /// There is no such agent, it is draining already, its shard drains as many agents as it may, or the router is
     /// stopping.
     pub async fn drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError> {
-        let within_ms = u32::try_from(deadline.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX);
-        match self.question(self.home_of(agent), |token| Input::DrainAgent { agent, within_ms, token }).await {
-            Some(Answer::Drained(drained)) => Ok(drained?),
+        let within_ms = whole_milliseconds(deadline);
+        // The shard itself ends draining at the deadline, and says what was left: there is a moment for that.
+        let patience = Deadline::after(deadline).later(ANSWER_WITHIN);
+        match self.query(self.home_of(agent), patience, |token| Input::DrainAgent { agent, within_ms, token }).await? {
+            Answer::Drained(drained) => Ok(drained?),
             _ => Err(CallError::Stopped),
         }
     }
@@ -93,13 +96,12 @@ impl Router {
     /// # Errors
     /// As [`Router::drain`], and `WouldDeadlock` on a shard's own thread.
     pub fn blocking_drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError> {
-        not_on_a_shard()?;
         block_on(self.drain(agent, deadline))
     }
 
     async fn change(&self, agent: AgentId, input: impl FnOnce(Token) -> Input) -> Result<(), CallError> {
-        match self.question(self.home_of(agent), input).await {
-            Some(Answer::Changed(changed)) => Ok(changed?),
+        match self.query(self.home_of(agent), self.deadline(), input).await? {
+            Answer::Changed(changed) => Ok(changed?),
             _ => Err(CallError::Stopped),
         }
     }

@@ -13,7 +13,7 @@ use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use caxton_shards::breaker::BreakerPolicy;
 use caxton_shards::conversation::ConversationLimits;
@@ -30,6 +30,7 @@ use caxton_shards::shard::{RetryPolicy, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 use glommio::ExecutorJoinHandle;
 
+pub(crate) use calls::not_on_a_shard;
 pub use calls::{BatchRejected, CallError, EVENTS_WAITING_MAX, Events, INBOX_WINDOW, Sent, WouldDeadlock};
 pub use inbox::{Inbox, ReceiveError};
 pub use letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
@@ -218,6 +219,8 @@ impl RouterBuilder {
 #[derive(Clone)]
 pub struct Router {
     inner: Arc<Inner>,
+    /// How long its calls wait.
+    timeout: Duration,
 }
 
 /// As a [`Router`], but the router stops without regard to it.
@@ -226,7 +229,7 @@ pub(crate) struct WeakRouter(Weak<Inner>);
 impl WeakRouter {
     /// The router, unless all its handles were dropped.
     pub fn upgrade(&self) -> Option<Router> {
-        self.0.upgrade().map(|inner| Router { inner })
+        self.0.upgrade().map(Router::new)
     }
 }
 
@@ -250,6 +253,11 @@ struct Threads {
 }
 
 impl Router {
+    fn new(inner: Arc<Inner>) -> Self {
+        let timeout = inner.shared.config.router.call_timeout_ms.as_duration();
+        Self { inner, timeout }
+    }
+
     /// A router with the settings of [`Preset::Development`], to be changed before it starts.
     pub fn builder() -> RouterBuilder {
         RouterBuilder {
@@ -325,10 +333,10 @@ fn start(
         })
         .collect();
     let (bell, parker) = Bell::new();
-    let shared = Arc::new(Shared::new(links, partition, config.clone(), bell));
-    let router = Router { inner: Arc::new(Inner::new(Arc::clone(&shared), warnings)) };
-
     let clock = Clock::new();
+    let shared = Arc::new(Shared::new(links, partition, config.clone(), bell, clock.start()));
+    let router = Router::new(Arc::new(Inner::new(Arc::clone(&shared), warnings)));
+
     let boot_epoch = store.as_ref().map_or_else(|| wall_time().0, |store| store.directory.boot_epoch());
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;

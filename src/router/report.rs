@@ -22,6 +22,11 @@ pub struct Stats {
     pub queued: usize,
     /// Times that a shard stood still and had to be woken.
     pub watchdog_wakes: u64,
+    /// Shards that are blocked now: a call of one of their agents has not returned for half a second or longer. See
+    /// [`Event::ShardBlocked`](caxton_shards::interface::Event::ShardBlocked).
+    pub blocked: Vec<ShardIndex>,
+    /// How often a shard was blocked.
+    pub times_blocked: u64,
     /// How many of the shards' agents are the router's own `ams` and `df`.
     pub own_agents: usize,
 }
@@ -115,6 +120,8 @@ pub struct Report {
     /// The dead letters that the shards kept, within the bounds of the settings, in the order of their shards and
     /// oldest first: those of the stop, and those from before.
     pub dead_letters: Arc<[DeadLetter]>,
+    /// The names of agents whose code did not return, with their shards: each of those is among the unresponsive ones.
+    pub held_up_by: Vec<(ShardIndex, Arc<str>)>,
     /// How long draining was allowed to take.
     pub allowed: Duration,
     /// How long stopping took in all.
@@ -164,6 +171,7 @@ impl Report {
             "conversations_open": self.remains.conversations,
             "dead_letters_kept": self.dead_letters.len(),
             "unresponsive_shards": unresponsive,
+            "held_up_by": self.held_up_by.iter().map(|(_, agent)| agent.as_ref()).collect::<Vec<_>>(),
         })
     }
 }
@@ -225,10 +233,11 @@ impl fmt::Display for Report {
         }
         for shard in &self.unresponsive {
             let pending = self.stats.shards.get(shard.as_usize()).map_or(0, |figures| figures.account.pending);
-            writeln!(
-                formatter,
-                "  {shard} did not come to its end, with {pending} pending: its thread panicked, or a handler does not return"
-            )?;
+            write!(formatter, "  {shard} did not come to its end, with {pending} pending: ")?;
+            match self.held_up_by.iter().find(|(held_up, _)| held_up == shard) {
+                Some((_, agent)) => writeln!(formatter, "a handler of the agent {agent:?} does not return")?,
+                None => writeln!(formatter, "its thread panicked, or a handler does not return")?,
+            }
         }
         Ok(())
     }
@@ -242,6 +251,7 @@ impl fmt::Debug for Report {
             .field("drained", &self.drained)
             .field("remains", &self.remains)
             .field("unresponsive", &self.unresponsive)
+            .field("held_up_by", &self.held_up_by)
             .field("dead_letters", &self.dead_letters.len())
             .field("allowed", &self.allowed)
             .field("took", &self.took)

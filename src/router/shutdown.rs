@@ -16,12 +16,10 @@ use super::report::{Report, Stats};
 use super::{Inner, Router};
 use crate::doctor::Finding;
 use crate::drive::is_shard_thread;
-use crate::link::{Legacy, Shared, Stage};
+use crate::link::{Legacy, Link, Shared, Stage};
 
 /// How long the shards get to give up what is left, once the deadline for handling it is over, and then to leave.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-/// How long they get to leave when one of them did not give up in time. One whose handler does not return never will.
-const HURRIED_DEADLINE: Duration = Duration::from_secs(1);
 /// A deadline further away than this is as good as none.
 const DEADLINE_MAX: Duration = Duration::from_hours(365 * 24);
 
@@ -32,8 +30,13 @@ impl Router {
     /// While the router drains, its agents go on sending to each other, so agents that never come to an end take the
     /// whole time. What is left at the deadline becomes dead letters; senders that live in this router are told by a
     /// `failure`, the owners of inboxes too, who can read it until they drop the inbox. The [`Report`] says what was
-    /// left, and has the dead letters. A handler that does not return is waited for some 11 s more, and then left
-    /// with its thread: see [`Report::unresponsive`].
+    /// left, and has the dead letters. A shard that is [blocked](Stats::blocked), because a handler or a `stopped` does not
+    /// return, is not waited for beyond the deadline, or beyond the moment at which it counts as blocked, within a second; it is
+    /// left with its thread, and comes to its end by itself when that returns: see [`Report::unresponsive`]. Any deadline is
+    /// allowed.
+    ///
+    /// Of each shard one event descriptor of glommio 0.9 stays open until the process ends: its tasks never let go of it
+    /// ([DataDog/glommio#448](https://github.com/DataDog/glommio/issues/448)). Nothing else is left.
     ///
     /// Calling it again, or from several threads, waits for the same end and reports the same figures; draining ends
     /// at the earliest of their deadlines.
@@ -73,11 +76,15 @@ impl Inner {
         let allowed = self.drained_by(began).saturating_duration_since(began);
         shared.advance_to(Stage::Stopping);
         let stopped_by = Instant::now() + STOP_DEADLINE;
-        let stopped = self.wait_for_quiet(Stage::Stopping, || stopped_by);
+        let is_quiet = |link: &Link| link.quiet.load(Ordering::Acquire) >= Stage::Stopping as u8;
+        self.wait_for_quiet(Stage::Stopping, || self.unless_blocked(stopped_by, is_quiet));
         shared.advance_to(Stage::Leaving);
+        let left_by = Instant::now() + STOP_DEADLINE;
+        let all_left = shared.wait_until(
+            || self.unless_blocked(left_by, |link| link.left.load(Ordering::Acquire)),
+            || shared.links.iter().all(|link| link.left.load(Ordering::Acquire)),
+        );
         let has_left = |shard: usize| shared.links[shard].left.load(Ordering::Acquire);
-        let left_by = Instant::now() + if stopped { STOP_DEADLINE } else { HURRIED_DEADLINE };
-        let all_left = shared.wait_until(|| left_by, || (0..shared.links.len()).all(&has_left));
         for (shard, executor) in threads.executors.drain(..).enumerate() {
             // A handler that never returns keeps its thread; whoever waited for that would wait for ever. A shard's
             // panic has been reported by its own thread; the figures show what was left.
@@ -119,6 +126,15 @@ impl Inner {
         self.drained_by.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(began)
     }
 
+    /// The deadline; or now, if only shards that are blocked are not done.
+    fn unless_blocked(&self, deadline: Instant, is_done: impl Fn(&Link) -> bool) -> Instant {
+        let blocked = |shard: usize| self.shared.is_blocked(shard);
+        let links = &self.shared.links;
+        let done_or_blocked = |(shard, link): (usize, &Link)| is_done(link) || blocked(shard);
+        let only_blocked = (0..links.len()).any(blocked) && links.iter().enumerate().all(done_or_blocked);
+        if only_blocked { Instant::now().min(deadline) } else { deadline }
+    }
+
     /// Two rounds have to find all shards quiet with nothing between them: a message may cross during the first.
     fn wait_for_quiet(&self, stage: Stage, deadline: impl Fn() -> Instant) -> bool {
         use std::sync::atomic::Ordering::Acquire;
@@ -143,6 +159,11 @@ impl Inner {
             shards: links.iter().map(|link| link.published.read()).collect(),
             queued: links.iter().map(|link| link.gate.inside()).sum(),
             watchdog_wakes: self.shared.watchdog_wakes.load(Ordering::Relaxed),
+            blocked: (0..links.len())
+                .filter(|shard| self.shared.is_blocked(*shard))
+                .map(|shard| ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX)))
+                .collect(),
+            times_blocked: links.iter().map(|link| link.times_blocked.load(Ordering::Relaxed)).sum(),
             own_agents: crate::management::own_agents(&self.shared.config),
         }
     }
@@ -161,7 +182,10 @@ impl Inner {
                 None => unresponsive.push(ShardIndex(shard)),
             }
         }
+        let held_up_by = unresponsive.iter().filter(|shard| self.shared.in_turn_for(shard.as_usize()).is_some());
+        let held_up_by = held_up_by.filter_map(|shard| Some((*shard, self.shared.called_agent(*shard)?))).collect();
         Report {
+            held_up_by,
             stats: self.stats(),
             drained,
             remains,

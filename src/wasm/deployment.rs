@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
 use caxton_shards::dispatch::Batch;
 use caxton_shards::domain::AgentName;
+use caxton_shards::interface::{SendError, Unresponsive};
 use caxton_shards::message::{AgentId, ConversationId, Message, Performative};
 
 use super::guest::{Guest, Instantiated};
 use super::host::SharedMemory;
-use crate::router::Router;
+use crate::deadline::within;
+use crate::router::{Router, WouldDeadlock, not_on_a_shard};
 
 /// Commands that wait for their agent.
 const COMMANDS_MAX: usize = 16;
@@ -56,7 +58,8 @@ pub enum State {
     RolledBack(String),
 }
 
-/// Why a command was not carried out. The agent runs what it ran.
+/// Why a command was not carried out. The agent runs what it ran, unless the reason says otherwise.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DeployError {
     /// The new version did not start, or was given up for another.
@@ -68,6 +71,12 @@ pub enum DeployError {
     /// The agent or its router is gone, or takes no more commands now.
     #[error("the agent can't be told: {0}")]
     Unreachable(String),
+    /// The agent did not carry out the command before the deadline of the router's handle.
+    #[error(transparent)]
+    Unresponsive(#[from] Unresponsive),
+    /// The call was made on a shard's own thread.
+    #[error(transparent)]
+    WouldDeadlock(#[from] WouldDeadlock),
 }
 
 enum Command {
@@ -145,8 +154,8 @@ impl Deployment {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has a new version take over. Answers when it has started and takes what the strategy gives it. Who stops waiting before
-    /// the agent comes to it takes it back.
+    /// Has a new version take over. Answers when it has started and takes what the strategy gives it. It waits as long as calls of
+    /// the handle do: see [`Router::within`]. Who stops waiting before the agent comes to it takes it back.
     ///
     /// # Errors
     /// It did not start, and why; or the agent is gone.
@@ -171,7 +180,10 @@ impl Deployment {
     }
 
     async fn command(&self, router: &Router, command: Command) -> Result<(), DeployError> {
+        not_on_a_shard()?;
+        let deadline = router.deadline();
         let (sender, receiver) = flume::bounded(1);
+        let own = sender.clone();
         let unreachable = |reason: &dyn ToString| DeployError::Unreachable(reason.to_string());
         {
             let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,8 +195,42 @@ impl Deployment {
         }
         let message = Message::builder(Performative::Inform).receiver(self.agent).ontology(DEPLOYMENT).build();
         let message = message.map_err(|error| unreachable(&error))?;
-        router.send(message).await.map_err(|rejected| unreachable(&rejected.error))?;
-        receiver.recv_async().await.map_err(|_| unreachable(&"it is gone"))?
+        let taken_back = TakenBack { shared: &self.shared, own };
+        let sent = router.within(deadline.left()).send(message).await;
+        match sent.map_err(|rejected| rejected.error) {
+            Ok(_) => {}
+            Err(SendError::Unresponsive(late)) => {
+                return Err(Unresponsive { may_have_changed: !taken_back.take_back(), ..late }.into());
+            }
+            Err(error) => return Err(unreachable(&error)),
+        }
+        let shard = router.partition().shard_of(self.agent);
+        if let Some(answer) = within(router.shared(), shard.as_usize(), deadline, receiver.recv_async()).await {
+            return answer.map_err(|_| unreachable(&"it is gone"))?;
+        }
+        let may_have_changed = !taken_back.take_back();
+        Err(router.shared().unresponsive(shard.as_usize(), may_have_changed).into())
+    }
+}
+
+/// Takes a command back that its agent has not come to, when nobody waits for it any more.
+struct TakenBack<'a> {
+    shared: &'a Shared,
+    own: Answer,
+}
+
+impl TakenBack<'_> {
+    /// Returns whether the command was still there.
+    fn take_back(&self) -> bool {
+        let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = commands.iter().position(|(_, answer)| answer.same_channel(&self.own));
+        place.and_then(|place| commands.remove(place)).is_some()
+    }
+}
+
+impl Drop for TakenBack<'_> {
+    fn drop(&mut self) {
+        self.take_back();
     }
 }
 

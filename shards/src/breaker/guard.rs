@@ -121,9 +121,8 @@ pub(crate) struct Visit {
     pub quota: u32,
     /// Whether its calls are timed.
     pub timed: bool,
-    probing: bool,
-    /// What the shard had processed before.
-    processed: u64,
+    /// If it is probed: what the shard had processed before.
+    probing_since: Option<u64>,
 }
 
 impl Shard {
@@ -136,30 +135,28 @@ impl Shard {
     #[inline(always)]
     pub(crate) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
         let quota = self.config.turn_quota.into_inner();
-        let processed = self.account.processed;
-        let (quota, timed, probing) = if free && self.call_times.turns_left == 0 {
-            (quota, false, false)
+        if free && self.call_times.turns_left == 0 {
+            Visit { quota, timed: false, probing_since: None }
         } else {
             self.look_at_visit(index, quota)
-        };
-        Visit { quota, timed, probing, processed }
+        }
     }
 
-    /// How many messages an agent may be given that is watched, whether its calls are timed, and whether it is probed.
+    /// The visit to an agent that is watched, or probed.
     #[cold]
-    fn look_at_visit(&mut self, index: AgentIndex, quota: u32) -> (u32, bool, bool) {
+    fn look_at_visit(&mut self, index: AgentIndex, quota: u32) -> Visit {
         let timed = self.call_times.is_possible();
         match self.breaker(index).and_then(|guarded| guarded.breaker.probes_left()) {
-            Some(probes) => (quota.min(probes), timed, true),
-            None => (quota, timed, false),
+            Some(probes) => Visit { quota: quota.min(probes), timed, probing_since: Some(self.account.processed) },
+            None => Visit { quota, timed, probing_since: None },
         }
     }
 
     /// Ends a visit: what succeeded may close the agent's breaker.
     #[inline]
     pub(crate) fn end_visit(&mut self, index: AgentIndex, visit: Visit) {
-        if visit.probing {
-            self.count_successes(index, self.account.processed - visit.processed);
+        if let Some(processed) = visit.probing_since {
+            self.count_successes(index, self.account.processed - processed);
         }
     }
 

@@ -524,7 +524,7 @@ impl Shard {
         self.durables.handling = None;
     }
 
-    fn release_record(&mut self, sequence: AppendSequence) {
+    pub(crate) fn release_record(&mut self, sequence: AppendSequence) {
         let durables = &mut self.durables;
         let shown = !durables.first.is_empty() && durables.first.remove(&sequence).is_some();
         if durables.writes() {
@@ -647,7 +647,7 @@ impl Shard {
             let Some(slot) = self.agents.get_mut(index) else { return };
             let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
             let taken = outside.taken;
-            if outside.journalled.front().is_none_or(|(number, _)| *number > taken) {
+            if outside.by_number || outside.journalled.front().is_none_or(|(number, _)| *number > taken) {
                 return;
             }
             let Some((_, sequence)) = outside.journalled.pop_front() else { return };

@@ -83,9 +83,9 @@ impl Context<'_> {
         Ok(self.send(reply)?)
     }
 
-    /// The moment that is `time` from now, by the clock on the wall.
+    /// The moment that is `time` from now, by the clock on the wall; a part of a millisecond counts as a whole one.
     fn moment_in(&self, time: Duration) -> WallTime {
-        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         WallTime(self.now().wall.0.saturating_add(milliseconds))
     }
 

@@ -173,7 +173,7 @@ impl World {
     /// Begins to drain an agent, for so many milliseconds at most. The answer is for [`World::take_drained`].
     pub fn drain_later(&mut self, agent: AgentId, within_ms: u32) -> Token {
         let (token, shard) = (self.token(), self.shard_of(agent));
-        self.give(shard, Input::DrainAgent { agent, within_ms, token });
+        self.give(shard, Input::DrainAgent { agent, within_ms: u64::from(within_ms), token });
         token
     }
 

@@ -259,7 +259,7 @@ impl World {
     /// shard.
     pub fn ask(&mut self, shard: usize, message: Message, timeout_ms: u32) -> Token {
         let token = self.token();
-        self.give(shard, Input::Ask { message, timeout_ms, token });
+        self.give(shard, Input::Ask { message, timeout_ms: u64::from(timeout_ms), token });
         token
     }
 

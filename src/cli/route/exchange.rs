@@ -431,7 +431,7 @@ pub fn ids_of(receiver: &Receiver) -> &[AgentId] {
 
 /// Writes down what the router reports, until it has stopped.
 fn listen(events: &Events, journal: &Journal) {
-    while let Some(event) = block_on(events.next()) {
+    while let Ok(event) = block_on(events.next()) {
         journal.hear(&event, events.lost());
     }
 }

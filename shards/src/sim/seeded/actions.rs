@@ -177,7 +177,7 @@ impl Play {
         match dice.below(8) {
             0..=2 => self.question(shard, |token| Input::Suspend(agent, token)),
             3..=5 => self.question(shard, |token| Input::Resume(agent, token)),
-            _ => self.question(shard, |token| Input::DrainAgent { agent, within_ms, token }),
+            _ => self.question(shard, |token| Input::DrainAgent { agent, within_ms: u64::from(within_ms), token }),
         }
     }
 
