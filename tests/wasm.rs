@@ -554,7 +554,8 @@ fn what_guests_remember_is_part_of_a_backup_of_a_router_that_runs() {
     let half = directory.path().join("half");
     std::fs::write(data.join(STATES_FILE), "no database").unwrap();
     caxton_router::store::backup::backup(&data, &half).unwrap_err();
-    assert!(!half.join("manifest.toml").exists());
+    let refused = Router::builder().store(&half).start().unwrap_err().to_string();
+    assert!(refused.contains("a copy that was not finished"), "{refused}");
 }
 
 #[test]

@@ -434,3 +434,30 @@ pub(super) fn generation_directory(path: &Path, generation: u64) -> PathBuf {
 pub(super) fn shard_directory(path: &Path, generation: u64, shard: u16) -> PathBuf {
     generation_directory(path, generation).join(format!("shard-{shard}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_starts_on_a_copy_that_was_not_finished() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut copy = DataDirectory::open_copy(directory.path(), 1, 1).expect("it is empty");
+        copy.prepare().expect("it can be written");
+        drop(copy);
+        let refusal = DataDirectory::open(directory.path(), 1, 1).expect_err("it is not whole").to_string();
+        assert!(refusal.contains("a copy that was not finished") && refusal.contains("copy again"), "{refusal}");
+    }
+
+    #[test]
+    fn what_others_could_lock_is_closed_to_them_at_the_next_start() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(LOCK);
+        fs::write(&path, "").expect("it is written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is this user's");
+        let mut opened = DataDirectory::open(directory.path(), 1, 1).expect("it is empty");
+        opened.prepare().expect("it can be written");
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

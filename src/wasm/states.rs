@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -134,36 +134,50 @@ impl Drop for Inner {
 }
 
 /// Copies a database to a file that is not there yet: what had been committed at one moment. Only the right to read is needed.
-/// Where a router uses it, SQLite copies it; where none does, nobody writes it, and it is copied with the log that belongs to it.
+///
+/// Where somebody has it open, as its third file says, SQLite copies it. Where nobody has, it is copied with the log that belongs
+/// to it: SQLite would make new files beside it.
 pub(crate) fn copy(from: &Path, to: &Path, in_use: bool) -> Result<(), StatesError> {
-    let made = |error: io::Error| StatesError::Host(format!("{}: {error}", to.display()));
-    if in_use {
-        vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
-        let connection = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        // SQLite writes into an empty file, and leaves its mode as it is.
-        files::create(to).map_err(made)?;
-        connection
-            .busy_timeout(COPY_WITHIN)
-            .and_then(|()| connection.execute("VACUUM INTO ?1", params![to.to_string_lossy()]))
-            .map_err(|source| StatesError::Sqlite { path: to.display().to_string(), source })?;
-        // SQLite takes a copy for something that can be made again.
-        return std::fs::File::open(to).and_then(|file| file.sync_all()).map_err(made);
-    }
-    for suffix in ["", "-wal"] {
-        let with = |path: &Path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            std::path::PathBuf::from(name)
-        };
-        if with(from).exists() {
-            let copied = files::create(&with(to)).and_then(|mut copy| {
-                io::copy(&mut std::fs::File::open(with(from))?, &mut copy)?;
-                copy.sync_all()
-            });
-            copied.map_err(made)?;
+    vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
+    if in_use || beside(from, "-shm").exists() {
+        match copy_open(from, to) {
+            // What a killed router has left cannot always be opened by who may only read.
+            Err(_) if !in_use => {}
+            copied => return copied,
         }
     }
-    Ok(())
+    for suffix in ["", "-wal"] {
+        let (from, to) = (beside(from, suffix), beside(to, suffix));
+        if from.exists() {
+            let copied = files::create(&to).and_then(|mut copy| {
+                io::copy(&mut std::fs::File::open(from)?, &mut copy)?;
+                copy.sync_all()
+            });
+            copied.map_err(|error| StatesError::Host(format!("{}: {error}", to.display())))?;
+        }
+    }
+    // What is no database of guests is not taken for one.
+    open(to, OpenFlags::SQLITE_OPEN_READ_WRITE).map(drop)
+}
+
+fn copy_open(from: &Path, to: &Path) -> Result<(), StatesError> {
+    let made = |error: io::Error| StatesError::Host(format!("{}: {error}", to.display()));
+    let connection = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // SQLite writes into an empty file, and leaves its mode as it is.
+    files::create(to).map_err(made)?;
+    connection
+        .busy_timeout(COPY_WITHIN)
+        .and_then(|()| connection.execute("VACUUM INTO ?1", params![to.to_string_lossy()]))
+        .map_err(|source| StatesError::Sqlite { path: to.display().to_string(), source })?;
+    // SQLite takes a copy for something that can be made again.
+    std::fs::File::open(to).and_then(|file| file.sync_all()).map_err(made)
+}
+
+/// A file that SQLite has beside a database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Opens a database of guests, or one that is empty.

@@ -609,6 +609,8 @@ impl<D: Disk> Journal<D> {
         self.mark_at_ms = now_ms + MARK_INTERVAL_MS;
         let (committed, frame) = (AppendSequence(self.committed), self.committed_frame);
         self.ledger.change(|entry| (entry.committed, entry.frame, entry.wall) = (committed, frame, wall));
+        // At once: a shard that has nothing else to do sleeps after this.
+        self.write_catalogue(now_ms);
     }
 
     /// Reads back what an earlier run left, all of which was written, and has the catalogue told that it is complete. Blocks
