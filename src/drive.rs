@@ -36,6 +36,7 @@ use crate::call::{Callee, Request};
 use crate::link::{Entry, Legacy, Link, Shared, Stage, Ticket, Work};
 use crate::router::inbox::InboxLink;
 use crate::scribe::Scribe;
+use crate::store::attempt::AttemptFile;
 use crate::store::journal::JournalOptions;
 use crate::store::projector::Door;
 use crate::wasm::Plugin;
@@ -267,6 +268,10 @@ impl Driver {
     fn begin_journal(&mut self) -> bool {
         let Some(StoreSeat { journal, disk_core, door, inheritance }) = self.store.take() else { return true };
         self.shard.inherit(inheritance);
+        // Without the mark, a message that ends the process is handled at each start; nothing is lost.
+        if let Ok(mark) = AttemptFile::create(&journal.directory) {
+            self.shard.set_attempt_mark(Box::new(mark));
+        }
         match Scribe::begin(journal, disk_core, door, &mut self.shard, &self.shared.links[self.index].journal) {
             Ok(scribe) => {
                 self.inputs.extend(scribe.news());

@@ -64,6 +64,20 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
         ok && shown.contains("a \\\"quoted\\\" wish") && shown.contains("no agent with that name"),
         "{shown}{errors}"
     );
+    // Nobody has the receiver's name: the letters stay as they are, however often that is tried.
+    for _ in 0..7 {
+        let (ok, replayed, errors) = caxton(&["dlq", "replay"], directory.path());
+        assert!(
+            ok && replayed.starts_with("0 were sent again, 2 were not") && replayed.contains("is not there"),
+            "{replayed}{errors}"
+        );
+        let (ok, _, errors) = caxton(&["dlq", "replay", &id], directory.path());
+        assert!(!ok && errors.contains("its receiver is not there"), "{errors}");
+    }
+    let (_, listed_again, _) = caxton(&["dlq", "ls"], directory.path());
+    assert_eq!(listed_again, listed);
+    let (_, shown, _) = caxton(&["dlq", "show", &id], directory.path());
+    assert!(shown.contains("replays: 0"), "{shown}");
     let (ok, replayed, errors) = caxton(&["dlq", "replay", &id, "--to", "seller"], directory.path());
     assert!(ok && replayed.contains("was sent again"), "{replayed}{errors}");
     let (_, checked, _) = caxton(&["store", "check"], directory.path());

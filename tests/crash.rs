@@ -1,34 +1,44 @@
 //! kill -9 under load: what was acknowledged comes to its end, after as many crashes as it takes.
 //!
-//! A child of this program runs a router and sends durable messages through a chain of two agents; it writes down which of
-//! them were acknowledged, and which came to the end of the chain. The parent kills it at a random moment, again and again,
-//! and in the end lets it finish. `CAXTON_CRASH_CYCLES=1000` runs more cycles than usual.
+//! A child of this program runs a router and sends durable messages: some go through a chain of two agents, some begin a
+//! conversation that is held to `fipa-request`, and some fail and are sent again as dead letters. It writes down which of
+//! them were acknowledged, and which came to their end. The parent kills it at a random moment, again and again, each time with
+//! another number of shards, and in the end lets it finish. `CAXTON_CRASH_CYCLES=1000` runs more cycles than usual.
+//!
+//! Another child kills itself over one of its messages: that one becomes a dead letter, and those beside it are handled.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use caxton_router::domain::{AgentName, ShardCount};
+use caxton_router::message::WallTime;
 use caxton_router::sim::Dice;
 use caxton_router::store::projector::DATABASE;
 use caxton_router::{
-    Agent, AgentId, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router,
+    Agent, AgentId, Config, Context, ConversationId, DeadLetterFilter, Event, Message, Outcome, Performative, Reason,
+    Registration, Reliability, Router,
 };
 use rusqlite::{Connection, OpenFlags};
 
 /// Names the directory that a child works in.
 const CHILD: &str = "CAXTON_CRASH_CHILD";
+/// Names the directory of a child that one of its messages kills.
+const POISONED: &str = "CAXTON_CRASH_POISONED";
 /// Has a child send nothing, handle what is there, and end.
 const FINISH: &str = "CAXTON_CRASH_FINISH";
-const CYCLES: u64 = 50;
+const CYCLES: u64 = 30;
 /// Nothing here takes nearly so long: whoever waits for this long has found a defect.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Messages of one cycle that are sent at the same time.
 const IN_FLIGHT: u64 = 64;
+/// Agents of each kind.
+const WIDTH: u64 = 4;
 
 /// Lines that are on their way to the kernel before anything goes on: a killed process loses none of them.
 #[derive(Clone)]
@@ -69,6 +79,111 @@ impl Agent for Last {
     }
 }
 
+/// Asks another agent to do what it is told, in a conversation of its own that ends when that is done.
+struct Asker(AgentId, Lines);
+
+impl Agent for Asker {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        let Some(text) = message.content().as_text() else { return Outcome::Done };
+        let conversation = ConversationId::of_text(text);
+        if message.conversation().is_none() {
+            let request = Message::builder(Performative::Request).receiver(self.0).content(text);
+            let request = request.conversation(conversation).protocol("fipa-request").reliability(Reliability::Durable);
+            return match request.build().map(|request| context.send(request)) {
+                Ok(Ok(_)) => Outcome::Done,
+                _ => Outcome::failed("there is no room now"),
+            };
+        }
+        if message.performative() == Performative::Inform {
+            self.1.write(text);
+            context.close_conversation(conversation);
+        }
+        Outcome::Done
+    }
+}
+
+/// Agrees, and says that it is done.
+struct Answerer;
+
+impl Agent for Answerer {
+    fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+        for act in [Performative::Agree, Performative::Inform] {
+            let reply = message.reply(act).content(message.content().clone()).reliability(Reliability::Durable);
+            if !matches!(reply.build().map(|reply| context.send(reply)), Ok(Ok(_))) {
+                return Outcome::failed("there is no room now");
+            }
+        }
+        Outcome::Done
+    }
+}
+
+/// Fails at first, and does what it is told once that was a dead letter.
+struct Moody(Lines);
+
+impl Agent for Moody {
+    fn handle(&mut self, message: &Message, _: &mut Context<'_>) -> Outcome {
+        if message.replay().is_none() {
+            return Outcome::failed("not the first time");
+        }
+        self.0.write(message.content().as_text().unwrap_or_default());
+        Outcome::Done
+    }
+}
+
+/// Registers all agents.
+fn cast(router: &Router, ended: &Lines) {
+    for number in 0..WIDTH {
+        let agent = |kind: &str| name(&format!("{kind}-{number}"));
+        let [last, answerer] = ["last", "answerer"].map(|kind| AgentId::of(&agent(kind)));
+        let [to_last, to_asker, to_moody] = [(); 3].map(|()| ended.clone());
+        let registrations = vec![
+            Registration::native(agent("last"), move || Last(to_last.clone())).persistent(),
+            Registration::native(agent("first"), move || First(last)).persistent(),
+            Registration::native(agent("answerer"), || Answerer).persistent(),
+            Registration::native(agent("asker"), move || Asker(answerer, to_asker.clone())).persistent(),
+            Registration::native(agent("moody"), move || Moody(to_moody.clone())).persistent(),
+        ];
+        for result in router.blocking_register_all(registrations) {
+            result.expect("the agent takes over what waits for it");
+        }
+    }
+}
+
+/// Writes down what is taken for a violation, or given up in a conversation.
+fn watch(router: &Router, directory: &Path) {
+    let events = router.blocking_events().expect("the router runs");
+    let wrong = Lines::open(&directory.join("wrong"));
+    std::thread::spawn(move || {
+        while let Ok(event) = events.blocking_next(PATIENCE) {
+            let in_conversation = [Reason::ProtocolViolation, Reason::NotInConversation, Reason::AmbiguousConversation];
+            match event {
+                Event::ProtocolViolation(violation) => wrong.write(&violation.to_string().replace('\n', " ")),
+                Event::DeadLettered { reason, .. } if in_conversation.contains(&reason) => wrong.write(reason.as_str()),
+                _ => {}
+            }
+        }
+    });
+}
+
+/// Lets what is there come to its end, and writes down what does not.
+fn finish(router: &Router, directory: &Path) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let summary = router.blocking_replay_dead_letters(&DeadLetterFilter::default(), None).expect("the router runs");
+        let stats = router.stats();
+        let done = stats.account().pending == 0 && stats.dead_letters() == 0 && summary.replayed + summary.refused == 0;
+        if done || Instant::now() > until {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let dead = Lines::open(&directory.join("dead"));
+    for letter in router.blocking_dead_letters(usize::MAX).expect("the router runs") {
+        let text = letter.message.content().as_text().unwrap_or_default().to_owned();
+        dead.write(&format!("{text} {} {}", letter.reason, letter.attempts));
+    }
+}
+
 fn name(text: &str) -> AgentName {
     AgentName::try_new(text).expect("a legal name")
 }
@@ -78,29 +193,26 @@ fn child(directory: &Path) {
     let cycle = std::env::var("CAXTON_CRASH_CYCLE").expect("it is set").parse::<u64>().expect("it is a number");
     let shards = ShardCount::try_new(1 + u16::try_from(cycle % 3).expect("it is small")).expect("it is legal");
     let mut config = Config::default();
-    // What waits from earlier cycles is not to be in the way.
-    config.set("mailbox.messages", "10000", "test").expect("it is legal");
     let vfs = if cycle.is_multiple_of(2) { "uring" } else { "unix" };
-    config.set("store.vfs", vfs, "test").expect("it is legal");
+    // What waits from earlier cycles is not to be in the way.
+    let settings = [
+        ("mailbox.messages", "10000"),
+        ("dead_letters.messages", "1000000"),
+        // Some agents fail over every message, once.
+        ("breaker.failures", "0"),
+        ("store.vfs", vfs),
+        ("protocols.mode", "enforce"),
+    ];
+    for (key, value) in settings {
+        config.set(key, value, "test").expect("it is legal");
+    }
     let builder = Router::builder().config(config).shards(shards).store(directory.join("data"));
     let router = builder.start().expect("the router starts");
     let (acknowledged, ended) = (Lines::open(&directory.join("acknowledged")), Lines::open(&directory.join("ended")));
-    for number in 0..4 {
-        let last = AgentId::of_text(&format!("last-{number}"));
-        let ended = ended.clone();
-        let registrations = vec![
-            Registration::native(name(&format!("last-{number}")), move || Last(ended.clone())).persistent(),
-            Registration::native(name(&format!("first-{number}")), move || First(last)).persistent(),
-        ];
-        for result in router.blocking_register_all(registrations) {
-            result.expect("the agent takes over what waits for it");
-        }
-    }
+    watch(&router, directory);
+    cast(&router, &ended);
     if std::env::var(FINISH).is_ok() {
-        let dead = Lines::open(&directory.join("dead"));
-        for letter in router.blocking_dead_letters(usize::MAX).expect("the router runs") {
-            dead.write(&format!("{} {}", letter.message.content().as_text().unwrap_or_default(), letter.reason));
-        }
+        finish(&router, directory);
         let report = router.shutdown(PATIENCE).expect("this is no shard's thread");
         assert!(report.balances() && report.drained, "{report}");
         return;
@@ -112,8 +224,10 @@ fn child(directory: &Path) {
             std::thread::spawn(move || {
                 for number in 0_u64.. {
                     let text = format!("{cycle}-{sender}-{number}");
-                    let receiver = AgentId::of_text(&format!("first-{}", number % 4));
+                    let kind = ["first", "asker", "moody"][usize::try_from(number % 3).expect("it is small")];
+                    let receiver = AgentId::of_text(&format!("{kind}-{}", number / 3 % WIDTH));
                     let message = Message::builder(Performative::Inform).receiver(receiver).content(text.clone());
+                    let message = if kind == "moody" { message.attempts_max(NonZeroU8::MIN) } else { message };
                     let message = message.reliability(Reliability::Durable).build().expect("a legal message");
                     if router.blocking_send(message).is_ok() {
                         acknowledged.write(&text);
@@ -122,6 +236,9 @@ fn child(directory: &Path) {
             })
         })
         .collect();
+    while router.blocking_replay_dead_letters(&DeadLetterFilter::default(), None).is_ok() {
+        std::thread::yield_now();
+    }
     for sender in senders {
         let _ = sender.join();
     }
@@ -231,9 +348,82 @@ fn what_was_acknowledged_survives_kill_9() {
     let lost: Vec<_> = acknowledged.iter().filter(|message| !ended.contains_key(*message)).collect();
     let repeated = ended.values().filter(|count| **count > 1).count();
     println!("{} acknowledged, {} ended, {repeated} of them more than once", acknowledged.len(), ended.len());
-    let dead = lines(directory.path().join("dead"));
-    assert!(dead.is_empty(), "nothing was to fail: {dead:?}");
+    let (dead, wrong) = (lines(directory.path().join("dead")), lines(directory.path().join("wrong")));
+    assert!(dead.is_empty(), "{} messages failed for good: {dead:?}", dead.len());
+    assert!(wrong.is_empty(), "{} legal messages were taken for violations: {wrong:?}", wrong.len());
     assert!(lost.is_empty(), "{} of {} acknowledged messages are lost: {lost:?}", lost.len(), acknowledged.len());
     println!("{shown} databases had rows");
     assert!(shown > 0, "no database was ever written");
+}
+
+/// What the child does that one message kills: it sends three in its first run, and then handles what is there.
+fn poisoned_child(directory: &Path) {
+    let handled = Lines::open(&directory.join("handled"));
+    let router = Router::builder().store(directory.join("data")).start().expect("the router starts");
+    let worker = Registration::native(name("worker"), move || Worker(handled.clone()));
+    let is_first = router.recovered().is_none_or(|found| found.messages == 0 && found.dead_letters == 0);
+    let worker = router.blocking_register_one(worker.persistent()).expect("it takes over what waits for it");
+    if is_first {
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is set");
+        let now_ms = u64::try_from(since_1970.as_millis()).expect("it fits");
+        // All of them are acknowledged before the last one can be handled.
+        for (text, delay_ms) in [("before", 500), ("behind", 700), ("poison", 600)] {
+            let message = Message::builder(Performative::Inform).receiver(worker).content(text);
+            let message = message.attempts_max(NonZeroU8::new(3).expect("it is not zero"));
+            let message = message.deliver_at(WallTime(now_ms + delay_ms)).reliability(Reliability::Durable);
+            // The process may end before the last one is acknowledged.
+            router.blocking_send(message.build().expect("a legal message")).expect("it is accepted");
+        }
+    }
+    let until = Instant::now() + PATIENCE;
+    while router.stats().account().pending > 0 || router.stats().dead_letters() == 0 {
+        assert!(Instant::now() < until, "the messages do not come to their end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let dead = Lines::open(&directory.join("dead"));
+    for letter in router.blocking_dead_letters(9).expect("the router runs") {
+        let text = letter.message.content().as_text().unwrap_or_default().to_owned();
+        dead.write(&format!("{text} {} {}", letter.reason, letter.attempts));
+    }
+    router.shutdown(PATIENCE).expect("this is no shard's thread");
+}
+
+/// Does not survive one of its messages, and nor does the process.
+struct Worker(Lines);
+
+impl Agent for Worker {
+    fn handle(&mut self, message: &Message, _: &mut Context<'_>) -> Outcome {
+        let text = message.content().as_text().unwrap_or_default();
+        self.0.write(text);
+        if text == "poison" {
+            std::process::abort();
+        }
+        Outcome::Done
+    }
+}
+
+#[test]
+fn a_message_that_kills_the_process_becomes_a_dead_letter_after_its_attempts() {
+    if let Ok(directory) = std::env::var(POISONED) {
+        return poisoned_child(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut killed = 0;
+    loop {
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.args(["--exact", "a_message_that_kills_the_process_becomes_a_dead_letter_after_its_attempts"]);
+        let ended = command.env(POISONED, directory.path()).output().expect("the child starts");
+        if ended.status.success() {
+            break;
+        }
+        let aborted = std::os::unix::process::ExitStatusExt::signal(&ended.status);
+        assert!(aborted.is_some(), "{}", String::from_utf8_lossy(&ended.stdout));
+        killed += 1;
+        assert!(killed < 10, "it is handled for ever");
+    }
+    let handled = lines(directory.path().join("handled"));
+    let times = |text: &str| handled.iter().filter(|line| *line == text).count();
+    assert_eq!((killed, times("poison")), (3, 3));
+    assert!(times("before") > 0 && times("behind") > 0, "{handled:?}");
+    assert_eq!(lines(directory.path().join("dead")), ["poison attempts-exhausted 3"]);
 }

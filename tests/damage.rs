@@ -281,6 +281,7 @@ impl Writer {
                 shown: false,
                 expires: WallTime(u64::MAX / 4),
                 receiver_name: "somebody".into(),
+                attempts: 0,
                 message: message.build().expect("a legal message"),
             };
             let sequence = AppendSequence(records.last().0 + 1);
@@ -309,7 +310,7 @@ fn begin(directory: &DataDirectory, shard: u16, left: &Inheritance) -> Journal<D
         id: directory.journal(shard),
         segment_bytes: SEGMENT_BYTES,
         segments_max: 8,
-        retained_records: 20,
+        retained_messages: 20,
         history: 0,
     };
     let disk = DirectDisk::new().expect("the kernel has io_uring");

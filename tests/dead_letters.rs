@@ -152,17 +152,42 @@ fn letters_are_replayed_to_another_agent_one_by_one_and_by_filter() {
 }
 
 #[test]
-fn replays_to_an_agent_that_is_not_there_come_to_an_end() {
+fn a_replay_to_an_agent_that_is_not_there_is_refused_and_changes_nothing() {
     bounded(|| {
         let router = start(2);
         let [first, second] = [0, 1].map(|shard| AgentId::of(&name_on(&router, shard, "nobody")));
         die(&router, message_to(first, "x"));
         let all = DeadLetterFilter::default();
+        let letter = router.blocking_dead_letters(1).expect("the router runs").remove(0);
+        for attempt in 0..=REPLAYS_MAX {
+            let to = Some(if attempt % 2 == 0 { first } else { second });
+            let refusal = Some(ReplayError::NoReceiver { id: letter.id });
+            let summary = router.blocking_replay_dead_letters(&all, to);
+            assert_eq!(summary, Ok(ReplaySummary { replayed: 0, refused: 1, refusal }));
+            let found = router.blocking_dead_letters(9).expect("the router runs");
+            assert_eq!(format!("{found:?}"), format!("{:?}", [&letter]));
+        }
+        assert_eq!(router.stats().dead_letters_replayed(), 0);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn replays_to_an_agent_that_fails_come_to_an_end() {
+    bounded(|| {
+        let router = start(2);
+        let failing = [0, 1].map(|shard| {
+            let name = name_on(&router, shard, "failing");
+            router.blocking_register(name, || on(|_, _| Outcome::failed("the tea is cold"))).expect("it is registered")
+        });
+        let message = Message::builder(Performative::Inform).receiver(failing[0]).content("x");
+        die(&router, message.attempts_max(std::num::NonZeroU8::MIN).build().expect("it is valid"));
+        let all = DeadLetterFilter::default();
         let events = router.blocking_events().expect("the router runs");
         for replays in 1..=REPLAYS_MAX {
-            let to = Some(if replays % 2 == 0 { first } else { second });
-            let summary = router.blocking_replay_dead_letters(&all, to);
+            let to = Some(failing[usize::from(replays % 2)]);
             // The letter that comes of it, perhaps on a shard that is asked later, is not replayed in the same call.
+            let summary = router.blocking_replay_dead_letters(&all, to);
             assert_eq!(summary.map(|summary| summary.replayed), Ok(1));
             let event = events.blocking_next(PATIENCE).expect("it dies again");
             assert!(matches!(event, Event::DeadLettered { .. }), "{event:?}");

@@ -30,7 +30,7 @@ fn options(shard: u16) -> JournalOptions {
         id: JournalId { directory: Identity(1), generation: 1, shards: 5, shard, boot_epoch: 7 },
         segment_bytes: 512 << 10,
         segments_max: 4,
-        retained_records: 20,
+        retained_messages: 20,
         history: 1_000,
     }
 }
@@ -212,6 +212,7 @@ fn a_record_that_is_needed_keeps_its_segment_and_is_named_to_be_written_anew() {
         shown: false,
         expires: caxton_router::message::WallTime(1),
         receiver_name: "somebody".into(),
+        attempts: 0,
         message,
     };
     let mut records = Records::after(AppendSequence(0));

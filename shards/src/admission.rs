@@ -215,9 +215,10 @@ impl Shard {
         {
             return Err(self.reject(error, message));
         }
+        // Those that have ids of their own count as well: it does not matter for the others where the handler was suspended.
         if message.reliability() == Reliability::Durable
-            && message.id().is_none()
             && let Some(id) = self.derive_id()
+            && message.id().is_none()
         {
             message.set_id(id);
         }
@@ -532,6 +533,7 @@ impl Shard {
             self.end_ask(correlation, Err(AskFailure::Stopped));
         }
         self.stop_barriers();
+        self.stop_replays();
         self.stop_oversight();
         debug_assert_eq!(
             self.remains().total() - left_before,

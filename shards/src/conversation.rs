@@ -9,6 +9,7 @@
 //! it outlives the process.
 
 mod history;
+mod recovered;
 
 pub use history::HistoryEntry;
 
@@ -17,11 +18,14 @@ use smallvec::SmallVec;
 
 use crate::dead_letter::Reason;
 use crate::hashing::Seeded;
-use crate::message::{AgentId, ConversationId, ConversationRole, Correlation, Message, Performative, Term, WallTime};
+use crate::message::{
+    AgentId, ConversationId, ConversationRole, Correlation, Message, Performative, Reliability, Term, WallTime,
+};
 use crate::protocol::{Guard, ProtocolView, Rulebook, Verdict, Violation};
 use crate::slab::Slab;
 use crate::timer::TimerKey;
 use history::{History, Remembered};
+use recovered::Recovered;
 
 /// The most replies that one conversation waits for. Beyond it the oldest is no longer matched with its answer.
 pub const AWAITED_REPLIES_MAX: usize = 1_024;
@@ -117,10 +121,10 @@ pub(crate) struct Conversations {
     violation: Option<Box<Violation>>,
     pub opened: u64,
     pub closed: u64,
-    /// Messages whose conversation was lost when an earlier run ended, and that were let pass.
-    pub rejoined: u64,
     /// Messages that name a protocol that is checked, and could not be held to it.
     pub unchecked: u64,
+    /// What is known of conversations that an earlier run had begun.
+    recovered: Recovered,
 }
 
 /// What conversations are held to.
@@ -223,8 +227,8 @@ impl Conversations {
             violation: None,
             opened: 0,
             closed: 0,
-            rejoined: 0,
             unchecked: 0,
+            recovered: Recovered::new(Seeded::new(seed)),
         }
     }
 
@@ -354,13 +358,9 @@ impl Conversations {
         };
         let (from, to) = (join(passage.sender)?, join(passage.receiver)?);
         conversation.note::<true>(passage, from, to, self.limits.history);
-        self.rejoined += 1;
+        conversation.durable = true;
+        self.recovered.is_behind(place);
         Ok((ConversationIndex(place), passed))
-    }
-
-    /// Nobody is to hear of the violation that was found last.
-    pub fn forget_violation(&mut self) {
-        self.violation = None;
     }
 
     /// Takes note that the journal knows of the conversation.
@@ -400,6 +400,9 @@ impl Conversations {
                 durable: conversation.durable,
             }
         })?;
+        if ended.durable {
+            self.recovered.forget(place);
+        }
         self.closed += 1;
         Some(ended)
     }
@@ -631,9 +634,16 @@ impl Conversations {
             }
             return Ok(passed);
         }
+        if self.excuse(place, (from, to), passage, passed) {
+            return Ok(passed);
+        }
+        let lenient = self.recovered.has(place) && passage.message.reliability() == Reliability::Durable;
+        let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
         let Some(guard) = conversation.guard.take() else { return Ok(passed) };
         let between = (usize::from(from), to.map_or(conversation.participants.len(), usize::from));
         let violation = self.protocols.rulebook.explain(&guard, between, passage.message, passage.initiator);
+        // In a conversation that an earlier run had begun it is observed, and not refused.
+        let violation = violation.map(|violation| Violation { refused: violation.refused && !lenient, ..violation });
         if guard.has_begun() {
             conversation.guard = Some(guard);
         } else {

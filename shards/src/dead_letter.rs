@@ -89,6 +89,8 @@ reasons! {
     NotAdmitted = "not-admitted", "the message was queued but could not be admitted";
     /// The message asks to be durable, and the receiver's shard could not write it down.
     NotJournalled = "not-journalled", "the message is to be durable and the journal of the receiver's shard takes nothing now";
+    /// A durable message's lifetime ended before it was handled. It counts as expired, and not as given up.
+    Expired = "expired", "the message's lifetime ended before it was handled";
     /// The router was told to stop before the message was handled.
     Stopped = "stopped", "the router stopped before the message was handled";
 }

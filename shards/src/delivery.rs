@@ -6,6 +6,7 @@
 use crate::breaker::Guard;
 use crate::conversation::{ConversationIndex, OwnConversation, Passage, Passed, REPLY_TO_NOTED_MAX, Timeout};
 use crate::dead_letter::Reason;
+use crate::durable::{Ending, Journalled};
 use crate::interface::{Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind, Queue};
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt, Reliability, WhenUnavailable};
@@ -92,7 +93,12 @@ impl Shard {
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
         let (index, passed) = match self.conversations.pass(id, &passage) {
-            Err(Reason::NotInConversation) if self.may_be_behind(message) => self.conversations.rejoin(id, &passage)?,
+            Err(Reason::NotInConversation) if self.may_be_behind(message) => {
+                if self.has_come(message, target) {
+                    return Ok(());
+                }
+                self.conversations.rejoin(id, &passage)?
+            }
             passed => passed?,
         };
         if envelope.message.reliability() == Reliability::Durable {
@@ -119,6 +125,10 @@ impl Shard {
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
+        let durable = message.reliability() == Reliability::Durable;
+        if durable && self.has_passed(id, &passage) {
+            return Ok(());
+        }
         let (index, passed) = match self.conversations.pass_by_protocol(id, &passage, self.now.wall) {
             Err(Reason::NotInConversation) if self.may_be_behind(message) => self.conversations.rejoin(id, &passage)?,
             passed => passed?,
@@ -133,7 +143,7 @@ impl Shard {
             envelope.message.set_role(ConversationRole::Participant);
         }
         let violates = matches!(passed, Passed::ContinuedInViolation | Passed::BeganInViolation);
-        if envelope.message.reliability() == Reliability::Durable {
+        if durable {
             self.keep_step(index, initiator, violates, envelope);
         }
         envelope.conversation_place = index.0;
@@ -144,6 +154,14 @@ impl Shard {
             Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a durable message passed its conversation in an earlier run, or came to its receiver already, and is sent again:
+    /// the step was taken, and the conversation may have ended since.
+    #[cold]
+    fn has_passed(&mut self, id: ConversationId, passage: &Passage<'_>) -> bool {
+        self.conversations.repeats(id, passage).is_some()
+            || self.conversations.may_be_behind(self.now_ms) && self.has_come(passage.message, passage.receiver)
     }
 
     fn arm_conversation(
@@ -252,7 +270,9 @@ impl Shard {
             || (self.questions.len() > 0 && slot.first_question != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
-            || message.details().is_some_and(|details| details.deliver_at.is_some() || !details.reply_to.is_empty());
+            || message.details().is_some_and(|details| {
+                details.deliver_at.is_some() || details.replay.is_some() || !details.reply_to.is_empty()
+            });
         if special {
             return self.deliver_specially(envelope, index, credit_of.map_or(Holds::Nothing, Holds::Credit));
         }
@@ -308,6 +328,11 @@ impl Shard {
         if envelope.message.reliability() == Reliability::Durable {
             self.let_go(holds);
             return self.keep(envelope, index);
+        }
+        if !envelope.journal().is_not() {
+            // A dead letter that is replayed has come to its receiver.
+            self.acknowledge(envelope.journal(), Ending::Kept);
+            envelope.mark(Journalled::NOT);
         }
         self.say_delivered(&envelope.message, holds);
         self.put_into_mailbox_in_time(envelope, index);
@@ -398,7 +423,7 @@ impl Shard {
         }
     }
 
-    fn write_note(&mut self, key: NoteKey, note: Note) {
+    pub(crate) fn write_note(&mut self, key: NoteKey, note: Note) {
         if self.notes.write(key, note, self.now_ms) {
             let ends_ms = self.now_ms + self.conversations.timeout_ms();
             if self.timers.insert(ends_ms, Alarm::Note(key)).is_err() {

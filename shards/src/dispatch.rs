@@ -539,6 +539,7 @@ impl Shard {
                 // A message whose lifetime ends first is looked at then, and expires.
                 let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.now_ms)).max(1);
                 self.account.retried += 1;
+                self.keep_attempts(&envelope);
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }
             (Decision::DeadLetter, reason) => self.give_up_with(envelope, reason, &failure.explanation, holds),

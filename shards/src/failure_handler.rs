@@ -128,6 +128,11 @@ impl Shard {
         self.failure_handler = Some(handler);
     }
 
+    /// How many attempts a message may have, by its own settings or the router's.
+    pub(crate) fn attempts_max(&self, message: &Message) -> u8 {
+        message.attempts_max().map_or(self.config.retry.retries.saturating_add(1), NonZeroU8::get)
+    }
+
     /// What becomes of a message after a failed attempt, and for which reason if it is given up.
     pub(crate) fn decide(&mut self, envelope: &Envelope, receiver: AgentId, failure: &Failure) -> (Decision, Reason) {
         let policy = self.config.retry;
@@ -139,7 +144,7 @@ impl Shard {
         let attempt = FailedAttempt {
             cause: if failure.panicked { FailureCause::Panicked } else { FailureCause::Failed },
             attempt: envelope.attempts,
-            attempts_max: envelope.message.attempts_max().map_or(policy.retries.saturating_add(1), NonZeroU8::get),
+            attempts_max: self.attempts_max(&envelope.message),
             age_ms: u64::from(lifetime_ms).saturating_sub(remaining_ms),
             remaining_ms,
             receiver,

@@ -11,7 +11,7 @@ use crate::capability::Provider;
 use crate::conformance::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterSearch, Reason};
-pub use crate::durable::{Ending, JournalCondition};
+pub use crate::durable::{Attempt, AttemptMark, Ending, JournalCondition};
 use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::overflow::OverflowPolicy;

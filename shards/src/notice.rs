@@ -9,9 +9,12 @@ use crate::conformance::tells_of_failure;
 use crate::crossing::{Crossing, Notice};
 use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
 use crate::domain::Priority;
-use crate::interface::{AskFailure, Ending, Event, Phase as Waiting};
+use crate::durable::{Ending as Settlement, Journalled};
+use crate::interface::{AskFailure, Event, Phase as Waiting};
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
+use crate::message::{
+    AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt, Reliability,
+};
 use crate::partition::ShardIndex;
 use crate::registry::{AgentIndex, Standing};
 use crate::shard::{Phase, Shard};
@@ -60,6 +63,24 @@ impl Shard {
     pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Holds) {
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let Some(message) = self.count_out(envelope, reason, detail, holds) else { return };
+        if journal.is_replay() {
+            // The dead letter that it was made of stays as it was.
+            return self.acknowledge(journal, Settlement::DeadLettered(reason));
+        }
+        self.keep_dead_letter(message, reason, attempts, detail, journal, Settlement::DeadLettered(reason));
+    }
+
+    /// Keeps a message that ended without being handled, whatever it was counted as.
+    #[cold]
+    fn keep_dead_letter(
+        &mut self,
+        message: Message,
+        reason: Reason,
+        attempts: u8,
+        detail: &str,
+        journal: Journalled,
+        ending: Settlement,
+    ) {
         let id = self.dead_letters.next_id();
         let dropped = self.dead_letters.push(DeadLetter {
             id,
@@ -74,7 +95,7 @@ impl Shard {
         });
         if !journal.is_not() || self.durables.writes() {
             self.forget_dropped_letters(&dropped);
-            self.keep_letter(id, journal, reason);
+            self.keep_letter(id, journal, ending);
         }
     }
 
@@ -119,21 +140,28 @@ impl Shard {
         Some(message)
     }
 
-    /// Ends a message whose lifetime is over; its sender hears of it.
+    /// Ends a message whose lifetime is over; its sender hears of it. A durable one is kept as a dead letter, although it counts as
+    /// expired: whoever sent it was told that it is not lost.
     #[cold]
     pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, holds: Holds) {
         self.account.expired += 1;
         self.account.expired_by_phase[phase.index()] += 1;
-        if !envelope.journal().is_not() {
-            self.end_without_letter(envelope.journal(), Ending::Expired);
-        }
+        let (attempts, journal) = (envelope.attempts, envelope.journal());
         let message = envelope.message;
         if let Some(id) = message.id() {
             let (sender, receiver) = (message.sender(), message.target());
             self.report(|| Event::Expired { message: id, sender, receiver, phase });
         }
         self.forgive_repetition(&message);
-        self.send_failure(&message, "expired", &format!("the message's lifetime ended {}", phase.explanation()), holds);
+        let explanation = format!("the message's lifetime ended {}", phase.explanation());
+        self.send_failure(&message, Reason::Expired.as_str(), &explanation, holds);
+        if journal.is_replay() {
+            self.acknowledge(journal, Settlement::Expired);
+        } else if message.reliability() == Reliability::Durable {
+            self.keep_dead_letter(message, Reason::Expired, attempts, &explanation, journal, Settlement::Expired);
+        } else if !journal.is_not() {
+            self.end_without_letter(journal, Settlement::Expired);
+        }
     }
 
     /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).

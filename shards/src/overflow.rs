@@ -96,7 +96,8 @@ impl Shard {
     #[cold]
     pub(crate) fn overflow(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
-        if slot.standing.is(Standing::DRAINING) {
+        // A dead letter that is replayed waits where it is.
+        if slot.standing.is(Standing::DRAINING) || envelope.journal().is_replay() {
             return self.refuse_for(envelope, index);
         }
         let bytes_max = self.config.mailbox_bytes.into_inner();

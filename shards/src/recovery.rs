@@ -12,14 +12,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
 
-use crate::conversation::{Passage, Passed};
+use crate::conversation::{Passage, Passed, REPLY_TO_NOTED_MAX};
 use crate::dead_letter::{DeadLetter, DeadLetterId};
 use crate::domain::CapabilityName;
+use crate::durable::Gateways;
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::{AgentId, ConversationId, Message, MessageId, capability_term};
+use crate::message::{AgentId, Aid, ConversationId, Message, WallTime, capability_term};
+use crate::notes::{Note, NoteKey};
 use crate::partition::{Partition, ShardIndex};
 use crate::record::{
-    AppendSequence, ConversationStep, KeptAgent, KeptMessage, Record, RecordFault, RecordKind, Records,
+    self, AppendSequence, ConversationStep, HANDLED_PER_RECORD_MAX, HandledMessage, KeptAgent, KeptMessage, Record,
+    RecordFault, RecordKind, Records,
 };
 use crate::shard::{Alarm, Shard};
 
@@ -33,6 +36,8 @@ type Origin = (ShardIndex, AppendSequence);
 #[derive(Debug, Default)]
 pub struct Recovery {
     window: usize,
+    /// Of the earlier run, if its number of shards was told.
+    gateways: Option<Gateways>,
     /// By the record in which each stood first.
     messages: BTreeMap<Origin, KeptMessage>,
     /// Of those that were written anew: the record in which each stood first, by the record in which it stands now.
@@ -41,8 +46,8 @@ pub struct Recovery {
     letters: BTreeMap<DeadLetterId, DeadLetter>,
     agents: HashMap<AgentId, KeptAgent>,
     conversations: HashMap<(AgentId, ConversationId), Vec<ConversationStep>>,
-    /// Ids of messages that came, with their receivers, by shard: the newest of them.
-    seen: BTreeMap<ShardIndex, VecDeque<(MessageId, AgentId)>>,
+    /// Messages that came, by shard: the newest of them.
+    seen: BTreeMap<ShardIndex, VecDeque<HandledMessage>>,
 }
 
 /// What one shard of this run takes over.
@@ -52,7 +57,11 @@ pub struct Inheritance {
     letters: Vec<DeadLetter>,
     agents: Vec<KeptAgent>,
     conversations: Vec<(AgentId, Vec<ConversationStep>)>,
-    handled: Vec<(MessageId, AgentId)>,
+    handled: Vec<HandledMessage>,
+    /// Who began the conversations that agents of this shard were spoken to in, and when something was said there last.
+    notes: Vec<(NoteKey, Note, WallTime)>,
+    /// Whether there was an earlier run that left anything to any shard.
+    follows: bool,
 }
 
 impl Inheritance {
@@ -80,13 +89,14 @@ impl Inheritance {
     /// gathered, to take them.
     pub fn write_down(&self, records: &mut Records, mut full: impl FnMut(&mut Records)) {
         let mut write = |record: Record| {
-            record.write(records);
+            let sequence = record.write(records);
             if records.bytes().len() >= WRITTEN_BYTES {
                 full(records);
             }
+            sequence
         };
-        for handled in self.handled.chunks(crate::record::HANDLED_PER_RECORD_MAX) {
-            write(Record::Handled(handled.to_vec()));
+        for record in handled_records(&self.handled) {
+            write(record);
         }
         for agent in &self.agents {
             write(Record::Agent(agent.clone(), None));
@@ -98,7 +108,10 @@ impl Inheritance {
             write(Record::DeadLetter(Box::new(letter.clone()), None));
         }
         for message in &self.messages {
-            write(Record::Message(KeptMessage { replaces: None, first: None, ..message.clone() }));
+            let sequence = write(Record::Message(KeptMessage { replaces: None, first: None, ..message.clone() }));
+            if message.attempts > 0 {
+                write(Record::Attempts(sequence, message.attempts));
+            }
         }
     }
 
@@ -109,13 +122,54 @@ impl Inheritance {
             && self.agents.is_empty()
             && self.conversations.is_empty()
             && self.handled.is_empty()
+            && self.notes.is_empty()
     }
+}
+
+/// What the shards of those who were spoken to in a conversation noted of it, and when last.
+fn notes_of(initiator: AgentId, id: ConversationId, steps: &[ConversationStep]) -> HashMap<NoteKey, (Note, WallTime)> {
+    let mut notes = HashMap::new();
+    for step in steps {
+        let message = &step.message;
+        let (Some(sender), Some(participant)) = (message.sender(), message.target()) else { continue };
+        let note = Note { initiator, asked: message.reply_with(), protocol: message.protocol_term() };
+        let reply_to = message.details().map_or(&[][..], |details| &details.reply_to);
+        let peers = reply_to.iter().take(REPLY_TO_NOTED_MAX).map(Aid::id).filter(|peer| *peer != participant);
+        for peer in [sender].into_iter().chain(peers).filter(|_| participant != initiator) {
+            notes.insert(NoteKey { participant, conversation: id, peer }, (note, step.at));
+        }
+    }
+    notes
+}
+
+/// What came, as records: what was read without senders is written without senders.
+fn handled_records(handled: &[HandledMessage]) -> impl Iterator<Item = Record> {
+    let (unsigned, signed): (Vec<_>, Vec<_>) =
+        handled.iter().partition(|message| message.sender == record::Origin::Unknown);
+    let unsigned: Vec<_> = unsigned
+        .chunks(HANDLED_PER_RECORD_MAX)
+        .map(|messages: &[HandledMessage]| {
+            Record::Handled(messages.iter().map(|message| (message.id, message.receiver)).collect())
+        })
+        .collect();
+    let signed: Vec<_> =
+        signed.chunks(HANDLED_PER_RECORD_MAX).map(|messages| Record::Seen(messages.to_vec())).collect();
+    unsigned.into_iter().chain(signed)
 }
 
 impl Recovery {
     /// Nothing yet. Of so many messages per shard the ids are remembered, whether they were settled or not.
     pub fn new(window: usize) -> Self {
         Self { window, ..Self::default() }
+    }
+
+    /// Says how many shards the earlier run had, so that what was sent from outside without a sender is known as that whatever
+    /// the number of shards is now.
+    #[must_use]
+    pub fn of_shards(mut self, shards: u16) -> Self {
+        let shards = crate::domain::ShardCount::try_new(shards).ok();
+        self.gateways = shards.map(|shards| Gateways::new(Partition::new(shards)));
+        self
     }
 
     /// Takes a record of the earlier run. The records of one shard come in the order of their sequences.
@@ -130,16 +184,18 @@ impl Recovery {
         body: &[u8],
     ) -> Result<(), RecordFault> {
         match Record::read(kind, body)? {
-            Record::Message(message) => {
+            Record::Message(mut message) => {
                 let first = message.first.unwrap_or(sequence);
                 if let Some(replaced) = message.replaces {
                     self.moved.remove(&(shard, replaced));
                     self.moved.insert((shard, sequence), first);
-                } else if let (Some(id), Some(receiver)) = (message.message.id(), message.message.target()) {
-                    self.see(shard, id, receiver);
+                    message.attempts = self.messages.get(&(shard, first)).map_or(0, |before| before.attempts);
+                } else {
+                    self.see_message(shard, &message.message);
                 }
                 self.messages.insert((shard, first), message);
             }
+            Record::Attempts(message, attempts) => self.note_attempts(shard, message, attempts),
             Record::Settled(message, _) => self.settle(shard, message),
             Record::DeadLetter(letter, replaces) => {
                 if let Some(replaced) = replaces {
@@ -166,11 +222,24 @@ impl Recovery {
             }
             Record::Handled(handled) => {
                 for (id, receiver) in handled {
-                    self.see(shard, id, receiver);
+                    self.see(shard, HandledMessage { id, receiver, sender: record::Origin::Unknown });
+                }
+            }
+            Record::Seen(seen) => {
+                for message in seen {
+                    self.see(shard, message);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes note that so many attempts to handle a message had begun that stands in this record, if it is not settled.
+    pub fn note_attempts(&mut self, shard: ShardIndex, record: AppendSequence, attempts: u8) {
+        let first = self.moved.get(&(shard, record)).copied().unwrap_or(record);
+        if let Some(message) = self.messages.get_mut(&(shard, first)) {
+            message.attempts = message.attempts.max(attempts);
+        }
     }
 
     /// As [`Recovery::take`], for a record that was written while others were read: what it releases is kept, because what
@@ -193,13 +262,23 @@ impl Recovery {
         }
     }
 
-    fn see(&mut self, shard: ShardIndex, id: MessageId, receiver: AgentId) {
+    fn see_message(&mut self, shard: ShardIndex, message: &Message) {
+        let (Some(id), Some(receiver)) = (message.id(), message.target()) else { return };
+        let sender = match &mut self.gateways {
+            Some(gateways) => gateways.sender(message.sender()),
+            None => message.sender(),
+        };
+        let sender = sender.map_or(record::Origin::Outside, record::Origin::Agent);
+        self.see(shard, HandledMessage { id, receiver, sender });
+    }
+
+    fn see(&mut self, shard: ShardIndex, message: HandledMessage) {
         let seen = self.seen.entry(shard).or_default();
         if self.window > 0 && seen.len() >= self.window {
             seen.pop_front();
         }
         if self.window > 0 {
-            seen.push_back((id, receiver));
+            seen.push_back(message);
         }
     }
 
@@ -244,14 +323,20 @@ impl Recovery {
         for (id, agent) in self.agents {
             shares[partition.shard_of(id).as_usize()].agents.push(agent);
         }
-        for ((initiator, _), steps) in self.conversations {
+        for ((initiator, id), steps) in self.conversations {
+            for (key, (note, at)) in notes_of(initiator, id, &steps) {
+                shares[partition.shard_of(key.participant).as_usize()].notes.push((key, note, at));
+            }
             shares[partition.shard_of(initiator).as_usize()].conversations.push((initiator, steps));
         }
-        for (id, receiver) in self.seen.into_values().flatten() {
-            shares[partition.shard_of(receiver).as_usize()].handled.push((id, receiver));
+        for message in self.seen.into_values().flatten() {
+            shares[partition.shard_of(message.receiver).as_usize()].handled.push(message);
         }
+        let follows = shares.iter().any(|share| !share.is_empty());
         for share in &mut shares {
+            share.follows = follows;
             // The tables have no order, and what a shard does follows from its inputs alone.
+            share.notes.sort_by_key(|(key, ..)| (key.participant, key.conversation, key.peer));
             share.agents.sort_by(|one, other| one.name.cmp(&other.name));
             share.conversations.sort_by_key(|(initiator, steps)| (steps.first().map(|step| step.at), *initiator));
         }
@@ -263,21 +348,29 @@ impl Shard {
     /// Takes over what an earlier run left: before the first turn, and before any agent is registered. All of it is written
     /// to this run's journal; serve nobody before that is committed.
     pub fn inherit(&mut self, inheritance: Inheritance) {
+        if inheritance.follows {
+            // What another shard's journal has of a conversation, this one's may have lost.
+            self.conversations.expect_lost_ones(self.now_ms);
+        }
         if inheritance.is_empty() {
             return;
         }
-        self.durables.recovered = true;
-        for handled in inheritance.handled.chunks(crate::record::HANDLED_PER_RECORD_MAX) {
-            self.durables.records.handled(handled);
-            for (id, receiver) in handled {
-                self.remember_handled(*id, *receiver);
-            }
+        for record in handled_records(&inheritance.handled) {
+            record.write(&mut self.durables.records);
+        }
+        for handled in &inheritance.handled {
+            self.durables.inherit_handled(handled);
         }
         for agent in inheritance.agents {
             self.inherit_agent(&agent);
         }
         for (initiator, steps) in inheritance.conversations {
             self.inherit_conversation(initiator, &steps);
+        }
+        for (key, note, at) in inheritance.notes {
+            if self.now.wall.0.saturating_sub(at.0) < self.conversations.timeout_ms() {
+                self.write_note(key, note);
+            }
         }
         for letter in inheritance.letters {
             let (id, dropped) = self.dead_letters.take_back(letter);
@@ -305,13 +398,12 @@ impl Shard {
     }
 
     fn inherit_message(&mut self, kept: KeptMessage) {
-        let KeptMessage { expires, receiver_name, message, .. } = kept;
+        let KeptMessage { expires, receiver_name, attempts, message, .. } = kept;
         let Some(target) = message.target() else { return };
         let lives_ms = expires.0.saturating_sub(self.now.wall.0);
-        let envelope = Envelope::new(message, self.now_ms.saturating_add(lives_ms), EnvelopeKind::Message);
-        if let Some(index) = self.add_absent(target, &receiver_name) {
-            self.take_back_message(envelope, index, expires);
-        }
+        let mut envelope = Envelope::new(message, self.now_ms.saturating_add(lives_ms), EnvelopeKind::Message);
+        envelope.attempts = attempts;
+        self.take_back_message(envelope, target, &receiver_name, expires);
     }
 
     /// Lets the steps of a conversation pass once more, without their messages. They were let pass before, so none is refused.
@@ -328,19 +420,14 @@ impl Shard {
                 continue;
             };
             let passage = Passage { initiator, sender, receiver, message, now_ms: self.now_ms };
-            let passed = if self.conversations.hold_to_protocols() {
-                self.conversations.pass_by_protocol(id, &passage, step.at)
-            } else {
-                self.conversations.pass(id, &passage)
-            };
-            let Ok((index, passed)) = passed.or_else(|_| self.conversations.rejoin(id, &passage)) else { continue };
-            self.conversations.forget_violation();
-            if matches!(passed, Passed::Beside | Passed::BesideInViolation) {
-                continue;
+            let inherited = self.conversations.inherit_step(id, &passage, step.at, step.violates);
+            let Ok((index, passed)) = inherited else { continue };
+            if receiver == initiator {
+                self.conversations.note_delegates(initiator, id, message);
             }
             self.conversations.set_durable(index);
             self.durables.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
-            if matches!(passed, Passed::Began | Passed::BeganInViolation) {
+            if passed == Passed::Began {
                 let ends_ms = self.now_ms + self.conversations.timeout_ms() - silent_ms;
                 let timer = self.timers.insert(ends_ms, Alarm::Conversation(index)).ok();
                 self.conversations.set_timer(index, timer);
@@ -348,8 +435,10 @@ impl Shard {
         }
     }
 
-    /// Whether a message may belong to a conversation that was lost when an earlier run ended.
+    /// Whether a message may belong to a conversation that was lost when an earlier run ended, or that this run knows less of than
+    /// its sender does. Such a conversation ends for want of traffic like any other, so it is not asked for longer than that.
+    #[cold]
     pub(crate) fn may_be_behind(&self, message: &Message) -> bool {
-        self.durables.recovered && message.reliability() == crate::message::Reliability::Durable
+        message.reliability() == crate::message::Reliability::Durable && self.conversations.may_be_behind(self.now_ms)
     }
 }

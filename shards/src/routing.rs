@@ -173,6 +173,9 @@ impl Shard {
             && let Some(receiver) = rules::first_match(&self.config.rules, &envelope.message)
         {
             envelope.message.set_receiver(receiver);
+            if matches!(envelope.message.receiver(), Receiver::Agents(_)) {
+                self.spread_replay(&mut envelope);
+            }
         }
         match envelope.message.receiver() {
             Receiver::Agents(agents) => {
@@ -186,6 +189,7 @@ impl Shard {
                     return self.refuse(envelope, Reason::NoProvider);
                 }
                 self.account.accepted += agents.len() as u64 - 1;
+                self.spread_replay(&mut envelope);
                 self.await_more(envelope.journal(), agents.len() as u64 - 1);
                 envelope.message.set_receiver(Receiver::Agents(Arc::clone(&agents)));
                 self.fan_out(envelope, &agents)

@@ -47,6 +47,7 @@ use crate::question::{QUESTIONS_MAX, Questions};
 use crate::record::{Durability, Records};
 use crate::registry::{AgentIndex, Registry, Standing};
 use crate::remains::Remains;
+use crate::replay::Replays;
 use crate::ring::Popped;
 use crate::rules::Rule;
 use crate::slab::Slab;
@@ -166,6 +167,8 @@ pub(crate) enum Alarm {
     SweepTransit(ShardIndex),
     /// An agent asked to be polled now.
     Wake { agent: AgentIndex, generation: u32 },
+    /// Whoever asked for dead letters to be replayed has waited long enough for their messages to come to their receivers.
+    Replays(u64),
 }
 
 /// What came of a turn.
@@ -257,6 +260,7 @@ pub struct Shard {
     pub(crate) breakers: BreakerFigures,
     pub(crate) call_times: CallTimes,
     pub(crate) dead_letters: DeadLetters,
+    pub(crate) replays: Replays,
     pub(crate) account: Account,
     /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
     pub(crate) pending_beside_slab: i64,
@@ -326,6 +330,7 @@ impl Shard {
             breakers: BreakerFigures::default(),
             call_times: CallTimes::new(&config.breaker),
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
+            replays: Replays::default(),
             account: Account::default(),
             pending_beside_slab: 0,
             questions: Questions::new(QUESTIONS_MAX, config.seed),
@@ -334,7 +339,7 @@ impl Shard {
             barriers: HashMap::with_hasher(FixedState::default()),
             barrier_count: 0,
             overseers: Overseers::default(),
-            durables: Durables::new(config.durability, shards, config.duplicates_window, config.seed),
+            durables: Durables::new(config.durability, config.partition, config.duplicates_window, config.seed),
             remains: None,
             watch_events: false,
             outputs: Vec::new(),
@@ -463,7 +468,7 @@ impl Shard {
             conversations_opened: self.conversations.opened,
             dead_letters: self.dead_letters.len(),
             dead_letters_dropped: self.dead_letters.dropped(),
-            dead_letters_replayed: self.dead_letters.replayed,
+            dead_letters_replayed: self.dead_letters.replayed(),
             breakers_open: self.breakers.open,
             breakers_opened: self.breakers.opened,
             timers: self.timers.len(),
@@ -577,6 +582,7 @@ impl Shard {
                 Alarm::SweepLines => self.sweep_lines(),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
                 Alarm::Wake { agent, generation } => self.wake(agent, generation),
+                Alarm::Replays(request) => self.answer_replays(request),
             }
         }
         self.fired = fired;

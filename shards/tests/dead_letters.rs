@@ -15,8 +15,9 @@ use caxton_shards::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageId, Performative, WallTime,
 };
 use caxton_shards::notice::is_notice;
+use caxton_shards::overflow::OverflowPolicy;
 use caxton_shards::partition::ShardIndex;
-use caxton_shards::replay::{REPLAYS_MAX, ReplayError, ReplayPortion};
+use caxton_shards::replay::{REPLAY_ANSWER_MS, REPLAYS_MAX, ReplayError, ReplayPortion};
 use common::{Log, Script, Setup, WALL_START_MS, World, at, capability, inform, request, text};
 
 fn find(
@@ -36,8 +37,19 @@ fn matching(world: &mut World, shard: usize, filter: DeadLetterFilter) -> Vec<St
 }
 
 fn replay_all(world: &mut World, shard: usize, search: DeadLetterSearch, to: Option<AgentId>) -> ReplayPortion {
-    let input = |token| Input::ReplayDeadLetters(Box::new(search), to, token);
-    let Answer::DeadLettersReplayed(portion) = world.answer_now(shard, input) else { panic!("no replays") };
+    let token = world.token();
+    world.give(shard, Input::ReplayDeadLetters(Box::new(search), to, token));
+    world.step(shard);
+    for wait_ms in [0, REPLAY_ANSWER_MS] {
+        match world.take_answer(shard, token) {
+            Some(Answer::DeadLettersReplayed(portion)) => return *portion,
+            Some(_) => panic!("no replays"),
+            // It is answered when the messages have come to another shard.
+            None => world.run(),
+        }
+        world.advance(wait_ms);
+    }
+    let Some(Answer::DeadLettersReplayed(portion)) = world.take_answer(shard, token) else { panic!("no replays") };
     *portion
 }
 
@@ -418,7 +430,7 @@ fn a_message_between_participants_goes_by_way_of_the_conversations_home_again() 
 }
 
 #[test]
-fn a_message_of_a_closed_conversation_becomes_a_dead_letter_again_and_does_not_begin_it_anew() {
+fn a_message_of_a_closed_conversation_does_not_begin_it_anew_and_its_letter_stays_as_it_was() {
     for died_on in 0..2 {
         let mut world = World::new(2);
         let (initiator, told) = world.add_listener(0, "initiator");
@@ -427,15 +439,14 @@ fn a_message_of_a_closed_conversation_becomes_a_dead_letter_again_and_does_not_b
         world.send(once(initiator, receiver, "tea?").conversation(id).build().unwrap()).unwrap();
         world.advance(20_000);
         assert!(world.conversation(initiator, id).is_none(), "it has timed out");
-        for replays in 1..=2 {
-            let letter = only_letter(&mut world);
-            told.take();
-            replay(&mut world, letter.id, None).unwrap();
+        told.take();
+        let letter = only_letter(&mut world);
+        for _ in 0..2 {
+            let refusal = ReplayError::Refused { id: letter.id, reason: Reason::NotInConversation };
+            assert_eq!(replay(&mut world, letter.id, None), Err(refusal));
             world.run();
-            let letter = only_letter(&mut world);
-            assert_eq!((letter.reason, letter.replays), (Reason::NotInConversation, replays));
-            let notice = told.take().pop().unwrap();
-            assert!(is_notice(&notice) && text(&notice).contains("not-in-conversation"), "{}", text(&notice));
+            assert_eq!(format!("{:?}", only_letter(&mut world)), format!("{letter:?}"));
+            assert!(told.take().iter().all(is_notice), "its sender hears of it each time");
             assert!(world.conversation(initiator, id).is_none());
         }
         world.assert_settled();
@@ -562,12 +573,10 @@ fn a_full_mailbox_does_not_keep_letters_to_others_from_being_replayed() {
 fn a_message_is_replayed_so_often_and_no_more_on_whichever_shards_it_dies() {
     let mut world = World::new(3);
     let (sender, told) = world.add_listener(0, "sender");
-    // One fails after retries and the others are not there.
-    let failing = world.add(1, "failing", moody(&switched_on(), &Log::new()));
-    let [gone, away] = [(2, "gone"), (0, "away")].map(|(shard, name)| AgentId::of(&world.name_on(shard, name)));
-    world.send(inform(sender, failing, "x").build().unwrap()).unwrap();
+    let failing = [1, 2, 0].map(|shard| world.add(shard, "failing", moody(&switched_on(), &Log::new())));
+    world.send(inform(sender, failing[0], "x").build().unwrap()).unwrap();
     world.advance(2_000);
-    for (replays, receiver) in (0..REPLAYS_MAX).zip([failing, gone, away].into_iter().cycle()) {
+    for (replays, receiver) in (0..REPLAYS_MAX).zip(failing.into_iter().cycle()) {
         let letter = only_letter(&mut world);
         assert_eq!(letter.replays, replays);
         assert_eq!(letter.first, WallTime(WALL_START_MS), "replays do not change when it was first accepted");
@@ -587,9 +596,9 @@ fn a_message_is_replayed_so_often_and_no_more_on_whichever_shards_it_dies() {
 fn letters_that_die_again_at_once_are_not_replayed_twice_in_one_go() {
     let mut world = World::new(1);
     let (sender, _) = world.add_listener(0, "sender");
-    let nobody = AgentId::of_text("nobody");
+    let failing = world.add(0, "failing", moody(&switched_on(), &Log::new()));
     for _ in 0..3 {
-        world.send(inform(sender, nobody, "x").build().unwrap()).unwrap();
+        world.send(once(sender, failing, "x").build().unwrap()).unwrap();
         world.run();
     }
     let portion = replay_all(&mut world, 0, DeadLetterSearch::default(), None);
@@ -628,4 +637,58 @@ fn purging_throws_away_what_the_filter_means_and_answers_how_many() {
     let snapshot = world.snapshot(0);
     assert_eq!((snapshot.dead_letters, snapshot.account.dead_lettered), (0, 4), "the totals still count them");
     world.assert_settled();
+}
+
+#[test]
+fn a_replay_that_does_not_come_to_its_receiver_leaves_the_letter_as_it_was() {
+    for (died_on, to) in [(0, None), (0, Some(0)), (0, Some(1)), (1, Some(0)), (1, Some(2))] {
+        let mut world = World::new(3);
+        let (sender, _) = world.add_listener(0, "sender");
+        let failing = world.add(died_on, "failing", moody(&switched_on(), &Log::new()));
+        world.send(inform(sender, failing, "tea").build().unwrap()).unwrap();
+        world.advance(2_000);
+        assert!(world.deregister(failing));
+        let letter = only_letter(&mut world);
+        assert_eq!((letter.reason, letter.attempts), (Reason::AttemptsExhausted, 4));
+        let to = to.map(|shard| AgentId::of(&world.name_on(shard, "nobody")));
+        for _ in 0..REPLAYS_MAX + 3 {
+            let id = letter.id;
+            assert_eq!(replay(&mut world, id, to), Err(ReplayError::NoReceiver { id }), "{died_on} {to:?}");
+            world.run();
+            assert_eq!(format!("{:?}", only_letter(&mut world)), format!("{letter:?}"));
+        }
+        assert_eq!(world.nodes[usize::from(died_on)].shard.snapshot().dead_letters_replayed, 0);
+        // It can be sent to somebody else all the same.
+        let (helper, heard) = world.add_listener(1, "helper");
+        replay(&mut world, letter.id, Some(helper)).unwrap();
+        world.run();
+        assert_eq!((heard.letters(), heard.take()[0].replay().unwrap().times), (vec!["tea".to_owned()], 1));
+        assert_no_letters(&mut world);
+        world.assert_settled();
+    }
+}
+
+#[test]
+fn a_replay_to_a_full_mailbox_of_another_shard_leaves_the_letter() {
+    for policy in OverflowPolicy::ALL {
+        let mut world = Setup::new(2).configured(|config| config.mailbox_messages = 1.try_into().unwrap()).start();
+        let (sender, _) = world.add_listener(0, "sender");
+        let gone = AgentId::of(&world.name_on(0, "gone"));
+        let name = world.name_on(1, "suspended");
+        let full = world.register(Script::idle().registration(name).overflow(policy));
+        world.answer_now(1, |token| Input::Suspend(full, token));
+        world.send(inform(sender, full, "in the mailbox").build().unwrap()).unwrap();
+        world.send(inform(sender, gone, "tea").build().unwrap()).unwrap();
+        world.run();
+        let letter = only_letter(&mut world);
+        let id = letter.id;
+        assert_eq!(replay(&mut world, id, Some(full)), Err(ReplayError::ReceiverFull { id }), "{policy}");
+        assert_eq!(format!("{:?}", only_letter(&mut world)), format!("{letter:?}"));
+        world.answer_now(1, |token| Input::Resume(full, token));
+        world.run();
+        replay(&mut world, id, Some(full)).unwrap();
+        world.run();
+        assert_no_letters(&mut world);
+        world.assert_settled();
+    }
 }

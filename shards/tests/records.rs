@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterId, Reason};
-use caxton_shards::message::{AgentId, WallTime};
+use caxton_shards::message::{AgentId, MessageId, WallTime};
 use caxton_shards::partition::ShardIndex;
 use caxton_shards::record::{
-    AppendSequence, ConversationStep, KeptAgent, KeptMessage, Projects, Record, RecordClass, RecordKind, Records, split,
+    AppendSequence, ConversationStep, HandledMessage, KeptAgent, KeptMessage, Origin, Projects, Record, RecordClass,
+    RecordKind, Records, split,
 };
 use proptest::prelude::*;
 
@@ -37,6 +38,7 @@ proptest! {
             shown,
             expires: WallTime(expires),
             receiver_name: "somebody".into(),
+            attempts: 0,
             message,
         };
         match again(&Record::Message(kept.clone())) {
@@ -106,6 +108,26 @@ fn every_kind_is_known_by_its_number_and_says_what_it_holds() {
     let mut records = Records::default();
     Record::Settled(AppendSequence(12), true).write(&mut records);
     let (kind, body) = split(records.bytes()).next().expect("there is one").expect("it is whole");
-    let class = RecordClass { holds: false, releases: Some(AppendSequence(12)), projects: Projects::State };
+    let class = RecordClass { releases: Some(AppendSequence(12)), projects: Projects::State, ..RecordClass::default() };
     assert_eq!(RecordClass::of(kind, body), class);
+}
+
+#[test]
+fn what_came_and_how_often_it_was_tried_read_back() {
+    let [one, two] = ["one", "two"].map(AgentId::of_text);
+    let handled = |number, sender| HandledMessage { id: MessageId::from_u128(number).unwrap(), receiver: one, sender };
+    let seen = vec![handled(7, Origin::Outside), handled(u128::MAX, Origin::Agent(two))];
+    match again(&Record::Seen(seen.clone())) {
+        Record::Seen(found) => assert_eq!(found, seen),
+        other => panic!("{other:?}"),
+    }
+    let without_senders = vec![(seen[0].id, one)];
+    match again(&Record::Handled(without_senders.clone())) {
+        Record::Handled(found) => assert_eq!(found, without_senders),
+        other => panic!("{other:?}"),
+    }
+    match again(&Record::Attempts(AppendSequence(9), 3)) {
+        Record::Attempts(AppendSequence(9), 3) => {}
+        other => panic!("{other:?}"),
+    }
 }

@@ -125,9 +125,11 @@ impl Router {
         block_on(self.dead_letter(id))
     }
 
-    /// Sends a dead letter's message again, to whom it was for or to another agent. Answers its new id: it is accepted
-    /// as any other message is, its lifetime begins anew, and the letter is gone. Its sender stays who it was, hears of
-    /// another failure and gets the reply. In a conversation, another agent joins it. Should the message die again, that
+    /// Sends a dead letter's message again, to whom it was for or to another agent. Returns its new id when it has come to
+    /// its receiver, a durable one when it is on disk there: its lifetime begins anew, and the letter is gone. If it does not come
+    /// there, for instance because nobody has the receiver's name, the letter stays as it was. A durable message also comes to a
+    /// persistent agent that is not registered again yet, and waits for it. Its sender stays who it was, hears of another failure
+    /// and gets the reply. What has not come to its receiver within five seconds counts as replayed, and its letter stays until it has. In a conversation, another agent joins it. Should the message die again, that
     /// is a new letter, which counts its replays: there are at most [`REPLAYS_MAX`](caxton_shards::replay::REPLAYS_MAX).
     ///
     /// # Errors

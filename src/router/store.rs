@@ -68,7 +68,7 @@ impl Store {
             id: self.directory.journal(shard as u16),
             segment_bytes: config.store.segment_bytes.into_inner().next_multiple_of(256 << 10),
             segments_max: config.store.segments_max.as_usize(),
-            retained_records: config.store.duplicates_window.as_usize() as u64,
+            retained_messages: config.store.duplicates_window.as_usize() as u64,
             history: config.store.history.as_usize() as u64,
         };
         let disk_core = shard.checked_rem(spare_cores.len()).map(|place| spare_cores[place]);

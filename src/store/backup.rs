@@ -75,7 +75,7 @@ fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
     for id in manifest.journals() {
         first.push(scan(&HostFiles, &directory(&id), &id, |_, _, _| Ok(()))?);
     }
-    let mut recovery = Recovery::new(WINDOW);
+    let mut recovery = Recovery::new(WINDOW).of_shards(manifest.shards);
     for (id, before) in manifest.journals().zip(&first) {
         let summary = scan(&HostFiles, &directory(&id), &id, |sequence, kind, body| {
             let shard = ShardIndex(id.shard);
@@ -130,7 +130,7 @@ pub(super) fn write_journal(
         id,
         segment_bytes: SEGMENT_BYTES,
         segments_max: usize::MAX / 4,
-        retained_records: u64::MAX / 4,
+        retained_messages: u64::MAX / 4,
         history: 0,
     };
     let failed = |error| StoreError::Directory { path: directory.to_owned(), error };

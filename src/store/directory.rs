@@ -11,6 +11,7 @@ use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::recovery::{Inheritance, Recovery};
 use rustix::fs::{FlockOperation, flock};
 
+use super::attempt;
 use super::clock::{ClockJump, Stamp};
 use super::disk::Disk;
 use super::disk::direct::DirectDisk;
@@ -271,7 +272,7 @@ impl DataDirectory {
         now: &Stamp,
     ) -> Result<(Vec<Inheritance>, Recovered), StoreError> {
         let began = Instant::now();
-        let mut recovery = Recovery::new(window);
+        let mut recovery = Recovery::new(window).of_shards(self.manifest.shards);
         let mut records = 0;
         let mut end = self.manifest.stamp.clone();
         for id in self.manifest.journals() {
@@ -281,6 +282,9 @@ impl DataDirectory {
             })?;
             check_state(&directory, &summary.catalogue, &self.manifest)?;
             records += summary.records();
+            if let Some(attempt) = attempt::read(&directory) {
+                recovery.note_attempts(ShardIndex(id.shard), attempt.record, attempt.number);
+            }
             end.wall = end.wall.max(summary.catalogue.wall);
         }
         let expired = recovery.unsettled().filter(|message| message.expires <= now.wall).count();

@@ -8,6 +8,7 @@
 //!   manifest.toml        which generation holds, of how many shards, and what else may lie beside it: see [`manifest`]
 //!   gen-7/shard-0/catalogue     which segments the journal has, and how far it has come
 //!   gen-7/shard-0/0000000000000001.journal ...
+//!   gen-7/shard-0/attempt       which durable message a handler has: see [`attempt`]
 //!   gen-7/shard-0/state.db      what operators can query: see [`projector`]
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! it into a new one; when that is on disk the manifest is replaced. The old generation is kept until the router stops cleanly.
 //! A start that is interrupted changes nothing, and a start that finds something missing or unknown removes nothing.
 
+pub(crate) mod attempt;
 pub mod backup;
 pub mod clock;
 pub mod directory;

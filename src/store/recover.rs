@@ -261,7 +261,7 @@ fn contradicts(directory: &Path, manifest: &Manifest) -> bool {
 
 /// Writes what can be read of a generation as a new one of one shard.
 fn rewrite(directory: &Path, state: &State, id: JournalId) -> Result<(), StoreError> {
-    let mut recovery = Recovery::new(WINDOW);
+    let mut recovery = Recovery::new(WINDOW).of_shards(state.first.shards);
     for shard in 0..state.first.shards {
         let path = shard_directory(directory, state.first.generation, shard);
         // Its damage is known: what is before it is taken.

@@ -1,7 +1,8 @@
 //! Where a shard keeps its newest dead letters.
 //!
 //! Invariants: letters stand in the order in which they came; they are bounded by number and by bytes, and the oldest
-//! make room; a search looks at a bounded number of letters and says where to go on, so that no question holds its
+//! make room; what is being replayed counts against the bounds and makes no room, and returns to its place unless its message
+//! has come to its receiver; a search looks at a bounded number of letters and says where to go on, so that no question holds its
 //! shard up.
 
 use std::collections::BTreeMap;
@@ -20,19 +21,21 @@ pub const LETTERS_PER_ANSWER_MAX: usize = 256;
 pub(crate) struct DeadLetters {
     shard: ShardIndex,
     letters: BTreeMap<u64, DeadLetter>,
+    /// Letters whose messages were sent again and have not come to their receivers yet.
+    replaying: BTreeMap<u64, DeadLetter>,
     next: u64,
     bytes: u64,
     messages_max: usize,
     bytes_max: u64,
     dropped: u64,
-    /// How many were taken out to be sent again.
-    pub replayed: u64,
+    /// How many were sent again, and came to their receivers.
+    replayed: u64,
 }
 
 impl DeadLetters {
     pub fn new(shard: ShardIndex, messages_max: usize, bytes_max: u64) -> Self {
-        let letters = BTreeMap::new();
-        Self { shard, letters, next: 1, bytes: 0, messages_max, bytes_max, dropped: 0, replayed: 0 }
+        let (letters, replaying) = (BTreeMap::new(), BTreeMap::new());
+        Self { shard, letters, replaying, next: 1, bytes: 0, messages_max, bytes_max, dropped: 0, replayed: 0 }
     }
 
     /// The id that the next letter gets.
@@ -55,7 +58,7 @@ impl DeadLetters {
 
     fn make_room(&mut self) -> Vec<u64> {
         let mut dropped = Vec::new();
-        while self.letters.len() > self.messages_max || self.bytes > self.bytes_max {
+        while self.letters.len() + self.replaying.len() > self.messages_max || self.bytes > self.bytes_max {
             let Some((number, oldest)) = self.letters.pop_first() else { break };
             self.bytes -= oldest.weight();
             self.dropped += 1;
@@ -81,7 +84,41 @@ impl DeadLetters {
     /// Takes out all letters, oldest first.
     pub fn take_all(&mut self) -> Vec<DeadLetter> {
         self.bytes = 0;
+        self.letters.append(&mut self.replaying);
         std::mem::take(&mut self.letters).into_values().collect()
+    }
+
+    /// Sets a letter aside while its message is sent again, and returns a copy of it.
+    pub fn begin_replay(&mut self, id: DeadLetterId) -> Option<DeadLetter> {
+        self.get(id)?;
+        let letter = self.letters.remove(&id.number)?;
+        let mut copy = letter.clone();
+        // A copy keeps nothing of what is written on the envelope.
+        copy.message.postage_mut().text_borne = letter.message.postage().text_borne;
+        self.replaying.insert(id.number, letter);
+        Some(copy)
+    }
+
+    /// Drops a letter whose message has come to its receiver.
+    pub fn end_replay(&mut self, id: DeadLetterId) {
+        if let Some(letter) = self.replaying.remove(&id.number) {
+            self.bytes -= letter.weight();
+            self.replayed += 1;
+        }
+    }
+
+    /// Puts a letter back, as it was, whose message has not come to its receiver. Returns the numbers of those that were dropped
+    /// because meanwhile there are too many.
+    pub fn restore(&mut self, id: DeadLetterId) -> Vec<u64> {
+        if let Some(letter) = self.replaying.remove(&id.number) {
+            self.letters.insert(id.number, letter);
+        }
+        self.make_room()
+    }
+
+    /// A letter, also while it is being replayed.
+    pub fn kept(&self, id: DeadLetterId) -> Option<&DeadLetter> {
+        self.get(id).or_else(|| self.replaying.get(&id.number).filter(|letter| letter.id == id))
     }
 
     /// How many there are.
@@ -92,6 +129,11 @@ impl DeadLetters {
     /// How many letters made room for newer ones.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// How many were sent again, and came to their receivers.
+    pub fn replayed(&self) -> u64 {
+        self.replayed
     }
 
     pub fn get(&self, id: DeadLetterId) -> Option<&DeadLetter> {

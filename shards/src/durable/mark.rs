@@ -14,7 +14,9 @@ impl Journalled {
     pub const NOT: Self = Self(0);
     const TICKET: u32 = 1 << 31;
     const SHARD_SHIFT: u32 = 21;
-    const PLACE_MASK: u32 = (1 << Self::SHARD_SHIFT) - 1;
+    /// Of a ticket: the message is a dead letter's that stays until the message has come to its receiver.
+    const REPLAY: u32 = 1 << 20;
+    const PLACE_MASK: u32 = Self::REPLAY - 1;
     /// Of so many records in a row each has a remainder of its own.
     const RECORDS: u64 = Self::TICKET as u64 - 1;
 
@@ -26,6 +28,22 @@ impl Journalled {
     pub(super) fn awaited(shard: ShardIndex, place: u32) -> Self {
         debug_assert!(place <= Self::PLACE_MASK, "there are fewer tickets");
         Self(Self::TICKET | (u32::from(shard.0) << Self::SHARD_SHIFT) | place)
+    }
+
+    /// The same ticket, of a dead letter that is replayed.
+    pub(super) fn of_replay(self) -> Self {
+        Self(self.0 | Self::REPLAY)
+    }
+
+    /// Whether it is the message of a dead letter which stays, unchanged, if this message does not come to its receiver.
+    #[inline]
+    pub fn is_replay(self) -> bool {
+        self.0 & (Self::TICKET | Self::REPLAY) == Self::TICKET | Self::REPLAY
+    }
+
+    /// The same ticket, for a message that is not the whole of a dead letter.
+    pub(super) fn in_part(self) -> Self {
+        if self.is_replay() { Self(self.0 & !Self::REPLAY) } else { self }
     }
 
     /// Whether it stands in a record.
@@ -61,7 +79,7 @@ impl Journalled {
     }
 }
 
-const _: () = assert!(super::TICKETS_MAX <= Journalled::PLACE_MASK as usize, "a ticket's place fits into a mark");
+const _: () = assert!(super::TICKETS_MAX - 1 <= Journalled::PLACE_MASK as usize, "a ticket's place fits into a mark");
 
 /// The mark on a message's body. A copy of a message has none: it was not journalled, and nobody waits for it.
 #[derive(Debug)]

@@ -8,26 +8,28 @@
 //!
 //! Invariants: every delivery of a message with a ticket is acknowledged once, as kept, as a dead letter or as expired; a
 //! message that stands in the journal is released there once, when it is settled, or stays for the next start; a message
-//! that comes again under the same id for the same receiver inside the window is not dispatched again.
+//! that comes again under the same id from the same sender for the same receiver inside the window is not dispatched again.
 
 mod mark;
 mod upkeep;
+mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use foldhash::quality::FixedState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 pub(crate) use self::mark::{JournalMark, Journalled};
+pub(crate) use self::window::Gateways;
+use self::window::{Arrival, Window};
 use crate::crossing::Notice;
 use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
-use crate::hashing::Seeded;
 use crate::interface::{Answer, Token};
 use crate::mailbox::Envelope;
-use crate::message::{AgentId, MessageId, WallTime};
+use crate::message::{AgentId, Message, MessageId, WallTime};
 use crate::notice::{Holds, Outgoing};
-use crate::partition::ShardIndex;
-use crate::record::{AppendSequence, Durability, Records};
+use crate::partition::{Partition, ShardIndex};
+use crate::record::{AppendSequence, Durability, HandledMessage, Records};
 use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::remains::Place;
 use crate::shard::{Phase, Shard};
@@ -73,6 +75,22 @@ pub enum Ending {
 /// What a shard tells another about the tickets of that one.
 pub(crate) type Acknowledgement = (Journalled, Ending);
 
+/// An attempt to handle a durable message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// The record that the message stands in.
+    pub record: AppendSequence,
+    /// Which attempt it is, from one.
+    pub number: u8,
+}
+
+/// Says which attempt a shard's handler is in, in a place that outlives the process: so a message that ends the process each
+/// time is known, and the others that wait are not suspected. It is set twice for each durable message, and must not block.
+pub trait AttemptMark: std::fmt::Debug {
+    /// A handler begins, or goes on with, this attempt; or no handler has a durable message.
+    fn set(&mut self, attempt: Option<Attempt>);
+}
+
 /// Somebody who waits until messages are durable.
 #[derive(Debug)]
 struct Ticket {
@@ -89,8 +107,13 @@ enum Then {
     Answer(Token, MessageId),
     /// A handled message is settled.
     Settle(AppendSequence),
-    /// A replayed dead letter is gone.
-    ForgetLetter(DeadLetterId),
+    /// A dead letter whose message was sent again is gone, or stays, for this request.
+    EndReplay {
+        letter: DeadLetterId,
+        request: u64,
+        /// Its message went to several agents: what does not come to one of them is a dead letter of its own.
+        in_parts: bool,
+    },
 }
 
 /// What waits for the commit of a record.
@@ -137,6 +160,9 @@ pub(crate) struct Durables {
     /// For other shards, by shard.
     acknowledgements: Vec<Vec<Acknowledgement>>,
     seen: Window,
+    gateways: Gateways,
+    /// Outlives the process, where there is one.
+    attempt: Option<Box<dyn AttemptMark>>,
     handling: Option<Handling>,
     /// The records of dead letters, by the letters' numbers.
     letters: BTreeMap<u64, AppendSequence>,
@@ -144,8 +170,6 @@ pub(crate) struct Durables {
     /// Of messages that wait for long, which the projection shows: the record in which each stood first, by the record in which
     /// it stands now.
     first: HashMap<AppendSequence, AppendSequence, FixedState>,
-    /// Whether the shard began with what an earlier run had left.
-    pub recovered: bool,
     /// Messages that came again and were not dispatched again.
     pub duplicates: u64,
 }
@@ -159,42 +183,8 @@ struct Carry {
     all: bool,
 }
 
-/// The ids that were seen last, each with its receiver: at least `most` of them, and fewer than twice as many.
-///
-/// They stand in two tables. When the young one has `most` ids it becomes the old one, and what stood in that is forgotten at
-/// once: to look for the oldest id whenever another one comes cost 60 ns a message, as it is no longer in the cache.
-#[derive(Debug)]
-struct Window {
-    young: HashSet<u128, Seeded>,
-    old: HashSet<u128, Seeded>,
-    most: usize,
-}
-
-impl Window {
-    fn new(most: usize, seed: u64) -> Self {
-        let table = || HashSet::with_hasher(Seeded::new(seed));
-        Self { young: table(), old: table(), most }
-    }
-
-    /// Takes note of a message. Answers whether it is new.
-    fn note(&mut self, id: MessageId, receiver: AgentId) -> bool {
-        let key = id.to_u128() ^ receiver.to_u128().rotate_left(29);
-        if self.most == 0 {
-            return true;
-        }
-        if self.old.contains(&key) || !self.young.insert(key) {
-            return false;
-        }
-        if self.young.len() >= self.most {
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
-        }
-        true
-    }
-}
-
 impl Durables {
-    pub fn new(durability: Durability, shards: usize, window: usize, seed: u64) -> Self {
+    pub fn new(durability: Durability, partition: Partition, window: usize, seed: u64) -> Self {
         let condition = match durability {
             Durability::Unavailable => JournalCondition::Unavailable,
             Durability::Journal => JournalCondition::Ready,
@@ -205,15 +195,28 @@ impl Durables {
             waiting: VecDeque::new(),
             committed: AppendSequence(0),
             tickets: Slab::new(TICKETS_MAX),
-            acknowledgements: vec![Vec::new(); shards],
+            acknowledgements: vec![Vec::new(); usize::from(partition.shard_count())],
             seen: Window::new(window, seed),
+            gateways: Gateways::new(partition),
+            attempt: None,
             handling: None,
             letters: BTreeMap::new(),
             carry: None,
             first: HashMap::with_hasher(FixedState::default()),
-            recovered: false,
             duplicates: 0,
         }
+    }
+
+    /// What a message for a receiver is known by in the deduplication window.
+    #[inline]
+    fn arrival(&mut self, message: &Message, receiver: AgentId) -> Option<Arrival> {
+        let id = message.id()?;
+        Some(Arrival { id, receiver, sender: self.gateways.sender(message.sender()) })
+    }
+
+    /// Takes note of a message that came in an earlier run: should it come again, it is not dispatched again.
+    pub fn inherit_handled(&mut self, handled: &HandledMessage) {
+        self.seen.inherit(handled);
     }
 
     /// Whether records are written down.
@@ -262,11 +265,29 @@ impl Shard {
         ticket.is_some()
     }
 
-    /// Has a replayed dead letter stay in the journal until its message is durable anew.
-    pub(crate) fn forget_letter_when_kept(&mut self, envelope: &mut Envelope, id: DeadLetterId) {
-        match self.durables.open(self.index, envelope.deliveries_left(), Then::ForgetLetter(id)) {
-            Some(ticket) => envelope.mark(ticket),
-            None => self.forget_letter(id),
+    /// Has a dead letter that is replayed stay until its message has come to its receiver, for this request. Returns false if
+    /// too many wait already.
+    pub(crate) fn promise_replay(&mut self, envelope: &mut Envelope, letter: DeadLetterId, request: u64) -> bool {
+        let deliveries = envelope.deliveries_left();
+        let in_parts = deliveries > 1;
+        let Some(ticket) = self.durables.open(self.index, deliveries, Then::EndReplay { letter, request, in_parts })
+        else {
+            return false;
+        };
+        envelope.mark(if in_parts { ticket } else { ticket.of_replay() });
+        true
+    }
+
+    /// The message of a dead letter goes to several agents.
+    #[cold]
+    pub(crate) fn spread_replay(&mut self, envelope: &mut Envelope) {
+        let journal = envelope.journal();
+        if !journal.is_replay() {
+            return;
+        }
+        envelope.mark(journal.in_part());
+        if let Some(Ticket { then: Then::EndReplay { in_parts, .. }, .. }) = self.durables.find(journal) {
+            *in_parts = true;
         }
     }
 
@@ -308,7 +329,9 @@ impl Shard {
             (Then::Answer(token, id), Ending::Kept) => self.answer(token, Answer::Sent(Ok(id))),
             (Then::Answer(token, id), ending) => self.answer(token, Answer::NotKept(id, ending)),
             (Then::Settle(sequence), _) => self.release_record(sequence),
-            (Then::ForgetLetter(id), _) => self.forget_letter(id),
+            (Then::EndReplay { letter, request, in_parts }, ending) => {
+                self.end_replay(letter, request, if in_parts { Ending::Kept } else { ending });
+            }
         }
     }
 
@@ -336,7 +359,8 @@ impl Shard {
         }
         let ticket = envelope.journal();
         envelope.mark(Journalled::NOT);
-        let is_new = envelope.message.id().is_none_or(|message| self.durables.seen.note(message, id));
+        let arrival = self.durables.arrival(&envelope.message, id);
+        let is_new = arrival.is_none_or(|arrival| self.durables.seen.note(arrival));
         if !is_new {
             self.account.processed += 1;
             self.durables.duplicates += 1;
@@ -367,10 +391,21 @@ impl Shard {
                 });
             }
             Err(mut envelope) => {
+                // Should its sender try again, it is not to be taken for one that has come.
+                if let Some(arrival) = arrival {
+                    self.durables.seen.forget(arrival);
+                }
                 envelope.mark(ticket);
                 self.give_up(envelope, Reason::ShardFull, holds);
             }
         }
+    }
+
+    /// Whether a durable message for an agent of this shard has come before, and comes again.
+    #[cold]
+    pub(crate) fn has_come(&mut self, message: &Message, receiver: AgentId) -> bool {
+        self.is_here(self.config.partition.shard_of(receiver))
+            && self.durables.arrival(message, receiver).is_some_and(|arrival| self.durables.seen.has(arrival))
     }
 
     /// Acknowledges a ticket as soon as this record is durable.
@@ -476,6 +511,15 @@ impl Shard {
         let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
         let sent = u32::try_from(sent).unwrap_or(u32::MAX);
         self.durables.handling = Some(Handling { id, agent, sequence, sent, ticket: None });
+        if let Some(attempt) = &mut self.durables.attempt {
+            attempt.set(Some(Attempt { record: sequence, number: envelope.attempts }));
+        }
+    }
+
+    /// Has a mark set while a handler has a durable message, which whoever starts next can read however the process ended: what
+    /// is found there is for [`Recovery::note_attempts`](crate::recovery::Recovery::note_attempts).
+    pub fn set_attempt_mark(&mut self, mark: Box<dyn AttemptMark>) {
+        self.durables.attempt = Some(mark);
     }
 
     /// The id of the next durable message of the handler that is being called, if it handles a durable one.
@@ -511,7 +555,7 @@ impl Shard {
         // It is not taken as a whole, because parts of it were written just now.
         let handling = self.durables.handling.as_ref().filter(|handling| handling.sequence == sequence);
         let ticket = handling.and_then(|handling| handling.ticket);
-        self.durables.handling = None;
+        self.end_durable();
         match ticket {
             Some(ticket) => self.acknowledge(ticket, Ending::Kept),
             None => self.release_record(sequence),
@@ -521,7 +565,11 @@ impl Shard {
     /// A handler is not finished, or failed.
     #[cold]
     pub(crate) fn end_durable(&mut self) {
-        self.durables.handling = None;
+        if self.durables.handling.take().is_some()
+            && let Some(attempt) = &mut self.durables.attempt
+        {
+            attempt.set(None);
+        }
     }
 
     pub(crate) fn release_record(&mut self, sequence: AppendSequence) {
@@ -543,8 +591,7 @@ impl Shard {
 
     /// A message became a dead letter: that stands in the journal from now on instead of the message.
     #[cold]
-    pub(crate) fn keep_letter(&mut self, id: DeadLetterId, journal: Journalled, reason: Reason) {
-        let ending = Ending::DeadLettered(reason);
+    pub(crate) fn keep_letter(&mut self, id: DeadLetterId, journal: Journalled, ending: Ending) {
         let Some(letter) = self.dead_letters.get(id) else { return self.end_without_letter(journal, ending) };
         if !self.durables.writes() {
             let letter = Box::new(letter.clone());
@@ -554,6 +601,9 @@ impl Shard {
             return;
         }
         let record = self.durables.record_of(journal);
+        if let Some(record) = record {
+            self.durables.first.remove(&record);
+        }
         let sequence = self.durables.records.dead_letter(letter, record);
         self.durables.letters.insert(id.number, sequence);
         self.acknowledge_when(sequence, Some(id.number), journal, ending);
@@ -591,7 +641,10 @@ impl Shard {
     /// Another shard, whose journal has failed, gave up a message for which somebody waits here.
     #[cold]
     pub(crate) fn keep_letter_of_other(&mut self, letter: &DeadLetter, ticket: Journalled) {
-        let ending = Ending::DeadLettered(letter.reason);
+        let ending = match letter.reason {
+            Reason::Expired => Ending::Expired,
+            reason => Ending::DeadLettered(reason),
+        };
         if self.durables.writes() {
             let sequence = self.durables.records.dead_letter(letter, None);
             self.acknowledge_when(sequence, None, ticket, ending);
@@ -653,31 +706,5 @@ impl Shard {
             let Some((_, sequence)) = outside.journalled.pop_front() else { return };
             self.release_record(sequence);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_remembers_at_least_so_many_ids_and_fewer_than_twice_as_many() {
-        const MOST: usize = 100;
-        let receiver = AgentId::of_text("one");
-        let id = |number: usize| MessageId::from_u128(number as u128).expect("it is not zero");
-        let mut window = Window::new(MOST, 1);
-        for number in 1..=1_000 {
-            assert!(window.note(id(number), receiver), "{number} is new");
-            assert!(!window.note(id(number), receiver), "{number} is known");
-            assert!(window.note(id(number), AgentId::of_text("two")), "{number} is new to another one");
-            // Each number stands for two ids.
-            if let Some(kept) = number.checked_sub(MOST / 2 - 1).filter(|kept| *kept > 0) {
-                assert!(!window.note(id(kept), receiver), "{kept} is known when {number} has come");
-            }
-            assert!(window.young.len() + window.old.len() < 2 * MOST);
-        }
-        assert!(window.note(id(1_000 - MOST), receiver), "what is long gone is forgotten");
-        let mut none = Window::new(0, 1);
-        assert!(none.note(id(1), receiver) && none.note(id(1), receiver), "nothing is remembered");
     }
 }

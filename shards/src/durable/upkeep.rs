@@ -3,9 +3,10 @@
 
 use super::{CARRIED_PER_TURN_MAX, Carry, Ending, Journalled};
 use crate::conversation::ConversationIndex;
-use crate::dead_letter::DeadLetterId;
+use crate::dead_letter::{DeadLetterId, Reason};
 use crate::mailbox::Envelope;
-use crate::message::{AgentId, ConversationId, MessageId, WallTime};
+use crate::message::{AgentId, ConversationId, WallTime};
+use crate::notice::Holds;
 use crate::record::AppendSequence;
 use crate::registry::AgentIndex;
 use crate::shard::{Phase, Shard};
@@ -83,7 +84,7 @@ impl Shard {
         self.durables.carry = Some(Carry { upto, place, all: true });
         for (number, sequence) in std::mem::take(&mut self.durables.letters) {
             let id = DeadLetterId { shard: self.index, number };
-            let sequence = match self.dead_letters.get(id) {
+            let sequence = match self.dead_letters.kept(id) {
                 Some(letter) if sequence <= upto => self.durables.records.dead_letter(letter, Some(sequence)),
                 _ => sequence,
             };
@@ -124,6 +125,9 @@ impl Shard {
             let first = durables.first.remove(&record).unwrap_or(record);
             let sequence = durables.records.message(Some(record), Some(first), true, expires, name, &envelope.message);
             durables.first.insert(sequence, first);
+            if envelope.attempts > 0 {
+                durables.records.attempts(sequence, envelope.attempts);
+            }
             envelope.mark(Journalled::in_record(sequence));
         }
         let more = end < self.slab.places();
@@ -135,26 +139,43 @@ impl Shard {
 /// What a shard begins with.
 impl Shard {
     /// Takes in a durable message that an earlier run had left, with a record of this run's own.
-    pub(crate) fn take_back_message(&mut self, mut envelope: Envelope, index: AgentIndex, expires: WallTime) -> bool {
-        let Some(slot) = self.agents.get_mut(index) else { return false };
-        let weight = envelope.weight();
-        if let (Some(id), Some(target)) = (envelope.message.id(), envelope.message.target()) {
-            self.durables.seen.note(id, target);
-        }
+    pub(crate) fn take_back_message(
+        &mut self,
+        mut envelope: Envelope,
+        receiver: AgentId,
+        receiver_name: &str,
+        expires: WallTime,
+    ) {
         // It has waited since the earlier run.
-        let sequence = self.durables.records.message(None, None, true, expires, &slot.name, &envelope.message);
+        let sequence = self.durables.records.message(None, None, true, expires, receiver_name, &envelope.message);
         self.durables.first.insert(sequence, sequence);
         envelope.mark(Journalled::in_record(sequence));
+        self.keep_attempts(&envelope);
+        self.account.recovered += 1;
+        let Some(index) = self.add_absent(receiver, receiver_name) else {
+            return self.give_up(envelope, Reason::ShardFull, Holds::Nothing);
+        };
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (generation, weight) = (slot.generation, envelope.weight());
         slot.mailbox.hold(weight);
         self.memory_left -= i64::from(weight);
-        self.account.recovered += 1;
+        if envelope.attempts >= self.attempts_max(&envelope.message) {
+            let holds = Holds::Mailbox { agent: index, generation, weight };
+            let detail = "the router ended while it was handled, each time";
+            return self.give_up_with(envelope, Reason::AttemptsExhausted, detail, holds);
+        }
         self.put_into_mailbox_in_time(envelope, index);
-        true
     }
 
-    /// Takes note of a message that an earlier run has handled: should it come again, it is not dispatched again.
-    pub(crate) fn remember_handled(&mut self, id: MessageId, receiver: AgentId) {
-        self.durables.seen.note(id, receiver);
+    /// Writes down how many attempts to handle a message have begun, so that a start does not count them from one again.
+    #[cold]
+    pub(crate) fn keep_attempts(&mut self, envelope: &Envelope) {
+        if envelope.attempts == 0 || !self.durables.writes() {
+            return;
+        }
+        if let Some(sequence) = self.durables.record_of(envelope.journal()) {
+            self.durables.records.attempts(sequence, envelope.attempts);
+        }
     }
 
     /// Takes note of a dead letter's record.

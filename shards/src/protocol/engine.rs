@@ -3,6 +3,8 @@
 //! A step is one look into a table: by state, side and act to the next state. What is rare (acts of the user's own,
 //! cancels, deadlines, what is not allowed) is looked at behind it.
 
+mod catch_up;
+
 use smallvec::SmallVec;
 
 use super::cancel::{Answer, READINGS_MAX, Reading, Readings};

@@ -181,6 +181,11 @@ impl Rulebook {
         }
     }
 
+    /// Moves a conversation of which steps were lost to where a message is allowed: see [`Rules::catch_up`].
+    pub(crate) fn catch_up(&self, guard: &mut Guard, from: usize, to: usize, message: &Message) -> bool {
+        self.rules(guard.protocol).is_some_and(|rules| rules.catch_up(guard, from, to, message))
+    }
+
     /// Says what was wrong with a message that was forbidden.
     pub(crate) fn explain(
         &self,

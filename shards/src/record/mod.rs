@@ -24,7 +24,7 @@ pub const RECORD_VERSION: u16 = 1;
 pub const RECORD_HEADER_BYTES: usize = 5;
 /// The longest record in bytes, with its length: the longest message, and room for what is said about it.
 pub const RECORD_BYTES_MAX: usize = (1 << 30) + (64 << 20);
-/// The most messages that one [`RecordKind::Handled`] names.
+/// The most messages that one [`RecordKind::Handled`] or [`RecordKind::Seen`] names.
 pub const HANDLED_PER_RECORD_MAX: usize = 1_024;
 /// Where a message's record says whether the projection shows it.
 const MESSAGE_SHOWN_AT: usize = 16;
@@ -90,8 +90,13 @@ kinds! {
     ConversationStep = 7,
     /// A conversation with such messages ended.
     ConversationClosed = 8,
-    /// Messages of an earlier run that came, settled or not.
+    /// Messages of an earlier run that came, settled or not, without their senders. Written only of messages that were read from
+    /// such a record.
     Handled = 9,
+    /// Messages of an earlier run that came, settled or not, with their senders.
+    Seen = 10,
+    /// So many attempts to handle a durable message had begun.
+    Attempts = 11,
 }
 
 /// What a record means for the part of the journal that it lies in.
@@ -99,6 +104,8 @@ kinds! {
 pub struct RecordClass {
     /// It is needed until another record releases it.
     pub holds: bool,
+    /// It is a message that came, and was not written anew: one that the deduplication window counts.
+    pub arrives: bool,
     /// The sequence of the record that it releases.
     pub releases: Option<AppendSequence>,
     /// Whether it belongs into the projection, and into which part of it.
@@ -128,21 +135,22 @@ impl RecordClass {
         let state_if = |mark: Option<&u8>| if mark == Some(&1) { Projects::State } else { Projects::Nothing };
         match RecordKind::of(kind) {
             Some(RecordKind::Message) => {
-                Self { holds: true, releases: sequence(), projects: state_if(body.get(MESSAGE_SHOWN_AT)) }
+                let (releases, projects) = (sequence(), state_if(body.get(MESSAGE_SHOWN_AT)));
+                Self { holds: true, arrives: releases.is_none(), releases, projects }
             }
             Some(RecordKind::Settled) => {
-                Self { holds: false, releases: sequence(), projects: state_if(body.get(SETTLED_SHOWN_AT)) }
+                Self { releases: sequence(), projects: state_if(body.get(SETTLED_SHOWN_AT)), ..Self::default() }
             }
             Some(RecordKind::DeadLetter | RecordKind::Agent) => {
-                Self { holds: true, releases: sequence(), projects: Projects::State }
+                Self { holds: true, releases: sequence(), projects: Projects::State, ..Self::default() }
             }
             Some(RecordKind::DeadLetterGone | RecordKind::AgentGone) => {
-                Self { holds: false, releases: sequence(), projects: Projects::State }
+                Self { releases: sequence(), projects: Projects::State, ..Self::default() }
             }
             Some(RecordKind::ConversationStep | RecordKind::ConversationClosed) => {
                 Self { projects: Projects::History, ..Self::default() }
             }
-            Some(RecordKind::Handled) | None => Self::default(),
+            Some(RecordKind::Handled | RecordKind::Seen | RecordKind::Attempts) | None => Self::default(),
         }
     }
 }
@@ -160,8 +168,33 @@ pub struct KeptMessage {
     pub expires: WallTime,
     /// The name of its receiver.
     pub receiver_name: Box<str>,
+    /// How many attempts to handle it had begun, as far as is known. Its own record does not say that: none has begun when it is
+    /// written, and [`RecordKind::Attempts`] says more.
+    pub attempts: u8,
     /// The message.
     pub message: Message,
+}
+
+/// A message that came in an earlier run, settled or not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct HandledMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// Who it was for.
+    pub receiver: AgentId,
+    /// Who sent it.
+    pub sender: Origin,
+}
+
+/// Who sent a message, as the deduplication window knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Origin {
+    /// A record of an earlier version of the router does not say.
+    Unknown,
+    /// Whoever embeds the router, without naming a sender.
+    Outside,
+    /// This agent.
+    Agent(AgentId),
 }
 
 /// An agent that outlives the process.
@@ -210,6 +243,10 @@ pub enum Record {
     ConversationClosed(AgentId, ConversationId),
     /// See [`RecordKind::Handled`]: their ids, each with its receiver.
     Handled(Vec<(MessageId, AgentId)>),
+    /// See [`RecordKind::Seen`]: none of them is of an unknown origin.
+    Seen(Vec<HandledMessage>),
+    /// See [`RecordKind::Attempts`]: the record that the message stands in, and how many.
+    Attempts(AppendSequence, u8),
 }
 
 impl Record {
@@ -228,6 +265,7 @@ impl Record {
                 shown: from.u8("mark")? != 0,
                 expires: WallTime(from.u64("lifetime")?),
                 receiver_name: from.text("receiver's name")?.into(),
+                attempts: 0,
                 message: Message::restore(from)?,
             }),
             RecordKind::Settled => {
@@ -269,6 +307,14 @@ impl Record {
                 let handled = (0..count).map(|_| Ok((from.message_id("id")?, from.agent("receiver")?)));
                 Self::Handled(handled.collect::<Result<_, RecordFault>>()?)
             }
+            RecordKind::Seen => {
+                let count = from.count(HANDLED_PER_RECORD_MAX, "messages")?;
+                Self::Seen((0..count).map(|_| read_handled(from)).collect::<Result<_, RecordFault>>()?)
+            }
+            RecordKind::Attempts => {
+                let sequence = read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?;
+                Self::Attempts(sequence, from.u8("attempts")?)
+            }
         };
         reader.end()?;
         Ok(record)
@@ -279,7 +325,7 @@ impl Record {
     /// Writes the record behind others.
     pub fn write(&self, records: &mut Records) -> AppendSequence {
         match self {
-            Self::Message(KeptMessage { replaces, first, shown, expires, receiver_name, message }) => {
+            Self::Message(KeptMessage { replaces, first, shown, expires, receiver_name, message, .. }) => {
                 records.message(*replaces, *first, *shown, *expires, receiver_name, message)
             }
             Self::Settled(sequence, shown) => records.settled(*sequence, *shown),
@@ -294,6 +340,8 @@ impl Record {
             }
             Self::ConversationClosed(initiator, id) => records.conversation_closed(*initiator, *id),
             Self::Handled(handled) => records.handled(handled),
+            Self::Seen(seen) => records.seen(seen),
+            Self::Attempts(sequence, attempts) => records.attempts(*sequence, *attempts),
         }
     }
 }
@@ -307,6 +355,16 @@ pub fn receiver_name(body: &[u8]) -> Option<&str> {
 /// Zero stands for none: sequences count from one.
 fn read_sequence(from: &mut Reader<'_>) -> Result<Option<AppendSequence>, RecordFault> {
     Ok(Some(AppendSequence(from.u64("sequence")?)).filter(|sequence| sequence.0 > 0))
+}
+
+/// Zero stands for the outside, which has no agent's id.
+fn read_handled(from: &mut Reader<'_>) -> Result<HandledMessage, RecordFault> {
+    let (id, receiver, sender) = (from.message_id("id")?, from.agent("receiver")?, from.u128("sender")?);
+    let sender = match sender {
+        0 => Origin::Outside,
+        agent => Origin::Agent(AgentId::from_u128(agent).ok_or(RecordFault::Illegal("sender"))?),
+    };
+    Ok(HandledMessage { id, receiver, sender })
 }
 
 fn read_letter_id(from: &mut Reader<'_>) -> Result<DeadLetterId, RecordFault> {
@@ -482,6 +540,27 @@ impl Records {
                 out.put_u128(id.to_u128());
                 out.put_u128(receiver.to_u128());
             }
+        })
+    }
+
+    pub(crate) fn seen(&mut self, seen: &[HandledMessage]) -> AppendSequence {
+        self.write(RecordKind::Seen, |out| {
+            out.put_count(seen.len());
+            for HandledMessage { id, receiver, sender } in seen {
+                out.put_u128(id.to_u128());
+                out.put_u128(receiver.to_u128());
+                out.put_u128(match sender {
+                    Origin::Agent(agent) => agent.to_u128(),
+                    Origin::Outside | Origin::Unknown => 0,
+                });
+            }
+        })
+    }
+
+    pub(crate) fn attempts(&mut self, sequence: AppendSequence, attempts: u8) -> AppendSequence {
+        self.write(RecordKind::Attempts, |out| {
+            out.put_u64(sequence.0);
+            out.put_u8(attempts);
         })
     }
 }

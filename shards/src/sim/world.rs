@@ -280,7 +280,8 @@ impl World {
     /// # Panics
     /// When a record cannot be read.
     pub fn journals(&self, kept: &[u64], window: usize) -> Recovery {
-        let mut recovery = Recovery::new(window);
+        let shards = u16::try_from(self.nodes.len()).unwrap_or(1);
+        let mut recovery = Recovery::new(window).of_shards(shards);
         for ((node, kept), shard) in self.nodes.iter().zip(kept).zip(0_u16..) {
             let most = usize::try_from(*kept).unwrap_or(usize::MAX);
             for ((kind, body), sequence) in node.records.iter().take(most).zip(1_u64..) {

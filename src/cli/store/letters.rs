@@ -39,7 +39,8 @@ enum LetterVerb {
         #[arg(value_name = "ID")]
         id: DeadLetterId,
     },
-    /// Send one, or all, again; no router may use the directory. The messages wait there for their receivers
+    /// Send one, or all, again; no router may use the directory. Durable messages to persistent agents wait there for their
+    /// receivers; other letters stay as they are
     Replay {
         /// The data directory
         #[arg(value_name = "DIR")]

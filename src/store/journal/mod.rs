@@ -60,8 +60,8 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// The most segments.
     pub segments_max: usize,
-    /// So many of the newest records stay, settled or not, for the ids in them.
-    pub retained_records: u64,
+    /// So many of the newest messages stay, settled or not, for their ids, as long as there are fewer segments than the most.
+    pub retained_messages: u64,
     /// Of so many steps of conversations the newest are handed to the projection; older ones that wait are left out.
     pub history: u64,
 }
@@ -108,6 +108,8 @@ pub struct Journal<D: Disk> {
     /// The number of the last durable frame, and when it became that, in milliseconds.
     committed_frame: u64,
     committed_ms: u64,
+    /// How many messages are in frames.
+    messages: u64,
     /// What the projection reads now: its first segment, and its last record.
     reading: Option<(u64, AppendSequence)>,
     /// The frame in flight: its last sequence, and whether it holds records for the projection, with its place.
@@ -171,6 +173,7 @@ impl<D: Disk> Journal<D> {
             committed: 0,
             committed_frame: 0,
             committed_ms: 0,
+            messages: 0,
             reading: None,
             in_flight: None,
             postponed: None,
@@ -463,6 +466,7 @@ impl<D: Disk> Journal<D> {
         let (mut steps, mut state) = (0, false);
         for (_, class) in self.waiting.drain(..records) {
             self.framed += 1;
+            self.messages += u64::from(class.arrives);
             self.active.held.push(class.holds);
             steps += u64::from(class.projects == Projects::History);
             state |= class.projects == Projects::State;
@@ -515,6 +519,7 @@ impl<D: Disk> Journal<D> {
             number: full.number,
             first_frame: full.first_frame,
             last: self.framed,
+            messages: self.messages,
             held: full.held,
         });
         true
@@ -547,7 +552,8 @@ impl<D: Disk> Journal<D> {
             // Where there is no more room, the projection is not waited for: it begins anew.
             segment.held.needed == 0
                 && (crowded
-                    || segment.number < first_unread && segment.last + self.options.retained_records <= self.framed)
+                    || segment.number < first_unread
+                        && segment.messages + self.options.retained_messages <= self.messages)
         });
         self.overrun |= unneeded && oldest.is_some_and(|segment| segment.number >= first_unread);
         let begun = if unneeded && let Some(segment) = self.sealed.pop_front() {

@@ -87,6 +87,8 @@ pub(super) struct Sealed {
     /// The number of its first frame.
     pub first_frame: u64,
     pub last: u64,
+    /// How many messages had come up to its end.
+    pub messages: u64,
     pub held: Held,
 }
 

@@ -175,7 +175,7 @@ impl Changes {
                     self.ended.push(exchange);
                 }
             }
-            Record::Handled(_) => {}
+            Record::Handled(_) | Record::Seen(_) | Record::Attempts(..) => {}
         }
         Ok(())
     }

@@ -1,0 +1,186 @@
+//! Conversations that an earlier run of the router had begun.
+//!
+//! Their steps and their messages stand in the journals of several shards, each of which may have lost what the others have:
+//! a message may come whose conversation is missing or behind, and a message may come again whose step was taken. Both are
+//! legal, so neither is taken for a violation. What could be no consequence of the crash is observed, and nothing that
+//! is durable is refused.
+//!
+//! Invariants: only conversations of earlier runs, and those that are begun anew because they were lost, stand here, as long as
+//! they are open; all of them are durable.
+
+use foldhash::quality::FixedState;
+use hashbrown::{HashMap, HashSet};
+
+use super::{ConversationIndex, Conversations, Passage, Passed};
+use crate::dead_letter::Reason;
+use crate::hashing::Seeded;
+use crate::message::{AgentId, ConversationId, MessageId, Performative, Reliability, WallTime};
+use crate::protocol::Verdict;
+
+/// What is known of them, by their places.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    open: HashMap<u32, Box<Past>, FixedState>,
+    seeded: Seeded,
+    /// Up to this moment of monotonic time, a message may belong to a conversation that was lost.
+    until_ms: u64,
+}
+
+/// What an earlier run had seen of a conversation.
+#[derive(Debug)]
+struct Past {
+    /// The messages that had passed, each with its receiver.
+    messages: HashSet<(MessageId, AgentId), Seeded>,
+    /// What had been said, by whom to whom.
+    acts: HashSet<(AgentId, AgentId, Performative), Seeded>,
+    /// Steps of it were lost: where it stands is a guess.
+    behind: bool,
+}
+
+impl Recovered {
+    pub fn new(seeded: Seeded) -> Self {
+        Self { open: HashMap::with_hasher(FixedState::default()), seeded, until_ms: 0 }
+    }
+
+    fn past(&mut self, place: u32) -> &mut Past {
+        let new = || Past {
+            messages: HashSet::with_hasher(self.seeded),
+            acts: HashSet::with_hasher(self.seeded),
+            behind: false,
+        };
+        self.open.entry(place).or_insert_with(|| Box::new(new()))
+    }
+
+    pub fn has(&self, place: u32) -> bool {
+        self.open.contains_key(&place)
+    }
+
+    /// Takes note that steps of a conversation were lost.
+    pub fn is_behind(&mut self, place: u32) {
+        self.past(place).behind = true;
+    }
+
+    pub fn forget(&mut self, place: u32) {
+        if !self.open.is_empty() {
+            self.open.remove(&place);
+        }
+    }
+}
+
+impl Conversations {
+    /// An earlier run has ended just before this moment: messages may come whose conversations were lost.
+    pub fn expect_lost_ones(&mut self, now_ms: u64) {
+        self.recovered.until_ms = now_ms.saturating_add(self.limits.timeout_ms).max(1);
+    }
+
+    /// Whether messages may come whose conversations were lost: as long as a conversation lives without traffic.
+    pub fn may_be_behind(&self, now_ms: u64) -> bool {
+        now_ms < self.recovered.until_ms
+    }
+
+    /// The open conversation that a message belongs to whose step an earlier run had taken: it was sent again.
+    #[cold]
+    pub fn repeats(&self, id: ConversationId, passage: &Passage<'_>) -> Option<ConversationIndex> {
+        if self.recovered.open.is_empty() {
+            return None;
+        }
+        let place = self.find(passage.initiator, id)?;
+        let past = self.recovered.open.get(&place)?;
+        let message = (passage.message.id()?, passage.receiver);
+        past.messages.contains(&message).then_some(ConversationIndex(place))
+    }
+
+    /// Takes a step once more that an earlier run had let pass, whatever is known of those before it.
+    ///
+    /// # Errors
+    /// The shard may have fewer conversations, or the conversation fewer participants, than before.
+    #[cold]
+    pub fn inherit_step(
+        &mut self,
+        id: ConversationId,
+        passage: &Passage<'_>,
+        at: WallTime,
+        violates: bool,
+    ) -> Result<(ConversationIndex, Passed), Reason> {
+        let (place, passed) = match self.find(passage.initiator, id) {
+            Some(place) => (place, Passed::Continued),
+            None => (self.open(id, passage)?, Passed::Began),
+        };
+        let past = self.recovered.past(place);
+        let is_repeated = passage.message.id().is_some_and(|id| !past.messages.insert((id, passage.receiver)));
+        past.acts.insert((passage.sender, passage.receiver, passage.message.performative()));
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        conversation.durable = true;
+        let (most, seeded) = (self.limits.participants_max, self.seeded);
+        let mut join = |agent| match conversation.position(agent) {
+            Some(position) => Ok(position),
+            None => conversation.join(agent, most, seeded),
+        };
+        let (from, to) = (join(passage.sender)?, join(passage.receiver)?);
+        let is_checked = conversation.guard.is_some() || passage.message.protocol_term().is_some();
+        if self.hold_to_protocols() && is_checked && !is_repeated {
+            self.inherit_protocol_step(place, (from, to), passage, at, violates);
+        }
+        if let Some(conversation) = self.slab.get_mut(place) {
+            conversation.note::<true>(passage, from, to, self.limits.history);
+        }
+        Ok((ConversationIndex(place), passed))
+    }
+
+    fn inherit_protocol_step(
+        &mut self,
+        place: u32,
+        (from, to): (u16, u16),
+        passage: &Passage<'_>,
+        at: WallTime,
+        violates: bool,
+    ) {
+        let Some(conversation) = self.slab.get_mut(place) else { return };
+        let steps = (self.protocols.steps, self.protocols.steps_late);
+        let verdict = self.protocols.step(conversation, from, Some(to), passage, at);
+        // The run in which it passed has counted it.
+        (self.protocols.steps, self.protocols.steps_late) = steps;
+        let Some(guard) = &mut conversation.guard else { return };
+        if verdict == Verdict::Forbidden && !violates {
+            // The records of earlier steps are no longer there.
+            self.recovered.is_behind(place);
+            self.protocols.rulebook.catch_up(guard, from.into(), to.into(), passage.message);
+        }
+        if !guard.has_begun() {
+            // What names a protocol and does not begin it leaves the conversation free.
+            conversation.guard = None;
+        }
+    }
+
+    /// Whether a message that its protocol forbids here may follow from a crash: steps before it were lost, or it was said before
+    /// and is said again.
+    #[cold]
+    pub(super) fn excuse(
+        &mut self,
+        place: u32,
+        (from, to): (u16, Option<u16>),
+        passage: &Passage<'_>,
+        passed: Passed,
+    ) -> bool {
+        let was_lost = matches!(passed, Passed::Began | Passed::BeganInViolation) && self.may_be_behind(passage.now_ms);
+        let past = self.recovered.open.get(&place);
+        if passage.message.reliability() != Reliability::Durable || !was_lost && past.is_none() {
+            return false;
+        }
+        let act = (passage.sender, passage.receiver, passage.message.performative());
+        let is_expected = past.is_some_and(|past| past.behind || past.acts.contains(&act));
+        let Some(conversation) = self.slab.get_mut(place) else { return false };
+        let Some(guard) = &mut conversation.guard else { return false };
+        let to = to.map_or(conversation.participants.len(), usize::from);
+        if self.protocols.rulebook.catch_up(guard, from.into(), to, passage.message) {
+            conversation.durable = true;
+            self.recovered.is_behind(place);
+            return true;
+        }
+        if is_expected && !guard.has_begun() {
+            // What names a protocol and does not begin it leaves the conversation free.
+            conversation.guard = None;
+        }
+        is_expected
+    }
+}

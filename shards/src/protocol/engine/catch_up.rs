@@ -1,0 +1,51 @@
+//! Conversations of which steps were lost when an earlier run of the router ended: where they stand follows from what is said
+//! next.
+
+use std::collections::VecDeque;
+
+use super::{COLUMNS, FORBIDDEN, Guard, Leg, Rules, column_byte};
+use crate::message::Message;
+use crate::protocol::Side;
+
+impl Rules {
+    /// Takes the step that a message is which its exchange does not allow yet, from the nearest state in which it is allowed, as
+    /// if the steps between had been taken. Returns false, and changes nothing, where no steps lead to such a state.
+    #[cold]
+    pub fn catch_up(&self, guard: &mut Guard, from: usize, to: usize, message: &Message) -> bool {
+        let Some(place) = guard.place(from, to, message) else { return false };
+        if !self.is_meant_by(message) {
+            return false;
+        }
+        let Some(leg) = guard.leg_mut(place.party) else { return false };
+        let act = message.performative();
+        let allows = |state: &u8| self.next_state(*state, place.side, act) != FORBIDDEN;
+        let Some(state) = self.reachable(leg.state).into_iter().find(allows) else { return false };
+        *leg = Leg {
+            state: self.next_state(state, place.side, act),
+            last_side: place.side,
+            last_act: column_byte(act.place()),
+            next_by: message.reply_by(),
+            ..Leg::NEW
+        };
+        leg.special = leg.is_special();
+        true
+    }
+
+    /// The states that steps lead to from this one, the nearest first.
+    fn reachable(&self, from: u8) -> Vec<u8> {
+        let (mut found, mut waiting) = (vec![from], VecDeque::from([from]));
+        while let Some(state) = waiting.pop_front() {
+            let sides = [Side::Initiator, Side::Participant];
+            let standard = sides.into_iter().flat_map(|side| (0..COLUMNS).map(move |column| (side, column)));
+            let standard = standard.map(|(side, column)| self.look_up(state, side, column));
+            let own = self.own.iter().filter(|own| own.0 == state).map(|own| own.3);
+            for next in standard.chain(own) {
+                if next != FORBIDDEN && !found.contains(&next) {
+                    found.push(next);
+                    waiting.push_back(next);
+                }
+            }
+        }
+        found
+    }
+}

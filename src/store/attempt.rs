@@ -1,0 +1,91 @@
+//! Which durable message a shard's handler has, in a file that outlives the process.
+//!
+//! The file is mapped into memory, so that to say so is to write eight bytes there, and to find it after the process was killed
+//! or has killed itself is to read the file: the kernel keeps what was written. After a power cut the file may say anything
+//! older; it is compared with the journal, so that it can be wrong about one attempt at most, of a message that is still there.
+
+#![allow(unsafe_code)] // A file is mapped into memory.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use caxton_shards::interface::{Attempt, AttemptMark};
+use caxton_shards::record::AppendSequence;
+use memmap2::MmapMut;
+
+use super::files::FILE_MODE;
+
+/// The file in a shard's directory.
+const FILE: &str = "attempt";
+/// Its length in bytes: one page, of which the first eight bytes are used.
+const BYTES: usize = 4096;
+/// The record's number stands above the attempt's.
+const NUMBER_BITS: u32 = 8;
+
+/// The file, as a shard writes it.
+#[derive(Debug)]
+pub struct AttemptFile {
+    map: MmapMut,
+}
+
+impl AttemptFile {
+    /// Makes the file of a shard anew: no handler has a message.
+    ///
+    /// # Errors
+    /// The file system refuses, or maps no files.
+    pub fn create(directory: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(directory.join(FILE))?;
+        // The page has its place on the disk before it is written through the map.
+        file.write_all(&[0; BYTES])?;
+        file.sync_all()?;
+        // SAFETY: the file is as long as the map, and lies in a data directory that this process has to itself, as its lock says:
+        // nobody shortens it while it is mapped. What another process might write there is only compared with the journal.
+        let map = unsafe { MmapMut::map_mut(&file)? };
+        Ok(Self { map })
+    }
+}
+
+impl AttemptMark for AttemptFile {
+    fn set(&mut self, attempt: Option<Attempt>) {
+        let word = attempt.map_or(0, |Attempt { record, number }| record.0 << NUMBER_BITS | u64::from(number));
+        if let Some(place) = self.map.first_chunk_mut() {
+            *place = word.to_le_bytes();
+        }
+    }
+}
+
+/// The attempt that a handler was in when the process ended that wrote this shard's directory.
+pub fn read(directory: &Path) -> Option<Attempt> {
+    let bytes = fs::read(directory.join(FILE)).ok()?;
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    let [number, ..] = word.to_le_bytes();
+    let record = AppendSequence(word >> NUMBER_BITS);
+    (word != 0).then_some(Attempt { record, number })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_marked_last_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(read(directory.path()), None, "there is no file");
+        let mut mark = AttemptFile::create(directory.path()).expect("the file can be made");
+        assert_eq!(read(directory.path()), None);
+        for attempt in
+            [Attempt { record: AppendSequence(1 << 40), number: 255 }, Attempt { record: AppendSequence(1), number: 1 }]
+        {
+            mark.set(Some(attempt));
+            assert_eq!(read(directory.path()), Some(attempt));
+        }
+        mark.set(None);
+        assert_eq!(read(directory.path()), None);
+        std::fs::write(directory.path().join(FILE), "short").expect("it can be written");
+        assert_eq!(read(directory.path()), None);
+    }
+}
