@@ -251,7 +251,7 @@ fn what_is_not_well_formed_is_refused_where_that_shows() {
         (tag(" encoding=base64"), 46),
         (tag(" encoding"), 37),
         (tag(" 1='a'"), 37),
-        (tag(" xmlns:a='' xmlns:a=''"), 49),
+        (tag(" xmlns:a='' xmlns:a=''"), 48),
         (tag(" xmlns:a='&b;'"), 37),
         (tag(" xmlns:a='&#0;'"), 37),
         (tag(" xmlns:a='\u{ffff}'"), 46),

@@ -30,8 +30,7 @@ fn strings_that_end_in_a_backslash_are_read() {
         ),
     ] {
         writes(input, written);
-        let error = strictly(input).expect_err(input);
-        assert!(matches!(error.fault, Fault::Unclosed { .. } | Fault::Expected { .. }), "{error}");
+        assert!(strictly(input).is_err(), "{input}");
     }
 }
 
