@@ -1,8 +1,9 @@
 //! The data directory: who uses it, which generation holds, and what an earlier run left in it.
 
+use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use super::disk::direct::DirectDisk;
 use super::disk::host::HostFiles;
 use super::files;
 use super::journal::{CATALOGUE, Catalogue, JournalFault, JournalId, scan};
-use super::manifest::{Manifest, write_manifest};
+use super::manifest::{Identity, Manifest, write_manifest};
 use super::survey::{Mismatch, Survey};
 
 /// The file whose lock says that a router uses the directory.
@@ -115,8 +116,8 @@ pub fn prepare_directory(path: &Path) -> Result<(), StoreError> {
 pub(super) struct Lock {
     file: File,
     path: PathBuf,
-    /// Whether the file was made for this lock.
-    made: bool,
+    /// Whether the file was made for this lock, and is not to stay.
+    made: Cell<bool>,
 }
 
 impl Lock {
@@ -132,33 +133,49 @@ impl Lock {
             // Somebody who made the file and was refused removes it again.
             let same = fs::metadata(&path).is_ok_and(|named| file.metadata().is_ok_and(|own| own.ino() == named.ino()));
             if same {
-                return Ok(Self { file, path, made });
+                return Ok(Self { file, path, made: Cell::new(made) });
             }
         }
     }
 
-    /// Leaves the directory as it was found.
-    fn undo(self) {
-        if self.made {
-            let _ = fs::remove_file(&self.path);
-        }
+    /// Has the file say whose it is and which generation holds at least, and keeps others from locking it: who can open a file
+    /// can lock it.
+    pub(super) fn mark(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        self.write_mark(manifest).map_err(|error| StoreError::Directory { path: self.path.clone(), error })
     }
 
-    /// Has the file say whose it is, and keeps others from locking it: who can open a file can lock it.
-    fn mark(&self, owner: &str) -> io::Result<()> {
+    fn write_mark(&self, manifest: &Manifest) -> io::Result<()> {
         if self.file.metadata()?.permissions().mode() & 0o077 != 0 {
             self.file.set_permissions(fs::Permissions::from_mode(files::FILE_MODE))?;
         }
-        if self.file.metadata()?.len() == 0 {
-            (&self.file).write_all(owner.as_bytes())?;
-            self.file.sync_all()?;
-        }
+        // Always of the same length, so that it is replaced in one step.
+        let mark = mark_of(manifest.identity, manifest.generation.unwrap_or(0));
+        self.file.write_all_at(mark.as_bytes(), 0)?;
+        self.file.set_len(mark.len() as u64)?;
+        self.file.sync_all()?;
+        self.made.set(false);
         Ok(())
     }
 }
 
+/// What the lock file says.
+fn mark_of(identity: Identity, generation: u64) -> String {
+    format!("caxton data directory {identity}, generation {generation:020}\n")
+}
+
+/// Reads what the lock file says: whose it is, and which generation holds at least. Nothing where it says nothing.
+pub(super) fn read_mark(directory: &Path) -> Option<(Identity, u64)> {
+    let text = fs::read_to_string(directory.join(LOCK)).ok()?;
+    let (identity, generation) = text.trim_end().strip_prefix("caxton data directory ")?.split_once(", generation ")?;
+    Some((Identity(u128::from_str_radix(identity, 16).ok()?), generation.parse().ok()?))
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
+        // A directory that was refused is left as it was found.
+        if self.made.get() {
+            let _ = fs::remove_file(&self.path);
+        }
         // To close the file is not enough while a process that this one has just begun still has a copy of it.
         let _ = flock(&self.file, FlockOperation::Unlock);
     }
@@ -210,13 +227,7 @@ impl DataDirectory {
         let lock = Lock::take(path)?;
         let survey = Survey::of(path).and_then(Survey::refuse);
         let disk = DirectDisk::new().map_err(StoreError::Ring);
-        let (survey, durable) = match survey.and_then(|survey| Ok((survey, disk?.durable(path).map_err(failed)?))) {
-            Ok(found) => found,
-            Err(refusal) => {
-                lock.undo();
-                return Err(refusal);
-            }
-        };
+        let (survey, durable) = survey.and_then(|survey| Ok((survey, disk?.durable(path).map_err(failed)?)))?;
         let warnings = survey.notes.clone();
         let manifest = survey.settled().unwrap_or_else(|| Manifest::new(copying));
         let next = Generation {
@@ -319,8 +330,7 @@ impl DataDirectory {
             self.manifest.unfinished.push(self.next.number);
         }
         write_manifest(&self.path, &self.manifest)?;
-        let owner = format!("caxton data directory {}\n", self.manifest.identity);
-        self.lock.mark(&owner).map_err(|error| StoreError::Directory { path: self.lock.path.clone(), error })?;
+        self.lock.mark(&self.manifest)?;
         for generation in leftovers {
             self.remove(generation)?;
         }
@@ -359,6 +369,7 @@ impl DataDirectory {
         };
         write_manifest(&self.path, &committed)?;
         self.manifest = committed;
+        self.lock.mark(&self.manifest)?;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::recovery::{Inheritance, Recovery};
 
 use super::backup::{WINDOW, write_journal};
-use super::directory::{Lock, StoreError, check_state, generation_directory, shard_directory};
+use super::directory::{Lock, StoreError, check_state, generation_directory, read_mark, shard_directory};
 use super::disk::host::HostFiles;
 use super::files;
 use super::inspect::none;
@@ -169,7 +169,10 @@ impl Repair {
             let (older, newer) = (states[chosen].first.generation, states[newest].first.generation);
             lost.push(format!("everything that was acknowledged after generation {newer} took the place of {older}"));
         }
-        if let Some(missing) = holds.filter(|holds| *holds > states[chosen].first.generation && chosen == newest) {
+        let held = read_mark(directory).filter(|(owner, _)| *owner == identity).map(|(_, generation)| generation);
+        if let Some(missing) =
+            holds.max(held).filter(|holds| *holds > states[chosen].first.generation && chosen == newest)
+        {
             lost.push(format!(
                 "everything that was acknowledged since generation {missing} was begun: it is not there"
             ));
@@ -177,7 +180,7 @@ impl Repair {
         let epoch =
             states.iter().map(|state| state.first.boot_epoch).chain(survey.manifest.iter().map(|m| m.boot_epoch));
         let epoch = epoch.max().unwrap_or(0);
-        let highest = survey.generations.iter().max().copied().unwrap_or(0).max(holds.unwrap_or(0));
+        let highest = survey.generations.iter().copied().chain(holds).chain(held).max().unwrap_or(0);
         Ok(Some(Self::of(directory, &survey, states.swap_remove(chosen), (highest, epoch), lost)))
     }
 
@@ -220,7 +223,7 @@ impl Repair {
     /// A router uses the directory, or something cannot be written. What was moved is where it was moved to.
     pub fn apply(self) -> Result<PathBuf, StoreError> {
         let Self { directory, source, manifest, aside, .. } = self;
-        let _lock = Lock::take(&directory)?;
+        let lock = Lock::take(&directory)?;
         let place = directory.join(format!("set-aside-{}", wall_time().0));
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -243,6 +246,7 @@ impl Repair {
             files::sync_directory(path).map_err(failed(path))?;
         }
         write_manifest(&directory, &manifest)?;
+        lock.mark(&manifest)?;
         Ok(place)
     }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::directory::{LOCK, StoreError, generation_directory, shard_directory};
+use super::directory::{LOCK, StoreError, generation_directory, read_mark, shard_directory};
 use super::disk::host::HostFiles;
 use super::journal::{JournalId, has_frames, read_catalogue};
 use super::manifest::{Identity, MANIFEST, Manifest, read_manifest};
@@ -86,6 +86,7 @@ impl Survey {
             Some(manifest) => {
                 survey.compare(directory, manifest);
                 survey.compare_unfinished(directory, manifest);
+                survey.compare_mark(directory, manifest);
                 survey.compare_shards(directory, manifest)?;
             }
         }
@@ -191,6 +192,23 @@ impl Survey {
                 });
             }
         }
+    }
+
+    /// The lock file says whose it is, and which generation held at least.
+    fn compare_mark(&mut self, directory: &Path, manifest: &Manifest) {
+        let Some((identity, generation)) = read_mark(directory) else { return };
+        let holds = self.finished.map(|finished| finished.generation).max(manifest.generation).unwrap_or(0);
+        if identity == manifest.identity && generation <= holds {
+            return;
+        }
+        self.mismatches.push(Mismatch {
+            path: directory.join(MANIFEST),
+            found: format!("the manifest of directory {} with generation {holds}", manifest.identity),
+            expected: format!(
+                "the one of directory {identity} with generation {generation} at least, as the lock file says"
+            ),
+            advice: RESTORE.to_owned(),
+        });
     }
 
     fn compare_shards(&mut self, directory: &Path, manifest: &Manifest) -> Result<(), StoreError> {
