@@ -49,6 +49,16 @@ fn a_run_for_people_says_that_it_was_clean() {
 }
 
 #[test]
+fn crashes_are_summed_up_with_what_happened_in_them() {
+    let output = sim("--crashes --seeds 0..20");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.starts_with("20 seeds"), "{text}");
+    for what in ["nothing is wrong", "none is lost", "dead letters were replayed", "followed a protocol"] {
+        assert!(text.contains(what), "{what} in {text}");
+    }
+}
+
+#[test]
 fn arguments_out_of_range_are_refused_with_the_limits() {
     let cases = [
         ("", "--seeds"),

@@ -21,6 +21,7 @@ use crate::hashing::Seeded;
 use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, Performative, Reliability, Term, WallTime,
 };
+use crate::planted::{self, Bug};
 use crate::protocol::{Guard, ProtocolView, Rulebook, Verdict, Violation};
 use crate::slab::Slab;
 use crate::timer::TimerKey;
@@ -634,10 +635,12 @@ impl Conversations {
             }
             return Ok(passed);
         }
-        if self.excuse(place, (from, to), passage, passed) {
+        let by_the_rules = planted::is(Bug::RecoveredConversationsEnforced);
+        if !by_the_rules && self.excuse(place, (from, to), passage, passed) {
             return Ok(passed);
         }
-        let lenient = self.recovered.has(place) && passage.message.reliability() == Reliability::Durable;
+        let durable = passage.message.reliability() == Reliability::Durable;
+        let lenient = self.recovered.has(place) && durable && !by_the_rules;
         let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
         let Some(guard) = conversation.guard.take() else { return Ok(passed) };
         let between = (usize::from(from), to.map_or(conversation.participants.len(), usize::from));

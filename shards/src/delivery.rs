@@ -13,6 +13,7 @@ use crate::message::{AgentId, ConversationId, ConversationRole, Message, Receipt
 use crate::notes::{Note, NoteKey};
 use crate::notice::Holds;
 use crate::overflow::ordinary_memory;
+use crate::planted::{self, Bug};
 use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::remains::Place;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
@@ -126,7 +127,7 @@ impl Shard {
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
         let durable = message.reliability() == Reliability::Durable;
-        if durable && self.has_passed(id, &passage) {
+        if durable && !planted::is(Bug::RecoveredConversationsEnforced) && self.has_passed(id, &passage) {
             return Ok(());
         }
         let (index, passed) = match self.conversations.pass_by_protocol(id, &passage, self.now.wall) {
@@ -276,7 +277,13 @@ impl Shard {
         if special {
             return self.deliver_specially(envelope, index, credit_of.map_or(Holds::Nothing, Holds::Credit));
         }
-        if let Some(from) = credit_of {
+        if let Some(from) = credit_of
+            && !planted::strikes(
+                Bug::CreditLost,
+                5_000,
+                self.now_ms << 32 ^ u64::from(envelope.weight()) << 16 ^ self.account.arrived,
+            )
+        {
             self.credits_owed[from.as_usize()] += 1;
         }
         self.put_into_mailbox(envelope, index);
@@ -371,6 +378,9 @@ impl Shard {
         match self.slab.insert(envelope) {
             Ok(place) => {
                 let due_ms = self.now_ms.saturating_add(delay_ms);
+                if planted::strikes(Bug::TimerLost, 20, due_ms) {
+                    return;
+                }
                 if self.timers.insert(due_ms, Alarm::Release { place, agent: index, generation }).is_err() {
                     self.release(place, index, generation);
                 }

@@ -16,6 +16,7 @@ use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Receipt, Reliability};
 use crate::notice::Holds;
 use crate::overflow::EffectsWeighed;
+use crate::planted::{self, Bug};
 use crate::registry::{AgentIndex, Behaviour, InHand};
 use crate::shard::{Phase, Shard};
 use crate::supervision::{RestartCause, discard, guarded};
@@ -511,7 +512,9 @@ impl Shard {
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
-        self.account.processed += 1;
+        if !planted::strikes(Bug::ProcessedNotCounted, 100, self.account.processed) {
+            self.account.processed += 1;
+        }
         if envelope.journal().is_in_record() {
             self.settle_durable(envelope.journal());
         }

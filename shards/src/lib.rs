@@ -39,6 +39,10 @@ pub mod notice;
 pub mod overflow;
 pub mod oversight;
 pub mod partition;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
+#[cfg(not(feature = "planted-bugs"))]
+mod planted;
 pub mod plugin;
 pub mod protocol;
 pub mod question;

@@ -38,6 +38,7 @@ use std::{
 
 use crossbeam::utils::CachePadded;
 
+use crate::planted::{self, Bug};
 use crate::ring::{
     Consumer, Popped, Producer, ring,
     sync::{Arc, AtomicBool, AtomicUsize, Ordering, fence},
@@ -156,7 +157,22 @@ impl<T> Port<T> {
 
     /// The credits that were spent and have not come back, over all shards: zero when nothing is under way.
     pub fn credits_out(&mut self) -> usize {
-        self.outgoing.iter_mut().flatten().map(|lane| lane.credits - lane.credits_beyond(lane.credits - 1)).sum()
+        (0..self.shards()).map(|to| self.credits_out_to(to)).sum()
+    }
+
+    /// The credits that were spent on a shard and that its last flush did not show as returned.
+    pub fn credits_out_to(&mut self, to: usize) -> usize {
+        self.outgoing[to].as_mut().map_or(0, |lane| lane.credits - lane.credits_beyond(lane.credits - 1))
+    }
+
+    /// As [`messages_in_flight`](Self::messages_in_flight), of the ring to one shard.
+    pub fn messages_in_flight_to(&mut self, to: usize) -> usize {
+        self.outgoing[to].as_mut().map_or(0, Outgoing::messages_in_flight)
+    }
+
+    /// The credits of a shard that were noted as returned since the last flush, so that it cannot see them yet.
+    pub fn credits_unflushed(&self, from: usize) -> usize {
+        self.incoming[from].as_ref().map_or(0, |lane| lane.returned - lane.returned_published)
     }
 
     /// Whether an item can be received from any shard at the time of the call. To be asked again after arming the
@@ -271,6 +287,7 @@ impl<T> Port<T> {
         for shard in 0..self.outgoing.len() {
             let published = self.outgoing[shard].as_mut().is_some_and(|lane| lane.producer.publish() > 0);
             let awaited = made_room && self.incoming[shard].as_mut().is_some_and(Incoming::is_awaited);
+            let awaited = awaited && !planted::is(Bug::WakeUpLost);
             if published || awaited {
                 self.to_ring.push(shard);
             }

@@ -16,6 +16,7 @@ use crate::message::{
     AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt, Reliability,
 };
 use crate::partition::ShardIndex;
+use crate::planted::{self, Bug};
 use crate::registry::{AgentIndex, Standing};
 use crate::shard::{Phase, Shard};
 use crate::slab::{NONE, Slab};
@@ -167,6 +168,9 @@ impl Shard {
     /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
     fn send_failure(&mut self, message: &Message, word: &str, explanation: &str, holds: Holds) {
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
+        if planted::strikes(Bug::FailureNotTold, 10, self.now_ms) {
+            return self.let_go(holds);
+        }
         self.send_to_sender(message, Performative::Failure, content, holds);
     }
 
@@ -276,6 +280,7 @@ impl Shard {
     pub(crate) fn let_go(&mut self, holds: Holds) {
         match holds {
             Holds::Nothing => {}
+            Holds::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}
             Holds::Credit(from) => self.credits_owed[from.as_usize()] += 1,
             Holds::Mailbox { agent, generation, weight } => {
                 if let Some(slot) = self.agents.get_mut(agent)
@@ -322,6 +327,7 @@ impl Shard {
             Notice::Closed(agent, closed) => self.hear_closed(agent, closed),
             Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
             Notice::Register(registration, requester) => self.register_for(*registration, requester),
+            Notice::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.now_ms) => {}
             Notice::Committed(acknowledgements) => self.hear_acknowledgements(acknowledgements),
             Notice::KeepLetter(letter, ticket) => self.keep_letter_of_other(&letter, ticket),
             Notice::Oversee(notice) => self.hear_oversight(*notice),

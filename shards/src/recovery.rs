@@ -20,6 +20,7 @@ use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Aid, ConversationId, Message, WallTime, capability_term};
 use crate::notes::{Note, NoteKey};
 use crate::partition::{Partition, ShardIndex};
+use crate::planted::{self, Bug};
 use crate::record::{
     self, AppendSequence, ConversationStep, HANDLED_PER_RECORD_MAX, HandledMessage, KeptAgent, KeptMessage, Record,
     RecordFault, RecordKind, Records,
@@ -309,16 +310,32 @@ impl Recovery {
     }
 
     /// Divides everything among the shards of this run.
-    pub fn divide(self, partition: Partition) -> Vec<Inheritance> {
+    pub fn divide(mut self, partition: Partition) -> Vec<Inheritance> {
         let count = usize::from(partition.shard_count());
         let mut shares: Vec<Inheritance> = (0..count).map(|_| Inheritance::default()).collect();
-        for (_, message) in self.messages {
+        let (mut earlier, mut gateways) = (self.gateways.take(), Gateways::new(partition));
+        // What came from outside without a sender is known as that in the runs to come as well.
+        let mut move_in = |message: &mut Message, share: usize| {
+            let is_outside = |earlier: &mut Gateways| earlier.sender(message.sender()).is_none();
+            if message.sender().is_some()
+                && earlier.as_mut().is_some_and(is_outside)
+                && !planted::is(Bug::GatewayOfEarlierRun)
+                && let Ok(shard) = u16::try_from(share)
+            {
+                message.set_sender(gateways.of(ShardIndex(shard)));
+            }
+        };
+        for (_, mut message) in self.messages {
             if let Some(target) = message.message.target() {
-                shares[partition.shard_of(target).as_usize()].messages.push(message);
+                let share = partition.shard_of(target).as_usize();
+                move_in(&mut message.message, share);
+                shares[share].messages.push(message);
             }
         }
-        for (_, letter) in self.letters {
-            shares[letter.id.shard.as_usize() % count].letters.push(letter);
+        for (_, mut letter) in self.letters {
+            let share = letter.id.shard.as_usize() % count;
+            move_in(&mut letter.message, share);
+            shares[share].letters.push(letter);
         }
         for (id, agent) in self.agents {
             shares[partition.shard_of(id).as_usize()].agents.push(agent);
@@ -339,6 +356,12 @@ impl Recovery {
             share.notes.sort_by_key(|(key, ..)| (key.participant, key.conversation, key.peer));
             share.agents.sort_by(|one, other| one.name.cmp(&other.name));
             share.conversations.sort_by_key(|(initiator, steps)| (steps.first().map(|step| step.at), *initiator));
+            if planted::is(Bug::OrderReversedAtStart) {
+                share.messages.reverse();
+            }
+            if planted::is(Bug::HandledIdsForgotten) {
+                share.handled.clear();
+            }
         }
         shares
     }
@@ -394,11 +417,14 @@ impl Shard {
                 self.advertise(index, term);
             }
         }
-        self.keep_agent(index);
+        if !planted::is(Bug::PersistentAgentForgotten) {
+            self.keep_agent(index);
+        }
     }
 
     fn inherit_message(&mut self, kept: KeptMessage) {
         let KeptMessage { expires, receiver_name, attempts, message, .. } = kept;
+        let attempts = if planted::is(Bug::AttemptsForgotten) { 0 } else { attempts };
         let Some(target) = message.target() else { return };
         let lives_ms = expires.0.saturating_sub(self.now.wall.0);
         let mut envelope = Envelope::new(message, self.now_ms.saturating_add(lives_ms), EnvelopeKind::Message);

@@ -14,6 +14,7 @@ use crate::message::{AgentId, Choice, ConversationId, ConversationRole, Receiver
 use crate::notes::NoteKey;
 use crate::notice::Holds;
 use crate::partition::ShardIndex;
+use crate::planted::{self, Bug};
 use crate::registry::AgentIndex;
 use crate::remains::Place;
 use crate::rules;
@@ -34,7 +35,7 @@ impl Shard {
         if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
             return self.refuse_question(envelope);
         }
-        if self.agents.get(agent).is_some_and(|slot| !slot.outbox.is_empty()) {
+        if self.agents.get(agent).is_some_and(|slot| !slot.outbox.is_empty()) && !planted::is(Bug::OutboxOvertaken) {
             return self.put_into_outbox(agent, envelope);
         }
         if let Err(Blocked { shard, envelope }) = self.route(envelope) {

@@ -140,6 +140,11 @@ impl DeadLetters {
         self.letters.get(&id.number).filter(|letter| letter.id == id)
     }
 
+    /// As [`DeadLetters::get`], also while its message is being sent again.
+    pub fn find(&self, id: DeadLetterId) -> Option<&DeadLetter> {
+        self.get(id).or_else(|| self.replaying.get(&id.number).filter(|letter| letter.id == id))
+    }
+
     /// Takes a letter out.
     pub fn take(&mut self, id: DeadLetterId) -> Option<DeadLetter> {
         self.get(id)?;

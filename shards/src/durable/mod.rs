@@ -29,6 +29,7 @@ use crate::mailbox::Envelope;
 use crate::message::{AgentId, Message, MessageId, WallTime};
 use crate::notice::{Holds, Outgoing};
 use crate::partition::{Partition, ShardIndex};
+use crate::planted::{self, Bug};
 use crate::record::{AppendSequence, Durability, HandledMessage, Records};
 use crate::registry::{AgentIndex, Behaviour, Standing};
 use crate::remains::Place;
@@ -143,6 +144,8 @@ struct Undispatched {
 struct Handling {
     id: MessageId,
     agent: AgentId,
+    /// Who sent it, as the deduplication window knows senders.
+    sender: Option<AgentId>,
     sequence: AppendSequence,
     /// How many durable messages its handler sent so far.
     sent: u32,
@@ -211,7 +214,8 @@ impl Durables {
     #[inline]
     fn arrival(&mut self, message: &Message, receiver: AgentId) -> Option<Arrival> {
         let id = message.id()?;
-        Some(Arrival { id, receiver, sender: self.gateways.sender(message.sender()) })
+        let sender = if planted::is(Bug::ForeignIdsDeduplicated) { None } else { message.sender() };
+        Some(Arrival { id, receiver, sender: self.gateways.sender(sender) })
     }
 
     /// Takes note of a message that came in an earlier run: should it come again, it is not dispatched again.
@@ -317,7 +321,7 @@ impl Shard {
 
     fn hear_acknowledgement(&mut self, ticket: Journalled, ending: Ending) {
         let Some(found) = self.durables.find(ticket) else { return };
-        found.left = found.left.saturating_sub(1);
+        found.left = found.left.saturating_sub(if planted::is(Bug::AcknowledgedTwice) { 2 } else { 1 });
         if found.ending == Ending::Kept {
             found.ending = ending;
         }
@@ -361,7 +365,7 @@ impl Shard {
         envelope.mark(Journalled::NOT);
         let arrival = self.durables.arrival(&envelope.message, id);
         let is_new = arrival.is_none_or(|arrival| self.durables.seen.note(arrival));
-        if !is_new {
+        if !is_new && !planted::is(Bug::DuplicateDispatched) {
             self.account.processed += 1;
             self.durables.duplicates += 1;
             self.let_go(holds);
@@ -369,6 +373,10 @@ impl Shard {
             return self.acknowledge_when(self.durables.records.last(), None, ticket, Ending::Kept);
         }
         let expires = self.wall_time_of(envelope.deadline_ms);
+        if planted::is(Bug::AcknowledgedEarly) {
+            self.acknowledge(ticket, Ending::Kept);
+        }
+        let ticket = if planted::is(Bug::AcknowledgedEarly) { Journalled::NOT } else { ticket };
         match self.slab.insert(envelope) {
             Ok(place) => {
                 let Some(envelope) = self.slab.get_mut(place) else { return };
@@ -436,7 +444,8 @@ impl Shard {
 
     /// Whether something is durable and not dispatched yet.
     pub(crate) fn has_committed(&self) -> bool {
-        self.durables.waiting.front().is_some_and(|waiting| waiting.sequence <= self.durables.committed)
+        let is_early = planted::is(Bug::DispatchedEarly);
+        self.durables.waiting.front().is_some_and(|waiting| waiting.sequence <= self.durables.committed || is_early)
     }
 
     /// Dispatches at most so much of what is durable now, and acknowledges it.
@@ -510,7 +519,8 @@ impl Shard {
         };
         let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
         let sent = u32::try_from(sent).unwrap_or(u32::MAX);
-        self.durables.handling = Some(Handling { id, agent, sequence, sent, ticket: None });
+        let sender = self.durables.gateways.sender(envelope.message.sender());
+        self.durables.handling = Some(Handling { id, agent, sender, sequence, sent, ticket: None });
         if let Some(attempt) = &mut self.durables.attempt {
             attempt.set(Some(Attempt { record: sequence, number: envelope.attempts }));
         }
@@ -525,7 +535,10 @@ impl Shard {
     /// The id of the next durable message of the handler that is being called, if it handles a durable one.
     pub(crate) fn derive_id(&mut self) -> Option<MessageId> {
         let handling = self.durables.handling.as_mut()?;
-        let id = handling.id.derived(handling.agent, handling.sent);
+        // Another sender may have chosen the same id for what it sent to this agent.
+        let sender = handling.sender.filter(|_| !planted::is(Bug::ForeignIdsInherited));
+        let cause = sender.map_or(handling.id, |sender| handling.id.derived(sender, u32::MAX));
+        let id = cause.derived(handling.agent, handling.sent);
         handling.sent += 1;
         Some(id)
     }
@@ -533,6 +546,9 @@ impl Shard {
     /// Has the message that is being handled wait until this one, which its handler sent, is durable.
     #[cold]
     pub(crate) fn hold_for(&mut self, envelope: &mut Envelope) {
+        if planted::is(Bug::SettledEarly) {
+            return;
+        }
         let Some(Handling { ticket, sequence, .. }) = &self.durables.handling else { return };
         let (mut ticket, sequence) = (*ticket, *sequence);
         let deliveries = envelope.deliveries_left();
@@ -601,12 +617,21 @@ impl Shard {
             return;
         }
         let record = self.durables.record_of(journal);
+        if planted::is(Bug::DeadLetterNotKept) {
+            return self.end_without_letter(journal, ending);
+        }
         if let Some(record) = record {
             self.durables.first.remove(&record);
         }
         let sequence = self.durables.records.dead_letter(letter, record);
         self.durables.letters.insert(id.number, sequence);
         self.acknowledge_when(sequence, Some(id.number), journal, ending);
+        if planted::is(Bug::ReplayedLettersForgotten) {
+            let all = self.durables.letters.keys().copied().collect::<Vec<_>>();
+            let is_replayed = |number: &u64| self.dead_letters.get(DeadLetterId { number: *number, ..id }).is_none();
+            let replayed: Vec<u64> = all.into_iter().filter(is_replayed).collect();
+            self.forget_dropped_letters(&replayed);
+        }
     }
 
     /// Writes down that these letters were dropped to make room for newer ones. Only the store knows which they are: a letter
@@ -632,7 +657,7 @@ impl Shard {
     /// A record that is no message's will not be committed.
     fn end_uncommitted(&mut self, waiting: Waiting) {
         let id = waiting.letter.map(|number| DeadLetterId { shard: self.index, number });
-        match id.and_then(|id| self.dead_letters.get(id)).cloned() {
+        match id.and_then(|id| self.dead_letters.find(id)).cloned() {
             Some(letter) => self.have_letter_kept(Box::new(letter), waiting.ticket, waiting.ending),
             None => self.acknowledge(waiting.ticket, Ending::DeadLettered(Reason::NotJournalled)),
         }

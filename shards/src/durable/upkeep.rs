@@ -7,6 +7,7 @@ use crate::dead_letter::{DeadLetterId, Reason};
 use crate::mailbox::Envelope;
 use crate::message::{AgentId, ConversationId, WallTime};
 use crate::notice::Holds;
+use crate::planted::{self, Bug};
 use crate::record::AppendSequence;
 use crate::registry::AgentIndex;
 use crate::shard::{Phase, Shard};
@@ -67,7 +68,8 @@ impl Shard {
         let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
         extras.outlives = false;
         let record = extras.record.take();
-        if self.durables.writes() && self.phase != Phase::Stopped {
+        let is_forgotten = planted::is(Bug::DeregisteredAgentReturns);
+        if self.durables.writes() && self.phase != Phase::Stopped && !is_forgotten {
             self.durables.records.agent_gone(id, record);
         }
     }
@@ -123,7 +125,9 @@ impl Shard {
             let name = target.and_then(|index| self.agents.get(index)).map_or("", |slot| &slot.name);
             let durables = &mut self.durables;
             let first = durables.first.remove(&record).unwrap_or(record);
-            let sequence = durables.records.message(Some(record), Some(first), true, expires, name, &envelope.message);
+            let replaces = (!planted::is(Bug::CarriedTwice)).then_some(record);
+            let place = (!planted::is(Bug::CarriedOutOfOrder)).then_some(first);
+            let sequence = durables.records.message(replaces, place, true, expires, name, &envelope.message);
             durables.first.insert(sequence, first);
             if envelope.attempts > 0 {
                 durables.records.attempts(sequence, envelope.attempts);

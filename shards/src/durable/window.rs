@@ -149,11 +149,17 @@ impl Gateways {
     pub fn sender(&mut self, sender: Option<AgentId>) -> Option<AgentId> {
         let agent = sender?;
         let shard = self.partition.shard_of(agent);
-        let gateway = match self.known.get(shard.as_usize()) {
+        let gateway = self.of(shard);
+        (gateway != agent).then_some(agent)
+    }
+
+    /// The gateway of a shard.
+    #[inline]
+    pub fn of(&mut self, shard: ShardIndex) -> AgentId {
+        match self.known.get(shard.as_usize()) {
             Some(Some(gateway)) => *gateway,
             _ => self.learn(shard),
-        };
-        (gateway != agent).then_some(agent)
+        }
     }
 
     #[cold]

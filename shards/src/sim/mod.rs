@@ -56,6 +56,7 @@
 //! invariants of an embedder can take part ([`Options`]). [`shrink`] looks for the smallest run that still fails.
 
 mod answers;
+mod books;
 mod dice;
 pub mod durable;
 mod inbox;
@@ -65,6 +66,8 @@ mod setup;
 mod world;
 
 pub use dice::Dice;
+#[cfg(feature = "planted-bugs")]
+pub(crate) use dice::mixed;
 pub use script::{Log, Script};
 pub use seeded::{ACTIONS_MAX, Failed, Fault, Options, Outcome, Own, SHARDS_MAX, SHRINK_RUNS_MAX, Shrunk, run, shrink};
 pub use setup::Setup;

@@ -2,15 +2,13 @@
 //!
 //! A shard is stepped only when a driver would step it: its doorbell was rung, it has inputs, its last turn left work
 //! or its deadline has come. So a wake-up that the engine forgets shows as a message that never arrives. After every
-//! step the books are checked: of each shard, and of all of them together with the rings between them.
+//! step the books are checked: see [`books`](super::books).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::account::Account;
 use crate::agent::Registration;
-use crate::dead_letter::Reason;
 use crate::domain::AgentName;
 use crate::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
 use crate::message::{AgentId, Message, WallTime};
@@ -93,8 +91,8 @@ impl Delay {
     }
 }
 
-type Observer = Box<dyn FnMut(usize, &Output)>;
-type Check = Box<dyn FnMut(&mut World) -> Result<(), String>>;
+pub(super) type Observer = Box<dyn FnMut(usize, &Output)>;
+pub(super) type Check = Box<dyn FnMut(&mut World) -> Result<(), String>>;
 
 /// A router of several shards on one thread, in virtual time. See the [module](super).
 ///
@@ -121,8 +119,8 @@ pub struct World {
     /// What stopwatches show when a turn begins, in milliseconds.
     turn_began_ms: Arc<AtomicU64>,
     delay: Delay,
-    observers: Vec<Observer>,
-    checks: Vec<Check>,
+    pub(super) observers: Vec<Observer>,
+    pub(super) checks: Vec<Check>,
 }
 
 impl World {
@@ -393,7 +391,7 @@ impl World {
             self.nodes[rung].awake |= !self.nodes[rung].in_turn;
         }
         self.now_ms += self.delay.take();
-        self.check();
+        self.check(shard);
     }
 
     fn put_away(&mut self, shard: usize, output: Output) {
@@ -464,74 +462,5 @@ impl World {
     /// Keeps a shard from being stepped by [`World::run`] and [`World::advance`], or lets it go on.
     pub fn pause(&mut self, shard: usize, paused: bool) {
         self.nodes[shard].paused = paused;
-    }
-
-    // The books.
-
-    /// Has everything that comes out of a shard shown to `observer`, before it is put away.
-    pub fn observe(&mut self, observer: impl FnMut(usize, &Output) + 'static) {
-        self.observers.push(Box::new(observer));
-    }
-
-    /// Adds an invariant of the test's own: it is checked after every step.
-    pub fn check_always(&mut self, check: impl FnMut(&mut World) -> Result<(), String> + 'static) {
-        self.checks.push(Box::new(check));
-    }
-
-    /// The totals of all shards.
-    pub fn total(&self) -> Account {
-        self.nodes.iter().fold(Account::default(), |total, node| total.plus(node.shard.account()))
-    }
-
-    /// How many messages were given up for this reason.
-    pub fn dead(&self, reason: Reason) -> u64 {
-        self.total().dead_by_reason[reason.index()]
-    }
-
-    fn check(&mut self) {
-        if self.unchecked {
-            return;
-        }
-        for node in &self.nodes {
-            let account = node.shard.account();
-            assert!(account.balances(), "a shard's books do not balance: {account:?}");
-            let (remains, stopped) =
-                (node.shard.remains(), account.dead_by_reason[Reason::Stopped.index()] + account.kept);
-            assert_eq!(remains.total(), stopped, "what was given up at the stop: {remains:?}");
-        }
-        let total = self.total();
-        let in_rings: usize = self.nodes.iter_mut().map(|node| node.shard.messages_in_flight()).sum();
-        assert_eq!(total.departed, total.arrived + in_rings as u64, "between shards: {total:?}");
-        let settled = total.processed + total.dead_lettered + total.expired + total.kept;
-        assert_eq!(
-            total.accepted + total.recovered,
-            settled + total.pending + in_rings as u64,
-            "something was lost: {total:?}"
-        );
-        let mut checks = std::mem::take(&mut self.checks);
-        for check in &mut checks {
-            if let Err(complaint) = check(self) {
-                panic!("{complaint}");
-            }
-        }
-        checks.append(&mut self.checks);
-        self.checks = checks;
-    }
-
-    /// Whether every message was settled.
-    pub fn is_settled(&self) -> bool {
-        let total = self.total();
-        total.pending == 0 && total.departed == total.arrived && self.nodes.iter().all(|node| node.inputs.is_empty())
-    }
-
-    /// Asserts that nothing is left anywhere: every message was settled and every shard has nothing to do.
-    #[track_caller]
-    pub fn assert_settled(&mut self) {
-        let total = self.total();
-        assert_eq!(total.pending, 0, "messages are pending: {total:?}");
-        assert_eq!(total.departed, total.arrived, "messages are in the rings: {total:?}");
-        for node in &mut self.nodes {
-            node.shard.assert_at_rest();
-        }
     }
 }

@@ -1,0 +1,121 @@
+//! The books of a simulated router, checked after every step: each shard's account, all of them together with the rings
+//! between the shards, and the credits of every pair of shards.
+
+use crate::account::Account;
+use crate::dead_letter::Reason;
+use crate::interface::Output;
+use crate::notice::{Holds, Outgoing};
+use crate::shard::Shard;
+
+use super::world::World;
+
+impl World {
+    /// Has everything that comes out of a shard shown to `observer`, before it is put away.
+    pub fn observe(&mut self, observer: impl FnMut(usize, &Output) + 'static) {
+        self.observers.push(Box::new(observer));
+    }
+
+    /// Adds an invariant of the test's own: it is checked after every step.
+    pub fn check_always(&mut self, check: impl FnMut(&mut World) -> Result<(), String> + 'static) {
+        self.checks.push(Box::new(check));
+    }
+
+    /// The totals of all shards.
+    pub fn total(&self) -> Account {
+        self.nodes.iter().fold(Account::default(), |total, node| total.plus(node.shard.account()))
+    }
+
+    /// How many messages were given up for this reason.
+    pub fn dead(&self, reason: Reason) -> u64 {
+        self.total().dead_by_reason[reason.index()]
+    }
+
+    /// Checks the books after a turn of this shard.
+    pub(super) fn check(&mut self, shard: usize) {
+        if self.unchecked {
+            return;
+        }
+        self.check_credits(shard);
+        for node in &self.nodes {
+            let account = node.shard.account();
+            assert!(account.balances(), "a shard's books do not balance: {account:?}");
+            let (remains, stopped) =
+                (node.shard.remains(), account.dead_by_reason[Reason::Stopped.index()] + account.kept);
+            assert_eq!(remains.total(), stopped, "what was given up at the stop: {remains:?}");
+        }
+        let total = self.total();
+        let in_rings: usize = self.nodes.iter_mut().map(|node| node.shard.messages_in_flight()).sum();
+        assert_eq!(total.departed, total.arrived + in_rings as u64, "between shards: {total:?}");
+        let settled = total.processed + total.dead_lettered + total.expired + total.kept;
+        assert_eq!(
+            total.accepted + total.recovered,
+            settled + total.pending + in_rings as u64,
+            "something was lost: {total:?}"
+        );
+        let mut checks = std::mem::take(&mut self.checks);
+        for check in &mut checks {
+            if let Err(complaint) = check(self) {
+                panic!("{complaint}");
+            }
+        }
+        checks.append(&mut self.checks);
+        self.checks = checks;
+    }
+
+    /// Every credit that another shard has spent on this one belongs to a message in the ring between them or to one that
+    /// this shard has and did not find a place for yet; the rest was returned. Only its own turn can change that.
+    fn check_credits(&mut self, shard: usize) {
+        if self.nodes.len() == 1 {
+            return;
+        }
+        let held = self.nodes[shard].shard.credits_held();
+        for (from, held) in held.into_iter().enumerate().filter(|(from, _)| *from != shard) {
+            let port = &mut self.nodes[from].shard.port;
+            let (spent, in_ring) = (port.credits_out_to(shard), port.messages_in_flight_to(shard));
+            assert_eq!(
+                spent,
+                in_ring + held,
+                "credits of shard {from} for shard {shard} do not balance: {spent} are spent, {in_ring} of them on \
+                 messages in the ring, and shard {shard} holds {held}"
+            );
+        }
+    }
+
+    /// Whether every message was settled.
+    pub fn is_settled(&self) -> bool {
+        let total = self.total();
+        total.pending == 0 && total.departed == total.arrived && self.nodes.iter().all(|node| node.inputs.is_empty())
+    }
+
+    /// Asserts that nothing is left anywhere: every message was settled and every shard has nothing to do.
+    #[track_caller]
+    pub fn assert_settled(&mut self) {
+        let total = self.total();
+        assert_eq!(total.pending, 0, "messages are pending: {total:?}");
+        assert_eq!(total.departed, total.arrived, "messages are in the rings: {total:?}");
+        for node in &mut self.nodes {
+            node.shard.assert_at_rest();
+        }
+    }
+}
+
+impl Shard {
+    /// By shard, how many of its credits belong to messages that are here, or are about to be returned.
+    fn credits_held(&self) -> Vec<usize> {
+        let mut held = self.credits_owed.clone();
+        for (from, held) in held.iter_mut().enumerate() {
+            *held += self.port.credits_unflushed(from);
+        }
+        for (_, envelope) in self.slab.iter() {
+            if let Some(from) = envelope.credit_of {
+                held[from.as_usize()] += 1;
+            }
+        }
+        for outgoing in self.outgoing.iter().flatten() {
+            if let Outgoing::Letter(_, Holds::Credit(from)) = outgoing {
+                held[from.as_usize()] += 1;
+            }
+        }
+        held
+    }
+}

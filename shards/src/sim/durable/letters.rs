@@ -1,0 +1,87 @@
+//! Dead letters: those that are there, replayed to whom they were for or to others, and purged.
+
+use std::collections::BTreeMap;
+
+use crate::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterSearch};
+use crate::interface::Input;
+use crate::message::AgentId;
+
+use super::cast::{Sort, WIDTH, agent};
+use super::label::Label;
+use super::play::Play;
+
+impl Play {
+    /// Replays or purges dead letters of a shard: all of them, or one.
+    pub fn look_after_letters(&mut self, shard: usize) {
+        let store = &self.world.nodes[shard].shard.dead_letters;
+        let (letters, _) = store.list(&DeadLetterSearch::default(), usize::MAX);
+        if letters.is_empty() {
+            return;
+        }
+        let one = self.dice.index(letters.len());
+        let (only, purges) = (!self.dice.once_in(3), self.dice.once_in(8));
+        let meant = if only { &letters[one..=one] } else { &letters[..] };
+        let mut search = Box::<DeadLetterSearch>::default();
+        if only {
+            search.filter = DeadLetterFilter::only(letters[one].id);
+        }
+        let numbers: Vec<u64> =
+            meant.iter().filter_map(|letter| Label::of(&letter.message)).map(|label| label.number).collect();
+        self.ledger.lock().gives_up(meant.iter().map(|letter| &letter.message));
+        let token = self.world.token();
+        if purges {
+            // What is given up until the shard takes its turn is purged with the others, unless it is about one.
+            let numbers = if only { numbers } else { (0..self.sent.len() as u64).collect() };
+            self.figures.purged += meant.len() as u64;
+            self.purged.extend(numbers);
+            self.world.give(shard, Input::PurgeDeadLetters(search, token));
+            self.world.step(shard);
+            return;
+        }
+        let to = self.another_receiver(&letters[one]).filter(|_| only);
+        if to.is_some() {
+            self.redirected.extend(&numbers);
+        }
+        self.figures.replayed += meant.len() as u64;
+        if only {
+            self.replayed.extend(&numbers);
+        } else {
+            self.replayed.extend(0..self.sent.len() as u64);
+        }
+        let node = &self.world.nodes[shard];
+        if self.world.committed(shard) < node.records.len() as u64 || !node.inputs.is_empty() {
+            // After a crash there may be another dead letter of the same message.
+            let numbers = if only { numbers } else { (0..self.sent.len() as u64).collect() };
+            self.ledger.lock().unsteady.extend(numbers);
+        }
+        self.ledger.lock().sends(None, meant.len() as u64);
+        self.world.give(shard, Input::ReplayDeadLetters(search, to, token));
+        self.world.step(shard);
+    }
+
+    /// To whom a letter is replayed, if not to whom it was for. What belongs to a conversation is of no use to others.
+    fn another_receiver(&mut self, letter: &DeadLetter) -> Option<AgentId> {
+        let converses = Label::of(&letter.message).is_none_or(|label| label.kind.converses());
+        if converses || !self.dice.once_in(3) {
+            return None;
+        }
+        let number = self.dice.below(WIDTH);
+        let others = [agent(Sort::Stage(2), number), agent(Sort::Guest, number), AgentId::of_text("nobody else")];
+        Some(self.dice.pick(&others))
+    }
+}
+
+/// Of what there is more than one dead letter, although it was sent once.
+pub(super) fn doubled<'a>(
+    letters: impl Iterator<Item = &'a DeadLetter>,
+    is_sent_once: impl Fn(usize) -> bool,
+) -> Option<Label> {
+    let mut seen = BTreeMap::new();
+    let labelled = letters.filter_map(|letter| Some((Label::of(&letter.message)?, letter)));
+    let mut once = labelled.filter(|(label, _)| usize::try_from(label.number).is_ok_and(&is_sent_once));
+    once.find_map(|(label, letter)| {
+        let message = &letter.message;
+        let what = (message.id(), message.sender(), message.target(), letter.replays);
+        seen.insert(what, label).map(|_| label)
+    })
+}
