@@ -213,6 +213,18 @@ struct Source {
 }
 
 impl Source {
+    /// Whether something in a copy still knows of the generation that holds, if the manifest does not: its own directory, or the
+    /// lock file. Where all three are gone or of an earlier time, the copy is what it was at that time.
+    fn left_a_trace_in(&self, copy: &Path) -> bool {
+        let own = self.directory.path();
+        let read = |directory: &Path, name: &str| fs::read(directory.join(name)).ok();
+        let generations = paths(own).into_iter().filter(|path| path.parent() == Some(own) && path.is_dir());
+        let newest = generations.max().expect("there is one");
+        copy.join(newest.file_name().expect("it has a name")).exists()
+            || read(copy, "lock") == read(own, "lock")
+            || read(copy, "manifest.toml") == read(own, "manifest.toml")
+    }
+
     fn empty() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         Self { directory, expected: BTreeSet::new(), manifests: Vec::new() }
@@ -526,8 +538,7 @@ fn case(seed: u64, sources: &[Source], scratch: &Path) -> Result<bool, String> {
             Ok(false)
         }
         Err(refusal) => Err(format!("it was refused and changed: {refusal}; after {done:?}")),
-        // What has neither a manifest nor a generation nor a mark in its lock file is nobody's directory.
-        Ok((_, found)) if found.is_empty() && !before.keys().any(|path| path.ends_with("manifest.toml")) => Ok(true),
+        Ok(_) if !source.left_a_trace_in(&directory) => Ok(true),
         Ok((_, found)) if found != source.expected => {
             Err(format!("{found:?} is served instead of {:?}; after {done:?}", source.expected))
         }
@@ -559,7 +570,10 @@ fn repair(directory: &Path, before: &Tree, expected: &BTreeSet<String>) -> Resul
         return Err(format!("nothing was to be lost, and {found:?} is served instead of {expected:?}; {steps:?}"));
     }
     let after: Vec<_> = tree(directory).into_values().flatten().collect();
-    let gone = before.iter().find(|(_, bytes)| bytes.as_ref().is_some_and(|bytes| !after.contains(bytes)));
+    // The lock file says anew which generation holds.
+    let kept = before.iter().filter(|(path, _)| !path.ends_with("lock"));
+    let gone =
+        kept.filter_map(|(path, bytes)| Some((path, bytes.as_ref()?))).find(|(_, bytes)| !after.contains(*bytes));
     gone.map_or(Ok(()), |(path, _)| Err(format!("{} was removed; {steps:?}", path.display())))
 }
 
