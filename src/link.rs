@@ -213,6 +213,11 @@ pub(crate) struct JournalFigures {
     pub complaint: Mutex<Option<String>>,
     /// Whether everything was written and the journal says so.
     pub closed: AtomicBool,
+    /// The numbers of the first and the last segment that hold something.
+    segments: [AtomicU64; 2],
+    /// Files that are needed are no longer there. In words, which.
+    lost: AtomicBool,
+    lost_what: Mutex<Option<String>>,
     /// The database that shows what it holds.
     pub projection: ProjectionFigures,
 }
@@ -243,6 +248,36 @@ impl Subscribers {
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+}
+
+impl JournalFigures {
+    /// Takes note of which segments hold something.
+    pub fn set_segments(&self, (first, last): (u64, u64)) {
+        self.segments[0].store(first, Ordering::Relaxed);
+        self.segments[1].store(last, Ordering::Relaxed);
+    }
+
+    /// The numbers of the segments that hold something, at some recent moment. There is none before the first one is written.
+    pub fn segments(&self) -> std::ops::RangeInclusive<u64> {
+        let [first, last] = [0, 1].map(|end: usize| self.segments[end].load(Ordering::Relaxed));
+        first.max(1)..=last
+    }
+
+    /// Tells the shard that files are no longer there which it needs.
+    pub fn lose(&self, what: String) {
+        *self.lost_what.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// Whether files are no longer there that are needed.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Which they are, in words: once.
+    pub fn take_lost(&self) -> Option<String> {
+        self.lost_what.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -475,6 +510,7 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         account.expired_by_phase[Phase::Delayed.index()],
         account.expired_by_phase[Phase::Retry.index()],
         account.expired_by_phase[Phase::Stalled.index()],
+        account.expired_by_phase[Phase::Commit.index()],
     ]
 }
 

@@ -125,7 +125,9 @@ impl Shard {
             Err((SendError::MemoryFull { limit }, message)) if message.weight() as u64 <= ordinary_memory(limit) => {
                 Some(Input::Tell(message))
             }
-            Err((SendError::Full | SendError::JournalFull, message)) => Some(Input::Tell(message)),
+            Err((SendError::Full, message)) => Some(Input::Tell(message)),
+            // What comes behind it does not wait for ever because the disk is full.
+            Err((SendError::JournalFull, message)) if !self.is_journal_given_up() => Some(Input::Tell(message)),
             Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
                 self.assign_id(&mut message);

@@ -135,7 +135,7 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// What it counts as against the limit in bytes.
-    fn weight(&self) -> u64 {
+    pub fn weight(&self) -> u64 {
         let last_error = self.last_error.as_ref().map_or(0, |text| text.len());
         (size_of::<Self>() + self.message.weight() + last_error) as u64
     }

@@ -11,7 +11,7 @@ use crate::capability::Provider;
 use crate::conformance::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterSearch, Reason};
-pub use crate::durable::{Attempt, AttemptMark, Ending, JournalCondition};
+pub use crate::durable::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
 use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::overflow::OverflowPolicy;
@@ -522,6 +522,14 @@ pub enum Event {
         /// How long it waits before, in milliseconds.
         delay_ms: u64,
     },
+    /// A shard's journal takes nothing more, or goes on: it has been full for longer than
+    /// [`FULL_PATIENCE_MS`], it failed, or it is ready again.
+    JournalChanged {
+        /// Whose.
+        shard: ShardIndex,
+        /// How it stands now.
+        condition: JournalCondition,
+    },
     /// A message was given up.
     DeadLettered {
         /// The message.
@@ -615,13 +623,16 @@ pub enum Phase {
     Retry,
     /// For room in its receiver's mailbox.
     Stalled,
+    /// For the journal to take it.
+    Commit,
 }
 
 impl Phase {
     /// All phases.
-    pub const ALL: [Self; Self::COUNT] = [Self::Crossing, Self::Mailbox, Self::Delayed, Self::Retry, Self::Stalled];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Crossing, Self::Mailbox, Self::Delayed, Self::Retry, Self::Stalled, Self::Commit];
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 
     /// The phase's place in [`Phase::ALL`].
     pub const fn index(self) -> usize {
@@ -636,6 +647,7 @@ impl Phase {
             Self::Delayed => "delayed",
             Self::Retry => "retry",
             Self::Stalled => "stalled",
+            Self::Commit => "commit",
         }
     }
 
@@ -647,6 +659,7 @@ impl Phase {
             Self::Delayed => "while it waited for its moment of delivery",
             Self::Retry => "while it waited for its next attempt",
             Self::Stalled => "while it waited for room in its receiver's mailbox",
+            Self::Commit => "while it waited for the journal to take it",
         }
     }
 }

@@ -10,14 +10,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::conversation::{Passage, Passed, REPLY_TO_NOTED_MAX};
-use crate::dead_letter::{DeadLetter, DeadLetterId};
+use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
 use crate::domain::CapabilityName;
 use crate::durable::Gateways;
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::{AgentId, Aid, ConversationId, Message, WallTime, capability_term};
+use crate::message::{AgentId, Aid, ConversationId, Message, MessageId, WallTime, capability_term};
 use crate::notes::{Note, NoteKey};
 use crate::partition::{Partition, ShardIndex};
 use crate::planted::{self, Bug};
@@ -25,7 +25,7 @@ use crate::record::{
     self, AppendSequence, ConversationStep, HANDLED_PER_RECORD_MAX, HandledMessage, KeptAgent, KeptMessage, Record,
     RecordFault, RecordKind, Records,
 };
-use crate::shard::{Alarm, Shard};
+use crate::shard::{Alarm, Shard, ShardConfig};
 
 /// When so many bytes of records are written down, they are to be taken.
 const WRITTEN_BYTES: usize = 1 << 20;
@@ -49,6 +49,8 @@ pub struct Recovery {
     conversations: HashMap<(AgentId, ConversationId), Vec<ConversationStep>>,
     /// Messages that came, by shard: the newest of them.
     seen: BTreeMap<ShardIndex, VecDeque<HandledMessage>>,
+    /// Of those, the ones that were refused after all, because the journal took nothing: should one come again, it is new.
+    refused: HashSet<(MessageId, AgentId)>,
 }
 
 /// What one shard of this run takes over.
@@ -84,6 +86,25 @@ impl Inheritance {
     /// How many conversations are open.
     pub fn conversations(&self) -> usize {
         self.conversations.len()
+    }
+
+    /// Of how many messages only the ids are known, should they come again.
+    pub fn handled(&self) -> usize {
+        self.handled.len()
+    }
+
+    /// Raises a shard's limits to what is taken over: it was accepted, so there is room for it whatever the limits are now. Of dead
+    /// letters no more are kept than there were, and further ones take the place of the oldest.
+    pub fn make_room(&self, config: &mut ShardConfig) {
+        config.pending_max += self.messages.len();
+        config.dead_letters_max = config.dead_letters_max.max(self.letters.len());
+        let bytes = self.letters.iter().map(DeadLetter::weight).sum();
+        config.dead_letter_bytes_max = config.dead_letter_bytes_max.max(bytes);
+        let conversations = &mut config.conversations;
+        conversations.open_max = conversations.open_max.saturating_add(self.conversations.len());
+        let participants = self.conversations.iter().map(|(_, steps)| participants(steps)).max().unwrap_or_default();
+        conversations.participants_max = conversations.participants_max.max(participants);
+        config.duplicates_window = config.duplicates_window.max(self.handled.len());
     }
 
     /// Writes everything down behind other records, as a journal that begins with it. `full` is called where many bytes have
@@ -158,6 +179,12 @@ fn handled_records(handled: &[HandledMessage]) -> impl Iterator<Item = Record> {
     unsigned.into_iter().chain(signed)
 }
 
+/// How many agents have taken part in a conversation, its initiator included.
+fn participants(steps: &[ConversationStep]) -> usize {
+    let agents = steps.iter().flat_map(|step| [step.message.sender(), step.message.target()]);
+    agents.flatten().collect::<HashSet<_>>().len()
+}
+
 impl Recovery {
     /// Nothing yet. Of so many messages per shard the ids are remembered, whether they were settled or not.
     pub fn new(window: usize) -> Self {
@@ -201,6 +228,9 @@ impl Recovery {
             Record::DeadLetter(letter, replaces) => {
                 if let Some(replaced) = replaces {
                     self.settle(shard, replaced);
+                    let message = &letter.message;
+                    let refused = message.id().zip(message.target()).filter(|_| letter.reason == Reason::NotJournalled);
+                    self.refused.extend(refused);
                 }
                 self.letters.insert(letter.id, *letter);
             }
@@ -274,6 +304,9 @@ impl Recovery {
     }
 
     fn see(&mut self, shard: ShardIndex, message: HandledMessage) {
+        if !self.refused.is_empty() {
+            self.refused.remove(&(message.id, message.receiver));
+        }
         let seen = self.seen.entry(shard).or_default();
         if self.window > 0 && seen.len() >= self.window {
             seen.pop_front();
@@ -346,7 +379,9 @@ impl Recovery {
             }
             shares[partition.shard_of(initiator).as_usize()].conversations.push((initiator, steps));
         }
-        for message in self.seen.into_values().flatten() {
+        let refused = self.refused;
+        let is_kept = |message: &HandledMessage| !refused.contains(&(message.id, message.receiver));
+        for message in self.seen.into_values().flatten().filter(is_kept) {
             shares[partition.shard_of(message.receiver).as_usize()].handled.push(message);
         }
         let follows = shares.iter().any(|share| !share.is_empty());

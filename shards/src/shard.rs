@@ -165,6 +165,8 @@ pub(crate) enum Alarm {
     SweepLines,
     /// Messages may have expired that wait to pass on to a shard.
     SweepTransit(ShardIndex),
+    /// Messages may have expired that wait for the journal.
+    SweepCommits,
     /// An agent asked to be polled now.
     Wake { agent: AgentIndex, generation: u32 },
     /// Whoever asked for dead letters to be replayed has waited long enough for their messages to come to their receivers.
@@ -581,6 +583,7 @@ impl Shard {
                 Alarm::Breaker { agent, generation } => self.poll_breaker(agent, generation),
                 Alarm::SweepLines => self.sweep_lines(),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
+                Alarm::SweepCommits => self.sweep_commits(),
                 Alarm::Wake { agent, generation } => self.wake(agent, generation),
                 Alarm::Replays(request) => self.answer_replays(request),
             }

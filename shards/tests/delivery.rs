@@ -7,8 +7,8 @@ mod common;
 use caxton_shards::agent::Outcome;
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::Priority;
-use caxton_shards::interface::{Input, JournalCondition, SendError};
-use caxton_shards::message::{AgentId, Message, Performative, Receipt, Reliability, WallTime};
+use caxton_shards::interface::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendError};
+use caxton_shards::message::{AgentId, Message, MessageId, Performative, Receipt, Reliability, WallTime};
 use caxton_shards::notice::is_notice;
 use caxton_shards::record::{Durability, Record};
 use common::{Log, Script, Setup, World, assert_refused, inform, lifetime, text};
@@ -446,6 +446,79 @@ fn what_is_committed_is_dispatched_although_the_journal_fails_then() {
     world.give(0, Input::Journal(JournalCondition::Failed));
     world.run();
     assert_eq!((heard.len(), world.dead(Reason::NotJournalled)), (30, 10));
+    world.assert_settled();
+}
+
+#[test]
+fn callers_hear_of_a_journal_that_stays_full_and_may_send_the_same_message_again() {
+    let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
+    let sender = world.add(0, "sender", Script::idle());
+    let (receiver, heard) = world.add_listener(0, "receiver");
+    let id = MessageId::from_u128(77).unwrap();
+    let message = || inform(sender, receiver, "x").id(id).reliability(Reliability::Durable).build().unwrap();
+    let token = world.send_later(message());
+    world.run();
+    world.give(0, Input::Journal(JournalCondition::Full));
+    world.run();
+    world.advance(FULL_PATIENCE_MS - 1);
+    assert!(world.take_answer(0, token).is_none(), "a journal that is full for a moment is waited for");
+    world.advance(2);
+    let answer = world.take_answer(0, token);
+    let refused = Ending::DeadLettered(Reason::NotJournalled);
+    assert!(matches!(answer, Some(Answer::NotKept(of, ending)) if of == id && ending == refused));
+    world.give(0, Input::Journal(JournalCondition::Ready));
+    world.commit_next(0, u64::MAX);
+    world.run();
+    assert!(heard.is_empty(), "what was refused is not dispatched when it is committed");
+    let token = world.send_later(message());
+    world.run();
+    world.commit_next(0, u64::MAX);
+    world.run();
+    assert!(matches!(world.take_answer(0, token), Some(Answer::Sent(Ok(of))) if of == id));
+    assert_eq!((heard.len(), world.dead(Reason::NotJournalled)), (1, 1));
+    world.assert_settled();
+    // After a start it is known only from when it was handled.
+    let kept = world.nodes[0].records.len() as u64;
+    let [first, all] = [2, kept].map(|kept| {
+        let mut shares = world.journals(&[kept], 100).divide(world.partition);
+        shares.remove(0).handled()
+    });
+    assert!(first == 0 && all > 0, "{first} and {all}");
+}
+
+#[test]
+fn what_comes_from_other_shards_is_not_gathered_without_end_for_a_journal_that_stays_full() {
+    let mut world = Setup::new(2).configured(|config| config.durability = Durability::Journal).start();
+    let sender = world.add(0, "sender", Script::idle());
+    let (receiver, heard) = world.add_listener(1, "receiver");
+    world.give(1, Input::Journal(JournalCondition::Full));
+    world.run();
+    world.advance(FULL_PATIENCE_MS + 1);
+    let before = world.nodes[1].records.len();
+    let durable = || inform(sender, receiver, "x").reliability(Reliability::Durable).build().unwrap();
+    let token = world.send_later(durable());
+    world.tell(durable());
+    world.run();
+    world.commit_next(0, u64::MAX);
+    world.run();
+    let answer = world.take_answer(0, token);
+    assert!(matches!(answer, Some(Answer::NotKept(..))));
+    assert_eq!((world.nodes[1].records.len(), world.dead(Reason::NotJournalled)), (before, 2));
+    assert!(heard.is_empty());
+    world.assert_settled();
+}
+
+#[test]
+fn a_durable_message_to_a_journal_that_stays_full_does_not_hold_up_others_from_outside() {
+    let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
+    let sender = world.add(0, "sender", Script::idle());
+    let (receiver, heard) = world.add_listener(0, "receiver");
+    world.give(0, Input::Journal(JournalCondition::Full));
+    world.run();
+    world.tell(inform(sender, receiver, "durable").reliability(Reliability::Durable).build().unwrap());
+    world.tell(inform(sender, receiver, "volatile").build().unwrap());
+    world.advance(FULL_PATIENCE_MS + 1);
+    assert_eq!((heard.texts(), world.dead(Reason::NotAdmitted)), (vec!["volatile".to_owned()], 1));
     world.assert_settled();
 }
 

@@ -7,9 +7,10 @@ mod common;
 use std::time::Duration;
 
 use caxton_shards::agent::{Context, Outcome};
-use caxton_shards::interface::{Event, InboxNumber, Input, Phase};
-use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, WallTime};
+use caxton_shards::interface::{Event, InboxNumber, Input, JournalCondition, Phase};
+use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Reliability, WallTime};
 use caxton_shards::notice::is_notice;
+use caxton_shards::record::Durability;
 use common::{Log, Script, Setup, World, at, inform, lifetime};
 
 // In which phase a message expires.
@@ -294,5 +295,26 @@ fn a_notice_of_the_router_has_all_the_time_and_limits_nothing() {
     world.run();
     assert_eq!(log.take(), [Duration::MAX]);
     assert_eq!(heard.texts(), ["on"]);
+    world.assert_settled();
+}
+
+#[test]
+fn what_waits_for_a_full_journal_expires_before_its_commit_and_is_not_dispatched_after_it() {
+    let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
+    world.watch_events();
+    let (sender, told) = world.add_listener(0, "sender");
+    let (receiver, heard) = world.add_listener(0, "receiver");
+    world.tell(mortal(sender, receiver).reliability(Reliability::Durable).build().unwrap());
+    world.run();
+    world.give(0, Input::Journal(JournalCondition::Full));
+    world.run();
+    world.advance(999);
+    assert_eq!(world.total().expired, 0);
+    world.advance(2);
+    assert_expired(&mut world, &told, Phase::Commit);
+    world.give(0, Input::Journal(JournalCondition::Ready));
+    world.commit_next(0, u64::MAX);
+    world.run();
+    assert!(heard.is_empty());
     world.assert_settled();
 }

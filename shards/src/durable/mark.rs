@@ -16,7 +16,9 @@ impl Journalled {
     const SHARD_SHIFT: u32 = 21;
     /// Of a ticket: the message is a dead letter's that stays until the message has come to its receiver.
     const REPLAY: u32 = 1 << 20;
-    const PLACE_MASK: u32 = Self::REPLAY - 1;
+    /// Of a ticket: whoever waits is a caller from outside.
+    const CALLER: u32 = 1 << 19;
+    const PLACE_MASK: u32 = Self::CALLER - 1;
     /// Of so many records in a row each has a remainder of its own.
     const RECORDS: u64 = Self::TICKET as u64 - 1;
 
@@ -25,9 +27,15 @@ impl Journalled {
         Self((sequence.0 % Self::RECORDS) as u32 + 1)
     }
 
-    pub(super) fn awaited(shard: ShardIndex, place: u32) -> Self {
+    pub(super) fn awaited(shard: ShardIndex, place: u32, by_caller: bool) -> Self {
         debug_assert!(place <= Self::PLACE_MASK, "there are fewer tickets");
-        Self(Self::TICKET | (u32::from(shard.0) << Self::SHARD_SHIFT) | place)
+        let caller = if by_caller { Self::CALLER } else { 0 };
+        Self(Self::TICKET | (u32::from(shard.0) << Self::SHARD_SHIFT) | caller | place)
+    }
+
+    /// Whether a caller from outside waits, and no message or dead letter that could wait as well.
+    pub(super) fn is_awaited_by_caller(self) -> bool {
+        self.0 & (Self::TICKET | Self::CALLER) == Self::TICKET | Self::CALLER
     }
 
     /// The same ticket, of a dead letter that is replayed.

@@ -11,6 +11,7 @@
 //! that comes again under the same id from the same sender for the same receiver inside the window is not dispatched again.
 
 mod mark;
+mod patience;
 mod upkeep;
 mod window;
 
@@ -20,6 +21,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 pub(crate) use self::mark::{JournalMark, Journalled};
+pub use self::patience::FULL_PATIENCE_MS;
 pub(crate) use self::window::Gateways;
 use self::window::{Arrival, Window};
 use crate::crossing::Notice;
@@ -37,7 +39,7 @@ use crate::shard::{Phase, Shard};
 use crate::slab::Slab;
 
 /// The most tickets of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
-pub const TICKETS_MAX: usize = 1_048_576;
+pub const TICKETS_MAX: usize = 524_288;
 /// So many committed messages are dispatched in one turn, or this part of all that wait if that is more.
 const DISPATCHED_PER_TURN: usize = 2;
 const DISPATCHED_PART: usize = 8;
@@ -175,6 +177,12 @@ pub(crate) struct Durables {
     first: HashMap<AppendSequence, AppendSequence, FixedState>,
     /// Messages that came again and were not dispatched again.
     pub duplicates: u64,
+    /// Since when the journal has been full, in milliseconds of monotonic time.
+    full_since_ms: Option<u64>,
+    /// Whether a timer looks after what waits for it.
+    commits_swept: bool,
+    /// Whether it was told that it takes nothing.
+    full_told: bool,
 }
 
 /// Which records are to be written anew, and how far that has come.
@@ -207,6 +215,9 @@ impl Durables {
             carry: None,
             first: HashMap::with_hasher(FixedState::default()),
             duplicates: 0,
+            full_since_ms: None,
+            commits_swept: false,
+            full_told: false,
         }
     }
 
@@ -249,8 +260,9 @@ impl Durables {
     }
 
     fn open(&mut self, shard: ShardIndex, left: u64, then: Then) -> Option<Journalled> {
+        let by_caller = matches!(then, Then::Answer(..));
         let place = self.tickets.insert(Ticket { left, ending: Ending::Kept, then }).ok()?;
-        Some(Journalled::awaited(shard, place))
+        Some(Journalled::awaited(shard, place, by_caller))
     }
 
     fn find(&mut self, ticket: Journalled) -> Option<&mut Ticket> {
@@ -358,7 +370,7 @@ impl Shard {
         let Some(slot) = self.agents.get(index) else { return };
         let (id, generation) = (slot.id, slot.generation);
         let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
-        if !self.durables.writes() {
+        if !self.durables.writes() || self.is_journal_given_up() {
             return self.give_up(envelope, Reason::NotJournalled, holds);
         }
         let ticket = envelope.journal();
@@ -479,6 +491,9 @@ impl Shard {
             return;
         }
         self.durables.condition = condition;
+        self.tell_of_journal();
+        self.durables.full_since_ms = (condition == JournalCondition::Full).then_some(self.now_ms);
+        self.watch_commits();
         if condition == JournalCondition::Failed {
             // What is committed is dispatched all the same. What is not will not be: those messages are given up, and whoever waits
             // hears of it.
@@ -609,7 +624,7 @@ impl Shard {
     #[cold]
     pub(crate) fn keep_letter(&mut self, id: DeadLetterId, journal: Journalled, ending: Ending) {
         let Some(letter) = self.dead_letters.get(id) else { return self.end_without_letter(journal, ending) };
-        if !self.durables.writes() {
+        if !self.durables.writes() || self.is_journal_given_up() && !self.needs_letter_here(journal) {
             let letter = Box::new(letter.clone());
             return self.have_letter_kept(letter, journal, ending);
         }

@@ -23,7 +23,7 @@ impl Shard {
         violates: bool,
         envelope: &Envelope,
     ) {
-        if !self.durables.writes() {
+        if !self.durables.writes() || self.is_journal_given_up() {
             return;
         }
         let (message, journal) = (&envelope.message, envelope.journal());

@@ -212,7 +212,7 @@ impl Play {
             let kept = letters.contains(&number) || self.purged.contains(&number);
             match sent.answer {
                 Heard::Acknowledged => self.figures.acknowledged += 1,
-                Heard::Refused => self.figures.refused += 1,
+                Heard::Refused | Heard::Withdrawn => self.figures.refused += 1,
                 Heard::DeadLettered | Heard::Nothing => {}
             }
             let redirected =
@@ -221,7 +221,7 @@ impl Play {
             let promised = match sent.answer {
                 Heard::Acknowledged => true,
                 Heard::DeadLettered => self.figures.failures == 0,
-                Heard::Refused | Heard::Nothing => false,
+                Heard::Refused | Heard::Withdrawn | Heard::Nothing => false,
             };
             if promised && !whole && !kept && !redirected {
                 return Err(format!(
@@ -231,7 +231,10 @@ impl Play {
             }
             // One that was refused has no record, unless the journal failed behind it.
             let is_sure = self.figures.failures == 0 && sent.times == 1 && !self.replayed.contains(&number);
-            if sent.answer == Heard::Refused && ended > 0 && is_sure {
+            // One that was given up while the journal was full may be there again after a crash.
+            let is_refused =
+                sent.answer == Heard::Refused || sent.answer == Heard::Withdrawn && self.figures.crashes == 0;
+            if is_refused && ended > 0 && is_sure {
                 return Err(format!("message {number} was refused and came to its end: {sent:?}"));
             }
         }

@@ -71,6 +71,8 @@ pub(super) enum Heard {
     DeadLettered,
     /// It was not accepted, or is not kept.
     Refused,
+    /// It was accepted, and given up because the journal took nothing.
+    Withdrawn,
 }
 
 impl Play {
@@ -260,8 +262,8 @@ impl Play {
                     debug_assert!(!by_driver, "the driver makes that of the answer");
                     Heard::Refused
                 }
-                // Nothing can be written down any more, so that nothing is kept of it.
-                Answer::NotKept(_, Ending::DeadLettered(Reason::NotJournalled)) => Heard::Refused,
+                // Nothing can be written down any more, or not for long, so that nothing is kept of it.
+                Answer::NotKept(_, Ending::DeadLettered(Reason::NotJournalled)) => Heard::Withdrawn,
                 Answer::NotKept(_, Ending::DeadLettered(_) | Ending::Expired) => Heard::DeadLettered,
                 _ => continue,
             };
