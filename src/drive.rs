@@ -34,6 +34,7 @@ use glommio::{Latency, Shares};
 
 use crate::call::{Callee, Request};
 use crate::link::{Entry, Legacy, Link, Shared, Stage, Ticket, Work};
+use crate::router::CancelStart;
 use crate::router::inbox::InboxLink;
 use crate::scribe::Scribe;
 use crate::store::attempt::AttemptFile;
@@ -127,6 +128,7 @@ pub(crate) struct StoreSeat {
     pub disk_core: Option<usize>,
     pub door: Door,
     pub inheritance: Inheritance,
+    pub cancel: CancelStart,
 }
 
 /// What an executor runs: the shard's task, in a queue of its own. Says through `ready` when it does.
@@ -266,13 +268,14 @@ impl Driver {
     /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Answers whether
     /// the shard can begin; if not, the figures of its journal say why.
     fn begin_journal(&mut self) -> bool {
-        let Some(StoreSeat { journal, disk_core, door, inheritance }) = self.store.take() else { return true };
+        let Some(StoreSeat { journal, disk_core, door, inheritance, cancel }) = self.store.take() else { return true };
         self.shard.inherit(inheritance);
         // Without the mark, a message that ends the process is handled at each start; nothing is lost.
         if let Ok(mark) = AttemptFile::create(&journal.directory) {
             self.shard.set_attempt_mark(Box::new(mark));
         }
-        match Scribe::begin(journal, disk_core, door, &mut self.shard, &self.shared.links[self.index].journal) {
+        let figures = &self.shared.links[self.index].journal;
+        match Scribe::begin(journal, disk_core, door, &mut self.shard, figures, &cancel) {
             Ok(scribe) => {
                 self.inputs.extend(scribe.news());
                 self.journal = Some(scribe);
@@ -309,7 +312,7 @@ impl Driver {
                 }
                 return self.hand_over();
             }
-            let writing = self.journal.as_ref().is_some_and(Scribe::is_busy);
+            let writing = self.journal.as_ref().is_some_and(Scribe::wants_looks);
             let disk_needs_core = writing && !self.journal.as_ref().is_some_and(Scribe::disk_has_core);
             if turn.worked || turn.more || turn.polling && !disk_needs_core {
                 // The executor has nothing else to run. Whenever it gets its turn, it may stand still.
@@ -407,7 +410,9 @@ impl Driver {
         if self.stage == Stage::Running {
             return;
         }
-        let written = self.journal.as_ref().is_none_or(|scribe| !scribe.is_busy());
+        // A full disk keeps nobody from stopping: what waits for it was acknowledged to nobody.
+        let stops = self.stage >= Stage::Stopping;
+        let written = self.journal.as_ref().is_none_or(|scribe| !scribe.is_busy() || stops && scribe.is_stuck());
         let taken_in = self.inputs.is_empty() && self.work.is_empty() && !self.drain_due && written;
         let quiet = if taken_in && self.shard.is_quiet() { self.stage as u8 } else { 0 };
         let link = self.link();

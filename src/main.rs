@@ -60,6 +60,7 @@ fn keep_memory() {
 
 fn main() -> ExitCode {
     keep_memory();
+    caxton_router::signals::survive_file_size_limit();
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => return cli::mistaken(&error),

@@ -12,6 +12,7 @@ use caxton_shards::shard::Shard;
 
 use crate::drive::wall_time;
 use crate::link::JournalFigures;
+use crate::router::CancelStart;
 use crate::store::disk::direct::DirectDisk;
 use crate::store::disk::host::HostFiles;
 use crate::store::journal::{Journal, JournalOptions, JournalState, Projection};
@@ -50,6 +51,7 @@ impl Scribe {
         door: Door,
         shard: &mut Shard,
         figures: &JournalFigures,
+        cancel: &CancelStart,
     ) -> Result<Self, String> {
         let (directory, number) = (options.directory.display().to_string(), options.id.shard);
         let disk = match disk_core {
@@ -57,7 +59,7 @@ impl Scribe {
             None => DirectDisk::new(),
         };
         let disk = disk.map_err(|error| format!("there is no io_uring for {directory}: {error}"))?;
-        let journal = Journal::create(disk, options)
+        let journal = Journal::create_unless(disk, options, || cancel.is_cancelled())
             .map_err(|error| format!("the journal in {directory} could not be made: {error}"))?;
         let condition = JournalCondition::Ready;
         let none = AppendSequence(0);
@@ -79,7 +81,13 @@ impl Scribe {
             let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             scribe.write(shard, now_ms, figures, &mut inputs);
             match scribe.journal.state() {
-                JournalState::Failed(complaint) => return Err(complaint),
+                _ if cancel.is_cancelled() => return Err("the start was cancelled".to_owned()),
+                JournalState::Failed(complaint) | JournalState::NoSpace(complaint) => return Err(complaint),
+                JournalState::Full if scribe.journal.is_busy() && !scribe.journal.is_writing() => {
+                    return Err(format!(
+                        "the journal in {directory} is as large as store.segments_max allows before everything is written"
+                    ));
+                }
                 // Nobody is to be served while the disk is busy with the next segment.
                 _ if !scribe.journal.is_busy() && !scribe.journal.makes_segment() => {
                     // Only what was read back may take the place of what an earlier run left.
@@ -119,6 +127,16 @@ impl Scribe {
         self.journal.is_busy()
     }
 
+    /// Whether it has to be looked at although nothing happens to the shard.
+    pub fn wants_looks(&self) -> bool {
+        self.journal.is_busy() || self.journal.mends()
+    }
+
+    /// Whether what waits to be written has to wait for something that nobody here can change, such as room on the disk.
+    pub fn is_stuck(&self) -> bool {
+        self.journal.is_stuck()
+    }
+
     /// Hands over what the shard wrote down, and goes on. What the shard has to hear is put into its inputs; answers whether
     /// there was something.
     pub fn write(
@@ -134,7 +152,11 @@ impl Scribe {
             records.clear();
         }
         let before = inputs.len();
+        if figures.is_lost() {
+            self.lose(figures);
+        }
         if self.journal.poll(now_ms) {
+            figures.set_segments(self.journal.segments_in_use());
             inputs.push_back(Input::Committed(self.journal.committed()));
             figures.commits.store(self.journal.commits, Ordering::Relaxed);
             figures.written_bytes.store(self.journal.written_bytes, Ordering::Relaxed);
@@ -153,18 +175,15 @@ impl Scribe {
         let condition = match &state {
             JournalState::Ready => JournalCondition::Ready,
             JournalState::Busy => JournalCondition::Busy,
-            JournalState::Full | JournalState::NoSpace => JournalCondition::Full,
+            JournalState::Full | JournalState::NoSpace(_) | JournalState::Obstructed(_) => JournalCondition::Full,
             JournalState::Failed(_) => JournalCondition::Failed,
         };
         if condition != self.condition {
             self.condition = condition;
             inputs.push_back(Input::Journal(condition));
             let complaint = match state {
-                JournalState::Failed(complaint) => Some(complaint),
+                JournalState::Failed(what) | JournalState::NoSpace(what) | JournalState::Obstructed(what) => Some(what),
                 JournalState::Full => Some("the journal is as large as it may be: store.segments_max".to_owned()),
-                JournalState::NoSpace => {
-                    Some(format!("there is no space left in {}", self.journal.directory().display()))
-                }
                 JournalState::Ready | JournalState::Busy => None,
             };
             *figures.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;
@@ -172,10 +191,19 @@ impl Scribe {
         inputs.len() > before
     }
 
+    /// Files that the journal needs are no longer there.
+    #[cold]
+    fn lose(&mut self, figures: &JournalFigures) {
+        if let Some(what) = figures.take_lost() {
+            self.journal.lose(what);
+        }
+    }
+
     /// When there will be something to write without anything else happening, in milliseconds.
     pub fn due_ms(&self) -> Option<u64> {
         let shows = (self.shown < self.journal.committed()).then_some(self.look_at_ms);
-        shows.into_iter().chain(self.journal.mark_due_ms()).min()
+        let journal = [self.journal.mark_due_ms(), self.journal.retry_at_ms()];
+        shows.into_iter().chain(journal.into_iter().flatten()).min()
     }
 
     /// Has messages shown that have waited for long: for one interval at least, and for two at most.

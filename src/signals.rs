@@ -22,12 +22,12 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signal_hook::consts::signal::{SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals as Incoming};
 use signal_hook::low_level::{exit, unregister};
 use signal_hook::{SigId, flag};
@@ -77,6 +77,19 @@ impl fmt::Display for Signal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
     }
+}
+
+/// Has a write beyond the limit on the size of files (`RLIMIT_FSIZE`, `ulimit -f`) fail with EFBIG, as one to a full disk fails. By
+/// itself the kernel ends the process with SIGXFSZ.
+///
+/// This holds for the whole process and for ever, and is done by every router with a store. No other signal is touched, and a
+/// handler for this one that was there before is called as well. Where it can not be done, all stays as it is.
+pub fn survive_file_size_limit() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // A handler is enough; nobody looks at the flag.
+        let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    });
 }
 
 /// Listens for [`Signal`]s on a thread of its own, until it is dropped.

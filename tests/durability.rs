@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use caxton_router::domain::ShardCount;
-use caxton_router::router::StartError;
+use caxton_router::router::{CancelStart, StartError};
 use caxton_router::store::StoreError;
 use caxton_router::{
     Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError,
 };
+use caxton_shards::dead_letter::Reason;
+use caxton_shards::interface::{Ending, Event, JournalCondition};
 use common::{PATIENCE, bounded, name, shutdown};
 use futures_lite::future::block_on;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 type Heard = Arc<Mutex<Vec<String>>>;
 
@@ -240,39 +243,85 @@ fn a_file_system_in_memory_keeps_nothing_and_says_so() {
 /// Names the directory on a small file system that a child works in.
 const SMALL: &str = "CAXTON_SMALL_FILE_SYSTEM";
 
-/// What happens on a file system of 24 MiB, of which a file takes a part that is given back later.
-fn fill(directory: &Path) {
-    let filler = directory.join("filler");
-    std::fs::write(&filler, vec![1; 6 << 20]).expect("there is room for it");
+fn small_segments() -> Config {
     let mut config = Config::default();
     config.set("store.segment_bytes", "4 MiB", "test").expect("it is legal");
     config.set("mailbox.messages", "100000", "test").expect("it is legal");
     config.set("mailbox.bytes", "1 GiB", "test").expect("it is legal");
-    let one = ShardCount::try_new(1).expect("one shard");
-    let router = Router::builder().config(config).shards(one).store(directory.join("data")).start().expect("it starts");
-    router.blocking_register_one(Registration::native(name("one"), || Stubborn)).expect("it is registered");
-    let content = "x".repeat(10_000);
-    let mut kept = 0_u64;
-    let refusal = loop {
-        match router.blocking_send(durable("one", &content)) {
-            Ok(_) => kept += 1,
-            Err(rejected) => break rejected.error,
-        }
-        assert!(kept < 10_000, "the file system is not small");
+    config
+}
+
+/// Sends from several threads at once, until each of them was refused. Answers how many messages were kept.
+fn send_until_refused(router: &Router, content: &str) -> u64 {
+    let send = || {
+        let mut kept = 0_u64;
+        let refusal = loop {
+            match router.blocking_send(durable("one", content)) {
+                Ok(_) => kept += 1,
+                Err(rejected) => break rejected.error,
+            }
+            assert!(kept < 10_000, "there is room without end");
+        };
+        let full = matches!(&refusal, SendError::JournalFull)
+            || matches!(&refusal, SendError::NotKept { ending, .. } if *ending == Ending::DeadLettered(Reason::NotJournalled));
+        assert!(full, "{refusal}");
+        kept
     };
-    assert!(matches!(refusal, SendError::JournalFull), "{refusal}");
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(send)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("it hears of it")).sum()
+    })
+}
+
+fn wait_until_kept(router: &Router, content: &str) {
+    let began = std::time::Instant::now();
+    while router.blocking_send(durable("one", content)).is_err() {
+        assert!(began.elapsed() < PATIENCE, "it does not go on: {:?}", router.journal_complaints());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What happens on a file system of 24 MiB, of which a file takes a part that is given back later.
+fn fill(directory: &Path) {
+    let filler = directory.join("filler");
+    std::fs::write(&filler, vec![1; 6 << 20]).expect("there is room for it");
+    let one = ShardCount::try_new(1).expect("one shard");
+    let begin = || Router::builder().config(small_segments()).shards(one).store(directory.join("data")).start();
+    let router = begin().expect("it starts");
+    let events = block_on(router.events()).expect("it runs");
+    let stubborn = || Registration::native(name("one"), || Stubborn).persistent();
+    router.blocking_register_one(stubborn()).expect("it is registered");
+    let content = "x".repeat(10_000);
+    let kept = send_until_refused(&router, &content);
     assert!(kept > 500, "only {kept} were kept before it was full");
     let complaints = router.journal_complaints();
     assert!(complaints.iter().any(|(shard, what)| *shard == 0 && what.contains("no space left")), "{complaints:?}");
     // There is room again, and nobody has to be told.
     std::fs::remove_file(&filler).expect("it is removed");
-    let began = std::time::Instant::now();
-    while router.blocking_send(durable("one", &content)).is_err() {
-        assert!(began.elapsed() < PATIENCE, "it does not go on: {:?}", router.journal_complaints());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until_kept(&router, &content);
+    let journal = |event| if let Event::JournalChanged { condition, .. } = event { Some(condition) } else { None };
+    let conditions: Vec<_> = std::iter::from_fn(|| events.try_next()).filter_map(journal).collect();
+    // It may have gone on before anybody had to be told.
+    assert!(matches!(conditions[..], [] | [JournalCondition::Full, JournalCondition::Ready]), "{conditions:?}");
     let report = router.shutdown(Duration::ZERO).expect("it stops");
     assert!(report.balances() && report.stats.account().kept > kept, "{report}");
+    let kept = report.stats.account().kept;
+    drop(router);
+    // A start that finds no room for a second copy says so at once and leaves everything as it is.
+    let listed = || {
+        let entries = std::fs::read_dir(directory.join("data")).expect("it is there");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("it is there").file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listed();
+    for _ in 0..2 {
+        let refused = begin().expect_err("there is no room");
+        // Where there is not even room for the first segment, the look at the host says so before.
+        let said = refused.to_string();
+        assert!(said.contains("free at least") || said.contains("are free; the first segments"), "{said}");
+        assert_eq!(listed(), before);
+    }
     println!("{kept} were kept before the file system was full");
 }
 
@@ -299,4 +348,168 @@ fn a_full_file_system_refuses_and_goes_on_by_itself() {
     let output = run(&["-Urm"]).expect("it runs");
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success() && text.contains("were kept before"), "{text}");
+}
+
+/// Names the directory in which a child works that may not write long files.
+const SHORT_FILES: &str = "CAXTON_SHORT_FILES";
+
+fn limit_files(bytes: Option<u64>) {
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    setrlimit(Resource::Fsize, Rlimit { current: bytes, maximum }).expect("it may be lower");
+}
+
+fn write_short_files(directory: &Path) {
+    let one = ShardCount::try_new(1).expect("one shard");
+    let begin = || Router::builder().config(small_segments()).shards(one).store(directory.join("data")).start();
+    let router = begin().expect("it starts");
+    router.blocking_register_one(Registration::native(name("one"), || Stubborn)).expect("it is registered");
+    limit_files(Some(2 << 20));
+    let content = "x".repeat(10_000);
+    let kept = send_until_refused(&router, &content);
+    let complaints = router.journal_complaints();
+    assert!(complaints.iter().any(|(_, what)| what.contains("ulimit -f")), "{complaints:?}");
+    limit_files(None);
+    wait_until_kept(&router, &content);
+    let report = router.shutdown(Duration::ZERO).expect("it stops");
+    assert!(report.balances() && report.stats.account().kept > kept, "{report}");
+    drop(router);
+    limit_files(Some(2 << 20));
+    let refused = begin().expect_err("no segment can be made");
+    assert!(matches!(&refused, StartError::Store(StoreError::FileSizeLimit { .. })), "{refused}");
+    println!("{kept} were kept in short files");
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_disk_and_does_not_end_the_process() {
+    if let Ok(directory) = std::env::var(SHORT_FILES) {
+        return write_short_files(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let this = std::env::current_exe().expect("this program has a path");
+    let mut command = std::process::Command::new(this);
+    command.args([
+        "--nocapture",
+        "--exact",
+        "a_limit_on_the_size_of_files_is_a_full_disk_and_does_not_end_the_process",
+    ]);
+    let output = command.env(SHORT_FILES, directory.path()).output().expect("it runs");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && text.contains("in short files"), "{}: {text}", output.status);
+}
+
+/// Does something to the files of a running router, and waits until it takes nothing more. Answers why.
+fn spoil(harm: impl Fn(&Path)) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let router = start(&data, 2);
+    let events = block_on(router.events()).expect("it runs");
+    for agent in ["one", "two", "three", "four"] {
+        router.blocking_register_one(Registration::native(name(agent), || Stubborn)).expect("it is registered");
+    }
+    router.blocking_send(durable("one", "x")).expect("it is on disk");
+    harm(&data);
+    let began = std::time::Instant::now();
+    let refusal = loop {
+        // One of them lives on each shard, or both on one: then the other one does not matter here.
+        let refused = ["one", "two", "three", "four"].map(|agent| router.blocking_send(durable(agent, "x")));
+        if let Some(Err(rejected)) = refused.into_iter().find(Result::is_err) {
+            break rejected.error;
+        }
+        assert!(began.elapsed() < PATIENCE, "nothing is noticed");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let failed = matches!(&refusal, SendError::JournalFailed)
+        || matches!(&refusal, SendError::NotKept { ending, .. } if *ending == Ending::DeadLettered(Reason::NotJournalled));
+    assert!(failed, "{refusal}");
+    let failed = |event| matches!(event, Event::JournalChanged { condition: JournalCondition::Failed, .. });
+    while !events.blocking_next(PATIENCE).is_ok_and(failed) {
+        assert!(began.elapsed() < PATIENCE, "no event tells of it");
+    }
+    let complaints = router.journal_complaints();
+    assert!(router.shutdown(Duration::ZERO).expect("it stops").balances());
+    complaints.first().map(|(_, what)| what.clone()).unwrap_or_default()
+}
+
+#[test]
+fn files_that_are_removed_or_replaced_while_the_router_runs_are_missed() {
+    bounded(|| {
+        let segment = |data: &Path| data.join("gen-1/shard-0/0000000000000001.journal");
+        let removed = |what: String| assert!(what.contains("was removed while the router was running"), "{what}");
+        removed(spoil(|data| std::fs::remove_dir_all(data).expect("it is removed")));
+        removed(spoil(|data| std::fs::remove_dir_all(data.join("gen-1")).expect("it is removed")));
+        removed(spoil(|data| std::fs::remove_file(segment(data)).expect("it is removed")));
+        removed(spoil(|data| std::fs::remove_file(data.join("manifest.toml")).expect("it is removed")));
+        let replaced = |what: String| assert!(what.contains("was replaced"), "{what}");
+        replaced(spoil(|data| {
+            std::fs::rename(data, data.with_file_name("elsewhere")).expect("it is moved");
+            std::fs::create_dir_all(segment(data).parent().expect("a directory")).expect("it is made");
+        }));
+        replaced(spoil(|data| {
+            let (own, copy) = (segment(data), data.join("copy"));
+            std::fs::copy(&own, &copy).expect("it is copied");
+            std::fs::rename(&copy, &own).expect("it is replaced");
+        }));
+    });
+}
+
+#[test]
+fn what_an_earlier_run_left_is_kept_under_smaller_limits() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let begin = |settings: &[(&str, &str)]| {
+            let mut config = Config::default();
+            for (key, value) in settings {
+                config.set(key, value, "test").expect("it is legal");
+            }
+            let one = ShardCount::try_new(1).expect("one shard");
+            Router::builder().config(config).shards(one).store(directory.path()).start().expect("it starts")
+        };
+        let router = begin(&[]);
+        router.blocking_register_one(Registration::native(name("one"), || Stubborn).persistent()).expect("registered");
+        let content = "x".repeat(100_000);
+        for _ in 0..60 {
+            router.blocking_send(durable("nobody", &content)).expect_err("there is no such agent");
+            router.blocking_send(durable("one", &content[..1_000])).expect("it is on disk");
+        }
+        router.shutdown(Duration::ZERO).expect("it stops");
+        drop(router);
+        let small = [
+            ("dead_letters.messages", "10"),
+            ("dead_letters.bytes", "1 MiB"),
+            ("mailbox.messages", "5"),
+            ("mailbox.bytes", "16 KiB"),
+            ("memory.budget", "1 MiB"),
+            ("store.segment_bytes", "1 MiB"),
+            ("store.segments_max", "4"),
+        ];
+        for _ in 0..2 {
+            let router = begin(&small);
+            let found = router.recovered().expect("there is a store");
+            assert_eq!((found.dead_letters, found.messages, found.agents), (60, 60, 1));
+            assert_eq!(router.stats().shards[0].dead_letters, 60);
+            assert!(router.shutdown(Duration::ZERO).expect("it stops").balances());
+        }
+    });
+}
+
+#[test]
+fn a_start_is_cancelled_and_leaves_what_there_was() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let router = start(directory.path(), 1);
+        router.blocking_register_one(Registration::native(name("one"), || Stubborn).persistent()).expect("registered");
+        router.blocking_send(durable("one", "x")).expect("it is on disk");
+        router.shutdown(Duration::ZERO).expect("it stops");
+        drop(router);
+        let cancel = CancelStart::new();
+        cancel.cancel();
+        let one = ShardCount::try_new(1).expect("one shard");
+        let cancelled = Router::builder().shards(one).store(directory.path()).cancelled_by(&cancel).start();
+        assert!(matches!(cancelled, Err(StartError::Cancelled)), "{cancelled:?}");
+        let left: Vec<_> = std::fs::read_dir(directory.path()).expect("it is there").flatten().collect();
+        assert!(left.iter().all(|entry| entry.file_name() != "gen-2"), "{left:?}");
+        let router = start(directory.path(), 1);
+        assert_eq!(router.recovered().expect("there is a store").messages, 1);
+        assert!(router.shutdown(Duration::ZERO).expect("it stops").balances());
+    });
 }

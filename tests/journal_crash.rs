@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use caxton_router::sim::Dice;
 use caxton_router::store::disk::simulated::{Faults, SimulatedDisk};
 use caxton_router::store::disk::{Disk, DiskFile, Files};
-use caxton_router::store::journal::{Journal, JournalFault, JournalId, JournalOptions, JournalState, scan};
+use caxton_router::store::journal::{
+    Journal, JournalFault, JournalId, JournalOptions, JournalState, WRITE_TIME_MAX_MS, scan,
+};
 use caxton_router::store::manifest::Identity;
 use caxton_shards::message::{AgentId, MessageId, WallTime};
 use caxton_shards::record::{AppendSequence, Record, RecordKind, Records};
+use rustix::io::Errno;
 
 /// Seeds of the usual run.
 const SEEDS: Range<u64> = 0..500;
@@ -76,6 +79,30 @@ impl Story {
             self.written.push((kind, body.to_vec()));
         }
         self.journal.append(records.bytes());
+    }
+
+    /// The first record is one that is never released.
+    fn append_needed(&mut self) {
+        assert_eq!(self.last(), 0);
+        self.settles = false;
+        let message = caxton_router::Message::builder(caxton_router::Performative::Inform)
+            .receiver(AgentId::of_text("somebody"))
+            .build()
+            .expect("a legal message");
+        let kept = caxton_shards::record::KeptMessage {
+            replaces: None,
+            first: None,
+            shown: false,
+            expires: caxton_router::message::WallTime(1),
+            receiver_name: "somebody".into(),
+            attempts: 0,
+            message,
+        };
+        let mut records = Records::after(AppendSequence(0));
+        Record::Message(kept).write(&mut records);
+        let bytes = records.bytes().to_vec();
+        self.written.push((RecordKind::Message as u8, bytes[5..].to_vec()));
+        self.journal.append(&bytes);
     }
 
     fn act(&mut self, actions: u32) {
@@ -201,25 +228,7 @@ fn a_disk_that_lies_is_found_out() {
 #[test]
 fn a_record_that_is_needed_keeps_its_segment_and_is_named_to_be_written_anew() {
     let mut story = Story::begin(11);
-    story.settles = false;
-    let message = caxton_router::Message::builder(caxton_router::Performative::Inform)
-        .receiver(AgentId::of_text("somebody"))
-        .build()
-        .expect("a legal message");
-    let kept = caxton_shards::record::KeptMessage {
-        replaces: None,
-        first: None,
-        shown: false,
-        expires: caxton_router::message::WallTime(1),
-        receiver_name: "somebody".into(),
-        attempts: 0,
-        message,
-    };
-    let mut records = Records::after(AppendSequence(0));
-    Record::Message(kept).write(&mut records);
-    let bytes = records.bytes().to_vec();
-    story.written.push((RecordKind::Message as u8, bytes[5..].to_vec()));
-    story.journal.append(&bytes);
+    story.append_needed();
     let mut wanted = None;
     for _ in 0..4_000 {
         story.act(1);
@@ -243,17 +252,17 @@ fn a_record_that_is_needed_keeps_its_segment_and_is_named_to_be_written_anew() {
 fn a_full_disk_is_waited_for_and_any_other_failure_is_the_end() {
     let mut story = Story::begin(12);
     story.act(100);
-    story.disk.set_faults(Faults { writes: vec![std::io::ErrorKind::StorageFull; 3], ..Faults::default() });
+    story.disk.set_faults(Faults { writes: vec![Errno::NOSPC.raw_os_error(); 3], ..Faults::default() });
     story.append();
     let mut was_full = false;
     for _ in 0..100 {
         story.now_ms += 100;
         story.journal.poll(story.now_ms);
-        was_full |= story.journal.state() == JournalState::NoSpace;
+        was_full |= matches!(story.journal.state(), JournalState::NoSpace(_));
     }
     assert!(was_full && !story.journal.is_busy(), "it goes on by itself");
     assert_eq!(story.journal.committed().0, story.last());
-    story.disk.set_faults(Faults { writes: vec![std::io::ErrorKind::Other], ..Faults::default() });
+    story.disk.set_faults(Faults { writes: vec![Errno::IO.raw_os_error()], ..Faults::default() });
     let before = story.journal.committed();
     for _ in 0..50 {
         story.append();
@@ -262,6 +271,151 @@ fn a_full_disk_is_waited_for_and_any_other_failure_is_the_end() {
     }
     assert!(matches!(story.journal.state(), JournalState::Failed(_)), "{:?}", story.journal.state());
     assert_eq!(story.journal.committed(), before, "nothing is tried again");
+}
+
+/// Makes one kind of operation fail.
+type Failing = fn(&mut Faults, Vec<i32>);
+
+const STEPS: [(&str, Failing); 9] = [
+    ("open", |faults, errors| faults.opens = errors),
+    ("create", |faults, errors| faults.creates = errors),
+    ("create, then open", |faults, errors| faults.creates_unopened = errors),
+    ("rename", |faults, errors| faults.renames = errors),
+    ("remove", |faults, errors| faults.removes = errors),
+    ("begin a write", |faults, errors| faults.submits = errors),
+    ("write", |faults, errors| faults.writes = errors),
+    ("begin a sync", |faults, errors| faults.sync_begins = errors),
+    ("sync", |faults, errors| faults.syncs = errors),
+];
+
+const PASSING: [Errno; 10] = [
+    Errno::NOSPC,
+    Errno::DQUOT,
+    Errno::FBIG,
+    Errno::MFILE,
+    Errno::NFILE,
+    Errno::NOMEM,
+    Errno::INTR,
+    Errno::AGAIN,
+    Errno::BUSY,
+    Errno::NOBUFS,
+];
+
+/// Plays a story in which one kind of operation fails so often in a row, from some moment on, and cuts the power at its end.
+fn fail_and_cut(seed: u64, failing: Failing, errno: Errno, times: usize) -> Result<(), String> {
+    let mut story = Story::begin(seed);
+    let actions = story.dice.between(1, 600);
+    story.act(actions);
+    let mut faults = Faults::default();
+    failing(&mut faults, vec![errno.raw_os_error(); times]);
+    story.disk.set_faults(faults);
+    // A new segment that finds no room is removed, which can fail as well.
+    let actions = story.dice.between(1, 600);
+    story.act(actions);
+    let failed = matches!(story.journal.state(), JournalState::Failed(_));
+    if failed && PASSING.contains(&errno) {
+        return Err(format!("it has failed for good: {:?}", story.journal.state()));
+    }
+    story.disk.set_faults(Faults::default());
+    if !failed {
+        let actions = story.dice.between(1, 300);
+        story.act(actions);
+        while story.journal.is_busy() {
+            story.now_ms += 100;
+            story.journal.poll(story.now_ms);
+        }
+        if story.journal.committed().0 != story.last() {
+            return Err("not everything was written when nothing failed any more".to_owned());
+        }
+    }
+    let committed = story.journal.committed().0;
+    for disk in [story.disk.clone(), story.disk.power_cut(seed ^ 0x5eed)] {
+        let found = read(&disk, 3).map_err(|fault| fault.to_string())?;
+        let last = found.keys().next_back().copied().unwrap_or(0);
+        let first = found.keys().next().copied().unwrap_or(1);
+        if last < committed || committed > 0 && first > committed.saturating_sub(20).max(1) {
+            return Err(format!("{committed} records were committed, and {first} to {last} are there"));
+        }
+        if found.len() as u64 != last + 1 - first {
+            return Err("records are missing in between".to_owned());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn whatever_step_of_making_a_segment_fails_nothing_is_lost_and_what_passes_is_tried_again() {
+    for (name, failing) in STEPS {
+        for errno in PASSING.into_iter().chain([Errno::IO, Errno::ROFS, Errno::ACCESS]) {
+            for (seed, times) in (0..6).flat_map(|seed| [(seed, 1), (seed, 7)]) {
+                if let Err(what) = fail_and_cut(seed, failing, errno, times) {
+                    panic!("{name} fails {times} times with {errno} in story {seed}: {what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_once_and_until_there_is_room() {
+    let mut story = Story::begin(21);
+    story.append_needed();
+    let no_room = Faults { creates: vec![Errno::NOSPC.raw_os_error(); 10_000], ..Faults::default() };
+    story.disk.set_faults(Faults { free_space: Some(0), ..no_room });
+    // Nothing can be used anew, because the first segment is needed: so the present one fills.
+    let mut states = Vec::new();
+    let mut take_note = |story: &Story| {
+        let state = story.journal.state();
+        if states.last() != Some(&state) {
+            states.push(state);
+        }
+    };
+    while !matches!(story.journal.state(), JournalState::NoSpace(_)) {
+        story.act(1);
+        take_note(&story);
+    }
+    for _ in 0..2_000 {
+        story.now_ms += 20;
+        story.journal.poll(story.now_ms);
+        take_note(&story);
+    }
+    assert!(story.journal.is_stuck());
+    story.disk.set_faults(Faults::default());
+    for _ in 0..2_000 {
+        story.now_ms += 20;
+        story.journal.poll(story.now_ms);
+        take_note(&story);
+    }
+    // A segment that is shorter than two frames has no room to spare.
+    let expected = matches!(
+        states[..],
+        [JournalState::NoSpace(_), JournalState::Ready]
+            | [JournalState::Ready, JournalState::NoSpace(_), JournalState::Ready]
+    );
+    assert!(expected, "{states:?}");
+    assert_eq!(story.journal.committed().0, story.last());
+}
+
+#[test]
+fn a_write_that_is_never_complete_is_said() {
+    let mut story = Story::begin(22);
+    story.append();
+    while story.journal.is_busy() {
+        story.journal.poll(0);
+    }
+    story.append();
+    story.journal.poll(0);
+    // The dice say how often it is asked for before it is complete.
+    story.disk.set_faults(Faults { hangs: true, ..Faults::default() });
+    story.journal.poll(WRITE_TIME_MAX_MS);
+    assert_eq!(story.journal.state(), JournalState::Ready);
+    story.journal.poll(WRITE_TIME_MAX_MS + 1);
+    assert!(matches!(story.journal.state(), JournalState::Obstructed(_)));
+    story.disk.set_faults(Faults::default());
+    while story.journal.is_busy() {
+        story.journal.poll(2 * WRITE_TIME_MAX_MS);
+    }
+    assert_eq!(story.journal.state(), JournalState::Ready);
 }
 
 #[test]

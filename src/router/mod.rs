@@ -1,6 +1,7 @@
 //! Starting and stopping a router, and the handle by which embedders use it.
 
 mod calls;
+mod cancel;
 pub(crate) mod inbox;
 mod letters;
 mod lifecycle;
@@ -32,6 +33,7 @@ use glommio::ExecutorJoinHandle;
 
 pub(crate) use calls::not_on_a_shard;
 pub use calls::{BatchRejected, CallError, EVENTS_WAITING_MAX, Events, INBOX_WINDOW, Sent, WouldDeadlock};
+pub use cancel::CancelStart;
 pub use inbox::{Inbox, ReceiveError};
 pub use letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 pub use report::{Report, Stats};
@@ -88,6 +90,9 @@ pub enum StartError {
     /// The platform's own agents could not be registered.
     #[error("the agents ams and df could not be registered: {0}")]
     Management(CallError),
+    /// The start was [cancelled](CancelStart).
+    #[error("the start was cancelled before it was complete; what an earlier run left is as it was")]
+    Cancelled,
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,6 +115,7 @@ pub struct RouterBuilder {
     protocols: Vec<Definition>,
     failure_handlers: Option<FailureHandlers>,
     plugins: Vec<Plugin>,
+    cancel: CancelStart,
 }
 
 impl fmt::Debug for RouterBuilder {
@@ -192,6 +198,12 @@ impl RouterBuilder {
         self
     }
 
+    /// Has this cancel the start.
+    pub fn cancelled_by(mut self, cancel: &CancelStart) -> Self {
+        self.cancel = cancel.clone();
+        self
+    }
+
     /// Examines the host as `caxton doctor` does, starts the shards, and waits until all of them run.
     ///
     /// # Errors
@@ -208,7 +220,7 @@ impl RouterBuilder {
             return Err(StartError::TooManyPlugins { count: plugins });
         }
         let rulebook = self.config.protocols.rulebook(&self.protocols)?;
-        start(&self.config, &rules, &rulebook, self.failure_handlers.as_ref(), &self.plugins)
+        start(&self.config, &rules, &rulebook, self.failure_handlers.as_ref(), &self.plugins, &self.cancel)
     }
 }
 
@@ -266,6 +278,7 @@ impl Router {
             protocols: Vec::new(),
             failure_handlers: None,
             plugins: Vec::new(),
+            cancel: CancelStart::new(),
         }
     }
 
@@ -311,6 +324,7 @@ fn start(
     rulebook: &Rulebook,
     failure_handlers: Option<&FailureHandlers>,
     plugins: &[Plugin],
+    cancel: &CancelStart,
 ) -> Result<Router, StartError> {
     let warnings = fit_host(config)?;
     let cores = allowed_cores();
@@ -321,7 +335,10 @@ fn start(
     let mut all_plugins = Plugin::configured(config, shards)?;
     all_plugins.extend_from_slice(plugins);
     // Before there is anything to stop.
-    let mut store = Store::open(config, partition, wall_time().0)?;
+    let mut store = match Store::open(config, partition, wall_time().0, cancel) {
+        Err(_) if cancel.is_cancelled() => return Err(StartError::Cancelled),
+        opened => opened?,
+    };
     let capacity = lane_capacity(config.ring.capacity, shards);
     let ports = mesh(NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN), capacity);
     let mut works = Vec::with_capacity(count);
@@ -343,10 +360,10 @@ fn start(
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
         let mut shard_config = shard_config(config, rules, partition, index, boot_epoch);
         shard_config.protocols = rulebook.clone();
-        let store = store.as_mut().and_then(|store| store.seat(config, index, spare_cores));
+        let store = store.as_mut().and_then(|store| store.seat(config, index, spare_cores, cancel));
         if let Some(seat) = &store {
             // What an earlier run left was accepted, so there is room for it whatever the limit is now.
-            shard_config.pending_max += seat.inheritance.messages();
+            seat.inheritance.make_room(&mut shard_config);
         }
         let failure_handlers = failure_handlers.cloned();
         let seat = Seat {
@@ -372,10 +389,11 @@ fn start(
     drop(ready_sender);
     // A shard whose executor failed drops its sender without a word; its error waits in `join`.
     let started = ready.iter().count();
-    if failure.is_none() && started == count {
+    if failure.is_none() && started == count && !cancel.is_cancelled() {
         if let Some(mut store) = store {
             if let Err(error) = store.directory.commit() {
                 abandon(&router);
+                store.give_up();
                 return Err(error.into());
             }
             store.begin(&shared)?;
@@ -400,6 +418,12 @@ fn start(
         .iter()
         .find_map(|link| link.journal.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let unstarted = abandon(&router);
+    if let Some(store) = store {
+        store.give_up();
+    }
+    if cancel.is_cancelled() {
+        return Err(StartError::Cancelled);
+    }
     let not_written = complaint.map(|complaint| StoreError::NotWritten(complaint).into());
     Err(failure.or(not_written).unwrap_or(unstarted))
 }

@@ -7,12 +7,14 @@ use std::thread::JoinHandle;
 use caxton_shards::partition::Partition;
 use caxton_shards::recovery::Inheritance;
 
-use super::Router;
+use super::{CancelStart, Router};
 use crate::config::Config;
 use crate::drive::StoreSeat;
 use crate::link::{JournalFigures, Shared};
 use crate::store::journal::JournalOptions;
+use crate::store::presence::Watch;
 use crate::store::projector::{Door, Projector};
+use crate::store::sizing::{check_room, segments_needed};
 use crate::store::{DataDirectory, Recovered, StoreError};
 
 /// A data directory in use.
@@ -20,10 +22,14 @@ pub(super) struct Store {
     pub directory: DataDirectory,
     pub recovered: Recovered,
     shares: Vec<Inheritance>,
+    /// How many segments each shard's journal needs for its share.
+    segments: Vec<u64>,
     /// Until it is spawned.
     projector: Option<(Projector, Door)>,
     /// Ends when all shards have.
     pub thread: Option<JoinHandle<()>>,
+    /// Looks after the files.
+    watch: Option<Watch>,
 }
 
 /// How far a shard's database has come.
@@ -45,43 +51,83 @@ pub struct ProjectionLag {
 
 impl Store {
     /// Takes the directory that the settings name, if they name one, and reads it.
-    pub fn open(config: &Config, partition: Partition, epoch: u64) -> Result<Option<Self>, StoreError> {
+    pub fn open(
+        config: &Config,
+        partition: Partition,
+        epoch: u64,
+        cancel: &CancelStart,
+    ) -> Result<Option<Self>, StoreError> {
         let Some(path) = config.store.directory.path() else { return Ok(None) };
-        let mut directory = DataDirectory::open(path, partition.shard_count(), epoch)?;
+        let mut directory = DataDirectory::open(path, partition.shard_count(), epoch)?.cancelled_by(cancel);
         let window = config.store.duplicates_window.as_usize();
-        let (shares, recovered) = directory.recover(window, partition)?;
+        let (shares, recovered) = match directory.recover(window, partition) {
+            Ok(found) => found,
+            Err(error) => {
+                directory.give_up();
+                return Err(error);
+            }
+        };
+        let segment_bytes = segment_bytes(config);
+        let segments: Vec<u64> = shares.iter().map(|share| segments_needed(share, segment_bytes)).collect();
+        if let Err(error) = check_room(path, segments.iter().sum(), segment_bytes, partition.shard_count()) {
+            directory.give_up();
+            return Err(error);
+        }
         directory.prepare()?;
         let directories: Vec<_> = (0..partition.shard_count()).map(|shard| directory.shard(shard)).collect();
         let history = config.store.history.as_usize() as u64;
         let projector = Projector::create(&directories, directory.boot_epoch(), config.store.vfs, history)
             .map_err(|error| StoreError::Directory { path: path.to_owned(), error })?;
-        Ok(Some(Self { directory, recovered, shares, projector: Some(projector), thread: None }))
+        Ok(Some(Self { directory, recovered, shares, segments, projector: Some(projector), thread: None, watch: None }))
     }
 
     /// What a shard starts with. The cores are those that no shard has.
     #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
-    pub fn seat(&mut self, config: &Config, shard: usize, spare_cores: &[usize]) -> Option<StoreSeat> {
+    pub fn seat(
+        &mut self,
+        config: &Config,
+        shard: usize,
+        spare_cores: &[usize],
+        cancel: &CancelStart,
+    ) -> Option<StoreSeat> {
         let (_, door) = self.projector.as_ref()?;
         let inheritance = self.shares.get_mut(shard).map(std::mem::take).unwrap_or_default();
+        let segments = self.segments.get(shard).and_then(|count| usize::try_from(*count).ok()).unwrap_or_default();
         let journal = JournalOptions {
             directory: self.directory.shard(shard as u16),
             id: self.directory.journal(shard as u16),
-            segment_bytes: config.store.segment_bytes.into_inner().next_multiple_of(256 << 10),
-            segments_max: config.store.segments_max.as_usize(),
+            segment_bytes: segment_bytes(config),
+            // What an earlier run left was acknowledged, so there is room for it whatever the limit is now.
+            segments_max: config.store.segments_max.as_usize().max(segments + 1),
             retained_messages: config.store.duplicates_window.as_usize() as u64,
             history: config.store.history.as_usize() as u64,
         };
         let disk_core = shard.checked_rem(spare_cores.len()).map(|place| spare_cores[place]);
-        Some(StoreSeat { journal, disk_core, door: door.clone(), inheritance })
+        Some(StoreSeat { journal, disk_core, door: door.clone(), inheritance, cancel: cancel.clone() })
     }
 }
 
+/// The length of a segment: as portions of it are written.
+fn segment_bytes(config: &Config) -> u64 {
+    config.store.segment_bytes.into_inner().next_multiple_of(256 << 10)
+}
+
 impl Store {
+    /// Removes what was written for a start that comes to nothing.
+    pub fn give_up(self) {
+        // Its databases are closed before their files go.
+        drop(self.projector);
+        self.directory.give_up();
+    }
+
     /// Begins to write the databases.
     pub fn begin(&mut self, shared: &Arc<Shared>) -> io::Result<()> {
         if let Some((projector, _)) = self.projector.take() {
             self.thread = Some(projector.spawn(Arc::clone(shared))?);
         }
+        let directories: Vec<_> =
+            (0..shared.partition.shard_count()).map(|shard| self.directory.shard(shard)).collect();
+        self.watch = Some(Watch::begin(self.directory.path(), &directories, Arc::clone(shared))?);
         Ok(())
     }
 }

@@ -11,26 +11,27 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use caxton_shards::domain::ShardCount;
+use caxton_shards::domain::{DuplicatesWindow, ShardCount};
 use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::record::{AppendSequence, Records};
 use caxton_shards::recovery::{Inheritance, Recovery};
 
-use super::directory::{DataDirectory, Recovered, StoreError, check_state, shard_directory};
+use super::directory::{DataDirectory, LOCK, Recovered, StoreError, check_state, shard_directory};
 use super::disk::direct::DirectDisk;
 use super::disk::host::HostFiles;
 use super::inspect::{is_in_use, whole};
 use super::journal::{Journal, JournalId, JournalOptions, JournalState, JournalSummary, scan};
-use super::manifest::{Manifest, read_manifest};
+use super::manifest::{MANIFEST, Manifest, NEXT, read_manifest};
+use super::sizing::{check_room, segments_needed};
 use crate::drive::wall_time;
 use crate::wasm::{STATES_FILE, copy_states};
 
 /// How often the look is repeated while the router writes faster than it can be read.
 const LOOKS_MAX: u32 = 20;
 /// Of how many messages the ids are kept.
-pub(super) const WINDOW: usize = 1_000_000;
+pub(super) const WINDOW: usize = DuplicatesWindow::MAXIMUM as usize;
 /// The length of the copy's files in bytes.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// How long a write of the copy is waited for at a time.
@@ -43,16 +44,71 @@ const WRITE_WAIT: Duration = Duration::from_millis(10);
 pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
     let failed = |error| StoreError::Directory { path: to.to_owned(), error };
     if to.exists() && fs::read_dir(to).map_err(failed)?.next().is_some() {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "it is not empty, and a copy replaces nothing",
-        )));
+        if !is_unfinished(to)? {
+            return Err(failed(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "it is not empty, and a copy replaces nothing",
+            )));
+        }
+        if is_in_use(to) {
+            return Err(StoreError::InUse { path: to.to_owned() });
+        }
+        // What an interrupted copy has left is nobody's.
+        empty(to).map_err(failed)?;
     }
+    let (manifest, recovery) = read(from)?;
+    let made = !to.exists();
+    let written = write(from, to, &manifest, recovery);
+    if written.is_err() && is_unfinished(to).unwrap_or(false) {
+        // The room is somebody else's again. What can't be removed is left over, as after a crash.
+        let _ = empty(to);
+        if made {
+            let _ = fs::remove_dir(to);
+        }
+    }
+    written
+}
+
+/// Whether a directory holds nothing but a copy that was not finished.
+fn is_unfinished(directory: &Path) -> Result<bool, StoreError> {
+    if let Some(manifest) = read_manifest(directory)? {
+        return Ok(manifest.copying);
+    }
+    // Before there is a manifest there is at most a lock that says nothing yet.
+    let failed = |error| StoreError::Directory { path: directory.to_owned(), error };
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_new_lock = entry.file_name() == LOCK && entry.metadata().is_ok_and(|file| file.len() == 0);
+        if !is_new_lock && entry.file_name() != NEXT {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Removes what a copy has left that was not finished; the manifest that says so goes last.
+fn empty(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(&path)?;
+        } else if !path.ends_with(MANIFEST) {
+            fs::remove_file(&path)?;
+        }
+    }
+    match fs::remove_file(directory.join(MANIFEST)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Reads everything at one moment, in several tries if a router writes meanwhile.
+fn read(from: &Path) -> Result<(Manifest, Recovery), StoreError> {
     let mut looks = 0;
-    let (manifest, recovery) = loop {
+    loop {
         looks += 1;
         match look(from) {
-            Ok(Some(found)) => break found,
+            Ok(Some(found)) => return Ok(found),
             Ok(None) if looks >= LOOKS_MAX => {
                 return Err(StoreError::NotWritten(format!(
                     "{}: the router used its files anew before they could be read, {looks} times; try again when it has less to do",
@@ -63,8 +119,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
             Ok(None) => {}
             Err(error) => return Err(error),
         }
-    };
-    write(from, to, &manifest, recovery)
+    }
 }
 
 /// Reads everything; nothing if the router has used a file anew meanwhile, or was started anew.
@@ -101,6 +156,7 @@ fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Res
     directory.prepare()?;
     let one = ShardCount::try_new(1).map_err(|error| StoreError::NotWritten(error.to_string()))?;
     let share: Inheritance = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
+    check_room(to, segments_needed(&share, SEGMENT_BYTES), SEGMENT_BYTES, 1)?;
     let records = write_journal(&directory.shard(0), directory.journal(0), &share)?;
     let states = from.join(STATES_FILE);
     if states.exists() {
@@ -156,13 +212,11 @@ pub(super) fn write_journal(
 /// Hands records over and waits until they are on disk.
 fn write_out(journal: &mut Journal<DirectDisk>, records: &Records) -> Result<(), String> {
     journal.append(records.bytes());
+    let began = Instant::now();
     loop {
-        journal.poll(0);
+        journal.poll(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
         match journal.state() {
-            JournalState::Failed(what) => return Err(what),
-            JournalState::NoSpace => {
-                return Err(format!("there is no space left in {}", journal.directory().display()));
-            }
+            JournalState::Failed(what) | JournalState::NoSpace(what) => return Err(what),
             _ if !journal.is_busy() => return Ok(()),
             _ => journal.wait(WRITE_WAIT),
         }

@@ -19,8 +19,9 @@ use super::disk::direct::DirectDisk;
 use super::disk::host::HostFiles;
 use super::files;
 use super::journal::{CATALOGUE, Catalogue, JournalFault, JournalId, scan};
-use super::manifest::{Identity, Manifest, write_manifest};
+use super::manifest::{Identity, Manifest, read_manifest, write_manifest};
 use super::survey::{Mismatch, Survey};
+use crate::router::CancelStart;
 
 /// The file whose lock says that a router uses the directory.
 pub(super) const LOCK: &str = "lock";
@@ -65,6 +66,40 @@ pub enum StoreError {
     /// There is no `io_uring` for the journals.
     #[error("the journals need io_uring, which this host refuses: {0}; run `caxton doctor`")]
     Ring(io::Error),
+    /// There is no room for a second copy of what an earlier run left, which every start writes.
+    #[error(
+        "the data directory {path}: the start needs {needed} bytes for {segments} segments of {segment_bytes} bytes, and \
+         {available} are available on its file system. What is there was not changed: free at least {missing} bytes, or lower \
+         store.segment_bytes",
+        path = path.display(),
+        missing = needed.saturating_sub(*available)
+    )]
+    NoRoom {
+        /// Which directory.
+        path: PathBuf,
+        /// How many bytes are needed.
+        needed: u64,
+        /// How many there are.
+        available: u64,
+        /// Of how many segments, in all shards.
+        segments: u64,
+        /// The length of each, in bytes.
+        segment_bytes: u64,
+    },
+    /// Files may not become as long as a segment.
+    #[error(
+        "the data directory {path}: files may have {limit} bytes (RLIMIT_FSIZE, ulimit -f), and a segment of the journal has \
+         {segment_bytes}. What is there was not changed: raise the limit, or lower store.segment_bytes",
+        path = path.display()
+    )]
+    FileSizeLimit {
+        /// Which directory.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+        /// The length of a segment in bytes.
+        segment_bytes: u64,
+    },
     /// What was recovered could not be written anew within the time.
     #[error("what an earlier run left could not be written anew: {0}")]
     NotWritten(String),
@@ -196,6 +231,9 @@ pub struct DataDirectory {
     next: Generation,
     durable: bool,
     warnings: Vec<String>,
+    cancel: CancelStart,
+    /// Whether anything was made or removed.
+    prepared: bool,
 }
 
 /// The generation that a run writes.
@@ -223,6 +261,7 @@ impl DataDirectory {
 
     fn open_for(path: &Path, shards: u16, epoch: u64, copying: bool) -> Result<Self, StoreError> {
         let failed = |error| StoreError::Directory { path: path.to_owned(), error };
+        crate::signals::survive_file_size_limit();
         files::make_directory(path).map_err(failed)?;
         let lock = Lock::take(path)?;
         let survey = Survey::of(path).and_then(Survey::refuse);
@@ -235,7 +274,22 @@ impl DataDirectory {
             shards,
             boot_epoch: manifest.generation.map_or(epoch, |_| epoch.max(manifest.boot_epoch + 1)),
         };
-        Ok(Self { path: path.to_owned(), lock, manifest, next, durable, warnings })
+        Ok(Self {
+            path: path.to_owned(),
+            lock,
+            manifest,
+            next,
+            durable,
+            warnings,
+            cancel: CancelStart::new(),
+            prepared: false,
+        })
+    }
+
+    /// Has this end the reading of what the earlier run left.
+    pub(crate) fn cancelled_by(mut self, cancel: &CancelStart) -> Self {
+        self.cancel = cancel.clone();
+        self
     }
 
     /// Where it is.
@@ -289,6 +343,9 @@ impl DataDirectory {
         for id in self.manifest.journals() {
             let directory = shard_directory(&self.path, id.generation, id.shard);
             let summary = scan(&HostFiles, &directory, &id, |sequence, kind, body| {
+                if self.cancel.is_cancelled() {
+                    return Err("the start was cancelled".to_owned());
+                }
                 recovery.take(ShardIndex(id.shard), sequence, kind, body).map_err(|fault| fault.to_string())
             })?;
             check_state(&directory, &summary.catalogue, &self.manifest)?;
@@ -329,6 +386,7 @@ impl DataDirectory {
         if !leftovers.contains(&self.next.number) {
             self.manifest.unfinished.push(self.next.number);
         }
+        self.prepared = true;
         write_manifest(&self.path, &self.manifest)?;
         self.lock.mark(&self.manifest)?;
         for generation in leftovers {
@@ -371,6 +429,21 @@ impl DataDirectory {
         self.manifest = committed;
         self.lock.mark(&self.manifest)?;
         Ok(())
+    }
+
+    /// Removes what this run has written, because it does not start. What holds is left as it is, and nothing is removed that may
+    /// hold.
+    pub fn give_up(mut self) {
+        if !self.prepared {
+            return;
+        }
+        if let Ok(Some(found)) = read_manifest(&self.path)
+            && found.unfinished.contains(&self.next.number)
+        {
+            self.manifest = found;
+            // What can't be removed now is left over, as after a crash.
+            let _ = self.remove(self.next.number);
+        }
     }
 
     /// Notes that everything was written and nobody writes any more, and removes the generation before this one.

@@ -25,7 +25,7 @@ pub const DIRECTORY_VERSION: i64 = 2;
 /// The manifest's file in a data directory.
 pub const MANIFEST: &str = "manifest.toml";
 /// The next manifest, until it takes the place of the present one.
-const NEXT: &str = "manifest.new";
+pub(super) const NEXT: &str = "manifest.new";
 /// What begins the last line.
 const CHECKSUM: &str = "checksum = ";
 /// A manifest is longer only if it is none.

@@ -25,8 +25,10 @@ pub(crate) mod files;
 pub mod inspect;
 pub mod journal;
 pub mod manifest;
+pub(crate) mod presence;
 pub mod projector;
 pub mod recover;
+pub(crate) mod sizing;
 pub mod survey;
 pub mod vfs;
 

@@ -143,7 +143,7 @@ impl Survey {
                 directory.to_owned(),
                 "a copy that was not finished".to_owned(),
                 "a whole one".to_owned(),
-                "Remove this directory and copy again; what it was copied from is as it was",
+                "Copy to this directory again, or remove it; what it was copied from is as it was",
             );
         }
         for number in self.generations.iter().filter(|number| !manifest.names(**number)) {

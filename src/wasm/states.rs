@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -80,11 +81,13 @@ impl GuestStates {
     /// # Errors
     /// It can't be opened, or belongs to something else.
     pub fn open(path: &Path) -> Result<Self, StatesError> {
+        crate::signals::survive_file_size_limit();
         vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
         let connection = connect(path)?;
+        let file = OpenFile::of(path)?;
         let (sender, receiver) = flume::bounded(CHANGES_WAITING_MAX);
         let thread = std::thread::Builder::new().name("caxton-states".to_owned());
-        let thread = thread.spawn(move || serve(connection, &receiver));
+        let thread = thread.spawn(move || serve(connection, &file, &receiver));
         let thread = thread.map_err(|error: io::Error| StatesError::Host(error.to_string()))?;
         Ok(Self(Arc::new(Inner { work: Some(sender), thread: Some(thread) })))
     }
@@ -211,7 +214,34 @@ fn connect(path: &Path) -> Result<Connection, StatesError> {
     Ok(connection)
 }
 
-fn serve(mut connection: Connection, work: &flume::Receiver<Work>) {
+/// Which file the database was when it was opened.
+struct OpenFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl OpenFile {
+    fn of(path: &Path) -> Result<Self, StatesError> {
+        let found = std::fs::metadata(path);
+        let found = found.map_err(|error| StatesError::Host(format!("{}: {error}", path.display())))?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// That its name still stands for it: what is written to a file without a name is gone with the process.
+    fn check(&self) -> Result<(), String> {
+        match std::fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Ok(()),
+            _ => Err(format!(
+                "{} was removed or replaced while it was in use: nothing more is remembered until the router is started anew",
+                self.path.display()
+            )),
+        }
+    }
+}
+
+fn serve(mut connection: Connection, file: &OpenFile, work: &flume::Receiver<Work>) {
     while let Ok(first) = work.recv() {
         let mut written = Vec::new();
         let mut read = Vec::new();
@@ -222,7 +252,8 @@ fn serve(mut connection: Connection, work: &flume::Receiver<Work>) {
                 Work::Read(agent, answer) => read.push((agent, answer)),
             }
         }
-        let outcome = write(&mut connection, &written).map_err(|error| error.to_string());
+        let checked = if written.is_empty() { Ok(()) } else { file.check() };
+        let outcome = checked.and_then(|()| write(&mut connection, &written).map_err(|error| error.to_string()));
         for (_, _, answer) in written {
             let _ = answer.send(outcome.clone());
         }

@@ -9,6 +9,7 @@ use super::kernel::{Bell, Kernel, OPERATIONS_MAX};
 use super::submitter::Submitter;
 use super::{ALIGNMENT, Buffer, Disk, DiskFile, WriteMode};
 use crate::store::files::FILE_MODE;
+use crate::store::journal::{Severity, severity};
 use io_uring::{opcode, squeue, types};
 use rustix::fs::OFlags;
 use std::cell::RefCell;
@@ -186,6 +187,10 @@ impl DiskFile for DirectFile {
         let buffer = buffer?;
         let count = match result {
             Ok(count) => count,
+            // After a failed sync nobody knows what is on disk. Only where there was no room is the whole write done again.
+            Err(error) if write.syncing && severity(&error) != Severity::NoRoom => {
+                return Some((Err(io::Error::other(format!("its sync failed: {error}"))), buffer));
+            }
             Err(error) => return Some((Err(error), buffer)),
         };
         if write.syncing {

@@ -15,13 +15,32 @@ use std::time::Duration;
 
 const SECTOR_BYTES: usize = 512;
 
-/// What goes wrong on a simulated disk.
+/// What goes wrong on a simulated disk. The lists hold numbers of errors as the system has them (`errno`): the next operations of
+/// that kind fail with them, the first of them first, and change nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// The next writes fail with these errors, the first of them first.
-    pub writes: Vec<io::ErrorKind>,
-    /// The next directory syncs fail with these errors.
-    pub syncs: Vec<io::ErrorKind>,
+    /// Files that are opened.
+    pub opens: Vec<i32>,
+    /// Files that are created.
+    pub creates: Vec<i32>,
+    /// Files that are created, but can't be opened then.
+    pub creates_unopened: Vec<i32>,
+    /// Files that get another name.
+    pub renames: Vec<i32>,
+    /// Files that are removed.
+    pub removes: Vec<i32>,
+    /// Writes that are begun.
+    pub submits: Vec<i32>,
+    /// Writes that are complete.
+    pub writes: Vec<i32>,
+    /// Directory syncs that are begun.
+    pub sync_begins: Vec<i32>,
+    /// Directory syncs that are complete.
+    pub syncs: Vec<i32>,
+    /// No write is complete as long as this is so.
+    pub hangs: bool,
+    /// Bytes that may still be written; any number if it is not there.
+    pub free_space: Option<u64>,
     /// Each n-th write is reported as complete and kept only until the power goes: a disk that lies.
     pub forgets_every: Option<u64>,
     /// Directory syncs are reported as complete and do nothing.
@@ -72,6 +91,11 @@ impl SimulatedDisk {
         self.state.borrow_mut().faults = faults;
     }
 
+    /// What is still to go wrong.
+    pub fn faults(&self) -> Faults {
+        self.state.borrow().faults.clone()
+    }
+
     /// Changes bytes that are there, as a failing disk does. Bytes past the end of the file are left out.
     pub fn damage(&self, path: &Path, offset: usize, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
@@ -113,23 +137,27 @@ impl Disk for SimulatedDisk {
     type File = SimulatedFile;
 
     fn open(&mut self, path: &Path) -> io::Result<SimulatedFile> {
+        fail(&mut self.state.borrow_mut().faults.opens)?;
         let file = *self.state.borrow().names.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(SimulatedFile { state: Rc::clone(&self.state), file, write: None })
     }
 
     fn create(&mut self, path: &Path) -> io::Result<SimulatedFile> {
         let mut state = self.state.borrow_mut();
+        fail(&mut state.faults.creates)?;
         if !state.names.contains_key(path) {
             let file = state.contents.len();
             state.contents.push(Content::default());
             state.change(Change::Created(path.to_owned(), file));
         }
+        fail(&mut state.faults.creates_unopened)?;
         drop(state);
         self.open(path)
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
+        fail(&mut state.faults.renames)?;
         if !state.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -138,7 +166,9 @@ impl Disk for SimulatedDisk {
     }
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {
-        self.state.borrow_mut().change(Change::Removed(path.to_owned()));
+        let mut state = self.state.borrow_mut();
+        fail(&mut state.faults.removes)?;
+        state.change(Change::Removed(path.to_owned()));
         Ok(())
     }
 
@@ -149,7 +179,9 @@ impl Disk for SimulatedDisk {
     }
 
     fn submit_directory_sync(&mut self, _directory: &Path) -> io::Result<()> {
-        self.state.borrow_mut().syncing = true;
+        let mut state = self.state.borrow_mut();
+        fail(&mut state.faults.sync_begins)?;
+        state.syncing = true;
         Ok(())
     }
 
@@ -159,8 +191,8 @@ impl Disk for SimulatedDisk {
             return None;
         }
         state.syncing = false;
-        if !state.faults.syncs.is_empty() {
-            return Some(Err(state.faults.syncs.remove(0).into()));
+        if let Err(error) = fail(&mut state.faults.syncs) {
+            return Some(Err(error));
         }
         if !state.faults.forgets_names {
             state.durable_names = state.names.clone();
@@ -176,7 +208,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn free_space(&self, _directory: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(self.state.borrow().faults.free_space.unwrap_or(u64::MAX))
     }
 
     fn durable(&self, _directory: &Path) -> io::Result<bool> {
@@ -216,6 +248,9 @@ impl DiskFile for SimulatedFile {
         if self.write.is_some() {
             return Err((io::ErrorKind::ResourceBusy.into(), buffer));
         }
+        if let Err(error) = fail(&mut self.state.borrow_mut().faults.submits) {
+            return Err((error, buffer));
+        }
         self.state.borrow_mut().contents[self.file].in_flight = Some((offset, buffer.bytes().to_vec()));
         self.write = Some(buffer);
         Ok(())
@@ -224,13 +259,13 @@ impl DiskFile for SimulatedFile {
     fn poll(&mut self) -> Option<(io::Result<()>, Buffer)> {
         self.write.as_ref()?;
         let mut state = self.state.borrow_mut();
-        if roll(&mut state.dice).is_multiple_of(2) {
+        if state.faults.hangs || roll(&mut state.dice).is_multiple_of(2) {
             return None;
         }
         let buffer = self.write.take()?;
         let (offset, bytes) = state.contents[self.file].in_flight.take()?;
-        if !state.faults.writes.is_empty() {
-            return Some((Err(state.faults.writes.remove(0).into()), buffer));
+        if let Err(error) = fail(&mut state.faults.writes) {
+            return Some((Err(error), buffer));
         }
         state.writes += 1;
         let forgotten = state.faults.forgets_every.is_some_and(|every| state.writes.is_multiple_of(every));
@@ -285,6 +320,11 @@ fn apply(names: &mut BTreeMap<PathBuf, usize>, change: &Change) {
             names.remove(path);
         }
     }
+}
+
+/// Fails with the first of these errors, which is then no longer there.
+fn fail(errors: &mut Vec<i32>) -> io::Result<()> {
+    if errors.is_empty() { Ok(()) } else { Err(io::Error::from_raw_os_error(errors.remove(0))) }
 }
 
 fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {

@@ -7,13 +7,14 @@
 //!
 //! Invariants: records are committed in the order of their sequences; a segment is used anew only when nothing in it is
 //! needed: what holds it was released, what belongs into the projection was projected, and its ids have left the window in
-//! which a message that comes again is told; a write that fails for want of room is tried again, any other failure ends the
-//! journal for good.
+//! which a message that comes again is told; a step that fails for want of room, of descriptors or of memory changes nothing and
+//! is tried again, any other failure ends the journal for good; that it is full or obstructed is said until something succeeds.
 
 mod backlog;
 mod catalogue;
 mod scan;
 mod segment;
+mod trouble;
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,14 +33,17 @@ pub use catalogue::{CATALOGUE, Catalogue, JournalId};
 pub use scan::{
     JournalFault, JournalSummary, SegmentSummary, has_frames, read_catalogue, read_frame_at, salvage, scan,
 };
+pub(crate) use segment::path as segment_path;
 use segment::{Active, Sealed, Spare};
+use trouble::Trouble;
+pub use trouble::{RETRY_INTERVAL_MS, Severity, no_room, severity};
 
 use super::disk::{Buffer, Disk, DiskFile, Files, WriteMode};
 
 /// Records gathered beyond this, in bytes, make the journal [busy](JournalState::Busy): as many as a few frames.
 pub const GATHERED_BYTES_BUSY: usize = 8 << 20;
-/// After a write that found no room, or a segment that could not be made, it is tried again after so many milliseconds.
-pub const RETRY_INTERVAL_MS: u64 = 500;
+/// A write that takes longer than this, in milliseconds, makes the journal [obstructed](JournalState::Obstructed).
+pub const WRITE_TIME_MAX_MS: u64 = 5_000;
 /// While the first segment or the last entry of the catalogue is written, it is looked at so often.
 const WAIT: Duration = Duration::from_millis(1);
 /// The catalogue is told so often how far the journal has come while it is written, in milliseconds.
@@ -75,9 +79,12 @@ pub enum JournalState {
     Busy,
     /// It has as many segments as it may, and all of them are needed.
     Full,
-    /// The file system is full.
-    NoSpace,
-    /// A write failed, and nothing is written any more.
+    /// There is no room for more: the file system is full, a quota is used up, or files may not become so long. In words.
+    NoSpace(String),
+    /// The system can't do now what the journal needs: it has no descriptors or no memory left, or does not complete a write.
+    /// In words.
+    Obstructed(String),
+    /// A write failed, and nothing is written any more. In words.
     Failed(String),
 }
 
@@ -120,8 +127,13 @@ pub struct Journal<D: Disk> {
     projections: Backlog,
     /// A segment was used anew although the projection had not read it.
     overrun: bool,
-    retry_at_ms: u64,
-    no_space: bool,
+    /// Why the last frame is not written, and why there is no next segment. Each is there until the thing itself has succeeded.
+    frame_trouble: Option<Trouble>,
+    segment_trouble: Option<Trouble>,
+    catalogue_trouble: Option<Trouble>,
+    /// When the write in flight began, and when it was looked at last, in milliseconds.
+    began_ms: u64,
+    now_ms: u64,
     failure: Option<String>,
     /// Bytes of frames that were written.
     pub written_bytes: u64,
@@ -141,11 +153,22 @@ impl<D: Disk> Journal<D> {
     ///
     /// # Errors
     /// The first segment could not be made.
-    pub fn create(mut disk: D, options: JournalOptions) -> io::Result<Self> {
+    pub fn create(disk: D, options: JournalOptions) -> io::Result<Self> {
+        Self::create_unless(disk, options, || false)
+    }
+
+    /// As [`Journal::create`], until it is cancelled.
+    ///
+    /// # Errors
+    /// As for [`Journal::create`], or it was cancelled.
+    pub fn create_unless(mut disk: D, options: JournalOptions, cancelled: impl Fn() -> bool) -> io::Result<Self> {
         let entry = Catalogue::new(options.id, options.segment_bytes);
         let mut ledger = Ledger::create(&mut disk, &options.directory, entry)?;
         let mut spare = Spare::begin(&mut disk, &options, 1)?;
         loop {
+            if cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             ledger.poll()?;
             spare.poll(&mut disk, &options.directory, &mut ledger)?;
             if spare.is_ready() {
@@ -180,8 +203,11 @@ impl<D: Disk> Journal<D> {
             buffers: Vec::new(),
             projections: Backlog::new(options.history),
             overrun: false,
-            retry_at_ms: 0,
-            no_space: false,
+            frame_trouble: None,
+            segment_trouble: None,
+            catalogue_trouble: None,
+            began_ms: 0,
+            now_ms: 0,
             failure: None,
             written_bytes: 0,
             commits: 0,
@@ -301,9 +327,32 @@ impl<D: Disk> Journal<D> {
         self.failure.is_none() && (self.in_flight.is_some() || !self.waiting.is_empty() || self.postponed.is_some())
     }
 
+    /// Whether something is being written.
+    pub fn is_writing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// Whether the segment that comes next is being made. That takes the disk for a while.
     pub fn makes_segment(&self) -> bool {
-        self.failure.is_none() && !self.no_space && self.spare.is_being_made()
+        self.failure.is_none() && self.segment_trouble.is_none() && self.spare.is_being_made()
+    }
+
+    /// Whether it has nothing to do but to wait until something can be tried again that could not be done.
+    pub fn is_stuck(&self) -> bool {
+        self.in_flight.is_none() && matches!(self.state(), JournalState::NoSpace(_) | JournalState::Obstructed(_))
+    }
+
+    /// Whether the next segment is being made after something went wrong with it: it is to be looked at although nothing else
+    /// happens.
+    pub fn mends(&self) -> bool {
+        self.failure.is_none() && self.segment_trouble.is_some() && self.spare.is_being_made()
+    }
+
+    /// When something is to be tried again that could not be done, in milliseconds, unless it [waits](Journal::mends) already.
+    pub fn retry_at_ms(&self) -> Option<u64> {
+        let trouble =
+            self.segment_trouble.as_ref().filter(|_| self.failure.is_none() && !self.spare.is_being_made())?;
+        Some(trouble.retry_at_ms())
     }
 
     /// Whether it takes records.
@@ -311,8 +360,10 @@ impl<D: Disk> Journal<D> {
         if let Some(what) = &self.failure {
             return JournalState::Failed(what.clone());
         }
-        if self.no_space {
-            return JournalState::NoSpace;
+        if self.is_troubled()
+            && let Some(state) = self.troubled_state()
+        {
+            return state;
         }
         if self.gathered.len() - self.taken > GATHERED_BYTES_BUSY {
             return if self.is_full() { JournalState::Full } else { JournalState::Busy };
@@ -321,6 +372,39 @@ impl<D: Disk> Journal<D> {
             return JournalState::Full;
         }
         JournalState::Ready
+    }
+
+    /// Whether something may keep it from taking records.
+    fn is_troubled(&self) -> bool {
+        self.frame_trouble.is_some()
+            || self.segment_trouble.is_some()
+            || self.catalogue_trouble.is_some()
+            || self.write_takes_long()
+    }
+
+    fn write_takes_long(&self) -> bool {
+        self.in_flight.is_some() && self.now_ms.saturating_sub(self.began_ms) > WRITE_TIME_MAX_MS
+    }
+
+    #[cold]
+    fn troubled_state(&self) -> Option<JournalState> {
+        let state = |trouble: &Option<Trouble>| trouble.as_ref().and_then(Trouble::state).cloned();
+        if let Some(state) = state(&self.frame_trouble) {
+            return Some(state);
+        }
+        // As long as the present segment has room, nobody has to wait for the next one.
+        if !self.active.has_room(2 * FRAME_BYTES_MAX as u64, self.options.segment_bytes)
+            && let Some(state) = state(&self.segment_trouble).or_else(|| state(&self.catalogue_trouble))
+        {
+            return Some(state);
+        }
+        let directory = self.options.directory.display();
+        self.write_takes_long().then(|| {
+            JournalState::Obstructed(format!(
+                "a write in {directory} has taken longer than {} s: the disk does not answer",
+                WRITE_TIME_MAX_MS / 1_000
+            ))
+        })
     }
 
     fn is_full(&self) -> bool {
@@ -359,12 +443,16 @@ impl<D: Disk> Journal<D> {
             return false;
         }
         let before = self.committed;
+        self.now_ms = now_ms;
         self.finish_write(now_ms);
-        if self.ledger.is_busy() {
+        // Behind a frame that was not written nothing may be written: it would look as if what was acknowledged were damaged.
+        if self.failure.is_none() && self.ledger.is_busy() {
             self.write_catalogue(now_ms);
         }
-        self.look_after_segments(now_ms);
-        if self.in_flight.is_none() {
+        if self.failure.is_none() {
+            self.look_after_segments(now_ms);
+        }
+        if self.failure.is_none() && self.in_flight.is_none() {
             self.begin_write(now_ms);
         }
         self.committed > before
@@ -382,32 +470,48 @@ impl<D: Disk> Journal<D> {
                 self.commits += 1;
                 (self.committed, self.committed_frame) = (write.last, write.frame);
                 self.committed_ms = now_ms;
-                self.no_space = false;
+                self.frame_trouble = None;
                 self.buffers.push(buffer);
                 if let Some(projection) = write.projection {
                     self.projections.push(projection);
                 }
             }
-            Err(error) if is_no_space(&error) => {
-                self.no_space = true;
-                self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
+            Err(error) => {
                 let offset = self.active.offset - buffer.bytes().len() as u64;
-                self.postponed = Some((offset, buffer, write));
+                self.postpone("a write to the journal failed", &error, (offset, buffer, write), now_ms);
             }
-            Err(error) => self.fail("a write to the journal failed", &error),
         }
     }
 
     #[cold]
     fn write_catalogue(&mut self, now_ms: u64) {
-        match self.ledger.poll() {
-            Ok(()) => {}
-            Err(error) if is_no_space(&error) => {
-                self.no_space = true;
-                self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
-            }
-            Err(error) => self.fail("the catalogue of the journal could not be written", &error),
+        if self.catalogue_trouble.as_ref().is_some_and(|trouble| !trouble.is_over(now_ms)) {
+            return;
         }
+        let Err(error) = self.ledger.poll() else {
+            if !self.ledger.is_busy() {
+                self.catalogue_trouble = None;
+            }
+            return;
+        };
+        let what = "the catalogue of the journal could not be written";
+        let before = self.catalogue_trouble.as_ref();
+        let trouble = Trouble::of(&error, what, &self.options.directory, before, now_ms);
+        if trouble.is_none() {
+            return self.fail(what, &error);
+        }
+        self.catalogue_trouble = trouble;
+    }
+
+    /// Has a frame written later that could not be written now, unless the error is final.
+    #[cold]
+    fn postpone(&mut self, what: &str, error: &io::Error, frame: (u64, Buffer, InFlight), now_ms: u64) {
+        let trouble = Trouble::of(error, what, &self.options.directory, self.frame_trouble.as_ref(), now_ms);
+        if trouble.is_none() {
+            return self.fail(what, error);
+        }
+        self.frame_trouble = trouble;
+        self.postponed = Some(frame);
     }
 
     fn fail(&mut self, what: &str, error: &io::Error) {
@@ -419,7 +523,7 @@ impl<D: Disk> Journal<D> {
     /// Writes what was gathered as one frame.
     fn begin_write(&mut self, now_ms: u64) {
         if let Some((offset, buffer, write)) = self.postponed.take() {
-            if now_ms < self.retry_at_ms {
+            if self.frame_trouble.as_ref().is_some_and(|trouble| !trouble.is_over(now_ms)) {
                 self.postponed = Some((offset, buffer, write));
                 return;
             }
@@ -488,13 +592,12 @@ impl<D: Disk> Journal<D> {
     }
 
     fn submit(&mut self, offset: u64, buffer: Buffer, write: InFlight, now_ms: u64) {
+        self.began_ms = now_ms;
         match self.active.file.submit(offset, buffer) {
             Ok(()) => self.in_flight = Some(write),
-            Err((error, buffer)) if is_no_space(&error) || error.kind() == io::ErrorKind::ResourceBusy => {
-                self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
-                self.postponed = Some((offset, buffer, write));
+            Err((error, buffer)) => {
+                self.postpone("a write to the journal could not be begun", &error, (offset, buffer, write), now_ms);
             }
-            Err((error, _)) => self.fail("a write to the journal could not be begun", &error),
         }
     }
 
@@ -527,56 +630,82 @@ impl<D: Disk> Journal<D> {
 
     /// Has the next segment ready before it is needed: one that is needed no longer or, up to the maximum, a new one.
     fn look_after_segments(&mut self, now_ms: u64) {
-        if self.spare.is_being_made() {
-            if let Err(error) = self.spare.poll(&mut self.disk, &self.options.directory, &mut self.ledger) {
-                if is_no_space(&error) {
-                    self.no_space = true;
-                    self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
-                    // A new one gives up; one that has another's file goes on with it.
-                    if matches!(self.spare, Spare::None) {
-                        self.numbered -= 1;
-                    }
-                } else {
-                    self.fail("a segment of the journal could not be made", &error);
-                }
-            }
+        if self.spare.is_ready() || self.segment_trouble.as_ref().is_some_and(|trouble| !trouble.is_over(now_ms)) {
             return;
         }
-        if self.spare.is_ready() || now_ms < self.retry_at_ms && self.no_space {
-            return;
+        let tried = if self.spare.is_being_made() {
+            self.spare.poll(&mut self.disk, &self.options.directory, &mut self.ledger)
+        } else {
+            self.begin_segment()
+        };
+        match tried {
+            // There is none to be made where there are as many as there may be.
+            Ok(()) if !self.spare.is_being_made() => self.segment_trouble = None,
+            Ok(()) => {}
+            Err(error) => self.segment_failed(&error, now_ms),
         }
+    }
+
+    #[cold]
+    fn segment_failed(&mut self, error: &io::Error, now_ms: u64) {
+        let what = "a segment of the journal could not be made";
+        let before = self.segment_trouble.as_ref();
+        let trouble = Trouble::of(error, what, &self.options.directory, before, now_ms);
+        if trouble.is_none() {
+            return self.fail(what, error);
+        }
+        self.segment_trouble = trouble;
+        // A new segment that finds no room gives back what it has: one that is needed no longer may take its place, and others
+        // need the room meanwhile.
+        if severity(error) == Severity::NoRoom && self.spare.remove_unfinished(&mut self.disk, &self.options.directory)
+        {
+            self.numbered -= 1;
+        }
+    }
+
+    /// Begins to make the next segment. If that fails, all segments are what they were.
+    fn begin_segment(&mut self) -> io::Result<()> {
         let first_unread = self.first_unread();
         let crowded = self.sealed.len() + 2 > self.options.segments_max;
-        let oldest = self.sealed.front();
-        let unneeded = oldest.is_some_and(|segment| {
+        let number = self.numbered + 1;
+        let unneeded = self.sealed.front().filter(|segment| {
             // Where there is no more room, the projection is not waited for: it begins anew.
             segment.held.needed == 0
                 && (crowded
                     || segment.number < first_unread
                         && segment.messages + self.options.retained_messages <= self.messages)
         });
-        self.overrun |= unneeded && oldest.is_some_and(|segment| segment.number >= first_unread);
-        let begun = if unneeded && let Some(segment) = self.sealed.pop_front() {
-            self.numbered += 1;
-            Ok(self.give_up(segment.number))
+        if let Some(segment) = unneeded {
+            let old = segment.number;
+            self.sealed.pop_front();
+            self.overrun |= old >= first_unread;
+            self.numbered = number;
+            self.spare = self.give_up(old);
         } else if !crowded {
-            self.numbered += 1;
-            Spare::begin(&mut self.disk, &self.options, self.numbered)
-        } else {
-            return;
-        };
-        match begun {
-            Ok(spare) => {
-                self.spare = spare;
-                self.no_space = false;
-            }
-            Err(error) if is_no_space(&error) => {
-                self.no_space = true;
-                self.numbered -= 1;
-                self.retry_at_ms = now_ms + RETRY_INTERVAL_MS;
-            }
-            Err(error) => self.fail("a segment of the journal could not be made", &error),
+            self.check_room()?;
+            self.spare = Spare::begin(&mut self.disk, &self.options, number)?;
+            self.numbered = number;
         }
+        Ok(())
+    }
+
+    /// After a segment that found no room, none is begun before there seems to be enough of it.
+    fn check_room(&self) -> io::Result<()> {
+        if !matches!(self.segment_trouble.as_ref().and_then(Trouble::state), Some(JournalState::NoSpace(_))) {
+            return Ok(());
+        }
+        let free = self.disk.free_space(&self.options.directory)?;
+        if free < self.options.segment_bytes { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// The numbers of the segments that hold what was written: the first and the last.
+    pub fn segments_in_use(&self) -> (u64, u64) {
+        (self.sealed.front().map_or(self.active.number, |oldest| oldest.number), self.active.number)
+    }
+
+    /// Takes nothing more, because what is written would be lost. In words, why.
+    pub fn lose(&mut self, complaint: String) {
+        self.failure.get_or_insert(complaint);
     }
 
     /// Has the catalogue told that the oldest segment is given up for the next one. Its file gets the new name after that.
@@ -675,8 +804,4 @@ impl<D: Disk> Journal<D> {
     pub fn directory(&self) -> &Path {
         &self.options.directory
     }
-}
-
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -13,7 +13,7 @@ pub(super) const SUFFIX: &str = ".journal";
 pub(super) const PORTION_BYTES: usize = 256 << 10;
 
 /// The file of the segment with this number.
-pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
+pub(crate) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:016}{SUFFIX}"))
 }
 
@@ -93,6 +93,9 @@ pub(super) struct Sealed {
 }
 
 /// The segment that comes next.
+///
+/// Each step either succeeds or leaves what there is as it was, so that it can be tried again: a segment that is used anew is
+/// opened before it gets its new name, and from then on it has no other.
 pub(super) enum Spare<F> {
     /// There is none.
     None,
@@ -112,8 +115,15 @@ pub(super) enum Spare<F> {
 
 impl<F: DiskFile> Spare<F> {
     /// Begins to make a new segment.
+    ///
+    /// # Errors
+    /// There is none of this number, or an empty file at most.
     pub fn begin<D: Disk<File = F>>(disk: &mut D, options: &JournalOptions, number: u64) -> io::Result<Self> {
-        let file = disk.create(&path(&options.directory, number))?;
+        let path = path(&options.directory, number);
+        let file = disk.create(&path).inspect_err(|_| {
+            // It may have been made and not opened. What is left of it would be written over.
+            let _ = disk.remove(&path);
+        })?;
         let mut buffer = Buffer::new(PORTION_BYTES);
         buffer.resize(PORTION_BYTES).fill(0);
         Ok(Self::Writing { file, number, written: 0, length: options.segment_bytes, buffer: Some(buffer) })
@@ -137,65 +147,52 @@ impl<F: DiskFile> Spare<F> {
         }
     }
 
+    /// Gives up a segment that finds no room, and gives back what room it has taken. Answers whether it was one.
+    pub fn remove_unfinished<D: Disk<File = F>>(&mut self, disk: &mut D, directory: &Path) -> bool {
+        let Self::Writing { number, .. } = self else { return false };
+        // One that can't be removed is written over by the next one of its number.
+        let _ = disk.remove(&path(directory, *number));
+        *self = Self::None;
+        true
+    }
+
     /// Goes on with making it. The catalogue knows of it before it can be used, and of one that is given up before that has
     /// another name.
+    ///
+    /// # Errors
+    /// The step was not done. It is done at a later call, unless the error is final.
     pub fn poll<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         directory: &Path,
         ledger: &mut Ledger<F>,
     ) -> io::Result<()> {
-        *self = match std::mem::replace(self, Self::None) {
-            Self::Writing { mut file, number, mut written, length, mut buffer } => {
-                if buffer.is_none()
-                    && let Some((result, back)) = file.poll()
-                {
-                    result?;
-                    written += back.bytes().len() as u64;
-                    buffer = Some(back);
-                }
-                match buffer.take() {
-                    Some(_) if written >= length => Self::Named { file, number },
-                    Some(portion) => match file.submit(written, portion) {
-                        Ok(()) => Self::Writing { file, number, written, length, buffer: None },
-                        Err((error, portion)) if error.kind() == io::ErrorKind::ResourceBusy => {
-                            Self::Writing { file, number, written, length, buffer: Some(portion) }
-                        }
-                        Err((error, _)) => return Err(error),
-                    },
-                    None => Self::Writing { file, number, written, length, buffer: None },
-                }
+        let (next, outcome) = match std::mem::replace(self, Self::None) {
+            Self::Writing { file, number, written, length, buffer } => {
+                Self::write_on((file, number), written, length, buffer)
             }
             Self::Syncing { file, number } => match disk.poll_directory_sync() {
-                None => Self::Syncing { file, number },
-                Some(Ok(())) => Self::list(file, number, ledger),
-                Some(Err(error)) => {
-                    *self = Self::Named { file, number };
-                    return Err(error);
-                }
+                None => (Self::Syncing { file, number }, Ok(())),
+                Some(Ok(())) => (Self::list(file, number, ledger), Ok(())),
+                Some(Err(error)) => (Self::Named { file, number }, Err(error)),
             },
             Self::GivingUp { old, number, change } if ledger.has(change) => {
                 let (from, to) = (path(directory, old), path(directory, number));
-                let renamed = disk.open(&from).and_then(|file| disk.rename(&from, &to).map(|()| file));
-                match renamed {
-                    Ok(file) => Self::Named { file, number },
-                    Err(error) => {
-                        *self = Self::GivingUp { old, number, change };
-                        return Err(error);
-                    }
+                // It is opened first, so that from its new name there is no way back.
+                match disk.open(&from).and_then(|file| disk.rename(&from, &to).map(|()| file)) {
+                    Ok(file) => (Self::Named { file, number }, Ok(())),
+                    Err(error) => (Self::GivingUp { old, number, change }, Err(error)),
                 }
             }
             Self::Named { file, number } => match disk.submit_directory_sync(directory) {
-                Ok(()) => Self::Syncing { file, number },
-                Err(error) => {
-                    *self = Self::Named { file, number };
-                    return Err(error);
-                }
+                Ok(()) => (Self::Syncing { file, number }, Ok(())),
+                Err(error) => (Self::Named { file, number }, Err(error)),
             },
-            Self::Listing { file, number, change } if ledger.has(change) => Self::Ready { file, number },
-            other => other,
+            Self::Listing { file, number, change } if ledger.has(change) => (Self::Ready { file, number }, Ok(())),
+            other => (other, Ok(())),
         };
-        Ok(())
+        *self = next;
+        outcome
     }
 
     /// Has the catalogue name it, unless that does so already.
@@ -206,5 +203,36 @@ impl<F: DiskFile> Spare<F> {
         }
         let change = ledger.name(|entry| (entry.last, entry.reused) = (number, None));
         Self::Listing { file, number, change }
+    }
+
+    /// Writes the next portion once the one before it is written.
+    fn write_on(
+        (mut file, number): (F, u64),
+        mut written: u64,
+        length: u64,
+        mut buffer: Option<Buffer>,
+    ) -> (Self, io::Result<()>) {
+        let mut outcome = Ok(());
+        if buffer.is_none()
+            && let Some((result, back)) = file.poll()
+        {
+            match result {
+                Ok(()) => written += back.bytes().len() as u64,
+                Err(error) => outcome = Err(error),
+            }
+            buffer = Some(back);
+        }
+        if outcome.is_ok() && buffer.is_some() && written >= length {
+            return (Self::Named { file, number }, Ok(()));
+        }
+        if outcome.is_ok()
+            && let Some(portion) = buffer.take()
+            && let Err((error, portion)) = file.submit(written, portion)
+        {
+            buffer = Some(portion);
+            // Many operations are in flight: there is room for this one as soon as some are complete.
+            outcome = if error.kind() == io::ErrorKind::ResourceBusy { Ok(()) } else { Err(error) };
+        }
+        (Self::Writing { file, number, written, length, buffer }, outcome)
     }
 }

@@ -521,13 +521,19 @@ fn now_ms() -> i64 {
     i64::try_from(wall_time().0).unwrap_or(i64::MAX)
 }
 
-/// Whether writing the database anew is of no use. What the journal no longer has, and what finds no room or a reader in its
-/// way, can be tried again.
+/// Whether writing the database anew is of no use. What the journal no longer has, and what finds no room, no descriptor, no memory
+/// or a reader in its way, can be tried again.
 fn is_fatal(error: &ProjectionError) -> bool {
     match error {
         ProjectionError::Sqlite(error) => !matches!(
             error.sqlite_error_code(),
-            Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::OutOfMemory
+                    | ErrorCode::CannotOpen
+            )
         ),
         ProjectionError::Journal(_) | ProjectionError::Reader => false,
         ProjectionError::Foreign { .. }

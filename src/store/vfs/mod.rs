@@ -26,6 +26,7 @@ use rusqlite::ffi;
 
 use self::queue::Queue;
 use self::writer::{Fault, UringWriter, Writer};
+use crate::store::journal::{Severity, severity};
 
 /// The name of the layer that writes through `io_uring`.
 pub const URING: &str = "caxton-uring";
@@ -294,7 +295,7 @@ impl State {
         match self.layer.writer.write(self.descriptor, stretches, sync) {
             Ok(()) => ffi::SQLITE_OK,
             // SQLite undoes its transaction, and may try again.
-            Err(Fault::Write(error)) if is_no_space(&error) => ffi::SQLITE_FULL,
+            Err(Fault::Write(error)) if severity(&error) == Severity::NoRoom => ffi::SQLITE_FULL,
             Err(Fault::Write(error)) => self.fail_because(ffi::SQLITE_IOERR_WRITE, &error),
             Err(Fault::Sync(error)) => self.fail_because(ffi::SQLITE_IOERR_FSYNC, &error),
         }
@@ -336,10 +337,6 @@ impl State {
 /// all that is heard of it.
 fn give_way() {
     std::thread::yield_now();
-}
-
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {

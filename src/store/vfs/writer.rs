@@ -10,6 +10,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
 
 use super::queue::Stretch;
+use crate::store::journal::{Severity, severity};
 
 /// Operations in flight at once.
 const OPERATIONS_MAX: u32 = 64;
@@ -89,7 +90,11 @@ fn write_some(ring: &mut Option<IoUring>, file: RawFd, stretches: Vec<Stretch>, 
     let (done, stretches) = complete(ring, &entries, stretches).map_err(Fault::Write)?;
     let mut whole = true;
     for (place, result) in done.iter().filter(|(place, _)| *place != SYNC) {
-        result_of(*result).map_err(Fault::Write)?;
+        match result_of(*result) {
+            // The kernel was interrupted, or lacked memory just then: an ordinary call does the whole of it.
+            Err(error) if severity(&error) == Severity::Passing => {}
+            result => result.map_err(Fault::Write)?,
+        }
         let Some(stretch) = usize::try_from(*place).ok().and_then(|place| stretches.get(place)) else { continue };
         let written = usize::try_from(*result).unwrap_or(0);
         if written < stretch.bytes.len() {

@@ -1,0 +1,65 @@
+//! How much room a start needs: everything that is left of an earlier run is written anew before that is removed.
+
+use std::path::Path;
+
+use caxton_shards::frame::{BLOCK_BYTES, FRAME_BYTES_MAX};
+use caxton_shards::record::{AppendSequence, Records};
+use caxton_shards::recovery::Inheritance;
+use rustix::process::{Resource, getrlimit};
+
+use super::StoreError;
+
+/// Beside the one that is written, a journal has the next one ready.
+const SPARE_SEGMENTS: u64 = 1;
+/// What the databases of a shard take at first, in bytes.
+const DATABASE_BYTES: u64 = 1 << 20;
+
+/// How many segments of this length a journal needs for what one shard takes over, the spare one included.
+pub fn segments_needed(share: &Inheritance, segment_bytes: u64) -> u64 {
+    let mut bytes = 0;
+    let mut records = Records::after(AppendSequence(0));
+    share.write_down(&mut records, |records| {
+        bytes += records.bytes().len() as u64;
+        records.clear();
+    });
+    bytes += records.bytes().len() as u64;
+    // Frames end on whole blocks, and a frame that does not fit begins the next segment.
+    let framed = bytes + bytes / (FRAME_BYTES_MAX / (2 * BLOCK_BYTES)) as u64;
+    let usable = segment_bytes.saturating_sub(FRAME_BYTES_MAX as u64).max(segment_bytes / 2).max(1);
+    framed.div_ceil(usable).max(1) + SPARE_SEGMENTS
+}
+
+/// Whether there is room for as many segments, beside what is there already, and for files of their length.
+///
+/// # Errors
+/// There is not, or nobody can say. Nothing was changed.
+pub fn check_room(directory: &Path, segments: u64, segment_bytes: u64, shards: u16) -> Result<(), StoreError> {
+    let failed = |error: rustix::io::Errno| StoreError::Directory { path: directory.to_owned(), error: error.into() };
+    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    if limit < segment_bytes {
+        return Err(StoreError::FileSizeLimit { path: directory.to_owned(), limit, segment_bytes });
+    }
+    let space = rustix::fs::statvfs(directory).map_err(failed)?;
+    let available = space.f_bavail.saturating_mul(space.f_frsize);
+    let needed = segments.saturating_mul(segment_bytes).saturating_add(u64::from(shards) * DATABASE_BYTES);
+    if available < needed {
+        return Err(StoreError::NoRoom { path: directory.to_owned(), needed, available, segments, segment_bytes });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_refused_with_the_sizes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let segments = segments_needed(&Inheritance::default(), 1 << 20);
+        assert_eq!(segments, 2, "one to write and one in reserve");
+        check_room(directory.path(), segments, 64 << 10, 1).expect("there is room for so little");
+        let refused = check_room(directory.path(), 1 << 40, 1 << 20, 1).expect_err("no disk is so large");
+        assert!(matches!(&refused, StoreError::NoRoom { segment_bytes: 1_048_576, .. }), "{refused}");
+        assert!(refused.to_string().contains("free at least"), "{refused}");
+    }
+}
