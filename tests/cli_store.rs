@@ -2,14 +2,21 @@
 
 mod program;
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use caxton_router::domain::{AgentName, ShardCount};
 use caxton_router::message::WallTime;
+use caxton_router::sim::Dice;
+use caxton_router::store::inspect::inspect;
 use caxton_router::{
     Agent, AgentId, Context, ConversationId, Message, Outcome, Performative, Registration, Reliability, Router,
 };
+
+/// Nothing here takes nearly so long.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn caxton(arguments: &[&str], directory: &Path) -> (bool, String, String) {
     let (verb, rest) = arguments.split_at(2);
@@ -274,4 +281,166 @@ fn a_file_of_durable_messages_is_routed_with_a_store() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let (ok, listed, _) = caxton(&["conv", "ls"], directory.path());
     assert!(ok && listed.contains("fipa-request"), "{listed}");
+}
+
+/// How many times tools are killed in the usual run; `CAXTON_TOOL_KILLS` says otherwise.
+const KILLS: u64 = 40;
+/// What the template holds: dead letters with these numbers, and messages that wait with the others.
+const LETTERS: std::ops::Range<u32> = 0..60;
+const WAITING: std::ops::Range<u32> = 60..100;
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("it is made");
+    for entry in std::fs::read_dir(from).expect("it is there") {
+        let path = entry.expect("it is there").path();
+        let target = to.join(path.file_name().expect("it has a name"));
+        if path.is_dir() {
+            copy_directory(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("it is copied");
+        }
+    }
+}
+
+/// A data directory of two shards with dead letters and messages that wait, each with a number of its own as its content.
+fn fill(directory: &Path) {
+    let mut config = caxton_router::Config::default();
+    for (key, value) in [("store.segment_bytes", "256 KiB"), ("breaker.failures", "0")] {
+        config.set(key, value, "test").expect("it is legal");
+    }
+    let shards = ShardCount::try_new(2).expect("two shards");
+    let router = Router::builder().config(config).shards(shards).store(directory).start().expect("the router starts");
+    for agent in ["buyer", "seller", "other"] {
+        let name = AgentName::try_new(agent).expect("a legal name");
+        router.blocking_register_one(Registration::native(name, || Idle(false)).persistent()).expect("registered");
+    }
+    let send = |to: &str, number: u32| {
+        let message = durable(to).content(number.to_string()).attempts_max(std::num::NonZeroU8::MIN);
+        let message = if WAITING.contains(&number) { message.deliver_at(WallTime(u64::MAX / 4)) } else { message };
+        router.blocking_send(message.build().expect("legal")).expect("it is kept");
+    };
+    for number in LETTERS.chain(WAITING) {
+        send(if number.is_multiple_of(2) { "seller" } else { "other" }, number);
+    }
+    let began = std::time::Instant::now();
+    while router.stats().account().dead_lettered < u64::from(LETTERS.end) {
+        assert!(began.elapsed() < PATIENCE, "the letters do not come");
+        std::thread::yield_now();
+    }
+    assert!(router.shutdown(Duration::ZERO).expect("it stops").balances());
+}
+
+/// The numbers of the dead letters and of the messages that wait.
+fn numbers(directory: &Path) -> Result<(BTreeSet<u32>, BTreeSet<u32>), String> {
+    let found = inspect(directory).map_err(|error| error.to_string())?;
+    found.complaint().map_or(Ok(()), Err)?;
+    let number = |message: &Message| message.content().as_text().and_then(|text| text.parse().ok());
+    let letters = found.recovery.dead_letters().filter_map(|letter| number(&letter.message)).collect();
+    let waiting = found.recovery.unsettled().filter_map(|kept| number(&kept.message)).collect();
+    Ok((letters, waiting))
+}
+
+/// What a tool may take away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Takes {
+    Nothing,
+    OneLetter,
+    Letters,
+}
+
+/// Runs a tool on a copy of the template and, after this time, kills it. Answers what is wrong then.
+fn kill(template: &Path, tool: (&[&str], Takes), after: Duration, gently: bool) -> Result<(), String> {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let (data, copy) = (elsewhere.path().join("data"), elsewhere.path().join("copy"));
+    copy_directory(template, &data);
+    let (before, _) = numbers(&data)?;
+    let is_backup = tool.0[1] == "backup";
+    let run = || {
+        let mut command = program::caxton();
+        command.args(&tool.0[..2]).arg(&data).args(&tool.0[2..]);
+        command.args(is_backup.then_some(&copy)).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut child = run().spawn().expect("the program runs");
+    std::thread::sleep(after);
+    if gently {
+        let pid = rustix::process::Pid::from_child(&child);
+        // It may have ended.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    } else {
+        let _ = child.kill();
+    }
+    child.wait().expect("it ends");
+    let (letters, waiting) = numbers(&data)?;
+    let lost: Vec<u32> =
+        (LETTERS.start..WAITING.end).filter(|n| !letters.contains(n) && !waiting.contains(n)).collect();
+    let allowed = match tool.1 {
+        Takes::Nothing => 0,
+        Takes::OneLetter => 1,
+        Takes::Letters => before.len(),
+    };
+    if lost.len() > allowed || lost.iter().any(|number| WAITING.contains(number)) {
+        return Err(format!("{lost:?} are lost"));
+    }
+    if is_backup {
+        let whole = (LETTERS.collect(), WAITING.collect());
+        let unfinished = match numbers(&copy) {
+            Ok(found) if found == whole => false,
+            Ok((letters, waiting)) => return Err(format!("half a copy: {} and {}", letters.len(), waiting.len())),
+            Err(_) => true,
+        };
+        if unfinished && (!run().status().expect("it runs").success() || numbers(&copy)? != whole) {
+            return Err("it can't be copied to the same place again".to_owned());
+        }
+    }
+    let shards = ShardCount::try_new(1).expect("one shard");
+    let router = Router::builder().shards(shards).store(&data).start().map_err(|error| error.to_string())?;
+    let found = router.recovered().expect("there is a store");
+    router.shutdown(Duration::ZERO).expect("it stops");
+    // A letter that was replayed may be there beside its message.
+    if found.dead_letters < letters.len() || found.messages < waiting.len() || found.agents != 3 {
+        return Err(format!("the next start finds {found:?}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn tools_that_are_killed_at_any_moment_lose_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let template = directory.path().join("template");
+    fill(&template);
+    assert_eq!(numbers(&template), Ok((LETTERS.collect(), WAITING.collect())));
+    let id = inspect(&template).expect("it is there").recovery.dead_letters().next().expect("a letter").id.to_string();
+    let tools: [(&[&str], Takes); 6] = [
+        (&["dlq", "replay"], Takes::Nothing),
+        (&["dlq", "replay", &id], Takes::Nothing),
+        (&["dlq", "purge", &id], Takes::OneLetter),
+        (&["dlq", "purge", "--all"], Takes::Letters),
+        (&["store", "compact"], Takes::Nothing),
+        (&["store", "backup"], Takes::Nothing),
+    ];
+    let longest = tools.map(|tool| {
+        let began = std::time::Instant::now();
+        let (data, copy) = (directory.path().join("data"), directory.path().join("copy"));
+        copy_directory(&template, &data);
+        let mut command = program::caxton();
+        command.args(&tool.0[..2]).arg(&data).args(&tool.0[2..]);
+        let output = command.args((tool.0[1] == "backup").then_some(&copy)).output().expect("the program runs");
+        assert!(output.status.success(), "{tool:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let took = began.elapsed();
+        std::fs::remove_dir_all(&data).expect("it is removed");
+        u64::try_from(took.as_micros()).expect("it is short")
+    });
+    let kills = std::env::var("CAXTON_TOOL_KILLS").map_or(KILLS, |text| text.parse().expect("a number"));
+    let seed = std::env::var("CAXTON_TOOL_SEED").map_or(1, |text| text.parse().expect("a number"));
+    for round in 0..kills {
+        let mut dice = Dice::of(seed, round);
+        let place = dice.index(tools.len());
+        let after = Duration::from_micros(dice.below(longest[place] + 1));
+        let gently = dice.once_in(4);
+        if let Err(what) = kill(&template, tools[place], after, gently) {
+            let (how, tool) = (if gently { "SIGTERM" } else { "SIGKILL" }, tools[place].0);
+            panic!("seed {seed}, round {round}: {tool:?} after {after:?} by {how}: {what}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_router::Router;
+use caxton_router::router::CancelStart;
 use caxton_router::signals::{Signal, Signals, end_at_once, left_behind};
 
 /// How long `--shutdown-timeout` may be, in seconds.
@@ -13,6 +14,7 @@ const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.0..=3_600.0;
 /// Listens for signals as long as the verb runs.
 pub struct Interrupt {
     state: Arc<State>,
+    cancel: CancelStart,
     _signals: Signals,
 }
 
@@ -44,10 +46,13 @@ impl Interrupt {
     pub fn listen() -> Result<Self, String> {
         let state = Arc::new(State::default());
         let (first, second) = (Arc::clone(&state), Arc::clone(&state));
+        let cancel = CancelStart::new();
+        let cancelled = cancel.clone();
         let signals = Signals::listen(
             move |signal| {
                 let mut known = first.lock();
                 known.signal = Some(signal);
+                cancelled.cancel();
                 if let Some(watched) = &mut known.router {
                     watched.stop();
                 }
@@ -64,7 +69,12 @@ impl Interrupt {
             },
         );
         let signals = signals.map_err(|error| format!("can't listen for signals: {error}"))?;
-        Ok(Self { state, _signals: signals })
+        Ok(Self { state, cancel, _signals: signals })
+    }
+
+    /// Cancels a start that takes long because there is much in its data directory, at the first signal.
+    pub fn cancel_start(&self) -> &CancelStart {
+        &self.cancel
     }
 
     /// Has the first signal call this, which must not block; also if it has come already.

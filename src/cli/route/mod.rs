@@ -269,7 +269,7 @@ impl RouteArguments {
             return Ok(summary);
         }
         let sandbox = self.play(&config, &mut cast).map_err(Stop::Arguments)?;
-        let (router, shutdown) = self.start(config)?;
+        let (router, shutdown) = self.start(config, interrupt)?;
         let _watch = interrupt.watch(&router, shutdown, || {});
         let manner = Manner { reports: self.report, in_order: self.in_order, bell: None };
         let mut exchange = match self.begin(&router, cast, habits, manner, (interrupt, shutdown))? {
@@ -322,7 +322,7 @@ impl RouteArguments {
         };
         let mut cast = Cast::offering(&self.offer);
         let sandbox = self.play(&config, &mut cast).map_err(Stop::Arguments)?;
-        let (router, shutdown) = self.start(config)?;
+        let (router, shutdown) = self.start(config, interrupt)?;
         let _watch = interrupt.watch(&router, shutdown, || {});
         let manner = Manner { reports: self.report, in_order: self.in_order, bell: Some(pipe.bell()) };
         let mut exchange = match self.begin(&router, cast, habits, manner, (interrupt, shutdown))? {
@@ -366,10 +366,13 @@ impl RouteArguments {
     }
 
     /// Starts the router. Answers how long it has to come to its end, too.
-    fn start(&self, config: Config) -> Result<(Router, Duration), Stop> {
+    fn start(&self, config: Config, interrupt: &Interrupt) -> Result<(Router, Duration), Stop> {
         let mut builder = Router::builder();
         for plugin in self.plugins(&config).map_err(Stop::Arguments)? {
             builder = builder.plugin(plugin);
+        }
+        if config.store.directory.path().is_some() {
+            builder = builder.cancelled_by(interrupt.cancel_start());
         }
         let router = builder.config(config).start()?;
         for warning in router.host_warnings().iter().filter(|warning| warning.name == SHARDS) {

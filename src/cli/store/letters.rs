@@ -10,7 +10,8 @@ use caxton_router::{AgentId, DeadLetter, DeadLetterFilter, DeadLetterId};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{acl, finish, look, printable, printable_lines, see, unreachable_place, with_router};
+use super::tool::{wait_until_kept, with_router};
+use super::{acl, finish, look, printable, printable_lines, see, unreachable_place};
 
 /// Arguments of `caxton dlq`.
 #[derive(Debug, Args)]
@@ -124,10 +125,12 @@ fn replay(directory: &Path, id: Option<DeadLetterId>, to: Option<&AgentName>) ->
     with_router(directory, |router| {
         if let Some(id) = id {
             let message = router.blocking_replay_dead_letter(id, to).map_err(|error| error.to_string())?;
+            wait_until_kept(router);
             return Ok(format!("{id} was sent again as {message}\n"));
         }
         let filter = DeadLetterFilter::default();
         let summary = router.blocking_replay_dead_letters(&filter, to).map_err(|error| error.to_string())?;
+        wait_until_kept(router);
         let refusal = summary.refusal.map_or_else(String::new, |refusal| format!(", the first because {refusal}"));
         Ok(format!("{} were sent again, {} were not{refusal}\n", summary.replayed, summary.refused))
     })

@@ -7,27 +7,25 @@
 
 mod conversations;
 mod letters;
+mod tool;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
+use caxton_router::Message;
 use caxton_router::message::text::{self, NoNames};
 use caxton_router::store::backup::backup;
 use caxton_router::store::inspect::{Inspection, inspect};
 use caxton_router::store::journal::JournalSummary;
 use caxton_router::store::projector::examine;
 use caxton_router::store::recover::Repair;
-use caxton_router::{Message, Router};
 use clap::{Args, Subcommand};
 
 pub use self::conversations::{ConversationArguments, run as run_conversations};
 pub use self::letters::{LetterArguments, run as run_letters};
+use self::tool::with_router;
 use super::{fail, print, printable, printable_lines, refuse};
-
-/// How long a router that was started for the moment gets to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Arguments of `caxton store`.
 #[derive(Debug, Args)]
@@ -129,17 +127,6 @@ fn look_at_whole(directory: &Path) -> Result<Inspection, String> {
     let inspection = look(directory)?;
     inspection.complaint().map_or(Ok(()), Err)?;
     Ok(inspection)
-}
-
-/// Does something with a router that is started for the moment.
-fn with_router<T>(directory: &Path, act: impl FnOnce(&Router) -> Result<T, String>) -> Result<T, String> {
-    // A mistyped path is not to become a new store.
-    let shards = look_at_whole(directory)?.shards;
-    let shards = caxton_router::domain::ShardCount::try_new(shards).map_err(|error| error.to_string())?;
-    let router = Router::builder().shards(shards).store(directory).start().map_err(|error| error.to_string())?;
-    let done = act(&router);
-    router.shutdown(STOP_WITHIN).map_err(|error| error.to_string())?;
-    done
 }
 
 fn back_up(directory: &Path, to: &Path) -> Result<String, String> {
