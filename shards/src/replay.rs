@@ -138,6 +138,9 @@ pub struct ReplayPortion {
     pub replayed: Vec<(DeadLetterId, MessageId)>,
     /// Why others were not. They stay.
     pub refused: Vec<ReplayError>,
+    /// Of the refused ones, those whose messages were sent and did not come to their receivers, each with the id that events and
+    /// notices know that message by.
+    pub returned: Vec<(DeadLetterId, MessageId)>,
     /// Why the shard stopped before the end: it can replay nothing more now.
     pub stopped: Option<ReplayError>,
     /// If there are newer letters which were not looked at: after which one to go on.
@@ -216,8 +219,9 @@ impl Shard {
         let Some(open) = self.replays.open.get_mut(&request) else { return };
         open.on_their_way = open.on_their_way.saturating_sub(1);
         if let Some(error) = ReplayError::of(letter, ending) {
-            open.portion.replayed.retain(|(replayed, _)| *replayed != letter);
-            open.portion.refused.push(error);
+            let portion = &mut open.portion;
+            portion.returned.extend(portion.replayed.extract_if(.., |(replayed, _)| *replayed == letter));
+            portion.refused.push(error);
         }
         if open.on_their_way == 0 && !open.is_growing {
             self.answer_replays(request);

@@ -125,9 +125,10 @@ pub(super) struct Ledger {
     pub broken: BTreeMap<MessageId, ConversationId>,
     /// Conversations that had timed out and began anew with a message that does not begin their protocol.
     freed: BTreeSet<ConversationId>,
-    violations: BTreeSet<MessageId>,
-    /// Dead letters that were sent again, by their new ids.
-    replayed: BTreeSet<MessageId>,
+    /// How often each was reported.
+    violations: BTreeMap<MessageId, u32>,
+    /// How often a dead letter was sent again under a new id: more than once if its message did not come to its receiver.
+    replayed: BTreeMap<MessageId, u32>,
     refused: BTreeSet<MessageId>,
     /// What is done about those who break a protocol.
     pub mode: Mode,
@@ -258,12 +259,7 @@ impl Ledger {
 
     fn settle(&mut self, id: Option<MessageId>, receiver: Option<AgentId>, settle: impl FnOnce(&mut Fate)) {
         let Some(id) = id else { return };
-        let fate = self.fates.entry((id, receiver)).or_default();
-        settle(fate);
-        let fate = *fate;
-        if fate.settled() > 1 {
-            self.complain(|| format!("{id} for {receiver:?} was settled more than once: {fate:?}"));
-        }
+        settle(self.fates.entry((id, receiver)).or_default());
     }
 
     /// The promise that goes with an id.
@@ -341,8 +337,10 @@ impl Ledger {
                 // Whom the others are for is not known here: perhaps several agents, perhaps a gateway.
                 let redirected = question.is_some_and(|question| question.redirected);
                 let deliveries = if redirected { Deliveries::Exactly(1) } else { Deliveries::Unknown };
-                self.replayed.extend(portion.replayed.iter().map(|(_, id)| *id));
-                self.promises.extend(portion.replayed.iter().map(|(_, id)| Promise { id: *id, deliveries }));
+                for (_, id) in portion.replayed.iter().chain(&portion.returned) {
+                    *self.replayed.entry(*id).or_default() += 1;
+                    self.promises.push(Promise { id: *id, deliveries });
+                }
             }
             Answer::DeadLettersPurged { letters, .. } => self.note(&[*letters]),
             Answer::Changed(result) => self.note_text(&format!("{result:?}")),
@@ -392,9 +390,7 @@ impl Ledger {
         if violation.state == "start" && !violation.refused {
             self.freed.insert(violation.conversation);
         }
-        if !self.violations.insert(id) {
-            self.complain(|| format!("what breaks its protocol was reported twice: {violation:?}"));
-        }
+        *self.violations.entry(id).or_default() += 1;
     }
 
     /// Whatever broke its protocol and came as far as its conversation was found, and nothing else.
@@ -402,19 +398,25 @@ impl Ledger {
         let arrived = self.fates.iter().filter(|(_, fate)| fate.done + fate.handed_out > 0).map(|((id, _), _)| *id);
         let held = |id: &MessageId| self.broken.get(id).is_some_and(|conversation| !self.freed.contains(conversation));
         let arrived: BTreeSet<MessageId> = arrived.filter(held).collect();
+        let reports = self.violations.values().map(|times| u64::from(*times)).sum();
+        let reported: BTreeSet<MessageId> = self.violations.keys().copied().collect();
         let (expected, refused) = match self.mode {
             Mode::Off => (BTreeSet::new(), 0),
             Mode::Observe => (arrived, 0),
-            Mode::Enforce => (arrived.union(&self.refused).copied().collect(), self.violations.len() as u64),
+            Mode::Enforce => (arrived.union(&self.refused).copied().collect(), reports),
         };
-        let whole = self.violations.len() as u64 == found.violations() && refused == found.refused;
-        let missing = expected.difference(&self.violations).next();
-        let legal = |id: &&MessageId| !self.broken.contains_key(*id) && !self.replayed.contains(*id);
-        if let Some(unjust) = self.violations.iter().find(legal) {
+        let again = self.violations.iter().find(|(id, times)| **times > self.sent(**id));
+        if let Some((id, times)) = again {
+            return Err(format!("what breaks its protocol was reported {times} times: {id}"));
+        }
+        let whole = reports == found.violations() && refused == found.refused;
+        let missing = expected.difference(&reported).next();
+        let legal = |id: &&MessageId| !self.broken.contains_key(*id) && !self.replayed.contains_key(*id);
+        if let Some(unjust) = reported.iter().find(legal) {
             return Err(format!("what keeps to its protocol was reported: {unjust}"));
         }
         let unexpected = self.mode == Mode::Off && !self.violations.is_empty();
-        let delivered = self.mode == Mode::Enforce && self.violations != self.refused;
+        let delivered = self.mode == Mode::Enforce && reported != self.refused;
         if !whole || missing.is_some() || unexpected || delivered {
             return Err(format!(
                 "protocols are on {}: reported are {} violations, refused {}, not found is {missing:?}: {found:?}",
@@ -424,6 +426,19 @@ impl Ledger {
             ));
         }
         Ok(())
+    }
+
+    /// How often a message was sent under this id.
+    fn sent(&self, id: MessageId) -> u32 {
+        self.replayed.get(&id).copied().unwrap_or(1)
+    }
+
+    /// What is settled is settled once, each time that it was sent.
+    fn close_fates(&self) -> Result<(), String> {
+        match self.fates.iter().find(|((id, _), fate)| fate.settled() > self.sent(*id)) {
+            Some(((id, receiver), fate)) => Err(format!("{id} for {receiver:?} was settled more than once: {fate:?}")),
+            None => Ok(()),
+        }
     }
 
     /// A sender is owed a failure. What the router's own gateways hear is not seen here, and messages to the router
@@ -438,6 +453,7 @@ impl Ledger {
     /// Holds what was written down against the shards' books. For the end of a run, when nothing is pending.
     pub fn close(&self, total: &Account, conformance: &Conformance) -> Result<(), String> {
         self.close_violations(conformance)?;
+        self.close_fates()?;
         if !self.questions.is_empty() {
             return Err(format!("questions were not answered: {:?}", self.questions));
         }
@@ -468,6 +484,10 @@ impl Ledger {
             *settled.entry(*id).or_default() += u64::from(fate.settled());
         }
         for Promise { id, deliveries } in &self.promises {
+            let deliveries = &match deliveries {
+                Deliveries::Exactly(count) => Deliveries::Exactly(*count * u64::from(self.sent(*id))),
+                other => *other,
+            };
             let found = settled.get(id).copied().unwrap_or(0);
             let mut is_left = |missing: u64| {
                 left = left.wrapping_sub(missing);
