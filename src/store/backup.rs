@@ -57,14 +57,10 @@ pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
         empty(to).map_err(failed)?;
     }
     let (manifest, recovery) = read(from)?;
-    let made = !to.exists();
     let written = write(from, to, &manifest, recovery);
     if written.is_err() && is_unfinished(to).unwrap_or(false) {
-        // The room is somebody else's again. What can't be removed is left over, as after a crash.
-        let _ = empty(to);
-        if made {
-            let _ = fs::remove_dir(to);
-        }
+        // The room is somebody else's again. The manifest stays, so that no router starts there as if this were a copy.
+        let _ = clear(to);
     }
     written
 }
@@ -88,6 +84,15 @@ fn is_unfinished(directory: &Path) -> Result<bool, StoreError> {
 
 /// Removes what a copy has left that was not finished; the manifest that says so goes last.
 fn empty(directory: &Path) -> io::Result<()> {
+    clear(directory)?;
+    match fs::remove_file(directory.join(MANIFEST)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes everything but the manifest.
+fn clear(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {
@@ -96,10 +101,7 @@ fn empty(directory: &Path) -> io::Result<()> {
             fs::remove_file(&path)?;
         }
     }
-    match fs::remove_file(directory.join(MANIFEST)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Reads everything at one moment, in several tries if a router writes meanwhile.
