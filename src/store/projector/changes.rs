@@ -21,6 +21,8 @@ const NAMES_MAX: usize = 262_144;
 pub(super) struct Names {
     by_agent: HashMap<AgentId, Box<str>>,
     known: HashSet<Box<str>>,
+    /// Whose names were learnt since they were last taken.
+    fresh: Vec<AgentId>,
 }
 
 impl Names {
@@ -32,7 +34,14 @@ impl Names {
             *self = Self::default();
         }
         self.known.insert(name.into());
-        self.by_agent.insert(AgentId::of_text(name), name.into());
+        let agent = AgentId::of_text(name);
+        self.by_agent.insert(agent, name.into());
+        self.fresh.push(agent);
+    }
+
+    /// Takes the agents whose names were learnt since the last time.
+    pub fn take_fresh(&mut self) -> Vec<AgentId> {
+        std::mem::take(&mut self.fresh)
     }
 }
 
@@ -270,7 +279,22 @@ impl Changes {
         Ok(())
     }
 
-    fn write_names(&mut self, transaction: &Transaction<'_>, names: &Names) -> rusqlite::Result<()> {
+    /// Whether rows are written that speak of one of these agents, whose name was not known then.
+    pub fn await_name_of(&self, agents: &[AgentId]) -> bool {
+        agents.iter().any(|agent| self.unnamed.contains(agent))
+    }
+
+    /// The names of these agents were not written after all.
+    pub fn unname(&mut self, agents: &[AgentId]) {
+        for agent in agents {
+            if self.named.remove(agent) {
+                self.unnamed.insert(*agent);
+            }
+        }
+    }
+
+    /// Writes the names that are known by now.
+    pub fn write_names(&mut self, transaction: &Transaction<'_>, names: &Names) -> rusqlite::Result<()> {
         let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO names (agent, name) VALUES (?1, ?2)")?;
         if self.named.len() >= NAMES_MAX {
             self.named.clear();
@@ -410,4 +434,38 @@ fn write_exchange(insert: &mut CachedStatement<'_>, exchange: &Exchange) -> rusq
         exchange.closed,
     ])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::projector::schema;
+
+    #[test]
+    fn a_name_that_another_shard_tells_later_is_written_then() {
+        let mut connection = Connection::open_in_memory().expect("memory can be had");
+        schema::migrate(&mut connection).expect("the tables are made");
+        let (mut changes, mut names) = (Changes::default(), Names::default());
+        let agent = AgentId::of_text("late");
+        changes.unnamed.insert(agent);
+        let mut write = |changes: &mut Changes, names: &Names| {
+            let transaction = connection.transaction().expect("nobody else writes");
+            changes.write_names(&transaction, names).expect("the rows fit");
+            transaction.commit().expect("nothing is in the way");
+            connection
+                .query_row("SELECT count(*) FROM names", [], |row| row.get::<_, u64>(0))
+                .expect("the table is there")
+        };
+        assert_eq!(write(&mut changes, &names), 0);
+        assert!(!changes.await_name_of(&names.take_fresh()));
+        names.learn("late");
+        let fresh = names.take_fresh();
+        assert!(changes.await_name_of(&fresh));
+        assert_eq!(write(&mut changes, &names), 1);
+        assert!(!changes.await_name_of(&fresh), "once is enough");
+        changes.unname(&fresh);
+        assert!(changes.await_name_of(&fresh), "what was not committed is awaited again");
+    }
 }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use caxton_shards::message::AgentId;
 use caxton_shards::record::AppendSequence;
 use flume::RecvTimeoutError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
@@ -290,6 +291,10 @@ impl Projector {
                 desk.patience.see(batch.handed_over.elapsed());
                 view.work(&mut desk, batch, &link.journal.projection);
             }
+            let fresh = desk.names.take_fresh();
+            for view in self.views.iter_mut().filter(|view| view.changes.await_name_of(&fresh)) {
+                view.name(&fresh, &desk.names);
+            }
         }
     }
 
@@ -485,6 +490,19 @@ impl View {
         drop(progress);
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Writes names that another shard's records told after the rows that speak of these agents. If that fails, it is done with
+    /// the next rows.
+    fn name(&mut self, agents: &[AgentId], names: &Names) {
+        let written =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+                self.changes.write_names(&transaction, names)?;
+                transaction.commit()
+            });
+        if written.is_err() {
+            self.changes.unname(agents);
+        }
     }
 
     /// Everything that holds now follows, so what there is goes.
