@@ -534,7 +534,10 @@ mod tests {
         copy.prepare().expect("it can be written");
         drop(copy);
         let refusal = DataDirectory::open(directory.path(), 1, 1).expect_err("it is not whole").to_string();
-        assert!(refusal.contains("a copy that was not finished") && refusal.contains("Copy to this directory again"), "{refusal}");
+        assert!(
+            refusal.contains("a copy that was not finished") && refusal.contains("Copy to this directory again"),
+            "{refusal}"
+        );
     }
 
     #[test]

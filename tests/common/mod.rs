@@ -11,7 +11,7 @@ use caxton_router::{
 };
 
 /// Nothing here takes nearly so long: whoever waits for this long has found a defect.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Runs a test's body on a thread of its own, so that a call that never returns fails the test instead of hanging it.
 pub fn bounded(body: impl FnOnce() + Send + 'static) {
