@@ -213,7 +213,7 @@ impl Play {
             match sent.answer {
                 Heard::Acknowledged => self.figures.acknowledged += 1,
                 Heard::Refused | Heard::Withdrawn => self.figures.refused += 1,
-                Heard::DeadLettered | Heard::Nothing => {}
+                Heard::DeadLettered | Heard::Expired | Heard::Nothing => {}
             }
             let redirected =
                 self.redirected.contains(&number) && (ended > 0 || ledger.ends.keys().any(|end| end.0 == number));
@@ -221,6 +221,7 @@ impl Play {
             let promised = match sent.answer {
                 Heard::Acknowledged => true,
                 Heard::DeadLettered => self.figures.failures == 0,
+                Heard::Expired => self.is_undisturbed(),
                 Heard::Refused | Heard::Withdrawn | Heard::Nothing => false,
             };
             if promised && !whole && !kept && !redirected {

@@ -69,6 +69,8 @@ pub(super) enum Heard {
     Acknowledged,
     /// It is a dead letter.
     DeadLettered,
+    /// Its lifetime ended. Where that was before its commit, a crash leaves nothing of it.
+    Expired,
     /// It was not accepted, or is not kept.
     Refused,
     /// It was accepted, and given up because the journal took nothing.
@@ -264,7 +266,8 @@ impl Play {
                 }
                 // Nothing can be written down any more, or not for long, so that nothing is kept of it.
                 Answer::NotKept(_, Ending::DeadLettered(Reason::NotJournalled)) => Heard::Withdrawn,
-                Answer::NotKept(_, Ending::DeadLettered(_) | Ending::Expired) => Heard::DeadLettered,
+                Answer::NotKept(_, Ending::DeadLettered(_)) => Heard::DeadLettered,
+                Answer::NotKept(_, Ending::Expired) => Heard::Expired,
                 _ => continue,
             };
             let before = &mut self.sent[number].answer;
