@@ -10,7 +10,7 @@ use super::Figures;
 use super::cast::{Sort, WIDTH, agent, legs};
 use super::label::Label;
 use super::letters::doubled;
-use super::plan::SHARDS_MAX;
+use super::plan::{Kind, SHARDS_MAX};
 use super::play::{Heard, Play, place_of};
 
 /// How far the wall clock goes on at most while the machine stands still, in milliseconds.
@@ -232,9 +232,10 @@ impl Play {
             }
             // One that was refused has no record, unless the journal failed behind it.
             let is_sure = self.figures.failures == 0 && sent.times == 1 && !self.replayed.contains(&number);
-            // One that was given up while the journal was full may be there again after a crash.
-            let is_refused =
-                sent.answer == Heard::Refused || sent.answer == Heard::Withdrawn && self.figures.crashes == 0;
+            // One that was given up while the journal was full may be there again after a crash, and of several deliveries
+            // others were kept.
+            let is_withdrawn = sent.answer == Heard::Withdrawn && sent.kind != Kind::Several;
+            let is_refused = sent.answer == Heard::Refused || is_withdrawn && self.figures.crashes == 0;
             if is_refused && ended > 0 && is_sure {
                 return Err(format!("message {number} was refused and came to its end: {sent:?}"));
             }
