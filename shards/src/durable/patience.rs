@@ -90,7 +90,7 @@ impl Shard {
     /// Ends one that was waiting. Its record is released behind it, or replaced by that of its dead letter.
     fn end_waiting(&mut self, waiting: Waiting, expired: bool) {
         let envelope = waiting.message.and_then(|message| self.slab.remove(message.place));
-        let (Some(message), Some(envelope)) = (waiting.message, envelope) else {
+        let (Some(message), Some(mut envelope)) = (waiting.message, envelope) else {
             // A dead letter may be gone after a crash. The step of a conversation as well, but its message is kept all the same.
             let ending = match waiting.ending {
                 Ending::DeadLettered(_) => Ending::DeadLettered(Reason::NotJournalled),
@@ -107,6 +107,18 @@ impl Shard {
         } else {
             Holds::Nothing
         };
+        if waiting.ticket.is_replay() {
+            // The dead letter that it was made of stays, and no other one takes the place of its record.
+            if let Some(record) = self.durables.record_of(envelope.journal()) {
+                self.release_record(record);
+            }
+            envelope.mark(waiting.ticket);
+            return if expired {
+                self.expire(envelope, Waits::Commit, holds);
+            } else {
+                self.give_up(envelope, Reason::NotJournalled, holds);
+            };
+        }
         if expired {
             self.expire(envelope, Waits::Commit, holds);
             self.acknowledge(waiting.ticket, Ending::Expired);
