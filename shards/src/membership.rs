@@ -163,7 +163,7 @@ impl Shard {
             Role::Outside { inbox, window } => (Behaviour::Outside(Box::new(Outside::new(inbox, window))), Maker::NONE),
         };
         let index = match absent {
-            Some(index) => self.adopt(index, behaviour, maker),
+            Some(index) => self.adopt(index, name.as_ref(), behaviour, maker),
             None => self
                 .agents
                 .insert(id, name.as_ref(), behaviour, maker)
@@ -208,14 +208,19 @@ impl Shard {
         }
     }
 
-    /// Whether an agent of this name was there in an earlier run and waits to be registered again.
+    /// Whether an agent of this name was there in an earlier run and waits to be registered again. The name is not known if
+    /// only a message is left that was written anew when the agent was gone.
     fn is_absent(&self, index: AgentIndex, name: &str) -> bool {
-        self.agents.get(index).is_some_and(|slot| slot.standing.is(Standing::ABSENT) && &*slot.name == name)
+        let is_named = |slot: &AgentSlot| slot.name.is_empty() || &*slot.name == name;
+        self.agents.get(index).is_some_and(|slot| slot.standing.is(Standing::ABSENT) && is_named(slot))
     }
 
     /// Gives an agent that was there in an earlier run its handler.
-    fn adopt(&mut self, index: AgentIndex, behaviour: Behaviour, maker: Maker) -> AgentIndex {
+    fn adopt(&mut self, index: AgentIndex, name: &str, behaviour: Behaviour, maker: Maker) -> AgentIndex {
         if let Some(slot) = self.agents.get_mut(index) {
+            if slot.name.is_empty() {
+                slot.name = Arc::from(name);
+            }
             slot.behaviour = behaviour;
             slot.maker = maker;
             slot.standing.remove(Standing::ABSENT);
@@ -227,6 +232,9 @@ impl Shard {
     /// registered.
     pub(crate) fn add_absent(&mut self, id: AgentId, name: &str) -> Option<AgentIndex> {
         if let Some(index) = self.agents.find(id) {
+            if let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.name.is_empty()) {
+                slot.name = Arc::from(name);
+            }
             return Some(index);
         }
         let index = self.agents.insert(id, name, Behaviour::Away, Maker::NONE)?;

@@ -623,3 +623,24 @@ fn an_expired_durable_message_is_kept_as_a_dead_letter_whenever_it_expires() {
     settle(&mut world);
     assert_eq!(heard.letters(), ["in the mailbox"]);
 }
+
+#[test]
+fn mail_that_was_written_anew_when_its_receiver_was_gone_finds_it_after_a_start() {
+    let mut world = journalled(1, 1).configured(|config| config.retry.retries = 9).start();
+    let (sender, _) = world.add_listener(0, "sender");
+    let worker = world.add(0, "worker", Script::new(|_, _| Outcome::failed("not now")));
+    send(&mut world, inform(sender, worker, "work"));
+    // It waits to be tried again, and its receiver goes meanwhile.
+    world.deregister(worker);
+    let last = AppendSequence(world.committed(0));
+    world.give(0, Input::CarryForward(last));
+    settle(&mut world);
+    assert_eq!(world.dead(Reason::Deregistered), 0, "its time has not come");
+
+    let recovery = world.journals(&[world.committed(0)], 1_000);
+    let mut world = journalled(1, 2).start_from(recovery, world.now().wall);
+    let (_, heard) = world.add_listener(0, "worker");
+    settle(&mut world);
+    assert_eq!(heard.texts(), ["work"]);
+    world.assert_settled();
+}

@@ -121,8 +121,11 @@ impl Shard {
                 continue;
             }
             let expires = WallTime(self.now.wall.0.saturating_add(envelope.deadline_ms.saturating_sub(self.now_ms)));
-            let target = envelope.message.target().and_then(|target| self.agents.find(target));
-            let name = target.and_then(|index| self.agents.get(index)).map_or("", |slot| &slot.name);
+            let target = envelope.message.target();
+            let slot = target.and_then(|target| self.agents.get(self.agents.find(target)?));
+            // A message that is to be tried again is still there when its receiver is gone.
+            let former = || target.and_then(|target| self.former.find(target)).map_or("", |former| &*former.name);
+            let name = slot.map_or_else(former, |slot| &*slot.name);
             let durables = &mut self.durables;
             let first = durables.first.remove(&record).unwrap_or(record);
             let replaces = (!planted::is(Bug::CarriedTwice)).then_some(record);
