@@ -17,7 +17,7 @@ use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
 use crate::domain::CapabilityName;
 use crate::durable::Gateways;
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::{AgentId, Aid, ConversationId, Message, MessageId, WallTime, capability_term};
+use crate::message::{AgentId, Aid, ConversationId, Message, WallTime, capability_term};
 use crate::notes::{Note, NoteKey};
 use crate::partition::{Partition, ShardIndex};
 use crate::planted::{self, Bug};
@@ -50,7 +50,7 @@ pub struct Recovery {
     /// Messages that came, by shard: the newest of them.
     seen: BTreeMap<ShardIndex, VecDeque<HandledMessage>>,
     /// Of those, the ones that were refused after all, because the journal took nothing: should one come again, it is new.
-    refused: HashSet<(MessageId, AgentId)>,
+    refused: HashSet<HandledMessage>,
 }
 
 /// What one shard of this run takes over.
@@ -224,12 +224,14 @@ impl Recovery {
                 self.messages.insert((shard, first), message);
             }
             Record::Attempts(message, attempts) => self.note_attempts(shard, message, attempts),
-            Record::Settled(message, _) => self.settle(shard, message),
+            Record::Settled(message, _) => {
+                self.settle(shard, message);
+            }
             Record::DeadLetter(letter, replaces) => {
-                if let Some(replaced) = replaces {
-                    self.settle(shard, replaced);
-                    let message = &letter.message;
-                    let refused = message.id().zip(message.target()).filter(|_| letter.reason == Reason::NotJournalled);
+                // It may also replace its own record, in a segment that is used again.
+                let is_of_message = replaces.is_some_and(|replaced| self.settle(shard, replaced));
+                if is_of_message && letter.reason == Reason::NotJournalled {
+                    let refused = self.handled(&letter.message);
                     self.refused.extend(refused);
                 }
                 self.letters.insert(letter.id, *letter);
@@ -294,18 +296,25 @@ impl Recovery {
     }
 
     fn see_message(&mut self, shard: ShardIndex, message: &Message) {
-        let (Some(id), Some(receiver)) = (message.id(), message.target()) else { return };
+        if let Some(handled) = self.handled(message) {
+            self.see(shard, handled);
+        }
+    }
+
+    /// What a message is known by, should it come again.
+    fn handled(&mut self, message: &Message) -> Option<HandledMessage> {
+        let (id, receiver) = (message.id()?, message.target()?);
         let sender = match &mut self.gateways {
             Some(gateways) => gateways.sender(message.sender()),
             None => message.sender(),
         };
         let sender = sender.map_or(record::Origin::Outside, record::Origin::Agent);
-        self.see(shard, HandledMessage { id, receiver, sender });
+        Some(HandledMessage { id, receiver, sender })
     }
 
     fn see(&mut self, shard: ShardIndex, message: HandledMessage) {
         if !self.refused.is_empty() {
-            self.refused.remove(&(message.id, message.receiver));
+            self.refused.remove(&message);
         }
         let seen = self.seen.entry(shard).or_default();
         if self.window > 0 && seen.len() >= self.window {
@@ -316,10 +325,10 @@ impl Recovery {
         }
     }
 
-    /// The record of a message is released.
-    fn settle(&mut self, shard: ShardIndex, record: AppendSequence) {
+    /// The record of a message is released. Returns whether it is one.
+    fn settle(&mut self, shard: ShardIndex, record: AppendSequence) -> bool {
         let first = self.moved.remove(&(shard, record)).unwrap_or(record);
-        self.messages.remove(&(shard, first));
+        self.messages.remove(&(shard, first)).is_some()
     }
 
     /// How many messages are not settled.
@@ -380,7 +389,7 @@ impl Recovery {
             shares[partition.shard_of(initiator).as_usize()].conversations.push((initiator, steps));
         }
         let refused = self.refused;
-        let is_kept = |message: &HandledMessage| !refused.contains(&(message.id, message.receiver));
+        let is_kept = |message: &HandledMessage| !refused.contains(message);
         for message in self.seen.into_values().flatten().filter(is_kept) {
             shares[partition.shard_of(message.receiver).as_usize()].handled.push(message);
         }

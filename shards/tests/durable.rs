@@ -7,7 +7,7 @@ use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::{Answer, Attempt, AttemptMark, Input};
+use caxton_shards::interface::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, MessageId, Performative, Reliability};
 use caxton_shards::partition::ShardIndex;
 use caxton_shards::protocol::{Mode, Rulebook};
@@ -642,5 +642,36 @@ fn mail_that_was_written_anew_when_its_receiver_was_gone_finds_it_after_a_start(
     let (_, heard) = world.add_listener(0, "worker");
     settle(&mut world);
     assert_eq!(heard.texts(), ["work"]);
+    world.assert_settled();
+}
+
+#[test]
+fn what_was_refused_and_then_handled_is_known_after_a_start_although_its_letter_was_written_anew() {
+    let mut world = journalled(1, 1).start();
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let (receiver, heard) = world.add_listener(0, "receiver");
+    let id = MessageId::from_u128(7).unwrap();
+    let message = || inform(sender, receiver, "once").id(id);
+    world.send_later(message().reliability(Reliability::Durable).build().unwrap());
+    world.run();
+    world.give(0, Input::Journal(JournalCondition::Full));
+    world.run();
+    world.advance(2 * FULL_PATIENCE_MS);
+    assert_eq!(world.dead(Reason::NotJournalled), 1, "it waited for a full journal");
+    // It is new when it is sent again, and known from then on.
+    world.give(0, Input::Journal(JournalCondition::Ready));
+    settle(&mut world);
+    send(&mut world, message());
+    assert_eq!(heard.take().len(), 1);
+    let last = AppendSequence(world.committed(0));
+    world.give(0, Input::CarryForward(last));
+    settle(&mut world);
+
+    let recovery = world.journals(&[world.committed(0)], 1_000);
+    let mut world = journalled(1, 2).start_from(recovery, world.now().wall);
+    world.register(Script::idle().registration("sender".parse().unwrap()));
+    let (_, heard) = world.add_listener(0, "receiver");
+    send(&mut world, message());
+    assert!(heard.is_empty(), "it was handled in the earlier run");
     world.assert_settled();
 }
