@@ -499,6 +499,24 @@ fn what_breaks_a_recovered_conversation_is_observed_and_not_refused() {
     assert_eq!(propose(&mut chains), (1, 0));
 }
 
+#[test]
+fn a_cancel_passes_whose_conversation_a_crash_has_lost() {
+    let [initiator, participant] = ["initiator", "participant"].map(AgentId::of_text);
+    let mut world = Chains::setup(1, 1).start();
+    let conformance = |world: &mut World, conversation: &str| {
+        for name in ["initiator", "participant"] {
+            world.register(Script::idle().registration(name.parse().unwrap()));
+        }
+        let cancel = Message::builder(Performative::Cancel).sender(initiator).receiver(participant);
+        send(world, cancel.conversation(ConversationId::of_text(conversation)).protocol("fipa-subscribe"));
+        let found = world.snapshot(0).conformance;
+        (found.observed, found.refused)
+    };
+    assert_eq!(conformance(&mut world, "never begun"), (0, 1), "no run has ended before this one");
+    let mut world = started(Chains::setup(1, 2), stopped(&world), &world);
+    assert_eq!(conformance(&mut world, "lost"), (0, 0));
+}
+
 /// The dead letters that a start finds, by their texts.
 fn letters(recovery: &Recovery) -> Vec<(String, Reason, u8, u8)> {
     let letters = recovery.dead_letters();

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use super::{COLUMNS, FORBIDDEN, Guard, Leg, Rules, column_byte};
-use crate::message::Message;
+use super::{COLUMNS, FORBIDDEN, Guard, Leg, Rules, START, column_byte};
+use crate::message::{Message, Performative};
 use crate::protocol::Side;
 
 impl Rules {
@@ -19,11 +19,18 @@ impl Rules {
         let Some(leg) = guard.leg_mut(place.party) else { return false };
         let act = message.performative();
         let allows = |state: &u8| self.next_state(*state, place.side, act) != FORBIDDEN;
-        let Some(state) = self.reachable(leg.state).into_iter().find(allows) else { return false };
+        let states = self.reachable(leg.state);
+        // The initiator may cancel whatever it has begun, which no table of steps says.
+        let cancels = place.side == Side::Initiator && act == Performative::Cancel;
+        let begun = || states.iter().find(|state| cancels && **state != START).copied();
+        let next = states.iter().find(|state| allows(state)).map(|state| self.next_state(*state, place.side, act));
+        let Some(state) = next.or_else(begun) else { return false };
         *leg = Leg {
-            state: self.next_state(state, place.side, act),
+            state,
             last_side: place.side,
             last_act: column_byte(act.place()),
+            cancels: u8::from(next.is_none()),
+            cancel_asks: message.reply_with().filter(|_| next.is_none()),
             next_by: message.reply_by(),
             ..Leg::NEW
         };
