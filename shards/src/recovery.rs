@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use hashbrown::{HashMap, HashSet};
 
 use crate::conversation::{Passage, Passed, REPLY_TO_NOTED_MAX};
-use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
+use crate::dead_letter::{DeadLetter, DeadLetterId};
 use crate::domain::CapabilityName;
 use crate::durable::Gateways;
 use crate::mailbox::{Envelope, EnvelopeKind};
@@ -49,7 +49,9 @@ pub struct Recovery {
     conversations: HashMap<(AgentId, ConversationId), Vec<ConversationStep>>,
     /// Messages that came, by shard: the newest of them.
     seen: BTreeMap<ShardIndex, VecDeque<HandledMessage>>,
-    /// Of those, the ones that were refused after all, because the journal took nothing: should one come again, it is new.
+    /// The records of messages that are withdrawn with the record that releases them.
+    withdrawn: HashSet<Origin>,
+    /// Of the messages that came, those that were withdrawn: should one come again, it is new.
     refused: HashSet<HandledMessage>,
 }
 
@@ -224,15 +226,14 @@ impl Recovery {
                 self.messages.insert((shard, first), message);
             }
             Record::Attempts(message, attempts) => self.note_attempts(shard, message, attempts),
-            Record::Settled(message, _) => {
-                self.settle(shard, message);
+            Record::Settled(message, _) => self.settle(shard, message),
+            Record::Withdrawn(message) => {
+                self.withdrawn.insert((shard, message));
             }
             Record::DeadLetter(letter, replaces) => {
                 // It may also replace its own record, in a segment that is used again.
-                let is_of_message = replaces.is_some_and(|replaced| self.settle(shard, replaced));
-                if is_of_message && letter.reason == Reason::NotJournalled {
-                    let refused = self.handled(&letter.message);
-                    self.refused.extend(refused);
+                if let Some(replaced) = replaces {
+                    self.settle(shard, replaced);
                 }
                 self.letters.insert(letter.id, *letter);
             }
@@ -325,10 +326,14 @@ impl Recovery {
         }
     }
 
-    /// The record of a message is released. Returns whether it is one.
-    fn settle(&mut self, shard: ShardIndex, record: AppendSequence) -> bool {
+    /// The record of a message is released.
+    fn settle(&mut self, shard: ShardIndex, record: AppendSequence) {
         let first = self.moved.remove(&(shard, record)).unwrap_or(record);
-        self.messages.remove(&(shard, first)).is_some()
+        let Some(settled) = self.messages.remove(&(shard, first)) else { return };
+        if !self.withdrawn.is_empty() && self.withdrawn.remove(&(shard, record)) {
+            let refused = self.handled(&settled.message);
+            self.refused.extend(refused);
+        }
     }
 
     /// How many messages are not settled.

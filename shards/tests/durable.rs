@@ -693,3 +693,106 @@ fn what_was_refused_and_then_handled_is_known_after_a_start_although_its_letter_
     assert!(heard.is_empty(), "it was handled in the earlier run");
     world.assert_settled();
 }
+
+/// Fills the journal of a shard until nobody waits for it any more, and lets it go on.
+fn stall(world: &mut World, shard: usize) {
+    world.give(shard, Input::Journal(JournalCondition::Full));
+    world.run();
+    world.advance(2 * FULL_PATIENCE_MS);
+    world.run();
+    world.give(shard, Input::Journal(JournalCondition::Ready));
+    settle(world);
+}
+
+#[test]
+fn a_message_that_was_not_taken_in_is_new_after_a_start_as_well() {
+    let id = MessageId::from_u128(7).unwrap();
+    for lifetime_ms in [None, Some(500)] {
+        let mut world = journalled(1, 1).start();
+        let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+        let (receiver, heard) = world.add_listener(0, "receiver");
+        let message = || inform(sender, receiver, "once").id(id).reliability(Reliability::Durable);
+        let hurried = match lifetime_ms {
+            Some(lifetime_ms) => message().time_to_live(common::lifetime(lifetime_ms)),
+            None => message(),
+        };
+        world.send_later(hurried.build().unwrap());
+        world.run();
+        stall(&mut world, 0);
+        let reason = if lifetime_ms.is_some() { Reason::Expired } else { Reason::NotJournalled };
+        let recovery = stopped(&world);
+        assert_eq!(letters(&recovery), [("once".to_owned(), reason, 0, 0)]);
+        assert!(heard.is_empty());
+
+        let mut world = started(journalled(1, 2), recovery, &world);
+        world.register(Script::idle().registration("sender".parse().unwrap()));
+        let (_, heard) = world.add_listener(0, "receiver");
+        send(&mut world, message());
+        assert_eq!(heard.texts(), ["once"], "{reason}: its sender was told that it was not kept");
+    }
+}
+
+#[test]
+fn a_replayed_message_that_was_not_taken_in_is_replayed_after_a_start() {
+    let mut world = journalled(1, 1).start();
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let failing = world.add(0, "failing", failing(&Log::new()));
+    let short = common::lifetime(500);
+    send(&mut world, inform(sender, failing, "tea").attempts_max(NonZeroU8::MIN).time_to_live(short));
+    let replay = |world: &mut World| {
+        let token = world.token();
+        world.give(0, Input::ReplayDeadLetters(Box::default(), None, token));
+        world.run();
+    };
+    // Its lifetime ends while it waits for a full journal.
+    replay(&mut world);
+    stall(&mut world, 0);
+    let recovery = stopped(&world);
+    assert_eq!(letters(&recovery), [("tea".to_owned(), Reason::AttemptsExhausted, 1, 0)], "the letter stays as it was");
+
+    let mut world = started(journalled(1, 2), recovery, &world);
+    world.register(Script::idle().registration("sender".parse().unwrap()));
+    let (_, heard) = world.add_listener(0, "failing");
+    replay(&mut world);
+    settle(&mut world);
+    assert_eq!(heard.texts(), ["tea"]);
+    assert!(world.dead_letters(0).is_empty());
+}
+
+#[test]
+fn a_message_stays_until_the_dead_letter_of_what_its_handler_sent_is_durable() {
+    let mut world = journalled(2, 1).start();
+    let receiver = AgentId::of(&world.name_on(1, "receiver"));
+    world.register(Script::idle().registration(world.name_on(1, "receiver")));
+    let short = common::lifetime(500);
+    let (sender, _) = world.add_listener(0, "sender");
+    let forwarding = Script::new(move |message, context| {
+        if message.performative() == Performative::Failure {
+            return Outcome::Done;
+        }
+        let message = Message::builder(Performative::Inform).receiver(receiver).content("onward").time_to_live(short);
+        context.send(message.reliability(Reliability::Durable).build().unwrap()).unwrap();
+        Outcome::Done
+    });
+    let forwarder = world.add(0, "forwarder", forwarding);
+    world.give(1, Input::Journal(JournalCondition::Full));
+    world.send_later(inform(sender, forwarder, "first").reliability(Reliability::Durable).build().unwrap());
+    for _ in 0..4 {
+        world.run();
+        world.commit_next(0, u64::MAX);
+    }
+    world.advance(2_000);
+    for _ in 0..4 {
+        world.run();
+        world.commit_next(0, u64::MAX);
+    }
+    assert_eq!(world.total().expired, 1, "its lifetime has ended before its journal went on");
+    let recovery = world.journals(&[world.committed(0), world.committed(1)], 1_000);
+    assert_eq!(recovery.unsettled().map(|kept| text(&kept.message)).collect::<Vec<_>>(), ["first"]);
+
+    world.give(1, Input::Journal(JournalCondition::Ready));
+    settle(&mut world);
+    let recovery = stopped(&world);
+    assert_eq!(letters(&recovery), [("onward".to_owned(), Reason::Expired, 0, 0)]);
+    assert_eq!(recovery.messages(), 0, "what set it off is settled");
+}

@@ -113,7 +113,7 @@ fn every_kind_is_known_by_its_number_and_says_what_it_holds() {
 }
 
 #[test]
-fn what_came_and_how_often_it_was_tried_read_back() {
+fn what_came_how_often_it_was_tried_and_what_was_withdrawn_read_back() {
     let [one, two] = ["one", "two"].map(AgentId::of_text);
     let handled = |number, sender| HandledMessage { id: MessageId::from_u128(number).unwrap(), receiver: one, sender };
     let seen = vec![handled(7, Origin::Outside), handled(u128::MAX, Origin::Agent(two))];
@@ -128,6 +128,10 @@ fn what_came_and_how_often_it_was_tried_read_back() {
     }
     match again(&Record::Attempts(AppendSequence(9), 3)) {
         Record::Attempts(AppendSequence(9), 3) => {}
+        other => panic!("{other:?}"),
+    }
+    match again(&Record::Withdrawn(AppendSequence(9))) {
+        Record::Withdrawn(AppendSequence(9)) => {}
         other => panic!("{other:?}"),
     }
 }

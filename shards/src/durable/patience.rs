@@ -107,9 +107,14 @@ impl Shard {
         } else {
             Holds::Nothing
         };
+        // Its sender may try again, after a start as well.
+        let record = self.durables.record_of(envelope.journal());
+        if let Some(record) = record {
+            self.durables.records.withdrawn(record);
+        }
         if waiting.ticket.is_replay() {
             // The dead letter that it was made of stays, and no other one takes the place of its record.
-            if let Some(record) = self.durables.record_of(envelope.journal()) {
+            if let Some(record) = record {
                 self.release_record(record);
             }
             envelope.mark(waiting.ticket);
@@ -119,12 +124,19 @@ impl Shard {
                 self.give_up(envelope, Reason::NotJournalled, holds);
             };
         }
-        if expired {
+        let letter = self.dead_letters.next_id();
+        let ending = if expired {
             self.expire(envelope, Waits::Commit, holds);
-            self.acknowledge(waiting.ticket, Ending::Expired);
+            Ending::Expired
         } else {
             self.give_up(envelope, Reason::NotJournalled, holds);
-            self.acknowledge(waiting.ticket, Ending::DeadLettered(Reason::NotJournalled));
+            Ending::DeadLettered(Reason::NotJournalled)
+        };
+        if waiting.ticket.is_awaited_by_caller() {
+            return self.acknowledge(waiting.ticket, ending);
         }
+        // The message whose handler sent this one stays until the dead letter is there in its place.
+        let letter = self.dead_letters.find(letter).map(|_| letter.number);
+        self.acknowledge_when(self.durables.records.last(), letter, waiting.ticket, ending);
     }
 }

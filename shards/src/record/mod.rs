@@ -97,6 +97,8 @@ kinds! {
     Seen = 10,
     /// So many attempts to handle a durable message had begun.
     Attempts = 11,
+    /// A message is not taken in after all. The record that releases it comes next; should it come again, it is new.
+    Withdrawn = 12,
 }
 
 /// What a record means for the part of the journal that it lies in.
@@ -150,7 +152,9 @@ impl RecordClass {
             Some(RecordKind::ConversationStep | RecordKind::ConversationClosed) => {
                 Self { projects: Projects::History, ..Self::default() }
             }
-            Some(RecordKind::Handled | RecordKind::Seen | RecordKind::Attempts) | None => Self::default(),
+            Some(RecordKind::Handled | RecordKind::Seen | RecordKind::Attempts | RecordKind::Withdrawn) | None => {
+                Self::default()
+            }
         }
     }
 }
@@ -247,6 +251,8 @@ pub enum Record {
     Seen(Vec<HandledMessage>),
     /// See [`RecordKind::Attempts`]: the record that the message stands in, and how many.
     Attempts(AppendSequence, u8),
+    /// See [`RecordKind::Withdrawn`]: the record that the message stands in.
+    Withdrawn(AppendSequence),
 }
 
 impl Record {
@@ -315,6 +321,7 @@ impl Record {
                 let sequence = read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?;
                 Self::Attempts(sequence, from.u8("attempts")?)
             }
+            RecordKind::Withdrawn => Self::Withdrawn(read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?),
         };
         reader.end()?;
         Ok(record)
@@ -342,6 +349,7 @@ impl Record {
             Self::Handled(handled) => records.handled(handled),
             Self::Seen(seen) => records.seen(seen),
             Self::Attempts(sequence, attempts) => records.attempts(*sequence, *attempts),
+            Self::Withdrawn(sequence) => records.withdrawn(*sequence),
         }
     }
 }
@@ -461,6 +469,10 @@ impl Records {
             out.put_u64(sequence.0);
             out.put_u8(u8::from(shown));
         })
+    }
+
+    pub(crate) fn withdrawn(&mut self, sequence: AppendSequence) -> AppendSequence {
+        self.write(RecordKind::Withdrawn, |out| out.put_u64(sequence.0))
     }
 
     pub(crate) fn dead_letter(&mut self, letter: &DeadLetter, replaces: Option<AppendSequence>) -> AppendSequence {

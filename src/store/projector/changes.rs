@@ -184,7 +184,7 @@ impl Changes {
                     self.ended.push(exchange);
                 }
             }
-            Record::Handled(_) | Record::Seen(_) | Record::Attempts(..) => {}
+            Record::Handled(_) | Record::Seen(_) | Record::Attempts(..) | Record::Withdrawn(_) => {}
         }
         Ok(())
     }

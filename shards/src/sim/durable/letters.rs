@@ -8,6 +8,7 @@ use crate::message::AgentId;
 
 use super::cast::{Sort, WIDTH, agent};
 use super::label::Label;
+use super::plan::Kind;
 use super::play::Play;
 
 impl Play {
@@ -41,6 +42,9 @@ impl Play {
         let to = self.another_receiver(&letters[one]).filter(|_| only);
         if to.is_some() {
             self.redirected.extend(&numbers);
+            // The letters of one message that had several receivers may meet there.
+            let was_for_several = Label::of(&letters[one].message).is_some_and(|label| label.kind == Kind::Several);
+            self.ledger.lock().unsteady.extend(numbers.iter().filter(|_| was_for_several));
         }
         self.figures.replayed += meant.len() as u64;
         if only {
