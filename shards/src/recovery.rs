@@ -330,7 +330,8 @@ impl Recovery {
     fn settle(&mut self, shard: ShardIndex, record: AppendSequence) {
         let first = self.moved.remove(&(shard, record)).unwrap_or(record);
         let Some(settled) = self.messages.remove(&(shard, first)) else { return };
-        if !self.withdrawn.is_empty() && self.withdrawn.remove(&(shard, record)) {
+        let is_withdrawn = !self.withdrawn.is_empty() && self.withdrawn.remove(&(shard, record));
+        if is_withdrawn && !planted::is(Bug::WithdrawnTakenForHandled) {
             let refused = self.handled(&settled.message);
             self.refused.extend(refused);
         }

@@ -16,6 +16,7 @@ use crate::interface::{Answer, SendError, Token};
 use crate::message::{
     AgentId, Choice, ConversationRole, Details, Message, MessageId, Receiver, Reliability, Replay, WallTime,
 };
+use crate::planted::{self, Bug};
 use crate::registry::{AgentIndex, Standing};
 use crate::shard::{Alarm, Phase, Shard};
 use crate::slab::NONE;
@@ -256,6 +257,9 @@ impl Shard {
         // A durable message gets the same id should it be replayed again, because the machine stopped in between.
         let durable = message.reliability() == Reliability::Durable;
         let message_id = match (message.id(), message.target()) {
+            (Some(own), Some(target)) if durable && planted::is(Bug::ReplayedIdByNumber) => {
+                own.derived(target, id.number.try_into().unwrap_or(u32::MAX))
+            }
             (Some(own), Some(target)) if durable => replayed_id(own, was_for.unwrap_or(target), target),
             _ => self.ids.message(),
         };
