@@ -1,0 +1,17 @@
+//! Tests of the forms in which messages are exchanged and stored: text, bits, XML, JSON, SL and the records of the journal.
+//! To run one of them: `cargo test -p caxton-shards --test codec acl_xml::`.
+//!
+//! Random tests print the input that failed, and `PROPTEST_CASES` sets how many there are. They add thousands of words to the
+//! vocabulary of their process, which is bounded; so they are a program of their own, and no other test runs out of words.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod acl_bits;
+mod acl_corpus;
+mod acl_json;
+mod acl_text;
+mod acl_xml;
+mod generators;
+mod linear;
+mod records;
+mod sl;

@@ -1,0 +1,39 @@
+//! What the tests of the shard share beside the simulator: messages in few words.
+
+use caxton_shards::domain::{CapabilityName, LifetimeMs};
+use caxton_shards::interface::{Rejected, SendError};
+use caxton_shards::message::{AgentId, Message, MessageBuilder, MessageId, Performative, WallTime};
+pub use caxton_shards::sim::{Dice, Log, Script, Setup, WALL_START_MS, World};
+
+pub fn text(message: &Message) -> String {
+    message.content().as_text().unwrap().to_owned()
+}
+
+pub fn inform(from: AgentId, to: AgentId, content: &str) -> MessageBuilder {
+    Message::builder(Performative::Inform).sender(from).receiver(to).content(content)
+}
+
+pub fn request(from: AgentId, to: AgentId, content: &str) -> MessageBuilder {
+    Message::builder(Performative::Request).sender(from).receiver(to).content(content)
+}
+
+/// So many milliseconds after the beginning, on the wall clock.
+pub fn at(milliseconds: u64) -> WallTime {
+    WallTime(WALL_START_MS + milliseconds)
+}
+
+pub fn lifetime(milliseconds: u32) -> LifetimeMs {
+    LifetimeMs::try_new(milliseconds).unwrap()
+}
+
+pub fn capability(name: &str) -> CapabilityName {
+    CapabilityName::try_new(name).unwrap()
+}
+
+#[track_caller]
+#[allow(clippy::needless_pass_by_value)] // It is written where it is expected.
+pub fn assert_refused(result: Result<MessageId, Rejected>, error: SendError) -> Message {
+    let rejected = result.expect_err("the message should be refused");
+    assert_eq!(rejected.error, error);
+    *rejected.message
+}

@@ -1,0 +1,796 @@
+//! What a shard writes to its journal, and what a start makes of it.
+
+use std::num::NonZeroU8;
+
+use caxton_shards::agent::Outcome;
+use caxton_shards::dead_letter::Reason;
+use caxton_shards::interface::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition};
+use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, MessageId, Performative, Reliability};
+use caxton_shards::partition::ShardIndex;
+use caxton_shards::protocol::{Mode, Rulebook};
+use caxton_shards::record::{AppendSequence, Durability, Projects, Record, RecordClass};
+use caxton_shards::recovery::Recovery;
+use caxton_shards::replay::ReplayError;
+
+use crate::common::{Dice, Log, Script, Setup, World, inform, text};
+
+/// The records from this one on.
+fn records(world: &World, from: usize) -> Vec<Record> {
+    world.nodes[0].records[from..].iter().map(|(kind, body)| Record::read(*kind, body).unwrap()).collect()
+}
+
+#[test]
+fn a_message_that_waits_for_long_is_shown_once_and_so_is_its_end() {
+    let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
+    let sender = world.add(0, "sender", Script::new(|_, _| Outcome::Done));
+    // One message is handed out; the rest waits until it was taken.
+    let receiver = world.add_inbox(0, "receiver", 1, 1);
+    for content in ["one", "two", "three"] {
+        let message = inform(sender, receiver, content).reliability(Reliability::Durable).build().unwrap();
+        world.send_later(message);
+    }
+    world.run();
+    world.commit(0, 3);
+    world.run();
+    let before = world.nodes[0].records.len();
+    assert_eq!(before, 3, "each is written down");
+    let projects = |(kind, body): &(u8, Vec<u8>)| RecordClass::of(*kind, body).projects == Projects::State;
+    assert!(!world.nodes[0].records.iter().any(projects), "nothing has waited for long yet");
+
+    world.give(0, Input::ShowWaiting(AppendSequence(2)));
+    world.run();
+    let written = records(&world, before);
+    let shown: Vec<_> = written
+        .iter()
+        .map(|record| match record {
+            Record::Message(kept) => (kept.shown, kept.replaces, kept.message.content().as_text().unwrap()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [(true, Some(AppendSequence(2)), "two")],
+        "the first one is with its owner, the third one is newer"
+    );
+    let after = world.nodes[0].records.len();
+    world.commit(0, after as u64);
+    world.give(0, Input::ShowWaiting(AppendSequence(2)));
+    world.run();
+    assert_eq!(world.nodes[0].records.len(), after, "once is enough");
+}
+
+/// A router whose shards have journals.
+fn journalled(shards: u16, boot_epoch: u64) -> Setup {
+    Setup::new(shards).configured(|config| {
+        config.durability = Durability::Journal;
+        config.id_space.boot_epoch = boot_epoch;
+    })
+}
+
+/// Commits and runs until nothing more happens at the present moment.
+fn settle(world: &mut World) {
+    for _ in 0..20 {
+        world.run();
+        for shard in 0..world.nodes.len() {
+            world.commit_next(shard, u64::MAX);
+        }
+    }
+    world.run();
+}
+
+/// Sends a message of which its sender waits to hear that it is durable. The answer is for [`World::take_answer`].
+fn send(world: &mut World, message: MessageBuilder) {
+    world.send_later(message.reliability(Reliability::Durable).build().unwrap());
+    settle(world);
+}
+
+/// The texts of all dead letters in the journals of a machine that stops when these are committed.
+fn letters_after_crash(world: &World) -> Vec<String> {
+    let committed: Vec<u64> = (0..world.nodes.len()).map(|shard| world.committed(shard)).collect();
+    let recovery = world.journals(&committed, 1_000);
+    recovery.dead_letters().map(|letter| text(&letter.message)).collect()
+}
+
+#[test]
+fn a_letter_that_is_being_replayed_stays_in_the_journal_whatever_letters_come_meanwhile() {
+    for (shard, to) in [(0, 0), (0, 1), (1, 0)] {
+        let mut world = journalled(2, 1).start();
+        let (sender, _) = world.add_listener(0, "sender");
+        let failing = world.add(shard, "failing", Script::new(|_, _| Outcome::failed("not now")));
+        let (receiver, heard) = world.add_listener(to, "receiver");
+        for content in ["first", "second"] {
+            send(&mut world, inform(sender, failing, content).attempts_max(NonZeroU8::MIN));
+        }
+        assert_eq!(letters_after_crash(&world), ["first", "second"]);
+        // Both are sent again, and another one dies before they are durable.
+        let token = world.token();
+        world.give(shard.into(), Input::ReplayDeadLetters(Box::default(), Some(receiver), token));
+        world.step(shard.into());
+        let nobody = AgentId::of(&world.name_on(shard, "nobody"));
+        world.send_later(inform(sender, nobody, "third").reliability(Reliability::Durable).build().unwrap());
+        world.run();
+        // The machine may stop behind any record of the letters' shard, before a record of the receiver's.
+        let (from, into) = (usize::from(shard), usize::from(to));
+        let step = |world: &mut World, shard: usize| {
+            let left = letters_after_crash(world);
+            let recovery = world.journals(&[world.committed(0), world.committed(1)], 1_000);
+            let waiting: Vec<_> = recovery.unsettled().map(|kept| text(&kept.message)).collect();
+            for content in ["first", "second"] {
+                let is_there = |texts: &[String]| texts.iter().any(|text| text == content);
+                let heard = is_there(&heard.texts());
+                assert!(is_there(&left) || is_there(&waiting) || heard, "{content} is lost: {left:?} {waiting:?}");
+            }
+            world.commit_next(shard, 1);
+            world.run();
+            world.committed(shard) < world.nodes[shard].records.len() as u64
+        };
+        while step(&mut world, from) {}
+        while step(&mut world, into) {}
+        settle(&mut world);
+        assert_eq!(letters_after_crash(&world), ["third"]);
+        world.assert_settled();
+    }
+}
+
+#[test]
+fn letters_that_made_room_for_newer_ones_leave_the_journal() {
+    let setup = journalled(1, 1).configured(|config| config.dead_letters_max = 2);
+    let mut world = setup.start();
+    let (sender, _) = world.add_listener(0, "sender");
+    for number in 0..5 {
+        send(&mut world, inform(sender, AgentId::of_text("nobody"), &number.to_string()));
+    }
+    assert_eq!(letters_after_crash(&world), ["3", "4"]);
+    // A start under a smaller limit drops them for good.
+    let recovery = world.journals(&[world.committed(0)], 1_000);
+    let setup = journalled(1, 2).configured(|config| config.dead_letters_max = 1);
+    let mut world = setup.start_from(recovery, world.now().wall);
+    settle(&mut world);
+    assert_eq!(letters_after_crash(&world), ["4"]);
+}
+
+/// What a machine finds that stops now.
+fn stopped(world: &World) -> Recovery {
+    let committed: Vec<u64> = (0..world.nodes.len()).map(|shard| world.committed(shard)).collect();
+    world.journals(&committed, 1_000)
+}
+
+/// Another run of the router, with what an earlier one left.
+fn started(setup: Setup, recovery: Recovery, earlier: &World) -> World {
+    let mut world = setup.start_from(recovery, earlier.now().wall);
+    for shard in 0..world.nodes.len() {
+        world.step(shard);
+        world.commit_next(shard, u64::MAX);
+    }
+    world
+}
+
+#[test]
+fn an_id_that_another_sender_has_used_does_not_keep_a_message_from_being_handled() {
+    let mut world = journalled(2, 1).start();
+    let (honest, _) = world.add_listener(0, "honest");
+    let (prophet, _) = world.add_listener(1, "prophet");
+    let (receiver, heard) = world.add_listener(0, "receiver");
+    let id = MessageId::from_u128(77).unwrap();
+    for _ in 0..2 {
+        send(&mut world, inform(prophet, receiver, "foreseen").id(id));
+        send(&mut world, inform(honest, receiver, "genuine").id(id));
+    }
+    assert_eq!(heard.take().iter().map(text).collect::<Vec<_>>(), ["foreseen", "genuine"], "each of them once");
+    assert_eq!((world.snapshot(0).duplicates, world.total().processed), (2, 4));
+    // The same holds after a start, with another number of shards.
+    let mut world = started(journalled(3, 2), stopped(&world), &world);
+    world.register(Script::listener(&heard).registration(world.name_on(0, "x")));
+    for (agent, listener) in [("honest", 0), ("prophet", 1), ("receiver", 0)] {
+        let name = World::new(2).name_on(listener, agent);
+        world.register(Script::listener(&heard).registration(name));
+    }
+    let newcomer = world.register(Script::idle().registration("newcomer".parse().unwrap()));
+    for (sender, content) in [(prophet, "foreseen"), (honest, "genuine"), (newcomer, "new")] {
+        send(&mut world, inform(sender, receiver, content).id(id));
+    }
+    assert_eq!(heard.take().iter().map(text).collect::<Vec<_>>(), ["new"]);
+}
+
+#[test]
+fn what_comes_from_outside_without_a_sender_is_known_whatever_the_number_of_shards() {
+    let receiver = AgentId::of_text("receiver");
+    let heard = Log::new();
+    let (mut world, mut expected) = (journalled(1, 1).start(), vec!["once"]);
+    for (boot, shards) in [(2, 3), (3, 2), (4, 1)] {
+        world.register(Script::listener(&heard).registration("receiver".parse().unwrap()));
+        let message = Message::builder(Performative::Inform).receiver(receiver).content("once");
+        let message = message.id(MessageId::from_u128(5).unwrap()).reliability(Reliability::Durable).build().unwrap();
+        let (shard, token) = (world.shard_of(receiver), world.token());
+        world.give(shard, Input::Send(message, token));
+        settle(&mut world);
+        assert_eq!(heard.take().iter().map(text).collect::<Vec<_>>(), std::mem::take(&mut expected));
+        world = started(journalled(shards, boot), stopped(&world), &world);
+    }
+}
+
+#[test]
+fn several_shards_remember_together_what_one_remembers_of_them() {
+    const WINDOW: usize = 20;
+    let setup = |shards, boot| journalled(shards, boot).configured(|config| config.duplicates_window = WINDOW);
+    let mut world = setup(3, 1).start();
+    let heard = Log::new();
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let names: Vec<_> = (0..3).map(|shard| world.name_on(shard, "receiver")).collect();
+    let again = |world: &mut World| {
+        for name in &names {
+            world.register(Script::listener(&heard).registration(name.clone()));
+        }
+        for number in 1..=WINDOW as u128 {
+            for name in &names {
+                let id = MessageId::from_u128(number).unwrap();
+                let message = inform(sender, AgentId::of(name), "x").id(id).reliability(Reliability::Durable);
+                world.send_later(message.build().unwrap());
+            }
+            settle(world);
+        }
+    };
+    again(&mut world);
+    assert_eq!(heard.take().len(), 3 * WINDOW);
+    let committed: Vec<u64> = (0..3).map(|shard| world.committed(shard)).collect();
+    let mut world = started(setup(1, 2), world.journals(&committed, WINDOW), &world);
+    world.register(Script::idle().registration("sender".parse().unwrap()));
+    again(&mut world);
+    assert!(heard.is_empty(), "{} came again within the window", heard.len());
+}
+
+/// Fails every attempt, and writes down that it was made.
+fn failing(attempts: &Log<String>) -> Script {
+    let attempts = attempts.clone();
+    Script::new(move |message, _| {
+        attempts.push(text(message));
+        Outcome::failed("not today")
+    })
+}
+
+#[test]
+fn failed_attempts_are_counted_across_starts() {
+    let attempts = Log::new();
+    let mut world = journalled(1, 1).start();
+    world.register(failing(&attempts).registration("worker".parse().unwrap()));
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let worker = AgentId::of_text("worker");
+    send(&mut world, inform(sender, worker, "poison").attempts_max(NonZeroU8::new(3).unwrap()));
+    assert_eq!(attempts.take().len(), 1);
+    // Once as it stood first, and once written anew.
+    for boot in [2, 3] {
+        let upto = AppendSequence(world.committed(0));
+        world.give(0, Input::CarryForward(upto));
+        settle(&mut world);
+        world = started(journalled(2, boot), stopped(&world), &world);
+        world.register(failing(&attempts).registration("worker".parse().unwrap()));
+        settle(&mut world);
+        assert_eq!(attempts.take().len(), 1, "run {boot}");
+    }
+    settle(&mut world);
+    let recovery = stopped(&world);
+    let letters: Vec<_> = recovery.dead_letters().map(|letter| (letter.reason, letter.attempts)).collect();
+    assert_eq!((letters, recovery.messages()), (vec![(Reason::AttemptsExhausted, 3)], 0));
+}
+
+/// Shows which attempt a handler is in.
+struct Mark(Log<Option<Attempt>>);
+
+impl std::fmt::Debug for Mark {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Mark")
+    }
+}
+
+impl AttemptMark for Mark {
+    fn set(&mut self, attempt: Option<Attempt>) {
+        self.0.push(attempt);
+    }
+}
+
+#[test]
+fn a_message_that_ends_the_process_becomes_a_dead_letter_and_those_beside_it_are_handled() {
+    let (mark, heard) = (Log::new(), Log::new());
+    let mut world = journalled(1, 1).start();
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let worker = AgentId::of_text("worker");
+    let mut handled = 0;
+    for boot in 2.. {
+        // The machine stops in the handler of the poison: nothing that comes of it is committed.
+        let end: Log<Attempt> = Log::new();
+        world.nodes[0].shard.set_attempt_mark(Box::new(Mark(mark.clone())));
+        let (marks, log, ended) = (mark.clone(), heard.clone(), end.clone());
+        let script = Script::new(move |message, _| {
+            if text(message) == "poison" {
+                let attempt = marks.take().pop().flatten().expect("the mark is set while it is handled");
+                ended.push(attempt);
+                return Outcome::Suspended;
+            }
+            log.push(text(message));
+            Outcome::Done
+        });
+        world.register(script.registration("worker".parse().unwrap()));
+        if boot == 2 {
+            for content in ["before", "poison", "behind"] {
+                let message = inform(sender, worker, content).attempts_max(NonZeroU8::new(3).unwrap());
+                world.send_later(message.reliability(Reliability::Durable).build().unwrap());
+            }
+            world.step(0);
+            world.commit_next(0, u64::MAX);
+        }
+        let before = world.committed(0);
+        world.step(0);
+        world.step(0);
+        let Some(Attempt { record, number }) = end.take().pop() else { break };
+        handled += 1;
+        assert_eq!(number, handled, "its attempts are counted from the first");
+        let mut recovery = world.journals(&[before], 1_000);
+        recovery.note_attempts(ShardIndex(0), record, number);
+        assert_eq!(recovery.unsettled().map(|kept| kept.attempts).max(), Some(number));
+        world = started(journalled(1, boot), recovery, &world);
+    }
+    assert_eq!(handled, 3);
+    settle(&mut world);
+    let recovery = stopped(&world);
+    let letters: Vec<_> = recovery.dead_letters().map(|letter| (text(&letter.message), letter.attempts)).collect();
+    assert_eq!((letters, recovery.messages()), (vec![("poison".to_owned(), 3)], 0));
+    assert!(heard.take().contains(&"behind".to_owned()));
+    assert_eq!(mark.take().pop(), Some(None), "no handler has a message any more");
+}
+
+/// Who asks for things in conversations, under `fipa-request`, and whom it asks.
+struct Chains {
+    shards: u16,
+    boot: u64,
+    world: World,
+    done: Log<String>,
+}
+
+impl Chains {
+    const INITIATORS: u64 = 2;
+    const PARTICIPANTS: usize = 3;
+
+    fn new(shards: u16) -> Self {
+        let mut chains = Self { shards, boot: 1, world: Self::setup(shards, 1).start(), done: Log::new() };
+        chains.cast();
+        // What was not known to be persistent yet could be gone after a crash.
+        settle(&mut chains.world);
+        chains
+    }
+
+    fn setup(shards: u16, boot: u64) -> Setup {
+        journalled(shards, boot).configured(|config| {
+            config.protocols = Rulebook::new(Mode::Enforce, &[], &[]).unwrap();
+            config.conversations.timeout_ms = 3_600_000;
+            config.durable_lifetime_ms = 3_600_000;
+        })
+    }
+
+    fn cast(&mut self) {
+        for number in 0..Self::INITIATORS {
+            let done = self.done.clone();
+            let script = Script::new(move |message, context| {
+                if message.conversation().is_none() {
+                    let content = text(message);
+                    let participant = AgentId::of_text(&format!("participant-{}", content.len() % Self::PARTICIPANTS));
+                    let request = Message::builder(Performative::Request)
+                        .receiver(participant)
+                        .conversation(ConversationId::of_text(&content))
+                        .protocol("fipa-request")
+                        .content(content)
+                        .reliability(Reliability::Durable);
+                    context.send(request.build().unwrap()).unwrap();
+                } else if message.performative() == Performative::Inform {
+                    done.push(text(message));
+                }
+                Outcome::Done
+            });
+            self.world.register(script.registration(format!("initiator-{number}").parse().unwrap()).persistent());
+        }
+        for number in 0..Self::PARTICIPANTS {
+            let script = Script::new(|message, context| {
+                for act in [Performative::Agree, Performative::Inform] {
+                    let reply = message.reply(act).content(message.content().clone()).reliability(Reliability::Durable);
+                    context.send(reply.build().unwrap()).unwrap();
+                }
+                Outcome::Done
+            });
+            self.world.register(script.registration(format!("participant-{number}").parse().unwrap()).persistent());
+        }
+        self.world.run();
+    }
+
+    fn ask(&mut self, content: &str, dice: &mut Dice) {
+        let initiator = AgentId::of_text(&format!("initiator-{}", dice.below(Self::INITIATORS)));
+        let message = Message::builder(Performative::Inform).receiver(initiator).content(content);
+        let (shard, token) = (dice.index(self.world.nodes.len()), self.world.token());
+        self.world.give(shard, Input::Send(message.reliability(Reliability::Durable).build().unwrap(), token));
+    }
+
+    /// The machine stops: each journal has what was committed and perhaps some of what was being written.
+    fn crash(&mut self, dice: &mut Dice) {
+        let kept: Vec<u64> = (0..self.world.nodes.len())
+            .map(|shard| {
+                let (committed, written) = (self.world.committed(shard), self.world.nodes[shard].records.len() as u64);
+                committed + dice.below(written - committed + 1)
+            })
+            .collect();
+        let recovery = self.world.journals(&kept, 1_000);
+        self.boot += 1;
+        self.shards = u16::try_from(dice.between(1, 3)).unwrap();
+        self.world = started(Self::setup(self.shards, self.boot), recovery, &self.world);
+        self.cast();
+    }
+
+    /// What was taken for a violation, or given up.
+    fn wrong(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for shard in 0..self.world.nodes.len() {
+            let conformance = self.world.snapshot(shard).conformance;
+            if conformance.violations() > 0 {
+                wrong.push(format!("{conformance:?} on shard {shard}"));
+            }
+            wrong.extend(self.world.dead_letters(shard).iter().map(|letter| format!("{letter:?}")));
+        }
+        wrong
+    }
+}
+
+#[test]
+fn a_crash_makes_no_violation_of_a_conversation_that_follows_its_protocol() {
+    for seed in 0..200 {
+        let mut dice = Dice::new(seed);
+        let mut chains = Chains::new(u16::try_from(dice.between(1, 3)).unwrap());
+        let (mut asked, mut crashes) = (0, 0);
+        for _ in 0..dice.between(30, 120) {
+            let shard = dice.index(chains.world.nodes.len());
+            match dice.below(12) {
+                0 | 1 if asked < 8 => {
+                    asked += 1;
+                    chains.ask(&"x".repeat(asked), &mut dice);
+                }
+                0..=6 => {
+                    chains.world.step(shard);
+                }
+                7..=10 => {
+                    let most = 1 + dice.below(3);
+                    chains.world.commit_next(shard, most);
+                }
+                _ if crashes < 3 && dice.once_in(3) => {
+                    crashes += 1;
+                    let wrong = chains.wrong();
+                    assert!(wrong.is_empty(), "seed {seed}: {wrong:?}");
+                    chains.crash(&mut dice);
+                }
+                _ => {}
+            }
+        }
+        settle(&mut chains.world);
+        let wrong = chains.wrong();
+        assert!(wrong.is_empty(), "seed {seed}: {wrong:?}");
+        chains.world.assert_settled();
+    }
+}
+
+#[test]
+fn what_breaks_a_recovered_conversation_is_observed_and_not_refused() {
+    let mut chains = Chains::new(2);
+    let [initiator, participant] = ["initiator-0", "participant-1"].map(AgentId::of_text);
+    chains.world.register(Script::idle().registration("outsider".parse().unwrap()));
+    send(&mut chains.world, inform(AgentId::of_text("outsider"), initiator, "x"));
+    assert_eq!(chains.done.take(), ["x"]);
+    let id = ConversationId::of_text("x");
+    let propose = |chains: &mut Chains| {
+        let message = Message::builder(Performative::Propose).sender(initiator).receiver(participant);
+        send(&mut chains.world, message.conversation(id).protocol("fipa-request"));
+        let total = |world: &mut World| {
+            (0..2)
+                .map(|shard| world.snapshot(shard).conformance)
+                .fold((0, 0), |sum, one| (sum.0 + one.observed, sum.1 + one.refused))
+        };
+        total(&mut chains.world)
+    };
+    assert_eq!(propose(&mut chains), (0, 1), "it is refused in the run in which it began");
+    let recovery = stopped(&chains.world);
+    chains.world = started(Chains::setup(2, 2), recovery, &chains.world);
+    chains.cast();
+    assert_eq!(propose(&mut chains), (1, 0));
+}
+
+#[test]
+fn a_cancel_passes_whose_conversation_a_crash_has_lost() {
+    let [initiator, participant] = ["initiator", "participant"].map(AgentId::of_text);
+    let mut world = Chains::setup(1, 1).start();
+    let conformance = |world: &mut World, conversation: &str| {
+        for name in ["initiator", "participant"] {
+            world.register(Script::idle().registration(name.parse().unwrap()));
+        }
+        let cancel = Message::builder(Performative::Cancel).sender(initiator).receiver(participant);
+        send(world, cancel.conversation(ConversationId::of_text(conversation)).protocol("fipa-subscribe"));
+        let found = world.snapshot(0).conformance;
+        (found.observed, found.refused)
+    };
+    assert_eq!(conformance(&mut world, "never begun"), (0, 1), "no run has ended before this one");
+    let mut world = started(Chains::setup(1, 2), stopped(&world), &world);
+    assert_eq!(conformance(&mut world, "lost"), (0, 0));
+}
+
+/// The dead letters that a start finds, by their texts.
+fn letters(recovery: &Recovery) -> Vec<(String, Reason, u8, u8)> {
+    let letters = recovery.dead_letters();
+    letters.map(|letter| (text(&letter.message), letter.reason, letter.attempts, letter.replays)).collect()
+}
+
+#[test]
+fn a_durable_letter_waits_for_a_receiver_that_is_known_and_stays_where_nobody_is() {
+    for shards in 1..3 {
+        let attempts = Log::new();
+        let mut world = journalled(1, 1).start();
+        let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+        world.register(failing(&attempts).registration("persistent".parse().unwrap()).persistent());
+        world.register(failing(&attempts).registration("passing".parse().unwrap()));
+        for receiver in ["persistent", "passing"] {
+            let message = inform(sender, AgentId::of_text(receiver), receiver);
+            send(&mut world, message.attempts_max(NonZeroU8::MIN));
+        }
+        // Nobody is registered: as when a tool sends them again.
+        let mut world = started(journalled(shards, 2), stopped(&world), &world);
+        let mut refused = 0;
+        for shard in 0..world.nodes.len() {
+            let token = world.token();
+            world.give(shard, Input::ReplayDeadLetters(Box::default(), None, token));
+            settle(&mut world);
+            let Some(Answer::DeadLettersReplayed(portion)) = world.take_answer(shard, token) else { panic!() };
+            refused += portion.refused.iter().filter(|error| matches!(error, ReplayError::NoReceiver { .. })).count();
+            assert_eq!(
+                portion.refused.len() + portion.replayed.len(),
+                world.dead_letters(shard).len() + portion.replayed.len()
+            );
+        }
+        assert_eq!(refused, 1);
+        let recovery = stopped(&world);
+        assert_eq!(letters(&recovery), [("passing".to_owned(), Reason::AttemptsExhausted, 1, 0)]);
+        assert_eq!(recovery.unsettled().map(|kept| text(&kept.message)).collect::<Vec<_>>(), ["persistent"]);
+    }
+}
+
+#[test]
+fn a_letter_sent_again_after_a_crash_comes_under_the_same_id_whatever_the_number_of_shards() {
+    let heard = Log::new();
+    let mut world = journalled(3, 1).start();
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let failing = world.add(2, "failing", failing(&Log::new()));
+    send(&mut world, inform(sender, failing, "tea").attempts_max(NonZeroU8::MIN));
+    let cast = |world: &mut World| {
+        world.register(Script::listener(&heard).registration("receiver".parse().unwrap()));
+        let letter = (0..world.nodes.len()).flat_map(|shard| world.dead_letters(shard)).next().unwrap();
+        let token = world.token();
+        let to = Some(AgentId::of_text("receiver"));
+        world.give(letter.id.shard.as_usize(), Input::ReplayDeadLetters(Box::default(), to, token));
+        world.run();
+    };
+    let mut boot = 1;
+    for shards in [2, 1, 3] {
+        // What the receiver's shard has is durable; that the letter is gone is not.
+        cast(&mut world);
+        let receivers = world.shard_of(AgentId::of_text("receiver"));
+        let kept: Vec<u64> = (0..world.nodes.len())
+            .map(
+                |shard| {
+                    if shard == receivers { world.nodes[shard].records.len() as u64 } else { world.committed(shard) }
+                },
+            )
+            .collect();
+        let mut recovery = world.journals(&kept, 1_000);
+        if recovery.dead_letters().count() == 0 {
+            // Both are on one shard, and the message was known there: that the letter is gone is the last record.
+            let kept: Vec<u64> =
+                kept.iter().enumerate().map(|(shard, kept)| kept - u64::from(shard == receivers)).collect();
+            recovery = world.journals(&kept, 1_000);
+        }
+        assert_eq!(recovery.dead_letters().count(), 1);
+        boot += 1;
+        world = started(journalled(shards, boot), recovery, &world);
+    }
+    cast(&mut world);
+    settle(&mut world);
+    assert_eq!(heard.take().iter().map(text).collect::<Vec<_>>(), ["tea"], "it came several times and is handled once");
+}
+
+#[test]
+fn an_expired_durable_message_is_kept_as_a_dead_letter_whenever_it_expires() {
+    let waiting = |world: &mut World, boot: u64| {
+        let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+        let receiver = world.add_inbox(0, "receiver", u32::try_from(boot).unwrap(), 1);
+        for content in ["in the inbox", "in the mailbox"] {
+            let lifetime = crate::common::lifetime(if content == "in the inbox" { 60_000 } else { 2_000 });
+            send(world, inform(sender, receiver, content).time_to_live(lifetime));
+        }
+    };
+    // While the router runs.
+    let mut world = journalled(1, 1).start();
+    waiting(&mut world, 1);
+    world.advance(5_000);
+    settle(&mut world);
+    let total = world.total();
+    assert_eq!((total.expired, total.dead_lettered), (1, 0), "it counts as expired");
+    let letter = world.dead_letters(0).pop().unwrap();
+    assert_eq!((letter.reason, text(&letter.message)), (Reason::Expired, "in the mailbox".to_owned()));
+    assert!(letter.last_error.unwrap().contains("in the mailbox"));
+    let recovery = stopped(&world);
+    assert_eq!(letters(&recovery), [("in the mailbox".to_owned(), Reason::Expired, 0, 0)]);
+    // While it was down.
+    let mut world = journalled(1, 1).start();
+    waiting(&mut world, 1);
+    let (recovery, later) = (stopped(&world), world.now().wall.0 + 10_000);
+    let mut world = journalled(1, 2).start_from(recovery, caxton_shards::message::WallTime(later));
+    settle(&mut world);
+    world.advance(2_000);
+    settle(&mut world);
+    let recovery = stopped(&world);
+    assert_eq!(letters(&recovery), [("in the mailbox".to_owned(), Reason::Expired, 0, 0)]);
+    assert_eq!(recovery.messages(), 1);
+    // It can be sent again, with a lifetime of its own.
+    let heard = Log::new();
+    let name = world.name_on(0, "helper");
+    let helper = world.register(Script::listener(&heard).registration(name));
+    let token = world.token();
+    world.give(0, Input::ReplayDeadLetters(Box::default(), Some(helper), token));
+    settle(&mut world);
+    assert_eq!(heard.letters(), ["in the mailbox"]);
+}
+
+#[test]
+fn mail_that_was_written_anew_when_its_receiver_was_gone_finds_it_after_a_start() {
+    let mut world = journalled(1, 1).configured(|config| config.retry.retries = 9).start();
+    let (sender, _) = world.add_listener(0, "sender");
+    let worker = world.add(0, "worker", Script::new(|_, _| Outcome::failed("not now")));
+    send(&mut world, inform(sender, worker, "work"));
+    // It waits to be tried again, and its receiver goes meanwhile.
+    world.deregister(worker);
+    let last = AppendSequence(world.committed(0));
+    world.give(0, Input::CarryForward(last));
+    settle(&mut world);
+    assert_eq!(world.dead(Reason::Deregistered), 0, "its time has not come");
+
+    let recovery = world.journals(&[world.committed(0)], 1_000);
+    let mut world = journalled(1, 2).start_from(recovery, world.now().wall);
+    let (_, heard) = world.add_listener(0, "worker");
+    settle(&mut world);
+    assert_eq!(heard.texts(), ["work"]);
+    world.assert_settled();
+}
+
+#[test]
+fn what_was_refused_and_then_handled_is_known_after_a_start_although_its_letter_was_written_anew() {
+    let mut world = journalled(1, 1).start();
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let (receiver, heard) = world.add_listener(0, "receiver");
+    let id = MessageId::from_u128(7).unwrap();
+    let message = || inform(sender, receiver, "once").id(id);
+    world.send_later(message().reliability(Reliability::Durable).build().unwrap());
+    world.run();
+    world.give(0, Input::Journal(JournalCondition::Full));
+    world.run();
+    world.advance(2 * FULL_PATIENCE_MS);
+    assert_eq!(world.dead(Reason::NotJournalled), 1, "it waited for a full journal");
+    // It is new when it is sent again, and known from then on.
+    world.give(0, Input::Journal(JournalCondition::Ready));
+    settle(&mut world);
+    send(&mut world, message());
+    assert_eq!(heard.take().len(), 1);
+    let last = AppendSequence(world.committed(0));
+    world.give(0, Input::CarryForward(last));
+    settle(&mut world);
+
+    let recovery = world.journals(&[world.committed(0)], 1_000);
+    let mut world = journalled(1, 2).start_from(recovery, world.now().wall);
+    world.register(Script::idle().registration("sender".parse().unwrap()));
+    let (_, heard) = world.add_listener(0, "receiver");
+    send(&mut world, message());
+    assert!(heard.is_empty(), "it was handled in the earlier run");
+    world.assert_settled();
+}
+
+/// Fills the journal of a shard until nobody waits for it any more, and lets it go on.
+fn stall(world: &mut World, shard: usize) {
+    world.give(shard, Input::Journal(JournalCondition::Full));
+    world.run();
+    world.advance(2 * FULL_PATIENCE_MS);
+    world.run();
+    world.give(shard, Input::Journal(JournalCondition::Ready));
+    settle(world);
+}
+
+#[test]
+fn a_message_that_was_not_taken_in_is_new_after_a_start_as_well() {
+    let id = MessageId::from_u128(7).unwrap();
+    for lifetime_ms in [None, Some(500)] {
+        let mut world = journalled(1, 1).start();
+        let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+        let (receiver, heard) = world.add_listener(0, "receiver");
+        let message = || inform(sender, receiver, "once").id(id).reliability(Reliability::Durable);
+        let hurried = match lifetime_ms {
+            Some(lifetime_ms) => message().time_to_live(crate::common::lifetime(lifetime_ms)),
+            None => message(),
+        };
+        world.send_later(hurried.build().unwrap());
+        world.run();
+        stall(&mut world, 0);
+        let reason = if lifetime_ms.is_some() { Reason::Expired } else { Reason::NotJournalled };
+        let recovery = stopped(&world);
+        assert_eq!(letters(&recovery), [("once".to_owned(), reason, 0, 0)]);
+        assert!(heard.is_empty());
+
+        let mut world = started(journalled(1, 2), recovery, &world);
+        world.register(Script::idle().registration("sender".parse().unwrap()));
+        let (_, heard) = world.add_listener(0, "receiver");
+        send(&mut world, message());
+        assert_eq!(heard.texts(), ["once"], "{reason}: its sender was told that it was not kept");
+    }
+}
+
+#[test]
+fn a_replayed_message_that_was_not_taken_in_is_replayed_after_a_start() {
+    let mut world = journalled(1, 1).start();
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let failing = world.add(0, "failing", failing(&Log::new()));
+    let short = crate::common::lifetime(500);
+    send(&mut world, inform(sender, failing, "tea").attempts_max(NonZeroU8::MIN).time_to_live(short));
+    let replay = |world: &mut World| {
+        let token = world.token();
+        world.give(0, Input::ReplayDeadLetters(Box::default(), None, token));
+        world.run();
+    };
+    // Its lifetime ends while it waits for a full journal.
+    replay(&mut world);
+    stall(&mut world, 0);
+    let recovery = stopped(&world);
+    assert_eq!(letters(&recovery), [("tea".to_owned(), Reason::AttemptsExhausted, 1, 0)], "the letter stays as it was");
+
+    let mut world = started(journalled(1, 2), recovery, &world);
+    world.register(Script::idle().registration("sender".parse().unwrap()));
+    let (_, heard) = world.add_listener(0, "failing");
+    replay(&mut world);
+    settle(&mut world);
+    assert_eq!(heard.texts(), ["tea"]);
+    assert!(world.dead_letters(0).is_empty());
+}
+
+#[test]
+fn a_message_stays_until_the_dead_letter_of_what_its_handler_sent_is_durable() {
+    let mut world = journalled(2, 1).start();
+    let receiver = AgentId::of(&world.name_on(1, "receiver"));
+    world.register(Script::idle().registration(world.name_on(1, "receiver")));
+    let short = crate::common::lifetime(500);
+    let (sender, _) = world.add_listener(0, "sender");
+    let forwarding = Script::new(move |message, context| {
+        if message.performative() == Performative::Failure {
+            return Outcome::Done;
+        }
+        let message = Message::builder(Performative::Inform).receiver(receiver).content("onward").time_to_live(short);
+        context.send(message.reliability(Reliability::Durable).build().unwrap()).unwrap();
+        Outcome::Done
+    });
+    let forwarder = world.add(0, "forwarder", forwarding);
+    world.give(1, Input::Journal(JournalCondition::Full));
+    world.send_later(inform(sender, forwarder, "first").reliability(Reliability::Durable).build().unwrap());
+    for _ in 0..4 {
+        world.run();
+        world.commit_next(0, u64::MAX);
+    }
+    world.advance(2_000);
+    for _ in 0..4 {
+        world.run();
+        world.commit_next(0, u64::MAX);
+    }
+    assert_eq!(world.total().expired, 1, "its lifetime has ended before its journal went on");
+    let recovery = world.journals(&[world.committed(0), world.committed(1)], 1_000);
+    assert_eq!(recovery.unsettled().map(|kept| text(&kept.message)).collect::<Vec<_>>(), ["first"]);
+
+    world.give(1, Input::Journal(JournalCondition::Ready));
+    settle(&mut world);
+    let recovery = stopped(&world);
+    assert_eq!(letters(&recovery), [("onward".to_owned(), Reason::Expired, 0, 0)]);
+    assert_eq!(recovery.messages(), 0, "what set it off is settled");
+}
