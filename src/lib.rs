@@ -13,6 +13,8 @@
 //!    dead-lettered or expired, and where it was not processed its sender hears why.
 //!
 //! Everything from step 2 on is the pure crate [`caxton_shards`]; this crate is what touches the world.
+//!
+//! The [`manual`] has a tutorial and a chapter for each subject.
 
 mod call;
 pub mod config;
@@ -21,6 +23,7 @@ pub mod doctor;
 mod drive;
 mod link;
 mod management;
+pub mod manual;
 pub mod router;
 mod scribe;
 pub mod signals;
