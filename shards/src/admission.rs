@@ -207,9 +207,7 @@ impl Shard {
         if let Some(error) = self.refusal(agent, &message) {
             return Err(self.reject(error, message));
         }
-        if !self.effects.is_empty()
-            && let Some(error) = self.refusal_for_effects(&message)
-        {
+        if let Some(error) = self.refusal_for_effects(&message) {
             return Err(self.reject(error, message));
         }
         if self.has_to_judge(&message)

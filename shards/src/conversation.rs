@@ -243,17 +243,14 @@ impl Conversations {
 
     #[inline(always)]
     fn find(&self, initiator: AgentId, id: ConversationId) -> Option<u32> {
-        let same = |place: &u32| self.slab.get(*place).is_some_and(|found| found.is(initiator, id));
-        self.index.find(hash(self.seeded, initiator, id), same).copied()
+        self.find_hashed(hash_of(self.seeded, initiator, id), initiator, id)
     }
 
-    /// The conversation's place, which is probably this one.
+    /// As [`Conversations::find`], where the hash of both is known.
     #[inline(always)]
-    fn find_near(&self, initiator: AgentId, id: ConversationId, place: u32) -> Option<u32> {
-        match self.slab.get(place) {
-            Some(found) if found.is(initiator, id) => Some(place),
-            _ => self.find(initiator, id),
-        }
+    fn find_hashed(&self, hash: u64, initiator: AgentId, id: ConversationId) -> Option<u32> {
+        let same = |place: &u32| self.slab.get(*place).is_some_and(|found| found.is(initiator, id));
+        self.index.find(hash, same).copied()
     }
 
     /// How this agent stands to a conversation of its own with this id.
@@ -291,9 +288,10 @@ impl Conversations {
     /// As [`Conversations::pass`], for a message that does not know where its conversation lies.
     #[inline(never)]
     fn pass_by_id(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
-        let (place, passed) = match self.find(passage.initiator, id) {
+        let hash = hash_of(self.seeded, passage.initiator, id);
+        let (place, passed) = match self.find_hashed(hash, passage.initiator, id) {
             Some(place) => (place, Passed::Continued),
-            None if passage.begins() => (self.open(id, passage)?, Passed::Began),
+            None if passage.begins() => (self.open(id, hash, passage)?, Passed::Began),
             None => return Err(Reason::NotInConversation),
         };
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
@@ -301,7 +299,8 @@ impl Conversations {
         Ok((ConversationIndex(place), passed))
     }
 
-    fn open(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<u32, Reason> {
+    /// Begins a conversation that is not open. The hash is that of its initiator and its id.
+    fn open(&mut self, id: ConversationId, hash: u64, passage: &Passage<'_>) -> Result<u32, Reason> {
         // The initiator and, unless it talks to itself, the receiver.
         let participants = 1 + usize::from(passage.receiver != passage.initiator);
         if participants > self.limits.participants_max {
@@ -323,8 +322,8 @@ impl Conversations {
         };
         let place = self.slab.insert(conversation).map_err(|_| Reason::TooManyConversations)?;
         let (slab, seeded) = (&self.slab, self.seeded);
-        let rehash = |place: &u32| slab.get(*place).map_or(0, |found| hash(seeded, found.initiator, found.id));
-        self.index.insert_unique(hash(seeded, passage.initiator, id), place, rehash);
+        let rehash = |place: &u32| slab.get(*place).map_or(0, |found| hash_of(seeded, found.initiator, found.id));
+        self.index.insert_unique(hash, place, rehash);
         self.opened += 1;
         Ok(place)
     }
@@ -339,7 +338,7 @@ impl Conversations {
     pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<(Option<TimerKey>, bool)> {
         let slab = &self.slab;
         let same = |place: &u32| slab.get(*place).is_some_and(|found| found.is(initiator, id));
-        let (place, _) = self.index.find_entry(hash(self.seeded, initiator, id), same).ok()?.remove();
+        let (place, _) = self.index.find_entry(hash_of(self.seeded, initiator, id), same).ok()?.remove();
         self.release(place).map(|ended| (ended.timer, ended.durable))
     }
 
@@ -349,7 +348,7 @@ impl Conversations {
     pub fn rejoin(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
         let (place, passed) = match self.find(passage.initiator, id) {
             Some(place) => (place, Passed::Continued),
-            None => (self.open(id, passage)?, Passed::Began),
+            None => (self.open(id, hash_of(self.seeded, passage.initiator, id), passage)?, Passed::Began),
         };
         let (most, seeded) = (self.limits.participants_max, self.seeded);
         let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
@@ -373,7 +372,7 @@ impl Conversations {
 
     fn remove(&mut self, place: u32) -> Option<Ended> {
         let conversation = self.slab.get(place)?;
-        let hash = hash(self.seeded, conversation.initiator, conversation.id);
+        let hash = hash_of(self.seeded, conversation.initiator, conversation.id);
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == place) {
             entry.remove();
         }
@@ -463,10 +462,15 @@ impl Conversations {
         wall: WallTime,
     ) -> Result<(ConversationIndex, Passed), Reason> {
         let probably = passage.message.postage().conversation_place;
-        let (place, mut passed) = match self.find_near(passage.initiator, id, probably) {
-            Some(place) => (place, Passed::Continued),
-            None if passage.begins() => (self.open(id, passage)?, Passed::Began),
-            None => return self.pass_beside(passage),
+        let (place, mut passed) = if self.slab.get(probably).is_some_and(|found| found.is(passage.initiator, id)) {
+            (probably, Passed::Continued)
+        } else {
+            let hash = hash_of(self.seeded, passage.initiator, id);
+            match self.find_hashed(hash, passage.initiator, id) {
+                Some(place) => (place, Passed::Continued),
+                None if passage.begins() => (self.open(id, hash, passage)?, Passed::Began),
+                None => return self.pass_beside(passage),
+            }
         };
         let Some(mut conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
         let Some(from) = conversation.position(passage.sender) else { return self.pass_stranger(place, passage, wall) };
@@ -748,7 +752,7 @@ fn concerned(participants: &[AgentId], message: &Message) -> Option<usize> {
 
 /// Conversation ids may be chosen by peers.
 #[inline]
-fn hash(seeded: Seeded, initiator: AgentId, id: ConversationId) -> u64 {
+fn hash_of(seeded: Seeded, initiator: AgentId, id: ConversationId) -> u64 {
     let (low, high) = id.words();
     seeded.hash_words(low, high, initiator.table_bits())
 }

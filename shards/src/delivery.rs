@@ -3,6 +3,8 @@
 //! Invariants: a message counts against its mailbox from when it is taken in until it is settled, whatever it waits for
 //! meanwhile; what waits for an agent that is not called ends with its lifetime all the same.
 
+use std::collections::VecDeque;
+
 use crate::breaker::Guard;
 use crate::conversation::{ConversationIndex, OwnConversation, Passage, Passed, REPLY_TO_NOTED_MAX, Timeout};
 use crate::dead_letter::Reason;
@@ -14,10 +16,10 @@ use crate::notes::{Note, NoteKey};
 use crate::notice::Holds;
 use crate::overflow::ordinary_memory;
 use crate::planted::{self, Bug};
-use crate::registry::{AgentIndex, Behaviour, Standing};
+use crate::registry::{AgentIndex, AgentSlot, Behaviour, Standing};
 use crate::remains::Place;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
-use crate::slab::NONE;
+use crate::slab::{NONE, Slab};
 
 impl Shard {
     /// Finds out how the sender of a text-borne message stands to its conversation: whose it is out of those with this id
@@ -94,13 +96,11 @@ impl Shard {
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
         let (index, passed) = match self.conversations.pass(id, &passage) {
-            Err(Reason::NotInConversation) if self.may_be_behind(message) => {
-                if self.has_come(message, target) {
-                    return Ok(());
-                }
-                self.conversations.rejoin(id, &passage)?
-            }
-            passed => passed?,
+            Ok(passed) => passed,
+            Err(reason) => match self.rejoin(id, &passage, reason)? {
+                Some(passed) => passed,
+                None => return Ok(()),
+            },
         };
         if envelope.message.reliability() == Reliability::Durable {
             self.keep_step(index, initiator, false, envelope);
@@ -113,6 +113,24 @@ impl Shard {
             Passed::Began | Passed::BeganInViolation => self.arm_conversation(initiator, id, index),
             _ => Ok(()),
         }
+    }
+
+    /// Lets a message pass that was refused for this reason, if it belongs to a conversation that a crash has lost. Returns nothing
+    /// if the message has come to its receiver before.
+    #[cold]
+    fn rejoin(
+        &mut self,
+        id: ConversationId,
+        passage: &Passage<'_>,
+        reason: Reason,
+    ) -> Result<Option<(ConversationIndex, Passed)>, Reason> {
+        if reason != Reason::NotInConversation || !self.may_be_behind(passage.message) {
+            return Err(reason);
+        }
+        if self.has_come(passage.message, passage.receiver) {
+            return Ok(None);
+        }
+        self.conversations.rejoin(id, passage).map(Some)
     }
 
     /// As [`Shard::converse`], where conversations are held to their protocols.
@@ -221,7 +239,7 @@ impl Shard {
         // A reply knows where its receiver lies.
         let probably = AgentIndex(envelope.receiver_place);
         if self.agents.lies_at(target, probably) {
-            self.deliver_to(envelope, probably);
+            self.deliver_to::<true>(envelope, probably);
         } else {
             self.deliver_by_id(envelope, target);
         }
@@ -231,34 +249,30 @@ impl Shard {
     #[inline(never)]
     fn deliver_by_id(&mut self, envelope: Envelope, target: AgentId) {
         match self.agents.find(target) {
-            Some(index) => self.deliver_to(envelope, index),
+            Some(index) => self.deliver_to::<true>(envelope, index),
             None => self.refuse_for_absent(envelope, target),
         }
-    }
-
-    #[inline(always)]
-    fn deliver_to(&mut self, envelope: Envelope, index: AgentIndex) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        let messages_max = self.config.mailbox_messages.into_inner();
-        let bytes_max = self.config.mailbox_bytes.into_inner();
-        if slot.standing.is(Standing::TAKES_NOTHING)
-            || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight())
-        {
-            return self.overflow(envelope, index);
-        }
-        self.deliver_held(envelope, index);
     }
 
     /// As [`Shard::deliver`], for a message that is taken in whatever room there is.
     #[cold]
     pub(crate) fn take_in(&mut self, envelope: Envelope, index: AgentIndex) {
-        self.deliver_held(envelope, index);
+        self.deliver_to::<false>(envelope, index);
     }
 
-    /// Has the mailbox hold a message, and puts it there.
+    /// Has the mailbox hold a message, if it has room for it or has to take it, and puts it there.
     #[inline(always)]
-    fn deliver_held(&mut self, mut envelope: Envelope, index: AgentIndex) {
+    fn deliver_to<const NEEDS_ROOM: bool>(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
+        if NEEDS_ROOM {
+            let messages_max = self.config.mailbox_messages.into_inner();
+            let bytes_max = self.config.mailbox_bytes.into_inner();
+            if slot.standing.is(Standing::TAKES_NOTHING)
+                || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight())
+            {
+                return self.overflow(envelope, index);
+            }
+        }
         slot.mailbox.hold(envelope.weight());
         self.memory_left -= i64::from(envelope.weight());
         if slot.provider && !slot.load_changed {
@@ -286,33 +300,26 @@ impl Shard {
         {
             self.credits_owed[from.as_usize()] += 1;
         }
-        self.put_into_mailbox(envelope, index);
+        let enqueued = enqueue(slot, &mut self.slab, &mut self.run_queue, envelope, index);
+        self.finish_enqueue(enqueued, index);
     }
 
     /// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
-    #[inline(always)]
     fn put_into_mailbox(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let priority = envelope.message.priority();
-        let shut = slot.guard == Guard::Shut;
-        if shut && envelope.message.when_unavailable() == WhenUnavailable::FailFast {
-            return self.turn_away(envelope, index);
-        }
-        match self.slab.insert(envelope) {
-            Ok(place) => {
-                slot.mailbox.push(&mut self.slab, place, priority);
-                if slot.queued {
-                    return;
-                }
-                if !shut && slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
-                    slot.queued = true;
-                    self.run_queue.push_back(index);
-                } else {
-                    self.schedule(index);
-                }
-            }
-            Err(envelope) => {
-                let holds = Holds::Mailbox { agent: index, generation: slot.generation, weight: envelope.weight() };
+        let enqueued = enqueue(slot, &mut self.slab, &mut self.run_queue, envelope, index);
+        self.finish_enqueue(enqueued, index);
+    }
+
+    /// Does what few messages need when they are put into their mailboxes.
+    #[inline(always)]
+    fn finish_enqueue(&mut self, enqueued: Enqueued, index: AgentIndex) {
+        match enqueued {
+            Enqueued::Done => {}
+            Enqueued::Unscheduled => self.schedule(index),
+            Enqueued::TurnedAway(envelope) => self.turn_away(envelope, index),
+            Enqueued::Full(envelope, generation) => {
+                let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
                 self.give_up(envelope, Reason::ShardFull, holds);
             }
         }
@@ -553,5 +560,48 @@ impl Shard {
         let held = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
         let held: u64 = held.map(|slot| slot.mailbox.held_bytes()).sum();
         self.memory_left = ordinary_memory(self.config.memory_max).cast_signed() - held.cast_signed();
+    }
+}
+
+/// What is left to do for a message that was to go into its mailbox.
+enum Enqueued {
+    /// Nothing.
+    Done,
+    /// Its receiver may have to be scheduled.
+    Unscheduled,
+    /// Its receiver's breaker is open, and the message does not wait for it.
+    TurnedAway(Envelope),
+    /// The shard holds as many messages as it can. This is the generation of the receiver.
+    Full(Envelope, u32),
+}
+
+/// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
+#[inline(always)]
+fn enqueue(
+    slot: &mut AgentSlot,
+    slab: &mut Slab<Envelope>,
+    run_queue: &mut VecDeque<AgentIndex>,
+    envelope: Envelope,
+    index: AgentIndex,
+) -> Enqueued {
+    let priority = envelope.message.priority();
+    let shut = slot.guard == Guard::Shut;
+    if shut && envelope.message.when_unavailable() == WhenUnavailable::FailFast {
+        return Enqueued::TurnedAway(envelope);
+    }
+    match slab.insert(envelope) {
+        Ok(place) => {
+            slot.mailbox.push(slab, place, priority);
+            if slot.queued {
+                return Enqueued::Done;
+            }
+            if !shut && slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
+                slot.queued = true;
+                run_queue.push_back(index);
+                return Enqueued::Done;
+            }
+            Enqueued::Unscheduled
+        }
+        Err(envelope) => Enqueued::Full(envelope, slot.generation),
     }
 }

@@ -192,16 +192,30 @@ impl Shard {
         (held_bytes > allowed).then_some(SendError::MemoryFull { limit })
     }
 
-    /// Why there is no memory for another message of a handler, with what it has sent before. Most handlers send one
-    /// message, so the weight of several is only looked at from the second one on.
-    #[inline(never)]
+    /// Why there is no memory for another message of a handler, with what it has sent before. Most handlers send one or two
+    /// messages, so the weight of more is only looked at from the third one on.
+    #[inline(always)]
     pub(crate) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendError> {
+        let bytes = match &*self.effects {
+            [] => return None,
+            [effect] => effect.weight(),
+            _ => self.weigh_effects(),
+        };
+        if (bytes + message.content().len() as u64).cast_signed() <= self.memory_left {
+            return None;
+        }
+        self.memory_refusal(message, bytes)
+    }
+
+    /// Returns the weight of all effects. What was weighed before is not weighed again.
+    #[inline(never)]
+    fn weigh_effects(&mut self) -> u64 {
         let EffectsWeighed { count, bytes } = self.effects_weighed;
         let count = if count > self.effects.len() { 0 } else { count };
         let before = if count == 0 { 0 } else { bytes };
         let bytes = before + self.effects[count..].iter().map(Effect::weight).sum::<u64>();
         self.effects_weighed = EffectsWeighed { count: self.effects.len(), bytes };
-        self.memory_refusal(message, bytes)
+        bytes
     }
 
     /// Whether a message from another shard may be taken in although the budget for ordinary messages is used up.

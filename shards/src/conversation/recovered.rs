@@ -11,7 +11,7 @@
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet};
 
-use super::{ConversationIndex, Conversations, Passage, Passed};
+use super::{ConversationIndex, Conversations, Passage, Passed, hash_of};
 use crate::dead_letter::Reason;
 use crate::hashing::Seeded;
 use crate::message::{AgentId, ConversationId, MessageId, Performative, Reliability, WallTime};
@@ -104,7 +104,7 @@ impl Conversations {
     ) -> Result<(ConversationIndex, Passed), Reason> {
         let (place, passed) = match self.find(passage.initiator, id) {
             Some(place) => (place, Passed::Continued),
-            None => (self.open(id, passage)?, Passed::Began),
+            None => (self.open(id, hash_of(self.seeded, passage.initiator, id), passage)?, Passed::Began),
         };
         let past = self.recovered.past(place);
         let is_repeated = passage.message.id().is_some_and(|id| !past.messages.insert((id, passage.receiver)));

@@ -11,7 +11,7 @@ use super::cancel::{Answer, READINGS_MAX, Reading, Readings};
 use super::definition::{Act, Definition, STATES_MAX};
 use super::violation::{PartyView, ProtocolView, Violation};
 use super::{Mode, Side};
-use crate::message::{AgentId, Correlation, Message, Performative, Term, WallTime};
+use crate::message::{AgentId, ConversationRole, Correlation, Message, Performative, Term, WallTime};
 
 /// Columns of the table: the standard acts, and one for all others.
 const COLUMNS: usize = Performative::STANDARD.len() + 1;
@@ -243,11 +243,12 @@ impl Guard {
         self.others.get(party.saturating_sub(FIRST)).copied().unwrap_or(Leg::NEW)
     }
 
-    #[inline]
+    #[inline(always)]
     fn leg_mut(&mut self, party: usize) -> Option<&mut Leg> {
-        if party == FIRST {
-            return Some(&mut self.first);
-        }
+        if party == FIRST { Some(&mut self.first) } else { self.other_leg_mut(party) }
+    }
+
+    fn other_leg_mut(&mut self, party: usize) -> Option<&mut Leg> {
         let place = party.saturating_sub(FIRST);
         if self.others.len() <= place {
             self.others.resize(place + 1, Leg::NEW);
@@ -259,16 +260,24 @@ impl Guard {
     ///
     /// An answer that goes to someone else than the initiator, because the initiator wants that (`reply-to`), is the
     /// participant's step; and whoever gets such answers may go on in the initiator's name.
-    #[inline]
+    #[inline(always)]
     fn place(&self, from: usize, to: usize, message: &Message) -> Option<Place> {
-        use crate::message::ConversationRole;
+        match (from, to) {
+            (0, 1..) => Some(Place { party: to, side: Side::Initiator }),
+            (1.., 0) => Some(Place { party: from, side: Side::Participant }),
+            _ => self.rare_place(from, to, message),
+        }
+    }
+
+    /// As [`Guard::place`], for a message that the initiator sends to itself, or one participant to another.
+    #[cold]
+    fn rare_place(&self, from: usize, to: usize, message: &Message) -> Option<Place> {
         match (from, to) {
             // Who talks to itself says by the role on which side it is.
             (0, 0) if message.role() == ConversationRole::Participant => {
                 Some(Place { party: 0, side: Side::Participant })
             }
-            (0, _) => Some(Place { party: to, side: Side::Initiator }),
-            (_, 0) => Some(Place { party: from, side: Side::Participant }),
+            (0, 0) => Some(Place { party: 0, side: Side::Initiator }),
             _ if self.leg(from).state != START => Some(Place { party: from, side: Side::Participant }),
             _ if self.leg(to).state != START => Some(Place { party: to, side: Side::Initiator }),
             _ => None,
@@ -379,7 +388,7 @@ impl Rules {
 
     /// Takes the step that a message is from one participant to another, by their places in the conversation. Without a
     /// place for the receiver it is new there. Nothing changes if the step is not allowed.
-    #[inline]
+    #[inline(always)]
     pub fn step(&self, guard: &mut Guard, from: usize, to: usize, message: &Message, now: WallTime) -> Verdict {
         let Some(place) = guard.place(from, to, message) else { return Verdict::Allowed };
         let Some(leg) = guard.leg_mut(place.party) else { return Verdict::Forbidden };

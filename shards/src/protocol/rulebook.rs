@@ -173,7 +173,7 @@ impl Rulebook {
     }
 
     /// Takes a step in a conversation: see [`Rules::step`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step(&self, guard: &mut Guard, from: usize, to: usize, message: &Message, now: WallTime) -> Verdict {
         match self.rules(guard.protocol) {
             Some(rules) => rules.step(guard, from, to, message, now),

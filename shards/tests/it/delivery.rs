@@ -476,7 +476,7 @@ fn callers_hear_of_a_journal_that_stays_full_and_may_send_the_same_message_again
     world.assert_settled();
     // After a start it is known only from when it was handled.
     let kept = world.nodes[0].records.len() as u64;
-    let [first, all] = [2, kept].map(|kept| {
+    let [first, all] = [3, kept].map(|kept| {
         let mut shares = world.journals(&[kept], 100).divide(world.partition);
         shares.remove(0).handled()
     });
