@@ -42,3 +42,59 @@ chapters! {
     guarantees: "guarantees.md",
     glossary: "glossary.md",
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// How long the README may be, in bytes: what is longer is a chapter.
+    const README_BYTES_MAX: usize = 8 << 10;
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn chapters() -> Vec<PathBuf> {
+        let files = fs::read_dir(root().join("src/manual")).expect("the manual is there");
+        let files = files.map(|file| file.expect("it can be read").path());
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect()
+    }
+
+    /// The files that a document links to, relative to its directory.
+    fn targets(text: &str) -> impl Iterator<Item = &str> {
+        let behind = |mark| text.split(mark).skip(1).filter_map(|rest: &str| rest.split([')', '\n', ' ', '#']).next());
+        behind("](").chain(behind("]: ")).filter(|target| {
+            let extension = Path::new(target).extension();
+            !target.starts_with("http") && extension.is_some_and(|extension| extension == "md")
+        })
+    }
+
+    #[test]
+    fn the_readme_is_short_and_names_every_chapter() {
+        let readme = read(&root().join("README.md"));
+        assert!(readme.len() <= README_BYTES_MAX, "{} bytes: allowed are {README_BYTES_MAX}", readme.len());
+        for chapter in chapters() {
+            let name = chapter.file_name().expect("it has a name").to_str().expect("it is ASCII").to_owned();
+            assert!(name == "links.md" || readme.contains(&format!("(src/manual/{name})")), "{name}");
+        }
+    }
+
+    #[test]
+    fn links_between_documents_lead_to_files() {
+        let others = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root().join(name));
+        let mut found = 0;
+        for document in chapters().into_iter().chain(others) {
+            let directory = document.parent().expect("it is in a directory");
+            for target in targets(&read(&document)) {
+                assert!(directory.join(target).is_file(), "{} links to {target}", document.display());
+                found += 1;
+            }
+        }
+        assert!(found > 25, "{found} links");
+    }
+}
