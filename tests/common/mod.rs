@@ -1,6 +1,6 @@
 //! What the tests of the router's handles share: a bounded wait for everything, and agents made of closures.
 
-#![allow(dead_code)] // Each test file uses its own part.
+#![allow(dead_code)] // Each test program uses its own part.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! `caxton bench`: each scenario handles what it sends and says so in one JSON object.
 
-mod program;
-
 use std::process::Output;
 
 use serde_json::Value;
+
+use crate::program;
 
 fn bench(arguments: &str) -> Output {
     let mut command = program::caxton();

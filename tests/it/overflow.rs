@@ -1,7 +1,5 @@
 //! Full mailboxes as an embedder meets them: sends that wait, tries that come back, messages that make room.
 
-mod common;
-
 use std::time::Duration;
 
 use caxton_router::config::Config;
@@ -9,8 +7,9 @@ use caxton_router::domain::{LifetimeMs, MailboxCapacity, MemoryBudget};
 use caxton_router::{AgentId, Inbox, Message, Performative, Router, SendError};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::overflow::OverflowPolicy;
-use common::{PATIENCE, bounded, message_to, name_on, shutdown, silent, start_with, text_of};
 use futures_lite::future::block_on;
+
+use crate::common::{PATIENCE, bounded, message_to, name_on, shutdown, silent, start_with, text_of};
 
 const MAILBOX: u32 = 4;
 

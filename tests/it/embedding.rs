@@ -1,7 +1,5 @@
 //! The calls that embedders make, from plain threads and from tokio.
 
-mod common;
-#[path = "embedding/waits.rs"]
 mod waits;
 
 use std::rc::Rc;
@@ -14,7 +12,8 @@ use caxton_router::{
     Router, SendError, StopReason,
 };
 use caxton_shards::interface::RegistrationError;
-use common::{
+
+use crate::common::{
     PATIENCE, bounded, capability, echo, hold_up, message_to, name, name_on, on, reporter, request_to, shutdown,
     silent, start, start_with, text_of,
 };

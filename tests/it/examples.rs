@@ -2,9 +2,7 @@
 //!
 //! Cargo builds them in every `cargo test`; here they are part of the test, so that they are executed as well.
 
-mod common;
-
-use common::bounded;
+use crate::common::bounded;
 
 /// Each example is a module here, and its `main` a function like any other.
 macro_rules! examples {
@@ -25,9 +23,9 @@ macro_rules! examples {
 }
 
 examples! {
-    embed: "../examples/embed.rs";
-    embed_tokio: "../examples/embed_tokio.rs";
-    outside_inbox: "../examples/outside_inbox.rs";
-    contract_net: "../examples/contract_net.rs";
-    virtual_time: "../examples/virtual_time.rs";
+    embed: "../../examples/embed.rs";
+    embed_tokio: "../../examples/embed_tokio.rs";
+    outside_inbox: "../../examples/outside_inbox.rs";
+    contract_net: "../../examples/contract_net.rs";
+    virtual_time: "../../examples/virtual_time.rs";
 }

@@ -1,10 +1,10 @@
 //! `caxton config` and `caxton doctor`: what holds, what is wrong with it, and whether this host can run a router.
 
-mod program;
-
 use std::process::Output;
 
 use serde_json::Value;
+
+use crate::program;
 
 fn caxton(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     program::caxton().args(arguments).envs(environment.iter().copied()).output().expect("the program runs")

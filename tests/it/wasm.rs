@@ -1,13 +1,11 @@
 //! Agents in WebAssembly, from a file to their answers.
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
-
-mod common;
 
 use caxton_router::domain::AgentName;
 use caxton_router::wasm::{Guest, GuestError, GuestKind, Sandbox};
 use caxton_router::{Config, Message, Performative, Preset, Router};
-use common::PATIENCE;
 use std::path::{Path, PathBuf};
+
+use crate::common::PATIENCE;
 
 fn guests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/guests")

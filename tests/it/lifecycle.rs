@@ -1,7 +1,5 @@
 //! How a router comes to its end, and what it survives until then.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,11 +12,12 @@ use caxton_router::{
 };
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::interface::RegistrationError;
-use common::{
+use futures_lite::future::block_on;
+
+use crate::common::{
     PATIENCE, bounded, echo, hold_up, message_to, name, name_on, on, request_to, shutdown, silent, start, start_with,
     text_of,
 };
-use futures_lite::future::block_on;
 
 #[test]
 fn a_router_runs_with_the_values_of_its_preset() {
@@ -355,7 +354,7 @@ fn blocking_calls_inside_a_handler_are_refused() {
                     assert_eq!(router.blocking_resume(me), Err(deadlock.clone()));
                     assert_eq!(router.blocking_drain(me, PATIENCE), Err(deadlock.clone()));
                     assert_eq!(router.blocking_agent(me), Err(deadlock.clone()));
-                    assert_eq!(router.blocking_discover(&common::capability("x")), Err(deadlock.clone()));
+                    assert_eq!(router.blocking_discover(&crate::common::capability("x")), Err(deadlock.clone()));
                     assert_eq!(router.blocking_open_inbox(name("x")).err(), Some(deadlock));
                     assert_eq!(router.shutdown(PATIENCE).err(), Some(WouldDeadlock));
                     let _ = refused.send(());
@@ -374,7 +373,7 @@ fn a_handler_can_tell_through_a_handle_without_waiting() {
     bounded(|| {
         let router = start(2);
         let (ear, heard) = flume::unbounded();
-        let listener = router.blocking_register(name("listener"), move || common::reporter(ear.clone()));
+        let listener = router.blocking_register(name("listener"), move || crate::common::reporter(ear.clone()));
         let listener = listener.expect("the agent is registered");
         let handle = router.clone();
         let agent = router.blocking_register(name("forwarder"), move || {

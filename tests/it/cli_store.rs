@@ -1,7 +1,5 @@
 //! `caxton store`, `dlq` and `conv`: what lies in a data directory, and what can be done with it.
 
-mod program;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
@@ -14,6 +12,8 @@ use caxton_router::store::inspect::inspect;
 use caxton_router::{
     Agent, AgentId, Context, ConversationId, Message, Outcome, Performative, Registration, Reliability, Router,
 };
+
+use crate::program;
 
 /// Nothing here takes nearly so long.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,7 +1,5 @@
 //! SIGTERM and SIGINT sent to the program while it works: it drains, says what it did, and ends in time.
 
-mod program;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
@@ -10,6 +8,8 @@ use std::time::{Duration, Instant};
 use caxton_router::sim::Dice;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::program;
 
 /// Nothing here takes nearly so long: whoever waits for this long has found a defect.
 const PATIENCE: Duration = Duration::from_mins(1);

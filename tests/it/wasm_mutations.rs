@@ -1,8 +1,8 @@
 //! Modules that nobody meant: real guests with bytes changed, cut off, doubled and exchanged. Whatever comes of them, the router
 //! stays, and what they are sent is handled or given up.
 //!
-//! `CAXTON_WASM_MUTATIONS=1000000 cargo test --release --test wasm_mutations` tries so many, and `CAXTON_WASM_SEED` replays a run.
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
+//! `CAXTON_WASM_MUTATIONS=1000000 cargo test --release --test it wasm_mutations::` tries so many, and `CAXTON_WASM_SEED` replays
+//! a run.
 
 use std::path::Path;
 use std::time::Duration;

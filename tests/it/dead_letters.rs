@@ -1,7 +1,5 @@
 //! Dead letters through a router's handle: found on all its shards, sent again, thrown away.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,8 +8,9 @@ use caxton_router::{
     AgentId, DeadLetterFilter, DeadLetterId, Event, Message, Outcome, Performative, REPLAYS_MAX, Reason, ReplayError,
     Router, ShardIndex, is_notice,
 };
-use common::{PATIENCE, bounded, message_to, name, name_on, on, shutdown, silent, start, text_of};
 use futures_lite::future::block_on;
+
+use crate::common::{PATIENCE, bounded, message_to, name, name_on, on, shutdown, silent, start, text_of};
 
 /// Has a message become a dead letter, and waits until it has.
 fn die(router: &Router, message: Message) {

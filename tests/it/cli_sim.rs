@@ -1,10 +1,10 @@
 //! `caxton sim`: seeds are run and summed up, and the same seeds give the same history.
 
-mod program;
-
 use std::process::Output;
 
 use serde_json::Value;
+
+use crate::program;
 
 fn sim(arguments: &str) -> Output {
     let mut command = program::caxton();

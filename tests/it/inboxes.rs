@@ -1,7 +1,5 @@
 //! Agents that live outside the shards, behind an inbox.
 
-mod common;
-
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caxton_router::message::{Receipt, WallTime};
@@ -12,11 +10,12 @@ use caxton_router::{
 };
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::interface::RegistrationError;
-use common::{
+use futures_lite::future::block_on;
+
+use crate::common::{
     PATIENCE, bounded, capability, echo, hold_up, message_to, name, name_on, on, request_to, shutdown, silent, start,
     start_with, text_of,
 };
-use futures_lite::future::block_on;
 
 fn open(router: &Router, text: &str) -> Inbox {
     router.blocking_open_inbox(name(text)).expect("the inbox is opened")

@@ -1,11 +1,10 @@
 //! The agents `ams` and `df` of a running router, spoken to from outside the shards.
 
-mod common;
-
 use caxton_router::message::WallTime;
 use caxton_router::message::text::{Limits, Messages};
 use caxton_router::{AgentId, Message, Performative, Registration, Router};
-use common::{PATIENCE, bounded, capability, name, shutdown, silent, start, start_with, text_of};
+
+use crate::common::{PATIENCE, bounded, capability, name, shutdown, silent, start, start_with, text_of};
 
 fn request(receiver: &str, act: &str) -> Message {
     let text = format!(

@@ -1,11 +1,11 @@
 //! `caxton acl`: messages go from form to form and stay the same, and what is wrong is shown where it stands.
 
-mod program;
-
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
+
+use crate::program;
 
 /// What a run of the command said.
 struct Said {

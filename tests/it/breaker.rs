@@ -1,7 +1,5 @@
 //! Agents that fail or hold up their shard, and an embedder's own say in what becomes of their messages.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +10,8 @@ use caxton_router::{
     AgentId, AskFailure, BreakerState, Config, Decision, Event, FailedAttempt, FailureCause, FailureHandler, Message,
     Outcome, Performative, Preset, Reason, Router, ShardIndex,
 };
-use common::{PATIENCE, bounded, message_to, name_on, on, request_to, shutdown, start_with, text_of};
+
+use crate::common::{PATIENCE, bounded, message_to, name_on, on, request_to, shutdown, start_with, text_of};
 
 /// Waits until an agent's breaker stands in this way.
 fn wait_for(events: &Events, whose: AgentId, wanted: impl Fn(BreakerState) -> bool) {

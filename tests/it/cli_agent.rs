@@ -1,11 +1,9 @@
 //! `caxton agent`, and `caxton route` with agents in WebAssembly, as a newcomer would call them.
 
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
-
-mod program;
-
 use std::path::Path;
 use std::process::{Command, Output};
+
+use crate::program;
 
 fn caxton(directory: &Path, arguments: &[&str]) -> Output {
     program::caxton().current_dir(directory).args(arguments).output().unwrap()

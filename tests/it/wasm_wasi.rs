@@ -1,7 +1,4 @@
 //! What of WASI guests are granted, and what becomes of those that want more.
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +10,7 @@ use caxton_router::{AgentId, Config, Message, Performative, Preset, Router};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use common::PATIENCE;
+use crate::common::PATIENCE;
 
 /// An older version than the router has: those of one minor number are compatible.
 const VERSION: &str = "0.2.3";

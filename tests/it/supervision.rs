@@ -1,14 +1,13 @@
 //! The states of an agent's life and its supervision, through the router's own handles.
 
-mod common;
-
 use std::time::Duration;
 
 use caxton_router::router::CallError;
 use caxton_router::{
     AgentState, AskFailure, Drained, Event, LifecycleError, Outcome, Reason, Registration, RestartPolicy, StopReason,
 };
-use common::{
+
+use crate::common::{
     PATIENCE, bounded, capability, echo, message_to, name, name_on, on, reporter, request_to, shutdown, start, text_of,
 };
 

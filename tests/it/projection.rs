@@ -1,7 +1,4 @@
 //! What operators can query while a router runs: the databases that show what the journals hold.
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
-
-mod common;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,8 +9,9 @@ use caxton_router::{
     Agent, AgentId, Config, Context, ConversationId, DeadLetterFilter, Message, Outcome, Performative, Registration,
     Reliability, Router,
 };
-use common::{bounded, name, shutdown};
 use rusqlite::{Connection, OpenFlags};
+
+use crate::common::{bounded, name, shutdown};
 
 /// How long something may take that is a matter of a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(45);

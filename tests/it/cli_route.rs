@@ -1,13 +1,13 @@
 //! `caxton route`: every message of a file is answered for, at its position, and the exit status says how it went.
 
-mod program;
-
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+
+use crate::program;
 
 /// What a run of the command said.
 struct Said {
