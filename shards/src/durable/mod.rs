@@ -146,7 +146,6 @@ struct Undispatched {
 struct Handling {
     id: MessageId,
     agent: AgentId,
-    /// Who sent it, as the deduplication window knows senders.
     sender: Option<AgentId>,
     sequence: AppendSequence,
     /// How many durable messages its handler sent so far.
@@ -534,7 +533,7 @@ impl Shard {
         };
         let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
         let sent = u32::try_from(sent).unwrap_or(u32::MAX);
-        let sender = self.durables.gateways.sender(envelope.message.sender());
+        let sender = envelope.message.sender();
         self.durables.handling = Some(Handling { id, agent, sender, sequence, sent, ticket: None });
         if let Some(attempt) = &mut self.durables.attempt {
             attempt.set(Some(Attempt { record: sequence, number: envelope.attempts }));
@@ -549,9 +548,10 @@ impl Shard {
 
     /// The id of the next durable message of the handler that is being called, if it handles a durable one.
     pub(crate) fn derive_id(&mut self) -> Option<MessageId> {
-        let handling = self.durables.handling.as_mut()?;
+        let Durables { handling, gateways, .. } = &mut self.durables;
+        let handling = handling.as_mut()?;
         // Another sender may have chosen the same id for what it sent to this agent.
-        let sender = handling.sender.filter(|_| !planted::is(Bug::ForeignIdsInherited));
+        let sender = gateways.sender(handling.sender).filter(|_| !planted::is(Bug::ForeignIdsInherited));
         let cause = sender.map_or(handling.id, |sender| handling.id.derived(sender, u32::MAX));
         let id = cause.derived(handling.agent, handling.sent);
         handling.sent += 1;

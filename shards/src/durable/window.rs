@@ -4,8 +4,7 @@
 //! another sender's message taken for one that has come, whatever ids it chooses; at least the newest `most` messages are
 //! known, and fewer than twice as many, beside what an earlier run had left; that is forgotten when `most` others have come.
 
-use std::hash::BuildHasher as _;
-
+use hashbrown::hash_table::Entry;
 use hashbrown::{HashSet, HashTable};
 
 use crate::hashing::Seeded;
@@ -41,9 +40,11 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
+    #[inline]
     fn hash(&self, hasher: Seeded) -> u64 {
-        let sender = self.sender.map_or(0, AgentId::to_u128);
-        hasher.hash_one((self.id.to_u128(), self.receiver.to_u128(), sender))
+        let (id, sender) = (self.id.to_u128(), self.sender.map_or(0, AgentId::table_bits));
+        #[allow(clippy::cast_possible_truncation)] // It is one half.
+        hasher.hash_words(id as u64, (id >> 64) as u64, self.receiver.table_bits() ^ sender.rotate_left(32))
     }
 }
 
@@ -65,11 +66,15 @@ impl Window {
             return true;
         }
         let hash = arrival.hash(self.hasher);
-        if self.knows(hash, arrival) {
+        let same = |other: &Arrival| *other == arrival;
+        if !self.old.is_empty() && self.old.find(hash, same).is_some() || self.has_inherited(hash, arrival) {
             return false;
         }
         let hasher = self.hasher;
-        self.young.insert_unique(hash, arrival, |other| other.hash(hasher));
+        match self.young.entry(hash, same, |other| other.hash(hasher)) {
+            Entry::Occupied(_) => return false,
+            Entry::Vacant(place) => place.insert(arrival),
+        };
         if self.young.len() >= self.most {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
@@ -81,14 +86,16 @@ impl Window {
 
     /// Whether a message has come.
     pub fn has(&self, arrival: Arrival) -> bool {
-        self.knows(arrival.hash(self.hasher), arrival)
-    }
-
-    fn knows(&self, hash: u64, arrival: Arrival) -> bool {
+        let hash = arrival.hash(self.hasher);
         let same = |other: &Arrival| *other == arrival;
         self.old.find(hash, same).is_some()
             || self.young.find(hash, same).is_some()
-            || (!self.inherited.is_empty() || !self.unsigned.is_empty()) && self.is_inherited(hash, arrival)
+            || self.has_inherited(hash, arrival)
+    }
+
+    #[inline]
+    fn has_inherited(&self, hash: u64, arrival: Arrival) -> bool {
+        (!self.inherited.is_empty() || !self.unsigned.is_empty()) && self.is_inherited(hash, arrival)
     }
 
     #[cold]
