@@ -7,58 +7,43 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // A test fails by panicking.
 
-pub mod account;
-mod admission;
-pub mod agent;
-pub mod breaker;
-pub mod calling;
-pub mod capability;
-pub mod conformance;
+pub(crate) mod base;
+pub mod codec;
 pub mod conversation;
-pub mod crossing;
 pub mod dead_letter;
-mod deadlines;
-mod delivery;
-pub mod dispatch;
 pub mod domain;
-pub mod doorbell;
-mod durable;
-pub mod failure_handler;
-pub mod former;
-pub mod frame;
-mod hashing;
-pub mod interface;
-pub mod lifecycle;
+pub(crate) mod journal;
 pub mod mailbox;
 pub mod management;
-mod membership;
 pub mod mesh;
 pub mod message;
-mod notes;
-pub mod notice;
-pub mod overflow;
-pub mod oversight;
-pub mod partition;
+pub(crate) mod outcome;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 #[cfg(not(feature = "planted-bugs"))]
 mod planted;
-pub mod plugin;
 pub mod protocol;
-pub mod question;
-pub mod record;
-pub mod recovery;
-pub mod registry;
-pub mod remains;
-pub mod replay;
-pub mod ring;
+pub(crate) mod replies;
 pub mod roles;
-mod routing;
-pub mod rules;
+pub(crate) mod routing;
 pub mod shard;
 pub mod sim;
-pub mod sl;
-mod slab;
-pub mod stall;
+pub(crate) mod stats;
 pub mod supervision;
-pub mod timer;
+
+// The names by which others know what has moved.
+pub use base::timer_wheel as timer;
+pub use codec::sl;
+pub use journal::{frame, record};
+pub use mesh::{doorbell, ring};
+pub use replies::pending_replies as question;
+pub use routing::{capabilities as capability, partition, rules};
+pub use shard::agent::{self, registry, tombstones as former};
+pub use shard::control::{
+    admin as oversight, backpressure as stall, conformance, lifecycle, plugins as plugin, replay, restore as recovery,
+    retry as failure_handler, stop as remains,
+};
+pub use shard::path::{dispatch, overflow, settle as notice};
+pub use shard::{io as interface, shard_frame as crossing};
+pub use stats::{account, calling};
+pub use supervision::breaker;

@@ -130,7 +130,7 @@ mod switch {
     /// Whether the bug is planted and strikes, which it does once in so many `times`, as a number decides that is the same
     /// whenever the seed is run again.
     pub(crate) fn strikes(bug: Bug, times: u64, number: u64) -> bool {
-        is(bug) && crate::sim::mixed(number, 1).is_multiple_of(times)
+        is(bug) && crate::base::rng::mixed(number, 1).is_multiple_of(times)
     }
 }
 

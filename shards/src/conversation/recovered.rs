@@ -12,9 +12,9 @@ use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::{ConversationIndex, Conversations, Passage, Passed, hash_of};
-use crate::dead_letter::Reason;
-use crate::hashing::Seeded;
+use crate::base::hashing::Seeded;
 use crate::message::{AgentId, ConversationId, MessageId, Performative, Reliability, WallTime};
+use crate::outcome::Reason;
 use crate::protocol::Verdict;
 
 /// What is known of them, by their places.

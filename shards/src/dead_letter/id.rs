@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::partition::ShardIndex;
+use crate::base::index::ShardIndex;
 
 /// A dead letter's number, which no other dead letter of this run of the router has. Its text form is `d`, the shard, a
 /// dash and a count from one, such as `d0-17`; on one shard, a later letter has the higher count.

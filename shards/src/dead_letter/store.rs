@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{DeadLetter, DeadLetterId, DeadLetterSearch};
-use crate::partition::ShardIndex;
+use crate::base::index::ShardIndex;
 
 /// The most letters that one turn looks at for one search.
 pub const LETTERS_SEARCHED_MAX: usize = 4_096;
 /// The most letters that one answer of a shard contains, and that one turn replays for one request.
 pub const LETTERS_PER_ANSWER_MAX: usize = 256;
 
-/// The newest dead letters of a shard. The counters in [`Account`](crate::account::Account) count them all.
+/// The newest dead letters of a shard. The counters in [`Account`](crate::stats::account::Account) count them all.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     shard: ShardIndex,

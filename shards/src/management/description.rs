@@ -2,11 +2,11 @@
 
 use super::exception::Exception;
 use super::fields::{ELEMENTS_MAX, Fields};
+use crate::codec::sl::Term;
 use crate::domain::AgentName;
-use crate::lifecycle::AgentState;
 use crate::message::text::{date_text, moment};
 use crate::message::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, WallTime};
-use crate::sl::Term;
+use crate::shard::control::lifecycle::AgentState;
 
 /// How JADE's platforms write a property that has several values.
 const MULTI_VALUE_PROPERTY: &str = "multi-value-property";

@@ -10,7 +10,7 @@ use super::exception::Exception;
 use super::{Platform, RESULTS_MAX};
 use crate::domain::{AgentName, CapabilityName};
 use crate::message::{AgentId, Aid, WallTime};
-use crate::oversight::ProviderNews;
+use crate::shard::control::admin::ProviderNews;
 
 /// What the directory facilitator is asked to do with a description.
 #[derive(Clone, PartialEq, Eq, Debug)]

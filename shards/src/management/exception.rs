@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::codec::sl::Term;
 use crate::message::Performative;
-use crate::sl::Term;
 
 /// Why a request was not carried out. Nothing changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

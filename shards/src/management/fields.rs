@@ -1,7 +1,7 @@
 //! The parameters of an object, taken out one by one.
 
 use super::exception::Exception;
-use crate::sl::{Argument, Term};
+use crate::codec::sl::{Argument, Term};
 
 /// The most elements of one set in a description.
 pub const ELEMENTS_MAX: usize = 256;

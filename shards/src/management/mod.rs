@@ -39,8 +39,8 @@ pub use exception::Exception;
 pub use fields::ELEMENTS_MAX;
 pub use request::{EXPLANATION, ObservedReply, Observer, REPLIES_WAITING_MAX, REQUEST_BYTES_MAX};
 
-use crate::agent::Registration;
 use crate::domain::{AgentName, DescriptionCapacity, PlatformName, SubscriptionCapacity};
+use crate::shard::agent::Registration;
 
 /// The local name of the agent management system.
 pub const AMS: &str = "ams";

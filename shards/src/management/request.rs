@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use super::exception::Exception;
 use super::{ONTOLOGY, fields};
-use crate::agent::Context;
-use crate::interface::SendError;
+use crate::codec::sl::{self, Term};
 use crate::message::{Correlation, DeliveryOptions, Message, MessageId, ParameterValue, Performative, Receipt};
-use crate::sl::{self, Term};
+use crate::shard::agent::Context;
+use crate::shard::io::SendError;
 
 /// The longest content of a request, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 16_384;

@@ -6,8 +6,8 @@
 use super::description::{AgentDescription, SearchConstraints};
 use super::exception::Exception;
 use super::request::unknown_act;
+use crate::codec::sl::Term;
 use crate::message::{AgentId, ConversationId, Correlation, Message, WallTime};
-use crate::sl::Term;
 
 /// What a subscription is to.
 const SUBSCRIBED_ACTS: &str = "search";

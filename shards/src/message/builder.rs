@@ -444,7 +444,7 @@ impl MessageBuilder {
 
     /// Has the message wait no longer than `time`, in whole milliseconds: at least one, at most
     /// [`LifetimeMs::MAXIMUM`]. A shorter lifetime that was set before stays. See also
-    /// [`Context::pass_deadline`](crate::agent::Context::pass_deadline).
+    /// [`Context::pass_deadline`](crate::shard::agent::Context::pass_deadline).
     pub fn within(mut self, time: Duration) -> Self {
         let most = match self.message.0.time_to_live_ms {
             0 => LifetimeMs::MAXIMUM,

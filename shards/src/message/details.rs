@@ -103,7 +103,7 @@ pub struct Details {
 /// What a message remembers that was a dead letter and was sent again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Replay {
-    /// How often it was sent again, at most [`REPLAYS_MAX`](crate::replay::REPLAYS_MAX) times.
+    /// How often it was sent again, at most [`REPLAYS_MAX`](crate::shard::control::replay::REPLAYS_MAX) times.
     pub times: u8,
     /// When it was first accepted.
     pub first: super::options::WallTime,

@@ -7,15 +7,18 @@
 mod aid;
 pub mod bits;
 mod builder;
+pub(crate) mod bytes;
 mod content;
 mod details;
 mod envelope;
 mod id;
+pub(crate) mod journal_ref;
 pub mod json;
 mod names;
 mod options;
 mod performative;
 mod pool;
+pub(crate) mod postage;
 pub(crate) mod stored;
 mod suggestion;
 mod term;
@@ -133,8 +136,8 @@ pub(crate) struct Body {
     attempts_max: Option<std::num::NonZeroU8>,
     time_to_live_ms: u32,
     details: Option<Arc<Details>>,
-    postage: crate::mailbox::Postage,
-    journal: crate::durable::JournalMark,
+    postage: crate::message::postage::Postage,
+    journal: crate::message::journal_ref::JournalMark,
     content: MessageContent,
 }
 
@@ -380,22 +383,22 @@ impl Message {
     }
 
     #[inline]
-    pub(crate) fn postage(&self) -> &crate::mailbox::Postage {
+    pub(crate) fn postage(&self) -> &crate::message::postage::Postage {
         &self.0.postage
     }
 
     #[inline]
-    pub(crate) fn postage_mut(&mut self) -> &mut crate::mailbox::Postage {
+    pub(crate) fn postage_mut(&mut self) -> &mut crate::message::postage::Postage {
         &mut self.0.postage
     }
 
     #[inline]
-    pub(crate) fn journal(&self) -> crate::durable::Journalled {
+    pub(crate) fn journal(&self) -> crate::message::journal_ref::Journalled {
         self.0.journal.0
     }
 
     #[inline]
-    pub(crate) fn set_journal(&mut self, journal: crate::durable::Journalled) {
+    pub(crate) fn set_journal(&mut self, journal: crate::message::journal_ref::Journalled) {
         self.0.journal.0 = journal;
     }
 

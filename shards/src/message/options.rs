@@ -1,5 +1,6 @@
 //! How a message wants to be delivered, beside what it says.
 
+pub use crate::base::time::WallTime;
 use crate::domain::{LifetimeMs, Priority};
 
 /// What a message survives.
@@ -33,10 +34,6 @@ pub enum WhenUnavailable {
     /// It becomes a dead letter at once, and its sender hears of it.
     FailFast,
 }
-
-/// A moment of wall time in milliseconds since the Unix epoch.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct WallTime(pub u64);
 
 /// Priority, reliability, lifetime, earliest delivery, receipt, attempts and patience of one message.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]

@@ -9,8 +9,8 @@ use std::cell::RefCell;
 use super::content::{InlineContent, MessageContent};
 use super::{AgentId, Body, ConversationRole, Performative, Receipt, Receiver, Reliability, WhenUnavailable};
 use crate::domain::Priority;
-use crate::durable::JournalMark;
-use crate::mailbox::Postage;
+use crate::message::journal_ref::JournalMark;
+use crate::message::postage::Postage;
 
 /// The most bodies that a thread keeps, and a shard beside it: 384 KiB.
 pub const BODIES_KEPT_MAX: usize = 1_024;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::domain::Priority;
 use crate::message::aid::{AID_DEPTH_MAX, AID_ENTRIES_MAX};
-use crate::record::bytes::{Reader, RecordFault, Write};
+use crate::message::bytes::{Reader, RecordFault, Write};
 
 const ID: u32 = 1;
 const SENDER: u32 = 1 << 1;

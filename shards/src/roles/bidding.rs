@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::agent::{Agent, Context, Outcome};
 use crate::message::{AgentId, ConversationId, Message, Performative};
-use crate::notice::is_notice;
+use crate::shard::agent::{Agent, Context, Outcome};
+use crate::shard::path::settle::is_notice;
 
 use super::{RoleError, SESSIONS_MAX};
 

@@ -31,9 +31,9 @@ pub use negotiation::{Negotiated, Negotiations};
 pub use service::{Answer, Serve, Service};
 pub use subscribers::{Heard, Subscribers};
 
-use crate::agent::{Context, Outcome};
-use crate::interface::Rejected;
 use crate::message::{IntoContent, Message, MessageError, MessageId, Performative, WallTime};
+use crate::shard::agent::{Context, Outcome};
+use crate::shard::io::Rejected;
 
 /// The most conversations that one helper keeps at a time, and the most subscribers of a [`Subscribers`].
 pub const SESSIONS_MAX: usize = 10_000;

@@ -1,11 +1,11 @@
 //! Questions that a test asks a simulated router, and what came out of it.
 
-use crate::agent::Registration;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetter, DeadLetterSearch};
-use crate::interface::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, Snapshot, Token};
-use crate::lifecycle::{AgentState, AgentView, Drained, LifecycleError};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
+use crate::shard::agent::Registration;
+use crate::shard::control::lifecycle::{AgentState, AgentView, Drained, LifecycleError};
+use crate::shard::io::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, Snapshot, Token};
 
 use super::world::World;
 

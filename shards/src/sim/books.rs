@@ -1,11 +1,11 @@
 //! The books of a simulated router, checked after every step: each shard's account, all of them together with the rings
 //! between the shards, and the credits of every pair of shards.
 
-use crate::account::Account;
-use crate::dead_letter::Reason;
-use crate::interface::Output;
-use crate::notice::{Holds, Outgoing};
+use crate::outcome::Reason;
 use crate::shard::Shard;
+use crate::shard::io::Output;
+use crate::shard::path::settle::{Holds, Outgoing};
+use crate::stats::account::Account;
 
 use super::world::World;
 

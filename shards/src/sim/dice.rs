@@ -1,5 +1,7 @@
 //! Pseudo-random numbers for tests and plans.
 
+use crate::base::rng::mixed;
+
 /// A small generator of pseudo-random numbers (xorshift64*): the same seed gives the same numbers. For tests that print
 /// their seed, not for secrets.
 #[derive(Clone, Debug)]
@@ -51,14 +53,6 @@ impl Dice {
     pub fn pick<T: Copy>(&mut self, things: &[T]) -> T {
         things[self.index(things.len())]
     }
-}
-
-/// Two numbers made into one that depends on every bit of both (the last steps of `SplitMix64`).
-pub(crate) fn mixed(one: u64, other: u64) -> u64 {
-    let mut word = one.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ other;
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }
 
 #[cfg(test)]

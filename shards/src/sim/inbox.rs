@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::agent::Registration;
 use crate::domain::AgentName;
-use crate::interface::{Answer, InboxNumber, Input, RegistrationError, Token};
 use crate::message::{AgentId, Message};
-use crate::notice::is_notice;
+use crate::shard::agent::Registration;
+use crate::shard::io::{Answer, InboxNumber, Input, RegistrationError, Token};
+use crate::shard::path::settle::is_notice;
 
 use super::world::World;
 

@@ -2,19 +2,19 @@
 
 use std::num::{NonZeroU16, NonZeroUsize};
 
-use crate::breaker::BreakerPolicy;
 use crate::conversation::ConversationLimits;
 use crate::domain::{NodeId, ShardCount};
-use crate::interface::Now;
+use crate::journal::record::Durability;
 use crate::mesh::{LaneCapacity, mesh};
 use crate::message::{IdSpace, WallTime};
-use crate::overflow::OverflowPolicy;
-use crate::partition::Partition;
 use crate::protocol::Rulebook;
-use crate::record::Durability;
-use crate::recovery::Recovery;
+use crate::routing::partition::Partition;
+use crate::shard::control::restore::Recovery;
+use crate::shard::io::Now;
+use crate::shard::path::overflow::OverflowPolicy;
 use crate::shard::{RetryPolicy, Shard, ShardConfig};
 use crate::supervision::RestartPolicy;
+use crate::supervision::breaker::BreakerPolicy;
 
 use super::world::{Node, World};
 

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::agent::Registration;
+use crate::base::index::ShardIndex;
 use crate::domain::AgentName;
-use crate::interface::{Answer, Event, InboxNumber, Input, Now, Output, Token};
+use crate::journal::record::{AppendSequence, split};
 use crate::message::{AgentId, Message, WallTime};
-use crate::partition::{Partition, ShardIndex};
-use crate::record::{AppendSequence, split};
-use crate::recovery::Recovery;
+use crate::routing::partition::Partition;
+use crate::shard::agent::Registration;
+use crate::shard::control::restore::Recovery;
+use crate::shard::io::{Answer, Event, InboxNumber, Input, Now, Output, Token};
 use crate::shard::{Shard, Turn};
 
 use super::inbox::OpenInbox;
@@ -246,7 +247,7 @@ impl World {
     ///
     /// # Errors
     /// The message and why it was refused.
-    pub fn send(&mut self, message: Message) -> Result<crate::message::MessageId, crate::interface::Rejected> {
+    pub fn send(&mut self, message: Message) -> Result<crate::message::MessageId, crate::shard::io::Rejected> {
         let shard = self.admits(&message);
         let token = self.send_later(message);
         self.step(shard);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::breaker::{BreakerPolicy, BreakerState, TIMED_TURNS};
+use caxton_shards::breaker::{BreakerPolicy, BreakerState};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::interface::{Event, Input, Phase};
 use caxton_shards::message::{
@@ -14,6 +14,7 @@ use caxton_shards::message::{
 };
 use caxton_shards::notice::is_notice;
 use caxton_shards::record::{Durability, RecordKind};
+use caxton_shards::supervision::TIMED_TURNS;
 
 use crate::common::{Log, Script, Setup, World, at, capability, inform, lifetime, text};
 

@@ -19,6 +19,7 @@ mod expiry;
 mod failure_handler;
 mod failures;
 mod handle_batch;
+mod layers;
 mod lifecycle;
 mod management;
 mod membership;

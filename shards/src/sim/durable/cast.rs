@@ -2,12 +2,12 @@
 
 use std::num::NonZeroU64;
 
-use crate::agent::{Context, Outcome, Registration};
+use crate::base::rng::mixed;
 use crate::domain::AgentName;
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Reliability};
-use crate::notice::is_notice;
+use crate::shard::agent::{Context, Outcome, Registration};
+use crate::shard::path::settle::is_notice;
 use crate::sim::Script;
-use crate::sim::dice::mixed;
 
 use super::label::Label;
 use super::ledger::SharedLedger;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::dead_letter::{DeadLetter, DeadLetterSearch, Reason};
 use crate::message::WallTime;
-use crate::recovery::Recovery;
+use crate::shard::control::restore::Recovery;
 
 use super::Figures;
 use super::cast::{Sort, WIDTH, agent, legs};

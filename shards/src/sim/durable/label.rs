@@ -1,7 +1,7 @@
 //! What every message of a run says of itself.
 
+use crate::base::rng::mixed;
 use crate::message::{AgentId, Message};
-use crate::sim::dice::mixed;
 
 use super::plan::Kind;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterSearch};
-use crate::interface::Input;
 use crate::message::AgentId;
+use crate::shard::io::Input;
 
 use super::cast::{Sort, WIDTH, agent};
 use super::label::Label;

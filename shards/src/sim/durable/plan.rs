@@ -1,11 +1,11 @@
 //! What a run is like, as far as its seed decides that beforehand.
 
-use crate::dead_letter::Reason;
 use crate::domain::NodeId;
+use crate::journal::record::Durability;
 use crate::message::IdSpace;
-use crate::overflow::OverflowPolicy;
+use crate::outcome::Reason;
 use crate::protocol::{Mode, Rulebook};
-use crate::record::Durability;
+use crate::shard::path::overflow::OverflowPolicy;
 use crate::sim::Setup;
 use crate::sim::dice::Dice;
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dead_letter::Reason;
-use crate::interface::{Answer, Ending, InboxNumber, Input, JournalCondition, SendError, Token};
+use crate::base::rng::mixed;
+use crate::journal::record::AppendSequence;
 use crate::message::{Message, MessageId, Performative, Reliability, WallTime};
-use crate::record::AppendSequence;
+use crate::outcome::Reason;
+use crate::shard::io::{Answer, Ending, InboxNumber, Input, JournalCondition, SendError, Token};
 use crate::sim::World;
-use crate::sim::dice::{Dice, mixed};
+use crate::sim::dice::Dice;
 
 use super::Figures;
 use super::cast::{Member, Sort, WIDTH, agent, inbox_name, name, receivers};
@@ -374,7 +375,7 @@ impl Play {
         let Some(inbox) = self.inbox else { return };
         let most = self.dice.index(4);
         for message in self.world.read_inbox(inbox, most) {
-            if crate::notice::is_notice(&message) {
+            if crate::shard::path::settle::is_notice(&message) {
                 continue;
             }
             let mut ledger = self.ledger.lock();

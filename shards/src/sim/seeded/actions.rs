@@ -1,7 +1,7 @@
 //! What the world does to the router in a run.
 
-use crate::interface::Input;
 use crate::message::AgentId;
+use crate::shard::io::Input;
 use crate::sim::dice::Dice;
 
 use super::cast::{INBOX_NAMES, any_capability};

@@ -4,17 +4,18 @@ use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
-use crate::dispatch::Batch;
+use crate::base::rng::mixed;
 use crate::domain::{AgentName, BatchSize, CapabilityName, LifetimeMs, Priority};
-use crate::interface::Now;
 use crate::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, Performative, Reliability,
     WallTime, WhenUnavailable,
 };
-use crate::notice::is_notice;
+use crate::shard::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
+use crate::shard::io::Now;
+use crate::shard::path::dispatch::Batch;
+use crate::shard::path::settle::is_notice;
 use crate::sim::Delay;
-use crate::sim::dice::{Dice, mixed};
+use crate::sim::dice::Dice;
 
 use super::faults::Fault;
 use super::ledger::{Promise, RECEIPTS, SharedLedger};

@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::account::Account;
-use crate::conformance::Conformance;
-use crate::dead_letter::Reason;
+use crate::base::rng::mixed;
 use crate::domain::Priority;
-use crate::interface::{Answer, AskFailure, Event, Now, Output, RegistrationError, Token};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Performative, Receipt, Receiver, Reliability};
-use crate::notice::is_notice;
+use crate::outcome::Reason;
 use crate::protocol::{Mode, Violation};
-use crate::sim::dice::mixed;
+use crate::shard::control::conformance::Conformance;
+use crate::shard::io::{Answer, AskFailure, Event, Now, Output, RegistrationError, Token};
+use crate::shard::path::settle::is_notice;
+use crate::stats::account::Account;
 
 use super::cast::{Label, SCRIPTED};
 
@@ -207,7 +207,7 @@ impl Ledger {
         if text.contains(" (no-reply ") {
             // The message itself was delivered, or its sender hears of that too.
             self.missing_told += 1;
-        } else if crate::conformance::tells_of_failure(performative) {
+        } else if crate::shard::control::conformance::tells_of_failure(performative) {
             self.failures_told += 1;
             self.told_failed.insert(id.to_owned());
         } else if text.starts_with("((processed") {
@@ -444,7 +444,7 @@ impl Ledger {
     /// A sender is owed a failure. What the router's own gateways hear is not seen here, and messages to the router
     /// itself cause none.
     fn owe(&mut self, sender: Option<AgentId>, receiver: Option<AgentId>) {
-        let router = AgentId::of_text(crate::notice::ROUTER_NAME);
+        let router = AgentId::of_text(crate::shard::path::settle::ROUTER_NAME);
         if receiver != Some(router) && sender.is_some_and(|sender| !self.gateways.contains(&sender)) {
             self.failures_owed += 1;
         }

@@ -18,9 +18,9 @@ mod shrink;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::account::Account;
-use crate::agent::Agent;
 use crate::domain::AgentName;
+use crate::shard::agent::Agent;
+use crate::stats::account::Account;
 use crate::supervision::guarded;
 
 use self::play::Play;
@@ -144,7 +144,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome, Failed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interface::Input;
+    use crate::shard::io::Input;
 
     /// How a run fails to whose world this is done once, when shards have taken 100 turns.
     fn failure_after(meddle: fn(&mut World)) -> Failed {
@@ -230,8 +230,8 @@ mod tests {
             fn handle(
                 &mut self,
                 _: &crate::message::Message,
-                _: &mut crate::agent::Context<'_>,
-            ) -> crate::agent::Outcome {
+                _: &mut crate::shard::agent::Context<'_>,
+            ) -> crate::shard::agent::Outcome {
                 panic!("an assertion of the engine")
             }
         }

@@ -1,19 +1,20 @@
 //! One run: the actions of its plan, one after the other, and the end of everything.
 
-use crate::agent::Registration;
-use crate::breaker::BreakerPolicy;
-use crate::conformance::Conformance;
+use crate::base::index::ShardIndex;
+use crate::base::rng::mixed;
 use crate::dead_letter::{DeadLetterFilter, DeadLetterId, DeadLetterSearch};
 use crate::domain::AgentName;
-use crate::failure_handler::{Decision, FailedAttempt, FailureHandler};
-use crate::interface::{InboxNumber, Input, Token};
+use crate::journal::record::Durability;
 use crate::message::{Message, Receiver};
-use crate::overflow::OverflowPolicy;
-use crate::partition::ShardIndex;
 use crate::protocol::{Mode, Rulebook};
-use crate::record::Durability;
-use crate::sim::dice::{Dice, mixed};
+use crate::shard::agent::Registration;
+use crate::shard::control::conformance::Conformance;
+use crate::shard::control::retry::{Decision, FailedAttempt, FailureHandler};
+use crate::shard::io::{InboxNumber, Input, Token};
+use crate::shard::path::overflow::OverflowPolicy;
+use crate::sim::dice::Dice;
 use crate::sim::{Setup, World};
+use crate::supervision::breaker::BreakerPolicy;
 
 use super::actions;
 use super::cast::{Cast, Label, panic_as_planned};

@@ -1,0 +1,9 @@
+//! Numbers that look random and follow from a seed.
+
+/// Two numbers made into one that depends on every bit of both (the last steps of `SplitMix64`).
+pub(crate) fn mixed(one: u64, other: u64) -> u64 {
+    let mut word = one.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ other;
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}

@@ -1,0 +1,3 @@
+//! How content is read and written.
+
+pub mod sl;

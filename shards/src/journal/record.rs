@@ -1,0 +1,596 @@
+//! What a shard asks of storage, and how storage answers: input and output like everything else.
+//!
+//! A shard writes records and goes on. Each record has the next sequence of its shard; what waits for a record goes on when
+//! everything up to its sequence is reported as committed. [`Records`] are the bytes that a driver hands to the journal;
+//! [`Record`] is one of them taken apart, for recovery and for tools.
+//!
+//! A record is `length` (u32, little-endian, of what follows), `kind` (u8) and a body. The form is version
+//! [`RECORD_VERSION`]: kinds and fields are added at the end, never changed.
+
+pub use crate::base::index::AppendSequence;
+pub use crate::message::bytes::RecordFault;
+use crate::message::bytes::{Reader, Write};
+
+use crate::base::index::ShardIndex;
+use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
+use crate::domain::AgentName;
+use crate::message::stored::Extent;
+use crate::message::{AgentId, ConversationId, Message, MessageId, WallTime};
+
+/// The version of the records' form.
+pub const RECORD_VERSION: u16 = 1;
+/// Bytes in front of a record's body: its length and its kind.
+pub const RECORD_HEADER_BYTES: usize = 5;
+/// The longest record in bytes, with its length: the longest message, and room for what is said about it.
+pub const RECORD_BYTES_MAX: usize = (1 << 30) + (64 << 20);
+/// The most messages that one [`RecordKind::Handled`] or [`RecordKind::Seen`] names.
+pub const HANDLED_PER_RECORD_MAX: usize = 1_024;
+/// Where a message's record says whether the projection shows it.
+const MESSAGE_SHOWN_AT: usize = 16;
+/// Where the name of its receiver begins.
+const RECEIVER_NAME_AT: usize = MESSAGE_SHOWN_AT + 1 + 8;
+/// The same in the record that settles it.
+const SETTLED_SHOWN_AT: usize = 8;
+/// The most capabilities of one agent that a record keeps.
+pub const CAPABILITIES_KEPT_MAX: usize = 4_096;
+
+/// Whether a shard has a journal behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// There is none: a durable message is refused.
+    #[default]
+    Unavailable,
+    /// Records are written and reported as committed.
+    Journal,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal,)+) => {
+        /// What a record says.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(u8)]
+        pub enum RecordKind {
+            $($(#[$doc])* $variant = $number,)+
+        }
+
+        impl RecordKind {
+            /// All kinds.
+            pub const ALL: [Self; [$($number),+].len()] = [$(Self::$variant),+];
+
+            /// The kind with this number.
+            pub const fn of(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A durable message was taken in for its receiver.
+    Message = 1,
+    /// A message was processed, or its lifetime ended.
+    Settled = 2,
+    /// A message was given up, and is kept.
+    DeadLetter = 3,
+    /// A dead letter was replayed, purged, or made room for newer ones.
+    DeadLetterGone = 4,
+    /// An agent was registered that outlives the process.
+    Agent = 5,
+    /// Such an agent was deregistered.
+    AgentGone = 6,
+    /// A durable message passed its conversation.
+    ConversationStep = 7,
+    /// A conversation with such messages ended.
+    ConversationClosed = 8,
+    /// Messages of an earlier run that came, settled or not, without their senders. Written only of messages that were read from
+    /// such a record.
+    Handled = 9,
+    /// Messages of an earlier run that came, settled or not, with their senders.
+    Seen = 10,
+    /// So many attempts to handle a durable message had begun.
+    Attempts = 11,
+    /// A message is not taken in after all. The record that releases it comes next; should it come again, it is new.
+    Withdrawn = 12,
+}
+
+/// What a record means for the part of the journal that it lies in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RecordClass {
+    /// It is needed until another record releases it.
+    pub holds: bool,
+    /// It is a message that came, and was not written anew: one that the deduplication window counts.
+    pub arrives: bool,
+    /// The sequence of the record that it releases.
+    pub releases: Option<AppendSequence>,
+    /// Whether it belongs into the projection, and into which part of it.
+    pub projects: Projects,
+}
+
+/// Which part of the projection a record belongs into.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Projects {
+    /// None.
+    #[default]
+    Nothing,
+    /// The history of conversations, of which the newest part is kept: what is older may be left out.
+    History,
+    /// What there is now: agents, messages that wait for long, and dead letters.
+    State,
+}
+
+impl RecordClass {
+    /// The class of a record, by a look at its first bytes. Junk has none.
+    #[inline]
+    pub fn of(kind: u8, body: &[u8]) -> Self {
+        let sequence = || {
+            let bytes = body.first_chunk::<8>()?;
+            Some(AppendSequence(u64::from_le_bytes(*bytes))).filter(|sequence| sequence.0 > 0)
+        };
+        let state_if = |mark: Option<&u8>| if mark == Some(&1) { Projects::State } else { Projects::Nothing };
+        match RecordKind::of(kind) {
+            Some(RecordKind::Message) => {
+                let (releases, projects) = (sequence(), state_if(body.get(MESSAGE_SHOWN_AT)));
+                Self { holds: true, arrives: releases.is_none(), releases, projects }
+            }
+            Some(RecordKind::Settled) => {
+                Self { releases: sequence(), projects: state_if(body.get(SETTLED_SHOWN_AT)), ..Self::default() }
+            }
+            Some(RecordKind::DeadLetter | RecordKind::Agent) => {
+                Self { holds: true, releases: sequence(), projects: Projects::State, ..Self::default() }
+            }
+            Some(RecordKind::DeadLetterGone | RecordKind::AgentGone) => {
+                Self { releases: sequence(), projects: Projects::State, ..Self::default() }
+            }
+            Some(RecordKind::ConversationStep | RecordKind::ConversationClosed) => {
+                Self { projects: Projects::History, ..Self::default() }
+            }
+            Some(RecordKind::Handled | RecordKind::Seen | RecordKind::Attempts | RecordKind::Withdrawn) | None => {
+                Self::default()
+            }
+        }
+    }
+}
+
+/// A durable message as it was taken in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KeptMessage {
+    /// The record that it stood in before it was written anew, further towards the journal's end.
+    pub replaces: Option<AppendSequence>,
+    /// Whether the projection shows it, because it waits for long.
+    pub shown: bool,
+    /// The record in which it stood first, if it was written anew: its place in the order of messages.
+    pub first: Option<AppendSequence>,
+    /// When its lifetime ends.
+    pub expires: WallTime,
+    /// The name of its receiver.
+    pub receiver_name: Box<str>,
+    /// How many attempts to handle it had begun, as far as is known. Its own record does not say that: none has begun when it is
+    /// written, and [`RecordKind::Attempts`] says more.
+    pub attempts: u8,
+    /// The message.
+    pub message: Message,
+}
+
+/// A message that came in an earlier run, settled or not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct HandledMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// Who it was for.
+    pub receiver: AgentId,
+    /// Who sent it.
+    pub sender: Origin,
+}
+
+/// Who sent a message, as the deduplication window knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Origin {
+    /// A record of an earlier version of the router does not say.
+    Unknown,
+    /// Whoever embeds the router, without naming a sender.
+    Outside,
+    /// This agent.
+    Agent(AgentId),
+}
+
+/// An agent that outlives the process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptAgent {
+    /// Its name.
+    pub name: AgentName,
+    /// What it offers.
+    pub capabilities: Vec<Box<str>>,
+}
+
+/// A durable message that passed its conversation.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConversationStep {
+    /// Who began the conversation.
+    pub initiator: AgentId,
+    /// The name of who began it.
+    pub initiator_name: Box<str>,
+    /// When it passed.
+    pub at: WallTime,
+    /// Whether it broke the conversation's protocol.
+    pub violates: bool,
+    /// The message without its content.
+    pub message: Message,
+}
+
+/// One record.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// See [`RecordKind::Message`].
+    Message(KeptMessage),
+    /// See [`RecordKind::Settled`]: which record's message it is, and whether the projection shows it.
+    Settled(AppendSequence, bool),
+    /// See [`RecordKind::DeadLetter`], with the record that it replaces: the message's own, or the letter's from before it was
+    /// written anew.
+    DeadLetter(Box<DeadLetter>, Option<AppendSequence>),
+    /// See [`RecordKind::DeadLetterGone`], with the letter's record.
+    DeadLetterGone(DeadLetterId, Option<AppendSequence>),
+    /// See [`RecordKind::Agent`], with the record that it replaces.
+    Agent(KeptAgent, Option<AppendSequence>),
+    /// See [`RecordKind::AgentGone`], with the agent's record.
+    AgentGone(AgentId, Option<AppendSequence>),
+    /// See [`RecordKind::ConversationStep`].
+    ConversationStep(Box<ConversationStep>),
+    /// See [`RecordKind::ConversationClosed`]: who began it, and which one.
+    ConversationClosed(AgentId, ConversationId),
+    /// See [`RecordKind::Handled`]: their ids, each with its receiver.
+    Handled(Vec<(MessageId, AgentId)>),
+    /// See [`RecordKind::Seen`]: none of them is of an unknown origin.
+    Seen(Vec<HandledMessage>),
+    /// See [`RecordKind::Attempts`]: the record that the message stands in, and how many.
+    Attempts(AppendSequence, u8),
+    /// See [`RecordKind::Withdrawn`]: the record that the message stands in.
+    Withdrawn(AppendSequence),
+}
+
+impl Record {
+    /// Takes a record apart.
+    ///
+    /// # Errors
+    /// What is wrong with it. Nothing is read beyond `body`, and no body makes it panic.
+    pub fn read(kind: u8, body: &[u8]) -> Result<Self, RecordFault> {
+        let unknown = RecordFault::Unknown { what: "kind", value: kind.into() };
+        let mut reader = Reader::new(body);
+        let from = &mut reader;
+        let record = match RecordKind::of(kind).ok_or(unknown)? {
+            RecordKind::Message => Self::Message(KeptMessage {
+                replaces: read_sequence(from)?,
+                first: read_sequence(from)?,
+                shown: from.u8("mark")? != 0,
+                expires: WallTime(from.u64("lifetime")?),
+                receiver_name: from.text("receiver's name")?.into(),
+                attempts: 0,
+                message: Message::restore(from)?,
+            }),
+            RecordKind::Settled => {
+                let sequence = read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?;
+                Self::Settled(sequence, from.u8("mark")? != 0)
+            }
+            RecordKind::DeadLetter => {
+                let replaces = read_sequence(from)?;
+                Self::DeadLetter(Box::new(read_letter(from)?), replaces)
+            }
+            RecordKind::DeadLetterGone => {
+                let replaces = read_sequence(from)?;
+                Self::DeadLetterGone(read_letter_id(from)?, replaces)
+            }
+            RecordKind::Agent => {
+                let replaces = read_sequence(from)?;
+                let name = from.name("name")?;
+                let count = from.count(CAPABILITIES_KEPT_MAX, "capabilities")?;
+                let capabilities = (0..count).map(|_| from.text("capability").map(Box::from));
+                let capabilities = capabilities.collect::<Result<_, _>>()?;
+                Self::Agent(KeptAgent { name, capabilities }, replaces)
+            }
+            RecordKind::AgentGone => {
+                let replaces = read_sequence(from)?;
+                Self::AgentGone(from.agent("agent")?, replaces)
+            }
+            RecordKind::ConversationStep => Self::ConversationStep(Box::new(ConversationStep {
+                initiator: from.agent("initiator")?,
+                initiator_name: from.text("initiator's name")?.into(),
+                at: WallTime(from.u64("moment")?),
+                violates: from.u8("violation")? != 0,
+                message: Message::restore(from)?,
+            })),
+            RecordKind::ConversationClosed => {
+                Self::ConversationClosed(from.agent("initiator")?, from.conversation("conversation")?)
+            }
+            RecordKind::Handled => {
+                let count = from.count(HANDLED_PER_RECORD_MAX, "messages")?;
+                let handled = (0..count).map(|_| Ok((from.message_id("id")?, from.agent("receiver")?)));
+                Self::Handled(handled.collect::<Result<_, RecordFault>>()?)
+            }
+            RecordKind::Seen => {
+                let count = from.count(HANDLED_PER_RECORD_MAX, "messages")?;
+                Self::Seen((0..count).map(|_| read_handled(from)).collect::<Result<_, RecordFault>>()?)
+            }
+            RecordKind::Attempts => {
+                let sequence = read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?;
+                Self::Attempts(sequence, from.u8("attempts")?)
+            }
+            RecordKind::Withdrawn => Self::Withdrawn(read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?),
+        };
+        reader.end()?;
+        Ok(record)
+    }
+}
+
+impl Record {
+    /// Writes the record behind others.
+    pub fn write(&self, records: &mut Records) -> AppendSequence {
+        match self {
+            Self::Message(KeptMessage { replaces, first, shown, expires, receiver_name, message, .. }) => {
+                records.message(*replaces, *first, *shown, *expires, receiver_name, message)
+            }
+            Self::Settled(sequence, shown) => records.settled(*sequence, *shown),
+            Self::DeadLetter(letter, replaces) => records.dead_letter(letter, *replaces),
+            Self::DeadLetterGone(id, record) => records.dead_letter_gone(*id, *record),
+            Self::Agent(KeptAgent { name, capabilities }, replaces) => {
+                records.agent(name.as_ref(), capabilities.iter().map(|name| &**name), *replaces)
+            }
+            Self::AgentGone(agent, record) => records.agent_gone(*agent, *record),
+            Self::ConversationStep(step) => {
+                records.conversation_step(step.initiator, &step.initiator_name, step.at, step.violates, &step.message)
+            }
+            Self::ConversationClosed(initiator, id) => records.conversation_closed(*initiator, *id),
+            Self::Handled(handled) => records.handled(handled),
+            Self::Seen(seen) => records.seen(seen),
+            Self::Attempts(sequence, attempts) => records.attempts(*sequence, *attempts),
+            Self::Withdrawn(sequence) => records.withdrawn(*sequence),
+        }
+    }
+}
+
+/// The name of the receiver in the body of a [`RecordKind::Message`], without reading the message.
+pub fn receiver_name(body: &[u8]) -> Option<&str> {
+    let mut reader = Reader::new(body.get(RECEIVER_NAME_AT..)?);
+    reader.text("receiver's name").ok()
+}
+
+/// Zero stands for none: sequences count from one.
+fn read_sequence(from: &mut Reader<'_>) -> Result<Option<AppendSequence>, RecordFault> {
+    Ok(Some(AppendSequence(from.u64("sequence")?)).filter(|sequence| sequence.0 > 0))
+}
+
+/// Zero stands for the outside, which has no agent's id.
+fn read_handled(from: &mut Reader<'_>) -> Result<HandledMessage, RecordFault> {
+    let (id, receiver, sender) = (from.message_id("id")?, from.agent("receiver")?, from.u128("sender")?);
+    let sender = match sender {
+        0 => Origin::Outside,
+        agent => Origin::Agent(AgentId::from_u128(agent).ok_or(RecordFault::Illegal("sender"))?),
+    };
+    Ok(HandledMessage { id, receiver, sender })
+}
+
+fn read_letter_id(from: &mut Reader<'_>) -> Result<DeadLetterId, RecordFault> {
+    let shard = u16::try_from(from.u32("shard")?).map_err(|_| RecordFault::Illegal("shard"))?;
+    Ok(DeadLetterId { shard: ShardIndex(shard), number: from.u64("number")? })
+}
+
+fn read_letter(from: &mut Reader<'_>) -> Result<DeadLetter, RecordFault> {
+    let id = read_letter_id(from)?;
+    let word = from.text("reason")?;
+    let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == word);
+    Ok(DeadLetter {
+        id,
+        reason: reason.ok_or(RecordFault::Illegal("reason"))?,
+        attempts: from.u8("attempts")?,
+        last_error: from.optional_text("error")?,
+        first: WallTime(from.u64("moment")?),
+        last: WallTime(from.u64("moment")?),
+        shard: id.shard,
+        replays: from.u8("replays")?,
+        message: Message::restore(from)?,
+    })
+}
+
+/// Records on their way to the journal, one after another.
+#[derive(Debug, Default)]
+pub struct Records {
+    bytes: Vec<u8>,
+    count: u32,
+    /// The sequence of the last one.
+    last: AppendSequence,
+}
+
+impl Records {
+    /// None yet: the next one has the sequence behind this one.
+    pub fn after(last: AppendSequence) -> Self {
+        Self { bytes: Vec::new(), count: 0, last }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many records they are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The sequence of the last record that was written.
+    pub fn last(&self) -> AppendSequence {
+        self.last
+    }
+
+    /// Forgets the bytes, which somebody has taken over. The count goes on.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+
+    fn write(&mut self, kind: RecordKind, body: impl FnOnce(&mut Vec<u8>)) -> AppendSequence {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0, 0, 0, 0, kind as u8]);
+        body(&mut self.bytes);
+        // Limits on contents and parameters keep a record far below four gigabytes.
+        let length = u32::try_from(self.bytes.len() - start - 4).unwrap_or(u32::MAX);
+        self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.count += 1;
+        self.last = AppendSequence(self.last.0 + 1);
+        self.last
+    }
+
+    pub(crate) fn message(
+        &mut self,
+        replaces: Option<AppendSequence>,
+        first: Option<AppendSequence>,
+        shown: bool,
+        expires: WallTime,
+        receiver_name: &str,
+        message: &Message,
+    ) -> AppendSequence {
+        self.write(RecordKind::Message, |out| {
+            out.put_u64(replaces.map_or(0, |sequence| sequence.0));
+            out.put_u64(first.map_or(0, |sequence| sequence.0));
+            out.put_u8(u8::from(shown));
+            out.put_u64(expires.0);
+            out.put_text(receiver_name);
+            message.store(out, Extent::Whole);
+        })
+    }
+
+    pub(crate) fn settled(&mut self, sequence: AppendSequence, shown: bool) -> AppendSequence {
+        self.write(RecordKind::Settled, |out| {
+            out.put_u64(sequence.0);
+            out.put_u8(u8::from(shown));
+        })
+    }
+
+    pub(crate) fn withdrawn(&mut self, sequence: AppendSequence) -> AppendSequence {
+        self.write(RecordKind::Withdrawn, |out| out.put_u64(sequence.0))
+    }
+
+    pub(crate) fn dead_letter(&mut self, letter: &DeadLetter, replaces: Option<AppendSequence>) -> AppendSequence {
+        self.write(RecordKind::DeadLetter, |out| {
+            out.put_u64(replaces.map_or(0, |sequence| sequence.0));
+            put_letter_id(out, letter.id);
+            out.put_text(letter.reason.as_str());
+            out.put_u8(letter.attempts);
+            out.put_optional_text(letter.last_error.as_deref());
+            out.put_u64(letter.first.0);
+            out.put_u64(letter.last.0);
+            out.put_u8(letter.replays);
+            letter.message.store(out, Extent::Whole);
+        })
+    }
+
+    pub(crate) fn dead_letter_gone(&mut self, id: DeadLetterId, record: Option<AppendSequence>) -> AppendSequence {
+        self.write(RecordKind::DeadLetterGone, |out| {
+            out.put_u64(record.map_or(0, |sequence| sequence.0));
+            put_letter_id(out, id);
+        })
+    }
+
+    pub(crate) fn agent<'a>(
+        &mut self,
+        name: &str,
+        capabilities: impl ExactSizeIterator<Item = &'a str>,
+        replaces: Option<AppendSequence>,
+    ) -> AppendSequence {
+        self.write(RecordKind::Agent, |out| {
+            out.put_u64(replaces.map_or(0, |sequence| sequence.0));
+            out.put_text(name);
+            out.put_count(capabilities.len().min(CAPABILITIES_KEPT_MAX));
+            for capability in capabilities.take(CAPABILITIES_KEPT_MAX) {
+                out.put_text(capability);
+            }
+        })
+    }
+
+    pub(crate) fn agent_gone(&mut self, agent: AgentId, record: Option<AppendSequence>) -> AppendSequence {
+        self.write(RecordKind::AgentGone, |out| {
+            out.put_u64(record.map_or(0, |sequence| sequence.0));
+            out.put_u128(agent.to_u128());
+        })
+    }
+
+    pub(crate) fn conversation_step(
+        &mut self,
+        initiator: AgentId,
+        initiator_name: &str,
+        at: WallTime,
+        violates: bool,
+        message: &Message,
+    ) -> AppendSequence {
+        self.write(RecordKind::ConversationStep, |out| {
+            out.put_u128(initiator.to_u128());
+            out.put_text(initiator_name);
+            out.put_u64(at.0);
+            out.put_u8(u8::from(violates));
+            message.store(out, Extent::WithoutContent);
+        })
+    }
+
+    pub(crate) fn conversation_closed(&mut self, initiator: AgentId, id: ConversationId) -> AppendSequence {
+        self.write(RecordKind::ConversationClosed, |out| {
+            out.put_u128(initiator.to_u128());
+            out.put_u128(id.to_u128());
+        })
+    }
+}
+
+impl Records {
+    pub(crate) fn handled(&mut self, handled: &[(MessageId, AgentId)]) -> AppendSequence {
+        self.write(RecordKind::Handled, |out| {
+            out.put_count(handled.len());
+            for (id, receiver) in handled {
+                out.put_u128(id.to_u128());
+                out.put_u128(receiver.to_u128());
+            }
+        })
+    }
+
+    pub(crate) fn seen(&mut self, seen: &[HandledMessage]) -> AppendSequence {
+        self.write(RecordKind::Seen, |out| {
+            out.put_count(seen.len());
+            for HandledMessage { id, receiver, sender } in seen {
+                out.put_u128(id.to_u128());
+                out.put_u128(receiver.to_u128());
+                out.put_u128(match sender {
+                    Origin::Agent(agent) => agent.to_u128(),
+                    Origin::Outside | Origin::Unknown => 0,
+                });
+            }
+        })
+    }
+
+    pub(crate) fn attempts(&mut self, sequence: AppendSequence, attempts: u8) -> AppendSequence {
+        self.write(RecordKind::Attempts, |out| {
+            out.put_u64(sequence.0);
+            out.put_u8(attempts);
+        })
+    }
+}
+
+fn put_letter_id(out: &mut Vec<u8>, id: DeadLetterId) {
+    out.put_u32(id.shard.0.into());
+    out.put_u64(id.number);
+}
+
+/// Goes through records that stand one after another. What follows a record that is cut short is not served.
+pub fn split(bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), RecordFault>> {
+    let mut reader = Reader::new(bytes);
+    std::iter::from_fn(move || {
+        if reader.is_empty() {
+            return None;
+        }
+        let record = reader.bytes("length").and_then(|record| {
+            let (kind, body) = record.split_first().ok_or(RecordFault::Truncated("kind"))?;
+            Ok((*kind, body))
+        });
+        if record.is_err() {
+            reader = Reader::new(&[]);
+        }
+        Some(record)
+    })
+}

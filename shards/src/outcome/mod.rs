@@ -1,0 +1,9 @@
+//! How messages end, and where they were then.
+
+mod ending;
+mod reason;
+mod stage;
+
+pub use ending::Ending;
+pub use reason::Reason;
+pub use stage::Phase;

@@ -1,0 +1,3 @@
+//! Answers that agents wait for.
+
+pub mod pending_replies;

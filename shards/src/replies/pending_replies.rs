@@ -1,0 +1,355 @@
+//! Questions whose answers are wanted by a moment: messages with `reply-by`, remembered on their askers' shards.
+//!
+//! A question is found by what its answer repeats: its `reply-with` or, where it has none, its conversation. It is also
+//! found by its asker and by its conversation, because it ends with either. Messages without `reply-by` never come here.
+//!
+//! Invariants: every question stands in its asker's list, in the list of its conversation and, with a `reply-with`, in
+//! that of its correlation; all three are bounded; every question has a timer until it is forgotten.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use crate::base::hashing::Seeded;
+use crate::base::index::AgentIndex;
+use crate::base::slab::{NONE, Slab};
+use crate::base::timer_wheel::TimerKey;
+use crate::message::{
+    AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageId, Receiver, WallTime,
+};
+
+/// The most questions with `reply-by` that one shard remembers, the overdue ones included. Beyond it messages with
+/// `reply-by` are refused.
+pub const QUESTIONS_MAX: usize = 262_144;
+/// The most questions that one agent may have open in one conversation, or under one `reply-with`, at a time.
+pub const QUESTIONS_ALIKE_MAX: usize = 4_096;
+/// The most overdue questions that one shard still remembers, to mark late answers. Beyond it late answers come
+/// unmarked.
+pub const OVERDUE_QUESTIONS_MAX: usize = 65_536;
+
+/// What an answer has in common with its question.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Thread {
+    Correlation(Correlation),
+    /// The conversation, or that there is none.
+    Conversation(Option<ConversationId>),
+}
+
+/// Who may answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Addressees {
+    Agent(AgentId),
+    Agents(Arc<[AgentId]>),
+    /// One agent that is chosen later.
+    Someone,
+    /// Agents that are chosen later.
+    Anyone,
+}
+
+impl Addressees {
+    fn of(receiver: &Receiver) -> Self {
+        match receiver {
+            Receiver::Agent(agent) | Receiver::Provider(agent, _) => Self::Agent(*agent),
+            Receiver::Agents(agents) | Receiver::Member(agents, _) => Self::Agents(Arc::clone(agents)),
+            Receiver::Capability(_, Choice::All) | Receiver::Unaddressed => Self::Anyone,
+            Receiver::Capability(..) => Self::Someone,
+        }
+    }
+
+    fn includes(&self, agent: AgentId) -> bool {
+        match self {
+            Self::Agent(one) => *one == agent,
+            Self::Agents(agents) => agents.contains(&agent),
+            Self::Someone | Self::Anyone => true,
+        }
+    }
+
+    /// Whether there is one receiver, so that nobody is left when the message does not reach it.
+    fn is_one(&self) -> bool {
+        matches!(self, Self::Agent(_) | Self::Someone)
+    }
+
+    /// After how many answers no further one is expected.
+    fn answers(&self) -> u32 {
+        match self {
+            Self::Agent(_) | Self::Someone => 1,
+            Self::Agents(agents) => u32::try_from(agents.len()).unwrap_or(u32::MAX),
+            Self::Anyone => u32::MAX,
+        }
+    }
+}
+
+/// The asker's own words for what the message carries as ids.
+#[derive(Debug)]
+pub(crate) struct Words {
+    pub conversation: Option<Box<str>>,
+    pub reply_with: Option<Box<str>>,
+}
+
+/// One question.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub asker: AgentId,
+    pub agent: AgentIndex,
+    pub message: MessageId,
+    /// What the asker is told that the notice is about.
+    pub description: Box<str>,
+    pub conversation: Option<ConversationId>,
+    pub role: ConversationRole,
+    pub correlation: Option<Correlation>,
+    pub words: Option<Box<Words>>,
+    pub reply_by: WallTime,
+    /// The moment in milliseconds of monotonic time.
+    pub due_ms: u64,
+    pub put_to: Addressees,
+    pub answers_left: u32,
+    pub answered: bool,
+    /// The moment has passed, and the asker was told if no answer had come.
+    pub overdue: bool,
+    pub timer: Option<TimerKey>,
+    /// Tells this question from an earlier one in the same place.
+    pub number: u32,
+    previous: u32,
+    next: u32,
+}
+
+impl Question {
+    /// The question that a message with an id and `reply-by` asks.
+    pub fn new(message: &Message, asker: AgentId, agent: AgentIndex, due_ms: u64, description: String) -> Option<Self> {
+        let put_to = Addressees::of(message.receiver());
+        let words = message.details().map(|details| Words {
+            conversation: details.conversation.clone(),
+            reply_with: details.reply_with.clone(),
+        });
+        Some(Self {
+            asker,
+            agent,
+            message: message.id()?,
+            description: description.into(),
+            conversation: message.conversation(),
+            role: message.role(),
+            correlation: message.reply_with(),
+            words: words.filter(|words| words.conversation.is_some() || words.reply_with.is_some()).map(Box::new),
+            reply_by: message.reply_by()?,
+            due_ms,
+            answers_left: put_to.answers(),
+            put_to,
+            answered: false,
+            overdue: false,
+            timer: None,
+            number: 0,
+            previous: NONE,
+            next: NONE,
+        })
+    }
+}
+
+/// The open and the overdue questions of a shard.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    slab: Slab<Question>,
+    index: HashMap<(AgentId, Thread), SmallVec<[u32; 2]>, Seeded>,
+    capacity_max: usize,
+    numbered: u32,
+    overdue: usize,
+    /// Questions whose moment passed without an answer.
+    pub unanswered: u64,
+    /// Answers that came after their moment and were marked.
+    pub late: u64,
+}
+
+impl Questions {
+    pub fn new(capacity_max: usize, seed: u64) -> Self {
+        Self {
+            slab: Slab::new(capacity_max),
+            index: HashMap::with_hasher(Seeded::new(seed)),
+            capacity_max,
+            numbered: 0,
+            overdue: 0,
+            unanswered: 0,
+            late: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Those whose moment has not come and that nobody has answered. It looks at all of them.
+    pub fn awaited(&self) -> usize {
+        self.slab.iter().filter(|(_, question)| !question.overdue && !question.answered).count()
+    }
+
+    /// The bound that keeps this agent from asking this too, with so many questions in its hands already.
+    pub fn bound(&self, asker: AgentId, message: &Message, in_hand: usize) -> Option<usize> {
+        if self.slab.len() + in_hand >= self.capacity_max {
+            return Some(self.capacity_max);
+        }
+        let conversation = Thread::Conversation(message.conversation());
+        let correlation = message.reply_with().map(Thread::Correlation);
+        let most = std::iter::once(conversation).chain(correlation).map(|thread| self.alike(asker, thread).len()).max();
+        most.filter(|alike| alike + in_hand >= QUESTIONS_ALIKE_MAX).map(|_| QUESTIONS_ALIKE_MAX)
+    }
+
+    /// The oldest first.
+    fn alike(&self, asker: AgentId, thread: Thread) -> &[u32] {
+        self.index.get(&(asker, thread)).map_or(&[], SmallVec::as_slice)
+    }
+
+    /// Remembers a question, at the head of its asker's list. Answers its place and number.
+    pub fn insert(&mut self, mut question: Question, head: &mut u32) -> Option<(u32, u32)> {
+        let (asker, conversation, correlation) = (question.asker, question.conversation, question.correlation);
+        self.numbered = self.numbered.wrapping_add(1);
+        question.number = self.numbered;
+        question.next = *head;
+        let place = self.slab.insert(question).ok()?;
+        if let Some(second) = self.slab.get_mut(*head) {
+            second.previous = place;
+        }
+        *head = place;
+        self.index.entry((asker, Thread::Conversation(conversation))).or_default().push(place);
+        if let Some(correlation) = correlation {
+            self.index.entry((asker, Thread::Correlation(correlation))).or_default().push(place);
+        }
+        Some((place, self.numbered))
+    }
+
+    pub fn get(&self, place: u32) -> Option<&Question> {
+        self.slab.get(place)
+    }
+
+    pub fn get_mut(&mut self, place: u32) -> Option<&mut Question> {
+        self.slab.get_mut(place)
+    }
+
+    /// Makes a question overdue. Says whether it may be remembered any longer.
+    pub fn set_overdue(&mut self, place: u32) -> bool {
+        let Some(question) = self.slab.get_mut(place) else { return false };
+        if !std::mem::replace(&mut question.overdue, true) {
+            self.overdue += 1;
+        }
+        self.overdue <= OVERDUE_QUESTIONS_MAX
+    }
+
+    /// Forgets a question and takes it out of its asker's list.
+    pub fn remove(&mut self, place: u32, head: &mut u32) -> Option<Question> {
+        let question = self.slab.remove(place)?;
+        if let Some(previous) = self.slab.get_mut(question.previous) {
+            previous.next = question.next;
+        } else if *head == place {
+            *head = question.next;
+        }
+        if let Some(next) = self.slab.get_mut(question.next) {
+            next.previous = question.previous;
+        }
+        self.unlist(place, question.asker, Thread::Conversation(question.conversation));
+        if let Some(correlation) = question.correlation {
+            self.unlist(place, question.asker, Thread::Correlation(correlation));
+        }
+        self.overdue -= usize::from(question.overdue);
+        Some(question)
+    }
+
+    fn unlist(&mut self, place: u32, asker: AgentId, thread: Thread) {
+        let Some(places) = self.index.get_mut(&(asker, thread)) else { return };
+        places.retain(|listed| *listed != place);
+        if places.is_empty() {
+            self.index.remove(&(asker, thread));
+        }
+    }
+
+    /// The question that a message to its asker answers: one whose `reply-with` it repeats, put to its sender if there
+    /// is such a one; else the oldest without `reply-with` that was put to its sender in the same conversation.
+    pub fn answered_by(&self, asker: AgentId, message: &Message) -> Option<u32> {
+        // A question that an agent puts to itself does not answer itself.
+        let is_other = |place: &&u32| self.get(**place).is_some_and(|question| Some(question.message) != message.id());
+        let was_asked = |place: &&u32| {
+            let put_to = self.get(**place).map(|question| &question.put_to);
+            put_to.zip(message.sender()).is_some_and(|(put_to, sender)| put_to.includes(sender))
+        };
+        if let Some(correlation) = message.in_reply_to() {
+            let alike = self.alike(asker, Thread::Correlation(correlation));
+            let others = || alike.iter().filter(is_other);
+            if let Some(place) = others().find(was_asked).or_else(|| others().next()) {
+                return Some(*place);
+            }
+        }
+        let alike = self.alike(asker, Thread::Conversation(message.conversation()));
+        let by_conversation = |place: &&u32| self.get(**place).is_some_and(|question| question.correlation.is_none());
+        alike.iter().filter(by_conversation).filter(is_other).find(was_asked).copied()
+    }
+
+    /// The question that the router's failure report leaves without anyone who could answer it: the only one of its
+    /// `reply-with`, if it was put to one agent.
+    pub fn undeliverable(&self, asker: AgentId, correlation: Correlation) -> Option<u32> {
+        let [place] = self.alike(asker, Thread::Correlation(correlation)) else { return None };
+        let question = self.get(*place)?;
+        (question.put_to.is_one() && !question.overdue).then_some(*place)
+    }
+
+    /// What an agent asked in a conversation.
+    pub fn of_conversation(&self, asker: AgentId, conversation: ConversationId) -> Vec<u32> {
+        self.alike(asker, Thread::Conversation(Some(conversation))).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{IdSource, IdSpace, Performative};
+
+    struct Asking {
+        questions: Questions,
+        ids: IdSource,
+        head: u32,
+    }
+
+    impl Asking {
+        fn new(capacity_max: usize) -> Self {
+            let ids = IdSource::new(IdSpace { node: crate::domain::NodeId::default(), boot_epoch: 1, shard: 0 });
+            Self { questions: Questions::new(capacity_max, 1), ids, head: NONE }
+        }
+
+        fn message(&mut self, correlation: Option<Correlation>) -> Message {
+            let builder = Message::builder(Performative::Request).sender(asker()).receiver(AgentId::of_text("asked"));
+            let builder = builder.reply_by(WallTime(1)).id(self.ids.message());
+            correlation.into_iter().fold(builder, crate::message::MessageBuilder::reply_with).build().unwrap()
+        }
+
+        fn ask(&mut self, correlation: Option<Correlation>) -> u32 {
+            let message = self.message(correlation);
+            let question = Question::new(&message, asker(), AgentIndex(0), 1, String::new()).unwrap();
+            self.questions.insert(question, &mut self.head).unwrap().0
+        }
+    }
+
+    fn asker() -> AgentId {
+        AgentId::of_text("asker")
+    }
+
+    #[test]
+    fn a_full_table_and_what_is_in_hand_keep_further_questions_out() {
+        let mut asking = Asking::new(3);
+        asking.ask(None);
+        asking.ask(None);
+        let message = asking.message(None);
+        assert_eq!(asking.questions.bound(asker(), &message, 0), None);
+        assert_eq!(asking.questions.bound(asker(), &message, 1), Some(3));
+        asking.ask(None);
+        assert_eq!(asking.questions.bound(asker(), &message, 0), Some(3));
+        let question = Question::new(&message, asker(), AgentIndex(0), 1, String::new()).unwrap();
+        assert!(asking.questions.insert(question, &mut asking.head).is_none());
+    }
+
+    #[test]
+    fn a_question_that_is_forgotten_leaves_all_its_lists() {
+        let mut asking = Asking::new(10);
+        let correlation = Correlation::of_text("x");
+        let places = [Some(correlation), None, Some(correlation)].map(|correlation| asking.ask(correlation));
+        for place in [places[1], places[2], places[0]] {
+            assert!(asking.questions.remove(place, &mut asking.head).is_some());
+        }
+        assert_eq!((asking.head, asking.questions.len(), asking.questions.index.len()), (NONE, 0, 0));
+    }
+}

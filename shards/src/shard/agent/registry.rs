@@ -1,0 +1,345 @@
+//! The agents of a shard: found by id in constant time, kept in few bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+pub use crate::base::index::AgentIndex;
+use crate::base::index::ShardIndex;
+use crate::base::slab::{NONE, Slab};
+use crate::journal::record::AppendSequence;
+use crate::mailbox::{Envelope, Mailbox, Queue};
+use crate::message::{AgentId, Message, Term};
+use crate::shard::agent::{Agent, Effect};
+use crate::shard::control::backpressure::Stalled;
+use crate::shard::control::lifecycle::Drain;
+use crate::shard::control::restart::Maker;
+use crate::shard::io::InboxNumber;
+use crate::shard::path::overflow::OverflowPolicy;
+use crate::stats::calling::Calling;
+use crate::supervision::Restarts;
+use crate::supervision::breaker::BreakerPolicy;
+use crate::supervision::{AgentBreaker, Guard};
+
+/// The most agents of one shard.
+pub const AGENTS_MAX: usize = 100_000_000;
+
+/// Who handles an agent's messages.
+pub(crate) enum Behaviour {
+    Native(Box<dyn Agent>),
+    /// The handler is being called.
+    Away,
+    Outside(Box<Outside>),
+    /// The router's own agent for embedders without an inbox.
+    Gateway,
+}
+
+/// An agent that takes its messages from an inbox outside the shard.
+pub(crate) struct Outside {
+    pub inbox: InboxNumber,
+    /// How many more messages the inbox has room for.
+    pub room: u32,
+    pub window: u32,
+    /// Messages in the inbox that were not reported as taken.
+    pub handed_out: u32,
+    /// Messages reported as taken, or as acknowledged, so far.
+    pub taken: u64,
+    /// Its owner says by number what it is done with, in any order: then how much was taken does not tell what that was.
+    pub by_number: bool,
+    /// Messages in the inbox whose senders want to hear that they were processed, each with its number among those
+    /// handed out.
+    pub receipts: VecDeque<(u64, Message)>,
+    /// Messages in the inbox that stand in the journal: their records, likewise.
+    pub journalled: VecDeque<(u64, AppendSequence)>,
+}
+
+impl Outside {
+    pub fn new(inbox: InboxNumber, window: u32) -> Self {
+        Self {
+            inbox,
+            room: window,
+            window,
+            handed_out: 0,
+            taken: 0,
+            by_number: false,
+            receipts: VecDeque::new(),
+            journalled: VecDeque::new(),
+        }
+    }
+}
+
+/// What few agents have.
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub capabilities: Vec<Term>,
+    pub in_hand: Option<InHand>,
+    pub restarts: Option<Box<Restarts>>,
+    pub drain: Option<Drain>,
+    /// From the first failed or slow call on.
+    pub breaker: Option<Box<AgentBreaker>>,
+    /// Its own policy instead of the router's.
+    pub breaker_policy: Option<BreakerPolicy>,
+    /// While it is closed.
+    pub stalled: Option<Box<Stalled>>,
+    /// Of what it sent, so many messages wait for receivers that are closed.
+    pub waiting: u32,
+    /// A directory has a description of it, and wants to know when it is gone.
+    pub described: bool,
+    /// It outlives the process.
+    pub outlives: bool,
+    /// The record that says so.
+    pub record: Option<AppendSequence>,
+}
+
+impl Extras {
+    pub fn restarts(&mut self) -> &mut Restarts {
+        self.restarts.get_or_insert_default()
+    }
+}
+
+/// What sets an agent apart from the others: bits of one byte, so that a single test tells that there is nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Standing(u8);
+
+impl Standing {
+    pub const ORDINARY: Self = Self(0);
+    /// It is removed and stays only until its outbox is empty.
+    pub const LEAVING: Self = Self(1);
+    /// It is not called until somebody resumes it.
+    pub const SUSPENDED: Self = Self(1 << 1);
+    /// It waits to be made anew, and started.
+    pub const RESTARTING: Self = Self(1 << 2);
+    /// It is removed when it has handled what it has.
+    pub const DRAINING: Self = Self(1 << 3);
+    /// Its mailbox was full, and what others send it waits until there is room again.
+    pub const CLOSED: Self = Self(1 << 4);
+    /// Something that it sent waits for a receiver which is closed.
+    pub const WAITING: Self = Self(1 << 5);
+    /// It offers something.
+    pub const PROVIDER: Self = Self(1 << 6);
+    /// It was there in an earlier run, or something waits for it from then, and nobody has registered it yet.
+    pub const ABSENT: Self = Self(1 << 7);
+    /// Somebody wants to know when its mailbox holds less.
+    pub const ROOM_MATTERS: Self = Self(Self::PROVIDER.0 | Self::CLOSED.0);
+    /// Each of these keeps it from being called.
+    const HALTED: Self =
+        Self(Self::LEAVING.0 | Self::SUSPENDED.0 | Self::RESTARTING.0 | Self::WAITING.0 | Self::ABSENT.0);
+    /// Each of these keeps it from taking a message in as usual.
+    pub const TAKES_NOTHING: Self = Self(Self::DRAINING.0 | Self::CLOSED.0);
+
+    #[inline]
+    pub const fn is(self, bits: Self) -> bool {
+        self.0 & bits.0 != 0
+    }
+
+    pub fn add(&mut self, bits: Self) {
+        self.0 |= bits.0;
+    }
+
+    pub fn remove(&mut self, bits: Self) {
+        self.0 &= !bits.0;
+    }
+}
+
+/// A message whose handler has not finished it, with what it did so far.
+pub(crate) struct InHand {
+    pub envelope: Envelope,
+    pub effects: Vec<Effect>,
+}
+
+/// One agent.
+///
+/// What a message looks at on its way comes first, within two cache lines.
+#[allow(clippy::struct_excessive_bools)] // They are independent of each other, and bits would cost more than they save.
+#[repr(C, align(64))]
+pub(crate) struct AgentSlot {
+    pub mailbox: Mailbox,
+    pub outbox: Queue,
+    /// Whether its circuit breaker lets messages through.
+    pub guard: Guard,
+    /// What happens to what finds its mailbox full.
+    pub overflow: OverflowPolicy,
+    /// It stands in the run queue.
+    pub queued: bool,
+    /// It stands among the agents that are polled.
+    pub polled: bool,
+    /// It offers something.
+    pub provider: bool,
+    /// Its load has changed since the other shards were told.
+    pub load_changed: bool,
+    pub standing: Standing,
+    /// A timer looks after what expires while it is not called.
+    pub swept: bool,
+    pub id: AgentId,
+    pub behaviour: Behaviour,
+    pub extras: Option<Box<Extras>>,
+    pub outbox_length: u32,
+    /// Tells this agent from an earlier one in the same place.
+    pub generation: u32,
+    pub name: Arc<str>,
+    pub maker: Maker,
+    /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
+    pub blocked: Option<ShardIndex>,
+    /// The first of its questions whose answers are wanted by a moment.
+    pub first_question: u32,
+}
+
+const _: () = assert!(std::mem::offset_of!(AgentSlot, name) <= 128, "what a message looks at lies in two cache lines");
+
+impl AgentSlot {
+    /// Whether it could take another message now, if it had one.
+    #[inline]
+    pub fn may_be_called(&self) -> bool {
+        self.outbox.is_empty() && !self.is_halted() && self.guard != Guard::Shut && !self.has_in_hand()
+    }
+
+    /// Whether it may not be called now, whatever waits for it.
+    #[inline]
+    pub fn is_halted(&self) -> bool {
+        self.standing.is(Standing::HALTED)
+    }
+
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        self.standing.is(Standing::LEAVING)
+    }
+
+    /// Whether its handler has a message in hand that it has not finished.
+    pub fn has_in_hand(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.in_hand.is_some())
+    }
+
+    pub fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}
+
+/// All agents of a shard.
+pub(crate) struct Registry {
+    slots: Slab<AgentSlot>,
+    index: HashTable<Indexed>,
+    generation: u32,
+    /// Which of them is being called.
+    pub calling: Arc<Calling>,
+}
+
+/// An agent's place, with bits of its id: so that a growing table need not look at every agent again.
+#[derive(Clone, Copy)]
+struct Indexed {
+    bits: u32,
+    place: u32,
+}
+
+impl Indexed {
+    #[allow(clippy::cast_possible_truncation)] // Half of the bits are enough to tell agents apart in a table.
+    fn new(id: AgentId, place: u32) -> Self {
+        Self { bits: id.table_bits() as u32, place }
+    }
+
+    /// The id is a hash already; the product spreads its bits over the whole word.
+    #[inline]
+    fn hash(self) -> u64 {
+        u64::from(self.bits).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Registry {
+    pub fn new() -> Self {
+        let calling = Arc::new(Calling::new());
+        Self { slots: Slab::new(AGENTS_MAX), index: HashTable::new(), generation: 0, calling }
+    }
+
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The agent with this id.
+    #[inline]
+    pub fn find(&self, id: AgentId) -> Option<AgentIndex> {
+        let wanted = Indexed::new(id, 0);
+        let same = |found: &Indexed| {
+            found.bits == wanted.bits && self.slots.get(found.place).is_some_and(|slot| slot.id == id)
+        };
+        self.index.find(wanted.hash(), same).map(|found| AgentIndex(found.place))
+    }
+
+    /// The agent with this id, which probably lies in this place.
+    #[inline]
+    pub fn find_near(&self, id: AgentId, place: AgentIndex) -> Option<AgentIndex> {
+        if self.lies_at(id, place) { Some(place) } else { self.find(id) }
+    }
+
+    /// Whether the agent with this id lies in this place.
+    #[inline(always)]
+    pub fn lies_at(&self, id: AgentId, place: AgentIndex) -> bool {
+        self.get(place).is_some_and(|slot| slot.id == id && !slot.is_leaving())
+    }
+
+    #[inline]
+    pub fn get(&self, index: AgentIndex) -> Option<&AgentSlot> {
+        self.slots.get(index.0)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, index: AgentIndex) -> Option<&mut AgentSlot> {
+        self.slots.get_mut(index.0)
+    }
+
+    /// Adds an agent whose id is not in the registry. Gives nothing when there are too many.
+    pub fn insert(&mut self, id: AgentId, name: &str, behaviour: Behaviour, maker: Maker) -> Option<AgentIndex> {
+        self.generation = self.generation.wrapping_add(1);
+        let name: Arc<str> = name.into();
+        let slot = AgentSlot {
+            id,
+            name: Arc::clone(&name),
+            behaviour,
+            maker,
+            mailbox: Mailbox::EMPTY,
+            outbox: Queue::EMPTY,
+            outbox_length: 0,
+            generation: self.generation,
+            extras: None,
+            guard: Guard::Free,
+            overflow: OverflowPolicy::Reject,
+            queued: false,
+            polled: false,
+            blocked: None,
+            provider: false,
+            load_changed: false,
+            standing: Standing::ORDINARY,
+            swept: false,
+            first_question: NONE,
+        };
+        let place = self.slots.insert(slot).ok()?;
+        self.calling.enter(AgentIndex(place), name);
+        let indexed = Indexed::new(id, place);
+        self.index.insert_unique(indexed.hash(), indexed, |indexed| indexed.hash());
+        Some(AgentIndex(place))
+    }
+
+    /// Makes the agent unknown. Its slot stays until [`Registry::remove`].
+    pub fn forget(&mut self, index: AgentIndex) {
+        let Some(id) = self.get(index).map(|slot| slot.id) else { return };
+        if let Ok(entry) = self.index.find_entry(Indexed::new(id, 0).hash(), |found| found.place == index.0) {
+            entry.remove();
+        }
+    }
+
+    /// Frees the agent's slot.
+    pub fn remove(&mut self, index: AgentIndex) -> Option<AgentSlot> {
+        let slot = self.slots.remove(index.0)?;
+        self.calling.leave(index);
+        Some(slot)
+    }
+
+    /// Every agent, those that only wait for their outbox too.
+    pub fn iter_with_leaving(&self) -> impl Iterator<Item = AgentIndex> {
+        self.slots.iter().map(|(place, _)| AgentIndex(place))
+    }
+
+    /// Every agent that is not leaving.
+    pub fn iter(&self) -> impl Iterator<Item = (AgentIndex, &AgentSlot)> {
+        self.slots.iter().map(|(place, slot)| (AgentIndex(place), slot)).filter(|(_, slot)| !slot.is_leaving())
+    }
+}

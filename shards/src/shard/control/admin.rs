@@ -1,0 +1,430 @@
+//! What one agent may learn and change of the others: the calls of [`Context`] that agent management is made of.
+//!
+//! All of it takes the way of everything else between shards: an effect of the handler becomes a notice to the shard of
+//! the agent in question, which answers with another. What comes back waits until the asker is polled: a handler that
+//! asked is called back through [`Agent::poll`](crate::shard::agent::Agent::poll) without having asked for it.
+//!
+//! Invariants: what waits for a watcher is one entry per agent, however often that changed; a change that was confirmed
+//! is known to every shard. None of this is on the path of a message.
+
+use std::collections::BTreeMap;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::base::index::AgentIndex;
+use crate::domain::CapabilityName;
+use crate::message::{AgentId, Term, capability_term};
+use crate::shard::agent::{Context, Effect};
+use crate::shard::control::lifecycle::{AgentState, StopReason};
+use crate::shard::io::SendError;
+use crate::shard::path::settle::Outgoing;
+use crate::shard::shard_frame::Notice;
+use crate::shard::{Alarm, Phase, Shard};
+
+/// How many agents one shard answers a survey with.
+pub const SURVEY_AGENTS_MAX: usize = 1_000;
+/// How many agents one shard looks at for a survey.
+pub const SURVEY_LOOKED_AT_MAX: usize = 100_000;
+/// How many agents may watch what others offer.
+pub const WATCHERS_MAX: usize = 16;
+/// How many questions that agents asked about others wait for their answers, per shard of the askers.
+pub const INQUIRIES_MAX: usize = 4_096;
+
+/// Joins what an agent asked about others to its answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Inquiry(u64);
+
+/// How an agent that offers something, or is described, stands now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProviderNews {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its name.
+    pub name: Box<str>,
+    /// It was removed since the last news of it, whatever came after that.
+    pub was_removed: bool,
+    /// What it offers now; nothing also if it is gone.
+    pub capabilities: Vec<Term>,
+}
+
+/// What came of an [`Inquiry`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// The agents that were looked for.
+    Agents(Vec<FoundAgent>),
+    /// Every shard knows of the change; or there is no such agent, or its state forbids it.
+    Changed(bool),
+}
+
+/// An agent that a survey found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FoundAgent {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its name.
+    pub name: Box<str>,
+    /// Where it is in its life.
+    pub state: AgentState,
+}
+
+/// A change of another agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// It offers these, and these no longer; and watchers hear of its end.
+    Offers {
+        offered: Vec<Term>,
+        withdrawn: Vec<Term>,
+    },
+    Suspend,
+    Resume,
+    Deregister,
+}
+
+/// What a handler did, to take effect when it is done.
+pub(crate) enum Oversight {
+    Watch,
+    WakeAt(u64),
+    Change(Inquiry, AgentId, Change),
+    /// One agent, or those in a state.
+    Survey(Inquiry, Option<AgentId>, Option<AgentState>),
+}
+
+/// What shards tell each other of it.
+pub(crate) enum OversightNotice {
+    Watch(AgentId),
+    News(AgentId, ProviderNews),
+    Change { asker: AgentId, inquiry: Inquiry, agent: AgentId, change: Change },
+    Survey { asker: AgentId, inquiry: Inquiry, agent: Option<AgentId>, state: Option<AgentState> },
+    Found { asker: AgentId, inquiry: Inquiry, finding: Finding },
+}
+
+/// What a shard keeps of it.
+#[derive(Default)]
+pub(crate) struct Overseers {
+    /// Agents on any shard that want to know what the agents of this one offer.
+    watchers: Vec<AgentId>,
+    /// What agents of this shard have not taken yet, by watcher and agent.
+    news: HashMap<AgentId, BTreeMap<AgentId, ProviderNews>, FixedState>,
+    findings: HashMap<AgentId, BTreeMap<Inquiry, Finding>, FixedState>,
+    /// What agents of this shard asked, each with the number of shards that have not answered and what the others said.
+    open: HashMap<Inquiry, (usize, Vec<FoundAgent>), FixedState>,
+    asked: u64,
+}
+
+impl Overseers {
+    /// Whether something waits for the agent.
+    #[cold]
+    pub fn has_something_for(&self, agent: AgentId) -> bool {
+        self.news.contains_key(&agent) || self.findings.contains_key(&agent)
+    }
+
+    /// Whether no answer is outstanding.
+    pub fn is_quiet(&self) -> bool {
+        self.open.is_empty() && self.findings.is_empty()
+    }
+}
+
+impl Context<'_> {
+    /// Has this agent told what every agent offers, now and whenever that changes: it is polled when there is
+    /// [news](Self::take_news). Beyond [`WATCHERS_MAX`] watchers nothing happens.
+    pub fn watch_providers(&mut self) {
+        self.oversee(Oversight::Watch);
+    }
+
+    /// What this agent has not yet heard of those who offer something, in the order of their ids.
+    pub fn take_news(&mut self) -> Vec<ProviderNews> {
+        let news = self.shard.overseers.news.remove(&self.id);
+        news.map_or_else(Vec::new, |news| news.into_values().collect())
+    }
+
+    /// The answers to what this agent asked, in the order of the questions.
+    pub fn take_findings(&mut self) -> Vec<(Inquiry, Finding)> {
+        let findings = self.shard.overseers.findings.remove(&self.id);
+        findings.map_or_else(Vec::new, |findings| findings.into_iter().collect())
+    }
+
+    /// Has [`Agent::poll`](crate::shard::agent::Agent::poll) called at this moment of monotonic time, in milliseconds.
+    pub fn wake_at(&mut self, moment_ms: u64) {
+        self.oversee(Oversight::WakeAt(moment_ms));
+    }
+
+    /// Has another agent offer these capabilities and no longer those, as if it had done so itself. The agent is polled
+    /// with [`Finding::Changed`] once every shard knows; watchers of providers hear of the other agent's end from then on.
+    ///
+    /// # Errors
+    /// The process-wide vocabulary is full, or too many inquiries are open.
+    pub fn change_offers_of(
+        &mut self,
+        agent: AgentId,
+        offered: &[CapabilityName],
+        withdrawn: &[CapabilityName],
+    ) -> Result<Inquiry, SendError> {
+        let offered = offered.iter().map(|name| capability_term(name).ok_or(SendError::Full));
+        let offered = offered.collect::<Result<Vec<Term>, SendError>>()?;
+        let withdrawn = withdrawn.iter().filter_map(|name| Term::find(name.as_ref())).collect();
+        self.change(agent, Change::Offers { offered, withdrawn })
+    }
+
+    /// Has another agent suspended. The agent is polled with [`Finding::Changed`] then.
+    ///
+    /// # Errors
+    /// Too many inquiries are open.
+    pub fn suspend(&mut self, agent: AgentId) -> Result<Inquiry, SendError> {
+        self.change(agent, Change::Suspend)
+    }
+
+    /// Has a suspended agent go on. The agent is polled with [`Finding::Changed`] then.
+    ///
+    /// # Errors
+    /// Too many inquiries are open.
+    pub fn resume(&mut self, agent: AgentId) -> Result<Inquiry, SendError> {
+        self.change(agent, Change::Resume)
+    }
+
+    /// Has another agent removed. What waits for it becomes dead letters. The agent is polled with [`Finding::Changed`]
+    /// then.
+    ///
+    /// # Errors
+    /// Too many inquiries are open.
+    pub fn deregister_agent(&mut self, agent: AgentId) -> Result<Inquiry, SendError> {
+        self.change(agent, Change::Deregister)
+    }
+
+    /// Looks for one agent on its shard. The agent is polled with [`Finding::Agents`] then.
+    ///
+    /// # Errors
+    /// Too many inquiries are open.
+    pub fn find_agent(&mut self, agent: AgentId) -> Result<Inquiry, SendError> {
+        self.ask_shards(|inquiry| Oversight::Survey(inquiry, Some(agent), None))
+    }
+
+    /// Looks for agents on all shards, up to [`SURVEY_AGENTS_MAX`] on each among the first [`SURVEY_LOOKED_AT_MAX`]. The
+    /// agent is polled with [`Finding::Agents`] then.
+    ///
+    /// # Errors
+    /// Too many inquiries are open.
+    pub fn survey_agents(&mut self, state: Option<AgentState>) -> Result<Inquiry, SendError> {
+        self.ask_shards(|inquiry| Oversight::Survey(inquiry, None, state))
+    }
+
+    fn change(&mut self, agent: AgentId, change: Change) -> Result<Inquiry, SendError> {
+        self.ask_shards(|inquiry| Oversight::Change(inquiry, agent, change))
+    }
+
+    fn ask_shards(&mut self, effect: impl FnOnce(Inquiry) -> Oversight) -> Result<Inquiry, SendError> {
+        let overseers = &mut self.shard.overseers;
+        if overseers.open.len() >= INQUIRIES_MAX {
+            return Err(SendError::Full);
+        }
+        overseers.asked += 1;
+        let inquiry = Inquiry(overseers.asked);
+        self.oversee(effect(inquiry));
+        Ok(inquiry)
+    }
+
+    fn oversee(&mut self, oversight: Oversight) {
+        self.shard.effects.push(Effect::Oversee(Box::new(oversight)));
+    }
+}
+
+impl Shard {
+    /// Lets an effect take place.
+    #[cold]
+    pub(crate) fn oversee(&mut self, index: AgentIndex, asker: AgentId, oversight: Oversight) {
+        match oversight {
+            Oversight::Watch => {
+                self.tell_all_shards(|| OversightNotice::Watch(asker));
+            }
+            Oversight::WakeAt(moment_ms) => {
+                let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
+                let alarm = Alarm::Wake { agent: index, generation };
+                if self.timers.insert(moment_ms.max(self.now_ms + 1), alarm).is_err() {
+                    // Too early is better than never.
+                    self.start_polling(index);
+                }
+            }
+            Oversight::Change(inquiry, agent, change) => {
+                self.overseers.open.insert(inquiry, (1, Vec::new()));
+                self.tell_shard_of(agent, OversightNotice::Change { asker, inquiry, agent, change });
+            }
+            Oversight::Survey(inquiry, Some(agent), state) => {
+                self.overseers.open.insert(inquiry, (1, Vec::new()));
+                self.tell_shard_of(agent, OversightNotice::Survey { asker, inquiry, agent: Some(agent), state });
+            }
+            Oversight::Survey(inquiry, None, state) => {
+                self.overseers.open.insert(inquiry, (self.port.shards(), Vec::new()));
+                self.tell_all_shards(|| OversightNotice::Survey { asker, inquiry, agent: None, state });
+            }
+        }
+    }
+
+    fn tell_all_shards(&mut self, notice: impl Fn() -> OversightNotice) {
+        for to in 0..self.outgoing.len() {
+            if to == self.index.as_usize() {
+                self.hear_oversight(notice());
+            } else {
+                self.outgoing[to].push_back(Outgoing::Notice(Notice::Oversee(Box::new(notice()))));
+            }
+        }
+    }
+
+    fn tell_shard_of(&mut self, agent: AgentId, notice: OversightNotice) {
+        let shard = self.config.partition.shard_of(agent);
+        if self.is_here(shard) {
+            self.hear_oversight(notice);
+        } else {
+            self.outgoing[shard.as_usize()].push_back(Outgoing::Notice(Notice::Oversee(Box::new(notice))));
+        }
+    }
+
+    /// Takes note of what another shard, or this one, says.
+    #[cold]
+    pub(crate) fn hear_oversight(&mut self, notice: OversightNotice) {
+        match notice {
+            OversightNotice::Watch(watcher) => self.begin_to_tell(watcher),
+            OversightNotice::News(watcher, news) => self.keep_news(watcher, news),
+            OversightNotice::Change { asker, inquiry, agent, change } => {
+                self.change_agent(asker, inquiry, agent, change);
+            }
+            OversightNotice::Survey { asker, inquiry, agent, state } => {
+                let finding = Finding::Agents(self.survey(agent, state));
+                self.tell_shard_of(asker, OversightNotice::Found { asker, inquiry, finding });
+            }
+            OversightNotice::Found { asker, inquiry, finding } => self.keep_finding(asker, inquiry, finding),
+        }
+    }
+
+    fn begin_to_tell(&mut self, watcher: AgentId) {
+        if !self.overseers.watchers.contains(&watcher) {
+            if self.overseers.watchers.len() >= WATCHERS_MAX {
+                return;
+            }
+            self.overseers.watchers.push(watcher);
+        }
+        let providers: Vec<AgentIndex> =
+            self.agents.iter().filter(|(_, slot)| slot.provider).map(|(index, _)| index).collect();
+        for index in providers {
+            if let Some(news) = self.news_of(index, false) {
+                self.tell_shard_of(watcher, OversightNotice::News(watcher, news));
+            }
+        }
+    }
+
+    fn news_of(&self, index: AgentIndex, was_removed: bool) -> Option<ProviderNews> {
+        let slot = self.agents.get(index)?;
+        let capabilities = if was_removed { Vec::new() } else { slot.extras.as_ref()?.capabilities.clone() };
+        Some(ProviderNews { agent: slot.id, name: Box::from(&*slot.name), was_removed, capabilities })
+    }
+
+    /// Tells watchers how an agent stands now.
+    #[cold]
+    pub(crate) fn tell_watchers(&mut self, index: AgentIndex, removed: bool) {
+        if self.overseers.watchers.is_empty() {
+            return;
+        }
+        let Some(news) = self.news_of(index, removed) else { return };
+        for watcher in self.overseers.watchers.clone() {
+            self.tell_shard_of(watcher, OversightNotice::News(watcher, news.clone()));
+        }
+    }
+
+    fn keep_news(&mut self, watcher: AgentId, mut news: ProviderNews) {
+        let Some(index) = self.agents.find(watcher) else { return };
+        let waiting = self.overseers.news.entry(watcher).or_default();
+        if let Some(before) = waiting.get(&news.agent) {
+            news.was_removed |= before.was_removed;
+        }
+        waiting.insert(news.agent, news);
+        self.start_polling(index);
+    }
+
+    fn change_agent(&mut self, asker: AgentId, inquiry: Inquiry, agent: AgentId, change: Change) {
+        let found = self.agents.find(agent).filter(|index| *index != self.gateway);
+        let changed = match (found, change) {
+            (None, _) => false,
+            (Some(index), Change::Offers { offered, withdrawn }) => {
+                if let Some(slot) = self.agents.get_mut(index) {
+                    slot.extras().described = true;
+                }
+                for term in withdrawn {
+                    self.withdraw(index, term);
+                }
+                for term in offered {
+                    self.advertise(index, term);
+                }
+                return self.confirm_when_known(asker, inquiry);
+            }
+            (Some(_), Change::Suspend) => self.suspend_agent(agent).is_ok(),
+            (Some(_), Change::Resume) => self.resume_agent(agent).is_ok(),
+            (Some(index), Change::Deregister) => {
+                self.remove_agent(index, StopReason::Deregistered);
+                true
+            }
+        };
+        self.confirm(asker, inquiry, changed);
+    }
+
+    /// Tells an agent that what it asked for was done, or not.
+    pub(crate) fn confirm(&mut self, asker: AgentId, inquiry: Inquiry, changed: bool) {
+        let finding = Finding::Changed(changed);
+        self.tell_shard_of(asker, OversightNotice::Found { asker, inquiry, finding });
+    }
+
+    fn survey(&self, agent: Option<AgentId>, state: Option<AgentState>) -> Vec<FoundAgent> {
+        let found = |index: AgentIndex| {
+            let slot = self.agents.get(index)?;
+            let stands = AgentState::of(slot.standing);
+            let wanted = index != self.gateway && state.is_none_or(|state| state == stands);
+            wanted.then(|| FoundAgent { agent: slot.id, name: Box::from(&*slot.name), state: stands })
+        };
+        match agent {
+            Some(agent) => self.agents.find(agent).and_then(found).into_iter().collect(),
+            None => self
+                .agents
+                .iter()
+                .take(SURVEY_LOOKED_AT_MAX)
+                .filter_map(|(index, _)| found(index))
+                .take(SURVEY_AGENTS_MAX)
+                .collect(),
+        }
+    }
+
+    fn keep_finding(&mut self, asker: AgentId, inquiry: Inquiry, finding: Finding) {
+        let Some((outstanding, found)) = self.overseers.open.get_mut(&inquiry) else { return };
+        *outstanding -= 1;
+        let finding = match finding {
+            Finding::Agents(agents) => {
+                found.extend(agents);
+                if *outstanding > 0 {
+                    return;
+                }
+                Finding::Agents(std::mem::take(found))
+            }
+            changed @ Finding::Changed(_) => changed,
+        };
+        self.overseers.open.remove(&inquiry);
+        let Some(index) = self.agents.find(asker) else { return };
+        self.overseers.findings.entry(asker).or_default().insert(inquiry, finding);
+        self.start_polling(index);
+    }
+
+    /// Drops what nobody takes any more once the router has stopped.
+    pub(crate) fn stop_oversight(&mut self) {
+        debug_assert!(self.phase == Phase::Stopped, "agents are polled as long as the router goes on");
+        self.overseers = Overseers::default();
+    }
+
+    /// An agent asked to be polled now.
+    pub(crate) fn wake(&mut self, index: AgentIndex, generation: u32) {
+        if self.agents.get(index).is_some_and(|slot| slot.generation == generation) {
+            self.start_polling(index);
+        }
+    }
+
+    /// Drops what an agent that is gone has not taken.
+    pub(crate) fn forget_overseer(&mut self, agent: AgentId) {
+        self.overseers.news.remove(&agent);
+        self.overseers.findings.remove(&agent);
+    }
+}

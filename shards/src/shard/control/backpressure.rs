@@ -1,0 +1,651 @@
+//! Back-pressure: what waits for a receiver whose mailbox is full, and who waits with it.
+//!
+//! A message that finds the mailbox of such a receiver full goes into the receiver's stall list, and its credit goes back,
+//! so that nobody else's messages wait for it. The receiver is closed then, and all shards are told. While it is closed,
+//! what agents send to it waits in a line on their own shard: a native agent with something in such a line is not called,
+//! which is the back-pressure; an agent outside may have as many messages in each line as an outbox holds. The receiver
+//! opens again when its stall list is empty and its mailbox half empty.
+//!
+//! Invariants: the line is per receiver, so whoever waits for one holds up nothing that goes to another; messages of one
+//! sender to one receiver stay in order, replies excepted that find none of their sender's waiting; a message that waits
+//! expires in time, so that agents which wait for each other in a circle go on; and an agent does not wait for itself.
+
+use std::collections::VecDeque;
+
+use foldhash::quality::FixedState;
+use hashbrown::{HashMap, HashSet};
+
+use crate::mailbox::Envelope;
+use crate::message::{AgentId, Message, Reliability};
+use crate::outcome::Reason;
+use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
+use crate::shard::io::{Answer, Phase as Waiting, SendError, Token};
+use crate::shard::path::overflow::{OverflowPolicy, looks_like_reply};
+use crate::shard::path::route::Blocked;
+use crate::shard::path::settle::{Holds, Outgoing};
+use crate::shard::shard_frame::Notice;
+use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+
+/// The most messages in the stall list of one receiver. Beyond it they are refused.
+pub const STALLED_MAX: usize = 65_536;
+/// The most receivers that one shard knows to be closed. Beyond it, receivers of the shard refuse what they have no room
+/// for, and messages for others leave without waiting.
+pub const CLOSED_RECEIVERS_MAX: usize = 65_536;
+
+/// How many of each sender's messages wait.
+type Senders = HashMap<AgentId, u32, FixedState>;
+
+/// What has come to a closed receiver.
+#[derive(Default)]
+pub(crate) struct Stalled {
+    places: VecDeque<u32>,
+    senders: Senders,
+    /// It stands among the receivers to be looked at because there is room again.
+    due: bool,
+}
+
+/// What waits on its sender's shard for a receiver that is closed, or was just now.
+#[derive(Default)]
+struct Line {
+    closed: bool,
+    /// It stands among the lines that move on.
+    moves: bool,
+    waiting: VecDeque<InLine>,
+    senders: Senders,
+}
+
+enum InLine {
+    /// An accepted message in the slab, with the agent that it holds up, and whether it has passed its conversation.
+    Message { place: u32, sender: Option<(AgentIndex, u32)>, here: bool },
+    /// A message from outside that is accepted when its turn comes.
+    Asked { message: Box<Message>, token: Token, deadline_ms: u64 },
+}
+
+/// The receivers that a shard knows to be closed, its own included, and what waits for them.
+#[derive(Default)]
+pub(crate) struct Lines {
+    by_receiver: HashMap<AgentId, Line, FixedState>,
+    /// Receivers that are open again and for which something waits.
+    moving: VecDeque<AgentId>,
+    /// Receivers of this shard with room again.
+    roomy: Vec<(AgentIndex, u32)>,
+    swept: bool,
+    pub asked: usize,
+    pub waiting: usize,
+    pub waiting_so_far: u64,
+    pub stalled: usize,
+    pub stalled_so_far: u64,
+    pub closed_here: usize,
+    pub closed_so_far: u64,
+}
+
+impl Lines {
+    /// Whether there is any receiver to wait for.
+    #[inline]
+    pub fn exist(&self) -> bool {
+        !self.by_receiver.is_empty()
+    }
+
+    /// Whether something is to be done in the next turn.
+    pub fn has_more(&self) -> bool {
+        !self.roomy.is_empty()
+    }
+}
+
+impl Shard {
+    // On the receiver's shard.
+
+    /// Has a message wait behind its receiver's full mailbox, or refuses it.
+    pub(crate) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
+        let may_close = self.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX;
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let closed = slot.standing.is(Standing::CLOSED);
+        let length = slot.extras().stalled.as_ref().map_or(0, |stalled| stalled.places.len());
+        if length >= STALLED_MAX || !(closed || may_close) {
+            return self.refuse_for(envelope, index);
+        }
+        let (credit_of, sender) = (envelope.credit_of.take(), envelope.message.sender());
+        let holds = credit_of.map_or(Holds::Nothing, Holds::Credit);
+        let place = match self.keep_place(envelope) {
+            Ok(place) => place,
+            Err(envelope) => return self.give_up(envelope, Reason::ShardFull, holds),
+        };
+        self.let_go(holds);
+        if let Some(slot) = self.agents.get_mut(index) {
+            let stalled = slot.extras().stalled.get_or_insert_default();
+            stalled.places.push_back(place);
+            count_in(&mut stalled.senders, sender);
+        }
+        self.lines.stalled += 1;
+        self.lines.stalled_so_far += 1;
+        if !closed {
+            self.close_receiver(index);
+        }
+    }
+
+    /// Whether something of the message's sender is in the stall list of its receiver.
+    pub(crate) fn is_behind_its_own(&self, message: &Message, index: AgentIndex) -> bool {
+        let stalled = self.agents.get(index).and_then(|slot| slot.extras.as_ref()?.stalled.as_ref());
+        stalled.is_some_and(|stalled| message.sender().is_some_and(|sender| stalled.senders.contains_key(&sender)))
+    }
+
+    fn close_receiver(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        slot.standing.add(Standing::CLOSED);
+        let id = slot.id;
+        self.lines.closed_here += 1;
+        self.lines.closed_so_far += 1;
+        self.lines.by_receiver.entry(id).or_default().closed = true;
+        self.tell_closed(id, true);
+        self.watch_over_lines();
+    }
+
+    fn open_receiver(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        slot.standing.remove(Standing::CLOSED);
+        slot.extras().stalled = None;
+        let id = slot.id;
+        self.lines.closed_here -= 1;
+        self.receiver_is_open(id);
+        self.tell_closed(id, false);
+        // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
+        if self.phase != Phase::Stopped {
+            self.move_line(id);
+        }
+    }
+
+    /// Has every shard know whether a receiver is closed. What waits in a full ring's queue is changed in its place, so
+    /// that there is one notice per receiver at most.
+    fn tell_closed(&mut self, receiver: AgentId, closed: bool) {
+        let own = self.index.as_usize();
+        for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
+            let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
+                Outgoing::Notice(Notice::Closed(other, closed)) if *other == receiver => Some(closed),
+                _ => None,
+            });
+            match waiting {
+                Some(waiting) => *waiting = closed,
+                None => outgoing.push_back(Outgoing::Notice(Notice::Closed(receiver, closed))),
+            }
+        }
+    }
+
+    /// Takes note that the mailbox of a closed receiver holds less.
+    #[cold]
+    pub(crate) fn note_room(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let generation = slot.generation;
+        if let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut())
+            && !std::mem::replace(&mut stalled.due, true)
+        {
+            self.lines.roomy.push((index, generation));
+        }
+    }
+
+    /// Lets stalled messages into mailboxes with room, and opens receivers. Answers how many were looked at.
+    pub(crate) fn let_stalled_in(&mut self) -> usize {
+        if self.lines.roomy.is_empty() {
+            return 0;
+        }
+        let roomy = std::mem::take(&mut self.lines.roomy);
+        for (index, generation) in &roomy {
+            if self.agents.get(*index).is_some_and(|slot| slot.generation == *generation) {
+                self.let_stalled_into(*index);
+            }
+        }
+        roomy.len()
+    }
+
+    fn let_stalled_into(&mut self, index: AgentIndex) {
+        let messages_max = self.config.mailbox_messages.into_inner();
+        let bytes_max = self.config.mailbox_bytes.into_inner();
+        loop {
+            let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.standing.is(Standing::CLOSED)) else {
+                return;
+            };
+            let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut()) else { return };
+            stalled.due = false;
+            let (held, held_bytes) = (slot.mailbox.held(), slot.mailbox.held_bytes());
+            let Some(place) = stalled.places.front().copied() else {
+                if held <= messages_max / 2 && held_bytes <= bytes_max / 2 {
+                    self.open_receiver(index);
+                }
+                return;
+            };
+            let weight = self.slab.get(place).map_or(0, Envelope::weight);
+            if held > 0 && !slot.mailbox.has_room(messages_max, bytes_max, weight) {
+                return;
+            }
+            stalled.places.pop_front();
+            count_out(&mut stalled.senders, self.slab.get(place).and_then(|envelope| envelope.message.sender()));
+            self.lines.stalled -= 1;
+            let Some(envelope) = self.take_place(place) else { continue };
+            if envelope.deadline_ms <= self.now_ms {
+                self.expire(envelope, Waiting::Stalled, Holds::Nothing);
+            } else {
+                self.take_in(envelope, index);
+            }
+        }
+    }
+
+    /// Gives up what has come to a closed receiver, which takes nothing any more, and lets those who wait go on.
+    #[cold]
+    pub(crate) fn give_up_stalled(&mut self, index: AgentIndex, reason: Reason) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let stalled = slot.extras().stalled.take().unwrap_or_default();
+        self.lines.stalled -= stalled.places.len();
+        for place in stalled.places {
+            if let Some(envelope) = self.take_place(place) {
+                self.give_up(envelope, reason, Holds::Nothing);
+            }
+        }
+        self.open_receiver(index);
+    }
+
+    // On the sender's shard.
+
+    /// Takes note of what another shard says of one of its receivers.
+    pub(crate) fn hear_closed(&mut self, receiver: AgentId, closed: bool) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        if !closed {
+            self.receiver_is_open(receiver);
+        } else if self.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX || self.lines.by_receiver.contains_key(&receiver)
+        {
+            self.lines.by_receiver.entry(receiver).or_default().closed = true;
+        }
+    }
+
+    fn receiver_is_open(&mut self, receiver: AgentId) {
+        let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return };
+        line.closed = false;
+        if line.waiting.is_empty() {
+            self.lines.by_receiver.remove(&receiver);
+        } else if !std::mem::replace(&mut line.moves, true) {
+            self.lines.moving.push_back(receiver);
+        }
+    }
+
+    /// Whether something waits for a receiver that is open again.
+    #[cold]
+    pub(crate) fn line_moves(&self, receiver: AgentId) -> bool {
+        self.lines.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
+    }
+
+    /// Whether a message has to stand in line for its receiver.
+    #[cold]
+    pub(crate) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
+        let (Some(line), Some(sender)) = (self.lines.by_receiver.get(&receiver), message.sender()) else {
+            return false;
+        };
+        sender != receiver && (line.senders.contains_key(&sender) || !looks_like_reply(message))
+    }
+
+    /// Whether a sender has as many messages in line for a receiver as it may.
+    #[cold]
+    pub(crate) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
+        self.must_wait(message, receiver)
+            && message.sender().is_some_and(|sender| {
+                let line = self.lines.by_receiver.get(&receiver);
+                let waiting = line.and_then(|line| line.senders.get(&sender)).copied().unwrap_or(0);
+                waiting >= self.config.outbox.into_inner()
+            })
+    }
+
+    /// Has a message stand in line until its receiver is open.
+    #[cold]
+    pub(crate) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
+        if self.waits_too_much(&envelope.message, receiver) {
+            let detail = "its sender has as many messages waiting for it as it may";
+            let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+            return self.give_up_with(envelope, Reason::MailboxFull, detail, holds);
+        }
+        let id = envelope.message.sender();
+        match self.keep_place(envelope) {
+            Ok(place) => {
+                let sender = id.and_then(|sender| self.hold_up(sender));
+                self.stand_in_line(receiver, id, InLine::Message { place, sender, here });
+            }
+            Err(envelope) => self.give_up_all(envelope, Reason::ShardFull),
+        }
+    }
+
+    fn stand_in_line(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: InLine) {
+        let line = self.lines.by_receiver.entry(receiver).or_default();
+        count_in(&mut line.senders, sender);
+        line.waiting.push_back(entry);
+        self.lines.waiting += 1;
+        self.lines.waiting_so_far += 1;
+        self.watch_over_lines();
+    }
+
+    /// Counts a waiting message against its sender. A native agent is not called until none waits.
+    fn hold_up(&mut self, sender: AgentId) -> Option<(AgentIndex, u32)> {
+        let index = self.agents.find(sender)?;
+        let slot = self.agents.get_mut(index)?;
+        slot.extras().waiting += 1;
+        if matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
+            slot.standing.add(Standing::WAITING);
+        }
+        Some((index, slot.generation))
+    }
+
+    fn let_sender_go_on(&mut self, sender: Option<(AgentIndex, u32)>) {
+        let Some((index, generation)) = sender else { return };
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+        let waiting = &mut slot.extras().waiting;
+        *waiting -= 1;
+        if *waiting == 0 && slot.standing.is(Standing::WAITING) {
+            slot.standing.remove(Standing::WAITING);
+            if !slot.is_leaving() {
+                self.go_on(index);
+            }
+        }
+    }
+
+    /// Moves on what waits for receivers that are open again. Answers how many messages that were.
+    pub(crate) fn move_lines(&mut self) -> usize {
+        let mut moved = 0;
+        for _ in 0..self.lines.moving.len() {
+            let Some(receiver) = self.lines.moving.pop_front() else { break };
+            moved += self.move_line(receiver);
+        }
+        moved
+    }
+
+    fn move_line(&mut self, receiver: AgentId) -> usize {
+        let shard = self.config.partition.shard_of(receiver);
+        let here = self.is_here(shard);
+        let mut moved = 0;
+        loop {
+            let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return moved };
+            if line.closed {
+                line.moves = false;
+                return moved;
+            }
+            if line.waiting.is_empty() {
+                self.lines.by_receiver.remove(&receiver);
+                return moved;
+            }
+            if !here && !self.port.has_credit(shard.as_usize()) {
+                break;
+            }
+            let Some(entry) = line.waiting.pop_front() else { break };
+            self.lines.waiting -= 1;
+            match entry {
+                InLine::Message { place, sender, here } => {
+                    let Some(envelope) = self.take_place(place) else { continue };
+                    let id = envelope.message.sender();
+                    if let Err(envelope) = self.move_message(envelope, receiver, here) {
+                        self.go_back_in_line(envelope, receiver, sender);
+                        break;
+                    }
+                    self.leave_line(receiver, id);
+                    self.let_sender_go_on(sender);
+                }
+                InLine::Asked { message, token, deadline_ms } => {
+                    self.lines.asked -= 1;
+                    let id = message.sender();
+                    let back = self.admit_in_line(*message, token, deadline_ms, receiver);
+                    if let Some(envelope) = back {
+                        let sender = id.and_then(|sender| self.hold_up(sender));
+                        self.go_back_in_line(envelope, receiver, sender);
+                        break;
+                    }
+                    self.leave_line(receiver, id);
+                }
+            }
+            moved += 1;
+        }
+        self.lines.moving.push_back(receiver);
+        moved
+    }
+
+    fn move_message(&mut self, envelope: Envelope, receiver: AgentId, here: bool) -> Result<(), Envelope> {
+        if envelope.deadline_ms <= self.now_ms {
+            self.expire_all(envelope, Waiting::Stalled);
+            return Ok(());
+        }
+        if here {
+            self.deliver(envelope, receiver);
+            return Ok(());
+        }
+        self.route_on(envelope, receiver).map_err(|Blocked { envelope, .. }| envelope)
+    }
+
+    /// Puts a message back to the front that found no credit on its way after all.
+    fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<(AgentIndex, u32)>) {
+        let id = envelope.message.sender();
+        match (self.keep_place(envelope), self.lines.by_receiver.get_mut(&receiver)) {
+            (Ok(place), Some(line)) => {
+                line.waiting.push_front(InLine::Message { place, sender, here: false });
+                self.lines.waiting += 1;
+            }
+            (Ok(place), None) => {
+                if let Some(envelope) = self.take_place(place) {
+                    self.give_up_all(envelope, Reason::ShardFull);
+                }
+                self.let_sender_go_on(sender);
+            }
+            (Err(envelope), _) => {
+                self.give_up_all(envelope, Reason::ShardFull);
+                self.leave_line(receiver, id);
+                self.let_sender_go_on(sender);
+            }
+        }
+    }
+
+    fn leave_line(&mut self, receiver: AgentId, sender: Option<AgentId>) {
+        if let Some(line) = self.lines.by_receiver.get_mut(&receiver) {
+            count_out(&mut line.senders, sender);
+        }
+    }
+
+    // From outside.
+
+    /// What keeps a message from outside from being sent now without waiting.
+    pub(crate) fn closed_to(&self, message: &Message) -> Option<SendError> {
+        let receiver = message.target().filter(|receiver| {
+            let sender = message.sender().or_else(|| self.gateway_id());
+            self.lines.exist()
+                && sender != Some(*receiver)
+                && self.lines.by_receiver.contains_key(receiver)
+                && !looks_like_reply(message)
+        })?;
+        Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
+    }
+
+    /// Has a message from outside stand in line before it is accepted. It is given back if it need not.
+    #[cold]
+    pub(crate) fn ask_in_line(&mut self, mut message: Message, token: Token) -> Option<Message> {
+        let agent = match message.sender() {
+            Some(sender) => self.agents.find(sender),
+            None => Some(self.gateway),
+        };
+        let ready = agent.and_then(|agent| self.agents.get(agent)).filter(|slot| slot.outbox.is_empty());
+        let (Some(receiver), Some(slot)) = (message.target(), ready) else { return Some(message) };
+        message.set_sender_if_absent(slot.id);
+        let refused = agent.is_none_or(|agent| self.refusal(agent, &message).is_some());
+        if refused || !self.must_wait(&message, receiver) || self.waits_too_much(&message, receiver) {
+            return Some(message);
+        }
+        let (sender, deadline_ms) = (message.sender(), self.deadline_of(&message));
+        self.lines.asked += 1;
+        self.stand_in_line(receiver, sender, InLine::Asked { message: Box::new(message), token, deadline_ms });
+        None
+    }
+
+    /// Accepts a message whose turn has come, or refuses it. It is given back accepted if it has to wait for credit.
+    fn admit_in_line(
+        &mut self,
+        mut message: Message,
+        token: Token,
+        deadline_ms: u64,
+        receiver: AgentId,
+    ) -> Option<Envelope> {
+        let agent = message.sender().and_then(|sender| self.agents.find(sender));
+        let refusal = match agent {
+            _ if self.phase != Phase::Running => Some(SendError::Stopping),
+            _ if deadline_ms <= self.now_ms => {
+                Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
+            }
+            None => Some(SendError::UnknownSender),
+            Some(agent) => self.refusal(agent, &message),
+        };
+        let (None, Some(agent)) = (&refusal, agent) else {
+            let rejected = self.reject(refusal.unwrap_or(SendError::UnknownSender), message);
+            self.answer(token, Answer::Sent(Err(rejected)));
+            return None;
+        };
+        let id = self.assign_id(&mut message);
+        let mut envelope = self.enclose(agent, message);
+        envelope.deadline_ms = deadline_ms;
+        let durable = envelope.message.reliability() == Reliability::Durable;
+        if !(durable && self.promise_answer(&mut envelope, token)) {
+            self.answer(token, Answer::Sent(Ok(id)));
+        }
+        self.account.accepted += 1;
+        if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
+            self.refuse_question(envelope);
+            return None;
+        }
+        self.route_on(envelope, receiver).err().map(|Blocked { envelope, .. }| envelope)
+    }
+
+    /// Takes messages from outside out of their lines whose callers wait no longer: they are not accepted. It looks at all
+    /// lines once, however many have gone.
+    #[cold]
+    pub(crate) fn leave_lines(&mut self, tokens: &[Token]) {
+        let tokens: HashSet<Token, FixedState> = tokens.iter().copied().collect();
+        let mut left = 0;
+        for line in self.lines.by_receiver.values_mut() {
+            let senders = &mut line.senders;
+            line.waiting.retain(|entry| match entry {
+                InLine::Asked { message, token, .. } if tokens.contains(token) => {
+                    count_out(senders, message.sender());
+                    left += 1;
+                    false
+                }
+                InLine::Asked { .. } | InLine::Message { .. } => true,
+            });
+        }
+        self.lines.asked -= left;
+        self.lines.waiting -= left;
+        self.account.refused += left as u64;
+    }
+
+    // Time, and the end.
+
+    /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
+    fn watch_over_lines(&mut self) {
+        if !self.lines.swept {
+            let timer = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepLines);
+            self.lines.swept = timer.is_ok();
+        }
+    }
+
+    pub(crate) fn sweep_lines(&mut self) {
+        self.lines.swept = false;
+        let mut receivers: Vec<AgentId> = self.lines.by_receiver.keys().copied().collect();
+        receivers.sort_unstable();
+        for receiver in &receivers {
+            self.sweep_line(*receiver);
+            if let Some(index) = self.agents.find(*receiver) {
+                self.sweep_stalled(index);
+            }
+        }
+        if self.lines.waiting + self.lines.stalled > 0 {
+            self.watch_over_lines();
+        }
+    }
+
+    fn sweep_line(&mut self, receiver: AgentId) {
+        let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return };
+        let (slab, now_ms) = (&self.slab, self.now_ms);
+        let is_late = |entry: &InLine| match entry {
+            InLine::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
+            InLine::Asked { deadline_ms, .. } => *deadline_ms <= now_ms,
+        };
+        let (late, waiting) = std::mem::take(&mut line.waiting).into_iter().partition::<VecDeque<_>, _>(is_late);
+        line.waiting = waiting;
+        self.lines.waiting -= late.len();
+        for entry in late {
+            match entry {
+                InLine::Message { place, sender, .. } => {
+                    if let Some(envelope) = self.take_place(place) {
+                        self.leave_line(receiver, envelope.message.sender());
+                        self.expire_all(envelope, Waiting::Stalled);
+                    }
+                    self.let_sender_go_on(sender);
+                }
+                InLine::Asked { message, token, .. } => {
+                    self.lines.asked -= 1;
+                    self.leave_line(receiver, message.sender());
+                    let error = SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
+                    let rejected = self.reject(error, *message);
+                    self.answer(token, Answer::Sent(Err(rejected)));
+                }
+            }
+        }
+    }
+
+    fn sweep_stalled(&mut self, index: AgentIndex) {
+        let (slab, now_ms) = (&self.slab, self.now_ms);
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut()) else { return };
+        let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
+        let (late, places) = std::mem::take(&mut stalled.places).into_iter().partition::<VecDeque<_>, _>(is_late);
+        stalled.places = places;
+        self.lines.stalled -= late.len();
+        for place in late {
+            let Some(envelope) = self.take_place(place) else { continue };
+            let slot = self.agents.get_mut(index);
+            if let Some(stalled) = slot.and_then(|slot| slot.extras.as_mut()?.stalled.as_mut()) {
+                count_out(&mut stalled.senders, envelope.message.sender());
+            }
+            self.expire(envelope, Waiting::Stalled, Holds::Nothing);
+        }
+        self.note_room(index);
+    }
+
+    /// The router stops: nobody waits any more. What was accepted is given up with everything else that travels; its
+    /// places are answered.
+    pub(crate) fn stop_lines(&mut self) -> Vec<u32> {
+        let mut places = Vec::new();
+        let mut lines: Vec<(AgentId, Line)> = self.lines.by_receiver.drain().collect();
+        lines.sort_unstable_by_key(|(receiver, _)| *receiver);
+        self.lines.moving.clear();
+        self.lines.waiting = 0;
+        self.lines.asked = 0;
+        for entry in lines.into_iter().flat_map(|(_, line)| line.waiting) {
+            match entry {
+                InLine::Message { place, sender, .. } => {
+                    places.push(place);
+                    self.let_sender_go_on(sender);
+                }
+                InLine::Asked { message, token, .. } => {
+                    let rejected = self.reject(SendError::Stopping, *message);
+                    self.answer(token, Answer::Sent(Err(rejected)));
+                }
+            }
+        }
+        places
+    }
+}
+
+fn count_in(senders: &mut Senders, sender: Option<AgentId>) {
+    if let Some(sender) = sender {
+        *senders.entry(sender).or_default() += 1;
+    }
+}
+
+fn count_out(senders: &mut Senders, sender: Option<AgentId>) {
+    let Some(sender) = sender else { return };
+    if let Some(waiting) = senders.get_mut(&sender) {
+        *waiting -= 1;
+        if *waiting == 0 {
+            senders.remove(&sender);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What a shard does about the circuit breakers of its agents: whom it calls, what it gives up, whom it tells.
+//!
+//! A breaker's state is made with an agent's first failed or slow call and lies among what few agents have; a call of any
+//! other agent costs one look at a flag. While a breaker is open, messages wait in the mailbox within its bounds and their
+//! lifetime, except those that ask not to. What is addressed to a capability goes to another provider, on every shard, as
+//! soon as the shard has heard of it; what waits already stays.
+//!
+//! The router's own notices neither count as calls that fail or succeed nor get through an open breaker. A message whose
+//! handler is suspended goes on, and so does polling.
+//!
+//! # Slow calls
+//!
+//! A shard has no clock, and reading one for every message would cost more than most handlers do. So it compares the
+//! times of successive turns. Only when a turn that called agents took as long as a slow call does it time each call, with
+//! the [`Stopwatch`](crate::supervision::Stopwatch) that its driver gave it, in the next [`TIMED_TURNS`](crate::supervision::TIMED_TURNS) turns that call agents. Calls of a half-open
+//! breaker's agent are always timed. The consequence: the slow call that sets this off is noticed but nobody's, so that a
+//! breaker opens one slow call late; and several calls that are slow only together make the shard look for a while in
+//! vain. Without a stopwatch there are no slow calls.
+
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{Message, WhenUnavailable};
+use crate::outcome::Reason;
+use crate::shard::agent::registry::{AgentIndex, AgentSlot};
+use crate::shard::io::Event;
+use crate::shard::path::settle::{Holds, Outgoing};
+use crate::shard::shard_frame::Notice;
+use crate::shard::{Alarm, Phase, Shard};
+use crate::supervision::breaker::{BreakerPolicy, BreakerState, Observation};
+use crate::supervision::{AgentBreaker, Guard, Stopwatch, Visit};
+
+impl Shard {
+    /// Gives the shard a clock to time calls with. Without one, no call counts as slow.
+    pub fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
+        self.call_times.set_stopwatch(stopwatch);
+    }
+
+    /// Begins to call an agent, whose breaker is closed or not.
+    #[inline(always)]
+    pub(crate) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
+        let quota = self.config.turn_quota.into_inner();
+        if free && self.call_times.turns_left == 0 {
+            Visit { quota, timed: false, probing_since: None }
+        } else {
+            self.look_at_visit(index, quota)
+        }
+    }
+
+    /// The visit to an agent that is watched, or probed.
+    #[cold]
+    fn look_at_visit(&mut self, index: AgentIndex, quota: u32) -> Visit {
+        let timed = self.call_times.is_possible();
+        match self.breaker(index).and_then(|guarded| guarded.breaker.probes_left()) {
+            Some(probes) => Visit { quota: quota.min(probes), timed, probing_since: Some(self.account.processed) },
+            None => Visit { quota, timed, probing_since: None },
+        }
+    }
+
+    /// Ends a visit: what succeeded may close the agent's breaker.
+    #[inline]
+    pub(crate) fn end_visit(&mut self, index: AgentIndex, visit: Visit) {
+        if let Some(processed) = visit.probing_since {
+            self.count_successes(index, self.account.processed - processed);
+        }
+    }
+
+    #[cold]
+    fn count_successes(&mut self, index: AgentIndex, calls: u64) {
+        if let Some(closed) = self.breaker(index).and_then(|guarded| guarded.breaker.succeed(calls)) {
+            self.follow(index, closed);
+        }
+    }
+
+    /// Reads the stopwatch between two calls of an agent. Answers when the next one begins, if it may be called again.
+    #[cold]
+    pub(crate) fn time_call(&mut self, index: AgentIndex, began_ns: Option<u64>) -> Option<u64> {
+        let now_ns = self.call_times.read_ns()?;
+        let took_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
+        if took_ns >= self.call_times.slow_ns {
+            self.count_slow_call(index, took_ns);
+        }
+        (!self.is_shut(index)).then_some(now_ns)
+    }
+
+    fn count_slow_call(&mut self, index: AgentIndex, took_ns: u64) {
+        let slow_ns = self.breaker_policy(index).slow_call_ns();
+        if slow_ns.is_some_and(|slow_ns| took_ns >= slow_ns) {
+            self.observe(index, Observation::Slow);
+        }
+    }
+
+    /// Counts a failed call against an agent.
+    #[cold]
+    pub(crate) fn count_failure(&mut self, index: AgentIndex) {
+        self.observe(index, Observation::Failed);
+    }
+
+    fn observe(&mut self, index: AgentIndex, what: Observation) {
+        let policy = self.breaker_policy(index);
+        // Nothing would half-open a breaker once the router has stopped.
+        if !policy.is_on() || self.phase == Phase::Stopped {
+            return;
+        }
+        // The turn may have lasted for some time already, and the breaker is to stay open from now on.
+        let now_ms = self.call_times.read_ns().map_or(0, |now_ns| now_ns / 1_000_000).max(self.now_ms);
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.is_leaving()) else { return };
+        let guarded = slot.extras().breaker.get_or_insert_with(|| Box::new(AgentBreaker::new(policy)));
+        if let Some(state) = guarded.breaker.observe(what, now_ms) {
+            self.follow(index, state);
+        }
+    }
+
+    /// Has an agent's breaker half-open, because its time has come.
+    pub(crate) fn poll_breaker(&mut self, index: AgentIndex, generation: u32) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        let now_ms = self.now_ms;
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+        let Some(guarded) = slot.breaker() else { return };
+        guarded.timer = None;
+        if let Some(state) = guarded.breaker.poll(now_ms) {
+            self.follow(index, state);
+        }
+    }
+
+    /// Does what follows from a breaker's new state.
+    fn follow(&mut self, index: AgentIndex, mut state: BreakerState) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (agent, generation, before) = (slot.id, slot.generation, slot.guard);
+        let Some(guarded) = slot.breaker() else { return };
+        if let Some(until_ms) = guarded.breaker.opens_until_ms() {
+            guarded.timer = self.timers.insert(until_ms, Alarm::Breaker { agent: index, generation }).ok();
+            if guarded.timer.is_none() {
+                // A breaker that nothing would half-open is not opened.
+                guarded.breaker.close();
+                state = BreakerState::Closed;
+            }
+        }
+        let guard = match state {
+            BreakerState::Closed => Guard::Free,
+            BreakerState::HalfOpen => Guard::Probing,
+            BreakerState::Open { .. } => Guard::Shut,
+        };
+        if guard == before {
+            return;
+        }
+        slot.guard = guard;
+        self.breakers.open += usize::from(before == Guard::Free);
+        self.breakers.open -= usize::from(guard == Guard::Free);
+        self.breakers.opened += u64::from(guard == Guard::Shut);
+        self.report(|| Event::BreakerChanged { agent, state });
+        self.publish_breaker(index);
+        match guard {
+            Guard::Free => {}
+            Guard::Probing => self.schedule(index),
+            Guard::Shut => self.turn_away_waiting(index),
+        }
+    }
+
+    /// Gives up what waits for an agent and asked not to.
+    fn turn_away_waiting(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let impatient = |envelope: &Envelope| {
+            envelope.kind == EnvelopeKind::Message && envelope.message.when_unavailable() == WhenUnavailable::FailFast
+        };
+        for place in slot.mailbox.extract(&mut self.slab, impatient) {
+            if let Some(envelope) = self.slab.remove(place) {
+                self.turn_away(envelope, index);
+            }
+        }
+    }
+
+    /// Gives up a message that an agent's mailbox holds, because it asked not to wait.
+    #[cold]
+    pub(crate) fn turn_away(&mut self, envelope: Envelope, index: AgentIndex) {
+        let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
+        let weight = envelope.weight();
+        self.give_up(envelope, Reason::BreakerOpen, Holds::Mailbox { agent: index, generation, weight });
+    }
+
+    /// Whether the message would be turned away now.
+    pub(crate) fn turns_away(&self, index: AgentIndex, message: &Message) -> bool {
+        message.when_unavailable() == WhenUnavailable::FailFast && self.is_shut(index)
+    }
+
+    pub(crate) fn is_shut(&self, index: AgentIndex) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Shut)
+    }
+
+    /// Has every shard know whether a provider's breaker is open, where that has changed. What waits in a full ring's
+    /// queue is changed in its place, so that there is one notice per provider at most.
+    pub(crate) fn publish_breaker(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (agent, shut) = (slot.id, slot.guard == Guard::Shut && slot.provider);
+        let Some(guarded) = slot.breaker() else { return };
+        if guarded.told_shut == shut {
+            return;
+        }
+        guarded.told_shut = shut;
+        self.capabilities.set_available(agent, !shut);
+        let own = self.index.as_usize();
+        for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
+            let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
+                Outgoing::Notice(Notice::Available(provider, available)) if *provider == agent => Some(available),
+                _ => None,
+            });
+            match waiting {
+                Some(available) => *available = !shut,
+                None => outgoing.push_back(Outgoing::Notice(Notice::Available(agent, !shut))),
+            }
+        }
+    }
+
+    /// Takes an agent's own policy instead of the router's.
+    pub(crate) fn set_breaker_policy(&mut self, index: AgentIndex, policy: BreakerPolicy) {
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.extras().breaker_policy = Some(policy);
+            self.call_times.look_for(&policy);
+        }
+    }
+
+    /// Forgets the breaker of an agent that goes and offers nothing any more.
+    pub(crate) fn drop_breaker(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Some(guarded) = slot.extras.as_mut().and_then(|extras| extras.breaker.take()) else { return };
+        debug_assert!(!guarded.told_shut, "no other shard keeps an agent that is gone in mind");
+        let before = std::mem::take(&mut slot.guard);
+        self.breakers.open -= usize::from(before != Guard::Free);
+        if let Some(timer) = guarded.timer {
+            self.timers.cancel(timer);
+        }
+    }
+
+    fn breaker_policy(&self, index: AgentIndex) -> BreakerPolicy {
+        let own = self.agents.get(index).and_then(|slot| slot.extras.as_ref()).and_then(|extras| extras.breaker_policy);
+        own.unwrap_or(self.config.breaker)
+    }
+
+    fn breaker(&mut self, index: AgentIndex) -> Option<&mut AgentBreaker> {
+        self.agents.get_mut(index).and_then(AgentSlot::breaker)
+    }
+}
+
+impl AgentSlot {
+    fn breaker(&mut self) -> Option<&mut AgentBreaker> {
+        self.extras.as_mut().and_then(|extras| extras.breaker.as_deref_mut())
+    }
+}

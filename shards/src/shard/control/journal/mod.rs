@@ -1,0 +1,742 @@
+//! Durable messages: written to the journal before they are acknowledged or dispatched, and released from it when they
+//! are settled.
+//!
+//! A durable message is journalled on its receiver's shard. Until then whoever waits for that holds a *ticket* on the shard
+//! where it was accepted; the receiver's shard acknowledges it after the commit. Two parties wait: the caller of `send`, and
+//! a durable message whose handler sent this one. So a chain of durable messages has no hole, whichever instant the machine
+//! stops at: a message is settled only after what its handler sent is durable where it went.
+//!
+//! Invariants: every delivery of a message with a ticket is acknowledged once, as kept, as a dead letter or as expired; a
+//! message that stands in the journal is released there once, when it is settled, or stays for the next start; a message
+//! that comes again under the same id from the same sender for the same receiver inside the window is not dispatched again.
+
+mod patience;
+mod upkeep;
+mod window;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+pub use self::patience::FULL_PATIENCE_MS;
+pub(crate) use self::window::Gateways;
+use self::window::{Arrival, Window};
+use crate::base::index::ShardIndex;
+use crate::base::slab::Slab;
+use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
+use crate::journal::record::{AppendSequence, Durability, HandledMessage, Records};
+use crate::mailbox::Envelope;
+use crate::message::journal_ref::Journalled;
+use crate::message::{AgentId, Message, MessageId, WallTime};
+pub use crate::outcome::Ending;
+use crate::planted::{self, Bug};
+use crate::routing::partition::Partition;
+use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
+use crate::shard::control::stop::Place;
+use crate::shard::io::{Answer, Token};
+use crate::shard::path::settle::{Holds, Outgoing};
+use crate::shard::shard_frame::Notice;
+use crate::shard::{Phase, Shard};
+
+/// The most tickets of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
+pub const TICKETS_MAX: usize = 524_288;
+/// So many committed messages are dispatched in one turn, or this part of all that wait if that is more.
+const DISPATCHED_PER_TURN: usize = 2;
+const DISPATCHED_PART: usize = 8;
+/// The most places of the slab that one turn looks at to write old records anew.
+const CARRIED_PER_TURN_MAX: u32 = 1_024;
+/// While so many bytes of records wait to be taken by the driver, dead letters of volatile messages are not journalled.
+const LETTERS_WAIT_BYTES_MAX: usize = 8 << 20;
+
+/// Whether the journal takes records now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum JournalCondition {
+    /// There is none.
+    #[default]
+    Unavailable,
+    /// It does.
+    Ready,
+    /// It does, and has as much to write as it should: whoever can wait does.
+    Busy,
+    /// It is as large as it may be, or the file system is full. What was handed to it waits; it goes on by itself.
+    Full,
+    /// It failed, and takes nothing more until the router is started again.
+    Failed,
+}
+
+/// What a shard tells another about the tickets of that one.
+pub(crate) type Acknowledgement = (Journalled, Ending);
+
+/// An attempt to handle a durable message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// The record that the message stands in.
+    pub record: AppendSequence,
+    /// Which attempt it is, from one.
+    pub number: u8,
+}
+
+/// Says which attempt a shard's handler is in, in a place that outlives the process: so a message that ends the process each
+/// time is known, and the others that wait are not suspected. It is set twice for each durable message, and must not block.
+pub trait AttemptMark: std::fmt::Debug {
+    /// A handler begins, or goes on with, this attempt; or no handler has a durable message.
+    fn set(&mut self, attempt: Option<Attempt>);
+}
+
+const _: () = assert!(TICKETS_MAX - 1 <= Journalled::PLACE_MASK as usize, "a ticket's place fits into a mark");
+
+/// Somebody who waits until messages are durable.
+#[derive(Debug)]
+struct Ticket {
+    /// Deliveries and steps that were not acknowledged yet.
+    left: u64,
+    /// The first one that went wrong.
+    ending: Ending,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// A caller is answered.
+    Answer(Token, MessageId),
+    /// A handled message is settled.
+    Settle(AppendSequence),
+    /// A dead letter whose message was sent again is gone, or stays, for this request.
+    EndReplay {
+        letter: DeadLetterId,
+        request: u64,
+        /// Its message went to several agents: what does not come to one of them is a dead letter of its own.
+        in_parts: bool,
+    },
+}
+
+/// What waits for the commit of a record.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    sequence: AppendSequence,
+    /// The message that is dispatched then.
+    message: Option<Undispatched>,
+    /// The dead letter that it is the record of, by its number.
+    letter: Option<u64>,
+    ticket: Journalled,
+    ending: Ending,
+}
+
+/// A message that waits for its commit.
+#[derive(Clone, Copy, Debug)]
+struct Undispatched {
+    /// Its place in the slab.
+    place: u32,
+    /// The agent that it was taken in for.
+    agent: AgentIndex,
+    generation: u32,
+}
+
+/// The durable message that is being handled.
+#[derive(Clone, Copy, Debug)]
+struct Handling {
+    id: MessageId,
+    agent: AgentId,
+    sender: Option<AgentId>,
+    sequence: AppendSequence,
+    /// How many durable messages its handler sent so far.
+    sent: u32,
+    ticket: Option<Journalled>,
+}
+
+/// The durable side of a shard.
+#[derive(Debug)]
+pub(crate) struct Durables {
+    pub records: Records,
+    pub condition: JournalCondition,
+    waiting: VecDeque<Waiting>,
+    committed: AppendSequence,
+    tickets: Slab<Ticket>,
+    /// For other shards, by shard.
+    acknowledgements: Vec<Vec<Acknowledgement>>,
+    seen: Window,
+    gateways: Gateways,
+    /// Outlives the process, where there is one.
+    attempt: Option<Box<dyn AttemptMark>>,
+    handling: Option<Handling>,
+    /// The records of dead letters, by the letters' numbers.
+    letters: BTreeMap<u64, AppendSequence>,
+    carry: Option<Carry>,
+    /// Of messages that wait for long, which the projection shows: the record in which each stood first, by the record in which
+    /// it stands now.
+    first: HashMap<AppendSequence, AppendSequence, FixedState>,
+    /// Messages that came again and were not dispatched again.
+    pub duplicates: u64,
+    /// Since when the journal has been full, in milliseconds of monotonic time.
+    full_since_ms: Option<u64>,
+    /// Whether a timer looks after what waits for it.
+    commits_swept: bool,
+    /// Whether it was told that it takes nothing.
+    full_told: bool,
+}
+
+/// Which records are to be written anew, and how far that has come.
+#[derive(Clone, Copy, Debug)]
+struct Carry {
+    upto: AppendSequence,
+    place: u32,
+    /// Everything, or only what the projection does not show yet.
+    all: bool,
+}
+
+impl Durables {
+    pub fn new(durability: Durability, partition: Partition, window: usize, seed: u64) -> Self {
+        let condition = match durability {
+            Durability::Unavailable => JournalCondition::Unavailable,
+            Durability::Journal => JournalCondition::Ready,
+        };
+        Self {
+            records: Records::after(AppendSequence(0)),
+            condition,
+            waiting: VecDeque::new(),
+            committed: AppendSequence(0),
+            tickets: Slab::new(TICKETS_MAX),
+            acknowledgements: vec![Vec::new(); usize::from(partition.shard_count())],
+            seen: Window::new(window, seed),
+            gateways: Gateways::new(partition),
+            attempt: None,
+            handling: None,
+            letters: BTreeMap::new(),
+            carry: None,
+            first: HashMap::with_hasher(FixedState::default()),
+            duplicates: 0,
+            full_since_ms: None,
+            commits_swept: false,
+            full_told: false,
+        }
+    }
+
+    /// What a message for a receiver is known by in the deduplication window.
+    #[inline]
+    fn arrival(&mut self, message: &Message, receiver: AgentId) -> Option<Arrival> {
+        let id = message.id()?;
+        let sender = if planted::is(Bug::ForeignIdsDeduplicated) { None } else { message.sender() };
+        Some(Arrival { id, receiver, sender: self.gateways.sender(sender) })
+    }
+
+    /// Takes note of a message that came in an earlier run: should it come again, it is not dispatched again.
+    pub fn inherit_handled(&mut self, handled: &HandledMessage) {
+        self.seen.inherit(handled);
+    }
+
+    /// Whether records are written down.
+    pub fn writes(&self) -> bool {
+        !matches!(self.condition, JournalCondition::Unavailable | JournalCondition::Failed)
+    }
+
+    /// Places in the slab whose messages wait for their commit.
+    pub fn uncommitted(&self) -> impl Iterator<Item = u32> {
+        self.waiting.iter().filter_map(|waiting| waiting.message.map(|message| message.place))
+    }
+
+    /// How many tickets wait.
+    pub fn tickets(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Whether another ticket can be given out.
+    pub fn has_room(&self) -> bool {
+        self.tickets.len() < TICKETS_MAX
+    }
+
+    /// The record that a message stands in.
+    pub fn record_of(&self, journal: Journalled) -> Option<AppendSequence> {
+        journal.record(self.records.last())
+    }
+
+    fn open(&mut self, shard: ShardIndex, left: u64, then: Then) -> Option<Journalled> {
+        let by_caller = matches!(then, Then::Answer(..));
+        let place = self.tickets.insert(Ticket { left, ending: Ending::Kept, then }).ok()?;
+        Some(Journalled::awaited(shard, place, by_caller))
+    }
+
+    fn find(&mut self, ticket: Journalled) -> Option<&mut Ticket> {
+        self.tickets.get_mut(ticket.place())
+    }
+}
+
+/// Tickets.
+impl Shard {
+    /// Has the caller of `send` answered when the message is durable.
+    #[cold]
+    pub(crate) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
+        let Some(id) = envelope.message.id() else { return false };
+        let ticket = self.durables.open(self.index, envelope.deliveries_left(), Then::Answer(token, id));
+        envelope.mark(ticket.unwrap_or(Journalled::NOT));
+        ticket.is_some()
+    }
+
+    /// Has a dead letter that is replayed stay until its message has come to its receiver, for this request. Returns false if
+    /// too many wait already.
+    pub(crate) fn promise_replay(&mut self, envelope: &mut Envelope, letter: DeadLetterId, request: u64) -> bool {
+        let deliveries = envelope.deliveries_left();
+        let in_parts = deliveries > 1;
+        let Some(ticket) = self.durables.open(self.index, deliveries, Then::EndReplay { letter, request, in_parts })
+        else {
+            return false;
+        };
+        envelope.mark(if in_parts { ticket } else { ticket.of_replay() });
+        true
+    }
+
+    /// The message of a dead letter goes to several agents.
+    #[cold]
+    pub(crate) fn spread_replay(&mut self, envelope: &mut Envelope) {
+        let journal = envelope.journal();
+        if !journal.is_replay() {
+            return;
+        }
+        envelope.mark(journal.in_part());
+        if let Some(Ticket { then: Then::EndReplay { in_parts, .. }, .. }) = self.durables.find(journal) {
+            *in_parts = true;
+        }
+    }
+
+    /// Counts further deliveries of a message that somebody waits for.
+    pub(crate) fn await_more(&mut self, ticket: Journalled, more: u64) {
+        if let Some(ticket) = ticket.ticket().and_then(|ticket| self.durables.find(ticket)) {
+            ticket.left += more;
+        }
+    }
+
+    /// Tells whoever holds the ticket what became of one delivery.
+    pub(crate) fn acknowledge(&mut self, ticket: Journalled, ending: Ending) {
+        let Some(ticket) = ticket.ticket() else { return };
+        let shard = ticket.shard();
+        if self.is_here(shard) {
+            self.hear_acknowledgement(ticket, ending);
+        } else if let Some(acknowledgements) = self.durables.acknowledgements.get_mut(shard.as_usize()) {
+            acknowledgements.push((ticket, ending));
+        }
+    }
+
+    pub(crate) fn hear_acknowledgements(&mut self, acknowledgements: Vec<Acknowledgement>) {
+        for (ticket, ending) in acknowledgements {
+            self.hear_acknowledgement(ticket, ending);
+        }
+    }
+
+    fn hear_acknowledgement(&mut self, ticket: Journalled, ending: Ending) {
+        let Some(found) = self.durables.find(ticket) else { return };
+        found.left = found.left.saturating_sub(if planted::is(Bug::AcknowledgedTwice) { 2 } else { 1 });
+        if found.ending == Ending::Kept {
+            found.ending = ending;
+        }
+        if found.left > 0 {
+            return;
+        }
+        let Some(Ticket { ending, then, .. }) = self.durables.tickets.remove(ticket.place()) else { return };
+        match (then, ending) {
+            (Then::Answer(token, id), Ending::Kept) => self.answer(token, Answer::Sent(Ok(id))),
+            (Then::Answer(token, id), ending) => self.answer(token, Answer::NotKept(id, ending)),
+            (Then::Settle(sequence), _) => self.release_record(sequence),
+            (Then::EndReplay { letter, request, in_parts }, ending) => {
+                self.end_replay(letter, request, if in_parts { Ending::Kept } else { ending });
+            }
+        }
+    }
+
+    /// Hands the acknowledgements of this turn to what is told to other shards: one notice for each shard.
+    pub(crate) fn tell_acknowledgements(&mut self) {
+        for shard in 0..self.durables.acknowledgements.len() {
+            if !self.durables.acknowledgements[shard].is_empty() {
+                let acknowledgements = std::mem::take(&mut self.durables.acknowledgements[shard]);
+                self.outgoing[shard].push_back(Outgoing::Notice(Notice::Committed(acknowledgements)));
+            }
+        }
+    }
+}
+
+/// The way of a durable message into the journal.
+impl Shard {
+    /// Hands the message to the journal; it goes into its mailbox once it is durable.
+    #[cold]
+    pub(crate) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
+        let Some(slot) = self.agents.get(index) else { return };
+        let (id, generation) = (slot.id, slot.generation);
+        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+        if !self.durables.writes() || self.is_journal_given_up() {
+            return self.give_up(envelope, Reason::NotJournalled, holds);
+        }
+        let ticket = envelope.journal();
+        envelope.mark(Journalled::NOT);
+        let arrival = self.durables.arrival(&envelope.message, id);
+        let is_new = arrival.is_none_or(|arrival| self.durables.seen.note(arrival));
+        if !is_new && !planted::is(Bug::DuplicateDispatched) {
+            self.account.processed += 1;
+            self.durables.duplicates += 1;
+            self.let_go(holds);
+            // The first one may not be durable yet, but what is durable up to here includes it.
+            return self.acknowledge_when(self.durables.records.last(), None, ticket, Ending::Kept);
+        }
+        let expires = self.wall_time_of(envelope.deadline_ms);
+        if planted::is(Bug::AcknowledgedEarly) {
+            self.acknowledge(ticket, Ending::Kept);
+        }
+        let ticket = if planted::is(Bug::AcknowledgedEarly) { Journalled::NOT } else { ticket };
+        match self.slab.insert(envelope) {
+            Ok(place) => {
+                let Some(envelope) = self.slab.get_mut(place) else { return };
+                let Some(slot) = self.agents.get(index) else { return };
+                let scheduled = envelope.message.details().and_then(|details| details.deliver_at);
+                let shown = scheduled.is_some_and(|moment| moment > self.now.wall);
+                let durables = &mut self.durables;
+                let sequence = durables.records.message(None, None, shown, expires, &slot.name, &envelope.message);
+                if shown {
+                    durables.first.insert(sequence, sequence);
+                }
+                envelope.mark(Journalled::in_record(sequence));
+                let message = Some(Undispatched { place, agent: index, generation });
+                self.durables.waiting.push_back(Waiting {
+                    sequence,
+                    message,
+                    letter: None,
+                    ticket,
+                    ending: Ending::Kept,
+                });
+            }
+            Err(mut envelope) => {
+                // Should its sender try again, it is not to be taken for one that has come.
+                if let Some(arrival) = arrival {
+                    self.durables.seen.forget(arrival);
+                }
+                envelope.mark(ticket);
+                self.give_up(envelope, Reason::ShardFull, holds);
+            }
+        }
+    }
+
+    /// Whether a durable message for an agent of this shard has come before, and comes again.
+    #[cold]
+    pub(crate) fn has_come(&mut self, message: &Message, receiver: AgentId) -> bool {
+        self.is_here(self.config.partition.shard_of(receiver))
+            && self.durables.arrival(message, receiver).is_some_and(|arrival| self.durables.seen.has(arrival))
+    }
+
+    /// Acknowledges a ticket as soon as this record is durable.
+    fn acknowledge_when(&mut self, sequence: AppendSequence, letter: Option<u64>, ticket: Journalled, ending: Ending) {
+        if ticket.ticket().is_none() {
+            return;
+        }
+        if sequence <= self.durables.committed {
+            return self.acknowledge(ticket, ending);
+        }
+        self.durables.waiting.push_back(Waiting { sequence, message: None, letter, ticket, ending });
+    }
+
+    /// Everything up to this record is durable now.
+    pub(crate) fn committed(&mut self, sequence: AppendSequence) {
+        self.durables.committed = self.durables.committed.max(sequence);
+    }
+
+    /// Dispatches what is durable now: a few messages per turn, so that others do not wait for all of them, and a part of many, so
+    /// that they do not take many turns. Says how many there were.
+    #[inline]
+    pub(crate) fn dispatch_committed(&mut self) -> usize {
+        if !self.has_committed() {
+            return 0;
+        }
+        self.dispatch_at_most(DISPATCHED_PER_TURN.max(self.durables.waiting.len() / DISPATCHED_PART))
+    }
+
+    /// Whether something is durable and not dispatched yet.
+    pub(crate) fn has_committed(&self) -> bool {
+        let is_early = planted::is(Bug::DispatchedEarly);
+        self.durables.waiting.front().is_some_and(|waiting| waiting.sequence <= self.durables.committed || is_early)
+    }
+
+    /// Dispatches at most so much of what is durable now, and acknowledges it.
+    fn dispatch_at_most(&mut self, most: usize) -> usize {
+        let mut dispatched = 0;
+        while dispatched < most
+            && self.has_committed()
+            && let Some(waiting) = self.durables.waiting.pop_front()
+        {
+            dispatched += 1;
+            self.acknowledge(waiting.ticket, waiting.ending);
+            let Some(Undispatched { place, agent, generation }) = waiting.message else { continue };
+            let Some(envelope) = self.slab.remove(place) else { continue };
+            if !self.is_still_there(agent, generation) {
+                let reason = self.reason_of_absence(envelope.message.target());
+                self.give_up(envelope, reason, Holds::Nothing);
+                continue;
+            }
+            self.say_delivered(&envelope.message, Holds::Nothing);
+            self.put_into_mailbox_in_time(envelope, agent);
+        }
+        if dispatched > 0 && self.phase == Phase::Draining {
+            self.leave_mail_of_absent();
+        }
+        dispatched
+    }
+
+    /// The journal says whether it takes records.
+    pub(crate) fn hear_of_journal(&mut self, condition: JournalCondition) {
+        if self.durables.condition == JournalCondition::Failed || self.durables.condition == condition {
+            return;
+        }
+        self.durables.condition = condition;
+        self.tell_of_journal();
+        self.durables.full_since_ms = (condition == JournalCondition::Full).then_some(self.now_ms);
+        self.watch_commits();
+        if condition == JournalCondition::Failed {
+            // What is committed is dispatched all the same. What is not will not be: those messages are given up, and whoever waits
+            // hears of it.
+            self.dispatch_at_most(usize::MAX);
+            for waiting in std::mem::take(&mut self.durables.waiting) {
+                let envelope = waiting.message.and_then(|message| self.slab.remove(message.place));
+                let (Some(Undispatched { agent, generation, .. }), Some(mut envelope)) = (waiting.message, envelope)
+                else {
+                    self.end_uncommitted(waiting);
+                    continue;
+                };
+                envelope.mark(waiting.ticket);
+                let holds = if self.is_still_there(agent, generation) {
+                    Holds::Mailbox { agent, generation, weight: envelope.weight() }
+                } else {
+                    Holds::Nothing
+                };
+                self.give_up(envelope, Reason::NotJournalled, holds);
+            }
+        }
+    }
+
+    /// The wall time at this moment of monotonic time.
+    fn wall_time_of(&self, moment_ms: u64) -> WallTime {
+        let from_now_ms = moment_ms.saturating_sub(self.now_ms);
+        WallTime(self.now.wall.0.saturating_add(from_now_ms))
+    }
+}
+
+/// What comes of a durable message.
+impl Shard {
+    /// A handler is given a message that stands in the journal, or goes on with it.
+    #[cold]
+    pub(crate) fn begin_durable(&mut self, envelope: &Envelope) {
+        let record = self.durables.record_of(envelope.journal());
+        let (Some(sequence), Some(id), Some(agent)) = (record, envelope.message.id(), envelope.message.target()) else {
+            return;
+        };
+        let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
+        let sent = u32::try_from(sent).unwrap_or(u32::MAX);
+        let sender = envelope.message.sender();
+        self.durables.handling = Some(Handling { id, agent, sender, sequence, sent, ticket: None });
+        if let Some(attempt) = &mut self.durables.attempt {
+            attempt.set(Some(Attempt { record: sequence, number: envelope.attempts }));
+        }
+    }
+
+    /// Has a mark set while a handler has a durable message, which whoever starts next can read however the process ended: what
+    /// is found there is for [`Recovery::note_attempts`](crate::shard::control::restore::Recovery::note_attempts).
+    pub fn set_attempt_mark(&mut self, mark: Box<dyn AttemptMark>) {
+        self.durables.attempt = Some(mark);
+    }
+
+    /// The id of the next durable message of the handler that is being called, if it handles a durable one.
+    pub(crate) fn derive_id(&mut self) -> Option<MessageId> {
+        let Durables { handling, gateways, .. } = &mut self.durables;
+        let handling = handling.as_mut()?;
+        // Another sender may have chosen the same id for what it sent to this agent.
+        let sender = gateways.sender(handling.sender).filter(|_| !planted::is(Bug::ForeignIdsInherited));
+        let cause = sender.map_or(handling.id, |sender| handling.id.derived(sender, u32::MAX));
+        let id = cause.derived(handling.agent, handling.sent);
+        handling.sent += 1;
+        Some(id)
+    }
+
+    /// Has the message that is being handled wait until this one, which its handler sent, is durable.
+    #[cold]
+    pub(crate) fn hold_for(&mut self, envelope: &mut Envelope) {
+        if planted::is(Bug::SettledEarly) {
+            return;
+        }
+        let Some(Handling { ticket, sequence, .. }) = &self.durables.handling else { return };
+        let (mut ticket, sequence) = (*ticket, *sequence);
+        let deliveries = envelope.deliveries_left();
+        if let Some(ticket) = ticket {
+            self.await_more(ticket, deliveries);
+        } else {
+            // One more, for the handler itself: it is acknowledged when the handler is done.
+            ticket = self.durables.open(self.index, deliveries + 1, Then::Settle(sequence));
+            if let Some(handling) = &mut self.durables.handling {
+                handling.ticket = ticket;
+            }
+        }
+        envelope.mark(ticket.unwrap_or(Journalled::NOT));
+    }
+
+    /// A message that stands in the journal was handled.
+    #[cold]
+    pub(crate) fn settle_durable(&mut self, journal: Journalled) {
+        let Some(sequence) = self.durables.record_of(journal) else { return };
+        // It is not taken as a whole, because parts of it were written just now.
+        let handling = self.durables.handling.as_ref().filter(|handling| handling.sequence == sequence);
+        let ticket = handling.and_then(|handling| handling.ticket);
+        self.end_durable();
+        match ticket {
+            Some(ticket) => self.acknowledge(ticket, Ending::Kept),
+            None => self.release_record(sequence),
+        }
+    }
+
+    /// A handler is not finished, or failed.
+    #[cold]
+    pub(crate) fn end_durable(&mut self) {
+        if self.durables.handling.take().is_some()
+            && let Some(attempt) = &mut self.durables.attempt
+        {
+            attempt.set(None);
+        }
+    }
+
+    pub(crate) fn release_record(&mut self, sequence: AppendSequence) {
+        let durables = &mut self.durables;
+        let shown = !durables.first.is_empty() && durables.first.remove(&sequence).is_some();
+        if durables.writes() {
+            durables.records.settled(sequence, shown);
+        }
+    }
+
+    /// A message ended without being handled, and no dead letter is kept of it.
+    #[cold]
+    pub(crate) fn end_without_letter(&mut self, journal: Journalled, ending: Ending) {
+        match self.durables.record_of(journal) {
+            Some(sequence) => self.release_record(sequence),
+            None => self.acknowledge(journal, ending),
+        }
+    }
+
+    /// A message became a dead letter: that stands in the journal from now on instead of the message.
+    #[cold]
+    pub(crate) fn keep_letter(&mut self, id: DeadLetterId, journal: Journalled, ending: Ending) {
+        let Some(letter) = self.dead_letters.get(id) else { return self.end_without_letter(journal, ending) };
+        if !self.durables.writes() || self.is_journal_given_up() && !self.needs_letter_here(journal) {
+            let letter = Box::new(letter.clone());
+            return self.have_letter_kept(letter, journal, ending);
+        }
+        if journal.is_not() && self.durables.records.bytes().len() > LETTERS_WAIT_BYTES_MAX {
+            return;
+        }
+        let record = self.durables.record_of(journal);
+        if planted::is(Bug::DeadLetterNotKept) {
+            return self.end_without_letter(journal, ending);
+        }
+        if let Some(record) = record {
+            self.durables.first.remove(&record);
+        }
+        let sequence = self.durables.records.dead_letter(letter, record);
+        self.durables.letters.insert(id.number, sequence);
+        self.acknowledge_when(sequence, Some(id.number), journal, ending);
+        if planted::is(Bug::ReplayedLettersForgotten) {
+            let all = self.durables.letters.keys().copied().collect::<Vec<_>>();
+            let is_replayed = |number: &u64| self.dead_letters.get(DeadLetterId { number: *number, ..id }).is_none();
+            let replayed: Vec<u64> = all.into_iter().filter(is_replayed).collect();
+            self.forget_dropped_letters(&replayed);
+        }
+    }
+
+    /// Writes down that these letters were dropped to make room for newer ones. Only the store knows which they are: a letter
+    /// that is being replayed is not in it, and stays in the journal until its message is durable anew.
+    #[cold]
+    pub(crate) fn forget_dropped_letters(&mut self, dropped: &[u64]) {
+        for number in dropped {
+            self.forget_letter(DeadLetterId { shard: self.index, number: *number });
+        }
+    }
+
+    /// Nothing can be written here, so whoever waits writes the letter down, before what it came of is settled.
+    fn have_letter_kept(&mut self, letter: Box<DeadLetter>, journal: Journalled, ending: Ending) {
+        match journal.ticket().filter(|ticket| !self.is_here(ticket.shard())) {
+            Some(ticket) => {
+                let notice = Notice::KeepLetter(letter, ticket);
+                self.outgoing[ticket.shard().as_usize()].push_back(Outgoing::Notice(notice));
+            }
+            None => self.end_without_letter(journal, ending),
+        }
+    }
+
+    /// A record that is no message's will not be committed.
+    fn end_uncommitted(&mut self, waiting: Waiting) {
+        let id = waiting.letter.map(|number| DeadLetterId { shard: self.index, number });
+        match id.and_then(|id| self.dead_letters.find(id)).cloned() {
+            Some(letter) => self.have_letter_kept(Box::new(letter), waiting.ticket, waiting.ending),
+            None => self.acknowledge(waiting.ticket, Ending::DeadLettered(Reason::NotJournalled)),
+        }
+    }
+
+    /// Another shard, whose journal has failed, gave up a message for which somebody waits here.
+    #[cold]
+    pub(crate) fn keep_letter_of_other(&mut self, letter: &DeadLetter, ticket: Journalled) {
+        let ending = match letter.reason {
+            Reason::Expired => Ending::Expired,
+            reason => Ending::DeadLettered(reason),
+        };
+        if self.durables.writes() {
+            let sequence = self.durables.records.dead_letter(letter, None);
+            self.acknowledge_when(sequence, None, ticket, ending);
+        } else {
+            self.acknowledge(ticket, ending);
+        }
+    }
+
+    /// A dead letter is there no longer.
+    #[cold]
+    pub(crate) fn forget_letter(&mut self, id: DeadLetterId) {
+        let record = self.durables.letters.remove(&id.number);
+        if self.durables.writes() && record.is_some() {
+            self.durables.records.dead_letter_gone(id, record);
+        }
+    }
+
+    /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
+    #[cold]
+    pub(crate) fn leave_to_next_start(&mut self, holds: Holds) {
+        self.account.kept += 1;
+        self.let_go(holds);
+    }
+
+    /// Nobody will register the agents any more that were there in an earlier run: their durable mail is left to the next start,
+    /// so that draining does not wait for it.
+    #[cold]
+    pub(crate) fn leave_mail_of_absent(&mut self) {
+        let absent = self.agents.iter().filter(|(_, slot)| slot.standing.is(Standing::ABSENT));
+        for index in absent.map(|(index, _)| index).collect::<Vec<_>>() {
+            let Some(slot) = self.agents.get_mut(index) else { continue };
+            let generation = slot.generation;
+            let journalled = |envelope: &Envelope| envelope.journal().is_in_record();
+            for place in slot.mailbox.extract(&mut self.slab, journalled) {
+                let Some(envelope) = self.slab.remove(place) else { continue };
+                self.count_remains(Place::Mailbox, 1);
+                self.leave_to_next_start(Holds::Mailbox { agent: index, generation, weight: envelope.weight() });
+            }
+        }
+    }
+
+    /// Messages that wait for their commit are no longer there to be dispatched. Whoever waits is still told.
+    pub(crate) fn stop_waiting_messages(&mut self) {
+        for waiting in &mut self.durables.waiting {
+            waiting.message = None;
+        }
+    }
+
+    /// An inbox took durable messages.
+    #[cold]
+    pub(crate) fn settle_taken(&mut self, index: AgentIndex) {
+        loop {
+            let Some(slot) = self.agents.get_mut(index) else { return };
+            let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+            let taken = outside.taken;
+            if outside.by_number || outside.journalled.front().is_none_or(|(number, _)| *number > taken) {
+                return;
+            }
+            let Some((_, sequence)) = outside.journalled.pop_front() else { return };
+            self.release_record(sequence);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What becomes of durable messages while the journal takes nothing because there is no room.
+//!
+//! A journal is full for a moment whenever much comes at once, and nobody has to know. When it stays full for longer, as on a
+//! full disk, it is given up until it goes on: callers that wait hear that their messages were not kept, and what comes from
+//! other shards is not taken in. What waits with nobody to be told, and what a handler sent, waits until its lifetime ends.
+//!
+//! Invariants: every message that waits for its commit ends at its deadline; what is given up here is released in the journal
+//! behind its own record, so that it is not handled later; while the journal is given up, nothing new is put into its queue
+//! but what ends messages that are there.
+
+use super::{Ending, JournalCondition, Waiting};
+use crate::outcome::Reason;
+use crate::shard::io::{Event, Phase as Waits};
+use crate::shard::path::settle::Holds;
+use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+
+/// A journal that has been full for so long, in milliseconds, is given up until it goes on.
+pub const FULL_PATIENCE_MS: u64 = 1_000;
+
+impl Shard {
+    /// Whether the journal has been full for so long that nobody should wait for it.
+    #[inline]
+    pub(crate) fn is_journal_given_up(&self) -> bool {
+        self.durables.full_since_ms.is_some_and(|since_ms| self.now_ms >= since_ms + FULL_PATIENCE_MS)
+    }
+
+    /// Whether the dead letter of such a message has to stand in this shard's journal, full or not: it ends what stands there.
+    pub(super) fn needs_letter_here(&self, journal: super::Journalled) -> bool {
+        let sent_here = |ticket: super::Journalled| self.is_here(ticket.shard()) && !ticket.is_awaited_by_caller();
+        journal.is_in_record() || journal.ticket().is_some_and(sent_here)
+    }
+
+    /// Makes sure that what waits for a full journal does not wait beyond its lifetime, nor callers for long.
+    pub(super) fn watch_commits(&mut self) {
+        let Some(since_ms) = self.durables.full_since_ms else { return };
+        if self.durables.commits_swept || self.phase == Phase::Stopped {
+            return;
+        }
+        let patience_ends_ms = since_ms + FULL_PATIENCE_MS;
+        let mut look_at_ms = self.now_ms + SWEEP_INTERVAL_MS;
+        if patience_ends_ms > self.now_ms {
+            look_at_ms = look_at_ms.min(patience_ends_ms);
+        }
+        for place in self.durables.uncommitted() {
+            if let Some(envelope) = self.slab.get(place) {
+                look_at_ms = look_at_ms.min(envelope.deadline_ms.max(self.now_ms + 1));
+            }
+        }
+        self.durables.commits_swept = self.timers.insert(look_at_ms, Alarm::SweepCommits).is_ok();
+    }
+
+    /// Ends what has waited for a full journal for too long.
+    pub(crate) fn sweep_commits(&mut self) {
+        self.durables.commits_swept = false;
+        if self.durables.condition != JournalCondition::Full || self.phase == Phase::Stopped {
+            return;
+        }
+        let given_up = self.is_journal_given_up();
+        self.tell_of_journal();
+        let committed = self.durables.committed;
+        for place in 0..self.durables.waiting.len() {
+            let waiting = self.durables.waiting[place];
+            let envelope = waiting.message.and_then(|message| self.slab.get(message.place));
+            let expired = envelope.is_some_and(|envelope| envelope.deadline_ms <= self.now_ms);
+            let refused = given_up && waiting.ticket.is_awaited_by_caller();
+            if waiting.sequence > committed && (expired || refused) {
+                let entry = &mut self.durables.waiting[place];
+                // The record stays where it is in the journal's order, and nobody waits for it any more.
+                (entry.message, entry.letter, entry.ticket) = (None, None, super::Journalled::NOT);
+                self.end_waiting(waiting, expired);
+            }
+        }
+        self.watch_commits();
+    }
+
+    /// Reports once that the journal takes nothing, and that it goes on. One that is full for a moment is not worth a word.
+    pub(super) fn tell_of_journal(&mut self) {
+        let (shard, condition) = (self.index, self.durables.condition);
+        let stopped = match condition {
+            JournalCondition::Full if !self.is_journal_given_up() => return,
+            JournalCondition::Full | JournalCondition::Failed => true,
+            JournalCondition::Ready | JournalCondition::Busy | JournalCondition::Unavailable => false,
+        };
+        let told = std::mem::replace(&mut self.durables.full_told, stopped);
+        if told != stopped || condition == JournalCondition::Failed {
+            self.report(|| Event::JournalChanged { shard, condition });
+        }
+    }
+
+    /// Ends one that was waiting. Its record is released behind it, or replaced by that of its dead letter.
+    fn end_waiting(&mut self, waiting: Waiting, expired: bool) {
+        let envelope = waiting.message.and_then(|message| self.slab.remove(message.place));
+        let (Some(message), Some(mut envelope)) = (waiting.message, envelope) else {
+            // A dead letter may be gone after a crash. The step of a conversation as well, but its message is kept all the same.
+            let ending = match waiting.ending {
+                Ending::DeadLettered(_) => Ending::DeadLettered(Reason::NotJournalled),
+                ending => ending,
+            };
+            return self.acknowledge(waiting.ticket, ending);
+        };
+        let receiver = envelope.message.target();
+        if let Some(arrival) = receiver.and_then(|receiver| self.durables.arrival(&envelope.message, receiver)) {
+            self.durables.seen.forget(arrival);
+        }
+        let holds = if self.is_still_there(message.agent, message.generation) {
+            Holds::Mailbox { agent: message.agent, generation: message.generation, weight: envelope.weight() }
+        } else {
+            Holds::Nothing
+        };
+        // Its sender may try again, after a start as well.
+        let record = self.durables.record_of(envelope.journal());
+        if let Some(record) = record {
+            self.durables.records.withdrawn(record);
+        }
+        if waiting.ticket.is_replay() {
+            // The dead letter that it was made of stays, and no other one takes the place of its record.
+            if let Some(record) = record {
+                self.release_record(record);
+            }
+            envelope.mark(waiting.ticket);
+            return if expired {
+                self.expire(envelope, Waits::Commit, holds);
+            } else {
+                self.give_up(envelope, Reason::NotJournalled, holds);
+            };
+        }
+        let letter = self.dead_letters.next_id();
+        let ending = if expired {
+            self.expire(envelope, Waits::Commit, holds);
+            Ending::Expired
+        } else {
+            self.give_up(envelope, Reason::NotJournalled, holds);
+            Ending::DeadLettered(Reason::NotJournalled)
+        };
+        if waiting.ticket.is_awaited_by_caller() {
+            return self.acknowledge(waiting.ticket, ending);
+        }
+        // The message whose handler sent this one stays until the dead letter is there in its place.
+        let letter = self.dead_letters.find(letter).map(|_| letter.number);
+        self.acknowledge_when(self.durables.records.last(), letter, waiting.ticket, ending);
+    }
+}

@@ -1,0 +1,195 @@
+//! What stands in the journal beside messages, and what is needed for long: agents, conversations, records that are written
+//! anew so that their part of the journal can be used again, and what a start takes over.
+
+use super::{CARRIED_PER_TURN_MAX, Carry, Ending, Journalled};
+use crate::base::index::AgentIndex;
+use crate::conversation::ConversationIndex;
+use crate::dead_letter::{DeadLetterId, Reason};
+use crate::journal::record::AppendSequence;
+use crate::mailbox::Envelope;
+use crate::message::{AgentId, ConversationId, WallTime};
+use crate::planted::{self, Bug};
+use crate::shard::path::settle::Holds;
+use crate::shard::{Phase, Shard};
+
+/// Conversations and agents.
+impl Shard {
+    /// Writes down that a durable message passed its conversation, which lives here.
+    #[cold]
+    pub(crate) fn keep_step(
+        &mut self,
+        index: ConversationIndex,
+        initiator: AgentId,
+        violates: bool,
+        envelope: &Envelope,
+    ) {
+        if !self.durables.writes() || self.is_journal_given_up() {
+            return;
+        }
+        let (message, journal) = (&envelope.message, envelope.journal());
+        // Mostly it has sent the message, or is answered by it.
+        let is_sender = message.sender() == Some(initiator);
+        let probably = AgentIndex(if is_sender { envelope.sender_place } else { envelope.receiver_place });
+        let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
+        let name = slot.map_or("", |slot| &slot.name);
+        let sequence = self.durables.records.conversation_step(initiator, name, self.now.wall, violates, message);
+        self.conversations.set_durable(index);
+        // Where the sender's shard is another one, the message itself is written to this journal behind the step.
+        if journal.ticket().is_some_and(|ticket| self.is_here(ticket.shard())) {
+            self.await_more(journal, 1);
+            self.acknowledge_when(sequence, None, journal, Ending::Kept);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn keep_end_of_conversation(&mut self, initiator: AgentId, id: ConversationId) {
+        if self.durables.writes() {
+            self.durables.records.conversation_closed(initiator, id);
+        }
+    }
+
+    /// Writes down an agent that outlives the process, as it is now.
+    #[cold]
+    pub(crate) fn keep_agent(&mut self, index: AgentIndex) {
+        if !self.durables.writes() {
+            return;
+        }
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
+        let capabilities = extras.capabilities.iter().map(|term| term.as_str());
+        extras.record = Some(self.durables.records.agent(&slot.name, capabilities, extras.record));
+    }
+
+    /// Such an agent was removed.
+    #[cold]
+    pub(crate) fn forget_agent(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let id = slot.id;
+        let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
+        extras.outlives = false;
+        let record = extras.record.take();
+        let is_forgotten = planted::is(Bug::DeregisteredAgentReturns);
+        if self.durables.writes() && self.phase != Phase::Stopped && !is_forgotten {
+            self.durables.records.agent_gone(id, record);
+        }
+    }
+}
+
+/// Old records are written anew, so that the part of the journal that they stand in can be used again.
+impl Shard {
+    /// Has everything written anew that is still needed and stands in a record up to this one. It takes several turns.
+    pub(crate) fn carry_forward(&mut self, upto: AppendSequence) {
+        let place = self.durables.carry.filter(|carry| carry.all).map_or(0, |carry| carry.place);
+        if !self.durables.writes() {
+            return;
+        }
+        self.durables.carry = Some(Carry { upto, place, all: true });
+        for (number, sequence) in std::mem::take(&mut self.durables.letters) {
+            let id = DeadLetterId { shard: self.index, number };
+            let sequence = match self.dead_letters.kept(id) {
+                Some(letter) if sequence <= upto => self.durables.records.dead_letter(letter, Some(sequence)),
+                _ => sequence,
+            };
+            self.durables.letters.insert(number, sequence);
+        }
+        let old = |(_, slot): &(AgentIndex, &crate::shard::agent::registry::AgentSlot)| {
+            let extras = slot.extras.as_ref().filter(|extras| extras.outlives);
+            extras.is_some_and(|extras| extras.record.is_some_and(|record| record <= upto))
+        };
+        for index in self.agents.iter().filter(old).map(|(index, _)| index).collect::<Vec<_>>() {
+            self.keep_agent(index);
+        }
+    }
+
+    /// Has messages written anew that have waited since a record up to this one, unless other records are being written anew.
+    pub(crate) fn show_waiting(&mut self, upto: AppendSequence) {
+        if self.durables.writes() && self.durables.carry.is_none() {
+            self.durables.carry = Some(Carry { upto, place: 0, all: false });
+        }
+    }
+
+    /// Goes on with that. Says whether there is more.
+    pub(crate) fn carry_on(&mut self) -> bool {
+        let Some(Carry { upto, place, all }) = self.durables.carry else { return false };
+        let end = place.saturating_add(CARRIED_PER_TURN_MAX).min(self.slab.places());
+        for place in place..end {
+            let Some(envelope) = self.slab.get_mut(place) else { continue };
+            let record = envelope.journal().record(self.durables.records.last());
+            let Some(record) = record.filter(|record| *record <= upto) else { continue };
+            // What is not committed yet is about to be released by its commit's order: it stays.
+            if record > self.durables.committed || !all && self.durables.first.contains_key(&record) {
+                continue;
+            }
+            let expires = WallTime(self.now.wall.0.saturating_add(envelope.deadline_ms.saturating_sub(self.now_ms)));
+            let target = envelope.message.target();
+            let slot = target.and_then(|target| self.agents.get(self.agents.find(target)?));
+            // A message that is to be tried again is still there when its receiver is gone.
+            let former = || target.and_then(|target| self.former.find(target)).map_or("", |former| &*former.name);
+            let name = slot.map_or_else(former, |slot| &*slot.name);
+            let durables = &mut self.durables;
+            let first = durables.first.remove(&record).unwrap_or(record);
+            let replaces = (!planted::is(Bug::CarriedTwice)).then_some(record);
+            let place = (!planted::is(Bug::CarriedOutOfOrder)).then_some(first);
+            let sequence = durables.records.message(replaces, place, true, expires, name, &envelope.message);
+            durables.first.insert(sequence, first);
+            if envelope.attempts > 0 {
+                durables.records.attempts(sequence, envelope.attempts);
+            }
+            envelope.mark(Journalled::in_record(sequence));
+        }
+        let more = end < self.slab.places();
+        self.durables.carry = more.then_some(Carry { upto, place: end, all });
+        more
+    }
+}
+
+/// What a shard begins with.
+impl Shard {
+    /// Takes in a durable message that an earlier run had left, with a record of this run's own.
+    pub(crate) fn take_back_message(
+        &mut self,
+        mut envelope: Envelope,
+        receiver: AgentId,
+        receiver_name: &str,
+        expires: WallTime,
+    ) {
+        // It has waited since the earlier run.
+        let sequence = self.durables.records.message(None, None, true, expires, receiver_name, &envelope.message);
+        self.durables.first.insert(sequence, sequence);
+        envelope.mark(Journalled::in_record(sequence));
+        self.keep_attempts(&envelope);
+        self.account.recovered += 1;
+        let Some(index) = self.add_absent(receiver, receiver_name) else {
+            return self.give_up(envelope, Reason::ShardFull, Holds::Nothing);
+        };
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (generation, weight) = (slot.generation, envelope.weight());
+        slot.mailbox.hold(weight);
+        self.memory_left -= i64::from(weight);
+        if envelope.attempts >= self.attempts_max(&envelope.message) {
+            let holds = Holds::Mailbox { agent: index, generation, weight };
+            let detail = "the router ended while it was handled, each time";
+            return self.give_up_with(envelope, Reason::AttemptsExhausted, detail, holds);
+        }
+        self.put_into_mailbox_in_time(envelope, index);
+    }
+
+    /// Writes down how many attempts to handle a message have begun, so that a start does not count them from one again.
+    #[cold]
+    pub(crate) fn keep_attempts(&mut self, envelope: &Envelope) {
+        if envelope.attempts == 0 || !self.durables.writes() {
+            return;
+        }
+        if let Some(sequence) = self.durables.record_of(envelope.journal()) {
+            self.durables.records.attempts(sequence, envelope.attempts);
+        }
+    }
+
+    /// Takes note of a dead letter's record.
+    pub(crate) fn take_back_letter(&mut self, id: DeadLetterId) {
+        if let Some(letter) = self.dead_letters.get(id) {
+            let sequence = self.durables.records.dead_letter(letter, None);
+            self.durables.letters.insert(id.number, sequence);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The deduplication window: which durable messages came last, so that one that comes again is not dispatched again.
+//!
+//! Invariants: a message is known by its id, its receiver and its sender together, compared in full, so that nobody can have
+//! another sender's message taken for one that has come, whatever ids it chooses; at least the newest `most` messages are
+//! known, and fewer than twice as many, beside what an earlier run had left; that is forgotten when `most` others have come.
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{HashSet, HashTable};
+
+use crate::base::hashing::Seeded;
+use crate::base::index::ShardIndex;
+use crate::journal::record::{HandledMessage, Origin};
+use crate::message::{AgentId, MessageId};
+use crate::routing::partition::Partition;
+use crate::shard::gateway_name;
+
+/// The messages that came last.
+///
+/// They stand in two tables. When the young one has `most` messages it becomes the old one, and what stood in that is forgotten
+/// at once: to look for the oldest message whenever another one comes cost 60 ns a message, as it is no longer in the cache.
+#[derive(Debug)]
+pub(super) struct Window {
+    young: HashTable<Arrival>,
+    old: HashTable<Arrival>,
+    /// What came in earlier runs: as much as all shards of then remembered of the agents that live here now.
+    inherited: HashTable<Arrival>,
+    /// The same from records that do not name the sender: an id from any sender counts.
+    unsigned: HashSet<(MessageId, AgentId), Seeded>,
+    /// So that nobody outside can choose ids that all fall on the same place.
+    hasher: Seeded,
+    most: usize,
+}
+
+/// What a message is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Arrival {
+    pub id: MessageId,
+    pub receiver: AgentId,
+    /// None for what was sent from outside without a sender.
+    pub sender: Option<AgentId>,
+}
+
+impl Arrival {
+    #[inline]
+    fn hash(&self, hasher: Seeded) -> u64 {
+        let (id, sender) = (self.id.to_u128(), self.sender.map_or(0, AgentId::table_bits));
+        #[allow(clippy::cast_possible_truncation)] // It is one half.
+        hasher.hash_words(id as u64, (id >> 64) as u64, self.receiver.table_bits() ^ sender.rotate_left(32))
+    }
+}
+
+impl Window {
+    pub fn new(most: usize, seed: u64) -> Self {
+        Self {
+            young: HashTable::new(),
+            old: HashTable::new(),
+            inherited: HashTable::new(),
+            unsigned: HashSet::with_hasher(Seeded::new(seed)),
+            hasher: Seeded::new(seed),
+            most,
+        }
+    }
+
+    /// Takes note of a message. Returns whether it is new.
+    pub fn note(&mut self, arrival: Arrival) -> bool {
+        if self.most == 0 {
+            return true;
+        }
+        let hash = arrival.hash(self.hasher);
+        let same = |other: &Arrival| *other == arrival;
+        if !self.old.is_empty() && self.old.find(hash, same).is_some() || self.has_inherited(hash, arrival) {
+            return false;
+        }
+        let hasher = self.hasher;
+        match self.young.entry(hash, same, |other| other.hash(hasher)) {
+            Entry::Occupied(_) => return false,
+            Entry::Vacant(place) => place.insert(arrival),
+        };
+        if self.young.len() >= self.most {
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+            self.inherited = HashTable::new();
+            self.unsigned = HashSet::with_hasher(self.hasher);
+        }
+        true
+    }
+
+    /// Whether a message has come.
+    pub fn has(&self, arrival: Arrival) -> bool {
+        let hash = arrival.hash(self.hasher);
+        let same = |other: &Arrival| *other == arrival;
+        self.old.find(hash, same).is_some()
+            || self.young.find(hash, same).is_some()
+            || self.has_inherited(hash, arrival)
+    }
+
+    #[inline]
+    fn has_inherited(&self, hash: u64, arrival: Arrival) -> bool {
+        (!self.inherited.is_empty() || !self.unsigned.is_empty()) && self.is_inherited(hash, arrival)
+    }
+
+    #[cold]
+    fn is_inherited(&self, hash: u64, arrival: Arrival) -> bool {
+        self.inherited.find(hash, |other| *other == arrival).is_some()
+            || self.unsigned.contains(&(arrival.id, arrival.receiver))
+    }
+
+    /// Forgets a message that was noted just now and could not be kept: its sender may try again.
+    #[cold]
+    pub fn forget(&mut self, arrival: Arrival) {
+        let hash = arrival.hash(self.hasher);
+        for table in [&mut self.young, &mut self.old] {
+            if let Ok(entry) = table.find_entry(hash, |other| *other == arrival) {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Takes note of a message that came in an earlier run.
+    #[cold]
+    pub fn inherit(&mut self, handled: &HandledMessage) {
+        let HandledMessage { id, receiver, sender } = *handled;
+        let sender = match sender {
+            _ if self.most == 0 => return,
+            Origin::Unknown => {
+                self.unsigned.insert((id, receiver));
+                return;
+            }
+            Origin::Outside => None,
+            Origin::Agent(agent) => Some(agent),
+        };
+        let arrival = Arrival { id, receiver, sender };
+        let hash = arrival.hash(self.hasher);
+        if self.inherited.find(hash, |other| *other == arrival).is_none() {
+            let hasher = self.hasher;
+            self.inherited.insert_unique(hash, arrival, |other| other.hash(hasher));
+        }
+    }
+}
+
+/// The agents in whose names shards send what comes from outside without a sender. Each router has others, by its number of
+/// shards, and all of them stand for the same: whoever embeds it.
+#[derive(Debug)]
+pub(crate) struct Gateways {
+    partition: Partition,
+    /// By shard, once one of its agents has sent something.
+    known: Vec<Option<AgentId>>,
+}
+
+impl Gateways {
+    pub fn new(partition: Partition) -> Self {
+        Self { partition, known: vec![None; usize::from(partition.shard_count())] }
+    }
+
+    /// The sender as the window knows it: none for a gateway.
+    #[inline]
+    pub fn sender(&mut self, sender: Option<AgentId>) -> Option<AgentId> {
+        let agent = sender?;
+        let shard = self.partition.shard_of(agent);
+        let gateway = self.of(shard);
+        (gateway != agent).then_some(agent)
+    }
+
+    /// The gateway of a shard.
+    #[inline]
+    pub fn of(&mut self, shard: ShardIndex) -> AgentId {
+        match self.known.get(shard.as_usize()) {
+            Some(Some(gateway)) => *gateway,
+            _ => self.learn(shard),
+        }
+    }
+
+    #[cold]
+    fn learn(&mut self, shard: ShardIndex) -> AgentId {
+        let gateway = AgentId::of_text(&gateway_name(self.partition, shard));
+        if let Some(known) = self.known.get_mut(shard.as_usize()) {
+            *known = Some(gateway);
+        }
+        gateway
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ShardCount;
+
+    fn arrival(number: usize, receiver: &str, sender: &str) -> Arrival {
+        Arrival {
+            id: MessageId::from_u128(number as u128).expect("it is not zero"),
+            receiver: AgentId::of_text(receiver),
+            sender: Some(AgentId::of_text(sender)),
+        }
+    }
+
+    #[test]
+    fn a_window_remembers_at_least_so_many_messages_and_fewer_than_twice_as_many() {
+        const MOST: usize = 100;
+        let mut window = Window::new(MOST, 7);
+        for number in 1..=1_000 {
+            assert!(window.note(arrival(number, "one", "x")), "{number} is new");
+            assert!(!window.note(arrival(number, "one", "x")), "{number} is known");
+            assert!(window.note(arrival(number, "two", "x")), "{number} is new to another one");
+            // Each number stands for two messages.
+            if let Some(kept) = number.checked_sub(MOST / 2 - 1).filter(|kept| *kept > 0) {
+                assert!(!window.note(arrival(kept, "one", "x")), "{kept} is known when {number} has come");
+            }
+            assert!(window.young.len() + window.old.len() < 2 * MOST);
+        }
+        assert!(window.note(arrival(1_000 - MOST, "one", "x")), "what is long gone is forgotten");
+        let mut none = Window::new(0, 7);
+        assert!(none.note(arrival(1, "one", "x")) && none.note(arrival(1, "one", "x")), "nothing is remembered");
+    }
+
+    #[test]
+    fn what_was_inherited_is_known_until_as_many_others_have_come() {
+        const MOST: usize = 10;
+        let mut window = Window::new(MOST, 7);
+        let handled = |number, sender| HandledMessage {
+            id: arrival(number, "", "").id,
+            receiver: AgentId::of_text("one"),
+            sender,
+        };
+        // Several shards of the earlier run may have remembered as many each.
+        for number in 1..=5 * MOST {
+            window.inherit(&handled(number, Origin::Agent(AgentId::of_text("x"))));
+        }
+        window.inherit(&handled(1_000, Origin::Unknown));
+        assert!((1..=5 * MOST).all(|number| !window.note(arrival(number, "one", "x"))));
+        assert!(window.note(arrival(1, "one", "y")), "another sender's message of the same id");
+        assert!(!window.note(arrival(1_000, "one", "y")), "nobody wrote down who had sent it");
+        for number in 0..MOST {
+            window.note(arrival(2_000 + number, "one", "x"));
+        }
+        assert!(window.note(arrival(1, "one", "x")));
+    }
+
+    #[test]
+    fn a_message_that_was_not_kept_may_come_again() {
+        let mut window = Window::new(2, 7);
+        for number in 1..5 {
+            assert!(window.note(arrival(number, "one", "x")));
+            window.forget(arrival(number, "one", "x"));
+            assert!(window.note(arrival(number, "one", "x")));
+        }
+    }
+
+    #[test]
+    fn gateways_stand_for_the_outside_whatever_the_number_of_shards() {
+        for shards in [1, 2, 3, 7] {
+            let partition = Partition::new(ShardCount::try_new(shards).expect("a legal number"));
+            let mut gateways = Gateways::new(partition);
+            for shard in 0..shards {
+                let gateway = AgentId::of_text(&gateway_name(partition, ShardIndex(shard)));
+                assert_eq!(gateways.sender(Some(gateway)), None);
+            }
+            let agent = AgentId::of_text("somebody");
+            assert_eq!((gateways.sender(Some(agent)), gateways.sender(None)), (Some(agent), None));
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The states of an agent's life (FIPA SC00023): who is called, who takes mail, and what whoever writes to the others
+//! is told.
+//!
+//! | state | takes mail | is called |
+//! |---|---|---|
+//! | initiated | yes | not before its `started` has returned |
+//! | active | yes | yes |
+//! | suspended | yes, as far as its mailbox has room | no |
+//! | draining | no | yes, for what it has |
+//! | stopped | no | no |
+//!
+//! Invariants: a message that is not taken is a dead letter whose reason names the state; what waits for an agent that
+//! is not called ends with its lifetime all the same.
+
+use crate::base::index::ShardIndex;
+use crate::base::timer_wheel::TimerKey;
+use crate::mailbox::Envelope;
+use crate::message::{AgentId, Term};
+use crate::outcome::Reason;
+use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour, Standing};
+use crate::shard::io::{Answer, Token};
+use crate::shard::path::overflow::OverflowPolicy;
+use crate::shard::path::settle::Holds;
+use crate::shard::{Alarm, Phase, Shard};
+
+/// The most agents of one shard that are drained at the same time.
+pub const DRAINING_AGENTS_MAX: usize = 4_096;
+
+/// Where an agent is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AgentState {
+    /// Registered, but its `started` has not returned yet; or it failed and waits to be made anew. Its mail waits.
+    ///
+    /// An agent is active as soon as `started` has returned, which is before its registration is answered: that waits
+    /// for all shards to know the agent.
+    Initiated,
+    /// It is called with its mail.
+    Active,
+    /// It is not called. Its mail waits until it is resumed, as far as its mailbox has room, and expires in time.
+    Suspended,
+    /// It takes nothing new, and is stopped when it has handled what it has.
+    Draining,
+    /// It is gone.
+    Stopped,
+}
+
+impl AgentState {
+    /// The state as one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initiated => "initiated",
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    pub(crate) fn of(standing: Standing) -> Self {
+        if standing.is(Standing::LEAVING) {
+            Self::Stopped
+        } else if standing.is(Standing::DRAINING) {
+            Self::Draining
+        } else if standing.is(Standing::SUSPENDED) {
+            Self::Suspended
+        } else if standing.is(Standing::RESTARTING) || standing.is(Standing::ABSENT) {
+            Self::Initiated
+        } else {
+            Self::Active
+        }
+    }
+}
+
+impl std::fmt::Display for AgentState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Why an agent was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum StopReason {
+    /// It was deregistered, by a call or by itself.
+    Deregistered,
+    /// It panicked when it was started for the first time, so it was not registered after all.
+    NotStarted,
+    /// Its `supervise` decided so after a failure.
+    Verdict,
+    /// It would have had to be made anew more often than its policy allows.
+    RestartsExhausted,
+    /// It was drained and had handled everything.
+    Drained,
+    /// It was drained and had not handled everything at the deadline.
+    DrainDeadline,
+    /// The owner of its inbox dropped it.
+    InboxClosed,
+}
+
+impl StopReason {
+    /// The reason as one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deregistered => "deregistered",
+            Self::NotStarted => "not-started",
+            Self::Verdict => "verdict",
+            Self::RestartsExhausted => "restarts-exhausted",
+            Self::Drained => "drained",
+            Self::DrainDeadline => "drain-deadline",
+            Self::InboxClosed => "inbox-closed",
+        }
+    }
+
+    /// What becomes of a message that the agent had taken and not handled.
+    pub(crate) const fn for_what_waited(self) -> Reason {
+        match self {
+            Self::RestartsExhausted => Reason::RestartsExhausted,
+            Self::DrainDeadline => Reason::DrainDeadline,
+            Self::Deregistered | Self::NotStarted | Self::Verdict | Self::Drained | Self::InboxClosed => {
+                Reason::Deregistered
+            }
+        }
+    }
+
+    /// What becomes of a message that comes after the agent has gone.
+    const fn for_what_comes_late(self) -> Reason {
+        match self {
+            Self::RestartsExhausted => Reason::RestartsExhausted,
+            Self::DrainDeadline
+            | Self::Deregistered
+            | Self::NotStarted
+            | Self::Verdict
+            | Self::Drained
+            | Self::InboxClosed => Reason::Deregistered,
+        }
+    }
+}
+
+/// An agent at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgentView {
+    /// Who.
+    pub id: AgentId,
+    /// Its name.
+    pub name: Box<str>,
+    /// Where it is in its life.
+    pub state: AgentState,
+    /// Why it was removed, if it was.
+    pub stopped_because: Option<StopReason>,
+    /// Messages that count against its mailbox: waiting, delayed, being retried, or being handled.
+    pub mailbox_messages: u32,
+    /// Their bytes.
+    pub mailbox_bytes: u64,
+    /// Messages that it has sent and that wait to leave.
+    pub outbox: u32,
+    /// What it has sent and what waits for receivers whose mailboxes are full.
+    pub waiting: u32,
+    /// What happens to what finds its mailbox full.
+    pub overflow: OverflowPolicy,
+    /// Whether its mailbox was full and has not been emptied to the half since, so that its senders wait.
+    pub closed: bool,
+    /// How often it was made anew since it was registered.
+    pub restarts: u64,
+    /// What it offers.
+    pub capabilities: Vec<Term>,
+    /// Where it lives.
+    pub shard: ShardIndex,
+}
+
+/// Why an agent's state was not changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// There is no such agent.
+    #[error("no agent of this id is registered")]
+    UnknownAgent,
+    /// Its state does not allow that.
+    #[error("the agent is {state}, which allows no such change")]
+    WrongState {
+        /// The state that it is in, and stays in.
+        state: AgentState,
+    },
+    /// As many agents are drained as may be.
+    #[error("its shard drains as many agents as it may at a time: {limit}; try again later")]
+    TooManyDrains {
+        /// The limit.
+        limit: usize,
+    },
+    /// The router stops. What the agent had not handled became dead letters.
+    #[error("the router is stopping")]
+    Stopping,
+}
+
+/// What came of draining an agent. It is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drained {
+    /// Messages that its mailbox still held when it was removed, because the deadline came or because it was removed in
+    /// another way first: they become dead letters. Zero when it had handled everything.
+    pub left: u32,
+}
+
+/// Whom to tell when an agent is drained, and when to end that.
+pub(crate) struct Drain {
+    token: Token,
+    deadline: TimerKey,
+}
+
+impl Shard {
+    /// An agent that embedders may do something to.
+    fn find_for_embedder(&self, agent: AgentId) -> Result<AgentIndex, LifecycleError> {
+        let found = self.agents.find(agent).filter(|index| *index != self.gateway);
+        found.ok_or(LifecycleError::UnknownAgent)
+    }
+
+    pub(crate) fn state_of(&self, index: AgentIndex) -> AgentState {
+        self.agents.get(index).map_or(AgentState::Stopped, |slot| AgentState::of(slot.standing))
+    }
+
+    pub(crate) fn suspend_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+        if self.phase == Phase::Stopped {
+            // It is still to hear what became of its messages, and nobody would let it go on.
+            return Err(LifecycleError::Stopping);
+        }
+        let index = self.find_for_embedder(agent)?;
+        match self.state_of(index) {
+            AgentState::Suspended => return Ok(()),
+            AgentState::Initiated | AgentState::Active => {}
+            state @ (AgentState::Draining | AgentState::Stopped) => return Err(LifecycleError::WrongState { state }),
+        }
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.standing.add(Standing::SUSPENDED);
+        }
+        self.watch_over(index);
+        self.report_state(index);
+        Ok(())
+    }
+
+    pub(crate) fn resume_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+        let index = self.find_for_embedder(agent)?;
+        match self.state_of(index) {
+            AgentState::Suspended => {}
+            AgentState::Initiated | AgentState::Active => return Ok(()),
+            state @ (AgentState::Draining | AgentState::Stopped) => return Err(LifecycleError::WrongState { state }),
+        }
+        self.end_suspension(index);
+        self.report_state(index);
+        Ok(())
+    }
+
+    fn end_suspension(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        slot.standing.remove(Standing::SUSPENDED);
+        let restart_is_due = slot.standing.is(Standing::RESTARTING) && slot.extras().restarts().timer.is_none();
+        if restart_is_due {
+            self.start_anew(index);
+        }
+        self.go_on(index);
+    }
+
+    /// Has an agent go on where it was.
+    pub(crate) fn go_on(&mut self, index: AgentIndex) {
+        self.poll_again(index);
+        self.schedule(index);
+    }
+
+    /// Begins to drain an agent, or answers why not.
+    pub(crate) fn drain_agent(&mut self, agent: AgentId, within_ms: u64, token: Token) {
+        if let Err(error) = self.begin_drain(agent, within_ms, token) {
+            self.answer(token, Answer::Drained(Err(error)));
+        }
+    }
+
+    fn begin_drain(&mut self, agent: AgentId, within_ms: u64, token: Token) -> Result<(), LifecycleError> {
+        if self.phase == Phase::Stopped {
+            return Err(LifecycleError::Stopping);
+        }
+        let index = self.find_for_embedder(agent)?;
+        let state = self.state_of(index);
+        if matches!(state, AgentState::Draining | AgentState::Stopped) {
+            return Err(LifecycleError::WrongState { state });
+        }
+        let full = LifecycleError::TooManyDrains { limit: DRAINING_AGENTS_MAX };
+        if self.draining.len() >= DRAINING_AGENTS_MAX {
+            return Err(full);
+        }
+        let Some(slot) = self.agents.get_mut(index) else { return Err(LifecycleError::UnknownAgent) };
+        let generation = slot.generation;
+        let alarm = Alarm::DrainDeadline { agent: index, generation };
+        let deadline = self.timers.insert(self.now_ms.saturating_add(within_ms), alarm).map_err(|_| full)?;
+        slot.extras().drain = Some(Drain { token, deadline });
+        for capability in slot.extras().capabilities.clone() {
+            self.withdraw(index, capability);
+        }
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.standing.add(Standing::DRAINING);
+            if slot.standing.is(Standing::CLOSED) {
+                self.give_up_stalled(index, Reason::Draining);
+            }
+        }
+        self.draining.push((index, generation));
+        self.report_state(index);
+        // A suspended agent could never handle what it has.
+        if state == AgentState::Suspended {
+            self.end_suspension(index);
+        }
+        Ok(())
+    }
+
+    /// Removes the drained agents that have handled everything. Says whether there was one.
+    pub(crate) fn end_drains(&mut self) -> bool {
+        if self.draining.is_empty() {
+            return false;
+        }
+        let mut ended = false;
+        let mut draining = std::mem::take(&mut self.draining);
+        draining.retain(|(index, generation)| {
+            let Some(slot) = self.agents.get(*index).filter(|slot| slot.generation == *generation) else {
+                return false;
+            };
+            if slot.standing.is(Standing::LEAVING) {
+                return false;
+            }
+            if has_something_left(slot) {
+                return true;
+            }
+            self.remove_agent(*index, StopReason::Drained);
+            ended = true;
+            false
+        });
+        self.draining = draining;
+        ended
+    }
+
+    /// The time for draining an agent is over.
+    pub(crate) fn drain_is_over(&mut self, index: AgentIndex, generation: u32) {
+        if self.agents.get(index).is_some_and(|slot| slot.generation == generation) {
+            self.remove_agent(index, StopReason::DrainDeadline);
+        }
+    }
+
+    /// The router stops, and nobody is drained any more.
+    pub(crate) fn stop_drains(&mut self) {
+        for (index, generation) in std::mem::take(&mut self.draining) {
+            let slot = self.agents.get_mut(index).filter(|slot| slot.generation == generation);
+            let Some(drain) = slot.and_then(|slot| slot.extras().drain.take()) else { continue };
+            self.timers.cancel(drain.deadline);
+            self.answer(drain.token, Answer::Drained(Err(LifecycleError::Stopping)));
+        }
+    }
+
+    /// What has to be done for an agent that goes, while it still has its place and its mail.
+    pub(crate) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (id, name, held) = (slot.id, Box::from(&*slot.name), slot.mailbox.held());
+        let extras = slot.extras.as_mut();
+        let drain = extras.and_then(|extras| extras.drain.take());
+        let restarts = slot.extras.as_mut().and_then(|extras| extras.restarts.as_mut());
+        let total = restarts.as_ref().map_or(0, |restarts| restarts.total);
+        if let Some(timer) = restarts.and_then(|restarts| restarts.timer.take()) {
+            self.timers.cancel(timer);
+        }
+        if let Some(drain) = drain {
+            self.timers.cancel(drain.deadline);
+            self.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
+        }
+        if why != StopReason::NotStarted {
+            self.former.remember(id, name, why, total);
+        }
+    }
+
+    /// Gives up a message for an agent that is not there.
+    #[cold]
+    pub(crate) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
+        let former = self.former.find(target);
+        self.give_up_all(envelope, former.map_or(Reason::UnknownReceiver, |former| former.why.for_what_comes_late()));
+    }
+
+    /// Gives up a message that an agent does not take.
+    #[cold]
+    pub(crate) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
+        let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+        let (reason, detail) = match self.state_of(index) {
+            AgentState::Draining => (Reason::Draining, ""),
+            AgentState::Suspended => (Reason::MailboxFull, "the receiver is suspended"),
+            AgentState::Initiated => (Reason::MailboxFull, "the receiver is initiated and waits to be started"),
+            AgentState::Active | AgentState::Stopped => (Reason::MailboxFull, ""),
+        };
+        self.give_up_with(envelope, reason, detail, holds);
+    }
+
+    /// What becomes of a message whose receiver went while it was delayed or being made durable.
+    #[cold]
+    pub(crate) fn reason_of_absence(&self, target: Option<AgentId>) -> Reason {
+        let former = target.and_then(|target| self.former.find(target));
+        former.map_or(Reason::Deregistered, |former| former.why.for_what_waited())
+    }
+
+    /// An agent that is there or was there not long ago.
+    pub(crate) fn view_agent(&self, agent: AgentId) -> Option<AgentView> {
+        let shard = self.index;
+        let Some(slot) = self.agents.find(agent).and_then(|index| self.agents.get(index)) else {
+            let former = self.former.find(agent)?;
+            return Some(AgentView {
+                id: agent,
+                name: former.name.clone(),
+                state: AgentState::Stopped,
+                stopped_because: Some(former.why),
+                mailbox_messages: 0,
+                mailbox_bytes: 0,
+                outbox: 0,
+                waiting: 0,
+                overflow: OverflowPolicy::default(),
+                closed: false,
+                restarts: former.restarts,
+                capabilities: Vec::new(),
+                shard,
+            });
+        };
+        let extras = slot.extras.as_ref();
+        Some(AgentView {
+            id: agent,
+            name: Box::from(&*slot.name),
+            state: AgentState::of(slot.standing),
+            stopped_because: None,
+            mailbox_messages: slot.mailbox.held(),
+            mailbox_bytes: slot.mailbox.held_bytes(),
+            outbox: slot.outbox_length,
+            waiting: extras.map_or(0, |extras| extras.waiting),
+            overflow: slot.overflow,
+            closed: slot.standing.is(Standing::CLOSED),
+            restarts: extras.and_then(|extras| extras.restarts.as_ref()).map_or(0, |restarts| restarts.total),
+            capabilities: extras.map_or_else(Vec::new, |extras| extras.capabilities.clone()),
+            shard,
+        })
+    }
+}
+
+/// Whether an agent that is drained still has something to handle, or to send.
+fn has_something_left(slot: &AgentSlot) -> bool {
+    let in_inbox = match &slot.behaviour {
+        Behaviour::Outside(outside) => outside.handed_out > 0,
+        Behaviour::Native(_) | Behaviour::Away | Behaviour::Gateway => false,
+    };
+    in_inbox
+        || slot.mailbox.held() > 0
+        || slot.mailbox.has_mail()
+        || slot.has_in_hand()
+        || !slot.outbox.is_empty()
+        || slot.blocked.is_some()
+        || slot.standing.is(Standing::WAITING)
+}

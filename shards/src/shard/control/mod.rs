@@ -1,0 +1,16 @@
+//! What happens beside the way of messages: agents come and go, fail and are restarted; the journal, replays, statistics.
+
+pub mod admin;
+pub mod backpressure;
+mod breakers;
+pub mod conformance;
+pub(crate) mod journal;
+pub mod lifecycle;
+pub mod plugins;
+pub(crate) mod register;
+pub mod replay;
+mod replies;
+pub(crate) mod restart;
+pub mod restore;
+pub mod retry;
+pub mod stop;

@@ -1,0 +1,454 @@
+//! Agents that come and go.
+//!
+//! Registration is a barrier: it is answered once every shard's copy of the capability index has it, so whoever looks
+//! for a capability after the answer finds the agent.
+
+use std::sync::Arc;
+
+use crate::domain::CapabilityName;
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{AgentId, Message, Performative, Term, capability_term};
+use crate::outcome::Reason;
+use crate::routing::capabilities::Provider;
+use crate::shard::agent::registry::{AGENTS_MAX, AgentIndex, AgentSlot, Behaviour, Outside, Standing};
+use crate::shard::agent::{Agent, Context, Outcome, Registration, Role};
+use crate::shard::control::admin::Inquiry;
+use crate::shard::control::lifecycle::StopReason;
+use crate::shard::control::restart::Maker;
+use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
+use crate::shard::path::settle::{Holds, Outgoing, ROUTER_NAME, quote};
+use crate::shard::shard_frame::Notice;
+use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
+use crate::supervision::Guard;
+use crate::supervision::{discard, guarded};
+
+/// A registration that waits until every shard knows of it.
+pub(crate) struct Barrier {
+    waiting_for: usize,
+    then: Then,
+}
+
+enum Then {
+    Answer(Token, Vec<Result<AgentId, RegistrationError>>),
+    Tell(AgentId, Message),
+    Confirm(AgentId, Inquiry),
+}
+
+impl Shard {
+    pub(crate) fn register_all(&mut self, registrations: Vec<Registration>, token: Token) {
+        let mut told = false;
+        let results = registrations
+            .into_iter()
+            .map(|registration| {
+                let id = registration.id;
+                self.register(registration).map(|index| {
+                    told |= self.is_provider(index);
+                    id
+                })
+            })
+            .collect();
+        self.after_barrier(told, Then::Answer(token, results));
+    }
+
+    /// Registers an agent for another agent, which hears of it by a message from the router.
+    pub(crate) fn register_for(&mut self, registration: Registration, requester: AgentId) {
+        let shard = self.config.partition.shard_of(registration.id);
+        if !self.is_here(shard) {
+            let notice = Notice::Register(Box::new(registration), requester);
+            return self.outgoing[shard.as_usize()].push_back(Outgoing::Notice(notice));
+        }
+        let name = registration.name.to_string();
+        let result = self.register(registration);
+        let told = result.as_ref().is_ok_and(|index| self.is_provider(*index));
+        let (performative, content) = match result {
+            Ok(_) => (Performative::Inform, format!("((registered (agent-identifier :name {name})))")),
+            Err(error) => {
+                let explanation = quote(&error.to_string());
+                (Performative::Failure, format!("((register {name}) (internal-error \"{explanation}\"))"))
+            }
+        };
+        if let Ok(letter) = Message::builder(performative).receiver(requester).content(content).build() {
+            self.after_barrier(told, Then::Tell(requester, letter));
+        }
+    }
+
+    /// Registers what agents asked for while they were started.
+    pub(crate) fn register_waiting(&mut self) -> usize {
+        let count = self.registrations.len().min(REGISTRATIONS_PER_TURN_MAX);
+        for _ in 0..count {
+            let Some((registration, requester)) = self.registrations.pop_front() else { break };
+            self.register_for(registration, requester);
+        }
+        count
+    }
+
+    /// Whether the other shards are being told of something that the agent offers.
+    fn is_provider(&self, index: AgentIndex) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.provider)
+    }
+
+    fn after_barrier(&mut self, told: bool, then: Then) {
+        let others = self.port.shards() - 1;
+        if !told || others == 0 {
+            return self.pass_barrier(then);
+        }
+        self.barrier_count += 1;
+        let number = self.barrier_count;
+        self.barriers.insert(number, Barrier { waiting_for: others, then });
+        self.tell_others(|| Notice::Barrier(number));
+    }
+
+    pub(crate) fn barrier_passed(&mut self, number: u64) {
+        let Some(barrier) = self.barriers.get_mut(&number) else { return };
+        barrier.waiting_for -= 1;
+        if barrier.waiting_for == 0
+            && let Some(barrier) = self.barriers.remove(&number)
+        {
+            self.pass_barrier(barrier.then);
+        }
+    }
+
+    fn pass_barrier(&mut self, then: Then) {
+        match then {
+            Then::Answer(token, results) => self.answer(token, Answer::Registered(results)),
+            Then::Tell(agent, letter) => {
+                let builder = Message::builder(letter.performative()).receiver(agent).content(letter.content().clone());
+                self.send_letter(builder, agent, Holds::Nothing);
+            }
+            Then::Confirm(asker, inquiry) => self.confirm(asker, inquiry, true),
+        }
+    }
+
+    /// Confirms what another agent asked for, once every shard knows of it.
+    pub(crate) fn confirm_when_known(&mut self, asker: AgentId, inquiry: Inquiry) {
+        self.after_barrier(true, Then::Confirm(asker, inquiry));
+    }
+
+    /// Answers registrations that will not pass their barrier any more: the agents are registered, and stopped.
+    pub(crate) fn stop_barriers(&mut self) {
+        for (_, barrier) in std::mem::take(&mut self.barriers) {
+            self.pass_barrier(barrier.then);
+        }
+    }
+
+    fn register(&mut self, registration: Registration) -> Result<AgentIndex, RegistrationError> {
+        if self.phase != Phase::Running {
+            return Err(stopping());
+        }
+        let Registration { name, id, capabilities, role, supervision, breaker, overflow, persistent } = registration;
+        let absent = self.agents.find(id).filter(|index| self.is_absent(*index, name.as_ref()));
+        if absent.is_none()
+            && let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index))
+        {
+            let (name, other) = (name.to_string(), found.name.to_string());
+            return Err(if name == other {
+                RegistrationError::Duplicate { name }
+            } else {
+                RegistrationError::Collision { name, other }
+            });
+        }
+        if name.as_ref() as &str == ROUTER_NAME {
+            return Err(RegistrationError::Reserved { name: name.to_string() });
+        }
+        let mut terms = Vec::with_capacity(capabilities.len());
+        for capability in &capabilities {
+            let term = capability_term(capability)
+                .ok_or_else(|| RegistrationError::VocabularyFull { name: capability.to_string() })?;
+            terms.push(term);
+        }
+        let (behaviour, maker) = match role {
+            Role::Native(mut maker) => match maker.make() {
+                Ok(agent) => (Behaviour::Native(agent), maker),
+                Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
+            },
+            Role::Outside { inbox, window } => (Behaviour::Outside(Box::new(Outside::new(inbox, window))), Maker::NONE),
+        };
+        let index = match absent {
+            Some(index) => self.adopt(index, name.as_ref(), behaviour, maker),
+            None => self
+                .agents
+                .insert(id, name.as_ref(), behaviour, maker)
+                .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?,
+        };
+        if persistent && let Some(slot) = self.agents.get_mut(index) {
+            slot.extras().outlives = true;
+        }
+        self.former.forget(id);
+        let overflow = overflow.unwrap_or(self.config.overflow);
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.overflow = overflow;
+        }
+        if let (Some(policy), Some(slot)) = (supervision, self.agents.get_mut(index)) {
+            slot.extras().restarts().own_policy = Some(policy);
+        }
+        if let Some(policy) = breaker {
+            self.set_breaker_policy(index, policy);
+        }
+        for term in terms {
+            self.advertise(index, term);
+        }
+        if persistent {
+            self.keep_agent(index);
+        }
+        self.report(|| Event::Registered { agent: id, name: Arc::from(name.as_ref() as &str) });
+        match self.start_agent(index) {
+            Ok(()) => {
+                // It may have left while it was started.
+                if self.agents.get(index).is_some_and(|slot| slot.id == id && !slot.is_leaving()) {
+                    self.report_state(index);
+                    if absent.is_some() {
+                        self.schedule(index);
+                    }
+                }
+                Ok(index)
+            }
+            Err(what) => {
+                self.remove_agent(index, StopReason::NotStarted);
+                Err(RegistrationError::Panicked { name: name.to_string(), what })
+            }
+        }
+    }
+
+    /// Whether an agent of this name was there in an earlier run and waits to be registered again. The name is not known if
+    /// only a message is left that was written anew when the agent was gone.
+    fn is_absent(&self, index: AgentIndex, name: &str) -> bool {
+        let is_named = |slot: &AgentSlot| slot.name.is_empty() || &*slot.name == name;
+        self.agents.get(index).is_some_and(|slot| slot.standing.is(Standing::ABSENT) && is_named(slot))
+    }
+
+    /// Gives an agent that was there in an earlier run its handler.
+    fn adopt(&mut self, index: AgentIndex, name: &str, behaviour: Behaviour, maker: Maker) -> AgentIndex {
+        if let Some(slot) = self.agents.get_mut(index) {
+            if slot.name.is_empty() {
+                slot.name = Arc::from(name);
+            }
+            slot.behaviour = behaviour;
+            slot.maker = maker;
+            slot.standing.remove(Standing::ABSENT);
+        }
+        index
+    }
+
+    /// An agent that was there in an earlier run, or for which something waits from then. It is called once it is
+    /// registered.
+    pub(crate) fn add_absent(&mut self, id: AgentId, name: &str) -> Option<AgentIndex> {
+        if let Some(index) = self.agents.find(id) {
+            if let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.name.is_empty()) {
+                slot.name = Arc::from(name);
+            }
+            return Some(index);
+        }
+        let index = self.agents.insert(id, name, Behaviour::Away, Maker::NONE)?;
+        let overflow = self.config.overflow;
+        let slot = self.agents.get_mut(index)?;
+        slot.overflow = overflow;
+        slot.standing.add(Standing::ABSENT);
+        Some(index)
+    }
+
+    /// Calls a native agent's `started`. An agent that panics there is gone, and its place is still to be cleared.
+    pub(crate) fn start_agent(&mut self, index: AgentIndex) -> Result<(), String> {
+        let Some(slot) = self.agents.get_mut(index) else { return Ok(()) };
+        if !matches!(slot.behaviour, Behaviour::Native(_)) {
+            return Ok(());
+        }
+        let id = slot.id;
+        let Behaviour::Native(mut agent) = std::mem::replace(&mut slot.behaviour, Behaviour::Away) else {
+            return Ok(());
+        };
+        self.agents.calling.begin(index);
+        let nested = std::mem::replace(&mut self.starting, true);
+        let mut context = Context { shard: self, agent: index, id };
+        let called = guarded(|| agent.start(&mut context)).and_then(|outcome| match outcome {
+            Outcome::Failed(failure) => Err(failure.explanation.into_owned()),
+            Outcome::Done | Outcome::Suspended => Ok(()),
+        });
+        let result = match called {
+            Ok(()) => {
+                let leaves = self.commit_effects(index, id);
+                self.come_back(index, agent, leaves);
+                Ok(())
+            }
+            Err(what) => {
+                self.discard_effects();
+                discard(agent);
+                Err(what)
+            }
+        };
+        self.starting = nested;
+        result
+    }
+
+    /// Puts an agent back that was being called.
+    pub(crate) fn come_back(&mut self, index: AgentIndex, agent: Box<dyn Agent>, leaves: bool) {
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.behaviour = Behaviour::Native(agent);
+        }
+        if leaves {
+            self.deregister(index);
+        }
+    }
+
+    /// Who offers a capability, as far as this shard knows.
+    pub(crate) fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
+        let Some(term) = Term::find(capability.as_ref()) else { return Vec::new() };
+        self.capabilities.providers(term).iter().map(|provider| provider.agent).collect()
+    }
+
+    /// Offers a capability in an agent's name, on every shard.
+    pub(crate) fn advertise(&mut self, index: AgentIndex, capability: Term) {
+        let shard = self.index;
+        // Whoever takes nothing new is not to be found.
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.standing.is(Standing::DRAINING)) else {
+            return;
+        };
+        let provider = Provider { agent: slot.id, shard };
+        let capabilities = &mut slot.extras().capabilities;
+        if capabilities.contains(&capability) {
+            return;
+        }
+        capabilities.push(capability);
+        slot.provider = true;
+        slot.standing.add(Standing::PROVIDER);
+        self.capabilities.advertise(capability, provider);
+        self.tell_others(|| Notice::Advertise(capability, provider));
+        self.publish_breaker(index);
+        self.tell_watchers(index, false);
+    }
+
+    pub(crate) fn withdraw(&mut self, index: AgentIndex, capability: Term) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let agent = slot.id;
+        let capabilities = &mut slot.extras().capabilities;
+        let before = capabilities.len();
+        capabilities.retain(|offered| *offered != capability);
+        if capabilities.len() == before {
+            return;
+        }
+        slot.provider = before > 1;
+        if !slot.provider {
+            slot.standing.remove(Standing::PROVIDER);
+        }
+        self.capabilities.withdraw(capability, agent);
+        self.tell_others(|| Notice::Withdraw(capability, agent));
+        self.publish_breaker(index);
+        if !self.agents.get(index).is_some_and(AgentSlot::is_leaving) {
+            self.tell_watchers(index, false);
+        }
+    }
+
+    fn tell_others(&mut self, notice: impl Fn() -> Notice) {
+        for to in 0..self.outgoing.len() {
+            if to != self.index.as_usize() {
+                self.outgoing[to].push_back(Outgoing::Notice(notice()));
+            }
+        }
+    }
+
+    /// Removes an agent. What waits for it is given up; what it has sent still goes out.
+    pub(crate) fn deregister(&mut self, index: AgentIndex) {
+        self.remove_agent(index, StopReason::Deregistered);
+    }
+
+    /// As [`Shard::deregister`], for another reason.
+    pub(crate) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        if slot.is_leaving() {
+            return;
+        }
+        slot.standing.add(Standing::LEAVING);
+        let id = slot.id;
+        match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+            Behaviour::Native(agent) => self.stop_native(index, id, agent),
+            // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
+            Behaviour::Outside(outside) => {
+                self.account.processed += u64::from(outside.handed_out);
+                self.pending_beside_slab -= i64::from(outside.handed_out);
+            }
+            Behaviour::Away | Behaviour::Gateway => {}
+        }
+        self.forget_agent(index);
+        let Some(slot) = self.agents.get(index) else { return };
+        if slot.provider || slot.extras.as_ref().is_some_and(|extras| extras.described) {
+            self.tell_watchers(index, true);
+        }
+        self.forget_overseer(id);
+        let Some(slot) = self.agents.get(index) else { return };
+        for capability in slot.extras.as_ref().map_or_else(Vec::new, |extras| extras.capabilities.clone()) {
+            self.withdraw(index, capability);
+        }
+        self.forget_questions_of(index);
+        self.end_life(index, why);
+        self.drop_breaker(index);
+        self.agents.forget(index);
+        self.empty(index, why.for_what_waited());
+        self.report(|| Event::Deregistered { agent: id, why });
+        if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
+            self.remove_slot(index);
+        }
+    }
+
+    /// Tells a native agent that it is stopped, and drops it.
+    fn stop_native(&mut self, index: AgentIndex, id: AgentId, mut agent: Box<dyn Agent>) {
+        self.agents.calling.begin(index);
+        if let Err(what) = guarded(|| agent.stopped()) {
+            self.report(|| Event::AgentPanicked { agent: id, what });
+        }
+        discard(agent);
+    }
+
+    /// Tells every native agent that it is stopped, once the router has come to its end, and drops it. The agents stay
+    /// registered, and those that are to outlive the process stay in the journal. What panics is reported through `outputs`.
+    pub fn stop_agents(&mut self, outputs: &mut Vec<Output>) {
+        std::mem::swap(&mut self.outputs, outputs);
+        let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
+        for index in agents {
+            let Some(slot) = self.agents.get_mut(index) else { continue };
+            let id = slot.id;
+            match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+                Behaviour::Native(agent) => self.stop_native(index, id, agent),
+                other => slot.behaviour = other,
+            }
+        }
+        self.agents.calling.end();
+        std::mem::swap(&mut self.outputs, outputs);
+    }
+
+    /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
+    pub(crate) fn remove_slot(&mut self, index: AgentIndex) {
+        if let Some(slot) = self.agents.remove(index) {
+            self.memory_left += slot.mailbox.held_bytes().cast_signed();
+        }
+    }
+
+    /// Gives up everything that waits for an agent. When the router stops, what the router itself has to say goes on
+    /// waiting.
+    pub(crate) fn empty(&mut self, index: AgentIndex, reason: Reason) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        // An agent that is not called when the router stops is never called again.
+        let keeps_notices = reason == Reason::Stopped && !slot.is_halted() && slot.guard != Guard::Shut;
+        let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
+        let places = slot.mailbox.extract(&mut self.slab, leaves);
+        let generation = slot.generation;
+        let in_hand = slot.extras.as_mut().and_then(|extras| extras.in_hand.take());
+        if slot.standing.is(Standing::CLOSED) {
+            self.give_up_stalled(index, reason);
+        }
+        for place in places {
+            let Some(envelope) = self.slab.remove(place) else { continue };
+            let weight = envelope.weight();
+            let holds = match envelope.kind {
+                EnvelopeKind::Message => Holds::Mailbox { agent: index, generation, weight },
+                EnvelopeKind::Notice => Holds::Nothing,
+            };
+            self.give_up(envelope, reason, holds);
+        }
+        if let Some(in_hand) = in_hand {
+            let weight = in_hand.envelope.weight();
+            if in_hand.envelope.kind == EnvelopeKind::Message {
+                self.pending_beside_slab -= 1;
+                self.give_up(in_hand.envelope, reason, Holds::Mailbox { agent: index, generation, weight });
+            }
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Dead letters once more: they are looked through, sent again, or thrown away.
+//!
+//! Invariants: a replayed letter is set aside while its message, under a new id, is on its way, and is gone when the message has
+//! come to its receiver: a durable one is on disk there, a volatile one is in the mailbox. If the message does not come there,
+//! the letter stays as it is, its reason, attempts and replays included; so does one that cannot be replayed now. A message is
+//! replayed [`REPLAYS_MAX`] times at most, whatever happens to it in between, so that replays cannot loop. A replayed
+//! message passes its conversation again and does not begin it anew once it had reached it.
+
+use std::collections::BTreeMap;
+
+use crate::base::slab::NONE;
+use crate::dead_letter::{
+    DeadLetter, DeadLetterId, DeadLetterSearch, LETTERS_PER_ANSWER_MAX, LETTERS_SEARCHED_MAX, Reason,
+};
+use crate::message::{
+    AgentId, Choice, ConversationRole, Details, Message, MessageId, Receiver, Reliability, Replay, WallTime,
+};
+use crate::outcome::Ending;
+use crate::planted::{self, Bug};
+use crate::shard::agent::registry::{AgentIndex, Standing};
+use crate::shard::io::{Answer, SendError, Token};
+use crate::shard::{Alarm, Phase, Shard};
+
+/// How often one message can be replayed.
+pub const REPLAYS_MAX: u8 = 5;
+/// Requests to replay dead letters that one shard works on at the same time.
+pub const REPLAY_REQUESTS_MAX: usize = 1_024;
+/// So long a request waits for its messages to come to their receivers, in milliseconds. Those that have not by then count as
+/// replayed: their letters stay until they have.
+pub const REPLAY_ANSWER_MS: u64 = 5_000;
+
+/// Why a dead letter was not replayed. It stays where it is, unless there is none.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// There is no such letter.
+    #[error("there is no dead letter {id}: it was replayed, purged or made room for newer ones, or never was")]
+    Unknown {
+        /// The number that was asked for.
+        id: DeadLetterId,
+    },
+    /// It was replayed as often as it can be.
+    #[error("the dead letter {id} was replayed {REPLAYS_MAX} times already, and no message is replayed more often")]
+    TooOften {
+        /// The letter.
+        id: DeadLetterId,
+    },
+    /// The receiver's mailbox is full. Try again later, or replay it to another agent.
+    #[error("the dead letter {id} was not replayed: its receiver's mailbox is full")]
+    ReceiverFull {
+        /// The letter.
+        id: DeadLetterId,
+    },
+    /// Nobody is there to receive it: register the receiver, or replay it to another agent. A durable message also waits for a
+    /// persistent agent that is not registered again yet.
+    #[error(
+        "the dead letter {id} was not replayed: its receiver is not there, and the letter stays as it is: replay it where the receiver \
+         is registered, or to another agent; only a durable message can wait, for an agent that is persistent"
+    )]
+    NoReceiver {
+        /// The letter.
+        id: DeadLetterId,
+    },
+    /// The message did not come to its receiver.
+    #[error("the dead letter {id} was not replayed: {}; the letter stays as it is", .reason.explanation())]
+    Refused {
+        /// The letter.
+        id: DeadLetterId,
+        /// Why not.
+        reason: Reason,
+    },
+    /// The shard did not accept the message anew.
+    #[error("the dead letter {id} was not replayed: {error}")]
+    NotAccepted {
+        /// The letter.
+        id: DeadLetterId,
+        /// Why. After [`SendError::Full`] it is worth trying again later.
+        error: SendError,
+    },
+}
+
+impl ReplayError {
+    /// Whether no other letter of the shard could be replayed now either.
+    fn concerns_all(&self) -> bool {
+        matches!(self, Self::NotAccepted { error: SendError::Full | SendError::Stopping, .. })
+    }
+
+    /// Why a letter's message did not come to its receiver.
+    fn of(id: DeadLetterId, ending: Ending) -> Option<Self> {
+        match ending {
+            Ending::Kept => None,
+            Ending::DeadLettered(Reason::UnknownReceiver | Reason::Deregistered | Reason::RestartsExhausted) => {
+                Some(Self::NoReceiver { id })
+            }
+            Ending::DeadLettered(Reason::MailboxFull | Reason::RepliesFull) => Some(Self::ReceiverFull { id }),
+            Ending::DeadLettered(reason) => Some(Self::Refused { id, reason }),
+            Ending::Expired => Some(Self::Refused { id, reason: Reason::Expired }),
+        }
+    }
+}
+
+/// The id of a dead letter's message that is sent again to an agent: the same one for the same letter, whatever its number is
+/// after a start with another number of shards, and another one for another letter of the same message, which may have had several
+/// receivers.
+fn replayed_id(message: MessageId, was_for: AgentId, to: AgentId) -> MessageId {
+    message.derived(was_for, !0).derived(to, !1)
+}
+
+/// Requests to replay dead letters whose messages are on their way.
+#[derive(Debug, Default)]
+pub(crate) struct Replays {
+    open: BTreeMap<u64, Request>,
+    counted: u64,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Request {
+    token: Token,
+    portion: ReplayPortion,
+    /// Messages that have neither come to their receivers nor ended.
+    on_their_way: usize,
+    /// More may follow in this turn.
+    is_growing: bool,
+}
+
+/// Some of a shard's dead letters, the newest first.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetterPortion {
+    /// What was found.
+    pub letters: Vec<DeadLetter>,
+    /// If there are older letters which were not looked at: before which one to go on.
+    pub next: Option<DeadLetterId>,
+}
+
+/// What came of replaying some of a shard's dead letters, the oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct ReplayPortion {
+    /// The letters that were replayed, each with its message's new id.
+    pub replayed: Vec<(DeadLetterId, MessageId)>,
+    /// Why others were not. They stay.
+    pub refused: Vec<ReplayError>,
+    /// Of the refused ones, those whose messages were sent and did not come to their receivers, each with the id that events and
+    /// notices know that message by.
+    pub returned: Vec<(DeadLetterId, MessageId)>,
+    /// Why the shard stopped before the end: it can replay nothing more now.
+    pub stopped: Option<ReplayError>,
+    /// If there are newer letters which were not looked at: after which one to go on.
+    pub next: Option<DeadLetterId>,
+}
+
+impl Shard {
+    /// Answers with dead letters, the newest first.
+    #[cold]
+    pub(crate) fn list_dead_letters(&mut self, search: &DeadLetterSearch, limit: usize, token: Token) {
+        let (letters, next) = self.dead_letters.list(search, limit);
+        self.answer(token, Answer::DeadLetters(DeadLetterPortion { letters, next }));
+    }
+
+    /// Throws dead letters away, and answers how many.
+    #[cold]
+    pub(crate) fn purge_dead_letters(&mut self, search: &DeadLetterSearch, token: Token) {
+        let (ids, next) = self.dead_letters.select(search, LETTERS_SEARCHED_MAX);
+        let purged: Vec<_> = ids.into_iter().filter(|id| self.dead_letters.take(*id).is_some()).collect();
+        for id in &purged {
+            self.forget_letter(*id);
+        }
+        let purged = purged.len();
+        self.answer(token, Answer::DeadLettersPurged { letters: purged as u64, next });
+    }
+
+    /// Sends dead letters again, the oldest first, so that messages between two agents keep their order. Goes on until
+    /// the shard can take no more. It is answered when the messages have come to their receivers, or not.
+    #[cold]
+    pub(crate) fn replay_dead_letters(&mut self, search: &DeadLetterSearch, to: Option<AgentId>, token: Token) {
+        let (ids, next) = self.dead_letters.select(search, LETTERS_PER_ANSWER_MAX);
+        let portion = ReplayPortion { next, ..ReplayPortion::default() };
+        self.replays.counted += 1;
+        let request = self.replays.counted;
+        let has_room = self.replays.open.len() < REPLAY_REQUESTS_MAX;
+        self.replays.open.insert(request, Request { token, portion, on_their_way: 0, is_growing: true });
+        for id in ids {
+            let replayed = if has_room {
+                self.replay(id, to, request)
+            } else {
+                Err(ReplayError::NotAccepted { id, error: SendError::Full })
+            };
+            let Some(Request { portion, .. }) = self.replays.open.get_mut(&request) else { return };
+            match replayed {
+                // A letter that was replayed before this one died at once and took its room.
+                Ok(()) | Err(ReplayError::Unknown { .. }) => {}
+                Err(error) if error.concerns_all() => {
+                    portion.stopped = Some(error);
+                    portion.next = Some(DeadLetterId { number: id.number - 1, ..id });
+                    break;
+                }
+                Err(error) => portion.refused.push(error),
+            }
+        }
+        if let Some(open) = self.replays.open.get_mut(&request) {
+            open.is_growing = false;
+            if open.on_their_way == 0 {
+                return self.answer_replays(request);
+            }
+        }
+        if self.timers.insert(self.now_ms + REPLAY_ANSWER_MS, Alarm::Replays(request)).is_err() {
+            self.answer_replays(request);
+        }
+    }
+
+    /// A dead letter's message has come to its receiver, or it has not and the letter stays.
+    #[cold]
+    pub(crate) fn end_replay(&mut self, letter: DeadLetterId, request: u64, ending: Ending) {
+        if ending == Ending::Kept {
+            self.dead_letters.end_replay(letter);
+            self.forget_letter(letter);
+        } else {
+            let dropped = self.dead_letters.restore(letter);
+            self.forget_dropped_letters(&dropped);
+        }
+        let Some(open) = self.replays.open.get_mut(&request) else { return };
+        open.on_their_way = open.on_their_way.saturating_sub(1);
+        if let Some(error) = ReplayError::of(letter, ending) {
+            let portion = &mut open.portion;
+            portion.returned.extend(portion.replayed.extract_if(.., |(replayed, _)| *replayed == letter));
+            portion.refused.push(error);
+        }
+        if open.on_their_way == 0 && !open.is_growing {
+            self.answer_replays(request);
+        }
+    }
+
+    /// Answers a request, if that was not done before.
+    #[cold]
+    pub(crate) fn answer_replays(&mut self, request: u64) {
+        if let Some(Request { token, portion, .. }) = self.replays.open.remove(&request) {
+            self.answer(token, Answer::DeadLettersReplayed(Box::new(portion)));
+        }
+    }
+
+    /// Answers what is open when the router has stopped.
+    pub(crate) fn stop_replays(&mut self) {
+        for request in self.replays.open.keys().copied().collect::<Vec<_>>() {
+            self.answer_replays(request);
+        }
+    }
+
+    /// Sends a dead letter's message again: as a newly accepted one, with a new id, to whom it was for or to another
+    /// agent. It waits in the gateway's outbox where it has to, and its sender stays who it was.
+    fn replay(&mut self, id: DeadLetterId, to: Option<AgentId>, request: u64) -> Result<(), ReplayError> {
+        self.check_replay(id, to)?;
+        let Some(letter) = self.dead_letters.begin_replay(id) else { return Err(ReplayError::Unknown { id }) };
+        let rejoins = self.has_reached_conversation(&letter);
+        let DeadLetter { mut message, first, replays, .. } = letter;
+        let (text_borne, was_for) = (message.postage().text_borne, message.target());
+        self.readdress(&mut message, to);
+        message.set_replay(Replay { times: replays.saturating_add(1), first, rejoins });
+        // A durable message gets the same id should it be replayed again, because the machine stopped in between.
+        let durable = message.reliability() == Reliability::Durable;
+        let message_id = match (message.id(), message.target()) {
+            (Some(own), Some(target)) if durable && planted::is(Bug::ReplayedIdByNumber) => {
+                own.derived(target, id.number.try_into().unwrap_or(u32::MAX))
+            }
+            (Some(own), Some(target)) if durable => replayed_id(own, was_for.unwrap_or(target), target),
+            _ => self.ids.message(),
+        };
+        message.set_id(message_id);
+        let sender = message.sender().and_then(|sender| self.agents.find(sender));
+        let mut envelope = self.enclose(sender.unwrap_or(AgentIndex(NONE)), message);
+        envelope.text_borne = text_borne;
+        if !self.promise_replay(&mut envelope, id, request) {
+            let dropped = self.dead_letters.restore(id);
+            self.forget_dropped_letters(&dropped);
+            return Err(ReplayError::NotAccepted { id, error: SendError::Full });
+        }
+        if let Some(open) = self.replays.open.get_mut(&request) {
+            open.on_their_way += 1;
+            open.portion.replayed.push((id, message_id));
+        }
+        self.submit(self.gateway, envelope);
+        Ok(())
+    }
+
+    /// What forbids to replay a letter now.
+    fn check_replay(&self, id: DeadLetterId, to: Option<AgentId>) -> Result<(), ReplayError> {
+        let Some(letter) = self.dead_letters.get(id) else { return Err(ReplayError::Unknown { id }) };
+        if letter.replays >= REPLAYS_MAX {
+            return Err(ReplayError::TooOften { id });
+        }
+        let refusal = (self.phase != Phase::Running).then_some(SendError::Stopping);
+        if let Some(error) = refusal.or_else(|| self.refusal(self.gateway, &letter.message)) {
+            return Err(ReplayError::NotAccepted { id, error });
+        }
+        // What is known to fail is not tried. Of a mailbox on another shard, that shard says so.
+        let is_provider = matches!(letter.message.receiver(), Receiver::Provider(..)) && to.is_none();
+        let Some(receiver) = to.or_else(|| letter.message.target()).filter(|_| !is_provider) else { return Ok(()) };
+        if self.lines.exist() && self.must_wait(&letter.message, receiver) {
+            return Err(ReplayError::ReceiverFull { id });
+        }
+        if !self.is_here(self.home_of(receiver)) {
+            return Ok(());
+        }
+        let slot = self.agents.find(receiver).and_then(|index| self.agents.get(index));
+        let Some(slot) = slot.filter(|slot| !slot.is_leaving()) else { return Err(ReplayError::NoReceiver { id }) };
+        // Only a durable message can wait for an agent that is not registered again.
+        if slot.standing.is(Standing::ABSENT) && letter.message.reliability() != Reliability::Durable {
+            return Err(ReplayError::NoReceiver { id });
+        }
+        let weight = u32::try_from(letter.message.weight() + size_of::<Details>()).unwrap_or(u32::MAX);
+        let messages_max = self.config.mailbox_messages.into_inner();
+        let bytes_max = self.config.mailbox_bytes.into_inner();
+        let has_room = slot.mailbox.has_room(messages_max, bytes_max, weight);
+        if has_room { Ok(()) } else { Err(ReplayError::ReceiverFull { id }) }
+    }
+
+    /// Whether the message had passed its conversation before it was given up, or was let in once and replayed: then it
+    /// does not begin it anew, should it be closed meanwhile.
+    fn has_reached_conversation(&self, letter: &DeadLetter) -> bool {
+        let message = &letter.message;
+        if message.conversation().is_none() || message.role() == ConversationRole::Unresolved {
+            return false;
+        }
+        let died_before = match letter.reason {
+            Reason::NoProvider
+            | Reason::NoRoute
+            | Reason::NotAdmitted
+            | Reason::TooManyConversations
+            | Reason::AmbiguousConversation
+            | Reason::ProtocolViolation => true,
+            // On the sender's own shard it may have been for want of a place in the outbox.
+            Reason::ShardFull => message.sender().is_some_and(|sender| self.is_here(self.home_of(sender))),
+            // It ended on its sender's shard, on the way to another one.
+            Reason::Expired => {
+                let is_here = |agent: Option<AgentId>| agent.is_some_and(|agent| self.is_here(self.home_of(agent)));
+                is_here(message.sender()) && !is_here(message.target())
+            }
+            _ => false,
+        };
+        message.rejoins() || !died_before
+    }
+
+    /// Says anew whom a message is for, and keeps it in its conversation, which it must be able to find from here.
+    fn readdress(&self, message: &mut Message, to: Option<AgentId>) {
+        let redirected = to.filter(|to| message.target() != Some(*to));
+        if message.conversation().is_some() {
+            match (message.role(), message.sender(), message.target()) {
+                // Its conversation lives on its sender's shard, and it passes by there.
+                (ConversationRole::Initiator, Some(sender), _) if !self.is_here(self.home_of(sender)) => {
+                    message.set_member_of(sender);
+                }
+                // It was for who began the conversation, and goes to someone else.
+                (ConversationRole::Participant, _, Some(initiator)) if redirected.is_some() => {
+                    message.set_member_of(initiator);
+                }
+                _ => {}
+            }
+        }
+        match (redirected, message.receiver()) {
+            (Some(agent), _) => message.set_receiver(Receiver::Agent(agent)),
+            // Whoever offers the capability now will do as well as the one who failed.
+            (None, Receiver::Provider(_, capability))
+                if to.is_none() && message.role() != ConversationRole::Participant =>
+            {
+                message.set_receiver(Receiver::Capability(*capability, Choice::Any));
+            }
+            _ => {}
+        }
+    }
+
+    fn home_of(&self, agent: AgentId) -> crate::base::index::ShardIndex {
+        self.config.partition.shard_of(agent)
+    }
+
+    /// When the message was first accepted, for its dead letter. Nothing is written down for that while all goes well:
+    /// it follows from the end of its lifetime.
+    pub(crate) fn first_accepted(&self, message: &Message) -> WallTime {
+        if let Some(replay) = message.replay() {
+            return replay.first;
+        }
+        match self.lifetime_began(message) {
+            Some(began_ms) => WallTime(self.now.wall.0.saturating_sub(self.now_ms.saturating_sub(began_ms))),
+            None => self.now.wall,
+        }
+    }
+}

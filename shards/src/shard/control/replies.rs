@@ -1,0 +1,205 @@
+//! Until when: answers that are wanted by a moment (`reply-by`), and time that is passed on with what a message causes.
+//!
+//! `reply-by` is wall time and becomes monotonic when its message is accepted, so that no jump of the wall clock makes
+//! an answer early or late. Any reply counts as the answer, an `agree` or a `refuse` too: `reply-by` says until when the
+//! asker wants to hear of it (FIPA SC00061). A question to several agents is answered when one of them has answered.
+
+use std::time::Duration;
+
+use crate::base::index::AgentIndex;
+use crate::base::slab::NONE;
+use crate::mailbox::Envelope;
+use crate::message::{ConversationId, Message, MessageBuilder, Performative};
+use crate::replies::pending_replies::Question;
+use crate::shard::agent::Context;
+use crate::shard::io::Event;
+use crate::shard::path::settle::{Holds, describe};
+use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+
+impl Context<'_> {
+    /// How much time is left for `message`: until its lifetime ends or, if that comes first, until its `reply-by`, in
+    /// whole milliseconds. What has no end, as the router's own notices, has [`Duration::MAX`].
+    pub fn remaining(&self, message: &Message) -> Duration {
+        let shard = &*self.shard;
+        let lifetime = match message.postage().deadline_ms {
+            u64::MAX => Duration::MAX,
+            // It was never delivered, so it has all the time that a message has here.
+            0 => shard.config.message_timeout.as_duration(),
+            deadline_ms => Duration::from_millis(deadline_ms.saturating_sub(shard.now_ms)),
+        };
+        match message.reply_by() {
+            Some(moment) => lifetime.min(Duration::from_millis(moment.0.saturating_sub(shard.now.wall.0))),
+            None => lifetime,
+        }
+    }
+
+    /// Has what is being built expire no later than `message`: for what a handler sends on behalf of the message that
+    /// it handles. A shorter lifetime of its own stays; a `reply-by` of its own becomes no later than that of `message`,
+    /// and none is added. Without a whole millisecond left it has one.
+    pub fn pass_deadline(&self, message: &Message, builder: MessageBuilder) -> MessageBuilder {
+        let mut remaining = self.remaining(message);
+        if !builder.has_lifetime() {
+            remaining = remaining.min(self.shard.config.message_timeout.as_duration());
+        }
+        let builder = match message.reply_by() {
+            Some(moment) => builder.reply_by_at_most(moment),
+            None => builder,
+        };
+        // A lifetime counts from the moment of delivery, if there is one.
+        let delay_ms = builder.deliver_at_of().map_or(0, |moment| moment.0.saturating_sub(self.shard.now.wall.0));
+        builder.within(remaining.saturating_sub(Duration::from_millis(delay_ms)))
+    }
+}
+
+impl Shard {
+    /// Remembers a message with `reply-by` that its sender has just sent. Says whether there was room; answers to the
+    /// shard's own gateway are waited for elsewhere.
+    #[cold]
+    pub(crate) fn remember_question(&mut self, agent: AgentIndex, envelope: &Envelope) -> bool {
+        if agent == self.gateway || self.phase == Phase::Stopped {
+            return true;
+        }
+        let message = &envelope.message;
+        let Some(reply_by) = message.reply_by() else { return true };
+        let due_ms = self.now_ms.saturating_add(reply_by.0.saturating_sub(self.now.wall.0));
+        let Some(slot) = self.agents.get_mut(agent) else { return true };
+        if self.questions.bound(slot.id, message, 0).is_some() {
+            return false;
+        }
+        let Some(question) = Question::new(message, slot.id, agent, due_ms, describe(message)) else { return false };
+        let Some((place, number)) = self.questions.insert(question, &mut slot.first_question) else { return false };
+        self.arm_question(place, number, due_ms)
+    }
+
+    /// Has a question looked at later. One that can't be is forgotten.
+    fn arm_question(&mut self, place: u32, number: u32, at_ms: u64) -> bool {
+        let timer = self.timers.insert(at_ms, Alarm::Question { place, number }).ok();
+        let armed = timer.is_some();
+        if let Some(question) = self.questions.get_mut(place) {
+            question.timer = timer;
+        }
+        if !armed {
+            self.forget_question(place);
+        }
+        armed
+    }
+
+    fn forget_question(&mut self, place: u32) {
+        let Some(agent) = self.questions.get(place).map(|question| question.agent) else { return };
+        let mut nowhere = NONE;
+        let head = self.agents.get_mut(agent).map_or(&mut nowhere, |slot| &mut slot.first_question);
+        if let Some(timer) = self.questions.remove(place, head).and_then(|question| question.timer) {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// Forgets what an agent asked.
+    pub(crate) fn forget_questions_of(&mut self, agent: AgentIndex) {
+        while let Some(place) = self.agents.get(agent).map(|slot| slot.first_question).filter(|place| *place != NONE) {
+            self.forget_question(place);
+        }
+    }
+
+    /// Forgets what the initiator of a conversation that has ended asked in it.
+    pub(crate) fn forget_questions_in(&mut self, initiator: crate::message::AgentId, conversation: ConversationId) {
+        if self.questions.len() > 0 {
+            for place in self.questions.of_conversation(initiator, conversation) {
+                self.forget_question(place);
+            }
+        }
+    }
+
+    /// Takes note of a message that its receiver's mailbox has taken in, for the question that it may answer.
+    #[cold]
+    pub(crate) fn match_answer(&mut self, message: &mut Message, agent: AgentIndex) {
+        let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
+        let Some(place) = self.questions.answered_by(asker, message) else { return };
+        let Some(question) = self.questions.get(place) else { return };
+        if question.due_ms < self.now_ms && !question.overdue {
+            // Its timer is about to fire: the asker hears first that no answer came in time, and then gets the answer.
+            self.question_is_due(place, question.number);
+        }
+        let Some(question) = self.questions.get_mut(place) else { return message.set_late() };
+        question.answered = true;
+        question.answers_left = question.answers_left.saturating_sub(1);
+        let (late, done) = (question.overdue || question.due_ms < self.now_ms, question.answers_left == 0);
+        if late {
+            message.set_late();
+            self.questions.late += 1;
+        }
+        if done {
+            self.forget_question(place);
+        }
+    }
+
+    /// The asker has heard that a question was not delivered: there is no answer to wait for.
+    #[cold]
+    pub(crate) fn match_failure(&mut self, agent: AgentIndex, correlation: crate::message::Correlation) {
+        let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
+        if let Some(place) = self.questions.undeliverable(asker, correlation) {
+            self.forget_question(place);
+        }
+    }
+
+    /// Looks at a question whose moment has come: tells its asker if no answer came, and remembers it for as long as a
+    /// conversation may be silent, to mark an answer that comes late.
+    pub(crate) fn question_is_due(&mut self, place: u32, number: u32) {
+        let Some(question) = self.questions.get(place).filter(|question| question.number == number) else { return };
+        if question.overdue {
+            return self.forget_question(place);
+        }
+        let (agent, answered) = (question.agent, question.answered);
+        if let Some(timer) = question.timer {
+            self.timers.cancel(timer);
+        }
+        if !answered {
+            if self.agents.get(agent).is_some_and(|slot| !slot.mailbox.has_room_for_notice()) {
+                // It is not lost among the notices that are only counted: it waits where it is.
+                self.arm_question(place, number, self.now_ms + SWEEP_INTERVAL_MS);
+                return;
+            }
+            // From now on the router's own report about it is no reason to forget it.
+            self.questions.set_overdue(place);
+            self.tell_of_missing_reply(place);
+        }
+        if self.questions.set_overdue(place) {
+            self.arm_question(place, number, self.now_ms + self.conversations.timeout_ms());
+        } else {
+            self.forget_question(place);
+        }
+    }
+
+    fn tell_of_missing_reply(&mut self, place: u32) {
+        let Some(question) = self.questions.get(place) else { return };
+        let (asker, message, reply_by) = (question.asker, question.message, question.reply_by);
+        let content = format!(
+            "(({}) (no-reply \"no reply came by {}\"))",
+            question.description,
+            crate::message::text::date_text(reply_by)
+        );
+        let words = question.words.as_deref();
+        let mut builder = Message::builder(Performative::Failure).receiver(asker).content(content);
+        if let Some(text) = words.and_then(|words| words.conversation.as_deref()) {
+            builder = builder.conversation_text(text);
+        }
+        if let Some(conversation) = question.conversation {
+            builder = builder.conversation_as(conversation, question.role);
+        }
+        if let Some(text) = words.and_then(|words| words.reply_with.as_deref()) {
+            builder = builder.in_reply_to_text(text);
+        } else if let Some(correlation) = question.correlation {
+            builder = builder.in_reply_to(correlation);
+        }
+        self.questions.unanswered += 1;
+        self.report(|| Event::ReplyMissing { asker, message, reply_by });
+        self.send_letter(builder, asker, Holds::Nothing);
+    }
+
+    /// Forgets all questions: the router stops.
+    pub(crate) fn stop_questions(&mut self) {
+        let askers: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
+        for agent in askers {
+            self.forget_questions_of(agent);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Agents that fail: made anew by their factory, so often and no oftener, and stopped beyond that.
+//!
+//! Invariants: no code of an agent unwinds into the shard, whether it is called, dropped, or drops what it panicked
+//! with; an agent is made anew at most as often within a window as its policy allows, and removed when it would have to
+//! be more often; what waits for it meanwhile stays in its mailbox.
+//!
+//! A message whose handling panics is tried again like any failed attempt, and each of its attempts makes the agent
+//! anew. All of them together count once: the attempts are bounded already, so that one poison message ends among the
+//! dead letters and never stops an agent whose policy allows at least one restart.
+
+use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
+use crate::shard::agent::{Agent, Factory};
+use crate::shard::control::lifecycle::{AgentState, StopReason};
+use crate::shard::io::Event;
+use crate::shard::{Alarm, Shard};
+use crate::supervision::{RestartCause, discard, guarded};
+
+impl Shard {
+    /// Makes an agent anew, at once or when its delay is over. One that was made anew too often is removed.
+    #[cold]
+    pub(crate) fn restart(&mut self, index: AgentIndex, cause: RestartCause) {
+        let (now_ms, policy) = (self.now_ms, self.config.supervision);
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (id, generation) = (slot.id, slot.generation);
+        let restarts = slot.extras().restarts();
+        let policy = restarts.own_policy.unwrap_or(policy);
+        let Some(delay_ms) = restarts.note(policy, now_ms, cause) else {
+            return self.remove_agent(index, StopReason::RestartsExhausted);
+        };
+        let total = restarts.total;
+        slot.standing.add(Standing::RESTARTING);
+        self.report(|| Event::AgentRestarted { agent: id, restarts: total, delay_ms });
+        self.report_state(index);
+        if delay_ms == 0 {
+            return self.start_anew(index);
+        }
+        match self.timers.insert(now_ms + delay_ms, Alarm::Restart { agent: index, generation }) {
+            Ok(timer) => {
+                if let Some(slot) = self.agents.get_mut(index) {
+                    slot.extras().restarts().timer = Some(timer);
+                }
+                self.watch_over(index);
+            }
+            // An agent that could never be started again would only collect mail.
+            Err(_) => self.remove_agent(index, StopReason::RestartsExhausted),
+        }
+    }
+
+    /// The wait before a restart is over.
+    #[cold]
+    pub(crate) fn restart_is_due(&mut self, index: AgentIndex, generation: u32) {
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+        slot.extras().restarts().timer = None;
+        // A suspended agent is not called, not even to be started: that waits until it is resumed.
+        if !slot.standing.is(Standing::SUSPENDED) {
+            self.start_anew(index);
+            self.go_on(index);
+        }
+    }
+
+    /// Makes an agent anew and starts it. Whoever calls this sees to it that the agent is scheduled.
+    pub(crate) fn start_anew(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let id = slot.id;
+        if !slot.maker.exists() {
+            return;
+        }
+        self.agents.calling.begin(index);
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let made = slot.maker.make().map(|agent| slot.behaviour = Behaviour::Native(agent));
+        if let Err(what) = made.and_then(|()| self.start_agent(index)) {
+            self.report(|| Event::AgentPanicked { agent: id, what });
+            return self.restart(index, RestartCause::FailedStart);
+        }
+        // It may have left while it was started.
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.standing.is(Standing::LEAVING)) else { return };
+        slot.standing.remove(Standing::RESTARTING);
+        slot.extras().restarts().failed_starts = 0;
+        self.report_state(index);
+    }
+
+    /// Tells observers which state an agent has come into.
+    pub(crate) fn report_state(&mut self, index: AgentIndex) {
+        if !self.watch_events {
+            return;
+        }
+        let Some((agent, state)) = self.agents.get(index).map(|slot| (slot.id, AgentState::of(slot.standing))) else {
+            return;
+        };
+        self.report(|| Event::StateChanged { agent, state });
+    }
+}
+
+/// What belongs to agents is dropped where a panic does no harm.
+impl Drop for Shard {
+    fn drop(&mut self) {
+        let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
+        for agent in agents {
+            if let Some(slot) = self.agents.get_mut(agent) {
+                discard(std::mem::replace(&mut slot.behaviour, Behaviour::Away));
+            }
+        }
+    }
+}
+
+/// An agent's factory, if it has one. It is dropped where a panic does no harm: it owns whatever its closure has captured.
+pub(crate) struct Maker(Option<Factory>);
+
+impl Maker {
+    /// For agents that nobody makes anew.
+    pub const NONE: Self = Self(None);
+
+    pub fn new(factory: Factory) -> Self {
+        Self(Some(factory))
+    }
+
+    pub fn exists(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A new agent, or the text of the factory's panic.
+    pub fn make(&mut self) -> Result<Box<dyn Agent>, String> {
+        match &mut self.0 {
+            Some(factory) => guarded(factory),
+            None => Err("its factory is gone".to_owned()),
+        }
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        discard(self.0.take());
+    }
+}

@@ -1,0 +1,521 @@
+//! What an earlier run left in its journals: read once at the start, divided among the shards of this run, and taken in.
+//!
+//! Every start writes what is left into new journals, whatever the number of shards was: so there is one way to recover, and
+//! an old journal is only ever read. Settled messages leave nothing but their ids, for the window in which a message that
+//! comes again is told.
+//!
+//! Invariants: a message that was acknowledged and not settled is there after a start, once; messages between two agents keep
+//! their order; a conversation that the journal knows goes on, one that it does not know is begun anew where a durable message
+//! belongs to it, and counted.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hashbrown::{HashMap, HashSet};
+
+use crate::base::index::ShardIndex;
+use crate::conversation::initiators::{Note, NoteKey};
+use crate::conversation::{Passage, Passed, REPLY_TO_NOTED_MAX};
+use crate::dead_letter::{DeadLetter, DeadLetterId};
+use crate::domain::CapabilityName;
+use crate::journal::record::{
+    self, AppendSequence, ConversationStep, HANDLED_PER_RECORD_MAX, HandledMessage, KeptAgent, KeptMessage, Record,
+    RecordFault, RecordKind, Records,
+};
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{AgentId, Aid, ConversationId, Message, WallTime, capability_term};
+use crate::planted::{self, Bug};
+use crate::routing::partition::Partition;
+use crate::shard::control::journal::Gateways;
+use crate::shard::{Alarm, Shard, ShardConfig};
+
+/// When so many bytes of records are written down, they are to be taken.
+const WRITTEN_BYTES: usize = 1 << 20;
+
+/// Where a record of an earlier run stood.
+type Origin = (ShardIndex, AppendSequence);
+
+/// What is gathered from the journals of an earlier run.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    window: usize,
+    /// Of the earlier run, if its number of shards was told.
+    gateways: Option<Gateways>,
+    /// By the record in which each stood first.
+    messages: BTreeMap<Origin, KeptMessage>,
+    /// Of those that were written anew: the record in which each stood first, by the record in which it stands now.
+    moved: HashMap<Origin, AppendSequence>,
+    /// By the letter's own id; the record is needed to order them.
+    letters: BTreeMap<DeadLetterId, DeadLetter>,
+    agents: HashMap<AgentId, KeptAgent>,
+    conversations: HashMap<(AgentId, ConversationId), Vec<ConversationStep>>,
+    /// Messages that came, by shard: the newest of them.
+    seen: BTreeMap<ShardIndex, VecDeque<HandledMessage>>,
+    /// The records of messages that are withdrawn with the record that releases them.
+    withdrawn: HashSet<Origin>,
+    /// Of the messages that came, those that were withdrawn: should one come again, it is new.
+    refused: HashSet<HandledMessage>,
+}
+
+/// What one shard of this run takes over.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    messages: Vec<KeptMessage>,
+    letters: Vec<DeadLetter>,
+    agents: Vec<KeptAgent>,
+    conversations: Vec<(AgentId, Vec<ConversationStep>)>,
+    handled: Vec<HandledMessage>,
+    /// Who began the conversations that agents of this shard were spoken to in, and when something was said there last.
+    notes: Vec<(NoteKey, Note, WallTime)>,
+    /// Whether there was an earlier run that left anything to any shard.
+    follows: bool,
+}
+
+impl Inheritance {
+    /// How many messages are not settled.
+    pub fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// How many dead letters there are.
+    pub fn letters(&self) -> usize {
+        self.letters.len()
+    }
+
+    /// How many agents were registered to outlive the process.
+    pub fn agents(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// How many conversations are open.
+    pub fn conversations(&self) -> usize {
+        self.conversations.len()
+    }
+
+    /// Of how many messages only the ids are known, should they come again.
+    pub fn handled(&self) -> usize {
+        self.handled.len()
+    }
+
+    /// Raises a shard's limits to what is taken over: it was accepted, so there is room for it whatever the limits are now. Of dead
+    /// letters no more are kept than there were, and further ones take the place of the oldest.
+    pub fn make_room(&self, config: &mut ShardConfig) {
+        config.pending_max += self.messages.len();
+        config.dead_letters_max = config.dead_letters_max.max(self.letters.len());
+        let bytes = self.letters.iter().map(DeadLetter::weight).sum();
+        config.dead_letter_bytes_max = config.dead_letter_bytes_max.max(bytes);
+        let conversations = &mut config.conversations;
+        conversations.open_max = conversations.open_max.saturating_add(self.conversations.len());
+        let participants = self.conversations.iter().map(|(_, steps)| participants(steps)).max().unwrap_or_default();
+        conversations.participants_max = conversations.participants_max.max(participants);
+        config.duplicates_window = config.duplicates_window.max(self.handled.len());
+    }
+
+    /// Writes everything down behind other records, as a journal that begins with it. `full` is called where many bytes have
+    /// gathered, to take them.
+    pub fn write_down(&self, records: &mut Records, mut full: impl FnMut(&mut Records)) {
+        let mut write = |record: Record| {
+            let sequence = record.write(records);
+            if records.bytes().len() >= WRITTEN_BYTES {
+                full(records);
+            }
+            sequence
+        };
+        for record in handled_records(&self.handled) {
+            write(record);
+        }
+        for agent in &self.agents {
+            write(Record::Agent(agent.clone(), None));
+        }
+        for step in self.conversations.iter().flat_map(|(_, steps)| steps) {
+            write(Record::ConversationStep(Box::new(step.clone())));
+        }
+        for letter in &self.letters {
+            write(Record::DeadLetter(Box::new(letter.clone()), None));
+        }
+        for message in &self.messages {
+            let sequence = write(Record::Message(KeptMessage { replaces: None, first: None, ..message.clone() }));
+            if message.attempts > 0 {
+                write(Record::Attempts(sequence, message.attempts));
+            }
+        }
+    }
+
+    /// Whether nothing is taken over.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+            && self.letters.is_empty()
+            && self.agents.is_empty()
+            && self.conversations.is_empty()
+            && self.handled.is_empty()
+            && self.notes.is_empty()
+    }
+}
+
+/// What the shards of those who were spoken to in a conversation noted of it, and when last.
+fn notes_of(initiator: AgentId, id: ConversationId, steps: &[ConversationStep]) -> HashMap<NoteKey, (Note, WallTime)> {
+    let mut notes = HashMap::new();
+    for step in steps {
+        let message = &step.message;
+        let (Some(sender), Some(participant)) = (message.sender(), message.target()) else { continue };
+        let note = Note { initiator, asked: message.reply_with(), protocol: message.protocol_term() };
+        let reply_to = message.details().map_or(&[][..], |details| &details.reply_to);
+        let peers = reply_to.iter().take(REPLY_TO_NOTED_MAX).map(Aid::id).filter(|peer| *peer != participant);
+        for peer in [sender].into_iter().chain(peers).filter(|_| participant != initiator) {
+            notes.insert(NoteKey { participant, conversation: id, peer }, (note, step.at));
+        }
+    }
+    notes
+}
+
+/// What came, as records: what was read without senders is written without senders.
+fn handled_records(handled: &[HandledMessage]) -> impl Iterator<Item = Record> {
+    let (unsigned, signed): (Vec<_>, Vec<_>) =
+        handled.iter().partition(|message| message.sender == record::Origin::Unknown);
+    let unsigned: Vec<_> = unsigned
+        .chunks(HANDLED_PER_RECORD_MAX)
+        .map(|messages: &[HandledMessage]| {
+            Record::Handled(messages.iter().map(|message| (message.id, message.receiver)).collect())
+        })
+        .collect();
+    let signed: Vec<_> =
+        signed.chunks(HANDLED_PER_RECORD_MAX).map(|messages| Record::Seen(messages.to_vec())).collect();
+    unsigned.into_iter().chain(signed)
+}
+
+/// How many agents have taken part in a conversation, its initiator included.
+fn participants(steps: &[ConversationStep]) -> usize {
+    let agents = steps.iter().flat_map(|step| [step.message.sender(), step.message.target()]);
+    agents.flatten().collect::<HashSet<_>>().len()
+}
+
+impl Recovery {
+    /// Nothing yet. Of so many messages per shard the ids are remembered, whether they were settled or not.
+    pub fn new(window: usize) -> Self {
+        Self { window, ..Self::default() }
+    }
+
+    /// Says how many shards the earlier run had, so that what was sent from outside without a sender is known as that whatever
+    /// the number of shards is now.
+    #[must_use]
+    pub fn of_shards(mut self, shards: u16) -> Self {
+        let shards = crate::domain::ShardCount::try_new(shards).ok();
+        self.gateways = shards.map(|shards| Gateways::new(Partition::new(shards)));
+        self
+    }
+
+    /// Takes a record of the earlier run. The records of one shard come in the order of their sequences.
+    ///
+    /// # Errors
+    /// The record is not of this version's form. Nothing has changed.
+    pub fn take(
+        &mut self,
+        shard: ShardIndex,
+        sequence: AppendSequence,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<(), RecordFault> {
+        match Record::read(kind, body)? {
+            Record::Message(mut message) => {
+                let first = message.first.unwrap_or(sequence);
+                if let Some(replaced) = message.replaces {
+                    self.moved.remove(&(shard, replaced));
+                    self.moved.insert((shard, sequence), first);
+                    message.attempts = self.messages.get(&(shard, first)).map_or(0, |before| before.attempts);
+                } else {
+                    self.see_message(shard, &message.message);
+                }
+                self.messages.insert((shard, first), message);
+            }
+            Record::Attempts(message, attempts) => self.note_attempts(shard, message, attempts),
+            Record::Settled(message, _) => self.settle(shard, message),
+            Record::Withdrawn(message) => {
+                self.withdrawn.insert((shard, message));
+            }
+            Record::DeadLetter(letter, replaces) => {
+                // It may also replace its own record, in a segment that is used again.
+                if let Some(replaced) = replaces {
+                    self.settle(shard, replaced);
+                }
+                self.letters.insert(letter.id, *letter);
+            }
+            Record::DeadLetterGone(id, _) => {
+                self.letters.remove(&id);
+            }
+            Record::Agent(agent, _) => {
+                self.agents.insert(AgentId::of(&agent.name), agent);
+            }
+            Record::AgentGone(agent, _) => {
+                self.agents.remove(&agent);
+            }
+            Record::ConversationStep(step) => {
+                if let Some(id) = step.message.conversation() {
+                    self.conversations.entry((step.initiator, id)).or_default().push(*step);
+                }
+            }
+            Record::ConversationClosed(initiator, id) => {
+                self.conversations.remove(&(initiator, id));
+            }
+            Record::Handled(handled) => {
+                for (id, receiver) in handled {
+                    self.see(shard, HandledMessage { id, receiver, sender: record::Origin::Unknown });
+                }
+            }
+            Record::Seen(seen) => {
+                for message in seen {
+                    self.see(shard, message);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note that so many attempts to handle a message had begun that stands in this record, if it is not settled.
+    pub fn note_attempts(&mut self, shard: ShardIndex, record: AppendSequence, attempts: u8) {
+        let first = self.moved.get(&(shard, record)).copied().unwrap_or(record);
+        if let Some(message) = self.messages.get_mut(&(shard, first)) {
+            message.attempts = message.attempts.max(attempts);
+        }
+    }
+
+    /// As [`Recovery::take`], for a record that was written while others were read: what it releases is kept, because what
+    /// came of that may not have been read.
+    ///
+    /// # Errors
+    /// As for [`Recovery::take`].
+    pub fn take_without_release(
+        &mut self,
+        shard: ShardIndex,
+        sequence: AppendSequence,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<(), RecordFault> {
+        match RecordKind::of(kind) {
+            Some(RecordKind::Settled | RecordKind::DeadLetterGone | RecordKind::ConversationClosed) => {
+                Record::read(kind, body).map(drop)
+            }
+            _ => self.take(shard, sequence, kind, body),
+        }
+    }
+
+    fn see_message(&mut self, shard: ShardIndex, message: &Message) {
+        if let Some(handled) = self.handled(message) {
+            self.see(shard, handled);
+        }
+    }
+
+    /// What a message is known by, should it come again.
+    fn handled(&mut self, message: &Message) -> Option<HandledMessage> {
+        let (id, receiver) = (message.id()?, message.target()?);
+        let sender = match &mut self.gateways {
+            Some(gateways) => gateways.sender(message.sender()),
+            None => message.sender(),
+        };
+        let sender = sender.map_or(record::Origin::Outside, record::Origin::Agent);
+        Some(HandledMessage { id, receiver, sender })
+    }
+
+    fn see(&mut self, shard: ShardIndex, message: HandledMessage) {
+        if !self.refused.is_empty() {
+            self.refused.remove(&message);
+        }
+        let seen = self.seen.entry(shard).or_default();
+        if self.window > 0 && seen.len() >= self.window {
+            seen.pop_front();
+        }
+        if self.window > 0 {
+            seen.push_back(message);
+        }
+    }
+
+    /// The record of a message is released.
+    fn settle(&mut self, shard: ShardIndex, record: AppendSequence) {
+        let first = self.moved.remove(&(shard, record)).unwrap_or(record);
+        let Some(settled) = self.messages.remove(&(shard, first)) else { return };
+        let is_withdrawn = !self.withdrawn.is_empty() && self.withdrawn.remove(&(shard, record));
+        if is_withdrawn && !planted::is(Bug::WithdrawnTakenForHandled) {
+            let refused = self.handled(&settled.message);
+            self.refused.extend(refused);
+        }
+    }
+
+    /// How many messages are not settled.
+    pub fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The messages that are not settled, in the order of their shards and records.
+    pub fn unsettled(&self) -> impl Iterator<Item = &KeptMessage> {
+        self.messages.values()
+    }
+
+    /// The agents that outlive the process, in no order.
+    pub fn agents(&self) -> impl Iterator<Item = &KeptAgent> {
+        self.agents.values()
+    }
+
+    /// The dead letters.
+    pub fn dead_letters(&self) -> impl Iterator<Item = &DeadLetter> {
+        self.letters.values()
+    }
+
+    /// Divides everything among the shards of this run.
+    pub fn divide(mut self, partition: Partition) -> Vec<Inheritance> {
+        let count = usize::from(partition.shard_count());
+        let mut shares: Vec<Inheritance> = (0..count).map(|_| Inheritance::default()).collect();
+        let (mut earlier, mut gateways) = (self.gateways.take(), Gateways::new(partition));
+        // What came from outside without a sender is known as that in the runs to come as well.
+        let mut move_in = |message: &mut Message, share: usize| {
+            let is_outside = |earlier: &mut Gateways| earlier.sender(message.sender()).is_none();
+            if message.sender().is_some()
+                && earlier.as_mut().is_some_and(is_outside)
+                && !planted::is(Bug::GatewayOfEarlierRun)
+                && let Ok(shard) = u16::try_from(share)
+            {
+                message.set_sender(gateways.of(ShardIndex(shard)));
+            }
+        };
+        for (_, mut message) in self.messages {
+            if let Some(target) = message.message.target() {
+                let share = partition.shard_of(target).as_usize();
+                move_in(&mut message.message, share);
+                shares[share].messages.push(message);
+            }
+        }
+        for (_, mut letter) in self.letters {
+            let share = letter.id.shard.as_usize() % count;
+            move_in(&mut letter.message, share);
+            shares[share].letters.push(letter);
+        }
+        for (id, agent) in self.agents {
+            shares[partition.shard_of(id).as_usize()].agents.push(agent);
+        }
+        for ((initiator, id), steps) in self.conversations {
+            for (key, (note, at)) in notes_of(initiator, id, &steps) {
+                shares[partition.shard_of(key.participant).as_usize()].notes.push((key, note, at));
+            }
+            shares[partition.shard_of(initiator).as_usize()].conversations.push((initiator, steps));
+        }
+        let refused = self.refused;
+        let is_kept = |message: &HandledMessage| !refused.contains(message);
+        for message in self.seen.into_values().flatten().filter(is_kept) {
+            shares[partition.shard_of(message.receiver).as_usize()].handled.push(message);
+        }
+        let follows = shares.iter().any(|share| !share.is_empty());
+        for share in &mut shares {
+            share.follows = follows;
+            // The tables have no order, and what a shard does follows from its inputs alone.
+            share.notes.sort_by_key(|(key, ..)| (key.participant, key.conversation, key.peer));
+            share.agents.sort_by(|one, other| one.name.cmp(&other.name));
+            share.conversations.sort_by_key(|(initiator, steps)| (steps.first().map(|step| step.at), *initiator));
+            if planted::is(Bug::OrderReversedAtStart) {
+                share.messages.reverse();
+            }
+            if planted::is(Bug::HandledIdsForgotten) {
+                share.handled.clear();
+            }
+        }
+        shares
+    }
+}
+
+impl Shard {
+    /// Takes over what an earlier run left: before the first turn, and before any agent is registered. All of it is written
+    /// to this run's journal; serve nobody before that is committed.
+    pub fn inherit(&mut self, inheritance: Inheritance) {
+        if inheritance.follows {
+            // What another shard's journal has of a conversation, this one's may have lost.
+            self.conversations.expect_lost_ones(self.now_ms);
+        }
+        if inheritance.is_empty() {
+            return;
+        }
+        for record in handled_records(&inheritance.handled) {
+            record.write(&mut self.durables.records);
+        }
+        for handled in &inheritance.handled {
+            self.durables.inherit_handled(handled);
+        }
+        for agent in inheritance.agents {
+            self.inherit_agent(&agent);
+        }
+        for (initiator, steps) in inheritance.conversations {
+            self.inherit_conversation(initiator, &steps);
+        }
+        for (key, note, at) in inheritance.notes {
+            if self.now.wall.0.saturating_sub(at.0) < self.conversations.timeout_ms() {
+                self.write_note(key, note);
+            }
+        }
+        for letter in inheritance.letters {
+            let (id, dropped) = self.dead_letters.take_back(letter);
+            self.forget_dropped_letters(&dropped);
+            self.take_back_letter(id);
+        }
+        for message in inheritance.messages {
+            self.inherit_message(message);
+        }
+        self.account.pending = self.count_pending();
+    }
+
+    fn inherit_agent(&mut self, agent: &KeptAgent) {
+        let Some(index) = self.add_absent(AgentId::of(&agent.name), agent.name.as_ref()) else { return };
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.extras().outlives = true;
+        }
+        for capability in &agent.capabilities {
+            let name = CapabilityName::try_new(&**capability).ok();
+            if let Some(term) = name.as_ref().and_then(capability_term) {
+                self.advertise(index, term);
+            }
+        }
+        if !planted::is(Bug::PersistentAgentForgotten) {
+            self.keep_agent(index);
+        }
+    }
+
+    fn inherit_message(&mut self, kept: KeptMessage) {
+        let KeptMessage { expires, receiver_name, attempts, message, .. } = kept;
+        let attempts = if planted::is(Bug::AttemptsForgotten) { 0 } else { attempts };
+        let Some(target) = message.target() else { return };
+        let lives_ms = expires.0.saturating_sub(self.now.wall.0);
+        let mut envelope = Envelope::new(message, self.now_ms.saturating_add(lives_ms), EnvelopeKind::Message);
+        envelope.attempts = attempts;
+        self.take_back_message(envelope, target, &receiver_name, expires);
+    }
+
+    /// Lets the steps of a conversation pass once more, without their messages. They were let pass before, so none is refused.
+    fn inherit_conversation(&mut self, initiator: AgentId, steps: &[ConversationStep]) {
+        let Some(last) = steps.last() else { return };
+        let silent_ms = self.now.wall.0.saturating_sub(last.at.0);
+        if silent_ms >= self.conversations.timeout_ms() {
+            return;
+        }
+        for step in steps {
+            let message = &step.message;
+            let (Some(id), Some(sender), Some(receiver)) = (message.conversation(), message.sender(), message.target())
+            else {
+                continue;
+            };
+            let passage = Passage { initiator, sender, receiver, message, now_ms: self.now_ms };
+            let inherited = self.conversations.inherit_step(id, &passage, step.at, step.violates);
+            let Ok((index, passed)) = inherited else { continue };
+            if receiver == initiator {
+                self.conversations.note_delegates(initiator, id, message);
+            }
+            self.conversations.set_durable(index);
+            self.durables.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
+            if passed == Passed::Began {
+                let ends_ms = self.now_ms + self.conversations.timeout_ms() - silent_ms;
+                let timer = self.timers.insert(ends_ms, Alarm::Conversation(index)).ok();
+                self.conversations.set_timer(index, timer);
+            }
+        }
+    }
+
+    /// Whether a message may belong to a conversation that was lost when an earlier run ended, or that this run knows less of than
+    /// its sender does. Such a conversation ends for want of traffic like any other, so it is not asked for longer than that.
+    #[cold]
+    pub(crate) fn may_be_behind(&self, message: &Message) -> bool {
+        message.reliability() == crate::message::Reliability::Durable && self.conversations.may_be_behind(self.now_ms)
+    }
+}

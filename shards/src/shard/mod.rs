@@ -1,0 +1,700 @@
+//! One shard: the story of a message from top to bottom.
+//!
+//! A shard is a state machine. [`Shard::step`] is its one turn: it takes in what other shards and the world have sent,
+//! lets time pass, calls the agents that have mail, and hands out what they sent. It reads no clock and waits for
+//! nothing; what it is given and what the agents answer decide what it does.
+//!
+//! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
+//! shard), `routing` (to the right shard), `delivery` (past its conversation into the mailbox), `dispatch` (from the mailbox to
+//! the handler, and settling), `notice` (what the router itself says), `conformance` (messages that break their protocol), `deadlines`
+//! (answers that are wanted by a moment), `membership` (agents that come and go), `replay` (dead letters once more).
+
+pub mod agent;
+pub(crate) mod control;
+pub mod io;
+pub(crate) mod path;
+pub mod shard_frame;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::base::hashing::Seeded;
+use crate::base::index::ShardIndex;
+use crate::base::slab::Slab;
+use crate::base::timer_wheel::TimerWheel;
+use crate::conversation::initiators::{NoteKey, Notes};
+use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
+use crate::dead_letter::DeadLetters;
+use crate::domain::{
+    BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
+};
+use crate::journal::record::{Durability, Records};
+use crate::mailbox::Envelope;
+use crate::mesh::Port;
+use crate::mesh::ring::Popped;
+use crate::message::{AgentId, Correlation, IdSource, IdSpace, Spares};
+use crate::protocol::Rulebook;
+use crate::replies::pending_replies::{QUESTIONS_MAX, Questions};
+use crate::routing::capabilities::CapabilityIndex;
+use crate::routing::partition::Partition;
+use crate::routing::rules::Rule;
+use crate::shard::agent::registry::{AgentIndex, Registry, Standing};
+use crate::shard::agent::tombstones::FormerAgents;
+use crate::shard::agent::{Effect, Registration};
+use crate::shard::control::admin::Overseers;
+use crate::shard::control::backpressure::Lines;
+use crate::shard::control::conformance::Conformance;
+use crate::shard::control::journal::Durables;
+use crate::shard::control::plugins::RoutePlugin;
+use crate::shard::control::register::Barrier;
+use crate::shard::control::replay::Replays;
+use crate::shard::control::restart::Maker;
+use crate::shard::control::retry::FailureHandler;
+use crate::shard::control::stop::Remains;
+use crate::shard::io::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
+use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
+use crate::shard::path::settle::Outgoing;
+use crate::shard::shard_frame::Crossing;
+use crate::stats::account::Account;
+use crate::stats::calling::Calling;
+use crate::supervision::RestartPolicy;
+use crate::supervision::breaker::BreakerPolicy;
+use crate::supervision::{BreakerFigures, CallTimes};
+
+/// Messages that one turn takes out of each incoming ring: one chunk.
+pub const ARRIVALS_PER_TURN_MAX: usize = 256;
+/// Messages that one turn hands to agents before it looks at the rings again.
+pub const DISPATCHES_PER_TURN_MAX: u32 = 512;
+/// Inputs that one turn takes from the world.
+pub const INPUTS_PER_TURN_MAX: usize = 256;
+/// Timers that one turn fires.
+pub const TIMERS_PER_TURN_MAX: usize = 1_024;
+/// Agents that one turn adds because others asked for them while they were started.
+pub const REGISTRATIONS_PER_TURN_MAX: usize = 256;
+/// Copies of messages to several receivers that one turn makes per sender.
+pub const FAN_OUT_PER_TURN_MAX: u32 = 256;
+/// How often messages are looked through that wait for something other than a timer, in milliseconds.
+pub(crate) const SWEEP_INTERVAL_MS: u64 = 1_000;
+/// The most timers of one shard.
+pub const TIMERS_MAX: usize = 16_000_000;
+/// The most questions from outside that one shard waits on.
+pub const ASKS_MAX: usize = 65_536;
+
+/// What a shard needs to know to start.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Which shard this is, and what makes its ids unique.
+    pub id_space: IdSpace,
+    /// How agents are spread over shards.
+    pub partition: Partition,
+    /// Messages that one mailbox holds.
+    pub mailbox_messages: MailboxCapacity,
+    /// Bytes that one mailbox holds.
+    pub mailbox_bytes: MailboxBytes,
+    /// What happens to what finds a full mailbox, unless the agent's registration says otherwise.
+    pub overflow: OverflowPolicy,
+    /// The shard's share of the memory budget: bytes of messages that it holds.
+    pub memory_max: u64,
+    /// Lifetime of a message that does not set its own.
+    pub message_timeout: MessageTimeoutMs,
+    /// The longest content.
+    pub content_max: ContentLimit,
+    /// The most messages in one batch.
+    pub batch: BatchSize,
+    /// The most messages that one agent is given before its neighbours get their turn.
+    pub turn_quota: TurnQuota,
+    /// Messages of one agent that wait to leave.
+    pub outbox: OutboxCapacity,
+    /// Messages that the shard holds in all.
+    pub pending_max: usize,
+    /// How failed attempts are repeated.
+    pub retry: RetryPolicy,
+    /// How often agents that fail are made anew, unless their registration says otherwise.
+    pub supervision: RestartPolicy,
+    /// When agents that fail, or hold up the shard, are not called for a while.
+    pub breaker: BreakerPolicy,
+    /// Dead letters that are kept.
+    pub dead_letters_max: usize,
+    /// Bytes of dead letters that are kept.
+    pub dead_letter_bytes_max: u64,
+    /// What conversations may cost.
+    pub conversations: ConversationLimits,
+    /// The protocols that conversations are held to.
+    pub protocols: Rulebook,
+    /// Content-based routing.
+    pub rules: Vec<Rule>,
+    /// Whether there is a journal.
+    pub durability: Durability,
+    /// Lifetime of a durable message that does not set its own, in milliseconds.
+    pub durable_lifetime_ms: u32,
+    /// Of so many durable messages at least the ids are remembered, so that one that comes again is not dispatched again.
+    pub duplicates_window: usize,
+    /// For the hash tables and [`Context::random`](crate::shard::agent::Context::random).
+    pub seed: u64,
+}
+
+/// How failed attempts are repeated: after `delay_ms`, then `factor` times as long each time, give or take the jitter.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RetryPolicy {
+    /// Attempts after the first one, for messages that do not set their own number.
+    pub retries: u8,
+    /// The first delay.
+    pub delay_ms: u32,
+    /// By how much the delay grows.
+    pub factor: f64,
+    /// How far a delay strays from that, either way, as a fraction of it: 0.0 to 1.0.
+    pub jitter: f64,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Alarm {
+    /// A delayed message is to be put into its mailbox.
+    Release { place: u32, agent: AgentIndex, generation: u32 },
+    /// A conversation may have been silent for too long.
+    Conversation(ConversationIndex),
+    /// A note may not have been used for too long.
+    Note(NoteKey),
+    /// A question from outside has not been answered in time.
+    Ask(Correlation),
+    /// The answer to a question was wanted by now.
+    Question { place: u32, number: u32 },
+    /// Messages may have expired that wait for an agent that is not called.
+    Sweep { agent: AgentIndex, generation: u32 },
+    /// An agent that failed is to be made anew.
+    Restart { agent: AgentIndex, generation: u32 },
+    /// The time for draining an agent is over.
+    DrainDeadline { agent: AgentIndex, generation: u32 },
+    /// An open circuit breaker is to be half-open.
+    Breaker { agent: AgentIndex, generation: u32 },
+    /// Messages may have expired that wait for closed receivers.
+    SweepLines,
+    /// Messages may have expired that wait to pass on to a shard.
+    SweepTransit(ShardIndex),
+    /// Messages may have expired that wait for the journal.
+    SweepCommits,
+    /// An agent asked to be polled now.
+    Wake { agent: AgentIndex, generation: u32 },
+    /// Whoever asked for dead letters to be replayed has waited long enough for their messages to come to their receivers.
+    Replays(u64),
+}
+
+/// What came of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// Something was done.
+    pub worked: bool,
+    /// There is more to do right now.
+    pub more: bool,
+    /// An agent polls a source of its own, so that the shard must not go to sleep.
+    pub polling: bool,
+    /// When there will be something to do even if nothing comes in, in milliseconds of monotonic time.
+    pub next_deadline_ms: Option<u64>,
+}
+
+/// A question from outside that waits for its answer.
+pub(crate) struct PendingAsk {
+    pub token: Token,
+    pub timer: Option<crate::base::timer_wheel::TimerKey>,
+}
+
+/// Whether the shard takes in and gives out messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Running,
+    /// Nothing more is admitted from outside.
+    Draining,
+    /// Whatever is still pending was given up, and so is what arrives.
+    Stopped,
+}
+
+/// One core's share of the router.
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) index: ShardIndex,
+    pub(crate) phase: Phase,
+    pub(crate) now: Now,
+    pub(crate) now_ms: u64,
+    pub(crate) ids: IdSource,
+    random: u64,
+    pub(crate) port: Port<Crossing>,
+    pub(crate) spares: Spares,
+    /// Credits to be returned at the end of the turn, by shard.
+    pub(crate) credits_owed: Vec<usize>,
+    pub(crate) slab: Slab<Envelope>,
+    pub(crate) agents: Registry,
+    pub(crate) gateway: AgentIndex,
+    pub(crate) run_queue: VecDeque<AgentIndex>,
+    /// Agents with a message in hand: they go on in the next turn, not in this one.
+    pub(crate) run_next_turn: Vec<AgentIndex>,
+    /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
+    /// other in a chain do not nest without bound.
+    pub(crate) starting: bool,
+    /// Registrations that wait for their turn, with whoever asked for them.
+    pub(crate) registrations: VecDeque<(Registration, AgentId)>,
+    /// Agents that are polled, each with its generation.
+    polled: Vec<(AgentIndex, u32)>,
+    /// Agents that are drained, each with its generation.
+    pub(crate) draining: Vec<(AgentIndex, u32)>,
+    pub(crate) former: FormerAgents,
+    pub(crate) effects: Vec<Effect>,
+    /// Of the shard's share of the memory budget, what is there for messages that are no replies, less what mailboxes
+    /// hold and what waits on its way, in bytes.
+    pub(crate) memory_left: i64,
+    pub(crate) effects_weighed: EffectsWeighed,
+    pub(crate) overflow: OverflowFigures,
+    /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
+    pub(crate) blocked: Vec<VecDeque<AgentIndex>>,
+    /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
+    pub(crate) transit: Vec<VecDeque<u32>>,
+    /// Whether a timer looks after what expires in transit, by shard.
+    pub(crate) transit_swept: Vec<bool>,
+    /// What is to be told to other shards, by shard.
+    pub(crate) outgoing: Vec<VecDeque<Outgoing>>,
+    /// Receivers that are closed, and who waits for them.
+    pub(crate) lines: Lines,
+    pub(crate) capabilities: CapabilityIndex,
+    pub(crate) load_changed: Vec<AgentIndex>,
+    pub(crate) conversations: Conversations,
+    /// Messages that broke their protocol.
+    pub(crate) violations: Conformance,
+    pub(crate) notes: Notes,
+    pub(crate) timers: TimerWheel<Alarm>,
+    fired: Vec<Alarm>,
+    pub(crate) failure_handler: Option<Box<dyn FailureHandler>>,
+    pub(crate) plugins: Vec<Box<dyn RoutePlugin>>,
+    /// Whether there is something to look at before a message is accepted: plugins, or protocols.
+    pub(crate) judges: bool,
+    pub(crate) breakers: BreakerFigures,
+    pub(crate) call_times: CallTimes,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) replays: Replays,
+    pub(crate) account: Account,
+    /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
+    pub(crate) pending_beside_slab: i64,
+    pub(crate) questions: Questions,
+    pub(crate) asks: HashMap<Correlation, PendingAsk, Seeded>,
+    /// The same by token, for callers that give up.
+    pub(crate) asks_by_token: HashMap<Token, Correlation, FixedState>,
+    pub(crate) barriers: HashMap<u64, Barrier, FixedState>,
+    pub(crate) barrier_count: u64,
+    /// Agents that look after others, and what waits for them.
+    pub(crate) overseers: Overseers,
+    pub(crate) durables: Durables,
+    /// What was left at the stop.
+    pub(crate) remains: Option<Box<Remains>>,
+    pub(crate) watch_events: bool,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Shard {
+    /// A shard without agents. `port` is its end of the mesh, `now` the time at which its timers start.
+    pub fn new(config: ShardConfig, port: Port<Crossing>, now: Now) -> Self {
+        let shards = port.shards();
+        let index = ShardIndex(config.id_space.shard);
+        let mut agents = Registry::new();
+        let gateway_name = gateway_name(config.partition, index);
+        let gateway_id = AgentId::of_text(&gateway_name);
+        let gateway =
+            agents.insert(gateway_id, &gateway_name, crate::shard::agent::registry::Behaviour::Gateway, Maker::NONE);
+        Self {
+            index,
+            phase: Phase::Running,
+            now,
+            now_ms: now.monotonic_ms(),
+            ids: IdSource::new(config.id_space),
+            random: config.seed | 1,
+            port,
+            spares: Spares::default(),
+            credits_owed: vec![0; shards],
+            slab: Slab::new(config.pending_max),
+            agents,
+            gateway: gateway.unwrap_or(AgentIndex(crate::base::slab::NONE)),
+            run_queue: VecDeque::new(),
+            run_next_turn: Vec::new(),
+            starting: false,
+            registrations: VecDeque::new(),
+            polled: Vec::new(),
+            draining: Vec::new(),
+            former: FormerAgents::new(),
+            effects: Vec::new(),
+            effects_weighed: EffectsWeighed::default(),
+            memory_left: ordinary_memory(config.memory_max).cast_signed(),
+            overflow: OverflowFigures::default(),
+            blocked: (0..shards).map(|_| VecDeque::new()).collect(),
+            transit: (0..shards).map(|_| VecDeque::new()).collect(),
+            transit_swept: vec![false; shards],
+            outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
+            lines: Lines::default(),
+            capabilities: CapabilityIndex::new(index),
+            load_changed: Vec::new(),
+            conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
+            violations: Conformance::default(),
+            notes: Notes::new(config.seed),
+            timers: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX),
+            fired: Vec::new(),
+            failure_handler: None,
+            plugins: Vec::new(),
+            judges: !config.protocols.is_empty(),
+            breakers: BreakerFigures::default(),
+            call_times: CallTimes::new(&config.breaker),
+            dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
+            replays: Replays::default(),
+            account: Account::default(),
+            pending_beside_slab: 0,
+            questions: Questions::new(QUESTIONS_MAX, config.seed),
+            asks: HashMap::with_hasher(Seeded::new(config.seed)),
+            asks_by_token: HashMap::with_hasher(FixedState::default()),
+            barriers: HashMap::with_hasher(FixedState::default()),
+            barrier_count: 0,
+            overseers: Overseers::default(),
+            durables: Durables::new(config.durability, config.partition, config.duplicates_window, config.seed),
+            remains: None,
+            watch_events: false,
+            outputs: Vec::new(),
+            config,
+        }
+    }
+
+    /// One turn. Takes inputs from the front of `inputs`, some may be left for the next turn; appends to `outputs`.
+    pub fn step(&mut self, now: Now, inputs: &mut VecDeque<Input>, outputs: &mut Vec<Output>) -> Turn {
+        self.call_times.begin_turn(now.monotonic_ns.saturating_sub(self.now.monotonic_ns));
+        self.now = now;
+        self.now_ms = now.monotonic_ms();
+        std::mem::swap(&mut self.outputs, outputs);
+
+        let arrived = self.receive_from_shards();
+        let fired = self.fire_timers();
+        self.flush_transit();
+        let flushed = self.move_lines() + self.flush_outboxes();
+        let taken = self.take_inputs(inputs);
+        let dispatched = self.dispatch_committed();
+        let registered = self.register_waiting();
+        let handled = self.run_agents();
+        self.call_times.end_turn(handled);
+        let polled = self.poll_agents();
+        let stalled = self.let_stalled_in();
+        self.tell_loads();
+        self.flush_outgoing();
+        let drained = self.end_drains();
+        let carries = self.carry_on();
+        self.return_credits();
+        self.agents.calling.end();
+        self.account.pending = self.count_pending();
+        debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
+
+        std::mem::swap(&mut self.outputs, outputs);
+        let worked = arrived + fired + flushed + taken + dispatched + registered + stalled > 0
+            || handled > 0
+            || polled
+            || drained;
+        let more = !self.run_queue.is_empty()
+            || !self.registrations.is_empty()
+            || carries
+            || self.has_committed()
+            || self.lines.has_more()
+            || arrived >= ARRIVALS_PER_TURN_MAX
+            || fired >= TIMERS_PER_TURN_MAX
+            // An input that found no room may find some after whatever this turn did.
+            || (worked && !inputs.is_empty())
+            || !self.blocked[self.index.as_usize()].is_empty();
+        Turn { worked, more, polling: !self.polled.is_empty(), next_deadline_ms: self.timers.next_deadline() }
+    }
+
+    /// What it wrote down in this turn and before, to be handed to the journal and cleared.
+    pub fn records(&mut self) -> &mut Records {
+        &mut self.durables.records
+    }
+
+    /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
+    pub fn flush(&mut self) -> &[usize] {
+        self.port.flush()
+    }
+
+    /// Whether something has come in since the last turn: to be asked again after arming a doorbell.
+    pub fn has_incoming(&mut self) -> bool {
+        self.port.has_incoming() || self.port.has_awaited_room()
+    }
+
+    /// Messages in the rings to other shards: handed over by this shard and not yet taken over by them. For checking
+    /// that over all shards, what departed either arrived or is in a ring.
+    pub fn messages_in_flight(&mut self) -> usize {
+        self.port.messages_in_flight()
+    }
+
+    /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
+    pub fn is_quiet(&self) -> bool {
+        self.account.pending == 0
+            && self.run_queue.is_empty()
+            && self.outgoing.iter().all(VecDeque::is_empty)
+            && self.barriers.is_empty()
+            && self.lines.asked == 0
+            && self.registrations.is_empty()
+            && self.overseers.is_quiet()
+            && self.durables.tickets() == 0
+            && self.durables.records.count() == 0
+    }
+
+    /// Whether nothing waits anywhere, not even a notice for an agent that is not called.
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.slab.len() == 0
+    }
+
+    /// Asserts what has to hold once nothing is pending on any shard: every place and every credit came back. For
+    /// tests: it looks at every agent.
+    pub fn assert_at_rest(&mut self) {
+        let index = self.index;
+        assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.account);
+        assert_eq!(self.slab.len(), 0, "{index} keeps envelopes");
+        assert_eq!(self.memory(), 0, "{index} counts bytes that are nowhere");
+        assert_eq!(self.pending_beside_slab, 0, "{index} counts messages that are nowhere");
+        assert_eq!(self.port.credits_out(), 0, "credits of {index} did not come back");
+        assert!(self.effects.is_empty() && self.run_next_turn.is_empty(), "{index} has something left to do");
+        assert!(self.blocked.iter().all(VecDeque::is_empty), "{index} has outboxes that wait");
+        assert!(self.transit.iter().all(VecDeque::is_empty), "{index} has messages in transit");
+        assert!(!self.lines.exist(), "{index} has receivers that are closed");
+        for agent in self.agents.iter_with_leaving() {
+            let Some(slot) = self.agents.get(agent) else { continue };
+            assert!(!slot.standing.is(Standing::CLOSED) && !slot.standing.is(Standing::WAITING), "{} waits", slot.name);
+            assert!(!slot.is_leaving(), "{} has left and is still there", slot.name);
+            assert_eq!((slot.mailbox.held(), slot.mailbox.held_bytes()), (0, 0), "the mailbox of {} leaks", slot.name);
+            assert!(slot.outbox.is_empty() && slot.outbox_length == 0, "the outbox of {} leaks", slot.name);
+            assert!(!slot.has_in_hand() && slot.blocked.is_none() && !slot.queued, "{} is not idle", slot.name);
+        }
+    }
+
+    /// Its running totals.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Its figures.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            account: self.account,
+            agents: self.agents.len() - 1,
+            conversations: self.conversations.len(),
+            conversations_opened: self.conversations.opened,
+            dead_letters: self.dead_letters.len(),
+            dead_letters_dropped: self.dead_letters.dropped(),
+            dead_letters_replayed: self.dead_letters.replayed(),
+            breakers_open: self.breakers.open,
+            breakers_opened: self.breakers.opened,
+            timers: self.timers.len(),
+            questions: self.questions.len(),
+            replies_missing: self.questions.unanswered,
+            replies_late: self.questions.late,
+            memory_bytes: self.memory(),
+            memory_bytes_max: self.config.memory_max,
+            refused_for_memory: self.overflow.refused_for_memory,
+            refused_by_receiver: self.overflow.refused_by_receiver,
+            replies_beyond: self.overflow.replies_beyond,
+            receivers_closed: self.lines.closed_here,
+            receivers_closed_so_far: self.lines.closed_so_far,
+            stalled: self.lines.stalled,
+            stalled_so_far: self.lines.stalled_so_far,
+            waiting: self.lines.waiting,
+            waiting_so_far: self.lines.waiting_so_far,
+            conformance: self.conformance(),
+            duplicates: self.durables.duplicates,
+            commits_awaited: self.durables.tickets(),
+        }
+    }
+
+    /// The id of the shard's own agent for embedders without an inbox.
+    pub fn gateway_id(&self) -> Option<AgentId> {
+        self.agents.get(self.gateway).map(|slot| slot.id)
+    }
+
+    /// Which agent is being called, for an observer on another thread.
+    pub fn calling(&self) -> Arc<Calling> {
+        Arc::clone(&self.agents.calling)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// `SplitMix64`: one addition and three multiplications, and good enough for choices.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn is_here(&self, shard: ShardIndex) -> bool {
+        shard == self.index
+    }
+
+    pub(crate) fn report(&mut self, event: impl FnOnce() -> Event) {
+        if self.watch_events {
+            self.outputs.push(Output::Event(event()));
+        }
+    }
+
+    /// Empties the incoming rings, a chunk each. This never depends on room in the outgoing ones.
+    #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
+    fn receive_from_shards(&mut self) -> usize {
+        let mut most = 0;
+        for from in 0..self.port.shards() {
+            let mut taken = 0;
+            while taken < ARRIVALS_PER_TURN_MAX {
+                let shard = ShardIndex(from as u16);
+                match self.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.spares)) {
+                    Some(Popped::Copied(envelope)) => self.arrive(shard, envelope),
+                    Some(Popped::Moved(Crossing::Message(parcel))) => self.arrive(shard, parcel.unpack()),
+                    Some(Popped::Moved(Crossing::Notice(notice))) => self.hear(shard, notice),
+                    None => break,
+                }
+                taken += 1;
+            }
+            if taken > 0 {
+                self.port.release(from);
+            }
+            most = most.max(taken);
+        }
+        most
+    }
+
+    fn return_credits(&mut self) {
+        for (from, owed) in self.credits_owed.iter_mut().enumerate() {
+            if *owed > 0 {
+                self.port.return_credits(from, *owed);
+                *owed = 0;
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) -> usize {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.timers.advance(self.now_ms, &mut fired, TIMERS_PER_TURN_MAX);
+        let count = fired.len();
+        for alarm in fired.drain(..) {
+            match alarm {
+                Alarm::Release { place, agent, generation } => self.release(place, agent, generation),
+                Alarm::Conversation(index) => self.look_after_conversation(index),
+                Alarm::Note(key) => {
+                    if let Some(again_ms) = self.notes.time_out(&key, self.now_ms, self.conversations.timeout_ms()) {
+                        // A note that can't be looked after is dropped at once instead of staying for ever.
+                        if self.timers.insert(again_ms, alarm).is_err() {
+                            self.notes.time_out(&key, u64::MAX, 0);
+                        }
+                    }
+                }
+                Alarm::Ask(correlation) => self.give_up_asking(correlation),
+                Alarm::Question { place, number } => self.question_is_due(place, number),
+                Alarm::Sweep { agent, generation } => self.sweep(agent, generation),
+                Alarm::Restart { agent, generation } => self.restart_is_due(agent, generation),
+                Alarm::DrainDeadline { agent, generation } => self.drain_is_over(agent, generation),
+                Alarm::Breaker { agent, generation } => self.poll_breaker(agent, generation),
+                Alarm::SweepLines => self.sweep_lines(),
+                Alarm::SweepTransit(to) => self.sweep_transit(to),
+                Alarm::SweepCommits => self.sweep_commits(),
+                Alarm::Wake { agent, generation } => self.wake(agent, generation),
+                Alarm::Replays(request) => self.answer_replays(request),
+            }
+        }
+        self.fired = fired;
+        count
+    }
+
+    fn take_inputs(&mut self, inputs: &mut VecDeque<Input>) -> usize {
+        let mut taken = 0;
+        while taken < INPUTS_PER_TURN_MAX {
+            let Some(input) = inputs.pop_front() else { break };
+            if let Some(too_early) = self.take_input(input) {
+                inputs.push_front(too_early);
+                return taken + self.take_inputs_behind(inputs);
+            }
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Takes those inputs that need no room, in their order, from behind one that waits for some.
+    fn take_inputs_behind(&mut self, inputs: &mut VecDeque<Input>) -> usize {
+        if inputs.iter().all(Input::needs_room) {
+            return 0;
+        }
+        let mut taken = 0;
+        for _ in 0..inputs.len() {
+            let Some(input) = inputs.pop_front() else { break };
+            if input.needs_room() {
+                inputs.push_back(input);
+            } else {
+                self.take_input(input);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Calls the agents that have mail, each at most for its quota before its neighbours get their turn, until there are
+    /// none or the turn is long enough.
+    fn run_agents(&mut self) -> u32 {
+        let mut handled = 0;
+        while handled < DISPATCHES_PER_TURN_MAX {
+            let Some(agent) = self.run_queue.pop_front() else { break };
+            handled += self.dispatch(agent).max(1);
+        }
+        self.run_queue.extend(self.run_next_turn.drain(..));
+        handled
+    }
+
+    pub(crate) fn start_polling(&mut self, agent: AgentIndex) {
+        if let Some(slot) = self.agents.get_mut(agent)
+            && !slot.polled
+        {
+            slot.polled = true;
+            self.polled.push((agent, slot.generation));
+        }
+    }
+
+    /// Has an agent polled again that was not while it could not be called.
+    pub(crate) fn poll_again(&mut self, agent: AgentIndex) {
+        if let Some(slot) = self.agents.get(agent)
+            && slot.polled
+            && !self.polled.contains(&(agent, slot.generation))
+        {
+            self.polled.push((agent, slot.generation));
+        }
+    }
+
+    fn poll_agents(&mut self) -> bool {
+        if self.polled.is_empty() || self.phase == Phase::Stopped {
+            self.polled.clear();
+            return false;
+        }
+        let mut worked = false;
+        let mut polled = std::mem::take(&mut self.polled);
+        polled.retain(|(agent, generation)| {
+            let (goes_on, did_something) = self.poll_agent(*agent, *generation);
+            worked |= did_something;
+            goes_on
+        });
+        polled.append(&mut self.polled);
+        self.polled = polled;
+        worked
+    }
+
+    /// Counts what is pending where it is, not from the other totals.
+    pub(crate) fn count_pending(&self) -> u64 {
+        let pending = i64::try_from(self.slab.len()).unwrap_or(i64::MAX) + self.pending_beside_slab;
+        debug_assert!(pending >= 0, "{} counts {pending} pending messages", self.index);
+        u64::try_from(pending).unwrap_or(0)
+    }
+}
+
+/// The name of a shard's own agent for embedders without an inbox.
+pub fn gateway_name(partition: Partition, shard: ShardIndex) -> String {
+    partition.name_on(shard, &format!("gateway-{}", shard.0))
+}
+
+/// Says that a registration came too late.
+pub(crate) fn stopping() -> RegistrationError {
+    RegistrationError::Stopping
+}

@@ -1,0 +1,625 @@
+//! From the mailbox to the handler, and what comes of it: processed, tried again, or given up.
+//!
+//! Invariants: a handler's effects take place when it is done and not at all when it fails; an agent whose outbox is
+//! not empty is not called, so that it cannot send faster than the rings carry; one agent gets at most its quota before
+//! its neighbours get their turn; a panic in a handler is a failed attempt and nothing more.
+
+use std::ops::ControlFlow;
+
+use crate::domain::CapabilityName;
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{AgentId, Message, Receipt, Reliability};
+use crate::planted::{self, Bug};
+use crate::shard::agent::registry::{AgentIndex, Behaviour, InHand};
+use crate::shard::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
+use crate::shard::control::lifecycle::StopReason;
+use crate::shard::control::retry::Decision;
+use crate::shard::io::{Ending, Event, Now, Output, Phase as Waiting};
+use crate::shard::path::overflow::EffectsWeighed;
+use crate::shard::path::settle::Holds;
+use crate::shard::{Phase, Shard};
+use crate::supervision::{Guard, Visit};
+use crate::supervision::{RestartCause, discard, guarded};
+
+/// The messages that an agent is given in one call.
+///
+/// [`Batch::next`] hands out one message with the context for handling it; [`Batch::settle`] says what came of it. A
+/// message that is not settled counts as done when the next one is taken or the batch ends; one that is not taken
+/// stays in the mailbox.
+pub struct Batch<'a> {
+    shard: &'a mut Shard,
+    agent: AgentIndex,
+    id: AgentId,
+    generation: u32,
+    /// How many messages it may take, and how many it has taken.
+    most: u32,
+    taken: u32,
+    current: Option<Envelope>,
+    failure: Option<Failure>,
+    /// The message that failed had failed before.
+    failed_again: bool,
+    leaves: bool,
+    /// Whether each call is timed, and when the present one began.
+    timed: bool,
+    began_ns: Option<u64>,
+}
+
+impl Batch<'_> {
+    /// The next message, with the context for handling it.
+    #[inline(always)] // What it answers would go through memory otherwise, which was measured to stall each message.
+    #[allow(clippy::should_implement_trait)] // What it lends lives only until the next call.
+    pub fn next(&mut self) -> Option<(&Message, Context<'_>)> {
+        self.settle_current();
+        if self.timed {
+            self.end_call();
+        }
+        if self.taken >= self.most || self.leaves {
+            return None;
+        }
+        let mut envelope = self.shard.pop_for_call(self.agent)?;
+        self.taken += 1;
+        envelope.attempts = envelope.attempts.saturating_add(1);
+        if !envelope.journal().is_not() {
+            self.shard.begin_durable(&envelope);
+        }
+        let context = Context { shard: &mut *self.shard, agent: self.agent, id: self.id };
+        Some((&self.current.insert(envelope).message, context))
+    }
+
+    /// Shows up to `most` of the messages that [`Batch::next`] would give now, in their order, without taking them: for an
+    /// agent that works on several at once. What is done between the calls can change which come, so it compares their
+    /// ids. Answers how many there were.
+    pub fn look_ahead(&self, most: usize, mut look: impl FnMut(&Message)) -> usize {
+        let most = most.min(self.remaining());
+        let now_ms = self.shard.now_ms;
+        let mut seen = 0;
+        if let Some(slot) = self.shard.agents.get(self.agent).filter(|_| most > 0) {
+            slot.mailbox.look_ahead(&self.shard.slab, |envelope| {
+                if envelope.deadline_ms > now_ms {
+                    look(&envelope.message);
+                    seen += 1;
+                }
+                if seen < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+        }
+        seen
+    }
+
+    /// The time at the beginning of the shard's turn.
+    pub fn now(&self) -> Now {
+        self.shard.now()
+    }
+
+    /// The id of the agent that is being called.
+    pub fn id(&self) -> AgentId {
+        self.id
+    }
+
+    /// As [`Context::discover`].
+    pub fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
+        self.shard.discover(capability)
+    }
+
+    /// How many messages [`Batch::next`] may still give, if there are as many.
+    pub fn remaining(&self) -> usize {
+        self.most.saturating_sub(self.taken) as usize
+    }
+
+    /// Says what came of the message that was taken last.
+    #[inline]
+    pub fn settle(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Done => self.settle_current(),
+            Outcome::Failed(failure) => self.fail(failure),
+            Outcome::Suspended => self.suspend(),
+        }
+    }
+
+    #[inline]
+    fn settle_current(&mut self) {
+        if let Some(envelope) = self.current.take() {
+            self.settle_done(envelope);
+        }
+    }
+
+    /// The way of every message that was handled. A function of its own, so that it is not entered for nothing.
+    #[inline(never)]
+    fn settle_done(&mut self, envelope: Envelope) {
+        self.leaves |= self.shard.commit_effects(self.agent, self.id);
+        self.shard.settle_done(self.agent, self.generation, &envelope);
+        envelope.message.recycle();
+    }
+
+    /// Ends the time of one call and begins that of the next. An agent whose breaker opens gets nothing more.
+    #[cold]
+    fn end_call(&mut self) {
+        if self.failure.is_none() {
+            self.began_ns = self.shard.time_call(self.agent, self.began_ns);
+            if self.shard.is_shut(self.agent) {
+                self.most = 0;
+            }
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, failure: Failure) {
+        self.shard.discard_effects();
+        if let Some(envelope) = self.current.take() {
+            self.failed_again = envelope.attempts > 1;
+            self.shard.settle_failed(self.agent, self.generation, envelope, &failure);
+        }
+        // What to do with the agent is decided before it is given anything else.
+        self.failure = Some(failure);
+        self.most = 0;
+    }
+
+    #[cold]
+    fn suspend(&mut self) {
+        if let Some(envelope) = self.current.take() {
+            self.shard.put_in_hand(self.agent, envelope);
+        }
+        self.most = 0;
+    }
+}
+
+impl Shard {
+    /// Calls an agent with what waits for it, up to its quota. Answers how many messages that were.
+    #[inline]
+    pub(crate) fn dispatch(&mut self, index: AgentIndex) -> u32 {
+        let Some(slot) = self.agents.get_mut(index) else { return 0 };
+        // Where an agent stood that is gone, another one may have its place now; and mail can go while it waits.
+        if !std::mem::take(&mut slot.queued) || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
+            return 0;
+        }
+        let (id, generation, in_hand) = (slot.id, slot.generation, slot.has_in_hand());
+        if !slot.outbox.is_empty() || slot.is_halted() || (slot.guard == Guard::Shut && !in_hand) {
+            // It is scheduled again when its outbox is empty, when it may go on, or when its breaker is half-open.
+            self.watch_over(index);
+            return 0;
+        }
+        let free = slot.guard == Guard::Free;
+        match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+            Behaviour::Native(agent) if in_hand => {
+                self.agents.calling.begin(index);
+                self.resume(index, id, generation, agent)
+            }
+            Behaviour::Native(agent) => {
+                self.agents.calling.begin(index);
+                let visit = self.begin_visit(index, free);
+                self.call(index, id, generation, agent, visit)
+            }
+            Behaviour::Away => 0,
+            Behaviour::Outside(outside) => {
+                slot.behaviour = Behaviour::Outside(outside);
+                self.hand_out(index, generation)
+            }
+            Behaviour::Gateway => {
+                slot.behaviour = Behaviour::Gateway;
+                self.answer_asks()
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn call(
+        &mut self,
+        index: AgentIndex,
+        id: AgentId,
+        generation: u32,
+        mut agent: Box<dyn Agent>,
+        visit: Visit,
+    ) -> u32 {
+        let quota = visit.quota;
+        let batch_max = self.config.batch.into_inner();
+        let mut handled = 0;
+        let mut cause = RestartCause::Failure;
+        loop {
+            let most = batch_max.min(quota - handled);
+            let mut batch = Batch {
+                shard: self,
+                agent: index,
+                id,
+                generation,
+                most,
+                taken: 0,
+                current: None,
+                failure: None,
+                failed_again: false,
+                leaves: false,
+                timed: visit.timed,
+                began_ns: None,
+            };
+            let called = guarded(|| {
+                if let Some(own) = agent.batch_size() {
+                    batch.most = batch.most.min(own.into_inner());
+                }
+                agent.handle_batch(&mut batch);
+            });
+            match called {
+                Ok(()) => batch.settle_current(),
+                Err(what) => batch.fail(Failure { explanation: what.into(), panicked: true }),
+            }
+            if batch.failed_again {
+                cause = RestartCause::SameMessage;
+            }
+            if batch.timed {
+                batch.end_call();
+            }
+            let taken = batch.taken;
+            let (leaves, failure) = (batch.leaves, batch.failure.take());
+            handled += taken;
+            if failure.is_some() || leaves {
+                self.end_visit(index, visit);
+                self.after_call(index, id, agent, leaves, failure.map(|failure| (failure, cause)));
+                break;
+            }
+            let Some(slot) = self.agents.get_mut(index) else { break };
+            let has_mail = slot.mailbox.has_mail();
+            if taken == 0 || handled >= quota || !has_mail || !slot.may_be_called() {
+                slot.behaviour = Behaviour::Native(agent);
+                // Most agents have nothing left, neither mail nor a message in hand.
+                let is_done = handled > 0 && !has_mail && slot.extras.is_none();
+                self.end_visit(index, visit);
+                if is_done {
+                    return handled;
+                }
+                break;
+            }
+        }
+        if handled > 0 {
+            self.schedule(index);
+        } else if self.has_mail(index) {
+            // It took nothing: it is asked again when more has come, or after a while, but not over and over.
+            self.watch_over(index);
+        }
+        handled
+    }
+
+    /// Puts the agent back, or does what its failure asks for.
+    fn after_call(
+        &mut self,
+        index: AgentIndex,
+        id: AgentId,
+        mut agent: Box<dyn Agent>,
+        leaves: bool,
+        failure: Option<(Failure, RestartCause)>,
+    ) {
+        let cause = failure.as_ref().map_or(RestartCause::Failure, |(_, cause)| *cause);
+        let supervision = match failure.map(|(failure, _)| failure) {
+            None => Supervision::Resume,
+            Some(failure) if failure.panicked => {
+                let what = failure.explanation.into_owned();
+                self.report(|| Event::AgentPanicked { agent: id, what });
+                Supervision::Restart
+            }
+            Some(failure) => {
+                // An agent that cannot say what to do about its failure is made anew.
+                match guarded(|| agent.supervise(&failure)) {
+                    Ok(supervision) => supervision,
+                    Err(what) => {
+                        self.report(|| Event::AgentPanicked { agent: id, what });
+                        Supervision::Restart
+                    }
+                }
+            }
+        };
+        match supervision {
+            Supervision::Resume => self.come_back(index, agent, leaves),
+            Supervision::Restart => {
+                discard(agent);
+                if leaves {
+                    self.deregister(index);
+                } else {
+                    self.restart(index, cause);
+                }
+            }
+            Supervision::Stop => {
+                self.come_back(index, agent, false);
+                self.remove_agent(index, StopReason::Verdict);
+            }
+        }
+    }
+
+    /// Goes on with the message that the agent's handler was suspended over.
+    fn resume(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>) -> u32 {
+        let Some(in_hand) = self.agents.get_mut(index).and_then(|slot| slot.extras().in_hand.take()) else {
+            self.come_back(index, agent, false);
+            return 0;
+        };
+        debug_assert!(self.effects.is_empty(), "nobody else is being called");
+        let InHand { envelope, effects } = in_hand;
+        self.effects_weighed = EffectsWeighed::default();
+        self.effects = effects;
+        self.begin_durable(&envelope);
+        if envelope.kind == EnvelopeKind::Message {
+            self.pending_beside_slab -= 1;
+        }
+        let free = self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Free);
+        let visit = self.begin_visit(index, free);
+        let began_ns = if visit.timed { self.time_call(index, None) } else { None };
+        let mut context = Context { shard: self, agent: index, id };
+        let called = guarded(|| agent.resume(&envelope.message, &mut context));
+        let outcome =
+            called.unwrap_or_else(|what| Outcome::Failed(Failure { explanation: what.into(), panicked: true }));
+        let mut leaves = false;
+        let mut failure = None;
+        match outcome {
+            Outcome::Done => {
+                leaves = self.commit_effects(index, id);
+                self.settle_done(index, generation, &envelope);
+            }
+            Outcome::Failed(failed) => {
+                self.discard_effects();
+                let cause = if envelope.attempts > 1 { RestartCause::SameMessage } else { RestartCause::Failure };
+                self.settle_failed(index, generation, envelope, &failed);
+                failure = Some((failed, cause));
+            }
+            Outcome::Suspended => self.put_in_hand(index, envelope),
+        }
+        if visit.timed && failure.is_none() {
+            self.time_call(index, began_ns);
+        }
+        self.end_visit(index, visit);
+        self.after_call(index, id, agent, leaves, failure);
+        self.schedule(index);
+        1
+    }
+
+    fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
+        self.end_durable();
+        if self.phase == Phase::Stopped && envelope.kind == EnvelopeKind::Notice {
+            // It was told what it was told. There is no later turn to go on in.
+            return self.discard_effects();
+        }
+        if envelope.kind == EnvelopeKind::Message {
+            self.pending_beside_slab += 1;
+        }
+        let effects = std::mem::take(&mut self.effects);
+        self.effects_weighed = EffectsWeighed::default();
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.extras().in_hand = Some(InHand { envelope, effects });
+            // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
+            slot.queued = true;
+            self.run_next_turn.push(index);
+            self.watch_over(index);
+        }
+    }
+
+    /// Calls an agent's poll. Answers whether it wants to be polled again, and whether it did something.
+    pub(crate) fn poll_agent(&mut self, index: AgentIndex, generation: u32) -> (bool, bool) {
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else {
+            return (false, false);
+        };
+        if slot.is_halted() {
+            // It stands among the polled again when it goes on: until then the shard may sleep.
+            return (false, false);
+        }
+        if !slot.outbox.is_empty() || slot.has_in_hand() {
+            return (true, false);
+        }
+        let id = slot.id;
+        let behaviour = std::mem::replace(&mut slot.behaviour, Behaviour::Away);
+        let Behaviour::Native(mut agent) = behaviour else {
+            slot.behaviour = behaviour;
+            return (false, false);
+        };
+        self.agents.calling.begin(index);
+        let mut context = Context { shard: self, agent: index, id };
+        let called = guarded(|| agent.poll(&mut context));
+        let (polled, leaves, failure) = match called {
+            Ok(polled) => (polled, self.commit_effects(index, id), None),
+            Err(what) => {
+                self.discard_effects();
+                let failure = Failure { explanation: what.into(), panicked: true };
+                (Polled::Finished, false, Some((failure, RestartCause::Failure)))
+            }
+        };
+        // What came for it meanwhile, such as the answer to what it asked just now, is worth another poll.
+        let has_more = polled == Polled::Finished && self.overseers.has_something_for(id);
+        let goes_on = !leaves && (polled != Polled::Finished || has_more);
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.polled = goes_on;
+        }
+        self.after_call(index, id, agent, leaves, failure);
+        self.schedule(index);
+        (goes_on, polled == Polled::Worked || has_more)
+    }
+
+    /// Hands waiting messages to an inbox, as many as it has room for.
+    fn hand_out(&mut self, index: AgentIndex, generation: u32) -> u32 {
+        let mut handed_out = 0;
+        while let Some(slot) = self.agents.get_mut(index) {
+            let Behaviour::Outside(outside) = &mut slot.behaviour else { break };
+            if outside.room == 0 {
+                break;
+            }
+            let inbox = outside.inbox;
+            let Some(envelope) = self.pop_live_mail(index) else { break };
+            let Some(slot) = self.agents.get_mut(index) else { break };
+            let Behaviour::Outside(outside) = &mut slot.behaviour else { break };
+            outside.room -= 1;
+            if envelope.kind == EnvelopeKind::Message {
+                outside.handed_out += 1;
+                if envelope.message.receipt() == Receipt::Processed {
+                    let number = outside.taken + u64::from(outside.handed_out);
+                    outside.receipts.push_back((number, envelope.message.clone()));
+                }
+                if let Some(record) = self.durables.record_of(envelope.journal()) {
+                    let number = outside.taken + u64::from(outside.handed_out);
+                    outside.journalled.push_back((number, record));
+                }
+                self.pending_beside_slab += 1;
+                let weight = envelope.weight();
+                self.let_go(Holds::Mailbox { agent: index, generation, weight });
+            }
+            self.outputs.push(Output::Deliver(inbox, envelope.message));
+            handed_out += 1;
+        }
+        self.schedule(index);
+        handed_out
+    }
+
+    #[inline]
+    fn has_mail(&self, index: AgentIndex) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.mailbox.has_mail())
+    }
+
+    #[inline]
+    pub(crate) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
+        let slot = self.agents.get_mut(index)?;
+        let envelope = slot.mailbox.pop(&mut self.slab)?;
+        if envelope.kind == EnvelopeKind::Notice {
+            self.pending_beside_slab += 1;
+        }
+        Some(envelope)
+    }
+
+    /// The next message for an agent that is being called, unless something that it sent has to wait.
+    #[inline(always)]
+    fn pop_for_call(&mut self, index: AgentIndex) -> Option<Envelope> {
+        loop {
+            let slot = self.agents.get_mut(index)?;
+            if !slot.outbox.is_empty() || slot.is_halted() {
+                return None;
+            }
+            let envelope = slot.mailbox.pop(&mut self.slab)?;
+            if envelope.kind == EnvelopeKind::Notice {
+                self.pending_beside_slab += 1;
+            }
+            if envelope.deadline_ms > self.now_ms {
+                return Some(envelope);
+            }
+            let (generation, weight) = (slot.generation, envelope.weight());
+            self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
+        }
+    }
+
+    /// The next message whose lifetime is not over.
+    fn pop_live_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
+        loop {
+            let envelope = self.pop_mail(index)?;
+            if envelope.deadline_ms > self.now_ms {
+                return Some(envelope);
+            }
+            let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
+            let weight = envelope.weight();
+            self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
+        }
+    }
+
+    #[inline(always)]
+    fn settle_done(&mut self, index: AgentIndex, generation: u32, envelope: &Envelope) {
+        if envelope.kind == EnvelopeKind::Notice {
+            return;
+        }
+        if !planted::strikes(Bug::ProcessedNotCounted, 100, self.account.processed) {
+            self.account.processed += 1;
+        }
+        if envelope.journal().is_in_record() {
+            self.settle_durable(envelope.journal());
+        }
+        let weight = envelope.weight();
+        let holds = Holds::Mailbox { agent: index, generation, weight };
+        if envelope.message.receipt() == Receipt::Processed {
+            self.send_receipt(&envelope.message, Receipt::Processed, holds);
+        } else {
+            self.let_go(holds);
+        }
+    }
+
+    /// Tries the message again later, or gives it up, as the failure handler decides.
+    #[cold]
+    fn settle_failed(&mut self, index: AgentIndex, generation: u32, envelope: Envelope, failure: &Failure) {
+        self.end_durable();
+        if envelope.kind == EnvelopeKind::Notice {
+            return;
+        }
+        let Some(id) = self.agents.get(index).map(|slot| slot.id) else { return };
+        let weight = envelope.weight();
+        let holds = Holds::Mailbox { agent: index, generation, weight };
+        match self.decide(&envelope, id, failure) {
+            (Decision::RetryAfter(delay_ms), _) => {
+                // A message whose lifetime ends first is looked at then, and expires.
+                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.now_ms)).max(1);
+                self.account.retried += 1;
+                self.keep_attempts(&envelope);
+                self.put_into_mailbox_later(envelope, index, delay_ms);
+            }
+            (Decision::DeadLetter, reason) => self.give_up_with(envelope, reason, &failure.explanation, holds),
+            (Decision::ReplyWithFailure, reason) => {
+                let journal = envelope.journal();
+                if self.count_out(envelope, reason, &failure.explanation, holds).is_some() && !journal.is_not() {
+                    self.end_without_letter(journal, Ending::DeadLettered(reason));
+                }
+            }
+        }
+        self.count_failure(index);
+    }
+
+    /// Lets the effects of a finished handler take place. Answers whether the agent wants to be removed.
+    #[inline(always)]
+    pub(crate) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
+        match self.effects.len() {
+            0 => false,
+            // Most handlers send one message, or none.
+            1 => match self.effects.pop() {
+                Some(effect) => self.commit_effect(index, id, effect),
+                None => false,
+            },
+            _ => self.commit_several(index, id),
+        }
+    }
+
+    fn commit_several(&mut self, index: AgentIndex, id: AgentId) -> bool {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.effects_weighed = EffectsWeighed::default();
+        let mut leaves = false;
+        for effect in effects.drain(..) {
+            leaves |= self.commit_effect(index, id, effect);
+        }
+        // Registering calls the new agent's `started`, which may have effects of its own: they are committed by then.
+        self.effects = effects;
+        leaves
+    }
+
+    #[inline(always)]
+    fn commit_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
+        match effect {
+            Effect::Send(envelope) => {
+                self.commit_send(index, envelope);
+                false
+            }
+            rare => self.commit_rare_effect(index, id, rare),
+        }
+    }
+
+    #[inline(always)]
+    fn commit_send(&mut self, index: AgentIndex, mut envelope: Envelope) {
+        if envelope.message.reliability() == Reliability::Durable {
+            self.hold_for(&mut envelope);
+        }
+        self.submit(index, envelope);
+    }
+
+    #[inline(never)]
+    fn commit_rare_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
+        match effect {
+            Effect::Send(envelope) => self.commit_send(index, envelope),
+            Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
+            Effect::Register(registration) if self.starting => {
+                self.registrations.push_back((*registration, id));
+            }
+            Effect::Register(registration) => self.register_for(*registration, id),
+            Effect::Deregister => return true,
+            Effect::Advertise(capability) => self.advertise(index, capability),
+            Effect::Withdraw(capability) => self.withdraw(index, capability),
+            Effect::Oversee(oversight) => self.oversee(index, id, *oversight),
+        }
+        false
+    }
+
+    pub(crate) fn discard_effects(&mut self) {
+        self.effects.clear();
+        self.effects_weighed = EffectsWeighed::default();
+    }
+}

@@ -1,0 +1,260 @@
+//! What happens to a message that finds its receiver's mailbox full, and what a shard may hold in all.
+//!
+//! Each agent has a policy for what other agents send it: it is refused, its sender waits (see [`stall`](crate::shard::control::backpressure)),
+//! or the oldest message that waits makes room. Replies are subject to none of them: an agent that asked gets its answer
+//! beyond the mailbox's limit, up to [`REPLY_ROOM`] times that limit. Nor are the router's notices, which have a lane of
+//! their own.
+//!
+//! Invariants: whatever is refused or displaced is a dead letter with a reason of its own, and its sender is told; a
+//! message is displaced only if that makes room for the one that displaces it.
+
+use crate::base::slab::NONE;
+use crate::domain::DomainError;
+pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
+use crate::mailbox::Envelope;
+use crate::message::{AgentId, ConversationRole, Message};
+use crate::outcome::Reason;
+use crate::shard::Shard;
+use crate::shard::agent::Effect;
+use crate::shard::agent::registry::{AgentIndex, Standing};
+use crate::shard::io::SendError;
+use crate::shard::path::settle::{Holds, OUTGOING_WAITING_MAX};
+
+/// A mailbox holds replies up to so many times its limits in messages and bytes.
+pub const REPLY_ROOM: u32 = 2;
+
+/// The part of a shard's memory budget that only replies and notices may use: one so-manieth.
+pub const MEMORY_RESERVE_FRACTION: u64 = 8;
+
+/// What happens to a message that finds its receiver's mailbox full.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum OverflowPolicy {
+    /// It is refused: it becomes a dead letter of the reason `mailbox-full`, and its sender gets a `failure`.
+    #[default]
+    Reject,
+    /// It waits, and so do those who go on sending to this receiver, each for as long as its message lives.
+    BackPressure,
+    /// The oldest waiting message of the lowest lane makes room, unless that lane is above the new message's: it becomes
+    /// a dead letter of the reason `displaced`, and its sender gets a `failure`. If none may be displaced, the new one is
+    /// refused.
+    DropOldest,
+}
+
+impl OverflowPolicy {
+    /// All policies.
+    pub const ALL: [Self; 3] = [Self::Reject, Self::BackPressure, Self::DropOldest];
+    /// What is accepted as text.
+    pub const ALLOWED: &str = "reject, back-pressure or drop-oldest";
+
+    /// The policy as one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::BackPressure => "back-pressure",
+            Self::DropOldest => "drop-oldest",
+        }
+    }
+}
+
+impl std::fmt::Display for OverflowPolicy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for OverflowPolicy {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text.trim());
+        found.ok_or_else(|| DomainError::not_allowed("overflow policy", text, Self::ALLOWED))
+    }
+}
+
+/// How many of the effects of a handler were weighed so far, and what they weigh in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EffectsWeighed {
+    pub count: usize,
+    pub bytes: u64,
+}
+
+/// What was refused or held up for want of room, so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct OverflowFigures {
+    /// Refused because the memory budget was used up.
+    pub refused_for_memory: u64,
+    /// Refused because the receiver takes nothing at the moment and the sender did not want to wait, or not any longer.
+    pub refused_by_receiver: u64,
+    /// Replies that were taken beyond the mailbox's limit.
+    pub replies_beyond: u64,
+}
+
+impl Shard {
+    /// Decides about a message whose receiver's mailbox is full, or whose receiver does not take new messages as usual.
+    #[cold]
+    pub(crate) fn overflow(&mut self, envelope: Envelope, index: AgentIndex) {
+        let Some(slot) = self.agents.get(index) else { return };
+        // A dead letter that is replayed waits where it is.
+        if slot.standing.is(Standing::DRAINING) || envelope.journal().is_replay() {
+            return self.refuse_for(envelope, index);
+        }
+        let bytes_max = self.config.mailbox_bytes.into_inner();
+        // What comes from another shard has waited there as far as that shard knew.
+        if slot.standing.is(Standing::CLOSED)
+            && envelope.credit_of.is_none()
+            && self.must_wait(&envelope.message, slot.id)
+        {
+            let receiver = slot.id;
+            return self.wait_for_receiver(envelope, receiver, true);
+        }
+        if self.is_reply(&envelope.message, index) {
+            return self.overflow_with_reply(envelope, index);
+        }
+        // What is larger than the whole mailbox could wait for ever.
+        if u64::from(envelope.weight()) > bytes_max {
+            return self.refuse_for(envelope, index);
+        }
+        match slot.overflow {
+            OverflowPolicy::Reject => self.refuse_for(envelope, index),
+            OverflowPolicy::BackPressure => self.stall(envelope, index),
+            OverflowPolicy::DropOldest => self.displace(envelope, index),
+        }
+    }
+
+    /// Takes a reply beyond the limit. It does not overtake what its sender sent before.
+    fn overflow_with_reply(&mut self, envelope: Envelope, index: AgentIndex) {
+        let messages_max = self.config.mailbox_messages.into_inner().saturating_mul(REPLY_ROOM);
+        let bytes_max = self.config.mailbox_bytes.into_inner().saturating_mul(u64::from(REPLY_ROOM));
+        let Some(slot) = self.agents.get(index) else { return };
+        let fits = slot.mailbox.has_room(messages_max, bytes_max, envelope.weight());
+        if self.is_behind_its_own(&envelope.message, index) {
+            return self.stall(envelope, index);
+        }
+        if fits {
+            self.overflow.replies_beyond += 1;
+            return self.take_in(envelope, index);
+        }
+        let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+        self.give_up(envelope, Reason::RepliesFull, holds);
+    }
+
+    /// Whether a message answers something that its receiver, which lives here, asked: as the shard's questions, the
+    /// message's conversation or the message that it was made a reply to say.
+    pub(crate) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
+        let Some(slot) = self.agents.get(index) else { return false };
+        if index == self.gateway {
+            return message.in_reply_to().is_some_and(|correlation| self.asks.contains_key(&correlation));
+        }
+        looks_like_reply(message)
+            || (slot.first_question != NONE && self.questions.answered_by(slot.id, message).is_some())
+    }
+
+    /// Makes room for a message by giving up waiting ones of no higher lane, the oldest of the lowest first.
+    fn displace(&mut self, envelope: Envelope, index: AgentIndex) {
+        let messages_max = self.config.mailbox_messages.into_inner();
+        let bytes_max = self.config.mailbox_bytes.into_inner();
+        let Some(slot) = self.agents.get(index) else { return };
+        let messages = (slot.mailbox.held() + 1).saturating_sub(messages_max);
+        let bytes = (slot.mailbox.held_bytes() + u64::from(envelope.weight())).saturating_sub(bytes_max);
+        // The displaced free their places at once, so what their senders are told is bounded here.
+        let (partition, outgoing) = (self.config.partition, &self.outgoing);
+        let may_go = |waiting: &Envelope| {
+            let much = |sender: AgentId| outgoing[partition.shard_of(sender).as_usize()].len() >= OUTGOING_WAITING_MAX;
+            !looks_like_reply(&waiting.message) && !waiting.message.sender().is_some_and(much)
+        };
+        let priority = envelope.message.priority();
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let generation = slot.generation;
+        let Some(places) = slot.mailbox.displace(&mut self.slab, priority, messages, bytes, may_go) else {
+            return self.refuse_for(envelope, index);
+        };
+        for place in places {
+            let Some(displaced) = self.slab.remove(place) else { continue };
+            self.let_go(Holds::Mailbox { agent: index, generation, weight: displaced.weight() });
+            self.give_up(displaced, Reason::Displaced, Holds::Nothing);
+        }
+        self.take_in(envelope, index);
+    }
+
+    /// Bytes that mailboxes hold and that wait on their way.
+    pub(crate) fn memory(&self) -> u64 {
+        (ordinary_memory(self.config.memory_max).cast_signed() - self.memory_left).cast_unsigned()
+    }
+
+    /// Why the shard has no memory for another message from outside or from a handler.
+    #[cold]
+    pub(crate) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendError> {
+        let limit = self.config.memory_max;
+        let held_bytes = self.memory() + effects_bytes + message.content().len() as u64;
+        let allowed = if looks_like_reply(message) { limit } else { ordinary_memory(limit) };
+        (held_bytes > allowed).then_some(SendError::MemoryFull { limit })
+    }
+
+    /// Why there is no memory for another message of a handler, with what it has sent before. Most handlers send one or two
+    /// messages, so the weight of more is only looked at from the third one on.
+    #[inline(always)]
+    pub(crate) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendError> {
+        let bytes = match &*self.effects {
+            [] => return None,
+            [effect] => effect.weight(),
+            _ => self.weigh_effects(),
+        };
+        if (bytes + message.content().len() as u64).cast_signed() <= self.memory_left {
+            return None;
+        }
+        self.memory_refusal(message, bytes)
+    }
+
+    /// Returns the weight of all effects. What was weighed before is not weighed again.
+    #[inline(never)]
+    fn weigh_effects(&mut self) -> u64 {
+        let EffectsWeighed { count, bytes } = self.effects_weighed;
+        let count = if count > self.effects.len() { 0 } else { count };
+        let before = if count == 0 { 0 } else { bytes };
+        let bytes = before + self.effects[count..].iter().map(Effect::weight).sum::<u64>();
+        self.effects_weighed = EffectsWeighed { count: self.effects.len(), bytes };
+        bytes
+    }
+
+    /// Whether a message from another shard may be taken in although the budget for ordinary messages is used up.
+    #[cold]
+    pub(crate) fn has_memory_for(&self, envelope: &Envelope) -> bool {
+        looks_like_reply(&envelope.message) && self.memory() + u64::from(envelope.weight()) <= self.config.memory_max
+    }
+
+    /// Gives up a message from another shard for which there is no memory.
+    #[cold]
+    pub(crate) fn refuse_arrival(&mut self, envelope: Envelope) {
+        let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+        self.give_up(envelope, Reason::MemoryFull, holds);
+    }
+}
+
+/// What a shard may hold of messages that are no replies, in bytes, of its share of the memory budget.
+pub(crate) const fn ordinary_memory(limit: u64) -> u64 {
+    limit - limit / MEMORY_RESERVE_FRACTION
+}
+
+/// Whether a message says what it answers, and was made as a reply to a message of its receiver or belongs to a
+/// conversation that its receiver began.
+pub(crate) fn looks_like_reply(message: &Message) -> bool {
+    message.in_reply_to().is_some()
+        && (message.postage().receiver_place != NONE
+            || (message.conversation().is_some() && message.role() == ConversationRole::Participant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read_by_their_words() {
+        for policy in OverflowPolicy::ALL {
+            assert_eq!(policy.as_str().parse(), Ok(policy));
+        }
+        assert_eq!(
+            "drop".parse::<OverflowPolicy>().unwrap_err().to_string(),
+            "overflow policy \"drop\" is not allowed: allowed is reject, back-pressure or drop-oldest"
+        );
+    }
+}

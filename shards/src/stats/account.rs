@@ -1,0 +1,79 @@
+//! What a shard answers for: every delivery is counted in once and out once.
+//!
+//! Invariant, per shard and at any moment between steps:
+//! `accepted + arrived + recovered = processed + dead_lettered + expired + departed + kept + pending`.
+//! `pending` is not derived from the others: it is counted where the messages are.
+
+use crate::outcome::Phase;
+use crate::outcome::Reason;
+
+/// Running totals of one shard. Each counts deliveries: a message to five agents is five.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Account {
+    /// Taken over from a sender on this shard.
+    pub accepted: u64,
+    /// Taken over from another shard.
+    pub arrived: u64,
+    /// Durable, and left unsettled by an earlier run of the router.
+    pub recovered: u64,
+    /// Handled by their receiver.
+    pub processed: u64,
+    /// Given up, for one of the reasons.
+    pub dead_lettered: u64,
+    /// Not handled within their lifetime.
+    pub expired: u64,
+    /// Handed over to another shard.
+    pub departed: u64,
+    /// Durable, and left to the next start when the router stopped.
+    pub kept: u64,
+    /// Still with this shard.
+    pub pending: u64,
+    /// Attempts that failed and were followed by another.
+    pub retried: u64,
+    /// Refused at once, with an error to the sender: never accepted.
+    pub refused: u64,
+    /// The router's own notices that were sent.
+    pub notices: u64,
+    /// The router's own notices that found a full control lane, or no receiver.
+    pub notices_coalesced: u64,
+    /// Dead letters by reason, in the order of [`Reason::ALL`].
+    pub dead_by_reason: [u64; Reason::COUNT],
+    /// Expired messages by what they waited for, in the order of [`Phase::ALL`].
+    pub expired_by_phase: [u64; Phase::COUNT],
+}
+
+impl Account {
+    /// Whether what came in equals what went out and what is there.
+    pub fn balances(&self) -> bool {
+        let into = self.accepted + self.arrived + self.recovered;
+        let out = self.processed + self.dead_lettered + self.expired + self.departed + self.kept + self.pending;
+        into == out
+            && self.dead_by_reason.iter().sum::<u64>() == self.dead_lettered
+            && self.expired_by_phase.iter().sum::<u64>() == self.expired
+    }
+
+    /// The totals of two shards together.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.accepted += other.accepted;
+        self.arrived += other.arrived;
+        self.recovered += other.recovered;
+        self.kept += other.kept;
+        self.processed += other.processed;
+        self.dead_lettered += other.dead_lettered;
+        self.expired += other.expired;
+        self.departed += other.departed;
+        self.pending += other.pending;
+        self.retried += other.retried;
+        self.refused += other.refused;
+        self.notices += other.notices;
+        self.notices_coalesced += other.notices_coalesced;
+        for (mine, others) in self.dead_by_reason.iter_mut().zip(other.dead_by_reason) {
+            *mine += others;
+        }
+        for (mine, others) in self.expired_by_phase.iter_mut().zip(other.expired_by_phase) {
+            *mine += others;
+        }
+        self
+    }
+}

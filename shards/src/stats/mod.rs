@@ -1,0 +1,4 @@
+//! What is counted and shown.
+
+pub mod account;
+pub mod calling;

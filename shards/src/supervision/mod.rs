@@ -1,0 +1,14 @@
+//! Agents that fail: how often they are restarted, when they are not called for a while, and calls that may panic.
+
+pub mod breaker;
+mod breaker_gate;
+mod panic;
+mod restarts;
+mod slow_calls;
+
+pub(crate) use breaker_gate::{AgentBreaker, BreakerFigures, Guard};
+pub(crate) use panic::{discard, guarded};
+pub use restarts::{RESTART_BACKOFF_MS_MAX, RestartPolicy};
+pub(crate) use restarts::{RestartCause, Restarts};
+pub(crate) use slow_calls::{CallTimes, Visit};
+pub use slow_calls::{Stopwatch, TIMED_TURNS};

@@ -1,0 +1,84 @@
+//! The engine's folders form layers: a file imports from its own folder and from those before it, never from a later one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folders of `shards/src` in their order, the lowest first. `planted` is a switch for tests that all may look at.
+const LAYERS: [&str; 18] = [
+    "base",
+    "planted",
+    "domain",
+    "outcome",
+    "mesh",
+    "message",
+    "codec",
+    "protocol",
+    "mailbox",
+    "dead_letter",
+    "routing",
+    "replies",
+    "supervision",
+    "conversation",
+    "journal",
+    "stats",
+    "shard",
+    "management",
+];
+/// What is written against the whole engine: roles for agents, and the simulators.
+const ABOVE: [&str; 2] = ["roles", "sim"];
+
+/// Every Rust file below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The place of a folder or file of `shards/src` among the layers.
+fn rank(name: &str) -> usize {
+    let place = LAYERS.iter().chain(&ABOVE).position(|layer| *layer == name);
+    place.unwrap_or_else(|| panic!("{name} is in no layer: give it a place in {}", file!()))
+}
+
+/// The folders that a text names after `crate::`, comments aside.
+fn named_in(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| line.split("crate::").skip(1)).map(|behind| {
+        let end = behind.find(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+        &behind[..end.unwrap_or(behind.len())]
+    })
+}
+
+#[test]
+fn every_file_imports_only_from_its_own_layer_and_those_below() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut upward = Vec::new();
+    for path in files_below(&source) {
+        let inside = path.strip_prefix(&source).unwrap();
+        let own = inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        if own == "lib" {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for named in named_in(&text) {
+            if rank(named) > rank(own) {
+                upward.push(format!("{} imports {named}", inside.display()));
+            }
+        }
+    }
+    assert!(upward.is_empty(), "a lower layer knows a higher one:\n{}", upward.join("\n"));
+}
+
+#[test]
+fn comments_are_no_imports_and_paths_are() {
+    let text = "use crate::base::slab;\n// crate::sim is not meant\nlet x = crate::shard::Shard::new(crate::domain::Y);";
+    assert_eq!(named_in(text).collect::<Vec<_>>(), ["base", "shard", "domain"]);
+}
