@@ -213,81 +213,81 @@ pub(crate) enum Phase {
 
 /// One core's share of the router.
 pub struct Shard {
-    pub(crate) config: ShardConfig,
-    pub(crate) index: ShardIndex,
-    pub(crate) phase: Phase,
-    pub(crate) now: Now,
-    pub(crate) now_ms: u64,
-    pub(crate) ids: IdSource,
+    pub(in crate::shard) config: ShardConfig,
+    pub(in crate::shard) index: ShardIndex,
+    pub(in crate::shard) phase: Phase,
+    pub(in crate::shard) now: Now,
+    pub(in crate::shard) now_ms: u64,
+    pub(in crate::shard) ids: IdSource,
     random: u64,
-    pub(crate) port: Port<Crossing>,
-    pub(crate) spares: Spares,
+    pub(in crate::shard) port: Port<Crossing>,
+    pub(in crate::shard) spares: Spares,
     /// Credits to be returned at the end of the turn, by shard.
-    pub(crate) credits_owed: Vec<usize>,
-    pub(crate) slab: Slab<Envelope>,
-    pub(crate) agents: Registry,
-    pub(crate) gateway: AgentIndex,
-    pub(crate) run_queue: VecDeque<AgentIndex>,
+    pub(in crate::shard) credits_owed: Vec<usize>,
+    pub(in crate::shard) slab: Slab<Envelope>,
+    pub(in crate::shard) agents: Registry,
+    pub(in crate::shard) gateway: AgentIndex,
+    pub(in crate::shard) run_queue: VecDeque<AgentIndex>,
     /// Agents with a message in hand: they go on in the next turn, not in this one.
-    pub(crate) run_next_turn: Vec<AgentIndex>,
+    pub(in crate::shard) run_next_turn: Vec<AgentIndex>,
     /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
     /// other in a chain do not nest without bound.
-    pub(crate) starting: bool,
+    pub(in crate::shard) starting: bool,
     /// Registrations that wait for their turn, with whoever asked for them.
-    pub(crate) registrations: VecDeque<(Registration, AgentId)>,
+    pub(in crate::shard) registrations: VecDeque<(Registration, AgentId)>,
     /// Agents that are polled, each with its generation.
     polled: Vec<(AgentIndex, u32)>,
     /// Agents that are drained, each with its generation.
-    pub(crate) draining: Vec<(AgentIndex, u32)>,
-    pub(crate) former: FormerAgents,
-    pub(crate) effects: Vec<Effect>,
+    pub(in crate::shard) draining: Vec<(AgentIndex, u32)>,
+    pub(in crate::shard) former: FormerAgents,
+    pub(in crate::shard) effects: Vec<Effect>,
     /// Of the shard's share of the memory budget, what is there for messages that are no replies, less what mailboxes
     /// hold and what waits on its way, in bytes.
-    pub(crate) memory_left: i64,
-    pub(crate) effects_weighed: EffectsWeighed,
-    pub(crate) overflow: OverflowFigures,
+    pub(in crate::shard) memory_left: i64,
+    pub(in crate::shard) effects_weighed: EffectsWeighed,
+    pub(in crate::shard) overflow: OverflowFigures,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
-    pub(crate) blocked: Vec<VecDeque<AgentIndex>>,
+    pub(in crate::shard) blocked: Vec<VecDeque<AgentIndex>>,
     /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
-    pub(crate) transit: Vec<VecDeque<u32>>,
+    pub(in crate::shard) transit: Vec<VecDeque<u32>>,
     /// Whether a timer looks after what expires in transit, by shard.
-    pub(crate) transit_swept: Vec<bool>,
+    pub(in crate::shard) transit_swept: Vec<bool>,
     /// What is to be told to other shards, by shard.
-    pub(crate) outgoing: Vec<VecDeque<Outgoing>>,
+    pub(in crate::shard) outgoing: Vec<VecDeque<Outgoing>>,
     /// Receivers that are closed, and who waits for them.
-    pub(crate) lines: Lines,
-    pub(crate) capabilities: CapabilityIndex,
-    pub(crate) load_changed: Vec<AgentIndex>,
-    pub(crate) conversations: Conversations,
+    pub(in crate::shard) lines: Lines,
+    pub(in crate::shard) capabilities: CapabilityIndex,
+    pub(in crate::shard) load_changed: Vec<AgentIndex>,
+    pub(in crate::shard) conversations: Conversations,
     /// Messages that broke their protocol.
-    pub(crate) violations: Conformance,
-    pub(crate) notes: Notes,
-    pub(crate) timers: TimerWheel<Alarm>,
+    pub(in crate::shard) violations: Conformance,
+    pub(in crate::shard) notes: Notes,
+    pub(in crate::shard) timers: TimerWheel<Alarm>,
     fired: Vec<Alarm>,
-    pub(crate) failure_handler: Option<Box<dyn FailureHandler>>,
-    pub(crate) plugins: Vec<Box<dyn RoutePlugin>>,
+    pub(in crate::shard) failure_handler: Option<Box<dyn FailureHandler>>,
+    pub(in crate::shard) plugins: Vec<Box<dyn RoutePlugin>>,
     /// Whether there is something to look at before a message is accepted: plugins, or protocols.
-    pub(crate) judges: bool,
-    pub(crate) breakers: BreakerFigures,
-    pub(crate) call_times: CallTimes,
-    pub(crate) dead_letters: DeadLetters,
-    pub(crate) replays: Replays,
-    pub(crate) account: Account,
+    pub(in crate::shard) judges: bool,
+    pub(in crate::shard) breakers: BreakerFigures,
+    pub(in crate::shard) call_times: CallTimes,
+    pub(in crate::shard) dead_letters: DeadLetters,
+    pub(in crate::shard) replays: Replays,
+    pub(in crate::shard) account: Account,
     /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
-    pub(crate) pending_beside_slab: i64,
-    pub(crate) questions: Questions,
-    pub(crate) asks: HashMap<Correlation, PendingAsk, Seeded>,
+    pub(in crate::shard) pending_beside_slab: i64,
+    pub(in crate::shard) questions: Questions,
+    pub(in crate::shard) asks: HashMap<Correlation, PendingAsk, Seeded>,
     /// The same by token, for callers that give up.
-    pub(crate) asks_by_token: HashMap<Token, Correlation, FixedState>,
-    pub(crate) barriers: HashMap<u64, Barrier, FixedState>,
-    pub(crate) barrier_count: u64,
+    pub(in crate::shard) asks_by_token: HashMap<Token, Correlation, FixedState>,
+    pub(in crate::shard) barriers: HashMap<u64, Barrier, FixedState>,
+    pub(in crate::shard) barrier_count: u64,
     /// Agents that look after others, and what waits for them.
-    pub(crate) overseers: Overseers,
-    pub(crate) durables: Durables,
+    pub(in crate::shard) overseers: Overseers,
+    pub(in crate::shard) durables: Durables,
     /// What was left at the stop.
-    pub(crate) remains: Option<Box<Remains>>,
-    pub(crate) watch_events: bool,
-    pub(crate) outputs: Vec<Output>,
+    pub(in crate::shard) remains: Option<Box<Remains>>,
+    pub(in crate::shard) watch_events: bool,
+    pub(in crate::shard) outputs: Vec<Output>,
 }
 
 impl Shard {

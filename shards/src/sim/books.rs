@@ -2,9 +2,7 @@
 //! between the shards, and the credits of every pair of shards.
 
 use crate::outcome::Reason;
-use crate::shard::Shard;
 use crate::shard::io::Output;
-use crate::shard::path::settle::{Holds, Outgoing};
 use crate::stats::account::Account;
 
 use super::world::World;
@@ -70,8 +68,7 @@ impl World {
         }
         let held = self.nodes[shard].shard.credits_held();
         for (from, held) in held.into_iter().enumerate().filter(|(from, _)| *from != shard) {
-            let port = &mut self.nodes[from].shard.port;
-            let (spent, in_ring) = (port.credits_out_to(shard), port.messages_in_flight_to(shard));
+            let (spent, in_ring) = self.nodes[from].shard.credits_spent_on(shard);
             assert_eq!(
                 spent,
                 in_ring + held,
@@ -96,26 +93,5 @@ impl World {
         for node in &mut self.nodes {
             node.shard.assert_at_rest();
         }
-    }
-}
-
-impl Shard {
-    /// By shard, how many of its credits belong to messages that are here, or are about to be returned.
-    fn credits_held(&self) -> Vec<usize> {
-        let mut held = self.credits_owed.clone();
-        for (from, held) in held.iter_mut().enumerate() {
-            *held += self.port.credits_unflushed(from);
-        }
-        for (_, envelope) in self.slab.iter() {
-            if let Some(from) = envelope.credit_of {
-                held[from.as_usize()] += 1;
-            }
-        }
-        for outgoing in self.outgoing.iter().flatten() {
-            if let Outgoing::Letter(_, Holds::Credit(from)) = outgoing {
-                held[from.as_usize()] += 1;
-            }
-        }
-        held
     }
 }

@@ -79,6 +79,7 @@ fn every_file_imports_only_from_its_own_layer_and_those_below() {
 
 #[test]
 fn comments_are_no_imports_and_paths_are() {
-    let text = "use crate::base::slab;\n// crate::sim is not meant\nlet x = crate::shard::Shard::new(crate::domain::Y);";
+    let text =
+        "use crate::base::slab;\n// crate::sim is not meant\nlet x = crate::shard::Shard::new(crate::domain::Y);";
     assert_eq!(named_in(text).collect::<Vec<_>>(), ["base", "shard", "domain"]);
 }

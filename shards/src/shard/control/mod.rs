@@ -4,6 +4,7 @@ pub mod admin;
 pub mod backpressure;
 mod breakers;
 pub mod conformance;
+mod inspect;
 pub(crate) mod journal;
 pub mod lifecycle;
 pub mod plugins;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::dead_letter::{DeadLetter, DeadLetterSearch, Reason};
+use crate::dead_letter::{DeadLetter, Reason};
 use crate::message::WallTime;
 use crate::shard::control::restore::Recovery;
 
@@ -68,8 +68,7 @@ impl Play {
         self.give_up(recovery.dead_letters());
         // A dead letter that is not on disk is lost with the machine, and its message comes after all.
         for node in &self.world.nodes {
-            let (letters, _) = node.shard.dead_letters.list(&DeadLetterSearch::default(), usize::MAX);
-            self.give_up(letters.iter());
+            self.give_up(node.shard.all_dead_letters().iter());
         }
         let expected: Vec<Option<bool>> = (0..WIDTH)
             .zip(&self.guests)
@@ -119,7 +118,7 @@ impl Play {
     /// Adds up what the shards have counted, which ends with them.
     fn end_figures(&mut self) {
         for node in &self.world.nodes {
-            self.figures.duplicates += node.shard.durables.duplicates;
+            self.figures.duplicates += node.shard.duplicates();
             self.figures.steps += node.shard.conformance().steps;
         }
     }
@@ -176,7 +175,7 @@ impl Play {
         let is_clean = |shard: usize| {
             let node = &self.world.nodes[shard];
             let is_written = self.world.committed(shard) == node.records.len() as u64;
-            node.shard.durables.tickets() == 0 && (is_written || self.failed.contains(&shard))
+            node.shard.commit_waiters() == 0 && (is_written || self.failed.contains(&shard))
         };
         self.world.is_settled() && (0..self.world.nodes.len()).all(is_clean)
     }

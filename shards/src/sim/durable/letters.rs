@@ -14,8 +14,7 @@ use super::play::Play;
 impl Play {
     /// Replays or purges dead letters of a shard: all of them, or one.
     pub fn look_after_letters(&mut self, shard: usize) {
-        let store = &self.world.nodes[shard].shard.dead_letters;
-        let (letters, _) = store.list(&DeadLetterSearch::default(), usize::MAX);
+        let letters = self.world.nodes[shard].shard.all_dead_letters();
         if letters.is_empty() {
             return;
         }

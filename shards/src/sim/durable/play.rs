@@ -396,9 +396,7 @@ impl Play {
     /// Whether an agent that comes and goes stands in the journals as one that outlives the process.
     pub fn outlives(&self, number: u64) -> bool {
         let guest = agent(Sort::Guest, number);
-        let agents = &self.world.nodes[self.world.shard_of(guest)].shard.agents;
-        let slot = agents.find(guest).and_then(|index| agents.get(index));
-        slot.and_then(|slot| slot.extras.as_ref()).is_some_and(|extras| extras.outlives)
+        self.world.nodes[self.world.shard_of(guest)].shard.outlives(guest)
     }
 
     /// What is on disk, and what the ledger complains of.
@@ -409,7 +407,7 @@ impl Play {
                 let node = &self.world.nodes[shard];
                 let is_written = self.world.committed(shard) == node.records.len() as u64;
                 is_written
-                    && node.shard.durables.tickets() == 0
+                    && node.shard.commit_waiters() == 0
                     && !self.failed.contains(&shard)
                     && node.inputs.is_empty()
             })

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_counts_wrong_is_noticed_at_once() {
-        let failed = failure_after(|world| world.nodes[0].shard.account.processed += 1);
+        let failed = failure_after(|world| world.nodes[0].shard.account_mut().processed += 1);
         assert!(failed.text.contains("lost count") || failed.text.contains("do not balance"), "{failed}");
         assert!((100..=102).contains(&failed.step), "{failed}");
     }
@@ -181,12 +181,12 @@ mod tests {
     #[test]
     fn books_that_balance_and_are_wrong_are_held_against_what_agents_saw() {
         let failed = failure_after(|world| {
-            world.nodes[0].shard.account.processed += 100_000;
-            world.nodes[0].shard.account.accepted += 100_000;
+            world.nodes[0].shard.account_mut().processed += 100_000;
+            world.nodes[0].shard.account_mut().accepted += 100_000;
         });
         assert!(failed.text.contains("agents processed"), "{failed}");
         let failed = failure_after(|world| {
-            let account = &mut world.nodes[0].shard.account;
+            let account = world.nodes[0].shard.account_mut();
             account.dead_by_reason[0] += 1;
             account.dead_lettered += 1;
             account.accepted += 1;

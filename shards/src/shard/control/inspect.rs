@@ -1,0 +1,59 @@
+//! What the simulators look at, and others do not.
+
+use crate::dead_letter::{DeadLetter, DeadLetterSearch};
+use crate::message::AgentId;
+use crate::shard::Shard;
+use crate::shard::path::settle::{Holds, Outgoing};
+
+impl Shard {
+    /// By shard, how many of its credits belong to messages that are here, or are about to be returned.
+    pub(crate) fn credits_held(&self) -> Vec<usize> {
+        let mut held = self.credits_owed.clone();
+        for (from, held) in held.iter_mut().enumerate() {
+            *held += self.port.credits_unflushed(from);
+        }
+        for (_, envelope) in self.slab.iter() {
+            if let Some(from) = envelope.credit_of {
+                held[from.as_usize()] += 1;
+            }
+        }
+        for outgoing in self.outgoing.iter().flatten() {
+            if let Outgoing::Letter(_, Holds::Credit(from)) = outgoing {
+                held[from.as_usize()] += 1;
+            }
+        }
+        held
+    }
+
+    /// How many credits of another shard are spent, and how many of them on messages in the ring to it.
+    pub(crate) fn credits_spent_on(&mut self, shard: usize) -> (usize, usize) {
+        (self.port.credits_out_to(shard), self.port.messages_in_flight_to(shard))
+    }
+
+    /// All dead letters, the newest first.
+    pub(crate) fn all_dead_letters(&self) -> Vec<DeadLetter> {
+        self.dead_letters.list(&DeadLetterSearch::default(), usize::MAX).0
+    }
+
+    /// Durable messages that came again and were not dispatched again.
+    pub(crate) fn duplicates(&self) -> u64 {
+        self.durables.duplicates
+    }
+
+    /// How many senders and handled messages wait for commits.
+    pub(crate) fn commit_waiters(&self) -> usize {
+        self.durables.tickets()
+    }
+
+    /// Whether an agent is here and outlives the process.
+    pub(crate) fn outlives(&self, agent: AgentId) -> bool {
+        let slot = self.agents.find(agent).and_then(|index| self.agents.get(index));
+        slot.and_then(|slot| slot.extras.as_ref()).is_some_and(|extras| extras.outlives)
+    }
+
+    /// The totals, to make them wrong.
+    #[cfg(test)]
+    pub(crate) fn account_mut(&mut self) -> &mut crate::stats::account::Account {
+        &mut self.account
+    }
+}
