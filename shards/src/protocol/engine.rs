@@ -91,6 +91,8 @@ struct Leg {
     /// The last step: an act's column, or [`FORBIDDEN`] before the first one.
     last_act: u8,
     last_side: Side,
+    /// Whom the participant's last message was for, as a place in the conversation.
+    last_to: u16,
     /// Cancels without an answer, according to the likeliest reading.
     cancels: u8,
     /// The state before a platform reported that the initiator's last message was not delivered, or [`FORBIDDEN`].
@@ -120,6 +122,7 @@ impl Leg {
         special: false,
         last_act: FORBIDDEN,
         last_side: Side::Initiator,
+        last_to: 0,
         cancels: 0,
         lost: FORBIDDEN,
         cancel_is_distinct: false,
@@ -399,6 +402,7 @@ impl Rules {
             leg.state = next;
             leg.last_side = place.side;
             leg.last_act = column_byte(column);
+            leg.last_to = short(to);
             return Verdict::Allowed;
         }
         self.step_specially(guard, (from, to), place, message, now)
@@ -413,9 +417,16 @@ impl Rules {
         message: &Message,
         now: WallTime,
     ) -> Verdict {
+        if self.is_copy(guard, place, to, message) {
+            if let Some(leg) = guard.leg_mut(place.party) {
+                leg.last_to = short(to);
+            }
+            return Verdict::Allowed;
+        }
         let mut places = [place].into_iter().chain(guard.places_of_delegates(from, to, message));
         let after = places.find_map(|place| Some((place, self.leg_after(guard, place, message)?)));
         let Some((place, mut leg)) = after else { return Verdict::Forbidden };
+        leg.last_to = short(to);
         let late = leg.next_by.is_some_and(|next_by| now > next_by) && place.side != Side::Initiator;
         leg.next_by = message.reply_by();
         leg.special = leg.is_special();
@@ -430,7 +441,19 @@ impl Rules {
     pub fn allows(&self, guard: &Guard, from: usize, to: usize, message: &Message) -> bool {
         let Some(place) = guard.place(from, to, message) else { return true };
         let mut places = [place].into_iter().chain(guard.places_of_delegates(from, to, message));
-        places.any(|place| self.leg_after(guard, place, message).is_some())
+        places.any(|place| self.leg_after(guard, place, message).is_some()) || self.is_copy(guard, place, to, message)
+    }
+
+    /// Whether a participant says to another agent what it said last: the initiator may want answers to go to several agents
+    /// (`reply-to`), and all of these messages are one step.
+    fn is_copy(&self, guard: &Guard, Place { party, side }: Place, to: usize, message: &Message) -> bool {
+        let leg = guard.leg(party);
+        let said = (side, column_byte(message.performative().place()));
+        side == Side::Participant
+            && said.1 < column_byte(Performative::OWN)
+            && (leg.last_side, leg.last_act) == said
+            && leg.last_to != short(to)
+            && self.is_meant_by(message)
     }
 
     /// How an exchange stands after a message, or nothing if the message is not allowed.
@@ -598,6 +621,12 @@ impl Rules {
 #[inline]
 fn row_of(state: u8, side: Side) -> usize {
     (usize::from(state) * 2 + side as usize) * COLUMNS
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // A conversation has at most as many participants as this can count.
+const fn short(place: usize) -> u16 {
+    place as u16
 }
 
 #[inline]

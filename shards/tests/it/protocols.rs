@@ -623,6 +623,48 @@ fn text_answers_to_the_agent_that_is_named_in_reply_to_are_legal_in_every_protoc
 }
 
 #[test]
+fn an_answer_to_several_agents_that_are_named_in_reply_to_is_one_step() {
+    for places in PLACES {
+        for (protocol, runs) in RUNS {
+            for (run, together) in runs.iter().flat_map(|run| [(run, true), (run, false)]) {
+                if run.contains("<not-understood") {
+                    continue;
+                }
+                let mut talk = Talk::new(&places, Mode::Enforce);
+                talk.add(2, "archive");
+                for token in run.split_whitespace().filter(|token| !token.starts_with('!')) {
+                    let (side, word) = token.split_at(1);
+                    if side == ">" {
+                        let wanted = vec![talk.aid(2), talk.aid(3)];
+                        let asked = talk.say(0, 1, word, protocol).reply_to_aids(wanted);
+                        assert!(talk.passes(asked), "{places:?}: {protocol}: {run}: {token}");
+                    } else if together {
+                        let both = [talk.agents[2], talk.agents[3]];
+                        talk.world.send(talk.say(1, 2, word, protocol).receivers(both).build().unwrap()).unwrap();
+                        talk.world.run();
+                    } else {
+                        for to in [2, 3] {
+                            let answer = talk.say(1, to, word, protocol);
+                            assert!(talk.passes(answer), "{places:?}: {protocol}: {run}: {token} to {to}");
+                        }
+                    }
+                }
+                let answers = |log: &Log<Message>| log.take().iter().filter(|message| !is_notice(message)).count();
+                let (first, second) = (answers(&talk.heard[2]), answers(&talk.heard[3]));
+                assert_eq!(first, second, "{places:?}: {protocol}: {run}");
+                assert_eq!(violations(&mut talk.world), [], "{places:?}: {protocol}: {run}");
+            }
+        }
+    }
+    // Who says it twice to the same agent breaks the protocol.
+    let mut talk = Talk::new(&PLACES[0], Mode::Enforce);
+    let secretary = talk.aid(2);
+    assert!(talk.passes(talk.say(0, 1, "request", "fipa-request").reply_to_aids(vec![secretary])));
+    assert!(talk.passes(talk.say(1, 2, "agree", "fipa-request")));
+    assert!(!talk.passes(talk.say(1, 2, "agree", "fipa-request")));
+}
+
+#[test]
 fn whom_a_participant_names_in_reply_to_goes_on_in_its_name_and_nobody_else_does() {
     let protocol = "fipa-contract-net";
     for places in PLACES {
