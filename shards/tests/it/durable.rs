@@ -338,6 +338,30 @@ fn a_message_that_ends_the_process_becomes_a_dead_letter_and_those_beside_it_are
     assert_eq!(mark.take().pop(), Some(None), "no handler has a message any more");
 }
 
+#[test]
+fn a_message_that_an_inbox_is_given_at_each_start_becomes_a_dead_letter_in_the_end() {
+    let mut world = journalled(1, 1).start();
+    let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+    let owner = world.add_inbox(0, "owner", 1, 1);
+    send(&mut world, inform(sender, owner, "poison").attempts_max(NonZeroU8::new(3).unwrap()));
+    let mut boot = 1;
+    while world.dead_letters(0).is_empty() {
+        // Its owner has it, and its process ends.
+        boot += 1;
+        assert!(boot < 10, "it comes at every start");
+        let recovery = world.journals(&[world.committed(0)], 1_000);
+        world = started(journalled(1, boot), recovery, &world);
+        world.add_inbox(0, "owner", u32::try_from(boot).unwrap(), 1);
+        settle(&mut world);
+    }
+    assert_eq!(boot, 5, "it was given to its owner once before, and then three times");
+    let letter = world.dead_letters(0).pop().unwrap();
+    assert_eq!(
+        (letter.reason, letter.attempts, text(&letter.message)),
+        (Reason::AttemptsExhausted, 3, "poison".to_owned())
+    );
+}
+
 /// Who asks for things in conversations, under `fipa-request`, and whom it asks.
 struct Chains {
     shards: u16,

@@ -447,6 +447,7 @@ impl Shard {
                 if let Some(record) = self.durables.record_of(envelope.journal()) {
                     let number = outside.taken + u64::from(outside.handed_out);
                     outside.journalled.push_back((number, record));
+                    self.durables.count_hand_out(record, envelope.attempts);
                 }
                 self.pending_beside_slab += 1;
                 let weight = envelope.weight();

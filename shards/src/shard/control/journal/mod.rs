@@ -225,6 +225,15 @@ impl Durables {
         self.seen.inherit(handled);
     }
 
+    /// An inbox is given a message. One that has waited since an earlier run may have been given to it then, so this counts as an
+    /// attempt: what ends the process of its owner each time becomes a dead letter.
+    #[cold]
+    pub fn count_hand_out(&mut self, record: AppendSequence, attempts: u8) {
+        if self.writes() && self.first.contains_key(&record) {
+            self.records.attempts(record, attempts.saturating_add(1));
+        }
+    }
+
     /// Whether records are written down.
     pub fn writes(&self) -> bool {
         !matches!(self.condition, JournalCondition::Unavailable | JournalCondition::Failed)
