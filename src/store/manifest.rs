@@ -151,15 +151,24 @@ impl Manifest {
     }
 
     fn of_text(text: &str) -> Result<Self, String> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        let damaged = |what: String| {
+            format!(
+                "{what}; nothing was changed: put the file back from a backup, or see with `caxton store recover` what can be repaired"
+            )
+        };
+        let table: Table = text.parse().map_err(|error: toml::de::Error| damaged(error.message().to_owned()))?;
         let table = Keys(&table);
-        let version = table.integer("version")?;
+        let version = table.integer("version").map_err(damaged)?;
         if version != DIRECTORY_VERSION {
             return Err(format!(
                 "the directory is of version {version}, and this program reads version {DIRECTORY_VERSION}: use the program \
                  that wrote it"
             ));
         }
+        Self::of_table(&table, text).map_err(damaged)
+    }
+
+    fn of_table(table: &Keys<'_>, text: &str) -> Result<Self, String> {
         let (summed, last) = text.rfind(CHECKSUM).map(|at| text.split_at(at)).ok_or("the checksum is missing")?;
         if last != format!("{CHECKSUM}\"{}\"\n", checksum(summed)) {
             return Err("its checksum does not match: it was edited or is damaged".to_owned());
@@ -308,7 +317,8 @@ mod tests {
             bytes[at] ^= 1;
             let edited = String::from_utf8(bytes).expect("ASCII stays ASCII");
             assert!(Manifest::of_text(&edited).is_err(), "{edited}");
-            assert!(Manifest::of_text(&text[..at]).is_err(), "{}", &text[..at]);
+            let cut = Manifest::of_text(&text[..at]).expect_err(&text[..at]);
+            assert!(cut.contains("store recover"), "{cut}");
         }
         assert!(Manifest::of_text(&(text + "generation = 9\n")).is_err());
     }

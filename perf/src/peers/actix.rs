@@ -2,7 +2,7 @@
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message, System};
 
-use crate::cores;
+use crate::compare::cores;
 use crate::work::{Ball, Figures, Player, Tally, Work, measure};
 
 struct Actix {

@@ -10,7 +10,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use crate::cores;
+use crate::compare::cores;
 use crate::work::{Figures, Work};
 
 /// One system.

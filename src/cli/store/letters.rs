@@ -142,6 +142,7 @@ fn purge(directory: &Path, id: Option<DeadLetterId>) -> Result<String, String> {
         let purged = router.blocking_purge_dead_letters(&filter).map_err(|error| error.to_string())?;
         match (id, purged) {
             (Some(id), 0) => Err(format!("there is no dead letter {id} in {}", directory.display())),
+            (_, 1) => Ok("1 dead letter was thrown away\n".to_owned()),
             _ => Ok(format!("{purged} dead letters were thrown away\n")),
         }
     })

@@ -196,6 +196,7 @@ fn check(inspection: &Inspection) -> String {
     let open = conversations.values().filter(|exchange| !exchange.closed).count();
     let (finds, end) = match damage.len() {
         0 => ("a start finds", "nothing is damaged".to_owned()),
+        1 => ("a start is refused; intact are", "1 thing is damaged or missing".to_owned()),
         count => ("a start is refused; intact are", format!("{count} things are damaged or missing")),
     };
     let _ = writeln!(
