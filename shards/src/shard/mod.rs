@@ -4,10 +4,13 @@
 //! lets time pass, calls the agents that have mail, and hands out what they sent. It reads no clock and waits for
 //! nothing; what it is given and what the agents answer decide what it does.
 //!
-//! The stages of the path stand in files of their own, all of them `impl Shard`: `admission` (from the world into the
-//! shard), `routing` (to the right shard), `delivery` (past its conversation into the mailbox), `dispatch` (from the mailbox to
-//! the handler, and settling), `notice` (what the router itself says), `conformance` (messages that break their protocol), `deadlines`
-//! (answers that are wanted by a moment), `membership` (agents that come and go), `replay` (dead letters once more).
+//! The stages of a message's way stand in `path/`, all of them `impl Shard`: `admit` (from the world into the shard), `route` (to
+//! the right shard), `deliver` (past its conversation into the mailbox), `overflow` (where a mailbox is full), `dispatch` (from
+//! the mailbox to the handler), `settle` (how it ends). What happens beside it stands in `control/`: agents that come, go and
+//! fail, answers that are wanted by a moment, the journal, dead letters once more.
+//!
+//! The fields of a shard are visible in this folder only. What a field's type does without the shard stands in the folders
+//! beside it, which know nothing of this one: `shards/tests/it/layers.rs` sees to that.
 
 pub mod agent;
 pub(crate) mod control;

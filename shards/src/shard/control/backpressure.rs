@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet};
 
-use crate::mailbox::Envelope;
+use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::Reason;
 use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
@@ -646,6 +646,44 @@ fn count_out(senders: &mut Senders, sender: Option<AgentId>) {
         *waiting -= 1;
         if *waiting == 0 {
             senders.remove(&sender);
+        }
+    }
+}
+
+/// What waits in mailboxes and expires there.
+impl Shard {
+    pub(crate) fn sweep(&mut self, index: AgentIndex, generation: u32) {
+        let now_ms = self.now_ms;
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        if slot.generation != generation {
+            return;
+        }
+        slot.swept = false;
+        let expired = |envelope: &Envelope| envelope.deadline_ms <= now_ms && envelope.kind == EnvelopeKind::Message;
+        let late_mail = slot.mailbox.extract(&mut self.slab, expired);
+        let late_sends = slot.outbox.extract(&mut self.slab, &mut { expired });
+        slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
+        for place in late_mail {
+            if let Some(envelope) = self.slab.remove(place) {
+                let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+                self.expire(envelope, Waiting::Mailbox, holds);
+            }
+        }
+        let unblocked = !late_sends.is_empty();
+        for place in late_sends {
+            if let Some(envelope) = self.take_place(place) {
+                self.expire_all(envelope, Waiting::Crossing);
+            }
+        }
+        if unblocked {
+            // What comes next may go elsewhere, where there is credit.
+            self.flush_outbox(index);
+        }
+        // An agent that took nothing of its mail is asked again.
+        self.schedule(index);
+        let Some(slot) = self.agents.get(index) else { return };
+        if !slot.outbox.is_empty() || (slot.has_in_hand() && slot.mailbox.has_mail()) {
+            self.watch_over(index);
         }
     }
 }

@@ -6,13 +6,15 @@
 
 use std::time::Duration;
 
-use crate::base::index::AgentIndex;
 use crate::base::slab::NONE;
-use crate::mailbox::Envelope;
-use crate::message::{ConversationId, Message, MessageBuilder, Performative};
+use crate::dead_letter::Reason;
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{ConversationId, Message, MessageBuilder, Performative, Receipt};
 use crate::replies::pending_replies::Question;
 use crate::shard::agent::Context;
-use crate::shard::io::Event;
+use crate::shard::agent::registry::AgentIndex;
+use crate::shard::control::conformance::tells_of_failure;
+use crate::shard::io::{AskFailure, Event};
 use crate::shard::path::settle::{Holds, describe};
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
@@ -201,5 +203,46 @@ impl Shard {
         for agent in askers {
             self.forget_questions_of(agent);
         }
+    }
+}
+
+/// Answers that callers from outside wait for.
+impl Shard {
+    /// Hands the gateway's mail to those who asked.
+    pub(crate) fn answer_asks(&mut self) -> u32 {
+        let mut handled = 0;
+        while let Some(envelope) = self.pop_mail(self.gateway) {
+            handled += 1;
+            let generation = self.agents.get(self.gateway).map_or(0, |slot| slot.generation);
+            let weight = envelope.weight();
+            let holds = Holds::Mailbox { agent: self.gateway, generation, weight };
+            let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains_key(correlation));
+            match (envelope.kind, asked) {
+                (EnvelopeKind::Notice, Some(correlation)) => {
+                    // A receipt is no answer: the question goes on waiting for one.
+                    if tells_of_failure(envelope.message.performative()) {
+                        let failure = AskFailure::Undeliverable(Box::new(envelope.message));
+                        self.end_ask(correlation, Err(failure));
+                    }
+                }
+                (EnvelopeKind::Notice, None) => {}
+                (EnvelopeKind::Message, Some(correlation)) => {
+                    self.account.processed += 1;
+                    self.settle_durable(envelope.journal());
+                    let wanted = if envelope.message.receipt() == Receipt::Processed {
+                        Receipt::Processed
+                    } else {
+                        Receipt::None
+                    };
+                    self.send_receipt(&envelope.message, wanted, holds);
+                    // An agree announces the answer that was asked for; it is not the answer.
+                    if envelope.message.performative() != Performative::Agree {
+                        self.end_ask(correlation, Ok(envelope.message));
+                    }
+                }
+                (EnvelopeKind::Message, None) => self.give_up(envelope, Reason::NobodyAsked, holds),
+            }
+        }
+        handled
     }
 }

@@ -7,7 +7,10 @@ use hashbrown::HashMap;
 
 use crate::dead_letter::DeadLetter;
 use crate::mailbox::{EnvelopeKind, Queue};
+use crate::outcome::Reason;
 use crate::shard::Shard;
+use crate::shard::agent::registry::AgentIndex;
+use crate::shard::path::overflow::ordinary_memory;
 
 macro_rules! places {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
@@ -152,6 +155,52 @@ impl Shard {
         std::iter::successors(queue.front(), |place| {
             self.slab.get(*place).map(crate::mailbox::Envelope::next).filter(|next| *next != crate::base::slab::NONE)
         })
+    }
+}
+
+/// What is on its way when the shard stops.
+impl Shard {
+    /// Gives up what is neither in a mailbox nor in a handler: outboxes, fan-outs, transit, delays, commits.
+    /// `in_line` are the places of what waits for a receiver that is closed.
+    pub(crate) fn stop_what_travels(&mut self, in_line: &[u32]) {
+        let mut stand = self.places_without_timer();
+        stand.extend(in_line.iter().map(|place| (*place, Place::Outbox)));
+        let places: Vec<u32> = self
+            .slab
+            .iter()
+            .filter(|(_, envelope)| envelope.kind == EnvelopeKind::Message)
+            .map(|(place, _)| place)
+            .collect();
+        for agents in &mut self.blocked {
+            agents.clear();
+        }
+        for places in &mut self.transit {
+            places.clear();
+        }
+        self.stop_waiting_messages();
+        let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
+        for agent in agents {
+            let Some(slot) = self.agents.get_mut(agent) else { continue };
+            slot.outbox = Queue::EMPTY;
+            slot.outbox_length = 0;
+            slot.blocked = None;
+            if slot.is_leaving() {
+                self.remove_slot(agent);
+            }
+        }
+        for place in places {
+            if let Some(envelope) = self.slab.remove(place) {
+                self.pending_beside_slab -= envelope.more_than_one();
+                let waits = if envelope.attempts > 0 { Place::Retry } else { Place::Delayed };
+                let stood = stand.get(&place).copied().unwrap_or(waits);
+                self.count_remains(stood, envelope.deliveries_left());
+                self.give_up_all(envelope, Reason::Stopped);
+            }
+        }
+        // What was delayed still counts against its mailbox, into which nothing gets any more.
+        let held = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
+        let held: u64 = held.map(|slot| slot.mailbox.held_bytes()).sum();
+        self.memory_left = ordinary_memory(self.config.memory_max).cast_signed() - held.cast_signed();
     }
 }
 

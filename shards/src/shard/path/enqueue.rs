@@ -1,0 +1,171 @@
+//! A message goes into the mailbox that holds it: now, when it is durable, or at its moment of delivery.
+
+use crate::base::slab::{NONE, Slab};
+use crate::mailbox::Envelope;
+use crate::message::journal_ref::Journalled;
+use crate::message::{Message, Receipt, Reliability, WhenUnavailable};
+use crate::outcome::Ending;
+use crate::outcome::Reason;
+use crate::planted::{self, Bug};
+use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour};
+use crate::shard::io::Phase as Waiting;
+use crate::shard::path::settle::Holds;
+use crate::shard::{Alarm, Phase, Shard};
+use crate::supervision::Guard;
+use std::collections::VecDeque;
+
+impl Shard {
+    /// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
+    pub(in crate::shard) fn put_into_mailbox(&mut self, envelope: Envelope, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let enqueued = enqueue(slot, &mut self.slab, &mut self.run_queue, envelope, index);
+        self.finish_enqueue(enqueued, index);
+    }
+
+    /// Does what few messages need when they are put into their mailboxes.
+    #[inline(always)]
+    pub(in crate::shard) fn finish_enqueue(&mut self, enqueued: Enqueued, index: AgentIndex) {
+        match enqueued {
+            Enqueued::Done => {}
+            Enqueued::Unscheduled => self.schedule(index),
+            Enqueued::TurnedAway(envelope) => self.turn_away(envelope, index),
+            Enqueued::Full(envelope, generation) => {
+                let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+                self.give_up(envelope, Reason::ShardFull, holds);
+            }
+        }
+    }
+
+    /// What few messages need on delivery: a question that they answer, notes, receipts, a journal, a delay.
+    #[cold]
+    pub(in crate::shard) fn deliver_specially(&mut self, mut envelope: Envelope, index: AgentIndex, holds: Holds) {
+        if self.turns_away(index, &envelope.message) && self.delay_of(&envelope.message) == 0 {
+            // It is neither journalled nor reported as delivered.
+            self.let_go(holds);
+            return self.turn_away(envelope, index);
+        }
+        if self.agents.get(index).is_some_and(|slot| slot.first_question != NONE) {
+            self.match_answer(&mut envelope.message, index);
+        }
+        if envelope.text_borne || envelope.message.details().is_some_and(|details| !details.reply_to.is_empty()) {
+            self.note_conversation(&envelope.message);
+        }
+        if envelope.message.reliability() == Reliability::Durable {
+            self.let_go(holds);
+            return self.keep(envelope, index);
+        }
+        if !envelope.journal().is_not() {
+            // A dead letter that is replayed has come to its receiver.
+            self.acknowledge(envelope.journal(), Ending::Kept);
+            envelope.mark(Journalled::NOT);
+        }
+        self.say_delivered(&envelope.message, holds);
+        self.put_into_mailbox_in_time(envelope, index);
+    }
+
+    /// Tells the sender that its message has reached the mailbox, if it wanted to hear that.
+    pub(crate) fn say_delivered(&mut self, message: &Message, holds: Holds) {
+        match message.receipt() {
+            Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, holds),
+            Receipt::None | Receipt::Processed => self.let_go(holds),
+        }
+    }
+
+    /// Puts a message into its mailbox now, or when its moment of delivery has come.
+    pub(crate) fn put_into_mailbox_in_time(&mut self, envelope: Envelope, index: AgentIndex) {
+        match self.delay_of(&envelope.message) {
+            0 => self.put_into_mailbox(envelope, index),
+            // The wall clock may have jumped back since the message was admitted: it does not wait beyond its lifetime.
+            delay_ms => {
+                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.now_ms));
+                self.put_into_mailbox_later(envelope, index, delay_ms);
+            }
+        }
+    }
+
+    /// Whether the agent that took a message in is still in its place.
+    #[inline]
+    pub(crate) fn is_still_there(&self, index: AgentIndex, generation: u32) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.generation == generation && !slot.is_leaving())
+    }
+
+    /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
+    pub(crate) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
+        let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
+        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+        match self.slab.insert(envelope) {
+            Ok(place) => {
+                let due_ms = self.now_ms.saturating_add(delay_ms);
+                if planted::strikes(Bug::TimerLost, 20, due_ms) {
+                    return;
+                }
+                if self.timers.insert(due_ms, Alarm::Release { place, agent: index, generation }).is_err() {
+                    self.release(place, index, generation);
+                }
+            }
+            Err(envelope) => self.give_up(envelope, Reason::ShardFull, holds),
+        }
+    }
+
+    /// Puts a delayed message into its mailbox, if its receiver is still the same.
+    pub(crate) fn release(&mut self, place: u32, index: AgentIndex, generation: u32) {
+        if self.phase == Phase::Stopped {
+            // The delayed message was given up, and something else may have its place.
+            return;
+        }
+        let Some(envelope) = self.slab.remove(place) else { return };
+        if !self.is_still_there(index, generation) {
+            let reason = self.reason_of_absence(envelope.message.target());
+            return self.give_up(envelope, reason, Holds::Nothing);
+        }
+        if envelope.deadline_ms <= self.now_ms {
+            let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+            let phase = if envelope.attempts > 0 { Waiting::Retry } else { Waiting::Delayed };
+            return self.expire(envelope, phase, holds);
+        }
+        self.put_into_mailbox(envelope, index);
+    }
+}
+
+/// What is left to do for a message that was to go into its mailbox.
+pub(in crate::shard) enum Enqueued {
+    /// Nothing.
+    Done,
+    /// Its receiver may have to be scheduled.
+    Unscheduled,
+    /// Its receiver's breaker is open, and the message does not wait for it.
+    TurnedAway(Envelope),
+    /// The shard holds as many messages as it can. This is the generation of the receiver.
+    Full(Envelope, u32),
+}
+
+/// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
+#[inline(always)]
+pub(in crate::shard) fn enqueue(
+    slot: &mut AgentSlot,
+    slab: &mut Slab<Envelope>,
+    run_queue: &mut VecDeque<AgentIndex>,
+    envelope: Envelope,
+    index: AgentIndex,
+) -> Enqueued {
+    let priority = envelope.message.priority();
+    let shut = slot.guard == Guard::Shut;
+    if shut && envelope.message.when_unavailable() == WhenUnavailable::FailFast {
+        return Enqueued::TurnedAway(envelope);
+    }
+    match slab.insert(envelope) {
+        Ok(place) => {
+            slot.mailbox.push(slab, place, priority);
+            if slot.queued {
+                return Enqueued::Done;
+            }
+            if !shut && slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
+                slot.queued = true;
+                run_queue.push_back(index);
+                return Enqueued::Done;
+            }
+            Enqueued::Unscheduled
+        }
+        Err(envelope) => Enqueued::Full(envelope, slot.generation),
+    }
+}

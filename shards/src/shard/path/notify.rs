@@ -1,0 +1,126 @@
+//! What the router itself says to agents, in the name of its agent management system (FIPA SC00023).
+
+use crate::base::slab::{NONE, Slab};
+use crate::domain::Priority;
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
+use crate::planted::{self, Bug};
+use crate::shard::control::conformance::tells_of_failure;
+use crate::shard::path::settle::{Holds, Outgoing, describe, quote, router_id};
+use crate::shard::{Phase, Shard};
+use crate::supervision::Guard;
+
+impl Shard {
+    /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
+    pub(in crate::shard) fn send_failure(&mut self, message: &Message, word: &str, explanation: &str, holds: Holds) {
+        let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
+        if planted::strikes(Bug::FailureNotTold, 10, self.now_ms) {
+            return self.let_go(holds);
+        }
+        self.send_to_sender(message, Performative::Failure, content, holds);
+    }
+
+    /// Tells the sender that its message was delivered or processed, if it wanted to hear that.
+    pub(crate) fn send_receipt(&mut self, message: &Message, stage: Receipt, holds: Holds) {
+        let word = match stage {
+            Receipt::None => return self.let_go(holds),
+            Receipt::Delivered => "delivered",
+            Receipt::Processed => "processed",
+        };
+        self.send_to_sender(message, Performative::Inform, format!("(({word} ({})))", describe(message)), holds);
+    }
+
+    pub(crate) fn send_to_sender(
+        &mut self,
+        message: &Message,
+        performative: Performative,
+        content: String,
+        holds: Holds,
+    ) {
+        let Some(sender) = message.sender() else { return self.let_go(holds) };
+        if message.target() == Some(router_id()) && tells_of_failure(performative) {
+            // Whoever answers the router's own messages would be told that it can't, and answer that, without end.
+            return self.let_go(holds);
+        }
+        let mut builder = Message::builder(performative).receiver(sender).content(content);
+        if let Some(conversation) = message.conversation() {
+            builder = builder.conversation_as(conversation, message.role());
+        }
+        if let Some(correlation) = message.reply_with() {
+            builder = builder.in_reply_to(correlation);
+        }
+        self.send_letter(builder, sender, holds);
+    }
+
+    /// Tells everyone who took part in a conversation that it has ended for want of traffic.
+    pub(crate) fn tell_of_timeout(&mut self, initiator: AgentId, id: ConversationId, participants: &[AgentId]) {
+        for participant in participants {
+            let builder = Message::builder(Performative::Failure)
+                .receiver(*participant)
+                .content(format!("((conversation {id}) (timed-out \"the conversation had no traffic for too long\"))"));
+            let builder = if *participant == initiator {
+                builder.conversation(id)
+            } else {
+                builder.conversation_of(id, initiator)
+            };
+            self.send_letter(builder, *participant, Holds::Nothing);
+        }
+    }
+
+    /// Tells an agent something in the router's name.
+    pub(crate) fn send_letter(&mut self, builder: MessageBuilder, to: AgentId, holds: Holds) {
+        let message = builder.sender(router_id()).priority(Priority::Urgent).build();
+        let Ok(mut message) = message else { return self.let_go(holds) };
+        self.assign_id(&mut message);
+        self.account.notices += 1;
+        let envelope = Envelope::new(message, u64::MAX, EnvelopeKind::Notice);
+        let shard = self.config.partition.shard_of(to);
+        if self.is_here(shard) {
+            self.deliver_letter(envelope, to);
+            self.let_go(holds);
+        } else {
+            self.outgoing[shard.as_usize()].push_back(Outgoing::Letter(Box::new(envelope), holds));
+        }
+    }
+
+    pub(in crate::shard) fn deliver_letter(&mut self, envelope: Envelope, to: AgentId) {
+        self.hear_of_failure(&envelope.message, to);
+        let Some(index) = self.agents.find(to) else {
+            self.account.notices_coalesced += 1;
+            return;
+        };
+        // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
+        let never_told = self.phase == Phase::Stopped
+            && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.guard == Guard::Shut);
+        let place = if never_told { None } else { self.slab.insert(envelope).ok() };
+        let Some(place) = place else {
+            self.account.notices_coalesced += 1;
+            return;
+        };
+        self.pending_beside_slab -= 1;
+        let failed = self
+            .agents
+            .get(index)
+            .is_some_and(|slot| slot.first_question != NONE)
+            .then(|| failed_question(&self.slab, place))
+            .flatten();
+        let kept = self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.slab, place));
+        if kept {
+            if let Some(correlation) = failed {
+                self.match_failure(index, correlation);
+            }
+            self.schedule(index);
+        } else {
+            self.slab.remove(place);
+            self.pending_beside_slab += 1;
+            self.account.notices_coalesced += 1;
+        }
+    }
+}
+
+/// The `reply-with` of the message that a failure report in the slab is about.
+#[cold]
+fn failed_question(slab: &Slab<Envelope>, place: u32) -> Option<Correlation> {
+    let message = &slab.get(place)?.message;
+    message.in_reply_to().filter(|_| tells_of_failure(message.performative()))
+}

@@ -1,0 +1,42 @@
+//! When an agent is called: the run queue, and a look at what may expire meanwhile.
+
+use crate::shard::agent::registry::{AgentIndex, Behaviour};
+use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+use crate::supervision::Guard;
+
+impl Shard {
+    /// Puts an agent with mail into the run queue, if it can be called.
+    #[inline]
+    pub(crate) fn schedule(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let callable = slot.outbox.is_empty()
+            && !slot.is_halted()
+            && (slot.guard != Guard::Shut || slot.has_in_hand())
+            && match &slot.behaviour {
+                Behaviour::Outside(outside) => outside.room > 0,
+                Behaviour::Native(_) | Behaviour::Away | Behaviour::Gateway => true,
+            };
+        if slot.queued || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
+            return;
+        }
+        if callable {
+            slot.queued = true;
+            self.run_queue.push_back(index);
+        } else {
+            self.watch_over(index);
+        }
+    }
+
+    /// Makes sure that what waits for an agent that is not called does not wait beyond its lifetime.
+    pub(crate) fn watch_over(&mut self, index: AgentIndex) {
+        // Nothing is left that could expire.
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        if !slot.swept {
+            let alarm = Alarm::Sweep { agent: index, generation: slot.generation };
+            slot.swept = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, alarm).is_ok();
+        }
+    }
+}
