@@ -217,38 +217,117 @@ pub(crate) enum Phase {
 /// One core's share of the router.
 pub struct Shard {
     pub(in crate::shard) config: ShardConfig,
-    pub(in crate::shard) index: ShardIndex,
+    pub(in crate::shard) identity: Identity,
     pub(in crate::shard) phase: Phase,
-    pub(in crate::shard) now: Now,
-    pub(in crate::shard) now_ms: u64,
-    pub(in crate::shard) ids: IdSource,
-    random: u64,
-    pub(in crate::shard) port: Port<Crossing>,
-    pub(in crate::shard) spares: Spares,
-    /// Credits to be returned at the end of the turn, by shard.
-    pub(in crate::shard) credits_owed: Vec<usize>,
-    pub(in crate::shard) slab: Slab<Envelope>,
+    pub(in crate::shard) clock: Clock,
+    pub(in crate::shard) links: Links,
+    pub(in crate::shard) held: Held,
     pub(in crate::shard) agents: Registry,
     pub(in crate::shard) gateway: AgentIndex,
+    pub(in crate::shard) scheduler: Scheduler,
+    pub(in crate::shard) lifecycle: Lifecycle,
+    pub(in crate::shard) former: FormerAgents,
+    pub(in crate::shard) effects: Effects,
+    pub(in crate::shard) backpressure: Backpressure,
+    pub(in crate::shard) offers: Offers,
+    pub(in crate::shard) dialogue: Dialogue,
+    pub(in crate::shard) timers: Timers,
+    pub(in crate::shard) supervision: Supervision,
+    pub(in crate::shard) plugins: Plugins,
+    pub(in crate::shard) dead_letters: DeadLetters,
+    pub(in crate::shard) replays: Replays,
+    pub(in crate::shard) ledger: Ledger,
+    pub(in crate::shard) replies: Replies,
+    /// Agents that look after others, and what waits for them.
+    pub(in crate::shard) overseers: Overseers,
+    pub(in crate::shard) durables: Durables,
+    pub(in crate::shard) outputs: Outputs,
+}
+
+/// What the handler that is being called has sent and done so far.
+pub(in crate::shard) struct Effects {
+    pub(in crate::shard) list: Vec<Effect>,
+    pub(in crate::shard) weighed: EffectsWeighed,
+}
+
+/// What goes out at the end of the turn.
+pub(in crate::shard) struct Outputs {
+    pub(in crate::shard) watch_events: bool,
+    pub(in crate::shard) list: Vec<Output>,
+}
+
+/// What is due later.
+pub(in crate::shard) struct Timers {
+    pub(in crate::shard) wheel: TimerWheel<Alarm>,
+    pub(in crate::shard) fired: Vec<Alarm>,
+}
+
+/// Who judges messages before they are accepted.
+pub(in crate::shard) struct Plugins {
+    pub(in crate::shard) list: Vec<Box<dyn RoutePlugin>>,
+    /// Whether there is something to look at before a message is accepted: plugins, or protocols.
+    pub(in crate::shard) judge: bool,
+}
+
+/// What agents offer, and whose load has changed.
+pub(in crate::shard) struct Offers {
+    pub(in crate::shard) capabilities: CapabilityIndex,
+    pub(in crate::shard) load_changed: Vec<AgentIndex>,
+}
+
+/// Conversations: those that live here, those that agents of this shard take part in, and what broke their protocols.
+pub(in crate::shard) struct Dialogue {
+    pub(in crate::shard) conversations: Conversations,
+    /// Messages that broke their protocol.
+    pub(in crate::shard) violations: Conformance,
+    pub(in crate::shard) notes: Notes,
+}
+
+/// What tells this shard from others.
+pub(in crate::shard) struct Identity {
+    pub(in crate::shard) index: ShardIndex,
+    pub(in crate::shard) ids: IdSource,
+    pub(in crate::shard) random: u64,
+}
+
+/// Which agents are called, and when.
+pub(in crate::shard) struct Scheduler {
     pub(in crate::shard) run_queue: VecDeque<AgentIndex>,
     /// Agents with a message in hand: they go on in the next turn, not in this one.
     pub(in crate::shard) run_next_turn: Vec<AgentIndex>,
+    /// Agents that are polled, each with its generation.
+    pub(in crate::shard) polled: Vec<(AgentIndex, u32)>,
+}
+
+/// Agents that come and go: what waits for its turn.
+pub(in crate::shard) struct Lifecycle {
     /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
     /// other in a chain do not nest without bound.
     pub(in crate::shard) starting: bool,
     /// Registrations that wait for their turn, with whoever asked for them.
     pub(in crate::shard) registrations: VecDeque<(Registration, AgentId)>,
-    /// Agents that are polled, each with its generation.
-    polled: Vec<(AgentIndex, u32)>,
     /// Agents that are drained, each with its generation.
     pub(in crate::shard) draining: Vec<(AgentIndex, u32)>,
-    pub(in crate::shard) former: FormerAgents,
-    pub(in crate::shard) effects: Vec<Effect>,
+    pub(in crate::shard) barriers: HashMap<u64, Barrier, FixedState>,
+    pub(in crate::shard) barrier_count: u64,
+}
+
+/// The messages that the shard holds, and what they count as.
+pub(in crate::shard) struct Held {
+    pub(in crate::shard) slab: Slab<Envelope>,
     /// Of the shard's share of the memory budget, what is there for messages that are no replies, less what mailboxes
     /// hold and what waits on its way, in bytes.
     pub(in crate::shard) memory_left: i64,
-    pub(in crate::shard) effects_weighed: EffectsWeighed,
-    pub(in crate::shard) overflow: OverflowFigures,
+    /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
+    pub(in crate::shard) pending_beside_slab: i64,
+}
+
+/// The ways to other shards: what waits for them, and whose credit it holds.
+pub(in crate::shard) struct Links {
+    pub(in crate::shard) port: Port<Crossing>,
+    pub(in crate::shard) spares: Spares,
+    /// Credits to be returned at the end of the turn, by shard.
+    pub(in crate::shard) credits_owed: Vec<usize>,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
     pub(in crate::shard) blocked: Vec<VecDeque<AgentIndex>>,
     /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
@@ -257,40 +336,41 @@ pub struct Shard {
     pub(in crate::shard) transit_swept: Vec<bool>,
     /// What is to be told to other shards, by shard.
     pub(in crate::shard) outgoing: Vec<VecDeque<Outgoing>>,
+}
+
+/// Senders that wait for full mailboxes, in figures and by name.
+pub(in crate::shard) struct Backpressure {
+    pub(in crate::shard) overflow: OverflowFigures,
     /// Receivers that are closed, and who waits for them.
     pub(in crate::shard) lines: Lines,
-    pub(in crate::shard) capabilities: CapabilityIndex,
-    pub(in crate::shard) load_changed: Vec<AgentIndex>,
-    pub(in crate::shard) conversations: Conversations,
-    /// Messages that broke their protocol.
-    pub(in crate::shard) violations: Conformance,
-    pub(in crate::shard) notes: Notes,
-    pub(in crate::shard) timers: TimerWheel<Alarm>,
-    fired: Vec<Alarm>,
+}
+
+/// What is done about agents that fail or are slow.
+pub(in crate::shard) struct Supervision {
     pub(in crate::shard) failure_handler: Option<Box<dyn FailureHandler>>,
-    pub(in crate::shard) plugins: Vec<Box<dyn RoutePlugin>>,
-    /// Whether there is something to look at before a message is accepted: plugins, or protocols.
-    pub(in crate::shard) judges: bool,
     pub(in crate::shard) breakers: BreakerFigures,
     pub(in crate::shard) call_times: CallTimes,
-    pub(in crate::shard) dead_letters: DeadLetters,
-    pub(in crate::shard) replays: Replays,
-    pub(in crate::shard) account: Account,
-    /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
-    pub(in crate::shard) pending_beside_slab: i64,
+}
+
+/// Answers that agents and callers wait for.
+pub(in crate::shard) struct Replies {
     pub(in crate::shard) questions: Questions,
     pub(in crate::shard) asks: HashMap<Correlation, PendingAsk, Seeded>,
     /// The same by token, for callers that give up.
     pub(in crate::shard) asks_by_token: HashMap<Token, Correlation, FixedState>,
-    pub(in crate::shard) barriers: HashMap<u64, Barrier, FixedState>,
-    pub(in crate::shard) barrier_count: u64,
-    /// Agents that look after others, and what waits for them.
-    pub(in crate::shard) overseers: Overseers,
-    pub(in crate::shard) durables: Durables,
+}
+
+/// What became of messages, in figures.
+pub(in crate::shard) struct Ledger {
+    pub(in crate::shard) account: Account,
     /// What was left at the stop.
     pub(in crate::shard) remains: Option<Box<Remains>>,
-    pub(in crate::shard) watch_events: bool,
-    pub(in crate::shard) outputs: Vec<Output>,
+}
+
+/// The time at the beginning of the turn.
+pub(in crate::shard) struct Clock {
+    pub(in crate::shard) now: Now,
+    pub(in crate::shard) now_ms: u64,
 }
 
 impl Shard {
@@ -304,70 +384,70 @@ impl Shard {
         let gateway =
             agents.insert(gateway_id, &gateway_name, crate::shard::agent::registry::Behaviour::Gateway, Maker::NONE);
         Self {
-            index,
+            effects: Effects { list: Vec::new(), weighed: EffectsWeighed::default() },
+            outputs: Outputs { watch_events: false, list: Vec::new() },
+            timers: Timers { wheel: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX), fired: Vec::new() },
+            plugins: Plugins { list: Vec::new(), judge: !config.protocols.is_empty() },
+            offers: Offers { capabilities: CapabilityIndex::new(index), load_changed: Vec::new() },
+            dialogue: Dialogue {
+                conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
+                violations: Conformance::default(),
+                notes: Notes::new(config.seed),
+            },
+            identity: Identity { index, ids: IdSource::new(config.id_space), random: config.seed | 1 },
+            scheduler: Scheduler { run_queue: VecDeque::new(), run_next_turn: Vec::new(), polled: Vec::new() },
+            lifecycle: Lifecycle {
+                starting: false,
+                registrations: VecDeque::new(),
+                draining: Vec::new(),
+                barriers: HashMap::with_hasher(FixedState::default()),
+                barrier_count: 0,
+            },
+            held: Held {
+                slab: Slab::new(config.pending_max),
+                memory_left: ordinary_memory(config.memory_max).cast_signed(),
+                pending_beside_slab: 0,
+            },
+            links: Links {
+                port,
+                spares: Spares::default(),
+                credits_owed: vec![0; shards],
+                blocked: (0..shards).map(|_| VecDeque::new()).collect(),
+                transit: (0..shards).map(|_| VecDeque::new()).collect(),
+                transit_swept: vec![false; shards],
+                outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
+            },
+            backpressure: Backpressure { overflow: OverflowFigures::default(), lines: Lines::default() },
+            supervision: Supervision {
+                failure_handler: None,
+                breakers: BreakerFigures::default(),
+                call_times: CallTimes::new(&config.breaker),
+            },
+            replies: Replies {
+                questions: Questions::new(QUESTIONS_MAX, config.seed),
+                asks: HashMap::with_hasher(Seeded::new(config.seed)),
+                asks_by_token: HashMap::with_hasher(FixedState::default()),
+            },
+            ledger: Ledger { account: Account::default(), remains: None },
+            clock: Clock { now, now_ms: now.monotonic_ms() },
             phase: Phase::Running,
-            now,
-            now_ms: now.monotonic_ms(),
-            ids: IdSource::new(config.id_space),
-            random: config.seed | 1,
-            port,
-            spares: Spares::default(),
-            credits_owed: vec![0; shards],
-            slab: Slab::new(config.pending_max),
             agents,
             gateway: gateway.unwrap_or(AgentIndex(crate::base::slab::NONE)),
-            run_queue: VecDeque::new(),
-            run_next_turn: Vec::new(),
-            starting: false,
-            registrations: VecDeque::new(),
-            polled: Vec::new(),
-            draining: Vec::new(),
             former: FormerAgents::new(),
-            effects: Vec::new(),
-            effects_weighed: EffectsWeighed::default(),
-            memory_left: ordinary_memory(config.memory_max).cast_signed(),
-            overflow: OverflowFigures::default(),
-            blocked: (0..shards).map(|_| VecDeque::new()).collect(),
-            transit: (0..shards).map(|_| VecDeque::new()).collect(),
-            transit_swept: vec![false; shards],
-            outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
-            lines: Lines::default(),
-            capabilities: CapabilityIndex::new(index),
-            load_changed: Vec::new(),
-            conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
-            violations: Conformance::default(),
-            notes: Notes::new(config.seed),
-            timers: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX),
-            fired: Vec::new(),
-            failure_handler: None,
-            plugins: Vec::new(),
-            judges: !config.protocols.is_empty(),
-            breakers: BreakerFigures::default(),
-            call_times: CallTimes::new(&config.breaker),
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
             replays: Replays::default(),
-            account: Account::default(),
-            pending_beside_slab: 0,
-            questions: Questions::new(QUESTIONS_MAX, config.seed),
-            asks: HashMap::with_hasher(Seeded::new(config.seed)),
-            asks_by_token: HashMap::with_hasher(FixedState::default()),
-            barriers: HashMap::with_hasher(FixedState::default()),
-            barrier_count: 0,
             overseers: Overseers::default(),
             durables: Durables::new(config.durability, config.partition, config.duplicates_window, config.seed),
-            remains: None,
-            watch_events: false,
-            outputs: Vec::new(),
             config,
         }
     }
 
     /// One turn. Takes inputs from the front of `inputs`, some may be left for the next turn; appends to `outputs`.
     pub fn step(&mut self, now: Now, inputs: &mut VecDeque<Input>, outputs: &mut Vec<Output>) -> Turn {
-        self.call_times.begin_turn(now.monotonic_ns.saturating_sub(self.now.monotonic_ns));
-        self.now = now;
-        self.now_ms = now.monotonic_ms();
-        std::mem::swap(&mut self.outputs, outputs);
+        self.supervision.call_times.begin_turn(now.monotonic_ns.saturating_sub(self.clock.now.monotonic_ns));
+        self.clock.now = now;
+        self.clock.now_ms = now.monotonic_ms();
+        std::mem::swap(&mut self.outputs.list, outputs);
 
         let arrived = self.receive_from_shards();
         let fired = self.fire_timers();
@@ -377,7 +457,7 @@ impl Shard {
         let dispatched = self.dispatch_committed();
         let registered = self.register_waiting();
         let handled = self.run_agents();
-        self.call_times.end_turn(handled);
+        self.supervision.call_times.end_turn(handled);
         let polled = self.poll_agents();
         let stalled = self.let_stalled_in();
         self.tell_loads();
@@ -386,25 +466,30 @@ impl Shard {
         let carries = self.carry_on();
         self.return_credits();
         self.agents.calling.end();
-        self.account.pending = self.count_pending();
-        debug_assert!(self.account.balances(), "{} lost count: {:?}", self.index, self.account);
+        self.ledger.account.pending = self.count_pending();
+        debug_assert!(self.ledger.account.balances(), "{} lost count: {:?}", self.identity.index, self.ledger.account);
 
-        std::mem::swap(&mut self.outputs, outputs);
+        std::mem::swap(&mut self.outputs.list, outputs);
         let worked = arrived + fired + flushed + taken + dispatched + registered + stalled > 0
             || handled > 0
             || polled
             || drained;
-        let more = !self.run_queue.is_empty()
-            || !self.registrations.is_empty()
+        let more = !self.scheduler.run_queue.is_empty()
+            || !self.lifecycle.registrations.is_empty()
             || carries
             || self.has_committed()
-            || self.lines.has_more()
+            || self.backpressure.lines.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
             // An input that found no room may find some after whatever this turn did.
             || (worked && !inputs.is_empty())
-            || !self.blocked[self.index.as_usize()].is_empty();
-        Turn { worked, more, polling: !self.polled.is_empty(), next_deadline_ms: self.timers.next_deadline() }
+            || !self.links.blocked[self.identity.index.as_usize()].is_empty();
+        Turn {
+            worked,
+            more,
+            polling: !self.scheduler.polled.is_empty(),
+            next_deadline_ms: self.timers.wheel.next_deadline(),
+        }
     }
 
     /// What it wrote down in this turn and before, to be handed to the journal and cleared.
@@ -414,28 +499,28 @@ impl Shard {
 
     /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
     pub fn flush(&mut self) -> &[usize] {
-        self.port.flush()
+        self.links.port.flush()
     }
 
     /// Whether something has come in since the last turn: to be asked again after arming a doorbell.
     pub fn has_incoming(&mut self) -> bool {
-        self.port.has_incoming() || self.port.has_awaited_room()
+        self.links.port.has_incoming() || self.links.port.has_awaited_room()
     }
 
     /// Messages in the rings to other shards: handed over by this shard and not yet taken over by them. For checking
     /// that over all shards, what departed either arrived or is in a ring.
     pub fn messages_in_flight(&mut self) -> usize {
-        self.port.messages_in_flight()
+        self.links.port.messages_in_flight()
     }
 
     /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
     pub fn is_quiet(&self) -> bool {
-        self.account.pending == 0
-            && self.run_queue.is_empty()
-            && self.outgoing.iter().all(VecDeque::is_empty)
-            && self.barriers.is_empty()
-            && self.lines.asked == 0
-            && self.registrations.is_empty()
+        self.ledger.account.pending == 0
+            && self.scheduler.run_queue.is_empty()
+            && self.links.outgoing.iter().all(VecDeque::is_empty)
+            && self.lifecycle.barriers.is_empty()
+            && self.backpressure.lines.asked == 0
+            && self.lifecycle.registrations.is_empty()
             && self.overseers.is_quiet()
             && self.durables.tickets() == 0
             && self.durables.records.count() == 0
@@ -443,22 +528,25 @@ impl Shard {
 
     /// Whether nothing waits anywhere, not even a notice for an agent that is not called.
     pub(crate) fn keeps_nothing(&self) -> bool {
-        self.slab.len() == 0
+        self.held.slab.len() == 0
     }
 
     /// Asserts what has to hold once nothing is pending on any shard: every place and every credit came back. For
     /// tests: it looks at every agent.
     pub fn assert_at_rest(&mut self) {
-        let index = self.index;
-        assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.account);
-        assert_eq!(self.slab.len(), 0, "{index} keeps envelopes");
+        let index = self.identity.index;
+        assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.ledger.account);
+        assert_eq!(self.held.slab.len(), 0, "{index} keeps envelopes");
         assert_eq!(self.memory(), 0, "{index} counts bytes that are nowhere");
-        assert_eq!(self.pending_beside_slab, 0, "{index} counts messages that are nowhere");
-        assert_eq!(self.port.credits_out(), 0, "credits of {index} did not come back");
-        assert!(self.effects.is_empty() && self.run_next_turn.is_empty(), "{index} has something left to do");
-        assert!(self.blocked.iter().all(VecDeque::is_empty), "{index} has outboxes that wait");
-        assert!(self.transit.iter().all(VecDeque::is_empty), "{index} has messages in transit");
-        assert!(!self.lines.exist(), "{index} has receivers that are closed");
+        assert_eq!(self.held.pending_beside_slab, 0, "{index} counts messages that are nowhere");
+        assert_eq!(self.links.port.credits_out(), 0, "credits of {index} did not come back");
+        assert!(
+            self.effects.list.is_empty() && self.scheduler.run_next_turn.is_empty(),
+            "{index} has something left to do"
+        );
+        assert!(self.links.blocked.iter().all(VecDeque::is_empty), "{index} has outboxes that wait");
+        assert!(self.links.transit.iter().all(VecDeque::is_empty), "{index} has messages in transit");
+        assert!(!self.backpressure.lines.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
             let Some(slot) = self.agents.get(agent) else { continue };
             assert!(!slot.standing.is(Standing::CLOSED) && !slot.standing.is(Standing::WAITING), "{} waits", slot.name);
@@ -471,36 +559,36 @@ impl Shard {
 
     /// Its running totals.
     pub fn account(&self) -> &Account {
-        &self.account
+        &self.ledger.account
     }
 
     /// Its figures.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            account: self.account,
+            account: self.ledger.account,
             agents: self.agents.len() - 1,
-            conversations: self.conversations.len(),
-            conversations_opened: self.conversations.opened,
+            conversations: self.dialogue.conversations.len(),
+            conversations_opened: self.dialogue.conversations.opened,
             dead_letters: self.dead_letters.len(),
             dead_letters_dropped: self.dead_letters.dropped(),
             dead_letters_replayed: self.dead_letters.replayed(),
-            breakers_open: self.breakers.open,
-            breakers_opened: self.breakers.opened,
-            timers: self.timers.len(),
-            questions: self.questions.len(),
-            replies_missing: self.questions.unanswered,
-            replies_late: self.questions.late,
+            breakers_open: self.supervision.breakers.open,
+            breakers_opened: self.supervision.breakers.opened,
+            timers: self.timers.wheel.len(),
+            questions: self.replies.questions.len(),
+            replies_missing: self.replies.questions.unanswered,
+            replies_late: self.replies.questions.late,
             memory_bytes: self.memory(),
             memory_bytes_max: self.config.memory_max,
-            refused_for_memory: self.overflow.refused_for_memory,
-            refused_by_receiver: self.overflow.refused_by_receiver,
-            replies_beyond: self.overflow.replies_beyond,
-            receivers_closed: self.lines.closed_here,
-            receivers_closed_so_far: self.lines.closed_so_far,
-            stalled: self.lines.stalled,
-            stalled_so_far: self.lines.stalled_so_far,
-            waiting: self.lines.waiting,
-            waiting_so_far: self.lines.waiting_so_far,
+            refused_for_memory: self.backpressure.overflow.refused_for_memory,
+            refused_by_receiver: self.backpressure.overflow.refused_by_receiver,
+            replies_beyond: self.backpressure.overflow.replies_beyond,
+            receivers_closed: self.backpressure.lines.closed_here,
+            receivers_closed_so_far: self.backpressure.lines.closed_so_far,
+            stalled: self.backpressure.lines.stalled,
+            stalled_so_far: self.backpressure.lines.stalled_so_far,
+            waiting: self.backpressure.lines.waiting,
+            waiting_so_far: self.backpressure.lines.waiting_so_far,
             conformance: self.conformance(),
             duplicates: self.durables.duplicates,
             commits_awaited: self.durables.tickets(),
@@ -518,24 +606,24 @@ impl Shard {
     }
 
     pub(crate) fn now(&self) -> Now {
-        self.now
+        self.clock.now
     }
 
     /// `SplitMix64`: one addition and three multiplications, and good enough for choices.
     pub(crate) fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.identity.random = self.identity.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.identity.random ^ (self.identity.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
     pub(crate) fn is_here(&self, shard: ShardIndex) -> bool {
-        shard == self.index
+        shard == self.identity.index
     }
 
     pub(crate) fn report(&mut self, event: impl FnOnce() -> Event) {
-        if self.watch_events {
-            self.outputs.push(Output::Event(event()));
+        if self.outputs.watch_events {
+            self.outputs.list.push(Output::Event(event()));
         }
     }
 
@@ -543,11 +631,11 @@ impl Shard {
     #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
     fn receive_from_shards(&mut self) -> usize {
         let mut most = 0;
-        for from in 0..self.port.shards() {
+        for from in 0..self.links.port.shards() {
             let mut taken = 0;
             while taken < ARRIVALS_PER_TURN_MAX {
                 let shard = ShardIndex(from as u16);
-                match self.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.spares)) {
+                match self.links.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.links.spares)) {
                     Some(Popped::Copied(envelope)) => self.arrive(shard, envelope),
                     Some(Popped::Moved(Crossing::Message(parcel))) => self.arrive(shard, parcel.unpack()),
                     Some(Popped::Moved(Crossing::Notice(notice))) => self.hear(shard, notice),
@@ -556,7 +644,7 @@ impl Shard {
                 taken += 1;
             }
             if taken > 0 {
-                self.port.release(from);
+                self.links.port.release(from);
             }
             most = most.max(taken);
         }
@@ -564,27 +652,29 @@ impl Shard {
     }
 
     fn return_credits(&mut self) {
-        for (from, owed) in self.credits_owed.iter_mut().enumerate() {
+        for (from, owed) in self.links.credits_owed.iter_mut().enumerate() {
             if *owed > 0 {
-                self.port.return_credits(from, *owed);
+                self.links.port.return_credits(from, *owed);
                 *owed = 0;
             }
         }
     }
 
     fn fire_timers(&mut self) -> usize {
-        let mut fired = std::mem::take(&mut self.fired);
-        self.timers.advance(self.now_ms, &mut fired, TIMERS_PER_TURN_MAX);
+        let mut fired = std::mem::take(&mut self.timers.fired);
+        self.timers.wheel.advance(self.clock.now_ms, &mut fired, TIMERS_PER_TURN_MAX);
         let count = fired.len();
         for alarm in fired.drain(..) {
             match alarm {
                 Alarm::Release { place, agent, generation } => self.release(place, agent, generation),
                 Alarm::Conversation(index) => self.look_after_conversation(index),
                 Alarm::Note(key) => {
-                    if let Some(again_ms) = self.notes.time_out(&key, self.now_ms, self.conversations.timeout_ms()) {
+                    if let Some(again_ms) =
+                        self.dialogue.notes.time_out(&key, self.clock.now_ms, self.dialogue.conversations.timeout_ms())
+                    {
                         // A note that can't be looked after is dropped at once instead of staying for ever.
-                        if self.timers.insert(again_ms, alarm).is_err() {
-                            self.notes.time_out(&key, u64::MAX, 0);
+                        if self.timers.wheel.insert(again_ms, alarm).is_err() {
+                            self.dialogue.notes.time_out(&key, u64::MAX, 0);
                         }
                     }
                 }
@@ -601,7 +691,7 @@ impl Shard {
                 Alarm::Replays(request) => self.answer_replays(request),
             }
         }
-        self.fired = fired;
+        self.timers.fired = fired;
         count
     }
 
@@ -641,10 +731,10 @@ impl Shard {
     fn run_agents(&mut self) -> u32 {
         let mut handled = 0;
         while handled < DISPATCHES_PER_TURN_MAX {
-            let Some(agent) = self.run_queue.pop_front() else { break };
+            let Some(agent) = self.scheduler.run_queue.pop_front() else { break };
             handled += self.dispatch(agent).max(1);
         }
-        self.run_queue.extend(self.run_next_turn.drain(..));
+        self.scheduler.run_queue.extend(self.scheduler.run_next_turn.drain(..));
         handled
     }
 
@@ -653,7 +743,7 @@ impl Shard {
             && !slot.polled
         {
             slot.polled = true;
-            self.polled.push((agent, slot.generation));
+            self.scheduler.polled.push((agent, slot.generation));
         }
     }
 
@@ -661,33 +751,33 @@ impl Shard {
     pub(crate) fn poll_again(&mut self, agent: AgentIndex) {
         if let Some(slot) = self.agents.get(agent)
             && slot.polled
-            && !self.polled.contains(&(agent, slot.generation))
+            && !self.scheduler.polled.contains(&(agent, slot.generation))
         {
-            self.polled.push((agent, slot.generation));
+            self.scheduler.polled.push((agent, slot.generation));
         }
     }
 
     fn poll_agents(&mut self) -> bool {
-        if self.polled.is_empty() || self.phase == Phase::Stopped {
-            self.polled.clear();
+        if self.scheduler.polled.is_empty() || self.phase == Phase::Stopped {
+            self.scheduler.polled.clear();
             return false;
         }
         let mut worked = false;
-        let mut polled = std::mem::take(&mut self.polled);
+        let mut polled = std::mem::take(&mut self.scheduler.polled);
         polled.retain(|(agent, generation)| {
             let (goes_on, did_something) = self.poll_agent(*agent, *generation);
             worked |= did_something;
             goes_on
         });
-        polled.append(&mut self.polled);
-        self.polled = polled;
+        polled.append(&mut self.scheduler.polled);
+        self.scheduler.polled = polled;
         worked
     }
 
     /// Counts what is pending where it is, not from the other totals.
     pub(crate) fn count_pending(&self) -> u64 {
-        let pending = i64::try_from(self.slab.len()).unwrap_or(i64::MAX) + self.pending_beside_slab;
-        debug_assert!(pending >= 0, "{} counts {pending} pending messages", self.index);
+        let pending = i64::try_from(self.held.slab.len()).unwrap_or(i64::MAX) + self.held.pending_beside_slab;
+        debug_assert!(pending >= 0, "{} counts {pending} pending messages", self.identity.index);
         u64::try_from(pending).unwrap_or(0)
     }
 }

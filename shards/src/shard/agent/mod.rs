@@ -299,19 +299,19 @@ impl Context<'_> {
     /// An id for a conversation that this agent begins.
     #[inline]
     pub fn new_conversation(&mut self) -> ConversationId {
-        self.shard.ids.conversation()
+        self.shard.identity.ids.conversation()
     }
 
     /// A value for `reply-with`.
     #[inline]
     pub fn new_correlation(&mut self) -> Correlation {
-        self.shard.ids.correlation()
+        self.shard.identity.ids.correlation()
     }
 
     /// Ends a conversation that this agent began. Further messages of its participants are refused.
     #[inline]
     pub fn close_conversation(&mut self, conversation: ConversationId) {
-        self.shard.effects.push(Effect::CloseConversation(conversation));
+        self.shard.effects.list.push(Effect::CloseConversation(conversation));
     }
 
     /// Ends the message's conversation if this agent began it.
@@ -333,25 +333,25 @@ impl Context<'_> {
     /// When the process-wide vocabulary is full.
     pub fn advertise(&mut self, capability: &CapabilityName) -> Result<(), SendError> {
         let term = crate::message::capability_term(capability).ok_or(SendError::Full)?;
-        self.shard.effects.push(Effect::Advertise(term));
+        self.shard.effects.list.push(Effect::Advertise(term));
         Ok(())
     }
 
     /// Offers a capability no longer.
     pub fn withdraw(&mut self, capability: &CapabilityName) {
         if let Some(term) = Term::find(capability.as_ref()) {
-            self.shard.effects.push(Effect::Withdraw(term));
+            self.shard.effects.list.push(Effect::Withdraw(term));
         }
     }
 
     /// Registers another agent. The router answers with an `inform` once every shard knows it, or with a `failure`.
     pub fn register(&mut self, registration: Registration) {
-        self.shard.effects.push(Effect::Register(Box::new(registration)));
+        self.shard.effects.list.push(Effect::Register(Box::new(registration)));
     }
 
     /// Removes this agent once the handler is done.
     pub fn deregister(&mut self) {
-        self.shard.effects.push(Effect::Deregister);
+        self.shard.effects.list.push(Effect::Deregister);
     }
 
     /// Has [`Agent::poll`] called on every turn of the shard, until it answers [`Polled::Finished`].
@@ -367,7 +367,7 @@ impl Context<'_> {
 
     /// What the handler has sent so far. It goes out when the handler is done.
     pub fn sent(&self) -> impl Iterator<Item = &Message> {
-        self.shard.effects.iter().filter_map(|effect| match effect {
+        self.shard.effects.list.iter().filter_map(|effect| match effect {
             Effect::Send(envelope) => Some(&envelope.message),
             _ => None,
         })

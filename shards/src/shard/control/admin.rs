@@ -224,7 +224,7 @@ impl Context<'_> {
     }
 
     fn oversee(&mut self, oversight: Oversight) {
-        self.shard.effects.push(Effect::Oversee(Box::new(oversight)));
+        self.shard.effects.list.push(Effect::Oversee(Box::new(oversight)));
     }
 }
 
@@ -239,7 +239,7 @@ impl Shard {
             Oversight::WakeAt(moment_ms) => {
                 let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
                 let alarm = Alarm::Wake { agent: index, generation };
-                if self.timers.insert(moment_ms.max(self.now_ms + 1), alarm).is_err() {
+                if self.timers.wheel.insert(moment_ms.max(self.clock.now_ms + 1), alarm).is_err() {
                     // Too early is better than never.
                     self.start_polling(index);
                 }
@@ -253,18 +253,18 @@ impl Shard {
                 self.tell_shard_of(agent, OversightNotice::Survey { asker, inquiry, agent: Some(agent), state });
             }
             Oversight::Survey(inquiry, None, state) => {
-                self.overseers.open.insert(inquiry, (self.port.shards(), Vec::new()));
+                self.overseers.open.insert(inquiry, (self.links.port.shards(), Vec::new()));
                 self.tell_all_shards(|| OversightNotice::Survey { asker, inquiry, agent: None, state });
             }
         }
     }
 
     fn tell_all_shards(&mut self, notice: impl Fn() -> OversightNotice) {
-        for to in 0..self.outgoing.len() {
-            if to == self.index.as_usize() {
+        for to in 0..self.links.outgoing.len() {
+            if to == self.identity.index.as_usize() {
                 self.hear_oversight(notice());
             } else {
-                self.outgoing[to].push_back(Outgoing::Notice(Notice::Oversee(Box::new(notice()))));
+                self.links.outgoing[to].push_back(Outgoing::Notice(Notice::Oversee(Box::new(notice()))));
             }
         }
     }
@@ -274,7 +274,7 @@ impl Shard {
         if self.is_here(shard) {
             self.hear_oversight(notice);
         } else {
-            self.outgoing[shard.as_usize()].push_back(Outgoing::Notice(Notice::Oversee(Box::new(notice))));
+            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Notice(Notice::Oversee(Box::new(notice))));
         }
     }
 

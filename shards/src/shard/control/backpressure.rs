@@ -97,7 +97,7 @@ impl Shard {
 
     /// Has a message wait behind its receiver's full mailbox, or refuses it.
     pub(crate) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
-        let may_close = self.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX;
+        let may_close = self.backpressure.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX;
         let Some(slot) = self.agents.get_mut(index) else { return };
         let closed = slot.standing.is(Standing::CLOSED);
         let length = slot.extras().stalled.as_ref().map_or(0, |stalled| stalled.places.len());
@@ -116,8 +116,8 @@ impl Shard {
             stalled.places.push_back(place);
             count_in(&mut stalled.senders, sender);
         }
-        self.lines.stalled += 1;
-        self.lines.stalled_so_far += 1;
+        self.backpressure.lines.stalled += 1;
+        self.backpressure.lines.stalled_so_far += 1;
         if !closed {
             self.close_receiver(index);
         }
@@ -133,9 +133,9 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.standing.add(Standing::CLOSED);
         let id = slot.id;
-        self.lines.closed_here += 1;
-        self.lines.closed_so_far += 1;
-        self.lines.by_receiver.entry(id).or_default().closed = true;
+        self.backpressure.lines.closed_here += 1;
+        self.backpressure.lines.closed_so_far += 1;
+        self.backpressure.lines.by_receiver.entry(id).or_default().closed = true;
         self.tell_closed(id, true);
         self.watch_over_lines();
     }
@@ -145,7 +145,7 @@ impl Shard {
         slot.standing.remove(Standing::CLOSED);
         slot.extras().stalled = None;
         let id = slot.id;
-        self.lines.closed_here -= 1;
+        self.backpressure.lines.closed_here -= 1;
         self.receiver_is_open(id);
         self.tell_closed(id, false);
         // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
@@ -157,8 +157,8 @@ impl Shard {
     /// Has every shard know whether a receiver is closed. What waits in a full ring's queue is changed in its place, so
     /// that there is one notice per receiver at most.
     fn tell_closed(&mut self, receiver: AgentId, closed: bool) {
-        let own = self.index.as_usize();
-        for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
+        let own = self.identity.index.as_usize();
+        for (_, outgoing) in self.links.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
             let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
                 Outgoing::Notice(Notice::Closed(other, closed)) if *other == receiver => Some(closed),
                 _ => None,
@@ -178,16 +178,16 @@ impl Shard {
         if let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut())
             && !std::mem::replace(&mut stalled.due, true)
         {
-            self.lines.roomy.push((index, generation));
+            self.backpressure.lines.roomy.push((index, generation));
         }
     }
 
     /// Lets stalled messages into mailboxes with room, and opens receivers. Answers how many were looked at.
     pub(crate) fn let_stalled_in(&mut self) -> usize {
-        if self.lines.roomy.is_empty() {
+        if self.backpressure.lines.roomy.is_empty() {
             return 0;
         }
-        let roomy = std::mem::take(&mut self.lines.roomy);
+        let roomy = std::mem::take(&mut self.backpressure.lines.roomy);
         for (index, generation) in &roomy {
             if self.agents.get(*index).is_some_and(|slot| slot.generation == *generation) {
                 self.let_stalled_into(*index);
@@ -212,15 +212,15 @@ impl Shard {
                 }
                 return;
             };
-            let weight = self.slab.get(place).map_or(0, Envelope::weight);
+            let weight = self.held.slab.get(place).map_or(0, Envelope::weight);
             if held > 0 && !slot.mailbox.has_room(messages_max, bytes_max, weight) {
                 return;
             }
             stalled.places.pop_front();
-            count_out(&mut stalled.senders, self.slab.get(place).and_then(|envelope| envelope.message.sender()));
-            self.lines.stalled -= 1;
+            count_out(&mut stalled.senders, self.held.slab.get(place).and_then(|envelope| envelope.message.sender()));
+            self.backpressure.lines.stalled -= 1;
             let Some(envelope) = self.take_place(place) else { continue };
-            if envelope.deadline_ms <= self.now_ms {
+            if envelope.deadline_ms <= self.clock.now_ms {
                 self.expire(envelope, Waiting::Stalled, Holds::Nothing);
             } else {
                 self.take_in(envelope, index);
@@ -233,7 +233,7 @@ impl Shard {
     pub(crate) fn give_up_stalled(&mut self, index: AgentIndex, reason: Reason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let stalled = slot.extras().stalled.take().unwrap_or_default();
-        self.lines.stalled -= stalled.places.len();
+        self.backpressure.lines.stalled -= stalled.places.len();
         for place in stalled.places {
             if let Some(envelope) = self.take_place(place) {
                 self.give_up(envelope, reason, Holds::Nothing);
@@ -251,32 +251,33 @@ impl Shard {
         }
         if !closed {
             self.receiver_is_open(receiver);
-        } else if self.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX || self.lines.by_receiver.contains_key(&receiver)
+        } else if self.backpressure.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX
+            || self.backpressure.lines.by_receiver.contains_key(&receiver)
         {
-            self.lines.by_receiver.entry(receiver).or_default().closed = true;
+            self.backpressure.lines.by_receiver.entry(receiver).or_default().closed = true;
         }
     }
 
     fn receiver_is_open(&mut self, receiver: AgentId) {
-        let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return };
+        let Some(line) = self.backpressure.lines.by_receiver.get_mut(&receiver) else { return };
         line.closed = false;
         if line.waiting.is_empty() {
-            self.lines.by_receiver.remove(&receiver);
+            self.backpressure.lines.by_receiver.remove(&receiver);
         } else if !std::mem::replace(&mut line.moves, true) {
-            self.lines.moving.push_back(receiver);
+            self.backpressure.lines.moving.push_back(receiver);
         }
     }
 
     /// Whether something waits for a receiver that is open again.
     #[cold]
     pub(crate) fn line_moves(&self, receiver: AgentId) -> bool {
-        self.lines.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
+        self.backpressure.lines.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
     }
 
     /// Whether a message has to stand in line for its receiver.
     #[cold]
     pub(crate) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
-        let (Some(line), Some(sender)) = (self.lines.by_receiver.get(&receiver), message.sender()) else {
+        let (Some(line), Some(sender)) = (self.backpressure.lines.by_receiver.get(&receiver), message.sender()) else {
             return false;
         };
         sender != receiver && (line.senders.contains_key(&sender) || !looks_like_reply(message))
@@ -287,7 +288,7 @@ impl Shard {
     pub(crate) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
         self.must_wait(message, receiver)
             && message.sender().is_some_and(|sender| {
-                let line = self.lines.by_receiver.get(&receiver);
+                let line = self.backpressure.lines.by_receiver.get(&receiver);
                 let waiting = line.and_then(|line| line.senders.get(&sender)).copied().unwrap_or(0);
                 waiting >= self.config.outbox.into_inner()
             })
@@ -312,11 +313,11 @@ impl Shard {
     }
 
     fn stand_in_line(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: InLine) {
-        let line = self.lines.by_receiver.entry(receiver).or_default();
+        let line = self.backpressure.lines.by_receiver.entry(receiver).or_default();
         count_in(&mut line.senders, sender);
         line.waiting.push_back(entry);
-        self.lines.waiting += 1;
-        self.lines.waiting_so_far += 1;
+        self.backpressure.lines.waiting += 1;
+        self.backpressure.lines.waiting_so_far += 1;
         self.watch_over_lines();
     }
 
@@ -347,8 +348,8 @@ impl Shard {
     /// Moves on what waits for receivers that are open again. Answers how many messages that were.
     pub(crate) fn move_lines(&mut self) -> usize {
         let mut moved = 0;
-        for _ in 0..self.lines.moving.len() {
-            let Some(receiver) = self.lines.moving.pop_front() else { break };
+        for _ in 0..self.backpressure.lines.moving.len() {
+            let Some(receiver) = self.backpressure.lines.moving.pop_front() else { break };
             moved += self.move_line(receiver);
         }
         moved
@@ -359,20 +360,20 @@ impl Shard {
         let here = self.is_here(shard);
         let mut moved = 0;
         loop {
-            let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return moved };
+            let Some(line) = self.backpressure.lines.by_receiver.get_mut(&receiver) else { return moved };
             if line.closed {
                 line.moves = false;
                 return moved;
             }
             if line.waiting.is_empty() {
-                self.lines.by_receiver.remove(&receiver);
+                self.backpressure.lines.by_receiver.remove(&receiver);
                 return moved;
             }
-            if !here && !self.port.has_credit(shard.as_usize()) {
+            if !here && !self.links.port.has_credit(shard.as_usize()) {
                 break;
             }
             let Some(entry) = line.waiting.pop_front() else { break };
-            self.lines.waiting -= 1;
+            self.backpressure.lines.waiting -= 1;
             match entry {
                 InLine::Message { place, sender, here } => {
                     let Some(envelope) = self.take_place(place) else { continue };
@@ -385,7 +386,7 @@ impl Shard {
                     self.let_sender_go_on(sender);
                 }
                 InLine::Asked { message, token, deadline_ms } => {
-                    self.lines.asked -= 1;
+                    self.backpressure.lines.asked -= 1;
                     let id = message.sender();
                     let back = self.admit_in_line(*message, token, deadline_ms, receiver);
                     if let Some(envelope) = back {
@@ -398,12 +399,12 @@ impl Shard {
             }
             moved += 1;
         }
-        self.lines.moving.push_back(receiver);
+        self.backpressure.lines.moving.push_back(receiver);
         moved
     }
 
     fn move_message(&mut self, envelope: Envelope, receiver: AgentId, here: bool) -> Result<(), Envelope> {
-        if envelope.deadline_ms <= self.now_ms {
+        if envelope.deadline_ms <= self.clock.now_ms {
             self.expire_all(envelope, Waiting::Stalled);
             return Ok(());
         }
@@ -417,10 +418,10 @@ impl Shard {
     /// Puts a message back to the front that found no credit on its way after all.
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<(AgentIndex, u32)>) {
         let id = envelope.message.sender();
-        match (self.keep_place(envelope), self.lines.by_receiver.get_mut(&receiver)) {
+        match (self.keep_place(envelope), self.backpressure.lines.by_receiver.get_mut(&receiver)) {
             (Ok(place), Some(line)) => {
                 line.waiting.push_front(InLine::Message { place, sender, here: false });
-                self.lines.waiting += 1;
+                self.backpressure.lines.waiting += 1;
             }
             (Ok(place), None) => {
                 if let Some(envelope) = self.take_place(place) {
@@ -437,7 +438,7 @@ impl Shard {
     }
 
     fn leave_line(&mut self, receiver: AgentId, sender: Option<AgentId>) {
-        if let Some(line) = self.lines.by_receiver.get_mut(&receiver) {
+        if let Some(line) = self.backpressure.lines.by_receiver.get_mut(&receiver) {
             count_out(&mut line.senders, sender);
         }
     }
@@ -448,9 +449,9 @@ impl Shard {
     pub(crate) fn closed_to(&self, message: &Message) -> Option<SendError> {
         let receiver = message.target().filter(|receiver| {
             let sender = message.sender().or_else(|| self.gateway_id());
-            self.lines.exist()
+            self.backpressure.lines.exist()
                 && sender != Some(*receiver)
-                && self.lines.by_receiver.contains_key(receiver)
+                && self.backpressure.lines.by_receiver.contains_key(receiver)
                 && !looks_like_reply(message)
         })?;
         Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
@@ -471,7 +472,7 @@ impl Shard {
             return Some(message);
         }
         let (sender, deadline_ms) = (message.sender(), self.deadline_of(&message));
-        self.lines.asked += 1;
+        self.backpressure.lines.asked += 1;
         self.stand_in_line(receiver, sender, InLine::Asked { message: Box::new(message), token, deadline_ms });
         None
     }
@@ -487,7 +488,7 @@ impl Shard {
         let agent = message.sender().and_then(|sender| self.agents.find(sender));
         let refusal = match agent {
             _ if self.phase != Phase::Running => Some(SendError::Stopping),
-            _ if deadline_ms <= self.now_ms => {
+            _ if deadline_ms <= self.clock.now_ms => {
                 Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
             }
             None => Some(SendError::UnknownSender),
@@ -505,7 +506,7 @@ impl Shard {
         if !(durable && self.promise_answer(&mut envelope, token)) {
             self.answer(token, Answer::Sent(Ok(id)));
         }
-        self.account.accepted += 1;
+        self.ledger.account.accepted += 1;
         if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
             self.refuse_question(envelope);
             return None;
@@ -519,7 +520,7 @@ impl Shard {
     pub(crate) fn leave_lines(&mut self, tokens: &[Token]) {
         let tokens: HashSet<Token, FixedState> = tokens.iter().copied().collect();
         let mut left = 0;
-        for line in self.lines.by_receiver.values_mut() {
+        for line in self.backpressure.lines.by_receiver.values_mut() {
             let senders = &mut line.senders;
             line.waiting.retain(|entry| match entry {
                 InLine::Asked { message, token, .. } if tokens.contains(token) => {
@@ -530,24 +531,24 @@ impl Shard {
                 InLine::Asked { .. } | InLine::Message { .. } => true,
             });
         }
-        self.lines.asked -= left;
-        self.lines.waiting -= left;
-        self.account.refused += left as u64;
+        self.backpressure.lines.asked -= left;
+        self.backpressure.lines.waiting -= left;
+        self.ledger.account.refused += left as u64;
     }
 
     // Time, and the end.
 
     /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
     fn watch_over_lines(&mut self) {
-        if !self.lines.swept {
-            let timer = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepLines);
-            self.lines.swept = timer.is_ok();
+        if !self.backpressure.lines.swept {
+            let timer = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepLines);
+            self.backpressure.lines.swept = timer.is_ok();
         }
     }
 
     pub(crate) fn sweep_lines(&mut self) {
-        self.lines.swept = false;
-        let mut receivers: Vec<AgentId> = self.lines.by_receiver.keys().copied().collect();
+        self.backpressure.lines.swept = false;
+        let mut receivers: Vec<AgentId> = self.backpressure.lines.by_receiver.keys().copied().collect();
         receivers.sort_unstable();
         for receiver in &receivers {
             self.sweep_line(*receiver);
@@ -555,21 +556,21 @@ impl Shard {
                 self.sweep_stalled(index);
             }
         }
-        if self.lines.waiting + self.lines.stalled > 0 {
+        if self.backpressure.lines.waiting + self.backpressure.lines.stalled > 0 {
             self.watch_over_lines();
         }
     }
 
     fn sweep_line(&mut self, receiver: AgentId) {
-        let Some(line) = self.lines.by_receiver.get_mut(&receiver) else { return };
-        let (slab, now_ms) = (&self.slab, self.now_ms);
+        let Some(line) = self.backpressure.lines.by_receiver.get_mut(&receiver) else { return };
+        let (slab, now_ms) = (&self.held.slab, self.clock.now_ms);
         let is_late = |entry: &InLine| match entry {
             InLine::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
             InLine::Asked { deadline_ms, .. } => *deadline_ms <= now_ms,
         };
         let (late, waiting) = std::mem::take(&mut line.waiting).into_iter().partition::<VecDeque<_>, _>(is_late);
         line.waiting = waiting;
-        self.lines.waiting -= late.len();
+        self.backpressure.lines.waiting -= late.len();
         for entry in late {
             match entry {
                 InLine::Message { place, sender, .. } => {
@@ -580,7 +581,7 @@ impl Shard {
                     self.let_sender_go_on(sender);
                 }
                 InLine::Asked { message, token, .. } => {
-                    self.lines.asked -= 1;
+                    self.backpressure.lines.asked -= 1;
                     self.leave_line(receiver, message.sender());
                     let error = SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
                     let rejected = self.reject(error, *message);
@@ -591,13 +592,13 @@ impl Shard {
     }
 
     fn sweep_stalled(&mut self, index: AgentIndex) {
-        let (slab, now_ms) = (&self.slab, self.now_ms);
+        let (slab, now_ms) = (&self.held.slab, self.clock.now_ms);
         let Some(slot) = self.agents.get_mut(index) else { return };
         let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut()) else { return };
         let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
         let (late, places) = std::mem::take(&mut stalled.places).into_iter().partition::<VecDeque<_>, _>(is_late);
         stalled.places = places;
-        self.lines.stalled -= late.len();
+        self.backpressure.lines.stalled -= late.len();
         for place in late {
             let Some(envelope) = self.take_place(place) else { continue };
             let slot = self.agents.get_mut(index);
@@ -613,11 +614,11 @@ impl Shard {
     /// places are answered.
     pub(crate) fn stop_lines(&mut self) -> Vec<u32> {
         let mut places = Vec::new();
-        let mut lines: Vec<(AgentId, Line)> = self.lines.by_receiver.drain().collect();
+        let mut lines: Vec<(AgentId, Line)> = self.backpressure.lines.by_receiver.drain().collect();
         lines.sort_unstable_by_key(|(receiver, _)| *receiver);
-        self.lines.moving.clear();
-        self.lines.waiting = 0;
-        self.lines.asked = 0;
+        self.backpressure.lines.moving.clear();
+        self.backpressure.lines.waiting = 0;
+        self.backpressure.lines.asked = 0;
         for entry in lines.into_iter().flat_map(|(_, line)| line.waiting) {
             match entry {
                 InLine::Message { place, sender, .. } => {
@@ -653,18 +654,18 @@ fn count_out(senders: &mut Senders, sender: Option<AgentId>) {
 /// What waits in mailboxes and expires there.
 impl Shard {
     pub(crate) fn sweep(&mut self, index: AgentIndex, generation: u32) {
-        let now_ms = self.now_ms;
+        let now_ms = self.clock.now_ms;
         let Some(slot) = self.agents.get_mut(index) else { return };
         if slot.generation != generation {
             return;
         }
         slot.swept = false;
         let expired = |envelope: &Envelope| envelope.deadline_ms <= now_ms && envelope.kind == EnvelopeKind::Message;
-        let late_mail = slot.mailbox.extract(&mut self.slab, expired);
-        let late_sends = slot.outbox.extract(&mut self.slab, &mut { expired });
+        let late_mail = slot.mailbox.extract(&mut self.held.slab, expired);
+        let late_sends = slot.outbox.extract(&mut self.held.slab, &mut { expired });
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
         for place in late_mail {
-            if let Some(envelope) = self.slab.remove(place) {
+            if let Some(envelope) = self.held.slab.remove(place) {
                 let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
                 self.expire(envelope, Waiting::Mailbox, holds);
             }

@@ -31,14 +31,14 @@ use crate::supervision::{AgentBreaker, Guard, Stopwatch, Visit};
 impl Shard {
     /// Gives the shard a clock to time calls with. Without one, no call counts as slow.
     pub fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
-        self.call_times.set_stopwatch(stopwatch);
+        self.supervision.call_times.set_stopwatch(stopwatch);
     }
 
     /// Begins to call an agent, whose breaker is closed or not.
     #[inline(always)]
     pub(crate) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
         let quota = self.config.turn_quota.into_inner();
-        if free && self.call_times.turns_left == 0 {
+        if free && self.supervision.call_times.turns_left == 0 {
             Visit { quota, timed: false, probing_since: None }
         } else {
             self.look_at_visit(index, quota)
@@ -48,9 +48,11 @@ impl Shard {
     /// The visit to an agent that is watched, or probed.
     #[cold]
     fn look_at_visit(&mut self, index: AgentIndex, quota: u32) -> Visit {
-        let timed = self.call_times.is_possible();
+        let timed = self.supervision.call_times.is_possible();
         match self.breaker(index).and_then(|guarded| guarded.breaker.probes_left()) {
-            Some(probes) => Visit { quota: quota.min(probes), timed, probing_since: Some(self.account.processed) },
+            Some(probes) => {
+                Visit { quota: quota.min(probes), timed, probing_since: Some(self.ledger.account.processed) }
+            }
             None => Visit { quota, timed, probing_since: None },
         }
     }
@@ -59,7 +61,7 @@ impl Shard {
     #[inline]
     pub(crate) fn end_visit(&mut self, index: AgentIndex, visit: Visit) {
         if let Some(processed) = visit.probing_since {
-            self.count_successes(index, self.account.processed - processed);
+            self.count_successes(index, self.ledger.account.processed - processed);
         }
     }
 
@@ -73,9 +75,9 @@ impl Shard {
     /// Reads the stopwatch between two calls of an agent. Answers when the next one begins, if it may be called again.
     #[cold]
     pub(crate) fn time_call(&mut self, index: AgentIndex, began_ns: Option<u64>) -> Option<u64> {
-        let now_ns = self.call_times.read_ns()?;
+        let now_ns = self.supervision.call_times.read_ns()?;
         let took_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
-        if took_ns >= self.call_times.slow_ns {
+        if took_ns >= self.supervision.call_times.slow_ns {
             self.count_slow_call(index, took_ns);
         }
         (!self.is_shut(index)).then_some(now_ns)
@@ -101,7 +103,8 @@ impl Shard {
             return;
         }
         // The turn may have lasted for some time already, and the breaker is to stay open from now on.
-        let now_ms = self.call_times.read_ns().map_or(0, |now_ns| now_ns / 1_000_000).max(self.now_ms);
+        let now_ms =
+            self.supervision.call_times.read_ns().map_or(0, |now_ns| now_ns / 1_000_000).max(self.clock.now_ms);
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.is_leaving()) else { return };
         let guarded = slot.extras().breaker.get_or_insert_with(|| Box::new(AgentBreaker::new(policy)));
         if let Some(state) = guarded.breaker.observe(what, now_ms) {
@@ -114,7 +117,7 @@ impl Shard {
         if self.phase == Phase::Stopped {
             return;
         }
-        let now_ms = self.now_ms;
+        let now_ms = self.clock.now_ms;
         let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
         let Some(guarded) = slot.breaker() else { return };
         guarded.timer = None;
@@ -129,7 +132,7 @@ impl Shard {
         let (agent, generation, before) = (slot.id, slot.generation, slot.guard);
         let Some(guarded) = slot.breaker() else { return };
         if let Some(until_ms) = guarded.breaker.opens_until_ms() {
-            guarded.timer = self.timers.insert(until_ms, Alarm::Breaker { agent: index, generation }).ok();
+            guarded.timer = self.timers.wheel.insert(until_ms, Alarm::Breaker { agent: index, generation }).ok();
             if guarded.timer.is_none() {
                 // A breaker that nothing would half-open is not opened.
                 guarded.breaker.close();
@@ -145,9 +148,9 @@ impl Shard {
             return;
         }
         slot.guard = guard;
-        self.breakers.open += usize::from(before == Guard::Free);
-        self.breakers.open -= usize::from(guard == Guard::Free);
-        self.breakers.opened += u64::from(guard == Guard::Shut);
+        self.supervision.breakers.open += usize::from(before == Guard::Free);
+        self.supervision.breakers.open -= usize::from(guard == Guard::Free);
+        self.supervision.breakers.opened += u64::from(guard == Guard::Shut);
         self.report(|| Event::BreakerChanged { agent, state });
         self.publish_breaker(index);
         match guard {
@@ -163,8 +166,8 @@ impl Shard {
         let impatient = |envelope: &Envelope| {
             envelope.kind == EnvelopeKind::Message && envelope.message.when_unavailable() == WhenUnavailable::FailFast
         };
-        for place in slot.mailbox.extract(&mut self.slab, impatient) {
-            if let Some(envelope) = self.slab.remove(place) {
+        for place in slot.mailbox.extract(&mut self.held.slab, impatient) {
+            if let Some(envelope) = self.held.slab.remove(place) {
                 self.turn_away(envelope, index);
             }
         }
@@ -197,9 +200,9 @@ impl Shard {
             return;
         }
         guarded.told_shut = shut;
-        self.capabilities.set_available(agent, !shut);
-        let own = self.index.as_usize();
-        for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
+        self.offers.capabilities.set_available(agent, !shut);
+        let own = self.identity.index.as_usize();
+        for (_, outgoing) in self.links.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
             let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
                 Outgoing::Notice(Notice::Available(provider, available)) if *provider == agent => Some(available),
                 _ => None,
@@ -215,7 +218,7 @@ impl Shard {
     pub(crate) fn set_breaker_policy(&mut self, index: AgentIndex, policy: BreakerPolicy) {
         if let Some(slot) = self.agents.get_mut(index) {
             slot.extras().breaker_policy = Some(policy);
-            self.call_times.look_for(&policy);
+            self.supervision.call_times.look_for(&policy);
         }
     }
 
@@ -225,9 +228,9 @@ impl Shard {
         let Some(guarded) = slot.extras.as_mut().and_then(|extras| extras.breaker.take()) else { return };
         debug_assert!(!guarded.told_shut, "no other shard keeps an agent that is gone in mind");
         let before = std::mem::take(&mut slot.guard);
-        self.breakers.open -= usize::from(before != Guard::Free);
+        self.supervision.breakers.open -= usize::from(before != Guard::Free);
         if let Some(timer) = guarded.timer {
-            self.timers.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
     }
 

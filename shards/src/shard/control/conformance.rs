@@ -46,15 +46,15 @@ impl Conformance {
 impl Shard {
     /// Its figures of protocols.
     pub fn conformance(&self) -> Conformance {
-        let (steps, late) = self.conversations.steps();
-        Conformance { steps, late, unchecked: self.conversations.unchecked, ..self.violations }
+        let (steps, late) = self.dialogue.conversations.steps();
+        Conformance { steps, late, unchecked: self.dialogue.conversations.unchecked, ..self.dialogue.violations }
     }
 
     /// A message passed that breaks its protocol.
     #[cold]
     pub(crate) fn observe_violation(&mut self) {
-        if let Some(violation) = self.conversations.take_violation() {
-            self.violations.observed += 1;
+        if let Some(violation) = self.dialogue.conversations.take_violation() {
+            self.dialogue.violations.observed += 1;
             self.report(|| Event::ProtocolViolation(violation));
         }
     }
@@ -62,10 +62,10 @@ impl Shard {
     /// Tells the sender of a message that breaks its protocol what it could have sent.
     #[cold]
     pub(crate) fn send_not_understood(&mut self, message: &Message, holds: Holds) {
-        let expected = match self.conversations.take_violation() {
+        let expected = match self.dialogue.conversations.take_violation() {
             Some(violation) => {
                 let expected = violation.to_string();
-                self.violations.refused += 1;
+                self.dialogue.violations.refused += 1;
                 self.report(|| Event::ProtocolViolation(violation));
                 expected
             }
@@ -80,7 +80,7 @@ impl Shard {
     #[cold]
     pub(crate) fn forgive_repetition(&mut self, message: &Message) {
         if let (Some(id), Some(initiator)) = (message.conversation(), message.initiator()) {
-            self.conversations.delivery_failed(initiator, id);
+            self.dialogue.conversations.delivery_failed(initiator, id);
         }
     }
 
@@ -92,7 +92,7 @@ impl Shard {
         if let (Some(id), ConversationRole::Initiator, Performative::Failure) =
             (notice.conversation(), notice.role(), notice.performative())
         {
-            self.conversations.delivery_failed(to, id);
+            self.dialogue.conversations.delivery_failed(to, id);
         }
     }
 }

@@ -8,16 +8,16 @@ use crate::shard::path::settle::{Holds, Outgoing};
 impl Shard {
     /// By shard, how many of its credits belong to messages that are here, or are about to be returned.
     pub(crate) fn credits_held(&self) -> Vec<usize> {
-        let mut held = self.credits_owed.clone();
+        let mut held = self.links.credits_owed.clone();
         for (from, held) in held.iter_mut().enumerate() {
-            *held += self.port.credits_unflushed(from);
+            *held += self.links.port.credits_unflushed(from);
         }
-        for (_, envelope) in self.slab.iter() {
+        for (_, envelope) in self.held.slab.iter() {
             if let Some(from) = envelope.credit_of {
                 held[from.as_usize()] += 1;
             }
         }
-        for outgoing in self.outgoing.iter().flatten() {
+        for outgoing in self.links.outgoing.iter().flatten() {
             if let Outgoing::Letter(_, Holds::Credit(from)) = outgoing {
                 held[from.as_usize()] += 1;
             }
@@ -27,7 +27,7 @@ impl Shard {
 
     /// How many credits of another shard are spent, and how many of them on messages in the ring to it.
     pub(crate) fn credits_spent_on(&mut self, shard: usize) -> (usize, usize) {
-        (self.port.credits_out_to(shard), self.port.messages_in_flight_to(shard))
+        (self.links.port.credits_out_to(shard), self.links.port.messages_in_flight_to(shard))
     }
 
     /// All dead letters, the newest first.
@@ -54,6 +54,6 @@ impl Shard {
     /// The totals, to make them wrong.
     #[cfg(test)]
     pub(crate) fn account_mut(&mut self) -> &mut crate::stats::account::Account {
-        &mut self.account
+        &mut self.ledger.account
     }
 }

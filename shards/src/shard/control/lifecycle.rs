@@ -278,13 +278,14 @@ impl Shard {
             return Err(LifecycleError::WrongState { state });
         }
         let full = LifecycleError::TooManyDrains { limit: DRAINING_AGENTS_MAX };
-        if self.draining.len() >= DRAINING_AGENTS_MAX {
+        if self.lifecycle.draining.len() >= DRAINING_AGENTS_MAX {
             return Err(full);
         }
         let Some(slot) = self.agents.get_mut(index) else { return Err(LifecycleError::UnknownAgent) };
         let generation = slot.generation;
         let alarm = Alarm::DrainDeadline { agent: index, generation };
-        let deadline = self.timers.insert(self.now_ms.saturating_add(within_ms), alarm).map_err(|_| full)?;
+        let deadline =
+            self.timers.wheel.insert(self.clock.now_ms.saturating_add(within_ms), alarm).map_err(|_| full)?;
         slot.extras().drain = Some(Drain { token, deadline });
         for capability in slot.extras().capabilities.clone() {
             self.withdraw(index, capability);
@@ -295,7 +296,7 @@ impl Shard {
                 self.give_up_stalled(index, Reason::Draining);
             }
         }
-        self.draining.push((index, generation));
+        self.lifecycle.draining.push((index, generation));
         self.report_state(index);
         // A suspended agent could never handle what it has.
         if state == AgentState::Suspended {
@@ -306,11 +307,11 @@ impl Shard {
 
     /// Removes the drained agents that have handled everything. Says whether there was one.
     pub(crate) fn end_drains(&mut self) -> bool {
-        if self.draining.is_empty() {
+        if self.lifecycle.draining.is_empty() {
             return false;
         }
         let mut ended = false;
-        let mut draining = std::mem::take(&mut self.draining);
+        let mut draining = std::mem::take(&mut self.lifecycle.draining);
         draining.retain(|(index, generation)| {
             let Some(slot) = self.agents.get(*index).filter(|slot| slot.generation == *generation) else {
                 return false;
@@ -325,7 +326,7 @@ impl Shard {
             ended = true;
             false
         });
-        self.draining = draining;
+        self.lifecycle.draining = draining;
         ended
     }
 
@@ -338,10 +339,10 @@ impl Shard {
 
     /// The router stops, and nobody is drained any more.
     pub(crate) fn stop_drains(&mut self) {
-        for (index, generation) in std::mem::take(&mut self.draining) {
+        for (index, generation) in std::mem::take(&mut self.lifecycle.draining) {
             let slot = self.agents.get_mut(index).filter(|slot| slot.generation == generation);
             let Some(drain) = slot.and_then(|slot| slot.extras().drain.take()) else { continue };
-            self.timers.cancel(drain.deadline);
+            self.timers.wheel.cancel(drain.deadline);
             self.answer(drain.token, Answer::Drained(Err(LifecycleError::Stopping)));
         }
     }
@@ -355,10 +356,10 @@ impl Shard {
         let restarts = slot.extras.as_mut().and_then(|extras| extras.restarts.as_mut());
         let total = restarts.as_ref().map_or(0, |restarts| restarts.total);
         if let Some(timer) = restarts.and_then(|restarts| restarts.timer.take()) {
-            self.timers.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         if let Some(drain) = drain {
-            self.timers.cancel(drain.deadline);
+            self.timers.wheel.cancel(drain.deadline);
             self.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
         }
         if why != StopReason::NotStarted {
@@ -395,7 +396,7 @@ impl Shard {
 
     /// An agent that is there or was there not long ago.
     pub(crate) fn view_agent(&self, agent: AgentId) -> Option<AgentView> {
-        let shard = self.index;
+        let shard = self.identity.index;
         let Some(slot) = self.agents.find(agent).and_then(|index| self.agents.get(index)) else {
             let former = self.former.find(agent)?;
             return Some(AgentView {

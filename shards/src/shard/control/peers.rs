@@ -15,17 +15,17 @@ impl Shard {
                     self.deliver_letter(*envelope, to);
                 }
             }
-            Notice::Advertise(capability, provider) => self.capabilities.advertise(capability, provider),
-            Notice::Withdraw(capability, agent) => self.capabilities.withdraw(capability, agent),
+            Notice::Advertise(capability, provider) => self.offers.capabilities.advertise(capability, provider),
+            Notice::Withdraw(capability, agent) => self.offers.capabilities.withdraw(capability, agent),
             Notice::Barrier(number) => {
-                self.outgoing[from.as_usize()].push_back(Outgoing::Notice(Notice::BarrierPassed(number)));
+                self.links.outgoing[from.as_usize()].push_back(Outgoing::Notice(Notice::BarrierPassed(number)));
             }
             Notice::BarrierPassed(number) => self.barrier_passed(number),
-            Notice::Available(agent, available) => self.capabilities.set_available(agent, available),
+            Notice::Available(agent, available) => self.offers.capabilities.set_available(agent, available),
             Notice::Closed(agent, closed) => self.hear_closed(agent, closed),
-            Notice::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
+            Notice::Load(agent, waiting) => self.offers.capabilities.report_load(agent, waiting),
             Notice::Register(registration, requester) => self.register_for(*registration, requester),
-            Notice::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.now_ms) => {}
+            Notice::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.clock.now_ms) => {}
             Notice::Committed(acknowledgements) => self.hear_acknowledgements(acknowledgements),
             Notice::KeepLetter(letter, ticket) => self.keep_letter_of_other(&letter, ticket),
             Notice::Oversee(notice) => self.hear_oversight(*notice),
@@ -34,10 +34,10 @@ impl Shard {
 
     /// Tells the other shards how much waits at the providers of this one, where that has changed.
     pub(crate) fn tell_loads(&mut self) {
-        if self.load_changed.is_empty() {
+        if self.offers.load_changed.is_empty() {
             return;
         }
-        let changed = std::mem::take(&mut self.load_changed);
+        let changed = std::mem::take(&mut self.offers.load_changed);
         for agent in &changed {
             let Some(slot) = self.agents.get_mut(*agent) else { continue };
             slot.load_changed = false;
@@ -45,34 +45,34 @@ impl Shard {
                 continue;
             }
             let (id, waiting) = (slot.id, slot.mailbox.held());
-            for to in 0..self.port.shards() {
+            for to in 0..self.links.port.shards() {
                 // A figure that finds no room is not worth waiting for: the next change brings a newer one.
-                if to != self.index.as_usize() && self.outgoing[to].is_empty() {
-                    let _ = self.port.send_uncredited(to, Crossing::Notice(Notice::Load(id, waiting)));
+                if to != self.identity.index.as_usize() && self.links.outgoing[to].is_empty() {
+                    let _ = self.links.port.send_uncredited(to, Crossing::Notice(Notice::Load(id, waiting)));
                 }
             }
         }
-        self.load_changed = changed;
-        self.load_changed.clear();
+        self.offers.load_changed = changed;
+        self.offers.load_changed.clear();
     }
 
     /// Hands what is to be told to the rings, as far as they have room.
     pub(crate) fn flush_outgoing(&mut self) {
         self.tell_acknowledgements();
-        for to in 0..self.outgoing.len() {
-            while let Some(outgoing) = self.outgoing[to].pop_front() {
+        for to in 0..self.links.outgoing.len() {
+            while let Some(outgoing) = self.links.outgoing[to].pop_front() {
                 let (crossing, holds) = match outgoing {
                     Outgoing::Letter(envelope, holds) => (Crossing::Notice(Notice::Letter(envelope)), holds),
                     Outgoing::Notice(notice) => (Crossing::Notice(notice), Holds::Nothing),
                 };
-                match self.port.send_uncredited(to, crossing) {
+                match self.links.port.send_uncredited(to, crossing) {
                     Ok(()) => self.let_go(holds),
                     Err(Crossing::Notice(Notice::Letter(envelope))) => {
-                        self.outgoing[to].push_front(Outgoing::Letter(envelope, holds));
+                        self.links.outgoing[to].push_front(Outgoing::Letter(envelope, holds));
                         break;
                     }
                     Err(Crossing::Notice(notice)) => {
-                        self.outgoing[to].push_front(Outgoing::Notice(notice));
+                        self.links.outgoing[to].push_front(Outgoing::Notice(notice));
                         break;
                     }
                     Err(Crossing::Message(_)) => break,
@@ -83,6 +83,6 @@ impl Shard {
 
     /// Whether so much waits to be told to another shard that what can wait should.
     pub(crate) fn has_much_to_tell(&self) -> bool {
-        self.outgoing.iter().any(|waiting| waiting.len() >= OUTGOING_WAITING_MAX)
+        self.links.outgoing.iter().any(|waiting| waiting.len() >= OUTGOING_WAITING_MAX)
     }
 }

@@ -40,26 +40,26 @@ impl Shard {
     /// # Errors
     /// There are [`PLUGINS_MAX`] already; the plugin comes back.
     pub fn add_plugin(&mut self, plugin: Box<dyn RoutePlugin>) -> Result<(), Box<dyn RoutePlugin>> {
-        if self.plugins.len() >= PLUGINS_MAX {
+        if self.plugins.list.len() >= PLUGINS_MAX {
             return Err(plugin);
         }
-        self.plugins.push(plugin);
-        self.judges = true;
+        self.plugins.list.push(plugin);
+        self.plugins.judge = true;
         Ok(())
     }
 
     /// Whether [`Shard::ask_plugins`] has something to do.
     #[inline(always)]
     pub(crate) fn has_to_judge(&self, message: &Message) -> bool {
-        self.judges && (message.conversation().is_none() || !self.plugins.is_empty())
+        self.plugins.judge && (message.conversation().is_none() || !self.plugins.list.is_empty())
     }
 
     /// Has every plugin judge a message that is about to be accepted. One that can't be held to the protocol that it names is
     /// counted.
     #[cold]
     pub(crate) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendError> {
-        self.conversations.count_unchecked(message);
-        for plugin in &mut self.plugins {
+        self.dialogue.conversations.count_unchecked(message);
+        for plugin in &mut self.plugins.list {
             let refused =
                 |by: &str, reason: &str| SendError::RefusedByPlugin { plugin: by.into(), reason: reason.into() };
             match guarded(|| plugin.judge(message)) {

@@ -55,7 +55,7 @@ impl Shard {
         let shard = self.config.partition.shard_of(registration.id);
         if !self.is_here(shard) {
             let notice = Notice::Register(Box::new(registration), requester);
-            return self.outgoing[shard.as_usize()].push_back(Outgoing::Notice(notice));
+            return self.links.outgoing[shard.as_usize()].push_back(Outgoing::Notice(notice));
         }
         let name = registration.name.to_string();
         let result = self.register(registration);
@@ -74,9 +74,9 @@ impl Shard {
 
     /// Registers what agents asked for while they were started.
     pub(crate) fn register_waiting(&mut self) -> usize {
-        let count = self.registrations.len().min(REGISTRATIONS_PER_TURN_MAX);
+        let count = self.lifecycle.registrations.len().min(REGISTRATIONS_PER_TURN_MAX);
         for _ in 0..count {
-            let Some((registration, requester)) = self.registrations.pop_front() else { break };
+            let Some((registration, requester)) = self.lifecycle.registrations.pop_front() else { break };
             self.register_for(registration, requester);
         }
         count
@@ -88,21 +88,21 @@ impl Shard {
     }
 
     fn after_barrier(&mut self, told: bool, then: Then) {
-        let others = self.port.shards() - 1;
+        let others = self.links.port.shards() - 1;
         if !told || others == 0 {
             return self.pass_barrier(then);
         }
-        self.barrier_count += 1;
-        let number = self.barrier_count;
-        self.barriers.insert(number, Barrier { waiting_for: others, then });
+        self.lifecycle.barrier_count += 1;
+        let number = self.lifecycle.barrier_count;
+        self.lifecycle.barriers.insert(number, Barrier { waiting_for: others, then });
         self.tell_others(|| Notice::Barrier(number));
     }
 
     pub(crate) fn barrier_passed(&mut self, number: u64) {
-        let Some(barrier) = self.barriers.get_mut(&number) else { return };
+        let Some(barrier) = self.lifecycle.barriers.get_mut(&number) else { return };
         barrier.waiting_for -= 1;
         if barrier.waiting_for == 0
-            && let Some(barrier) = self.barriers.remove(&number)
+            && let Some(barrier) = self.lifecycle.barriers.remove(&number)
         {
             self.pass_barrier(barrier.then);
         }
@@ -126,7 +126,7 @@ impl Shard {
 
     /// Answers registrations that will not pass their barrier any more: the agents are registered, and stopped.
     pub(crate) fn stop_barriers(&mut self) {
-        for (_, barrier) in std::mem::take(&mut self.barriers) {
+        for (_, barrier) in std::mem::take(&mut self.lifecycle.barriers) {
             self.pass_barrier(barrier.then);
         }
     }
@@ -257,7 +257,7 @@ impl Shard {
             return Ok(());
         };
         self.agents.calling.begin(index);
-        let nested = std::mem::replace(&mut self.starting, true);
+        let nested = std::mem::replace(&mut self.lifecycle.starting, true);
         let mut context = Context { shard: self, agent: index, id };
         let called = guarded(|| agent.start(&mut context)).and_then(|outcome| match outcome {
             Outcome::Failed(failure) => Err(failure.explanation.into_owned()),
@@ -275,7 +275,7 @@ impl Shard {
                 Err(what)
             }
         };
-        self.starting = nested;
+        self.lifecycle.starting = nested;
         result
     }
 
@@ -292,12 +292,12 @@ impl Shard {
     /// Who offers a capability, as far as this shard knows.
     pub(crate) fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
         let Some(term) = Term::find(capability.as_ref()) else { return Vec::new() };
-        self.capabilities.providers(term).iter().map(|provider| provider.agent).collect()
+        self.offers.capabilities.providers(term).iter().map(|provider| provider.agent).collect()
     }
 
     /// Offers a capability in an agent's name, on every shard.
     pub(crate) fn advertise(&mut self, index: AgentIndex, capability: Term) {
-        let shard = self.index;
+        let shard = self.identity.index;
         // Whoever takes nothing new is not to be found.
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.standing.is(Standing::DRAINING)) else {
             return;
@@ -310,7 +310,7 @@ impl Shard {
         capabilities.push(capability);
         slot.provider = true;
         slot.standing.add(Standing::PROVIDER);
-        self.capabilities.advertise(capability, provider);
+        self.offers.capabilities.advertise(capability, provider);
         self.tell_others(|| Notice::Advertise(capability, provider));
         self.publish_breaker(index);
         self.tell_watchers(index, false);
@@ -329,7 +329,7 @@ impl Shard {
         if !slot.provider {
             slot.standing.remove(Standing::PROVIDER);
         }
-        self.capabilities.withdraw(capability, agent);
+        self.offers.capabilities.withdraw(capability, agent);
         self.tell_others(|| Notice::Withdraw(capability, agent));
         self.publish_breaker(index);
         if !self.agents.get(index).is_some_and(AgentSlot::is_leaving) {
@@ -338,9 +338,9 @@ impl Shard {
     }
 
     fn tell_others(&mut self, notice: impl Fn() -> Notice) {
-        for to in 0..self.outgoing.len() {
-            if to != self.index.as_usize() {
-                self.outgoing[to].push_back(Outgoing::Notice(notice()));
+        for to in 0..self.links.outgoing.len() {
+            if to != self.identity.index.as_usize() {
+                self.links.outgoing[to].push_back(Outgoing::Notice(notice()));
             }
         }
     }
@@ -362,8 +362,8 @@ impl Shard {
             Behaviour::Native(agent) => self.stop_native(index, id, agent),
             // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
             Behaviour::Outside(outside) => {
-                self.account.processed += u64::from(outside.handed_out);
-                self.pending_beside_slab -= i64::from(outside.handed_out);
+                self.ledger.account.processed += u64::from(outside.handed_out);
+                self.held.pending_beside_slab -= i64::from(outside.handed_out);
             }
             Behaviour::Away | Behaviour::Gateway => {}
         }
@@ -400,7 +400,7 @@ impl Shard {
     /// Tells every native agent that it is stopped, once the router has come to its end, and drops it. The agents stay
     /// registered, and those that are to outlive the process stay in the journal. What panics is reported through `outputs`.
     pub fn stop_agents(&mut self, outputs: &mut Vec<Output>) {
-        std::mem::swap(&mut self.outputs, outputs);
+        std::mem::swap(&mut self.outputs.list, outputs);
         let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
         for index in agents {
             let Some(slot) = self.agents.get_mut(index) else { continue };
@@ -411,13 +411,13 @@ impl Shard {
             }
         }
         self.agents.calling.end();
-        std::mem::swap(&mut self.outputs, outputs);
+        std::mem::swap(&mut self.outputs.list, outputs);
     }
 
     /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
     pub(crate) fn remove_slot(&mut self, index: AgentIndex) {
         if let Some(slot) = self.agents.remove(index) {
-            self.memory_left += slot.mailbox.held_bytes().cast_signed();
+            self.held.memory_left += slot.mailbox.held_bytes().cast_signed();
         }
     }
 
@@ -428,14 +428,14 @@ impl Shard {
         // An agent that is not called when the router stops is never called again.
         let keeps_notices = reason == Reason::Stopped && !slot.is_halted() && slot.guard != Guard::Shut;
         let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
-        let places = slot.mailbox.extract(&mut self.slab, leaves);
+        let places = slot.mailbox.extract(&mut self.held.slab, leaves);
         let generation = slot.generation;
         let in_hand = slot.extras.as_mut().and_then(|extras| extras.in_hand.take());
         if slot.standing.is(Standing::CLOSED) {
             self.give_up_stalled(index, reason);
         }
         for place in places {
-            let Some(envelope) = self.slab.remove(place) else { continue };
+            let Some(envelope) = self.held.slab.remove(place) else { continue };
             let weight = envelope.weight();
             let holds = match envelope.kind {
                 EnvelopeKind::Message => Holds::Mailbox { agent: index, generation, weight },
@@ -446,7 +446,7 @@ impl Shard {
         if let Some(in_hand) = in_hand {
             let weight = in_hand.envelope.weight();
             if in_hand.envelope.kind == EnvelopeKind::Message {
-                self.pending_beside_slab -= 1;
+                self.held.pending_beside_slab -= 1;
                 self.give_up(in_hand.envelope, reason, Holds::Mailbox { agent: index, generation, weight });
             }
         }

@@ -202,7 +202,7 @@ impl Shard {
                 return self.answer_replays(request);
             }
         }
-        if self.timers.insert(self.now_ms + REPLAY_ANSWER_MS, Alarm::Replays(request)).is_err() {
+        if self.timers.wheel.insert(self.clock.now_ms + REPLAY_ANSWER_MS, Alarm::Replays(request)).is_err() {
             self.answer_replays(request);
         }
     }
@@ -261,7 +261,7 @@ impl Shard {
                 own.derived(target, id.number.try_into().unwrap_or(u32::MAX))
             }
             (Some(own), Some(target)) if durable => replayed_id(own, was_for.unwrap_or(target), target),
-            _ => self.ids.message(),
+            _ => self.identity.ids.message(),
         };
         message.set_id(message_id);
         let sender = message.sender().and_then(|sender| self.agents.find(sender));
@@ -293,7 +293,7 @@ impl Shard {
         // What is known to fail is not tried. Of a mailbox on another shard, that shard says so.
         let is_provider = matches!(letter.message.receiver(), Receiver::Provider(..)) && to.is_none();
         let Some(receiver) = to.or_else(|| letter.message.target()).filter(|_| !is_provider) else { return Ok(()) };
-        if self.lines.exist() && self.must_wait(&letter.message, receiver) {
+        if self.backpressure.lines.exist() && self.must_wait(&letter.message, receiver) {
             return Err(ReplayError::ReceiverFull { id });
         }
         if !self.is_here(self.home_of(receiver)) {
@@ -377,8 +377,10 @@ impl Shard {
             return replay.first;
         }
         match self.lifetime_began(message) {
-            Some(began_ms) => WallTime(self.now.wall.0.saturating_sub(self.now_ms.saturating_sub(began_ms))),
-            None => self.now.wall,
+            Some(began_ms) => {
+                WallTime(self.clock.now.wall.0.saturating_sub(self.clock.now_ms.saturating_sub(began_ms)))
+            }
+            None => self.clock.now.wall,
         }
     }
 }

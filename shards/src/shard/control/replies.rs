@@ -27,10 +27,10 @@ impl Context<'_> {
             u64::MAX => Duration::MAX,
             // It was never delivered, so it has all the time that a message has here.
             0 => shard.config.message_timeout.as_duration(),
-            deadline_ms => Duration::from_millis(deadline_ms.saturating_sub(shard.now_ms)),
+            deadline_ms => Duration::from_millis(deadline_ms.saturating_sub(shard.clock.now_ms)),
         };
         match message.reply_by() {
-            Some(moment) => lifetime.min(Duration::from_millis(moment.0.saturating_sub(shard.now.wall.0))),
+            Some(moment) => lifetime.min(Duration::from_millis(moment.0.saturating_sub(shard.clock.now.wall.0))),
             None => lifetime,
         }
     }
@@ -48,7 +48,7 @@ impl Context<'_> {
             None => builder,
         };
         // A lifetime counts from the moment of delivery, if there is one.
-        let delay_ms = builder.deliver_at_of().map_or(0, |moment| moment.0.saturating_sub(self.shard.now.wall.0));
+        let delay_ms = builder.deliver_at_of().map_or(0, |moment| moment.0.saturating_sub(self.shard.clock.now.wall.0));
         builder.within(remaining.saturating_sub(Duration::from_millis(delay_ms)))
     }
 }
@@ -63,21 +63,23 @@ impl Shard {
         }
         let message = &envelope.message;
         let Some(reply_by) = message.reply_by() else { return true };
-        let due_ms = self.now_ms.saturating_add(reply_by.0.saturating_sub(self.now.wall.0));
+        let due_ms = self.clock.now_ms.saturating_add(reply_by.0.saturating_sub(self.clock.now.wall.0));
         let Some(slot) = self.agents.get_mut(agent) else { return true };
-        if self.questions.bound(slot.id, message, 0).is_some() {
+        if self.replies.questions.bound(slot.id, message, 0).is_some() {
             return false;
         }
         let Some(question) = Question::new(message, slot.id, agent, due_ms, describe(message)) else { return false };
-        let Some((place, number)) = self.questions.insert(question, &mut slot.first_question) else { return false };
+        let Some((place, number)) = self.replies.questions.insert(question, &mut slot.first_question) else {
+            return false;
+        };
         self.arm_question(place, number, due_ms)
     }
 
     /// Has a question looked at later. One that can't be is forgotten.
     fn arm_question(&mut self, place: u32, number: u32, at_ms: u64) -> bool {
-        let timer = self.timers.insert(at_ms, Alarm::Question { place, number }).ok();
+        let timer = self.timers.wheel.insert(at_ms, Alarm::Question { place, number }).ok();
         let armed = timer.is_some();
-        if let Some(question) = self.questions.get_mut(place) {
+        if let Some(question) = self.replies.questions.get_mut(place) {
             question.timer = timer;
         }
         if !armed {
@@ -87,11 +89,11 @@ impl Shard {
     }
 
     fn forget_question(&mut self, place: u32) {
-        let Some(agent) = self.questions.get(place).map(|question| question.agent) else { return };
+        let Some(agent) = self.replies.questions.get(place).map(|question| question.agent) else { return };
         let mut nowhere = NONE;
         let head = self.agents.get_mut(agent).map_or(&mut nowhere, |slot| &mut slot.first_question);
-        if let Some(timer) = self.questions.remove(place, head).and_then(|question| question.timer) {
-            self.timers.cancel(timer);
+        if let Some(timer) = self.replies.questions.remove(place, head).and_then(|question| question.timer) {
+            self.timers.wheel.cancel(timer);
         }
     }
 
@@ -104,8 +106,8 @@ impl Shard {
 
     /// Forgets what the initiator of a conversation that has ended asked in it.
     pub(crate) fn forget_questions_in(&mut self, initiator: crate::message::AgentId, conversation: ConversationId) {
-        if self.questions.len() > 0 {
-            for place in self.questions.of_conversation(initiator, conversation) {
+        if self.replies.questions.len() > 0 {
+            for place in self.replies.questions.of_conversation(initiator, conversation) {
                 self.forget_question(place);
             }
         }
@@ -115,19 +117,19 @@ impl Shard {
     #[cold]
     pub(crate) fn match_answer(&mut self, message: &mut Message, agent: AgentIndex) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
-        let Some(place) = self.questions.answered_by(asker, message) else { return };
-        let Some(question) = self.questions.get(place) else { return };
-        if question.due_ms < self.now_ms && !question.overdue {
+        let Some(place) = self.replies.questions.answered_by(asker, message) else { return };
+        let Some(question) = self.replies.questions.get(place) else { return };
+        if question.due_ms < self.clock.now_ms && !question.overdue {
             // Its timer is about to fire: the asker hears first that no answer came in time, and then gets the answer.
             self.question_is_due(place, question.number);
         }
-        let Some(question) = self.questions.get_mut(place) else { return message.set_late() };
+        let Some(question) = self.replies.questions.get_mut(place) else { return message.set_late() };
         question.answered = true;
         question.answers_left = question.answers_left.saturating_sub(1);
-        let (late, done) = (question.overdue || question.due_ms < self.now_ms, question.answers_left == 0);
+        let (late, done) = (question.overdue || question.due_ms < self.clock.now_ms, question.answers_left == 0);
         if late {
             message.set_late();
-            self.questions.late += 1;
+            self.replies.questions.late += 1;
         }
         if done {
             self.forget_question(place);
@@ -138,7 +140,7 @@ impl Shard {
     #[cold]
     pub(crate) fn match_failure(&mut self, agent: AgentIndex, correlation: crate::message::Correlation) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
-        if let Some(place) = self.questions.undeliverable(asker, correlation) {
+        if let Some(place) = self.replies.questions.undeliverable(asker, correlation) {
             self.forget_question(place);
         }
     }
@@ -146,33 +148,35 @@ impl Shard {
     /// Looks at a question whose moment has come: tells its asker if no answer came, and remembers it for as long as a
     /// conversation may be silent, to mark an answer that comes late.
     pub(crate) fn question_is_due(&mut self, place: u32, number: u32) {
-        let Some(question) = self.questions.get(place).filter(|question| question.number == number) else { return };
+        let Some(question) = self.replies.questions.get(place).filter(|question| question.number == number) else {
+            return;
+        };
         if question.overdue {
             return self.forget_question(place);
         }
         let (agent, answered) = (question.agent, question.answered);
         if let Some(timer) = question.timer {
-            self.timers.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         if !answered {
             if self.agents.get(agent).is_some_and(|slot| !slot.mailbox.has_room_for_notice()) {
                 // It is not lost among the notices that are only counted: it waits where it is.
-                self.arm_question(place, number, self.now_ms + SWEEP_INTERVAL_MS);
+                self.arm_question(place, number, self.clock.now_ms + SWEEP_INTERVAL_MS);
                 return;
             }
             // From now on the router's own report about it is no reason to forget it.
-            self.questions.set_overdue(place);
+            self.replies.questions.set_overdue(place);
             self.tell_of_missing_reply(place);
         }
-        if self.questions.set_overdue(place) {
-            self.arm_question(place, number, self.now_ms + self.conversations.timeout_ms());
+        if self.replies.questions.set_overdue(place) {
+            self.arm_question(place, number, self.clock.now_ms + self.dialogue.conversations.timeout_ms());
         } else {
             self.forget_question(place);
         }
     }
 
     fn tell_of_missing_reply(&mut self, place: u32) {
-        let Some(question) = self.questions.get(place) else { return };
+        let Some(question) = self.replies.questions.get(place) else { return };
         let (asker, message, reply_by) = (question.asker, question.message, question.reply_by);
         let content = format!(
             "(({}) (no-reply \"no reply came by {}\"))",
@@ -192,7 +196,7 @@ impl Shard {
         } else if let Some(correlation) = question.correlation {
             builder = builder.in_reply_to(correlation);
         }
-        self.questions.unanswered += 1;
+        self.replies.questions.unanswered += 1;
         self.report(|| Event::ReplyMissing { asker, message, reply_by });
         self.send_letter(builder, asker, Holds::Nothing);
     }
@@ -216,7 +220,8 @@ impl Shard {
             let generation = self.agents.get(self.gateway).map_or(0, |slot| slot.generation);
             let weight = envelope.weight();
             let holds = Holds::Mailbox { agent: self.gateway, generation, weight };
-            let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains_key(correlation));
+            let asked =
+                envelope.message.in_reply_to().filter(|correlation| self.replies.asks.contains_key(correlation));
             match (envelope.kind, asked) {
                 (EnvelopeKind::Notice, Some(correlation)) => {
                     // A receipt is no answer: the question goes on waiting for one.
@@ -227,7 +232,7 @@ impl Shard {
                 }
                 (EnvelopeKind::Notice, None) => {}
                 (EnvelopeKind::Message, Some(correlation)) => {
-                    self.account.processed += 1;
+                    self.ledger.account.processed += 1;
                     self.settle_durable(envelope.journal());
                     let wanted = if envelope.message.receipt() == Receipt::Processed {
                         Receipt::Processed

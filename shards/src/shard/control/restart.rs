@@ -19,7 +19,7 @@ impl Shard {
     /// Makes an agent anew, at once or when its delay is over. One that was made anew too often is removed.
     #[cold]
     pub(crate) fn restart(&mut self, index: AgentIndex, cause: RestartCause) {
-        let (now_ms, policy) = (self.now_ms, self.config.supervision);
+        let (now_ms, policy) = (self.clock.now_ms, self.config.supervision);
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (id, generation) = (slot.id, slot.generation);
         let restarts = slot.extras().restarts();
@@ -34,7 +34,7 @@ impl Shard {
         if delay_ms == 0 {
             return self.start_anew(index);
         }
-        match self.timers.insert(now_ms + delay_ms, Alarm::Restart { agent: index, generation }) {
+        match self.timers.wheel.insert(now_ms + delay_ms, Alarm::Restart { agent: index, generation }) {
             Ok(timer) => {
                 if let Some(slot) = self.agents.get_mut(index) {
                     slot.extras().restarts().timer = Some(timer);
@@ -81,7 +81,7 @@ impl Shard {
 
     /// Tells observers which state an agent has come into.
     pub(crate) fn report_state(&mut self, index: AgentIndex) {
-        if !self.watch_events {
+        if !self.outputs.watch_events {
             return;
         }
         let Some((agent, state)) = self.agents.get(index).map(|slot| (slot.id, AgentState::of(slot.standing))) else {

@@ -424,7 +424,7 @@ impl Shard {
     pub fn inherit(&mut self, inheritance: Inheritance) {
         if inheritance.follows {
             // What another shard's journal has of a conversation, this one's may have lost.
-            self.conversations.expect_lost_ones(self.now_ms);
+            self.dialogue.conversations.expect_lost_ones(self.clock.now_ms);
         }
         if inheritance.is_empty() {
             return;
@@ -442,7 +442,7 @@ impl Shard {
             self.inherit_conversation(initiator, &steps);
         }
         for (key, note, at) in inheritance.notes {
-            if self.now.wall.0.saturating_sub(at.0) < self.conversations.timeout_ms() {
+            if self.clock.now.wall.0.saturating_sub(at.0) < self.dialogue.conversations.timeout_ms() {
                 self.write_note(key, note);
             }
         }
@@ -454,7 +454,7 @@ impl Shard {
         for message in inheritance.messages {
             self.inherit_message(message);
         }
-        self.account.pending = self.count_pending();
+        self.ledger.account.pending = self.count_pending();
     }
 
     fn inherit_agent(&mut self, agent: &KeptAgent) {
@@ -477,8 +477,8 @@ impl Shard {
         let KeptMessage { expires, receiver_name, attempts, message, .. } = kept;
         let attempts = if planted::is(Bug::AttemptsForgotten) { 0 } else { attempts };
         let Some(target) = message.target() else { return };
-        let lives_ms = expires.0.saturating_sub(self.now.wall.0);
-        let mut envelope = Envelope::new(message, self.now_ms.saturating_add(lives_ms), EnvelopeKind::Message);
+        let lives_ms = expires.0.saturating_sub(self.clock.now.wall.0);
+        let mut envelope = Envelope::new(message, self.clock.now_ms.saturating_add(lives_ms), EnvelopeKind::Message);
         envelope.attempts = attempts;
         self.take_back_message(envelope, target, &receiver_name, expires);
     }
@@ -486,8 +486,8 @@ impl Shard {
     /// Lets the steps of a conversation pass once more, without their messages. They were let pass before, so none is refused.
     fn inherit_conversation(&mut self, initiator: AgentId, steps: &[ConversationStep]) {
         let Some(last) = steps.last() else { return };
-        let silent_ms = self.now.wall.0.saturating_sub(last.at.0);
-        if silent_ms >= self.conversations.timeout_ms() {
+        let silent_ms = self.clock.now.wall.0.saturating_sub(last.at.0);
+        if silent_ms >= self.dialogue.conversations.timeout_ms() {
             return;
         }
         for step in steps {
@@ -496,18 +496,18 @@ impl Shard {
             else {
                 continue;
             };
-            let passage = Passage { initiator, sender, receiver, message, now_ms: self.now_ms };
-            let inherited = self.conversations.inherit_step(id, &passage, step.at, step.violates);
+            let passage = Passage { initiator, sender, receiver, message, now_ms: self.clock.now_ms };
+            let inherited = self.dialogue.conversations.inherit_step(id, &passage, step.at, step.violates);
             let Ok((index, passed)) = inherited else { continue };
             if receiver == initiator {
-                self.conversations.note_delegates(initiator, id, message);
+                self.dialogue.conversations.note_delegates(initiator, id, message);
             }
-            self.conversations.set_durable(index);
+            self.dialogue.conversations.set_durable(index);
             self.durables.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
             if passed == Passed::Began {
-                let ends_ms = self.now_ms + self.conversations.timeout_ms() - silent_ms;
-                let timer = self.timers.insert(ends_ms, Alarm::Conversation(index)).ok();
-                self.conversations.set_timer(index, timer);
+                let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms() - silent_ms;
+                let timer = self.timers.wheel.insert(ends_ms, Alarm::Conversation(index)).ok();
+                self.dialogue.conversations.set_timer(index, timer);
             }
         }
     }
@@ -516,6 +516,7 @@ impl Shard {
     /// its sender does. Such a conversation ends for want of traffic like any other, so it is not asked for longer than that.
     #[cold]
     pub(crate) fn may_be_behind(&self, message: &Message) -> bool {
-        message.reliability() == crate::message::Reliability::Durable && self.conversations.may_be_behind(self.now_ms)
+        message.reliability() == crate::message::Reliability::Durable
+            && self.dialogue.conversations.may_be_behind(self.clock.now_ms)
     }
 }

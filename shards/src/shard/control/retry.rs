@@ -125,7 +125,7 @@ impl RetryPolicy {
 impl Shard {
     /// Has an embedder's own handler decide about failed attempts.
     pub fn set_failure_handler(&mut self, handler: Box<dyn FailureHandler>) {
-        self.failure_handler = Some(handler);
+        self.supervision.failure_handler = Some(handler);
     }
 
     /// How many attempts a message may have, by its own settings or the router's.
@@ -140,7 +140,7 @@ impl Shard {
             0 => self.config.message_timeout.into_inner(),
             own => own,
         };
-        let remaining_ms = envelope.deadline_ms.saturating_sub(self.now_ms);
+        let remaining_ms = envelope.deadline_ms.saturating_sub(self.clock.now_ms);
         let attempt = FailedAttempt {
             cause: if failure.panicked { FailureCause::Panicked } else { FailureCause::Failed },
             attempt: envelope.attempts,
@@ -154,7 +154,7 @@ impl Shard {
             random: self.random(),
         };
         let reason = if attempt.may_retry() { Reason::NotRetried } else { Reason::AttemptsExhausted };
-        let decided = self.failure_handler.as_deref_mut().map(|handler| {
+        let decided = self.supervision.failure_handler.as_deref_mut().map(|handler| {
             // What a handler that panicked leaves behind of itself is its own.
             guarded(|| handler.decide(&attempt))
         });

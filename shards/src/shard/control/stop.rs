@@ -107,7 +107,7 @@ impl Remains {
 impl Shard {
     /// What was left when the shard was told to stop, and what was given up since for the same reason. Nothing before.
     pub fn remains(&self) -> Remains {
-        self.remains.as_deref().copied().unwrap_or_default()
+        self.ledger.remains.as_deref().copied().unwrap_or_default()
     }
 
     /// Gives away the dead letters that it keeps, oldest first: the shard has come to its end.
@@ -118,9 +118,9 @@ impl Shard {
     /// Begins to count, before anything is given up.
     #[cold]
     pub(crate) fn begin_remains(&mut self) {
-        let (questions, asks) = (self.questions.awaited() as u64, self.asks.len() as u64);
-        let conversations = self.conversations.len() as u64;
-        let remains = self.remains.get_or_insert_default();
+        let (questions, asks) = (self.replies.questions.awaited() as u64, self.replies.asks.len() as u64);
+        let conversations = self.dialogue.conversations.len() as u64;
+        let remains = self.ledger.remains.get_or_insert_default();
         **remains = Remains { messages: remains.messages, questions, asks, conversations };
     }
 
@@ -128,7 +128,7 @@ impl Shard {
     #[cold]
     pub(crate) fn count_remains(&mut self, place: Place, deliveries: u64) {
         if deliveries > 0 {
-            self.remains.get_or_insert_default().messages[place.index()] += deliveries;
+            self.ledger.remains.get_or_insert_default().messages[place.index()] += deliveries;
         }
     }
 
@@ -144,7 +144,7 @@ impl Shard {
     /// Where the messages of the slab stand that are in no mailbox. Those that are not named wait for a timer.
     pub(crate) fn places_without_timer(&self) -> HashMap<u32, Place> {
         let committing = self.durables.uncommitted().map(|place| (place, Place::Commit));
-        let crossing = self.transit.iter().flatten().map(|place| (*place, Place::Crossing));
+        let crossing = self.links.transit.iter().flatten().map(|place| (*place, Place::Crossing));
         let outboxes = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
         let sent = outboxes.flat_map(|slot| self.listed(slot.outbox)).map(|place| (place, Place::Outbox));
         committing.chain(crossing).chain(sent).collect()
@@ -153,7 +153,11 @@ impl Shard {
     /// The places of a list, in its order.
     fn listed(&self, queue: Queue) -> impl Iterator<Item = u32> {
         std::iter::successors(queue.front(), |place| {
-            self.slab.get(*place).map(crate::mailbox::Envelope::next).filter(|next| *next != crate::base::slab::NONE)
+            self.held
+                .slab
+                .get(*place)
+                .map(crate::mailbox::Envelope::next)
+                .filter(|next| *next != crate::base::slab::NONE)
         })
     }
 }
@@ -166,15 +170,16 @@ impl Shard {
         let mut stand = self.places_without_timer();
         stand.extend(in_line.iter().map(|place| (*place, Place::Outbox)));
         let places: Vec<u32> = self
+            .held
             .slab
             .iter()
             .filter(|(_, envelope)| envelope.kind == EnvelopeKind::Message)
             .map(|(place, _)| place)
             .collect();
-        for agents in &mut self.blocked {
+        for agents in &mut self.links.blocked {
             agents.clear();
         }
-        for places in &mut self.transit {
+        for places in &mut self.links.transit {
             places.clear();
         }
         self.stop_waiting_messages();
@@ -189,8 +194,8 @@ impl Shard {
             }
         }
         for place in places {
-            if let Some(envelope) = self.slab.remove(place) {
-                self.pending_beside_slab -= envelope.more_than_one();
+            if let Some(envelope) = self.held.slab.remove(place) {
+                self.held.pending_beside_slab -= envelope.more_than_one();
                 let waits = if envelope.attempts > 0 { Place::Retry } else { Place::Delayed };
                 let stood = stand.get(&place).copied().unwrap_or(waits);
                 self.count_remains(stood, envelope.deliveries_left());
@@ -200,7 +205,7 @@ impl Shard {
         // What was delayed still counts against its mailbox, into which nothing gets any more.
         let held = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
         let held: u64 = held.map(|slot| slot.mailbox.held_bytes()).sum();
-        self.memory_left = ordinary_memory(self.config.memory_max).cast_signed() - held.cast_signed();
+        self.held.memory_left = ordinary_memory(self.config.memory_max).cast_signed() - held.cast_signed();
     }
 }
 

@@ -25,7 +25,7 @@ impl Shard {
                     self.answer(token, Answer::Sent(Err(rejected)));
                 }
             }
-            Input::Send(mut message, token) if self.lines.exist() && self.phase == Phase::Running => {
+            Input::Send(mut message, token) if self.backpressure.lines.exist() && self.phase == Phase::Running => {
                 // Where it goes is decided before it waits there.
                 match self.ask_plugins(&mut message) {
                     Ok(()) => {
@@ -65,22 +65,22 @@ impl Shard {
             Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
             Input::Returned(agent, inbox, messages) => self.take_back(agent, inbox, messages),
             Input::Discover(capability, token) => {
-                let providers = self.capabilities.providers(capability).to_vec();
+                let providers = self.offers.capabilities.providers(capability).to_vec();
                 self.answer(token, Answer::Providers(providers));
             }
             Input::Conversation(initiator, id, token) => {
-                let view = self.conversations.view(initiator, id).map(Box::new);
+                let view = self.dialogue.conversations.view(initiator, id).map(Box::new);
                 self.answer(token, Answer::Conversation(view));
             }
             Input::DeadLetters(search, limit, token) => self.list_dead_letters(&search, limit, token),
             Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
             Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
             Input::Inspect(token) => {
-                self.account.pending = self.count_pending();
+                self.ledger.account.pending = self.count_pending();
                 self.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
             }
             Input::Cancel(tokens) => self.cancel(tokens),
-            Input::WatchEvents(watch) => self.watch_events = watch,
+            Input::WatchEvents(watch) => self.outputs.watch_events = watch,
             Input::Committed(sequence) => self.committed(sequence),
             Input::Journal(condition) => self.hear_of_journal(condition),
             Input::CarryForward(upto) => self.carry_forward(upto),
@@ -97,7 +97,7 @@ impl Shard {
     }
 
     pub(crate) fn answer(&mut self, token: Token, answer: Answer) {
-        self.outputs.push(Output::Answer(token, answer));
+        self.outputs.list.push(Output::Answer(token, answer));
     }
 
     /// A volatile message is answered for at once, a durable one when it is on disk.
@@ -131,7 +131,7 @@ impl Shard {
             Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
                 self.assign_id(&mut message);
-                self.account.accepted += 1;
+                self.ledger.account.accepted += 1;
                 let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
                 if self.phase == Phase::Stopped {
                     self.count_remains(Place::Queued, 1);
@@ -175,7 +175,9 @@ impl Shard {
         if !judged && let Err(error) = self.ask_plugins(&mut message) {
             return Err((error, message));
         }
-        if self.lines.exist() && message.target().is_some_and(|target| self.waits_too_much(&message, target)) {
+        if self.backpressure.lines.exist()
+            && message.target().is_some_and(|target| self.waits_too_much(&message, target))
+        {
             return Err((SendError::Full, message));
         }
         let mut message = message.at_home();
@@ -224,7 +226,7 @@ impl Shard {
         }
         let message_id = self.assign_id(&mut message);
         let envelope = self.enclose(agent, message);
-        self.effects.push(Effect::Send(envelope));
+        self.effects.list.push(Effect::Send(envelope));
         Ok(message_id)
     }
 
@@ -233,14 +235,14 @@ impl Shard {
     pub(crate) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
         let limit = self.config.content_max.into_inner() as usize;
         let bytes = message.content().len();
-        let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.len();
+        let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.list.len();
         if bytes > limit {
             Some(SendError::ContentTooLarge { bytes, limit })
         } else if waiting >= self.config.outbox.into_inner() as usize
-            || self.slab.len() + self.effects.len() >= self.config.pending_max
+            || self.held.slab.len() + self.effects.list.len() >= self.config.pending_max
         {
             Some(SendError::Full)
-        } else if bytes.cast_signed() as i64 > self.memory_left
+        } else if bytes.cast_signed() as i64 > self.held.memory_left
             && let Some(error) = self.memory_refusal(message, 0)
         {
             Some(error)
@@ -273,17 +275,17 @@ impl Shard {
     #[cold]
     fn question_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
         let asker = self.agents.get(agent).filter(|_| agent != self.gateway)?.id;
-        let limit = self.questions.bound(asker, message, self.effects.len())?;
+        let limit = self.replies.questions.bound(asker, message, self.effects.list.len())?;
         Some(SendError::TooManyQuestions { limit })
     }
 
     #[cold]
     pub(crate) fn reject(&mut self, error: SendError, message: Message) -> Rejected {
-        self.account.refused += 1;
-        self.effects_weighed = EffectsWeighed::default();
+        self.ledger.account.refused += 1;
+        self.effects.weighed = EffectsWeighed::default();
         match error {
-            SendError::MemoryFull { .. } => self.overflow.refused_for_memory += 1,
-            SendError::ReceiverFull { .. } => self.overflow.refused_by_receiver += 1,
+            SendError::MemoryFull { .. } => self.backpressure.overflow.refused_for_memory += 1,
+            SendError::ReceiverFull { .. } => self.backpressure.overflow.refused_by_receiver += 1,
             _ => {}
         }
         Rejected { error, message: Box::new(message) }
@@ -292,7 +294,7 @@ impl Shard {
     #[inline]
     pub(crate) fn assign_id(&mut self, message: &mut Message) -> MessageId {
         message.id().unwrap_or_else(|| {
-            let id = self.ids.message();
+            let id = self.identity.ids.message();
             message.set_id(id);
             id
         })
@@ -309,7 +311,7 @@ impl Shard {
     /// A lifetime counts from now or, for a message that is to be delivered later, from then.
     #[inline]
     pub(crate) fn deadline_of(&self, message: &Message) -> u64 {
-        self.now_ms.saturating_add(self.delay_of(message)).saturating_add(self.lifetime_of(message))
+        self.clock.now_ms.saturating_add(self.delay_of(message)).saturating_add(self.lifetime_of(message))
     }
 
     #[inline]
@@ -334,24 +336,24 @@ impl Shard {
     #[inline]
     pub(crate) fn delay_of(&self, message: &Message) -> u64 {
         match message.details().and_then(|details| details.deliver_at) {
-            Some(moment) => moment.0.saturating_sub(self.now.wall.0),
+            Some(moment) => moment.0.saturating_sub(self.clock.now.wall.0),
             None => 0,
         }
     }
 
     fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
-        if self.asks.len() >= ASKS_MAX {
+        if self.replies.asks.len() >= ASKS_MAX {
             let rejected = self.reject(SendError::Full, message);
             return self.answer(token, Answer::Replied(Err(AskFailure::Rejected(rejected))));
         }
         let correlation = match message.reply_with() {
             // A value of the caller's own is kept, unless somebody is waiting for the same one.
-            Some(correlation) if !self.asks.contains_key(&correlation) => correlation,
+            Some(correlation) if !self.replies.asks.contains_key(&correlation) => correlation,
             _ => {
                 // Nor is one given out that a caller of now chose; the next counts are free.
-                let mut correlation = self.ids.correlation();
-                while self.asks.contains_key(&correlation) {
-                    correlation = self.ids.correlation();
+                let mut correlation = self.identity.ids.correlation();
+                while self.replies.asks.contains_key(&correlation) {
+                    correlation = self.identity.ids.correlation();
                 }
                 message.set_reply_with(correlation);
                 correlation
@@ -360,11 +362,11 @@ impl Shard {
         if let Some(gateway) = self.gateway_id() {
             message.set_sender(gateway);
         }
-        let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| moment.0.saturating_sub(self.now.wall.0));
+        let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| moment.0.saturating_sub(self.clock.now.wall.0));
         let wait_ms = timeout_ms.min(wanted_ms);
-        let timer = self.timers.insert(self.now_ms.saturating_add(wait_ms), Alarm::Ask(correlation)).ok();
-        self.asks.insert(correlation, PendingAsk { token, timer });
-        self.asks_by_token.insert(token, correlation);
+        let timer = self.timers.wheel.insert(self.clock.now_ms.saturating_add(wait_ms), Alarm::Ask(correlation)).ok();
+        self.replies.asks.insert(correlation, PendingAsk { token, timer });
+        self.replies.asks_by_token.insert(token, correlation);
         if let Err((error, message)) = self.admit(message, None) {
             let rejected = self.reject(error, message);
             self.end_ask(correlation, Err(AskFailure::Rejected(rejected)));
@@ -379,10 +381,10 @@ impl Shard {
     }
 
     fn forget_ask(&mut self, correlation: Correlation) -> Option<Token> {
-        let PendingAsk { token, timer } = self.asks.remove(&correlation)?;
-        self.asks_by_token.remove(&token);
+        let PendingAsk { token, timer } = self.replies.asks.remove(&correlation)?;
+        self.replies.asks_by_token.remove(&token);
         if let Some(timer) = timer {
-            self.timers.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         Some(token)
     }
@@ -390,11 +392,11 @@ impl Shard {
     /// Gives up what callers waited for that have gone.
     #[cold]
     fn cancel(&mut self, mut tokens: Vec<Token>) {
-        tokens.retain(|token| match self.asks_by_token.get(token).copied() {
+        tokens.retain(|token| match self.replies.asks_by_token.get(token).copied() {
             Some(correlation) => self.forget_ask(correlation).is_none(),
             None => true,
         });
-        if self.lines.asked > 0 && !tokens.is_empty() {
+        if self.backpressure.lines.asked > 0 && !tokens.is_empty() {
             self.leave_lines(&tokens);
         }
     }
@@ -414,8 +416,8 @@ impl Shard {
         outside.handed_out -= messages;
         outside.taken += u64::from(messages);
         outside.room = outside.room.saturating_add(messages).saturating_add(notices).min(outside.window);
-        self.account.processed += u64::from(messages);
-        self.pending_beside_slab -= i64::from(messages);
+        self.ledger.account.processed += u64::from(messages);
+        self.held.pending_beside_slab -= i64::from(messages);
         self.settle_taken(index);
         self.send_receipts_of_inbox(index);
         self.schedule(index);
@@ -436,8 +438,8 @@ impl Shard {
             outside.room = outside.room.saturating_add(1).min(outside.window);
             let record = take_numbered(&mut outside.journalled, *number);
             let receipt = take_numbered(&mut outside.receipts, *number);
-            self.account.processed += 1;
-            self.pending_beside_slab -= 1;
+            self.ledger.account.processed += 1;
+            self.held.pending_beside_slab -= 1;
             if let Some(sequence) = record {
                 self.release_record(sequence);
             }
@@ -491,8 +493,8 @@ impl Shard {
         outside.room = outside.room.saturating_add(outside.handed_out).min(outside.window);
         outside.handed_out = 0;
         outside.taken += u64::from(taken);
-        self.account.processed += u64::from(taken);
-        self.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
+        self.ledger.account.processed += u64::from(taken);
+        self.held.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
         let reason = if self.phase == Phase::Stopped {
             self.count_remains(Place::Inbox, u64::from(given_back));
             Reason::Stopped
@@ -515,7 +517,8 @@ impl Shard {
         self.phase = Phase::Stopped;
         self.stop_drains();
         self.begin_remains();
-        let given_up = |shard: &Self| shard.account.dead_by_reason[Reason::Stopped.index()] + shard.account.kept;
+        let given_up =
+            |shard: &Self| shard.ledger.account.dead_by_reason[Reason::Stopped.index()] + shard.ledger.account.kept;
         let before = given_up(self);
         // Draining has left the mail of absent agents to the next start.
         let left_before = self.remains().total();
@@ -529,7 +532,7 @@ impl Shard {
         let in_line = self.stop_lines();
         self.stop_questions();
         self.stop_what_travels(&in_line);
-        for correlation in self.asks.keys().copied().collect::<Vec<_>>() {
+        for correlation in self.replies.asks.keys().copied().collect::<Vec<_>>() {
             self.end_ask(correlation, Err(AskFailure::Stopped));
         }
         self.stop_barriers();

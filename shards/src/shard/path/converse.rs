@@ -21,17 +21,20 @@ impl Shard {
         target: AgentId,
     ) -> Result<(), Reason> {
         let Some(sender) = envelope.message.sender() else { return Ok(()) };
-        let own = self.conversations.own(sender, id, target);
-        let noted = self.notes.read(&NoteKey { participant: sender, conversation: id, peer: target }, self.now_ms);
+        let own = self.dialogue.conversations.own(sender, id, target);
+        let noted = self
+            .dialogue
+            .notes
+            .read(&NoteKey { participant: sender, conversation: id, peer: target }, self.clock.now_ms);
         envelope.text_borne = true;
         let message = &mut envelope.message;
         match (own, noted) {
             (OwnConversation::WithPeer, None) => message.set_role(ConversationRole::Initiator),
             (_, None) => {
                 let begins_nothing = sender != target
-                    && self.conversations.hold_to_protocols()
-                    && self.conversations.begins_nothing(message)
-                    && self.conversations.allows(sender, id, target, message) != Some(true);
+                    && self.dialogue.conversations.hold_to_protocols()
+                    && self.dialogue.conversations.begins_nothing(message)
+                    && self.dialogue.conversations.allows(sender, id, target, message) != Some(true);
                 let role = if begins_nothing { ConversationRole::Unresolved } else { ConversationRole::Initiator };
                 message.set_role(role);
             }
@@ -57,7 +60,7 @@ impl Shard {
         note: &Note,
     ) -> Result<bool, Reason> {
         let (Some(sender), Some(target)) = (message.sender(), message.target()) else { return Ok(true) };
-        let conversations = &self.conversations;
+        let conversations = &self.dialogue.conversations;
         if let Some(question) = message.in_reply_to() {
             let answers_note = note.asked == Some(question);
             if answers_note != conversations.answers(sender, id, target, question) {
@@ -82,13 +85,13 @@ impl Shard {
         initiator: AgentId,
         target: AgentId,
     ) -> Result<(), Reason> {
-        if self.conversations.hold_to_protocols() {
+        if self.dialogue.conversations.hold_to_protocols() {
             return self.converse_by_protocol(envelope, initiator, target);
         }
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
-        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
-        let (index, passed) = match self.conversations.pass(id, &passage) {
+        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.clock.now_ms };
+        let (index, passed) = match self.dialogue.conversations.pass(id, &passage) {
             Ok(passed) => passed,
             Err(reason) => match self.rejoin(id, &passage, reason)? {
                 Some(passed) => passed,
@@ -123,7 +126,7 @@ impl Shard {
         if self.has_come(passage.message, passage.receiver) {
             return Ok(None);
         }
-        self.conversations.rejoin(id, passage).map(Some)
+        self.dialogue.conversations.rejoin(id, passage).map(Some)
     }
 
     /// As [`Shard::converse`], where conversations are held to their protocols.
@@ -136,13 +139,15 @@ impl Shard {
     ) -> Result<(), Reason> {
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
-        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.now_ms };
+        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.clock.now_ms };
         let durable = message.reliability() == Reliability::Durable;
         if durable && !planted::is(Bug::RecoveredConversationsEnforced) && self.has_passed(id, &passage) {
             return Ok(());
         }
-        let (index, passed) = match self.conversations.pass_by_protocol(id, &passage, self.now.wall) {
-            Err(Reason::NotInConversation) if self.may_be_behind(message) => self.conversations.rejoin(id, &passage)?,
+        let (index, passed) = match self.dialogue.conversations.pass_by_protocol(id, &passage, self.clock.now.wall) {
+            Err(Reason::NotInConversation) if self.may_be_behind(message) => {
+                self.dialogue.conversations.rejoin(id, &passage)?
+            }
             passed => passed?,
         };
         if matches!(passed, Passed::Joined | Passed::Beside | Passed::BesideInViolation) {
@@ -172,8 +177,9 @@ impl Shard {
     /// the step was taken, and the conversation may have ended since.
     #[cold]
     pub(in crate::shard) fn has_passed(&mut self, id: ConversationId, passage: &Passage<'_>) -> bool {
-        self.conversations.repeats(id, passage).is_some()
-            || self.conversations.may_be_behind(self.now_ms) && self.has_come(passage.message, passage.receiver)
+        self.dialogue.conversations.repeats(id, passage).is_some()
+            || self.dialogue.conversations.may_be_behind(self.clock.now_ms)
+                && self.has_come(passage.message, passage.receiver)
     }
 
     pub(in crate::shard) fn arm_conversation(
@@ -182,27 +188,28 @@ impl Shard {
         id: ConversationId,
         index: ConversationIndex,
     ) -> Result<(), Reason> {
-        let ends_ms = self.now_ms + self.conversations.timeout_ms();
-        if let Ok(timer) = self.timers.insert(ends_ms, Alarm::Conversation(index)) {
-            self.conversations.set_timer(index, Some(timer));
+        let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms();
+        if let Ok(timer) = self.timers.wheel.insert(ends_ms, Alarm::Conversation(index)) {
+            self.dialogue.conversations.set_timer(index, Some(timer));
             return Ok(());
         }
         // A conversation that could never time out is not begun.
-        self.conversations.close(initiator, id);
+        self.dialogue.conversations.close(initiator, id);
         Err(Reason::TooManyConversations)
     }
 
     pub(crate) fn look_after_conversation(&mut self, index: ConversationIndex) {
         if self.has_much_to_tell() {
-            let timer = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
-            return self.conversations.set_timer(index, timer);
+            let timer =
+                self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
+            return self.dialogue.conversations.set_timer(index, timer);
         }
-        match self.conversations.time_out(index, self.now_ms) {
+        match self.dialogue.conversations.time_out(index, self.clock.now_ms) {
             Timeout::Gone => {}
             Timeout::NotBefore(again_ms) => {
                 // A timer has just fired, so there is room for one.
-                let timer = self.timers.insert(again_ms, Alarm::Conversation(index)).ok();
-                self.conversations.set_timer(index, timer);
+                let timer = self.timers.wheel.insert(again_ms, Alarm::Conversation(index)).ok();
+                self.dialogue.conversations.set_timer(index, timer);
             }
             Timeout::Ended { initiator, id, participants, durable } => {
                 if durable {
@@ -216,9 +223,9 @@ impl Shard {
     }
 
     pub(crate) fn close_conversation(&mut self, initiator: AgentId, id: ConversationId) {
-        let Some((timer, durable)) = self.conversations.close(initiator, id) else { return };
+        let Some((timer, durable)) = self.dialogue.conversations.close(initiator, id) else { return };
         if let Some(timer) = timer {
-            self.timers.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         if durable {
             self.keep_end_of_conversation(initiator, id);
@@ -236,7 +243,7 @@ impl Shard {
         let reply_to = message.details().map_or(&[][..], |details| &details.reply_to);
         if participant == initiator {
             if !reply_to.is_empty() {
-                self.conversations.note_delegates(initiator, conversation, message);
+                self.dialogue.conversations.note_delegates(initiator, conversation, message);
             }
             return;
         }
@@ -252,10 +259,10 @@ impl Shard {
     }
 
     pub(crate) fn write_note(&mut self, key: NoteKey, note: Note) {
-        if self.notes.write(key, note, self.now_ms) {
-            let ends_ms = self.now_ms + self.conversations.timeout_ms();
-            if self.timers.insert(ends_ms, Alarm::Note(key)).is_err() {
-                self.notes.time_out(&key, u64::MAX, 0);
+        if self.dialogue.notes.write(key, note, self.clock.now_ms) {
+            let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms();
+            if self.timers.wheel.insert(ends_ms, Alarm::Note(key)).is_err() {
+                self.dialogue.notes.time_out(&key, u64::MAX, 0);
             }
         }
     }

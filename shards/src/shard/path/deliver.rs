@@ -54,15 +54,15 @@ impl Shard {
             }
         }
         slot.mailbox.hold(envelope.weight());
-        self.memory_left -= i64::from(envelope.weight());
+        self.held.memory_left -= i64::from(envelope.weight());
         if slot.provider && !slot.load_changed {
             slot.load_changed = true;
-            self.load_changed.push(index);
+            self.offers.load_changed.push(index);
         }
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.text_borne
-            || (self.questions.len() > 0 && slot.first_question != NONE)
+            || (self.replies.questions.len() > 0 && slot.first_question != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
             || message.details().is_some_and(|details| {
@@ -75,12 +75,12 @@ impl Shard {
             && !planted::strikes(
                 Bug::CreditLost,
                 5_000,
-                self.now_ms << 32 ^ u64::from(envelope.weight()) << 16 ^ self.account.arrived,
+                self.clock.now_ms << 32 ^ u64::from(envelope.weight()) << 16 ^ self.ledger.account.arrived,
             )
         {
-            self.credits_owed[from.as_usize()] += 1;
+            self.links.credits_owed[from.as_usize()] += 1;
         }
-        let enqueued = enqueue(slot, &mut self.slab, &mut self.run_queue, envelope, index);
+        let enqueued = enqueue(slot, &mut self.held.slab, &mut self.scheduler.run_queue, envelope, index);
         self.finish_enqueue(enqueued, index);
     }
 }

@@ -71,10 +71,10 @@ impl Batch<'_> {
     /// ids. Answers how many there were.
     pub fn look_ahead(&self, most: usize, mut look: impl FnMut(&Message)) -> usize {
         let most = most.min(self.remaining());
-        let now_ms = self.shard.now_ms;
+        let now_ms = self.shard.clock.now_ms;
         let mut seen = 0;
         if let Some(slot) = self.shard.agents.get(self.agent).filter(|_| most > 0) {
-            slot.mailbox.look_ahead(&self.shard.slab, |envelope| {
+            slot.mailbox.look_ahead(&self.shard.held.slab, |envelope| {
                 if envelope.deadline_ms > now_ms {
                     look(&envelope.message);
                     seen += 1;
@@ -326,13 +326,13 @@ impl Shard {
             self.come_back(index, agent, false);
             return 0;
         };
-        debug_assert!(self.effects.is_empty(), "nobody else is being called");
+        debug_assert!(self.effects.list.is_empty(), "nobody else is being called");
         let InHand { envelope, effects } = in_hand;
-        self.effects_weighed = EffectsWeighed::default();
-        self.effects = effects;
+        self.effects.weighed = EffectsWeighed::default();
+        self.effects.list = effects;
         self.begin_durable(&envelope);
         if envelope.kind == EnvelopeKind::Message {
-            self.pending_beside_slab -= 1;
+            self.held.pending_beside_slab -= 1;
         }
         let free = self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Free);
         let visit = self.begin_visit(index, free);
@@ -372,15 +372,15 @@ impl Shard {
             return self.discard_effects();
         }
         if envelope.kind == EnvelopeKind::Message {
-            self.pending_beside_slab += 1;
+            self.held.pending_beside_slab += 1;
         }
-        let effects = std::mem::take(&mut self.effects);
-        self.effects_weighed = EffectsWeighed::default();
+        let effects = std::mem::take(&mut self.effects.list);
+        self.effects.weighed = EffectsWeighed::default();
         if let Some(slot) = self.agents.get_mut(index) {
             slot.extras().in_hand = Some(InHand { envelope, effects });
             // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
             slot.queued = true;
-            self.run_next_turn.push(index);
+            self.scheduler.run_next_turn.push(index);
             self.watch_over(index);
         }
     }
@@ -449,11 +449,11 @@ impl Shard {
                     outside.journalled.push_back((number, record));
                     self.durables.count_hand_out(record, envelope.attempts);
                 }
-                self.pending_beside_slab += 1;
+                self.held.pending_beside_slab += 1;
                 let weight = envelope.weight();
                 self.let_go(Holds::Mailbox { agent: index, generation, weight });
             }
-            self.outputs.push(Output::Deliver(inbox, envelope.message));
+            self.outputs.list.push(Output::Deliver(inbox, envelope.message));
             handed_out += 1;
         }
         self.schedule(index);
@@ -468,9 +468,9 @@ impl Shard {
     #[inline]
     pub(crate) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
         let slot = self.agents.get_mut(index)?;
-        let envelope = slot.mailbox.pop(&mut self.slab)?;
+        let envelope = slot.mailbox.pop(&mut self.held.slab)?;
         if envelope.kind == EnvelopeKind::Notice {
-            self.pending_beside_slab += 1;
+            self.held.pending_beside_slab += 1;
         }
         Some(envelope)
     }
@@ -483,11 +483,11 @@ impl Shard {
             if !slot.outbox.is_empty() || slot.is_halted() {
                 return None;
             }
-            let envelope = slot.mailbox.pop(&mut self.slab)?;
+            let envelope = slot.mailbox.pop(&mut self.held.slab)?;
             if envelope.kind == EnvelopeKind::Notice {
-                self.pending_beside_slab += 1;
+                self.held.pending_beside_slab += 1;
             }
-            if envelope.deadline_ms > self.now_ms {
+            if envelope.deadline_ms > self.clock.now_ms {
                 return Some(envelope);
             }
             let (generation, weight) = (slot.generation, envelope.weight());
@@ -499,7 +499,7 @@ impl Shard {
     fn pop_live_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
         loop {
             let envelope = self.pop_mail(index)?;
-            if envelope.deadline_ms > self.now_ms {
+            if envelope.deadline_ms > self.clock.now_ms {
                 return Some(envelope);
             }
             let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
@@ -513,8 +513,8 @@ impl Shard {
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
-        if !planted::strikes(Bug::ProcessedNotCounted, 100, self.account.processed) {
-            self.account.processed += 1;
+        if !planted::strikes(Bug::ProcessedNotCounted, 100, self.ledger.account.processed) {
+            self.ledger.account.processed += 1;
         }
         if envelope.journal().is_in_record() {
             self.settle_durable(envelope.journal());
@@ -541,8 +541,8 @@ impl Shard {
         match self.decide(&envelope, id, failure) {
             (Decision::RetryAfter(delay_ms), _) => {
                 // A message whose lifetime ends first is looked at then, and expires.
-                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.now_ms)).max(1);
-                self.account.retried += 1;
+                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms)).max(1);
+                self.ledger.account.retried += 1;
                 self.keep_attempts(&envelope);
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }
@@ -560,10 +560,10 @@ impl Shard {
     /// Lets the effects of a finished handler take place. Answers whether the agent wants to be removed.
     #[inline(always)]
     pub(crate) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
-        match self.effects.len() {
+        match self.effects.list.len() {
             0 => false,
             // Most handlers send one message, or none.
-            1 => match self.effects.pop() {
+            1 => match self.effects.list.pop() {
                 Some(effect) => self.commit_effect(index, id, effect),
                 None => false,
             },
@@ -572,14 +572,14 @@ impl Shard {
     }
 
     fn commit_several(&mut self, index: AgentIndex, id: AgentId) -> bool {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.effects_weighed = EffectsWeighed::default();
+        let mut effects = std::mem::take(&mut self.effects.list);
+        self.effects.weighed = EffectsWeighed::default();
         let mut leaves = false;
         for effect in effects.drain(..) {
             leaves |= self.commit_effect(index, id, effect);
         }
         // Registering calls the new agent's `started`, which may have effects of its own: they are committed by then.
-        self.effects = effects;
+        self.effects.list = effects;
         leaves
     }
 
@@ -607,8 +607,8 @@ impl Shard {
         match effect {
             Effect::Send(envelope) => self.commit_send(index, envelope),
             Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
-            Effect::Register(registration) if self.starting => {
-                self.registrations.push_back((*registration, id));
+            Effect::Register(registration) if self.lifecycle.starting => {
+                self.lifecycle.registrations.push_back((*registration, id));
             }
             Effect::Register(registration) => self.register_for(*registration, id),
             Effect::Deregister => return true,
@@ -620,7 +620,7 @@ impl Shard {
     }
 
     pub(crate) fn discard_effects(&mut self) {
-        self.effects.clear();
-        self.effects_weighed = EffectsWeighed::default();
+        self.effects.list.clear();
+        self.effects.weighed = EffectsWeighed::default();
     }
 }

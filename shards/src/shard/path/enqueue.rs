@@ -18,7 +18,7 @@ impl Shard {
     /// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
     pub(in crate::shard) fn put_into_mailbox(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let enqueued = enqueue(slot, &mut self.slab, &mut self.run_queue, envelope, index);
+        let enqueued = enqueue(slot, &mut self.held.slab, &mut self.scheduler.run_queue, envelope, index);
         self.finish_enqueue(enqueued, index);
     }
 
@@ -77,7 +77,7 @@ impl Shard {
             0 => self.put_into_mailbox(envelope, index),
             // The wall clock may have jumped back since the message was admitted: it does not wait beyond its lifetime.
             delay_ms => {
-                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.now_ms));
+                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms));
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }
         }
@@ -93,13 +93,13 @@ impl Shard {
     pub(crate) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
         let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
-        match self.slab.insert(envelope) {
+        match self.held.slab.insert(envelope) {
             Ok(place) => {
-                let due_ms = self.now_ms.saturating_add(delay_ms);
+                let due_ms = self.clock.now_ms.saturating_add(delay_ms);
                 if planted::strikes(Bug::TimerLost, 20, due_ms) {
                     return;
                 }
-                if self.timers.insert(due_ms, Alarm::Release { place, agent: index, generation }).is_err() {
+                if self.timers.wheel.insert(due_ms, Alarm::Release { place, agent: index, generation }).is_err() {
                     self.release(place, index, generation);
                 }
             }
@@ -113,12 +113,12 @@ impl Shard {
             // The delayed message was given up, and something else may have its place.
             return;
         }
-        let Some(envelope) = self.slab.remove(place) else { return };
+        let Some(envelope) = self.held.slab.remove(place) else { return };
         if !self.is_still_there(index, generation) {
             let reason = self.reason_of_absence(envelope.message.target());
             return self.give_up(envelope, reason, Holds::Nothing);
         }
-        if envelope.deadline_ms <= self.now_ms {
+        if envelope.deadline_ms <= self.clock.now_ms {
             let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
             let phase = if envelope.attempts > 0 { Waiting::Retry } else { Waiting::Delayed };
             return self.expire(envelope, phase, holds);

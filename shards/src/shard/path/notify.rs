@@ -14,7 +14,7 @@ impl Shard {
     /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
     pub(in crate::shard) fn send_failure(&mut self, message: &Message, word: &str, explanation: &str, holds: Holds) {
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
-        if planted::strikes(Bug::FailureNotTold, 10, self.now_ms) {
+        if planted::strikes(Bug::FailureNotTold, 10, self.clock.now_ms) {
             return self.let_go(holds);
         }
         self.send_to_sender(message, Performative::Failure, content, holds);
@@ -72,48 +72,48 @@ impl Shard {
         let message = builder.sender(router_id()).priority(Priority::Urgent).build();
         let Ok(mut message) = message else { return self.let_go(holds) };
         self.assign_id(&mut message);
-        self.account.notices += 1;
+        self.ledger.account.notices += 1;
         let envelope = Envelope::new(message, u64::MAX, EnvelopeKind::Notice);
         let shard = self.config.partition.shard_of(to);
         if self.is_here(shard) {
             self.deliver_letter(envelope, to);
             self.let_go(holds);
         } else {
-            self.outgoing[shard.as_usize()].push_back(Outgoing::Letter(Box::new(envelope), holds));
+            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Letter(Box::new(envelope), holds));
         }
     }
 
     pub(in crate::shard) fn deliver_letter(&mut self, envelope: Envelope, to: AgentId) {
         self.hear_of_failure(&envelope.message, to);
         let Some(index) = self.agents.find(to) else {
-            self.account.notices_coalesced += 1;
+            self.ledger.account.notices_coalesced += 1;
             return;
         };
         // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
         let never_told = self.phase == Phase::Stopped
             && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.guard == Guard::Shut);
-        let place = if never_told { None } else { self.slab.insert(envelope).ok() };
+        let place = if never_told { None } else { self.held.slab.insert(envelope).ok() };
         let Some(place) = place else {
-            self.account.notices_coalesced += 1;
+            self.ledger.account.notices_coalesced += 1;
             return;
         };
-        self.pending_beside_slab -= 1;
+        self.held.pending_beside_slab -= 1;
         let failed = self
             .agents
             .get(index)
             .is_some_and(|slot| slot.first_question != NONE)
-            .then(|| failed_question(&self.slab, place))
+            .then(|| failed_question(&self.held.slab, place))
             .flatten();
-        let kept = self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.slab, place));
+        let kept = self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.held.slab, place));
         if kept {
             if let Some(correlation) = failed {
                 self.match_failure(index, correlation);
             }
             self.schedule(index);
         } else {
-            self.slab.remove(place);
-            self.pending_beside_slab += 1;
-            self.account.notices_coalesced += 1;
+            self.held.slab.remove(place);
+            self.held.pending_beside_slab += 1;
+            self.ledger.account.notices_coalesced += 1;
         }
     }
 }

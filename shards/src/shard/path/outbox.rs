@@ -15,7 +15,7 @@ impl Shard {
     /// Accepts a message and sends it on its way, or puts it behind what its sender has waiting.
     #[inline(always)]
     pub(crate) fn submit(&mut self, agent: AgentIndex, envelope: Envelope) {
-        self.account.accepted += envelope.deliveries_left();
+        self.ledger.account.accepted += envelope.deliveries_left();
         if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
             return self.refuse_question(envelope);
         }
@@ -46,9 +46,9 @@ impl Shard {
         }
         if let Some(other) = before {
             // What waited there has expired meanwhile, and what came behind it goes elsewhere.
-            self.blocked[other.as_usize()].retain(|waiting| *waiting != agent);
+            self.links.blocked[other.as_usize()].retain(|waiting| *waiting != agent);
         }
-        self.blocked[shard.as_usize()].push_back(agent);
+        self.links.blocked[shard.as_usize()].push_back(agent);
     }
 
     #[cold]
@@ -66,9 +66,9 @@ impl Shard {
         let more = envelope.more_than_one();
         match self.keep_place(envelope) {
             Ok(place) => {
-                self.pending_beside_slab += more;
+                self.held.pending_beside_slab += more;
                 if let Some(slot) = self.agents.get_mut(agent) {
-                    link(&mut slot.outbox, &mut self.slab, place);
+                    link(&mut slot.outbox, &mut self.held.slab, place);
                     slot.outbox_length += 1;
                 }
             }
@@ -79,7 +79,7 @@ impl Shard {
     /// Takes the first message out of an agent's outbox.
     pub(in crate::shard) fn take_from_outbox(&mut self, agent: AgentIndex) -> Option<Envelope> {
         let slot = self.agents.get_mut(agent)?;
-        let place = slot.outbox.pop(&mut self.slab)?;
+        let place = slot.outbox.pop(&mut self.held.slab)?;
         slot.outbox_length -= 1;
         self.take_place(place)
     }
@@ -87,30 +87,30 @@ impl Shard {
     /// Has a message wait on its way, in the slab.
     pub(crate) fn keep_place(&mut self, envelope: Envelope) -> Result<u32, Envelope> {
         let weight = envelope.weight();
-        let place = self.slab.insert(envelope)?;
-        self.memory_left -= i64::from(weight);
+        let place = self.held.slab.insert(envelope)?;
+        self.held.memory_left -= i64::from(weight);
         Ok(place)
     }
 
     /// Takes a message out of the slab that waits on its way, with all its deliveries.
     pub(crate) fn take_place(&mut self, place: u32) -> Option<Envelope> {
-        let envelope = self.slab.remove(place)?;
-        self.memory_left += i64::from(envelope.weight());
-        self.pending_beside_slab -= envelope.more_than_one();
+        let envelope = self.held.slab.remove(place)?;
+        self.held.memory_left += i64::from(envelope.weight());
+        self.held.pending_beside_slab -= envelope.more_than_one();
         Some(envelope)
     }
 
     /// Goes on with outboxes for which there is room again.
     pub(crate) fn flush_outboxes(&mut self) -> usize {
         let mut flushed = 0;
-        for shard in 0..self.blocked.len() {
+        for shard in 0..self.links.blocked.len() {
             // The own entry holds unfinished fan-outs, which need no credit; each goes on for one portion a turn.
-            let here = shard == self.index.as_usize();
-            for _ in 0..self.blocked[shard].len() {
-                if !here && !self.port.has_credit(shard) {
+            let here = shard == self.identity.index.as_usize();
+            for _ in 0..self.links.blocked[shard].len() {
+                if !here && !self.links.port.has_credit(shard) {
                     break;
                 }
-                let Some(agent) = self.blocked[shard].pop_front() else { break };
+                let Some(agent) = self.links.blocked[shard].pop_front() else { break };
                 if let Some(slot) = self.agents.get_mut(agent) {
                     slot.blocked = None;
                 }
@@ -123,7 +123,7 @@ impl Shard {
     pub(crate) fn flush_outbox(&mut self, agent: AgentIndex) -> usize {
         let mut flushed = 0;
         while let Some(envelope) = self.take_from_outbox(agent) {
-            if envelope.deadline_ms <= self.now_ms {
+            if envelope.deadline_ms <= self.clock.now_ms {
                 self.expire_all(envelope, Waiting::Crossing);
             } else if let Err(Blocked { shard, envelope }) = self.route(envelope) {
                 self.store_in_outbox(agent, envelope, Queue::push_front);

@@ -131,7 +131,7 @@ impl Shard {
             return self.stall(envelope, index);
         }
         if fits {
-            self.overflow.replies_beyond += 1;
+            self.backpressure.overflow.replies_beyond += 1;
             return self.take_in(envelope, index);
         }
         let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
@@ -143,10 +143,10 @@ impl Shard {
     pub(crate) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
         let Some(slot) = self.agents.get(index) else { return false };
         if index == self.gateway {
-            return message.in_reply_to().is_some_and(|correlation| self.asks.contains_key(&correlation));
+            return message.in_reply_to().is_some_and(|correlation| self.replies.asks.contains_key(&correlation));
         }
         looks_like_reply(message)
-            || (slot.first_question != NONE && self.questions.answered_by(slot.id, message).is_some())
+            || (slot.first_question != NONE && self.replies.questions.answered_by(slot.id, message).is_some())
     }
 
     /// Makes room for a message by giving up waiting ones of no higher lane, the oldest of the lowest first.
@@ -157,7 +157,7 @@ impl Shard {
         let messages = (slot.mailbox.held() + 1).saturating_sub(messages_max);
         let bytes = (slot.mailbox.held_bytes() + u64::from(envelope.weight())).saturating_sub(bytes_max);
         // The displaced free their places at once, so what their senders are told is bounded here.
-        let (partition, outgoing) = (self.config.partition, &self.outgoing);
+        let (partition, outgoing) = (self.config.partition, &self.links.outgoing);
         let may_go = |waiting: &Envelope| {
             let much = |sender: AgentId| outgoing[partition.shard_of(sender).as_usize()].len() >= OUTGOING_WAITING_MAX;
             !looks_like_reply(&waiting.message) && !waiting.message.sender().is_some_and(much)
@@ -165,11 +165,11 @@ impl Shard {
         let priority = envelope.message.priority();
         let Some(slot) = self.agents.get_mut(index) else { return };
         let generation = slot.generation;
-        let Some(places) = slot.mailbox.displace(&mut self.slab, priority, messages, bytes, may_go) else {
+        let Some(places) = slot.mailbox.displace(&mut self.held.slab, priority, messages, bytes, may_go) else {
             return self.refuse_for(envelope, index);
         };
         for place in places {
-            let Some(displaced) = self.slab.remove(place) else { continue };
+            let Some(displaced) = self.held.slab.remove(place) else { continue };
             self.let_go(Holds::Mailbox { agent: index, generation, weight: displaced.weight() });
             self.give_up(displaced, Reason::Displaced, Holds::Nothing);
         }
@@ -178,7 +178,7 @@ impl Shard {
 
     /// Bytes that mailboxes hold and that wait on their way.
     pub(crate) fn memory(&self) -> u64 {
-        (ordinary_memory(self.config.memory_max).cast_signed() - self.memory_left).cast_unsigned()
+        (ordinary_memory(self.config.memory_max).cast_signed() - self.held.memory_left).cast_unsigned()
     }
 
     /// Why the shard has no memory for another message from outside or from a handler.
@@ -194,12 +194,12 @@ impl Shard {
     /// messages, so the weight of more is only looked at from the third one on.
     #[inline(always)]
     pub(crate) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendError> {
-        let bytes = match &*self.effects {
+        let bytes = match &*self.effects.list {
             [] => return None,
             [effect] => effect.weight(),
             _ => self.weigh_effects(),
         };
-        if (bytes + message.content().len() as u64).cast_signed() <= self.memory_left {
+        if (bytes + message.content().len() as u64).cast_signed() <= self.held.memory_left {
             return None;
         }
         self.memory_refusal(message, bytes)
@@ -208,11 +208,11 @@ impl Shard {
     /// Returns the weight of all effects. What was weighed before is not weighed again.
     #[inline(never)]
     fn weigh_effects(&mut self) -> u64 {
-        let EffectsWeighed { count, bytes } = self.effects_weighed;
-        let count = if count > self.effects.len() { 0 } else { count };
+        let EffectsWeighed { count, bytes } = self.effects.weighed;
+        let count = if count > self.effects.list.len() { 0 } else { count };
         let before = if count == 0 { 0 } else { bytes };
-        let bytes = before + self.effects[count..].iter().map(Effect::weight).sum::<u64>();
-        self.effects_weighed = EffectsWeighed { count: self.effects.len(), bytes };
+        let bytes = before + self.effects.list[count..].iter().map(Effect::weight).sum::<u64>();
+        self.effects.weighed = EffectsWeighed { count: self.effects.list.len(), bytes };
         bytes
     }
 

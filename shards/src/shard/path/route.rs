@@ -50,11 +50,11 @@ impl Shard {
             }
             Receiver::Capability(capability, Choice::All) => {
                 let agents: Arc<[AgentId]> =
-                    self.capabilities.providers(*capability).iter().map(|provider| provider.agent).collect();
+                    self.offers.capabilities.providers(*capability).iter().map(|provider| provider.agent).collect();
                 if agents.is_empty() {
                     return self.refuse(envelope, Reason::NoProvider);
                 }
-                self.account.accepted += agents.len() as u64 - 1;
+                self.ledger.account.accepted += agents.len() as u64 - 1;
                 self.spread_replay(&mut envelope);
                 self.await_more(envelope.journal(), agents.len() as u64 - 1);
                 envelope.message.set_receiver(Receiver::Agents(Arc::clone(&agents)));
@@ -62,7 +62,7 @@ impl Shard {
             }
             Receiver::Capability(capability, choice) => {
                 let (capability, choice) = (*capability, *choice);
-                let (agents, capabilities) = (&self.agents, &mut self.capabilities);
+                let (agents, capabilities) = (&self.agents, &mut self.offers.capabilities);
                 let waiting = |agent| {
                     agents.find(agent).and_then(|index| agents.get(index)).map_or(0, |slot| slot.mailbox.held())
                 };
@@ -104,7 +104,7 @@ impl Shard {
             envelope.fan_out += 1;
         }
         if (envelope.fan_out as usize) < agents.len() {
-            return Err(Blocked { shard: self.index, envelope });
+            return Err(Blocked { shard: self.identity.index, envelope });
         }
         Ok(())
     }
@@ -122,16 +122,17 @@ impl Shard {
         match envelope.message.role() {
             // Each receiver began a conversation of its own.
             ConversationRole::Participant => Ok(()),
-            ConversationRole::Initiator => self.conversations.room_for(sender, id, agents.iter().copied()),
+            ConversationRole::Initiator => self.dialogue.conversations.room_for(sender, id, agents.iter().copied()),
             ConversationRole::Member => match envelope.message.initiator() {
-                Some(began) => self.conversations.room_for(began, id, agents.iter().copied()),
+                Some(began) => self.dialogue.conversations.room_for(began, id, agents.iter().copied()),
                 None => Ok(()),
             },
             ConversationRole::Unresolved => {
-                let is_own =
-                    |peer: &AgentId| !self.notes.has(&NoteKey { participant: sender, conversation: id, peer: *peer });
+                let is_own = |peer: &AgentId| {
+                    !self.dialogue.notes.has(&NoteKey { participant: sender, conversation: id, peer: *peer })
+                };
                 let own: Vec<AgentId> = agents.iter().copied().filter(is_own).collect();
-                self.conversations.room_for(sender, id, own.into_iter())
+                self.dialogue.conversations.room_for(sender, id, own.into_iter())
             }
         }
     }
@@ -185,14 +186,14 @@ impl Shard {
         let here = self.is_here(hop);
         // A receiver of this shard that is closed is found to be so on delivery.
         if !waited
-            && self.lines.exist()
+            && self.backpressure.lines.exist()
             && (!here || self.line_moves(target))
             && self.must_wait(&envelope.message, target)
         {
             self.wait_for_receiver(envelope, target, false);
             return Ok(());
         }
-        if !here && !self.port.has_credit(hop.as_usize()) {
+        if !here && !self.links.port.has_credit(hop.as_usize()) {
             // The port has taken note that this shard wants to hear of new credits.
             return Err(Blocked { shard: hop, envelope });
         }

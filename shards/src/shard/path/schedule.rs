@@ -21,7 +21,7 @@ impl Shard {
         }
         if callable {
             slot.queued = true;
-            self.run_queue.push_back(index);
+            self.scheduler.run_queue.push_back(index);
         } else {
             self.watch_over(index);
         }
@@ -36,7 +36,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         if !slot.swept {
             let alarm = Alarm::Sweep { agent: index, generation: slot.generation };
-            slot.swept = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, alarm).is_ok();
+            slot.swept = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, alarm).is_ok();
         }
     }
 }

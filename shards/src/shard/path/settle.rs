@@ -84,8 +84,8 @@ impl Shard {
             attempts,
             last_error: (!detail.is_empty()).then(|| beginning(detail, LAST_ERROR_BYTES_MAX).into()),
             first: self.first_accepted(&message),
-            last: self.now.wall,
-            shard: self.index,
+            last: self.clock.now.wall,
+            shard: self.identity.index,
             replays: message.replay().map_or(0, |replay| replay.times),
             message,
         });
@@ -105,8 +105,8 @@ impl Shard {
         holds: Holds,
     ) -> Option<Message> {
         if envelope.kind == EnvelopeKind::Notice {
-            self.pending_beside_slab += 1;
-            self.account.notices_coalesced += 1;
+            self.held.pending_beside_slab += 1;
+            self.ledger.account.notices_coalesced += 1;
             self.let_go(holds);
             return None;
         }
@@ -114,10 +114,10 @@ impl Shard {
             self.leave_to_next_start(holds);
             return None;
         }
-        self.account.dead_lettered += 1;
-        self.account.dead_by_reason[reason.index()] += 1;
+        self.ledger.account.dead_lettered += 1;
+        self.ledger.account.dead_by_reason[reason.index()] += 1;
         let message = envelope.message;
-        let shard = self.index;
+        let shard = self.identity.index;
         if let Some(id) = message.id() {
             let (sender, receiver) = (message.sender(), message.target());
             self.report(|| Event::DeadLettered { message: id, sender, receiver, reason, shard });
@@ -140,8 +140,8 @@ impl Shard {
     /// expired: whoever sent it was told that it is not lost.
     #[cold]
     pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, holds: Holds) {
-        self.account.expired += 1;
-        self.account.expired_by_phase[phase.index()] += 1;
+        self.ledger.account.expired += 1;
+        self.ledger.account.expired_by_phase[phase.index()] += 1;
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let message = envelope.message;
         if let Some(id) = message.id() {
@@ -165,13 +165,13 @@ impl Shard {
         match holds {
             Holds::Nothing => {}
             Holds::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}
-            Holds::Credit(from) => self.credits_owed[from.as_usize()] += 1,
+            Holds::Credit(from) => self.links.credits_owed[from.as_usize()] += 1,
             Holds::Mailbox { agent, generation, weight } => {
                 if let Some(slot) = self.agents.get_mut(agent)
                     && slot.generation == generation
                 {
                     slot.mailbox.let_go(weight);
-                    self.memory_left += i64::from(weight);
+                    self.held.memory_left += i64::from(weight);
                     if slot.standing.is(Standing::ROOM_MATTERS) {
                         self.holds_less(agent);
                     }
@@ -186,7 +186,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(agent) else { return };
         if slot.provider && !slot.load_changed {
             slot.load_changed = true;
-            self.load_changed.push(agent);
+            self.offers.load_changed.push(agent);
         }
         if slot.standing.is(Standing::CLOSED) {
             self.note_room(agent);

@@ -14,41 +14,41 @@ impl Shard {
     #[inline(always)]
     pub(in crate::shard) fn depart(&mut self, envelope: Envelope, to: ShardIndex) {
         let owed = envelope.credit_of;
-        if self.port.credits(to.as_usize()) == 0 {
+        if self.links.port.credits(to.as_usize()) == 0 {
             // Credits were counted just before, so this does not happen; but if it did, nothing would be lost.
             debug_assert!(false, "a credit was there and was not");
             return self.give_up_all(envelope, Reason::ShardFull);
         }
         let sent = if let Some(plain) = envelope.message.plain() {
-            let sent = self.port.send_in_place(to.as_usize(), |slot| Crossing::copy_in(plain, slot));
-            envelope.message.spare(&mut self.spares);
+            let sent = self.links.port.send_in_place(to.as_usize(), |slot| Crossing::copy_in(plain, slot));
+            envelope.message.spare(&mut self.links.spares);
             sent
         } else {
-            self.port.send(to.as_usize(), Crossing::Message(Parcel::pack(envelope))).is_ok()
+            self.links.port.send(to.as_usize(), Crossing::Message(Parcel::pack(envelope))).is_ok()
         };
         debug_assert!(sent, "a credit guarantees room in the ring");
-        self.account.departed += 1;
+        self.ledger.account.departed += 1;
         if let Some(from) = owed {
-            self.credits_owed[from.as_usize()] += 1;
+            self.links.credits_owed[from.as_usize()] += 1;
         }
     }
 
     /// Takes in a message from another shard.
     #[inline]
     pub(crate) fn arrive(&mut self, from: ShardIndex, mut envelope: Envelope) {
-        self.account.arrived += 1;
+        self.ledger.account.arrived += 1;
         envelope.credit_of = Some(from);
         if self.phase == Phase::Stopped {
             self.count_remains(Place::Crossing, 1);
             return self.give_up(envelope, Reason::Stopped, Holds::Credit(from));
         }
-        if envelope.deadline_ms <= self.now_ms {
+        if envelope.deadline_ms <= self.clock.now_ms {
             return self.expire(envelope, Waiting::Crossing, Holds::Credit(from));
         }
         let Some(target) = envelope.message.target() else {
             return self.give_up(envelope, Reason::NoRoute, Holds::Credit(from));
         };
-        if self.memory_left < 0 && !self.has_memory_for(&envelope) {
+        if self.held.memory_left < 0 && !self.has_memory_for(&envelope) {
             return self.refuse_arrival(envelope);
         }
         if envelope.message.conversation().is_some() {
@@ -78,15 +78,15 @@ impl Shard {
 
     /// Sends a message on to its receiver's shard. While it has to wait it holds the credit that it came with.
     pub(in crate::shard) fn pass_through(&mut self, envelope: Envelope, to: ShardIndex) {
-        if self.transit[to.as_usize()].is_empty() && self.port.has_transit_credit(to.as_usize()) {
+        if self.links.transit[to.as_usize()].is_empty() && self.links.port.has_transit_credit(to.as_usize()) {
             return self.depart(envelope, to);
         }
         match self.keep_place(envelope) {
             Ok(place) => {
-                if self.transit[to.as_usize()].is_empty() {
+                if self.links.transit[to.as_usize()].is_empty() {
                     self.watch_over_transit(to);
                 }
-                self.transit[to.as_usize()].push_back(place);
+                self.links.transit[to.as_usize()].push_back(place);
             }
             Err(envelope) => self.give_up_all(envelope, Reason::ShardFull),
         }
@@ -94,11 +94,11 @@ impl Shard {
 
     /// Goes on with messages that pass through. Each holds the credit that it came with, so there are only so many.
     pub(crate) fn flush_transit(&mut self) {
-        for to in 0..self.transit.len() {
-            while !self.transit[to].is_empty() && self.port.has_transit_credit(to) {
-                let Some(place) = self.transit[to].pop_front() else { break };
+        for to in 0..self.links.transit.len() {
+            while !self.links.transit[to].is_empty() && self.links.port.has_transit_credit(to) {
+                let Some(place) = self.links.transit[to].pop_front() else { break };
                 let Some(envelope) = self.take_place(place) else { continue };
-                if envelope.deadline_ms <= self.now_ms {
+                if envelope.deadline_ms <= self.clock.now_ms {
                     self.expire_all(envelope, Waiting::Crossing);
                 } else {
                     self.depart(envelope, ShardIndex(u16::try_from(to).unwrap_or(u16::MAX)));
@@ -110,24 +110,24 @@ impl Shard {
     /// Makes sure that what waits to pass on to a shard does not wait beyond its lifetime. Each queue has one timer at
     /// most, because it is armed when the queue begins to fill and again only when it fires.
     pub(in crate::shard) fn watch_over_transit(&mut self, to: ShardIndex) {
-        if !self.transit_swept[to.as_usize()] {
-            let timer = self.timers.insert(self.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
-            self.transit_swept[to.as_usize()] = timer.is_ok();
+        if !self.links.transit_swept[to.as_usize()] {
+            let timer = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
+            self.links.transit_swept[to.as_usize()] = timer.is_ok();
         }
     }
 
     pub(crate) fn sweep_transit(&mut self, to: ShardIndex) {
-        self.transit_swept[to.as_usize()] = false;
-        for _ in 0..self.transit[to.as_usize()].len() {
-            let Some(place) = self.transit[to.as_usize()].pop_front() else { break };
-            let expired = self.slab.get(place).is_some_and(|envelope| envelope.deadline_ms <= self.now_ms);
+        self.links.transit_swept[to.as_usize()] = false;
+        for _ in 0..self.links.transit[to.as_usize()].len() {
+            let Some(place) = self.links.transit[to.as_usize()].pop_front() else { break };
+            let expired = self.held.slab.get(place).is_some_and(|envelope| envelope.deadline_ms <= self.clock.now_ms);
             if !expired {
-                self.transit[to.as_usize()].push_back(place);
+                self.links.transit[to.as_usize()].push_back(place);
             } else if let Some(envelope) = self.take_place(place) {
                 self.expire_all(envelope, Waiting::Crossing);
             }
         }
-        if !self.transit[to.as_usize()].is_empty() {
+        if !self.links.transit[to.as_usize()].is_empty() {
             self.watch_over_transit(to);
         }
     }

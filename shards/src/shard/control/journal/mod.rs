@@ -276,7 +276,7 @@ impl Shard {
     #[cold]
     pub(crate) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
         let Some(id) = envelope.message.id() else { return false };
-        let ticket = self.durables.open(self.index, envelope.deliveries_left(), Then::Answer(token, id));
+        let ticket = self.durables.open(self.identity.index, envelope.deliveries_left(), Then::Answer(token, id));
         envelope.mark(ticket.unwrap_or(Journalled::NOT));
         ticket.is_some()
     }
@@ -286,7 +286,8 @@ impl Shard {
     pub(crate) fn promise_replay(&mut self, envelope: &mut Envelope, letter: DeadLetterId, request: u64) -> bool {
         let deliveries = envelope.deliveries_left();
         let in_parts = deliveries > 1;
-        let Some(ticket) = self.durables.open(self.index, deliveries, Then::EndReplay { letter, request, in_parts })
+        let Some(ticket) =
+            self.durables.open(self.identity.index, deliveries, Then::EndReplay { letter, request, in_parts })
         else {
             return false;
         };
@@ -356,7 +357,7 @@ impl Shard {
         for shard in 0..self.durables.acknowledgements.len() {
             if !self.durables.acknowledgements[shard].is_empty() {
                 let acknowledgements = std::mem::take(&mut self.durables.acknowledgements[shard]);
-                self.outgoing[shard].push_back(Outgoing::Notice(Notice::Committed(acknowledgements)));
+                self.links.outgoing[shard].push_back(Outgoing::Notice(Notice::Committed(acknowledgements)));
             }
         }
     }
@@ -378,7 +379,7 @@ impl Shard {
         let arrival = self.durables.arrival(&envelope.message, id);
         let is_new = arrival.is_none_or(|arrival| self.durables.seen.note(arrival));
         if !is_new && !planted::is(Bug::DuplicateDispatched) {
-            self.account.processed += 1;
+            self.ledger.account.processed += 1;
             self.durables.duplicates += 1;
             self.let_go(holds);
             // The first one may not be durable yet, but what is durable up to here includes it.
@@ -389,12 +390,12 @@ impl Shard {
             self.acknowledge(ticket, Ending::Kept);
         }
         let ticket = if planted::is(Bug::AcknowledgedEarly) { Journalled::NOT } else { ticket };
-        match self.slab.insert(envelope) {
+        match self.held.slab.insert(envelope) {
             Ok(place) => {
-                let Some(envelope) = self.slab.get_mut(place) else { return };
+                let Some(envelope) = self.held.slab.get_mut(place) else { return };
                 let Some(slot) = self.agents.get(index) else { return };
                 let scheduled = envelope.message.details().and_then(|details| details.deliver_at);
-                let shown = scheduled.is_some_and(|moment| moment > self.now.wall);
+                let shown = scheduled.is_some_and(|moment| moment > self.clock.now.wall);
                 let durables = &mut self.durables;
                 let sequence = durables.records.message(None, None, shown, expires, &slot.name, &envelope.message);
                 if shown {
@@ -470,7 +471,7 @@ impl Shard {
             dispatched += 1;
             self.acknowledge(waiting.ticket, waiting.ending);
             let Some(Undispatched { place, agent, generation }) = waiting.message else { continue };
-            let Some(envelope) = self.slab.remove(place) else { continue };
+            let Some(envelope) = self.held.slab.remove(place) else { continue };
             if !self.is_still_there(agent, generation) {
                 let reason = self.reason_of_absence(envelope.message.target());
                 self.give_up(envelope, reason, Holds::Nothing);
@@ -492,14 +493,14 @@ impl Shard {
         }
         self.durables.condition = condition;
         self.tell_of_journal();
-        self.durables.full_since_ms = (condition == JournalCondition::Full).then_some(self.now_ms);
+        self.durables.full_since_ms = (condition == JournalCondition::Full).then_some(self.clock.now_ms);
         self.watch_commits();
         if condition == JournalCondition::Failed {
             // What is committed is dispatched all the same. What is not will not be: those messages are given up, and whoever waits
             // hears of it.
             self.dispatch_at_most(usize::MAX);
             for waiting in std::mem::take(&mut self.durables.waiting) {
-                let envelope = waiting.message.and_then(|message| self.slab.remove(message.place));
+                let envelope = waiting.message.and_then(|message| self.held.slab.remove(message.place));
                 let (Some(Undispatched { agent, generation, .. }), Some(mut envelope)) = (waiting.message, envelope)
                 else {
                     self.end_uncommitted(waiting);
@@ -518,8 +519,8 @@ impl Shard {
 
     /// The wall time at this moment of monotonic time.
     fn wall_time_of(&self, moment_ms: u64) -> WallTime {
-        let from_now_ms = moment_ms.saturating_sub(self.now_ms);
-        WallTime(self.now.wall.0.saturating_add(from_now_ms))
+        let from_now_ms = moment_ms.saturating_sub(self.clock.now_ms);
+        WallTime(self.clock.now.wall.0.saturating_add(from_now_ms))
     }
 }
 
@@ -532,7 +533,7 @@ impl Shard {
         let (Some(sequence), Some(id), Some(agent)) = (record, envelope.message.id(), envelope.message.target()) else {
             return;
         };
-        let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
+        let sent = self.effects.list.iter().filter(|effect| effect.is_durable()).count();
         let sent = u32::try_from(sent).unwrap_or(u32::MAX);
         let sender = envelope.message.sender();
         self.durables.handling = Some(Handling { id, agent, sender, sequence, sent, ticket: None });
@@ -572,7 +573,7 @@ impl Shard {
             self.await_more(ticket, deliveries);
         } else {
             // One more, for the handler itself: it is acknowledged when the handler is done.
-            ticket = self.durables.open(self.index, deliveries + 1, Then::Settle(sequence));
+            ticket = self.durables.open(self.identity.index, deliveries + 1, Then::Settle(sequence));
             if let Some(handling) = &mut self.durables.handling {
                 handling.ticket = ticket;
             }
@@ -655,7 +656,7 @@ impl Shard {
     #[cold]
     pub(crate) fn forget_dropped_letters(&mut self, dropped: &[u64]) {
         for number in dropped {
-            self.forget_letter(DeadLetterId { shard: self.index, number: *number });
+            self.forget_letter(DeadLetterId { shard: self.identity.index, number: *number });
         }
     }
 
@@ -664,7 +665,7 @@ impl Shard {
         match journal.ticket().filter(|ticket| !self.is_here(ticket.shard())) {
             Some(ticket) => {
                 let notice = Notice::KeepLetter(letter, ticket);
-                self.outgoing[ticket.shard().as_usize()].push_back(Outgoing::Notice(notice));
+                self.links.outgoing[ticket.shard().as_usize()].push_back(Outgoing::Notice(notice));
             }
             None => self.end_without_letter(journal, ending),
         }
@@ -672,7 +673,7 @@ impl Shard {
 
     /// A record that is no message's will not be committed.
     fn end_uncommitted(&mut self, waiting: Waiting) {
-        let id = waiting.letter.map(|number| DeadLetterId { shard: self.index, number });
+        let id = waiting.letter.map(|number| DeadLetterId { shard: self.identity.index, number });
         match id.and_then(|id| self.dead_letters.find(id)).cloned() {
             Some(letter) => self.have_letter_kept(Box::new(letter), waiting.ticket, waiting.ending),
             None => self.acknowledge(waiting.ticket, Ending::DeadLettered(Reason::NotJournalled)),
@@ -706,7 +707,7 @@ impl Shard {
     /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
     #[cold]
     pub(crate) fn leave_to_next_start(&mut self, holds: Holds) {
-        self.account.kept += 1;
+        self.ledger.account.kept += 1;
         self.let_go(holds);
     }
 
@@ -719,8 +720,8 @@ impl Shard {
             let Some(slot) = self.agents.get_mut(index) else { continue };
             let generation = slot.generation;
             let journalled = |envelope: &Envelope| envelope.journal().is_in_record();
-            for place in slot.mailbox.extract(&mut self.slab, journalled) {
-                let Some(envelope) = self.slab.remove(place) else { continue };
+            for place in slot.mailbox.extract(&mut self.held.slab, journalled) {
+                let Some(envelope) = self.held.slab.remove(place) else { continue };
                 self.count_remains(Place::Mailbox, 1);
                 self.leave_to_next_start(Holds::Mailbox { agent: index, generation, weight: envelope.weight() });
             }

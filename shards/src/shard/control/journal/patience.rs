@@ -21,7 +21,7 @@ impl Shard {
     /// Whether the journal has been full for so long that nobody should wait for it.
     #[inline]
     pub(crate) fn is_journal_given_up(&self) -> bool {
-        self.durables.full_since_ms.is_some_and(|since_ms| self.now_ms >= since_ms + FULL_PATIENCE_MS)
+        self.durables.full_since_ms.is_some_and(|since_ms| self.clock.now_ms >= since_ms + FULL_PATIENCE_MS)
     }
 
     /// Whether the dead letter of such a message has to stand in this shard's journal, full or not: it ends what stands there.
@@ -37,16 +37,16 @@ impl Shard {
             return;
         }
         let patience_ends_ms = since_ms + FULL_PATIENCE_MS;
-        let mut look_at_ms = self.now_ms + SWEEP_INTERVAL_MS;
-        if patience_ends_ms > self.now_ms {
+        let mut look_at_ms = self.clock.now_ms + SWEEP_INTERVAL_MS;
+        if patience_ends_ms > self.clock.now_ms {
             look_at_ms = look_at_ms.min(patience_ends_ms);
         }
         for place in self.durables.uncommitted() {
-            if let Some(envelope) = self.slab.get(place) {
-                look_at_ms = look_at_ms.min(envelope.deadline_ms.max(self.now_ms + 1));
+            if let Some(envelope) = self.held.slab.get(place) {
+                look_at_ms = look_at_ms.min(envelope.deadline_ms.max(self.clock.now_ms + 1));
             }
         }
-        self.durables.commits_swept = self.timers.insert(look_at_ms, Alarm::SweepCommits).is_ok();
+        self.durables.commits_swept = self.timers.wheel.insert(look_at_ms, Alarm::SweepCommits).is_ok();
     }
 
     /// Ends what has waited for a full journal for too long.
@@ -60,8 +60,8 @@ impl Shard {
         let committed = self.durables.committed;
         for place in 0..self.durables.waiting.len() {
             let waiting = self.durables.waiting[place];
-            let envelope = waiting.message.and_then(|message| self.slab.get(message.place));
-            let expired = envelope.is_some_and(|envelope| envelope.deadline_ms <= self.now_ms);
+            let envelope = waiting.message.and_then(|message| self.held.slab.get(message.place));
+            let expired = envelope.is_some_and(|envelope| envelope.deadline_ms <= self.clock.now_ms);
             let refused = given_up && waiting.ticket.is_awaited_by_caller();
             if waiting.sequence > committed && (expired || refused) {
                 let entry = &mut self.durables.waiting[place];
@@ -75,7 +75,7 @@ impl Shard {
 
     /// Reports once that the journal takes nothing, and that it goes on. One that is full for a moment is not worth a word.
     pub(super) fn tell_of_journal(&mut self) {
-        let (shard, condition) = (self.index, self.durables.condition);
+        let (shard, condition) = (self.identity.index, self.durables.condition);
         let stopped = match condition {
             JournalCondition::Full if !self.is_journal_given_up() => return,
             JournalCondition::Full | JournalCondition::Failed => true,
@@ -89,7 +89,7 @@ impl Shard {
 
     /// Ends one that was waiting. Its record is released behind it, or replaced by that of its dead letter.
     fn end_waiting(&mut self, waiting: Waiting, expired: bool) {
-        let envelope = waiting.message.and_then(|message| self.slab.remove(message.place));
+        let envelope = waiting.message.and_then(|message| self.held.slab.remove(message.place));
         let (Some(message), Some(mut envelope)) = (waiting.message, envelope) else {
             // A dead letter may be gone after a crash. The step of a conversation as well, but its message is kept all the same.
             let ending = match waiting.ending {

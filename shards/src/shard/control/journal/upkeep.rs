@@ -32,8 +32,8 @@ impl Shard {
         let probably = AgentIndex(if is_sender { envelope.sender_place } else { envelope.receiver_place });
         let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
         let name = slot.map_or("", |slot| &slot.name);
-        let sequence = self.durables.records.conversation_step(initiator, name, self.now.wall, violates, message);
-        self.conversations.set_durable(index);
+        let sequence = self.durables.records.conversation_step(initiator, name, self.clock.now.wall, violates, message);
+        self.dialogue.conversations.set_durable(index);
         // Where the sender's shard is another one, the message itself is written to this journal behind the step.
         if journal.ticket().is_some_and(|ticket| self.is_here(ticket.shard())) {
             self.await_more(journal, 1);
@@ -85,7 +85,7 @@ impl Shard {
         }
         self.durables.carry = Some(Carry { upto, place, all: true });
         for (number, sequence) in std::mem::take(&mut self.durables.letters) {
-            let id = DeadLetterId { shard: self.index, number };
+            let id = DeadLetterId { shard: self.identity.index, number };
             let sequence = match self.dead_letters.kept(id) {
                 Some(letter) if sequence <= upto => self.durables.records.dead_letter(letter, Some(sequence)),
                 _ => sequence,
@@ -111,16 +111,17 @@ impl Shard {
     /// Goes on with that. Says whether there is more.
     pub(crate) fn carry_on(&mut self) -> bool {
         let Some(Carry { upto, place, all }) = self.durables.carry else { return false };
-        let end = place.saturating_add(CARRIED_PER_TURN_MAX).min(self.slab.places());
+        let end = place.saturating_add(CARRIED_PER_TURN_MAX).min(self.held.slab.places());
         for place in place..end {
-            let Some(envelope) = self.slab.get_mut(place) else { continue };
+            let Some(envelope) = self.held.slab.get_mut(place) else { continue };
             let record = envelope.journal().record(self.durables.records.last());
             let Some(record) = record.filter(|record| *record <= upto) else { continue };
             // What is not committed yet is about to be released by its commit's order: it stays.
             if record > self.durables.committed || !all && self.durables.first.contains_key(&record) {
                 continue;
             }
-            let expires = WallTime(self.now.wall.0.saturating_add(envelope.deadline_ms.saturating_sub(self.now_ms)));
+            let expires =
+                WallTime(self.clock.now.wall.0.saturating_add(envelope.deadline_ms.saturating_sub(self.clock.now_ms)));
             let target = envelope.message.target();
             let slot = target.and_then(|target| self.agents.get(self.agents.find(target)?));
             // A message that is to be tried again is still there when its receiver is gone.
@@ -137,7 +138,7 @@ impl Shard {
             }
             envelope.mark(Journalled::in_record(sequence));
         }
-        let more = end < self.slab.places();
+        let more = end < self.held.slab.places();
         self.durables.carry = more.then_some(Carry { upto, place: end, all });
         more
     }
@@ -158,14 +159,14 @@ impl Shard {
         self.durables.first.insert(sequence, sequence);
         envelope.mark(Journalled::in_record(sequence));
         self.keep_attempts(&envelope);
-        self.account.recovered += 1;
+        self.ledger.account.recovered += 1;
         let Some(index) = self.add_absent(receiver, receiver_name) else {
             return self.give_up(envelope, Reason::ShardFull, Holds::Nothing);
         };
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (generation, weight) = (slot.generation, envelope.weight());
         slot.mailbox.hold(weight);
-        self.memory_left -= i64::from(weight);
+        self.held.memory_left -= i64::from(weight);
         if envelope.attempts >= self.attempts_max(&envelope.message) {
             let holds = Holds::Mailbox { agent: index, generation, weight };
             let detail = "the router ended while it was handled, each time";
