@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use caxton_shards::interface::{Answer, InboxNumber, Input, Token, Unresponsive};
+use caxton_shards::api::{Answer, InboxNumber, Input, Token, Unresponsive};
 
 use crate::deadline::{Deadline, within};
 use crate::link::{Shared, Ticket};

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fe
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use caxton_shards::account::Account;
-use caxton_shards::calling::Calling;
-use caxton_shards::conformance::Conformance;
+use caxton_shards::api::Conformance;
+use caxton_shards::api::Remains;
+use caxton_shards::api::{Event, InboxNumber, Phase, Snapshot, Token, Unresponsive};
 use caxton_shards::dead_letter::{DeadLetter, Reason};
-use caxton_shards::doorbell::Doorbell;
-use caxton_shards::interface::{Event, InboxNumber, Phase, Snapshot, Token, Unresponsive};
+use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::Message;
-use caxton_shards::partition::{Partition, ShardIndex};
-use caxton_shards::remains::Remains;
+use caxton_shards::routing::partition::{Partition, ShardIndex};
+use caxton_shards::stats::Account;
+use caxton_shards::stats::Calling;
 use crossbeam::utils::CachePadded;
 
 use crate::call::Callee;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use caxton_shards::interface::{Input, JournalCondition};
-use caxton_shards::record::AppendSequence;
+use caxton_shards::api::{Input, JournalCondition};
+use caxton_shards::journal::record::AppendSequence;
 use caxton_shards::shard::Shard;
 
 use crate::drive::wall_time;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use caxton_shards::interface::Event;
-use caxton_shards::partition::ShardIndex;
+use caxton_shards::api::Event;
+use caxton_shards::routing::partition::ShardIndex;
 use crossbeam::sync::{Parker, Unparker};
 
 use crate::link::{Link, Shared};
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Preset};
     use caxton_shards::domain::ShardCount;
-    use caxton_shards::partition::Partition;
+    use caxton_shards::routing::partition::Partition;
     use std::sync::atomic::AtomicU64;
     use std::task::{Wake, Waker};
     use std::thread;

@@ -12,8 +12,8 @@ use caxton_router::store::StoreError;
 use caxton_router::{
     Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError,
 };
+use caxton_shards::api::{Ending, Event, JournalCondition};
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::{Ending, Event, JournalCondition};
 use common::{PATIENCE, bounded, name, shutdown};
 use futures_lite::future::block_on;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caxton_shards::{doorbell::Doorbell, ring::ring};
+use caxton_shards::mesh::{doorbell::Doorbell, ring::ring};
 use crossbeam::queue::ArrayQueue;
 
 const WORDS: usize = 48;

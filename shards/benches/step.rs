@@ -10,21 +10,21 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Instant;
 
 use caxton_shards::agent::{Agent, Context, Outcome, Registration};
-use caxton_shards::breaker::BreakerPolicy;
-use caxton_shards::conversation::ConversationLimits;
+use caxton_shards::api::ConversationLimits;
+use caxton_shards::api::OverflowPolicy;
+use caxton_shards::api::{Input, Now, Token};
 use caxton_shards::domain::{
     AgentName, BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, NodeId, OutboxCapacity,
     RestartCount, RestartDelayMs, RestartWindowMs, ShardCount, TurnQuota,
 };
-use caxton_shards::interface::{Input, Now, Token};
+use caxton_shards::journal::record::Durability;
 use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::{AgentId, IdSpace, Message, MessageBuilder, Performative, Term, WallTime};
-use caxton_shards::overflow::OverflowPolicy;
-use caxton_shards::partition::{Partition, ShardIndex};
 use caxton_shards::protocol::{Mode, Rulebook};
-use caxton_shards::record::Durability;
+use caxton_shards::routing::partition::{Partition, ShardIndex};
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
+use caxton_shards::supervision::breaker::BreakerPolicy;
 
 /// The program's own.
 #[global_allocator]

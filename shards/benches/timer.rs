@@ -3,7 +3,7 @@
 //! `cargo bench -p caxton-shards --bench timer` prints the best and the median of several rounds. Without Cargo's
 //! `--bench` argument (as in `cargo test --benches`) it runs one short round, to show that it still works.
 
-use caxton_shards::timer::{TimerKey, TimerWheel};
+use caxton_shards::bench::{TimerKey, TimerWheel};
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -7,43 +7,59 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // A test fails by panicking.
 
-pub(crate) mod base;
+mod base;
 pub mod codec;
-pub mod conversation;
+mod conversation;
 pub mod dead_letter;
 pub mod domain;
-pub(crate) mod journal;
-pub mod mailbox;
+pub mod journal;
+mod mailbox;
 pub mod management;
 pub mod mesh;
 pub mod message;
-pub(crate) mod outcome;
+mod outcome;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 #[cfg(not(feature = "planted-bugs"))]
 mod planted;
 pub mod protocol;
-pub(crate) mod replies;
+mod replies;
 pub mod roles;
-pub(crate) mod routing;
+pub mod routing;
 pub mod shard;
 pub mod sim;
-pub(crate) mod stats;
+pub mod stats;
 pub mod supervision;
 
-// The names by which others know what has moved.
-pub use base::timer_wheel as timer;
-pub use codec::sl;
-pub use journal::{frame, record};
-pub use mesh::{doorbell, ring};
-pub use replies::pending_replies as question;
-pub use routing::{capabilities as capability, partition, rules};
-pub use shard::agent::{self, registry, tombstones as former};
-pub use shard::control::{
-    admin as oversight, backpressure as stall, conformance, lifecycle, plugins as plugin, replay, restore as recovery,
-    retry as failure_handler, stop as remains,
-};
-pub use shard::path::{dispatch, overflow, settle as notice};
-pub use shard::{io as interface, shard_frame as crossing};
-pub use stats::{account, calling};
-pub use supervision::breaker;
+/// What agents are made of: the trait, what a handler is given, and how an agent is registered.
+pub mod agent {
+    pub use crate::shard::agent::registry::{AGENTS_MAX, AgentIndex};
+    pub use crate::shard::agent::tombstones::FORMER_AGENTS_MAX;
+    pub use crate::shard::agent::*;
+    pub use crate::shard::path::dispatch::Batch;
+}
+
+/// What is asked of a shard, what it answers and reports, and why it refuses.
+pub mod api {
+    pub use crate::conversation::*;
+    pub use crate::mailbox::CONTROL_LANE_MAX;
+    pub use crate::outcome::*;
+    pub use crate::replies::pending_replies::{OVERDUE_QUESTIONS_MAX, QUESTIONS_ALIKE_MAX, QUESTIONS_MAX};
+    pub use crate::shard::control::admin::*;
+    pub use crate::shard::control::backpressure::*;
+    pub use crate::shard::control::conformance::*;
+    pub use crate::shard::control::lifecycle::*;
+    pub use crate::shard::control::plugins::*;
+    pub use crate::shard::control::replay::*;
+    pub use crate::shard::control::retry::*;
+    pub use crate::shard::control::stop::*;
+    pub use crate::shard::io::*;
+    pub use crate::shard::path::overflow::*;
+    pub use crate::shard::path::settle::{OUTGOING_WAITING_MAX, ROUTER_NAME, is_notice};
+}
+
+/// For the benchmarks only.
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::base::timer_wheel::{TimerKey, TimerWheel};
+}

@@ -11,9 +11,10 @@ use std::{
     task::Poll,
 };
 
-use caxton_shards::{
+use caxton_shards::mesh::{
+    LaneCapacity, Port,
     doorbell::Doorbell,
-    mesh::{LaneCapacity, Port, mesh},
+    mesh,
     ring::{Consumer, Popped, Producer, ring},
 };
 use loom::{

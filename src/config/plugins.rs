@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::value::{Setting, entries};
+use caxton_shards::api::PLUGINS_MAX;
 use caxton_shards::domain::DomainError;
-use caxton_shards::plugin::PLUGINS_MAX;
 
 /// Plugins by name, in the order in which they are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

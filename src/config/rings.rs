@@ -2,9 +2,9 @@
 
 use std::num::{NonZeroU16, NonZeroUsize};
 
-use caxton_shards::crossing::Crossing;
 use caxton_shards::domain::{RingCapacity, ShardCount};
 use caxton_shards::mesh::LaneCapacity;
+use caxton_shards::shard::Crossing;
 
 use super::choice::AutoOr;
 

@@ -26,7 +26,7 @@ use std::path::Path;
 
 use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
 use caxton_shards::message::{AgentId, Choice, Performative, TERM_BYTES_MAX, Term};
-use caxton_shards::rules::{Conditions, Destination, RULES_MAX, Rule};
+use caxton_shards::routing::rules::{Conditions, Destination, RULES_MAX, Rule};
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors};

@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use caxton_shards::agent::{Agent, Registration};
-use caxton_shards::conversation::ConversationView;
-use caxton_shards::domain::{AgentName, CapabilityName};
-use caxton_shards::interface::{
+use caxton_shards::api::ConversationView;
+use caxton_shards::api::LifecycleError;
+use caxton_shards::api::ReplayError;
+use caxton_shards::api::{
     Answer, AskFailure, Event, InboxNumber, Input, RegistrationError, Rejected, SendError, Token, Unresponsive,
 };
-use caxton_shards::lifecycle::LifecycleError;
+use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
-use caxton_shards::replay::ReplayError;
 use caxton_shards::shard::gateway_name;
 use futures_lite::future::block_on;
 
@@ -597,7 +597,7 @@ impl Router {
 
     /// The name of the agent in whose name a shard sends what embedders send without a sender.
     pub fn gateway(&self, shard: u16) -> String {
-        gateway_name(self.shared().partition, caxton_shards::partition::ShardIndex(shard))
+        gateway_name(self.shared().partition, caxton_shards::routing::partition::ShardIndex(shard))
     }
 
     /// A message is admitted on its sender's shard; one without a sender where its receiver is.

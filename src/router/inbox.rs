@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use caxton_shards::interface::{InboxNumber, Input, Rejected, SendError};
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{InboxNumber, Input, Rejected, SendError};
 use caxton_shards::message::{AgentId, Message, MessageId};
-use caxton_shards::notice::is_notice;
 use futures_lite::future::block_on;
 
 use super::Router;

@@ -3,11 +3,11 @@
 //! Each shard keeps its own letters and does the filtering. It answers in portions, so that a large store does not hold
 //! it up, and what is asked here puts the portions together.
 
+use caxton_shards::api::{Answer, Input, Unresponsive};
+use caxton_shards::api::{ReplayError, ReplayPortion};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch};
-use caxton_shards::interface::{Answer, Input, Unresponsive};
 use caxton_shards::message::{AgentId, MessageId};
-use caxton_shards::partition::ShardIndex;
-use caxton_shards::replay::{ReplayError, ReplayPortion};
+use caxton_shards::routing::partition::ShardIndex;
 use futures_lite::future::block_on;
 
 use super::Router;
@@ -130,7 +130,7 @@ impl Router {
     /// there, for instance because nobody has the receiver's name, the letter stays as it was. A durable message also comes to a
     /// persistent agent that is not registered again yet, and waits for it. Its sender stays who it was, hears of another failure
     /// and gets the reply. What has not come to its receiver within five seconds counts as replayed, and its letter stays until it has. In a conversation, another agent joins it. Should the message die again, that
-    /// is a new letter, which counts its replays: there are at most [`REPLAYS_MAX`](caxton_shards::replay::REPLAYS_MAX).
+    /// is a new letter, which counts its replays: there are at most [`REPLAYS_MAX`](caxton_shards::api::REPLAYS_MAX).
     ///
     /// # Errors
     /// The letter was not replayed and stays where it is ([`ReplayError`]), or the router has stopped.

@@ -1,9 +1,9 @@
-//! Looking at agents, and moving them from one state of their life to another: see [`AgentState`](caxton_shards::lifecycle::AgentState).
+//! Looking at agents, and moving them from one state of their life to another: see [`AgentState`](caxton_shards::api::AgentState).
 
 use std::time::Duration;
 
-use caxton_shards::interface::{Answer, Input, Token};
-use caxton_shards::lifecycle::{AgentView, Drained};
+use caxton_shards::api::{AgentView, Drained};
+use caxton_shards::api::{Answer, Input, Token};
 use caxton_shards::message::AgentId;
 use futures_lite::future::block_on;
 
@@ -16,7 +16,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(25);
 
 impl Router {
     /// An agent's state and figures, or nothing if no shard knows it. Agents that were removed are known for a while, as
-    /// [stopped](caxton_shards::lifecycle::AgentState::Stopped): up to [`FORMER_AGENTS_MAX`](caxton_shards::former::FORMER_AGENTS_MAX) of each
+    /// [stopped](caxton_shards::api::AgentState::Stopped): up to [`FORMER_AGENTS_MAX`](caxton_shards::agent::FORMER_AGENTS_MAX) of each
     /// shard.
     ///
     /// # Errors

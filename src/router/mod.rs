@@ -16,19 +16,19 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use caxton_shards::breaker::BreakerPolicy;
-use caxton_shards::conversation::ConversationLimits;
+use caxton_shards::api::ConversationLimits;
+use caxton_shards::api::FailureHandler;
+use caxton_shards::api::PLUGINS_MAX;
 use caxton_shards::domain::ShardCount;
-use caxton_shards::failure_handler::FailureHandler;
+use caxton_shards::journal::record::Durability;
 use caxton_shards::mesh::mesh;
 use caxton_shards::message::IdSpace;
-use caxton_shards::partition::{Partition, ShardIndex};
-use caxton_shards::plugin::PLUGINS_MAX;
 use caxton_shards::protocol::{Definition, Mode, Rulebook};
-use caxton_shards::record::Durability;
-use caxton_shards::rules::{RULES_MAX, Rule};
+use caxton_shards::routing::partition::{Partition, ShardIndex};
+use caxton_shards::routing::rules::{RULES_MAX, Rule};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
+use caxton_shards::supervision::breaker::BreakerPolicy;
 use glommio::ExecutorJoinHandle;
 
 pub(crate) use calls::not_on_a_shard;

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_shards::account::Account;
-use caxton_shards::conformance::Conformance;
+use caxton_shards::api::Conformance;
+use caxton_shards::api::{Phase, Snapshot};
+use caxton_shards::api::{Place, Remains};
 use caxton_shards::dead_letter::{DeadLetter, Reason};
-use caxton_shards::interface::{Phase, Snapshot};
-use caxton_shards::partition::ShardIndex;
-use caxton_shards::remains::{Place, Remains};
+use caxton_shards::routing::partition::ShardIndex;
+use caxton_shards::stats::Account;
 use serde_json::{Map, Value, json};
 
 /// A router's figures at one moment, shard by shard.
@@ -23,7 +23,7 @@ pub struct Stats {
     /// Times that a shard stood still and had to be woken.
     pub watchdog_wakes: u64,
     /// Shards that are blocked now: a call of one of their agents has not returned for half a second or longer. See
-    /// [`Event::ShardBlocked`](caxton_shards::interface::Event::ShardBlocked).
+    /// [`Event::ShardBlocked`](caxton_shards::api::Event::ShardBlocked).
     pub blocked: Vec<ShardIndex>,
     /// How often a shard was blocked.
     pub times_blocked: u64,

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use caxton_shards::partition::ShardIndex;
-use caxton_shards::remains::Remains;
+use caxton_shards::api::Remains;
+use caxton_shards::routing::partition::ShardIndex;
 
 use super::calls::WouldDeadlock;
 use super::report::{Report, Stats};

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use caxton_shards::partition::Partition;
-use caxton_shards::recovery::Inheritance;
+use caxton_shards::routing::partition::Partition;
+use caxton_shards::shard::recovery::Inheritance;
 
 use super::{CancelStart, Router};
 use crate::config::Config;

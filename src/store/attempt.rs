@@ -11,8 +11,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use caxton_shards::interface::{Attempt, AttemptMark};
-use caxton_shards::record::AppendSequence;
+use caxton_shards::api::{Attempt, AttemptMark};
+use caxton_shards::journal::record::AppendSequence;
 use memmap2::MmapMut;
 
 use super::files::FILE_MODE;

@@ -14,9 +14,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use caxton_shards::domain::{DuplicatesWindow, ShardCount};
-use caxton_shards::partition::{Partition, ShardIndex};
-use caxton_shards::record::{AppendSequence, Records};
-use caxton_shards::recovery::{Inheritance, Recovery};
+use caxton_shards::journal::record::{AppendSequence, Records};
+use caxton_shards::routing::partition::{Partition, ShardIndex};
+use caxton_shards::shard::recovery::{Inheritance, Recovery};
 
 use super::directory::{DataDirectory, LOCK, Recovered, StoreError, check_state, shard_directory};
 use super::disk::direct::DirectDisk;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use caxton_shards::message::WallTime;
-use caxton_shards::partition::{Partition, ShardIndex};
-use caxton_shards::recovery::{Inheritance, Recovery};
+use caxton_shards::routing::partition::{Partition, ShardIndex};
+use caxton_shards::shard::recovery::{Inheritance, Recovery};
 use rustix::fs::{FlockOperation, flock};
 
 use super::attempt;

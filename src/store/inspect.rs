@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use caxton_shards::journal::record::{AppendSequence, ConversationStep, Record};
 use caxton_shards::message::{AgentId, ConversationId};
-use caxton_shards::partition::ShardIndex;
-use caxton_shards::record::{AppendSequence, ConversationStep, Record};
-use caxton_shards::recovery::Recovery;
+use caxton_shards::routing::partition::ShardIndex;
+use caxton_shards::shard::recovery::Recovery;
 
 use super::clock::Stamp;
 use super::directory::{LOCK, StoreError, check_state, clock_jump, shard_directory};

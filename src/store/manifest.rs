@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use caxton_shards::message::WallTime;
-use caxton_shards::partition::BUCKETS;
+use caxton_shards::routing::partition::BUCKETS;
 use toml::{Table, Value};
 
 use super::clock::Stamp;

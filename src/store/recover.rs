@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use caxton_shards::domain::ShardCount;
-use caxton_shards::partition::{Partition, ShardIndex};
-use caxton_shards::recovery::{Inheritance, Recovery};
+use caxton_shards::routing::partition::{Partition, ShardIndex};
+use caxton_shards::shard::recovery::{Inheritance, Recovery};
 
 use super::backup::{WINDOW, write_journal};
 use super::directory::{Lock, StoreError, check_state, generation_directory, read_mark, shard_directory};

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use caxton_shards::frame::{BLOCK_BYTES, FRAME_BYTES_MAX};
-use caxton_shards::record::{AppendSequence, Records};
-use caxton_shards::recovery::Inheritance;
+use caxton_shards::journal::frame::{BLOCK_BYTES, FRAME_BYTES_MAX};
+use caxton_shards::journal::record::{AppendSequence, Records};
+use caxton_shards::shard::recovery::Inheritance;
 use rustix::process::{Resource, getrlimit};
 
 use super::StoreError;

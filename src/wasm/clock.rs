@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use caxton_shards::interface::Now;
+use caxton_shards::api::Now;
 use caxton_shards::message::WallTime;
 
 /// Of one guest. Guest and agent use it in turns, on one thread.

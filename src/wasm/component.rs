@@ -7,13 +7,13 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, PoisonError};
 
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
+use caxton_shards::api::SendError;
+use caxton_shards::api::is_notice;
 use caxton_shards::domain::{CapabilityName, LifetimeMs, Priority};
-use caxton_shards::interface::SendError;
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, Correlation, Message, MessageBuilder, MessageId, Performative, Reliability,
     WallTime,
 };
-use caxton_shards::notice::is_notice;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store};
 

@@ -8,10 +8,10 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use caxton_shards::agent::Batch;
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
-use caxton_shards::dispatch::Batch;
+use caxton_shards::api::{SendError, Unresponsive};
 use caxton_shards::domain::AgentName;
-use caxton_shards::interface::{SendError, Unresponsive};
 use caxton_shards::message::{AgentId, ConversationId, Message, Performative};
 
 use super::guest::{Guest, Instantiated};

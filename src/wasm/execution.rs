@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use caxton_shards::agent::{Context, Outcome, Polled};
-use caxton_shards::interface::Now;
+use caxton_shards::api::Now;
 use wasmtime::Store;
 
 use super::guest::explain;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use caxton_shards::api::SendError;
 use caxton_shards::domain::{
     CapabilityName, GuestCallMs, GuestMemoryBytes, GuestMessageBytes, GuestStateBytes, GuestTableElements,
     HostCallCount, LogRate,
 };
-use caxton_shards::interface::SendError;
 use caxton_shards::message::{
     AgentId, ConversationId, Correlation, Message, MessageId, Performative, Receiver, Term, WallTime,
 };

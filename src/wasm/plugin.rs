@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use caxton_shards::api::{RoutePlugin, Verdict};
 use caxton_shards::domain::{AgentName, CapabilityName, GuestCallMs, GuestCount, ShardCount};
 use caxton_shards::message::{
     AgentId, Choice, Message, MessageContent, ParameterValue, Receiver, Reliability, capability_term,
 };
-use caxton_shards::plugin::{RoutePlugin, Verdict};
-use caxton_shards::rules::Destination;
+use caxton_shards::routing::rules::Destination;
 use wasmtime::Store;
 use wasmtime::component::{Component, HasSelf, Linker};
 

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use caxton_shards::interface::Now;
+use caxton_shards::api::Now;
 
 thread_local! {
     static TURNS: RefCell<Turns> = const { RefCell::new(Turns { waiting: VecDeque::new(), next: 0, turn_ns: 0, taken: false }) };

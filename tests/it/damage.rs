@@ -16,10 +16,10 @@ use caxton_router::store::journal::{Journal, JournalOptions, read_catalogue};
 use caxton_router::store::recover::Repair;
 use caxton_router::store::{DataDirectory, StoreError};
 use caxton_router::{AgentId, Message, Performative, Reliability, Router};
+use caxton_shards::journal::record::{AppendSequence, KeptMessage, Record, Records, split};
 use caxton_shards::message::MessageId;
-use caxton_shards::partition::Partition;
-use caxton_shards::record::{AppendSequence, KeptMessage, Record, Records, split};
-use caxton_shards::recovery::Inheritance;
+use caxton_shards::routing::partition::Partition;
+use caxton_shards::shard::recovery::Inheritance;
 
 /// Far longer than anything takes that is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);

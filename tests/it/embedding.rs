@@ -11,7 +11,7 @@ use caxton_router::{
     AgentId, AgentState, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration,
     Router, SendError, StopReason,
 };
-use caxton_shards::interface::RegistrationError;
+use caxton_shards::api::RegistrationError;
 
 use crate::common::{
     PATIENCE, bounded, capability, echo, hold_up, message_to, name, name_on, on, reporter, request_to, shutdown,

@@ -8,8 +8,8 @@ use caxton_router::{
     AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Preset, Reliability, Router, SendError,
     StopReason, is_notice,
 };
+use caxton_shards::api::RegistrationError;
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::RegistrationError;
 use futures_lite::future::block_on;
 
 use crate::common::{

@@ -14,8 +14,8 @@ use caxton_router::store::journal::{
     Journal, JournalFault, JournalId, JournalOptions, JournalState, WRITE_TIME_MAX_MS, scan,
 };
 use caxton_router::store::manifest::Identity;
+use caxton_shards::journal::record::{AppendSequence, Record, RecordKind, Records};
 use caxton_shards::message::{AgentId, MessageId, WallTime};
-use caxton_shards::record::{AppendSequence, Record, RecordKind, Records};
 use rustix::io::Errno;
 
 /// Seeds of the usual run.
@@ -74,7 +74,7 @@ impl Story {
             };
             record.write(&mut records);
         }
-        for record in caxton_shards::record::split(records.bytes()) {
+        for record in caxton_shards::journal::record::split(records.bytes()) {
             let (kind, body) = record.expect("whole records are written");
             self.written.push((kind, body.to_vec()));
         }
@@ -89,7 +89,7 @@ impl Story {
             .receiver(AgentId::of_text("somebody"))
             .build()
             .expect("a legal message");
-        let kept = caxton_shards::record::KeptMessage {
+        let kept = caxton_shards::journal::record::KeptMessage {
             replaces: None,
             first: None,
             shown: false,

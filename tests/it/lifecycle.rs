@@ -10,8 +10,8 @@ use caxton_router::router::{CallError, WouldDeadlock};
 use caxton_router::{
     Agent, AskFailure, Config, Context, Event, Message, Outcome, Performative, Preset, Router, SendError,
 };
+use caxton_shards::api::RegistrationError;
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::RegistrationError;
 use futures_lite::future::block_on;
 
 use crate::common::{

@@ -5,8 +5,8 @@ use std::time::Duration;
 use caxton_router::config::Config;
 use caxton_router::domain::{LifetimeMs, MailboxCapacity, MemoryBudget};
 use caxton_router::{AgentId, Inbox, Message, Performative, Router, SendError};
+use caxton_shards::api::OverflowPolicy;
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::overflow::OverflowPolicy;
 use futures_lite::future::block_on;
 
 use crate::common::{PATIENCE, bounded, message_to, name_on, shutdown, silent, start_with, text_of};

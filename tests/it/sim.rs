@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use caxton_router::domain::AgentName;
 use caxton_router::sim::{Failed, Fault, Options, Outcome, SHRINK_RUNS_MAX, run, shrink};
 use caxton_router::{Agent, Context, Message, Outcome as Handled, Reason, is_notice};
-use caxton_shards::interface::Input;
+use caxton_shards::api::Input;
 
 /// Seeds of the long test.
 const SEEDS: u64 = 2_000;

@@ -12,11 +12,14 @@
 //! The fields of a shard are visible in this folder only. What a field's type does without the shard stands in the folders
 //! beside it, which know nothing of this one: `shards/tests/it/layers.rs` sees to that.
 
-pub mod agent;
+pub(crate) mod agent;
 pub(crate) mod control;
-pub mod io;
+pub(crate) mod io;
 pub(crate) mod path;
-pub mod shard_frame;
+pub(crate) mod shard_frame;
+
+pub use control::restore as recovery;
+pub use shard_frame::{Crossing, Notice};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,7 +63,6 @@ use crate::shard::control::stop::Remains;
 use crate::shard::io::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
 use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
 use crate::shard::path::settle::Outgoing;
-use crate::shard::shard_frame::Crossing;
 use crate::stats::account::Account;
 use crate::stats::calling::Calling;
 use crate::supervision::RestartPolicy;

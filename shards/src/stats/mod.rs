@@ -1,4 +1,7 @@
 //! What is counted and shown.
 
-pub mod account;
-pub mod calling;
+pub(crate) mod account;
+pub(crate) mod calling;
+
+pub use account::Account;
+pub use calling::Calling;

@@ -1,12 +1,12 @@
 //! The records of the journal: what is written reads back, and no bytes make the reader panic.
 
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterId, Reason};
-use caxton_shards::message::{AgentId, MessageId, WallTime};
-use caxton_shards::partition::ShardIndex;
-use caxton_shards::record::{
+use caxton_shards::journal::record::{
     AppendSequence, ConversationStep, HandledMessage, KeptAgent, KeptMessage, Origin, Projects, Record, RecordClass,
     RecordKind, Records, split,
 };
+use caxton_shards::message::{AgentId, MessageId, WallTime};
+use caxton_shards::routing::partition::ShardIndex;
 use proptest::prelude::*;
 
 use crate::generators::{message, name};

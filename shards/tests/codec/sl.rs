@@ -1,6 +1,6 @@
 //! The content language SL0: what is read, what is refused, and that what was written reads back.
 
-use caxton_shards::sl::{Argument, Compound, SL_BYTES_MAX, SL_NESTING_MAX, SL_TERMS_MAX, Term, parse, print};
+use caxton_shards::codec::sl::{Argument, Compound, SL_BYTES_MAX, SL_NESTING_MAX, SL_TERMS_MAX, Term, parse, print};
 use proptest::prelude::*;
 
 fn round_trip(text: &str) -> String {

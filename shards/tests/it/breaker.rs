@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::breaker::{BreakerPolicy, BreakerState};
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{Event, Input, Phase};
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::{Event, Input, Phase};
+use caxton_shards::journal::record::{Durability, RecordKind};
 use caxton_shards::message::{
     AgentId, Choice, Message, MessageBuilder, Performative, Receipt, Reliability, WhenUnavailable,
 };
-use caxton_shards::notice::is_notice;
-use caxton_shards::record::{Durability, RecordKind};
 use caxton_shards::supervision::TIMED_TURNS;
+use caxton_shards::supervision::breaker::{BreakerPolicy, BreakerState};
 
 use crate::common::{Log, Script, Setup, World, at, capability, inform, lifetime, text};
 

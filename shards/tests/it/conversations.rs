@@ -3,11 +3,11 @@
 use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
+use caxton_shards::api::Event;
+use caxton_shards::api::is_notice;
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
-use caxton_shards::interface::Event;
 use caxton_shards::message::{AgentId, Aid, ConversationId, ConversationRole, Correlation, Message, Performative};
-use caxton_shards::notice::is_notice;
 
 use crate::common::{Log, Script, Setup, World, inform, request, text};
 

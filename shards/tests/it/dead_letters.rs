@@ -3,17 +3,17 @@
 use std::num::{NonZeroU8, NonZeroU64};
 
 use caxton_shards::agent::Outcome;
+use caxton_shards::api::OverflowPolicy;
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{Answer, InboxNumber, Input, SendError};
+use caxton_shards::api::{REPLAY_ANSWER_MS, REPLAYS_MAX, ReplayError, ReplayPortion};
 use caxton_shards::dead_letter::{
     DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch, LAST_ERROR_BYTES_MAX, LETTERS_PER_ANSWER_MAX, Reason,
 };
-use caxton_shards::interface::{Answer, InboxNumber, Input, SendError};
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageId, Performative, WallTime,
 };
-use caxton_shards::notice::is_notice;
-use caxton_shards::overflow::OverflowPolicy;
-use caxton_shards::partition::ShardIndex;
-use caxton_shards::replay::{REPLAY_ANSWER_MS, REPLAYS_MAX, ReplayError, ReplayPortion};
+use caxton_shards::routing::partition::ShardIndex;
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, at, capability, inform, request, text};
 

@@ -1,12 +1,12 @@
 //! From a sender to a mailbox: who gets a message, in which order, and what happens when there is no room.
 
 use caxton_shards::agent::Outcome;
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendError};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::Priority;
-use caxton_shards::interface::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendError};
+use caxton_shards::journal::record::{Durability, Record};
 use caxton_shards::message::{AgentId, Message, MessageId, Performative, Receipt, Reliability, WallTime};
-use caxton_shards::notice::is_notice;
-use caxton_shards::record::{Durability, Record};
 
 use crate::common::{Log, Script, Setup, World, assert_refused, inform, lifetime, text};
 

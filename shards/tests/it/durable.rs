@@ -3,14 +3,14 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
+use caxton_shards::api::ReplayError;
+use caxton_shards::api::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition};
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition};
+use caxton_shards::journal::record::{AppendSequence, Durability, Projects, Record, RecordClass};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, MessageId, Performative, Reliability};
-use caxton_shards::partition::ShardIndex;
 use caxton_shards::protocol::{Mode, Rulebook};
-use caxton_shards::record::{AppendSequence, Durability, Projects, Record, RecordClass};
-use caxton_shards::recovery::Recovery;
-use caxton_shards::replay::ReplayError;
+use caxton_shards::routing::partition::ShardIndex;
+use caxton_shards::shard::recovery::Recovery;
 
 use crate::common::{Dice, Log, Script, Setup, World, inform, text};
 

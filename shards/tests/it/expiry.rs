@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use caxton_shards::agent::{Context, Outcome};
-use caxton_shards::interface::{Event, InboxNumber, Input, JournalCondition, Phase};
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{Event, InboxNumber, Input, JournalCondition, Phase};
+use caxton_shards::journal::record::Durability;
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Reliability, WallTime};
-use caxton_shards::notice::is_notice;
-use caxton_shards::record::Durability;
 
 use crate::common::{Log, Script, Setup, World, at, inform, lifetime};
 

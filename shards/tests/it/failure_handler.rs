@@ -3,9 +3,9 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
+use caxton_shards::api::Event;
+use caxton_shards::api::{Decision, FailedAttempt, FailureCause, FailureHandler};
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::failure_handler::{Decision, FailedAttempt, FailureCause, FailureHandler};
-use caxton_shards::interface::Event;
 use caxton_shards::message::AgentId;
 
 use crate::common::{Log, Script, Setup, World, inform, lifetime};

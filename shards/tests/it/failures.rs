@@ -3,11 +3,11 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Outcome, Supervision};
+use caxton_shards::api::CONTROL_LANE_MAX;
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{Event, InboxNumber, Input, Phase};
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::{Event, InboxNumber, Input, Phase};
-use caxton_shards::mailbox::CONTROL_LANE_MAX;
 use caxton_shards::message::{AgentId, Message, Performative, Receipt, WallTime};
-use caxton_shards::notice::is_notice;
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, inform, lifetime, text};
 

@@ -3,13 +3,13 @@
 #![allow(clippy::redundant_closure_for_method_calls)] // The method is not general enough in its lifetimes.
 
 use caxton_shards::agent::{Outcome, Polled, Registration};
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{AgentState, DRAINING_AGENTS_MAX, Drained, LifecycleError, StopReason};
+use caxton_shards::api::{Answer, AskFailure, Event, InboxNumber, Input, RegistrationError};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
-use caxton_shards::interface::{Answer, AskFailure, Event, InboxNumber, Input, RegistrationError};
-use caxton_shards::lifecycle::{AgentState, DRAINING_AGENTS_MAX, Drained, LifecycleError, StopReason};
+use caxton_shards::journal::record::Durability;
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Reliability, Term, WallTime};
-use caxton_shards::notice::is_notice;
-use caxton_shards::record::Durability;
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, capability, inform, lifetime, text};
 

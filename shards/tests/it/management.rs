@@ -5,12 +5,12 @@ mod directory;
 mod requests;
 mod subscriptions;
 
-use caxton_shards::interface::{Answer, Input};
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{Answer, Input};
+use caxton_shards::codec::sl::{self, Argument, Term};
 use caxton_shards::management::{Platform, read_aid};
 use caxton_shards::message::text::{Limits, Messages};
 use caxton_shards::message::{AgentId, Message, Performative};
-use caxton_shards::notice::is_notice;
-use caxton_shards::sl::{self, Argument, Term};
 
 use crate::common::{Log, Script, World};
 

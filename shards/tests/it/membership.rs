@@ -1,12 +1,12 @@
 //! Agents that come and go: who is known where and when, and what becomes of the mail of those who left.
 
 use caxton_shards::agent::{Outcome, Registration};
+use caxton_shards::api::{Answer, InboxNumber, Input, RegistrationError};
+use caxton_shards::api::{ROUTER_NAME, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
-use caxton_shards::interface::{Answer, InboxNumber, Input, RegistrationError};
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Term, WallTime};
-use caxton_shards::notice::{ROUTER_NAME, is_notice};
-use caxton_shards::rules::{Conditions, Destination, Rule};
+use caxton_shards::routing::rules::{Conditions, Destination, Rule};
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, capability, inform, text};
 

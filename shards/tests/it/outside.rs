@@ -1,10 +1,10 @@
 //! Agents outside the shards: inboxes with bounded room, and questions that wait for their answers.
 
 use caxton_shards::agent::Outcome;
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{AskFailure, InboxNumber, Input};
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::{AskFailure, InboxNumber, Input};
 use caxton_shards::message::{AgentId, Correlation, Message, Performative, Receipt};
-use caxton_shards::notice::is_notice;
 
 use crate::common::{Script, World, inform, lifetime, text};
 
@@ -291,7 +291,7 @@ fn what_a_caller_gave_up_is_forgotten() {
     let (agent, heard) = world.add_listener(0, "listener");
     let asked = world.ask(0, question(agent, "tea?"), 1_000);
     world.run();
-    world.give(0, Input::Cancel(vec![asked, caxton_shards::interface::Token(u64::MAX)]));
+    world.give(0, Input::Cancel(vec![asked, caxton_shards::api::Token(u64::MAX)]));
     world.run();
     let reply = heard.take().pop().unwrap().reply(Performative::Inform).sender(agent).build().unwrap();
     world.send(reply).unwrap();

@@ -3,13 +3,13 @@
 use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
+use caxton_shards::api::AgentView;
+use caxton_shards::api::OverflowPolicy;
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{Answer, Input, Phase, SendError};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::Priority;
-use caxton_shards::interface::{Answer, Input, Phase, SendError};
-use caxton_shards::lifecycle::AgentView;
 use caxton_shards::message::{AgentId, Correlation, Message, MessageBuilder, Performative};
-use caxton_shards::notice::is_notice;
-use caxton_shards::overflow::OverflowPolicy;
 
 use crate::common::{Log, Script, Setup, World, assert_refused, inform, lifetime, text};
 
@@ -157,7 +157,7 @@ fn answers_are_taken_beyond_the_limit_and_within_a_bound() {
                 Outcome::Done
             }),
         );
-        world.give(0, Input::Suspend(oracle, caxton_shards::interface::Token(1 << 40)));
+        world.give(0, Input::Suspend(oracle, caxton_shards::api::Token(1 << 40)));
         world.tell(build(inform(stranger, asker, "ask")));
         world.run();
         // The asker is busy with other things, and its mailbox is full, when the answers come.

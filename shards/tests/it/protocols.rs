@@ -3,13 +3,13 @@
 use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{Answer, AskFailure, Event};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
-use caxton_shards::interface::{Answer, AskFailure, Event};
 use caxton_shards::message::{
     AgentId, Aid, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, Performative, WallTime,
 };
-use caxton_shards::notice::is_notice;
 use caxton_shards::protocol::{Act, Definition, Mode, Rulebook, Side, StepDefinition, Violation};
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, text};

@@ -3,10 +3,10 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Outcome, Registration};
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{InboxNumber, Input};
 use caxton_shards::dead_letter::Reason;
-use caxton_shards::interface::{InboxNumber, Input};
 use caxton_shards::message::{AgentId, Choice, Correlation, Message, Performative, Receipt, WallTime};
-use caxton_shards::notice::is_notice;
 
 use crate::common::{Log, Script, WALL_START_MS, World, capability, inform, lifetime, request, text};
 

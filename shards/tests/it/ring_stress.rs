@@ -11,11 +11,7 @@ use std::{
     thread::{self, Thread},
 };
 
-use caxton_shards::{
-    doorbell::Doorbell,
-    mesh::{LaneCapacity, Port, mesh},
-    ring::ring,
-};
+use caxton_shards::mesh::{LaneCapacity, Port, doorbell::Doorbell, mesh, ring::ring};
 
 /// As large as a message, and filled so that a torn or stale copy shows.
 #[derive(Clone, Copy)]

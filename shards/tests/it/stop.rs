@@ -1,12 +1,12 @@
 //! Draining and stopping: what is refused, what is given up, and that the books balance to the end.
 
 use caxton_shards::agent::{Outcome, Registration};
+use caxton_shards::api::Place;
+use caxton_shards::api::{Answer, AskFailure, InboxNumber, Input, RegistrationError, SendError};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
-use caxton_shards::interface::{Answer, AskFailure, InboxNumber, Input, RegistrationError, SendError};
+use caxton_shards::journal::record::Durability;
 use caxton_shards::message::{AgentId, Message, Performative, Reliability, WallTime};
-use caxton_shards::record::Durability;
-use caxton_shards::remains::Place;
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, assert_refused, inform};
 
@@ -235,7 +235,7 @@ fn a_shard_that_was_done_has_no_remains_but_open_conversations() {
     let id = caxton_shards::message::ConversationId::of_text("talk");
     world.send(inform(agent, agent, "x").conversation(id).build().unwrap()).unwrap();
     world.drain_all();
-    assert_eq!(world.nodes[0].shard.remains(), caxton_shards::remains::Remains::default(), "it has not stopped");
+    assert_eq!(world.nodes[0].shard.remains(), caxton_shards::api::Remains::default(), "it has not stopped");
     world.stop_all();
     let remains = world.nodes[0].shard.remains();
     assert_eq!((remains.total(), remains.conversations, remains.questions), (0, 1, 0));
@@ -262,7 +262,7 @@ fn the_owner_of_an_inbox_hears_what_became_of_its_messages_when_the_router_stopp
     world.run();
     let told = world.take_delivered(0);
     let [failure] = told.as_slice() else { panic!("{told:?}") };
-    assert!(caxton_shards::notice::is_notice(failure));
+    assert!(caxton_shards::api::is_notice(failure));
     assert!(crate::common::text(failure).contains("stopped"), "{}", crate::common::text(failure));
     assert_eq!(world.dead(Reason::Stopped), 2);
     // What the owner does not read any more is counted.

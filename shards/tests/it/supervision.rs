@@ -5,12 +5,12 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
+use caxton_shards::api::is_notice;
+use caxton_shards::api::{AgentState, StopReason};
+use caxton_shards::api::{Event, RegistrationError};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
-use caxton_shards::interface::{Event, RegistrationError};
-use caxton_shards::lifecycle::{AgentState, StopReason};
 use caxton_shards::message::{AgentId, Message, WallTime};
-use caxton_shards::notice::is_notice;
 use caxton_shards::supervision::RESTART_BACKOFF_MS_MAX;
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, inform, text};
@@ -85,7 +85,7 @@ fn one_poison_message_ends_among_the_dead_letters_and_the_agent_lives_on() {
     let agent = world.add(0, "agent", fragile().counted(&made));
     let many = NonZeroU8::new(20).unwrap();
     let stubborn = inform(sender, agent, "poison").attempts_max(many).time_to_live(crate::common::lifetime(300_000));
-    world.give(0, caxton_shards::interface::Input::WatchEvents(true));
+    world.give(0, caxton_shards::api::Input::WatchEvents(true));
     world.send(stubborn.build().unwrap()).unwrap();
     // Ten attempts take a minute and a half of growing delays: all of them count once.
     world.advance(100_000);

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use caxton_router::router::INBOX_WINDOW;
 use caxton_router::{AgentId, Config, Reason, Registration, Router};
-use caxton_shards::account::Account;
+use caxton_shards::stats::Account;
 
 use super::hostile;
 use super::load::{Control, Pacer};

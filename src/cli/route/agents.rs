@@ -11,7 +11,7 @@ use caxton_router::{
     Agent, AgentId, Context, Message, Outcome, Performative, Polled, Registration, Router, Supervision,
 };
 use caxton_shards::agent::Failure;
-use caxton_shards::notice::is_notice;
+use caxton_shards::api::is_notice;
 
 use super::journal::{Fates, Journal, Reply};
 use super::management::Office;

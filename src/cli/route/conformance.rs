@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use caxton_router::protocol::Violation;
-use caxton_shards::conformance::Conformance;
+use caxton_shards::api::Conformance;
 use serde_json::{Value, json};
 
 use super::agents::Cast;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use caxton_router::message::MessageId;
 use caxton_router::protocol::Violation;
 use caxton_router::{AgentId, Event, Performative, Rejected, SendError};
+use caxton_shards::api::Phase;
 use caxton_shards::dead_letter::{DeadLetter, Reason};
-use caxton_shards::interface::Phase;
 
 use super::pipe::Bell;
 

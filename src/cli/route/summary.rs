@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use caxton_router::Report;
 use caxton_router::signals::Signal;
-use caxton_shards::account::Account;
 use caxton_shards::dead_letter::Reason;
+use caxton_shards::stats::Account;
 use serde_json::{Map, Value, json};
 
 use super::conformance::ConformanceReport;

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)] // The kernel is handed addresses.
 
 use super::kernel::{Bell, Kernel, OPERATIONS_MAX};
-use caxton_shards::doorbell::Doorbell;
+use caxton_shards::mesh::doorbell::Doorbell;
 use core_affinity::CoreId;
 use crossbeam::queue::ArrayQueue;
 use io_uring::squeue;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use caxton_shards::record::AppendSequence;
+use caxton_shards::journal::record::AppendSequence;
 
 /// The most stretches that wait before neighbours count as one.
 const STRETCHES_MAX: usize = 65_536;

@@ -33,9 +33,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use caxton_shards::frame::BLOCK_BYTES;
+use caxton_shards::journal::frame::BLOCK_BYTES;
+use caxton_shards::journal::record::AppendSequence;
 use caxton_shards::message::WallTime;
-use caxton_shards::record::AppendSequence;
 
 use crate::store::disk::{Buffer, Disk, DiskFile, Files};
 use crate::store::manifest::Identity;

@@ -22,9 +22,11 @@ use std::path::{Path, PathBuf};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use caxton_shards::frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes};
+use caxton_shards::journal::frame::{
+    BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes,
+};
+use caxton_shards::journal::record::{AppendSequence, Projects, RECORD_HEADER_BYTES, RecordClass};
 use caxton_shards::message::WallTime;
-use caxton_shards::record::{AppendSequence, Projects, RECORD_HEADER_BYTES, RecordClass};
 
 use backlog::Backlog;
 pub use backlog::Projection;

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use caxton_shards::frame::{BLOCK_BYTES, Expected, Frame, FrameFault, MAGIC, frame_bytes, read_frame};
-use caxton_shards::record::{AppendSequence, RECORD_BYTES_MAX};
+use caxton_shards::journal::frame::{BLOCK_BYTES, Expected, Frame, FrameFault, MAGIC, frame_bytes, read_frame};
+use caxton_shards::journal::record::{AppendSequence, RECORD_BYTES_MAX};
 
 use super::catalogue::{self, Catalogue, JournalId};
 use super::segment::{SUFFIX, path};

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RECORDS_PER_TURN;
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterId};
-use caxton_shards::message::text::{self, NoNames};
-use caxton_shards::message::{AgentId, ConversationId, Message};
-use caxton_shards::record::{
+use caxton_shards::journal::record::{
     AppendSequence, ConversationStep, KeptAgent, KeptMessage, Projects, Record, RecordClass, RecordKind, receiver_name,
 };
+use caxton_shards::message::text::{self, NoNames};
+use caxton_shards::message::{AgentId, ConversationId, Message};
 use hashbrown::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Transaction, params};
 

@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use caxton_shards::journal::record::AppendSequence;
 use caxton_shards::message::AgentId;
-use caxton_shards::record::AppendSequence;
 use flume::RecvTimeoutError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use thread_priority::{

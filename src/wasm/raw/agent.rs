@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
+use caxton_shards::agent::Batch;
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
-use caxton_shards::dispatch::Batch;
 use caxton_shards::message::{AgentId, Message, MessageId};
 use wasmtime::{Memory, Store, TypedFunc};
 
@@ -100,11 +100,7 @@ impl RawAgent {
     }
 
     /// Begins a call with the messages that `gather` gives. Without any, nothing is begun.
-    fn begin(
-        &mut self,
-        now: caxton_shards::interface::Now,
-        gather: impl FnOnce(&mut Frames, &mut Vec<Option<MessageId>>),
-    ) {
+    fn begin(&mut self, now: caxton_shards::api::Now, gather: impl FnOnce(&mut Frames, &mut Vec<Option<MessageId>>)) {
         let Stage::Idle(cell) = &mut self.stage else { return };
         cell.frames.begin(self.me, now.wall);
         self.called.clear();
@@ -120,7 +116,7 @@ impl RawAgent {
     /// Goes on with the call that is going on. Answers nothing if it takes longer.
     fn finish_call(
         &mut self,
-        now: caxton_shards::interface::Now,
+        now: caxton_shards::api::Now,
         answer: impl FnMut(Question) -> Answer,
     ) -> Option<Result<(), String>> {
         self.guest.sandbox.0.ticker.touch();
@@ -313,7 +309,7 @@ impl Agent for RawAgent {
             Ok(cell)
         });
         // One slice is all that it gets, and there is nobody to tell what came of it.
-        let now = caxton_shards::interface::Now { monotonic_ns: 0, wall: now };
+        let now = caxton_shards::api::Now { monotonic_ns: 0, wall: now };
         let _ = execution.go_on(now, |_| Answer::Found(Vec::new()));
     }
 }

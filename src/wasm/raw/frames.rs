@@ -1,7 +1,7 @@
 //! Messages as a raw guest reads them.
 
+use caxton_shards::api::is_notice;
 use caxton_shards::message::{AgentId, Message, MessageId, Performative, WallTime};
-use caxton_shards::notice::is_notice;
 
 use super::VERSION;
 

@@ -4,8 +4,8 @@
 
 #![no_main]
 
-use caxton_shards::frame::{Expected, encode_header, read_frame};
-use caxton_shards::record::{Record, Records, split};
+use caxton_shards::journal::frame::{Expected, encode_header, read_frame};
+use caxton_shards::journal::record::{Record, Records, split};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use caxton_shards::sl::{parse, print};
+use caxton_shards::codec::sl::{parse, print};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &str| {

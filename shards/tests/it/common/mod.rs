@@ -1,7 +1,7 @@
 //! What the tests of the shard share beside the simulator: messages in few words.
 
+use caxton_shards::api::{Rejected, SendError};
 use caxton_shards::domain::{CapabilityName, LifetimeMs};
-use caxton_shards::interface::{Rejected, SendError};
 use caxton_shards::message::{AgentId, Message, MessageBuilder, MessageId, Performative, WallTime};
 pub use caxton_shards::sim::{Dice, Log, Script, Setup, WALL_START_MS, World};
 

@@ -1,6 +1,6 @@
 //! The agent management system: who is there, and what agents do with themselves through it.
 
-use caxton_shards::lifecycle::AgentState;
+use caxton_shards::api::AgentState;
 use caxton_shards::message::Performative::{self, Failure, Inform, Refuse};
 
 use super::{ASKER, Shop};
@@ -85,10 +85,10 @@ fn an_agent_suspends_and_resumes_itself() {
     let mut shop = Shop::open(2);
     let state = |shop: &mut Shop| {
         let (shard, token) = (shop.world.shard_of(shop.asker), shop.world.token());
-        shop.world.give(shard, caxton_shards::interface::Input::Agent(shop.asker, token));
+        shop.world.give(shard, caxton_shards::api::Input::Agent(shop.asker, token));
         shop.world.run();
         match shop.world.take_answer(shard, token) {
-            Some(caxton_shards::interface::Answer::Agent(view)) => view.unwrap().state,
+            Some(caxton_shards::api::Answer::Agent(view)) => view.unwrap().state,
             _ => unreachable!("the agent is there"),
         }
     };
