@@ -92,7 +92,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     let (_, dumped, _) = caxton(&["store", "dump"], directory.path());
     assert_eq!(dumped.lines().filter(|line| line.contains("\"receiver\":\"seller\"")).count(), 1, "{dumped}");
     let (ok, purged, errors) = caxton(&["dlq", "purge", "--all"], directory.path());
-    assert!(ok && purged.starts_with("1 dead letters"), "{purged}{errors}");
+    assert!(ok && purged.starts_with("1 dead letter was"), "{purged}{errors}");
     let (ok, compacted, errors) = caxton(&["store", "compact"], directory.path());
     assert!(ok && compacted.contains("1 messages wait as before"), "{compacted}{errors}");
     let (ok, _, errors) = caxton(&["dlq", "show", &id], directory.path());
