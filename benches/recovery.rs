@@ -1,4 +1,4 @@
-//! How long a start takes that finds a million durable messages: until all of them are read, written anew and waiting for
+//! How long a start takes that finds a million durable messages: until all of them are read, rewritten and waiting for
 //! their receivers.
 //!
 //! `cargo bench --bench recovery`, or with a number of messages behind `--`.

@@ -265,7 +265,7 @@ impl Driver {
         }
     }
 
-    /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Answers whether
+    /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Returns whether
     /// the shard can begin; if not, the figures of its journal say why.
     fn begin_journal(&mut self) -> bool {
         let Some(StoreSeat { journal, disk_core, door, inheritance, cancel }) = self.store.take() else { return true };
@@ -289,7 +289,7 @@ impl Driver {
         }
     }
 
-    /// Hands what the shard wrote down to the journal, and what the journal has to say to the shard. Answers whether there was
+    /// Hands what the shard wrote down to the journal, and what the journal has to say to the shard. Returns whether there was
     /// something to say.
     fn write_down(&mut self) -> bool {
         let Some(scribe) = &mut self.journal else { return false };
@@ -554,7 +554,7 @@ impl Driver {
             || self.shared.stage() != self.stage
     }
 
-    /// Looks at the rings again and again for a bounded time. Answers whether something came.
+    /// Looks at the rings again and again for a bounded time. Returns whether something came.
     fn spin_for_work(&mut self) -> bool {
         if self.spin.is_zero() {
             return self.has_work();

@@ -387,7 +387,7 @@ impl Shared {
         self.changed.1.notify_all();
     }
 
-    /// Waits until `condition` holds, which is looked at whenever a shard has something to say. Answers whether it
+    /// Waits until `condition` holds, which is looked at whenever a shard has something to say. Returns whether it
     /// held before the deadline, which may come nearer meanwhile.
     pub fn wait_until(&self, deadline: impl Fn() -> Instant, mut condition: impl FnMut() -> bool) -> bool {
         /// A shard that became busy again does not say so, so the condition is looked at from time to time as well.

@@ -18,7 +18,7 @@ use crate::store::disk::host::HostFiles;
 use crate::store::journal::{Journal, JournalOptions, JournalState, Projection};
 use crate::store::projector::{BATCH_BYTES, Batch, Door};
 
-/// How long what an earlier run left may take to be written anew.
+/// How long what an earlier run left may take to be rewritten.
 const BEGIN_WITHIN: Duration = Duration::from_mins(10);
 
 /// A message that has waited for so long, in milliseconds, becomes a row that operators can see.
@@ -28,7 +28,7 @@ const SHOWN_AFTER_MS: u64 = 10_000;
 pub(crate) struct Scribe {
     journal: Journal<DirectDisk>,
     condition: JournalCondition,
-    /// The last record up to which everything was asked to be written anew.
+    /// The last record up to which everything was asked to be rewritten.
     carried: AppendSequence,
     door: Door,
     shard: u16,
@@ -38,7 +38,7 @@ pub(crate) struct Scribe {
     /// What was committed when that was looked at last, and when it is looked at again.
     older: AppendSequence,
     look_at_ms: u64,
-    /// The database is to begin anew with what is handed over next.
+    /// The database is to begin again with what is handed over next.
     anew: bool,
 }
 

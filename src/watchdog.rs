@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// Tries until it holds. Answers whether it does at last.
+    /// Tries until it holds. Returns whether it does at last.
     fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
         let began = Instant::now();
         while !condition() {

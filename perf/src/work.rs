@@ -1,6 +1,6 @@
 //! The work that every system does, and how it is measured.
 //!
-//! Agents stand in pairs and send messages back and forth. Each message is made anew with content of its own, and the
+//! Agents stand in pairs and send messages back and forth. Each message is restarted with content of its own, and the
 //! receiver looks at all of it. Each agent counts what it sends and what it handles; a run fails when, in the end, not
 //! every message that was sent was handled.
 
@@ -88,7 +88,7 @@ impl Player {
         Ball { from: self.number, exchange, content: self.content().to_vec() }
     }
 
-    /// Handles a message. Answers whether it is to be sent back.
+    /// Handles a message. Returns whether it is to be sent back.
     pub fn take(&mut self, content: &[u8]) -> bool {
         assert!(content == self.payload, "the content has changed on its way");
         add_one(&self.tally.counters[self.number].handled);

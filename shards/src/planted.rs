@@ -39,7 +39,7 @@ bugs! {
     HandledIdsForgotten = "handled-ids-forgotten";
     /// That an agent was deregistered that outlives the process is not written down.
     DeregisteredAgentReturns = "deregistered-agent-returns";
-    /// A start does not write down anew which agents outlive the process.
+    /// A start does not write down again which agents outlive the process.
     PersistentAgentForgotten = "persistent-agent-forgotten";
     /// A durable message that comes again is dispatched again.
     DuplicateDispatched = "duplicate-dispatched";
@@ -63,9 +63,9 @@ bugs! {
     WakeUpLost = "wake-up-lost";
     /// The timer of one delayed message in 20 is not armed.
     TimerLost = "timer-lost";
-    /// What is written anew is not marked as the successor of its earlier record.
+    /// What is rewritten is not marked as the successor of its earlier record.
     CarriedTwice = "carried-twice";
-    /// What is written anew loses its place in the order of messages.
+    /// What is rewritten loses its place in the order of messages.
     CarriedOutOfOrder = "carried-out-of-order";
     /// A message overtakes what waits in its sender's outbox.
     OutboxOvertaken = "outbox-overtaken";

@@ -91,7 +91,7 @@ impl Interrupt {
         self.state.lock().signal
     }
 
-    /// Waits so long, or until a signal comes. Answers whether one has come.
+    /// Waits so long, or until a signal comes. Returns whether one has come.
     pub fn wait(&self, longest: Duration) -> bool {
         let deadline = Instant::now() + longest;
         let mut known = self.state.lock();

@@ -126,7 +126,7 @@ impl Router {
     }
 
     /// Sends a dead letter's message again, to whom it was for or to another agent. Returns its new id when it has come to
-    /// its receiver, a durable one when it is on disk there: its lifetime begins anew, and the letter is gone. If it does not come
+    /// its receiver, a durable one when it is on disk there: its lifetime begins again, and the letter is gone. If it does not come
     /// there, for instance because nobody has the receiver's name, the letter stays as it was. A durable message also comes to a
     /// persistent agent that is not registered again yet, and waits for it. Its sender stays who it was, hears of another failure
     /// and gets the reply. What has not come to its receiver within five seconds counts as replayed, and its letter stays until it has. In a conversation, another agent joins it. Should the message die again, that
@@ -204,7 +204,7 @@ impl Router {
     }
 
     /// Throws away all dead letters that a filter means, or the one that it names. Letters that come while this goes on
-    /// are left alone. Answers how many it were.
+    /// are left alone. Returns how many it were.
     ///
     /// # Errors
     /// The router has stopped, or a shard did not do its part in time; some letters may have been thrown away.

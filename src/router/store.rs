@@ -43,7 +43,7 @@ pub struct ProjectionLag {
     pub shown: u64,
     /// Steps of conversations that never became rows, because `store.history` newer ones waited.
     pub steps_left_out: u64,
-    /// How often the database was emptied and written anew, because it was too far behind or could not be written.
+    /// How often the database was emptied and rewritten, because it was too far behind or could not be written.
     pub rebuilds: u64,
     /// Why it is not written now.
     pub complaint: Option<String>,

@@ -124,7 +124,7 @@ fn read(from: &Path) -> Result<(Manifest, Recovery), StoreError> {
     }
 }
 
-/// Reads everything; nothing if the router has used a file anew meanwhile, or was started anew.
+/// Reads everything; nothing if the router has used a file anew meanwhile, or was restarted.
 fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
     let (manifest, _) = whole(from)?;
     let directory = |id: &JournalId| shard_directory(from, id.generation, id.shard);

@@ -100,7 +100,7 @@ pub enum StoreError {
         /// The length of a segment in bytes.
         segment_bytes: u64,
     },
-    /// What was recovered could not be written anew within the time.
+    /// What was recovered could not be rewritten within the time.
     #[error("what an earlier run left could not be written anew: {0}")]
     NotWritten(String),
 }

@@ -82,7 +82,7 @@ pub trait DiskFile {
     ///
     /// As reported by the disk.
     fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
-    /// Fills the buffer from `offset`, past the page cache where the file is written so; blocks. Answers how many bytes there
+    /// Fills the buffer from `offset`, past the page cache where the file is written so; blocks. Returns how many bytes there
     /// were. Meant for a file that is written at the same time: what lies in the page cache then would have to be thrown out
     /// at each write.
     ///

@@ -2,7 +2,7 @@
 //!
 //! A file that was removed can still be written as long as it is open, so a journal hears nothing of it: what it acknowledges is
 //! gone with the process. A thread of its own looks at the names a few times a second. It has to miss something twice before it
-//! says so, because a segment that is used anew changes its name between two looks.
+//! says so, because a segment that is reused changes its name between two looks.
 
 use std::fs;
 use std::io;
@@ -91,7 +91,7 @@ struct Place {
 }
 
 impl Place {
-    /// Looks, and tells the shard of what was missed twice. Answers whether that was so.
+    /// Looks, and tells the shard of what was missed twice. Returns whether that was so.
     fn look(&mut self, figures: &JournalFigures) -> bool {
         if figures.is_lost() {
             return false;

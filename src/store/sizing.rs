@@ -1,4 +1,4 @@
-//! How much room a start needs: everything that is left of an earlier run is written anew before that is removed.
+//! How much room a start needs: everything that is left of an earlier run is rewritten before that is removed.
 
 use std::path::Path;
 

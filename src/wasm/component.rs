@@ -116,7 +116,7 @@ impl ComponentAgent {
         Self { guest, me, memory, stage: Stage::New, seed: 0, failed_start: None }
     }
 
-    /// Has the instance ready. Answers nothing if that takes longer.
+    /// Has the instance ready. Returns nothing if that takes longer.
     fn get_ready(&mut self, context: &mut Context<'_>) -> Option<Result<(), String>> {
         self.guest.sandbox.0.ticker.touch();
         loop {
@@ -207,7 +207,7 @@ impl Agent for ComponentAgent {
         }
     }
 
-    /// A guest that trapped is made anew; one that only said that it failed goes on.
+    /// A guest that trapped is restarted; one that only said that it failed goes on.
     fn supervise(&mut self, _failure: &Failure) -> Supervision {
         if matches!(self.stage, Stage::New) { Supervision::Restart } else { Supervision::Resume }
     }

@@ -154,7 +154,7 @@ impl Deployment {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has a new version take over. Answers when it has started and takes what the strategy gives it. It waits as long as calls of
+    /// Has a new version take over. Returns when it has started and takes what the strategy gives it. It waits as long as calls of
     /// the handle do: see [`Router::within`]. Who stops waiting before the agent comes to it takes it back.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ impl<C> Execution<C> {
         Self { future: Box::pin(future), desk, suspended: false, place: None }
     }
 
-    /// Goes on, unless it sleeps or it is another guest's turn. Answers what came of it, or nothing if it has to go on later.
+    /// Goes on, unless it sleeps or it is another guest's turn. Returns what came of it, or nothing if it has to go on later.
     pub fn go_on(&mut self, now: Now, mut answer: impl FnMut(Question) -> Answer) -> Option<Result<C, String>> {
         if self.desk.clock.sleeps_at(now) {
             return None;

@@ -16,7 +16,7 @@
 //! - What it sends, and what it has remembered, takes effect when its message was handled, and not at all if that failed.
 //! - A guest that runs for longer than its slice is suspended, and goes on when its neighbours had their turn; over its time
 //!   for one message it traps. A trap is a failed attempt: the message is tried again or becomes a dead letter, and the agent
-//!   is made anew within its restart policy.
+//!   is restarted within its restart policy.
 
 mod bounds;
 mod cache;

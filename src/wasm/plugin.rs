@@ -1,7 +1,7 @@
 //! Routing plugins in WebAssembly: components of the world `caxton:routing/plugin@1.0.0`.
 //!
 //! Each shard has an instance of its own. A plugin is called in the middle of accepting a message, so it is never suspended: over
-//! its time it traps. After a trap it is made anew, and what becomes of the message is said by [`OnFailure`].
+//! its time it traps. After a trap it is restarted, and what becomes of the message is said by [`OnFailure`].
 
 use std::path::Path;
 use std::sync::Arc;

@@ -215,7 +215,7 @@ fn poison_is_dead_lettered_after_its_last_attempt_and_nothing_else_is() {
         assert_eq!(figure(&object, "/dead_letters_by_reason/attempts-exhausted"), POISON, "{object}");
         assert_eq!(figure(&object, "/poison/attempts_max"), attempts, "{object}");
         assert_eq!(figure(&object, "/poison/retried"), POISON * (attempts - 1), "{object}");
-        // Half of it panics. An agent whose last panic comes at the very end may not be made anew any more.
+        // Half of it panics. An agent whose last panic comes at the very end may not be restarted any more.
         let (restarts, panics) = (figure(&object, "/poison/restarts"), POISON / 2 * attempts);
         assert!((panics - figure(&object, "/poison/agents")..=panics).contains(&restarts), "{object}");
         assert_eq!(figure(&object, "/poison/breakers_opened"), 0, "{object}");

@@ -277,7 +277,7 @@ impl Writer {
         }
     }
 
-    /// Messages, of which a few stay unsettled, and enough else that segments are used anew.
+    /// Messages, of which a few stay unsettled, and enough else that segments are reused.
     fn fill(&mut self, journal: &mut Journal<DirectDisk>) {
         for _ in 0..self.dice.between(3, 60) {
             let mut records = Records::after(journal.committed());

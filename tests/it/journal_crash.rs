@@ -153,7 +153,7 @@ fn cut(seed: u64, faults: &Faults) -> Result<(), String> {
     if last < committed {
         return Err(format!("{committed} records were committed and {last} are there"));
     }
-    // Nothing here holds a segment, so old ones are used anew; but the newest records stay for their ids.
+    // Nothing here holds a segment, so old ones are reused; but the newest records stay for their ids.
     let first = found.keys().next().copied().unwrap_or(1);
     if committed > 0 && first > committed.saturating_sub(20).max(1) {
         return Err(format!("records from {first} on are there, and the last 20 before {committed} were to stay"));
@@ -362,7 +362,7 @@ fn a_full_disk_is_said_once_and_until_there_is_room() {
     story.append_needed();
     let no_room = Faults { creates: vec![Errno::NOSPC.raw_os_error(); 10_000], ..Faults::default() };
     story.disk.set_faults(Faults { free_space: Some(0), ..no_room });
-    // Nothing can be used anew, because the first segment is needed: so the present one fills.
+    // Nothing can be reused, because the first segment is needed: so the present one fills.
     let mut states = Vec::new();
     let mut take_note = |story: &Story| {
         let state = story.journal.state();

@@ -51,7 +51,7 @@ impl Notes {
         Self { notes: HashMap::with_hasher(seeded), by_peer: HashMap::with_hasher(seeded) }
     }
 
-    /// Writes a note. Answers whether it is new, so that its timer has to be armed.
+    /// Writes a note. Returns whether it is new, so that its timer has to be armed.
     pub fn write(&mut self, key: NoteKey, note: Note, now_ms: u64) -> bool {
         if let Some(entry) = self.notes.get_mut(&key) {
             *entry = Entry { note, used_ms: now_ms };

@@ -332,7 +332,7 @@ impl Conversations {
         }
     }
 
-    /// Ends a conversation. Answers its timer, which has to be cancelled, if it was open and had one.
+    /// Ends a conversation. Returns its timer, which has to be cancelled, if it was open and had one.
     pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<(Option<TimerKey>, bool)> {
         let slab = &self.slab;
         let same = |place: &u32| slab.get(*place).is_some_and(|found| found.is(initiator, id));
@@ -340,7 +340,7 @@ impl Conversations {
         self.release(place).map(|ended| (ended.timer, ended.durable))
     }
 
-    /// Lets a message pass whose conversation was lost, or knows less than the message does: it is begun anew, or its sender
+    /// Lets a message pass whose conversation was lost, or knows less than the message does: it is begun again, or its sender
     /// joins it.
     #[cold]
     pub fn rejoin(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {

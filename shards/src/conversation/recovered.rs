@@ -5,7 +5,7 @@
 //! legal, so neither is taken for a violation. What could be no consequence of the crash is observed, and nothing that
 //! is durable is refused.
 //!
-//! Invariants: only conversations of earlier runs, and those that are begun anew because they were lost, stand here, as long as
+//! Invariants: only conversations of earlier runs, and those that are begun again because they were lost, stand here, as long as
 //! they are open; all of them are durable.
 
 use foldhash::quality::FixedState;

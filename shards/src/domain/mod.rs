@@ -219,7 +219,7 @@ whole_number! {
 }
 
 whole_number! {
-    /// How often an agent that fails may be made anew within the window: 0 to 10,000 restarts. Zero stops it at once.
+    /// How often an agent that fails may be restarted within the window: 0 to 10,000 restarts. Zero stops it at once.
     RestartCount(u16): "restart count", 0 to 10_000 "restarts"
 }
 
@@ -229,7 +229,7 @@ whole_number! {
 }
 
 whole_number! {
-    /// How long an agent that failed waits before it is made anew: 0 (not at all) to 60,000 milliseconds.
+    /// How long an agent that failed waits before it is restarted: 0 (not at all) to 60,000 milliseconds.
     RestartDelayMs(u32): "restart delay", 0 to 60_000 "milliseconds"
 }
 

@@ -101,7 +101,7 @@ kinds! {
 pub struct RecordClass {
     /// It is needed until another record releases it.
     pub holds: bool,
-    /// It is a message that came, and was not written anew: one that the deduplication window counts.
+    /// It is a message that came, and was not rewritten: one that the deduplication window counts.
     pub arrives: bool,
     /// The sequence of the record that it releases.
     pub releases: Option<AppendSequence>,
@@ -157,11 +157,11 @@ impl RecordClass {
 /// A durable message as it was taken in.
 #[derive(Clone, PartialEq, Debug)]
 pub struct KeptMessage {
-    /// The record that it stood in before it was written anew, further towards the journal's end.
+    /// The record that it stood in before it was rewritten, further towards the journal's end.
     pub replaces: Option<AppendSequence>,
     /// Whether the projection shows it, because it waits for long.
     pub shown: bool,
-    /// The record in which it stood first, if it was written anew: its place in the order of messages.
+    /// The record in which it stood first, if it was rewritten: its place in the order of messages.
     pub first: Option<AppendSequence>,
     /// When its lifetime ends.
     pub expires: WallTime,
@@ -228,7 +228,7 @@ pub enum Record {
     /// See [`RecordKind::Settled`]: which record's message it is, and whether the projection shows it.
     Settled(AppendSequence, bool),
     /// See [`RecordKind::DeadLetter`], with the record that it replaces: the message's own, or the letter's from before it was
-    /// written anew.
+    /// rewritten.
     DeadLetter(Box<DeadLetter>, Option<AppendSequence>),
     /// See [`RecordKind::DeadLetterGone`], with the letter's record.
     DeadLetterGone(DeadLetterId, Option<AppendSequence>),

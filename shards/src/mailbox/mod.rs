@@ -105,7 +105,7 @@ impl Envelope {
         self.slip.0 = self.slip.0 & !u64::from(u32::MAX) | u64::from(place);
     }
 
-    /// Says that none comes behind it. Answers which one did.
+    /// Says that none comes behind it. Returns which one did.
     #[inline(always)]
     fn unlink(&mut self) -> u32 {
         let next = self.next();

@@ -107,7 +107,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Carries out an act that was [judged](Self::judge). Answers what the agent is to offer from now on.
+    /// Carries out an act that was [judged](Self::judge). Returns what the agent is to offer from now on.
     pub fn apply(&mut self, act: Act, requester: AgentId) -> Offers {
         let Some(aid) = act.description().name.clone() else { return Offers::default() };
         let name = aid.name.clone();
@@ -164,7 +164,7 @@ impl Directory {
         self.drop_if_empty(&name);
     }
 
-    /// Ends what has run out. Answers which agents are to offer what no longer.
+    /// Ends what has run out. Returns which agents are to offer what no longer.
     pub fn expire(&mut self, now: WallTime) -> Vec<(AgentId, Offers)> {
         let mut ended = Vec::new();
         while let Some((until, name)) = self.leases.first().cloned().filter(|(until, _)| *until <= now) {

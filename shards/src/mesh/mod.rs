@@ -207,7 +207,7 @@ impl<T> Port<T> {
         self.outgoing_to(to).send(message)
     }
 
-    /// As [`send`](Self::send), for a message that is made where it stays, as [`Producer::push_in_place`] has it. Answers whether
+    /// As [`send`](Self::send), for a message that is made where it stays, as [`Producer::push_in_place`] has it. Returns whether
     /// there was a credit; if not, `fill` was not called.
     #[inline]
     pub fn send_in_place(

@@ -193,7 +193,7 @@ impl<T> Producer<T> {
     }
 
     /// As [`push`](Self::push), for an item that is made where it stays instead of being copied there: `fill` writes it and
-    /// answers with what it wrote. Answers whether there was room; if not, `fill` was not called.
+    /// answers with what it wrote. Returns whether there was room; if not, `fill` was not called.
     ///
     /// # Panics
     ///

@@ -107,7 +107,7 @@ pub struct Replay {
     pub times: u8,
     /// When it was first accepted.
     pub first: super::options::WallTime,
-    /// It had reached its conversation before, so it does not begin it anew.
+    /// It had reached its conversation before, so it does not begin it again.
     pub(crate) rejoins: bool,
 }
 

@@ -478,7 +478,7 @@ impl Message {
         }
     }
 
-    /// Sets a user-defined parameter, in place of one of the same name. Answers why that is not possible.
+    /// Sets a user-defined parameter, in place of one of the same name. Returns why that is not possible.
     pub(crate) fn annotate(&mut self, name: &str, value: ParameterValue) -> Result<(), String> {
         if !details::is_user_parameter_name(name) {
             return Err(format!("it adds the parameter {name:?}: a name begins with X- and has no spaces"));

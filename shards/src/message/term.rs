@@ -85,7 +85,7 @@ impl Term {
     /// The term for a word of a registration or of the configuration, which is added to the vocabulary if it is new. For
     /// these words there is always room that messages can't use up.
     ///
-    /// Answers nothing if the word is longer than [`TERM_BYTES_MAX`] or new to a full vocabulary.
+    /// Returns nothing if the word is longer than [`TERM_BYTES_MAX`] or new to a full vocabulary.
     pub fn of(word: &str) -> Option<Self> {
         Self::of_origin(word, Origin::Registered)
     }

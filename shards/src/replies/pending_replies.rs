@@ -197,7 +197,7 @@ impl Questions {
         self.index.get(&(asker, thread)).map_or(&[], SmallVec::as_slice)
     }
 
-    /// Remembers a question, at the head of its asker's list. Answers its place and number.
+    /// Remembers a question, at the head of its asker's list. Returns its place and number.
     pub fn insert(&mut self, mut question: Question, head: &mut u32) -> Option<(u32, u32)> {
         let (asker, conversation, correlation) = (question.asker, question.conversation, question.correlation);
         self.numbered = self.numbered.wrapping_add(1);

@@ -70,7 +70,7 @@ impl Subscribers {
         }
     }
 
-    /// Informs everybody. Answers how many.
+    /// Informs everybody. Returns how many.
     ///
     /// # Errors
     /// One of the messages could not be sent, nor those behind it. In a handler that fails with this error, none was.

@@ -340,7 +340,7 @@ pub enum SendError {
     #[error("the journal has no room for a durable message now: it goes on by itself when there is; try again later")]
     JournalFull,
     /// The message asks to be durable, and a write to the journal has failed. It is not tried again before the router is
-    /// started anew.
+    /// restarted.
     #[error(
         "the journal of the sender's shard has failed: it takes no durable messages until the router is started anew"
     )]
@@ -491,7 +491,7 @@ pub enum Event {
         /// Why.
         why: StopReason,
     },
-    /// An agent failed and is made anew.
+    /// An agent failed and is restarted.
     AgentRestarted {
         /// Who.
         agent: AgentId,
@@ -532,7 +532,7 @@ pub enum Event {
         /// What it was waiting for.
         phase: Phase,
     },
-    /// Code of an agent panicked. It is made anew or stopped; a message that it was handling will be tried again or given
+    /// Code of an agent panicked. It is restarted or stopped; a message that it was handling will be tried again or given
     /// up.
     AgentPanicked {
         /// Whose.

@@ -117,7 +117,7 @@ pub struct ShardConfig {
     pub pending_max: usize,
     /// How failed attempts are repeated.
     pub retry: RetryPolicy,
-    /// How often agents that fail are made anew, unless their registration says otherwise.
+    /// How often agents that fail are restarted, unless their registration says otherwise.
     pub supervision: RestartPolicy,
     /// When agents that fail, or hold up the shard, are not called for a while.
     pub breaker: BreakerPolicy,
@@ -169,7 +169,7 @@ pub(crate) enum Alarm {
     Question { place: u32, number: u32 },
     /// Messages may have expired that wait for an agent that is not called.
     Sweep { agent: AgentIndex, generation: u32 },
-    /// An agent that failed is to be made anew.
+    /// An agent that failed is to be restarted.
     Restart { agent: AgentIndex, generation: u32 },
     /// The time for draining an agent is over.
     DrainDeadline { agent: AgentIndex, generation: u32 },

@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    /// Removes an agent. Answers whether there was one.
+    /// Removes an agent. Returns whether there was one.
     ///
     /// # Panics
     /// When there is no answer, because its shard is paused.

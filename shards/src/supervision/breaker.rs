@@ -111,7 +111,7 @@ impl Breaker {
         }
     }
 
-    /// Takes note of a call that went wrong. Answers the new state if it changed.
+    /// Takes note of a call that went wrong. Returns the new state if it changed.
     pub fn observe(&mut self, what: Observation, now_ms: u64) -> Option<BreakerState> {
         let (recent, threshold) = match what {
             Observation::Failed => (&mut self.failures, self.policy.failures),
@@ -127,7 +127,7 @@ impl Breaker {
         }
     }
 
-    /// Takes note of calls that went well. Answers the new state if it changed.
+    /// Takes note of calls that went well. Returns the new state if it changed.
     pub fn succeed(&mut self, calls: u64) -> Option<BreakerState> {
         let State::HalfOpen { succeeded } = &mut self.state else { return None };
         *succeeded = succeeded.saturating_add(u16::try_from(calls).unwrap_or(u16::MAX));
@@ -138,7 +138,7 @@ impl Breaker {
         Some(BreakerState::Closed)
     }
 
-    /// Lets time pass. Answers the new state if it changed.
+    /// Lets time pass. Returns the new state if it changed.
     pub fn poll(&mut self, now_ms: u64) -> Option<BreakerState> {
         match self.state {
             State::Open { until_ms } if until_ms <= now_ms => {

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Calls code that belongs to an agent. Answers what it answers, or the text of its panic.
+/// Calls code that belongs to an agent. Returns what it returns, or the text of its panic.
 ///
 /// The shard's own state is only changed by its own methods, which do not panic half-way; what the agent leaves behind
 /// of itself is thrown away by the caller.

@@ -10,14 +10,14 @@ pub const RESTART_BACKOFF_MS_MAX: u64 = 5_000;
 /// The shortest wait after a start that failed, in milliseconds: its neighbours have their turn before the next one.
 const FAILED_START_DELAY_MS_MIN: u64 = 1;
 
-/// How often an agent may be made anew, and how long it waits for that.
+/// How often an agent may be restarted, and how long it waits for that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RestartPolicy {
     /// The most restarts within the window. The next one stops the agent instead.
     pub restarts: RestartCount,
     /// The window that slides over the restarts.
     pub window_ms: RestartWindowMs,
-    /// How long an agent waits before it is made anew. The wait doubles with each start that fails in a row, up to
+    /// How long an agent waits before it is restarted. The wait doubles with each start that fails in a row, up to
     /// [`RESTART_BACKOFF_MS_MAX`] or the delay itself if that is longer.
     pub delay_ms: RestartDelayMs,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Restarts {
     pub timer: Option<TimerKey>,
 }
 
-/// Why an agent is made anew.
+/// Why an agent is restarted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RestartCause {
     /// Something failed.
@@ -49,7 +49,7 @@ pub(crate) enum RestartCause {
 }
 
 impl Restarts {
-    /// Notes a restart. Answers how long it has to wait, or nothing when there were too many.
+    /// Notes a restart. Returns how long it has to wait, or nothing when there were too many.
     pub fn note(&mut self, policy: RestartPolicy, now_ms: u64, cause: RestartCause) -> Option<u64> {
         let window_ms = u64::from(policy.window_ms.into_inner());
         while self.recent.front().is_some_and(|at_ms| now_ms - at_ms >= window_ms) {

@@ -257,7 +257,7 @@ fn failed_attempts_are_counted_across_starts() {
     let worker = AgentId::of_text("worker");
     send(&mut world, inform(sender, worker, "poison").attempts_max(NonZeroU8::new(3).unwrap()));
     assert_eq!(attempts.take().len(), 1);
-    // Once as it stood first, and once written anew.
+    // Once as it stood first, and once rewritten.
     for boot in [2, 3] {
         let upto = AppendSequence(world.committed(0));
         world.give(0, Input::CarryForward(upto));

@@ -1,4 +1,4 @@
-//! What happens when handling fails: another attempt, a dead letter, an agent made anew; and when it takes too long.
+//! What happens when handling fails: another attempt, a dead letter, an agent restarted; and when it takes too long.
 
 use std::num::NonZeroU8;
 

@@ -1,4 +1,4 @@
-//! Agents that fail are made anew, so often and no oftener; and whatever they do, nobody else notices.
+//! Agents that fail are restarted, so often and no oftener; and whatever they do, nobody else notices.
 
 #![allow(clippy::redundant_closure_for_method_calls)] // The method is not general enough in its lifetimes.
 

@@ -71,7 +71,7 @@ impl Language {
     }
 }
 
-/// Writes a new agent's directory. Answers what to do next.
+/// Writes a new agent's directory. Returns what to do next.
 pub fn write(language: Language, directory: &Path) -> Result<String, String> {
     if directory.exists() {
         return Err(format!("{}: is there already: name a directory that does not exist", directory.display()));

@@ -48,7 +48,7 @@ pub struct Patients {
     pub poison_sent: u64,
     /// Poison messages that were tried exactly as often as they may be.
     pub poison_exhausted: u64,
-    /// How often those that got poison were made anew. A restart that was still to come at the end does not count.
+    /// How often those that got poison were restarted. A restart that was still to come at the end does not count.
     pub restarts: u64,
 }
 

@@ -217,7 +217,7 @@ impl Kit {
         sent
     }
 
-    /// Counts a failure that the router reports. Answers whether it was one.
+    /// Counts a failure that the router reports. Returns whether it was one.
     #[inline]
     pub(super) fn is_failure(&self, message: &Message) -> bool {
         let failed = message.performative() == Performative::Failure;

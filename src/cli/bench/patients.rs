@@ -67,7 +67,7 @@ pub enum Errand {
 }
 
 impl Errand {
-    /// Goes on with the errand, so long after the pacer began. Answers whether there was something to do.
+    /// Goes on with the errand, so long after the pacer began. Returns whether there was something to do.
     pub fn go_on(&mut self, kit: &mut Kit, since_start_ns: u64, context: &mut Context<'_>) -> bool {
         match self {
             Self::Fill { agent, left } => {

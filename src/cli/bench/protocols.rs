@@ -235,7 +235,7 @@ impl Player {
         self.go_on(Initiator, script, 0, &say, context);
     }
 
-    /// Says everything that is this side's from a step on. Answers the step that is the other's.
+    /// Says everything that is this side's from a step on. Returns the step that is the other's.
     fn go_on(
         &mut self,
         side: Side,

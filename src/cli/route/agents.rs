@@ -96,7 +96,7 @@ impl Cast {
         self.offers.values().filter(|offered| offered.iter().any(|name| name.as_ref() as &str == capability)).count()
     }
 
-    /// Registers everybody. Answers who could not be registered, and why.
+    /// Registers everybody. Returns who could not be registered, and why.
     pub fn register(&self, router: &Router, script: &Arc<Script>) -> HashMap<AgentId, String> {
         self.register_these(self.names.iter(), router, script)
     }

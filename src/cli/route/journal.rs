@@ -136,7 +136,7 @@ impl Journal {
         }
     }
 
-    /// Notes that a reply was handled. Answers whether the message is one.
+    /// Notes that a reply was handled. Returns whether the message is one.
     pub fn reply_was_processed(&self, id: MessageId) -> bool {
         let mut book = self.lock();
         let is_reply = book.settle_reply(id, None);
@@ -268,7 +268,7 @@ impl Book {
         self.messages.entry(id).or_default().record.fates.entry(receiver).or_insert(fate);
     }
 
-    /// Settles one delivery of a reply. Answers whether the message is one.
+    /// Settles one delivery of a reply. Returns whether the message is one.
     fn settle_reply(&mut self, id: MessageId, lost: Option<(Option<AgentId>, &Fate)>) -> bool {
         let Some((question, place)) = self.replies.get(&id).copied() else { return false };
         let Some(entry) = self.messages.get_mut(&question) else { return true };

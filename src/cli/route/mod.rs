@@ -365,7 +365,7 @@ impl RouteArguments {
         }
     }
 
-    /// Starts the router. Answers how long it has to come to its end, too.
+    /// Starts the router. Returns how long it has to come to its end, too.
     fn start(&self, config: Config, interrupt: &Interrupt) -> Result<(Router, Duration), Stop> {
         let mut builder = Router::builder();
         for plugin in self.plugins(&config).map_err(Stop::Arguments)? {

@@ -315,7 +315,7 @@ impl Ring {
         self.collect();
     }
 
-    /// Takes in what the kernel reports. Answers whether there was something.
+    /// Takes in what the kernel reports. Returns whether there was something.
     fn collect(&mut self) -> bool {
         let Self { way, in_flight, completed, .. } = self;
         let take = |token, result| {

@@ -40,7 +40,7 @@ impl Kernel {
         Ok(Self { uring, bell, listens: false, rung: false })
     }
 
-    /// Puts an operation into the queue. Answers whether there was room.
+    /// Puts an operation into the queue. Returns whether there was room.
     ///
     /// # Safety
     ///
@@ -59,7 +59,7 @@ impl Kernel {
         }
     }
 
-    /// Passes on what the kernel reports: of which operation, and its result. Answers whether there was something, the bell
+    /// Passes on what the kernel reports: of which operation, and its result. Returns whether there was something, the bell
     /// included.
     pub fn collect(&mut self, mut take: impl FnMut(u64, io::Result<usize>)) -> bool {
         let mut any = false;

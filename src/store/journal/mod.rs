@@ -1,11 +1,11 @@
 //! One shard's journal: records gathered into frames, frames written into segments, one write in flight.
 //!
 //! While a frame is being written the next one gathers, so batches form by themselves and nobody lingers. A frame begins on a
-//! fresh block, and no block that holds acknowledged records is written again until its whole segment is used anew.
+//! fresh block, and no block that holds acknowledged records is written again until its whole segment is reused.
 //!
 //! A [catalogue](Catalogue) says which segments there must be, before they are used or given up.
 //!
-//! Invariants: records are committed in the order of their sequences; a segment is used anew only when nothing in it is
+//! Invariants: records are committed in the order of their sequences; a segment is reused only when nothing in it is
 //! needed: what holds it was released, what belongs into the projection was projected, and its ids have left the window in
 //! which a message that comes again is told; a step that fails for want of room, of descriptors or of memory changes nothing and
 //! is tried again, any other failure ends the journal for good; that it is full or obstructed is said until something succeeds.
@@ -127,7 +127,7 @@ pub struct Journal<D: Disk> {
     postponed: Option<(u64, Buffer, InFlight)>,
     buffers: Vec<Buffer>,
     projections: Backlog,
-    /// A segment was used anew although the projection had not read it.
+    /// A segment was reused although the projection had not read it.
     overrun: bool,
     /// Why the last frame is not written, and why there is no next segment. Each is there until the thing itself has succeeded.
     frame_trouble: Option<Trouble>,
@@ -303,7 +303,7 @@ impl<D: Disk> Journal<D> {
         self.projections.left_out
     }
 
-    /// Whether a segment had to be used anew before the projection had read it: then the projection has to begin anew. Answers
+    /// Whether a segment had to be reused before the projection had read it: then the projection has to begin again. Answers
     /// that once, and forgets what waits.
     pub fn take_overrun(&mut self) -> bool {
         let overrun = std::mem::take(&mut self.overrun);
@@ -313,7 +313,7 @@ impl<D: Disk> Journal<D> {
         overrun
     }
 
-    /// Forgets what waits for the projection, which begins anew.
+    /// Forgets what waits for the projection, which begins again.
     pub fn forget_projections(&mut self) {
         self.projections.forget();
         self.reading = None;
@@ -429,7 +429,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// When more than half of the segments are in use: the last record of the oldest one, if something in it is still needed.
-    /// What is written anew behind it lets the segment be used anew.
+    /// What is rewritten behind it lets the segment be reused.
     pub fn wants_carried(&self) -> Option<AppendSequence> {
         if (self.sealed.len() + 1) * 2 <= self.options.segments_max {
             return None;
@@ -610,7 +610,7 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Goes on to the spare segment. Answers whether there was one, with room for a frame of so many bytes.
+    /// Goes on to the spare segment. Returns whether there was one, with room for a frame of so many bytes.
     fn next_segment(&mut self, length: usize) -> bool {
         if length as u64 > self.options.segment_bytes && self.active.offset > 0 && self.spare.is_ready() {
             // A record longer than a segment gets one of its own, which grows for it.
@@ -671,7 +671,7 @@ impl<D: Disk> Journal<D> {
         let crowded = self.sealed.len() + 2 > self.options.segments_max;
         let number = self.numbered + 1;
         let unneeded = self.sealed.front().filter(|segment| {
-            // Where there is no more room, the projection is not waited for: it begins anew.
+            // Where there is no more room, the projection is not waited for: it begins again.
             segment.held.needed == 0
                 && (crowded
                     || segment.number < first_unread

@@ -94,7 +94,7 @@ pub(super) struct Sealed {
 
 /// The segment that comes next.
 ///
-/// Each step either succeeds or leaves what there is as it was, so that it can be tried again: a segment that is used anew is
+/// Each step either succeeds or leaves what there is as it was, so that it can be tried again: a segment that is reused is
 /// opened before it gets its new name, and from then on it has no other.
 pub(super) enum Spare<F> {
     /// There is none.
@@ -147,7 +147,7 @@ impl<F: DiskFile> Spare<F> {
         }
     }
 
-    /// Gives up a segment that finds no room, and gives back what room it has taken. Answers whether it was one.
+    /// Gives up a segment that finds no room, and gives back what room it has taken. Returns whether it was one.
     pub fn remove_unfinished<D: Disk<File = F>>(&mut self, disk: &mut D, directory: &Path) -> bool {
         let Self::Writing { number, .. } = self else { return false };
         // One that can't be removed is written over by the next one of its number.

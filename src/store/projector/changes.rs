@@ -115,7 +115,7 @@ impl Changes {
         self.steps.len() + self.waiting.len() + self.letters.len() + self.agents.len() + self.ended.len()
     }
 
-    /// Forgets everything, because the database begins anew.
+    /// Forgets everything, because the database begins again.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
@@ -247,7 +247,7 @@ impl Changes {
     }
 
     /// Writes the rows, and remembers nothing of them but what later batches need. If the transaction fails, the database has
-    /// to begin anew.
+    /// to begin again.
     pub fn write(&mut self, transaction: &Transaction<'_>, names: &Names) -> rusqlite::Result<()> {
         self.write_names(transaction, names)?;
         self.write_agents(transaction)?;

@@ -5,8 +5,8 @@
 //! acknowledged waits for it. What comes and goes between two looks never becomes a row.
 //!
 //! Invariants: rows and the watermark in `progress` change in one transaction; a segment of the journal that is still to be read
-//! is not used anew, unless the journal has no room left: then the database is emptied and everything that holds now is
-//! written anew; of the history of conversations the newest steps are kept.
+//! is not reused, unless the journal has no room left: then the database is emptied and everything that holds now is
+//! rewritten; of the history of conversations the newest steps are kept.
 
 mod changes;
 mod schema;
@@ -166,13 +166,13 @@ pub(crate) struct ProjectionFigures {
     wants: AtomicBool,
     /// Everything up to this record is in the database.
     projected: AtomicU64,
-    /// The database begins anew, and needs everything that holds now.
+    /// The database begins again, and needs everything that holds now.
     lost: AtomicBool,
     /// It is given up until the next start.
     stopped: AtomicBool,
     /// Steps of conversations that never became rows, because so many newer ones waited.
     pub left_out: AtomicU64,
-    /// How often it began anew.
+    /// How often it began again.
     pub rebuilds: AtomicU64,
     /// Why it is not written, if it is not.
     pub complaint: Mutex<Option<String>>,
@@ -194,7 +194,7 @@ impl ProjectionFigures {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Whether the database begins anew. Says so once.
+    /// Whether the database begins again. Says so once.
     pub fn take_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed) && self.lost.swap(false, Ordering::AcqRel)
     }
@@ -526,7 +526,7 @@ impl View {
         if pages("NOOP")? <= self.log_pages_max {
             return Ok(());
         }
-        // What is in the log is in the database after this, but only without old readers can the log begin anew.
+        // What is in the log is in the database after this, but only without old readers can the log begin again.
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0))?;
         if busy == 0 {
             return Ok(());

@@ -134,7 +134,7 @@ impl Recording {
     }
 }
 
-/// Does to a file what a note says, as far as the dice have it. Answers whether the note is about this file.
+/// Does to a file what a note says, as far as the dice have it. Returns whether the note is about this file.
 fn apply(note: &Note, of: FileKind, bytes: &mut Vec<u8>, is_there: &mut impl FnMut() -> bool) -> bool {
     match note {
         Note::Wrote(kind, offset, written) if *kind == of => {

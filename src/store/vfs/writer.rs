@@ -75,7 +75,7 @@ fn result_of(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
 }
 
-/// Writes a few stretches, the only one with a sync behind it if they are linked. Answers whether that was synced.
+/// Writes a few stretches, the only one with a sync behind it if they are linked. Returns whether that was synced.
 fn write_some(ring: &mut Option<IoUring>, file: RawFd, stretches: Vec<Stretch>, linked: bool) -> Result<bool, Fault> {
     let flags = if linked { squeue::Flags::IO_LINK } else { squeue::Flags::empty() };
     let write = |(place, stretch): (u64, &Stretch)| {

@@ -2,7 +2,7 @@
 //!
 //! Many messages go into one call, before any of them is taken out of the mailbox; what the guest answers waits until its
 //! message is taken, and is forgotten if that never happens. A trap says nothing of which message was to blame: then the guest
-//! is made anew, and the same messages are given to it one by one.
+//! is restarted, and the same messages are given to it one by one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
@@ -78,7 +78,7 @@ impl RawAgent {
         Execution::new(desk, make(self.guest.clone(), host))
     }
 
-    /// Has the instance ready. Answers nothing if that takes longer.
+    /// Has the instance ready. Returns nothing if that takes longer.
     fn get_ready(&mut self, context: &mut Context<'_>) -> Option<Result<(), String>> {
         self.guest.sandbox.0.ticker.touch();
         loop {
@@ -113,7 +113,7 @@ impl RawAgent {
         self.stage = Stage::Handling(Execution::new(Arc::clone(&cell.store.data().desk), handle(cell)));
     }
 
-    /// Goes on with the call that is going on. Answers nothing if it takes longer.
+    /// Goes on with the call that is going on. Returns nothing if it takes longer.
     fn finish_call(
         &mut self,
         now: caxton_shards::api::Now,
@@ -292,7 +292,7 @@ impl Agent for RawAgent {
         }
     }
 
-    /// A guest that trapped is made anew; one that only said that it failed goes on.
+    /// A guest that trapped is restarted; one that only said that it failed goes on.
     fn supervise(&mut self, _failure: &Failure) -> Supervision {
         if matches!(self.stage, Stage::New) { Supervision::Restart } else { Supervision::Resume }
     }

@@ -22,7 +22,7 @@ use crate::wasm::log::{LINE_BYTES_MAX, LogGate, LogLevel, LogLine};
 /// The most bytes of one write.
 const WRITE_BYTES_MAX: usize = 4_096;
 
-/// The guest said that it is through. It traps: its agent is made anew for the next message.
+/// The guest said that it is through. It traps: its agent is restarted for the next message.
 #[derive(Debug, thiserror::Error)]
 #[error("it ended itself with exit code {0}")]
 struct Exited(u8);

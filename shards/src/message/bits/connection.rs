@@ -68,7 +68,7 @@ impl Decoder {
     /// # Errors
     /// The first thing that the input has wrong. If the message was one that uses the table (header FB or FC), the
     /// table may differ from the other end's from then on: every later message that uses it is refused, and the
-    /// connection should begin anew. Messages without a table (header FA) still can be read.
+    /// connection should begin again. Messages without a table (header FA) still can be read.
     pub fn parse(&mut self, input: &[u8], now: WallTime, limits: &Limits) -> Result<(Message, usize), BitsError> {
         let uses_table = matches!(input.first(), Some(&(code::TABLE | code::TABLE_KEPT)));
         if uses_table && self.is_out_of_step {

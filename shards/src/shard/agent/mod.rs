@@ -55,7 +55,7 @@ pub enum Supervision {
     /// It goes on as it is.
     #[default]
     Resume,
-    /// It is made anew by its factory, as long as its [`RestartPolicy`] allows. Beyond that it is stopped.
+    /// It is restarted by its factory, as long as its [`RestartPolicy`] allows. Beyond that it is stopped.
     Restart,
     /// It is deregistered.
     Stop,
@@ -120,7 +120,7 @@ pub trait Agent {
         Polled::Finished
     }
 
-    /// Decides what happens to the agent after a failed attempt. After a panic it is not asked: it is made anew, as after
+    /// Decides what happens to the agent after a failed attempt. After a panic it is not asked: it is restarted, as after
     /// [`Supervision::Restart`].
     fn supervise(&mut self, failure: &Failure) -> Supervision {
         let _ = failure;
@@ -133,7 +133,7 @@ pub trait Agent {
     fn stopped(&mut self) {}
 }
 
-/// Makes an agent, on its shard. It is called again when the agent has to be made anew.
+/// Makes an agent, on its shard. It is called again when the agent has to be restarted.
 pub type Factory = Box<dyn FnMut() -> Box<dyn Agent> + Send>;
 
 /// An agent to be added.
@@ -183,8 +183,8 @@ impl Registration {
         }
     }
 
-    /// Sets how often this agent may be made anew, instead of the router's own policy. An agent outside the shards is
-    /// never made anew, so there it changes nothing.
+    /// Sets how often this agent may be restarted, instead of the router's own policy. An agent outside the shards is
+    /// never restarted, so there it changes nothing.
     #[must_use]
     pub fn supervised(mut self, policy: RestartPolicy) -> Self {
         self.supervision = Some(policy);

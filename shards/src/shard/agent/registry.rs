@@ -108,7 +108,7 @@ impl Standing {
     pub const LEAVING: Self = Self(1);
     /// It is not called until somebody resumes it.
     pub const SUSPENDED: Self = Self(1 << 1);
-    /// It waits to be made anew, and started.
+    /// It waits to be restarted, and started.
     pub const RESTARTING: Self = Self(1 << 2);
     /// It is removed when it has handled what it has.
     pub const DRAINING: Self = Self(1 << 3);

@@ -182,7 +182,7 @@ impl Shard {
         }
     }
 
-    /// Lets stalled messages into mailboxes with room, and opens receivers. Answers how many were looked at.
+    /// Lets stalled messages into mailboxes with room, and opens receivers. Returns how many were looked at.
     pub(crate) fn let_stalled_in(&mut self) -> usize {
         if self.backpressure.lines.roomy.is_empty() {
             return 0;
@@ -345,7 +345,7 @@ impl Shard {
         }
     }
 
-    /// Moves on what waits for receivers that are open again. Answers how many messages that were.
+    /// Moves on what waits for receivers that are open again. Returns how many messages that were.
     pub(crate) fn move_lines(&mut self) -> usize {
         let mut moved = 0;
         for _ in 0..self.backpressure.lines.moving.len() {

@@ -72,7 +72,7 @@ impl Shard {
         }
     }
 
-    /// Reads the stopwatch between two calls of an agent. Answers when the next one begins, if it may be called again.
+    /// Reads the stopwatch between two calls of an agent. Returns when the next one begins, if it may be called again.
     #[cold]
     pub(crate) fn time_call(&mut self, index: AgentIndex, began_ns: Option<u64>) -> Option<u64> {
         let now_ns = self.supervision.call_times.read_ns()?;

@@ -29,7 +29,7 @@ pub const DRAINING_AGENTS_MAX: usize = 4_096;
 /// Where an agent is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AgentState {
-    /// Registered, but its `started` has not returned yet; or it failed and waits to be made anew. Its mail waits.
+    /// Registered, but its `started` has not returned yet; or it failed and waits to be restarted. Its mail waits.
     ///
     /// An agent is active as soon as `started` has returned, which is before its registration is answered: that waits
     /// for all shards to know the agent.
@@ -86,7 +86,7 @@ pub enum StopReason {
     NotStarted,
     /// Its `supervise` decided so after a failure.
     Verdict,
-    /// It would have had to be made anew more often than its policy allows.
+    /// It would have had to be restarted more often than its policy allows.
     RestartsExhausted,
     /// It was drained and had handled everything.
     Drained,
@@ -158,7 +158,7 @@ pub struct AgentView {
     pub overflow: OverflowPolicy,
     /// Whether its mailbox was full and has not been emptied to the half since, so that its senders wait.
     pub closed: bool,
-    /// How often it was made anew since it was registered.
+    /// How often it was restarted since it was registered.
     pub restarts: u64,
     /// What it offers.
     pub capabilities: Vec<Term>,

@@ -210,7 +210,7 @@ impl Shard {
     }
 
     /// Whether an agent of this name was there in an earlier run and waits to be registered again. The name is not known if
-    /// only a message is left that was written anew when the agent was gone.
+    /// only a message is left that was rewritten when the agent was gone.
     fn is_absent(&self, index: AgentIndex, name: &str) -> bool {
         let is_named = |slot: &AgentSlot| slot.name.is_empty() || &*slot.name == name;
         self.agents.get(index).is_some_and(|slot| slot.standing.is(Standing::ABSENT) && is_named(slot))

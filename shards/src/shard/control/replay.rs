@@ -4,7 +4,7 @@
 //! come to its receiver: a durable one is on disk there, a volatile one is in the mailbox. If the message does not come there,
 //! the letter stays as it is, its reason, attempts and replays included; so does one that cannot be replayed now. A message is
 //! replayed [`REPLAYS_MAX`] times at most, whatever happens to it in between, so that replays cannot loop. A replayed
-//! message passes its conversation again and does not begin it anew once it had reached it.
+//! message passes its conversation again and does not begin it again once it had reached it.
 
 use std::collections::BTreeMap;
 
@@ -313,7 +313,7 @@ impl Shard {
     }
 
     /// Whether the message had passed its conversation before it was given up, or was let in once and replayed: then it
-    /// does not begin it anew, should it be closed meanwhile.
+    /// does not begin it again, should it be closed meanwhile.
     fn has_reached_conversation(&self, letter: &DeadLetter) -> bool {
         let message = &letter.message;
         if message.conversation().is_none() || message.role() == ConversationRole::Unresolved {

@@ -1,7 +1,7 @@
-//! Agents that fail: made anew by their factory, so often and no oftener, and stopped beyond that.
+//! Agents that fail: restarted by their factory within the limits of their policy, then stopped.
 //!
 //! Invariants: no code of an agent unwinds into the shard, whether it is called, dropped, or drops what it panicked
-//! with; an agent is made anew at most as often within a window as its policy allows, and removed when it would have to
+//! with; an agent is restarted at most as often within a window as its policy allows, and removed when it would have to
 //! be more often; what waits for it meanwhile stays in its mailbox.
 //!
 //! A message whose handling panics is tried again like any failed attempt, and each of its attempts makes the agent
@@ -16,7 +16,7 @@ use crate::shard::{Alarm, Shard};
 use crate::supervision::{RestartCause, discard, guarded};
 
 impl Shard {
-    /// Makes an agent anew, at once or when its delay is over. One that was made anew too often is removed.
+    /// Restarts an agent, at once or when its delay is over. One that was restarted too often is removed.
     #[cold]
     pub(crate) fn restart(&mut self, index: AgentIndex, cause: RestartCause) {
         let (now_ms, policy) = (self.clock.now_ms, self.config.supervision);
@@ -58,7 +58,7 @@ impl Shard {
         }
     }
 
-    /// Makes an agent anew and starts it. Whoever calls this sees to it that the agent is scheduled.
+    /// Makes a new agent and starts it. Whoever calls this sees to it that the agent is scheduled.
     pub(crate) fn start_anew(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let id = slot.id;

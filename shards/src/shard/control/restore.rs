@@ -5,7 +5,7 @@
 //! comes again is told.
 //!
 //! Invariants: a message that was acknowledged and not settled is there after a start, once; messages between two agents keep
-//! their order; a conversation that the journal knows goes on, one that it does not know is begun anew where a durable message
+//! their order; a conversation that the journal knows goes on, one that it does not know is begun again where a durable message
 //! belongs to it, and counted.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -42,7 +42,7 @@ pub struct Recovery {
     gateways: Option<Gateways>,
     /// By the record in which each stood first.
     messages: BTreeMap<Origin, KeptMessage>,
-    /// Of those that were written anew: the record in which each stood first, by the record in which it stands now.
+    /// Of those that were rewritten: the record in which each stood first, by the record in which it stands now.
     moved: HashMap<Origin, AppendSequence>,
     /// By the letter's own id; the record is needed to order them.
     letters: BTreeMap<DeadLetterId, DeadLetter>,

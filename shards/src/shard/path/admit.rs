@@ -478,7 +478,7 @@ impl Shard {
         }
     }
 
-    /// Gives up what comes back out of an inbox. Answers whose inbox it is, if it still is.
+    /// Gives up what comes back out of an inbox. Returns whose inbox it is, if it still is.
     fn empty_inbox(&mut self, agent: AgentId, inbox: InboxNumber, mut messages: Vec<Message>) -> Option<AgentIndex> {
         messages.retain(|message| !is_notice(message));
         let index = self.agents.find(agent)?;

@@ -68,7 +68,7 @@ impl Batch<'_> {
 
     /// Shows up to `most` of the messages that [`Batch::next`] would give now, in their order, without taking them: for an
     /// agent that works on several at once. What is done between the calls can change which come, so it compares their
-    /// ids. Answers how many there were.
+    /// ids. Returns how many there were.
     pub fn look_ahead(&self, most: usize, mut look: impl FnMut(&Message)) -> usize {
         let most = most.min(self.remaining());
         let now_ms = self.shard.clock.now_ms;
@@ -163,7 +163,7 @@ impl Batch<'_> {
 }
 
 impl Shard {
-    /// Calls an agent with what waits for it, up to its quota. Answers how many messages that were.
+    /// Calls an agent with what waits for it, up to its quota. Returns how many messages that were.
     #[inline]
     pub(crate) fn dispatch(&mut self, index: AgentIndex) -> u32 {
         let Some(slot) = self.agents.get_mut(index) else { return 0 };
@@ -293,7 +293,7 @@ impl Shard {
                 Supervision::Restart
             }
             Some(failure) => {
-                // An agent that cannot say what to do about its failure is made anew.
+                // An agent that cannot say what to do about its failure is restarted.
                 match guarded(|| agent.supervise(&failure)) {
                     Ok(supervision) => supervision,
                     Err(what) => {
@@ -385,7 +385,7 @@ impl Shard {
         }
     }
 
-    /// Calls an agent's poll. Answers whether it wants to be polled again, and whether it did something.
+    /// Calls an agent's poll. Returns whether it wants to be polled again, and whether it did something.
     pub(crate) fn poll_agent(&mut self, index: AgentIndex, generation: u32) -> (bool, bool) {
         let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else {
             return (false, false);
@@ -557,7 +557,7 @@ impl Shard {
         self.count_failure(index);
     }
 
-    /// Lets the effects of a finished handler take place. Answers whether the agent wants to be removed.
+    /// Lets the effects of a finished handler take place. Returns whether the agent wants to be removed.
     #[inline(always)]
     pub(crate) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
         match self.effects.list.len() {

@@ -1,5 +1,5 @@
 //! Crashes in the simulator: durable messages of every kind are under way while commits come late or fail, the journal is
-//! full or written anew, and the machine stops at any moment and starts again with another number of shards.
+//! full or rewritten, and the machine stops at any moment and starts again with another number of shards.
 //!
 //! Each seed has a `plan`: messages go through chains of agents, to several receivers at once, set off conversations
 //! that are held to their protocols, are for agents that outlive the process and come and go, for one outside the shards, or for

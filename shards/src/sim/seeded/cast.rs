@@ -272,7 +272,7 @@ struct Member {
     character: u64,
     /// Fails seldom.
     gentle: bool,
-    /// Calls without a message so far, each of which goes another way: also those before the agent was made anew, or it
+    /// Calls without a message so far, each of which goes another way: also those before the agent was restarted, or it
     /// would do for ever what made it fail.
     calls: Arc<AtomicU64>,
     /// What the handler under way has sent.

@@ -123,7 +123,7 @@ pub(super) struct Ledger {
     /// Messages that no state of their conversation's protocol allows; those that were reported as violations, and those
     /// refused so.
     pub broken: BTreeMap<MessageId, ConversationId>,
-    /// Conversations that had timed out and began anew with a message that does not begin their protocol.
+    /// Conversations that had timed out and began again with a message that does not begin their protocol.
     freed: BTreeSet<ConversationId>,
     /// How often each was reported.
     violations: BTreeMap<MessageId, u32>,
@@ -169,7 +169,7 @@ impl Ledger {
         self.complaint.clone().map_or(Ok(()), Err)
     }
 
-    /// An agent is called with a message. Answers how often that was so before.
+    /// An agent is called with a message. Returns how often that was so before.
     pub fn handled(&mut self, agent: AgentId, now: Now, message: &Message) -> u32 {
         self.note(&[now.monotonic_ns, now.wall.0]);
         self.saw(agent, message);

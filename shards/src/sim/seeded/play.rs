@@ -257,7 +257,7 @@ impl Play {
         }
     }
 
-    /// Nothing is under way; nor does a notice wait for an agent that is about to be made anew.
+    /// Nothing is under way; nor does a notice wait for an agent that is about to be restarted.
     fn is_at_rest(&self) -> bool {
         self.world.is_settled() && self.world.nodes.iter().all(|node| node.shard.keeps_nothing())
     }

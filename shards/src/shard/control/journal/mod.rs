@@ -44,7 +44,7 @@ pub const TICKETS_MAX: usize = 524_288;
 /// So many committed messages are dispatched in one turn, or this part of all that wait if that is more.
 const DISPATCHED_PER_TURN: usize = 2;
 const DISPATCHED_PART: usize = 8;
-/// The most places of the slab that one turn looks at to write old records anew.
+/// The most places of the slab that one turn looks at to rewrite old records.
 const CARRIED_PER_TURN_MAX: u32 = 1_024;
 /// While so many bytes of records wait to be taken by the driver, dead letters of volatile messages are not journalled.
 const LETTERS_WAIT_BYTES_MAX: usize = 8 << 20;
@@ -176,7 +176,7 @@ pub(crate) struct Durables {
     full_told: bool,
 }
 
-/// Which records are to be written anew, and how far that has come.
+/// Which records are to be rewritten, and how far that has come.
 #[derive(Clone, Copy, Debug)]
 struct Carry {
     upto: AppendSequence,

@@ -75,9 +75,9 @@ impl Shard {
     }
 }
 
-/// Old records are written anew, so that the part of the journal that they stand in can be used again.
+/// Old records are rewritten, so that the part of the journal that they stand in can be used again.
 impl Shard {
-    /// Has everything written anew that is still needed and stands in a record up to this one. It takes several turns.
+    /// Has everything rewritten that is still needed and stands in a record up to this one. It takes several turns.
     pub(crate) fn carry_forward(&mut self, upto: AppendSequence) {
         let place = self.durables.carry.filter(|carry| carry.all).map_or(0, |carry| carry.place);
         if !self.durables.writes() {
@@ -101,7 +101,7 @@ impl Shard {
         }
     }
 
-    /// Has messages written anew that have waited since a record up to this one, unless other records are being written anew.
+    /// Has messages rewritten that have waited since a record up to this one, unless other records are being rewritten.
     pub(crate) fn show_waiting(&mut self, upto: AppendSequence) {
         if self.durables.writes() && self.durables.carry.is_none() {
             self.durables.carry = Some(Carry { upto, place: 0, all: false });
