@@ -101,7 +101,7 @@ pub enum StoreError {
         segment_bytes: u64,
     },
     /// What was recovered could not be rewritten within the time.
-    #[error("what an earlier run left could not be written anew: {0}")]
+    #[error("what an earlier run left could not be copied into a new generation: {0}")]
     NotWritten(String),
 }
 

@@ -438,7 +438,7 @@ impl View {
                 self.changes.forget();
                 let path = self.path.display();
                 let fatal = is_fatal(&error);
-                let then = if fatal { "it is given up until the next start" } else { "it will be written anew" };
+                let then = if fatal { "it is given up until the next start" } else { "it will be rebuilt" };
                 let cause = vfs::take_last_error().map_or_else(String::new, |cause| format!(" ({cause})"));
                 figures.complain(Some(format!("{path}: {error}{cause}; {then}; no message is affected")));
                 figures.lost.store(true, Ordering::Release);
