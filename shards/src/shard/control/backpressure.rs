@@ -22,7 +22,7 @@ use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::io::{Answer, Phase as Waiting, SendError, Token};
 use crate::shard::path::overflow::{OverflowPolicy, looks_like_reply};
 use crate::shard::path::route::Blocked;
-use crate::shard::path::settle::{Holds, Outgoing};
+use crate::shard::path::settle::{Outgoing, Reservation};
 use crate::shard::shard_frame::Notice;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
@@ -105,7 +105,7 @@ impl Shard {
             return self.refuse_for(envelope, index);
         }
         let (credit_of, sender) = (envelope.credit_of.take(), envelope.message.sender());
-        let holds = credit_of.map_or(Holds::Nothing, Holds::Credit);
+        let holds = credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         let place = match self.keep_place(envelope) {
             Ok(place) => place,
             Err(envelope) => return self.give_up(envelope, Reason::ShardFull, holds),
@@ -221,7 +221,7 @@ impl Shard {
             self.backpressure.lines.stalled -= 1;
             let Some(envelope) = self.take_place(place) else { continue };
             if envelope.deadline_ms <= self.clock.now_ms {
-                self.expire(envelope, Waiting::Stalled, Holds::Nothing);
+                self.expire(envelope, Waiting::Stalled, Reservation::Nothing);
             } else {
                 self.take_in(envelope, index);
             }
@@ -236,7 +236,7 @@ impl Shard {
         self.backpressure.lines.stalled -= stalled.places.len();
         for place in stalled.places {
             if let Some(envelope) = self.take_place(place) {
-                self.give_up(envelope, reason, Holds::Nothing);
+                self.give_up(envelope, reason, Reservation::Nothing);
             }
         }
         self.open_receiver(index);
@@ -299,7 +299,7 @@ impl Shard {
     pub(crate) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
         if self.waits_too_much(&envelope.message, receiver) {
             let detail = "its sender has as many messages waiting for it as it may";
-            let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+            let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
             return self.give_up_with(envelope, Reason::MailboxFull, detail, holds);
         }
         let id = envelope.message.sender();
@@ -605,7 +605,7 @@ impl Shard {
             if let Some(stalled) = slot.and_then(|slot| slot.extras.as_mut()?.stalled.as_mut()) {
                 count_out(&mut stalled.senders, envelope.message.sender());
             }
-            self.expire(envelope, Waiting::Stalled, Holds::Nothing);
+            self.expire(envelope, Waiting::Stalled, Reservation::Nothing);
         }
         self.note_room(index);
     }
@@ -666,7 +666,7 @@ impl Shard {
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
         for place in late_mail {
             if let Some(envelope) = self.held.slab.remove(place) {
-                let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+                let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
                 self.expire(envelope, Waiting::Mailbox, holds);
             }
         }

@@ -22,7 +22,7 @@ use crate::message::{Message, WhenUnavailable};
 use crate::outcome::Reason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot};
 use crate::shard::io::Event;
-use crate::shard::path::settle::{Holds, Outgoing};
+use crate::shard::path::settle::{Outgoing, Reservation};
 use crate::shard::shard_frame::Notice;
 use crate::shard::{Alarm, Phase, Shard};
 use crate::supervision::breaker::{BreakerPolicy, BreakerState, Observation};
@@ -178,7 +178,7 @@ impl Shard {
     pub(crate) fn turn_away(&mut self, envelope: Envelope, index: AgentIndex) {
         let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
         let weight = envelope.weight();
-        self.give_up(envelope, Reason::BreakerOpen, Holds::Mailbox { agent: index, generation, weight });
+        self.give_up(envelope, Reason::BreakerOpen, Reservation::Mailbox { agent: index, generation, weight });
     }
 
     /// Whether the message would be turned away now.

@@ -7,7 +7,7 @@ use crate::message::{AgentId, Message, Performative};
 use crate::outcome::Reason;
 use crate::shard::Shard;
 use crate::shard::io::Event;
-use crate::shard::path::settle::{Holds, describe, quote};
+use crate::shard::path::settle::{Reservation, describe, quote};
 
 /// What a shard has seen of protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -61,7 +61,7 @@ impl Shard {
 
     /// Tells the sender of a message that breaks its protocol what it could have sent.
     #[cold]
-    pub(crate) fn send_not_understood(&mut self, message: &Message, holds: Holds) {
+    pub(crate) fn send_not_understood(&mut self, message: &Message, holds: Reservation) {
         let expected = match self.dialogue.conversations.take_violation() {
             Some(violation) => {
                 let expected = violation.to_string();

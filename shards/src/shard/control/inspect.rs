@@ -3,7 +3,7 @@
 use crate::dead_letter::{DeadLetter, DeadLetterSearch};
 use crate::message::AgentId;
 use crate::shard::Shard;
-use crate::shard::path::settle::{Holds, Outgoing};
+use crate::shard::path::settle::{Outgoing, Reservation};
 
 impl Shard {
     /// By shard, how many of its credits belong to messages that are here, or are about to be returned.
@@ -18,7 +18,7 @@ impl Shard {
             }
         }
         for outgoing in self.links.outgoing.iter().flatten() {
-            if let Outgoing::Letter(_, Holds::Credit(from)) = outgoing {
+            if let Outgoing::Letter(_, Reservation::Credit(from)) = outgoing {
                 held[from.as_usize()] += 1;
             }
         }

@@ -20,7 +20,7 @@ use crate::outcome::Reason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour, Standing};
 use crate::shard::io::{Answer, Token};
 use crate::shard::path::overflow::OverflowPolicy;
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 use crate::shard::{Alarm, Phase, Shard};
 
 /// The most agents of one shard that are drained at the same time.
@@ -377,7 +377,7 @@ impl Shard {
     /// Gives up a message that an agent does not take.
     #[cold]
     pub(crate) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
-        let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+        let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         let (reason, detail) = match self.state_of(index) {
             AgentState::Draining => (Reason::Draining, ""),
             AgentState::Suspended => (Reason::MailboxFull, "the receiver is suspended"),

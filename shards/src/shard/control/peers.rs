@@ -3,7 +3,7 @@
 use crate::base::index::ShardIndex;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
-use crate::shard::path::settle::{Holds, OUTGOING_WAITING_MAX, Outgoing};
+use crate::shard::path::settle::{OUTGOING_WAITING_MAX, Outgoing, Reservation};
 use crate::shard::shard_frame::{Crossing, Notice};
 
 impl Shard {
@@ -63,7 +63,7 @@ impl Shard {
             while let Some(outgoing) = self.links.outgoing[to].pop_front() {
                 let (crossing, holds) = match outgoing {
                     Outgoing::Letter(envelope, holds) => (Crossing::Notice(Notice::Letter(envelope)), holds),
-                    Outgoing::Notice(notice) => (Crossing::Notice(notice), Holds::Nothing),
+                    Outgoing::Notice(notice) => (Crossing::Notice(notice), Reservation::Nothing),
                 };
                 match self.links.port.send_uncredited(to, crossing) {
                     Ok(()) => self.let_go(holds),

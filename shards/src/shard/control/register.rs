@@ -16,7 +16,7 @@ use crate::shard::control::admin::Inquiry;
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::restart::Maker;
 use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
-use crate::shard::path::settle::{Holds, Outgoing, ROUTER_NAME, quote};
+use crate::shard::path::settle::{Outgoing, ROUTER_NAME, Reservation, quote};
 use crate::shard::shard_frame::Notice;
 use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
 use crate::supervision::Guard;
@@ -113,7 +113,7 @@ impl Shard {
             Then::Answer(token, results) => self.answer(token, Answer::Registered(results)),
             Then::Tell(agent, letter) => {
                 let builder = Message::builder(letter.performative()).receiver(agent).content(letter.content().clone());
-                self.send_letter(builder, agent, Holds::Nothing);
+                self.send_letter(builder, agent, Reservation::Nothing);
             }
             Then::Confirm(asker, inquiry) => self.confirm(asker, inquiry, true),
         }
@@ -438,8 +438,8 @@ impl Shard {
             let Some(envelope) = self.held.slab.remove(place) else { continue };
             let weight = envelope.weight();
             let holds = match envelope.kind {
-                EnvelopeKind::Message => Holds::Mailbox { agent: index, generation, weight },
-                EnvelopeKind::Notice => Holds::Nothing,
+                EnvelopeKind::Message => Reservation::Mailbox { agent: index, generation, weight },
+                EnvelopeKind::Notice => Reservation::Nothing,
             };
             self.give_up(envelope, reason, holds);
         }
@@ -447,7 +447,7 @@ impl Shard {
             let weight = in_hand.envelope.weight();
             if in_hand.envelope.kind == EnvelopeKind::Message {
                 self.held.pending_beside_slab -= 1;
-                self.give_up(in_hand.envelope, reason, Holds::Mailbox { agent: index, generation, weight });
+                self.give_up(in_hand.envelope, reason, Reservation::Mailbox { agent: index, generation, weight });
             }
         }
     }

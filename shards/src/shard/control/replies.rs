@@ -15,7 +15,7 @@ use crate::shard::agent::Context;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::control::conformance::tells_of_failure;
 use crate::shard::io::{AskFailure, Event};
-use crate::shard::path::settle::{Holds, describe};
+use crate::shard::path::settle::{Reservation, describe};
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
 impl Context<'_> {
@@ -198,7 +198,7 @@ impl Shard {
         }
         self.replies.questions.unanswered += 1;
         self.report(|| Event::ReplyMissing { asker, message, reply_by });
-        self.send_letter(builder, asker, Holds::Nothing);
+        self.send_letter(builder, asker, Reservation::Nothing);
     }
 
     /// Forgets all questions: the router stops.
@@ -219,7 +219,7 @@ impl Shard {
             handled += 1;
             let generation = self.agents.get(self.gateway).map_or(0, |slot| slot.generation);
             let weight = envelope.weight();
-            let holds = Holds::Mailbox { agent: self.gateway, generation, weight };
+            let holds = Reservation::Mailbox { agent: self.gateway, generation, weight };
             let asked =
                 envelope.message.in_reply_to().filter(|correlation| self.replies.asks.contains_key(correlation));
             match (envelope.kind, asked) {

@@ -11,7 +11,7 @@ use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::stop::Place;
 use crate::shard::io::{Answer, AskFailure, InboxNumber, Input, JournalCondition, Output, Rejected, SendError, Token};
 use crate::shard::path::overflow::{EffectsWeighed, ordinary_memory};
-use crate::shard::path::settle::{Holds, is_notice};
+use crate::shard::path::settle::{Reservation, is_notice};
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
 
 impl Shard {
@@ -135,9 +135,9 @@ impl Shard {
                 let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
                 if self.phase == Phase::Stopped {
                     self.count_remains(Place::Queued, 1);
-                    self.give_up(envelope, Reason::Stopped, Holds::Nothing);
+                    self.give_up(envelope, Reason::Stopped, Reservation::Nothing);
                 } else {
-                    self.give_up_with(envelope, Reason::NotAdmitted, &error.to_string(), Holds::Nothing);
+                    self.give_up_with(envelope, Reason::NotAdmitted, &error.to_string(), Reservation::Nothing);
                 }
                 None
             }
@@ -444,7 +444,7 @@ impl Shard {
                 self.release_record(sequence);
             }
             if let Some(message) = receipt {
-                self.send_receipt(&message, Receipt::Processed, Holds::Nothing);
+                self.send_receipt(&message, Receipt::Processed, Reservation::Nothing);
             }
         }
         self.schedule(index);
@@ -460,7 +460,7 @@ impl Shard {
                 return;
             }
             let Some((_, message)) = outside.receipts.pop_front() else { return };
-            self.send_receipt(&message, Receipt::Processed, Holds::Nothing);
+            self.send_receipt(&message, Receipt::Processed, Reservation::Nothing);
         }
     }
 
@@ -503,7 +503,7 @@ impl Shard {
         };
         self.settle_taken(index);
         for message in messages.into_iter().take(given_back as usize) {
-            self.give_up(Envelope::again(message), reason, Holds::Nothing);
+            self.give_up(Envelope::again(message), reason, Reservation::Nothing);
         }
         self.send_receipts_of_inbox(index);
         Some(index)

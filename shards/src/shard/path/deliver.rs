@@ -10,7 +10,7 @@ use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::agent::registry::{AgentIndex, Standing};
 use crate::shard::path::enqueue::enqueue;
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 
 impl Shard {
     /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.
@@ -69,7 +69,11 @@ impl Shard {
                 details.deliver_at.is_some() || details.replay.is_some() || !details.reply_to.is_empty()
             });
         if special {
-            return self.deliver_specially(envelope, index, credit_of.map_or(Holds::Nothing, Holds::Credit));
+            return self.deliver_specially(
+                envelope,
+                index,
+                credit_of.map_or(Reservation::Nothing, Reservation::Credit),
+            );
         }
         if let Some(from) = credit_of
             && !planted::strikes(

@@ -16,7 +16,7 @@ use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::retry::Decision;
 use crate::shard::io::{Ending, Event, Now, Output, Phase as Waiting};
 use crate::shard::path::overflow::EffectsWeighed;
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 use crate::shard::{Phase, Shard};
 use crate::supervision::{Guard, Visit};
 use crate::supervision::{RestartCause, discard, guarded};
@@ -451,7 +451,7 @@ impl Shard {
                 }
                 self.held.pending_beside_slab += 1;
                 let weight = envelope.weight();
-                self.let_go(Holds::Mailbox { agent: index, generation, weight });
+                self.let_go(Reservation::Mailbox { agent: index, generation, weight });
             }
             self.outputs.list.push(Output::Deliver(inbox, envelope.message));
             handed_out += 1;
@@ -491,7 +491,7 @@ impl Shard {
                 return Some(envelope);
             }
             let (generation, weight) = (slot.generation, envelope.weight());
-            self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
+            self.expire(envelope, Waiting::Mailbox, Reservation::Mailbox { agent: index, generation, weight });
         }
     }
 
@@ -504,7 +504,7 @@ impl Shard {
             }
             let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
             let weight = envelope.weight();
-            self.expire(envelope, Waiting::Mailbox, Holds::Mailbox { agent: index, generation, weight });
+            self.expire(envelope, Waiting::Mailbox, Reservation::Mailbox { agent: index, generation, weight });
         }
     }
 
@@ -520,7 +520,7 @@ impl Shard {
             self.settle_durable(envelope.journal());
         }
         let weight = envelope.weight();
-        let holds = Holds::Mailbox { agent: index, generation, weight };
+        let holds = Reservation::Mailbox { agent: index, generation, weight };
         if envelope.message.receipt() == Receipt::Processed {
             self.send_receipt(&envelope.message, Receipt::Processed, holds);
         } else {
@@ -537,7 +537,7 @@ impl Shard {
         }
         let Some(id) = self.agents.get(index).map(|slot| slot.id) else { return };
         let weight = envelope.weight();
-        let holds = Holds::Mailbox { agent: index, generation, weight };
+        let holds = Reservation::Mailbox { agent: index, generation, weight };
         match self.decide(&envelope, id, failure) {
             (Decision::RetryAfter(delay_ms), _) => {
                 // A message whose lifetime ends first is looked at then, and expires.

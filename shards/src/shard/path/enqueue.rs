@@ -9,7 +9,7 @@ use crate::outcome::Reason;
 use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour};
 use crate::shard::io::Phase as Waiting;
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 use crate::shard::{Alarm, Phase, Shard};
 use crate::supervision::Guard;
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ impl Shard {
             Enqueued::Unscheduled => self.schedule(index),
             Enqueued::TurnedAway(envelope) => self.turn_away(envelope, index),
             Enqueued::Full(envelope, generation) => {
-                let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+                let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
                 self.give_up(envelope, Reason::ShardFull, holds);
             }
         }
@@ -38,7 +38,12 @@ impl Shard {
 
     /// What few messages need on delivery: a question that they answer, notes, receipts, a journal, a delay.
     #[cold]
-    pub(in crate::shard) fn deliver_specially(&mut self, mut envelope: Envelope, index: AgentIndex, holds: Holds) {
+    pub(in crate::shard) fn deliver_specially(
+        &mut self,
+        mut envelope: Envelope,
+        index: AgentIndex,
+        holds: Reservation,
+    ) {
         if self.turns_away(index, &envelope.message) && self.delay_of(&envelope.message) == 0 {
             // It is neither journalled nor reported as delivered.
             self.let_go(holds);
@@ -64,7 +69,7 @@ impl Shard {
     }
 
     /// Tells the sender that its message has reached the mailbox, if it wanted to hear that.
-    pub(crate) fn say_delivered(&mut self, message: &Message, holds: Holds) {
+    pub(crate) fn say_delivered(&mut self, message: &Message, holds: Reservation) {
         match message.receipt() {
             Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, holds),
             Receipt::None | Receipt::Processed => self.let_go(holds),
@@ -92,7 +97,7 @@ impl Shard {
     /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
     pub(crate) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
-        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+        let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
         match self.held.slab.insert(envelope) {
             Ok(place) => {
                 let due_ms = self.clock.now_ms.saturating_add(delay_ms);
@@ -116,10 +121,10 @@ impl Shard {
         let Some(envelope) = self.held.slab.remove(place) else { return };
         if !self.is_still_there(index, generation) {
             let reason = self.reason_of_absence(envelope.message.target());
-            return self.give_up(envelope, reason, Holds::Nothing);
+            return self.give_up(envelope, reason, Reservation::Nothing);
         }
         if envelope.deadline_ms <= self.clock.now_ms {
-            let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+            let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
             let phase = if envelope.attempts > 0 { Waiting::Retry } else { Waiting::Delayed };
             return self.expire(envelope, phase, holds);
         }

@@ -6,13 +6,19 @@ use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::planted::{self, Bug};
 use crate::shard::control::conformance::tells_of_failure;
-use crate::shard::path::settle::{Holds, Outgoing, describe, quote, router_id};
+use crate::shard::path::settle::{Outgoing, Reservation, describe, quote, router_id};
 use crate::shard::{Phase, Shard};
 use crate::supervision::Guard;
 
 impl Shard {
     /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
-    pub(in crate::shard) fn send_failure(&mut self, message: &Message, word: &str, explanation: &str, holds: Holds) {
+    pub(in crate::shard) fn send_failure(
+        &mut self,
+        message: &Message,
+        word: &str,
+        explanation: &str,
+        holds: Reservation,
+    ) {
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
         if planted::strikes(Bug::FailureNotTold, 10, self.clock.now_ms) {
             return self.let_go(holds);
@@ -21,7 +27,7 @@ impl Shard {
     }
 
     /// Tells the sender that its message was delivered or processed, if it wanted to hear that.
-    pub(crate) fn send_receipt(&mut self, message: &Message, stage: Receipt, holds: Holds) {
+    pub(crate) fn send_receipt(&mut self, message: &Message, stage: Receipt, holds: Reservation) {
         let word = match stage {
             Receipt::None => return self.let_go(holds),
             Receipt::Delivered => "delivered",
@@ -35,7 +41,7 @@ impl Shard {
         message: &Message,
         performative: Performative,
         content: String,
-        holds: Holds,
+        holds: Reservation,
     ) {
         let Some(sender) = message.sender() else { return self.let_go(holds) };
         if message.target() == Some(router_id()) && tells_of_failure(performative) {
@@ -63,12 +69,12 @@ impl Shard {
             } else {
                 builder.conversation_of(id, initiator)
             };
-            self.send_letter(builder, *participant, Holds::Nothing);
+            self.send_letter(builder, *participant, Reservation::Nothing);
         }
     }
 
     /// Tells an agent something in the router's name.
-    pub(crate) fn send_letter(&mut self, builder: MessageBuilder, to: AgentId, holds: Holds) {
+    pub(crate) fn send_letter(&mut self, builder: MessageBuilder, to: AgentId, holds: Reservation) {
         let message = builder.sender(router_id()).priority(Priority::Urgent).build();
         let Ok(mut message) = message else { return self.let_go(holds) };
         self.assign_id(&mut message);

@@ -9,7 +9,7 @@ use crate::outcome::Reason;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::path::route::Blocked;
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 
 impl Shard {
     /// Accepts a message and sends it on its way, or puts it behind what its sender has waiting.
@@ -33,7 +33,7 @@ impl Shard {
     pub(crate) fn refuse_question(&mut self, envelope: Envelope) {
         for envelope in envelope.into_deliveries() {
             let detail = "too many messages with reply-by are waiting for their answers";
-            self.give_up_with(envelope, Reason::NotAdmitted, detail, Holds::Nothing);
+            self.give_up_with(envelope, Reason::NotAdmitted, detail, Reservation::Nothing);
         }
     }
 

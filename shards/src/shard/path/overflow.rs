@@ -18,7 +18,7 @@ use crate::shard::Shard;
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentIndex, Standing};
 use crate::shard::io::SendError;
-use crate::shard::path::settle::{Holds, OUTGOING_WAITING_MAX};
+use crate::shard::path::settle::{OUTGOING_WAITING_MAX, Reservation};
 
 /// A mailbox holds replies up to so many times its limits in messages and bytes.
 pub const REPLY_ROOM: u32 = 2;
@@ -134,7 +134,7 @@ impl Shard {
             self.backpressure.overflow.replies_beyond += 1;
             return self.take_in(envelope, index);
         }
-        let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+        let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         self.give_up(envelope, Reason::RepliesFull, holds);
     }
 
@@ -170,8 +170,8 @@ impl Shard {
         };
         for place in places {
             let Some(displaced) = self.held.slab.remove(place) else { continue };
-            self.let_go(Holds::Mailbox { agent: index, generation, weight: displaced.weight() });
-            self.give_up(displaced, Reason::Displaced, Holds::Nothing);
+            self.let_go(Reservation::Mailbox { agent: index, generation, weight: displaced.weight() });
+            self.give_up(displaced, Reason::Displaced, Reservation::Nothing);
         }
         self.take_in(envelope, index);
     }
@@ -225,7 +225,7 @@ impl Shard {
     /// Gives up a message from another shard for which there is no memory.
     #[cold]
     pub(crate) fn refuse_arrival(&mut self, envelope: Envelope) {
-        let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+        let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         self.give_up(envelope, Reason::MemoryFull, holds);
     }
 }

@@ -13,7 +13,7 @@ use crate::message::{AgentId, Choice, ConversationId, ConversationRole, Receiver
 use crate::outcome::Phase as Waiting;
 use crate::outcome::Reason;
 use crate::routing::rules;
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 use crate::shard::{FAN_OUT_PER_TURN_MAX, Shard};
 
 /// A message that has to wait for credit at a shard or, for the own shard, for the next turn.
@@ -91,7 +91,7 @@ impl Shard {
             // Some of them would have got it, and the sender would not know whom to wait for.
             let detail = format!("the conversation would have {count} participants: allowed are {most}; nobody got it");
             for envelope in envelope.into_deliveries() {
-                self.give_up_with(envelope, Reason::TooManyParticipants, &detail, Holds::Nothing);
+                self.give_up_with(envelope, Reason::TooManyParticipants, &detail, Reservation::Nothing);
             }
             return Ok(());
         }
@@ -221,7 +221,7 @@ impl Shard {
     #[cold]
     pub(crate) fn give_up_all(&mut self, envelope: Envelope, reason: Reason) {
         for envelope in envelope.into_deliveries() {
-            let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+            let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
             self.give_up(envelope, reason, holds);
         }
     }
@@ -229,7 +229,7 @@ impl Shard {
     #[cold]
     pub(crate) fn expire_all(&mut self, envelope: Envelope, phase: Waiting) {
         for envelope in envelope.into_deliveries() {
-            let holds = envelope.credit_of.map_or(Holds::Nothing, Holds::Credit);
+            let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
             self.expire(envelope, phase, holds);
         }
     }

@@ -35,7 +35,7 @@ pub(in crate::shard) fn router_id() -> AgentId {
 
 /// What a notice keeps occupied until it has left.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Holds {
+pub(crate) enum Reservation {
     Nothing,
     Credit(ShardIndex),
     Mailbox { agent: AgentIndex, generation: u32, weight: u32 },
@@ -43,20 +43,20 @@ pub(crate) enum Holds {
 
 /// Something to be told to another shard as soon as its ring has room.
 pub(crate) enum Outgoing {
-    Letter(Box<Envelope>, Holds),
+    Letter(Box<Envelope>, Reservation),
     Notice(Notice),
 }
 
 impl Shard {
     /// Gives a message up: it becomes a dead letter and its sender hears of it.
     #[cold]
-    pub(crate) fn give_up(&mut self, envelope: Envelope, reason: Reason, holds: Holds) {
+    pub(crate) fn give_up(&mut self, envelope: Envelope, reason: Reason, holds: Reservation) {
         self.give_up_with(envelope, reason, "", holds);
     }
 
     /// As [`Shard::give_up`], with what a handler said to it.
     #[cold]
-    pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Holds) {
+    pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Reservation) {
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let Some(message) = self.count_out(envelope, reason, detail, holds) else { return };
         if journal.is_replay() {
@@ -102,7 +102,7 @@ impl Shard {
         envelope: Envelope,
         reason: Reason,
         detail: &str,
-        holds: Holds,
+        holds: Reservation,
     ) -> Option<Message> {
         if envelope.kind == EnvelopeKind::Notice {
             self.held.pending_beside_slab += 1;
@@ -139,7 +139,7 @@ impl Shard {
     /// Ends a message whose lifetime is over; its sender hears of it. A durable one is kept as a dead letter, although it counts as
     /// expired: whoever sent it was told that it is not lost.
     #[cold]
-    pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, holds: Holds) {
+    pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, holds: Reservation) {
         self.ledger.account.expired += 1;
         self.ledger.account.expired_by_phase[phase.index()] += 1;
         let (attempts, journal) = (envelope.attempts, envelope.journal());
@@ -161,12 +161,12 @@ impl Shard {
     }
 
     #[inline(always)]
-    pub(crate) fn let_go(&mut self, holds: Holds) {
+    pub(crate) fn let_go(&mut self, holds: Reservation) {
         match holds {
-            Holds::Nothing => {}
-            Holds::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}
-            Holds::Credit(from) => self.links.credits_owed[from.as_usize()] += 1,
-            Holds::Mailbox { agent, generation, weight } => {
+            Reservation::Nothing => {}
+            Reservation::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}
+            Reservation::Credit(from) => self.links.credits_owed[from.as_usize()] += 1,
+            Reservation::Mailbox { agent, generation, weight } => {
                 if let Some(slot) = self.agents.get_mut(agent)
                     && slot.generation == generation
                 {

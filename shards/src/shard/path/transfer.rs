@@ -6,7 +6,7 @@ use crate::message::ConversationRole;
 use crate::outcome::Phase as Waiting;
 use crate::outcome::Reason;
 use crate::shard::control::stop::Place;
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 use crate::shard::shard_frame::Crossing;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
@@ -40,13 +40,13 @@ impl Shard {
         envelope.credit_of = Some(from);
         if self.phase == Phase::Stopped {
             self.count_remains(Place::Crossing, 1);
-            return self.give_up(envelope, Reason::Stopped, Holds::Credit(from));
+            return self.give_up(envelope, Reason::Stopped, Reservation::Credit(from));
         }
         if envelope.deadline_ms <= self.clock.now_ms {
-            return self.expire(envelope, Waiting::Crossing, Holds::Credit(from));
+            return self.expire(envelope, Waiting::Crossing, Reservation::Credit(from));
         }
         let Some(target) = envelope.message.target() else {
-            return self.give_up(envelope, Reason::NoRoute, Holds::Credit(from));
+            return self.give_up(envelope, Reason::NoRoute, Reservation::Credit(from));
         };
         if self.held.memory_left < 0 && !self.has_memory_for(&envelope) {
             return self.refuse_arrival(envelope);
@@ -66,7 +66,7 @@ impl Shard {
             if let Some(initiator) = initiator
                 && let Err(reason) = self.converse(&mut envelope, initiator, target)
             {
-                return self.give_up(envelope, reason, Holds::Credit(from));
+                return self.give_up(envelope, reason, Reservation::Credit(from));
             }
             let to = self.config.partition.shard_of(target);
             if !self.is_here(to) {

@@ -35,7 +35,7 @@ use crate::routing::partition::Partition;
 use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::control::stop::Place;
 use crate::shard::io::{Answer, Token};
-use crate::shard::path::settle::{Holds, Outgoing};
+use crate::shard::path::settle::{Outgoing, Reservation};
 use crate::shard::shard_frame::Notice;
 use crate::shard::{Phase, Shard};
 
@@ -370,7 +370,7 @@ impl Shard {
     pub(crate) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
         let (id, generation) = (slot.id, slot.generation);
-        let holds = Holds::Mailbox { agent: index, generation, weight: envelope.weight() };
+        let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
         if !self.durables.writes() || self.is_journal_given_up() {
             return self.give_up(envelope, Reason::NotJournalled, holds);
         }
@@ -474,10 +474,10 @@ impl Shard {
             let Some(envelope) = self.held.slab.remove(place) else { continue };
             if !self.is_still_there(agent, generation) {
                 let reason = self.reason_of_absence(envelope.message.target());
-                self.give_up(envelope, reason, Holds::Nothing);
+                self.give_up(envelope, reason, Reservation::Nothing);
                 continue;
             }
-            self.say_delivered(&envelope.message, Holds::Nothing);
+            self.say_delivered(&envelope.message, Reservation::Nothing);
             self.put_into_mailbox_in_time(envelope, agent);
         }
         if dispatched > 0 && self.phase == Phase::Draining {
@@ -508,9 +508,9 @@ impl Shard {
                 };
                 envelope.mark(waiting.ticket);
                 let holds = if self.is_still_there(agent, generation) {
-                    Holds::Mailbox { agent, generation, weight: envelope.weight() }
+                    Reservation::Mailbox { agent, generation, weight: envelope.weight() }
                 } else {
-                    Holds::Nothing
+                    Reservation::Nothing
                 };
                 self.give_up(envelope, Reason::NotJournalled, holds);
             }
@@ -706,7 +706,7 @@ impl Shard {
 
     /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
     #[cold]
-    pub(crate) fn leave_to_next_start(&mut self, holds: Holds) {
+    pub(crate) fn leave_to_next_start(&mut self, holds: Reservation) {
         self.ledger.account.kept += 1;
         self.let_go(holds);
     }
@@ -723,7 +723,7 @@ impl Shard {
             for place in slot.mailbox.extract(&mut self.held.slab, journalled) {
                 let Some(envelope) = self.held.slab.remove(place) else { continue };
                 self.count_remains(Place::Mailbox, 1);
-                self.leave_to_next_start(Holds::Mailbox { agent: index, generation, weight: envelope.weight() });
+                self.leave_to_next_start(Reservation::Mailbox { agent: index, generation, weight: envelope.weight() });
             }
         }
     }

@@ -11,7 +11,7 @@
 use super::{Ending, JournalCondition, Waiting};
 use crate::outcome::Reason;
 use crate::shard::io::{Event, Phase as Waits};
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
 /// A journal that has been full for so long, in milliseconds, is given up until it goes on.
@@ -103,9 +103,9 @@ impl Shard {
             self.durables.seen.forget(arrival);
         }
         let holds = if self.is_still_there(message.agent, message.generation) {
-            Holds::Mailbox { agent: message.agent, generation: message.generation, weight: envelope.weight() }
+            Reservation::Mailbox { agent: message.agent, generation: message.generation, weight: envelope.weight() }
         } else {
-            Holds::Nothing
+            Reservation::Nothing
         };
         // Its sender may try again, after a start as well.
         let record = self.durables.record_of(envelope.journal());

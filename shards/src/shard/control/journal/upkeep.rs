@@ -9,7 +9,7 @@ use crate::journal::record::AppendSequence;
 use crate::mailbox::Envelope;
 use crate::message::{AgentId, ConversationId, WallTime};
 use crate::planted::{self, Bug};
-use crate::shard::path::settle::Holds;
+use crate::shard::path::settle::Reservation;
 use crate::shard::{Phase, Shard};
 
 /// Conversations and agents.
@@ -161,14 +161,14 @@ impl Shard {
         self.keep_attempts(&envelope);
         self.ledger.account.recovered += 1;
         let Some(index) = self.add_absent(receiver, receiver_name) else {
-            return self.give_up(envelope, Reason::ShardFull, Holds::Nothing);
+            return self.give_up(envelope, Reason::ShardFull, Reservation::Nothing);
         };
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (generation, weight) = (slot.generation, envelope.weight());
         slot.mailbox.hold(weight);
         self.held.memory_left -= i64::from(weight);
         if envelope.attempts >= self.attempts_max(&envelope.message) {
-            let holds = Holds::Mailbox { agent: index, generation, weight };
+            let holds = Reservation::Mailbox { agent: index, generation, weight };
             let detail = "the router ended while it was handled, each time";
             return self.give_up_with(envelope, Reason::AttemptsExhausted, detail, holds);
         }
