@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::base::slab::{NONE, Slab};
 use crate::domain::Priority;
-use crate::message::journal_ref::Journalled;
+use crate::message::journal_ref::JournalRef;
 pub use crate::message::postage::{EnvelopeKind, Postage};
 use crate::message::{AgentId, Body, Message, PlainBody, Receiver, Spares};
 
@@ -74,7 +74,7 @@ impl Envelope {
         let slip = Slip::new(message.weight());
         let postage = message.postage();
         let (conversation_place, receiver_place) = (postage.conversation_place, postage.receiver_place);
-        message.set_journal(Journalled::NOT);
+        message.set_journal(JournalRef::NOT);
         *message.postage_mut() = Postage { deadline_ms, conversation_place, receiver_place, kind, ..Postage::NONE };
         Self { message, slip }
     }
@@ -115,11 +115,11 @@ impl Envelope {
 
     /// Where it stands to the journal.
     #[inline]
-    pub(crate) fn journal(&self) -> Journalled {
+    pub(crate) fn journal(&self) -> JournalRef {
         self.message.journal()
     }
 
-    pub(crate) fn mark(&mut self, journal: Journalled) {
+    pub(crate) fn mark(&mut self, journal: JournalRef) {
         self.message.set_journal(journal);
     }
 

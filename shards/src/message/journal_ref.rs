@@ -8,9 +8,9 @@ use crate::base::index::ShardIndex;
 /// It is four bytes, because that is what a message's body has left. Of a record's sequence they keep the remainder, which is
 /// enough: a journal never holds so many records that two of them have the same one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Journalled(u32);
+pub(crate) struct JournalRef(u32);
 
-impl Journalled {
+impl JournalRef {
     pub const NOT: Self = Self(0);
     const TICKET: u32 = 1 << 31;
     const SHARD_SHIFT: u32 = 21;
@@ -89,10 +89,10 @@ impl Journalled {
 
 /// The mark on a message's body. A copy of a message has none: it was not journalled, and nobody waits for it.
 #[derive(Debug)]
-pub(crate) struct JournalMark(pub Journalled);
+pub(crate) struct JournalMark(pub JournalRef);
 
 impl JournalMark {
-    pub const NONE: Self = Self(Journalled::NOT);
+    pub const NONE: Self = Self(JournalRef::NOT);
 }
 
 impl Clone for JournalMark {

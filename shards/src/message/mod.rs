@@ -393,12 +393,12 @@ impl Message {
     }
 
     #[inline]
-    pub(crate) fn journal(&self) -> crate::message::journal_ref::Journalled {
+    pub(crate) fn journal(&self) -> crate::message::journal_ref::JournalRef {
         self.0.journal.0
     }
 
     #[inline]
-    pub(crate) fn set_journal(&mut self, journal: crate::message::journal_ref::Journalled) {
+    pub(crate) fn set_journal(&mut self, journal: crate::message::journal_ref::JournalRef) {
         self.0.journal.0 = journal;
     }
 

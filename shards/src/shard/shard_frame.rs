@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use crate::dead_letter::DeadLetter;
 use crate::mailbox::{Envelope, Parcel};
-use crate::message::journal_ref::Journalled;
+use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, PlainBody, Spares, Term};
 use crate::routing::capabilities::Provider;
 use crate::shard::agent::Registration;
@@ -64,7 +64,7 @@ pub enum Notice {
     Committed(Vec<Acknowledgement>),
     /// A durable message that the other shard accepted was given up, and nothing can be written down here.
     #[allow(private_interfaces)]
-    KeepLetter(Box<DeadLetter>, Journalled),
+    KeepLetter(Box<DeadLetter>, JournalRef),
     /// What one agent wants to know or change of others, and the answers.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Oversee(Box<OversightNotice>),

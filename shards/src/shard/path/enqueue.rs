@@ -2,7 +2,7 @@
 
 use crate::base::slab::{NONE, Slab};
 use crate::mailbox::Envelope;
-use crate::message::journal_ref::Journalled;
+use crate::message::journal_ref::JournalRef;
 use crate::message::{Message, Receipt, Reliability, WhenUnavailable};
 use crate::outcome::Ending;
 use crate::outcome::Reason;
@@ -62,7 +62,7 @@ impl Shard {
         if !envelope.journal().is_not() {
             // A dead letter that is replayed has come to its receiver.
             self.acknowledge(envelope.journal(), Ending::Kept);
-            envelope.mark(Journalled::NOT);
+            envelope.mark(JournalRef::NOT);
         }
         self.say_delivered(&envelope.message, holds);
         self.put_into_mailbox_in_time(envelope, index);

@@ -7,7 +7,7 @@
 use crate::base::index::ShardIndex;
 use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
 use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::journal_ref::Journalled;
+use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::Ending as Settlement;
 use crate::planted::{self, Bug};
@@ -74,7 +74,7 @@ impl Shard {
         reason: Reason,
         attempts: u8,
         detail: &str,
-        journal: Journalled,
+        journal: JournalRef,
         ending: Settlement,
     ) {
         let id = self.dead_letters.next_id();

@@ -27,7 +27,7 @@ use crate::base::slab::Slab;
 use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
 use crate::journal::record::{AppendSequence, Durability, HandledMessage, Records};
 use crate::mailbox::Envelope;
-use crate::message::journal_ref::Journalled;
+use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, Message, MessageId, WallTime};
 pub use crate::outcome::Ending;
 use crate::planted::{self, Bug};
@@ -66,7 +66,7 @@ pub enum JournalCondition {
 }
 
 /// What a shard tells another about the tickets of that one.
-pub(crate) type Acknowledgement = (Journalled, Ending);
+pub(crate) type Acknowledgement = (JournalRef, Ending);
 
 /// An attempt to handle a durable message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,7 @@ pub trait AttemptMark: std::fmt::Debug {
     fn set(&mut self, attempt: Option<Attempt>);
 }
 
-const _: () = assert!(TICKETS_MAX - 1 <= Journalled::PLACE_MASK as usize, "a ticket's place fits into a mark");
+const _: () = assert!(TICKETS_MAX - 1 <= JournalRef::PLACE_MASK as usize, "a ticket's place fits into a mark");
 
 /// Somebody who waits until messages are durable.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ struct Waiting {
     message: Option<Undispatched>,
     /// The dead letter that it is the record of, by its number.
     letter: Option<u64>,
-    ticket: Journalled,
+    ticket: JournalRef,
     ending: Ending,
 }
 
@@ -142,7 +142,7 @@ struct Handling {
     sequence: AppendSequence,
     /// How many durable messages its handler sent so far.
     sent: u32,
-    ticket: Option<Journalled>,
+    ticket: Option<JournalRef>,
 }
 
 /// The durable side of a shard.
@@ -255,17 +255,17 @@ impl Durables {
     }
 
     /// The record that a message stands in.
-    pub fn record_of(&self, journal: Journalled) -> Option<AppendSequence> {
+    pub fn record_of(&self, journal: JournalRef) -> Option<AppendSequence> {
         journal.record(self.records.last())
     }
 
-    fn open(&mut self, shard: ShardIndex, left: u64, then: Then) -> Option<Journalled> {
+    fn open(&mut self, shard: ShardIndex, left: u64, then: Then) -> Option<JournalRef> {
         let by_caller = matches!(then, Then::Answer(..));
         let place = self.tickets.insert(Ticket { left, ending: Ending::Kept, then }).ok()?;
-        Some(Journalled::awaited(shard, place, by_caller))
+        Some(JournalRef::awaited(shard, place, by_caller))
     }
 
-    fn find(&mut self, ticket: Journalled) -> Option<&mut Ticket> {
+    fn find(&mut self, ticket: JournalRef) -> Option<&mut Ticket> {
         self.tickets.get_mut(ticket.place())
     }
 }
@@ -277,7 +277,7 @@ impl Shard {
     pub(crate) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
         let Some(id) = envelope.message.id() else { return false };
         let ticket = self.durables.open(self.identity.index, envelope.deliveries_left(), Then::Answer(token, id));
-        envelope.mark(ticket.unwrap_or(Journalled::NOT));
+        envelope.mark(ticket.unwrap_or(JournalRef::NOT));
         ticket.is_some()
     }
 
@@ -309,14 +309,14 @@ impl Shard {
     }
 
     /// Counts further deliveries of a message that somebody waits for.
-    pub(crate) fn await_more(&mut self, ticket: Journalled, more: u64) {
+    pub(crate) fn await_more(&mut self, ticket: JournalRef, more: u64) {
         if let Some(ticket) = ticket.ticket().and_then(|ticket| self.durables.find(ticket)) {
             ticket.left += more;
         }
     }
 
     /// Tells whoever holds the ticket what became of one delivery.
-    pub(crate) fn acknowledge(&mut self, ticket: Journalled, ending: Ending) {
+    pub(crate) fn acknowledge(&mut self, ticket: JournalRef, ending: Ending) {
         let Some(ticket) = ticket.ticket() else { return };
         let shard = ticket.shard();
         if self.is_here(shard) {
@@ -332,7 +332,7 @@ impl Shard {
         }
     }
 
-    fn hear_acknowledgement(&mut self, ticket: Journalled, ending: Ending) {
+    fn hear_acknowledgement(&mut self, ticket: JournalRef, ending: Ending) {
         let Some(found) = self.durables.find(ticket) else { return };
         found.left = found.left.saturating_sub(if planted::is(Bug::AcknowledgedTwice) { 2 } else { 1 });
         if found.ending == Ending::Kept {
@@ -375,7 +375,7 @@ impl Shard {
             return self.give_up(envelope, Reason::NotJournalled, holds);
         }
         let ticket = envelope.journal();
-        envelope.mark(Journalled::NOT);
+        envelope.mark(JournalRef::NOT);
         let arrival = self.durables.arrival(&envelope.message, id);
         let is_new = arrival.is_none_or(|arrival| self.durables.seen.note(arrival));
         if !is_new && !planted::is(Bug::DuplicateDispatched) {
@@ -389,7 +389,7 @@ impl Shard {
         if planted::is(Bug::AcknowledgedEarly) {
             self.acknowledge(ticket, Ending::Kept);
         }
-        let ticket = if planted::is(Bug::AcknowledgedEarly) { Journalled::NOT } else { ticket };
+        let ticket = if planted::is(Bug::AcknowledgedEarly) { JournalRef::NOT } else { ticket };
         match self.held.slab.insert(envelope) {
             Ok(place) => {
                 let Some(envelope) = self.held.slab.get_mut(place) else { return };
@@ -401,7 +401,7 @@ impl Shard {
                 if shown {
                     durables.first.insert(sequence, sequence);
                 }
-                envelope.mark(Journalled::in_record(sequence));
+                envelope.mark(JournalRef::in_record(sequence));
                 let message = Some(Undispatched { place, agent: index, generation });
                 self.durables.waiting.push_back(Waiting {
                     sequence,
@@ -430,7 +430,7 @@ impl Shard {
     }
 
     /// Acknowledges a ticket as soon as this record is durable.
-    fn acknowledge_when(&mut self, sequence: AppendSequence, letter: Option<u64>, ticket: Journalled, ending: Ending) {
+    fn acknowledge_when(&mut self, sequence: AppendSequence, letter: Option<u64>, ticket: JournalRef, ending: Ending) {
         if ticket.ticket().is_none() {
             return;
         }
@@ -578,12 +578,12 @@ impl Shard {
                 handling.ticket = ticket;
             }
         }
-        envelope.mark(ticket.unwrap_or(Journalled::NOT));
+        envelope.mark(ticket.unwrap_or(JournalRef::NOT));
     }
 
     /// A message that stands in the journal was handled.
     #[cold]
-    pub(crate) fn settle_durable(&mut self, journal: Journalled) {
+    pub(crate) fn settle_durable(&mut self, journal: JournalRef) {
         let Some(sequence) = self.durables.record_of(journal) else { return };
         // It is not taken as a whole, because parts of it were written just now.
         let handling = self.durables.handling.as_ref().filter(|handling| handling.sequence == sequence);
@@ -615,7 +615,7 @@ impl Shard {
 
     /// A message ended without being handled, and no dead letter is kept of it.
     #[cold]
-    pub(crate) fn end_without_letter(&mut self, journal: Journalled, ending: Ending) {
+    pub(crate) fn end_without_letter(&mut self, journal: JournalRef, ending: Ending) {
         match self.durables.record_of(journal) {
             Some(sequence) => self.release_record(sequence),
             None => self.acknowledge(journal, ending),
@@ -624,7 +624,7 @@ impl Shard {
 
     /// A message became a dead letter: that stands in the journal from now on instead of the message.
     #[cold]
-    pub(crate) fn keep_letter(&mut self, id: DeadLetterId, journal: Journalled, ending: Ending) {
+    pub(crate) fn keep_letter(&mut self, id: DeadLetterId, journal: JournalRef, ending: Ending) {
         let Some(letter) = self.dead_letters.get(id) else { return self.end_without_letter(journal, ending) };
         if !self.durables.writes() || self.is_journal_given_up() && !self.needs_letter_here(journal) {
             let letter = Box::new(letter.clone());
@@ -661,7 +661,7 @@ impl Shard {
     }
 
     /// Nothing can be written here, so whoever waits writes the letter down, before what it came of is settled.
-    fn have_letter_kept(&mut self, letter: Box<DeadLetter>, journal: Journalled, ending: Ending) {
+    fn have_letter_kept(&mut self, letter: Box<DeadLetter>, journal: JournalRef, ending: Ending) {
         match journal.ticket().filter(|ticket| !self.is_here(ticket.shard())) {
             Some(ticket) => {
                 let notice = Notice::KeepLetter(letter, ticket);
@@ -682,7 +682,7 @@ impl Shard {
 
     /// Another shard, whose journal has failed, gave up a message for which somebody waits here.
     #[cold]
-    pub(crate) fn keep_letter_of_other(&mut self, letter: &DeadLetter, ticket: Journalled) {
+    pub(crate) fn keep_letter_of_other(&mut self, letter: &DeadLetter, ticket: JournalRef) {
         let ending = match letter.reason {
             Reason::Expired => Ending::Expired,
             reason => Ending::DeadLettered(reason),

@@ -25,8 +25,8 @@ impl Shard {
     }
 
     /// Whether the dead letter of such a message has to stand in this shard's journal, full or not: it ends what stands there.
-    pub(super) fn needs_letter_here(&self, journal: super::Journalled) -> bool {
-        let sent_here = |ticket: super::Journalled| self.is_here(ticket.shard()) && !ticket.is_awaited_by_caller();
+    pub(super) fn needs_letter_here(&self, journal: super::JournalRef) -> bool {
+        let sent_here = |ticket: super::JournalRef| self.is_here(ticket.shard()) && !ticket.is_awaited_by_caller();
         journal.is_in_record() || journal.ticket().is_some_and(sent_here)
     }
 
@@ -66,7 +66,7 @@ impl Shard {
             if waiting.sequence > committed && (expired || refused) {
                 let entry = &mut self.durables.waiting[place];
                 // The record stays where it is in the journal's order, and nobody waits for it any more.
-                (entry.message, entry.letter, entry.ticket) = (None, None, super::Journalled::NOT);
+                (entry.message, entry.letter, entry.ticket) = (None, None, super::JournalRef::NOT);
                 self.end_waiting(waiting, expired);
             }
         }

@@ -1,7 +1,7 @@
 //! What stands in the journal beside messages, and what is needed for long: agents, conversations, records that are written
 //! anew so that their part of the journal can be used again, and what a start takes over.
 
-use super::{CARRIED_PER_TURN_MAX, Carry, Ending, Journalled};
+use super::{CARRIED_PER_TURN_MAX, Carry, Ending, JournalRef};
 use crate::base::index::AgentIndex;
 use crate::conversation::ConversationIndex;
 use crate::dead_letter::{DeadLetterId, Reason};
@@ -136,7 +136,7 @@ impl Shard {
             if envelope.attempts > 0 {
                 durables.records.attempts(sequence, envelope.attempts);
             }
-            envelope.mark(Journalled::in_record(sequence));
+            envelope.mark(JournalRef::in_record(sequence));
         }
         let more = end < self.held.slab.places();
         self.durables.carry = more.then_some(Carry { upto, place: end, all });
@@ -157,7 +157,7 @@ impl Shard {
         // It has waited since the earlier run.
         let sequence = self.durables.records.message(None, None, true, expires, receiver_name, &envelope.message);
         self.durables.first.insert(sequence, sequence);
-        envelope.mark(Journalled::in_record(sequence));
+        envelope.mark(JournalRef::in_record(sequence));
         self.keep_attempts(&envelope);
         self.ledger.account.recovered += 1;
         let Some(index) = self.add_absent(receiver, receiver_name) else {
