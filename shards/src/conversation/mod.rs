@@ -273,7 +273,7 @@ impl Conversations {
     /// changed when a message is refused.
     #[inline(always)]
     pub fn pass(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
-        let place = passage.message.postage().conversation_place;
+        let place = passage.message.delivery_meta().conversation_place;
         match self.slab.get_mut(place) {
             Some(conversation) if conversation.is(passage.initiator, id) => {
                 conversation.pass(passage, &self.limits, self.seeded)?;
@@ -459,7 +459,7 @@ impl Conversations {
         passage: &Passage<'_>,
         wall: WallTime,
     ) -> Result<(ConversationIndex, Passed), Reason> {
-        let probably = passage.message.postage().conversation_place;
+        let probably = passage.message.delivery_meta().conversation_place;
         let (place, mut passed) = if self.slab.get(probably).is_some_and(|found| found.is(passage.initiator, id)) {
             (probably, Passed::Continued)
         } else {

@@ -94,7 +94,7 @@ impl DeadLetters {
         let letter = self.letters.remove(&id.number)?;
         let mut copy = letter.clone();
         // A copy keeps nothing of what is written on the envelope.
-        copy.message.postage_mut().text_borne = letter.message.postage().text_borne;
+        copy.message.delivery_meta_mut().text_borne = letter.message.delivery_meta().text_borne;
         self.replaying.insert(id.number, letter);
         Some(copy)
     }

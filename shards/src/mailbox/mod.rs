@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use crate::base::slab::{NONE, Slab};
 use crate::domain::Priority;
+pub use crate::message::delivery_meta::{DeliveryMeta, EnvelopeKind};
 use crate::message::journal_ref::JournalRef;
-pub use crate::message::postage::{EnvelopeKind, Postage};
 use crate::message::{AgentId, Body, Message, PlainBody, Receiver, Spares};
 
 /// The most notices that wait for one agent. Beyond it they are coalesced: counted instead of kept.
@@ -27,7 +27,7 @@ const LANES: usize = 5;
 
 /// A message on its way through a shard.
 ///
-/// What is written on the envelope stands beside the message's body (see [`Postage`]), so that an envelope fits into two
+/// What is written on the envelope stands beside the message's body (see [`DeliveryMeta`]), so that an envelope fits into two
 /// registers however far it is handed on.
 #[derive(Debug)]
 pub struct Envelope {
@@ -52,18 +52,18 @@ impl Slip {
 }
 
 impl std::ops::Deref for Envelope {
-    type Target = Postage;
+    type Target = DeliveryMeta;
 
     #[inline]
-    fn deref(&self) -> &Postage {
-        self.message.postage()
+    fn deref(&self) -> &DeliveryMeta {
+        self.message.delivery_meta()
     }
 }
 
 impl std::ops::DerefMut for Envelope {
     #[inline]
-    fn deref_mut(&mut self) -> &mut Postage {
-        self.message.postage_mut()
+    fn deref_mut(&mut self) -> &mut DeliveryMeta {
+        self.message.delivery_meta_mut()
     }
 }
 
@@ -72,10 +72,11 @@ impl Envelope {
     #[inline]
     pub fn new(mut message: Message, deadline_ms: u64, kind: EnvelopeKind) -> Self {
         let slip = Slip::new(message.weight());
-        let postage = message.postage();
-        let (conversation_place, receiver_place) = (postage.conversation_place, postage.receiver_place);
+        let delivery_meta = message.delivery_meta();
+        let (conversation_place, receiver_place) = (delivery_meta.conversation_place, delivery_meta.receiver_place);
         message.set_journal(JournalRef::NOT);
-        *message.postage_mut() = Postage { deadline_ms, conversation_place, receiver_place, kind, ..Postage::NONE };
+        *message.delivery_meta_mut() =
+            DeliveryMeta { deadline_ms, conversation_place, receiver_place, kind, ..DeliveryMeta::NONE };
         Self { message, slip }
     }
 

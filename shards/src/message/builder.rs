@@ -126,8 +126,8 @@ impl MessageBuilder {
         reply.ontology = original.0.ontology;
         reply.priority = original.0.priority;
         reply.reliability = original.0.reliability;
-        reply.postage.conversation_place = original.0.postage.conversation_place;
-        reply.postage.receiver_place = original.0.postage.sender_place;
+        reply.delivery_meta.conversation_place = original.0.delivery_meta.conversation_place;
+        reply.delivery_meta.receiver_place = original.0.delivery_meta.sender_place;
         reply.role = match original.0.role {
             ConversationRole::Initiator => ConversationRole::Participant,
             ConversationRole::Participant => ConversationRole::Initiator,

@@ -9,6 +9,7 @@ pub mod bits;
 mod builder;
 pub(crate) mod bytes;
 mod content;
+pub(crate) mod delivery_meta;
 mod details;
 mod envelope;
 mod id;
@@ -18,7 +19,6 @@ mod names;
 mod options;
 mod performative;
 mod pool;
-pub(crate) mod postage;
 pub(crate) mod stored;
 mod suggestion;
 mod term;
@@ -136,7 +136,7 @@ pub(crate) struct Body {
     attempts_max: Option<std::num::NonZeroU8>,
     time_to_live_ms: u32,
     details: Option<Arc<Details>>,
-    postage: crate::message::postage::Postage,
+    delivery_meta: crate::message::delivery_meta::DeliveryMeta,
     journal: crate::message::journal_ref::JournalMark,
     content: MessageContent,
 }
@@ -383,13 +383,13 @@ impl Message {
     }
 
     #[inline]
-    pub(crate) fn postage(&self) -> &crate::message::postage::Postage {
-        &self.0.postage
+    pub(crate) fn delivery_meta(&self) -> &crate::message::delivery_meta::DeliveryMeta {
+        &self.0.delivery_meta
     }
 
     #[inline]
-    pub(crate) fn postage_mut(&mut self) -> &mut crate::message::postage::Postage {
-        &mut self.0.postage
+    pub(crate) fn delivery_meta_mut(&mut self) -> &mut crate::message::delivery_meta::DeliveryMeta {
+        &mut self.0.delivery_meta
     }
 
     #[inline]

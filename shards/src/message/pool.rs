@@ -9,8 +9,8 @@ use std::cell::RefCell;
 use super::content::{InlineContent, MessageContent};
 use super::{AgentId, Body, ConversationRole, Performative, Receipt, Receiver, Reliability, WhenUnavailable};
 use crate::domain::Priority;
+use crate::message::delivery_meta::DeliveryMeta;
 use crate::message::journal_ref::JournalMark;
-use crate::message::postage::Postage;
 
 /// The most bodies that a thread keeps, and a shard beside it: 384 KiB.
 pub const BODIES_KEPT_MAX: usize = 1_024;
@@ -112,7 +112,7 @@ impl PlainBody<'_> {
             attempts_max: body.attempts_max,
             time_to_live_ms: body.time_to_live_ms,
             details: None,
-            postage: Postage { ..body.postage },
+            delivery_meta: DeliveryMeta { ..body.delivery_meta },
             journal: JournalMark(body.journal.0),
             content: self.content.copy(),
         }
@@ -150,7 +150,7 @@ impl Body {
         attempts_max: None,
         time_to_live_ms: 0,
         details: None,
-        postage: Postage::NONE,
+        delivery_meta: DeliveryMeta::NONE,
         journal: JournalMark::NONE,
         content: MessageContent::EMPTY,
     };
@@ -203,7 +203,7 @@ impl Body {
             attempts_max,
             time_to_live_ms,
             details,
-            postage,
+            delivery_meta,
             journal,
             content,
         } = self;
@@ -226,7 +226,7 @@ impl Body {
         *attempts_max = None;
         *time_to_live_ms = 0;
         std::mem::forget(details.take());
-        *postage = Postage::NONE;
+        *delivery_meta = DeliveryMeta::NONE;
         *journal = JournalMark::NONE;
         debug_assert!(content.is_empty(), "it was let go of");
     }

@@ -251,7 +251,7 @@ impl Shard {
         let Some(letter) = self.dead_letters.begin_replay(id) else { return Err(ReplayError::Unknown { id }) };
         let rejoins = self.has_reached_conversation(&letter);
         let DeadLetter { mut message, first, replays, .. } = letter;
-        let (text_borne, was_for) = (message.postage().text_borne, message.target());
+        let (text_borne, was_for) = (message.delivery_meta().text_borne, message.target());
         self.readdress(&mut message, to);
         message.set_replay(Replay { times: replays.saturating_add(1), first, rejoins });
         // A durable message gets the same id should it be replayed again, because the machine stopped in between.

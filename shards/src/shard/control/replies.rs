@@ -23,7 +23,7 @@ impl Context<'_> {
     /// whole milliseconds. What has no end, as the router's own notices, has [`Duration::MAX`].
     pub fn remaining(&self, message: &Message) -> Duration {
         let shard = &*self.shard;
-        let lifetime = match message.postage().deadline_ms {
+        let lifetime = match message.delivery_meta().deadline_ms {
             u64::MAX => Duration::MAX,
             // It was never delivered, so it has all the time that a message has here.
             0 => shard.config.message_timeout.as_duration(),

@@ -326,7 +326,7 @@ impl Shard {
     /// The moment from which the message's lifetime counts, in milliseconds of monotonic time: what [`Self::deadline_of`]
     /// began with. Nothing if it was not admitted.
     pub(crate) fn lifetime_began(&self, message: &Message) -> Option<u64> {
-        match message.postage().deadline_ms {
+        match message.delivery_meta().deadline_ms {
             0 => None,
             deadline_ms => Some(deadline_ms.saturating_sub(self.lifetime_of(message))),
         }

@@ -239,7 +239,7 @@ pub(crate) const fn ordinary_memory(limit: u64) -> u64 {
 /// conversation that its receiver began.
 pub(crate) fn looks_like_reply(message: &Message) -> bool {
     message.in_reply_to().is_some()
-        && (message.postage().receiver_place != NONE
+        && (message.delivery_meta().receiver_place != NONE
             || (message.conversation().is_some() && message.role() == ConversationRole::Participant))
 }
 

@@ -6,7 +6,7 @@ use crate::base::slab::NONE;
 /// What is written on a message's envelope. It travels with the message, but is no part of what it says: a copy keeps
 /// of it only when its lifetime ends, and it does not matter when messages are compared.
 #[derive(Debug)]
-pub struct Postage {
+pub struct DeliveryMeta {
     /// When its lifetime ends, in milliseconds of monotonic time.
     pub deadline_ms: u64,
     /// How far a message to several agents has been handed out.
@@ -28,7 +28,7 @@ pub struct Postage {
     pub(crate) text_borne: bool,
 }
 
-impl Postage {
+impl DeliveryMeta {
     pub(crate) const NONE: Self = Self {
         deadline_ms: 0,
         fan_out: 0,
@@ -42,13 +42,13 @@ impl Postage {
     };
 }
 
-impl Clone for Postage {
+impl Clone for DeliveryMeta {
     fn clone(&self) -> Self {
         Self { deadline_ms: self.deadline_ms, ..Self::NONE }
     }
 }
 
-impl PartialEq for Postage {
+impl PartialEq for DeliveryMeta {
     fn eq(&self, _: &Self) -> bool {
         true
     }
