@@ -48,7 +48,7 @@ use crate::routing::capabilities::CapabilityIndex;
 use crate::routing::partition::Partition;
 use crate::routing::rules::Rule;
 use crate::shard::agent::registry::{AgentIndex, Registry, Standing};
-use crate::shard::agent::tombstones::FormerAgents;
+use crate::shard::agent::tombstones::Tombstones;
 use crate::shard::agent::{Effect, Registration};
 use crate::shard::control::admin::Overseers;
 use crate::shard::control::backpressure::Lines;
@@ -228,7 +228,7 @@ pub struct Shard {
     pub(in crate::shard) gateway: AgentIndex,
     pub(in crate::shard) scheduler: Scheduler,
     pub(in crate::shard) lifecycle: Lifecycle,
-    pub(in crate::shard) former: FormerAgents,
+    pub(in crate::shard) tombstones: Tombstones,
     pub(in crate::shard) effects: Effects,
     pub(in crate::shard) backpressure: Backpressure,
     pub(in crate::shard) offers: Offers,
@@ -435,7 +435,7 @@ impl Shard {
             phase: Phase::Running,
             agents,
             gateway: gateway.unwrap_or(AgentIndex(crate::base::slab::NONE)),
-            former: FormerAgents::new(),
+            tombstones: Tombstones::new(),
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
             replays: Replays::default(),
             overseers: Overseers::default(),

@@ -14,7 +14,7 @@ pub const FORMER_AGENTS_MAX: usize = 16_384;
 
 /// What is remembered of an agent.
 #[derive(Debug)]
-pub(crate) struct Former {
+pub(crate) struct Tombstone {
     pub name: Box<str>,
     pub why: StopReason,
     pub restarts: u64,
@@ -23,14 +23,14 @@ pub(crate) struct Former {
 
 /// The agents that went last.
 #[derive(Debug)]
-pub(crate) struct FormerAgents {
-    by_id: HashMap<AgentId, Former, FixedState>,
+pub(crate) struct Tombstones {
+    by_id: HashMap<AgentId, Tombstone, FixedState>,
     /// In the order in which they went. An agent that came back has left its entry behind, with an old number.
     order: VecDeque<(AgentId, u64)>,
     count: u64,
 }
 
-impl FormerAgents {
+impl Tombstones {
     pub fn new() -> Self {
         Self { by_id: HashMap::with_hasher(FixedState::default()), order: VecDeque::new(), count: 0 }
     }
@@ -39,7 +39,7 @@ impl FormerAgents {
     pub fn remember(&mut self, agent: AgentId, name: Box<str>, why: StopReason, restarts: u64) {
         self.count += 1;
         let number = self.count;
-        self.by_id.insert(agent, Former { name, why, restarts, number });
+        self.by_id.insert(agent, Tombstone { name, why, restarts, number });
         self.order.push_back((agent, number));
         while self.order.len() > FORMER_AGENTS_MAX {
             let Some((oldest, number)) = self.order.pop_front() else { break };
@@ -54,7 +54,7 @@ impl FormerAgents {
         self.by_id.remove(&agent);
     }
 
-    pub fn find(&self, agent: AgentId) -> Option<&Former> {
+    pub fn find(&self, agent: AgentId) -> Option<&Tombstone> {
         self.by_id.get(&agent)
     }
 }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_last_ones_are_remembered_and_no_more_than_that() {
-        let mut agents = FormerAgents::new();
+        let mut agents = Tombstones::new();
         let mut go = |number, why| agents.remember(agent(number), "x".into(), why, 0);
         go(0, StopReason::Deregistered);
         for number in 1..FORMER_AGENTS_MAX {

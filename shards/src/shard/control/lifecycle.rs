@@ -363,14 +363,14 @@ impl Shard {
             self.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
         }
         if why != StopReason::NotStarted {
-            self.former.remember(id, name, why, total);
+            self.tombstones.remember(id, name, why, total);
         }
     }
 
     /// Gives up a message for an agent that is not there.
     #[cold]
     pub(crate) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
-        let former = self.former.find(target);
+        let former = self.tombstones.find(target);
         self.give_up_all(envelope, former.map_or(Reason::UnknownReceiver, |former| former.why.for_what_comes_late()));
     }
 
@@ -390,7 +390,7 @@ impl Shard {
     /// What becomes of a message whose receiver went while it was delayed or being made durable.
     #[cold]
     pub(crate) fn reason_of_absence(&self, target: Option<AgentId>) -> Reason {
-        let former = target.and_then(|target| self.former.find(target));
+        let former = target.and_then(|target| self.tombstones.find(target));
         former.map_or(Reason::Deregistered, |former| former.why.for_what_waited())
     }
 
@@ -398,7 +398,7 @@ impl Shard {
     pub(crate) fn view_agent(&self, agent: AgentId) -> Option<AgentView> {
         let shard = self.identity.index;
         let Some(slot) = self.agents.find(agent).and_then(|index| self.agents.get(index)) else {
-            let former = self.former.find(agent)?;
+            let former = self.tombstones.find(agent)?;
             return Some(AgentView {
                 id: agent,
                 name: former.name.clone(),

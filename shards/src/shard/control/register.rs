@@ -173,7 +173,7 @@ impl Shard {
         if persistent && let Some(slot) = self.agents.get_mut(index) {
             slot.extras().outlives = true;
         }
-        self.former.forget(id);
+        self.tombstones.forget(id);
         let overflow = overflow.unwrap_or(self.config.overflow);
         if let Some(slot) = self.agents.get_mut(index) {
             slot.overflow = overflow;

@@ -125,7 +125,7 @@ impl Shard {
             let target = envelope.message.target();
             let slot = target.and_then(|target| self.agents.get(self.agents.find(target)?));
             // A message that is to be tried again is still there when its receiver is gone.
-            let former = || target.and_then(|target| self.former.find(target)).map_or("", |former| &*former.name);
+            let former = || target.and_then(|target| self.tombstones.find(target)).map_or("", |former| &*former.name);
             let name = slot.map_or_else(former, |slot| &*slot.name);
             let durables = &mut self.durables;
             let first = durables.first.remove(&record).unwrap_or(record);
