@@ -57,7 +57,7 @@ use crate::shard::control::journal::Durables;
 use crate::shard::control::plugins::RoutePlugin;
 use crate::shard::control::register::Barrier;
 use crate::shard::control::replay::Replays;
-use crate::shard::control::restart::Maker;
+use crate::shard::control::restart::AgentFactory;
 use crate::shard::control::retry::FailureHandler;
 use crate::shard::control::stop::Remains;
 use crate::shard::io::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
@@ -383,8 +383,12 @@ impl Shard {
         let mut agents = Registry::new();
         let gateway_name = gateway_name(config.partition, index);
         let gateway_id = AgentId::of_text(&gateway_name);
-        let gateway =
-            agents.insert(gateway_id, &gateway_name, crate::shard::agent::registry::Behaviour::Gateway, Maker::NONE);
+        let gateway = agents.insert(
+            gateway_id,
+            &gateway_name,
+            crate::shard::agent::registry::Behaviour::Gateway,
+            AgentFactory::NONE,
+        );
         Self {
             effects: Effects { list: Vec::new(), weighed: EffectsWeighed::default() },
             outputs: Outputs { watch_events: false, list: Vec::new() },

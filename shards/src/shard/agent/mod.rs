@@ -13,7 +13,7 @@ use crate::message::{
     Reliability, Term,
 };
 use crate::shard::control::admin::Oversight;
-use crate::shard::control::restart::Maker;
+use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{InboxNumber, Now, Rejected, SendError};
 use crate::shard::path::dispatch::Batch;
 use crate::shard::path::overflow::OverflowPolicy;
@@ -150,7 +150,7 @@ pub struct Registration {
 
 /// Who handles the agent's messages.
 pub(crate) enum Role {
-    Native(Maker),
+    Native(AgentFactory),
     Outside { inbox: InboxNumber, window: u32 },
 }
 
@@ -162,7 +162,7 @@ impl Registration {
 
     /// A native agent whose factory chooses its type.
     pub fn boxed(name: AgentName, factory: Factory) -> Self {
-        Self::new(name, Role::Native(Maker::new(factory)))
+        Self::new(name, Role::Native(AgentFactory::new(factory)))
     }
 
     /// An agent outside the shards, which takes its messages from an inbox with room for `window` of them.

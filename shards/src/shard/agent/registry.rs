@@ -14,7 +14,7 @@ use crate::message::{AgentId, Message, Term};
 use crate::shard::agent::{Agent, Effect};
 use crate::shard::control::backpressure::Stalled;
 use crate::shard::control::lifecycle::Drain;
-use crate::shard::control::restart::Maker;
+use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::InboxNumber;
 use crate::shard::path::overflow::OverflowPolicy;
 use crate::stats::calling::Calling;
@@ -178,7 +178,7 @@ pub(crate) struct AgentSlot {
     /// Tells this agent from an earlier one in the same place.
     pub generation: u32,
     pub name: Arc<str>,
-    pub maker: Maker,
+    pub maker: AgentFactory,
     /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
     pub blocked: Option<ShardIndex>,
     /// The first of its questions whose answers are wanted by a moment.
@@ -287,7 +287,7 @@ impl Registry {
     }
 
     /// Adds an agent whose id is not in the registry. Gives nothing when there are too many.
-    pub fn insert(&mut self, id: AgentId, name: &str, behaviour: Behaviour, maker: Maker) -> Option<AgentIndex> {
+    pub fn insert(&mut self, id: AgentId, name: &str, behaviour: Behaviour, maker: AgentFactory) -> Option<AgentIndex> {
         self.generation = self.generation.wrapping_add(1);
         let name: Arc<str> = name.into();
         let slot = AgentSlot {

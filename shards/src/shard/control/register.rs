@@ -14,7 +14,7 @@ use crate::shard::agent::registry::{AGENTS_MAX, AgentIndex, AgentSlot, Behaviour
 use crate::shard::agent::{Agent, Context, Outcome, Registration, Role};
 use crate::shard::control::admin::Inquiry;
 use crate::shard::control::lifecycle::StopReason;
-use crate::shard::control::restart::Maker;
+use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
 use crate::shard::path::settle::{Outgoing, ROUTER_NAME, Reservation, quote};
 use crate::shard::shard_frame::Notice;
@@ -161,7 +161,9 @@ impl Shard {
                 Ok(agent) => (Behaviour::Native(agent), maker),
                 Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
             },
-            Role::Outside { inbox, window } => (Behaviour::Outside(Box::new(Outside::new(inbox, window))), Maker::NONE),
+            Role::Outside { inbox, window } => {
+                (Behaviour::Outside(Box::new(Outside::new(inbox, window))), AgentFactory::NONE)
+            }
         };
         let index = match absent {
             Some(index) => self.adopt(index, name.as_ref(), behaviour, maker),
@@ -217,7 +219,7 @@ impl Shard {
     }
 
     /// Gives an agent that was there in an earlier run its handler.
-    fn adopt(&mut self, index: AgentIndex, name: &str, behaviour: Behaviour, maker: Maker) -> AgentIndex {
+    fn adopt(&mut self, index: AgentIndex, name: &str, behaviour: Behaviour, maker: AgentFactory) -> AgentIndex {
         if let Some(slot) = self.agents.get_mut(index) {
             if slot.name.is_empty() {
                 slot.name = Arc::from(name);
@@ -238,7 +240,7 @@ impl Shard {
             }
             return Some(index);
         }
-        let index = self.agents.insert(id, name, Behaviour::Away, Maker::NONE)?;
+        let index = self.agents.insert(id, name, Behaviour::Away, AgentFactory::NONE)?;
         let overflow = self.config.overflow;
         let slot = self.agents.get_mut(index)?;
         slot.overflow = overflow;

@@ -104,9 +104,9 @@ impl Drop for Shard {
 }
 
 /// An agent's factory, if it has one. It is dropped where a panic does no harm: it owns whatever its closure has captured.
-pub(crate) struct Maker(Option<Factory>);
+pub(crate) struct AgentFactory(Option<Factory>);
 
-impl Maker {
+impl AgentFactory {
     /// For agents that nobody makes anew.
     pub const NONE: Self = Self(None);
 
@@ -127,7 +127,7 @@ impl Maker {
     }
 }
 
-impl Drop for Maker {
+impl Drop for AgentFactory {
     fn drop(&mut self) {
         discard(self.0.take());
     }
