@@ -7,7 +7,7 @@ mod restarts;
 mod slow_calls;
 
 pub(crate) use breaker_gate::{AgentBreaker, BreakerFigures, Guard};
-pub(crate) use panic::{discard, guarded};
+pub(crate) use panic::{catch_panic, drop_quietly};
 pub use restarts::{RESTART_BACKOFF_MS_MAX, RestartPolicy};
 pub(crate) use restarts::{RestartCause, Restarts};
 pub(crate) use slow_calls::{CallTimes, Visit};

@@ -7,13 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// The shard's own state is only changed by its own methods, which do not panic half-way; what the agent leaves behind
 /// of itself is thrown away by the caller.
 #[inline]
-pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn catch_panic<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(text_of_panic)
 }
 
 /// Drops something that belongs to an agent, whatever its destructor does.
-pub(crate) fn discard<T>(value: T) {
-    let _ = guarded(|| drop(value));
+pub(crate) fn drop_quietly<T>(value: T) {
+    let _ = catch_panic(|| drop(value));
 }
 
 #[cold]
@@ -44,8 +44,8 @@ mod tests {
                 panic!("in the payload");
             }
         }
-        let result = guarded(|| std::panic::panic_any(Bomb));
+        let result = catch_panic(|| std::panic::panic_any(Bomb));
         assert_eq!(result, Err("a panic without a text".to_owned()));
-        discard(Bomb);
+        drop_quietly(Bomb);
     }
 }

@@ -7,7 +7,7 @@ use crate::message::{Message, ParameterValue, Receiver};
 use crate::routing::rules::Destination;
 use crate::shard::Shard;
 use crate::shard::io::SendError;
-use crate::supervision::guarded;
+use crate::supervision::catch_panic;
 
 /// The most plugins of a router: each of them is asked for every message.
 pub const PLUGINS_MAX: usize = 16;
@@ -62,7 +62,7 @@ impl Shard {
         for plugin in &mut self.plugins.list {
             let refused =
                 |by: &str, reason: &str| SendError::RefusedByPlugin { plugin: by.into(), reason: reason.into() };
-            match guarded(|| plugin.judge(message)) {
+            match catch_panic(|| plugin.judge(message)) {
                 Ok(Verdict::Pass) => {}
                 Ok(Verdict::Reroute(Destination::Agent(agent))) => message.set_receiver(Receiver::Agent(agent)),
                 Ok(Verdict::Reroute(Destination::Capability(term, choice))) => {

@@ -20,7 +20,7 @@ use crate::shard::path::settle::{Outgoing, ROUTER_NAME, Reservation, quote};
 use crate::shard::shard_frame::Notice;
 use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
 use crate::supervision::Guard;
-use crate::supervision::{discard, guarded};
+use crate::supervision::{catch_panic, drop_quietly};
 
 /// A registration that waits until every shard knows of it.
 pub(crate) struct Barrier {
@@ -261,7 +261,7 @@ impl Shard {
         self.agents.calling.begin(index);
         let nested = std::mem::replace(&mut self.lifecycle.starting, true);
         let mut context = Context { shard: self, agent: index, id };
-        let called = guarded(|| agent.start(&mut context)).and_then(|outcome| match outcome {
+        let called = catch_panic(|| agent.start(&mut context)).and_then(|outcome| match outcome {
             Outcome::Failed(failure) => Err(failure.explanation.into_owned()),
             Outcome::Done | Outcome::Suspended => Ok(()),
         });
@@ -273,7 +273,7 @@ impl Shard {
             }
             Err(what) => {
                 self.discard_effects();
-                discard(agent);
+                drop_quietly(agent);
                 Err(what)
             }
         };
@@ -393,10 +393,10 @@ impl Shard {
     /// Tells a native agent that it is stopped, and drops it.
     fn stop_native(&mut self, index: AgentIndex, id: AgentId, mut agent: Box<dyn Agent>) {
         self.agents.calling.begin(index);
-        if let Err(what) = guarded(|| agent.stopped()) {
+        if let Err(what) = catch_panic(|| agent.stopped()) {
             self.report(|| Event::AgentPanicked { agent: id, what });
         }
-        discard(agent);
+        drop_quietly(agent);
     }
 
     /// Tells every native agent that it is stopped, once the router has come to its end, and drops it. The agents stay

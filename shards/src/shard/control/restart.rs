@@ -13,7 +13,7 @@ use crate::shard::agent::{Agent, Factory};
 use crate::shard::control::lifecycle::{AgentState, StopReason};
 use crate::shard::io::Event;
 use crate::shard::{Alarm, Shard};
-use crate::supervision::{RestartCause, discard, guarded};
+use crate::supervision::{RestartCause, catch_panic, drop_quietly};
 
 impl Shard {
     /// Restarts an agent, at once or when its delay is over. One that was restarted too often is removed.
@@ -97,7 +97,7 @@ impl Drop for Shard {
         let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in agents {
             if let Some(slot) = self.agents.get_mut(agent) {
-                discard(std::mem::replace(&mut slot.behaviour, Behaviour::Away));
+                drop_quietly(std::mem::replace(&mut slot.behaviour, Behaviour::Away));
             }
         }
     }
@@ -121,7 +121,7 @@ impl AgentFactory {
     /// A new agent, or the text of the factory's panic.
     pub fn make(&mut self) -> Result<Box<dyn Agent>, String> {
         match &mut self.0 {
-            Some(factory) => guarded(factory),
+            Some(factory) => catch_panic(factory),
             None => Err("its factory is gone".to_owned()),
         }
     }
@@ -129,6 +129,6 @@ impl AgentFactory {
 
 impl Drop for AgentFactory {
     fn drop(&mut self) {
-        discard(self.0.take());
+        drop_quietly(self.0.take());
     }
 }

@@ -15,7 +15,7 @@ use crate::outcome::Reason;
 use crate::shard::agent::Failure;
 use crate::shard::io::Event;
 use crate::shard::{RetryPolicy, Shard};
-use crate::supervision::guarded;
+use crate::supervision::catch_panic;
 
 /// The longest delay between two attempts: an hour, in milliseconds.
 pub const RETRY_DELAY_MS_MAX: u64 = 3_600_000;
@@ -156,7 +156,7 @@ impl Shard {
         let reason = if attempt.may_retry() { Reason::NotRetried } else { Reason::AttemptsExhausted };
         let decided = self.supervision.failure_handler.as_deref_mut().map(|handler| {
             // What a handler that panicked leaves behind of itself is its own.
-            guarded(|| handler.decide(&attempt))
+            catch_panic(|| handler.decide(&attempt))
         });
         let decision = match decided {
             Some(Ok(decision)) => decision,

@@ -19,7 +19,7 @@ use crate::shard::path::overflow::EffectsWeighed;
 use crate::shard::path::settle::Reservation;
 use crate::shard::{Phase, Shard};
 use crate::supervision::{Guard, Visit};
-use crate::supervision::{RestartCause, discard, guarded};
+use crate::supervision::{RestartCause, catch_panic, drop_quietly};
 
 /// The messages that an agent is given in one call.
 ///
@@ -229,7 +229,7 @@ impl Shard {
                 timed: visit.timed,
                 began_ns: None,
             };
-            let called = guarded(|| {
+            let called = catch_panic(|| {
                 if let Some(own) = agent.batch_size() {
                     batch.most = batch.most.min(own.into_inner());
                 }
@@ -294,7 +294,7 @@ impl Shard {
             }
             Some(failure) => {
                 // An agent that cannot say what to do about its failure is restarted.
-                match guarded(|| agent.supervise(&failure)) {
+                match catch_panic(|| agent.supervise(&failure)) {
                     Ok(supervision) => supervision,
                     Err(what) => {
                         self.report(|| Event::AgentPanicked { agent: id, what });
@@ -306,7 +306,7 @@ impl Shard {
         match supervision {
             Supervision::Resume => self.come_back(index, agent, leaves),
             Supervision::Restart => {
-                discard(agent);
+                drop_quietly(agent);
                 if leaves {
                     self.deregister(index);
                 } else {
@@ -338,7 +338,7 @@ impl Shard {
         let visit = self.begin_visit(index, free);
         let began_ns = if visit.timed { self.time_call(index, None) } else { None };
         let mut context = Context { shard: self, agent: index, id };
-        let called = guarded(|| agent.resume(&envelope.message, &mut context));
+        let called = catch_panic(|| agent.resume(&envelope.message, &mut context));
         let outcome =
             called.unwrap_or_else(|what| Outcome::Failed(Failure { explanation: what.into(), panicked: true }));
         let mut leaves = false;
@@ -405,7 +405,7 @@ impl Shard {
         };
         self.agents.calling.begin(index);
         let mut context = Context { shard: self, agent: index, id };
-        let called = guarded(|| agent.poll(&mut context));
+        let called = catch_panic(|| agent.poll(&mut context));
         let (polled, leaves, failure) = match called {
             Ok(polled) => (polled, self.commit_effects(index, id), None),
             Err(what) => {

@@ -21,7 +21,7 @@ mod letters;
 mod plan;
 mod play;
 
-use crate::supervision::guarded;
+use crate::supervision::catch_panic;
 
 /// What came of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -85,7 +85,7 @@ impl Figures {
 /// What did not hold, an invariant of the engine included. The panic hook of the process is called for that, as for every
 /// panic.
 pub fn run(seed: u64) -> Result<Figures, String> {
-    guarded(|| play::Play::new(seed).play()).and_then(|result| result)
+    catch_panic(|| play::Play::new(seed).play()).and_then(|result| result)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::domain::AgentName;
 use crate::shard::agent::Agent;
 use crate::stats::account::Account;
-use crate::supervision::guarded;
+use crate::supervision::catch_panic;
 
 use self::play::Play;
 use super::world::World;
@@ -135,7 +135,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome, Failed> {
     assert!(options.shards.is_none_or(|shards| (1..=SHARDS_MAX).contains(&shards)), "allowed are 1 to 64 shards");
     assert!(options.actions.is_none_or(|actions| actions <= ACTIONS_MAX), "allowed are up to 1,000,000 actions");
     let mut play = Play::new(seed, options.clone());
-    match guarded(|| play.play()) {
+    match catch_panic(|| play.play()) {
         Ok(()) => Ok(play.outcome()),
         Err(what) => Err(play.failed(what)),
     }
