@@ -51,7 +51,7 @@ use crate::shard::agent::registry::{AgentIndex, Registry, Standing};
 use crate::shard::agent::tombstones::Tombstones;
 use crate::shard::agent::{Effect, Registration};
 use crate::shard::control::admin::Overseers;
-use crate::shard::control::backpressure::Lines;
+use crate::shard::control::backpressure::WaitQueues;
 use crate::shard::control::conformance::Conformance;
 use crate::shard::control::journal::Durables;
 use crate::shard::control::plugins::RoutePlugin;
@@ -344,7 +344,7 @@ pub(in crate::shard) struct Links {
 pub(in crate::shard) struct Backpressure {
     pub(in crate::shard) overflow: OverflowFigures,
     /// Receivers that are closed, and who waits for them.
-    pub(in crate::shard) lines: Lines,
+    pub(in crate::shard) wait_queues: WaitQueues,
 }
 
 /// What is done about agents that fail or are slow.
@@ -423,7 +423,7 @@ impl Shard {
                 transit_swept: vec![false; shards],
                 outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
             },
-            backpressure: Backpressure { overflow: OverflowFigures::default(), lines: Lines::default() },
+            backpressure: Backpressure { overflow: OverflowFigures::default(), wait_queues: WaitQueues::default() },
             supervision: Supervision {
                 failure_handler: None,
                 breakers: BreakerFigures::default(),
@@ -484,7 +484,7 @@ impl Shard {
             || !self.lifecycle.registrations.is_empty()
             || carries
             || self.has_committed()
-            || self.backpressure.lines.has_more()
+            || self.backpressure.wait_queues.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
             // An input that found no room may find some after whatever this turn did.
@@ -525,7 +525,7 @@ impl Shard {
             && self.scheduler.run_queue.is_empty()
             && self.links.outgoing.iter().all(VecDeque::is_empty)
             && self.lifecycle.barriers.is_empty()
-            && self.backpressure.lines.asked == 0
+            && self.backpressure.wait_queues.asked == 0
             && self.lifecycle.registrations.is_empty()
             && self.overseers.is_quiet()
             && self.durables.tickets() == 0
@@ -552,7 +552,7 @@ impl Shard {
         );
         assert!(self.links.blocked.iter().all(VecDeque::is_empty), "{index} has outboxes that wait");
         assert!(self.links.transit.iter().all(VecDeque::is_empty), "{index} has messages in transit");
-        assert!(!self.backpressure.lines.exist(), "{index} has receivers that are closed");
+        assert!(!self.backpressure.wait_queues.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
             let Some(slot) = self.agents.get(agent) else { continue };
             assert!(!slot.standing.is(Standing::CLOSED) && !slot.standing.is(Standing::WAITING), "{} waits", slot.name);
@@ -589,12 +589,12 @@ impl Shard {
             refused_for_memory: self.backpressure.overflow.refused_for_memory,
             refused_by_receiver: self.backpressure.overflow.refused_by_receiver,
             replies_beyond: self.backpressure.overflow.replies_beyond,
-            receivers_closed: self.backpressure.lines.closed_here,
-            receivers_closed_so_far: self.backpressure.lines.closed_so_far,
-            stalled: self.backpressure.lines.stalled,
-            stalled_so_far: self.backpressure.lines.stalled_so_far,
-            waiting: self.backpressure.lines.waiting,
-            waiting_so_far: self.backpressure.lines.waiting_so_far,
+            receivers_closed: self.backpressure.wait_queues.closed_here,
+            receivers_closed_so_far: self.backpressure.wait_queues.closed_so_far,
+            stalled: self.backpressure.wait_queues.stalled,
+            stalled_so_far: self.backpressure.wait_queues.stalled_so_far,
+            waiting: self.backpressure.wait_queues.waiting,
+            waiting_so_far: self.backpressure.wait_queues.waiting_so_far,
             conformance: self.conformance(),
             duplicates: self.durables.duplicates,
             commits_awaited: self.durables.tickets(),

@@ -46,15 +46,15 @@ pub(crate) struct Stalled {
 
 /// What waits on its sender's shard for a receiver that is closed, or was just now.
 #[derive(Default)]
-struct Line {
+struct WaitQueue {
     closed: bool,
     /// It stands among the lines that move on.
     moves: bool,
-    waiting: VecDeque<InLine>,
+    waiting: VecDeque<Waiter>,
     senders: Senders,
 }
 
-enum InLine {
+enum Waiter {
     /// An accepted message in the slab, with the agent that it holds up, and whether it has passed its conversation.
     Message { place: u32, sender: Option<(AgentIndex, u32)>, here: bool },
     /// A message from outside that is accepted when its turn comes.
@@ -63,8 +63,8 @@ enum InLine {
 
 /// The receivers that a shard knows to be closed, its own included, and what waits for them.
 #[derive(Default)]
-pub(crate) struct Lines {
-    by_receiver: HashMap<AgentId, Line, FixedState>,
+pub(crate) struct WaitQueues {
+    by_receiver: HashMap<AgentId, WaitQueue, FixedState>,
     /// Receivers that are open again and for which something waits.
     moving: VecDeque<AgentId>,
     /// Receivers of this shard with room again.
@@ -79,7 +79,7 @@ pub(crate) struct Lines {
     pub closed_so_far: u64,
 }
 
-impl Lines {
+impl WaitQueues {
     /// Whether there is any receiver to wait for.
     #[inline]
     pub fn exist(&self) -> bool {
@@ -97,7 +97,7 @@ impl Shard {
 
     /// Has a message wait behind its receiver's full mailbox, or refuses it.
     pub(crate) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
-        let may_close = self.backpressure.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX;
+        let may_close = self.backpressure.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX;
         let Some(slot) = self.agents.get_mut(index) else { return };
         let closed = slot.standing.is(Standing::CLOSED);
         let length = slot.extras().stalled.as_ref().map_or(0, |stalled| stalled.places.len());
@@ -116,8 +116,8 @@ impl Shard {
             stalled.places.push_back(place);
             count_in(&mut stalled.senders, sender);
         }
-        self.backpressure.lines.stalled += 1;
-        self.backpressure.lines.stalled_so_far += 1;
+        self.backpressure.wait_queues.stalled += 1;
+        self.backpressure.wait_queues.stalled_so_far += 1;
         if !closed {
             self.close_receiver(index);
         }
@@ -133,9 +133,9 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.standing.add(Standing::CLOSED);
         let id = slot.id;
-        self.backpressure.lines.closed_here += 1;
-        self.backpressure.lines.closed_so_far += 1;
-        self.backpressure.lines.by_receiver.entry(id).or_default().closed = true;
+        self.backpressure.wait_queues.closed_here += 1;
+        self.backpressure.wait_queues.closed_so_far += 1;
+        self.backpressure.wait_queues.by_receiver.entry(id).or_default().closed = true;
         self.tell_closed(id, true);
         self.watch_over_lines();
     }
@@ -145,7 +145,7 @@ impl Shard {
         slot.standing.remove(Standing::CLOSED);
         slot.extras().stalled = None;
         let id = slot.id;
-        self.backpressure.lines.closed_here -= 1;
+        self.backpressure.wait_queues.closed_here -= 1;
         self.receiver_is_open(id);
         self.tell_closed(id, false);
         // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
@@ -178,16 +178,16 @@ impl Shard {
         if let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut())
             && !std::mem::replace(&mut stalled.due, true)
         {
-            self.backpressure.lines.roomy.push((index, generation));
+            self.backpressure.wait_queues.roomy.push((index, generation));
         }
     }
 
     /// Lets stalled messages into mailboxes with room, and opens receivers. Returns how many were looked at.
     pub(crate) fn let_stalled_in(&mut self) -> usize {
-        if self.backpressure.lines.roomy.is_empty() {
+        if self.backpressure.wait_queues.roomy.is_empty() {
             return 0;
         }
-        let roomy = std::mem::take(&mut self.backpressure.lines.roomy);
+        let roomy = std::mem::take(&mut self.backpressure.wait_queues.roomy);
         for (index, generation) in &roomy {
             if self.agents.get(*index).is_some_and(|slot| slot.generation == *generation) {
                 self.let_stalled_into(*index);
@@ -218,7 +218,7 @@ impl Shard {
             }
             stalled.places.pop_front();
             count_out(&mut stalled.senders, self.held.slab.get(place).and_then(|envelope| envelope.message.sender()));
-            self.backpressure.lines.stalled -= 1;
+            self.backpressure.wait_queues.stalled -= 1;
             let Some(envelope) = self.take_place(place) else { continue };
             if envelope.deadline_ms <= self.clock.now_ms {
                 self.expire(envelope, Waiting::Stalled, Reservation::Nothing);
@@ -233,7 +233,7 @@ impl Shard {
     pub(crate) fn give_up_stalled(&mut self, index: AgentIndex, reason: Reason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let stalled = slot.extras().stalled.take().unwrap_or_default();
-        self.backpressure.lines.stalled -= stalled.places.len();
+        self.backpressure.wait_queues.stalled -= stalled.places.len();
         for place in stalled.places {
             if let Some(envelope) = self.take_place(place) {
                 self.give_up(envelope, reason, Reservation::Nothing);
@@ -251,33 +251,34 @@ impl Shard {
         }
         if !closed {
             self.receiver_is_open(receiver);
-        } else if self.backpressure.lines.by_receiver.len() < CLOSED_RECEIVERS_MAX
-            || self.backpressure.lines.by_receiver.contains_key(&receiver)
+        } else if self.backpressure.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX
+            || self.backpressure.wait_queues.by_receiver.contains_key(&receiver)
         {
-            self.backpressure.lines.by_receiver.entry(receiver).or_default().closed = true;
+            self.backpressure.wait_queues.by_receiver.entry(receiver).or_default().closed = true;
         }
     }
 
     fn receiver_is_open(&mut self, receiver: AgentId) {
-        let Some(line) = self.backpressure.lines.by_receiver.get_mut(&receiver) else { return };
+        let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) else { return };
         line.closed = false;
         if line.waiting.is_empty() {
-            self.backpressure.lines.by_receiver.remove(&receiver);
+            self.backpressure.wait_queues.by_receiver.remove(&receiver);
         } else if !std::mem::replace(&mut line.moves, true) {
-            self.backpressure.lines.moving.push_back(receiver);
+            self.backpressure.wait_queues.moving.push_back(receiver);
         }
     }
 
     /// Whether something waits for a receiver that is open again.
     #[cold]
     pub(crate) fn line_moves(&self, receiver: AgentId) -> bool {
-        self.backpressure.lines.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
+        self.backpressure.wait_queues.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
     }
 
     /// Whether a message has to stand in line for its receiver.
     #[cold]
     pub(crate) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
-        let (Some(line), Some(sender)) = (self.backpressure.lines.by_receiver.get(&receiver), message.sender()) else {
+        let (Some(line), Some(sender)) = (self.backpressure.wait_queues.by_receiver.get(&receiver), message.sender())
+        else {
             return false;
         };
         sender != receiver && (line.senders.contains_key(&sender) || !looks_like_reply(message))
@@ -288,7 +289,7 @@ impl Shard {
     pub(crate) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
         self.must_wait(message, receiver)
             && message.sender().is_some_and(|sender| {
-                let line = self.backpressure.lines.by_receiver.get(&receiver);
+                let line = self.backpressure.wait_queues.by_receiver.get(&receiver);
                 let waiting = line.and_then(|line| line.senders.get(&sender)).copied().unwrap_or(0);
                 waiting >= self.config.outbox.into_inner()
             })
@@ -306,18 +307,18 @@ impl Shard {
         match self.keep_place(envelope) {
             Ok(place) => {
                 let sender = id.and_then(|sender| self.hold_up(sender));
-                self.stand_in_line(receiver, id, InLine::Message { place, sender, here });
+                self.stand_in_line(receiver, id, Waiter::Message { place, sender, here });
             }
             Err(envelope) => self.give_up_all(envelope, Reason::ShardFull),
         }
     }
 
-    fn stand_in_line(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: InLine) {
-        let line = self.backpressure.lines.by_receiver.entry(receiver).or_default();
+    fn stand_in_line(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: Waiter) {
+        let line = self.backpressure.wait_queues.by_receiver.entry(receiver).or_default();
         count_in(&mut line.senders, sender);
         line.waiting.push_back(entry);
-        self.backpressure.lines.waiting += 1;
-        self.backpressure.lines.waiting_so_far += 1;
+        self.backpressure.wait_queues.waiting += 1;
+        self.backpressure.wait_queues.waiting_so_far += 1;
         self.watch_over_lines();
     }
 
@@ -348,8 +349,8 @@ impl Shard {
     /// Moves on what waits for receivers that are open again. Returns how many messages that were.
     pub(crate) fn move_lines(&mut self) -> usize {
         let mut moved = 0;
-        for _ in 0..self.backpressure.lines.moving.len() {
-            let Some(receiver) = self.backpressure.lines.moving.pop_front() else { break };
+        for _ in 0..self.backpressure.wait_queues.moving.len() {
+            let Some(receiver) = self.backpressure.wait_queues.moving.pop_front() else { break };
             moved += self.move_line(receiver);
         }
         moved
@@ -360,22 +361,22 @@ impl Shard {
         let here = self.is_here(shard);
         let mut moved = 0;
         loop {
-            let Some(line) = self.backpressure.lines.by_receiver.get_mut(&receiver) else { return moved };
+            let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) else { return moved };
             if line.closed {
                 line.moves = false;
                 return moved;
             }
             if line.waiting.is_empty() {
-                self.backpressure.lines.by_receiver.remove(&receiver);
+                self.backpressure.wait_queues.by_receiver.remove(&receiver);
                 return moved;
             }
             if !here && !self.links.port.has_credit(shard.as_usize()) {
                 break;
             }
             let Some(entry) = line.waiting.pop_front() else { break };
-            self.backpressure.lines.waiting -= 1;
+            self.backpressure.wait_queues.waiting -= 1;
             match entry {
-                InLine::Message { place, sender, here } => {
+                Waiter::Message { place, sender, here } => {
                     let Some(envelope) = self.take_place(place) else { continue };
                     let id = envelope.message.sender();
                     if let Err(envelope) = self.move_message(envelope, receiver, here) {
@@ -385,8 +386,8 @@ impl Shard {
                     self.leave_line(receiver, id);
                     self.let_sender_go_on(sender);
                 }
-                InLine::Asked { message, token, deadline_ms } => {
-                    self.backpressure.lines.asked -= 1;
+                Waiter::Asked { message, token, deadline_ms } => {
+                    self.backpressure.wait_queues.asked -= 1;
                     let id = message.sender();
                     let back = self.admit_in_line(*message, token, deadline_ms, receiver);
                     if let Some(envelope) = back {
@@ -399,7 +400,7 @@ impl Shard {
             }
             moved += 1;
         }
-        self.backpressure.lines.moving.push_back(receiver);
+        self.backpressure.wait_queues.moving.push_back(receiver);
         moved
     }
 
@@ -418,10 +419,10 @@ impl Shard {
     /// Puts a message back to the front that found no credit on its way after all.
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<(AgentIndex, u32)>) {
         let id = envelope.message.sender();
-        match (self.keep_place(envelope), self.backpressure.lines.by_receiver.get_mut(&receiver)) {
+        match (self.keep_place(envelope), self.backpressure.wait_queues.by_receiver.get_mut(&receiver)) {
             (Ok(place), Some(line)) => {
-                line.waiting.push_front(InLine::Message { place, sender, here: false });
-                self.backpressure.lines.waiting += 1;
+                line.waiting.push_front(Waiter::Message { place, sender, here: false });
+                self.backpressure.wait_queues.waiting += 1;
             }
             (Ok(place), None) => {
                 if let Some(envelope) = self.take_place(place) {
@@ -438,7 +439,7 @@ impl Shard {
     }
 
     fn leave_line(&mut self, receiver: AgentId, sender: Option<AgentId>) {
-        if let Some(line) = self.backpressure.lines.by_receiver.get_mut(&receiver) {
+        if let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) {
             count_out(&mut line.senders, sender);
         }
     }
@@ -449,9 +450,9 @@ impl Shard {
     pub(crate) fn closed_to(&self, message: &Message) -> Option<SendError> {
         let receiver = message.target().filter(|receiver| {
             let sender = message.sender().or_else(|| self.gateway_id());
-            self.backpressure.lines.exist()
+            self.backpressure.wait_queues.exist()
                 && sender != Some(*receiver)
-                && self.backpressure.lines.by_receiver.contains_key(receiver)
+                && self.backpressure.wait_queues.by_receiver.contains_key(receiver)
                 && !looks_like_reply(message)
         })?;
         Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
@@ -472,8 +473,8 @@ impl Shard {
             return Some(message);
         }
         let (sender, deadline_ms) = (message.sender(), self.deadline_of(&message));
-        self.backpressure.lines.asked += 1;
-        self.stand_in_line(receiver, sender, InLine::Asked { message: Box::new(message), token, deadline_ms });
+        self.backpressure.wait_queues.asked += 1;
+        self.stand_in_line(receiver, sender, Waiter::Asked { message: Box::new(message), token, deadline_ms });
         None
     }
 
@@ -520,19 +521,19 @@ impl Shard {
     pub(crate) fn leave_lines(&mut self, tokens: &[Token]) {
         let tokens: HashSet<Token, FixedState> = tokens.iter().copied().collect();
         let mut left = 0;
-        for line in self.backpressure.lines.by_receiver.values_mut() {
+        for line in self.backpressure.wait_queues.by_receiver.values_mut() {
             let senders = &mut line.senders;
             line.waiting.retain(|entry| match entry {
-                InLine::Asked { message, token, .. } if tokens.contains(token) => {
+                Waiter::Asked { message, token, .. } if tokens.contains(token) => {
                     count_out(senders, message.sender());
                     left += 1;
                     false
                 }
-                InLine::Asked { .. } | InLine::Message { .. } => true,
+                Waiter::Asked { .. } | Waiter::Message { .. } => true,
             });
         }
-        self.backpressure.lines.asked -= left;
-        self.backpressure.lines.waiting -= left;
+        self.backpressure.wait_queues.asked -= left;
+        self.backpressure.wait_queues.waiting -= left;
         self.ledger.account.refused += left as u64;
     }
 
@@ -540,15 +541,15 @@ impl Shard {
 
     /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
     fn watch_over_lines(&mut self) {
-        if !self.backpressure.lines.swept {
+        if !self.backpressure.wait_queues.swept {
             let timer = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepLines);
-            self.backpressure.lines.swept = timer.is_ok();
+            self.backpressure.wait_queues.swept = timer.is_ok();
         }
     }
 
     pub(crate) fn sweep_lines(&mut self) {
-        self.backpressure.lines.swept = false;
-        let mut receivers: Vec<AgentId> = self.backpressure.lines.by_receiver.keys().copied().collect();
+        self.backpressure.wait_queues.swept = false;
+        let mut receivers: Vec<AgentId> = self.backpressure.wait_queues.by_receiver.keys().copied().collect();
         receivers.sort_unstable();
         for receiver in &receivers {
             self.sweep_line(*receiver);
@@ -556,32 +557,32 @@ impl Shard {
                 self.sweep_stalled(index);
             }
         }
-        if self.backpressure.lines.waiting + self.backpressure.lines.stalled > 0 {
+        if self.backpressure.wait_queues.waiting + self.backpressure.wait_queues.stalled > 0 {
             self.watch_over_lines();
         }
     }
 
     fn sweep_line(&mut self, receiver: AgentId) {
-        let Some(line) = self.backpressure.lines.by_receiver.get_mut(&receiver) else { return };
+        let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) else { return };
         let (slab, now_ms) = (&self.held.slab, self.clock.now_ms);
-        let is_late = |entry: &InLine| match entry {
-            InLine::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
-            InLine::Asked { deadline_ms, .. } => *deadline_ms <= now_ms,
+        let is_late = |entry: &Waiter| match entry {
+            Waiter::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
+            Waiter::Asked { deadline_ms, .. } => *deadline_ms <= now_ms,
         };
         let (late, waiting) = std::mem::take(&mut line.waiting).into_iter().partition::<VecDeque<_>, _>(is_late);
         line.waiting = waiting;
-        self.backpressure.lines.waiting -= late.len();
+        self.backpressure.wait_queues.waiting -= late.len();
         for entry in late {
             match entry {
-                InLine::Message { place, sender, .. } => {
+                Waiter::Message { place, sender, .. } => {
                     if let Some(envelope) = self.take_place(place) {
                         self.leave_line(receiver, envelope.message.sender());
                         self.expire_all(envelope, Waiting::Stalled);
                     }
                     self.let_sender_go_on(sender);
                 }
-                InLine::Asked { message, token, .. } => {
-                    self.backpressure.lines.asked -= 1;
+                Waiter::Asked { message, token, .. } => {
+                    self.backpressure.wait_queues.asked -= 1;
                     self.leave_line(receiver, message.sender());
                     let error = SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
                     let rejected = self.reject(error, *message);
@@ -598,7 +599,7 @@ impl Shard {
         let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
         let (late, places) = std::mem::take(&mut stalled.places).into_iter().partition::<VecDeque<_>, _>(is_late);
         stalled.places = places;
-        self.backpressure.lines.stalled -= late.len();
+        self.backpressure.wait_queues.stalled -= late.len();
         for place in late {
             let Some(envelope) = self.take_place(place) else { continue };
             let slot = self.agents.get_mut(index);
@@ -614,18 +615,18 @@ impl Shard {
     /// places are answered.
     pub(crate) fn stop_lines(&mut self) -> Vec<u32> {
         let mut places = Vec::new();
-        let mut lines: Vec<(AgentId, Line)> = self.backpressure.lines.by_receiver.drain().collect();
+        let mut lines: Vec<(AgentId, WaitQueue)> = self.backpressure.wait_queues.by_receiver.drain().collect();
         lines.sort_unstable_by_key(|(receiver, _)| *receiver);
-        self.backpressure.lines.moving.clear();
-        self.backpressure.lines.waiting = 0;
-        self.backpressure.lines.asked = 0;
+        self.backpressure.wait_queues.moving.clear();
+        self.backpressure.wait_queues.waiting = 0;
+        self.backpressure.wait_queues.asked = 0;
         for entry in lines.into_iter().flat_map(|(_, line)| line.waiting) {
             match entry {
-                InLine::Message { place, sender, .. } => {
+                Waiter::Message { place, sender, .. } => {
                     places.push(place);
                     self.let_sender_go_on(sender);
                 }
-                InLine::Asked { message, token, .. } => {
+                Waiter::Asked { message, token, .. } => {
                     let rejected = self.reject(SendError::Stopping, *message);
                     self.answer(token, Answer::Sent(Err(rejected)));
                 }

@@ -293,7 +293,7 @@ impl Shard {
         // What is known to fail is not tried. Of a mailbox on another shard, that shard says so.
         let is_provider = matches!(letter.message.receiver(), Receiver::Provider(..)) && to.is_none();
         let Some(receiver) = to.or_else(|| letter.message.target()).filter(|_| !is_provider) else { return Ok(()) };
-        if self.backpressure.lines.exist() && self.must_wait(&letter.message, receiver) {
+        if self.backpressure.wait_queues.exist() && self.must_wait(&letter.message, receiver) {
             return Err(ReplayError::ReceiverFull { id });
         }
         if !self.is_here(self.home_of(receiver)) {

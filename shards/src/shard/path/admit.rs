@@ -25,7 +25,9 @@ impl Shard {
                     self.answer(token, Answer::Sent(Err(rejected)));
                 }
             }
-            Input::Send(mut message, token) if self.backpressure.lines.exist() && self.phase == Phase::Running => {
+            Input::Send(mut message, token)
+                if self.backpressure.wait_queues.exist() && self.phase == Phase::Running =>
+            {
                 // Where it goes is decided before it waits there.
                 match self.ask_plugins(&mut message) {
                     Ok(()) => {
@@ -175,7 +177,7 @@ impl Shard {
         if !judged && let Err(error) = self.ask_plugins(&mut message) {
             return Err((error, message));
         }
-        if self.backpressure.lines.exist()
+        if self.backpressure.wait_queues.exist()
             && message.target().is_some_and(|target| self.waits_too_much(&message, target))
         {
             return Err((SendError::Full, message));
@@ -396,7 +398,7 @@ impl Shard {
             Some(correlation) => self.forget_ask(correlation).is_none(),
             None => true,
         });
-        if self.backpressure.lines.asked > 0 && !tokens.is_empty() {
+        if self.backpressure.wait_queues.asked > 0 && !tokens.is_empty() {
             self.leave_lines(&tokens);
         }
     }

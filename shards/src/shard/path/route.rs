@@ -186,7 +186,7 @@ impl Shard {
         let here = self.is_here(hop);
         // A receiver of this shard that is closed is found to be so on delivery.
         if !waited
-            && self.backpressure.lines.exist()
+            && self.backpressure.wait_queues.exist()
             && (!here || self.line_moves(target))
             && self.must_wait(&envelope.message, target)
         {
