@@ -14,7 +14,7 @@ use crate::base::slab::{NONE, Slab};
 use crate::domain::Priority;
 pub use crate::message::delivery_meta::{DeliveryMeta, EnvelopeKind};
 use crate::message::journal_ref::JournalRef;
-use crate::message::{AgentId, Body, Message, PlainBody, Receiver, Spares};
+use crate::message::{AgentId, Body, BodyPool, Message, PlainBody, Receiver};
 
 /// The most notices that wait for one agent. Beyond it they are coalesced: counted instead of kept.
 pub const CONTROL_LANE_MAX: u16 = 64;
@@ -480,7 +480,7 @@ impl Parcel {
 
     /// A plain message in an envelope of the receiving shard.
     #[inline]
-    pub(crate) fn copy_out(&self, spares: &mut Spares) -> Option<Envelope> {
+    pub(crate) fn copy_out(&self, spares: &mut BodyPool) -> Option<Envelope> {
         Message::copy_of_plain(&self.0, spares).map(Envelope::again)
     }
 

@@ -41,7 +41,7 @@ pub use envelope::{AclRepresentation, RECEIVED_STAMPS_MAX, ReceivedStamp, Transp
 pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId};
 pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
-pub(crate) use pool::{PlainBody, Spares};
+pub(crate) use pool::{BodyPool, PlainBody};
 pub use term::{MESSAGE_TERMS_MAX, PERFORMATIVE_TERMS_MAX, TERM_BYTES_MAX, Term, VOCABULARY_TERMS_MAX};
 
 use crate::domain::{CapabilityName, DomainError, LifetimeMs};
@@ -417,13 +417,13 @@ impl Message {
 
     /// The message around a copy of a plain body that came from another shard.
     #[inline]
-    pub(crate) fn copy_of_plain(body: &Body, spares: &mut Spares) -> Option<Self> {
+    pub(crate) fn copy_of_plain(body: &Body, spares: &mut BodyPool) -> Option<Self> {
         body.plain().map(|plain| Self(spares.copy_of(plain)))
     }
 
     /// Leaves the place of a plain message that was copied to those that come.
     #[inline]
-    pub(crate) fn spare(self, spares: &mut Spares) {
+    pub(crate) fn spare(self, spares: &mut BodyPool) {
         spares.give(self.0);
     }
 

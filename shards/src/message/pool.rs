@@ -1,7 +1,7 @@
 //! Bodies of settled messages, kept for the messages that are built next.
 //!
 //! A handler's reply goes into the body of a message that was settled just before, which is still in the cache. Each
-//! thread keeps its own. Bodies that cross shards are copied, and each shard keeps their boxes apart ([`Spares`]): to keep them
+//! thread keeps its own. Bodies that cross shards are copied, and each shard keeps their boxes apart ([`BodyPool`]): to keep them
 //! here as well was measured to cost a fifth more where half of the messages cross.
 
 use std::cell::RefCell;
@@ -38,9 +38,9 @@ pub(super) fn take() -> Box<Body> {
 
 /// Places of plain messages that have left a shard, for those that come.
 #[derive(Default)]
-pub(crate) struct Spares(#[allow(clippy::vec_box)] Vec<Box<Body>>); // What is kept is the place on the heap.
+pub(crate) struct BodyPool(#[allow(clippy::vec_box)] Vec<Box<Body>>); // What is kept is the place on the heap.
 
-impl Spares {
+impl BodyPool {
     /// Keeps the place of a plain message that was copied.
     #[inline]
     pub(super) fn give(&mut self, body: Box<Body>) {

@@ -41,7 +41,7 @@ use crate::journal::record::{Durability, Records};
 use crate::mailbox::Envelope;
 use crate::mesh::Port;
 use crate::mesh::ring::Popped;
-use crate::message::{AgentId, Correlation, IdSource, IdSpace, Spares};
+use crate::message::{AgentId, BodyPool, Correlation, IdSource, IdSpace};
 use crate::protocol::Rulebook;
 use crate::replies::pending_replies::{QUESTIONS_MAX, Questions};
 use crate::routing::capabilities::CapabilityIndex;
@@ -327,7 +327,7 @@ pub(in crate::shard) struct Held {
 /// The ways to other shards: what waits for them, and whose credit it holds.
 pub(in crate::shard) struct Links {
     pub(in crate::shard) port: Port<Crossing>,
-    pub(in crate::shard) spares: Spares,
+    pub(in crate::shard) body_pool: BodyPool,
     /// Credits to be returned at the end of the turn, by shard.
     pub(in crate::shard) credits_owed: Vec<usize>,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
@@ -416,7 +416,7 @@ impl Shard {
             },
             links: Links {
                 port,
-                spares: Spares::default(),
+                body_pool: BodyPool::default(),
                 credits_owed: vec![0; shards],
                 blocked: (0..shards).map(|_| VecDeque::new()).collect(),
                 transit: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -641,7 +641,7 @@ impl Shard {
             let mut taken = 0;
             while taken < ARRIVALS_PER_TURN_MAX {
                 let shard = ShardIndex(from as u16);
-                match self.links.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.links.spares)) {
+                match self.links.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.links.body_pool)) {
                     Some(Popped::Copied(envelope)) => self.arrive(shard, envelope),
                     Some(Popped::Moved(Crossing::Message(parcel))) => self.arrive(shard, parcel.unpack()),
                     Some(Popped::Moved(Crossing::Notice(notice))) => self.hear(shard, notice),

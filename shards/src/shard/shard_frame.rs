@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use crate::dead_letter::DeadLetter;
 use crate::mailbox::{Envelope, Parcel};
 use crate::message::journal_ref::JournalRef;
-use crate::message::{AgentId, PlainBody, Spares, Term};
+use crate::message::{AgentId, BodyPool, PlainBody, Term};
 use crate::routing::capabilities::Provider;
 use crate::shard::agent::Registration;
 use crate::shard::control::admin::OversightNotice;
@@ -31,7 +31,7 @@ impl Crossing {
 
     /// A [plain](crate::message::Message::plain) message in an envelope of the receiving shard; nothing for all else.
     #[inline]
-    pub(crate) fn copy_out(&self, spares: &mut Spares) -> Option<Envelope> {
+    pub(crate) fn copy_out(&self, spares: &mut BodyPool) -> Option<Envelope> {
         match self {
             Self::Message(parcel) => parcel.copy_out(spares),
             Self::Notice(_) => None,

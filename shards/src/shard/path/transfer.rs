@@ -21,7 +21,7 @@ impl Shard {
         }
         let sent = if let Some(plain) = envelope.message.plain() {
             let sent = self.links.port.send_in_place(to.as_usize(), |slot| Crossing::copy_in(plain, slot));
-            envelope.message.spare(&mut self.links.spares);
+            envelope.message.spare(&mut self.links.body_pool);
             sent
         } else {
             self.links.port.send(to.as_usize(), Crossing::Message(Parcel::pack(envelope))).is_ok()
