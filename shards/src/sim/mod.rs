@@ -66,8 +66,6 @@ mod setup;
 mod world;
 
 pub use dice::Dice;
-#[cfg(feature = "planted-bugs")]
-pub(crate) use dice::mixed;
 pub use script::{Log, Script};
 pub use seeded::{ACTIONS_MAX, Failed, Fault, Options, Outcome, Own, SHARDS_MAX, SHRINK_RUNS_MAX, Shrunk, run, shrink};
 pub use setup::Setup;
