@@ -54,8 +54,8 @@ const FOUND_WITHIN: [(Bug, Simulator, u64); Bug::ALL.len()] = [
     (Bug::GatewayOfEarlierRun, Crashes, 100),
     (Bug::AttemptsForgotten, Crashes, 100),
     (Bug::DeadLetterNotKept, Crashes, 100),
-    (Bug::ReplayedIdByNumber, Crashes, 5_000),
-    (Bug::WithdrawnTakenForHandled, Crashes, 5_000),
+    (Bug::ReplayedIdByNumber, Crashes, 4_000),
+    (Bug::WithdrawnTakenForHandled, Crashes, 4_000),
 ];
 
 /// What is wrong with the first so many seeds of a simulator while no bug is planted.
