@@ -43,19 +43,20 @@ pub mod agent {
 pub mod api {
     pub use crate::conversation::*;
     pub use crate::mailbox::CONTROL_LANE_MAX;
+    pub use crate::message::notice::{ROUTER_NAME, is_notice};
     pub use crate::outcome::*;
     pub use crate::replies::pending_replies::{OVERDUE_QUESTIONS_MAX, QUESTIONS_ALIKE_MAX, QUESTIONS_MAX};
     pub use crate::shard::control::admin::*;
     pub use crate::shard::control::backpressure::*;
     pub use crate::shard::control::conformance::*;
     pub use crate::shard::control::lifecycle::*;
+    pub use crate::shard::control::peers::OUTGOING_WAITING_MAX;
     pub use crate::shard::control::plugins::*;
     pub use crate::shard::control::replay::*;
     pub use crate::shard::control::retry::*;
     pub use crate::shard::control::stop::*;
     pub use crate::shard::io::*;
     pub use crate::shard::path::overflow::*;
-    pub use crate::shard::path::settle::{OUTGOING_WAITING_MAX, ROUTER_NAME, is_notice};
 }
 
 /// For the benchmarks only.

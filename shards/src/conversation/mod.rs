@@ -10,23 +10,21 @@
 
 mod history;
 pub(crate) mod initiators;
+mod judging;
 mod recovered;
 
 pub use history::HistoryEntry;
 
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 
 use crate::base::hashing::Seeded;
 pub(crate) use crate::base::index::ConversationIndex;
 use crate::base::slab::Slab;
 use crate::base::timer_wheel::TimerKey;
-use crate::message::{
-    AgentId, ConversationId, ConversationRole, Correlation, Message, Performative, Reliability, Term, WallTime,
-};
+use crate::message::{AgentId, ConversationId, ConversationRole, Correlation, Message};
 use crate::outcome::Reason;
-use crate::planted::{self, Bug};
-use crate::protocol::{Guard, ProtocolView, Rulebook, Verdict, Violation};
+use crate::protocol::{Guard, ProtocolView, Rulebook, Violation};
 use history::{History, Remembered};
 use recovered::Recovered;
 
@@ -34,8 +32,6 @@ use recovered::Recovered;
 pub const AWAITED_REPLIES_MAX: usize = 1_024;
 /// The most agents of one `reply-to` that answers are expected from.
 pub(crate) const REPLY_TO_NOTED_MAX: usize = 16;
-/// The most names that a platform's report is searched for.
-const NAMES_IN_REPORT_MAX: usize = 64;
 /// From this many participants on they are looked up in a table instead of compared one by one.
 const LISTED_PARTICIPANTS_MAX: usize = 16;
 
@@ -142,8 +138,6 @@ struct Protocols {
 const SPARE_HISTORIES_MAX: usize = 1_024;
 /// Longer histories are not kept for reuse.
 const SPARE_HISTORY_ENTRIES_MAX: usize = 64;
-/// How many guards are kept for reuse.
-const SPARE_GUARDS_MAX: usize = 1_024;
 
 /// A message that is about to pass, and who it passes between.
 pub(crate) struct Passage<'a> {
@@ -441,311 +435,6 @@ impl Conversations {
                 .and_then(|guard| self.protocols.rulebook.view(guard, &conversation.participants)),
         })
     }
-}
-
-/// Protocols: what a conversation is held to, where it names one that is checked.
-impl Conversations {
-    /// Whether messages have to pass by [`Conversations::pass_by_protocol`].
-    #[inline]
-    pub fn hold_to_protocols(&self) -> bool {
-        !self.protocols.rulebook.is_empty()
-    }
-
-    /// As [`Conversations::pass`], where protocols are checked. It is a function of its own, so that nobody else pays for
-    /// it.
-    pub fn pass_by_protocol(
-        &mut self,
-        id: ConversationId,
-        passage: &Passage<'_>,
-        wall: WallTime,
-    ) -> Result<(ConversationIndex, Passed), Reason> {
-        let probably = passage.message.delivery_meta().conversation_place;
-        let (place, mut passed) = if self.slab.get(probably).is_some_and(|found| found.is(passage.initiator, id)) {
-            (probably, Passed::Continued)
-        } else {
-            let hash = hash_of(self.seeded, passage.initiator, id);
-            match self.find_hashed(hash, passage.initiator, id) {
-                Some(place) => (place, Passed::Continued),
-                None if passage.begins() => (self.open(id, hash, passage)?, Passed::Began),
-                None => return self.pass_beside(passage),
-            }
-        };
-        let Some(mut conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
-        let Some(from) = conversation.position(passage.sender) else { return self.pass_stranger(place, passage, wall) };
-        let to = conversation.position(passage.receiver);
-        if to.is_none() && conversation.participants.len() >= self.limits.participants_max {
-            // Nothing may have changed when a message is refused, so this comes before the step.
-            return Err(Reason::TooManyParticipants);
-        }
-        if (conversation.guard.is_some() || passage.message.protocol_term().is_some())
-            && self.protocols.step(conversation, from, to, passage, wall) == Verdict::Forbidden
-            // A dead letter that had passed was judged then; sent again, it may repeat what has been said.
-            && !passage.message.rejoins()
-        {
-            passed = self.object(place, from, to, passage, passed)?;
-            conversation = self.slab.get_mut(place).ok_or(Reason::NotInConversation)?;
-        }
-        let to = match to {
-            Some(to) => to,
-            None => conversation.join(passage.receiver, self.limits.participants_max, self.seeded)?,
-        };
-        conversation.note::<true>(passage, from, to, self.limits.history);
-        Ok((ConversationIndex(place), passed))
-    }
-
-    /// Lets a message pass to the initiator of a conversation from someone who does not take part in it: an agent that
-    /// was recruited for it, one that a participant named in `reply-to`, or a platform that could not deliver.
-    #[cold]
-    fn pass_stranger(
-        &mut self,
-        place: u32,
-        passage: &Passage<'_>,
-        wall: WallTime,
-    ) -> Result<(ConversationIndex, Passed), Reason> {
-        let most = self.limits.participants_max;
-        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
-        let to = conversation.position(passage.receiver);
-        let (Some(guard), Some(0)) = (&mut conversation.guard, to) else { return self.pass_beside(passage) };
-        let rulebook = &self.protocols.rulebook;
-        if tells_of_loss(passage.message) {
-            let named = concerned(&conversation.participants, passage.message);
-            rulebook.lose(guard, named, conversation.participants.len());
-            return Ok((NOWHERE, Passed::Beside));
-        }
-        let from = conversation.participants.len();
-        let welcome = rulebook.others_speak(guard.protocol) || guard.is_delegate(passage.sender);
-        if !welcome || !rulebook.allows(guard, from, 0, passage.message) {
-            return self.pass_beside(passage);
-        }
-        let from = conversation.join(passage.sender, most, self.seeded)?;
-        self.protocols.step(conversation, from, to, passage, wall);
-        conversation.note::<true>(passage, from, 0, self.limits.history);
-        Ok((ConversationIndex(place), Passed::Joined))
-    }
-
-    /// Judges a message that belongs to no open conversation of its receiver and can't begin one of its sender: see
-    /// [`Shard::find_role`](crate::shard::Shard).
-    #[cold]
-    fn pass_beside(&mut self, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
-        let message = passage.message;
-        if message.role() != ConversationRole::Unresolved {
-            return Err(Reason::NotInConversation);
-        }
-        let rulebook = &self.protocols.rulebook;
-        let Some(protocol) = message.protocol_term().and_then(|name| rulebook.find(name)) else {
-            return Ok((NOWHERE, Passed::Beside));
-        };
-        if tells_of_loss(message) {
-            return Ok((NOWHERE, Passed::Beside));
-        }
-        if rulebook.others_speak(protocol) {
-            // Whom the initiator wants answers to go to has heard nothing of the conversation before.
-            self.unchecked += 1;
-            return Ok((NOWHERE, Passed::Beside));
-        }
-        self.violation = rulebook.explain_beginning(protocol, message).map(Box::new);
-        match &self.violation {
-            Some(violation) if violation.refused => Err(Reason::ProtocolViolation),
-            _ => Ok((NOWHERE, Passed::BesideInViolation)),
-        }
-    }
-
-    /// What the protocol of an initiator's open conversation says to a message from it: nothing if there is no such
-    /// conversation, or it is held to none.
-    #[cold]
-    pub fn allows(&self, initiator: AgentId, id: ConversationId, peer: AgentId, message: &Message) -> Option<bool> {
-        let conversation = self.slab.get(self.find(initiator, id)?)?;
-        let guard = conversation.guard.as_ref()?;
-        let to = conversation.position(peer).map_or(conversation.participants.len(), usize::from);
-        Some(self.protocols.rulebook.allows(guard, 0, to, message))
-    }
-
-    /// Counts a message that names a protocol that is checked and, without a conversation-id, can't be held to it.
-    #[cold]
-    pub fn count_unchecked(&mut self, message: &Message) {
-        let named = || message.protocol_term().and_then(|name| self.protocols.rulebook.find(name));
-        if message.conversation().is_none() && named().is_some() {
-            self.unchecked += 1;
-        }
-    }
-
-    /// Whether the initiator may speak to all these agents, or how many it would be with those that take part already and
-    /// how many there may be.
-    #[cold]
-    pub fn room_for(
-        &self,
-        initiator: AgentId,
-        id: ConversationId,
-        agents: impl ExactSizeIterator<Item = AgentId>,
-    ) -> Result<(), (usize, usize)> {
-        let most = self.limits.participants_max;
-        let open = self.find(initiator, id).and_then(|place| self.slab.get(place));
-        let present = open.map_or(1, |open| open.participants.len());
-        if present + agents.len() <= most {
-            return Ok(());
-        }
-        let takes_part =
-            |agent: &AgentId| *agent == initiator || open.is_some_and(|open| open.position(*agent).is_some());
-        let mut new = HashSet::with_hasher(self.seeded);
-        new.extend(agents.filter(|agent| !takes_part(agent)));
-        let count = present + new.len();
-        if count <= most { Ok(()) } else { Err((count, most)) }
-    }
-
-    /// Whether a message names a protocol that is checked and that can't begin with it.
-    #[cold]
-    pub fn begins_nothing(&self, message: &Message) -> bool {
-        let rulebook = &self.protocols.rulebook;
-        let named = message.protocol_term().and_then(|name| rulebook.find(name));
-        named.is_some_and(|protocol| !rulebook.may_begin(protocol, message.performative()))
-    }
-
-    /// Whether two names are of one protocol that is checked.
-    pub fn is_same_protocol(&self, one: Option<Term>, other: Option<Term>) -> bool {
-        let find = |name: Option<Term>| name.and_then(|name| self.protocols.rulebook.find(name));
-        one == other || (find(one).is_some() && find(one) == find(other))
-    }
-
-    /// Takes note that a participant wants answers to its message to go to others (`reply-to`).
-    #[cold]
-    pub fn note_delegates(&mut self, initiator: AgentId, id: ConversationId, message: &Message) {
-        let (Some(details), Some(sender)) = (message.details(), message.sender()) else { return };
-        let Some(conversation) = self.find(initiator, id).and_then(|place| self.slab.get_mut(place)) else { return };
-        let party = conversation.position(sender);
-        if let (Some(guard), Some(party)) = (&mut conversation.guard, party) {
-            for aid in details.reply_to.iter().take(REPLY_TO_NOTED_MAX) {
-                guard.delegate(party, aid.id());
-            }
-        }
-    }
-
-    /// Refuses a message, or lets it pass and remembers what was wrong with it, as the protocol's mode says.
-    #[cold]
-    fn object(
-        &mut self,
-        place: u32,
-        from: u16,
-        to: Option<u16>,
-        passage: &Passage<'_>,
-        passed: Passed,
-    ) -> Result<Passed, Reason> {
-        let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
-        if to == Some(0) && tells_of_loss(passage.message) {
-            if let Some(guard) = &mut conversation.guard {
-                let named = concerned(&conversation.participants, passage.message);
-                self.protocols.rulebook.lose(guard, named, conversation.participants.len());
-            }
-            return Ok(passed);
-        }
-        let by_the_rules = planted::is(Bug::RecoveredConversationsEnforced);
-        if !by_the_rules && self.excuse(place, (from, to), passage, passed) {
-            return Ok(passed);
-        }
-        let durable = passage.message.reliability() == Reliability::Durable;
-        let lenient = self.recovered.has(place) && durable && !by_the_rules;
-        let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
-        let Some(guard) = conversation.guard.take() else { return Ok(passed) };
-        let between = (usize::from(from), to.map_or(conversation.participants.len(), usize::from));
-        let violation = self.protocols.rulebook.explain(&guard, between, passage.message, passage.initiator);
-        // In a conversation that an earlier run had begun it is observed, and not refused.
-        let violation = violation.map(|violation| Violation { refused: violation.refused && !lenient, ..violation });
-        if guard.has_begun() {
-            conversation.guard = Some(guard);
-        } else {
-            // What names a protocol and does not begin it leaves the conversation free.
-            self.protocols.keep(guard);
-        }
-        let refused = violation.as_ref().is_some_and(|violation| violation.refused);
-        self.violation = violation.map(Box::new);
-        if refused && passed == Passed::Began {
-            // As if it had never been opened: its timeout was not armed yet.
-            self.remove(place);
-            self.opened -= 1;
-            self.closed -= 1;
-        }
-        match passed {
-            _ if refused => Err(Reason::ProtocolViolation),
-            Passed::Began | Passed::BeganInViolation => Ok(Passed::BeganInViolation),
-            _ => Ok(Passed::ContinuedInViolation),
-        }
-    }
-
-    /// Messages that followed their protocol, and how many of them came later than the message before them wanted.
-    pub fn steps(&self) -> (u64, u64) {
-        (self.protocols.steps, self.protocols.steps_late)
-    }
-
-    /// What was wrong with the message that was let pass or refused last.
-    pub fn take_violation(&mut self) -> Option<Box<Violation>> {
-        self.violation.take()
-    }
-
-    /// Something of this conversation was not delivered: what was said last may be said again.
-    pub fn delivery_failed(&mut self, initiator: AgentId, id: ConversationId) {
-        if self.protocols.rulebook.is_empty() {
-            return;
-        }
-        let guard = self.find(initiator, id).and_then(|place| self.slab.get_mut(place)?.guard.as_mut());
-        if let Some(guard) = guard {
-            guard.delivery_failed = true;
-        }
-    }
-}
-
-impl Protocols {
-    /// Takes the step of the conversation's protocol that a message is, or says that it is none. A conversation is held
-    /// to the first protocol that is checked and that its initiator names.
-    #[inline(always)]
-    fn step(
-        &mut self,
-        conversation: &mut Conversation,
-        from: u16,
-        to: Option<u16>,
-        passage: &Passage<'_>,
-        wall: WallTime,
-    ) -> Verdict {
-        if conversation.guard.is_none() {
-            let named = passage.message.protocol_term().filter(|_| from == 0);
-            let Some(protocol) = named.and_then(|name| self.rulebook.find(name)) else { return Verdict::Allowed };
-            let mut guard = self.spare_guards.pop().unwrap_or_default();
-            guard.begin(protocol);
-            conversation.guard = Some(guard);
-        }
-        let Some(guard) = &mut conversation.guard else { return Verdict::Allowed };
-        let to = to.map_or(conversation.participants.len(), usize::from);
-        let verdict = self.rulebook.step(guard, usize::from(from), to, passage.message, wall);
-        self.steps += u64::from(verdict != Verdict::Forbidden);
-        self.steps_late += u64::from(verdict == Verdict::Late);
-        verdict
-    }
-
-    fn keep(&mut self, guard: Box<Guard>) {
-        if self.spare_guards.len() < SPARE_GUARDS_MAX && guard.is_small() {
-            self.spare_guards.push(guard);
-        }
-    }
-}
-
-/// Whether a message is a platform's report that it could not deliver another one: it comes from the agent management
-/// system (SC00023), whose name is `ams` on every platform.
-fn tells_of_loss(message: &Message) -> bool {
-    let sender = message.details().and_then(|details| details.sender.as_ref());
-    let is_ams = |name: &str| name.split('@').next().is_some_and(|local| local.eq_ignore_ascii_case("ams"));
-    message.performative() == Performative::Failure && sender.is_some_and(|aid| is_ams(aid.name.as_ref()))
-}
-
-/// The participant that a platform's report names last, as its place: whom the message was for stands behind the message.
-fn concerned(participants: &[AgentId], message: &Message) -> Option<usize> {
-    let content = std::str::from_utf8(message.content().as_bytes()).ok()?;
-    let names = content.rsplit(":name").take(NAMES_IN_REPORT_MAX).filter_map(|behind| {
-        let end = |character: char| character.is_whitespace() || matches!(character, '(' | ')' | '"');
-        behind.trim_start_matches(|character: char| character.is_whitespace() || character == '"').split(end).next()
-    });
-    let mut places = names.filter_map(|name| {
-        let id = AgentId::of_text(name);
-        participants.iter().position(|participant| *participant == id)
-    });
-    places.find(|place| *place > 0)
 }
 
 /// Conversation ids may be chosen by peers.

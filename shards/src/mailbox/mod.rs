@@ -7,11 +7,15 @@
 //! once, so no lane starves; within a lane, first in, first out. The control lane carries the router's own notices; it
 //! goes before the others, is bounded on its own, and no overflow policy touches it.
 
+mod reservation;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::base::slab::{NONE, Slab};
 use crate::domain::Priority;
+pub(crate) use reservation::Reservation;
+
 pub use crate::message::delivery_meta::{DeliveryMeta, EnvelopeKind};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, Body, BodyPool, Message, PlainBody, Receiver};

@@ -9,12 +9,12 @@ use super::exception::Exception;
 use super::request::{Action, Observer, Replies, read_action, read_content, unknown_act};
 use crate::codec::sl::Term;
 use crate::domain::AgentName;
+use crate::message::notice::is_notice;
 use crate::message::{AgentId, Aid, Correlation, Message, Performative};
 use crate::shard::agent::{Agent, Context, Outcome, Polled};
 use crate::shard::control::admin::{Finding, FoundAgent, INQUIRIES_MAX, Inquiry};
 use crate::shard::control::lifecycle::AgentState;
 use crate::shard::io::SendError;
-use crate::shard::path::settle::is_notice;
 
 const ACTS: &str = "register, deregister, modify, search and get-description";
 

@@ -9,10 +9,10 @@ use super::exception::Exception;
 use super::request::{Action, Observer, Replies, read_action, read_content, unknown_act};
 use super::subscription::{Subscription, read_search};
 use crate::codec::sl::Term;
+use crate::message::notice::is_notice;
 use crate::message::{Message, Performative, WallTime};
 use crate::shard::agent::{Agent, Context, Outcome, Polled};
 use crate::shard::control::admin::{Finding, Inquiry};
-use crate::shard::path::settle::is_notice;
 
 /// How long it waits at most before it looks for leases that have run out, in milliseconds: wall time may be set.
 const LEASES_LOOKED_AT_MS_MAX: u64 = 60_000;

@@ -16,6 +16,7 @@ mod id;
 pub(crate) mod journal_ref;
 pub mod json;
 mod names;
+pub(crate) mod notice;
 mod options;
 mod performative;
 mod pool;

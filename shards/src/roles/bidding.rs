@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use crate::message::notice::is_notice;
 use crate::message::{AgentId, ConversationId, Message, Performative};
 use crate::shard::agent::{Agent, Context, Outcome};
-use crate::shard::path::settle::is_notice;
 
 use super::{RoleError, SESSIONS_MAX};
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::message::notice::is_notice;
 use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative};
 use crate::shard::agent::Context;
-use crate::shard::path::settle::is_notice;
 
 use super::{RoleError, SESSIONS_MAX};
 

@@ -1,8 +1,8 @@
 //! The participant of requests and queries.
 
+use crate::message::notice::is_notice;
 use crate::message::{Message, Performative};
 use crate::shard::agent::{Agent, Context, Outcome};
-use crate::shard::path::settle::is_notice;
 
 /// What a service says to a request or a query.
 #[derive(Clone, PartialEq, Eq, Debug)]

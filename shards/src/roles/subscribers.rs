@@ -1,8 +1,8 @@
 //! The participant of subscriptions.
 
+use crate::message::notice::is_notice;
 use crate::message::{IntoContent, Message, Performative};
 use crate::shard::agent::Context;
-use crate::shard::path::settle::is_notice;
 
 use super::{RoleError, SESSIONS_MAX};
 

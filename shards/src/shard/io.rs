@@ -68,7 +68,7 @@ pub enum Input {
         inbox: InboxNumber,
         /// How many messages of other agents.
         messages: u32,
-        /// How many notices of the router: see [`is_notice`](crate::shard::path::settle::is_notice).
+        /// How many notices of the router: see [`is_notice`](crate::message::notice::is_notice).
         notices: u32,
     },
     /// The owner of an inbox is done with these of the messages that were handed out to it: the numbers count the messages of

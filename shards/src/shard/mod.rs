@@ -13,12 +13,21 @@
 //! beside it, which know nothing of this one: `shards/tests/it/layers.rs` sees to that.
 
 pub(crate) mod agent;
+mod alarm;
+mod config;
 pub(crate) mod control;
 pub(crate) mod io;
+mod parts;
 pub(crate) mod path;
 pub(crate) mod shard_frame;
 
+pub(crate) use alarm::Alarm;
+pub use config::{RetryPolicy, ShardConfig};
 pub use control::restore as recovery;
+use parts::{
+    Backpressure, Clock, Dialogue, Effects, Held, Identity, Ledger, Lifecycle, Links, Offers, Outputs, Plugins,
+    Replies, Scheduler, Supervision, Timers,
+};
 pub use shard_frame::{Crossing, Notice};
 
 use std::collections::VecDeque;
@@ -31,42 +40,28 @@ use crate::base::hashing::Seeded;
 use crate::base::index::ShardIndex;
 use crate::base::slab::Slab;
 use crate::base::timer_wheel::TimerWheel;
-use crate::conversation::initiators::{NoteKey, Notes};
-use crate::conversation::{ConversationIndex, ConversationLimits, Conversations};
+use crate::conversation::Conversations;
+use crate::conversation::initiators::Notes;
 use crate::dead_letter::DeadLetters;
-use crate::domain::{
-    BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
-};
-use crate::journal::record::{Durability, Records};
-use crate::mailbox::Envelope;
+use crate::journal::record::Records;
 use crate::mesh::Port;
 use crate::mesh::ring::Popped;
-use crate::message::{AgentId, BodyPool, Correlation, IdSource, IdSpace};
-use crate::protocol::Rulebook;
+use crate::message::{AgentId, BodyPool, IdSource};
 use crate::replies::pending_replies::{QUESTIONS_MAX, Questions};
 use crate::routing::capabilities::CapabilityIndex;
 use crate::routing::partition::Partition;
-use crate::routing::rules::Rule;
 use crate::shard::agent::registry::{AgentIndex, Registry, Standing};
 use crate::shard::agent::tombstones::Tombstones;
-use crate::shard::agent::{Effect, Registration};
 use crate::shard::control::admin::Overseers;
 use crate::shard::control::backpressure::WaitQueues;
 use crate::shard::control::conformance::Conformance;
 use crate::shard::control::journal::Durables;
-use crate::shard::control::plugins::RoutePlugin;
-use crate::shard::control::register::Barrier;
 use crate::shard::control::replay::Replays;
 use crate::shard::control::restart::AgentFactory;
-use crate::shard::control::retry::FailureHandler;
-use crate::shard::control::stop::Remains;
 use crate::shard::io::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
-use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures, OverflowPolicy, ordinary_memory};
-use crate::shard::path::settle::Outgoing;
+use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures, ordinary_memory};
 use crate::stats::account::Account;
 use crate::stats::calling::Calling;
-use crate::supervision::RestartPolicy;
-use crate::supervision::breaker::BreakerPolicy;
 use crate::supervision::{BreakerFigures, CallTimes};
 
 /// Messages that one turn takes out of each incoming ring: one chunk.
@@ -87,105 +82,6 @@ pub(crate) const SWEEP_INTERVAL_MS: u64 = 1_000;
 pub const TIMERS_MAX: usize = 16_000_000;
 /// The most questions from outside that one shard waits on.
 pub const ASKS_MAX: usize = 65_536;
-
-/// What a shard needs to know to start.
-#[derive(Clone, Debug)]
-pub struct ShardConfig {
-    /// Which shard this is, and what makes its ids unique.
-    pub id_space: IdSpace,
-    /// How agents are spread over shards.
-    pub partition: Partition,
-    /// Messages that one mailbox holds.
-    pub mailbox_messages: MailboxCapacity,
-    /// Bytes that one mailbox holds.
-    pub mailbox_bytes: MailboxBytes,
-    /// What happens to what finds a full mailbox, unless the agent's registration says otherwise.
-    pub overflow: OverflowPolicy,
-    /// The shard's share of the memory budget: bytes of messages that it holds.
-    pub memory_max: u64,
-    /// Lifetime of a message that does not set its own.
-    pub message_timeout: MessageTimeoutMs,
-    /// The longest content.
-    pub content_max: ContentLimit,
-    /// The most messages in one batch.
-    pub batch: BatchSize,
-    /// The most messages that one agent is given before its neighbours get their turn.
-    pub turn_quota: TurnQuota,
-    /// Messages of one agent that wait to leave.
-    pub outbox: OutboxCapacity,
-    /// Messages that the shard holds in all.
-    pub pending_max: usize,
-    /// How failed attempts are repeated.
-    pub retry: RetryPolicy,
-    /// How often agents that fail are restarted, unless their registration says otherwise.
-    pub supervision: RestartPolicy,
-    /// When agents that fail, or hold up the shard, are not called for a while.
-    pub breaker: BreakerPolicy,
-    /// Dead letters that are kept.
-    pub dead_letters_max: usize,
-    /// Bytes of dead letters that are kept.
-    pub dead_letter_bytes_max: u64,
-    /// What conversations may cost.
-    pub conversations: ConversationLimits,
-    /// The protocols that conversations are held to.
-    pub protocols: Rulebook,
-    /// Content-based routing.
-    pub rules: Vec<Rule>,
-    /// Whether there is a journal.
-    pub durability: Durability,
-    /// Lifetime of a durable message that does not set its own, in milliseconds.
-    pub durable_lifetime_ms: u32,
-    /// Of so many durable messages at least the ids are remembered, so that one that comes again is not dispatched again.
-    pub duplicates_window: usize,
-    /// For the hash tables and [`Context::random`](crate::shard::agent::Context::random).
-    pub seed: u64,
-}
-
-/// How failed attempts are repeated: after `delay_ms`, then `factor` times as long each time, give or take the jitter.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct RetryPolicy {
-    /// Attempts after the first one, for messages that do not set their own number.
-    pub retries: u8,
-    /// The first delay.
-    pub delay_ms: u32,
-    /// By how much the delay grows.
-    pub factor: f64,
-    /// How far a delay strays from that, either way, as a fraction of it: 0.0 to 1.0.
-    pub jitter: f64,
-}
-
-/// What a timer is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Alarm {
-    /// A delayed message is to be put into its mailbox.
-    Release { place: u32, agent: AgentIndex, generation: u32 },
-    /// A conversation may have been silent for too long.
-    Conversation(ConversationIndex),
-    /// A note may not have been used for too long.
-    Note(NoteKey),
-    /// A question from outside has not been answered in time.
-    Ask(Correlation),
-    /// The answer to a question was wanted by now.
-    Question { place: u32, number: u32 },
-    /// Messages may have expired that wait for an agent that is not called.
-    Sweep { agent: AgentIndex, generation: u32 },
-    /// An agent that failed is to be restarted.
-    Restart { agent: AgentIndex, generation: u32 },
-    /// The time for draining an agent is over.
-    DrainDeadline { agent: AgentIndex, generation: u32 },
-    /// An open circuit breaker is to be half-open.
-    Breaker { agent: AgentIndex, generation: u32 },
-    /// Messages may have expired that wait for closed receivers.
-    SweepLines,
-    /// Messages may have expired that wait to pass on to a shard.
-    SweepTransit(ShardIndex),
-    /// Messages may have expired that wait for the journal.
-    SweepCommits,
-    /// An agent asked to be polled now.
-    Wake { agent: AgentIndex, generation: u32 },
-    /// Whoever asked for dead letters to be replayed has waited long enough for their messages to come to their receivers.
-    Replays(u64),
-}
 
 /// What came of a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,135 +140,6 @@ pub struct Shard {
     pub(in crate::shard) overseers: Overseers,
     pub(in crate::shard) durables: Durables,
     pub(in crate::shard) outputs: Outputs,
-}
-
-/// What the handler that is being called has sent and done so far.
-pub(in crate::shard) struct Effects {
-    pub(in crate::shard) list: Vec<Effect>,
-    pub(in crate::shard) weighed: EffectsWeighed,
-}
-
-/// What goes out at the end of the turn.
-pub(in crate::shard) struct Outputs {
-    pub(in crate::shard) watch_events: bool,
-    pub(in crate::shard) list: Vec<Output>,
-}
-
-/// What is due later.
-pub(in crate::shard) struct Timers {
-    pub(in crate::shard) wheel: TimerWheel<Alarm>,
-    pub(in crate::shard) fired: Vec<Alarm>,
-}
-
-/// Who judges messages before they are accepted.
-pub(in crate::shard) struct Plugins {
-    pub(in crate::shard) list: Vec<Box<dyn RoutePlugin>>,
-    /// Whether there is something to look at before a message is accepted: plugins, or protocols.
-    pub(in crate::shard) judge: bool,
-}
-
-/// What agents offer, and whose load has changed.
-pub(in crate::shard) struct Offers {
-    pub(in crate::shard) capabilities: CapabilityIndex,
-    pub(in crate::shard) load_changed: Vec<AgentIndex>,
-}
-
-/// Conversations: those that live here, those that agents of this shard take part in, and what broke their protocols.
-pub(in crate::shard) struct Dialogue {
-    pub(in crate::shard) conversations: Conversations,
-    /// Messages that broke their protocol.
-    pub(in crate::shard) violations: Conformance,
-    pub(in crate::shard) notes: Notes,
-}
-
-/// What tells this shard from others.
-pub(in crate::shard) struct Identity {
-    pub(in crate::shard) index: ShardIndex,
-    pub(in crate::shard) ids: IdSource,
-    pub(in crate::shard) random: u64,
-}
-
-/// Which agents are called, and when.
-pub(in crate::shard) struct Scheduler {
-    pub(in crate::shard) run_queue: VecDeque<AgentIndex>,
-    /// Agents with a message in hand: they go on in the next turn, not in this one.
-    pub(in crate::shard) run_next_turn: Vec<AgentIndex>,
-    /// Agents that are polled, each with its generation.
-    pub(in crate::shard) polled: Vec<(AgentIndex, u32)>,
-}
-
-/// Agents that come and go: what waits for its turn.
-pub(in crate::shard) struct Lifecycle {
-    /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
-    /// other in a chain do not nest without bound.
-    pub(in crate::shard) starting: bool,
-    /// Registrations that wait for their turn, with whoever asked for them.
-    pub(in crate::shard) registrations: VecDeque<(Registration, AgentId)>,
-    /// Agents that are drained, each with its generation.
-    pub(in crate::shard) draining: Vec<(AgentIndex, u32)>,
-    pub(in crate::shard) barriers: HashMap<u64, Barrier, FixedState>,
-    pub(in crate::shard) barrier_count: u64,
-}
-
-/// The messages that the shard holds, and what they count as.
-pub(in crate::shard) struct Held {
-    pub(in crate::shard) slab: Slab<Envelope>,
-    /// Of the shard's share of the memory budget, what is there for messages that are no replies, less what mailboxes
-    /// hold and what waits on its way, in bytes.
-    pub(in crate::shard) memory_left: i64,
-    /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
-    pub(in crate::shard) pending_beside_slab: i64,
-}
-
-/// The ways to other shards: what waits for them, and whose credit it holds.
-pub(in crate::shard) struct Links {
-    pub(in crate::shard) port: Port<Crossing>,
-    pub(in crate::shard) body_pool: BodyPool,
-    /// Credits to be returned at the end of the turn, by shard.
-    pub(in crate::shard) credits_owed: Vec<usize>,
-    /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
-    pub(in crate::shard) blocked: Vec<VecDeque<AgentIndex>>,
-    /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
-    pub(in crate::shard) transit: Vec<VecDeque<u32>>,
-    /// Whether a timer looks after what expires in transit, by shard.
-    pub(in crate::shard) transit_swept: Vec<bool>,
-    /// What is to be told to other shards, by shard.
-    pub(in crate::shard) outgoing: Vec<VecDeque<Outgoing>>,
-}
-
-/// Senders that wait for full mailboxes, in figures and by name.
-pub(in crate::shard) struct Backpressure {
-    pub(in crate::shard) overflow: OverflowFigures,
-    /// Receivers that are closed, and who waits for them.
-    pub(in crate::shard) wait_queues: WaitQueues,
-}
-
-/// What is done about agents that fail or are slow.
-pub(in crate::shard) struct Supervision {
-    pub(in crate::shard) failure_handler: Option<Box<dyn FailureHandler>>,
-    pub(in crate::shard) breakers: BreakerFigures,
-    pub(in crate::shard) call_times: CallTimes,
-}
-
-/// Answers that agents and callers wait for.
-pub(in crate::shard) struct Replies {
-    pub(in crate::shard) questions: Questions,
-    pub(in crate::shard) asks: HashMap<Correlation, PendingAsk, Seeded>,
-    /// The same by token, for callers that give up.
-    pub(in crate::shard) asks_by_token: HashMap<Token, Correlation, FixedState>,
-}
-
-/// What became of messages, in figures.
-pub(in crate::shard) struct Ledger {
-    pub(in crate::shard) account: Account,
-    /// What was left at the stop.
-    pub(in crate::shard) remains: Option<Box<Remains>>,
-}
-
-/// The time at the beginning of the turn.
-pub(in crate::shard) struct Clock {
-    pub(in crate::shard) now: Now,
-    pub(in crate::shard) now_ms: u64,
 }
 
 impl Shard {

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use crate::dead_letter::DeadLetter;
-use crate::mailbox::{Envelope, Parcel};
+use crate::mailbox::{Envelope, Parcel, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, BodyPool, PlainBody, Term};
 use crate::routing::capabilities::Provider;
@@ -68,6 +68,12 @@ pub enum Notice {
     /// What one agent wants to know or change of others, and the answers.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Oversee(Box<OversightNotice>),
+}
+
+/// Something to be told to another shard as soon as its ring has room.
+pub(crate) enum Outgoing {
+    Letter(Box<Envelope>, Reservation),
+    Notice(Notice),
 }
 
 const _: () = assert!(size_of::<Crossing>() <= 384, "what crosses fills six cache lines");

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use crate::domain::AgentName;
+use crate::message::notice::is_notice;
 use crate::message::{AgentId, Message};
 use crate::shard::agent::Registration;
 use crate::shard::io::{Answer, InboxNumber, Input, RegistrationError, Token};
-use crate::shard::path::settle::is_notice;
 
 use super::world::World;
 

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::{AgentName, BatchSize, CapabilityName};
+use crate::message::notice::is_notice;
 use crate::message::{Message, Performative};
 use crate::shard::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
 use crate::shard::path::dispatch::Batch;
-use crate::shard::path::settle::is_notice;
 use crate::supervision::RestartPolicy;
 
 /// A list that agents write and tests read.

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet};
 
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::Reason;
@@ -22,8 +23,8 @@ use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::io::{Answer, Phase as Waiting, SendError, Token};
 use crate::shard::path::overflow::{OverflowPolicy, looks_like_reply};
 use crate::shard::path::route::Blocked;
-use crate::shard::path::settle::{Outgoing, Reservation};
 use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
 /// The most messages in the stall list of one receiver. Beyond it they are refused.
@@ -105,12 +106,12 @@ impl Shard {
             return self.refuse_for(envelope, index);
         }
         let (credit_of, sender) = (envelope.credit_of.take(), envelope.message.sender());
-        let holds = credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+        let reservation = credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         let place = match self.keep_place(envelope) {
             Ok(place) => place,
-            Err(envelope) => return self.give_up(envelope, Reason::ShardFull, holds),
+            Err(envelope) => return self.give_up(envelope, Reason::ShardFull, reservation),
         };
-        self.let_go(holds);
+        self.let_go(reservation);
         if let Some(slot) = self.agents.get_mut(index) {
             let stalled = slot.extras().stalled.get_or_insert_default();
             stalled.places.push_back(place);
@@ -300,8 +301,8 @@ impl Shard {
     pub(crate) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
         if self.waits_too_much(&envelope.message, receiver) {
             let detail = "its sender has as many messages waiting for it as it may";
-            let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-            return self.give_up_with(envelope, Reason::MailboxFull, detail, holds);
+            let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+            return self.give_up_with(envelope, Reason::MailboxFull, detail, reservation);
         }
         let id = envelope.message.sender();
         match self.keep_place(envelope) {
@@ -667,8 +668,8 @@ impl Shard {
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
         for place in late_mail {
             if let Some(envelope) = self.held.slab.remove(place) {
-                let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
-                self.expire(envelope, Waiting::Mailbox, holds);
+                let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+                self.expire(envelope, Waiting::Mailbox, reservation);
             }
         }
         let unblocked = !late_sends.is_empty();

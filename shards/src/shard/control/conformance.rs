@@ -3,11 +3,13 @@
 //! Invariants: each violation is counted and reported once, on the initiator's shard, where the conversation's state
 //! is; a refused message is a dead letter, and its sender hears what it could have sent instead.
 
+use crate::mailbox::Reservation;
+use crate::message::notice::describe;
+use crate::message::notice::quote;
 use crate::message::{AgentId, Message, Performative};
 use crate::outcome::Reason;
 use crate::shard::Shard;
 use crate::shard::io::Event;
-use crate::shard::path::settle::{Reservation, describe, quote};
 
 /// What a shard has seen of protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -61,7 +63,7 @@ impl Shard {
 
     /// Tells the sender of a message that breaks its protocol what it could have sent.
     #[cold]
-    pub(crate) fn send_not_understood(&mut self, message: &Message, holds: Reservation) {
+    pub(crate) fn send_not_understood(&mut self, message: &Message, reservation: Reservation) {
         let expected = match self.dialogue.conversations.take_violation() {
             Some(violation) => {
                 let expected = violation.to_string();
@@ -73,7 +75,7 @@ impl Shard {
         };
         let word = Reason::ProtocolViolation;
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(&expected));
-        self.send_to_sender(message, Performative::NotUnderstood, content, holds);
+        self.send_to_sender(message, Performative::NotUnderstood, content, reservation);
     }
 
     /// A message was given up. If it was part of a conversation that lives here, what was said last may be said again.

@@ -1,9 +1,10 @@
 //! What the simulators look at, and others do not.
 
 use crate::dead_letter::{DeadLetter, DeadLetterSearch};
+use crate::mailbox::Reservation;
 use crate::message::AgentId;
 use crate::shard::Shard;
-use crate::shard::path::settle::{Outgoing, Reservation};
+use crate::shard::shard_frame::Outgoing;
 
 impl Shard {
     /// By shard, how many of its credits belong to messages that are here, or are about to be returned.

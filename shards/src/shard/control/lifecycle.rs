@@ -15,12 +15,12 @@
 use crate::base::index::ShardIndex;
 use crate::base::timer_wheel::TimerKey;
 use crate::mailbox::Envelope;
+use crate::mailbox::Reservation;
 use crate::message::{AgentId, Term};
 use crate::outcome::Reason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour, Standing};
 use crate::shard::io::{Answer, Token};
 use crate::shard::path::overflow::OverflowPolicy;
-use crate::shard::path::settle::Reservation;
 use crate::shard::{Alarm, Phase, Shard};
 
 /// The most agents of one shard that are drained at the same time.
@@ -377,14 +377,14 @@ impl Shard {
     /// Gives up a message that an agent does not take.
     #[cold]
     pub(crate) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
-        let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+        let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         let (reason, detail) = match self.state_of(index) {
             AgentState::Draining => (Reason::Draining, ""),
             AgentState::Suspended => (Reason::MailboxFull, "the receiver is suspended"),
             AgentState::Initiated => (Reason::MailboxFull, "the receiver is initiated and waits to be started"),
             AgentState::Active | AgentState::Stopped => (Reason::MailboxFull, ""),
         };
-        self.give_up_with(envelope, reason, detail, holds);
+        self.give_up_with(envelope, reason, detail, reservation);
     }
 
     /// What becomes of a message whose receiver went while it was delayed or being made durable.

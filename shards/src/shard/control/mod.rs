@@ -7,7 +7,7 @@ pub mod conformance;
 mod inspect;
 pub(crate) mod journal;
 pub mod lifecycle;
-mod peers;
+pub mod peers;
 pub mod plugins;
 pub(crate) mod register;
 pub mod replay;

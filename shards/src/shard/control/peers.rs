@@ -1,10 +1,19 @@
 //! What shards tell each other beside messages.
+//!
+//! Invariants: a notice is no accepted message and never causes another notice; in a full control lane it is counted
+//! instead of kept. A notice about a message holds that message's credit or place in the mailbox until there is room
+//! for it in the ring to the sender, so that notices are bounded by what was admitted.
 
 use crate::base::index::ShardIndex;
+use crate::mailbox::Reservation;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
-use crate::shard::path::settle::{OUTGOING_WAITING_MAX, Outgoing, Reservation};
+use crate::shard::shard_frame::Outgoing;
 use crate::shard::shard_frame::{Crossing, Notice};
+
+/// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
+/// to be told too: so their ends add no more to it than the participants of one conversation.
+pub const OUTGOING_WAITING_MAX: usize = 4_096;
 
 impl Shard {
     /// Takes note of what another shard says.
@@ -61,14 +70,16 @@ impl Shard {
         self.tell_acknowledgements();
         for to in 0..self.links.outgoing.len() {
             while let Some(outgoing) = self.links.outgoing[to].pop_front() {
-                let (crossing, holds) = match outgoing {
-                    Outgoing::Letter(envelope, holds) => (Crossing::Notice(Notice::Letter(envelope)), holds),
+                let (crossing, reservation) = match outgoing {
+                    Outgoing::Letter(envelope, reservation) => {
+                        (Crossing::Notice(Notice::Letter(envelope)), reservation)
+                    }
                     Outgoing::Notice(notice) => (Crossing::Notice(notice), Reservation::Nothing),
                 };
                 match self.links.port.send_uncredited(to, crossing) {
-                    Ok(()) => self.let_go(holds),
+                    Ok(()) => self.let_go(reservation),
                     Err(Crossing::Notice(Notice::Letter(envelope))) => {
-                        self.links.outgoing[to].push_front(Outgoing::Letter(envelope, holds));
+                        self.links.outgoing[to].push_front(Outgoing::Letter(envelope, reservation));
                         break;
                     }
                     Err(Crossing::Notice(notice)) => {

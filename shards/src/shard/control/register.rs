@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use crate::domain::CapabilityName;
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::notice::ROUTER_NAME;
+use crate::message::notice::quote;
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
 use crate::outcome::Reason;
 use crate::routing::capabilities::Provider;
@@ -16,8 +19,8 @@ use crate::shard::control::admin::Inquiry;
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
-use crate::shard::path::settle::{Outgoing, ROUTER_NAME, Reservation, quote};
 use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
 use crate::supervision::Guard;
 use crate::supervision::{catch_panic, drop_quietly};
@@ -439,11 +442,11 @@ impl Shard {
         for place in places {
             let Some(envelope) = self.held.slab.remove(place) else { continue };
             let weight = envelope.weight();
-            let holds = match envelope.kind {
+            let reservation = match envelope.kind {
                 EnvelopeKind::Message => Reservation::Mailbox { agent: index, generation, weight },
                 EnvelopeKind::Notice => Reservation::Nothing,
             };
-            self.give_up(envelope, reason, holds);
+            self.give_up(envelope, reason, reservation);
         }
         if let Some(in_hand) = in_hand {
             let weight = in_hand.envelope.weight();

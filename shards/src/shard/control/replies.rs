@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use crate::base::slab::NONE;
 use crate::dead_letter::Reason;
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::notice::describe;
 use crate::message::{ConversationId, Message, MessageBuilder, Performative, Receipt};
 use crate::replies::pending_replies::Question;
 use crate::shard::agent::Context;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::control::conformance::tells_of_failure;
 use crate::shard::io::{AskFailure, Event};
-use crate::shard::path::settle::{Reservation, describe};
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
 impl Context<'_> {
@@ -219,7 +220,7 @@ impl Shard {
             handled += 1;
             let generation = self.agents.get(self.gateway).map_or(0, |slot| slot.generation);
             let weight = envelope.weight();
-            let holds = Reservation::Mailbox { agent: self.gateway, generation, weight };
+            let reservation = Reservation::Mailbox { agent: self.gateway, generation, weight };
             let asked =
                 envelope.message.in_reply_to().filter(|correlation| self.replies.asks.contains_key(correlation));
             match (envelope.kind, asked) {
@@ -239,13 +240,13 @@ impl Shard {
                     } else {
                         Receipt::None
                     };
-                    self.send_receipt(&envelope.message, wanted, holds);
+                    self.send_receipt(&envelope.message, wanted, reservation);
                     // An agree announces the answer that was asked for; it is not the answer.
                     if envelope.message.performative() != Performative::Agree {
                         self.end_ask(correlation, Ok(envelope.message));
                     }
                 }
-                (EnvelopeKind::Message, None) => self.give_up(envelope, Reason::NobodyAsked, holds),
+                (EnvelopeKind::Message, None) => self.give_up(envelope, Reason::NobodyAsked, reservation),
             }
         }
         handled

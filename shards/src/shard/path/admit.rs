@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::notice::is_notice;
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::outcome::Reason;
 use crate::shard::agent::Effect;
@@ -11,7 +13,6 @@ use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::stop::Place;
 use crate::shard::io::{Answer, AskFailure, InboxNumber, Input, JournalCondition, Output, Rejected, SendError, Token};
 use crate::shard::path::overflow::{EffectsWeighed, ordinary_memory};
-use crate::shard::path::settle::{Reservation, is_notice};
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
 
 impl Shard {

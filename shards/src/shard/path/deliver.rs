@@ -5,12 +5,12 @@
 
 use crate::base::slab::NONE;
 use crate::mailbox::Envelope;
+use crate::mailbox::Reservation;
 use crate::message::{AgentId, Receipt, Reliability};
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::agent::registry::{AgentIndex, Standing};
 use crate::shard::path::enqueue::enqueue;
-use crate::shard::path::settle::Reservation;
 
 impl Shard {
     /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.

@@ -7,6 +7,7 @@
 use std::ops::ControlFlow;
 
 use crate::domain::CapabilityName;
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Message, Receipt, Reliability};
 use crate::planted::{self, Bug};
@@ -16,7 +17,6 @@ use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::retry::Decision;
 use crate::shard::io::{Ending, Event, Now, Output, Phase as Waiting};
 use crate::shard::path::overflow::EffectsWeighed;
-use crate::shard::path::settle::Reservation;
 use crate::shard::{Phase, Shard};
 use crate::supervision::{Guard, Visit};
 use crate::supervision::{RestartCause, catch_panic, drop_quietly};
@@ -520,11 +520,11 @@ impl Shard {
             self.settle_durable(envelope.journal());
         }
         let weight = envelope.weight();
-        let holds = Reservation::Mailbox { agent: index, generation, weight };
+        let reservation = Reservation::Mailbox { agent: index, generation, weight };
         if envelope.message.receipt() == Receipt::Processed {
-            self.send_receipt(&envelope.message, Receipt::Processed, holds);
+            self.send_receipt(&envelope.message, Receipt::Processed, reservation);
         } else {
-            self.let_go(holds);
+            self.let_go(reservation);
         }
     }
 
@@ -537,7 +537,7 @@ impl Shard {
         }
         let Some(id) = self.agents.get(index).map(|slot| slot.id) else { return };
         let weight = envelope.weight();
-        let holds = Reservation::Mailbox { agent: index, generation, weight };
+        let reservation = Reservation::Mailbox { agent: index, generation, weight };
         match self.decide(&envelope, id, failure) {
             (Decision::RetryAfter(delay_ms), _) => {
                 // A message whose lifetime ends first is looked at then, and expires.
@@ -546,10 +546,10 @@ impl Shard {
                 self.keep_attempts(&envelope);
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }
-            (Decision::DeadLetter, reason) => self.give_up_with(envelope, reason, &failure.explanation, holds),
+            (Decision::DeadLetter, reason) => self.give_up_with(envelope, reason, &failure.explanation, reservation),
             (Decision::ReplyWithFailure, reason) => {
                 let journal = envelope.journal();
-                if self.count_out(envelope, reason, &failure.explanation, holds).is_some() && !journal.is_not() {
+                if self.count_out(envelope, reason, &failure.explanation, reservation).is_some() && !journal.is_not() {
                     self.end_without_letter(journal, Ending::DeadLettered(reason));
                 }
             }

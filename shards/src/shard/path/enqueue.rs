@@ -2,6 +2,7 @@
 
 use crate::base::slab::{NONE, Slab};
 use crate::mailbox::Envelope;
+use crate::mailbox::Reservation;
 use crate::message::journal_ref::JournalRef;
 use crate::message::{Message, Receipt, Reliability, WhenUnavailable};
 use crate::outcome::Ending;
@@ -9,7 +10,6 @@ use crate::outcome::Reason;
 use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour};
 use crate::shard::io::Phase as Waiting;
-use crate::shard::path::settle::Reservation;
 use crate::shard::{Alarm, Phase, Shard};
 use crate::supervision::Guard;
 use std::collections::VecDeque;
@@ -30,8 +30,8 @@ impl Shard {
             Enqueued::Unscheduled => self.schedule(index),
             Enqueued::TurnedAway(envelope) => self.turn_away(envelope, index),
             Enqueued::Full(envelope, generation) => {
-                let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
-                self.give_up(envelope, Reason::ShardFull, holds);
+                let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+                self.give_up(envelope, Reason::ShardFull, reservation);
             }
         }
     }
@@ -42,11 +42,11 @@ impl Shard {
         &mut self,
         mut envelope: Envelope,
         index: AgentIndex,
-        holds: Reservation,
+        reservation: Reservation,
     ) {
         if self.turns_away(index, &envelope.message) && self.delay_of(&envelope.message) == 0 {
             // It is neither journalled nor reported as delivered.
-            self.let_go(holds);
+            self.let_go(reservation);
             return self.turn_away(envelope, index);
         }
         if self.agents.get(index).is_some_and(|slot| slot.first_question != NONE) {
@@ -56,7 +56,7 @@ impl Shard {
             self.note_conversation(&envelope.message);
         }
         if envelope.message.reliability() == Reliability::Durable {
-            self.let_go(holds);
+            self.let_go(reservation);
             return self.keep(envelope, index);
         }
         if !envelope.journal().is_not() {
@@ -64,15 +64,15 @@ impl Shard {
             self.acknowledge(envelope.journal(), Ending::Kept);
             envelope.mark(JournalRef::NOT);
         }
-        self.say_delivered(&envelope.message, holds);
+        self.say_delivered(&envelope.message, reservation);
         self.put_into_mailbox_in_time(envelope, index);
     }
 
     /// Tells the sender that its message has reached the mailbox, if it wanted to hear that.
-    pub(crate) fn say_delivered(&mut self, message: &Message, holds: Reservation) {
+    pub(crate) fn say_delivered(&mut self, message: &Message, reservation: Reservation) {
         match message.receipt() {
-            Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, holds),
-            Receipt::None | Receipt::Processed => self.let_go(holds),
+            Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, reservation),
+            Receipt::None | Receipt::Processed => self.let_go(reservation),
         }
     }
 
@@ -97,7 +97,7 @@ impl Shard {
     /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
     pub(crate) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
-        let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+        let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
         match self.held.slab.insert(envelope) {
             Ok(place) => {
                 let due_ms = self.clock.now_ms.saturating_add(delay_ms);
@@ -108,7 +108,7 @@ impl Shard {
                     self.release(place, index, generation);
                 }
             }
-            Err(envelope) => self.give_up(envelope, Reason::ShardFull, holds),
+            Err(envelope) => self.give_up(envelope, Reason::ShardFull, reservation),
         }
     }
 
@@ -124,9 +124,9 @@ impl Shard {
             return self.give_up(envelope, reason, Reservation::Nothing);
         }
         if envelope.deadline_ms <= self.clock.now_ms {
-            let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+            let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
             let phase = if envelope.attempts > 0 { Waiting::Retry } else { Waiting::Delayed };
-            return self.expire(envelope, phase, holds);
+            return self.expire(envelope, phase, reservation);
         }
         self.put_into_mailbox(envelope, index);
     }

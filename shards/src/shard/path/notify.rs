@@ -2,11 +2,15 @@
 
 use crate::base::slab::{NONE, Slab};
 use crate::domain::Priority;
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::message::notice::describe;
+use crate::message::notice::quote;
+use crate::message::notice::router_id;
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::planted::{self, Bug};
 use crate::shard::control::conformance::tells_of_failure;
-use crate::shard::path::settle::{Outgoing, Reservation, describe, quote, router_id};
+use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Phase, Shard};
 use crate::supervision::Guard;
 
@@ -17,23 +21,23 @@ impl Shard {
         message: &Message,
         word: &str,
         explanation: &str,
-        holds: Reservation,
+        reservation: Reservation,
     ) {
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
         if planted::strikes(Bug::FailureNotTold, 10, self.clock.now_ms) {
-            return self.let_go(holds);
+            return self.let_go(reservation);
         }
-        self.send_to_sender(message, Performative::Failure, content, holds);
+        self.send_to_sender(message, Performative::Failure, content, reservation);
     }
 
     /// Tells the sender that its message was delivered or processed, if it wanted to hear that.
-    pub(crate) fn send_receipt(&mut self, message: &Message, stage: Receipt, holds: Reservation) {
+    pub(crate) fn send_receipt(&mut self, message: &Message, stage: Receipt, reservation: Reservation) {
         let word = match stage {
-            Receipt::None => return self.let_go(holds),
+            Receipt::None => return self.let_go(reservation),
             Receipt::Delivered => "delivered",
             Receipt::Processed => "processed",
         };
-        self.send_to_sender(message, Performative::Inform, format!("(({word} ({})))", describe(message)), holds);
+        self.send_to_sender(message, Performative::Inform, format!("(({word} ({})))", describe(message)), reservation);
     }
 
     pub(crate) fn send_to_sender(
@@ -41,12 +45,12 @@ impl Shard {
         message: &Message,
         performative: Performative,
         content: String,
-        holds: Reservation,
+        reservation: Reservation,
     ) {
-        let Some(sender) = message.sender() else { return self.let_go(holds) };
+        let Some(sender) = message.sender() else { return self.let_go(reservation) };
         if message.target() == Some(router_id()) && tells_of_failure(performative) {
             // Whoever answers the router's own messages would be told that it can't, and answer that, without end.
-            return self.let_go(holds);
+            return self.let_go(reservation);
         }
         let mut builder = Message::builder(performative).receiver(sender).content(content);
         if let Some(conversation) = message.conversation() {
@@ -55,7 +59,7 @@ impl Shard {
         if let Some(correlation) = message.reply_with() {
             builder = builder.in_reply_to(correlation);
         }
-        self.send_letter(builder, sender, holds);
+        self.send_letter(builder, sender, reservation);
     }
 
     /// Tells everyone who took part in a conversation that it has ended for want of traffic.
@@ -74,18 +78,18 @@ impl Shard {
     }
 
     /// Tells an agent something in the router's name.
-    pub(crate) fn send_letter(&mut self, builder: MessageBuilder, to: AgentId, holds: Reservation) {
+    pub(crate) fn send_letter(&mut self, builder: MessageBuilder, to: AgentId, reservation: Reservation) {
         let message = builder.sender(router_id()).priority(Priority::Urgent).build();
-        let Ok(mut message) = message else { return self.let_go(holds) };
+        let Ok(mut message) = message else { return self.let_go(reservation) };
         self.assign_id(&mut message);
         self.ledger.account.notices += 1;
         let envelope = Envelope::new(message, u64::MAX, EnvelopeKind::Notice);
         let shard = self.config.partition.shard_of(to);
         if self.is_here(shard) {
             self.deliver_letter(envelope, to);
-            self.let_go(holds);
+            self.let_go(reservation);
         } else {
-            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Letter(Box::new(envelope), holds));
+            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Letter(Box::new(envelope), reservation));
         }
     }
 

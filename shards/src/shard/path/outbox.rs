@@ -3,13 +3,13 @@
 use crate::base::index::AgentIndex;
 use crate::base::index::ShardIndex;
 use crate::base::slab::Slab;
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, Queue};
 use crate::outcome::Phase as Waiting;
 use crate::outcome::Reason;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::path::route::Blocked;
-use crate::shard::path::settle::Reservation;
 
 impl Shard {
     /// Accepts a message and sends it on its way, or puts it behind what its sender has waiting.

@@ -12,13 +12,14 @@ use crate::base::slab::NONE;
 use crate::domain::DomainError;
 pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
 use crate::mailbox::Envelope;
+use crate::mailbox::Reservation;
 use crate::message::{AgentId, ConversationRole, Message};
 use crate::outcome::Reason;
 use crate::shard::Shard;
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentIndex, Standing};
+use crate::shard::control::peers::OUTGOING_WAITING_MAX;
 use crate::shard::io::SendError;
-use crate::shard::path::settle::{OUTGOING_WAITING_MAX, Reservation};
 
 /// A mailbox holds replies up to so many times its limits in messages and bytes.
 pub const REPLY_ROOM: u32 = 2;
@@ -134,8 +135,8 @@ impl Shard {
             self.backpressure.overflow.replies_beyond += 1;
             return self.take_in(envelope, index);
         }
-        let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-        self.give_up(envelope, Reason::RepliesFull, holds);
+        let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+        self.give_up(envelope, Reason::RepliesFull, reservation);
     }
 
     /// Whether a message answers something that its receiver, which lives here, asked: as the shard's questions, the
@@ -225,8 +226,8 @@ impl Shard {
     /// Gives up a message from another shard for which there is no memory.
     #[cold]
     pub(crate) fn refuse_arrival(&mut self, envelope: Envelope) {
-        let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-        self.give_up(envelope, Reason::MemoryFull, holds);
+        let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+        self.give_up(envelope, Reason::MemoryFull, reservation);
     }
 }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crate::base::index::ShardIndex;
 use crate::conversation::initiators::NoteKey;
 use crate::mailbox::Envelope;
+use crate::mailbox::Reservation;
 use crate::message::{AgentId, Choice, ConversationId, ConversationRole, Receiver};
 use crate::outcome::Phase as Waiting;
 use crate::outcome::Reason;
 use crate::routing::rules;
-use crate::shard::path::settle::Reservation;
 use crate::shard::{FAN_OUT_PER_TURN_MAX, Shard};
 
 /// A message that has to wait for credit at a shard or, for the own shard, for the next turn.
@@ -221,16 +221,16 @@ impl Shard {
     #[cold]
     pub(crate) fn give_up_all(&mut self, envelope: Envelope, reason: Reason) {
         for envelope in envelope.into_deliveries() {
-            let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-            self.give_up(envelope, reason, holds);
+            let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+            self.give_up(envelope, reason, reservation);
         }
     }
 
     #[cold]
     pub(crate) fn expire_all(&mut self, envelope: Envelope, phase: Waiting) {
         for envelope in envelope.into_deliveries() {
-            let holds = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-            self.expire(envelope, phase, holds);
+            let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+            self.expire(envelope, phase, reservation);
         }
     }
 }

@@ -1,64 +1,32 @@
-//! What the router itself says: failures, receipts, and what shards tell each other.
+//! How a message ends: processed, expired, or as a dead letter; and what it held is free again.
 //!
-//! Invariants: a notice is no accepted message and never causes another notice; in a full control lane it is counted
-//! instead of kept. A notice about a message holds that message's credit or place in the mailbox until there is room
-//! for it in the ring to the sender, so that notices are bounded by what was admitted.
+//! Invariants: every message is counted out once, with what became of it; what it held of a mailbox or of credit is released
+//! once, by the message itself or by the notice about it.
 
-use crate::base::index::ShardIndex;
 use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::journal_ref::JournalRef;
-use crate::message::{AgentId, Message, Reliability};
+use crate::message::notice::beginning;
+use crate::message::{Message, Reliability};
 use crate::outcome::Ending as Settlement;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::agent::registry::{AgentIndex, Standing};
 use crate::shard::io::{Event, Phase as Waiting};
-use crate::shard::shard_frame::Notice;
-
-/// The name under which the router itself speaks: the agent management system of FIPA SC00023.
-pub const ROUTER_NAME: &str = "ams";
-
-/// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
-/// to be told too: so their ends add no more to it than the participants of one conversation.
-pub const OUTGOING_WAITING_MAX: usize = 4_096;
-
-/// Whether the router itself said this.
-pub fn is_notice(message: &Message) -> bool {
-    message.sender() == Some(router_id())
-}
-
-pub(in crate::shard) fn router_id() -> AgentId {
-    static ID: std::sync::OnceLock<AgentId> = std::sync::OnceLock::new();
-    *ID.get_or_init(|| AgentId::of_text(ROUTER_NAME))
-}
-
-/// What a notice keeps occupied until it has left.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Reservation {
-    Nothing,
-    Credit(ShardIndex),
-    Mailbox { agent: AgentIndex, generation: u32, weight: u32 },
-}
-
-/// Something to be told to another shard as soon as its ring has room.
-pub(crate) enum Outgoing {
-    Letter(Box<Envelope>, Reservation),
-    Notice(Notice),
-}
 
 impl Shard {
     /// Gives a message up: it becomes a dead letter and its sender hears of it.
     #[cold]
-    pub(crate) fn give_up(&mut self, envelope: Envelope, reason: Reason, holds: Reservation) {
-        self.give_up_with(envelope, reason, "", holds);
+    pub(crate) fn give_up(&mut self, envelope: Envelope, reason: Reason, reservation: Reservation) {
+        self.give_up_with(envelope, reason, "", reservation);
     }
 
     /// As [`Shard::give_up`], with what a handler said to it.
     #[cold]
-    pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, holds: Reservation) {
+    pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, reservation: Reservation) {
         let (attempts, journal) = (envelope.attempts, envelope.journal());
-        let Some(message) = self.count_out(envelope, reason, detail, holds) else { return };
+        let Some(message) = self.count_out(envelope, reason, detail, reservation) else { return };
         if journal.is_replay() {
             // The dead letter that it was made of stays as it was.
             return self.acknowledge(journal, Settlement::DeadLettered(reason));
@@ -102,16 +70,16 @@ impl Shard {
         envelope: Envelope,
         reason: Reason,
         detail: &str,
-        holds: Reservation,
+        reservation: Reservation,
     ) -> Option<Message> {
         if envelope.kind == EnvelopeKind::Notice {
             self.held.pending_beside_slab += 1;
             self.ledger.account.notices_coalesced += 1;
-            self.let_go(holds);
+            self.let_go(reservation);
             return None;
         }
         if reason == Reason::Stopped && envelope.journal().is_in_record() {
-            self.leave_to_next_start(holds);
+            self.leave_to_next_start(reservation);
             return None;
         }
         self.ledger.account.dead_lettered += 1;
@@ -128,10 +96,10 @@ impl Shard {
             format!("{}: {detail}", reason.explanation())
         };
         if reason == Reason::ProtocolViolation {
-            self.send_not_understood(&message, holds);
+            self.send_not_understood(&message, reservation);
         } else {
             self.forgive_repetition(&message);
-            self.send_failure(&message, reason.as_str(), &explanation, holds);
+            self.send_failure(&message, reason.as_str(), &explanation, reservation);
         }
         Some(message)
     }
@@ -139,7 +107,7 @@ impl Shard {
     /// Ends a message whose lifetime is over; its sender hears of it. A durable one is kept as a dead letter, although it counts as
     /// expired: whoever sent it was told that it is not lost.
     #[cold]
-    pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, holds: Reservation) {
+    pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, reservation: Reservation) {
         self.ledger.account.expired += 1;
         self.ledger.account.expired_by_phase[phase.index()] += 1;
         let (attempts, journal) = (envelope.attempts, envelope.journal());
@@ -150,7 +118,7 @@ impl Shard {
         }
         self.forgive_repetition(&message);
         let explanation = format!("the message's lifetime ended {}", phase.explanation());
-        self.send_failure(&message, Reason::Expired.as_str(), &explanation, holds);
+        self.send_failure(&message, Reason::Expired.as_str(), &explanation, reservation);
         if journal.is_replay() {
             self.acknowledge(journal, Settlement::Expired);
         } else if message.reliability() == Reliability::Durable {
@@ -161,8 +129,8 @@ impl Shard {
     }
 
     #[inline(always)]
-    pub(crate) fn let_go(&mut self, holds: Reservation) {
-        match holds {
+    pub(crate) fn let_go(&mut self, reservation: Reservation) {
+        match reservation {
             Reservation::Nothing => {}
             Reservation::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}
             Reservation::Credit(from) => self.links.credits_owed[from.as_usize()] += 1,
@@ -192,28 +160,4 @@ impl Shard {
             self.note_room(agent);
         }
     }
-}
-
-/// What the notice is about, in the manner of SL0.
-pub(crate) fn describe(message: &Message) -> String {
-    let id = message.id().map_or_else(String::new, |id| id.to_string());
-    let receiver = match (message.target_aid(), message.target()) {
-        (Some(aid), _) => format!(" (agent-identifier :name {})", aid.name),
-        (None, Some(target)) => format!(" (agent-identifier :name {target})"),
-        (None, None) => String::new(),
-    };
-    format!("{} {id}{receiver}", message.performative())
-}
-
-/// As much of a text as fits into so many bytes.
-fn beginning(text: &str, bytes_max: usize) -> &str {
-    let mut end = bytes_max.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-pub(crate) fn quote(text: &str) -> String {
-    text.replace('"', "\\\"")
 }

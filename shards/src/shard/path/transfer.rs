@@ -1,12 +1,12 @@
 //! From one shard to another.
 
 use crate::base::index::ShardIndex;
+use crate::mailbox::Reservation;
 use crate::mailbox::{Envelope, Parcel};
 use crate::message::ConversationRole;
 use crate::outcome::Phase as Waiting;
 use crate::outcome::Reason;
 use crate::shard::control::stop::Place;
-use crate::shard::path::settle::Reservation;
 use crate::shard::shard_frame::Crossing;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 

@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 
 use crate::base::rng::mixed;
 use crate::domain::AgentName;
+use crate::message::notice::is_notice;
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Reliability};
 use crate::shard::agent::{Context, Outcome, Registration};
-use crate::shard::path::settle::is_notice;
 use crate::sim::Script;
 
 use super::label::Label;

@@ -375,7 +375,7 @@ impl Play {
         let Some(inbox) = self.inbox else { return };
         let most = self.dice.index(4);
         for message in self.world.read_inbox(inbox, most) {
-            if crate::shard::path::settle::is_notice(&message) {
+            if crate::message::notice::is_notice(&message) {
                 continue;
             }
             let mut ledger = self.ledger.lock();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::rng::mixed;
 use crate::domain::{AgentName, BatchSize, CapabilityName, LifetimeMs, Priority};
+use crate::message::notice::is_notice;
 use crate::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, Performative, Reliability,
     WallTime, WhenUnavailable,
@@ -13,7 +14,6 @@ use crate::message::{
 use crate::shard::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
 use crate::shard::io::Now;
 use crate::shard::path::dispatch::Batch;
-use crate::shard::path::settle::is_notice;
 use crate::sim::Delay;
 use crate::sim::dice::Dice;
 

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::rng::mixed;
 use crate::domain::Priority;
+use crate::message::notice::is_notice;
 use crate::message::{AgentId, ConversationId, Message, MessageId, Performative, Receipt, Receiver, Reliability};
 use crate::outcome::Reason;
 use crate::protocol::{Mode, Violation};
 use crate::shard::control::conformance::Conformance;
 use crate::shard::io::{Answer, AskFailure, Event, Now, Output, RegistrationError, Token};
-use crate::shard::path::settle::is_notice;
 use crate::stats::account::Account;
 
 use super::cast::{Label, SCRIPTED};
@@ -444,7 +444,7 @@ impl Ledger {
     /// A sender is owed a failure. What the router's own gateways hear is not seen here, and messages to the router
     /// itself cause none.
     fn owe(&mut self, sender: Option<AgentId>, receiver: Option<AgentId>) {
-        let router = AgentId::of_text(crate::shard::path::settle::ROUTER_NAME);
+        let router = AgentId::of_text(crate::message::notice::ROUTER_NAME);
         if receiver != Some(router) && sender.is_some_and(|sender| !self.gateways.contains(&sender)) {
             self.failures_owed += 1;
         }

@@ -11,6 +11,7 @@
 //! that comes again under the same id from the same sender for the same receiver inside the window is not dispatched again.
 
 mod patience;
+mod tickets;
 mod upkeep;
 mod window;
 
@@ -27,6 +28,7 @@ use crate::base::slab::Slab;
 use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
 use crate::journal::record::{AppendSequence, Durability, HandledMessage, Records};
 use crate::mailbox::Envelope;
+use crate::mailbox::Reservation;
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, Message, MessageId, WallTime};
 pub use crate::outcome::Ending;
@@ -34,9 +36,9 @@ use crate::planted::{self, Bug};
 use crate::routing::partition::Partition;
 use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::control::stop::Place;
-use crate::shard::io::{Answer, Token};
-use crate::shard::path::settle::{Outgoing, Reservation};
+use crate::shard::io::Token;
 use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Phase, Shard};
 
 /// The most tickets of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
@@ -270,99 +272,6 @@ impl Durables {
     }
 }
 
-/// Tickets.
-impl Shard {
-    /// Has the caller of `send` answered when the message is durable.
-    #[cold]
-    pub(crate) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
-        let Some(id) = envelope.message.id() else { return false };
-        let ticket = self.durables.open(self.identity.index, envelope.deliveries_left(), Then::Answer(token, id));
-        envelope.mark(ticket.unwrap_or(JournalRef::NOT));
-        ticket.is_some()
-    }
-
-    /// Has a dead letter that is replayed stay until its message has come to its receiver, for this request. Returns false if
-    /// too many wait already.
-    pub(crate) fn promise_replay(&mut self, envelope: &mut Envelope, letter: DeadLetterId, request: u64) -> bool {
-        let deliveries = envelope.deliveries_left();
-        let in_parts = deliveries > 1;
-        let Some(ticket) =
-            self.durables.open(self.identity.index, deliveries, Then::EndReplay { letter, request, in_parts })
-        else {
-            return false;
-        };
-        envelope.mark(if in_parts { ticket } else { ticket.of_replay() });
-        true
-    }
-
-    /// The message of a dead letter goes to several agents.
-    #[cold]
-    pub(crate) fn spread_replay(&mut self, envelope: &mut Envelope) {
-        let journal = envelope.journal();
-        if !journal.is_replay() {
-            return;
-        }
-        envelope.mark(journal.in_part());
-        if let Some(Ticket { then: Then::EndReplay { in_parts, .. }, .. }) = self.durables.find(journal) {
-            *in_parts = true;
-        }
-    }
-
-    /// Counts further deliveries of a message that somebody waits for.
-    pub(crate) fn await_more(&mut self, ticket: JournalRef, more: u64) {
-        if let Some(ticket) = ticket.ticket().and_then(|ticket| self.durables.find(ticket)) {
-            ticket.left += more;
-        }
-    }
-
-    /// Tells whoever holds the ticket what became of one delivery.
-    pub(crate) fn acknowledge(&mut self, ticket: JournalRef, ending: Ending) {
-        let Some(ticket) = ticket.ticket() else { return };
-        let shard = ticket.shard();
-        if self.is_here(shard) {
-            self.hear_acknowledgement(ticket, ending);
-        } else if let Some(acknowledgements) = self.durables.acknowledgements.get_mut(shard.as_usize()) {
-            acknowledgements.push((ticket, ending));
-        }
-    }
-
-    pub(crate) fn hear_acknowledgements(&mut self, acknowledgements: Vec<Acknowledgement>) {
-        for (ticket, ending) in acknowledgements {
-            self.hear_acknowledgement(ticket, ending);
-        }
-    }
-
-    fn hear_acknowledgement(&mut self, ticket: JournalRef, ending: Ending) {
-        let Some(found) = self.durables.find(ticket) else { return };
-        found.left = found.left.saturating_sub(if planted::is(Bug::AcknowledgedTwice) { 2 } else { 1 });
-        if found.ending == Ending::Kept {
-            found.ending = ending;
-        }
-        if found.left > 0 {
-            return;
-        }
-        let Some(Ticket { ending, then, .. }) = self.durables.tickets.remove(ticket.place()) else { return };
-        match (then, ending) {
-            (Then::Answer(token, id), Ending::Kept) => self.answer(token, Answer::Sent(Ok(id))),
-            (Then::Answer(token, id), ending) => self.answer(token, Answer::NotKept(id, ending)),
-            (Then::Settle(sequence), _) => self.release_record(sequence),
-            (Then::EndReplay { letter, request, in_parts }, ending) => {
-                self.end_replay(letter, request, if in_parts { Ending::Kept } else { ending });
-            }
-        }
-    }
-
-    /// Hands the acknowledgements of this turn to what is told to other shards: one notice for each shard.
-    pub(crate) fn tell_acknowledgements(&mut self) {
-        for shard in 0..self.durables.acknowledgements.len() {
-            if !self.durables.acknowledgements[shard].is_empty() {
-                let acknowledgements = std::mem::take(&mut self.durables.acknowledgements[shard]);
-                self.links.outgoing[shard].push_back(Outgoing::Notice(Notice::Committed(acknowledgements)));
-            }
-        }
-    }
-}
-
 /// The way of a durable message into the journal.
 impl Shard {
     /// Hands the message to the journal; it goes into its mailbox once it is durable.
@@ -370,9 +279,9 @@ impl Shard {
     pub(crate) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
         let (id, generation) = (slot.id, slot.generation);
-        let holds = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+        let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
         if !self.durables.writes() || self.is_journal_given_up() {
-            return self.give_up(envelope, Reason::NotJournalled, holds);
+            return self.give_up(envelope, Reason::NotJournalled, reservation);
         }
         let ticket = envelope.journal();
         envelope.mark(JournalRef::NOT);
@@ -381,7 +290,7 @@ impl Shard {
         if !is_new && !planted::is(Bug::DuplicateDispatched) {
             self.ledger.account.processed += 1;
             self.durables.duplicates += 1;
-            self.let_go(holds);
+            self.let_go(reservation);
             // The first one may not be durable yet, but what is durable up to here includes it.
             return self.acknowledge_when(self.durables.records.last(), None, ticket, Ending::Kept);
         }
@@ -417,7 +326,7 @@ impl Shard {
                     self.durables.seen.forget(arrival);
                 }
                 envelope.mark(ticket);
-                self.give_up(envelope, Reason::ShardFull, holds);
+                self.give_up(envelope, Reason::ShardFull, reservation);
             }
         }
     }
@@ -507,12 +416,12 @@ impl Shard {
                     continue;
                 };
                 envelope.mark(waiting.ticket);
-                let holds = if self.is_still_there(agent, generation) {
+                let reservation = if self.is_still_there(agent, generation) {
                     Reservation::Mailbox { agent, generation, weight: envelope.weight() }
                 } else {
                     Reservation::Nothing
                 };
-                self.give_up(envelope, Reason::NotJournalled, holds);
+                self.give_up(envelope, Reason::NotJournalled, reservation);
             }
         }
     }
@@ -706,9 +615,9 @@ impl Shard {
 
     /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
     #[cold]
-    pub(crate) fn leave_to_next_start(&mut self, holds: Reservation) {
+    pub(crate) fn leave_to_next_start(&mut self, reservation: Reservation) {
         self.ledger.account.kept += 1;
-        self.let_go(holds);
+        self.let_go(reservation);
     }
 
     /// Nobody will register the agents any more that were there in an earlier run: their durable mail is left to the next start,

@@ -9,9 +9,9 @@
 //! but what ends messages that are there.
 
 use super::{Ending, JournalCondition, Waiting};
+use crate::mailbox::Reservation;
 use crate::outcome::Reason;
 use crate::shard::io::{Event, Phase as Waits};
-use crate::shard::path::settle::Reservation;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
 /// A journal that has been full for so long, in milliseconds, is given up until it goes on.
@@ -102,7 +102,7 @@ impl Shard {
         if let Some(arrival) = receiver.and_then(|receiver| self.durables.arrival(&envelope.message, receiver)) {
             self.durables.seen.forget(arrival);
         }
-        let holds = if self.is_still_there(message.agent, message.generation) {
+        let reservation = if self.is_still_there(message.agent, message.generation) {
             Reservation::Mailbox { agent: message.agent, generation: message.generation, weight: envelope.weight() }
         } else {
             Reservation::Nothing
@@ -119,17 +119,17 @@ impl Shard {
             }
             envelope.mark(waiting.ticket);
             return if expired {
-                self.expire(envelope, Waits::Commit, holds);
+                self.expire(envelope, Waits::Commit, reservation);
             } else {
-                self.give_up(envelope, Reason::NotJournalled, holds);
+                self.give_up(envelope, Reason::NotJournalled, reservation);
             };
         }
         let letter = self.dead_letters.next_id();
         let ending = if expired {
-            self.expire(envelope, Waits::Commit, holds);
+            self.expire(envelope, Waits::Commit, reservation);
             Ending::Expired
         } else {
-            self.give_up(envelope, Reason::NotJournalled, holds);
+            self.give_up(envelope, Reason::NotJournalled, reservation);
             Ending::DeadLettered(Reason::NotJournalled)
         };
         if waiting.ticket.is_awaited_by_caller() {

@@ -7,9 +7,9 @@ use crate::conversation::ConversationIndex;
 use crate::dead_letter::{DeadLetterId, Reason};
 use crate::journal::record::AppendSequence;
 use crate::mailbox::Envelope;
+use crate::mailbox::Reservation;
 use crate::message::{AgentId, ConversationId, WallTime};
 use crate::planted::{self, Bug};
-use crate::shard::path::settle::Reservation;
 use crate::shard::{Phase, Shard};
 
 /// Conversations and agents.
@@ -168,9 +168,9 @@ impl Shard {
         slot.mailbox.hold(weight);
         self.held.memory_left -= i64::from(weight);
         if envelope.attempts >= self.attempts_max(&envelope.message) {
-            let holds = Reservation::Mailbox { agent: index, generation, weight };
+            let reservation = Reservation::Mailbox { agent: index, generation, weight };
             let detail = "the router ended while it was handled, each time";
-            return self.give_up_with(envelope, Reason::AttemptsExhausted, detail, holds);
+            return self.give_up_with(envelope, Reason::AttemptsExhausted, detail, reservation);
         }
         self.put_into_mailbox_in_time(envelope, index);
     }

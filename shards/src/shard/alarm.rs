@@ -1,0 +1,40 @@
+//! What timers are for.
+
+use crate::base::index::ShardIndex;
+use crate::conversation::ConversationIndex;
+use crate::conversation::initiators::NoteKey;
+use crate::message::Correlation;
+use crate::shard::agent::registry::AgentIndex;
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Alarm {
+    /// A delayed message is to be put into its mailbox.
+    Release { place: u32, agent: AgentIndex, generation: u32 },
+    /// A conversation may have been silent for too long.
+    Conversation(ConversationIndex),
+    /// A note may not have been used for too long.
+    Note(NoteKey),
+    /// A question from outside has not been answered in time.
+    Ask(Correlation),
+    /// The answer to a question was wanted by now.
+    Question { place: u32, number: u32 },
+    /// Messages may have expired that wait for an agent that is not called.
+    Sweep { agent: AgentIndex, generation: u32 },
+    /// An agent that failed is to be restarted.
+    Restart { agent: AgentIndex, generation: u32 },
+    /// The time for draining an agent is over.
+    DrainDeadline { agent: AgentIndex, generation: u32 },
+    /// An open circuit breaker is to be half-open.
+    Breaker { agent: AgentIndex, generation: u32 },
+    /// Messages may have expired that wait for closed receivers.
+    SweepLines,
+    /// Messages may have expired that wait to pass on to a shard.
+    SweepTransit(ShardIndex),
+    /// Messages may have expired that wait for the journal.
+    SweepCommits,
+    /// An agent asked to be polled now.
+    Wake { agent: AgentIndex, generation: u32 },
+    /// Whoever asked for dead letters to be replayed has waited long enough for their messages to come to their receivers.
+    Replays(u64),
+}

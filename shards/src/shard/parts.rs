@@ -1,0 +1,159 @@
+//! The parts that a shard is made of, beside components of their own. Their fields are visible in this folder only.
+
+use super::{Alarm, Crossing, PendingAsk};
+use crate::base::hashing::Seeded;
+use crate::base::index::ShardIndex;
+use crate::base::slab::Slab;
+use crate::base::timer_wheel::TimerWheel;
+use crate::conversation::Conversations;
+use crate::conversation::initiators::Notes;
+use crate::mailbox::Envelope;
+use crate::mesh::Port;
+use crate::message::{AgentId, BodyPool, Correlation, IdSource};
+use crate::replies::pending_replies::Questions;
+use crate::routing::capabilities::CapabilityIndex;
+use crate::shard::agent::registry::AgentIndex;
+use crate::shard::agent::{Effect, Registration};
+use crate::shard::control::backpressure::WaitQueues;
+use crate::shard::control::conformance::Conformance;
+use crate::shard::control::plugins::RoutePlugin;
+use crate::shard::control::register::Barrier;
+use crate::shard::control::retry::FailureHandler;
+use crate::shard::control::stop::Remains;
+use crate::shard::io::{Now, Output, Token};
+use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures};
+use crate::shard::shard_frame::Outgoing;
+use crate::stats::account::Account;
+use crate::supervision::{BreakerFigures, CallTimes};
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+
+/// What the handler that is being called has sent and done so far.
+pub(in crate::shard) struct Effects {
+    pub(in crate::shard) list: Vec<Effect>,
+    pub(in crate::shard) weighed: EffectsWeighed,
+}
+
+/// What goes out at the end of the turn.
+pub(in crate::shard) struct Outputs {
+    pub(in crate::shard) watch_events: bool,
+    pub(in crate::shard) list: Vec<Output>,
+}
+
+/// What is due later.
+pub(in crate::shard) struct Timers {
+    pub(in crate::shard) wheel: TimerWheel<Alarm>,
+    pub(in crate::shard) fired: Vec<Alarm>,
+}
+
+/// Who judges messages before they are accepted.
+pub(in crate::shard) struct Plugins {
+    pub(in crate::shard) list: Vec<Box<dyn RoutePlugin>>,
+    /// Whether there is something to look at before a message is accepted: plugins, or protocols.
+    pub(in crate::shard) judge: bool,
+}
+
+/// What agents offer, and whose load has changed.
+pub(in crate::shard) struct Offers {
+    pub(in crate::shard) capabilities: CapabilityIndex,
+    pub(in crate::shard) load_changed: Vec<AgentIndex>,
+}
+
+/// Conversations: those that live here, those that agents of this shard take part in, and what broke their protocols.
+pub(in crate::shard) struct Dialogue {
+    pub(in crate::shard) conversations: Conversations,
+    /// Messages that broke their protocol.
+    pub(in crate::shard) violations: Conformance,
+    pub(in crate::shard) notes: Notes,
+}
+
+/// What tells this shard from others.
+pub(in crate::shard) struct Identity {
+    pub(in crate::shard) index: ShardIndex,
+    pub(in crate::shard) ids: IdSource,
+    pub(in crate::shard) random: u64,
+}
+
+/// Which agents are called, and when.
+pub(in crate::shard) struct Scheduler {
+    pub(in crate::shard) run_queue: VecDeque<AgentIndex>,
+    /// Agents with a message in hand: they go on in the next turn, not in this one.
+    pub(in crate::shard) run_next_turn: Vec<AgentIndex>,
+    /// Agents that are polled, each with its generation.
+    pub(in crate::shard) polled: Vec<(AgentIndex, u32)>,
+}
+
+/// Agents that come and go: what waits for its turn.
+pub(in crate::shard) struct Lifecycle {
+    /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
+    /// other in a chain do not nest without bound.
+    pub(in crate::shard) starting: bool,
+    /// Registrations that wait for their turn, with whoever asked for them.
+    pub(in crate::shard) registrations: VecDeque<(Registration, AgentId)>,
+    /// Agents that are drained, each with its generation.
+    pub(in crate::shard) draining: Vec<(AgentIndex, u32)>,
+    pub(in crate::shard) barriers: HashMap<u64, Barrier, FixedState>,
+    pub(in crate::shard) barrier_count: u64,
+}
+
+/// The messages that the shard holds, and what they count as.
+pub(in crate::shard) struct Held {
+    pub(in crate::shard) slab: Slab<Envelope>,
+    /// Of the shard's share of the memory budget, what is there for messages that are no replies, less what mailboxes
+    /// hold and what waits on its way, in bytes.
+    pub(in crate::shard) memory_left: i64,
+    /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
+    pub(in crate::shard) pending_beside_slab: i64,
+}
+
+/// The ways to other shards: what waits for them, and whose credit it holds.
+pub(in crate::shard) struct Links {
+    pub(in crate::shard) port: Port<Crossing>,
+    pub(in crate::shard) body_pool: BodyPool,
+    /// Credits to be returned at the end of the turn, by shard.
+    pub(in crate::shard) credits_owed: Vec<usize>,
+    /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
+    pub(in crate::shard) blocked: Vec<VecDeque<AgentIndex>>,
+    /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
+    pub(in crate::shard) transit: Vec<VecDeque<u32>>,
+    /// Whether a timer looks after what expires in transit, by shard.
+    pub(in crate::shard) transit_swept: Vec<bool>,
+    /// What is to be told to other shards, by shard.
+    pub(in crate::shard) outgoing: Vec<VecDeque<Outgoing>>,
+}
+
+/// Senders that wait for full mailboxes, in figures and by name.
+pub(in crate::shard) struct Backpressure {
+    pub(in crate::shard) overflow: OverflowFigures,
+    /// Receivers that are closed, and who waits for them.
+    pub(in crate::shard) wait_queues: WaitQueues,
+}
+
+/// What is done about agents that fail or are slow.
+pub(in crate::shard) struct Supervision {
+    pub(in crate::shard) failure_handler: Option<Box<dyn FailureHandler>>,
+    pub(in crate::shard) breakers: BreakerFigures,
+    pub(in crate::shard) call_times: CallTimes,
+}
+
+/// Answers that agents and callers wait for.
+pub(in crate::shard) struct Replies {
+    pub(in crate::shard) questions: Questions,
+    pub(in crate::shard) asks: HashMap<Correlation, PendingAsk, Seeded>,
+    /// The same by token, for callers that give up.
+    pub(in crate::shard) asks_by_token: HashMap<Token, Correlation, FixedState>,
+}
+
+/// What became of messages, in figures.
+pub(in crate::shard) struct Ledger {
+    pub(in crate::shard) account: Account,
+    /// What was left at the stop.
+    pub(in crate::shard) remains: Option<Box<Remains>>,
+}
+
+/// The time at the beginning of the turn.
+pub(in crate::shard) struct Clock {
+    pub(in crate::shard) now: Now,
+    pub(in crate::shard) now_ms: u64,
+}
