@@ -28,7 +28,7 @@ use parts::{
     Backpressure, Clock, Dialogue, Effects, Held, Identity, Ledger, Lifecycle, Links, Offers, Outputs, Plugins,
     Replies, Scheduler, Supervision, Timers,
 };
-pub use shard_frame::{Crossing, Notice};
+pub use shard_frame::{Control, Crossing};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -411,7 +411,7 @@ impl Shard {
                 match self.links.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.links.body_pool)) {
                     Some(Popped::Copied(envelope)) => self.arrive(shard, envelope),
                     Some(Popped::Moved(Crossing::Message(parcel))) => self.arrive(shard, parcel.unpack()),
-                    Some(Popped::Moved(Crossing::Notice(notice))) => self.hear(shard, notice),
+                    Some(Popped::Moved(Crossing::Control(notice))) => self.hear(shard, notice),
                     None => break,
                 }
                 taken += 1;

@@ -18,7 +18,7 @@ pub enum Crossing {
     /// A message; it holds a credit.
     Message(Parcel),
     /// Something that the shards have to tell each other.
-    Notice(Notice),
+    Control(Control),
 }
 
 impl Crossing {
@@ -34,20 +34,20 @@ impl Crossing {
     pub(crate) fn copy_out(&self, spares: &mut BodyPool) -> Option<Envelope> {
         match self {
             Self::Message(parcel) => parcel.copy_out(spares),
-            Self::Notice(_) => None,
+            Self::Control(_) => None,
         }
     }
 }
 
 /// What shards tell each other, beside messages.
-pub enum Notice {
+pub enum Control {
     /// The router's own message to an agent.
-    Letter(Box<Envelope>),
+    Notice(Box<Envelope>),
     /// An agent offers a capability.
     Advertise(Term, Provider),
     /// An agent no longer offers a capability.
     Withdraw(Term, AgentId),
-    /// Answer with [`Notice::BarrierPassed`]: then everything sent before has been seen.
+    /// Answer with [`Control::BarrierPassed`]: then everything sent before has been seen.
     Barrier(u64),
     /// The barrier of this number was passed.
     BarrierPassed(u64),
@@ -72,8 +72,8 @@ pub enum Notice {
 
 /// Something to be told to another shard as soon as its ring has room.
 pub(crate) enum Outgoing {
-    Letter(Box<Envelope>, Reservation),
-    Notice(Notice),
+    Notice(Box<Envelope>, Reservation),
+    Control(Control),
 }
 
 const _: () = assert!(size_of::<Crossing>() <= 384, "what crosses fills six cache lines");

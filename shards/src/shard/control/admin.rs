@@ -18,7 +18,7 @@ use crate::message::{AgentId, Term, capability_term};
 use crate::shard::agent::{Context, Effect};
 use crate::shard::control::lifecycle::{AgentState, StopReason};
 use crate::shard::io::SendError;
-use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Control;
 use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Alarm, Phase, Shard};
 
@@ -264,7 +264,7 @@ impl Shard {
             if to == self.identity.index.as_usize() {
                 self.hear_oversight(notice());
             } else {
-                self.links.outgoing[to].push_back(Outgoing::Notice(Notice::Oversee(Box::new(notice()))));
+                self.links.outgoing[to].push_back(Outgoing::Control(Control::Oversee(Box::new(notice()))));
             }
         }
     }
@@ -274,7 +274,7 @@ impl Shard {
         if self.is_here(shard) {
             self.hear_oversight(notice);
         } else {
-            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Notice(Notice::Oversee(Box::new(notice))));
+            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Control(Control::Oversee(Box::new(notice))));
         }
     }
 

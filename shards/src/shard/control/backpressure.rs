@@ -23,7 +23,7 @@ use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::io::{Answer, Phase as Waiting, SendError, Token};
 use crate::shard::path::overflow::{OverflowPolicy, looks_like_reply};
 use crate::shard::path::route::Blocked;
-use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Control;
 use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
@@ -161,12 +161,12 @@ impl Shard {
         let own = self.identity.index.as_usize();
         for (_, outgoing) in self.links.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
             let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
-                Outgoing::Notice(Notice::Closed(other, closed)) if *other == receiver => Some(closed),
+                Outgoing::Control(Control::Closed(other, closed)) if *other == receiver => Some(closed),
                 _ => None,
             });
             match waiting {
                 Some(waiting) => *waiting = closed,
-                None => outgoing.push_back(Outgoing::Notice(Notice::Closed(receiver, closed))),
+                None => outgoing.push_back(Outgoing::Control(Control::Closed(receiver, closed))),
             }
         }
     }

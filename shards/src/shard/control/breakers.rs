@@ -23,7 +23,7 @@ use crate::message::{Message, WhenUnavailable};
 use crate::outcome::Reason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot};
 use crate::shard::io::Event;
-use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Control;
 use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Alarm, Phase, Shard};
 use crate::supervision::breaker::{BreakerPolicy, BreakerState, Observation};
@@ -205,12 +205,12 @@ impl Shard {
         let own = self.identity.index.as_usize();
         for (_, outgoing) in self.links.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
             let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
-                Outgoing::Notice(Notice::Available(provider, available)) if *provider == agent => Some(available),
+                Outgoing::Control(Control::Available(provider, available)) if *provider == agent => Some(available),
                 _ => None,
             });
             match waiting {
                 Some(available) => *available = !shut,
-                None => outgoing.push_back(Outgoing::Notice(Notice::Available(agent, !shut))),
+                None => outgoing.push_back(Outgoing::Control(Control::Available(agent, !shut))),
             }
         }
     }

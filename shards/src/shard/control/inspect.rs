@@ -19,7 +19,7 @@ impl Shard {
             }
         }
         for outgoing in self.links.outgoing.iter().flatten() {
-            if let Outgoing::Letter(_, Reservation::Credit(from)) = outgoing {
+            if let Outgoing::Notice(_, Reservation::Credit(from)) = outgoing {
                 held[from.as_usize()] += 1;
             }
         }

@@ -9,7 +9,7 @@ use crate::mailbox::Reservation;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::shard_frame::Outgoing;
-use crate::shard::shard_frame::{Crossing, Notice};
+use crate::shard::shard_frame::{Control, Crossing};
 
 /// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
 /// to be told too: so their ends add no more to it than the participants of one conversation.
@@ -17,27 +17,27 @@ pub const OUTGOING_WAITING_MAX: usize = 4_096;
 
 impl Shard {
     /// Takes note of what another shard says.
-    pub(crate) fn hear(&mut self, from: ShardIndex, notice: Notice) {
-        match notice {
-            Notice::Letter(envelope) => {
+    pub(crate) fn hear(&mut self, from: ShardIndex, control: Control) {
+        match control {
+            Control::Notice(envelope) => {
                 if let Some(to) = envelope.message.target() {
-                    self.deliver_letter(*envelope, to);
+                    self.deliver_notice(*envelope, to);
                 }
             }
-            Notice::Advertise(capability, provider) => self.offers.capabilities.advertise(capability, provider),
-            Notice::Withdraw(capability, agent) => self.offers.capabilities.withdraw(capability, agent),
-            Notice::Barrier(number) => {
-                self.links.outgoing[from.as_usize()].push_back(Outgoing::Notice(Notice::BarrierPassed(number)));
+            Control::Advertise(capability, provider) => self.offers.capabilities.advertise(capability, provider),
+            Control::Withdraw(capability, agent) => self.offers.capabilities.withdraw(capability, agent),
+            Control::Barrier(number) => {
+                self.links.outgoing[from.as_usize()].push_back(Outgoing::Control(Control::BarrierPassed(number)));
             }
-            Notice::BarrierPassed(number) => self.barrier_passed(number),
-            Notice::Available(agent, available) => self.offers.capabilities.set_available(agent, available),
-            Notice::Closed(agent, closed) => self.hear_closed(agent, closed),
-            Notice::Load(agent, waiting) => self.offers.capabilities.report_load(agent, waiting),
-            Notice::Register(registration, requester) => self.register_for(*registration, requester),
-            Notice::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.clock.now_ms) => {}
-            Notice::Committed(acknowledgements) => self.hear_acknowledgements(acknowledgements),
-            Notice::KeepLetter(letter, ticket) => self.keep_letter_of_other(&letter, ticket),
-            Notice::Oversee(notice) => self.hear_oversight(*notice),
+            Control::BarrierPassed(number) => self.barrier_passed(number),
+            Control::Available(agent, available) => self.offers.capabilities.set_available(agent, available),
+            Control::Closed(agent, closed) => self.hear_closed(agent, closed),
+            Control::Load(agent, waiting) => self.offers.capabilities.report_load(agent, waiting),
+            Control::Register(registration, requester) => self.register_for(*registration, requester),
+            Control::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.clock.now_ms) => {}
+            Control::Committed(acknowledgements) => self.hear_acknowledgements(acknowledgements),
+            Control::KeepLetter(letter, ticket) => self.keep_letter_of_other(&letter, ticket),
+            Control::Oversee(notice) => self.hear_oversight(*notice),
         }
     }
 
@@ -57,7 +57,7 @@ impl Shard {
             for to in 0..self.links.port.shards() {
                 // A figure that finds no room is not worth waiting for: the next change brings a newer one.
                 if to != self.identity.index.as_usize() && self.links.outgoing[to].is_empty() {
-                    let _ = self.links.port.send_uncredited(to, Crossing::Notice(Notice::Load(id, waiting)));
+                    let _ = self.links.port.send_uncredited(to, Crossing::Control(Control::Load(id, waiting)));
                 }
             }
         }
@@ -71,19 +71,19 @@ impl Shard {
         for to in 0..self.links.outgoing.len() {
             while let Some(outgoing) = self.links.outgoing[to].pop_front() {
                 let (crossing, reservation) = match outgoing {
-                    Outgoing::Letter(envelope, reservation) => {
-                        (Crossing::Notice(Notice::Letter(envelope)), reservation)
+                    Outgoing::Notice(envelope, reservation) => {
+                        (Crossing::Control(Control::Notice(envelope)), reservation)
                     }
-                    Outgoing::Notice(notice) => (Crossing::Notice(notice), Reservation::Nothing),
+                    Outgoing::Control(notice) => (Crossing::Control(notice), Reservation::Nothing),
                 };
                 match self.links.port.send_uncredited(to, crossing) {
                     Ok(()) => self.let_go(reservation),
-                    Err(Crossing::Notice(Notice::Letter(envelope))) => {
-                        self.links.outgoing[to].push_front(Outgoing::Letter(envelope, reservation));
+                    Err(Crossing::Control(Control::Notice(envelope))) => {
+                        self.links.outgoing[to].push_front(Outgoing::Notice(envelope, reservation));
                         break;
                     }
-                    Err(Crossing::Notice(notice)) => {
-                        self.links.outgoing[to].push_front(Outgoing::Notice(notice));
+                    Err(Crossing::Control(notice)) => {
+                        self.links.outgoing[to].push_front(Outgoing::Control(notice));
                         break;
                     }
                     Err(Crossing::Message(_)) => break,

@@ -19,7 +19,7 @@ use crate::shard::control::admin::Inquiry;
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
-use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Control;
 use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
 use crate::supervision::Guard;
@@ -57,8 +57,8 @@ impl Shard {
     pub(crate) fn register_for(&mut self, registration: Registration, requester: AgentId) {
         let shard = self.config.partition.shard_of(registration.id);
         if !self.is_here(shard) {
-            let notice = Notice::Register(Box::new(registration), requester);
-            return self.links.outgoing[shard.as_usize()].push_back(Outgoing::Notice(notice));
+            let notice = Control::Register(Box::new(registration), requester);
+            return self.links.outgoing[shard.as_usize()].push_back(Outgoing::Control(notice));
         }
         let name = registration.name.to_string();
         let result = self.register(registration);
@@ -98,7 +98,7 @@ impl Shard {
         self.lifecycle.barrier_count += 1;
         let number = self.lifecycle.barrier_count;
         self.lifecycle.barriers.insert(number, Barrier { waiting_for: others, then });
-        self.tell_others(|| Notice::Barrier(number));
+        self.tell_others(|| Control::Barrier(number));
     }
 
     pub(crate) fn barrier_passed(&mut self, number: u64) {
@@ -116,7 +116,7 @@ impl Shard {
             Then::Answer(token, results) => self.answer(token, Answer::Registered(results)),
             Then::Tell(agent, letter) => {
                 let builder = Message::builder(letter.performative()).receiver(agent).content(letter.content().clone());
-                self.send_letter(builder, agent, Reservation::Nothing);
+                self.send_notice(builder, agent, Reservation::Nothing);
             }
             Then::Confirm(asker, inquiry) => self.confirm(asker, inquiry, true),
         }
@@ -316,7 +316,7 @@ impl Shard {
         slot.provider = true;
         slot.standing.add(Standing::PROVIDER);
         self.offers.capabilities.advertise(capability, provider);
-        self.tell_others(|| Notice::Advertise(capability, provider));
+        self.tell_others(|| Control::Advertise(capability, provider));
         self.publish_breaker(index);
         self.tell_watchers(index, false);
     }
@@ -335,17 +335,17 @@ impl Shard {
             slot.standing.remove(Standing::PROVIDER);
         }
         self.offers.capabilities.withdraw(capability, agent);
-        self.tell_others(|| Notice::Withdraw(capability, agent));
+        self.tell_others(|| Control::Withdraw(capability, agent));
         self.publish_breaker(index);
         if !self.agents.get(index).is_some_and(AgentSlot::is_leaving) {
             self.tell_watchers(index, false);
         }
     }
 
-    fn tell_others(&mut self, notice: impl Fn() -> Notice) {
+    fn tell_others(&mut self, control: impl Fn() -> Control) {
         for to in 0..self.links.outgoing.len() {
             if to != self.identity.index.as_usize() {
-                self.links.outgoing[to].push_back(Outgoing::Notice(notice()));
+                self.links.outgoing[to].push_back(Outgoing::Control(control()));
             }
         }
     }

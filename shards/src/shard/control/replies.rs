@@ -199,7 +199,7 @@ impl Shard {
         }
         self.replies.questions.unanswered += 1;
         self.report(|| Event::ReplyMissing { asker, message, reply_by });
-        self.send_letter(builder, asker, Reservation::Nothing);
+        self.send_notice(builder, asker, Reservation::Nothing);
     }
 
     /// Forgets all questions: the router stops.

@@ -59,7 +59,7 @@ impl Shard {
         if let Some(correlation) = message.reply_with() {
             builder = builder.in_reply_to(correlation);
         }
-        self.send_letter(builder, sender, reservation);
+        self.send_notice(builder, sender, reservation);
     }
 
     /// Tells everyone who took part in a conversation that it has ended for want of traffic.
@@ -73,12 +73,12 @@ impl Shard {
             } else {
                 builder.conversation_of(id, initiator)
             };
-            self.send_letter(builder, *participant, Reservation::Nothing);
+            self.send_notice(builder, *participant, Reservation::Nothing);
         }
     }
 
     /// Tells an agent something in the router's name.
-    pub(crate) fn send_letter(&mut self, builder: MessageBuilder, to: AgentId, reservation: Reservation) {
+    pub(crate) fn send_notice(&mut self, builder: MessageBuilder, to: AgentId, reservation: Reservation) {
         let message = builder.sender(router_id()).priority(Priority::Urgent).build();
         let Ok(mut message) = message else { return self.let_go(reservation) };
         self.assign_id(&mut message);
@@ -86,14 +86,14 @@ impl Shard {
         let envelope = Envelope::new(message, u64::MAX, EnvelopeKind::Notice);
         let shard = self.config.partition.shard_of(to);
         if self.is_here(shard) {
-            self.deliver_letter(envelope, to);
+            self.deliver_notice(envelope, to);
             self.let_go(reservation);
         } else {
-            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Letter(Box::new(envelope), reservation));
+            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Notice(Box::new(envelope), reservation));
         }
     }
 
-    pub(in crate::shard) fn deliver_letter(&mut self, envelope: Envelope, to: AgentId) {
+    pub(in crate::shard) fn deliver_notice(&mut self, envelope: Envelope, to: AgentId) {
         self.hear_of_failure(&envelope.message, to);
         let Some(index) = self.agents.find(to) else {
             self.ledger.account.notices_coalesced += 1;

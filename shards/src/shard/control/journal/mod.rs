@@ -37,7 +37,7 @@ use crate::routing::partition::Partition;
 use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::control::stop::Place;
 use crate::shard::io::Token;
-use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Control;
 use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Phase, Shard};
 
@@ -573,8 +573,8 @@ impl Shard {
     fn have_letter_kept(&mut self, letter: Box<DeadLetter>, journal: JournalRef, ending: Ending) {
         match journal.ticket().filter(|ticket| !self.is_here(ticket.shard())) {
             Some(ticket) => {
-                let notice = Notice::KeepLetter(letter, ticket);
-                self.links.outgoing[ticket.shard().as_usize()].push_back(Outgoing::Notice(notice));
+                let notice = Control::KeepLetter(letter, ticket);
+                self.links.outgoing[ticket.shard().as_usize()].push_back(Outgoing::Control(notice));
             }
             None => self.end_without_letter(journal, ending),
         }

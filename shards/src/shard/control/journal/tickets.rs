@@ -8,7 +8,7 @@ use crate::outcome::Ending;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::io::{Answer, Token};
-use crate::shard::shard_frame::Notice;
+use crate::shard::shard_frame::Control;
 use crate::shard::shard_frame::Outgoing;
 
 impl Shard {
@@ -97,7 +97,7 @@ impl Shard {
         for shard in 0..self.durables.acknowledgements.len() {
             if !self.durables.acknowledgements[shard].is_empty() {
                 let acknowledgements = std::mem::take(&mut self.durables.acknowledgements[shard]);
-                self.links.outgoing[shard].push_back(Outgoing::Notice(Notice::Committed(acknowledgements)));
+                self.links.outgoing[shard].push_back(Outgoing::Control(Control::Committed(acknowledgements)));
             }
         }
     }
