@@ -5,12 +5,14 @@ use crate::base::timer_wheel::TimerKey;
 
 /// Whether an agent's breaker lets messages through, as a flag to look at on each visit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Guard {
+pub(crate) enum BreakerGate {
+    /// The agent is called.
     #[default]
-    Free,
-    /// Only as many as are to be tried.
-    Probing,
-    Shut,
+    Closed,
+    /// It is called with as many messages as are to be tried.
+    HalfOpen,
+    /// It is not called.
+    Open,
 }
 
 /// An agent's breaker, with what the shard has to remember about it.

@@ -6,7 +6,7 @@ mod panic;
 mod restarts;
 mod slow_calls;
 
-pub(crate) use breaker_gate::{AgentBreaker, BreakerFigures, Guard};
+pub(crate) use breaker_gate::{AgentBreaker, BreakerFigures, BreakerGate};
 pub(crate) use panic::{catch_panic, drop_quietly};
 pub use restarts::{RESTART_BACKOFF_MS_MAX, RestartPolicy};
 pub(crate) use restarts::{RestartCause, Restarts};

@@ -20,7 +20,7 @@ use crate::shard::path::overflow::OverflowPolicy;
 use crate::stats::calling::Calling;
 use crate::supervision::Restarts;
 use crate::supervision::breaker::BreakerPolicy;
-use crate::supervision::{AgentBreaker, Guard};
+use crate::supervision::{AgentBreaker, BreakerGate};
 
 /// The most agents of one shard.
 pub const AGENTS_MAX: usize = 100_000_000;
@@ -157,7 +157,7 @@ pub(crate) struct AgentSlot {
     pub mailbox: Mailbox,
     pub outbox: Queue,
     /// Whether its circuit breaker lets messages through.
-    pub guard: Guard,
+    pub gate: BreakerGate,
     /// What happens to what finds its mailbox full.
     pub overflow: OverflowPolicy,
     /// It stands in the run queue.
@@ -191,7 +191,7 @@ impl AgentSlot {
     /// Whether it could take another message now, if it had one.
     #[inline]
     pub fn may_be_called(&self) -> bool {
-        self.outbox.is_empty() && !self.is_halted() && self.guard != Guard::Shut && !self.has_in_hand()
+        self.outbox.is_empty() && !self.is_halted() && self.gate != BreakerGate::Open && !self.has_in_hand()
     }
 
     /// Whether it may not be called now, whatever waits for it.
@@ -300,7 +300,7 @@ impl Registry {
             outbox_length: 0,
             generation: self.generation,
             extras: None,
-            guard: Guard::Free,
+            gate: BreakerGate::Closed,
             overflow: OverflowPolicy::Reject,
             queued: false,
             polled: false,

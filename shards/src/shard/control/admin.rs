@@ -231,7 +231,7 @@ impl Context<'_> {
 impl Shard {
     /// Lets an effect take place.
     #[cold]
-    pub(crate) fn oversee(&mut self, index: AgentIndex, asker: AgentId, oversight: Oversight) {
+    pub(in crate::shard) fn oversee(&mut self, index: AgentIndex, asker: AgentId, oversight: Oversight) {
         match oversight {
             Oversight::Watch => {
                 self.tell_all_shards(|| OversightNotice::Watch(asker));
@@ -280,7 +280,7 @@ impl Shard {
 
     /// Takes note of what another shard, or this one, says.
     #[cold]
-    pub(crate) fn hear_oversight(&mut self, notice: OversightNotice) {
+    pub(in crate::shard) fn hear_oversight(&mut self, notice: OversightNotice) {
         match notice {
             OversightNotice::Watch(watcher) => self.begin_to_tell(watcher),
             OversightNotice::News(watcher, news) => self.keep_news(watcher, news),
@@ -319,7 +319,7 @@ impl Shard {
 
     /// Tells watchers how an agent stands now.
     #[cold]
-    pub(crate) fn tell_watchers(&mut self, index: AgentIndex, removed: bool) {
+    pub(in crate::shard) fn tell_watchers(&mut self, index: AgentIndex, removed: bool) {
         if self.overseers.watchers.is_empty() {
             return;
         }
@@ -366,7 +366,7 @@ impl Shard {
     }
 
     /// Tells an agent that what it asked for was done, or not.
-    pub(crate) fn confirm(&mut self, asker: AgentId, inquiry: Inquiry, changed: bool) {
+    pub(in crate::shard) fn confirm(&mut self, asker: AgentId, inquiry: Inquiry, changed: bool) {
         let finding = Finding::Changed(changed);
         self.tell_shard_of(asker, OversightNotice::Found { asker, inquiry, finding });
     }
@@ -410,20 +410,20 @@ impl Shard {
     }
 
     /// Drops what nobody takes any more once the router has stopped.
-    pub(crate) fn stop_oversight(&mut self) {
+    pub(in crate::shard) fn stop_oversight(&mut self) {
         debug_assert!(self.phase == Phase::Stopped, "agents are polled as long as the router goes on");
         self.overseers = Overseers::default();
     }
 
     /// An agent asked to be polled now.
-    pub(crate) fn wake(&mut self, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn wake(&mut self, index: AgentIndex, generation: u32) {
         if self.agents.get(index).is_some_and(|slot| slot.generation == generation) {
             self.start_polling(index);
         }
     }
 
     /// Drops what an agent that is gone has not taken.
-    pub(crate) fn forget_overseer(&mut self, agent: AgentId) {
+    pub(in crate::shard) fn forget_overseer(&mut self, agent: AgentId) {
         self.overseers.news.remove(&agent);
         self.overseers.findings.remove(&agent);
     }

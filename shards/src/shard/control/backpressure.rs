@@ -97,7 +97,7 @@ impl Shard {
     // On the receiver's shard.
 
     /// Has a message wait behind its receiver's full mailbox, or refuses it.
-    pub(crate) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
+    pub(in crate::shard) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let may_close = self.backpressure.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX;
         let Some(slot) = self.agents.get_mut(index) else { return };
         let closed = slot.standing.is(Standing::CLOSED);
@@ -125,7 +125,7 @@ impl Shard {
     }
 
     /// Whether something of the message's sender is in the stall list of its receiver.
-    pub(crate) fn is_behind_its_own(&self, message: &Message, index: AgentIndex) -> bool {
+    pub(in crate::shard) fn is_behind_its_own(&self, message: &Message, index: AgentIndex) -> bool {
         let stalled = self.agents.get(index).and_then(|slot| slot.extras.as_ref()?.stalled.as_ref());
         stalled.is_some_and(|stalled| message.sender().is_some_and(|sender| stalled.senders.contains_key(&sender)))
     }
@@ -173,7 +173,7 @@ impl Shard {
 
     /// Takes note that the mailbox of a closed receiver holds less.
     #[cold]
-    pub(crate) fn note_room(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn note_room(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let generation = slot.generation;
         if let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut())
@@ -184,7 +184,7 @@ impl Shard {
     }
 
     /// Lets stalled messages into mailboxes with room, and opens receivers. Returns how many were looked at.
-    pub(crate) fn let_stalled_in(&mut self) -> usize {
+    pub(in crate::shard) fn let_stalled_in(&mut self) -> usize {
         if self.backpressure.wait_queues.roomy.is_empty() {
             return 0;
         }
@@ -231,7 +231,7 @@ impl Shard {
 
     /// Gives up what has come to a closed receiver, which takes nothing any more, and lets those who wait go on.
     #[cold]
-    pub(crate) fn give_up_stalled(&mut self, index: AgentIndex, reason: Reason) {
+    pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: Reason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let stalled = slot.extras().stalled.take().unwrap_or_default();
         self.backpressure.wait_queues.stalled -= stalled.places.len();
@@ -246,7 +246,7 @@ impl Shard {
     // On the sender's shard.
 
     /// Takes note of what another shard says of one of its receivers.
-    pub(crate) fn hear_closed(&mut self, receiver: AgentId, closed: bool) {
+    pub(in crate::shard) fn hear_closed(&mut self, receiver: AgentId, closed: bool) {
         if self.phase == Phase::Stopped {
             return;
         }
@@ -271,13 +271,13 @@ impl Shard {
 
     /// Whether something waits for a receiver that is open again.
     #[cold]
-    pub(crate) fn line_moves(&self, receiver: AgentId) -> bool {
+    pub(in crate::shard) fn line_moves(&self, receiver: AgentId) -> bool {
         self.backpressure.wait_queues.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
     }
 
     /// Whether a message has to stand in line for its receiver.
     #[cold]
-    pub(crate) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
+    pub(in crate::shard) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
         let (Some(line), Some(sender)) = (self.backpressure.wait_queues.by_receiver.get(&receiver), message.sender())
         else {
             return false;
@@ -287,7 +287,7 @@ impl Shard {
 
     /// Whether a sender has as many messages in line for a receiver as it may.
     #[cold]
-    pub(crate) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
+    pub(in crate::shard) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
         self.must_wait(message, receiver)
             && message.sender().is_some_and(|sender| {
                 let line = self.backpressure.wait_queues.by_receiver.get(&receiver);
@@ -298,7 +298,7 @@ impl Shard {
 
     /// Has a message stand in line until its receiver is open.
     #[cold]
-    pub(crate) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
+    pub(in crate::shard) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
         if self.waits_too_much(&envelope.message, receiver) {
             let detail = "its sender has as many messages waiting for it as it may";
             let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
@@ -348,7 +348,7 @@ impl Shard {
     }
 
     /// Moves on what waits for receivers that are open again. Returns how many messages that were.
-    pub(crate) fn move_lines(&mut self) -> usize {
+    pub(in crate::shard) fn move_lines(&mut self) -> usize {
         let mut moved = 0;
         for _ in 0..self.backpressure.wait_queues.moving.len() {
             let Some(receiver) = self.backpressure.wait_queues.moving.pop_front() else { break };
@@ -448,7 +448,7 @@ impl Shard {
     // From outside.
 
     /// What keeps a message from outside from being sent now without waiting.
-    pub(crate) fn closed_to(&self, message: &Message) -> Option<SendError> {
+    pub(in crate::shard) fn closed_to(&self, message: &Message) -> Option<SendError> {
         let receiver = message.target().filter(|receiver| {
             let sender = message.sender().or_else(|| self.gateway_id());
             self.backpressure.wait_queues.exist()
@@ -461,7 +461,7 @@ impl Shard {
 
     /// Has a message from outside stand in line before it is accepted. It is given back if it need not.
     #[cold]
-    pub(crate) fn ask_in_line(&mut self, mut message: Message, token: Token) -> Option<Message> {
+    pub(in crate::shard) fn ask_in_line(&mut self, mut message: Message, token: Token) -> Option<Message> {
         let agent = match message.sender() {
             Some(sender) => self.agents.find(sender),
             None => Some(self.gateway),
@@ -519,7 +519,7 @@ impl Shard {
     /// Takes messages from outside out of their lines whose callers wait no longer: they are not accepted. It looks at all
     /// lines once, however many have gone.
     #[cold]
-    pub(crate) fn leave_lines(&mut self, tokens: &[Token]) {
+    pub(in crate::shard) fn leave_lines(&mut self, tokens: &[Token]) {
         let tokens: HashSet<Token, FixedState> = tokens.iter().copied().collect();
         let mut left = 0;
         for line in self.backpressure.wait_queues.by_receiver.values_mut() {
@@ -548,7 +548,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn sweep_lines(&mut self) {
+    pub(in crate::shard) fn sweep_lines(&mut self) {
         self.backpressure.wait_queues.swept = false;
         let mut receivers: Vec<AgentId> = self.backpressure.wait_queues.by_receiver.keys().copied().collect();
         receivers.sort_unstable();
@@ -614,7 +614,7 @@ impl Shard {
 
     /// The router stops: nobody waits any more. What was accepted is given up with everything else that travels; its
     /// places are answered.
-    pub(crate) fn stop_lines(&mut self) -> Vec<u32> {
+    pub(in crate::shard) fn stop_lines(&mut self) -> Vec<u32> {
         let mut places = Vec::new();
         let mut lines: Vec<(AgentId, WaitQueue)> = self.backpressure.wait_queues.by_receiver.drain().collect();
         lines.sort_unstable_by_key(|(receiver, _)| *receiver);
@@ -655,7 +655,7 @@ fn count_out(senders: &mut Senders, sender: Option<AgentId>) {
 
 /// What waits in mailboxes and expires there.
 impl Shard {
-    pub(crate) fn sweep(&mut self, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn sweep(&mut self, index: AgentIndex, generation: u32) {
         let now_ms = self.clock.now_ms;
         let Some(slot) = self.agents.get_mut(index) else { return };
         if slot.generation != generation {

@@ -27,7 +27,7 @@ use crate::shard::shard_frame::Control;
 use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Alarm, Phase, Shard};
 use crate::supervision::breaker::{BreakerPolicy, BreakerState, Observation};
-use crate::supervision::{AgentBreaker, Guard, Stopwatch, Visit};
+use crate::supervision::{AgentBreaker, BreakerGate, Stopwatch, Visit};
 
 impl Shard {
     /// Gives the shard a clock to time calls with. Without one, no call counts as slow.
@@ -37,7 +37,7 @@ impl Shard {
 
     /// Begins to call an agent, whose breaker is closed or not.
     #[inline(always)]
-    pub(crate) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
+    pub(in crate::shard) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
         let quota = self.config.turn_quota.into_inner();
         if free && self.supervision.call_times.turns_left == 0 {
             Visit { quota, timed: false, probing_since: None }
@@ -60,7 +60,7 @@ impl Shard {
 
     /// Ends a visit: what succeeded may close the agent's breaker.
     #[inline]
-    pub(crate) fn end_visit(&mut self, index: AgentIndex, visit: Visit) {
+    pub(in crate::shard) fn end_visit(&mut self, index: AgentIndex, visit: Visit) {
         if let Some(processed) = visit.probing_since {
             self.count_successes(index, self.ledger.account.processed - processed);
         }
@@ -75,7 +75,7 @@ impl Shard {
 
     /// Reads the stopwatch between two calls of an agent. Returns when the next one begins, if it may be called again.
     #[cold]
-    pub(crate) fn time_call(&mut self, index: AgentIndex, began_ns: Option<u64>) -> Option<u64> {
+    pub(in crate::shard) fn time_call(&mut self, index: AgentIndex, began_ns: Option<u64>) -> Option<u64> {
         let now_ns = self.supervision.call_times.read_ns()?;
         let took_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
         if took_ns >= self.supervision.call_times.slow_ns {
@@ -93,7 +93,7 @@ impl Shard {
 
     /// Counts a failed call against an agent.
     #[cold]
-    pub(crate) fn count_failure(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn count_failure(&mut self, index: AgentIndex) {
         self.observe(index, Observation::Failed);
     }
 
@@ -114,7 +114,7 @@ impl Shard {
     }
 
     /// Has an agent's breaker half-open, because its time has come.
-    pub(crate) fn poll_breaker(&mut self, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn poll_breaker(&mut self, index: AgentIndex, generation: u32) {
         if self.phase == Phase::Stopped {
             return;
         }
@@ -130,7 +130,7 @@ impl Shard {
     /// Does what follows from a breaker's new state.
     fn follow(&mut self, index: AgentIndex, mut state: BreakerState) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let (agent, generation, before) = (slot.id, slot.generation, slot.guard);
+        let (agent, generation, before) = (slot.id, slot.generation, slot.gate);
         let Some(guarded) = slot.breaker() else { return };
         if let Some(until_ms) = guarded.breaker.opens_until_ms() {
             guarded.timer = self.timers.wheel.insert(until_ms, Alarm::Breaker { agent: index, generation }).ok();
@@ -141,23 +141,23 @@ impl Shard {
             }
         }
         let guard = match state {
-            BreakerState::Closed => Guard::Free,
-            BreakerState::HalfOpen => Guard::Probing,
-            BreakerState::Open { .. } => Guard::Shut,
+            BreakerState::Closed => BreakerGate::Closed,
+            BreakerState::HalfOpen => BreakerGate::HalfOpen,
+            BreakerState::Open { .. } => BreakerGate::Open,
         };
         if guard == before {
             return;
         }
-        slot.guard = guard;
-        self.supervision.breakers.open += usize::from(before == Guard::Free);
-        self.supervision.breakers.open -= usize::from(guard == Guard::Free);
-        self.supervision.breakers.opened += u64::from(guard == Guard::Shut);
+        slot.gate = guard;
+        self.supervision.breakers.open += usize::from(before == BreakerGate::Closed);
+        self.supervision.breakers.open -= usize::from(guard == BreakerGate::Closed);
+        self.supervision.breakers.opened += u64::from(guard == BreakerGate::Open);
         self.report(|| Event::BreakerChanged { agent, state });
         self.publish_breaker(index);
         match guard {
-            Guard::Free => {}
-            Guard::Probing => self.schedule(index),
-            Guard::Shut => self.turn_away_waiting(index),
+            BreakerGate::Closed => {}
+            BreakerGate::HalfOpen => self.schedule(index),
+            BreakerGate::Open => self.turn_away_waiting(index),
         }
     }
 
@@ -176,26 +176,26 @@ impl Shard {
 
     /// Gives up a message that an agent's mailbox holds, because it asked not to wait.
     #[cold]
-    pub(crate) fn turn_away(&mut self, envelope: Envelope, index: AgentIndex) {
+    pub(in crate::shard) fn turn_away(&mut self, envelope: Envelope, index: AgentIndex) {
         let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
         let weight = envelope.weight();
         self.give_up(envelope, Reason::BreakerOpen, Reservation::Mailbox { agent: index, generation, weight });
     }
 
     /// Whether the message would be turned away now.
-    pub(crate) fn turns_away(&self, index: AgentIndex, message: &Message) -> bool {
+    pub(in crate::shard) fn turns_away(&self, index: AgentIndex, message: &Message) -> bool {
         message.when_unavailable() == WhenUnavailable::FailFast && self.is_shut(index)
     }
 
-    pub(crate) fn is_shut(&self, index: AgentIndex) -> bool {
-        self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Shut)
+    pub(in crate::shard) fn is_shut(&self, index: AgentIndex) -> bool {
+        self.agents.get(index).is_some_and(|slot| slot.gate == BreakerGate::Open)
     }
 
     /// Has every shard know whether a provider's breaker is open, where that has changed. What waits in a full ring's
     /// queue is changed in its place, so that there is one notice per provider at most.
-    pub(crate) fn publish_breaker(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn publish_breaker(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let (agent, shut) = (slot.id, slot.guard == Guard::Shut && slot.provider);
+        let (agent, shut) = (slot.id, slot.gate == BreakerGate::Open && slot.provider);
         let Some(guarded) = slot.breaker() else { return };
         if guarded.told_shut == shut {
             return;
@@ -216,7 +216,7 @@ impl Shard {
     }
 
     /// Takes an agent's own policy instead of the router's.
-    pub(crate) fn set_breaker_policy(&mut self, index: AgentIndex, policy: BreakerPolicy) {
+    pub(in crate::shard) fn set_breaker_policy(&mut self, index: AgentIndex, policy: BreakerPolicy) {
         if let Some(slot) = self.agents.get_mut(index) {
             slot.extras().breaker_policy = Some(policy);
             self.supervision.call_times.look_for(&policy);
@@ -224,12 +224,12 @@ impl Shard {
     }
 
     /// Forgets the breaker of an agent that goes and offers nothing any more.
-    pub(crate) fn drop_breaker(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn drop_breaker(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let Some(guarded) = slot.extras.as_mut().and_then(|extras| extras.breaker.take()) else { return };
         debug_assert!(!guarded.told_shut, "no other shard keeps an agent that is gone in mind");
-        let before = std::mem::take(&mut slot.guard);
-        self.supervision.breakers.open -= usize::from(before != Guard::Free);
+        let before = std::mem::take(&mut slot.gate);
+        self.supervision.breakers.open -= usize::from(before != BreakerGate::Closed);
         if let Some(timer) = guarded.timer {
             self.timers.wheel.cancel(timer);
         }

@@ -54,7 +54,7 @@ impl Shard {
 
     /// A message passed that breaks its protocol.
     #[cold]
-    pub(crate) fn observe_violation(&mut self) {
+    pub(in crate::shard) fn observe_violation(&mut self) {
         if let Some(violation) = self.dialogue.conversations.take_violation() {
             self.dialogue.violations.observed += 1;
             self.report(|| Event::ProtocolViolation(violation));
@@ -63,7 +63,7 @@ impl Shard {
 
     /// Tells the sender of a message that breaks its protocol what it could have sent.
     #[cold]
-    pub(crate) fn send_not_understood(&mut self, message: &Message, reservation: Reservation) {
+    pub(in crate::shard) fn send_not_understood(&mut self, message: &Message, reservation: Reservation) {
         let expected = match self.dialogue.conversations.take_violation() {
             Some(violation) => {
                 let expected = violation.to_string();
@@ -80,7 +80,7 @@ impl Shard {
 
     /// A message was given up. If it was part of a conversation that lives here, what was said last may be said again.
     #[cold]
-    pub(crate) fn forgive_repetition(&mut self, message: &Message) {
+    pub(in crate::shard) fn forgive_repetition(&mut self, message: &Message) {
         if let (Some(id), Some(initiator)) = (message.conversation(), message.initiator()) {
             self.dialogue.conversations.delivery_failed(initiator, id);
         }
@@ -89,7 +89,7 @@ impl Shard {
     /// The router tells an agent that its message was not delivered, which may be the first that the conversation's
     /// shard hears of it.
     #[cold]
-    pub(crate) fn hear_of_failure(&mut self, notice: &Message, to: AgentId) {
+    pub(in crate::shard) fn hear_of_failure(&mut self, notice: &Message, to: AgentId) {
         use crate::message::ConversationRole;
         if let (Some(id), ConversationRole::Initiator, Performative::Failure) =
             (notice.conversation(), notice.role(), notice.performative())

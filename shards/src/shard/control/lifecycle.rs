@@ -210,11 +210,11 @@ impl Shard {
         found.ok_or(LifecycleError::UnknownAgent)
     }
 
-    pub(crate) fn state_of(&self, index: AgentIndex) -> AgentState {
+    pub(in crate::shard) fn state_of(&self, index: AgentIndex) -> AgentState {
         self.agents.get(index).map_or(AgentState::Stopped, |slot| AgentState::of(slot.standing))
     }
 
-    pub(crate) fn suspend_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+    pub(in crate::shard) fn suspend_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
         if self.phase == Phase::Stopped {
             // It is still to hear what became of its messages, and nobody would let it go on.
             return Err(LifecycleError::Stopping);
@@ -233,7 +233,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(crate) fn resume_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
+    pub(in crate::shard) fn resume_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
         let index = self.find_for_embedder(agent)?;
         match self.state_of(index) {
             AgentState::Suspended => {}
@@ -256,13 +256,13 @@ impl Shard {
     }
 
     /// Has an agent go on where it was.
-    pub(crate) fn go_on(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn go_on(&mut self, index: AgentIndex) {
         self.poll_again(index);
         self.schedule(index);
     }
 
     /// Begins to drain an agent, or answers why not.
-    pub(crate) fn drain_agent(&mut self, agent: AgentId, within_ms: u64, token: Token) {
+    pub(in crate::shard) fn drain_agent(&mut self, agent: AgentId, within_ms: u64, token: Token) {
         if let Err(error) = self.begin_drain(agent, within_ms, token) {
             self.answer(token, Answer::Drained(Err(error)));
         }
@@ -306,7 +306,7 @@ impl Shard {
     }
 
     /// Removes the drained agents that have handled everything. Says whether there was one.
-    pub(crate) fn end_drains(&mut self) -> bool {
+    pub(in crate::shard) fn end_drains(&mut self) -> bool {
         if self.lifecycle.draining.is_empty() {
             return false;
         }
@@ -331,14 +331,14 @@ impl Shard {
     }
 
     /// The time for draining an agent is over.
-    pub(crate) fn drain_is_over(&mut self, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn drain_is_over(&mut self, index: AgentIndex, generation: u32) {
         if self.agents.get(index).is_some_and(|slot| slot.generation == generation) {
             self.remove_agent(index, StopReason::DrainDeadline);
         }
     }
 
     /// The router stops, and nobody is drained any more.
-    pub(crate) fn stop_drains(&mut self) {
+    pub(in crate::shard) fn stop_drains(&mut self) {
         for (index, generation) in std::mem::take(&mut self.lifecycle.draining) {
             let slot = self.agents.get_mut(index).filter(|slot| slot.generation == generation);
             let Some(drain) = slot.and_then(|slot| slot.extras().drain.take()) else { continue };
@@ -348,7 +348,7 @@ impl Shard {
     }
 
     /// What has to be done for an agent that goes, while it still has its place and its mail.
-    pub(crate) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
+    pub(in crate::shard) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (id, name, held) = (slot.id, Box::from(&*slot.name), slot.mailbox.held());
         let extras = slot.extras.as_mut();
@@ -369,14 +369,14 @@ impl Shard {
 
     /// Gives up a message for an agent that is not there.
     #[cold]
-    pub(crate) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
+    pub(in crate::shard) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
         let former = self.tombstones.find(target);
         self.give_up_all(envelope, former.map_or(Reason::UnknownReceiver, |former| former.why.for_what_comes_late()));
     }
 
     /// Gives up a message that an agent does not take.
     #[cold]
-    pub(crate) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
+    pub(in crate::shard) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
         let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         let (reason, detail) = match self.state_of(index) {
             AgentState::Draining => (Reason::Draining, ""),
@@ -389,13 +389,13 @@ impl Shard {
 
     /// What becomes of a message whose receiver went while it was delayed or being made durable.
     #[cold]
-    pub(crate) fn reason_of_absence(&self, target: Option<AgentId>) -> Reason {
+    pub(in crate::shard) fn reason_of_absence(&self, target: Option<AgentId>) -> Reason {
         let former = target.and_then(|target| self.tombstones.find(target));
         former.map_or(Reason::Deregistered, |former| former.why.for_what_waited())
     }
 
     /// An agent that is there or was there not long ago.
-    pub(crate) fn view_agent(&self, agent: AgentId) -> Option<AgentView> {
+    pub(in crate::shard) fn view_agent(&self, agent: AgentId) -> Option<AgentView> {
         let shard = self.identity.index;
         let Some(slot) = self.agents.find(agent).and_then(|index| self.agents.get(index)) else {
             let former = self.tombstones.find(agent)?;

@@ -17,7 +17,7 @@ pub const OUTGOING_WAITING_MAX: usize = 4_096;
 
 impl Shard {
     /// Takes note of what another shard says.
-    pub(crate) fn hear(&mut self, from: ShardIndex, control: Control) {
+    pub(in crate::shard) fn hear(&mut self, from: ShardIndex, control: Control) {
         match control {
             Control::Notice(envelope) => {
                 if let Some(to) = envelope.message.target() {
@@ -42,7 +42,7 @@ impl Shard {
     }
 
     /// Tells the other shards how much waits at the providers of this one, where that has changed.
-    pub(crate) fn tell_loads(&mut self) {
+    pub(in crate::shard) fn tell_loads(&mut self) {
         if self.offers.load_changed.is_empty() {
             return;
         }
@@ -66,7 +66,7 @@ impl Shard {
     }
 
     /// Hands what is to be told to the rings, as far as they have room.
-    pub(crate) fn flush_outgoing(&mut self) {
+    pub(in crate::shard) fn flush_outgoing(&mut self) {
         self.tell_acknowledgements();
         for to in 0..self.links.outgoing.len() {
             while let Some(outgoing) = self.links.outgoing[to].pop_front() {
@@ -93,7 +93,7 @@ impl Shard {
     }
 
     /// Whether so much waits to be told to another shard that what can wait should.
-    pub(crate) fn has_much_to_tell(&self) -> bool {
+    pub(in crate::shard) fn has_much_to_tell(&self) -> bool {
         self.links.outgoing.iter().any(|waiting| waiting.len() >= OUTGOING_WAITING_MAX)
     }
 }

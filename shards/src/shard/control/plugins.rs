@@ -50,14 +50,14 @@ impl Shard {
 
     /// Whether [`Shard::ask_plugins`] has something to do.
     #[inline(always)]
-    pub(crate) fn has_to_judge(&self, message: &Message) -> bool {
+    pub(in crate::shard) fn has_to_judge(&self, message: &Message) -> bool {
         self.plugins.judge && (message.conversation().is_none() || !self.plugins.list.is_empty())
     }
 
     /// Has every plugin judge a message that is about to be accepted. One that can't be held to the protocol that it names is
     /// counted.
     #[cold]
-    pub(crate) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendError> {
+    pub(in crate::shard) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendError> {
         self.dialogue.conversations.count_unchecked(message);
         for plugin in &mut self.plugins.list {
             let refused =

@@ -22,7 +22,7 @@ use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
 use crate::shard::shard_frame::Control;
 use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
-use crate::supervision::Guard;
+use crate::supervision::BreakerGate;
 use crate::supervision::{catch_panic, drop_quietly};
 
 /// A registration that waits until every shard knows of it.
@@ -38,7 +38,7 @@ enum Then {
 }
 
 impl Shard {
-    pub(crate) fn register_all(&mut self, registrations: Vec<Registration>, token: Token) {
+    pub(in crate::shard) fn register_all(&mut self, registrations: Vec<Registration>, token: Token) {
         let mut told = false;
         let results = registrations
             .into_iter()
@@ -54,7 +54,7 @@ impl Shard {
     }
 
     /// Registers an agent for another agent, which hears of it by a message from the router.
-    pub(crate) fn register_for(&mut self, registration: Registration, requester: AgentId) {
+    pub(in crate::shard) fn register_for(&mut self, registration: Registration, requester: AgentId) {
         let shard = self.config.partition.shard_of(registration.id);
         if !self.is_here(shard) {
             let notice = Control::Register(Box::new(registration), requester);
@@ -76,7 +76,7 @@ impl Shard {
     }
 
     /// Registers what agents asked for while they were started.
-    pub(crate) fn register_waiting(&mut self) -> usize {
+    pub(in crate::shard) fn register_waiting(&mut self) -> usize {
         let count = self.lifecycle.registrations.len().min(REGISTRATIONS_PER_TURN_MAX);
         for _ in 0..count {
             let Some((registration, requester)) = self.lifecycle.registrations.pop_front() else { break };
@@ -101,7 +101,7 @@ impl Shard {
         self.tell_others(|| Control::Barrier(number));
     }
 
-    pub(crate) fn barrier_passed(&mut self, number: u64) {
+    pub(in crate::shard) fn barrier_passed(&mut self, number: u64) {
         let Some(barrier) = self.lifecycle.barriers.get_mut(&number) else { return };
         barrier.waiting_for -= 1;
         if barrier.waiting_for == 0
@@ -123,12 +123,12 @@ impl Shard {
     }
 
     /// Confirms what another agent asked for, once every shard knows of it.
-    pub(crate) fn confirm_when_known(&mut self, asker: AgentId, inquiry: Inquiry) {
+    pub(in crate::shard) fn confirm_when_known(&mut self, asker: AgentId, inquiry: Inquiry) {
         self.after_barrier(true, Then::Confirm(asker, inquiry));
     }
 
     /// Answers registrations that will not pass their barrier any more: the agents are registered, and stopped.
-    pub(crate) fn stop_barriers(&mut self) {
+    pub(in crate::shard) fn stop_barriers(&mut self) {
         for (_, barrier) in std::mem::take(&mut self.lifecycle.barriers) {
             self.pass_barrier(barrier.then);
         }
@@ -236,7 +236,7 @@ impl Shard {
 
     /// An agent that was there in an earlier run, or for which something waits from then. It is called once it is
     /// registered.
-    pub(crate) fn add_absent(&mut self, id: AgentId, name: &str) -> Option<AgentIndex> {
+    pub(in crate::shard) fn add_absent(&mut self, id: AgentId, name: &str) -> Option<AgentIndex> {
         if let Some(index) = self.agents.find(id) {
             if let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.name.is_empty()) {
                 slot.name = Arc::from(name);
@@ -252,7 +252,7 @@ impl Shard {
     }
 
     /// Calls a native agent's `started`. An agent that panics there is gone, and its place is still to be cleared.
-    pub(crate) fn start_agent(&mut self, index: AgentIndex) -> Result<(), String> {
+    pub(in crate::shard) fn start_agent(&mut self, index: AgentIndex) -> Result<(), String> {
         let Some(slot) = self.agents.get_mut(index) else { return Ok(()) };
         if !matches!(slot.behaviour, Behaviour::Native(_)) {
             return Ok(());
@@ -285,7 +285,7 @@ impl Shard {
     }
 
     /// Puts an agent back that was being called.
-    pub(crate) fn come_back(&mut self, index: AgentIndex, agent: Box<dyn Agent>, leaves: bool) {
+    pub(in crate::shard) fn come_back(&mut self, index: AgentIndex, agent: Box<dyn Agent>, leaves: bool) {
         if let Some(slot) = self.agents.get_mut(index) {
             slot.behaviour = Behaviour::Native(agent);
         }
@@ -295,13 +295,13 @@ impl Shard {
     }
 
     /// Who offers a capability, as far as this shard knows.
-    pub(crate) fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
+    pub(in crate::shard) fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
         let Some(term) = Term::find(capability.as_ref()) else { return Vec::new() };
         self.offers.capabilities.providers(term).iter().map(|provider| provider.agent).collect()
     }
 
     /// Offers a capability in an agent's name, on every shard.
-    pub(crate) fn advertise(&mut self, index: AgentIndex, capability: Term) {
+    pub(in crate::shard) fn advertise(&mut self, index: AgentIndex, capability: Term) {
         let shard = self.identity.index;
         // Whoever takes nothing new is not to be found.
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.standing.is(Standing::DRAINING)) else {
@@ -321,7 +321,7 @@ impl Shard {
         self.tell_watchers(index, false);
     }
 
-    pub(crate) fn withdraw(&mut self, index: AgentIndex, capability: Term) {
+    pub(in crate::shard) fn withdraw(&mut self, index: AgentIndex, capability: Term) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let agent = slot.id;
         let capabilities = &mut slot.extras().capabilities;
@@ -351,12 +351,12 @@ impl Shard {
     }
 
     /// Removes an agent. What waits for it is given up; what it has sent still goes out.
-    pub(crate) fn deregister(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn deregister(&mut self, index: AgentIndex) {
         self.remove_agent(index, StopReason::Deregistered);
     }
 
     /// As [`Shard::deregister`], for another reason.
-    pub(crate) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
+    pub(in crate::shard) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         if slot.is_leaving() {
             return;
@@ -420,7 +420,7 @@ impl Shard {
     }
 
     /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
-    pub(crate) fn remove_slot(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn remove_slot(&mut self, index: AgentIndex) {
         if let Some(slot) = self.agents.remove(index) {
             self.held.memory_left += slot.mailbox.held_bytes().cast_signed();
         }
@@ -428,10 +428,10 @@ impl Shard {
 
     /// Gives up everything that waits for an agent. When the router stops, what the router itself has to say goes on
     /// waiting.
-    pub(crate) fn empty(&mut self, index: AgentIndex, reason: Reason) {
+    pub(in crate::shard) fn empty(&mut self, index: AgentIndex, reason: Reason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         // An agent that is not called when the router stops is never called again.
-        let keeps_notices = reason == Reason::Stopped && !slot.is_halted() && slot.guard != Guard::Shut;
+        let keeps_notices = reason == Reason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
         let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
         let places = slot.mailbox.extract(&mut self.held.slab, leaves);
         let generation = slot.generation;

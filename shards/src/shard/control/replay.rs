@@ -151,14 +151,14 @@ pub struct ReplayPortion {
 impl Shard {
     /// Answers with dead letters, the newest first.
     #[cold]
-    pub(crate) fn list_dead_letters(&mut self, search: &DeadLetterSearch, limit: usize, token: Token) {
+    pub(in crate::shard) fn list_dead_letters(&mut self, search: &DeadLetterSearch, limit: usize, token: Token) {
         let (letters, next) = self.dead_letters.list(search, limit);
         self.answer(token, Answer::DeadLetters(DeadLetterPortion { letters, next }));
     }
 
     /// Throws dead letters away, and answers how many.
     #[cold]
-    pub(crate) fn purge_dead_letters(&mut self, search: &DeadLetterSearch, token: Token) {
+    pub(in crate::shard) fn purge_dead_letters(&mut self, search: &DeadLetterSearch, token: Token) {
         let (ids, next) = self.dead_letters.select(search, LETTERS_SEARCHED_MAX);
         let purged: Vec<_> = ids.into_iter().filter(|id| self.dead_letters.take(*id).is_some()).collect();
         for id in &purged {
@@ -171,7 +171,12 @@ impl Shard {
     /// Sends dead letters again, the oldest first, so that messages between two agents keep their order. Goes on until
     /// the shard can take no more. It is answered when the messages have come to their receivers, or not.
     #[cold]
-    pub(crate) fn replay_dead_letters(&mut self, search: &DeadLetterSearch, to: Option<AgentId>, token: Token) {
+    pub(in crate::shard) fn replay_dead_letters(
+        &mut self,
+        search: &DeadLetterSearch,
+        to: Option<AgentId>,
+        token: Token,
+    ) {
         let (ids, next) = self.dead_letters.select(search, LETTERS_PER_ANSWER_MAX);
         let portion = ReplayPortion { next, ..ReplayPortion::default() };
         self.replays.counted += 1;
@@ -209,7 +214,7 @@ impl Shard {
 
     /// A dead letter's message has come to its receiver, or it has not and the letter stays.
     #[cold]
-    pub(crate) fn end_replay(&mut self, letter: DeadLetterId, request: u64, ending: Ending) {
+    pub(in crate::shard) fn end_replay(&mut self, letter: DeadLetterId, request: u64, ending: Ending) {
         if ending == Ending::Kept {
             self.dead_letters.end_replay(letter);
             self.forget_letter(letter);
@@ -231,14 +236,14 @@ impl Shard {
 
     /// Answers a request, if that was not done before.
     #[cold]
-    pub(crate) fn answer_replays(&mut self, request: u64) {
+    pub(in crate::shard) fn answer_replays(&mut self, request: u64) {
         if let Some(Request { token, portion, .. }) = self.replays.open.remove(&request) {
             self.answer(token, Answer::DeadLettersReplayed(Box::new(portion)));
         }
     }
 
     /// Answers what is open when the router has stopped.
-    pub(crate) fn stop_replays(&mut self) {
+    pub(in crate::shard) fn stop_replays(&mut self) {
         for request in self.replays.open.keys().copied().collect::<Vec<_>>() {
             self.answer_replays(request);
         }
@@ -372,7 +377,7 @@ impl Shard {
 
     /// When the message was first accepted, for its dead letter. Nothing is written down for that while all goes well:
     /// it follows from the end of its lifetime.
-    pub(crate) fn first_accepted(&self, message: &Message) -> WallTime {
+    pub(in crate::shard) fn first_accepted(&self, message: &Message) -> WallTime {
         if let Some(replay) = message.replay() {
             return replay.first;
         }

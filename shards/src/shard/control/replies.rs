@@ -58,7 +58,7 @@ impl Shard {
     /// Remembers a message with `reply-by` that its sender has just sent. Says whether there was room; answers to the
     /// shard's own gateway are waited for elsewhere.
     #[cold]
-    pub(crate) fn remember_question(&mut self, agent: AgentIndex, envelope: &Envelope) -> bool {
+    pub(in crate::shard) fn remember_question(&mut self, agent: AgentIndex, envelope: &Envelope) -> bool {
         if agent == self.gateway || self.phase == Phase::Stopped {
             return true;
         }
@@ -99,14 +99,18 @@ impl Shard {
     }
 
     /// Forgets what an agent asked.
-    pub(crate) fn forget_questions_of(&mut self, agent: AgentIndex) {
+    pub(in crate::shard) fn forget_questions_of(&mut self, agent: AgentIndex) {
         while let Some(place) = self.agents.get(agent).map(|slot| slot.first_question).filter(|place| *place != NONE) {
             self.forget_question(place);
         }
     }
 
     /// Forgets what the initiator of a conversation that has ended asked in it.
-    pub(crate) fn forget_questions_in(&mut self, initiator: crate::message::AgentId, conversation: ConversationId) {
+    pub(in crate::shard) fn forget_questions_in(
+        &mut self,
+        initiator: crate::message::AgentId,
+        conversation: ConversationId,
+    ) {
         if self.replies.questions.len() > 0 {
             for place in self.replies.questions.of_conversation(initiator, conversation) {
                 self.forget_question(place);
@@ -116,7 +120,7 @@ impl Shard {
 
     /// Takes note of a message that its receiver's mailbox has taken in, for the question that it may answer.
     #[cold]
-    pub(crate) fn match_answer(&mut self, message: &mut Message, agent: AgentIndex) {
+    pub(in crate::shard) fn match_answer(&mut self, message: &mut Message, agent: AgentIndex) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
         let Some(place) = self.replies.questions.answered_by(asker, message) else { return };
         let Some(question) = self.replies.questions.get(place) else { return };
@@ -139,7 +143,7 @@ impl Shard {
 
     /// The asker has heard that a question was not delivered: there is no answer to wait for.
     #[cold]
-    pub(crate) fn match_failure(&mut self, agent: AgentIndex, correlation: crate::message::Correlation) {
+    pub(in crate::shard) fn match_failure(&mut self, agent: AgentIndex, correlation: crate::message::Correlation) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
         if let Some(place) = self.replies.questions.undeliverable(asker, correlation) {
             self.forget_question(place);
@@ -148,7 +152,7 @@ impl Shard {
 
     /// Looks at a question whose moment has come: tells its asker if no answer came, and remembers it for as long as a
     /// conversation may be silent, to mark an answer that comes late.
-    pub(crate) fn question_is_due(&mut self, place: u32, number: u32) {
+    pub(in crate::shard) fn question_is_due(&mut self, place: u32, number: u32) {
         let Some(question) = self.replies.questions.get(place).filter(|question| question.number == number) else {
             return;
         };
@@ -203,7 +207,7 @@ impl Shard {
     }
 
     /// Forgets all questions: the router stops.
-    pub(crate) fn stop_questions(&mut self) {
+    pub(in crate::shard) fn stop_questions(&mut self) {
         let askers: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in askers {
             self.forget_questions_of(agent);
@@ -214,7 +218,7 @@ impl Shard {
 /// Answers that callers from outside wait for.
 impl Shard {
     /// Hands the gateway's mail to those who asked.
-    pub(crate) fn answer_asks(&mut self) -> u32 {
+    pub(in crate::shard) fn answer_asks(&mut self) -> u32 {
         let mut handled = 0;
         while let Some(envelope) = self.pop_mail(self.gateway) {
             handled += 1;

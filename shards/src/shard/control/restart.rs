@@ -18,7 +18,7 @@ use crate::supervision::{RestartCause, catch_panic, drop_quietly};
 impl Shard {
     /// Restarts an agent, at once or when its delay is over. One that was restarted too often is removed.
     #[cold]
-    pub(crate) fn restart(&mut self, index: AgentIndex, cause: RestartCause) {
+    pub(in crate::shard) fn restart(&mut self, index: AgentIndex, cause: RestartCause) {
         let (now_ms, policy) = (self.clock.now_ms, self.config.supervision);
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (id, generation) = (slot.id, slot.generation);
@@ -48,7 +48,7 @@ impl Shard {
 
     /// The wait before a restart is over.
     #[cold]
-    pub(crate) fn restart_is_due(&mut self, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn restart_is_due(&mut self, index: AgentIndex, generation: u32) {
         let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
         slot.extras().restarts().timer = None;
         // A suspended agent is not called, not even to be started: that waits until it is resumed.
@@ -59,7 +59,7 @@ impl Shard {
     }
 
     /// Makes a new agent and starts it. Whoever calls this sees to it that the agent is scheduled.
-    pub(crate) fn start_anew(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn start_anew(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let id = slot.id;
         if !slot.maker.exists() {
@@ -80,7 +80,7 @@ impl Shard {
     }
 
     /// Tells observers which state an agent has come into.
-    pub(crate) fn report_state(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn report_state(&mut self, index: AgentIndex) {
         if !self.outputs.watch_events {
             return;
         }

@@ -515,7 +515,7 @@ impl Shard {
     /// Whether a message may belong to a conversation that was lost when an earlier run ended, or that this run knows less of than
     /// its sender does. Such a conversation ends for want of traffic like any other, so it is not asked for longer than that.
     #[cold]
-    pub(crate) fn may_be_behind(&self, message: &Message) -> bool {
+    pub(in crate::shard) fn may_be_behind(&self, message: &Message) -> bool {
         message.reliability() == crate::message::Reliability::Durable
             && self.dialogue.conversations.may_be_behind(self.clock.now_ms)
     }

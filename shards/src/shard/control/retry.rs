@@ -129,12 +129,17 @@ impl Shard {
     }
 
     /// How many attempts a message may have, by its own settings or the router's.
-    pub(crate) fn attempts_max(&self, message: &Message) -> u8 {
+    pub(in crate::shard) fn attempts_max(&self, message: &Message) -> u8 {
         message.attempts_max().map_or(self.config.retry.retries.saturating_add(1), NonZeroU8::get)
     }
 
     /// What becomes of a message after a failed attempt, and for which reason if it is given up.
-    pub(crate) fn decide(&mut self, envelope: &Envelope, receiver: AgentId, failure: &Failure) -> (Decision, Reason) {
+    pub(in crate::shard) fn decide(
+        &mut self,
+        envelope: &Envelope,
+        receiver: AgentId,
+        failure: &Failure,
+    ) -> (Decision, Reason) {
         let policy = self.config.retry;
         let lifetime_ms = match envelope.message.time_to_live_ms() {
             0 => self.config.message_timeout.into_inner(),

@@ -117,7 +117,7 @@ impl Shard {
 
     /// Begins to count, before anything is given up.
     #[cold]
-    pub(crate) fn begin_remains(&mut self) {
+    pub(in crate::shard) fn begin_remains(&mut self) {
         let (questions, asks) = (self.replies.questions.awaited() as u64, self.replies.asks.len() as u64);
         let conversations = self.dialogue.conversations.len() as u64;
         let remains = self.ledger.remains.get_or_insert_default();
@@ -126,14 +126,14 @@ impl Shard {
 
     /// Counts what is given up because the shard stops.
     #[cold]
-    pub(crate) fn count_remains(&mut self, place: Place, deliveries: u64) {
+    pub(in crate::shard) fn count_remains(&mut self, place: Place, deliveries: u64) {
         if deliveries > 0 {
             self.ledger.remains.get_or_insert_default().messages[place.index()] += deliveries;
         }
     }
 
     /// Messages whose handlers are suspended.
-    pub(crate) fn messages_in_hand(&self) -> u64 {
+    pub(in crate::shard) fn messages_in_hand(&self) -> u64 {
         let in_hand = |(_, slot): &(_, &crate::shard::agent::registry::AgentSlot)| {
             let in_hand = slot.extras.as_ref().and_then(|extras| extras.in_hand.as_ref());
             in_hand.is_some_and(|in_hand| in_hand.envelope.kind == EnvelopeKind::Message)
@@ -142,7 +142,7 @@ impl Shard {
     }
 
     /// Where the messages of the slab stand that are in no mailbox. Those that are not named wait for a timer.
-    pub(crate) fn places_without_timer(&self) -> HashMap<u32, Place> {
+    pub(in crate::shard) fn places_without_timer(&self) -> HashMap<u32, Place> {
         let committing = self.durables.uncommitted().map(|place| (place, Place::Commit));
         let crossing = self.links.transit.iter().flatten().map(|place| (*place, Place::Crossing));
         let outboxes = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
@@ -166,7 +166,7 @@ impl Shard {
 impl Shard {
     /// Gives up what is neither in a mailbox nor in a handler: outboxes, fan-outs, transit, delays, commits.
     /// `in_line` are the places of what waits for a receiver that is closed.
-    pub(crate) fn stop_what_travels(&mut self, in_line: &[u32]) {
+    pub(in crate::shard) fn stop_what_travels(&mut self, in_line: &[u32]) {
         let mut stand = self.places_without_timer();
         stand.extend(in_line.iter().map(|place| (*place, Place::Outbox)));
         let places: Vec<u32> = self

@@ -17,7 +17,7 @@ use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
 
 impl Shard {
     /// Does what an input asks, or gives it back when it has to wait for room.
-    pub(crate) fn take_input(&mut self, input: Input) -> Option<Input> {
+    pub(in crate::shard) fn take_input(&mut self, input: Input) -> Option<Input> {
         match input {
             Input::Tell(message) => return self.take_tell(message),
             Input::TrySend(message, token) if self.closed_to(&message).is_some() => {
@@ -99,7 +99,7 @@ impl Shard {
         None
     }
 
-    pub(crate) fn answer(&mut self, token: Token, answer: Answer) {
+    pub(in crate::shard) fn answer(&mut self, token: Token, answer: Answer) {
         self.outputs.list.push(Output::Answer(token, answer));
     }
 
@@ -198,7 +198,7 @@ impl Shard {
 
     /// Takes over a message from a handler: it waits among the handler's effects until the handler is done.
     #[inline]
-    pub(crate) fn take_from_handler(
+    pub(in crate::shard) fn take_from_handler(
         &mut self,
         agent: AgentIndex,
         id: AgentId,
@@ -235,7 +235,7 @@ impl Shard {
 
     /// What forbids this agent to send this message now.
     #[inline]
-    pub(crate) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
+    pub(in crate::shard) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
         let limit = self.config.content_max.into_inner() as usize;
         let bytes = message.content().len();
         let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.list.len();
@@ -283,7 +283,7 @@ impl Shard {
     }
 
     #[cold]
-    pub(crate) fn reject(&mut self, error: SendError, message: Message) -> Rejected {
+    pub(in crate::shard) fn reject(&mut self, error: SendError, message: Message) -> Rejected {
         self.ledger.account.refused += 1;
         self.effects.weighed = EffectsWeighed::default();
         match error {
@@ -295,7 +295,7 @@ impl Shard {
     }
 
     #[inline]
-    pub(crate) fn assign_id(&mut self, message: &mut Message) -> MessageId {
+    pub(in crate::shard) fn assign_id(&mut self, message: &mut Message) -> MessageId {
         message.id().unwrap_or_else(|| {
             let id = self.identity.ids.message();
             message.set_id(id);
@@ -304,7 +304,7 @@ impl Shard {
     }
 
     #[inline]
-    pub(crate) fn enclose(&self, sender: AgentIndex, message: Message) -> Envelope {
+    pub(in crate::shard) fn enclose(&self, sender: AgentIndex, message: Message) -> Envelope {
         let deadline_ms = self.deadline_of(&message);
         let mut envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
         envelope.sender_place = sender.0;
@@ -313,7 +313,7 @@ impl Shard {
 
     /// A lifetime counts from now or, for a message that is to be delivered later, from then.
     #[inline]
-    pub(crate) fn deadline_of(&self, message: &Message) -> u64 {
+    pub(in crate::shard) fn deadline_of(&self, message: &Message) -> u64 {
         self.clock.now_ms.saturating_add(self.delay_of(message)).saturating_add(self.lifetime_of(message))
     }
 
@@ -328,7 +328,7 @@ impl Shard {
 
     /// The moment from which the message's lifetime counts, in milliseconds of monotonic time: what [`Self::deadline_of`]
     /// began with. Nothing if it was not admitted.
-    pub(crate) fn lifetime_began(&self, message: &Message) -> Option<u64> {
+    pub(in crate::shard) fn lifetime_began(&self, message: &Message) -> Option<u64> {
         match message.delivery_meta().deadline_ms {
             0 => None,
             deadline_ms => Some(deadline_ms.saturating_sub(self.lifetime_of(message))),
@@ -337,7 +337,7 @@ impl Shard {
 
     /// How long the message must not be delivered yet, in milliseconds.
     #[inline]
-    pub(crate) fn delay_of(&self, message: &Message) -> u64 {
+    pub(in crate::shard) fn delay_of(&self, message: &Message) -> u64 {
         match message.details().and_then(|details| details.deliver_at) {
             Some(moment) => moment.0.saturating_sub(self.clock.now.wall.0),
             None => 0,
@@ -377,7 +377,7 @@ impl Shard {
     }
 
     /// Answers a question from outside. Says whether somebody was waiting.
-    pub(crate) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskFailure>) -> bool {
+    pub(in crate::shard) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskFailure>) -> bool {
         let Some(token) = self.forget_ask(correlation) else { return false };
         self.answer(token, Answer::Replied(reply));
         true
@@ -404,7 +404,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn give_up_asking(&mut self, correlation: Correlation) {
+    pub(in crate::shard) fn give_up_asking(&mut self, correlation: Correlation) {
         self.end_ask(correlation, Err(AskFailure::TimedOut));
     }
 

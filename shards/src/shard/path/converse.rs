@@ -14,7 +14,7 @@ impl Shard {
     /// that the sender began, or was drawn into by the receiver. A message that names a protocol that can't begin with it,
     /// in neither of them, is left for the receiver's shard to judge, which knows what the receiver began.
     #[cold]
-    pub(crate) fn find_role(
+    pub(in crate::shard) fn find_role(
         &mut self,
         envelope: &mut Envelope,
         id: ConversationId,
@@ -79,7 +79,7 @@ impl Shard {
 
     /// Lets the message pass its conversation, which lives here.
     #[inline(always)]
-    pub(crate) fn converse(
+    pub(in crate::shard) fn converse(
         &mut self,
         envelope: &mut Envelope,
         initiator: AgentId,
@@ -198,7 +198,7 @@ impl Shard {
         Err(Reason::TooManyConversations)
     }
 
-    pub(crate) fn look_after_conversation(&mut self, index: ConversationIndex) {
+    pub(in crate::shard) fn look_after_conversation(&mut self, index: ConversationIndex) {
         if self.has_much_to_tell() {
             let timer =
                 self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
@@ -222,7 +222,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn close_conversation(&mut self, initiator: AgentId, id: ConversationId) {
+    pub(in crate::shard) fn close_conversation(&mut self, initiator: AgentId, id: ConversationId) {
         let Some((timer, durable)) = self.dialogue.conversations.close(initiator, id) else { return };
         if let Some(timer) = timer {
             self.timers.wheel.cancel(timer);
@@ -258,7 +258,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn write_note(&mut self, key: NoteKey, note: Note) {
+    pub(in crate::shard) fn write_note(&mut self, key: NoteKey, note: Note) {
         if self.dialogue.notes.write(key, note, self.clock.now_ms) {
             let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms();
             if self.timers.wheel.insert(ends_ms, Alarm::Note(key)).is_err() {

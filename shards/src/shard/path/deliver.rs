@@ -15,7 +15,7 @@ use crate::shard::path::enqueue::enqueue;
 impl Shard {
     /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.
     #[inline(always)]
-    pub(crate) fn deliver(&mut self, envelope: Envelope, target: AgentId) {
+    pub(in crate::shard) fn deliver(&mut self, envelope: Envelope, target: AgentId) {
         // A reply knows where its receiver lies.
         let probably = AgentIndex(envelope.receiver_place);
         if self.agents.lies_at(target, probably) {
@@ -36,7 +36,7 @@ impl Shard {
 
     /// As [`Shard::deliver`], for a message that is taken in whatever room there is.
     #[cold]
-    pub(crate) fn take_in(&mut self, envelope: Envelope, index: AgentIndex) {
+    pub(in crate::shard) fn take_in(&mut self, envelope: Envelope, index: AgentIndex) {
         self.deliver_to::<false>(envelope, index);
     }
 

@@ -18,7 +18,7 @@ use crate::shard::control::retry::Decision;
 use crate::shard::io::{Ending, Event, Now, Output, Phase as Waiting};
 use crate::shard::path::overflow::EffectsWeighed;
 use crate::shard::{Phase, Shard};
-use crate::supervision::{Guard, Visit};
+use crate::supervision::{BreakerGate, Visit};
 use crate::supervision::{RestartCause, catch_panic, drop_quietly};
 
 /// The messages that an agent is given in one call.
@@ -165,19 +165,19 @@ impl Batch<'_> {
 impl Shard {
     /// Calls an agent with what waits for it, up to its quota. Returns how many messages that were.
     #[inline]
-    pub(crate) fn dispatch(&mut self, index: AgentIndex) -> u32 {
+    pub(in crate::shard) fn dispatch(&mut self, index: AgentIndex) -> u32 {
         let Some(slot) = self.agents.get_mut(index) else { return 0 };
         // Where an agent stood that is gone, another one may have its place now; and mail can go while it waits.
         if !std::mem::take(&mut slot.queued) || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
             return 0;
         }
         let (id, generation, in_hand) = (slot.id, slot.generation, slot.has_in_hand());
-        if !slot.outbox.is_empty() || slot.is_halted() || (slot.guard == Guard::Shut && !in_hand) {
+        if !slot.outbox.is_empty() || slot.is_halted() || (slot.gate == BreakerGate::Open && !in_hand) {
             // It is scheduled again when its outbox is empty, when it may go on, or when its breaker is half-open.
             self.watch_over(index);
             return 0;
         }
-        let free = slot.guard == Guard::Free;
+        let free = slot.gate == BreakerGate::Closed;
         match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
             Behaviour::Native(agent) if in_hand => {
                 self.agents.calling.begin(index);
@@ -334,7 +334,7 @@ impl Shard {
         if envelope.kind == EnvelopeKind::Message {
             self.held.pending_beside_slab -= 1;
         }
-        let free = self.agents.get(index).is_some_and(|slot| slot.guard == Guard::Free);
+        let free = self.agents.get(index).is_some_and(|slot| slot.gate == BreakerGate::Closed);
         let visit = self.begin_visit(index, free);
         let began_ns = if visit.timed { self.time_call(index, None) } else { None };
         let mut context = Context { shard: self, agent: index, id };
@@ -386,7 +386,7 @@ impl Shard {
     }
 
     /// Calls an agent's poll. Returns whether it wants to be polled again, and whether it did something.
-    pub(crate) fn poll_agent(&mut self, index: AgentIndex, generation: u32) -> (bool, bool) {
+    pub(in crate::shard) fn poll_agent(&mut self, index: AgentIndex, generation: u32) -> (bool, bool) {
         let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else {
             return (false, false);
         };
@@ -466,7 +466,7 @@ impl Shard {
     }
 
     #[inline]
-    pub(crate) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
+    pub(in crate::shard) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
         let slot = self.agents.get_mut(index)?;
         let envelope = slot.mailbox.pop(&mut self.held.slab)?;
         if envelope.kind == EnvelopeKind::Notice {
@@ -559,7 +559,7 @@ impl Shard {
 
     /// Lets the effects of a finished handler take place. Returns whether the agent wants to be removed.
     #[inline(always)]
-    pub(crate) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
+    pub(in crate::shard) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
         match self.effects.list.len() {
             0 => false,
             // Most handlers send one message, or none.
@@ -619,7 +619,7 @@ impl Shard {
         false
     }
 
-    pub(crate) fn discard_effects(&mut self) {
+    pub(in crate::shard) fn discard_effects(&mut self) {
         self.effects.list.clear();
         self.effects.weighed = EffectsWeighed::default();
     }

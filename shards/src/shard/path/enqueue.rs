@@ -11,7 +11,7 @@ use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour};
 use crate::shard::io::Phase as Waiting;
 use crate::shard::{Alarm, Phase, Shard};
-use crate::supervision::Guard;
+use crate::supervision::BreakerGate;
 use std::collections::VecDeque;
 
 impl Shard {
@@ -69,7 +69,7 @@ impl Shard {
     }
 
     /// Tells the sender that its message has reached the mailbox, if it wanted to hear that.
-    pub(crate) fn say_delivered(&mut self, message: &Message, reservation: Reservation) {
+    pub(in crate::shard) fn say_delivered(&mut self, message: &Message, reservation: Reservation) {
         match message.receipt() {
             Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, reservation),
             Receipt::None | Receipt::Processed => self.let_go(reservation),
@@ -77,7 +77,7 @@ impl Shard {
     }
 
     /// Puts a message into its mailbox now, or when its moment of delivery has come.
-    pub(crate) fn put_into_mailbox_in_time(&mut self, envelope: Envelope, index: AgentIndex) {
+    pub(in crate::shard) fn put_into_mailbox_in_time(&mut self, envelope: Envelope, index: AgentIndex) {
         match self.delay_of(&envelope.message) {
             0 => self.put_into_mailbox(envelope, index),
             // The wall clock may have jumped back since the message was admitted: it does not wait beyond its lifetime.
@@ -90,12 +90,12 @@ impl Shard {
 
     /// Whether the agent that took a message in is still in its place.
     #[inline]
-    pub(crate) fn is_still_there(&self, index: AgentIndex, generation: u32) -> bool {
+    pub(in crate::shard) fn is_still_there(&self, index: AgentIndex, generation: u32) -> bool {
         self.agents.get(index).is_some_and(|slot| slot.generation == generation && !slot.is_leaving())
     }
 
     /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
-    pub(crate) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
+    pub(in crate::shard) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
         let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
         match self.held.slab.insert(envelope) {
@@ -113,7 +113,7 @@ impl Shard {
     }
 
     /// Puts a delayed message into its mailbox, if its receiver is still the same.
-    pub(crate) fn release(&mut self, place: u32, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn release(&mut self, place: u32, index: AgentIndex, generation: u32) {
         if self.phase == Phase::Stopped {
             // The delayed message was given up, and something else may have its place.
             return;
@@ -154,7 +154,7 @@ pub(in crate::shard) fn enqueue(
     index: AgentIndex,
 ) -> Enqueued {
     let priority = envelope.message.priority();
-    let shut = slot.guard == Guard::Shut;
+    let shut = slot.gate == BreakerGate::Open;
     if shut && envelope.message.when_unavailable() == WhenUnavailable::FailFast {
         return Enqueued::TurnedAway(envelope);
     }

@@ -12,7 +12,7 @@ use crate::planted::{self, Bug};
 use crate::shard::control::conformance::tells_of_failure;
 use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Phase, Shard};
-use crate::supervision::Guard;
+use crate::supervision::BreakerGate;
 
 impl Shard {
     /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
@@ -31,7 +31,7 @@ impl Shard {
     }
 
     /// Tells the sender that its message was delivered or processed, if it wanted to hear that.
-    pub(crate) fn send_receipt(&mut self, message: &Message, stage: Receipt, reservation: Reservation) {
+    pub(in crate::shard) fn send_receipt(&mut self, message: &Message, stage: Receipt, reservation: Reservation) {
         let word = match stage {
             Receipt::None => return self.let_go(reservation),
             Receipt::Delivered => "delivered",
@@ -40,7 +40,7 @@ impl Shard {
         self.send_to_sender(message, Performative::Inform, format!("(({word} ({})))", describe(message)), reservation);
     }
 
-    pub(crate) fn send_to_sender(
+    pub(in crate::shard) fn send_to_sender(
         &mut self,
         message: &Message,
         performative: Performative,
@@ -63,7 +63,12 @@ impl Shard {
     }
 
     /// Tells everyone who took part in a conversation that it has ended for want of traffic.
-    pub(crate) fn tell_of_timeout(&mut self, initiator: AgentId, id: ConversationId, participants: &[AgentId]) {
+    pub(in crate::shard) fn tell_of_timeout(
+        &mut self,
+        initiator: AgentId,
+        id: ConversationId,
+        participants: &[AgentId],
+    ) {
         for participant in participants {
             let builder = Message::builder(Performative::Failure)
                 .receiver(*participant)
@@ -78,7 +83,7 @@ impl Shard {
     }
 
     /// Tells an agent something in the router's name.
-    pub(crate) fn send_notice(&mut self, builder: MessageBuilder, to: AgentId, reservation: Reservation) {
+    pub(in crate::shard) fn send_notice(&mut self, builder: MessageBuilder, to: AgentId, reservation: Reservation) {
         let message = builder.sender(router_id()).priority(Priority::Urgent).build();
         let Ok(mut message) = message else { return self.let_go(reservation) };
         self.assign_id(&mut message);
@@ -101,7 +106,7 @@ impl Shard {
         };
         // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
         let never_told = self.phase == Phase::Stopped
-            && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.guard == Guard::Shut);
+            && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.gate == BreakerGate::Open);
         let place = if never_told { None } else { self.held.slab.insert(envelope).ok() };
         let Some(place) = place else {
             self.ledger.account.notices_coalesced += 1;

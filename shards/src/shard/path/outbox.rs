@@ -14,7 +14,7 @@ use crate::shard::path::route::Blocked;
 impl Shard {
     /// Accepts a message and sends it on its way, or puts it behind what its sender has waiting.
     #[inline(always)]
-    pub(crate) fn submit(&mut self, agent: AgentIndex, envelope: Envelope) {
+    pub(in crate::shard) fn submit(&mut self, agent: AgentIndex, envelope: Envelope) {
         self.ledger.account.accepted += envelope.deliveries_left();
         if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
             return self.refuse_question(envelope);
@@ -30,7 +30,7 @@ impl Shard {
 
     /// Gives up a message with `reply-by` for which there was room when its handler sent it, and is none now.
     #[cold]
-    pub(crate) fn refuse_question(&mut self, envelope: Envelope) {
+    pub(in crate::shard) fn refuse_question(&mut self, envelope: Envelope) {
         for envelope in envelope.into_deliveries() {
             let detail = "too many messages with reply-by are waiting for their answers";
             self.give_up_with(envelope, Reason::NotAdmitted, detail, Reservation::Nothing);
@@ -85,7 +85,7 @@ impl Shard {
     }
 
     /// Has a message wait on its way, in the slab.
-    pub(crate) fn keep_place(&mut self, envelope: Envelope) -> Result<u32, Envelope> {
+    pub(in crate::shard) fn keep_place(&mut self, envelope: Envelope) -> Result<u32, Envelope> {
         let weight = envelope.weight();
         let place = self.held.slab.insert(envelope)?;
         self.held.memory_left -= i64::from(weight);
@@ -93,7 +93,7 @@ impl Shard {
     }
 
     /// Takes a message out of the slab that waits on its way, with all its deliveries.
-    pub(crate) fn take_place(&mut self, place: u32) -> Option<Envelope> {
+    pub(in crate::shard) fn take_place(&mut self, place: u32) -> Option<Envelope> {
         let envelope = self.held.slab.remove(place)?;
         self.held.memory_left += i64::from(envelope.weight());
         self.held.pending_beside_slab -= envelope.more_than_one();
@@ -101,7 +101,7 @@ impl Shard {
     }
 
     /// Goes on with outboxes for which there is room again.
-    pub(crate) fn flush_outboxes(&mut self) -> usize {
+    pub(in crate::shard) fn flush_outboxes(&mut self) -> usize {
         let mut flushed = 0;
         for shard in 0..self.links.blocked.len() {
             // The own entry holds unfinished fan-outs, which need no credit; each goes on for one portion a turn.
@@ -120,7 +120,7 @@ impl Shard {
         flushed
     }
 
-    pub(crate) fn flush_outbox(&mut self, agent: AgentIndex) -> usize {
+    pub(in crate::shard) fn flush_outbox(&mut self, agent: AgentIndex) -> usize {
         let mut flushed = 0;
         while let Some(envelope) = self.take_from_outbox(agent) {
             if envelope.deadline_ms <= self.clock.now_ms {

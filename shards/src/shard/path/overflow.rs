@@ -93,7 +93,7 @@ pub(crate) struct OverflowFigures {
 impl Shard {
     /// Decides about a message whose receiver's mailbox is full, or whose receiver does not take new messages as usual.
     #[cold]
-    pub(crate) fn overflow(&mut self, envelope: Envelope, index: AgentIndex) {
+    pub(in crate::shard) fn overflow(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
         // A dead letter that is replayed waits where it is.
         if slot.standing.is(Standing::DRAINING) || envelope.journal().is_replay() {
@@ -141,7 +141,7 @@ impl Shard {
 
     /// Whether a message answers something that its receiver, which lives here, asked: as the shard's questions, the
     /// message's conversation or the message that it was made a reply to say.
-    pub(crate) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
+    pub(in crate::shard) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
         let Some(slot) = self.agents.get(index) else { return false };
         if index == self.gateway {
             return message.in_reply_to().is_some_and(|correlation| self.replies.asks.contains_key(&correlation));
@@ -178,13 +178,13 @@ impl Shard {
     }
 
     /// Bytes that mailboxes hold and that wait on their way.
-    pub(crate) fn memory(&self) -> u64 {
+    pub(in crate::shard) fn memory(&self) -> u64 {
         (ordinary_memory(self.config.memory_max).cast_signed() - self.held.memory_left).cast_unsigned()
     }
 
     /// Why the shard has no memory for another message from outside or from a handler.
     #[cold]
-    pub(crate) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendError> {
+    pub(in crate::shard) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendError> {
         let limit = self.config.memory_max;
         let held_bytes = self.memory() + effects_bytes + message.content().len() as u64;
         let allowed = if looks_like_reply(message) { limit } else { ordinary_memory(limit) };
@@ -194,7 +194,7 @@ impl Shard {
     /// Why there is no memory for another message of a handler, with what it has sent before. Most handlers send one or two
     /// messages, so the weight of more is only looked at from the third one on.
     #[inline(always)]
-    pub(crate) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendError> {
+    pub(in crate::shard) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendError> {
         let bytes = match &*self.effects.list {
             [] => return None,
             [effect] => effect.weight(),
@@ -219,13 +219,13 @@ impl Shard {
 
     /// Whether a message from another shard may be taken in although the budget for ordinary messages is used up.
     #[cold]
-    pub(crate) fn has_memory_for(&self, envelope: &Envelope) -> bool {
+    pub(in crate::shard) fn has_memory_for(&self, envelope: &Envelope) -> bool {
         looks_like_reply(&envelope.message) && self.memory() + u64::from(envelope.weight()) <= self.config.memory_max
     }
 
     /// Gives up a message from another shard for which there is no memory.
     #[cold]
-    pub(crate) fn refuse_arrival(&mut self, envelope: Envelope) {
+    pub(in crate::shard) fn refuse_arrival(&mut self, envelope: Envelope) {
         let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         self.give_up(envelope, Reason::MemoryFull, reservation);
     }

@@ -144,7 +144,7 @@ impl Shard {
     }
 
     /// As [`Shard::route_to`], for a message whose turn in its receiver's line has come.
-    pub(crate) fn route_on(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
+    pub(in crate::shard) fn route_on(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
         self.route_as(envelope, target, true)
     }
 
@@ -219,7 +219,7 @@ impl Shard {
 
     /// Gives up a message on its way, with all its deliveries that were not handed out.
     #[cold]
-    pub(crate) fn give_up_all(&mut self, envelope: Envelope, reason: Reason) {
+    pub(in crate::shard) fn give_up_all(&mut self, envelope: Envelope, reason: Reason) {
         for envelope in envelope.into_deliveries() {
             let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
             self.give_up(envelope, reason, reservation);
@@ -227,7 +227,7 @@ impl Shard {
     }
 
     #[cold]
-    pub(crate) fn expire_all(&mut self, envelope: Envelope, phase: Waiting) {
+    pub(in crate::shard) fn expire_all(&mut self, envelope: Envelope, phase: Waiting) {
         for envelope in envelope.into_deliveries() {
             let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
             self.expire(envelope, phase, reservation);

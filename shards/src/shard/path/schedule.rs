@@ -2,16 +2,16 @@
 
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
-use crate::supervision::Guard;
+use crate::supervision::BreakerGate;
 
 impl Shard {
     /// Puts an agent with mail into the run queue, if it can be called.
     #[inline]
-    pub(crate) fn schedule(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn schedule(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let callable = slot.outbox.is_empty()
             && !slot.is_halted()
-            && (slot.guard != Guard::Shut || slot.has_in_hand())
+            && (slot.gate != BreakerGate::Open || slot.has_in_hand())
             && match &slot.behaviour {
                 Behaviour::Outside(outside) => outside.room > 0,
                 Behaviour::Native(_) | Behaviour::Away | Behaviour::Gateway => true,
@@ -28,7 +28,7 @@ impl Shard {
     }
 
     /// Makes sure that what waits for an agent that is not called does not wait beyond its lifetime.
-    pub(crate) fn watch_over(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn watch_over(&mut self, index: AgentIndex) {
         // Nothing is left that could expire.
         if self.phase == Phase::Stopped {
             return;

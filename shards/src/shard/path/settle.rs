@@ -18,13 +18,19 @@ use crate::shard::io::{Event, Phase as Waiting};
 impl Shard {
     /// Gives a message up: it becomes a dead letter and its sender hears of it.
     #[cold]
-    pub(crate) fn give_up(&mut self, envelope: Envelope, reason: Reason, reservation: Reservation) {
+    pub(in crate::shard) fn give_up(&mut self, envelope: Envelope, reason: Reason, reservation: Reservation) {
         self.give_up_with(envelope, reason, "", reservation);
     }
 
     /// As [`Shard::give_up`], with what a handler said to it.
     #[cold]
-    pub(crate) fn give_up_with(&mut self, envelope: Envelope, reason: Reason, detail: &str, reservation: Reservation) {
+    pub(in crate::shard) fn give_up_with(
+        &mut self,
+        envelope: Envelope,
+        reason: Reason,
+        detail: &str,
+        reservation: Reservation,
+    ) {
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let Some(message) = self.count_out(envelope, reason, detail, reservation) else { return };
         if journal.is_replay() {
@@ -65,7 +71,7 @@ impl Shard {
 
     /// As [`Shard::give_up_with`], but keeps no dead letter. Answers the message, unless it was a notice.
     #[cold]
-    pub(crate) fn count_out(
+    pub(in crate::shard) fn count_out(
         &mut self,
         envelope: Envelope,
         reason: Reason,
@@ -107,7 +113,7 @@ impl Shard {
     /// Ends a message whose lifetime is over; its sender hears of it. A durable one is kept as a dead letter, although it counts as
     /// expired: whoever sent it was told that it is not lost.
     #[cold]
-    pub(crate) fn expire(&mut self, envelope: Envelope, phase: Waiting, reservation: Reservation) {
+    pub(in crate::shard) fn expire(&mut self, envelope: Envelope, phase: Waiting, reservation: Reservation) {
         self.ledger.account.expired += 1;
         self.ledger.account.expired_by_phase[phase.index()] += 1;
         let (attempts, journal) = (envelope.attempts, envelope.journal());
@@ -129,7 +135,7 @@ impl Shard {
     }
 
     #[inline(always)]
-    pub(crate) fn let_go(&mut self, reservation: Reservation) {
+    pub(in crate::shard) fn let_go(&mut self, reservation: Reservation) {
         match reservation {
             Reservation::Nothing => {}
             Reservation::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}

@@ -35,7 +35,7 @@ impl Shard {
 
     /// Takes in a message from another shard.
     #[inline]
-    pub(crate) fn arrive(&mut self, from: ShardIndex, mut envelope: Envelope) {
+    pub(in crate::shard) fn arrive(&mut self, from: ShardIndex, mut envelope: Envelope) {
         self.ledger.account.arrived += 1;
         envelope.credit_of = Some(from);
         if self.phase == Phase::Stopped {
@@ -93,7 +93,7 @@ impl Shard {
     }
 
     /// Goes on with messages that pass through. Each holds the credit that it came with, so there are only so many.
-    pub(crate) fn flush_transit(&mut self) {
+    pub(in crate::shard) fn flush_transit(&mut self) {
         for to in 0..self.links.transit.len() {
             while !self.links.transit[to].is_empty() && self.links.port.has_transit_credit(to) {
                 let Some(place) = self.links.transit[to].pop_front() else { break };
@@ -116,7 +116,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn sweep_transit(&mut self, to: ShardIndex) {
+    pub(in crate::shard) fn sweep_transit(&mut self, to: ShardIndex) {
         self.links.transit_swept[to.as_usize()] = false;
         for _ in 0..self.links.transit[to.as_usize()].len() {
             let Some(place) = self.links.transit[to.as_usize()].pop_front() else { break };

@@ -276,7 +276,7 @@ impl Durables {
 impl Shard {
     /// Hands the message to the journal; it goes into its mailbox once it is durable.
     #[cold]
-    pub(crate) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
+    pub(in crate::shard) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
         let (id, generation) = (slot.id, slot.generation);
         let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
@@ -333,7 +333,7 @@ impl Shard {
 
     /// Whether a durable message for an agent of this shard has come before, and comes again.
     #[cold]
-    pub(crate) fn has_come(&mut self, message: &Message, receiver: AgentId) -> bool {
+    pub(in crate::shard) fn has_come(&mut self, message: &Message, receiver: AgentId) -> bool {
         self.is_here(self.config.partition.shard_of(receiver))
             && self.durables.arrival(message, receiver).is_some_and(|arrival| self.durables.seen.has(arrival))
     }
@@ -350,14 +350,14 @@ impl Shard {
     }
 
     /// Everything up to this record is durable now.
-    pub(crate) fn committed(&mut self, sequence: AppendSequence) {
+    pub(in crate::shard) fn committed(&mut self, sequence: AppendSequence) {
         self.durables.committed = self.durables.committed.max(sequence);
     }
 
     /// Dispatches what is durable now: a few messages per turn, so that others do not wait for all of them, and a part of many, so
     /// that they do not take many turns. Says how many there were.
     #[inline]
-    pub(crate) fn dispatch_committed(&mut self) -> usize {
+    pub(in crate::shard) fn dispatch_committed(&mut self) -> usize {
         if !self.has_committed() {
             return 0;
         }
@@ -365,7 +365,7 @@ impl Shard {
     }
 
     /// Whether something is durable and not dispatched yet.
-    pub(crate) fn has_committed(&self) -> bool {
+    pub(in crate::shard) fn has_committed(&self) -> bool {
         let is_early = planted::is(Bug::DispatchedEarly);
         self.durables.waiting.front().is_some_and(|waiting| waiting.sequence <= self.durables.committed || is_early)
     }
@@ -396,7 +396,7 @@ impl Shard {
     }
 
     /// The journal says whether it takes records.
-    pub(crate) fn hear_of_journal(&mut self, condition: JournalCondition) {
+    pub(in crate::shard) fn hear_of_journal(&mut self, condition: JournalCondition) {
         if self.durables.condition == JournalCondition::Failed || self.durables.condition == condition {
             return;
         }
@@ -437,7 +437,7 @@ impl Shard {
 impl Shard {
     /// A handler is given a message that stands in the journal, or goes on with it.
     #[cold]
-    pub(crate) fn begin_durable(&mut self, envelope: &Envelope) {
+    pub(in crate::shard) fn begin_durable(&mut self, envelope: &Envelope) {
         let record = self.durables.record_of(envelope.journal());
         let (Some(sequence), Some(id), Some(agent)) = (record, envelope.message.id(), envelope.message.target()) else {
             return;
@@ -458,7 +458,7 @@ impl Shard {
     }
 
     /// The id of the next durable message of the handler that is being called, if it handles a durable one.
-    pub(crate) fn derive_id(&mut self) -> Option<MessageId> {
+    pub(in crate::shard) fn derive_id(&mut self) -> Option<MessageId> {
         let Durables { handling, gateways, .. } = &mut self.durables;
         let handling = handling.as_mut()?;
         // Another sender may have chosen the same id for what it sent to this agent.
@@ -471,7 +471,7 @@ impl Shard {
 
     /// Has the message that is being handled wait until this one, which its handler sent, is durable.
     #[cold]
-    pub(crate) fn hold_for(&mut self, envelope: &mut Envelope) {
+    pub(in crate::shard) fn hold_for(&mut self, envelope: &mut Envelope) {
         if planted::is(Bug::SettledEarly) {
             return;
         }
@@ -492,7 +492,7 @@ impl Shard {
 
     /// A message that stands in the journal was handled.
     #[cold]
-    pub(crate) fn settle_durable(&mut self, journal: JournalRef) {
+    pub(in crate::shard) fn settle_durable(&mut self, journal: JournalRef) {
         let Some(sequence) = self.durables.record_of(journal) else { return };
         // It is not taken as a whole, because parts of it were written just now.
         let handling = self.durables.handling.as_ref().filter(|handling| handling.sequence == sequence);
@@ -506,7 +506,7 @@ impl Shard {
 
     /// A handler is not finished, or failed.
     #[cold]
-    pub(crate) fn end_durable(&mut self) {
+    pub(in crate::shard) fn end_durable(&mut self) {
         if self.durables.handling.take().is_some()
             && let Some(attempt) = &mut self.durables.attempt
         {
@@ -514,7 +514,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn release_record(&mut self, sequence: AppendSequence) {
+    pub(in crate::shard) fn release_record(&mut self, sequence: AppendSequence) {
         let durables = &mut self.durables;
         let shown = !durables.first.is_empty() && durables.first.remove(&sequence).is_some();
         if durables.writes() {
@@ -524,7 +524,7 @@ impl Shard {
 
     /// A message ended without being handled, and no dead letter is kept of it.
     #[cold]
-    pub(crate) fn end_without_letter(&mut self, journal: JournalRef, ending: Ending) {
+    pub(in crate::shard) fn end_without_letter(&mut self, journal: JournalRef, ending: Ending) {
         match self.durables.record_of(journal) {
             Some(sequence) => self.release_record(sequence),
             None => self.acknowledge(journal, ending),
@@ -533,7 +533,7 @@ impl Shard {
 
     /// A message became a dead letter: that stands in the journal from now on instead of the message.
     #[cold]
-    pub(crate) fn keep_letter(&mut self, id: DeadLetterId, journal: JournalRef, ending: Ending) {
+    pub(in crate::shard) fn keep_letter(&mut self, id: DeadLetterId, journal: JournalRef, ending: Ending) {
         let Some(letter) = self.dead_letters.get(id) else { return self.end_without_letter(journal, ending) };
         if !self.durables.writes() || self.is_journal_given_up() && !self.needs_letter_here(journal) {
             let letter = Box::new(letter.clone());
@@ -563,7 +563,7 @@ impl Shard {
     /// Writes down that these letters were dropped to make room for newer ones. Only the store knows which they are: a letter
     /// that is being replayed is not in it, and stays in the journal until its message is durable anew.
     #[cold]
-    pub(crate) fn forget_dropped_letters(&mut self, dropped: &[u64]) {
+    pub(in crate::shard) fn forget_dropped_letters(&mut self, dropped: &[u64]) {
         for number in dropped {
             self.forget_letter(DeadLetterId { shard: self.identity.index, number: *number });
         }
@@ -591,7 +591,7 @@ impl Shard {
 
     /// Another shard, whose journal has failed, gave up a message for which somebody waits here.
     #[cold]
-    pub(crate) fn keep_letter_of_other(&mut self, letter: &DeadLetter, ticket: JournalRef) {
+    pub(in crate::shard) fn keep_letter_of_other(&mut self, letter: &DeadLetter, ticket: JournalRef) {
         let ending = match letter.reason {
             Reason::Expired => Ending::Expired,
             reason => Ending::DeadLettered(reason),
@@ -606,7 +606,7 @@ impl Shard {
 
     /// A dead letter is there no longer.
     #[cold]
-    pub(crate) fn forget_letter(&mut self, id: DeadLetterId) {
+    pub(in crate::shard) fn forget_letter(&mut self, id: DeadLetterId) {
         let record = self.durables.letters.remove(&id.number);
         if self.durables.writes() && record.is_some() {
             self.durables.records.dead_letter_gone(id, record);
@@ -615,7 +615,7 @@ impl Shard {
 
     /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
     #[cold]
-    pub(crate) fn leave_to_next_start(&mut self, reservation: Reservation) {
+    pub(in crate::shard) fn leave_to_next_start(&mut self, reservation: Reservation) {
         self.ledger.account.kept += 1;
         self.let_go(reservation);
     }
@@ -623,7 +623,7 @@ impl Shard {
     /// Nobody will register the agents any more that were there in an earlier run: their durable mail is left to the next start,
     /// so that draining does not wait for it.
     #[cold]
-    pub(crate) fn leave_mail_of_absent(&mut self) {
+    pub(in crate::shard) fn leave_mail_of_absent(&mut self) {
         let absent = self.agents.iter().filter(|(_, slot)| slot.standing.is(Standing::ABSENT));
         for index in absent.map(|(index, _)| index).collect::<Vec<_>>() {
             let Some(slot) = self.agents.get_mut(index) else { continue };
@@ -638,7 +638,7 @@ impl Shard {
     }
 
     /// Messages that wait for their commit are no longer there to be dispatched. Whoever waits is still told.
-    pub(crate) fn stop_waiting_messages(&mut self) {
+    pub(in crate::shard) fn stop_waiting_messages(&mut self) {
         for waiting in &mut self.durables.waiting {
             waiting.message = None;
         }
@@ -646,7 +646,7 @@ impl Shard {
 
     /// An inbox took durable messages.
     #[cold]
-    pub(crate) fn settle_taken(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn settle_taken(&mut self, index: AgentIndex) {
         loop {
             let Some(slot) = self.agents.get_mut(index) else { return };
             let Behaviour::Outside(outside) = &mut slot.behaviour else { return };

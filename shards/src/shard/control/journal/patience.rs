@@ -20,7 +20,7 @@ pub const FULL_PATIENCE_MS: u64 = 1_000;
 impl Shard {
     /// Whether the journal has been full for so long that nobody should wait for it.
     #[inline]
-    pub(crate) fn is_journal_given_up(&self) -> bool {
+    pub(in crate::shard) fn is_journal_given_up(&self) -> bool {
         self.durables.full_since_ms.is_some_and(|since_ms| self.clock.now_ms >= since_ms + FULL_PATIENCE_MS)
     }
 
@@ -50,7 +50,7 @@ impl Shard {
     }
 
     /// Ends what has waited for a full journal for too long.
-    pub(crate) fn sweep_commits(&mut self) {
+    pub(in crate::shard) fn sweep_commits(&mut self) {
         self.durables.commits_swept = false;
         if self.durables.condition != JournalCondition::Full || self.phase == Phase::Stopped {
             return;

@@ -14,7 +14,7 @@ use crate::shard::shard_frame::Outgoing;
 impl Shard {
     /// Has the caller of `send` answered when the message is durable.
     #[cold]
-    pub(crate) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
+    pub(in crate::shard) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
         let Some(id) = envelope.message.id() else { return false };
         let ticket = self.durables.open(self.identity.index, envelope.deliveries_left(), Then::Answer(token, id));
         envelope.mark(ticket.unwrap_or(JournalRef::NOT));
@@ -23,7 +23,12 @@ impl Shard {
 
     /// Has a dead letter that is replayed stay until its message has come to its receiver, for this request. Returns false if
     /// too many wait already.
-    pub(crate) fn promise_replay(&mut self, envelope: &mut Envelope, letter: DeadLetterId, request: u64) -> bool {
+    pub(in crate::shard) fn promise_replay(
+        &mut self,
+        envelope: &mut Envelope,
+        letter: DeadLetterId,
+        request: u64,
+    ) -> bool {
         let deliveries = envelope.deliveries_left();
         let in_parts = deliveries > 1;
         let Some(ticket) =
@@ -37,7 +42,7 @@ impl Shard {
 
     /// The message of a dead letter goes to several agents.
     #[cold]
-    pub(crate) fn spread_replay(&mut self, envelope: &mut Envelope) {
+    pub(in crate::shard) fn spread_replay(&mut self, envelope: &mut Envelope) {
         let journal = envelope.journal();
         if !journal.is_replay() {
             return;
@@ -49,14 +54,14 @@ impl Shard {
     }
 
     /// Counts further deliveries of a message that somebody waits for.
-    pub(crate) fn await_more(&mut self, ticket: JournalRef, more: u64) {
+    pub(in crate::shard) fn await_more(&mut self, ticket: JournalRef, more: u64) {
         if let Some(ticket) = ticket.ticket().and_then(|ticket| self.durables.find(ticket)) {
             ticket.left += more;
         }
     }
 
     /// Tells whoever holds the ticket what became of one delivery.
-    pub(crate) fn acknowledge(&mut self, ticket: JournalRef, ending: Ending) {
+    pub(in crate::shard) fn acknowledge(&mut self, ticket: JournalRef, ending: Ending) {
         let Some(ticket) = ticket.ticket() else { return };
         let shard = ticket.shard();
         if self.is_here(shard) {
@@ -66,7 +71,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn hear_acknowledgements(&mut self, acknowledgements: Vec<Acknowledgement>) {
+    pub(in crate::shard) fn hear_acknowledgements(&mut self, acknowledgements: Vec<Acknowledgement>) {
         for (ticket, ending) in acknowledgements {
             self.hear_acknowledgement(ticket, ending);
         }
@@ -93,7 +98,7 @@ impl Shard {
     }
 
     /// Hands the acknowledgements of this turn to what is told to other shards: one notice for each shard.
-    pub(crate) fn tell_acknowledgements(&mut self) {
+    pub(in crate::shard) fn tell_acknowledgements(&mut self) {
         for shard in 0..self.durables.acknowledgements.len() {
             if !self.durables.acknowledgements[shard].is_empty() {
                 let acknowledgements = std::mem::take(&mut self.durables.acknowledgements[shard]);

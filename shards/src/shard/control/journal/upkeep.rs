@@ -16,7 +16,7 @@ use crate::shard::{Phase, Shard};
 impl Shard {
     /// Writes down that a durable message passed its conversation, which lives here.
     #[cold]
-    pub(crate) fn keep_step(
+    pub(in crate::shard) fn keep_step(
         &mut self,
         index: ConversationIndex,
         initiator: AgentId,
@@ -42,7 +42,7 @@ impl Shard {
     }
 
     #[cold]
-    pub(crate) fn keep_end_of_conversation(&mut self, initiator: AgentId, id: ConversationId) {
+    pub(in crate::shard) fn keep_end_of_conversation(&mut self, initiator: AgentId, id: ConversationId) {
         if self.durables.writes() {
             self.durables.records.conversation_closed(initiator, id);
         }
@@ -50,7 +50,7 @@ impl Shard {
 
     /// Writes down an agent that outlives the process, as it is now.
     #[cold]
-    pub(crate) fn keep_agent(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn keep_agent(&mut self, index: AgentIndex) {
         if !self.durables.writes() {
             return;
         }
@@ -62,7 +62,7 @@ impl Shard {
 
     /// Such an agent was removed.
     #[cold]
-    pub(crate) fn forget_agent(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn forget_agent(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let id = slot.id;
         let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
@@ -78,7 +78,7 @@ impl Shard {
 /// Old records are rewritten, so that the part of the journal that they stand in can be used again.
 impl Shard {
     /// Has everything rewritten that is still needed and stands in a record up to this one. It takes several turns.
-    pub(crate) fn carry_forward(&mut self, upto: AppendSequence) {
+    pub(in crate::shard) fn carry_forward(&mut self, upto: AppendSequence) {
         let place = self.durables.carry.filter(|carry| carry.all).map_or(0, |carry| carry.place);
         if !self.durables.writes() {
             return;
@@ -102,14 +102,14 @@ impl Shard {
     }
 
     /// Has messages rewritten that have waited since a record up to this one, unless other records are being rewritten.
-    pub(crate) fn show_waiting(&mut self, upto: AppendSequence) {
+    pub(in crate::shard) fn show_waiting(&mut self, upto: AppendSequence) {
         if self.durables.writes() && self.durables.carry.is_none() {
             self.durables.carry = Some(Carry { upto, place: 0, all: false });
         }
     }
 
     /// Goes on with that. Says whether there is more.
-    pub(crate) fn carry_on(&mut self) -> bool {
+    pub(in crate::shard) fn carry_on(&mut self) -> bool {
         let Some(Carry { upto, place, all }) = self.durables.carry else { return false };
         let end = place.saturating_add(CARRIED_PER_TURN_MAX).min(self.held.slab.places());
         for place in place..end {
@@ -147,7 +147,7 @@ impl Shard {
 /// What a shard begins with.
 impl Shard {
     /// Takes in a durable message that an earlier run had left, with a record of this run's own.
-    pub(crate) fn take_back_message(
+    pub(in crate::shard) fn take_back_message(
         &mut self,
         mut envelope: Envelope,
         receiver: AgentId,
@@ -177,7 +177,7 @@ impl Shard {
 
     /// Writes down how many attempts to handle a message have begun, so that a start does not count them from one again.
     #[cold]
-    pub(crate) fn keep_attempts(&mut self, envelope: &Envelope) {
+    pub(in crate::shard) fn keep_attempts(&mut self, envelope: &Envelope) {
         if envelope.attempts == 0 || !self.durables.writes() {
             return;
         }
@@ -187,7 +187,7 @@ impl Shard {
     }
 
     /// Takes note of a dead letter's record.
-    pub(crate) fn take_back_letter(&mut self, id: DeadLetterId) {
+    pub(in crate::shard) fn take_back_letter(&mut self, id: DeadLetterId) {
         if let Some(letter) = self.dead_letters.get(id) {
             let sequence = self.durables.records.dead_letter(letter, None);
             self.durables.letters.insert(id.number, sequence);
