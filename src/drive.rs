@@ -20,15 +20,13 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use caxton_shards::api::FailureHandler;
-use caxton_shards::api::{Event, InboxNumber, Input, Now, Output, Token};
+use caxton_shards::api::{Event, FailureHandler, InboxNumber, Input, Now, Output, Token};
 use caxton_shards::mesh::Port;
 use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::{Message, WallTime};
 use caxton_shards::routing::partition::ShardIndex;
-use caxton_shards::shard::Crossing;
 use caxton_shards::shard::recovery::Inheritance;
-use caxton_shards::shard::{INPUTS_PER_TURN_MAX, Shard, ShardConfig, Turn};
+use caxton_shards::shard::{Crossing, INPUTS_PER_TURN_MAX, Shard, ShardConfig, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 

@@ -4,15 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fe
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::Conformance;
-use caxton_shards::api::Remains;
-use caxton_shards::api::{Event, InboxNumber, Phase, Snapshot, Token, Unresponsive};
+use caxton_shards::api::{Conformance, Event, InboxNumber, Phase, Remains, Snapshot, Token, Unresponsive};
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::Message;
 use caxton_shards::routing::partition::{Partition, ShardIndex};
-use caxton_shards::stats::Account;
-use caxton_shards::stats::Calling;
+use caxton_shards::stats::{Account, Calling};
 use crossbeam::utils::CachePadded;
 
 use crate::call::Callee;

@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     let peers = if arguments.only.is_empty() { Peer::ALL.to_vec() } else { arguments.only.clone() };
     let mut measured: Vec<Vec<Figures>> = vec![Vec::new(); peers.len()];
     for round in 0..arguments.rounds as usize {
-        // Whoever comes first in one round comes later in the next, so that a machine that warms up favours nobody.
+        // The order rotates with each round, so that a machine that warms up favours no system.
         for step in 0..peers.len() {
             let place = (round + step) % peers.len();
             let peer = peers[place];

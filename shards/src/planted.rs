@@ -85,7 +85,7 @@ bugs! {
     AttemptsForgotten = "attempts-forgotten";
     /// A dead letter releases its message and is not written down itself.
     DeadLetterNotKept = "dead-letter-not-kept";
-    /// The id of a replayed message depends on its dead letter's number, which a start with other shards may change.
+    /// The id of a replayed message is derived from the number of its dead letter, which changes with the number of shards.
     ReplayedIdByNumber = "replayed-id-by-number";
     /// A start takes a message that was withdrawn for one that was handled.
     WithdrawnTakenForHandled = "withdrawn-taken-for-handled";

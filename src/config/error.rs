@@ -4,9 +4,8 @@ use super::environment::preset_variable;
 use super::keys::{KEYS, Key};
 use super::{PRESET_KEY, Preset};
 use caxton_shards::domain::DomainError;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 /// How alike two names must be, from 0 to 1, for one to be suggested in place of the other.
 const LIKENESS_MIN: f64 = 0.75;

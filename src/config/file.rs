@@ -1,8 +1,7 @@
 //! The TOML file: which key stands where, with which text.
 
 use super::error::{ConfigError, Origin, Place, is_section, names_in, printable};
-use super::keys;
-use super::{Assignment, PRESET_KEY, Target};
+use super::{Assignment, PRESET_KEY, Target, keys};
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::Range;

@@ -4,11 +4,9 @@ use super::clock::Clock;
 use super::threads::{ThreadProbe, probe_threads};
 use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit};
-use std::fmt;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
+use std::{fmt, fs, io};
 
 /// How many entries the rings of a shard have. Such rings are made, and closed at once, to see whether they can be.
 const RING_ENTRIES: u32 = 128;

@@ -8,149 +8,31 @@
 //! if its shard has not begun it, it has no effect; if it has, what was done stays, and the shard forgets what it keeps for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use caxton_shards::agent::{Agent, Registration};
-use caxton_shards::api::ConversationView;
-use caxton_shards::api::LifecycleError;
-use caxton_shards::api::ReplayError;
-use caxton_shards::api::{
-    Answer, AskFailure, Event, InboxNumber, Input, RegistrationError, Rejected, SendError, Token, Unresponsive,
-};
+use caxton_shards::api::{Answer, AskFailure, ConversationView, InboxNumber, Input, Rejected, SendError, Token};
 use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
 use caxton_shards::shard::gateway_name;
 use futures_lite::future::block_on;
 
 use super::Router;
-use super::inbox::{Inbox, InboxLink, ReceiveError};
+use super::error::{BatchRejected, CallError, WouldDeadlock};
+use super::events::Events;
+use super::inbox::{Inbox, InboxLink};
 use super::report::Stats;
 use crate::call::{Caller, NoAnswer, Request, call};
 use crate::deadline::{Deadline, whole_milliseconds, within};
 use crate::drive::is_shard_thread;
-use crate::link::{BATCH_MESSAGES_MAX, Entry, Held, Shared, Stage, Work};
+use crate::link::{BATCH_MESSAGES_MAX, Entry, Held, Stage, Work};
 
 /// How many messages an inbox holds before further ones wait in the mailbox, unless the owner says otherwise.
 pub const INBOX_WINDOW: u32 = 256;
 
 /// How many events wait for a subscriber before further ones are lost, and counted.
 pub const EVENTS_WAITING_MAX: usize = 4_096;
-
-/// A call that waits was made on a shard's own thread.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
-pub struct WouldDeadlock;
-
-/// Why an agent could not be added, a dead letter not be replayed, or a question about the router has no answer.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// The shard refused the registration.
-    #[error(transparent)]
-    Registration(#[from] RegistrationError),
-    /// The agent's state could not be changed.
-    #[error(transparent)]
-    Lifecycle(#[from] LifecycleError),
-    /// A dead letter was not replayed.
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-    /// A call that waits was made on a shard's own thread.
-    #[error(transparent)]
-    WouldDeadlock(#[from] WouldDeadlock),
-    /// A shard did not do its part before the call's deadline.
-    #[error(transparent)]
-    Unresponsive(#[from] Unresponsive),
-    /// The router has stopped.
-    #[error("the router has stopped")]
-    Stopped,
-}
-
-impl From<NoAnswer> for CallError {
-    fn from(no_answer: NoAnswer) -> Self {
-        match no_answer {
-            NoAnswer::Stopped => Self::Stopped,
-            NoAnswer::Late(unresponsive) => Self::Unresponsive(unresponsive),
-        }
-    }
-}
-
-impl From<NoAnswer> for SendError {
-    fn from(no_answer: NoAnswer) -> Self {
-        match no_answer {
-            NoAnswer::Stopped => Self::Stopping,
-            NoAnswer::Late(unresponsive) => Self::Unresponsive(unresponsive),
-        }
-    }
-}
-
-/// Messages that were not taken from a batch because there was no room in time, or the router is stopping.
-#[derive(Debug, thiserror::Error)]
-#[error("{} of the batch's messages were not queued: {error}", .messages.len())]
-pub struct BatchRejected {
-    /// Why.
-    #[source]
-    pub error: SendError,
-    /// The messages that were not queued, in their order.
-    pub messages: Vec<Message>,
-}
-
-/// A subscription to what happens in a router. Dropping it ends it.
-pub struct Events {
-    receiver: flume::Receiver<Event>,
-    lost: Arc<AtomicU64>,
-    shared: Arc<Shared>,
-}
-
-impl Events {
-    /// The next event, however long it takes.
-    ///
-    /// # Errors
-    /// The router has stopped, or the call was made on a shard's own thread.
-    pub async fn next(&self) -> Result<Event, ReceiveError> {
-        self.next_within(Duration::MAX).await
-    }
-
-    /// The next event, if one comes within `timeout`.
-    ///
-    /// # Errors
-    /// None came in time, the router has stopped, or the call was made on a shard's own thread.
-    pub async fn next_within(&self, timeout: Duration) -> Result<Event, ReceiveError> {
-        not_on_a_shard()?;
-        let event = within(&self.shared, 0, Deadline::after(timeout), self.receiver.recv_async()).await;
-        event.ok_or(ReceiveError::TimedOut)?.map_err(|_| ReceiveError::Stopped)
-    }
-
-    /// The next event, if one is there.
-    pub fn try_next(&self) -> Option<Event> {
-        self.receiver.try_recv().ok()
-    }
-
-    /// As [`Events::next_within`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Events::next_within`].
-    pub fn blocking_next(&self, timeout: Duration) -> Result<Event, ReceiveError> {
-        block_on(self.next_within(timeout))
-    }
-
-    /// Events that were lost because this subscriber was too slow.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        // The shards see that nobody receives any more.
-        drop(std::mem::replace(&mut self.receiver, flume::bounded(0).1));
-        self.shared.subscribers.forget_gone();
-        for (shard, link) in self.shared.links.iter().enumerate() {
-            link.attention.store(true, Ordering::Release);
-            self.shared.ring(shard);
-        }
-    }
-}
 
 impl Router {
     /// A handle of the same router whose calls end within this time, instead of `router.call_timeout_ms` of the settings. It

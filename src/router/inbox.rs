@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{InboxNumber, Input, Rejected, SendError};
+use caxton_shards::api::{InboxNumber, Input, Rejected, SendError, is_notice};
 use caxton_shards::message::{AgentId, Message, MessageId};
 use futures_lite::future::block_on;
 
 use super::Router;
-use super::calls::{WouldDeadlock, not_on_a_shard};
+use super::calls::not_on_a_shard;
+use super::error::WouldDeadlock;
 use crate::deadline::{Deadline, within};
 
 /// What an inbox and its shard share.

@@ -3,15 +3,14 @@
 //! Each shard keeps its own letters and does the filtering. It answers in portions, so that a large store does not hold
 //! it up, and what is asked here puts the portions together.
 
-use caxton_shards::api::{Answer, Input, Unresponsive};
-use caxton_shards::api::{ReplayError, ReplayPortion};
+use caxton_shards::api::{Answer, Input, ReplayError, ReplayPortion, Unresponsive};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch};
 use caxton_shards::message::{AgentId, MessageId};
 use caxton_shards::routing::partition::ShardIndex;
 use futures_lite::future::block_on;
 
 use super::Router;
-use super::calls::CallError;
+use super::error::CallError;
 use crate::deadline::Deadline;
 
 /// Where a page of dead letters ends: before these letters, of each shard one, the next page begins. They need not be

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use caxton_shards::api::{AgentView, Drained};
-use caxton_shards::api::{Answer, Input, Token};
+use caxton_shards::api::{AgentView, Answer, Drained, Input, Token};
 use caxton_shards::message::AgentId;
 use futures_lite::future::block_on;
 
 use super::Router;
-use super::calls::CallError;
+use super::error::CallError;
 use crate::deadline::{Deadline, whole_milliseconds};
 
 /// How long after the deadline of draining an agent its shard may take to say what came of it.

@@ -2,6 +2,8 @@
 
 mod calls;
 mod cancel;
+mod error;
+mod events;
 pub(crate) mod inbox;
 mod letters;
 mod lifecycle;
@@ -16,9 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::ConversationLimits;
-use caxton_shards::api::FailureHandler;
-use caxton_shards::api::PLUGINS_MAX;
+use caxton_shards::api::{ConversationLimits, FailureHandler, PLUGINS_MAX};
 use caxton_shards::domain::ShardCount;
 use caxton_shards::journal::record::Durability;
 use caxton_shards::mesh::mesh;
@@ -32,8 +32,10 @@ use caxton_shards::supervision::breaker::BreakerPolicy;
 use glommio::ExecutorJoinHandle;
 
 pub(crate) use calls::not_on_a_shard;
-pub use calls::{BatchRejected, CallError, EVENTS_WAITING_MAX, Events, INBOX_WINDOW, Sent, WouldDeadlock};
+pub use calls::{EVENTS_WAITING_MAX, INBOX_WINDOW, Sent};
 pub use cancel::CancelStart;
+pub use error::{BatchRejected, CallError, WouldDeadlock};
+pub use events::Events;
 pub use inbox::{Inbox, ReceiveError};
 pub use letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 pub use report::{Report, Stats};

@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_shards::api::Conformance;
-use caxton_shards::api::{Phase, Snapshot};
-use caxton_shards::api::{Place, Remains};
+use caxton_shards::api::{Conformance, Phase, Place, Remains, Snapshot};
 use caxton_shards::dead_letter::{DeadLetter, Reason};
 use caxton_shards::routing::partition::ShardIndex;
 use caxton_shards::stats::Account;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use caxton_shards::api::Remains;
 use caxton_shards::routing::partition::ShardIndex;
 
-use super::calls::WouldDeadlock;
+use super::error::WouldDeadlock;
 use super::report::{Report, Stats};
 use super::{Inner, Router};
 use crate::doctor::Finding;

@@ -8,10 +8,9 @@
 //! What guests remember is copied last: a message that changed it is settled only after the change is on disk, so no change is
 //! missing of which the journals say that it was made. One may be there whose message will be handled again, as after a crash.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use caxton_shards::domain::{DuplicatesWindow, ShardCount};
 use caxton_shards::journal::record::{AppendSequence, Records};

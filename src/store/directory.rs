@@ -12,15 +12,14 @@ use caxton_shards::routing::partition::{Partition, ShardIndex};
 use caxton_shards::shard::recovery::{Inheritance, Recovery};
 use rustix::fs::{FlockOperation, flock};
 
-use super::attempt;
 use super::clock::{ClockJump, Stamp};
 use super::disk::Disk;
 use super::disk::direct::DirectDisk;
 use super::disk::host::HostFiles;
-use super::files;
 use super::journal::{CATALOGUE, Catalogue, JournalFault, JournalId, scan};
 use super::manifest::{Identity, Manifest, read_manifest, write_manifest};
 use super::survey::{Mismatch, Survey};
+use super::{attempt, files};
 use crate::router::CancelStart;
 
 /// The file whose lock says that a router uses the directory.

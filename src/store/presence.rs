@@ -4,13 +4,12 @@
 //! gone with the process. A thread of its own looks at the names a few times a second. It has to miss something twice before it
 //! says so, because a segment that is reused changes its name between two looks.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{fs, io};
 
 use hashbrown::HashMap;
 

@@ -4,9 +4,8 @@
 //! unknown is never taken for something that may be removed.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::directory::{LOCK, StoreError, generation_directory, read_mark, shard_directory};
 use super::disk::host::HostFiles;

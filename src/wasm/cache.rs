@@ -6,15 +6,13 @@
 
 #![allow(unsafe_code)] // wasmtime can't know where compiled code comes from.
 
-use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use wasmtime::Engine;
-use wasmtime::Module;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 /// A directory of compiled modules.
 pub(super) struct Cache {

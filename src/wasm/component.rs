@@ -7,8 +7,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, PoisonError};
 
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
-use caxton_shards::api::SendError;
-use caxton_shards::api::is_notice;
+use caxton_shards::api::{SendError, is_notice};
 use caxton_shards::domain::{CapabilityName, LifetimeMs, Priority};
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, Correlation, Message, MessageBuilder, MessageId, Performative, Reliability,

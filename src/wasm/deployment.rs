@@ -8,8 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use caxton_shards::agent::Batch;
-use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Registration, Supervision};
+use caxton_shards::agent::{Agent, Batch, Context, Failure, Outcome, Polled, Registration, Supervision};
 use caxton_shards::api::{SendError, Unresponsive};
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, ConversationId, Message, Performative};

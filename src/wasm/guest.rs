@@ -13,14 +13,13 @@ use wasmtime::{Engine, InstancePre, Module};
 
 use super::bounds::{self, Excess};
 use super::component::{self, ComponentAgent, Prepared};
-use super::encode;
 use super::host::{GuestLimits, Host, Memory, Permissions, SharedMemory};
 use super::log::LogGate;
 use super::manifest::Manifest;
 use super::raw::{self, RawAgent};
 use super::sandbox::Sandbox;
 use super::states::GuestStates;
-use super::wasi;
+use super::{encode, wasi};
 use crate::config::Grants;
 
 /// What a module is to be, in words.

@@ -9,14 +9,13 @@ use std::sync::atomic::Ordering;
 use wasmtime::component::Linker as ComponentLinker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, Store};
 
-use super::bounds;
 use super::cache::Cache;
 use super::guest::{Guest, GuestError};
 use super::host::{GuestLimits, Host, PARTS_MAX};
 use super::log::{Log, LogLine};
 use super::manifest::Manifest;
 use super::ticker::Ticker;
-use super::{component, raw, wasi};
+use super::{bounds, component, raw, wasi};
 use crate::config::WasmConfig;
 use crate::doctor::{allowed_cores, explain_sandbox, probe_threads};
 

@@ -13,13 +13,13 @@ use crate::base::index::ShardIndex;
 use crate::message::{Message, WallTime};
 pub use crate::outcome::Reason;
 
-/// How much of a failure's text a dead letter keeps, in bytes.
+/// Limit on the failure text that a dead letter keeps, in bytes.
 pub const LAST_ERROR_BYTES_MAX: usize = 1_024;
 
 /// A message that was given up.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// Its number, which no other dead letter of this run of the router has.
+    /// Its number, unique within this run of the router.
     pub id: DeadLetterId,
     /// The whole message.
     pub message: Message,

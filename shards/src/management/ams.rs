@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Platform;
-use super::RESULTS_MAX;
 use super::description::{ManagedAgent, ManagedState, SearchConstraints, platform_term};
 use super::exception::Exception;
 use super::request::{Action, Observer, Replies, read_action, read_content, unknown_act};
+use super::{Platform, RESULTS_MAX};
 use crate::codec::sl::Term;
 use crate::domain::AgentName;
 use crate::message::notice::is_notice;

@@ -5,8 +5,9 @@
 //! travel are beside the codecs of messages.
 
 use super::aid::{Aid, AidFault};
-use super::details::is_kept_parameter_name;
-use super::details::{PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter};
+use super::details::{
+    PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter, is_kept_parameter_name,
+};
 use super::options::WallTime;
 
 /// The most stamps on one envelope: a message that took more hops goes in circles.

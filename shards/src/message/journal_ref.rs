@@ -1,7 +1,6 @@
 //! Where a message stands to the journal, in the four bytes that its body has left for that.
 
-use crate::base::index::AppendSequence;
-use crate::base::index::ShardIndex;
+use crate::base::index::{AppendSequence, ShardIndex};
 
 /// Where a message stands to the journal: nowhere, in a record, or awaited by somebody with a ticket.
 ///

@@ -1,3 +1,3 @@
-//! Answers that agents wait for.
+//! Replies that agents expect by a deadline.
 
 pub mod pending_replies;

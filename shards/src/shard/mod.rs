@@ -4,10 +4,10 @@
 //! lets time pass, calls the agents that have mail, and hands out what they sent. It reads no clock and waits for
 //! nothing; what it is given and what the agents answer decide what it does.
 //!
-//! The stages of a message's way stand in `path/`, all of them `impl Shard`: `admit` (from the world into the shard), `route` (to
-//! the right shard), `deliver` (past its conversation into the mailbox), `overflow` (where a mailbox is full), `dispatch` (from
-//! the mailbox to the handler), `settle` (how it ends). What happens beside it stands in `control/`: agents that come, go and
-//! fail, answers that are wanted by a moment, the journal, dead letters once more.
+//! A message passes the stages in `path/`, all of them `impl Shard`: `admit` (from outside or from a handler),
+//! `route` and `transfer` (to the right shard), `converse` (past its conversation), `deliver` and `enqueue` (into
+//! the mailbox, or `overflow` where that is full), `dispatch` (to the handler), `settle` (how it ends). The control
+//! plane is in `control/`: registration, restarts, expected replies, the journal, replays of dead letters.
 //!
 //! The fields of a shard are visible in this folder only. What a field's type does without the shard stands in the folders
 //! beside it, which know nothing of this one: `shards/tests/it/layers.rs` sees to that.

@@ -137,7 +137,7 @@ pub(in crate::shard) struct Supervision {
     pub(in crate::shard) call_times: CallTimes,
 }
 
-/// Answers that agents and callers wait for.
+/// Replies that agents and callers expect.
 pub(in crate::shard) struct Replies {
     pub(in crate::shard) questions: Questions,
     pub(in crate::shard) asks: HashMap<Correlation, PendingAsk, Seeded>,

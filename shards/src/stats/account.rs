@@ -4,8 +4,7 @@
 //! `accepted + arrived + recovered = processed + dead_lettered + expired + departed + kept + pending`.
 //! `pending` is not derived from the others: it is counted where the messages are.
 
-use crate::outcome::Phase;
-use crate::outcome::Reason;
+use crate::outcome::{Phase, Reason};
 
 /// Running totals of one shard. Each counts deliveries: a message to five agents is five.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

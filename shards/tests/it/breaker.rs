@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{Event, Input, Phase};
+use caxton_shards::api::{Event, Input, Phase, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::journal::record::{Durability, RecordKind};
 use caxton_shards::message::{

@@ -3,8 +3,7 @@
 use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::Event;
-use caxton_shards::api::is_notice;
+use caxton_shards::api::{Event, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Aid, ConversationId, ConversationRole, Correlation, Message, Performative};

@@ -3,10 +3,10 @@
 use std::num::{NonZeroU8, NonZeroU64};
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::OverflowPolicy;
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{Answer, InboxNumber, Input, SendError};
-use caxton_shards::api::{REPLAY_ANSWER_MS, REPLAYS_MAX, ReplayError, ReplayPortion};
+use caxton_shards::api::{
+    Answer, InboxNumber, Input, OverflowPolicy, REPLAY_ANSWER_MS, REPLAYS_MAX, ReplayError, ReplayPortion, SendError,
+    is_notice,
+};
 use caxton_shards::dead_letter::{
     DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch, LAST_ERROR_BYTES_MAX, LETTERS_PER_ANSWER_MAX, Reason,
 };

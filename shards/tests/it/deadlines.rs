@@ -1,10 +1,9 @@
 //! Answers that are wanted by a moment: who answers which question, who hears that no answer came, and what is late.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::CONTROL_LANE_MAX;
-use caxton_shards::api::QUESTIONS_ALIKE_MAX;
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{AskFailure, Event, InboxNumber, Input, SendError};
+use caxton_shards::api::{
+    AskFailure, CONTROL_LANE_MAX, Event, InboxNumber, Input, QUESTIONS_ALIKE_MAX, SendError, is_notice,
+};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, Correlation, Message, MessageBuilder, Performative, WallTime,

@@ -1,8 +1,7 @@
 //! From a sender to a mailbox: who gets a message, in which order, and what happens when there is no room.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendError};
+use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendError, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::Priority;
 use caxton_shards::journal::record::{Durability, Record};

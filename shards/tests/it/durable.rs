@@ -3,8 +3,7 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::ReplayError;
-use caxton_shards::api::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition};
+use caxton_shards::api::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition, ReplayError};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::journal::record::{AppendSequence, Durability, Projects, Record, RecordClass};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, MessageId, Performative, Reliability};

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use caxton_shards::agent::{Context, Outcome};
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{Event, InboxNumber, Input, JournalCondition, Phase};
+use caxton_shards::api::{Event, InboxNumber, Input, JournalCondition, Phase, is_notice};
 use caxton_shards::journal::record::Durability;
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Reliability, WallTime};
 

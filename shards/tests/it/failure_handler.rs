@@ -3,8 +3,7 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::Event;
-use caxton_shards::api::{Decision, FailedAttempt, FailureCause, FailureHandler};
+use caxton_shards::api::{Decision, Event, FailedAttempt, FailureCause, FailureHandler};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::message::AgentId;
 

@@ -3,9 +3,7 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Outcome, Supervision};
-use caxton_shards::api::CONTROL_LANE_MAX;
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{Event, InboxNumber, Input, Phase};
+use caxton_shards::api::{CONTROL_LANE_MAX, Event, InboxNumber, Input, Phase, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::message::{AgentId, Message, Performative, Receipt, WallTime};
 

@@ -3,9 +3,10 @@
 #![allow(clippy::redundant_closure_for_method_calls)] // The method is not general enough in its lifetimes.
 
 use caxton_shards::agent::{Outcome, Polled, Registration};
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{AgentState, DRAINING_AGENTS_MAX, Drained, LifecycleError, StopReason};
-use caxton_shards::api::{Answer, AskFailure, Event, InboxNumber, Input, RegistrationError};
+use caxton_shards::api::{
+    AgentState, Answer, AskFailure, DRAINING_AGENTS_MAX, Drained, Event, InboxNumber, Input, LifecycleError,
+    RegistrationError, StopReason, is_notice,
+};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::journal::record::Durability;

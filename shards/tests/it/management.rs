@@ -5,8 +5,7 @@ mod directory;
 mod requests;
 mod subscriptions;
 
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{Answer, Input};
+use caxton_shards::api::{Answer, Input, is_notice};
 use caxton_shards::codec::sl::{self, Argument, Term};
 use caxton_shards::management::{Platform, read_aid};
 use caxton_shards::message::text::{Limits, Messages};

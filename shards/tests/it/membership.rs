@@ -1,8 +1,7 @@
 //! Agents that come and go: who is known where and when, and what becomes of the mail of those who left.
 
 use caxton_shards::agent::{Outcome, Registration};
-use caxton_shards::api::{Answer, InboxNumber, Input, RegistrationError};
-use caxton_shards::api::{ROUTER_NAME, is_notice};
+use caxton_shards::api::{Answer, InboxNumber, Input, ROUTER_NAME, RegistrationError, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Term, WallTime};

@@ -1,8 +1,7 @@
 //! Agents outside the shards: inboxes with bounded room, and questions that wait for their answers.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{AskFailure, InboxNumber, Input};
+use caxton_shards::api::{AskFailure, InboxNumber, Input, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::message::{AgentId, Correlation, Message, Performative, Receipt};
 

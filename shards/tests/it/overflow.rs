@@ -3,10 +3,7 @@
 use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::AgentView;
-use caxton_shards::api::OverflowPolicy;
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{Answer, Input, Phase, SendError};
+use caxton_shards::api::{AgentView, Answer, Input, OverflowPolicy, Phase, SendError, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::Priority;
 use caxton_shards::message::{AgentId, Correlation, Message, MessageBuilder, Performative};

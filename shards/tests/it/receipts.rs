@@ -3,8 +3,7 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Outcome, Registration};
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{InboxNumber, Input};
+use caxton_shards::api::{InboxNumber, Input, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::message::{AgentId, Choice, Correlation, Message, Performative, Receipt, WallTime};
 

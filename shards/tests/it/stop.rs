@@ -1,8 +1,7 @@
 //! Draining and stopping: what is refused, what is given up, and that the books balance to the end.
 
 use caxton_shards::agent::{Outcome, Registration};
-use caxton_shards::api::Place;
-use caxton_shards::api::{Answer, AskFailure, InboxNumber, Input, RegistrationError, SendError};
+use caxton_shards::api::{Answer, AskFailure, InboxNumber, Input, Place, RegistrationError, SendError};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::journal::record::Durability;

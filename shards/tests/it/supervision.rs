@@ -5,9 +5,7 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
-use caxton_shards::api::is_notice;
-use caxton_shards::api::{AgentState, StopReason};
-use caxton_shards::api::{Event, RegistrationError};
+use caxton_shards::api::{AgentState, Event, RegistrationError, StopReason, is_notice};
 use caxton_shards::dead_letter::Reason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message, WallTime};

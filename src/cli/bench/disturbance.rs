@@ -10,10 +10,11 @@ use caxton_router::router::INBOX_WINDOW;
 use caxton_router::{AgentId, Config, Reason, Registration, Router};
 use caxton_shards::stats::Account;
 
+use super::cast::{Cast, Named, Pace, kit, pacers, sink};
 use super::hostile;
 use super::load::{Control, Pacer};
 use super::patients::{Errand, Poisoned, Server};
-use super::run::{Cast, Length, Named, Outcome, Pace, Plan, WARM_UP_SHARE, kit, pacers, sink};
+use super::run::{Length, Outcome, Plan, WARM_UP_SHARE};
 
 /// All poison has been sent after this share of the time, so that its last attempts belong to the run.
 const POISON_ENDS_SHARE: f64 = 0.9;

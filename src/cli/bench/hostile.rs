@@ -1,11 +1,11 @@
 //! Guests in WebAssembly that do what they can against their shard.
 
-use caxton_router::Router;
 use caxton_router::domain::AgentName;
 use caxton_router::wasm::Sandbox;
-use caxton_router::{AgentId, Registration, ShardIndex};
+use caxton_router::{AgentId, Registration, Router, ShardIndex};
 
-use super::run::{Named, Plan};
+use super::cast::Named;
+use super::run::Plan;
 
 /// What each of them does with a message, as the body of its handler.
 const BODIES: [(&str, &str); 6] = [

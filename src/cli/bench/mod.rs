@@ -7,6 +7,7 @@
 //! printed; where there are none, that is said. The exit status is 0 then if anything was measured, everything was handled within
 //! the shutdown's deadline, and the accounting balances.
 
+mod cast;
 mod disturbance;
 mod hostile;
 mod load;

@@ -6,11 +6,10 @@ use caxton_router::domain::{BackoffDelayMs, DeadLetterBytes, DomainError, Mailbo
 use caxton_router::{Config, Message, Performative, Reason};
 use serde_json::{Value, json};
 
-use super::Scenario;
 use super::disturbance::{Disturbance, Patients, attempts_of, patients_for};
-use super::protocols;
 use super::report::thousands;
 use super::run::{Length, Outcome, Plan};
+use super::{Scenario, protocols};
 
 /// Messages per second in the paired scenarios: well below what two cores can carry.
 const PAIRED_RATE: f64 = 100_000.0;

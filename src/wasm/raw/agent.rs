@@ -7,8 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
-use caxton_shards::agent::Batch;
-use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
+use caxton_shards::agent::{Agent, Batch, Context, Failure, Outcome, Polled, Supervision};
 use caxton_shards::message::{AgentId, Message, MessageId};
 use wasmtime::{Memory, Store, TypedFunc};
 

@@ -1,11 +1,10 @@
 //! The two ends of a connection that uses code tables: one writes, the other reads, and each keeps its table.
 
-use super::code;
 use super::code_table::{CodeTable, CodeTableSize};
 use super::error::BitsError;
-use super::print;
 use super::reader::Reader;
 use super::writer::WrittenTable;
+use super::{code, print};
 use crate::message::text::{Fault, Limits, Names};
 use crate::message::{Message, WallTime};
 

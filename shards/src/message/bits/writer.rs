@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::code;
 use super::code_table::{CODE_TABLE_BYTES_MAX, CodeTable, CodeTableSize, Entry, EntryKind};
-use super::number;
+use super::{code, number};
 use crate::message::text::{is_atom, is_list, quotes, write_date};
 use crate::message::{ParameterValue, WallTime};
 

@@ -5,9 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::Limits;
-use super::date;
 use super::error::{Fault, Refusal, excerpt};
+use super::{Limits, date};
 use crate::message::PARAMETER_BYTES_MAX;
 
 /// What reading gives, or why it stopped.

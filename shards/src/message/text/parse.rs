@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::date;
 use super::delivery::Delivery;
 use super::error::{BYTE_ORDER_MARK, Fault, Refusal, excerpt};
 use super::lexer::{Kind, Lexer, Read, Value, is_atom};
 use super::parameter::{Parameter, ParameterSet, USER_DEFINED, readable};
 use super::readings::{self, Grammar};
 use super::resynchronise::REREAD_PER_BYTE;
-use super::{Limits, Strictness};
+use super::{Limits, Strictness, date};
 use crate::domain::ContentLimit;
 use crate::message::details::{is_kept_parameter_name, is_user_parameter_name};
 use crate::message::{

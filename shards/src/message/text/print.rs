@@ -5,11 +5,10 @@
 
 use std::collections::HashSet;
 
-use super::Names;
-use super::date;
 use super::delivery::{choice_word, is_trace, patience_word, receipt_word, reliability_word};
 use super::lexer::{is_atom, is_list, quotes};
 use super::parameter::{Parameter, USER_DEFINED, needs_wrapping};
+use super::{Names, date};
 use crate::domain::Priority;
 use crate::message::{
     AgentId, Aid, Choice, Details, Message, ParameterValue, Receipt, Receiver, Reliability, TraceContext,

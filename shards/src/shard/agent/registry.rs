@@ -18,9 +18,8 @@ use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::InboxNumber;
 use crate::shard::path::overflow::OverflowPolicy;
 use crate::stats::calling::Calling;
-use crate::supervision::Restarts;
 use crate::supervision::breaker::BreakerPolicy;
-use crate::supervision::{AgentBreaker, BreakerGate};
+use crate::supervision::{AgentBreaker, BreakerGate, Restarts};
 
 /// The most agents of one shard.
 pub const AGENTS_MAX: usize = 100_000_000;

@@ -18,8 +18,7 @@ use crate::message::{AgentId, Term, capability_term};
 use crate::shard::agent::{Context, Effect};
 use crate::shard::control::lifecycle::{AgentState, StopReason};
 use crate::shard::io::SendError;
-use crate::shard::shard_frame::Control;
-use crate::shard::shard_frame::Outgoing;
+use crate::shard::shard_frame::{Control, Outgoing};
 use crate::shard::{Alarm, Phase, Shard};
 
 /// How many agents one shard answers a survey with.

@@ -15,16 +15,14 @@ use std::collections::VecDeque;
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet};
 
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::Reason;
 use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::io::{Answer, Phase as Waiting, SendError, Token};
 use crate::shard::path::overflow::{OverflowPolicy, looks_like_reply};
 use crate::shard::path::route::Blocked;
-use crate::shard::shard_frame::Control;
-use crate::shard::shard_frame::Outgoing;
+use crate::shard::shard_frame::{Control, Outgoing};
 use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
 
 /// The most messages in the stall list of one receiver. Beyond it they are refused.

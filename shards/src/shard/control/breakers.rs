@@ -17,14 +17,12 @@
 //! breaker opens one slow call late; and several calls that are slow only together make the shard look for a while in
 //! vain. Without a stopwatch there are no slow calls.
 
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{Message, WhenUnavailable};
 use crate::outcome::Reason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot};
 use crate::shard::io::Event;
-use crate::shard::shard_frame::Control;
-use crate::shard::shard_frame::Outgoing;
+use crate::shard::shard_frame::{Control, Outgoing};
 use crate::shard::{Alarm, Phase, Shard};
 use crate::supervision::breaker::{BreakerPolicy, BreakerState, Observation};
 use crate::supervision::{AgentBreaker, BreakerGate, Stopwatch, Visit};

@@ -4,8 +4,7 @@
 //! is; a refused message is a dead letter, and its sender hears what it could have sent instead.
 
 use crate::mailbox::Reservation;
-use crate::message::notice::describe;
-use crate::message::notice::quote;
+use crate::message::notice::{describe, quote};
 use crate::message::{AgentId, Message, Performative};
 use crate::outcome::Reason;
 use crate::shard::Shard;

@@ -1,4 +1,4 @@
-//! What the simulators look at, and others do not.
+//! Read-only views of a shard for the simulators.
 
 use crate::dead_letter::{DeadLetter, DeadLetterSearch};
 use crate::mailbox::Reservation;
@@ -31,7 +31,7 @@ impl Shard {
         (self.links.port.credits_out_to(shard), self.links.port.messages_in_flight_to(shard))
     }
 
-    /// All dead letters, the newest first.
+    /// Returns all dead letters, newest first.
     pub(crate) fn all_dead_letters(&self) -> Vec<DeadLetter> {
         self.dead_letters.list(&DeadLetterSearch::default(), usize::MAX).0
     }
@@ -41,7 +41,7 @@ impl Shard {
         self.durables.duplicates
     }
 
-    /// How many senders and handled messages wait for commits.
+    /// Returns the number of senders and handled messages that wait for commits.
     pub(crate) fn commit_waiters(&self) -> usize {
         self.durables.tickets()
     }

@@ -14,8 +14,7 @@
 
 use crate::base::index::ShardIndex;
 use crate::base::timer_wheel::TimerKey;
-use crate::mailbox::Envelope;
-use crate::mailbox::Reservation;
+use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Term};
 use crate::outcome::Reason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour, Standing};

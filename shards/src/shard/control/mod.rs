@@ -1,4 +1,4 @@
-//! What happens beside the way of messages: agents come and go, fail and are restarted; the journal, replays, statistics.
+//! The control plane: registration, life cycle and restarts of agents, back-pressure, journal, replays, statistics.
 
 pub mod admin;
 pub mod backpressure;

@@ -8,8 +8,7 @@ use crate::base::index::ShardIndex;
 use crate::mailbox::Reservation;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
-use crate::shard::shard_frame::Outgoing;
-use crate::shard::shard_frame::{Control, Crossing};
+use crate::shard::shard_frame::{Control, Crossing, Outgoing};
 
 /// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
 /// to be told too: so their ends add no more to it than the participants of one conversation.

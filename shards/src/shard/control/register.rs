@@ -6,10 +6,8 @@
 use std::sync::Arc;
 
 use crate::domain::CapabilityName;
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::notice::ROUTER_NAME;
-use crate::message::notice::quote;
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
+use crate::message::notice::{ROUTER_NAME, quote};
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
 use crate::outcome::Reason;
 use crate::routing::capabilities::Provider;
@@ -19,11 +17,9 @@ use crate::shard::control::admin::Inquiry;
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
-use crate::shard::shard_frame::Control;
-use crate::shard::shard_frame::Outgoing;
+use crate::shard::shard_frame::{Control, Outgoing};
 use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
-use crate::supervision::BreakerGate;
-use crate::supervision::{catch_panic, drop_quietly};
+use crate::supervision::{BreakerGate, catch_panic, drop_quietly};
 
 /// A registration that waits until every shard knows of it.
 pub(crate) struct Barrier {

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use crate::base::slab::NONE;
 use crate::dead_letter::Reason;
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::describe;
 use crate::message::{ConversationId, Message, MessageBuilder, Performative, Receipt};
 use crate::replies::pending_replies::Question;

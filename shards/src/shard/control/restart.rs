@@ -58,7 +58,7 @@ impl Shard {
         }
     }
 
-    /// Makes a new agent and starts it. Whoever calls this sees to it that the agent is scheduled.
+    /// Creates the agent again and starts it. The caller schedules it.
     pub(in crate::shard) fn start_anew(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let id = slot.id;

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::outcome::Reason;

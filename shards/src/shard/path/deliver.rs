@@ -4,8 +4,7 @@
 //! meanwhile; what waits for an agent that is not called ends with its lifetime all the same.
 
 use crate::base::slab::NONE;
-use crate::mailbox::Envelope;
-use crate::mailbox::Reservation;
+use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Receipt, Reliability};
 use crate::planted::{self, Bug};
 use crate::shard::Shard;

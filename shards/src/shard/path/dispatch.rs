@@ -7,8 +7,7 @@
 use std::ops::ControlFlow;
 
 use crate::domain::CapabilityName;
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Receipt, Reliability};
 use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentIndex, Behaviour, InHand};
@@ -18,8 +17,7 @@ use crate::shard::control::retry::Decision;
 use crate::shard::io::{Ending, Event, Now, Output, Phase as Waiting};
 use crate::shard::path::overflow::EffectsWeighed;
 use crate::shard::{Phase, Shard};
-use crate::supervision::{BreakerGate, Visit};
-use crate::supervision::{RestartCause, catch_panic, drop_quietly};
+use crate::supervision::{BreakerGate, RestartCause, Visit, catch_panic, drop_quietly};
 
 /// The messages that an agent is given in one call.
 ///

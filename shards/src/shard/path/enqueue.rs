@@ -1,12 +1,10 @@
 //! A message goes into the mailbox that holds it: now, when it is durable, or at its moment of delivery.
 
 use crate::base::slab::{NONE, Slab};
-use crate::mailbox::Envelope;
-use crate::mailbox::Reservation;
+use crate::mailbox::{Envelope, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{Message, Receipt, Reliability, WhenUnavailable};
-use crate::outcome::Ending;
-use crate::outcome::Reason;
+use crate::outcome::{Ending, Reason};
 use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour};
 use crate::shard::io::Phase as Waiting;

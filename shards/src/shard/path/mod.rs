@@ -1,4 +1,5 @@
-//! The way of a message, in the order in which it passes.
+//! The data plane: admit, outbox, route, transfer, converse, deliver (overflow where there is no room), enqueue, schedule,
+//! dispatch, settle, and notify for what the router reports to agents.
 
 mod admit;
 mod converse;

@@ -2,11 +2,8 @@
 
 use crate::base::slab::{NONE, Slab};
 use crate::domain::Priority;
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, EnvelopeKind};
-use crate::message::notice::describe;
-use crate::message::notice::quote;
-use crate::message::notice::router_id;
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
+use crate::message::notice::{describe, quote, router_id};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::planted::{self, Bug};
 use crate::shard::control::conformance::tells_of_failure;
@@ -49,7 +46,7 @@ impl Shard {
     ) {
         let Some(sender) = message.sender() else { return self.let_go(reservation) };
         if message.target() == Some(router_id()) && tells_of_failure(performative) {
-            // Whoever answers the router's own messages would be told that it can't, and answer that, without end.
+            // An agent that answers the router would be told that it cannot, answer that too, and so on without end.
             return self.let_go(reservation);
         }
         let mut builder = Message::builder(performative).receiver(sender).content(content);

@@ -1,10 +1,8 @@
 //! Messages that wait to leave their sender: for credit of another shard, or for room.
 
-use crate::base::index::AgentIndex;
-use crate::base::index::ShardIndex;
+use crate::base::index::{AgentIndex, ShardIndex};
 use crate::base::slab::Slab;
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, Queue};
+use crate::mailbox::{Envelope, Queue, Reservation};
 use crate::outcome::Phase as Waiting;
 use crate::outcome::Reason;
 use crate::planted::{self, Bug};

@@ -11,8 +11,7 @@
 use crate::base::slab::NONE;
 use crate::domain::DomainError;
 pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
-use crate::mailbox::Envelope;
-use crate::mailbox::Reservation;
+use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, ConversationRole, Message};
 use crate::outcome::Reason;
 use crate::shard::Shard;

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use crate::base::index::ShardIndex;
 use crate::conversation::initiators::NoteKey;
-use crate::mailbox::Envelope;
-use crate::mailbox::Reservation;
+use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Choice, ConversationId, ConversationRole, Receiver};
 use crate::outcome::Phase as Waiting;
 use crate::outcome::Reason;

@@ -4,8 +4,7 @@
 //! once, by the message itself or by the notice about it.
 
 use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::notice::beginning;
 use crate::message::{Message, Reliability};

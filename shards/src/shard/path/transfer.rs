@@ -1,8 +1,7 @@
 //! From one shard to another.
 
 use crate::base::index::ShardIndex;
-use crate::mailbox::Reservation;
-use crate::mailbox::{Envelope, Parcel};
+use crate::mailbox::{Envelope, Parcel, Reservation};
 use crate::message::ConversationRole;
 use crate::outcome::Phase as Waiting;
 use crate::outcome::Reason;

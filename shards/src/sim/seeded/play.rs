@@ -16,11 +16,10 @@ use crate::sim::dice::Dice;
 use crate::sim::{Setup, World};
 use crate::supervision::breaker::BreakerPolicy;
 
-use super::actions;
 use super::cast::{Cast, Label, panic_as_planned};
 use super::faults::Fault;
 use super::ledger::{Question, SharedLedger};
-use super::{Failed, Options, Outcome};
+use super::{Failed, Options, Outcome, actions};
 
 /// What the numbers of a seed are for: each purpose has a generator of its own.
 mod purpose {

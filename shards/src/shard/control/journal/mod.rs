@@ -27,8 +27,7 @@ use crate::base::index::ShardIndex;
 use crate::base::slab::Slab;
 use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
 use crate::journal::record::{AppendSequence, Durability, HandledMessage, Records};
-use crate::mailbox::Envelope;
-use crate::mailbox::Reservation;
+use crate::mailbox::{Envelope, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, Message, MessageId, WallTime};
 pub use crate::outcome::Ending;
@@ -37,8 +36,7 @@ use crate::routing::partition::Partition;
 use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
 use crate::shard::control::stop::Place;
 use crate::shard::io::Token;
-use crate::shard::shard_frame::Control;
-use crate::shard::shard_frame::Outgoing;
+use crate::shard::shard_frame::{Control, Outgoing};
 use crate::shard::{Phase, Shard};
 
 /// The most tickets of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
@@ -228,7 +226,7 @@ impl Durables {
     }
 
     /// An inbox is given a message. One that has waited since an earlier run may have been given to it then, so this counts as an
-    /// attempt: what ends the process of its owner each time becomes a dead letter.
+    /// attempt, so that a message that crashes its owner every time becomes a dead letter.
     #[cold]
     pub fn count_hand_out(&mut self, record: AppendSequence, attempts: u8) {
         if self.writes() && self.first.contains_key(&record) {

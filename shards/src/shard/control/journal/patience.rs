@@ -107,13 +107,13 @@ impl Shard {
         } else {
             Reservation::Nothing
         };
-        // Its sender may try again, after a start as well.
+        // Its sender may send it again, also after a restart.
         let record = self.durables.record_of(envelope.journal());
         if let Some(record) = record {
             self.durables.records.withdrawn(record);
         }
         if waiting.ticket.is_replay() {
-            // The dead letter that it was made of stays, and no other one takes the place of its record.
+            // The dead letter that is being replayed stays, so no second one replaces this record.
             if let Some(record) = record {
                 self.release_record(record);
             }
@@ -135,7 +135,7 @@ impl Shard {
         if waiting.ticket.is_awaited_by_caller() {
             return self.acknowledge(waiting.ticket, ending);
         }
-        // The message whose handler sent this one stays until the dead letter is there in its place.
+        // Settles the handled message that caused this one only after the dead letter is durable.
         let letter = self.dead_letters.find(letter).map(|_| letter.number);
         self.acknowledge_when(self.durables.records.last(), letter, waiting.ticket, ending);
     }

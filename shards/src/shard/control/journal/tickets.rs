@@ -8,8 +8,7 @@ use crate::outcome::Ending;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::io::{Answer, Token};
-use crate::shard::shard_frame::Control;
-use crate::shard::shard_frame::Outgoing;
+use crate::shard::shard_frame::{Control, Outgoing};
 
 impl Shard {
     /// Has the caller of `send` answered when the message is durable.

@@ -1,0 +1,70 @@
+//! The stream of what the router reports.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use caxton_shards::api::Event;
+use futures_lite::future::block_on;
+
+use super::calls::not_on_a_shard;
+use super::inbox::ReceiveError;
+use crate::deadline::{Deadline, within};
+use crate::link::Shared;
+
+/// A subscription to what happens in a router. Dropping it ends it.
+pub struct Events {
+    pub(super) receiver: flume::Receiver<Event>,
+    pub(super) lost: Arc<AtomicU64>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Events {
+    /// The next event, however long it takes.
+    ///
+    /// # Errors
+    /// The router has stopped, or the call was made on a shard's own thread.
+    pub async fn next(&self) -> Result<Event, ReceiveError> {
+        self.next_within(Duration::MAX).await
+    }
+
+    /// The next event, if one comes within `timeout`.
+    ///
+    /// # Errors
+    /// None came in time, the router has stopped, or the call was made on a shard's own thread.
+    pub async fn next_within(&self, timeout: Duration) -> Result<Event, ReceiveError> {
+        not_on_a_shard()?;
+        let event = within(&self.shared, 0, Deadline::after(timeout), self.receiver.recv_async()).await;
+        event.ok_or(ReceiveError::TimedOut)?.map_err(|_| ReceiveError::Stopped)
+    }
+
+    /// The next event, if one is there.
+    pub fn try_next(&self) -> Option<Event> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// As [`Events::next_within`], from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Events::next_within`].
+    pub fn blocking_next(&self, timeout: Duration) -> Result<Event, ReceiveError> {
+        block_on(self.next_within(timeout))
+    }
+
+    /// Events that were lost because this subscriber was too slow.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // The shards see that nobody receives any more.
+        drop(std::mem::replace(&mut self.receiver, flume::bounded(0).1));
+        self.shared.subscribers.forget_gone();
+        for (shard, link) in self.shared.links.iter().enumerate() {
+            link.attention.store(true, Ordering::Release);
+            self.shared.ring(shard);
+        }
+    }
+}
