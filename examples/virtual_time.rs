@@ -8,7 +8,9 @@ use std::error::Error;
 use caxton_router::domain::AgentName;
 use caxton_router::message::WallTime;
 use caxton_router::sim::{self, Log, Options, Script, WALL_START_MS, World};
-use caxton_router::{Agent, AskFailure, Context, Message, Outcome, Performative, Reason, Registration, is_notice};
+use caxton_router::{
+    Agent, AskFailure, Context, DeadLetterReason, Message, Outcome, Performative, Registration, is_notice,
+};
 
 /// Sells bolts while there are some.
 struct Supplier {
@@ -47,7 +49,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let buyer = world.add(1, "buyer", Script::listener(&log));
     world.tell(order(supplier).sender(buyer).build()?);
     world.advance(10_000);
-    assert_eq!(world.dead(Reason::AttemptsExhausted), 1);
+    assert_eq!(world.dead(DeadLetterReason::AttemptsExhausted), 1);
     println!("told: {}", log.notices().join(" "));
 
     // Nobody has to wait for an hour to pass.

@@ -14,8 +14,8 @@ use std::task::{Poll, Waker};
 use caxton_shards::api::{Answer, InboxNumber, Input, Token, Unresponsive};
 
 use crate::deadline::{Deadline, within};
-use crate::link::{Shared, Ticket};
 use crate::router::inbox::InboxLink;
+use crate::shard_handle::{GateHolder, Shared};
 
 /// What is asked of a shard.
 pub(crate) struct Request {
@@ -23,7 +23,7 @@ pub(crate) struct Request {
     pub token: Token,
     /// For the registration of an agent with an inbox: the shard's end of it.
     pub inbox: Option<(InboxNumber, InboxLink)>,
-    pub ticket: Ticket,
+    pub holder: GateHolder,
 }
 
 #[allow(clippy::large_enum_variant)] // It is one allocation for each call, whatever is in it.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
-use crate::link::Shared;
+use crate::shard_handle::Shared;
 
 /// The moment by which a call ends. There may be none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

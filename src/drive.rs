@@ -25,19 +25,19 @@ use caxton_shards::mesh::Port;
 use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::{Message, WallTime};
 use caxton_shards::routing::partition::ShardIndex;
-use caxton_shards::shard::recovery::Inheritance;
-use caxton_shards::shard::{Crossing, INPUTS_PER_TURN_MAX, Shard, ShardConfig, Turn};
+use caxton_shards::shard::recovery::RecoveredState;
+use caxton_shards::shard::{INPUTS_PER_TURN_MAX, Shard, ShardConfig, ShardFrame, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 
 use crate::call::{Callee, Request};
-use crate::link::{Entry, Legacy, Link, Shared, Stage, Ticket, Work};
+use crate::journal_driver::JournalDriver;
 use crate::router::CancelStart;
 use crate::router::inbox::InboxLink;
-use crate::scribe::Scribe;
+use crate::shard_handle::{FinalState, GateHolder, Job, RouterPhase, ShardHandle, Shared, Work};
 use crate::store::attempt::AttemptFile;
 use crate::store::journal::JournalOptions;
-use crate::store::projector::Door;
+use crate::store::projector::ProjectionSender;
 use crate::wasm::Plugin;
 
 /// How much is taken out of the inbound channel at a time.
@@ -106,54 +106,54 @@ pub(crate) fn wall_time() -> WallTime {
 pub(crate) type FailureHandlers = Arc<dyn Fn(ShardIndex) -> Box<dyn FailureHandler> + Send + Sync>;
 
 /// What a shard's thread starts with.
-pub(crate) struct Seat {
+pub(crate) struct Launch {
     pub config: ShardConfig,
     pub failure_handlers: Option<FailureHandlers>,
     pub plugins: Vec<Plugin>,
-    pub port: Port<Crossing>,
-    pub work: flume::Receiver<Entry>,
+    pub port: Port<ShardFrame>,
+    pub work: flume::Receiver<Job>,
     pub shared: Arc<Shared>,
     pub clock: Clock,
-    pub store: Option<StoreSeat>,
+    pub store: Option<StoreLaunch>,
     /// The core that the shard is to run on, where that is known.
     pub core: Option<usize>,
 }
 
 /// What a shard's thread starts with where there is a store.
-pub(crate) struct StoreSeat {
+pub(crate) struct StoreLaunch {
     pub journal: JournalOptions,
     /// A core that no shard has.
     pub disk_core: Option<usize>,
-    pub door: Door,
-    pub inheritance: Inheritance,
+    pub door: ProjectionSender,
+    pub recovered: RecoveredState,
     pub cancel: CancelStart,
 }
 
 /// What an executor runs: the shard's task, in a queue of its own. Says through `ready` when it does.
-pub(crate) async fn run_shard(seat: Seat, ready: flume::Sender<usize>) {
-    if let Some(id) = seat.core {
+pub(crate) async fn run_shard(launch: Launch, ready: flume::Sender<usize>) {
+    if let Some(id) = launch.core {
         // Where that is forbidden the kernel places the thread.
         core_affinity::set_for_current(core_affinity::CoreId { id });
     }
     let queue = glommio::executor().create_task_queue(Shares::default(), Latency::Matters(PREEMPTION), "shard");
-    if let Ok(task) = glommio::spawn_local_into(drive(seat, ready), queue) {
+    if let Ok(task) = glommio::spawn_local_into(drive(launch, ready), queue) {
         task.await;
     }
 }
 
 /// Runs a shard until the router leaves.
-async fn drive(seat: Seat, ready: flume::Sender<usize>) {
+async fn drive(launch: Launch, ready: flume::Sender<usize>) {
     ON_SHARD.set(true);
-    let index = seat.port.index();
-    let shared = Arc::clone(&seat.shared);
+    let index = launch.port.index();
+    let shared = Arc::clone(&launch.shared);
     leave_waker(&shared.links[index].doorbell).await;
     // If this task panics, the others must not go on as if messages still arrived here.
-    let mut guard = Alarm(Some((Arc::clone(&shared), index, seat.work.clone())));
-    let mut driver = Driver::new(seat, index);
+    let mut guard = PanicGuard(Some((Arc::clone(&shared), index, launch.work.clone())));
+    let mut driver = Driver::new(launch, index);
     let began = driver.begin_journal();
-    if let Some(scribe) = &driver.journal {
+    if let Some(journal) = &driver.journal {
         let executor = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        driver.wakers = Some(Wakers { executor, journal: scribe.waker() });
+        driver.wakers = Some(Wakers { executor, journal: journal.waker() });
     }
     if began {
         let _ = ready.send(index);
@@ -182,13 +182,13 @@ fn leave(shared: &Shared, index: usize) {
 }
 
 /// Stops the router when a shard's thread unwinds before this is emptied.
-struct Alarm(Option<(Arc<Shared>, usize, flume::Receiver<Entry>)>);
+struct PanicGuard(Option<(Arc<Shared>, usize, flume::Receiver<Job>)>);
 
-impl Drop for Alarm {
+impl Drop for PanicGuard {
     fn drop(&mut self) {
         let Some((shared, index, work)) = self.0.take() else { return };
         leave(&shared, index);
-        shared.advance_to(Stage::Failed);
+        shared.advance_to(RouterPhase::Failed);
         // Nobody will take what was queued: whoever waits for an answer hears that there will be none.
         work.drain().for_each(drop);
     }
@@ -198,13 +198,13 @@ struct Driver {
     shard: Shard,
     shared: Arc<Shared>,
     index: usize,
-    work: flume::Receiver<Entry>,
+    work: flume::Receiver<Job>,
     /// Of the work that was taken in this turn: given up when the turn's figures are published.
-    tickets: Vec<Ticket>,
+    holders: Vec<GateHolder>,
     clock: Clock,
     /// The time of the last turn.
     now_ns: u64,
-    stage: Stage,
+    stage: RouterPhase,
     /// The router drains, and the shard is told so as soon as everything was taken in that came before.
     drain_due: bool,
     inputs: VecDeque<Input>,
@@ -213,8 +213,8 @@ struct Driver {
     inboxes: HashMap<InboxNumber, InboxLink>,
     subscribers: Vec<(flume::Sender<Event>, Arc<AtomicU64>)>,
     spin: Duration,
-    store: Option<StoreSeat>,
-    journal: Option<Scribe>,
+    store: Option<StoreLaunch>,
+    journal: Option<JournalDriver>,
     /// There with the journal.
     wakers: Option<Wakers>,
 }
@@ -226,8 +226,8 @@ struct Wakers {
 }
 
 impl Driver {
-    fn new(seat: Seat, index: usize) -> Self {
-        let Seat { config, failure_handlers, plugins, port, work, shared, mut clock, store, core: _ } = seat;
+    fn new(launch: Launch, index: usize) -> Self {
+        let Launch { config, failure_handlers, plugins, port, work, shared, mut clock, store, core: _ } = launch;
         let spin = shared.config.drive.spin_us.as_duration();
         let own = ShardIndex(config.id_space.shard);
         let mut shard = Shard::new(config, port, clock.now());
@@ -245,10 +245,10 @@ impl Driver {
             shard,
             index,
             work,
-            tickets: Vec::new(),
+            holders: Vec::new(),
             clock,
             now_ns: 0,
-            stage: Stage::Running,
+            stage: RouterPhase::Running,
             drain_due: false,
             inputs: VecDeque::new(),
             outputs: Vec::new(),
@@ -266,17 +266,17 @@ impl Driver {
     /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Returns whether
     /// the shard can begin; if not, the figures of its journal say why.
     fn begin_journal(&mut self) -> bool {
-        let Some(StoreSeat { journal, disk_core, door, inheritance, cancel }) = self.store.take() else { return true };
-        self.shard.inherit(inheritance);
+        let Some(StoreLaunch { journal, disk_core, door, recovered, cancel }) = self.store.take() else { return true };
+        self.shard.restore(recovered);
         // Without the mark, a message that ends the process is handled at each start; nothing is lost.
         if let Ok(mark) = AttemptFile::create(&journal.directory) {
             self.shard.set_attempt_mark(Box::new(mark));
         }
         let figures = &self.shared.links[self.index].journal;
-        match Scribe::begin(journal, disk_core, door, &mut self.shard, figures, &cancel) {
-            Ok(scribe) => {
-                self.inputs.extend(scribe.news());
-                self.journal = Some(scribe);
+        match JournalDriver::begin(journal, disk_core, door, &mut self.shard, figures, &cancel) {
+            Ok(journal) => {
+                self.inputs.extend(journal.news());
+                self.journal = Some(journal);
                 true
             }
             Err(complaint) => {
@@ -290,12 +290,12 @@ impl Driver {
     /// Hands what the shard wrote down to the journal, and what the journal has to say to the shard. Returns whether there was
     /// something to say.
     fn write_down(&mut self) -> bool {
-        let Some(scribe) = &mut self.journal else { return false };
+        let Some(journal) = &mut self.journal else { return false };
         let now_ms = self.now_ns / 1_000_000;
-        scribe.write(&mut self.shard, now_ms, &self.shared.links[self.index].journal, &mut self.inputs)
+        journal.write(&mut self.shard, now_ms, &self.shared.links[self.index].journal, &mut self.inputs)
     }
 
-    fn link(&self) -> &Link {
+    fn link(&self) -> &ShardHandle {
         &self.shared.links[self.index]
     }
 
@@ -303,15 +303,15 @@ impl Driver {
         let mut turns_left = LEAVING_TURNS_MAX;
         loop {
             let turn = self.turn();
-            if self.stage >= Stage::Leaving {
+            if self.stage >= RouterPhase::Leaving {
                 turns_left -= 1;
                 if turn.more && turns_left > 0 {
                     continue;
                 }
                 return self.hand_over();
             }
-            let writing = self.journal.as_ref().is_some_and(Scribe::wants_looks);
-            let disk_needs_core = writing && !self.journal.as_ref().is_some_and(Scribe::disk_has_core);
+            let writing = self.journal.as_ref().is_some_and(JournalDriver::wants_looks);
+            let disk_needs_core = writing && !self.journal.as_ref().is_some_and(JournalDriver::disk_has_core);
             if turn.worked || turn.more || turn.polling && !disk_needs_core {
                 // The executor has nothing else to run. Whenever it gets its turn, it may stand still.
             } else if !disk_needs_core && self.spin_for_work() {
@@ -334,11 +334,11 @@ impl Driver {
         for _ in 0..self.inputs.len().div_ceil(INPUTS_PER_TURN_MAX) {
             self.turn();
         }
-        if let Some(scribe) = self.journal.take() {
-            scribe.leave(&self.link().journal);
+        if let Some(journal) = self.journal.take() {
+            journal.leave(&self.link().journal);
         }
-        let legacy = Legacy { remains: self.shard.remains(), letters: self.shard.take_dead_letters() };
-        *self.link().legacy.lock().unwrap_or_else(PoisonError::into_inner) = Some(legacy);
+        let final_state = FinalState { unfinished: self.shard.unfinished(), letters: self.shard.take_dead_letters() };
+        *self.link().final_state.lock().unwrap_or_else(PoisonError::into_inner) = Some(final_state);
     }
 
     /// Tells the agents that they are stopped.
@@ -375,20 +375,20 @@ impl Driver {
         self.write_down();
         self.hand_out();
         self.report_quiet();
-        self.tickets.clear();
+        self.holders.clear();
         turn
     }
 
     /// Follows the router from stage to stage.
     fn follow_stage(&mut self) {
-        let stage = self.shared.stage();
+        let stage = self.shared.phase();
         if stage == self.stage {
             return;
         }
-        if stage >= Stage::Draining && self.stage < Stage::Draining {
+        if stage >= RouterPhase::Draining && self.stage < RouterPhase::Draining {
             self.drain_due = true;
         }
-        if stage >= Stage::Stopping && self.stage < Stage::Stopping {
+        if stage >= RouterPhase::Stopping && self.stage < RouterPhase::Stopping {
             self.drain_due = false;
             self.take_all_work();
             // What still waits to be taken in is answered for, but nothing of it is begun any more.
@@ -405,12 +405,12 @@ impl Driver {
 
     /// Tells whoever stops the router that this shard has nothing left to do.
     fn report_quiet(&mut self) {
-        if self.stage == Stage::Running {
+        if self.stage == RouterPhase::Running {
             return;
         }
         // A full disk keeps nobody from stopping: what waits for it was acknowledged to nobody.
-        let stops = self.stage >= Stage::Stopping;
-        let written = self.journal.as_ref().is_none_or(|scribe| !scribe.is_busy() || stops && scribe.is_stuck());
+        let stops = self.stage >= RouterPhase::Stopping;
+        let written = self.journal.as_ref().is_none_or(|journal| !journal.is_busy() || stops && journal.is_stuck());
         let taken_in = self.inputs.is_empty() && self.work.is_empty() && !self.drain_due && written;
         let quiet = if taken_in && self.shard.is_quiet() { self.stage as u8 } else { 0 };
         let link = self.link();
@@ -439,8 +439,8 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, Entry { work, ticket }: Entry) {
-        self.tickets.extend(ticket);
+    fn take(&mut self, Job { work, holder }: Job) {
+        self.holders.extend(holder);
         match work {
             Work::Tell(message) => self.inputs.push_back(Input::Tell(message)),
             Work::TellAll(messages) => self.inputs.extend(messages.into_iter().map(Input::Tell)),
@@ -459,8 +459,8 @@ impl Driver {
 
     /// Begins a call, unless its caller waits no longer.
     fn begin(&mut self, call: Callee) {
-        let Some(Request { input, token, inbox, ticket }) = call.begin() else { return };
-        self.tickets.push(ticket);
+        let Some(Request { input, token, inbox, holder }) = call.begin() else { return };
+        self.holders.push(holder);
         self.calls.insert(token, call);
         if let Some((number, inbox)) = inbox {
             self.inboxes.insert(number, inbox);
@@ -549,7 +549,7 @@ impl Driver {
             || !self.work.is_empty()
             || !self.inputs.is_empty()
             || self.link().attention.load(Ordering::Relaxed)
-            || self.shared.stage() != self.stage
+            || self.shared.phase() != self.stage
     }
 
     /// Looks at the rings again and again for a bounded time. Returns whether something came.
@@ -583,9 +583,9 @@ impl Driver {
         link.naps.store(true, Ordering::Relaxed);
         link.doorbell.arm(&wakers.journal);
         if !self.has_work()
-            && let Some(scribe) = &mut self.journal
+            && let Some(journal) = &mut self.journal
         {
-            scribe.wait(timeout);
+            journal.wait(timeout);
         }
         // From here on a stall of the executor can be ended from outside again.
         link.doorbell.arm(&wakers.executor);
@@ -595,7 +595,7 @@ impl Driver {
 
     /// How long it is until the shard's next timer, or its journal's, is due.
     fn until_due(&self, next_deadline_ms: Option<u64>) -> Option<Duration> {
-        let journal_ms = self.journal.as_ref().and_then(Scribe::due_ms);
+        let journal_ms = self.journal.as_ref().and_then(JournalDriver::due_ms);
         let next_deadline_ms = next_deadline_ms.into_iter().chain(journal_ms).min();
         let now = self.clock.start.elapsed();
         next_deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms).saturating_sub(now).min(LONGEST_SLEEP))

@@ -15,7 +15,7 @@ use caxton_shards::api::Event;
 use caxton_shards::routing::partition::ShardIndex;
 use crossbeam::sync::{Parker, Unparker};
 
-use crate::link::{Link, Shared};
+use crate::shard_handle::{ShardHandle, Shared};
 
 /// How long a shard may stand still before it is rung again. Long enough for any handler that keeps its promise not
 /// to block, short enough that the stall is over before a person notices.
@@ -28,12 +28,12 @@ const LOOK_AT_ALL_BUSY_EVERY: Duration = Duration::from_millis(250);
 const LOOK_AT_ALL_PARKED_EVERY: Duration = Duration::from_hours(1);
 
 /// Wakes the watchdog when a shard parks or wakes up.
-pub(crate) struct Bell {
+pub(crate) struct WatchdogHandle {
     asleep: AtomicBool,
     unparker: Unparker,
 }
 
-impl Bell {
+impl WatchdogHandle {
     /// The bell, and what the watchdog sleeps on.
     pub fn new() -> (Self, Parker) {
         let parker = Parker::new();
@@ -98,7 +98,7 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
         if all_parked {
             sleep_if(shared, parker, calls_due, || {
                 // A shard that woke up before it could see that the watchdog sleeps is seen here.
-                let is_away = |link: &Link| link.doorbell.is_armed() || link.left.load(Ordering::Acquire);
+                let is_away = |link: &ShardHandle| link.doorbell.is_armed() || link.left.load(Ordering::Acquire);
                 shared.links.iter().all(is_away).then(|| until_overdue(shared, start))
             });
         } else if all_busy && none_parked_since {
@@ -170,7 +170,7 @@ fn until_overdue(shared: &Shared, start: Instant) -> Duration {
 }
 
 /// Whether a parked shard should have woken by itself a while ago.
-fn overdue(link: &Link, start: Instant) -> bool {
+fn overdue(link: &ShardHandle, start: Instant) -> bool {
     let wakes_at_ms = link.wakes_at_ms.load(Ordering::Acquire);
     wakes_at_ms < u64::MAX && start.elapsed() >= Duration::from_millis(wakes_at_ms) + LOOK_EVERY
 }
@@ -210,11 +210,11 @@ mod tests {
 
     #[test]
     fn it_sleeps_while_all_shards_are_busy_and_wakes_one_that_parks_then_and_stands_still() {
-        let (bell, parker) = Bell::new();
+        let (bell, parker) = WatchdogHandle::new();
         let (work, _work) = flume::bounded(1);
         let partition = Partition::new(ShardCount::try_new(1).expect("one shard is allowed"));
         let shared = Arc::new(Shared::new(
-            vec![Link::new(work)],
+            vec![ShardHandle::new(work)],
             partition,
             Config::preset(Preset::Testing),
             bell,

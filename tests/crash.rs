@@ -21,8 +21,8 @@ use caxton_router::message::WallTime;
 use caxton_router::sim::Dice;
 use caxton_router::store::projector::DATABASE;
 use caxton_router::{
-    Agent, AgentId, Config, Context, ConversationId, DeadLetterFilter, Event, Message, Outcome, Performative, Reason,
-    Registration, Reliability, Router,
+    Agent, AgentId, Config, Context, ConversationId, DeadLetterFilter, DeadLetterReason, Event, Message, Outcome,
+    Performative, Registration, Reliability, Router,
 };
 use rusqlite::{Connection, OpenFlags};
 
@@ -155,7 +155,11 @@ fn watch(router: &Router, directory: &Path) {
     let wrong = Lines::open(&directory.join("wrong"));
     std::thread::spawn(move || {
         while let Ok(event) = events.blocking_next(PATIENCE) {
-            let in_conversation = [Reason::ProtocolViolation, Reason::NotInConversation, Reason::AmbiguousConversation];
+            let in_conversation = [
+                DeadLetterReason::ProtocolViolation,
+                DeadLetterReason::NotInConversation,
+                DeadLetterReason::AmbiguousConversation,
+            ];
             match event {
                 Event::ProtocolViolation(violation) => wrong.write(&violation.to_string().replace('\n', " ")),
                 Event::DeadLettered { reason, .. } if in_conversation.contains(&reason) => wrong.write(reason.as_str()),

@@ -13,7 +13,7 @@ use caxton_router::{
     Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError,
 };
 use caxton_shards::api::{Ending, Event, JournalCondition};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use common::{PATIENCE, bounded, name, shutdown};
 use futures_lite::future::block_on;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -263,7 +263,7 @@ fn send_until_refused(router: &Router, content: &str) -> u64 {
             assert!(kept < 10_000, "there is room without end");
         };
         let full = matches!(&refusal, SendError::JournalFull)
-            || matches!(&refusal, SendError::NotKept { ending, .. } if *ending == Ending::DeadLettered(Reason::NotJournalled));
+            || matches!(&refusal, SendError::NotKept { ending, .. } if *ending == Ending::DeadLettered(DeadLetterReason::NotJournalled));
         assert!(full, "{refusal}");
         kept
     };
@@ -419,7 +419,7 @@ fn spoil(harm: impl Fn(&Path)) -> String {
         std::thread::sleep(Duration::from_millis(20));
     };
     let failed = matches!(&refusal, SendError::JournalFailed)
-        || matches!(&refusal, SendError::NotKept { ending, .. } if *ending == Ending::DeadLettered(Reason::NotJournalled));
+        || matches!(&refusal, SendError::NotKept { ending, .. } if *ending == Ending::DeadLettered(DeadLetterReason::NotJournalled));
     assert!(failed, "{refusal}");
     let failed = |event| matches!(event, Event::JournalChanged { condition: JournalCondition::Failed, .. });
     while !events.blocking_next(PATIENCE).is_ok_and(failed) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use caxton_router::message::WallTime;
 use caxton_router::router::ReceiveError;
 use caxton_router::{
-    Agent, Context, Message, Outcome, Performative, Place, Polled, Reason, Remains, Router, is_notice,
+    Agent, Context, DeadLetterReason, Message, Outcome, Performative, Place, Polled, Router, Unfinished, is_notice,
 };
 use common::{
     PATIENCE, bounded, echo, hold_up, message_to, name, name_on, request_to, shutdown, silent, start, start_with,
@@ -52,10 +52,10 @@ fn the_report_says_what_was_left_and_where_and_keeps_the_messages() {
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         assert!(!report.drained && report.balances() && report.unresponsive.is_empty(), "{report:?}");
         let account = report.stats.account();
-        assert_eq!(account.dead_by_reason[Reason::Stopped.index()], 5);
-        assert_eq!((report.remains.total(), report.left_behind()), (5, 0), "{report:?}");
+        assert_eq!(account.dead_by_reason[DeadLetterReason::Stopped.index()], 5);
+        assert_eq!((report.unfinished.total(), report.left_behind()), (5, 0), "{report:?}");
         assert_eq!(report.dead_letters.len(), 5);
-        assert!(report.dead_letters.iter().all(|letter| letter.reason == Reason::Stopped));
+        assert!(report.dead_letters.iter().all(|letter| letter.reason == DeadLetterReason::Stopped));
         assert!(report.allowed.is_zero() && report.took < PATIENCE, "{report:?}");
 
         let json = report.to_json();
@@ -84,7 +84,7 @@ fn a_router_that_was_done_reports_nothing_left() {
         let agent = router.blocking_register(name("echo"), echo).expect("it is registered");
         router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("it answers");
         let report = shutdown(&router);
-        assert_eq!((report.remains, report.dead_letters.len()), (Remains::default(), 0));
+        assert_eq!((report.unfinished, report.dead_letters.len()), (Unfinished::default(), 0));
         assert!(report.to_string().contains("everything was handled"), "{report}");
         assert_eq!(report.to_json()["stopped_by_place"], serde_json::json!({}));
         assert_eq!(report.allowed, PATIENCE);
@@ -127,7 +127,7 @@ fn whoever_stops_a_router_later_can_only_bring_its_end_nearer() {
         let hurried = router.shutdown(Duration::from_millis(20)).expect("this is no shard's thread");
         let patient = patient.join().expect("it comes to its end");
         assert!(began.elapsed() < PATIENCE);
-        assert_eq!((hurried.remains.at(Place::Delayed), hurried.drained), (1, false), "{hurried:?}");
+        assert_eq!((hurried.unfinished.at(Place::Delayed), hurried.drained), (1, false), "{hurried:?}");
         assert_eq!((hurried.took, patient.took), (patient.took, hurried.took), "it is one report");
         // Nobody can put the end off.
         assert_eq!(router.shutdown(PATIENCE).expect("this is no shard's thread").took, patient.took);
@@ -188,7 +188,7 @@ fn dropping_the_last_handle_waits_as_long_as_the_settings_say() {
         router.blocking_send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
         drop(router);
         let given_up = std::iter::from_fn(|| block_on(events.next()).ok())
-            .any(|event| matches!(event, caxton_router::Event::DeadLettered { reason: Reason::Stopped, .. }));
+            .any(|event| matches!(event, caxton_router::Event::DeadLettered { reason: DeadLetterReason::Stopped, .. }));
         assert!(given_up, "with no time to drain it is given up at once");
     });
 }

@@ -45,7 +45,7 @@ pub mod api {
     pub use crate::mailbox::CONTROL_LANE_MAX;
     pub use crate::message::notice::{ROUTER_NAME, is_notice};
     pub use crate::outcome::*;
-    pub use crate::replies::pending_replies::{OVERDUE_QUESTIONS_MAX, QUESTIONS_ALIKE_MAX, QUESTIONS_MAX};
+    pub use crate::replies::pending_replies::{OVERDUE_REPLIES_MAX, PENDING_REPLIES_ALIKE_MAX, PENDING_REPLIES_MAX};
     pub use crate::shard::control::admin::*;
     pub use crate::shard::control::backpressure::*;
     pub use crate::shard::control::conformance::*;

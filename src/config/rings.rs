@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 
 use caxton_shards::domain::{RingCapacity, ShardCount};
 use caxton_shards::mesh::LaneCapacity;
-use caxton_shards::shard::Crossing;
+use caxton_shards::shard::ShardFrame;
 
 use super::choice::AutoOr;
 
@@ -46,7 +46,7 @@ pub(crate) fn lane_capacity(choice: RingChoice, shards: ShardCount) -> LaneCapac
 /// memory where none was written.
 pub fn ring_bytes(choice: RingChoice, shards: ShardCount) -> u64 {
     let count = NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN);
-    lane_capacity(choice, shards).mesh_bytes::<Crossing>(count) as u64
+    lane_capacity(choice, shards).mesh_bytes::<ShardFrame>(count) as u64
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use super::report::Stats;
 use crate::call::{Caller, NoAnswer, Request, call};
 use crate::deadline::{Deadline, whole_milliseconds, within};
 use crate::drive::is_shard_thread;
-use crate::link::{BATCH_MESSAGES_MAX, Entry, Held, Stage, Work};
+use crate::shard_handle::{BATCH_MESSAGES_MAX, Held, Job, RouterPhase, Work};
 
 /// How many messages an inbox holds before further ones wait in the mailbox, unless the owner says otherwise.
 pub const INBOX_WINDOW: u32 = 256;
@@ -544,7 +544,7 @@ impl Router {
     ) -> (Caller, Work) {
         let router = self.shared();
         let token = router.next_token();
-        let request = Request { input: input(token), token, inbox, ticket: router.links[shard].gate.enter() };
+        let request = Request { input: input(token), token, inbox, holder: router.links[shard].gate.enter() };
         let (caller, to_shard) = call(router, shard, request);
         (caller, Work::Call(to_shard))
     }
@@ -559,11 +559,11 @@ impl Router {
     ) -> Result<(), (SendError, Work)> {
         let router = self.shared();
         let link = &router.links[shard];
-        let ticket = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
-        if router.stage() != Stage::Running {
+        let holder = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
+        if router.phase() != RouterPhase::Running {
             return Err((SendError::Stopping, work));
         }
-        let put = match link.work.try_send(Entry { work, ticket }) {
+        let put = match link.work.try_send(Job { work, holder }) {
             Ok(()) => Ok(()),
             Err(flume::TrySendError::Full(entry)) => self.put_when_there_is_room(shard, entry, deadline()).await,
             Err(flume::TrySendError::Disconnected(entry)) => Err((SendError::Stopping, entry.work)),
@@ -576,13 +576,13 @@ impl Router {
     async fn put_when_there_is_room(
         &self,
         shard: usize,
-        entry: Entry,
+        entry: Job,
         deadline: Deadline,
     ) -> Result<(), (SendError, Work)> {
         let router = self.shared();
         let mut held = TakenBack(Some(Held::new(entry)));
         let Some(shown) = held.0.clone() else { return Ok(()) };
-        let waiting = router.links[shard].work.send_async(Entry { work: Work::Held(shown), ticket: None });
+        let waiting = router.links[shard].work.send_async(Job { work: Work::Held(shown), holder: None });
         let put = within(router, shard, deadline, waiting).await;
         let held = held.0.take();
         let error = match put {
@@ -598,11 +598,11 @@ impl Router {
     fn try_put(&self, shard: usize, work: Work) -> Result<(), (SendError, Work)> {
         let router = self.shared();
         let link = &router.links[shard];
-        let ticket = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
-        if router.stage() != Stage::Running {
+        let holder = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
+        if router.phase() != RouterPhase::Running {
             return Err((SendError::Stopping, work));
         }
-        let sent = link.work.try_send(Entry { work, ticket }).map_err(|error| match error {
+        let sent = link.work.try_send(Job { work, holder }).map_err(|error| match error {
             flume::TrySendError::Full(entry) => (SendError::Full, entry.work),
             flume::TrySendError::Disconnected(entry) => (SendError::Stopping, entry.work),
         });

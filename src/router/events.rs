@@ -10,7 +10,7 @@ use futures_lite::future::block_on;
 use super::calls::not_on_a_shard;
 use super::inbox::ReceiveError;
 use crate::deadline::{Deadline, within};
-use crate::link::Shared;
+use crate::shard_handle::Shared;
 
 /// A subscription to what happens in a router. Dropping it ends it.
 pub struct Events {

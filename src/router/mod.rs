@@ -2,10 +2,10 @@
 
 mod calls;
 mod cancel;
+mod dead_letters;
 mod error;
 mod events;
 pub(crate) mod inbox;
-mod letters;
 mod lifecycle;
 mod report;
 mod shutdown;
@@ -34,21 +34,21 @@ use glommio::ExecutorJoinHandle;
 pub(crate) use calls::not_on_a_shard;
 pub use calls::{EVENTS_WAITING_MAX, INBOX_WINDOW, Sent};
 pub use cancel::CancelStart;
+pub use dead_letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 pub use error::{BatchRejected, CallError, WouldDeadlock};
 pub use events::Events;
 pub use inbox::{Inbox, ReceiveError};
-pub use letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 pub use report::{Report, Stats};
 pub use store::ProjectionLag;
 
 use self::store::Store;
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, lane_capacity, process_environment};
 use crate::doctor::{Finding, Status, allowed_cores, examine_at_start};
-use crate::drive::{Clock, FailureHandlers, Seat, executor, run_shard, wall_time};
-use crate::link::{Link, Shared, Stage};
+use crate::drive::{Clock, FailureHandlers, Launch, executor, run_shard, wall_time};
+use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
 use crate::store::StoreError;
 use crate::wasm::{Plugin, PluginsError};
-use crate::watchdog::{Bell, watch};
+use crate::watchdog::{WatchdogHandle, watch};
 
 /// Why a router did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -348,10 +348,10 @@ fn start(
         .map(|_| {
             let (sender, receiver) = flume::bounded(config.channel.capacity.as_usize());
             works.push(receiver);
-            Link::new(sender)
+            ShardHandle::new(sender)
         })
         .collect();
-    let (bell, parker) = Bell::new();
+    let (bell, parker) = WatchdogHandle::new();
     let clock = Clock::new();
     let shared = Arc::new(Shared::new(links, partition, config.clone(), bell, clock.start()));
     let router = Router::new(Arc::new(Inner::new(Arc::clone(&shared), warnings)));
@@ -362,13 +362,13 @@ fn start(
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
         let mut shard_config = shard_config(config, rules, partition, index, boot_epoch);
         shard_config.protocols = rulebook.clone();
-        let store = store.as_mut().and_then(|store| store.seat(config, index, spare_cores, cancel));
-        if let Some(seat) = &store {
+        let store = store.as_mut().and_then(|store| store.launch(config, index, spare_cores, cancel));
+        if let Some(launch) = &store {
             // What an earlier run left was accepted, so there is room for it whatever the limit is now.
-            seat.inheritance.make_room(&mut shard_config);
+            launch.recovered.make_room(&mut shard_config);
         }
         let failure_handlers = failure_handlers.cloned();
-        let seat = Seat {
+        let launch = Launch {
             config: shard_config,
             failure_handlers,
             plugins: all_plugins.clone(),
@@ -380,7 +380,7 @@ fn start(
             core: index.checked_rem(cores.len()).map(|place| cores[place]),
         };
         let ready = ready_sender.clone();
-        let spawned = executor(index).spawn(move || run_shard(seat, ready));
+        let spawned = executor(index).spawn(move || run_shard(launch, ready));
         match spawned {
             Ok(handle) => {
                 router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).executors.push(handle);
@@ -433,7 +433,7 @@ fn start(
 /// Ends the shards that did start and answers why another did not.
 fn abandon(router: &Router) -> StartError {
     let shared = router.shared();
-    for stage in [Stage::Draining, Stage::Stopping, Stage::Leaving] {
+    for stage in [RouterPhase::Draining, RouterPhase::Stopping, RouterPhase::Leaving] {
         shared.advance_to(stage);
     }
     let executors = std::mem::take(&mut router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).executors);

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_shards::api::{Conformance, Phase, Place, Remains, Snapshot};
-use caxton_shards::dead_letter::{DeadLetter, Reason};
+use caxton_shards::api::{Conformance, Place, Snapshot, Stage, Unfinished};
+use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 use caxton_shards::routing::partition::ShardIndex;
 use caxton_shards::stats::Account;
 use serde_json::{Map, Value, json};
@@ -111,7 +111,7 @@ pub struct Report {
     /// `stopped`.
     pub drained: bool,
     /// What was left, by where it stood.
-    pub remains: Remains,
+    pub unfinished: Unfinished,
     /// Shards that did not come to their end: a handler on them does not return, or their thread has panicked. Their
     /// figures are those before that handler was called; what they had then is [left behind](Report::left_behind).
     pub unresponsive: Vec<ShardIndex>,
@@ -157,16 +157,16 @@ impl Report {
             "kept": account.kept,
             "processed": account.processed,
             "dead_lettered": account.dead_lettered,
-            "dead_lettered_by_reason": occurred(Reason::ALL.map(Reason::as_str), account.dead_by_reason),
+            "dead_lettered_by_reason": occurred(DeadLetterReason::ALL.map(DeadLetterReason::as_str), account.dead_by_reason),
             "expired": account.expired,
-            "expired_by_phase": occurred(Phase::ALL.map(Phase::as_str), account.expired_by_phase),
+            "expired_by_phase": occurred(Stage::ALL.map(Stage::as_str), account.expired_by_phase),
             "left_behind": self.left_behind(),
             "queued": self.stats.queued,
-            "stopped": self.remains.total(),
-            "stopped_by_place": occurred(Place::ALL.map(Place::as_str), self.remains.messages),
-            "questions_open": self.remains.questions,
-            "asks_open": self.remains.asks,
-            "conversations_open": self.remains.conversations,
+            "stopped": self.unfinished.total(),
+            "stopped_by_place": occurred(Place::ALL.map(Place::as_str), self.unfinished.messages),
+            "questions_open": self.unfinished.questions,
+            "asks_open": self.unfinished.asks,
+            "conversations_open": self.unfinished.conversations,
             "dead_letters_kept": self.dead_letters.len(),
             "unresponsive_shards": unresponsive,
             "held_up_by": self.held_up_by.iter().map(|(_, agent)| agent.as_ref()).collect::<Vec<_>>(),
@@ -198,28 +198,28 @@ impl fmt::Display for Report {
             self.left_behind(),
             if self.balances() { "balances" } else { "DOES NOT BALANCE" }
         )?;
-        for reason in Reason::ALL {
+        for reason in DeadLetterReason::ALL {
             let count = account.dead_by_reason[reason.index()];
             if count > 0 {
                 writeln!(formatter, "  {count} dead-lettered as {reason}: {}", reason.explanation())?;
             }
         }
         for place in Place::ALL {
-            let count = self.remains.at(place);
+            let count = self.unfinished.at(place);
             if count > 0 {
                 writeln!(formatter, "    {count} {}", place.explanation())?;
             }
         }
-        for phase in Phase::ALL {
+        for phase in Stage::ALL {
             let count = account.expired_by_phase[phase.index()];
             if count > 0 {
                 writeln!(formatter, "  {count} expired {}", phase.explanation())?;
             }
         }
         let open = [
-            (self.remains.questions, "messages with reply-by were not answered yet"),
-            (self.remains.asks, "questions from outside were not answered"),
-            (self.remains.conversations, "conversations were open"),
+            (self.unfinished.questions, "messages with reply-by were not answered yet"),
+            (self.unfinished.asks, "questions from outside were not answered"),
+            (self.unfinished.conversations, "conversations were open"),
         ];
         for (count, what) in open {
             if count > 0 {
@@ -247,7 +247,7 @@ impl fmt::Debug for Report {
             .debug_struct("Report")
             .field("stats", &self.stats)
             .field("drained", &self.drained)
-            .field("remains", &self.remains)
+            .field("remains", &self.unfinished)
             .field("unresponsive", &self.unresponsive)
             .field("held_up_by", &self.held_up_by)
             .field("dead_letters", &self.dead_letters.len())

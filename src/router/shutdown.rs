@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::Remains;
+use caxton_shards::api::Unfinished;
 use caxton_shards::routing::partition::ShardIndex;
 
 use super::error::WouldDeadlock;
@@ -16,7 +16,7 @@ use super::report::{Report, Stats};
 use super::{Inner, Router};
 use crate::doctor::Finding;
 use crate::drive::is_shard_thread;
-use crate::link::{Legacy, Link, Shared, Stage};
+use crate::shard_handle::{FinalState, RouterPhase, ShardHandle, Shared};
 
 /// How long the shards get to give up what is left, once the deadline for handling it is over, and then to leave.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -71,14 +71,14 @@ impl Inner {
         if let Some(report) = &threads.report {
             return report.clone();
         }
-        shared.advance_to(Stage::Draining);
-        let drained = self.wait_for_quiet(Stage::Draining, || self.drained_by(began));
+        shared.advance_to(RouterPhase::Draining);
+        let drained = self.wait_for_quiet(RouterPhase::Draining, || self.drained_by(began));
         let allowed = self.drained_by(began).saturating_duration_since(began);
-        shared.advance_to(Stage::Stopping);
+        shared.advance_to(RouterPhase::Stopping);
         let stopped_by = Instant::now() + STOP_DEADLINE;
-        let is_quiet = |link: &Link| link.quiet.load(Ordering::Acquire) >= Stage::Stopping as u8;
-        self.wait_for_quiet(Stage::Stopping, || self.unless_blocked(stopped_by, is_quiet));
-        shared.advance_to(Stage::Leaving);
+        let is_quiet = |link: &ShardHandle| link.quiet.load(Ordering::Acquire) >= RouterPhase::Stopping as u8;
+        self.wait_for_quiet(RouterPhase::Stopping, || self.unless_blocked(stopped_by, is_quiet));
+        shared.advance_to(RouterPhase::Leaving);
         let left_by = Instant::now() + STOP_DEADLINE;
         let all_left = shared.wait_until(
             || self.unless_blocked(left_by, |link| link.left.load(Ordering::Acquire)),
@@ -127,20 +127,20 @@ impl Inner {
     }
 
     /// The deadline; or now, if only shards that are blocked are not done.
-    fn unless_blocked(&self, deadline: Instant, is_done: impl Fn(&Link) -> bool) -> Instant {
+    fn unless_blocked(&self, deadline: Instant, is_done: impl Fn(&ShardHandle) -> bool) -> Instant {
         let blocked = |shard: usize| self.shared.is_blocked(shard);
         let links = &self.shared.links;
-        let done_or_blocked = |(shard, link): (usize, &Link)| is_done(link) || blocked(shard);
+        let done_or_blocked = |(shard, link): (usize, &ShardHandle)| is_done(link) || blocked(shard);
         let only_blocked = (0..links.len()).any(blocked) && links.iter().enumerate().all(done_or_blocked);
         if only_blocked { Instant::now().min(deadline) } else { deadline }
     }
 
     /// Two rounds have to find all shards quiet with nothing between them: a message may cross during the first.
-    fn wait_for_quiet(&self, stage: Stage, deadline: impl Fn() -> Instant) -> bool {
+    fn wait_for_quiet(&self, stage: RouterPhase, deadline: impl Fn() -> Instant) -> bool {
         use std::sync::atomic::Ordering::Acquire;
         let shared = &self.shared;
         shared.wait_until(deadline, || {
-            if shared.stage() == Stage::Failed {
+            if shared.phase() == RouterPhase::Failed {
                 return true;
             }
             let round = || {
@@ -150,7 +150,7 @@ impl Inner {
                 (quiet && account.departed == account.arrived && account.pending == 0).then_some(account.arrived)
             };
             matches!((round(), round()), (Some(first), Some(second)) if first == second)
-        }) && shared.stage() != Stage::Failed
+        }) && shared.phase() != RouterPhase::Failed
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -170,13 +170,13 @@ impl Inner {
 
     /// What the router did. `allowed` is how long draining could take.
     fn report(&self, drained: bool, allowed: Duration, began: Instant) -> Report {
-        let mut remains = Remains::default();
+        let mut unfinished = Unfinished::default();
         let mut dead_letters = Vec::new();
         let mut unresponsive = Vec::new();
         for (shard, link) in (0..).zip(&self.shared.links) {
-            match link.legacy.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(Legacy { remains: its_own, letters }) => {
-                    remains = remains.plus(&its_own);
+            match link.final_state.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(FinalState { unfinished: its_own, letters }) => {
+                    unfinished = unfinished.plus(&its_own);
                     dead_letters.extend(letters);
                 }
                 None => unresponsive.push(ShardIndex(shard)),
@@ -188,7 +188,7 @@ impl Inner {
             held_up_by,
             stats: self.stats(),
             drained,
-            remains,
+            unfinished,
             unresponsive,
             dead_letters: dead_letters.into(),
             allowed,
@@ -201,9 +201,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if is_shard_thread() {
             // The last handle was owned by an agent: its own thread can't wait for itself to end.
-            self.shared.advance_to(Stage::Draining);
-            self.shared.advance_to(Stage::Stopping);
-            self.shared.advance_to(Stage::Leaving);
+            self.shared.advance_to(RouterPhase::Draining);
+            self.shared.advance_to(RouterPhase::Stopping);
+            self.shared.advance_to(RouterPhase::Leaving);
         } else {
             self.stop(self.shared.config.shutdown.deadline_ms.as_duration());
         }

@@ -5,15 +5,15 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use caxton_shards::routing::partition::Partition;
-use caxton_shards::shard::recovery::Inheritance;
+use caxton_shards::shard::recovery::RecoveredState;
 
 use super::{CancelStart, Router};
 use crate::config::Config;
-use crate::drive::StoreSeat;
-use crate::link::{JournalFigures, Shared};
+use crate::drive::StoreLaunch;
+use crate::shard_handle::{JournalFigures, Shared};
 use crate::store::journal::JournalOptions;
 use crate::store::presence::Watch;
-use crate::store::projector::{Door, Projector};
+use crate::store::projector::{ProjectionSender, Projector};
 use crate::store::sizing::{check_room, segments_needed};
 use crate::store::{DataDirectory, Recovered, StoreError};
 
@@ -21,11 +21,11 @@ use crate::store::{DataDirectory, Recovered, StoreError};
 pub(super) struct Store {
     pub directory: DataDirectory,
     pub recovered: Recovered,
-    shares: Vec<Inheritance>,
+    shares: Vec<RecoveredState>,
     /// How many segments each shard's journal needs for its share.
     segments: Vec<u64>,
     /// Until it is spawned.
-    projector: Option<(Projector, Door)>,
+    projector: Option<(Projector, ProjectionSender)>,
     /// Ends when all shards have.
     pub thread: Option<JoinHandle<()>>,
     /// Looks after the files.
@@ -83,15 +83,15 @@ impl Store {
 
     /// What a shard starts with. The cores are those that no shard has.
     #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
-    pub fn seat(
+    pub fn launch(
         &mut self,
         config: &Config,
         shard: usize,
         spare_cores: &[usize],
         cancel: &CancelStart,
-    ) -> Option<StoreSeat> {
+    ) -> Option<StoreLaunch> {
         let (_, door) = self.projector.as_ref()?;
-        let inheritance = self.shares.get_mut(shard).map(std::mem::take).unwrap_or_default();
+        let recovered = self.shares.get_mut(shard).map(std::mem::take).unwrap_or_default();
         let segments = self.segments.get(shard).and_then(|count| usize::try_from(*count).ok()).unwrap_or_default();
         let journal = JournalOptions {
             directory: self.directory.shard(shard as u16),
@@ -103,7 +103,7 @@ impl Store {
             history: config.store.history.as_usize() as u64,
         };
         let disk_core = shard.checked_rem(spare_cores.len()).map(|place| spare_cores[place]);
-        Some(StoreSeat { journal, disk_core, door: door.clone(), inheritance, cancel: cancel.clone() })
+        Some(StoreLaunch { journal, disk_core, door: door.clone(), recovered, cancel: cancel.clone() })
     }
 }
 
@@ -152,7 +152,7 @@ impl Router {
         if self.config().store.directory.path().is_none() {
             return Vec::new();
         }
-        let lag = |(shard, link): (u16, &crate::link::Link)| {
+        let lag = |(shard, link): (u16, &crate::shard_handle::ShardHandle)| {
             let JournalFigures { records, projection, .. } = &link.journal;
             ProjectionLag {
                 shard,
@@ -168,8 +168,9 @@ impl Router {
 
     /// Why journals take nothing now, by shard: the file system is full, or a write failed.
     pub fn journal_complaints(&self) -> Vec<(u16, String)> {
-        let complaint =
-            |link: &crate::link::Link| link.journal.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let complaint = |link: &crate::shard_handle::ShardHandle| {
+            link.journal.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
         let links = (0_u16..).zip(&self.shared().links);
         links.filter_map(|(shard, link)| complaint(link).map(|complaint| (shard, complaint))).collect()
     }

@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use caxton_shards::api::{Attempt, AttemptMark};
-use caxton_shards::journal::record::AppendSequence;
+use caxton_shards::journal::record::Lsn;
 use memmap2::MmapMut;
 
 use super::files::FILE_MODE;
@@ -63,7 +63,7 @@ pub fn read(directory: &Path) -> Option<Attempt> {
     let bytes = fs::read(directory.join(FILE)).ok()?;
     let word = u64::from_le_bytes(*bytes.first_chunk()?);
     let [number, ..] = word.to_le_bytes();
-    let record = AppendSequence(word >> NUMBER_BITS);
+    let record = Lsn(word >> NUMBER_BITS);
     (word != 0).then_some(Attempt { record, number })
 }
 
@@ -77,9 +77,7 @@ mod tests {
         assert_eq!(read(directory.path()), None, "there is no file");
         let mut mark = AttemptFile::create(directory.path()).expect("the file can be made");
         assert_eq!(read(directory.path()), None);
-        for attempt in
-            [Attempt { record: AppendSequence(1 << 40), number: 255 }, Attempt { record: AppendSequence(1), number: 1 }]
-        {
+        for attempt in [Attempt { record: Lsn(1 << 40), number: 255 }, Attempt { record: Lsn(1), number: 1 }] {
             mark.set(Some(attempt));
             assert_eq!(read(directory.path()), Some(attempt));
         }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use caxton_shards::domain::{DuplicatesWindow, ShardCount};
-use caxton_shards::journal::record::{AppendSequence, Records};
+use caxton_shards::journal::record::{Lsn, Records};
 use caxton_shards::routing::partition::{Partition, ShardIndex};
-use caxton_shards::shard::recovery::{Inheritance, Recovery};
+use caxton_shards::shard::recovery::{RecoveredState, Recovery};
 
 use super::directory::{DataDirectory, LOCK, Recovered, StoreError, check_state, shard_directory};
 use super::disk::direct::DirectDisk;
@@ -156,7 +156,7 @@ fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Res
     let mut directory = DataDirectory::open_copy(to, 1, manifest.boot_epoch)?;
     directory.prepare()?;
     let one = ShardCount::try_new(1).map_err(|error| StoreError::NotWritten(error.to_string()))?;
-    let share: Inheritance = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
+    let share: RecoveredState = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
     check_room(to, segments_needed(&share, SEGMENT_BYTES), SEGMENT_BYTES, 1)?;
     let records = write_journal(&directory.shard(0), directory.journal(0), &share)?;
     let states = from.join(STATES_FILE);
@@ -177,11 +177,7 @@ fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Res
 }
 
 /// Writes a journal that begins with this and ends with it. Blocks until all of it is on disk and was read back.
-pub(super) fn write_journal(
-    directory: &Path,
-    id: JournalId,
-    share: &Inheritance,
-) -> Result<AppendSequence, StoreError> {
+pub(super) fn write_journal(directory: &Path, id: JournalId, share: &RecoveredState) -> Result<Lsn, StoreError> {
     let options = JournalOptions {
         directory: directory.to_owned(),
         id,
@@ -193,7 +189,7 @@ pub(super) fn write_journal(
     let failed = |error| StoreError::Directory { path: directory.to_owned(), error };
     let disk = DirectDisk::new().map_err(StoreError::Ring)?;
     let mut journal = Journal::create(disk, options).map_err(failed)?;
-    let mut records = Records::after(AppendSequence(0));
+    let mut records = Records::after(Lsn(0));
     let mut failure = None;
     share.write_down(&mut records, |records| {
         if failure.is_none() {

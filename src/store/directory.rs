@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use caxton_shards::message::WallTime;
 use caxton_shards::routing::partition::{Partition, ShardIndex};
-use caxton_shards::shard::recovery::{Inheritance, Recovery};
+use caxton_shards::shard::recovery::{RecoveredState, Recovery};
 use rustix::fs::{FlockOperation, flock};
 
 use super::clock::{ClockJump, Stamp};
@@ -321,7 +321,7 @@ impl DataDirectory {
     ///
     /// # Errors
     /// A journal is damaged, or of another version.
-    pub fn recover(&self, window: usize, partition: Partition) -> Result<(Vec<Inheritance>, Recovered), StoreError> {
+    pub fn recover(&self, window: usize, partition: Partition) -> Result<(Vec<RecoveredState>, Recovered), StoreError> {
         self.recover_at(window, partition, &Stamp::now())
     }
 
@@ -334,7 +334,7 @@ impl DataDirectory {
         window: usize,
         partition: Partition,
         now: &Stamp,
-    ) -> Result<(Vec<Inheritance>, Recovered), StoreError> {
+    ) -> Result<(Vec<RecoveredState>, Recovered), StoreError> {
         let began = Instant::now();
         let mut recovery = Recovery::new(window).of_shards(self.manifest.shards);
         let mut records = 0;
@@ -358,11 +358,11 @@ impl DataDirectory {
         let shares = recovery.divide(partition);
         let clock = self.manifest.generation.and_then(|_| clock_jump(now, &self.manifest.stamp, &end));
         let mut recovered = Recovered {
-            messages: shares.iter().map(Inheritance::messages).sum(),
+            messages: shares.iter().map(RecoveredState::messages).sum(),
             expired,
-            dead_letters: shares.iter().map(Inheritance::letters).sum(),
-            agents: shares.iter().map(Inheritance::agents).sum(),
-            conversations: shares.iter().map(Inheritance::conversations).sum(),
+            dead_letters: shares.iter().map(RecoveredState::letters).sum(),
+            agents: shares.iter().map(RecoveredState::agents).sum(),
+            conversations: shares.iter().map(RecoveredState::conversations).sum(),
             records,
             took: began.elapsed(),
             clock,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use caxton_shards::journal::record::{AppendSequence, ConversationStep, Record};
+use caxton_shards::journal::record::{ConversationStep, Lsn, Record};
 use caxton_shards::message::{AgentId, ConversationId};
 use caxton_shards::routing::partition::ShardIndex;
 use caxton_shards::shard::recovery::Recovery;
@@ -180,7 +180,7 @@ impl Inspection {
         }
     }
 
-    fn take(&mut self, shard: u16, sequence: AppendSequence, kind: u8, body: &[u8]) -> Result<(), String> {
+    fn take(&mut self, shard: u16, sequence: Lsn, kind: u8, body: &[u8]) -> Result<(), String> {
         match Record::read(kind, body).map_err(|fault| fault.to_string())? {
             Record::ConversationStep(step) => {
                 if let Some(id) = step.message.conversation() {

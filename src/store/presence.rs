@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 
 use super::journal::segment_path;
 use super::manifest::MANIFEST;
-use crate::link::{JournalFigures, Shared};
+use crate::shard_handle::{JournalFigures, Shared};
 
 /// How often it looks. Twice this is the longest that something is missing unnoticed.
 const LOOK_EVERY: Duration = Duration::from_millis(400);

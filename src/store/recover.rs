@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use caxton_shards::domain::ShardCount;
 use caxton_shards::routing::partition::{Partition, ShardIndex};
-use caxton_shards::shard::recovery::{Inheritance, Recovery};
+use caxton_shards::shard::recovery::{RecoveredState, Recovery};
 
 use super::backup::{WINDOW, write_journal};
 use super::directory::{Lock, StoreError, check_state, generation_directory, read_mark, shard_directory};
@@ -274,7 +274,7 @@ fn rewrite(directory: &Path, state: &State, id: JournalId) -> Result<(), StoreEr
         });
     }
     let one = ShardCount::try_new(1).map_err(|error| StoreError::NotWritten(error.to_string()))?;
-    let share: Inheritance = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
+    let share: RecoveredState = recovery.divide(Partition::new(one)).into_iter().next().unwrap_or_default();
     let path = shard_directory(directory, id.generation, 0);
     files::make_directory(&path).map_err(|error| StoreError::Directory { path: path.clone(), error })?;
     write_journal(&path, id, &share)?;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use caxton_shards::journal::frame::{BLOCK_BYTES, FRAME_BYTES_MAX};
-use caxton_shards::journal::record::{AppendSequence, Records};
-use caxton_shards::shard::recovery::Inheritance;
+use caxton_shards::journal::record::{Lsn, Records};
+use caxton_shards::shard::recovery::RecoveredState;
 use rustix::process::{Resource, getrlimit};
 
 use super::StoreError;
@@ -15,9 +15,9 @@ const SPARE_SEGMENTS: u64 = 1;
 const DATABASE_BYTES: u64 = 1 << 20;
 
 /// How many segments of this length a journal needs for what one shard takes over, the spare one included.
-pub fn segments_needed(share: &Inheritance, segment_bytes: u64) -> u64 {
+pub fn segments_needed(share: &RecoveredState, segment_bytes: u64) -> u64 {
     let mut bytes = 0;
-    let mut records = Records::after(AppendSequence(0));
+    let mut records = Records::after(Lsn(0));
     share.write_down(&mut records, |records| {
         bytes += records.bytes().len() as u64;
         records.clear();
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_refused_with_the_sizes() {
         let directory = tempfile::tempdir().expect("a directory");
-        let segments = segments_needed(&Inheritance::default(), 1 << 20);
+        let segments = segments_needed(&RecoveredState::default(), 1 << 20);
         assert_eq!(segments, 2, "one to write and one in reserve");
         check_room(directory.path(), segments, 64 << 10, 1).expect("there is room for so little");
         let refused = check_room(directory.path(), 1 << 40, 1 << 20, 1).expect_err("no disk is so large");

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use caxton_router::message::WhenUnavailable;
 use caxton_router::router::Events;
 use caxton_router::{
-    AgentId, AskFailure, BreakerState, Config, Decision, Event, FailedAttempt, FailureCause, FailureHandler, Message,
-    Outcome, Performative, Preset, Reason, Router, ShardIndex,
+    AgentId, AskFailure, BreakerState, Config, DeadLetterReason, Decision, Event, FailedAttempt, FailureCause,
+    FailureHandler, Message, Outcome, Performative, Preset, Router, ShardIndex,
 };
 
 use crate::common::{PATIENCE, bounded, message_to, name_on, on, request_to, shutdown, start_with, text_of};
@@ -45,7 +45,7 @@ fn an_agent_that_keeps_failing_is_left_alone_as_long_as_its_breaker_is_open() {
         assert!(text_of(&notice).contains("(breaker-open "), "{}", text_of(&notice));
         let report = shutdown(&router);
         assert_eq!((report.stats.breakers_opened(), report.stats.breakers_open()), (1, 1));
-        assert_eq!(report.stats.account().dead_by_reason[Reason::BreakerOpen.index()], 1);
+        assert_eq!(report.stats.account().dead_by_reason[DeadLetterReason::BreakerOpen.index()], 1);
     });
 }
 
@@ -166,9 +166,9 @@ fn an_embedders_own_handler_decides_on_each_shard_what_becomes_of_failures() {
             let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
             assert!(text_of(&notice).contains(word), "{}", text_of(&notice));
         }
-        let reasons: Vec<Reason> =
+        let reasons: Vec<DeadLetterReason> =
             router.blocking_dead_letters(10).expect("the router runs").iter().map(|letter| letter.reason).collect();
-        assert_eq!(reasons, [Reason::AttemptsExhausted], "what is only reported is not kept");
+        assert_eq!(reasons, [DeadLetterReason::AttemptsExhausted], "what is only reported is not kept");
         shutdown(&router);
     });
 }

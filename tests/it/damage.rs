@@ -16,10 +16,10 @@ use caxton_router::store::journal::{Journal, JournalOptions, read_catalogue};
 use caxton_router::store::recover::Repair;
 use caxton_router::store::{DataDirectory, StoreError};
 use caxton_router::{AgentId, Message, Performative, Reliability, Router};
-use caxton_shards::journal::record::{AppendSequence, KeptMessage, Record, Records, split};
+use caxton_shards::journal::record::{DurableMessage, Lsn, Record, Records, split};
 use caxton_shards::message::MessageId;
 use caxton_shards::routing::partition::Partition;
-use caxton_shards::shard::recovery::Inheritance;
+use caxton_shards::shard::recovery::RecoveredState;
 
 /// Far longer than anything takes that is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -287,7 +287,7 @@ impl Writer {
                 .id(MessageId::from_u128(u128::from(self.written)).expect("it is not zero"))
                 .receiver(AgentId::of_text("somebody"))
                 .content(content.clone());
-            let kept = KeptMessage {
+            let kept = DurableMessage {
                 replaces: None,
                 first: None,
                 shown: false,
@@ -296,7 +296,7 @@ impl Writer {
                 attempts: 0,
                 message: message.build().expect("a legal message"),
             };
-            let sequence = AppendSequence(records.last().0 + 1);
+            let sequence = Lsn(records.last().0 + 1);
             Record::Message(kept).write(&mut records);
             if self.dice.once_in(8) && self.source.expected.len() < 12 {
                 self.source.expected.insert(content);
@@ -316,7 +316,7 @@ impl Writer {
 }
 
 /// Begins a journal with what is left for it.
-fn begin(directory: &DataDirectory, shard: u16, left: &Inheritance) -> Journal<DirectDisk> {
+fn begin(directory: &DataDirectory, shard: u16, left: &RecoveredState) -> Journal<DirectDisk> {
     let options = JournalOptions {
         directory: directory.shard(shard),
         id: directory.journal(shard),
@@ -327,7 +327,7 @@ fn begin(directory: &DataDirectory, shard: u16, left: &Inheritance) -> Journal<D
     };
     let disk = DirectDisk::new().expect("the kernel has io_uring");
     let mut journal = Journal::create(disk, options).expect("there is room");
-    let mut records = Records::after(AppendSequence(0));
+    let mut records = Records::after(Lsn(0));
     left.write_down(&mut records, |_| ());
     journal.append(records.bytes());
     settle(&mut journal);
@@ -351,7 +351,7 @@ fn served(directory: &DataDirectory) -> Result<BTreeSet<String>, StoreError> {
     let (shares, _) = directory.recover(0, partition)?;
     let mut contents = BTreeSet::new();
     for share in shares {
-        let mut records = Records::after(AppendSequence(0));
+        let mut records = Records::after(Lsn(0));
         share.write_down(&mut records, |_| ());
         for record in split(records.bytes()) {
             let (kind, body) = record.expect("whole records are written");

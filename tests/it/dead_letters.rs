@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use caxton_router::router::{CallError, DeadLetterCursor, ReplaySummary, WouldDeadlock};
 use caxton_router::{
-    AgentId, DeadLetterFilter, DeadLetterId, Event, Message, Outcome, Performative, REPLAYS_MAX, Reason, ReplayError,
-    Router, ShardIndex, is_notice,
+    AgentId, DeadLetterFilter, DeadLetterId, DeadLetterReason, Event, Message, Outcome, Performative, REPLAYS_MAX,
+    ReplayError, Router, ShardIndex, is_notice,
 };
 use futures_lite::future::block_on;
 
@@ -57,7 +57,10 @@ fn letters_of_all_shards_are_found_page_by_page_shown_and_thrown_away() {
         assert_eq!(found(&router, &second, 2), ["7", "5", "3", "1"]);
         let id = DeadLetterId { shard: ShardIndex(1), number: 2 };
         let letter = router.blocking_dead_letter(id).expect("the router runs").expect("it is there");
-        assert_eq!((letter.id, text_of(&letter.message), letter.reason), (id, "3".to_owned(), Reason::UnknownReceiver));
+        assert_eq!(
+            (letter.id, text_of(&letter.message), letter.reason),
+            (id, "3".to_owned(), DeadLetterReason::UnknownReceiver)
+        );
         let cursor = DeadLetterCursor(vec![id]);
         let page = router.blocking_find_dead_letters(&second, 9, Some(&cursor)).expect("the router runs");
         assert_eq!(page.letters.iter().map(|letter| text_of(&letter.message)).collect::<Vec<_>>(), ["1"]);

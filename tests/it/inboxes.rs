@@ -9,7 +9,7 @@ use caxton_router::{
     StopReason, is_notice,
 };
 use caxton_shards::api::RegistrationError;
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use futures_lite::future::block_on;
 
 use crate::common::{
@@ -34,7 +34,7 @@ fn drop_and_wait(inbox: Inbox, router: &Router) {
     while events.blocking_next(PATIENCE).expect("the agent leaves") != gone {}
 }
 
-fn dead_by(router: &Router, reason: Reason) -> u64 {
+fn dead_by(router: &Router, reason: DeadLetterReason) -> u64 {
     router.stats().account().dead_by_reason[reason.index()]
 }
 
@@ -180,7 +180,7 @@ fn what_was_not_taken_from_a_dropped_inbox_becomes_dead_letters() {
         }
         drop_and_wait(inbox, &router);
         router.blocking_register(name("clerk"), silent).expect("the name is free again");
-        assert_eq!(dead_by(&router, Reason::Deregistered), count - 10);
+        assert_eq!(dead_by(&router, DeadLetterReason::Deregistered), count - 10);
         let account = shutdown(&router).stats.account();
         assert_eq!((account.processed, account.dead_lettered), (10, count - 10));
     });
@@ -483,7 +483,7 @@ fn what_is_not_acknowledged_when_the_inbox_goes_is_a_dead_letter() {
         drop_and_wait(inbox, &router);
         let report = shutdown(&router);
         assert!(report.balances(), "{report}");
-        assert_eq!(report.stats.account().dead_by_reason[Reason::Deregistered.index()], 2);
+        assert_eq!(report.stats.account().dead_by_reason[DeadLetterReason::Deregistered.index()], 2);
         let texts: Vec<_> = report.dead_letters.iter().map(|letter| text_of(&letter.message)).collect();
         assert!(
             texts.iter().any(|text| text == "in work") && texts.iter().any(|text| text == "not taken"),

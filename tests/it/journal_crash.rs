@@ -14,7 +14,7 @@ use caxton_router::store::journal::{
     Journal, JournalFault, JournalId, JournalOptions, JournalState, WRITE_TIME_MAX_MS, scan,
 };
 use caxton_router::store::manifest::Identity;
-use caxton_shards::journal::record::{AppendSequence, Record, RecordKind, Records};
+use caxton_shards::journal::record::{Lsn, Record, RecordKind, Records};
 use caxton_shards::message::{AgentId, MessageId, WallTime};
 use rustix::io::Errno;
 
@@ -61,15 +61,13 @@ impl Story {
     }
 
     fn append(&mut self) {
-        let mut records = Records::after(AppendSequence(self.last()));
+        let mut records = Records::after(Lsn(self.last()));
         for _ in 0..self.dice.between(1, 5) {
             let pairs = self.dice.index(400);
             let id = MessageId::from_u128(u128::from(self.dice.next()) | 1).expect("it is not zero");
             let record = match self.dice.below(3) {
                 // Some record that is released at once, if it is still there; and some that are long.
-                0 if self.settles && self.last() > 0 => {
-                    Record::Settled(AppendSequence(1 + self.dice.below(self.last())), false)
-                }
+                0 if self.settles && self.last() > 0 => Record::Settled(Lsn(1 + self.dice.below(self.last())), false),
                 _ => Record::Handled(vec![(id, AgentId::of_text("somebody")); pairs]),
             };
             record.write(&mut records);
@@ -89,7 +87,7 @@ impl Story {
             .receiver(AgentId::of_text("somebody"))
             .build()
             .expect("a legal message");
-        let kept = caxton_shards::journal::record::KeptMessage {
+        let kept = caxton_shards::journal::record::DurableMessage {
             replaces: None,
             first: None,
             shown: false,
@@ -98,7 +96,7 @@ impl Story {
             attempts: 0,
             message,
         };
-        let mut records = Records::after(AppendSequence(0));
+        let mut records = Records::after(Lsn(0));
         Record::Message(kept).write(&mut records);
         let bytes = records.bytes().to_vec();
         self.written.push((RecordKind::Message as u8, bytes[5..].to_vec()));
@@ -237,8 +235,8 @@ fn a_record_that_is_needed_keeps_its_segment_and_is_named_to_be_written_anew() {
     assert!(wanted.is_some_and(|upto| upto.0 >= 1), "the message stands in the way: {wanted:?}");
     assert_eq!(story.journal.state(), JournalState::Full);
     let committed = story.journal.committed();
-    let mut records = Records::after(AppendSequence(story.last()));
-    Record::Settled(AppendSequence(1), false).write(&mut records);
+    let mut records = Records::after(Lsn(story.last()));
+    Record::Settled(Lsn(1), false).write(&mut records);
     story.written.push((RecordKind::Settled as u8, records.bytes()[5..].to_vec()));
     story.journal.append(records.bytes());
     for _ in 0..200 {

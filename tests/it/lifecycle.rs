@@ -11,7 +11,7 @@ use caxton_router::{
     Agent, AskFailure, Config, Context, Event, Message, Outcome, Performative, Preset, Router, SendError,
 };
 use caxton_shards::api::RegistrationError;
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use futures_lite::future::block_on;
 
 use crate::common::{
@@ -180,7 +180,7 @@ fn what_is_not_handled_by_the_deadline_is_given_up_as_stopped() {
         let report = router.shutdown(Duration::from_millis(50)).expect("this is no shard's thread");
         assert!(!report.drained && report.balances(), "{report:?}");
         let account = report.stats.account();
-        assert_eq!((account.dead_lettered, account.dead_by_reason[Reason::Stopped.index()]), (50, 50));
+        assert_eq!((account.dead_lettered, account.dead_by_reason[DeadLetterReason::Stopped.index()]), (50, 50));
     });
 }
 
@@ -203,7 +203,7 @@ fn a_suspended_message_is_given_up_at_the_deadline() {
         }
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         assert!(!report.drained && report.balances(), "{report:?}");
-        assert_eq!(report.stats.account().dead_by_reason[Reason::Stopped.index()], 3);
+        assert_eq!(report.stats.account().dead_by_reason[DeadLetterReason::Stopped.index()], 3);
     });
 }
 
@@ -410,7 +410,7 @@ fn a_panic_in_a_handler_harms_nobody_else() {
         assert_eq!(panicked, 2);
         router.blocking_ask(request_to(neighbour, "?"), PATIENCE).expect("the neighbour answers");
         let account = shutdown(&router).stats.account();
-        assert_eq!(account.dead_by_reason[Reason::AttemptsExhausted.index()], 1);
+        assert_eq!(account.dead_by_reason[DeadLetterReason::AttemptsExhausted.index()], 1);
     });
 }
 

@@ -6,7 +6,7 @@ use caxton_router::config::Config;
 use caxton_router::domain::{LifetimeMs, MailboxCapacity, MemoryBudget};
 use caxton_router::{AgentId, Inbox, Message, Performative, Router, SendError};
 use caxton_shards::api::OverflowPolicy;
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use futures_lite::future::block_on;
 
 use crate::common::{PATIENCE, bounded, message_to, name_on, shutdown, silent, start_with, text_of};
@@ -119,7 +119,7 @@ fn the_oldest_is_found_among_the_dead_letters() {
         assert_eq!(letters.len(), 1);
         // What the owner's inbox has already is out of the mailbox.
         let oldest = (sent - MAILBOX).to_string();
-        assert_eq!((letters[0].reason, text_of(&letters[0].message)), (Reason::Displaced, oldest));
+        assert_eq!((letters[0].reason, text_of(&letters[0].message)), (DeadLetterReason::Displaced, oldest));
         while receive(&inbox) != "newest" {}
         shutdown(&router);
     });

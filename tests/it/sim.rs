@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use caxton_router::domain::AgentName;
 use caxton_router::sim::{Failed, Fault, Options, Outcome, SHRINK_RUNS_MAX, run, shrink};
-use caxton_router::{Agent, Context, Message, Outcome as Handled, Reason, is_notice};
+use caxton_router::{Agent, Context, DeadLetterReason, Message, Outcome as Handled, is_notice};
 use caxton_shards::api::Input;
 
 /// Seeds of the long test.
@@ -34,8 +34,9 @@ fn two_thousand_seeds_are_accounted_for_and_come_to_rest() {
     // Traffic that never comes near a limit would prove little.
     // Journals fail in a simulation of their own: see `caxton sim --crashes`. Its agents say enough that each reply belongs to
     // one conversation.
-    let elsewhere = [Reason::NotJournalled, Reason::Expired, Reason::AmbiguousConversation];
-    for reason in Reason::ALL.into_iter().filter(|reason| !elsewhere.contains(reason)) {
+    let elsewhere =
+        [DeadLetterReason::NotJournalled, DeadLetterReason::Expired, DeadLetterReason::AmbiguousConversation];
+    for reason in DeadLetterReason::ALL.into_iter().filter(|reason| !elsewhere.contains(reason)) {
         assert!(total.dead_by_reason[reason.index()] > 0, "nothing was given up as {reason}: {total:?}");
     }
     let counts =
@@ -78,9 +79,9 @@ fn what_is_turned_off_does_not_happen() {
     type Seen = fn(&Outcome) -> u64;
     let happened = |options: &Options, seen: Seen| -> u64 { (0..40).map(|seed| seen(&clean(seed, options))).sum() };
     let retried: Seen = |outcome| outcome.account.retried;
-    let stopped: Seen = |outcome| outcome.account.dead_by_reason[Reason::Stopped.index()];
-    let full: Seen = |outcome| outcome.account.dead_by_reason[Reason::ShardFull.index()];
-    let unaddressed: Seen = |outcome| outcome.account.dead_by_reason[Reason::NoRoute.index()];
+    let stopped: Seen = |outcome| outcome.account.dead_by_reason[DeadLetterReason::Stopped.index()];
+    let full: Seen = |outcome| outcome.account.dead_by_reason[DeadLetterReason::ShardFull.index()];
+    let unaddressed: Seen = |outcome| outcome.account.dead_by_reason[DeadLetterReason::NoRoute.index()];
     for (faults, seen) in [
         (vec![Fault::Failing, Fault::Panics], retried),
         (vec![Fault::Shutdown], stopped),

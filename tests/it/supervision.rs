@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use caxton_router::router::CallError;
 use caxton_router::{
-    AgentState, AskFailure, Drained, Event, LifecycleError, Outcome, Reason, Registration, RestartPolicy, StopReason,
+    AgentState, AskFailure, DeadLetterReason, Drained, Event, LifecycleError, Outcome, Registration, RestartPolicy,
+    StopReason,
 };
 
 use crate::common::{
@@ -73,7 +74,7 @@ fn an_agent_that_fails_too_often_is_stopped_and_its_shard_goes_on() {
         assert!(std::iter::from_fn(|| events.try_next()).any(|event| event == stopped));
         router.blocking_ask(request_to(neighbour, "?"), PATIENCE).expect("the neighbour answers");
         let account = shutdown(&router).stats.account();
-        assert_eq!(account.dead_by_reason[Reason::RestartsExhausted.index()], 2);
+        assert_eq!(account.dead_by_reason[DeadLetterReason::RestartsExhausted.index()], 2);
     });
 }
 

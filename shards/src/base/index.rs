@@ -24,7 +24,7 @@ pub struct AgentIndex(pub(crate) u32);
 
 /// The number of a record, counted per shard from one. Records commit in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct AppendSequence(pub u64);
+pub struct Lsn(pub u64);
 
 /// Joins a question to its answer. The driver chooses it; the shard only repeats it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

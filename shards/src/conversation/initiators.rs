@@ -10,12 +10,12 @@ use crate::base::hashing::Seeded;
 use crate::message::{AgentId, ConversationId, Correlation, Term};
 
 /// The most notes of one shard. Beyond it a reply that came as text begins a conversation of its own.
-pub const NOTES_MAX: usize = 1_000_000;
+pub const INITIATORS_CACHED_MAX: usize = 1_000_000;
 /// The most notes that the messages of one agent have written, so that it can't use up those of all others.
-pub const NOTES_PER_PEER_MAX: usize = NOTES_MAX / 8;
+pub const INITIATORS_CACHED_PER_PEER_MAX: usize = INITIATORS_CACHED_MAX / 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct NoteKey {
+pub(crate) struct InitiatorKey {
     pub participant: AgentId,
     pub conversation: ConversationId,
     pub peer: AgentId,
@@ -23,7 +23,7 @@ pub(crate) struct NoteKey {
 
 /// What a participant's shard knows of a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Note {
+pub(crate) struct CachedInitiator {
     /// Who began it.
     pub initiator: AgentId,
     /// What the peer's last message asked under (`reply-with`).
@@ -34,31 +34,31 @@ pub(crate) struct Note {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    note: Note,
+    note: CachedInitiator,
     used_ms: u64,
 }
 
 /// The notes of one shard.
 #[derive(Debug)]
-pub(crate) struct Notes {
-    notes: HashMap<NoteKey, Entry, Seeded>,
+pub(crate) struct InitiatorCache {
+    notes: HashMap<InitiatorKey, Entry, Seeded>,
     by_peer: HashMap<AgentId, usize, Seeded>,
 }
 
-impl Notes {
+impl InitiatorCache {
     pub fn new(seed: u64) -> Self {
         let seeded = Seeded::new(seed);
         Self { notes: HashMap::with_hasher(seeded), by_peer: HashMap::with_hasher(seeded) }
     }
 
     /// Writes a note. Returns whether it is new, so that its timer has to be armed.
-    pub fn write(&mut self, key: NoteKey, note: Note, now_ms: u64) -> bool {
+    pub fn write(&mut self, key: InitiatorKey, note: CachedInitiator, now_ms: u64) -> bool {
         if let Some(entry) = self.notes.get_mut(&key) {
             *entry = Entry { note, used_ms: now_ms };
             return false;
         }
         let of_peer = self.by_peer.get(&key.peer).copied().unwrap_or_default();
-        if self.notes.len() >= NOTES_MAX || of_peer >= NOTES_PER_PEER_MAX {
+        if self.notes.len() >= INITIATORS_CACHED_MAX || of_peer >= INITIATORS_CACHED_PER_PEER_MAX {
             return false;
         }
         self.by_peer.insert(key.peer, of_peer + 1);
@@ -67,19 +67,19 @@ impl Notes {
     }
 
     /// What was noted.
-    pub fn read(&mut self, key: &NoteKey, now_ms: u64) -> Option<Note> {
+    pub fn read(&mut self, key: &InitiatorKey, now_ms: u64) -> Option<CachedInitiator> {
         let entry = self.notes.get_mut(key)?;
         entry.used_ms = now_ms;
         Some(entry.note)
     }
 
     /// Whether there is a note.
-    pub fn has(&self, key: &NoteKey) -> bool {
+    pub fn has(&self, key: &InitiatorKey) -> bool {
         self.notes.contains_key(key)
     }
 
     /// Drops a note that was not used for `timeout_ms`, or answers when to look again.
-    pub fn time_out(&mut self, key: &NoteKey, now_ms: u64, timeout_ms: u64) -> Option<u64> {
+    pub fn time_out(&mut self, key: &InitiatorKey, now_ms: u64, timeout_ms: u64) -> Option<u64> {
         let ends_ms = self.notes.get(key)?.used_ms + timeout_ms;
         if now_ms < ends_ms {
             return Some(ends_ms);
@@ -104,23 +104,23 @@ mod tests {
         let [participant, greedy, other] = ["a", "b", "c"].map(AgentId::of_text);
         let key = |peer, number: usize| {
             let conversation = ConversationId::of_text(&format!("c{:032x}", number + 1));
-            NoteKey { participant, conversation, peer }
+            InitiatorKey { participant, conversation, peer }
         };
-        let note = Note { initiator: greedy, asked: None, protocol: None };
-        let mut notes = Notes::new(1);
-        assert!((0..NOTES_PER_PEER_MAX).all(|number| notes.write(key(greedy, number), note, 0)));
-        assert!(!notes.write(key(greedy, NOTES_PER_PEER_MAX), note, 0));
+        let note = CachedInitiator { initiator: greedy, asked: None, protocol: None };
+        let mut notes = InitiatorCache::new(1);
+        assert!((0..INITIATORS_CACHED_PER_PEER_MAX).all(|number| notes.write(key(greedy, number), note, 0)));
+        assert!(!notes.write(key(greedy, INITIATORS_CACHED_PER_PEER_MAX), note, 0));
         assert!(notes.write(key(other, 0), note, 0), "others have theirs");
         assert_eq!(notes.time_out(&key(greedy, 7), 100, 100), None);
-        assert!(notes.write(key(greedy, NOTES_PER_PEER_MAX), note, 0));
+        assert!(notes.write(key(greedy, INITIATORS_CACHED_PER_PEER_MAX), note, 0));
     }
 
     #[test]
     fn a_note_is_read_until_it_was_not_used_for_the_timeout() {
         let [participant, peer] = ["a", "b"].map(AgentId::of_text);
-        let key = NoteKey { participant, conversation: ConversationId::of_text("x"), peer };
-        let note = Note { initiator: peer, asked: None, protocol: None };
-        let mut notes = Notes::new(1);
+        let key = InitiatorKey { participant, conversation: ConversationId::of_text("x"), peer };
+        let note = CachedInitiator { initiator: peer, asked: None, protocol: None };
+        let mut notes = InitiatorCache::new(1);
         assert!(notes.write(key, note, 0));
         assert!(!notes.write(key, note, 10), "the note is there already");
         assert_eq!(notes.read(&key, 50), Some(note));

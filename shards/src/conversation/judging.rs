@@ -4,7 +4,7 @@ use super::{
     Conversation, ConversationIndex, Conversations, NOWHERE, Passage, Passed, Protocols, REPLY_TO_NOTED_MAX, hash_of,
 };
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Performative, Reliability, Term, WallTime};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::planted::{self, Bug};
 use crate::protocol::{Guard, Verdict, Violation};
 use hashbrown::HashSet;
@@ -28,7 +28,7 @@ impl Conversations {
         id: ConversationId,
         passage: &Passage<'_>,
         wall: WallTime,
-    ) -> Result<(ConversationIndex, Passed), Reason> {
+    ) -> Result<(ConversationIndex, Passed), DeadLetterReason> {
         let probably = passage.message.delivery_meta().conversation_place;
         let (place, mut passed) = if self.slab.get(probably).is_some_and(|found| found.is(passage.initiator, id)) {
             (probably, Passed::Continued)
@@ -40,12 +40,12 @@ impl Conversations {
                 None => return self.pass_beside(passage),
             }
         };
-        let Some(mut conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let Some(mut conversation) = self.slab.get_mut(place) else { return Err(DeadLetterReason::NotInConversation) };
         let Some(from) = conversation.position(passage.sender) else { return self.pass_stranger(place, passage, wall) };
         let to = conversation.position(passage.receiver);
         if to.is_none() && conversation.participants.len() >= self.limits.participants_max {
             // Nothing may have changed when a message is refused, so this comes before the step.
-            return Err(Reason::TooManyParticipants);
+            return Err(DeadLetterReason::TooManyParticipants);
         }
         if (conversation.guard.is_some() || passage.message.protocol_term().is_some())
             && self.protocols.step(conversation, from, to, passage, wall) == Verdict::Forbidden
@@ -53,7 +53,7 @@ impl Conversations {
             && !passage.message.rejoins()
         {
             passed = self.object(place, from, to, passage, passed)?;
-            conversation = self.slab.get_mut(place).ok_or(Reason::NotInConversation)?;
+            conversation = self.slab.get_mut(place).ok_or(DeadLetterReason::NotInConversation)?;
         }
         let to = match to {
             Some(to) => to,
@@ -71,9 +71,9 @@ impl Conversations {
         place: u32,
         passage: &Passage<'_>,
         wall: WallTime,
-    ) -> Result<(ConversationIndex, Passed), Reason> {
+    ) -> Result<(ConversationIndex, Passed), DeadLetterReason> {
         let most = self.limits.participants_max;
-        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(DeadLetterReason::NotInConversation) };
         let to = conversation.position(passage.receiver);
         let (Some(guard), Some(0)) = (&mut conversation.guard, to) else { return self.pass_beside(passage) };
         let rulebook = &self.protocols.rulebook;
@@ -96,10 +96,10 @@ impl Conversations {
     /// Judges a message that belongs to no open conversation of its receiver and can't begin one of its sender: see
     /// [`Shard::find_role`](crate::shard::Shard).
     #[cold]
-    fn pass_beside(&mut self, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
+    fn pass_beside(&mut self, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), DeadLetterReason> {
         let message = passage.message;
         if message.role() != ConversationRole::Unresolved {
-            return Err(Reason::NotInConversation);
+            return Err(DeadLetterReason::NotInConversation);
         }
         let rulebook = &self.protocols.rulebook;
         let Some(protocol) = message.protocol_term().and_then(|name| rulebook.find(name)) else {
@@ -115,7 +115,7 @@ impl Conversations {
         }
         self.violation = rulebook.explain_beginning(protocol, message).map(Box::new);
         match &self.violation {
-            Some(violation) if violation.refused => Err(Reason::ProtocolViolation),
+            Some(violation) if violation.refused => Err(DeadLetterReason::ProtocolViolation),
             _ => Ok((NOWHERE, Passed::BesideInViolation)),
         }
     }
@@ -198,7 +198,7 @@ impl Conversations {
         to: Option<u16>,
         passage: &Passage<'_>,
         passed: Passed,
-    ) -> Result<Passed, Reason> {
+    ) -> Result<Passed, DeadLetterReason> {
         let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
         if to == Some(0) && tells_of_loss(passage.message) {
             if let Some(guard) = &mut conversation.guard {
@@ -234,7 +234,7 @@ impl Conversations {
             self.closed -= 1;
         }
         match passed {
-            _ if refused => Err(Reason::ProtocolViolation),
+            _ if refused => Err(DeadLetterReason::ProtocolViolation),
             Passed::Began | Passed::BeganInViolation => Ok(Passed::BeganInViolation),
             _ => Ok(Passed::ContinuedInViolation),
         }

@@ -23,7 +23,7 @@ pub(crate) use crate::base::index::ConversationIndex;
 use crate::base::slab::Slab;
 use crate::base::timer_wheel::TimerKey;
 use crate::message::{AgentId, ConversationId, ConversationRole, Correlation, Message};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::protocol::{Guard, ProtocolView, Rulebook, Violation};
 use history::{History, Remembered};
 use recovered::Recovered;
@@ -266,7 +266,11 @@ impl Conversations {
     /// Lets a message pass, or says why not. Only a message of the initiator can begin a conversation. Nothing has
     /// changed when a message is refused.
     #[inline(always)]
-    pub fn pass(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
+    pub fn pass(
+        &mut self,
+        id: ConversationId,
+        passage: &Passage<'_>,
+    ) -> Result<(ConversationIndex, Passed), DeadLetterReason> {
         let place = passage.message.delivery_meta().conversation_place;
         match self.slab.get_mut(place) {
             Some(conversation) if conversation.is(passage.initiator, id) => {
@@ -279,24 +283,28 @@ impl Conversations {
 
     /// As [`Conversations::pass`], for a message that does not know where its conversation lies.
     #[inline(never)]
-    fn pass_by_id(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
+    fn pass_by_id(
+        &mut self,
+        id: ConversationId,
+        passage: &Passage<'_>,
+    ) -> Result<(ConversationIndex, Passed), DeadLetterReason> {
         let hash = hash_of(self.seeded, passage.initiator, id);
         let (place, passed) = match self.find_hashed(hash, passage.initiator, id) {
             Some(place) => (place, Passed::Continued),
             None if passage.begins() => (self.open(id, hash, passage)?, Passed::Began),
-            None => return Err(Reason::NotInConversation),
+            None => return Err(DeadLetterReason::NotInConversation),
         };
-        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(DeadLetterReason::NotInConversation) };
         conversation.pass(passage, &self.limits, self.seeded)?;
         Ok((ConversationIndex(place), passed))
     }
 
     /// Begins a conversation that is not open. The hash is that of its initiator and its id.
-    fn open(&mut self, id: ConversationId, hash: u64, passage: &Passage<'_>) -> Result<u32, Reason> {
+    fn open(&mut self, id: ConversationId, hash: u64, passage: &Passage<'_>) -> Result<u32, DeadLetterReason> {
         // The initiator and, unless it talks to itself, the receiver.
         let participants = 1 + usize::from(passage.receiver != passage.initiator);
         if participants > self.limits.participants_max {
-            return Err(Reason::TooManyParticipants);
+            return Err(DeadLetterReason::TooManyParticipants);
         }
         let conversation = Conversation {
             id,
@@ -312,7 +320,7 @@ impl Conversations {
             guard: None,
             durable: false,
         };
-        let place = self.slab.insert(conversation).map_err(|_| Reason::TooManyConversations)?;
+        let place = self.slab.insert(conversation).map_err(|_| DeadLetterReason::TooManyConversations)?;
         let (slab, seeded) = (&self.slab, self.seeded);
         let rehash = |place: &u32| slab.get(*place).map_or(0, |found| hash_of(seeded, found.initiator, found.id));
         self.index.insert_unique(hash, place, rehash);
@@ -337,13 +345,17 @@ impl Conversations {
     /// Lets a message pass whose conversation was lost, or knows less than the message does: it is begun again, or its sender
     /// joins it.
     #[cold]
-    pub fn rejoin(&mut self, id: ConversationId, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), Reason> {
+    pub fn rejoin(
+        &mut self,
+        id: ConversationId,
+        passage: &Passage<'_>,
+    ) -> Result<(ConversationIndex, Passed), DeadLetterReason> {
         let (place, passed) = match self.find(passage.initiator, id) {
             Some(place) => (place, Passed::Continued),
             None => (self.open(id, hash_of(self.seeded, passage.initiator, id), passage)?, Passed::Began),
         };
         let (most, seeded) = (self.limits.participants_max, self.seeded);
-        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(DeadLetterReason::NotInConversation) };
         let mut join = |agent| match conversation.position(agent) {
             Some(position) => Ok(position),
             None => conversation.join(agent, most, seeded),
@@ -452,8 +464,13 @@ impl Conversation {
 
     /// Lets a message pass between its participants, of whom the receiver may be new. Nothing has changed when it is refused.
     #[inline(always)]
-    fn pass(&mut self, passage: &Passage<'_>, limits: &ConversationLimits, seeded: Seeded) -> Result<(), Reason> {
-        let from = self.position(passage.sender).ok_or(Reason::NotInConversation)?;
+    fn pass(
+        &mut self,
+        passage: &Passage<'_>,
+        limits: &ConversationLimits,
+        seeded: Seeded,
+    ) -> Result<(), DeadLetterReason> {
+        let from = self.position(passage.sender).ok_or(DeadLetterReason::NotInConversation)?;
         let to = match self.position(passage.receiver) {
             Some(to) => to,
             None => self.join(passage.receiver, limits.participants_max, seeded)?,
@@ -474,9 +491,9 @@ impl Conversation {
     }
 
     #[allow(clippy::cast_possible_truncation)] // There are at most 10,000 participants.
-    fn join(&mut self, agent: AgentId, participants_max: usize, seeded: Seeded) -> Result<u16, Reason> {
+    fn join(&mut self, agent: AgentId, participants_max: usize, seeded: Seeded) -> Result<u16, DeadLetterReason> {
         if self.participants.len() >= participants_max {
-            return Err(Reason::TooManyParticipants);
+            return Err(DeadLetterReason::TooManyParticipants);
         }
         let position = self.participants.len() as u16;
         self.participants.push(agent);

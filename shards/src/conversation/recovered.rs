@@ -14,7 +14,7 @@ use hashbrown::{HashMap, HashSet};
 use super::{ConversationIndex, Conversations, Passage, Passed, hash_of};
 use crate::base::hashing::Seeded;
 use crate::message::{AgentId, ConversationId, MessageId, Performative, Reliability, WallTime};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::protocol::Verdict;
 
 /// What is known of them, by their places.
@@ -95,13 +95,13 @@ impl Conversations {
     /// # Errors
     /// The shard may have fewer conversations, or the conversation fewer participants, than before.
     #[cold]
-    pub fn inherit_step(
+    pub fn restore_step(
         &mut self,
         id: ConversationId,
         passage: &Passage<'_>,
         at: WallTime,
         violates: bool,
-    ) -> Result<(ConversationIndex, Passed), Reason> {
+    ) -> Result<(ConversationIndex, Passed), DeadLetterReason> {
         let (place, passed) = match self.find(passage.initiator, id) {
             Some(place) => (place, Passed::Continued),
             None => (self.open(id, hash_of(self.seeded, passage.initiator, id), passage)?, Passed::Began),
@@ -109,7 +109,7 @@ impl Conversations {
         let past = self.recovered.past(place);
         let is_repeated = passage.message.id().is_some_and(|id| !past.messages.insert((id, passage.receiver)));
         past.acts.insert((passage.sender, passage.receiver, passage.message.performative()));
-        let Some(conversation) = self.slab.get_mut(place) else { return Err(Reason::NotInConversation) };
+        let Some(conversation) = self.slab.get_mut(place) else { return Err(DeadLetterReason::NotInConversation) };
         conversation.durable = true;
         let (most, seeded) = (self.limits.participants_max, self.seeded);
         let mut join = |agent| match conversation.position(agent) {
@@ -119,7 +119,7 @@ impl Conversations {
         let (from, to) = (join(passage.sender)?, join(passage.receiver)?);
         let is_checked = conversation.guard.is_some() || passage.message.protocol_term().is_some();
         if self.hold_to_protocols() && is_checked && !is_repeated {
-            self.inherit_protocol_step(place, (from, to), passage, at, violates);
+            self.restore_protocol_step(place, (from, to), passage, at, violates);
         }
         if let Some(conversation) = self.slab.get_mut(place) {
             conversation.note::<true>(passage, from, to, self.limits.history);
@@ -127,7 +127,7 @@ impl Conversations {
         Ok((ConversationIndex(place), passed))
     }
 
-    fn inherit_protocol_step(
+    fn restore_protocol_step(
         &mut self,
         place: u32,
         (from, to): (u16, u16),

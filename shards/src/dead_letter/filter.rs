@@ -1,6 +1,6 @@
 //! Which dead letters are meant.
 
-use super::{DeadLetter, DeadLetterId, Reason};
+use super::{DeadLetter, DeadLetterId, DeadLetterReason};
 use crate::message::{AgentId, ConversationId, Message, Performative, Receiver, WallTime};
 
 /// Which dead letters are meant: those that have everything that is named here. Without any name it is all of them.
@@ -9,7 +9,7 @@ pub struct DeadLetterFilter {
     /// This one.
     pub id: Option<DeadLetterId>,
     /// Given up for this reason.
-    pub reason: Option<Reason>,
+    pub reason: Option<DeadLetterReason>,
     /// For this agent, alone or among others.
     pub receiver: Option<AgentId>,
     /// From this agent.

@@ -11,7 +11,7 @@ pub use store::{LETTERS_PER_ANSWER_MAX, LETTERS_SEARCHED_MAX};
 
 use crate::base::index::ShardIndex;
 use crate::message::{Message, WallTime};
-pub use crate::outcome::Reason;
+pub use crate::outcome::DeadLetterReason;
 
 /// Limit on the failure text that a dead letter keeps, in bytes.
 pub const LAST_ERROR_BYTES_MAX: usize = 1_024;
@@ -24,7 +24,7 @@ pub struct DeadLetter {
     /// The whole message.
     pub message: Message,
     /// Why.
-    pub reason: Reason,
+    pub reason: DeadLetterReason,
     /// How often it was tried since it was accepted or, if it was replayed, since its last replay.
     pub attempts: u8,
     /// What was said of the failure after which the message was given up: by its handler, or by the router where the
@@ -55,8 +55,8 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_word() {
-        let words: std::collections::HashSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-        assert_eq!(words.len(), Reason::COUNT);
-        assert!(Reason::ALL.iter().enumerate().all(|(index, reason)| reason.index() == index));
+        let words: std::collections::HashSet<_> = DeadLetterReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), DeadLetterReason::COUNT);
+        assert!(DeadLetterReason::ALL.iter().enumerate().all(|(index, reason)| reason.index() == index));
     }
 }

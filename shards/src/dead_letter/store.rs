@@ -205,7 +205,7 @@ impl DeadLetters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::{DeadLetterFilter, Reason};
+    use crate::dead_letter::{DeadLetterFilter, DeadLetterReason};
     use crate::message::{Message, Performative, WallTime};
 
     fn push(letters: &mut DeadLetters, content: &str) -> DeadLetterId {
@@ -213,7 +213,7 @@ mod tests {
         letters.push(DeadLetter {
             id,
             message: Message::builder(Performative::Inform).content(content).build().unwrap(),
-            reason: Reason::NoRoute,
+            reason: DeadLetterReason::NoRoute,
             attempts: 0,
             last_error: None,
             first: WallTime(0),

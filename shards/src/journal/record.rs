@@ -7,12 +7,12 @@
 //! A record is `length` (u32, little-endian, of what follows), `kind` (u8) and a body. The form is version
 //! [`RECORD_VERSION`]: kinds and fields are added at the end, never changed.
 
-pub use crate::base::index::AppendSequence;
+pub use crate::base::index::Lsn;
 pub use crate::message::bytes::RecordFault;
 use crate::message::bytes::{Reader, Write};
 
 use crate::base::index::ShardIndex;
-use crate::dead_letter::{DeadLetter, DeadLetterId, Reason};
+use crate::dead_letter::{DeadLetter, DeadLetterId, DeadLetterReason};
 use crate::domain::AgentName;
 use crate::message::stored::Extent;
 use crate::message::{AgentId, ConversationId, Message, MessageId, WallTime};
@@ -104,7 +104,7 @@ pub struct RecordClass {
     /// It is a message that came, and was not rewritten: one that the deduplication window counts.
     pub arrives: bool,
     /// The sequence of the record that it releases.
-    pub releases: Option<AppendSequence>,
+    pub releases: Option<Lsn>,
     /// Whether it belongs into the projection, and into which part of it.
     pub projects: Projects,
 }
@@ -127,7 +127,7 @@ impl RecordClass {
     pub fn of(kind: u8, body: &[u8]) -> Self {
         let sequence = || {
             let bytes = body.first_chunk::<8>()?;
-            Some(AppendSequence(u64::from_le_bytes(*bytes))).filter(|sequence| sequence.0 > 0)
+            Some(Lsn(u64::from_le_bytes(*bytes))).filter(|sequence| sequence.0 > 0)
         };
         let state_if = |mark: Option<&u8>| if mark == Some(&1) { Projects::State } else { Projects::Nothing };
         match RecordKind::of(kind) {
@@ -156,13 +156,13 @@ impl RecordClass {
 
 /// A durable message as it was taken in.
 #[derive(Clone, PartialEq, Debug)]
-pub struct KeptMessage {
+pub struct DurableMessage {
     /// The record that it stood in before it was rewritten, further towards the journal's end.
-    pub replaces: Option<AppendSequence>,
+    pub replaces: Option<Lsn>,
     /// Whether the projection shows it, because it waits for long.
     pub shown: bool,
     /// The record in which it stood first, if it was rewritten: its place in the order of messages.
-    pub first: Option<AppendSequence>,
+    pub first: Option<Lsn>,
     /// When its lifetime ends.
     pub expires: WallTime,
     /// The name of its receiver.
@@ -198,7 +198,7 @@ pub enum Origin {
 
 /// An agent that outlives the process.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KeptAgent {
+pub struct PersistentAgent {
     /// Its name.
     pub name: AgentName,
     /// What it offers.
@@ -224,18 +224,18 @@ pub struct ConversationStep {
 #[derive(Clone, Debug)]
 pub enum Record {
     /// See [`RecordKind::Message`].
-    Message(KeptMessage),
+    Message(DurableMessage),
     /// See [`RecordKind::Settled`]: which record's message it is, and whether the projection shows it.
-    Settled(AppendSequence, bool),
+    Settled(Lsn, bool),
     /// See [`RecordKind::DeadLetter`], with the record that it replaces: the message's own, or the letter's from before it was
     /// rewritten.
-    DeadLetter(Box<DeadLetter>, Option<AppendSequence>),
+    DeadLetter(Box<DeadLetter>, Option<Lsn>),
     /// See [`RecordKind::DeadLetterGone`], with the letter's record.
-    DeadLetterGone(DeadLetterId, Option<AppendSequence>),
+    DeadLetterGone(DeadLetterId, Option<Lsn>),
     /// See [`RecordKind::Agent`], with the record that it replaces.
-    Agent(KeptAgent, Option<AppendSequence>),
+    Agent(PersistentAgent, Option<Lsn>),
     /// See [`RecordKind::AgentGone`], with the agent's record.
-    AgentGone(AgentId, Option<AppendSequence>),
+    AgentGone(AgentId, Option<Lsn>),
     /// See [`RecordKind::ConversationStep`].
     ConversationStep(Box<ConversationStep>),
     /// See [`RecordKind::ConversationClosed`]: who began it, and which one.
@@ -245,9 +245,9 @@ pub enum Record {
     /// See [`RecordKind::Seen`]: none of them is of an unknown origin.
     Seen(Vec<HandledMessage>),
     /// See [`RecordKind::Attempts`]: the record that the message stands in, and how many.
-    Attempts(AppendSequence, u8),
+    Attempts(Lsn, u8),
     /// See [`RecordKind::Withdrawn`]: the record that the message stands in.
-    Withdrawn(AppendSequence),
+    Withdrawn(Lsn),
 }
 
 impl Record {
@@ -260,7 +260,7 @@ impl Record {
         let mut reader = Reader::new(body);
         let from = &mut reader;
         let record = match RecordKind::of(kind).ok_or(unknown)? {
-            RecordKind::Message => Self::Message(KeptMessage {
+            RecordKind::Message => Self::Message(DurableMessage {
                 replaces: read_sequence(from)?,
                 first: read_sequence(from)?,
                 shown: from.u8("mark")? != 0,
@@ -287,7 +287,7 @@ impl Record {
                 let count = from.count(CAPABILITIES_KEPT_MAX, "capabilities")?;
                 let capabilities = (0..count).map(|_| from.text("capability").map(Box::from));
                 let capabilities = capabilities.collect::<Result<_, _>>()?;
-                Self::Agent(KeptAgent { name, capabilities }, replaces)
+                Self::Agent(PersistentAgent { name, capabilities }, replaces)
             }
             RecordKind::AgentGone => {
                 let replaces = read_sequence(from)?;
@@ -325,15 +325,15 @@ impl Record {
 
 impl Record {
     /// Writes the record behind others.
-    pub fn write(&self, records: &mut Records) -> AppendSequence {
+    pub fn write(&self, records: &mut Records) -> Lsn {
         match self {
-            Self::Message(KeptMessage { replaces, first, shown, expires, receiver_name, message, .. }) => {
+            Self::Message(DurableMessage { replaces, first, shown, expires, receiver_name, message, .. }) => {
                 records.message(*replaces, *first, *shown, *expires, receiver_name, message)
             }
             Self::Settled(sequence, shown) => records.settled(*sequence, *shown),
             Self::DeadLetter(letter, replaces) => records.dead_letter(letter, *replaces),
             Self::DeadLetterGone(id, record) => records.dead_letter_gone(*id, *record),
-            Self::Agent(KeptAgent { name, capabilities }, replaces) => {
+            Self::Agent(PersistentAgent { name, capabilities }, replaces) => {
                 records.agent(name.as_ref(), capabilities.iter().map(|name| &**name), *replaces)
             }
             Self::AgentGone(agent, record) => records.agent_gone(*agent, *record),
@@ -356,8 +356,8 @@ pub fn receiver_name(body: &[u8]) -> Option<&str> {
 }
 
 /// Zero stands for none: sequences count from one.
-fn read_sequence(from: &mut Reader<'_>) -> Result<Option<AppendSequence>, RecordFault> {
-    Ok(Some(AppendSequence(from.u64("sequence")?)).filter(|sequence| sequence.0 > 0))
+fn read_sequence(from: &mut Reader<'_>) -> Result<Option<Lsn>, RecordFault> {
+    Ok(Some(Lsn(from.u64("sequence")?)).filter(|sequence| sequence.0 > 0))
 }
 
 /// Zero stands for the outside, which has no agent's id.
@@ -378,7 +378,7 @@ fn read_letter_id(from: &mut Reader<'_>) -> Result<DeadLetterId, RecordFault> {
 fn read_letter(from: &mut Reader<'_>) -> Result<DeadLetter, RecordFault> {
     let id = read_letter_id(from)?;
     let word = from.text("reason")?;
-    let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == word);
+    let reason = DeadLetterReason::ALL.into_iter().find(|reason| reason.as_str() == word);
     Ok(DeadLetter {
         id,
         reason: reason.ok_or(RecordFault::Illegal("reason"))?,
@@ -398,12 +398,12 @@ pub struct Records {
     bytes: Vec<u8>,
     count: u32,
     /// The sequence of the last one.
-    last: AppendSequence,
+    last: Lsn,
 }
 
 impl Records {
     /// None yet: the next one has the sequence behind this one.
-    pub fn after(last: AppendSequence) -> Self {
+    pub fn after(last: Lsn) -> Self {
         Self { bytes: Vec::new(), count: 0, last }
     }
 
@@ -418,7 +418,7 @@ impl Records {
     }
 
     /// The sequence of the last record that was written.
-    pub fn last(&self) -> AppendSequence {
+    pub fn last(&self) -> Lsn {
         self.last
     }
 
@@ -428,7 +428,7 @@ impl Records {
         self.count = 0;
     }
 
-    fn write(&mut self, kind: RecordKind, body: impl FnOnce(&mut Vec<u8>)) -> AppendSequence {
+    fn write(&mut self, kind: RecordKind, body: impl FnOnce(&mut Vec<u8>)) -> Lsn {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0, 0, 0, 0, kind as u8]);
         body(&mut self.bytes);
@@ -436,19 +436,19 @@ impl Records {
         let length = u32::try_from(self.bytes.len() - start - 4).unwrap_or(u32::MAX);
         self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
         self.count += 1;
-        self.last = AppendSequence(self.last.0 + 1);
+        self.last = Lsn(self.last.0 + 1);
         self.last
     }
 
     pub(crate) fn message(
         &mut self,
-        replaces: Option<AppendSequence>,
-        first: Option<AppendSequence>,
+        replaces: Option<Lsn>,
+        first: Option<Lsn>,
         shown: bool,
         expires: WallTime,
         receiver_name: &str,
         message: &Message,
-    ) -> AppendSequence {
+    ) -> Lsn {
         self.write(RecordKind::Message, |out| {
             out.put_u64(replaces.map_or(0, |sequence| sequence.0));
             out.put_u64(first.map_or(0, |sequence| sequence.0));
@@ -459,18 +459,18 @@ impl Records {
         })
     }
 
-    pub(crate) fn settled(&mut self, sequence: AppendSequence, shown: bool) -> AppendSequence {
+    pub(crate) fn settled(&mut self, sequence: Lsn, shown: bool) -> Lsn {
         self.write(RecordKind::Settled, |out| {
             out.put_u64(sequence.0);
             out.put_u8(u8::from(shown));
         })
     }
 
-    pub(crate) fn withdrawn(&mut self, sequence: AppendSequence) -> AppendSequence {
+    pub(crate) fn withdrawn(&mut self, sequence: Lsn) -> Lsn {
         self.write(RecordKind::Withdrawn, |out| out.put_u64(sequence.0))
     }
 
-    pub(crate) fn dead_letter(&mut self, letter: &DeadLetter, replaces: Option<AppendSequence>) -> AppendSequence {
+    pub(crate) fn dead_letter(&mut self, letter: &DeadLetter, replaces: Option<Lsn>) -> Lsn {
         self.write(RecordKind::DeadLetter, |out| {
             out.put_u64(replaces.map_or(0, |sequence| sequence.0));
             put_letter_id(out, letter.id);
@@ -484,7 +484,7 @@ impl Records {
         })
     }
 
-    pub(crate) fn dead_letter_gone(&mut self, id: DeadLetterId, record: Option<AppendSequence>) -> AppendSequence {
+    pub(crate) fn dead_letter_gone(&mut self, id: DeadLetterId, record: Option<Lsn>) -> Lsn {
         self.write(RecordKind::DeadLetterGone, |out| {
             out.put_u64(record.map_or(0, |sequence| sequence.0));
             put_letter_id(out, id);
@@ -495,8 +495,8 @@ impl Records {
         &mut self,
         name: &str,
         capabilities: impl ExactSizeIterator<Item = &'a str>,
-        replaces: Option<AppendSequence>,
-    ) -> AppendSequence {
+        replaces: Option<Lsn>,
+    ) -> Lsn {
         self.write(RecordKind::Agent, |out| {
             out.put_u64(replaces.map_or(0, |sequence| sequence.0));
             out.put_text(name);
@@ -507,7 +507,7 @@ impl Records {
         })
     }
 
-    pub(crate) fn agent_gone(&mut self, agent: AgentId, record: Option<AppendSequence>) -> AppendSequence {
+    pub(crate) fn agent_gone(&mut self, agent: AgentId, record: Option<Lsn>) -> Lsn {
         self.write(RecordKind::AgentGone, |out| {
             out.put_u64(record.map_or(0, |sequence| sequence.0));
             out.put_u128(agent.to_u128());
@@ -521,7 +521,7 @@ impl Records {
         at: WallTime,
         violates: bool,
         message: &Message,
-    ) -> AppendSequence {
+    ) -> Lsn {
         self.write(RecordKind::ConversationStep, |out| {
             out.put_u128(initiator.to_u128());
             out.put_text(initiator_name);
@@ -531,7 +531,7 @@ impl Records {
         })
     }
 
-    pub(crate) fn conversation_closed(&mut self, initiator: AgentId, id: ConversationId) -> AppendSequence {
+    pub(crate) fn conversation_closed(&mut self, initiator: AgentId, id: ConversationId) -> Lsn {
         self.write(RecordKind::ConversationClosed, |out| {
             out.put_u128(initiator.to_u128());
             out.put_u128(id.to_u128());
@@ -540,7 +540,7 @@ impl Records {
 }
 
 impl Records {
-    pub(crate) fn handled(&mut self, handled: &[(MessageId, AgentId)]) -> AppendSequence {
+    pub(crate) fn handled(&mut self, handled: &[(MessageId, AgentId)]) -> Lsn {
         self.write(RecordKind::Handled, |out| {
             out.put_count(handled.len());
             for (id, receiver) in handled {
@@ -550,7 +550,7 @@ impl Records {
         })
     }
 
-    pub(crate) fn seen(&mut self, seen: &[HandledMessage]) -> AppendSequence {
+    pub(crate) fn seen(&mut self, seen: &[HandledMessage]) -> Lsn {
         self.write(RecordKind::Seen, |out| {
             out.put_count(seen.len());
             for HandledMessage { id, receiver, sender } in seen {
@@ -564,7 +564,7 @@ impl Records {
         })
     }
 
-    pub(crate) fn attempts(&mut self, sequence: AppendSequence, attempts: u8) -> AppendSequence {
+    pub(crate) fn attempts(&mut self, sequence: Lsn, attempts: u8) -> Lsn {
         self.write(RecordKind::Attempts, |out| {
             out.put_u64(sequence.0);
             out.put_u8(attempts);

@@ -307,7 +307,7 @@ impl Mailbox {
     }
 
     #[inline]
-    pub fn let_go(&mut self, weight: u32) {
+    pub fn release(&mut self, weight: u32) {
         debug_assert!(self.held > 0, "a mailbox lets go of what it held");
         self.held -= 1;
         self.held_bytes -= u64::from(weight);
@@ -467,9 +467,9 @@ fn lane_of(priority: Priority) -> usize {
 
 /// A message between two shards: by value, so that nothing is freed on another core than it was allocated on.
 #[derive(Debug)]
-pub struct Parcel(Body);
+pub struct PackedMessage(Body);
 
-impl Parcel {
+impl PackedMessage {
     /// Takes a message out of its envelope.
     #[inline]
     pub(crate) fn pack(envelope: Envelope) -> Self {

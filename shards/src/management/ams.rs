@@ -11,7 +11,7 @@ use crate::domain::AgentName;
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Aid, Correlation, Message, Performative};
 use crate::shard::agent::{Agent, Context, Outcome, Polled};
-use crate::shard::control::admin::{Finding, FoundAgent, INQUIRIES_MAX, Inquiry};
+use crate::shard::control::admin::{AdminReply, AdminRequest, FoundAgent, INQUIRIES_MAX};
 use crate::shard::control::lifecycle::AgentState;
 use crate::shard::io::SendError;
 
@@ -23,7 +23,7 @@ pub struct Ams {
     /// Agents that were registered here and that this router does not know, each with who registered it.
     described: BTreeMap<AgentName, (ManagedAgent, AgentId)>,
     /// What can be answered once the shards have said what they know.
-    open: BTreeMap<Inquiry, Open>,
+    open: BTreeMap<AdminRequest, Open>,
     /// Agents that leave when they have read that they do.
     farewells: BTreeMap<Correlation, AgentId>,
     replies: Replies,
@@ -105,9 +105,9 @@ impl Ams {
 
     fn catch_up(&mut self, context: &mut Context<'_>) {
         self.replies.flush(context);
-        for (inquiry, finding) in context.take_findings() {
+        for (inquiry, reply) in context.take_admin_replies() {
             let Some(Open { question, action, act }) = self.open.remove(&inquiry) else { continue };
-            if let Err(why) = self.finish(&question, &action, act, finding, context) {
+            if let Err(why) = self.finish(&question, &action, act, reply, context) {
                 self.replies.except(&question, Some(&action), &why, context);
             }
         }
@@ -118,13 +118,13 @@ impl Ams {
         question: &Message,
         action: &Term,
         act: Option<Act>,
-        finding: Finding,
+        reply: AdminReply,
         context: &mut Context<'_>,
     ) -> Result<(), Exception> {
         let requester = question.sender();
-        let found = match finding {
-            Finding::Agents(found) => found,
-            Finding::Changed(changed) => {
+        let found = match reply {
+            AdminReply::Agents(found) => found,
+            AdminReply::Changed(changed) => {
                 if !changed {
                     return Err(Exception::InternalError("the agent's state does not allow this change".into()));
                 }
@@ -269,7 +269,7 @@ fn modify_own(
     agent: &FoundAgent,
     requester: Option<AgentId>,
     context: &mut Context<'_>,
-) -> Result<Inquiry, Exception> {
+) -> Result<AdminRequest, Exception> {
     check_own(agent, requester)?;
     let not_allowed = |parameter| Exception::UnrecognisedParameterValue { object: "ams-agent-description", parameter };
     if wanted.ownership.is_some() {

@@ -12,7 +12,7 @@ use crate::codec::sl::Term;
 use crate::message::notice::is_notice;
 use crate::message::{Message, Performative, WallTime};
 use crate::shard::agent::{Agent, Context, Outcome, Polled};
-use crate::shard::control::admin::{Finding, Inquiry};
+use crate::shard::control::admin::{AdminReply, AdminRequest};
 
 /// How long it waits at most before it looks for leases that have run out, in milliseconds: wall time may be set.
 const LEASES_LOOKED_AT_MS_MAX: u64 = 60_000;
@@ -25,7 +25,7 @@ pub struct Df {
     subscriptions_max: usize,
     replies: Replies,
     /// What was done and is told once every shard knows of it.
-    unconfirmed: BTreeMap<Inquiry, (Message, Term)>,
+    unconfirmed: BTreeMap<AdminRequest, (Message, Term)>,
     wakes_at_ms: Option<u64>,
 }
 
@@ -150,8 +150,8 @@ impl Df {
         for news in context.take_news() {
             self.directory.hear(&news);
         }
-        for (inquiry, finding) in context.take_findings() {
-            if let (Some((question, action)), Finding::Changed(_)) = (self.unconfirmed.remove(&inquiry), finding) {
+        for (inquiry, reply) in context.take_admin_replies() {
+            if let (Some((question, action)), AdminReply::Changed(_)) = (self.unconfirmed.remove(&inquiry), reply) {
                 self.replies.done(&question, &action, context);
             }
         }

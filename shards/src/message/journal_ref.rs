@@ -1,8 +1,8 @@
 //! Where a message stands to the journal, in the four bytes that its body has left for that.
 
-use crate::base::index::{AppendSequence, ShardIndex};
+use crate::base::index::{Lsn, ShardIndex};
 
-/// Where a message stands to the journal: nowhere, in a record, or awaited by somebody with a ticket.
+/// Where a message stands to the journal: nowhere, in a record, or awaited by somebody with a waiter.
 ///
 /// It is four bytes, because that is what a message's body has left. Of a record's sequence they keep the remainder, which is
 /// enough: a journal never holds so many records that two of them have the same one.
@@ -13,21 +13,21 @@ impl JournalRef {
     pub const NOT: Self = Self(0);
     const TICKET: u32 = 1 << 31;
     const SHARD_SHIFT: u32 = 21;
-    /// Of a ticket: the message is a dead letter's that stays until the message has come to its receiver.
+    /// Of a waiter: the message is a dead letter's that stays until the message has come to its receiver.
     const REPLAY: u32 = 1 << 20;
-    /// Of a ticket: whoever waits is a caller from outside.
+    /// Of a waiter: whoever waits is a caller from outside.
     const CALLER: u32 = 1 << 19;
     pub(crate) const PLACE_MASK: u32 = Self::CALLER - 1;
     /// Of so many records in a row each has a remainder of its own.
     const RECORDS: u64 = Self::TICKET as u64 - 1;
 
     #[allow(clippy::cast_possible_truncation)] // A remainder of 31 bits fits.
-    pub(crate) fn in_record(sequence: AppendSequence) -> Self {
+    pub(crate) fn in_record(sequence: Lsn) -> Self {
         Self((sequence.0 % Self::RECORDS) as u32 + 1)
     }
 
     pub(crate) fn awaited(shard: ShardIndex, place: u32, by_caller: bool) -> Self {
-        debug_assert!(place <= Self::PLACE_MASK, "there are fewer tickets");
+        debug_assert!(place <= Self::PLACE_MASK, "there are fewer waiters");
         let caller = if by_caller { Self::CALLER } else { 0 };
         Self(Self::TICKET | (u32::from(shard.0) << Self::SHARD_SHIFT) | caller | place)
     }
@@ -37,7 +37,7 @@ impl JournalRef {
         self.0 & (Self::TICKET | Self::CALLER) == Self::TICKET | Self::CALLER
     }
 
-    /// The same ticket, of a dead letter that is replayed.
+    /// The same waiter, of a dead letter that is replayed.
     pub(crate) fn of_replay(self) -> Self {
         Self(self.0 | Self::REPLAY)
     }
@@ -48,7 +48,7 @@ impl JournalRef {
         self.0 & (Self::TICKET | Self::REPLAY) == Self::TICKET | Self::REPLAY
     }
 
-    /// The same ticket, for a message that is not the whole of a dead letter.
+    /// The same waiter, for a message that is not the whole of a dead letter.
     pub(crate) fn in_part(self) -> Self {
         if self.is_replay() { Self(self.0 & !Self::REPLAY) } else { self }
     }
@@ -66,13 +66,13 @@ impl JournalRef {
     }
 
     /// The record that it stands in, which is `last` or one before it.
-    pub(crate) fn record(self, last: AppendSequence) -> Option<AppendSequence> {
+    pub(crate) fn record(self, last: Lsn) -> Option<Lsn> {
         let remainder = u64::from(self.0).checked_sub(1).filter(|_| self.is_in_record())?;
         let behind = (last.0 % Self::RECORDS + Self::RECORDS - remainder) % Self::RECORDS;
-        last.0.checked_sub(behind).map(AppendSequence)
+        last.0.checked_sub(behind).map(Lsn)
     }
 
-    pub(crate) fn ticket(self) -> Option<Self> {
+    pub(crate) fn waiter(self) -> Option<Self> {
         (self.0 & Self::TICKET != 0).then_some(self)
     }
 

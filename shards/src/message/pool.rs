@@ -67,7 +67,7 @@ impl BodyPool {
 /// Keeps a body's place for a later message.
 #[inline(always)]
 pub(super) fn give(mut body: Box<Body>) {
-    body.let_go();
+    body.release();
     let _ = BODIES.try_with(|bodies| {
         let mut bodies = bodies.borrow_mut();
         if bodies.len() < BODIES_KEPT_MAX {
@@ -166,7 +166,7 @@ impl Body {
 
     /// Drops what it shares with others.
     #[inline]
-    fn let_go(&mut self) {
+    fn release(&mut self) {
         if matches!(self.receiver, Receiver::Agents(_) | Receiver::Member(..)) {
             self.receiver = Receiver::Unaddressed;
         }

@@ -1,6 +1,6 @@
 //! What became of a durable message.
 
-use super::Reason;
+use super::DeadLetterReason;
 
 /// What became of a durable message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -8,7 +8,7 @@ pub enum Ending {
     /// It is in the journal, and will be dispatched.
     Kept,
     /// It became a dead letter.
-    DeadLettered(Reason),
+    DeadLettered(DeadLetterReason),
     /// Its lifetime ended before.
     Expired,
 }

@@ -5,5 +5,5 @@ mod reason;
 mod stage;
 
 pub use ending::Ending;
-pub use reason::Reason;
-pub use stage::Phase;
+pub use reason::DeadLetterReason;
+pub use stage::Stage;

@@ -4,24 +4,24 @@ macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
         /// Why a message became a dead letter.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Reason {
+        pub enum DeadLetterReason {
             $($(#[$doc])* $variant,)+
         }
 
-        impl Reason {
+        impl DeadLetterReason {
             /// All reasons.
-            pub const ALL: [Reason; Reason::COUNT] = [$(Reason::$variant),+];
+            pub const ALL: [DeadLetterReason; DeadLetterReason::COUNT] = [$(DeadLetterReason::$variant),+];
             /// How many there are.
             pub const COUNT: usize = [$($word),+].len();
 
             /// The reason as one word, for counters and JSON.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Reason::$variant => $word,)+ }
+                match self { $(DeadLetterReason::$variant => $word,)+ }
             }
 
             /// The reason as a sentence.
             pub const fn explanation(self) -> &'static str {
-                match self { $(Reason::$variant => $text,)+ }
+                match self { $(DeadLetterReason::$variant => $text,)+ }
             }
         }
     };
@@ -80,14 +80,14 @@ reasons! {
     Stopped = "stopped", "the router stopped before the message was handled";
 }
 
-impl Reason {
-    /// The reason's place in [`Reason::ALL`].
+impl DeadLetterReason {
+    /// The reason's place in [`DeadLetterReason::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 }
 
-impl std::fmt::Display for Reason {
+impl std::fmt::Display for DeadLetterReason {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.as_str())
     }

@@ -2,7 +2,7 @@
 
 /// What a message was waiting for when its lifetime ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
+pub enum Stage {
     /// To cross to another shard.
     Crossing,
     /// For its turn in the mailbox.
@@ -17,14 +17,14 @@ pub enum Phase {
     Commit,
 }
 
-impl Phase {
+impl Stage {
     /// All phases.
     pub const ALL: [Self; Self::COUNT] =
         [Self::Crossing, Self::Mailbox, Self::Delayed, Self::Retry, Self::Stalled, Self::Commit];
     /// How many there are.
     pub const COUNT: usize = 6;
 
-    /// The phase's place in [`Phase::ALL`].
+    /// The phase's place in [`Stage::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }

@@ -28,7 +28,7 @@ const EXTRA_STATES: [&str; 3] = ["cancelled", "undeliverable", "recruited"];
 const DELEGATES_MAX: usize = 64;
 /// The most `reply-with` values of an initiator that are compared with that of its cancel. Beyond it, no answer to the
 /// cancel is certain to be one.
-const QUESTIONS_MAX: usize = 16;
+const PENDING_REPLIES_MAX: usize = 16;
 
 /// A protocol that conversations are held to.
 #[derive(Debug)]
@@ -200,14 +200,14 @@ impl Guard {
 
     /// Takes note of what the initiator's message asks under.
     pub fn note_question(&mut self, asked: Correlation) {
-        if self.questions.len() < QUESTIONS_MAX {
+        if self.questions.len() < PENDING_REPLIES_MAX {
             self.questions.push(asked);
         }
     }
 
     /// Whether the initiator certainly asks under this value for the first time.
     fn is_new_question(&self, asked: Correlation) -> bool {
-        self.questions.len() < QUESTIONS_MAX && !self.questions.contains(&asked)
+        self.questions.len() < PENDING_REPLIES_MAX && !self.questions.contains(&asked)
     }
 
     /// Takes note that a participant wants answers to go to this agent.

@@ -21,12 +21,12 @@ use crate::message::{
 
 /// The most questions with `reply-by` that one shard remembers, the overdue ones included. Beyond it messages with
 /// `reply-by` are refused.
-pub const QUESTIONS_MAX: usize = 262_144;
+pub const PENDING_REPLIES_MAX: usize = 262_144;
 /// The most questions that one agent may have open in one conversation, or under one `reply-with`, at a time.
-pub const QUESTIONS_ALIKE_MAX: usize = 4_096;
+pub const PENDING_REPLIES_ALIKE_MAX: usize = 4_096;
 /// The most overdue questions that one shard still remembers, to mark late answers. Beyond it late answers come
 /// unmarked.
-pub const OVERDUE_QUESTIONS_MAX: usize = 65_536;
+pub const OVERDUE_REPLIES_MAX: usize = 65_536;
 
 /// What an answer has in common with its question.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -89,7 +89,7 @@ pub(crate) struct Words {
 
 /// One question.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct PendingReply {
     pub asker: AgentId,
     pub agent: AgentIndex,
     pub message: MessageId,
@@ -114,7 +114,7 @@ pub(crate) struct Question {
     next: u32,
 }
 
-impl Question {
+impl PendingReply {
     /// The question that a message with an id and `reply-by` asks.
     pub fn new(message: &Message, asker: AgentId, agent: AgentIndex, due_ms: u64, description: String) -> Option<Self> {
         let put_to = Addressees::of(message.receiver());
@@ -147,8 +147,8 @@ impl Question {
 
 /// The open and the overdue questions of a shard.
 #[derive(Debug)]
-pub(crate) struct Questions {
-    slab: Slab<Question>,
+pub(crate) struct PendingReplies {
+    slab: Slab<PendingReply>,
     index: HashMap<(AgentId, Thread), SmallVec<[u32; 2]>, Seeded>,
     capacity_max: usize,
     numbered: u32,
@@ -159,7 +159,7 @@ pub(crate) struct Questions {
     pub late: u64,
 }
 
-impl Questions {
+impl PendingReplies {
     pub fn new(capacity_max: usize, seed: u64) -> Self {
         Self {
             slab: Slab::new(capacity_max),
@@ -189,7 +189,7 @@ impl Questions {
         let conversation = Thread::Conversation(message.conversation());
         let correlation = message.reply_with().map(Thread::Correlation);
         let most = std::iter::once(conversation).chain(correlation).map(|thread| self.alike(asker, thread).len()).max();
-        most.filter(|alike| alike + in_hand >= QUESTIONS_ALIKE_MAX).map(|_| QUESTIONS_ALIKE_MAX)
+        most.filter(|alike| alike + in_hand >= PENDING_REPLIES_ALIKE_MAX).map(|_| PENDING_REPLIES_ALIKE_MAX)
     }
 
     /// The oldest first.
@@ -198,7 +198,7 @@ impl Questions {
     }
 
     /// Remembers a question, at the head of its asker's list. Returns its place and number.
-    pub fn insert(&mut self, mut question: Question, head: &mut u32) -> Option<(u32, u32)> {
+    pub fn insert(&mut self, mut question: PendingReply, head: &mut u32) -> Option<(u32, u32)> {
         let (asker, conversation, correlation) = (question.asker, question.conversation, question.correlation);
         self.numbered = self.numbered.wrapping_add(1);
         question.number = self.numbered;
@@ -215,11 +215,11 @@ impl Questions {
         Some((place, self.numbered))
     }
 
-    pub fn get(&self, place: u32) -> Option<&Question> {
+    pub fn get(&self, place: u32) -> Option<&PendingReply> {
         self.slab.get(place)
     }
 
-    pub fn get_mut(&mut self, place: u32) -> Option<&mut Question> {
+    pub fn get_mut(&mut self, place: u32) -> Option<&mut PendingReply> {
         self.slab.get_mut(place)
     }
 
@@ -229,11 +229,11 @@ impl Questions {
         if !std::mem::replace(&mut question.overdue, true) {
             self.overdue += 1;
         }
-        self.overdue <= OVERDUE_QUESTIONS_MAX
+        self.overdue <= OVERDUE_REPLIES_MAX
     }
 
     /// Forgets a question and takes it out of its asker's list.
-    pub fn remove(&mut self, place: u32, head: &mut u32) -> Option<Question> {
+    pub fn remove(&mut self, place: u32, head: &mut u32) -> Option<PendingReply> {
         let question = self.slab.remove(place)?;
         if let Some(previous) = self.slab.get_mut(question.previous) {
             previous.next = question.next;
@@ -300,7 +300,7 @@ mod tests {
     use crate::message::{IdSource, IdSpace, Performative};
 
     struct Asking {
-        questions: Questions,
+        questions: PendingReplies,
         ids: IdSource,
         head: u32,
     }
@@ -308,7 +308,7 @@ mod tests {
     impl Asking {
         fn new(capacity_max: usize) -> Self {
             let ids = IdSource::new(IdSpace { node: crate::domain::NodeId::default(), boot_epoch: 1, shard: 0 });
-            Self { questions: Questions::new(capacity_max, 1), ids, head: NONE }
+            Self { questions: PendingReplies::new(capacity_max, 1), ids, head: NONE }
         }
 
         fn message(&mut self, correlation: Option<Correlation>) -> Message {
@@ -319,7 +319,7 @@ mod tests {
 
         fn ask(&mut self, correlation: Option<Correlation>) -> u32 {
             let message = self.message(correlation);
-            let question = Question::new(&message, asker(), AgentIndex(0), 1, String::new()).unwrap();
+            let question = PendingReply::new(&message, asker(), AgentIndex(0), 1, String::new()).unwrap();
             self.questions.insert(question, &mut self.head).unwrap().0
         }
     }
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(asking.questions.bound(asker(), &message, 1), Some(3));
         asking.ask(None);
         assert_eq!(asking.questions.bound(asker(), &message, 0), Some(3));
-        let question = Question::new(&message, asker(), AgentIndex(0), 1, String::new()).unwrap();
+        let question = PendingReply::new(&message, asker(), AgentIndex(0), 1, String::new()).unwrap();
         assert!(asking.questions.insert(question, &mut asking.head).is_none());
     }
 

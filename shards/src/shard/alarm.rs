@@ -2,7 +2,7 @@
 
 use crate::base::index::ShardIndex;
 use crate::conversation::ConversationIndex;
-use crate::conversation::initiators::NoteKey;
+use crate::conversation::initiators::InitiatorKey;
 use crate::message::Correlation;
 use crate::shard::agent::registry::AgentIndex;
 
@@ -14,11 +14,11 @@ pub(crate) enum Alarm {
     /// A conversation may have been silent for too long.
     Conversation(ConversationIndex),
     /// A note may not have been used for too long.
-    Note(NoteKey),
+    CachedInitiator(InitiatorKey),
     /// A question from outside has not been answered in time.
     Ask(Correlation),
     /// The answer to a question was wanted by now.
-    Question { place: u32, number: u32 },
+    PendingReply { place: u32, number: u32 },
     /// Messages may have expired that wait for an agent that is not called.
     Sweep { agent: AgentIndex, generation: u32 },
     /// An agent that failed is to be restarted.

@@ -4,13 +4,13 @@
 
 pub use crate::base::index::{InboxNumber, Token};
 pub use crate::base::time::Now;
-pub use crate::outcome::Phase;
+pub use crate::outcome::Stage;
 use std::sync::Arc;
 
 use crate::base::index::ShardIndex;
 use crate::conversation::ConversationView;
-use crate::dead_letter::{DeadLetterId, DeadLetterSearch, Reason};
-use crate::journal::record::AppendSequence;
+use crate::dead_letter::{DeadLetterId, DeadLetterReason, DeadLetterSearch};
+use crate::journal::record::Lsn;
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::protocol::Violation;
 use crate::routing::capabilities::Provider;
@@ -110,13 +110,13 @@ pub enum Input {
     /// Report events from now on, or no longer.
     WatchEvents(bool),
     /// Everything up to this record is durable.
-    Committed(AppendSequence),
+    Committed(Lsn),
     /// The journal takes records, or does not.
     Journal(JournalCondition),
     /// Write everything anew that is still needed and stands in a record up to this one.
-    CarryForward(AppendSequence),
+    CarryForward(Lsn),
     /// Write messages anew that still wait and stand in a record up to this one, so that the projection shows them; each once.
-    ShowWaiting(AppendSequence),
+    ShowWaiting(Lsn),
     /// Admit nothing more from outside.
     Drain,
     /// Give up everything that is still pending, and whatever arrives from now on.
@@ -517,7 +517,7 @@ pub enum Event {
         /// Whom it was for.
         receiver: Option<AgentId>,
         /// Why.
-        reason: Reason,
+        reason: DeadLetterReason,
         /// Where.
         shard: ShardIndex,
     },
@@ -530,7 +530,7 @@ pub enum Event {
         /// Whom it was for.
         receiver: Option<AgentId>,
         /// What it was waiting for.
-        phase: Phase,
+        phase: Stage,
     },
     /// Code of an agent panicked. It is restarted or stopped; a message that it was handling will be tried again or given
     /// up.

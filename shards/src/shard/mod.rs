@@ -28,7 +28,7 @@ use parts::{
     Backpressure, Clock, Dialogue, Effects, Held, Identity, Ledger, Lifecycle, Links, Offers, Outputs, Plugins,
     Replies, Scheduler, Supervision, Timers,
 };
-pub use shard_frame::{Control, Crossing};
+pub use shard_frame::{Control, ShardFrame};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,21 +41,21 @@ use crate::base::index::ShardIndex;
 use crate::base::slab::Slab;
 use crate::base::timer_wheel::TimerWheel;
 use crate::conversation::Conversations;
-use crate::conversation::initiators::Notes;
+use crate::conversation::initiators::InitiatorCache;
 use crate::dead_letter::DeadLetters;
 use crate::journal::record::Records;
 use crate::mesh::Port;
 use crate::mesh::ring::Popped;
 use crate::message::{AgentId, BodyPool, IdSource};
-use crate::replies::pending_replies::{QUESTIONS_MAX, Questions};
+use crate::replies::pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
 use crate::routing::capabilities::CapabilityIndex;
 use crate::routing::partition::Partition;
-use crate::shard::agent::registry::{AgentIndex, Registry, Standing};
+use crate::shard::agent::registry::{AgentFlags, AgentIndex, Registry};
 use crate::shard::agent::tombstones::Tombstones;
-use crate::shard::control::admin::Overseers;
+use crate::shard::control::admin::Inquiries;
 use crate::shard::control::backpressure::WaitQueues;
 use crate::shard::control::conformance::Conformance;
-use crate::shard::control::journal::Durables;
+use crate::shard::control::journal::ShardJournal;
 use crate::shard::control::replay::Replays;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
@@ -104,7 +104,7 @@ pub(crate) struct PendingAsk {
 
 /// Whether the shard takes in and gives out messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
+pub(crate) enum ShardPhase {
     Running,
     /// Nothing more is admitted from outside.
     Draining,
@@ -116,7 +116,7 @@ pub(crate) enum Phase {
 pub struct Shard {
     pub(in crate::shard) config: ShardConfig,
     pub(in crate::shard) identity: Identity,
-    pub(in crate::shard) phase: Phase,
+    pub(in crate::shard) phase: ShardPhase,
     pub(in crate::shard) clock: Clock,
     pub(in crate::shard) links: Links,
     pub(in crate::shard) held: Held,
@@ -137,14 +137,14 @@ pub struct Shard {
     pub(in crate::shard) ledger: Ledger,
     pub(in crate::shard) replies: Replies,
     /// Agents that look after others, and what waits for them.
-    pub(in crate::shard) overseers: Overseers,
-    pub(in crate::shard) durables: Durables,
+    pub(in crate::shard) inquiries: Inquiries,
+    pub(in crate::shard) journal: ShardJournal,
     pub(in crate::shard) outputs: Outputs,
 }
 
 impl Shard {
     /// A shard without agents. `port` is its end of the mesh, `now` the time at which its timers start.
-    pub fn new(config: ShardConfig, port: Port<Crossing>, now: Now) -> Self {
+    pub fn new(config: ShardConfig, port: Port<ShardFrame>, now: Now) -> Self {
         let shards = port.shards();
         let index = ShardIndex(config.id_space.shard);
         let mut agents = Registry::new();
@@ -165,7 +165,7 @@ impl Shard {
             dialogue: Dialogue {
                 conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
                 violations: Conformance::default(),
-                notes: Notes::new(config.seed),
+                initiators: InitiatorCache::new(config.seed),
             },
             identity: Identity { index, ids: IdSource::new(config.id_space), random: config.seed | 1 },
             scheduler: Scheduler { run_queue: VecDeque::new(), run_next_turn: Vec::new(), polled: Vec::new() },
@@ -197,20 +197,20 @@ impl Shard {
                 call_times: CallTimes::new(&config.breaker),
             },
             replies: Replies {
-                questions: Questions::new(QUESTIONS_MAX, config.seed),
+                pending: PendingReplies::new(PENDING_REPLIES_MAX, config.seed),
                 asks: HashMap::with_hasher(Seeded::new(config.seed)),
                 asks_by_token: HashMap::with_hasher(FixedState::default()),
             },
-            ledger: Ledger { account: Account::default(), remains: None },
+            ledger: Ledger { account: Account::default(), unfinished: None },
             clock: Clock { now, now_ms: now.monotonic_ms() },
-            phase: Phase::Running,
+            phase: ShardPhase::Running,
             agents,
             gateway: gateway.unwrap_or(AgentIndex(crate::base::slab::NONE)),
             tombstones: Tombstones::new(),
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
             replays: Replays::default(),
-            overseers: Overseers::default(),
-            durables: Durables::new(config.durability, config.partition, config.duplicates_window, config.seed),
+            inquiries: Inquiries::default(),
+            journal: ShardJournal::new(config.durability, config.partition, config.duplicates_window, config.seed),
             config,
         }
     }
@@ -233,10 +233,10 @@ impl Shard {
         self.supervision.call_times.end_turn(handled);
         let polled = self.poll_agents();
         let stalled = self.let_stalled_in();
-        self.tell_loads();
+        self.post_loads();
         self.flush_outgoing();
         let drained = self.end_drains();
-        let carries = self.carry_on();
+        let carries = self.continue_compaction();
         self.return_credits();
         self.agents.calling.end();
         self.ledger.account.pending = self.count_pending();
@@ -267,7 +267,7 @@ impl Shard {
 
     /// What it wrote down in this turn and before, to be handed to the journal and cleared.
     pub fn records(&mut self) -> &mut Records {
-        &mut self.durables.records
+        &mut self.journal.records
     }
 
     /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
@@ -294,9 +294,9 @@ impl Shard {
             && self.lifecycle.barriers.is_empty()
             && self.backpressure.wait_queues.asked == 0
             && self.lifecycle.registrations.is_empty()
-            && self.overseers.is_quiet()
-            && self.durables.tickets() == 0
-            && self.durables.records.count() == 0
+            && self.inquiries.is_quiet()
+            && self.journal.waiters() == 0
+            && self.journal.records.count() == 0
     }
 
     /// Whether nothing waits anywhere, not even a notice for an agent that is not called.
@@ -322,7 +322,7 @@ impl Shard {
         assert!(!self.backpressure.wait_queues.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
             let Some(slot) = self.agents.get(agent) else { continue };
-            assert!(!slot.standing.is(Standing::CLOSED) && !slot.standing.is(Standing::WAITING), "{} waits", slot.name);
+            assert!(!slot.flags.is(AgentFlags::CLOSED) && !slot.flags.is(AgentFlags::WAITING), "{} waits", slot.name);
             assert!(!slot.is_leaving(), "{} has left and is still there", slot.name);
             assert_eq!((slot.mailbox.held(), slot.mailbox.held_bytes()), (0, 0), "the mailbox of {} leaks", slot.name);
             assert!(slot.outbox.is_empty() && slot.outbox_length == 0, "the outbox of {} leaks", slot.name);
@@ -348,9 +348,9 @@ impl Shard {
             breakers_open: self.supervision.breakers.open,
             breakers_opened: self.supervision.breakers.opened,
             timers: self.timers.wheel.len(),
-            questions: self.replies.questions.len(),
-            replies_missing: self.replies.questions.unanswered,
-            replies_late: self.replies.questions.late,
+            questions: self.replies.pending.len(),
+            replies_missing: self.replies.pending.unanswered,
+            replies_late: self.replies.pending.late,
             memory_bytes: self.memory(),
             memory_bytes_max: self.config.memory_max,
             refused_for_memory: self.backpressure.overflow.refused_for_memory,
@@ -363,8 +363,8 @@ impl Shard {
             waiting: self.backpressure.wait_queues.waiting,
             waiting_so_far: self.backpressure.wait_queues.waiting_so_far,
             conformance: self.conformance(),
-            duplicates: self.durables.duplicates,
-            commits_awaited: self.durables.tickets(),
+            duplicates: self.journal.duplicates,
+            commits_awaited: self.journal.waiters(),
         }
     }
 
@@ -410,8 +410,8 @@ impl Shard {
                 let shard = ShardIndex(from as u16);
                 match self.links.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.links.body_pool)) {
                     Some(Popped::Copied(envelope)) => self.arrive(shard, envelope),
-                    Some(Popped::Moved(Crossing::Message(parcel))) => self.arrive(shard, parcel.unpack()),
-                    Some(Popped::Moved(Crossing::Control(notice))) => self.hear(shard, notice),
+                    Some(Popped::Moved(ShardFrame::Message(parcel))) => self.arrive(shard, parcel.unpack()),
+                    Some(Popped::Moved(ShardFrame::Control(notice))) => self.on_control(shard, notice),
                     None => break,
                 }
                 taken += 1;
@@ -439,23 +439,25 @@ impl Shard {
         let count = fired.len();
         for alarm in fired.drain(..) {
             match alarm {
-                Alarm::Release { place, agent, generation } => self.release(place, agent, generation),
-                Alarm::Conversation(index) => self.look_after_conversation(index),
-                Alarm::Note(key) => {
-                    if let Some(again_ms) =
-                        self.dialogue.notes.time_out(&key, self.clock.now_ms, self.dialogue.conversations.timeout_ms())
-                    {
+                Alarm::Release { place, agent, generation } => self.deliver_due(place, agent, generation),
+                Alarm::Conversation(index) => self.on_conversation_timeout(index),
+                Alarm::CachedInitiator(key) => {
+                    if let Some(again_ms) = self.dialogue.initiators.time_out(
+                        &key,
+                        self.clock.now_ms,
+                        self.dialogue.conversations.timeout_ms(),
+                    ) {
                         // A note that can't be looked after is dropped at once instead of staying for ever.
                         if self.timers.wheel.insert(again_ms, alarm).is_err() {
-                            self.dialogue.notes.time_out(&key, u64::MAX, 0);
+                            self.dialogue.initiators.time_out(&key, u64::MAX, 0);
                         }
                     }
                 }
                 Alarm::Ask(correlation) => self.give_up_asking(correlation),
-                Alarm::Question { place, number } => self.question_is_due(place, number),
+                Alarm::PendingReply { place, number } => self.on_reply_timeout(place, number),
                 Alarm::Sweep { agent, generation } => self.sweep(agent, generation),
-                Alarm::Restart { agent, generation } => self.restart_is_due(agent, generation),
-                Alarm::DrainDeadline { agent, generation } => self.drain_is_over(agent, generation),
+                Alarm::Restart { agent, generation } => self.on_restart_due(agent, generation),
+                Alarm::DrainDeadline { agent, generation } => self.on_drain_end(agent, generation),
                 Alarm::Breaker { agent, generation } => self.poll_breaker(agent, generation),
                 Alarm::SweepLines => self.sweep_lines(),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
@@ -531,7 +533,7 @@ impl Shard {
     }
 
     fn poll_agents(&mut self) -> bool {
-        if self.scheduler.polled.is_empty() || self.phase == Phase::Stopped {
+        if self.scheduler.polled.is_empty() || self.phase == ShardPhase::Stopped {
             self.scheduler.polled.clear();
             return false;
         }

@@ -1,16 +1,16 @@
 //! The parts that a shard is made of, beside components of their own. Their fields are visible in this folder only.
 
-use super::{Alarm, Crossing, PendingAsk};
+use super::{Alarm, PendingAsk, ShardFrame};
 use crate::base::hashing::Seeded;
 use crate::base::index::ShardIndex;
 use crate::base::slab::Slab;
 use crate::base::timer_wheel::TimerWheel;
 use crate::conversation::Conversations;
-use crate::conversation::initiators::Notes;
+use crate::conversation::initiators::InitiatorCache;
 use crate::mailbox::Envelope;
 use crate::mesh::Port;
 use crate::message::{AgentId, BodyPool, Correlation, IdSource};
-use crate::replies::pending_replies::Questions;
+use crate::replies::pending_replies::PendingReplies;
 use crate::routing::capabilities::CapabilityIndex;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::agent::{Effect, Registration};
@@ -19,7 +19,7 @@ use crate::shard::control::conformance::Conformance;
 use crate::shard::control::plugins::RoutePlugin;
 use crate::shard::control::register::Barrier;
 use crate::shard::control::retry::FailureHandler;
-use crate::shard::control::stop::Remains;
+use crate::shard::control::stop::Unfinished;
 use crate::shard::io::{Now, Output, Token};
 use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures};
 use crate::shard::shard_frame::Outgoing;
@@ -65,7 +65,7 @@ pub(in crate::shard) struct Dialogue {
     pub(in crate::shard) conversations: Conversations,
     /// Messages that broke their protocol.
     pub(in crate::shard) violations: Conformance,
-    pub(in crate::shard) notes: Notes,
+    pub(in crate::shard) initiators: InitiatorCache,
 }
 
 /// What tells this shard from others.
@@ -109,7 +109,7 @@ pub(in crate::shard) struct Held {
 
 /// The ways to other shards: what waits for them, and whose credit it holds.
 pub(in crate::shard) struct Links {
-    pub(in crate::shard) port: Port<Crossing>,
+    pub(in crate::shard) port: Port<ShardFrame>,
     pub(in crate::shard) body_pool: BodyPool,
     /// Credits to be returned at the end of the turn, by shard.
     pub(in crate::shard) credits_owed: Vec<usize>,
@@ -139,7 +139,7 @@ pub(in crate::shard) struct Supervision {
 
 /// Replies that agents and callers expect.
 pub(in crate::shard) struct Replies {
-    pub(in crate::shard) questions: Questions,
+    pub(in crate::shard) pending: PendingReplies,
     pub(in crate::shard) asks: HashMap<Correlation, PendingAsk, Seeded>,
     /// The same by token, for callers that give up.
     pub(in crate::shard) asks_by_token: HashMap<Token, Correlation, FixedState>,
@@ -149,7 +149,7 @@ pub(in crate::shard) struct Replies {
 pub(in crate::shard) struct Ledger {
     pub(in crate::shard) account: Account,
     /// What was left at the stop.
-    pub(in crate::shard) remains: Option<Box<Remains>>,
+    pub(in crate::shard) unfinished: Option<Box<Unfinished>>,
 }
 
 /// The time at the beginning of the turn.

@@ -3,30 +3,30 @@
 use std::mem::MaybeUninit;
 
 use crate::dead_letter::DeadLetter;
-use crate::mailbox::{Envelope, Parcel, Reservation};
+use crate::mailbox::{Envelope, PackedMessage, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, BodyPool, PlainBody, Term};
 use crate::routing::capabilities::Provider;
 use crate::shard::agent::Registration;
-use crate::shard::control::admin::OversightNotice;
+use crate::shard::control::admin::AdminControl;
 use crate::shard::control::journal::Acknowledgement;
 
 /// What travels between shards. Messages go by value, because an allocation that another core frees costs more than
 /// the copy; notices are rare.
 #[allow(clippy::large_enum_variant)]
-pub enum Crossing {
+pub enum ShardFrame {
     /// A message; it holds a credit.
-    Message(Parcel),
+    Message(PackedMessage),
     /// Something that the shards have to tell each other.
     Control(Control),
 }
 
-impl Crossing {
+impl ShardFrame {
     /// Writes a plain message to where it crosses. A function of its own, so that the compiler knows that the two are different
     /// places, and copies straight from one to the other.
     #[inline(never)]
     pub(crate) fn copy_in<'slot>(plain: PlainBody<'_>, slot: &'slot mut MaybeUninit<Self>) -> &'slot mut Self {
-        slot.write(Self::Message(Parcel::copy_of(plain)))
+        slot.write(Self::Message(PackedMessage::copy_of(plain)))
     }
 
     /// A [plain](crate::message::Message::plain) message in an envelope of the receiving shard; nothing for all else.
@@ -67,7 +67,7 @@ pub enum Control {
     KeepLetter(Box<DeadLetter>, JournalRef),
     /// What one agent wants to know or change of others, and the answers.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
-    Oversee(Box<OversightNotice>),
+    Oversee(Box<AdminControl>),
 }
 
 /// Something to be told to another shard as soon as its ring has room.
@@ -76,4 +76,4 @@ pub(crate) enum Outgoing {
     Control(Control),
 }
 
-const _: () = assert!(size_of::<Crossing>() <= 384, "what crosses fills six cache lines");
+const _: () = assert!(size_of::<ShardFrame>() <= 384, "what crosses fills six cache lines");

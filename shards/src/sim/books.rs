@@ -1,7 +1,7 @@
 //! The books of a simulated router, checked after every step: each shard's account, all of them together with the rings
 //! between the shards, and the credits of every pair of shards.
 
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::shard::io::Output;
 use crate::stats::account::Account;
 
@@ -24,7 +24,7 @@ impl World {
     }
 
     /// How many messages were given up for this reason.
-    pub fn dead(&self, reason: Reason) -> u64 {
+    pub fn dead(&self, reason: DeadLetterReason) -> u64 {
         self.total().dead_by_reason[reason.index()]
     }
 
@@ -37,9 +37,9 @@ impl World {
         for node in &self.nodes {
             let account = node.shard.account();
             assert!(account.balances(), "a shard's books do not balance: {account:?}");
-            let (remains, stopped) =
-                (node.shard.remains(), account.dead_by_reason[Reason::Stopped.index()] + account.kept);
-            assert_eq!(remains.total(), stopped, "what was given up at the stop: {remains:?}");
+            let (unfinished, stopped) =
+                (node.shard.unfinished(), account.dead_by_reason[DeadLetterReason::Stopped.index()] + account.kept);
+            assert_eq!(unfinished.total(), stopped, "what was given up at the stop: {unfinished:?}");
         }
         let total = self.total();
         let in_rings: usize = self.nodes.iter_mut().map(|node| node.shard.messages_in_flight()).sum();

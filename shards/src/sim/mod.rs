@@ -42,7 +42,7 @@
 //! // A message that the agent can't handle is tried again and given up in the end; a minute of it passes at once.
 //! world.tell(Message::builder(Performative::Request).receiver(greeter).content("nobody").build()?);
 //! world.advance(60_000);
-//! assert_eq!(world.dead(Reason::AttemptsExhausted), 1);
+//! assert_eq!(world.dead(DeadLetterReason::AttemptsExhausted), 1);
 //! world.assert_settled();
 //! # Ok(())
 //! # }

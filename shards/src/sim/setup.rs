@@ -116,7 +116,7 @@ impl Setup {
         let mut nodes: Vec<Node> = nodes.collect();
         if let Some(recovery) = recovery {
             for (node, inheritance) in nodes.iter_mut().zip(recovery.divide(self.config.partition)) {
-                node.shard.inherit(inheritance);
+                node.shard.restore(inheritance);
             }
         }
         World::new_with(nodes, self.config.partition, now.wall)

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::index::ShardIndex;
 use crate::domain::AgentName;
-use crate::journal::record::{AppendSequence, split};
+use crate::journal::record::{Lsn, split};
 use crate::message::{AgentId, Message, WallTime};
 use crate::routing::partition::Partition;
 use crate::shard::agent::Registration;
@@ -265,7 +265,7 @@ impl World {
     /// Tells a shard that everything up to this append is durable.
     pub fn commit(&mut self, shard: usize, sequence: u64) {
         self.nodes[shard].committed = self.nodes[shard].committed.max(sequence);
-        self.give(shard, Input::Committed(AppendSequence(sequence)));
+        self.give(shard, Input::Committed(Lsn(sequence)));
     }
 
     /// How many of a shard's records are durable.
@@ -284,7 +284,7 @@ impl World {
         for ((node, kept), shard) in self.nodes.iter().zip(kept).zip(0_u16..) {
             let most = usize::try_from(*kept).unwrap_or(usize::MAX);
             for ((kind, body), sequence) in node.records.iter().take(most).zip(1_u64..) {
-                let taken = recovery.take(ShardIndex(shard), AppendSequence(sequence), *kind, body);
+                let taken = recovery.take(ShardIndex(shard), Lsn(sequence), *kind, body);
                 taken.expect("a shard reads what a shard wrote");
             }
         }

@@ -4,7 +4,7 @@
 //! `accepted + arrived + recovered = processed + dead_lettered + expired + departed + kept + pending`.
 //! `pending` is not derived from the others: it is counted where the messages are.
 
-use crate::outcome::{Phase, Reason};
+use crate::outcome::{DeadLetterReason, Stage};
 
 /// Running totals of one shard. Each counts deliveries: a message to five agents is five.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,10 +35,10 @@ pub struct Account {
     pub notices: u64,
     /// The router's own notices that found a full control lane, or no receiver.
     pub notices_coalesced: u64,
-    /// Dead letters by reason, in the order of [`Reason::ALL`].
-    pub dead_by_reason: [u64; Reason::COUNT],
-    /// Expired messages by what they waited for, in the order of [`Phase::ALL`].
-    pub expired_by_phase: [u64; Phase::COUNT],
+    /// Dead letters by reason, in the order of [`DeadLetterReason::ALL`].
+    pub dead_by_reason: [u64; DeadLetterReason::COUNT],
+    /// Expired messages by what they waited for, in the order of [`Stage::ALL`].
+    pub expired_by_phase: [u64; Stage::COUNT],
 }
 
 impl Account {

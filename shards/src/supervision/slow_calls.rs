@@ -63,7 +63,7 @@ impl CallTimes {
 
 /// One visit to an agent: how many messages it may be given, and what to look at.
 #[derive(Clone, Copy)]
-pub(crate) struct Visit {
+pub(crate) struct Call {
     pub quota: u32,
     /// Whether its calls are timed.
     pub timed: bool,

@@ -81,14 +81,14 @@ fn performative() -> impl Strategy<Value = Performative> {
 }
 
 #[derive(Debug, Clone)]
-struct Extras {
+struct ColdState {
     options: (u8, bool, u8, Option<NonZeroU8>, Option<u32>, Option<u64>, bool),
     id: Option<u128>,
     trace: Option<([u8; 16], [u8; 8], u8)>,
     capability: Option<(String, u8)>,
 }
 
-fn extras() -> impl Strategy<Value = Extras> {
+fn cold() -> impl Strategy<Value = ColdState> {
     (
         (
             0..4_u8,
@@ -103,7 +103,7 @@ fn extras() -> impl Strategy<Value = Extras> {
         any::<Option<([u8; 16], [u8; 8], u8)>>(),
         proptest::option::of(("[a-z0-9:#@\\\\][a-z0-9.:-]{0,9}", 0..4_u8)),
     )
-        .prop_map(|(options, id, trace, capability)| Extras { options, id, trace, capability })
+        .prop_map(|(options, id, trace, capability)| ColdState { options, id, trace, capability })
 }
 
 /// Any message as text can bring it, with whatever a builder accepts.
@@ -112,9 +112,9 @@ pub fn message() -> impl Strategy<Value = Message> {
         (proptest::option::of(aid()), proptest::collection::vec(aid(), 0..4), proptest::collection::vec(aid(), 0..3));
     let texts = proptest::collection::vec(proptest::option::of(text()), 7);
     let reply_by = proptest::option::of(1..253_402_300_800_000_u64);
-    (performative(), agents, content(), texts, reply_by, parameters(), extras()).prop_filter_map(
+    (performative(), agents, content(), texts, reply_by, parameters(), cold()).prop_filter_map(
         "the vocabulary of the process is full",
-        |(performative, (sender, receivers, reply_to), content, texts, reply_by, parameters, extras)| {
+        |(performative, (sender, receivers, reply_to), content, texts, reply_by, parameters, cold)| {
             let content = if content.is_empty() { MessageContent::given_empty() } else { content.into() };
             let mut builder = Message::builder(performative).content(content);
             if let Some(sender) = sender {
@@ -122,7 +122,7 @@ pub fn message() -> impl Strategy<Value = Message> {
             }
             if !receivers.is_empty() {
                 builder = builder.receiver_aids(receivers);
-            } else if let Some((name, choice)) = &extras.capability {
+            } else if let Some((name, choice)) = &cold.capability {
                 let choice = [Choice::Any, Choice::All, Choice::RoundRobin, Choice::LeastLoaded][usize::from(*choice)];
                 builder = builder.capability(&CapabilityName::try_new(name.as_str()).unwrap(), choice);
             }
@@ -158,7 +158,7 @@ pub fn message() -> impl Strategy<Value = Message> {
             for (name, value) in parameters {
                 builder = builder.user_parameter(&name, value);
             }
-            match with_extras(builder, &extras).build() {
+            match with_extras(builder, &cold).build() {
                 Err(MessageError::VocabularyFull { .. }) => None,
                 built => Some(built.unwrap()),
             }
@@ -166,8 +166,8 @@ pub fn message() -> impl Strategy<Value = Message> {
     )
 }
 
-fn with_extras(mut builder: MessageBuilder, extras: &Extras) -> MessageBuilder {
-    let (priority, durable, receipt, attempts, time, moment, fails_fast) = extras.options;
+fn with_extras(mut builder: MessageBuilder, cold: &ColdState) -> MessageBuilder {
+    let (priority, durable, receipt, attempts, time, moment, fails_fast) = cold.options;
     builder = builder
         .priority(Priority::ALL[usize::from(priority)])
         .reliability(if durable { Reliability::Durable } else { Reliability::Volatile })
@@ -182,10 +182,10 @@ fn with_extras(mut builder: MessageBuilder, extras: &Extras) -> MessageBuilder {
     if let Some(moment) = moment {
         builder = builder.deliver_at(WallTime(moment));
     }
-    if let Some(id) = extras.id.and_then(MessageId::from_u128) {
+    if let Some(id) = cold.id.and_then(MessageId::from_u128) {
         builder = builder.id(id);
     }
-    if let Some((trace_id, span_id, flags)) = extras.trace
+    if let Some((trace_id, span_id, flags)) = cold.trace
         && trace_id != [0; 16]
         && span_id != [0; 8]
     {

@@ -1,8 +1,8 @@
 //! The records of the journal: what is written reads back, and no bytes make the reader panic.
 
-use caxton_shards::dead_letter::{DeadLetter, DeadLetterId, Reason};
+use caxton_shards::dead_letter::{DeadLetter, DeadLetterId, DeadLetterReason};
 use caxton_shards::journal::record::{
-    AppendSequence, ConversationStep, HandledMessage, KeptAgent, KeptMessage, Origin, Projects, Record, RecordClass,
+    ConversationStep, DurableMessage, HandledMessage, Lsn, Origin, PersistentAgent, Projects, Record, RecordClass,
     RecordKind, Records, split,
 };
 use caxton_shards::message::{AgentId, MessageId, WallTime};
@@ -13,8 +13,8 @@ use crate::generators::{message, name};
 
 /// Writes a record and reads it back.
 fn again(record: &Record) -> Record {
-    let mut records = Records::after(AppendSequence(6));
-    assert_eq!(record.write(&mut records), AppendSequence(7));
+    let mut records = Records::after(Lsn(6));
+    assert_eq!(record.write(&mut records), Lsn(7));
     let mut found = split(records.bytes());
     let (kind, body) = found.next().expect("there is one").expect("it is whole");
     assert!(found.next().is_none(), "there is one");
@@ -27,9 +27,9 @@ fn again(record: &Record) -> Record {
 proptest! {
     #[test]
     fn a_message_reads_back_with_everything_that_it_is(message in message(), expires: u64, shown: bool) {
-        let kept = KeptMessage {
-            replaces: Some(AppendSequence(3)),
-            first: shown.then_some(AppendSequence(2)),
+        let kept = DurableMessage {
+            replaces: Some(Lsn(3)),
+            first: shown.then_some(Lsn(2)),
             shown,
             expires: WallTime(expires),
             receiver_name: "somebody".into(),
@@ -43,11 +43,11 @@ proptest! {
     }
 
     #[test]
-    fn a_dead_letter_and_a_step_read_back(message in message(), number: u64, attempts: u8, reason in 0..Reason::COUNT) {
+    fn a_dead_letter_and_a_step_read_back(message in message(), number: u64, attempts: u8, reason in 0..DeadLetterReason::COUNT) {
         let letter = DeadLetter {
             id: DeadLetterId { shard: ShardIndex(5), number },
             message: message.clone(),
-            reason: Reason::ALL[reason],
+            reason: DeadLetterReason::ALL[reason],
             attempts,
             last_error: Some("it failed".into()),
             first: WallTime(1),
@@ -79,9 +79,9 @@ proptest! {
     #[test]
     fn an_agent_reads_back(name in name(), capabilities in proptest::collection::vec("[a-z]{1,20}", 0..5)) {
         let capabilities = capabilities.into_iter().map(String::into_boxed_str).collect();
-        let agent = KeptAgent { name, capabilities };
-        match again(&Record::Agent(agent.clone(), Some(AppendSequence(1)))) {
-            Record::Agent(found, Some(AppendSequence(1))) => prop_assert_eq!(found, agent),
+        let agent = PersistentAgent { name, capabilities };
+        match again(&Record::Agent(agent.clone(), Some(Lsn(1)))) {
+            Record::Agent(found, Some(Lsn(1))) => prop_assert_eq!(found, agent),
             other => prop_assert!(false, "{:?}", other),
         }
     }
@@ -101,9 +101,9 @@ fn every_kind_is_known_by_its_number_and_says_what_it_holds() {
     }
     assert_eq!(RecordKind::of(0), None);
     let mut records = Records::default();
-    Record::Settled(AppendSequence(12), true).write(&mut records);
+    Record::Settled(Lsn(12), true).write(&mut records);
     let (kind, body) = split(records.bytes()).next().expect("there is one").expect("it is whole");
-    let class = RecordClass { releases: Some(AppendSequence(12)), projects: Projects::State, ..RecordClass::default() };
+    let class = RecordClass { releases: Some(Lsn(12)), projects: Projects::State, ..RecordClass::default() };
     assert_eq!(RecordClass::of(kind, body), class);
 }
 
@@ -121,12 +121,12 @@ fn what_came_how_often_it_was_tried_and_what_was_withdrawn_read_back() {
         Record::Handled(found) => assert_eq!(found, without_senders),
         other => panic!("{other:?}"),
     }
-    match again(&Record::Attempts(AppendSequence(9), 3)) {
-        Record::Attempts(AppendSequence(9), 3) => {}
+    match again(&Record::Attempts(Lsn(9), 3)) {
+        Record::Attempts(Lsn(9), 3) => {}
         other => panic!("{other:?}"),
     }
-    match again(&Record::Withdrawn(AppendSequence(9))) {
-        Record::Withdrawn(AppendSequence(9)) => {}
+    match again(&Record::Withdrawn(Lsn(9))) {
+        Record::Withdrawn(Lsn(9)) => {}
         other => panic!("{other:?}"),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{Event, Input, Phase, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::api::{Event, Input, Stage, is_notice};
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::journal::record::{Durability, RecordKind};
 use caxton_shards::message::{
     AgentId, Choice, Message, MessageBuilder, Performative, Receipt, Reliability, WhenUnavailable,
@@ -219,12 +219,15 @@ fn a_message_that_does_not_wait_fails_fast_whether_it_comes_later_or_waited_when
         }
         world.send_later(inform(sender, agent.id, "5").build().unwrap());
         world.run();
-        assert_eq!((agent.called.take().len(), world.dead(Reason::BreakerOpen), world.total().pending), (2, 2, 1));
+        assert_eq!(
+            (agent.called.take().len(), world.dead(DeadLetterReason::BreakerOpen), world.total().pending),
+            (2, 2, 1)
+        );
         // A receipt would say that it waits.
         let receipt = inform(sender, agent.id, "6").receipt(Receipt::Delivered);
         world.send(fail_fast(receipt)).unwrap();
         world.run();
-        assert_eq!((world.dead(Reason::BreakerOpen), world.total().pending), (3, 1));
+        assert_eq!((world.dead(DeadLetterReason::BreakerOpen), world.total().pending), (3, 1));
         let notices = told.notices();
         assert_eq!(notices.iter().filter(|notice| notice.contains("(breaker-open ")).count(), 3, "{notices:?}");
         assert!(!notices.iter().any(|notice| notice.contains("delivered")), "{notices:?}");
@@ -264,11 +267,11 @@ fn what_is_delayed_or_to_be_tried_again_fails_fast_when_its_moment_comes_while_i
     world.run();
     assert_eq!((agent.called.take(), breakers(&mut world, 0)), (vec!["again".to_owned(), "x".to_owned()], (1, 1)));
     world.advance(99);
-    assert_eq!(world.dead(Reason::BreakerOpen), 0);
+    assert_eq!(world.dead(DeadLetterReason::BreakerOpen), 0);
     world.advance(1);
-    assert_eq!(world.dead(Reason::BreakerOpen), 1);
+    assert_eq!(world.dead(DeadLetterReason::BreakerOpen), 1);
     world.advance(100);
-    assert_eq!(world.dead(Reason::BreakerOpen), 2);
+    assert_eq!(world.dead(DeadLetterReason::BreakerOpen), 2);
     world.assert_settled();
 }
 
@@ -281,7 +284,7 @@ fn a_durable_message_that_does_not_wait_is_not_journalled_while_it_is_open() {
     world.tell(fail_fast(inform(sender, agent.id, "x").reliability(Reliability::Durable)));
     world.run();
     let messages = world.nodes[0].records.iter().filter(|(kind, _)| *kind == RecordKind::Message as u8).count();
-    assert_eq!((messages, world.dead(Reason::BreakerOpen)), (0, 1));
+    assert_eq!((messages, world.dead(DeadLetterReason::BreakerOpen)), (0, 1));
     world.assert_settled();
 }
 
@@ -299,11 +302,11 @@ fn what_waits_for_an_open_breaker_is_bounded_by_the_mailbox_and_by_its_lifetime(
         world.send(inform(sender, agent, "x").time_to_live(lifetime(2_000)).build().unwrap()).unwrap();
         world.run();
     }
-    assert_eq!((called.take().len(), world.dead(Reason::MailboxFull), world.total().pending), (2, 1, 3));
+    assert_eq!((called.take().len(), world.dead(DeadLetterReason::MailboxFull), world.total().pending), (2, 1, 3));
     world.advance(3_000);
     assert_eq!((world.total().expired, called.len()), (3, 0));
     let phases = world.take_events(0);
-    let in_mailbox = |event: &&Event| matches!(event, Event::Expired { phase: Phase::Mailbox, .. });
+    let in_mailbox = |event: &&Event| matches!(event, Event::Expired { phase: Stage::Mailbox, .. });
     assert_eq!(phases.iter().filter(in_mailbox).count(), 3);
     world.assert_settled();
 }
@@ -393,7 +396,7 @@ fn all_providers_are_told_whatever_their_breakers_and_one_is_asked_anyway_when_a
     assert_eq!(world.total().pending, 3, "they wait");
     world.send(fail_fast(to(Choice::RoundRobin))).unwrap();
     world.run();
-    assert_eq!((world.dead(Reason::BreakerOpen), world.dead(Reason::NoProvider)), (1, 0));
+    assert_eq!((world.dead(DeadLetterReason::BreakerOpen), world.dead(DeadLetterReason::NoProvider)), (1, 0));
     agents.iter().for_each(Sickly::cure);
     world.advance(500);
     assert_eq!(agents.iter().map(|agent| agent.called.len()).sum::<usize>(), 3);
@@ -453,7 +456,7 @@ fn an_agent_that_leaves_while_its_breaker_is_open_leaves_nothing_behind_and_come
     let timers = world.snapshot(0).timers;
     assert!(world.deregister(agent.id));
     world.run();
-    assert_eq!((world.dead(Reason::Deregistered), breakers(&mut world, 0)), (3, (0, 1)));
+    assert_eq!((world.dead(DeadLetterReason::Deregistered), breakers(&mut world, 0)), (3, (0, 1)));
     assert_eq!(world.snapshot(0).timers, timers - 1, "nothing half-opens it any more");
     assert_eq!(told.notices().iter().filter(|notice| notice.contains("(deregistered ")).count(), 3);
     let again = register(&mut world);
@@ -475,7 +478,7 @@ fn a_shard_that_stops_gives_up_what_waits_for_an_open_breaker() {
         world.send(inform(sender, agent.id, "x").build().unwrap()).unwrap();
     }
     world.stop_all();
-    assert_eq!((world.dead(Reason::Stopped), agent.called.len()), (3, 0));
+    assert_eq!((world.dead(DeadLetterReason::Stopped), agent.called.len()), (3, 0));
     world.advance(10_000);
     assert_eq!(agent.called.len(), 0, "what would half-open it comes too late");
     world.assert_settled();

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{Event, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Aid, ConversationId, ConversationRole, Correlation, Message, Performative};
 
@@ -69,7 +69,7 @@ fn an_outsider_cannot_speak_in_a_conversation_and_a_participant_can() {
     let message = inform(outsider, initiator, "hi").conversation_as(id, ConversationRole::Member);
     world.send(message.build().unwrap()).unwrap();
     world.run();
-    assert_eq!((heard.len(), world.dead(Reason::NotInConversation)), (1, 2));
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::NotInConversation)), (1, 2));
     world.assert_settled();
 }
 
@@ -89,7 +89,7 @@ fn a_conversation_has_room_for_so_many_participants_and_a_shard_for_so_many_conv
     world.send(all.build().unwrap()).unwrap();
     world.run();
     let notices = told.notices();
-    assert_eq!((world.dead(Reason::TooManyParticipants), notices.len()), (3, 3));
+    assert_eq!((world.dead(DeadLetterReason::TooManyParticipants), notices.len()), (3, 3));
     assert!(notices[0].contains("would have 4 participants: allowed are 3; nobody got it"), "{}", notices[0]);
     assert!(world.conversation(initiator, id).is_none(), "all of them are called, or none");
     let two = Message::builder(Performative::Cfp).sender(initiator).receivers([others[0], others[1], others[0]]);
@@ -98,14 +98,14 @@ fn a_conversation_has_room_for_so_many_participants_and_a_shard_for_so_many_conv
     let all = Message::builder(Performative::Cfp).sender(initiator).receivers(others.clone());
     world.send(all.conversation_text(&id.to_string()).build().unwrap()).unwrap();
     world.run();
-    assert_eq!((world.dead(Reason::TooManyParticipants), told.notices().len()), (6, 6));
+    assert_eq!((world.dead(DeadLetterReason::TooManyParticipants), told.notices().len()), (6, 6));
     assert_eq!(world.conversation(initiator, id).unwrap().participants.len(), 3);
     for talk in ["second", "third"] {
         let message = inform(initiator, others[0], "x").conversation(ConversationId::of_text(talk));
         world.send(message.build().unwrap()).unwrap();
         world.run();
     }
-    assert_eq!((world.dead(Reason::TooManyConversations), world.snapshot(0).conversations), (1, 2));
+    assert_eq!((world.dead(DeadLetterReason::TooManyConversations), world.snapshot(0).conversations), (1, 2));
     world.assert_settled();
 }
 
@@ -147,7 +147,7 @@ fn a_reply_to_a_closed_conversation_is_refused_and_its_id_can_be_used_again() {
                 world.send(message.build().unwrap()).unwrap();
                 world.run();
             }
-            assert_eq!((log.len(), world.dead(Reason::NotInConversation)), (round, round as u64));
+            assert_eq!((log.len(), world.dead(DeadLetterReason::NotInConversation)), (round, round as u64));
             assert!(world.conversation(initiator, id).is_none());
         }
         let snapshot = world.snapshot(0);
@@ -255,7 +255,11 @@ fn one_id_serves_a_nested_exchange_whoever_began_first() {
                 world.send(say(from, to)).unwrap();
                 world.run();
             }
-            assert_eq!((answer.len(), world.dead(Reason::AmbiguousConversation)), (2, 0), "{places:?} {nested_first}");
+            assert_eq!(
+                (answer.len(), world.dead(DeadLetterReason::AmbiguousConversation)),
+                (2, 0),
+                "{places:?} {nested_first}"
+            );
             let id = ConversationId::of_text("same words");
             let both = [outer, middle].map(|initiator| world.conversation(initiator, id).unwrap().messages);
             assert_eq!(both, [4, 3]);
@@ -284,7 +288,7 @@ fn what_two_agents_began_with_each_other_under_one_id_is_told_apart_by_in_reply_
             let message = if let Some(answers) = answers { message.in_reply_to_text(answers) } else { message };
             world.send(message.build().unwrap()).unwrap();
             world.run();
-            assert_eq!((world.dead(Reason::AmbiguousConversation), told.notices().len()), (dead, notices));
+            assert_eq!((world.dead(DeadLetterReason::AmbiguousConversation), told.notices().len()), (dead, notices));
         }
         assert_eq!(heard.len(), 2);
         assert_eq!(world.conversation(second, id).unwrap().messages, 2);
@@ -308,7 +312,10 @@ fn participants_speak_to_each_other_through_the_shard_of_the_conversation() {
         world.send(message.build().unwrap()).unwrap();
     }
     world.run();
-    assert_eq!((heard.texts(), world.dead(Reason::NotInConversation)), (vec!["hello".into(), "psst".into()], 1));
+    assert_eq!(
+        (heard.texts(), world.dead(DeadLetterReason::NotInConversation)),
+        (vec!["hello".into(), "psst".into()], 1)
+    );
     assert_eq!(world.conversation(initiator, id).unwrap().messages, 3);
     assert_eq!(world.nodes[1].shard.account().departed, 3, "two greetings, and what passed through");
     world.assert_settled();
@@ -428,7 +435,7 @@ fn a_participant_hears_whose_conversation_has_ended_and_cannot_go_on_with_it() {
     heard.take();
     world.send(letters[0].reply(Performative::Inform).build().unwrap()).unwrap();
     world.run();
-    assert_eq!((heard.len(), world.dead(Reason::NotInConversation)), (0, 1));
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::NotInConversation)), (0, 1));
     world.assert_settled();
 }
 

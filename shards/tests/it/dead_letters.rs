@@ -8,7 +8,8 @@ use caxton_shards::api::{
     is_notice,
 };
 use caxton_shards::dead_letter::{
-    DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch, LAST_ERROR_BYTES_MAX, LETTERS_PER_ANSWER_MAX, Reason,
+    DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterReason, DeadLetterSearch, LAST_ERROR_BYTES_MAX,
+    LETTERS_PER_ANSWER_MAX,
 };
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageId, Performative, WallTime,
@@ -122,7 +123,7 @@ fn a_dead_letter_tells_its_whole_story() {
         let letter = only_letter(&mut world);
         assert_eq!(letter.id, DeadLetterId { shard: ShardIndex(shard), number: 1 });
         assert_eq!((letter.message.id(), text(&letter.message)), (Some(sent), "tea".to_owned()));
-        assert_eq!((letter.reason, letter.attempts, letter.replays), (Reason::AttemptsExhausted, 4, 0));
+        assert_eq!((letter.reason, letter.attempts, letter.replays), (DeadLetterReason::AttemptsExhausted, 4, 0));
         assert_eq!(letter.last_error.as_deref(), Some("the tea is cold"));
         assert_eq!((letter.first, letter.last), (at(5_000), at(5_700)));
         assert_eq!(letter.shard, ShardIndex(shard));
@@ -165,7 +166,7 @@ fn what_was_left_in_a_dropped_inbox_keeps_its_story() {
     world.give(0, Input::Closed(inbox, InboxNumber(7), left));
     world.run();
     let letter = only_letter(&mut world);
-    assert_eq!((letter.reason, letter.last_error), (Reason::Deregistered, None));
+    assert_eq!((letter.reason, letter.last_error), (DeadLetterReason::Deregistered, None));
     assert_eq!((letter.first, letter.last), (WallTime(WALL_START_MS), at(500)));
     world.assert_settled();
 }
@@ -193,7 +194,7 @@ fn each_filter_finds_what_has_everything_that_it_names() {
     for (filter, expected) in [
         (all, &["four", "three", "two", "one"][..]),
         (DeadLetterFilter::only(second), &["two"]),
-        (DeadLetterFilter { reason: Some(Reason::AttemptsExhausted), ..all }, &["four", "one"]),
+        (DeadLetterFilter { reason: Some(DeadLetterReason::AttemptsExhausted), ..all }, &["four", "one"]),
         (DeadLetterFilter { receiver: Some(nobody), ..all }, &["three", "two"]),
         (DeadLetterFilter { sender: Some(anna), ..all }, &["three", "one"]),
         (DeadLetterFilter { conversation: Some(talk), ..all }, &["four", "three"]),
@@ -294,7 +295,7 @@ fn a_letter_can_be_replayed_to_another_agent_on_any_shard_and_replies_go_to_its_
         world.send(question.build().unwrap()).unwrap();
         world.run();
         let letter = only_letter(&mut world);
-        assert_eq!((letter.shard, letter.reason), (ShardIndex(died_on), Reason::UnknownReceiver));
+        assert_eq!((letter.shard, letter.reason), (ShardIndex(died_on), DeadLetterReason::UnknownReceiver));
         replay(&mut world, letter.id, Some(helper)).unwrap();
         world.run();
         let answer = told.take().into_iter().find(|message| !is_notice(message)).unwrap();
@@ -337,7 +338,7 @@ fn a_letter_to_a_capability_goes_to_whoever_offers_it_now() {
     world.send(tea()).unwrap();
     world.run();
     let reasons: Vec<_> = world.dead_letters(0).iter().map(|letter| letter.reason).collect();
-    assert_eq!(reasons, [Reason::NoProvider, Reason::AttemptsExhausted]);
+    assert_eq!(reasons, [DeadLetterReason::NoProvider, DeadLetterReason::AttemptsExhausted]);
     let heard = Log::new();
     let name = world.name_on(1, "good");
     world.register(Script::listener(&heard).offering("replay.tea").registration(name));
@@ -439,7 +440,7 @@ fn a_message_of_a_closed_conversation_does_not_begin_it_anew_and_its_letter_stay
         told.take();
         let letter = only_letter(&mut world);
         for _ in 0..2 {
-            let refusal = ReplayError::Refused { id: letter.id, reason: Reason::NotInConversation };
+            let refusal = ReplayError::Refused { id: letter.id, reason: DeadLetterReason::NotInConversation };
             assert_eq!(replay(&mut world, letter.id, None), Err(refusal));
             world.run();
             assert_eq!(format!("{:?}", only_letter(&mut world)), format!("{letter:?}"));
@@ -460,7 +461,7 @@ fn a_message_that_died_before_its_conversation_began_begins_it() {
         world.run();
     }
     let letter = only_letter(&mut world);
-    assert_eq!(letter.reason, Reason::TooManyConversations);
+    assert_eq!(letter.reason, DeadLetterReason::TooManyConversations);
     world.advance(20_000);
     replay(&mut world, letter.id, None).unwrap();
     world.run();
@@ -533,7 +534,7 @@ fn a_replay_to_a_full_mailbox_or_on_a_stopping_shard_leaves_the_letter_and_uses_
         world.run();
     }
     let letter = only_letter(&mut world);
-    assert_eq!((letter.reason, told.len()), (Reason::MailboxFull, 1));
+    assert_eq!((letter.reason, told.len()), (DeadLetterReason::MailboxFull, 1));
     let id = letter.id;
     assert_eq!(replay(&mut world, id, None), Err(ReplayError::ReceiverFull { id }));
     world.give(0, Input::Drain);
@@ -646,7 +647,7 @@ fn a_replay_that_does_not_come_to_its_receiver_leaves_the_letter_as_it_was() {
         world.advance(2_000);
         assert!(world.deregister(failing));
         let letter = only_letter(&mut world);
-        assert_eq!((letter.reason, letter.attempts), (Reason::AttemptsExhausted, 4));
+        assert_eq!((letter.reason, letter.attempts), (DeadLetterReason::AttemptsExhausted, 4));
         let to = to.map(|shard| AgentId::of(&world.name_on(shard, "nobody")));
         for _ in 0..REPLAYS_MAX + 3 {
             let id = letter.id;

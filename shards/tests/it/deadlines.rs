@@ -2,9 +2,9 @@
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{
-    AskFailure, CONTROL_LANE_MAX, Event, InboxNumber, Input, QUESTIONS_ALIKE_MAX, SendError, is_notice,
+    AskFailure, CONTROL_LANE_MAX, Event, InboxNumber, Input, PENDING_REPLIES_ALIKE_MAX, SendError, is_notice,
 };
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, Correlation, Message, MessageBuilder, Performative, WallTime,
 };
@@ -369,16 +369,16 @@ fn no_report_of_a_missing_answer_is_lost_to_a_full_control_lane() {
 fn too_many_questions_alike_are_refused_and_given_back() {
     let mut world = World::new(1);
     let (asker, _, expert) = asker_and_expert(&mut world, 0);
-    for _ in 0..QUESTIONS_ALIKE_MAX {
+    for _ in 0..PENDING_REPLIES_ALIKE_MAX {
         world.send(question(asker, expert).build().unwrap()).unwrap();
         world.run();
     }
-    let refused = SendError::TooManyQuestions { limit: QUESTIONS_ALIKE_MAX };
+    let refused = SendError::TooManyQuestions { limit: PENDING_REPLIES_ALIKE_MAX };
     let back = assert_refused(world.send(question(asker, expert).build().unwrap()), refused);
     assert_eq!((text(&back), back.reply_by()), ("tea?".to_owned(), Some(at(1_000))));
     world.tell(back);
     world.run();
-    assert_eq!(world.dead(Reason::NotAdmitted), 1);
+    assert_eq!(world.dead(DeadLetterReason::NotAdmitted), 1);
     // A message without reply-by is none of them, and an answer makes room.
     world.send(request(asker, expert, "x").build().unwrap()).unwrap();
     world.send(answer(expert, asker, "yes").build().unwrap()).unwrap();
@@ -405,15 +405,15 @@ fn a_question_for_which_there_is_no_room_any_more_when_its_handler_is_done_becom
     let script = script.resuming(move |_, _| if finished.is_empty() { Outcome::Suspended } else { Outcome::Done });
     let asker = world.add(0, "asker", script);
     world.send(inform(expert, asker, "go").build().unwrap()).unwrap();
-    for _ in 0..QUESTIONS_ALIKE_MAX {
+    for _ in 0..PENDING_REPLIES_ALIKE_MAX {
         world.send(question(asker, expert).build().unwrap()).unwrap();
     }
     finish.push(());
     world.run();
-    assert_eq!((heard.len(), world.dead(Reason::NotAdmitted)), (QUESTIONS_ALIKE_MAX, 1));
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::NotAdmitted)), (PENDING_REPLIES_ALIKE_MAX, 1));
     let notices = told.notices();
     assert!(notices.len() == 1 && notices[0].contains("not-admitted"), "{notices:?}");
-    assert_eq!(world.snapshot(0).questions, QUESTIONS_ALIKE_MAX);
+    assert_eq!(world.snapshot(0).questions, PENDING_REPLIES_ALIKE_MAX);
     world.assert_settled();
 }
 

@@ -2,7 +2,7 @@
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendError, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::Priority;
 use caxton_shards::journal::record::{Durability, Record};
 use caxton_shards::message::{AgentId, Message, MessageId, Performative, Receipt, Reliability, WallTime};
@@ -125,7 +125,7 @@ fn a_message_to_several_reaches_each_and_is_given_up_for_the_unknown_ones() {
     world.run();
     assert_eq!((first_heard.len(), second_heard.len()), (1, 1), "an agent that is named twice gets one copy");
     assert_eq!(world.total().accepted, 4);
-    assert_eq!(world.dead(Reason::UnknownReceiver), 2);
+    assert_eq!(world.dead(DeadLetterReason::UnknownReceiver), 2);
     let notices = sender_heard.notices();
     assert_eq!(notices.len(), 2);
     assert!(unknown.iter().all(|name| notices.iter().any(|notice| notice.contains(&name.to_string()))), "{notices:?}");
@@ -251,7 +251,7 @@ fn a_tell_that_waits_for_room_does_not_hold_up_what_makes_room_or_ends_things() 
     world.give(0, Input::Stop);
     world.run();
     assert_eq!(world.nodes[0].inputs.len(), 0);
-    assert_eq!((world.dead(Reason::Stopped), world.dead(Reason::NotAdmitted)), (4, 0));
+    assert_eq!((world.dead(DeadLetterReason::Stopped), world.dead(DeadLetterReason::NotAdmitted)), (4, 0));
 }
 
 #[test]
@@ -283,13 +283,13 @@ fn a_mailbox_that_is_full_in_messages_or_in_bytes_gives_the_rest_up_and_tells_th
             world.send(go(sender)).unwrap();
             world.run();
             assert_eq!(heard.len(), 4, "with {padding} bytes from shard 0 to {shard}");
-            assert_eq!(world.dead(Reason::MailboxFull), 2);
+            assert_eq!(world.dead(DeadLetterReason::MailboxFull), 2);
             let failures = log.take();
             assert_eq!(failures.len(), 2);
             assert!(failures.iter().all(|failure| failure.performative() == Performative::Failure));
             assert!(failures.iter().all(|failure| text(failure).contains("mailbox-full")), "{failures:?}");
             let letters = world.dead_letters(usize::from(shard));
-            assert!(letters.len() == 2 && letters.iter().all(|letter| letter.reason == Reason::MailboxFull));
+            assert!(letters.len() == 2 && letters.iter().all(|letter| letter.reason == DeadLetterReason::MailboxFull));
             world.assert_settled();
             // What was held is let go: there is room again for as many.
             world.send(go(sender)).unwrap();
@@ -309,7 +309,7 @@ fn a_full_shard_refuses_what_is_sent_there_and_gives_up_what_arrives() {
         world.send(inform(sender, inbox, &number.to_string()).build().unwrap()).unwrap();
         world.run();
     }
-    assert_eq!(world.dead(Reason::ShardFull), 2, "one message is in the inbox and three are in the mailbox");
+    assert_eq!(world.dead(DeadLetterReason::ShardFull), 2, "one message is in the inbox and three are in the mailbox");
     assert_refused(world.send(inform(local, inbox, "7").build().unwrap()), SendError::Full);
     assert_eq!(world.total().pending, 4);
 }
@@ -358,8 +358,8 @@ fn an_unregistered_sender_is_refused_or_its_queued_message_becomes_a_dead_letter
     assert_eq!(world.total().accepted, 0);
     world.tell(message);
     world.run();
-    assert_eq!((heard.len(), world.dead(Reason::NotAdmitted), world.total().refused), (0, 1, 1));
-    assert_eq!(world.dead_letters(0)[0].reason, Reason::NotAdmitted);
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::NotAdmitted), world.total().refused), (0, 1, 1));
+    assert_eq!(world.dead_letters(0)[0].reason, DeadLetterReason::NotAdmitted);
     world.assert_settled();
 }
 
@@ -441,7 +441,7 @@ fn what_is_committed_is_dispatched_although_the_journal_fails_then() {
     world.commit(0, 30);
     world.give(0, Input::Journal(JournalCondition::Failed));
     world.run();
-    assert_eq!((heard.len(), world.dead(Reason::NotJournalled)), (30, 10));
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::NotJournalled)), (30, 10));
     world.assert_settled();
 }
 
@@ -460,7 +460,7 @@ fn callers_hear_of_a_journal_that_stays_full_and_may_send_the_same_message_again
     assert!(world.take_answer(0, token).is_none(), "a journal that is full for a moment is waited for");
     world.advance(2);
     let answer = world.take_answer(0, token);
-    let refused = Ending::DeadLettered(Reason::NotJournalled);
+    let refused = Ending::DeadLettered(DeadLetterReason::NotJournalled);
     assert!(matches!(answer, Some(Answer::NotKept(of, ending)) if of == id && ending == refused));
     world.give(0, Input::Journal(JournalCondition::Ready));
     world.commit_next(0, u64::MAX);
@@ -471,7 +471,7 @@ fn callers_hear_of_a_journal_that_stays_full_and_may_send_the_same_message_again
     world.commit_next(0, u64::MAX);
     world.run();
     assert!(matches!(world.take_answer(0, token), Some(Answer::Sent(Ok(of))) if of == id));
-    assert_eq!((heard.len(), world.dead(Reason::NotJournalled)), (1, 1));
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::NotJournalled)), (1, 1));
     world.assert_settled();
     // After a start it is known only from when it was handled.
     let kept = world.nodes[0].records.len() as u64;
@@ -499,7 +499,7 @@ fn what_comes_from_other_shards_is_not_gathered_without_end_for_a_journal_that_s
     world.run();
     let answer = world.take_answer(0, token);
     assert!(matches!(answer, Some(Answer::NotKept(..))));
-    assert_eq!((world.nodes[1].records.len(), world.dead(Reason::NotJournalled)), (before, 2));
+    assert_eq!((world.nodes[1].records.len(), world.dead(DeadLetterReason::NotJournalled)), (before, 2));
     assert!(heard.is_empty());
     world.assert_settled();
 }
@@ -514,7 +514,7 @@ fn a_durable_message_to_a_journal_that_stays_full_does_not_hold_up_others_from_o
     world.tell(inform(sender, receiver, "durable").reliability(Reliability::Durable).build().unwrap());
     world.tell(inform(sender, receiver, "volatile").build().unwrap());
     world.advance(FULL_PATIENCE_MS + 1);
-    assert_eq!((heard.texts(), world.dead(Reason::NotAdmitted)), (vec!["volatile".to_owned()], 1));
+    assert_eq!((heard.texts(), world.dead(DeadLetterReason::NotAdmitted)), (vec!["volatile".to_owned()], 1));
     world.assert_settled();
 }
 
@@ -530,7 +530,7 @@ fn a_durable_message_whose_receiver_was_replaced_before_its_commit_is_not_given_
     assert_eq!(again, receiver);
     world.commit(0, 1);
     world.run();
-    assert_eq!((heard.len(), world.dead(Reason::Deregistered)), (0, 1));
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::Deregistered)), (0, 1));
     world.assert_settled();
 }
 
@@ -593,7 +593,7 @@ fn a_moment_of_delivery_beyond_all_time_does_no_harm() {
     world.advance(100_000);
     assert_eq!(world.total().pending, 2);
     world.stop_all();
-    assert_eq!((world.total().pending, world.dead(Reason::Stopped)), (0, 2));
+    assert_eq!((world.total().pending, world.dead(DeadLetterReason::Stopped)), (0, 2));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition, ReplayError};
-use caxton_shards::dead_letter::Reason;
-use caxton_shards::journal::record::{AppendSequence, Durability, Projects, Record, RecordClass};
+use caxton_shards::dead_letter::DeadLetterReason;
+use caxton_shards::journal::record::{Durability, Lsn, Projects, Record, RecordClass};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, MessageId, Performative, Reliability};
 use caxton_shards::protocol::{Mode, Rulebook};
 use caxton_shards::routing::partition::ShardIndex;
@@ -36,7 +36,7 @@ fn a_message_that_waits_for_long_is_shown_once_and_so_is_its_end() {
     let projects = |(kind, body): &(u8, Vec<u8>)| RecordClass::of(*kind, body).projects == Projects::State;
     assert!(!world.nodes[0].records.iter().any(projects), "nothing has waited for long yet");
 
-    world.give(0, Input::ShowWaiting(AppendSequence(2)));
+    world.give(0, Input::ShowWaiting(Lsn(2)));
     world.run();
     let written = records(&world, before);
     let shown: Vec<_> = written
@@ -46,14 +46,10 @@ fn a_message_that_waits_for_long_is_shown_once_and_so_is_its_end() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(
-        shown,
-        [(true, Some(AppendSequence(2)), "two")],
-        "the first one is with its owner, the third one is newer"
-    );
+    assert_eq!(shown, [(true, Some(Lsn(2)), "two")], "the first one is with its owner, the third one is newer");
     let after = world.nodes[0].records.len();
     world.commit(0, after as u64);
-    world.give(0, Input::ShowWaiting(AppendSequence(2)));
+    world.give(0, Input::ShowWaiting(Lsn(2)));
     world.run();
     assert_eq!(world.nodes[0].records.len(), after, "once is enough");
 }
@@ -258,7 +254,7 @@ fn failed_attempts_are_counted_across_starts() {
     assert_eq!(attempts.take().len(), 1);
     // Once as it stood first, and once rewritten.
     for boot in [2, 3] {
-        let upto = AppendSequence(world.committed(0));
+        let upto = Lsn(world.committed(0));
         world.give(0, Input::CarryForward(upto));
         settle(&mut world);
         world = started(journalled(2, boot), stopped(&world), &world);
@@ -269,7 +265,7 @@ fn failed_attempts_are_counted_across_starts() {
     settle(&mut world);
     let recovery = stopped(&world);
     let letters: Vec<_> = recovery.dead_letters().map(|letter| (letter.reason, letter.attempts)).collect();
-    assert_eq!((letters, recovery.messages()), (vec![(Reason::AttemptsExhausted, 3)], 0));
+    assert_eq!((letters, recovery.messages()), (vec![(DeadLetterReason::AttemptsExhausted, 3)], 0));
 }
 
 /// Shows which attempt a handler is in.
@@ -357,7 +353,7 @@ fn a_message_that_an_inbox_is_given_at_each_start_becomes_a_dead_letter_in_the_e
     let letter = world.dead_letters(0).pop().unwrap();
     assert_eq!(
         (letter.reason, letter.attempts, text(&letter.message)),
-        (Reason::AttemptsExhausted, 3, "poison".to_owned())
+        (DeadLetterReason::AttemptsExhausted, 3, "poison".to_owned())
     );
 }
 
@@ -539,7 +535,7 @@ fn a_cancel_passes_whose_conversation_a_crash_has_lost() {
 }
 
 /// The dead letters that a start finds, by their texts.
-fn letters(recovery: &Recovery) -> Vec<(String, Reason, u8, u8)> {
+fn letters(recovery: &Recovery) -> Vec<(String, DeadLetterReason, u8, u8)> {
     let letters = recovery.dead_letters();
     letters.map(|letter| (text(&letter.message), letter.reason, letter.attempts, letter.replays)).collect()
 }
@@ -572,7 +568,7 @@ fn a_durable_letter_waits_for_a_receiver_that_is_known_and_stays_where_nobody_is
         }
         assert_eq!(refused, 1);
         let recovery = stopped(&world);
-        assert_eq!(letters(&recovery), [("passing".to_owned(), Reason::AttemptsExhausted, 1, 0)]);
+        assert_eq!(letters(&recovery), [("passing".to_owned(), DeadLetterReason::AttemptsExhausted, 1, 0)]);
         assert_eq!(recovery.unsettled().map(|kept| text(&kept.message)).collect::<Vec<_>>(), ["persistent"]);
     }
 }
@@ -638,10 +634,10 @@ fn an_expired_durable_message_is_kept_as_a_dead_letter_whenever_it_expires() {
     let total = world.total();
     assert_eq!((total.expired, total.dead_lettered), (1, 0), "it counts as expired");
     let letter = world.dead_letters(0).pop().unwrap();
-    assert_eq!((letter.reason, text(&letter.message)), (Reason::Expired, "in the mailbox".to_owned()));
+    assert_eq!((letter.reason, text(&letter.message)), (DeadLetterReason::Expired, "in the mailbox".to_owned()));
     assert!(letter.last_error.unwrap().contains("in the mailbox"));
     let recovery = stopped(&world);
-    assert_eq!(letters(&recovery), [("in the mailbox".to_owned(), Reason::Expired, 0, 0)]);
+    assert_eq!(letters(&recovery), [("in the mailbox".to_owned(), DeadLetterReason::Expired, 0, 0)]);
     // While it was down.
     let mut world = journalled(1, 1).start();
     waiting(&mut world, 1);
@@ -651,7 +647,7 @@ fn an_expired_durable_message_is_kept_as_a_dead_letter_whenever_it_expires() {
     world.advance(2_000);
     settle(&mut world);
     let recovery = stopped(&world);
-    assert_eq!(letters(&recovery), [("in the mailbox".to_owned(), Reason::Expired, 0, 0)]);
+    assert_eq!(letters(&recovery), [("in the mailbox".to_owned(), DeadLetterReason::Expired, 0, 0)]);
     assert_eq!(recovery.messages(), 1);
     // It can be sent again, with a lifetime of its own.
     let heard = Log::new();
@@ -671,10 +667,10 @@ fn mail_that_was_written_anew_when_its_receiver_was_gone_finds_it_after_a_start(
     send(&mut world, inform(sender, worker, "work"));
     // It waits to be tried again, and its receiver goes meanwhile.
     world.deregister(worker);
-    let last = AppendSequence(world.committed(0));
+    let last = Lsn(world.committed(0));
     world.give(0, Input::CarryForward(last));
     settle(&mut world);
-    assert_eq!(world.dead(Reason::Deregistered), 0, "its time has not come");
+    assert_eq!(world.dead(DeadLetterReason::Deregistered), 0, "its time has not come");
 
     let recovery = world.journals(&[world.committed(0)], 1_000);
     let mut world = journalled(1, 2).start_from(recovery, world.now().wall);
@@ -696,13 +692,13 @@ fn what_was_refused_and_then_handled_is_known_after_a_start_although_its_letter_
     world.give(0, Input::Journal(JournalCondition::Full));
     world.run();
     world.advance(2 * FULL_PATIENCE_MS);
-    assert_eq!(world.dead(Reason::NotJournalled), 1, "it waited for a full journal");
+    assert_eq!(world.dead(DeadLetterReason::NotJournalled), 1, "it waited for a full journal");
     // It is new when it is sent again, and known from then on.
     world.give(0, Input::Journal(JournalCondition::Ready));
     settle(&mut world);
     send(&mut world, message());
     assert_eq!(heard.take().len(), 1);
-    let last = AppendSequence(world.committed(0));
+    let last = Lsn(world.committed(0));
     world.give(0, Input::CarryForward(last));
     settle(&mut world);
 
@@ -740,7 +736,7 @@ fn a_message_that_was_not_taken_in_is_new_after_a_start_as_well() {
         world.send_later(hurried.build().unwrap());
         world.run();
         stall(&mut world, 0);
-        let reason = if lifetime_ms.is_some() { Reason::Expired } else { Reason::NotJournalled };
+        let reason = if lifetime_ms.is_some() { DeadLetterReason::Expired } else { DeadLetterReason::NotJournalled };
         let recovery = stopped(&world);
         assert_eq!(letters(&recovery), [("once".to_owned(), reason, 0, 0)]);
         assert!(heard.is_empty());
@@ -769,7 +765,11 @@ fn a_replayed_message_that_was_not_taken_in_is_replayed_after_a_start() {
     replay(&mut world);
     stall(&mut world, 0);
     let recovery = stopped(&world);
-    assert_eq!(letters(&recovery), [("tea".to_owned(), Reason::AttemptsExhausted, 1, 0)], "the letter stays as it was");
+    assert_eq!(
+        letters(&recovery),
+        [("tea".to_owned(), DeadLetterReason::AttemptsExhausted, 1, 0)],
+        "the letter stays as it was"
+    );
 
     let mut world = started(journalled(1, 2), recovery, &world);
     world.register(Script::idle().registration("sender".parse().unwrap()));
@@ -814,6 +814,6 @@ fn a_message_stays_until_the_dead_letter_of_what_its_handler_sent_is_durable() {
     world.give(1, Input::Journal(JournalCondition::Ready));
     settle(&mut world);
     let recovery = stopped(&world);
-    assert_eq!(letters(&recovery), [("onward".to_owned(), Reason::Expired, 0, 0)]);
+    assert_eq!(letters(&recovery), [("onward".to_owned(), DeadLetterReason::Expired, 0, 0)]);
     assert_eq!(recovery.messages(), 0, "what set it off is settled");
 }

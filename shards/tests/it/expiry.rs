@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use caxton_shards::agent::{Context, Outcome};
-use caxton_shards::api::{Event, InboxNumber, Input, JournalCondition, Phase, is_notice};
+use caxton_shards::api::{Event, InboxNumber, Input, JournalCondition, Stage, is_notice};
 use caxton_shards::journal::record::Durability;
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Reliability, WallTime};
 
@@ -11,7 +11,7 @@ use crate::common::{Log, Script, Setup, World, at, inform, lifetime};
 
 // In which phase a message expires.
 
-fn phases(world: &mut World) -> Vec<Phase> {
+fn phases(world: &mut World) -> Vec<Stage> {
     let shards = 0..world.nodes.len();
     let events: Vec<Event> = shards.flat_map(|shard| world.take_events(shard)).collect();
     let phase = |event: &Event| if let Event::Expired { phase, .. } = event { Some(*phase) } else { None };
@@ -20,10 +20,10 @@ fn phases(world: &mut World) -> Vec<Phase> {
 
 /// That one message expired, in this phase: by the event, the counters and what its sender was told.
 #[track_caller]
-fn assert_expired(world: &mut World, told: &Log<Message>, phase: Phase) {
+fn assert_expired(world: &mut World, told: &Log<Message>, phase: Stage) {
     assert_eq!(phases(world), [phase]);
     let total = world.total();
-    let mut expected = [0; Phase::COUNT];
+    let mut expected = [0; Stage::COUNT];
     expected[phase.index()] = 1;
     assert_eq!((total.expired, total.expired_by_phase), (1, expected));
     let notices = told.notices();
@@ -45,7 +45,7 @@ fn what_waits_for_credit_expires_while_crossing() {
     world.send(inform(sender, far, "takes the credit").build().unwrap()).unwrap();
     world.send(mortal(sender, far).build().unwrap()).unwrap();
     world.advance(3_000);
-    assert_expired(&mut world, &told, Phase::Crossing);
+    assert_expired(&mut world, &told, Stage::Crossing);
     world.pause(1, false);
     world.run();
     world.assert_settled();
@@ -62,7 +62,7 @@ fn what_is_in_a_ring_for_too_long_expires_while_crossing() {
     world.advance(1_000);
     world.pause(1, false);
     world.run();
-    assert_expired(&mut world, &told, Phase::Crossing);
+    assert_expired(&mut world, &told, Stage::Crossing);
     world.assert_settled();
 }
 
@@ -91,9 +91,9 @@ fn what_waits_in_transit_at_the_conversations_home_expires_while_crossing() {
     world.pause(2, false);
     world.run();
     let total = world.total();
-    assert!(total.expired > 0 && told.notices().iter().all(|notice| notice.contains(Phase::Crossing.explanation())));
-    assert_eq!(total.expired_by_phase[Phase::Crossing.index()], total.expired);
-    assert!(phases(&mut world).iter().all(|phase| *phase == Phase::Crossing));
+    assert!(total.expired > 0 && told.notices().iter().all(|notice| notice.contains(Stage::Crossing.explanation())));
+    assert_eq!(total.expired_by_phase[Stage::Crossing.index()], total.expired);
+    assert!(phases(&mut world).iter().all(|phase| *phase == Stage::Crossing));
     world.assert_settled();
 }
 
@@ -106,7 +106,7 @@ fn what_an_inbox_does_not_take_expires_in_the_mailbox() {
     world.send(inform(sender, inbox, "fills it").build().unwrap()).unwrap();
     world.send(mortal(sender, inbox).build().unwrap()).unwrap();
     world.advance(3_000);
-    assert_expired(&mut world, &told, Phase::Mailbox);
+    assert_expired(&mut world, &told, Stage::Mailbox);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn what_fails_and_has_no_time_for_another_attempt_expires_while_it_waits_for_it(
     world.advance(1_499);
     assert_eq!(world.total().expired, 0);
     world.advance(1);
-    assert_expired(&mut world, &told, Phase::Retry);
+    assert_expired(&mut world, &told, Stage::Retry);
     world.assert_settled();
 }
 
@@ -137,7 +137,7 @@ fn a_message_for_later_does_not_outlive_its_lifetime_when_the_wall_clock_jumps_b
     world.advance(1_499);
     assert_eq!(world.total().expired, 0);
     world.advance(1);
-    assert_expired(&mut world, &told, Phase::Delayed);
+    assert_expired(&mut world, &told, Stage::Delayed);
     assert_eq!(heard.len(), 0);
     world.assert_settled();
 }
@@ -307,7 +307,7 @@ fn what_waits_for_a_full_journal_expires_before_its_commit_and_is_not_dispatched
     world.advance(999);
     assert_eq!(world.total().expired, 0);
     world.advance(2);
-    assert_expired(&mut world, &told, Phase::Commit);
+    assert_expired(&mut world, &told, Stage::Commit);
     world.give(0, Input::Journal(JournalCondition::Ready));
     world.commit_next(0, u64::MAX);
     world.run();

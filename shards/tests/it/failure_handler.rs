@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{Decision, Event, FailedAttempt, FailureCause, FailureHandler};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::AgentId;
 
 use crate::common::{Log, Script, Setup, World, inform, lifetime};
@@ -89,7 +89,7 @@ fn an_own_handler_is_told_everything_about_the_failure() {
     let expected =
         [(failed, 1, 2, 0, 5_000), (failed, 0, 0, 1, 1), (panicked, 2, 2, 250, 4_750), (panicked, 0, 0, 1, 1)];
     assert_eq!(seen.take(), expected);
-    assert_eq!((world.total().retried, world.dead(Reason::AttemptsExhausted)), (1, 1));
+    assert_eq!((world.total().retried, world.dead(DeadLetterReason::AttemptsExhausted)), (1, 1));
     world.assert_settled();
 }
 
@@ -107,8 +107,9 @@ fn what_is_decided_against_another_attempt_is_reported_and_kept_only_as_a_dead_l
         let notices = told.notices();
         assert!(notices.len() == 1 && notices[0].contains("(not-retried "), "{notices:?}");
         assert!(notices[0].contains("the tea is cold"), "{notices:?}");
-        assert_eq!((world.dead(Reason::NotRetried), world.dead_letters(0).len()), (1, kept), "{decision:?}");
-        let given_up = |event: &Event| matches!(event, Event::DeadLettered { reason: Reason::NotRetried, .. });
+        assert_eq!((world.dead(DeadLetterReason::NotRetried), world.dead_letters(0).len()), (1, kept), "{decision:?}");
+        let given_up =
+            |event: &Event| matches!(event, Event::DeadLettered { reason: DeadLetterReason::NotRetried, .. });
         assert_eq!(world.take_events(0).iter().filter(|event| given_up(event)).count(), 1);
         world.assert_settled();
     }
@@ -123,7 +124,7 @@ fn no_handler_retries_beyond_the_attempts_or_the_lifetime_of_a_message() {
     world.send(inform(sender, agent, "x").build().unwrap()).unwrap();
     world.advance(10_000);
     assert_eq!(times.take(), [0, 1, 2, 3]);
-    assert_eq!(world.dead(Reason::AttemptsExhausted), 1);
+    assert_eq!(world.dead(DeadLetterReason::AttemptsExhausted), 1);
     decide(&mut world, 0, |_| Decision::RetryAfter(u64::MAX));
     world.send(inform(sender, agent, "x").time_to_live(lifetime(2_000)).build().unwrap()).unwrap();
     world.advance(2_000);

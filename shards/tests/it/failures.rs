@@ -3,8 +3,8 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Outcome, Supervision};
-use caxton_shards::api::{CONTROL_LANE_MAX, Event, InboxNumber, Input, Phase, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::api::{CONTROL_LANE_MAX, Event, InboxNumber, Input, Stage, is_notice};
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, Message, Performative, Receipt, WallTime};
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, inform, lifetime, text};
@@ -31,7 +31,7 @@ fn a_failed_message_is_tried_again_after_growing_delays_and_then_given_up_with_a
         world.send(inform(sender, receiver, "x").build().unwrap()).unwrap();
         world.advance(10_000);
         assert_eq!(times.take(), [0, 100, 300, 700]);
-        assert_eq!((world.total().retried, world.dead(Reason::AttemptsExhausted)), (3, 1));
+        assert_eq!((world.total().retried, world.dead(DeadLetterReason::AttemptsExhausted)), (3, 1));
         let notices = told.notices();
         assert!(notices.len() == 1 && notices[0].contains("attempts-exhausted"), "{notices:?}");
         assert!(notices[0].contains("the tea is cold"), "{notices:?}");
@@ -62,7 +62,7 @@ fn a_message_that_waits_for_its_next_attempt_counts_against_the_mailbox() {
         world.send(inform(agent, agent, "x").build().unwrap()).unwrap();
         world.run();
     }
-    assert_eq!(world.dead(Reason::MailboxFull), 1);
+    assert_eq!(world.dead(DeadLetterReason::MailboxFull), 1);
     world.advance(10_000);
     world.assert_settled();
 }
@@ -150,7 +150,7 @@ fn an_agent_decides_after_a_failure_whether_it_goes_on_is_made_anew_or_leaves() 
         world.advance(1_000);
         assert_eq!((made.len(), stopped.len()), (times_made, usize::from(!stays)), "{verdict:?}");
         let expected = if stays { (2, 0) } else { (0, 2) };
-        assert_eq!((world.total().processed, world.dead(Reason::Deregistered)), expected, "{verdict:?}");
+        assert_eq!((world.total().processed, world.dead(DeadLetterReason::Deregistered)), expected, "{verdict:?}");
         world.assert_settled();
     }
 }
@@ -191,7 +191,7 @@ fn an_agent_that_can_never_be_made_anew_is_stopped_and_its_mail_given_up() {
         world.send_later(inform(agent, agent, "x").build().unwrap());
     }
     world.advance(10_000);
-    assert_eq!((world.snapshot(0).agents, world.dead(Reason::RestartsExhausted)), (0, 2));
+    assert_eq!((world.snapshot(0).agents, world.dead(DeadLetterReason::RestartsExhausted)), (0, 2));
     world.assert_settled();
 }
 
@@ -214,7 +214,7 @@ fn a_message_expires_in_the_mailbox_while_crossing_or_while_delayed() {
     }
     world.advance(3_000);
     assert_eq!(times.take(), [0, 100, 300, 700], "the next attempt would come after the lifetime's end");
-    let phases: Vec<Phase> = world
+    let phases: Vec<Stage> = world
         .take_events(0)
         .iter()
         .filter_map(|event| match event {
@@ -223,7 +223,7 @@ fn a_message_expires_in_the_mailbox_while_crossing_or_while_delayed() {
         })
         .collect();
     assert_eq!(phases.len(), 2, "{phases:?}");
-    assert!(phases.contains(&Phase::Mailbox) && phases.contains(&Phase::Crossing));
+    assert!(phases.contains(&Stage::Mailbox) && phases.contains(&Stage::Crossing));
     // What is in the ring expires when it arrives.
     world.pause(1, false);
     world.run();
@@ -246,7 +246,7 @@ fn a_message_whose_lifetime_ends_before_its_next_attempt_expires_as_waiting_for_
     assert_eq!((times.take(), world.total().expired), (vec![0, 800], 0));
     world.advance(1);
     assert_eq!(world.total().expired, 1);
-    assert!(world.take_events(0).iter().any(|event| matches!(event, Event::Expired { phase: Phase::Retry, .. })));
+    assert!(world.take_events(0).iter().any(|event| matches!(event, Event::Expired { phase: Stage::Retry, .. })));
     world.assert_settled();
 }
 
@@ -361,7 +361,7 @@ fn an_agent_that_is_deregistered_while_suspended_leaves_nothing_behind() {
     world.step(0);
     assert!(world.deregister(agent));
     world.run();
-    assert_eq!((heard.letters().len(), heard.notices().len(), world.dead(Reason::Deregistered)), (0, 2, 2));
+    assert_eq!((heard.letters().len(), heard.notices().len(), world.dead(DeadLetterReason::Deregistered)), (0, 2, 2));
     world.assert_settled();
 }
 
@@ -440,6 +440,6 @@ fn an_answer_to_the_routers_own_message_ends_without_another_one() {
     let nobody = AgentId::of_text("nobody");
     world.send(Message::builder(Performative::Request).sender(parrot).receiver(nobody).build().unwrap()).unwrap();
     world.run();
-    assert_eq!((world.total().notices, world.dead(Reason::UnknownReceiver)), (1, 2));
+    assert_eq!((world.total().notices, world.dead(DeadLetterReason::UnknownReceiver)), (1, 2));
     world.assert_settled();
 }

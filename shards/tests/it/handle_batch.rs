@@ -1,7 +1,7 @@
 //! Handling several messages in one call: how many there are, what is settled, and whose turn it is.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::shard::DISPATCHES_PER_TURN_MAX;
 
 use crate::common::{Log, Script, Setup, World, inform, lifetime, text};
@@ -143,7 +143,7 @@ fn a_message_that_fails_in_the_middle_ends_the_batch_and_the_others_are_handled(
     }
     world.advance(10_000);
     assert_eq!(log.take(), ["1", "2", "3", "4", "2", "2", "2"]);
-    assert_eq!((world.total().processed, world.dead(Reason::AttemptsExhausted)), (3, 1));
+    assert_eq!((world.total().processed, world.dead(DeadLetterReason::AttemptsExhausted)), (3, 1));
     world.assert_settled();
 }
 
@@ -222,7 +222,7 @@ fn an_agent_that_leaves_is_given_nothing_more_of_its_batch() {
     }
     world.run();
     assert_eq!(log.take(), ["1"]);
-    assert_eq!(world.dead(Reason::Deregistered), 2);
+    assert_eq!(world.dead(DeadLetterReason::Deregistered), 2);
     world.assert_settled();
 }
 

@@ -7,7 +7,7 @@ use caxton_shards::api::{
     AgentState, Answer, AskFailure, DRAINING_AGENTS_MAX, Drained, Event, InboxNumber, Input, LifecycleError,
     RegistrationError, StopReason, is_notice,
 };
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::journal::record::Durability;
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Reliability, Term, WallTime};
@@ -126,7 +126,7 @@ fn a_suspended_agent_keeps_what_fits_its_mailbox_and_its_messages_expire_in_time
             world.send(inform(sender, agent, &number.to_string()).time_to_live(lifetime).build().unwrap()).unwrap();
         }
         world.run();
-        assert_eq!(world.dead(Reason::MailboxFull), 1);
+        assert_eq!(world.dead(DeadLetterReason::MailboxFull), 1);
         let notices = told.notices();
         assert!(notices[0].contains("mailbox-full") && notices[0].contains("suspended"), "{notices:?}");
         world.advance(4_000);
@@ -274,7 +274,7 @@ fn a_draining_agent_takes_nothing_new_finishes_what_it_has_and_is_stopped() {
         }
         world.send(inform(sender, agent, "new").build().unwrap()).unwrap();
         world.run();
-        assert_eq!(world.dead(Reason::Draining), 1);
+        assert_eq!(world.dead(DeadLetterReason::Draining), 1);
         let notices = told.notices();
         assert!(notices[0].contains("(draining \"the receiver is draining"), "{notices:?}");
         let name = world.name_on(shard, "agent");
@@ -294,7 +294,7 @@ fn a_draining_agent_takes_nothing_new_finishes_what_it_has_and_is_stopped() {
         // From now on it is gone, and its name is free.
         world.send(inform(sender, agent, "late").build().unwrap()).unwrap();
         world.run();
-        assert_eq!(world.dead(Reason::Deregistered), 1);
+        assert_eq!(world.dead(DeadLetterReason::Deregistered), 1);
         world.register(Script::idle().registration(name));
         assert_eq!(world.state(agent), AgentState::Active);
         assert_eq!(world.snapshot(usize::from(shard)).timers, 0, "the deadline is disarmed");
@@ -329,7 +329,7 @@ fn what_a_draining_agent_has_not_handled_at_the_deadline_becomes_dead_letters() 
         world.run();
         assert_eq!(world.take_drained(agent, drained), Some(Ok(Drained { left: 4 })));
         world.advance(10_000);
-        assert_eq!((world.dead(Reason::DrainDeadline), told.notices().len()), (4, 4));
+        assert_eq!((world.dead(DeadLetterReason::DrainDeadline), told.notices().len()), (4, 4));
         let why = Event::Deregistered { agent, why: StopReason::DrainDeadline };
         assert!(world.take_events(usize::from(shard)).contains(&why));
         world.assert_settled();
@@ -410,7 +410,11 @@ fn a_drain_ends_with_the_agent_however_that_goes() {
     assert!(world.deregister(agent));
     assert_eq!(world.take_drained(agent, drained), Some(Ok(Drained { left: 1 })));
     world.advance(1_000);
-    assert_eq!((world.dead(Reason::Deregistered), world.snapshot(0).timers), (1, 0), "the deadline is disarmed");
+    assert_eq!(
+        (world.dead(DeadLetterReason::Deregistered), world.snapshot(0).timers),
+        (1, 0),
+        "the deadline is disarmed"
+    );
     let agent = world.add(0, "agent", busy());
     world.send(inform(sender, agent, "x").build().unwrap()).unwrap();
     let drained = world.drain_later(agent, 1_000);
@@ -420,7 +424,7 @@ fn a_drain_ends_with_the_agent_however_that_goes() {
     let too_late = world.drain_later(sender, 1_000);
     world.run();
     assert_eq!(world.take_drained(sender, too_late), Some(Err(LifecycleError::Stopping)));
-    assert_eq!(world.dead(Reason::Stopped), 1);
+    assert_eq!(world.dead(DeadLetterReason::Stopped), 1);
 }
 
 #[test]
@@ -517,7 +521,7 @@ fn what_cannot_be_delivered_is_a_dead_letter_and_its_sender_hears_the_receivers_
         let (native, told) = world.add_listener(0, "native");
         let inbox = world.add_inbox(0, "inbox", 1, 10);
         world.take_delivered(usize::from(shard));
-        let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == state).unwrap();
+        let reason = DeadLetterReason::ALL.into_iter().find(|reason| reason.as_str() == state).unwrap();
         let before = world.dead(reason);
         for sender in [native, inbox] {
             let message = inform(sender, agent, "x").conversation_text("talk").reply_with_text("question");
@@ -605,6 +609,6 @@ fn a_suspended_provider_is_still_chosen_and_a_stopped_one_is_not() {
     assert!(world.take_drained(agent, drained).is_some());
     world.send(ask()).unwrap();
     world.run();
-    assert_eq!(world.dead(Reason::NoProvider), 1);
+    assert_eq!(world.dead(DeadLetterReason::NoProvider), 1);
     world.assert_settled();
 }

@@ -2,7 +2,7 @@
 
 use caxton_shards::agent::{Outcome, Registration};
 use caxton_shards::api::{Answer, InboxNumber, Input, ROUTER_NAME, RegistrationError, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Term, WallTime};
 use caxton_shards::routing::rules::{Conditions, Destination, Rule};
@@ -116,7 +116,7 @@ fn the_waiting_mail_of_an_agent_that_leaves_is_given_up_and_what_it_sent_still_g
     world.run();
     assert_eq!(world.total().processed, 0, "its outbox is not empty, so it is not called");
     assert!(world.deregister(agent));
-    assert_eq!((world.dead(Reason::Deregistered), told.notices().len(), stopped.len()), (5, 5, 1));
+    assert_eq!((world.dead(DeadLetterReason::Deregistered), told.notices().len(), stopped.len()), (5, 5, 1));
     world.send(inform(friend, agent, "too late").build().unwrap()).unwrap();
     // A new agent of the name has nothing to do with the old one's outbox.
     let (again, news) = world.add_listener(0, "agent");
@@ -127,7 +127,7 @@ fn the_waiting_mail_of_an_agent_that_leaves_is_given_up_and_what_it_sent_still_g
         (heard.texts(), news.texts()),
         (["0", "1", "2", "3", "4"].map(str::to_owned).into(), vec!["news".to_owned()])
     );
-    assert_eq!(world.dead(Reason::Deregistered), 6, "what comes too late is told that the agent has gone");
+    assert_eq!(world.dead(DeadLetterReason::Deregistered), 6, "what comes too late is told that the agent has gone");
     for shard in 0..2 {
         assert_eq!(world.discover(shard, "membership.gone"), []);
     }
@@ -146,7 +146,7 @@ fn a_new_agent_of_an_old_name_gets_none_of_the_old_ones_delayed_messages() {
     world.deregister(old);
     let (_, heard) = world.add_listener(0, "agent");
     world.advance(1_000);
-    assert_eq!((heard.len(), world.dead(Reason::Deregistered)), (0, 2));
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::Deregistered)), (0, 2));
     world.assert_settled();
 }
 
@@ -246,7 +246,7 @@ fn an_agent_that_withdraws_a_capability_is_found_no_longer() {
     }
     world.send(ask_for(agent, "membership.first", Choice::Any)).unwrap();
     world.run();
-    assert_eq!(world.dead(Reason::NoProvider), 1);
+    assert_eq!(world.dead(DeadLetterReason::NoProvider), 1);
     world.assert_settled();
 }
 
@@ -342,7 +342,7 @@ fn messages_without_a_receiver_go_where_the_first_matching_rule_sends_them() {
     }
     world.run();
     assert_eq!(logs.iter().map(Log::len).collect::<Vec<_>>(), [2, 1, 2]);
-    assert_eq!((world.dead(Reason::NoRoute), world.total().processed), (1, 6));
+    assert_eq!((world.dead(DeadLetterReason::NoRoute), world.total().processed), (1, 6));
     world.assert_settled();
 }
 

@@ -2,7 +2,7 @@
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{AskFailure, InboxNumber, Input, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, Correlation, Message, Performative, Receipt};
 
 use crate::common::{Script, World, inform, lifetime, text};
@@ -60,7 +60,7 @@ fn what_was_left_in_an_inbox_when_it_closed_is_given_up_and_the_agent_goes() {
     assert_eq!(world.snapshot(0).agents, 2);
     world.give(0, Input::Closed(inbox, InboxNumber(1), leftovers));
     world.run();
-    assert_eq!((world.dead(Reason::Deregistered), told.notices().len()), (4, 4));
+    assert_eq!((world.dead(DeadLetterReason::Deregistered), told.notices().len()), (4, 4));
     assert_eq!(world.total().processed, 1, "what was neither given back nor reported was taken");
     assert_eq!(world.snapshot(0).agents, 1);
     world.assert_settled();
@@ -79,7 +79,7 @@ fn what_is_in_the_inbox_of_an_agent_that_is_deregistered_is_left_to_its_owner() 
     world.give(0, taken(inbox, 1, 1, 0));
     world.give(0, Input::Closed(inbox, InboxNumber(1), Vec::new()));
     world.run();
-    assert_eq!((world.total().processed, world.dead(Reason::Deregistered), told.notices().len()), (1, 1, 1));
+    assert_eq!((world.total().processed, world.dead(DeadLetterReason::Deregistered), told.notices().len()), (1, 1, 1));
     world.assert_settled();
 }
 
@@ -140,7 +140,7 @@ fn a_question_times_out_and_a_late_answer_goes_to_nobody() {
     assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::TimedOut))));
     world.pause(1, false);
     world.run();
-    assert_eq!(world.dead(Reason::NobodyAsked), 1);
+    assert_eq!(world.dead(DeadLetterReason::NobodyAsked), 1);
     world.assert_settled();
 }
 
@@ -295,10 +295,10 @@ fn what_a_caller_gave_up_is_forgotten() {
     let reply = heard.take().pop().unwrap().reply(Performative::Inform).sender(agent).build().unwrap();
     world.send(reply).unwrap();
     world.run();
-    assert_eq!(world.total().dead_by_reason[Reason::NobodyAsked.index()], 1);
+    assert_eq!(world.total().dead_by_reason[DeadLetterReason::NobodyAsked.index()], 1);
     world.advance(2_000);
     assert!(world.take_reply(0, asked).is_none(), "nobody is answered");
     world.stop_all();
-    assert_eq!(world.nodes[0].shard.remains().asks, 0);
+    assert_eq!(world.nodes[0].shard.unfinished().asks, 0);
     world.assert_settled();
 }

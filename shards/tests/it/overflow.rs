@@ -3,8 +3,8 @@
 use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{AgentView, Answer, Input, OverflowPolicy, Phase, SendError, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::api::{AgentView, Answer, Input, OverflowPolicy, SendError, Stage, is_notice};
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::Priority;
 use caxton_shards::message::{AgentId, Correlation, Message, MessageBuilder, Performative};
 
@@ -64,7 +64,7 @@ fn the_newest_is_refused_by_default() {
     let (receiver, log) = add_sleeper(&mut world, 0, "receiver");
     tell_numbers(&mut world, sender, receiver, 0..6);
     world.run();
-    assert_eq!(world.dead(Reason::MailboxFull), 2);
+    assert_eq!(world.dead(DeadLetterReason::MailboxFull), 2);
     assert_eq!(heard.notices().len(), 2);
     suspend(&mut world, receiver, false);
     assert_eq!(log.letters(), numbers(0..4));
@@ -78,7 +78,7 @@ fn the_oldest_makes_room_and_its_sender_is_told() {
     let (receiver, log) = add_sleeper(&mut world, 0, "receiver");
     tell_numbers(&mut world, sender, receiver, 0..7);
     world.run();
-    assert_eq!(world.dead(Reason::Displaced), 3);
+    assert_eq!(world.dead(DeadLetterReason::Displaced), 3);
     let told = heard.notices();
     assert!(told.len() == 3 && told.iter().all(|notice| notice.contains("(displaced ")), "{told:?}");
     assert_eq!(view(&mut world, receiver).overflow, OverflowPolicy::DropOldest);
@@ -104,7 +104,7 @@ fn what_is_of_higher_priority_does_not_make_room() {
         world.tell(build(inform(sender, receiver, content).priority(priority)));
     }
     world.run();
-    assert_eq!((world.dead(Reason::Displaced), world.dead(Reason::MailboxFull)), (2, 1));
+    assert_eq!((world.dead(DeadLetterReason::Displaced), world.dead(DeadLetterReason::MailboxFull)), (2, 1));
     suspend(&mut world, receiver, false);
     assert_eq!(log.letters(), ["urgent", "displaces normal", "high", "displaces low"]);
     world.assert_settled();
@@ -122,7 +122,7 @@ fn several_make_room_for_one_that_is_larger_and_none_if_that_is_not_enough() {
     }
     world.tell(build(inform(sender, receiver, &"d".repeat(9_000))));
     world.run();
-    assert_eq!((world.dead(Reason::Displaced), world.dead(Reason::MailboxFull)), (2, 1));
+    assert_eq!((world.dead(DeadLetterReason::Displaced), world.dead(DeadLetterReason::MailboxFull)), (2, 1));
     suspend(&mut world, receiver, false);
     assert_eq!(log.letters().iter().map(|letter| letter.as_bytes()[0]).collect::<Vec<_>>(), b"c");
     world.assert_settled();
@@ -172,7 +172,7 @@ fn answers_are_taken_beyond_the_limit_and_within_a_bound() {
         assert_eq!(letters.iter().filter(|letter| letter.starts_with("answer")).count(), 4, "{policy}: {letters:?}");
         // Four questions found room at a router that does not wait; with back-pressure all were put.
         let put = if policy == OverflowPolicy::BackPressure { 10 } else { 4 };
-        assert_eq!(world.dead(Reason::RepliesFull), put - 4, "{policy}");
+        assert_eq!(world.dead(DeadLetterReason::RepliesFull), put - 4, "{policy}");
         world.assert_settled();
     }
 }
@@ -263,7 +263,7 @@ fn what_waits_expires_in_time_wherever_it_waits() {
     world.advance(4_000);
     let total = world.total();
     assert_eq!((total.expired, total.pending), (12, 0));
-    assert_eq!(total.expired_by_phase[Phase::Stalled.index()], 8);
+    assert_eq!(total.expired_by_phase[Stage::Stalled.index()], 8);
     assert_eq!(heard.notices().len(), 12);
     assert!(!view(&mut world, slow).closed);
     suspend(&mut world, slow, false);
@@ -356,7 +356,7 @@ fn a_receiver_that_goes_lets_those_go_on_who_wait_for_it() {
     let token = world.token();
     world.give(0, Input::Deregister(slow, token));
     world.run();
-    assert_eq!(world.dead(Reason::Deregistered), 10);
+    assert_eq!(world.dead(DeadLetterReason::Deregistered), 10);
     assert_eq!(heard.notices().len(), 10);
     world.assert_settled();
 }
@@ -376,7 +376,7 @@ fn a_router_that_stops_gives_up_what_waits() {
     world.run();
     world.stop_all();
     assert_refused(world.take_sent(1, token).unwrap(), SendError::Stopping);
-    assert_eq!((world.dead(Reason::Stopped), world.total().pending), (10, 0));
+    assert_eq!((world.dead(DeadLetterReason::Stopped), world.total().pending), (10, 0));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{Answer, AskFailure, Event, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{
     AgentId, Aid, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, Performative, WallTime,
@@ -58,11 +58,11 @@ fn play(world: &mut World, pair: [AgentId; 2], protocol: &str, run: &str, number
             let said = step.strip_prefix('<').unwrap();
             say(participant, initiator, said, protocol).conversation_as(id, ConversationRole::Participant)
         };
-        let dead = world.dead(Reason::ProtocolViolation);
+        let dead = world.dead(DeadLetterReason::ProtocolViolation);
         world.send(message.build().unwrap()).unwrap();
         world.run();
         let found = violations(world);
-        let refused = world.dead(Reason::ProtocolViolation) > dead;
+        let refused = world.dead(DeadLetterReason::ProtocolViolation) > dead;
         if found.len() != usize::from(forbidden) || refused != (forbidden && mode == Mode::Enforce) {
             mistakes.push(format!("{protocol}: {run}: step {place} {token}: {found:?}"));
         }
@@ -343,7 +343,7 @@ fn a_refused_beginning_opens_no_conversation_and_one_that_names_nothing_is_free(
         world.send(say(initiator, participant, word, "fipa-request").conversation(free).build().unwrap()).unwrap();
         world.run();
     }
-    assert_eq!((heard.len(), world.dead(Reason::ProtocolViolation)), (3, 2));
+    assert_eq!((heard.len(), world.dead(DeadLetterReason::ProtocolViolation)), (3, 2));
     world.assert_settled();
 }
 
@@ -395,7 +395,7 @@ fn in_reply_to_tells_the_answer_to_a_cancel_from_the_result() {
     assert_eq!(state(&mut world), ("cancelled".to_owned(), false));
     world.send(news(6)).unwrap();
     world.run();
-    assert_eq!(world.dead(Reason::ProtocolViolation), 1);
+    assert_eq!(world.dead(DeadLetterReason::ProtocolViolation), 1);
 }
 
 #[test]
@@ -442,12 +442,15 @@ fn what_was_not_delivered_may_be_said_again() {
         let ask = say(initiator, participant, "request", "fipa-request").conversation(id);
         world.send(ask.clone().build().unwrap()).unwrap();
         world.advance(5_000);
-        assert_eq!((world.dead(Reason::AttemptsExhausted), told.notices().len()), (1, 1));
+        assert_eq!((world.dead(DeadLetterReason::AttemptsExhausted), told.notices().len()), (1, 1));
         world.send(ask.build().unwrap()).unwrap();
         let other = say(initiator, participant, "propose", "fipa-request").conversation(id);
         world.send(other.build().unwrap()).unwrap();
         world.advance(5_000);
-        assert_eq!((world.dead(Reason::AttemptsExhausted), world.dead(Reason::ProtocolViolation)), (2, 1));
+        assert_eq!(
+            (world.dead(DeadLetterReason::AttemptsExhausted), world.dead(DeadLetterReason::ProtocolViolation)),
+            (2, 1)
+        );
     }
 }
 
@@ -478,7 +481,7 @@ fn what_came_as_text_is_held_to_its_protocol_on_both_ends() {
         world.send(message.build().unwrap()).unwrap();
         world.run();
     }
-    assert_eq!(world.dead(Reason::ProtocolViolation), 2);
+    assert_eq!(world.dead(DeadLetterReason::ProtocolViolation), 2);
     world.advance(30_000);
     world.assert_settled();
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Outcome, Registration};
 use caxton_shards::api::{InboxNumber, Input, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, Choice, Correlation, Message, Performative, Receipt, WallTime};
 
 use crate::common::{Log, Script, WALL_START_MS, World, capability, inform, lifetime, request, text};
@@ -157,7 +157,10 @@ fn a_dead_letter_is_never_reported_as_processed() {
             world.run();
         }
         assert_told(&told, &["attempts-exhausted", "unknown-receiver"]);
-        assert_eq!((world.dead(Reason::AttemptsExhausted), world.dead(Reason::UnknownReceiver)), (1, 1));
+        assert_eq!(
+            (world.dead(DeadLetterReason::AttemptsExhausted), world.dead(DeadLetterReason::UnknownReceiver)),
+            (1, 1)
+        );
         world.assert_settled();
     }
 }

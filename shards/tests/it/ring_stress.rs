@@ -40,7 +40,7 @@ fn capacity(slots: usize) -> NonZeroUsize {
 }
 
 /// Moves `count` items through a ring in chunks whose sizes drift apart, so that every alignment of the two occurs.
-fn pass_through(slots: usize, count: u64) {
+fn relay(slots: usize, count: u64) {
     let (mut producer, mut consumer) = ring(capacity(slots));
     let sender = thread::spawn(move || {
         let mut chunk = 1;
@@ -81,17 +81,17 @@ fn pass_through(slots: usize, count: u64) {
 
 #[test]
 fn a_large_ring_keeps_every_item_in_order() {
-    pass_through(1024, 2_000_000);
+    relay(1024, 2_000_000);
 }
 
 #[test]
 fn a_ring_of_odd_size_keeps_every_item_in_order() {
-    pass_through(37, 500_000);
+    relay(37, 500_000);
 }
 
 #[test]
 fn a_ring_of_one_slot_keeps_every_item_in_order() {
-    pass_through(1, 30_000);
+    relay(1, 30_000);
 }
 
 /// Owns memory, so that an item dropped twice or never is found by counting.

@@ -2,7 +2,7 @@
 
 use caxton_shards::agent::{Outcome, Registration};
 use caxton_shards::api::{Answer, AskFailure, InboxNumber, Input, Place, RegistrationError, SendError};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::journal::record::Durability;
 use caxton_shards::message::{AgentId, Message, Performative, Reliability, WallTime};
@@ -39,7 +39,7 @@ fn a_draining_shard_admits_nothing_from_outside_and_finishes_what_it_has() {
     assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::Rejected(_)))));
     let Some(Answer::Registered(results)) = world.take_answer(0, registered) else { panic!("not answered") };
     assert_eq!(results, [Err(RegistrationError::Stopping)]);
-    assert_eq!(world.dead(Reason::NotAdmitted), 1, "what was queued is answered for");
+    assert_eq!(world.dead(DeadLetterReason::NotAdmitted), 1, "what was queued is answered for");
     assert!(!heard.is_empty(), "a handler can still send");
     let mut told = told.take();
     told.dedup();
@@ -102,11 +102,11 @@ fn a_stop_gives_up_everything_wherever_it_is() {
     let after = *world.nodes[0].shard.account();
     assert_eq!(after.pending, 0, "{after:?}");
     let [stopped, deregistered] =
-        [Reason::Stopped, Reason::Deregistered].map(|reason| after.dead_by_reason[reason.index()]);
+        [DeadLetterReason::Stopped, DeadLetterReason::Deregistered].map(|reason| after.dead_by_reason[reason.index()]);
     assert_eq!((stopped + deregistered + after.kept, deregistered, after.kept), (before.pending, 2, 1));
     assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::Stopped))));
-    let remains = world.nodes[0].shard.remains();
-    assert_eq!((remains.total(), remains.asks), (stopped + after.kept, 1), "{remains:?}");
+    let unfinished = world.nodes[0].shard.unfinished();
+    assert_eq!((unfinished.total(), unfinished.asks), (stopped + after.kept, 1), "{unfinished:?}");
     // What is still in the rings is given up where it arrives, and late timers and commits find nothing.
     world.pause(1, false);
     world.commit(0, 1);
@@ -162,8 +162,8 @@ fn agents_hear_what_was_given_up_but_can_send_and_register_nothing_more() {
 }
 
 /// What was left on all shards together.
-fn remains(world: &World, place: Place) -> u64 {
-    world.nodes.iter().map(|node| node.shard.remains().at(place)).sum()
+fn unfinished(world: &World, place: Place) -> u64 {
+    world.nodes.iter().map(|node| node.shard.unfinished().at(place)).sum()
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn what_is_left_at_the_stop_is_counted_where_it_stood() {
     let leftovers = world.take_delivered(0);
     world.give(0, Input::Closed(inbox, InboxNumber(1), leftovers));
     world.step(0);
-    let here = world.nodes[0].shard.remains();
+    let here = world.nodes[0].shard.unfinished();
     assert_eq!(here.total(), pending + 1, "{here:?}");
     world.pause(1, false);
     world.run();
@@ -216,14 +216,14 @@ fn what_is_left_at_the_stop_is_counted_where_it_stood() {
         (Place::Commit, 1),
         (Place::Delayed, 4),
         (Place::Mailbox, 2),
-        (Place::InHand, 1),
+        (Place::Suspended, 1),
         (Place::Retry, 1),
         (Place::Inbox, 2),
     ];
-    assert_eq!(places.map(|(place, _)| (place, remains(&world, place))), places);
+    assert_eq!(places.map(|(place, _)| (place, unfinished(&world, place))), places);
     assert_eq!(here.questions, 1);
-    let total: u64 = world.nodes.iter().map(|node| node.shard.remains().total()).sum();
-    assert_eq!((total, world.total().pending), (world.dead(Reason::Stopped) + world.total().kept, 0));
+    let total: u64 = world.nodes.iter().map(|node| node.shard.unfinished().total()).sum();
+    assert_eq!((total, world.total().pending), (world.dead(DeadLetterReason::Stopped) + world.total().kept, 0));
     assert_eq!(world.total().kept, 1, "what stands in the journal is left to the next start");
 }
 
@@ -234,10 +234,10 @@ fn a_shard_that_was_done_has_no_remains_but_open_conversations() {
     let id = caxton_shards::message::ConversationId::of_text("talk");
     world.send(inform(agent, agent, "x").conversation(id).build().unwrap()).unwrap();
     world.drain_all();
-    assert_eq!(world.nodes[0].shard.remains(), caxton_shards::api::Remains::default(), "it has not stopped");
+    assert_eq!(world.nodes[0].shard.unfinished(), caxton_shards::api::Unfinished::default(), "it has not stopped");
     world.stop_all();
-    let remains = world.nodes[0].shard.remains();
-    assert_eq!((remains.total(), remains.conversations, remains.questions), (0, 1, 0));
+    let unfinished = world.nodes[0].shard.unfinished();
+    assert_eq!((unfinished.total(), unfinished.conversations, unfinished.questions), (0, 1, 0));
 }
 
 #[test]
@@ -263,11 +263,11 @@ fn the_owner_of_an_inbox_hears_what_became_of_its_messages_when_the_router_stopp
     let [failure] = told.as_slice() else { panic!("{told:?}") };
     assert!(caxton_shards::api::is_notice(failure));
     assert!(crate::common::text(failure).contains("stopped"), "{}", crate::common::text(failure));
-    assert_eq!(world.dead(Reason::Stopped), 2);
+    assert_eq!(world.dead(DeadLetterReason::Stopped), 2);
     // What the owner does not read any more is counted.
     world.give(1, Input::Tell(inform(inbox, idle, "too late").build().unwrap()));
     world.give(0, Input::Closed(inbox, InboxNumber(1), Vec::new()));
     world.run();
     let total = world.total();
-    assert_eq!((world.dead(Reason::Stopped), total.notices_coalesced), (3, 1), "{total:?}");
+    assert_eq!((world.dead(DeadLetterReason::Stopped), total.notices_coalesced), (3, 1), "{total:?}");
 }

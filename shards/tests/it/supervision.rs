@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
 use caxton_shards::api::{AgentState, Event, RegistrationError, StopReason, is_notice};
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message, WallTime};
 use caxton_shards::supervision::RESTART_BACKOFF_MS_MAX;
@@ -60,7 +60,7 @@ fn an_agent_is_made_anew_as_often_as_allowed_within_the_window_and_then_stopped(
         assert_eq!(made.len(), 5, "it is not made anew again");
         let events = world.take_events(usize::from(shard));
         assert_eq!(stop_reasons(&events), [StopReason::RestartsExhausted]);
-        assert_eq!(world.dead(Reason::RestartsExhausted), 2, "what waited, and what was delayed");
+        assert_eq!(world.dead(DeadLetterReason::RestartsExhausted), 2, "what waited, and what was delayed");
         for shard in 0..2 {
             assert_eq!(world.discover(shard, "supervision.fragile"), []);
         }
@@ -89,7 +89,10 @@ fn one_poison_message_ends_among_the_dead_letters_and_the_agent_lives_on() {
     world.advance(100_000);
     assert_eq!((made.len(), world.state(agent)), (11, AgentState::Active));
     world.advance(250_000);
-    assert_eq!((world.total().expired + world.dead(Reason::AttemptsExhausted), world.total().pending), (1, 0));
+    assert_eq!(
+        (world.total().expired + world.dead(DeadLetterReason::AttemptsExhausted), world.total().pending),
+        (1, 0)
+    );
     assert_eq!(world.state(agent), AgentState::Active);
     let processed = world.total().processed;
     world.send(inform(sender, agent, "still there").build().unwrap()).unwrap();
@@ -105,7 +108,7 @@ fn a_poison_message_is_given_up_after_its_attempts_and_its_sender_hears_of_the_p
     let agent = world.add(0, "agent", fragile());
     world.send(inform(sender, agent, "poison").build().unwrap()).unwrap();
     world.advance(5_000);
-    assert_eq!((world.dead(Reason::AttemptsExhausted), world.state(agent)), (1, AgentState::Active));
+    assert_eq!((world.dead(DeadLetterReason::AttemptsExhausted), world.state(agent)), (1, AgentState::Active));
     assert_eq!(world.dead_letters(0)[0].attempts, 4);
     assert!(told.notices()[0].contains("poisoned"));
     world.assert_settled();
@@ -118,7 +121,7 @@ fn no_restart_at_all_stops_the_agent_at_its_first_panic() {
     let agent = world.add(0, "agent", fragile().restarting(0, 1_000, 0));
     world.send(inform(sender, agent, "poison").build().unwrap()).unwrap();
     world.advance(1_000);
-    assert_eq!((world.state(agent), world.dead(Reason::RestartsExhausted)), (AgentState::Stopped, 1));
+    assert_eq!((world.state(agent), world.dead(DeadLetterReason::RestartsExhausted)), (AgentState::Stopped, 1));
     world.assert_settled();
 }
 
@@ -355,7 +358,7 @@ fn an_agent_that_is_removed_while_it_waits_to_be_made_anew_leaves_nothing_behind
     world.send_later(inform(sender, agent, "waits").build().unwrap());
     world.run();
     assert!(world.deregister(agent));
-    assert_eq!((world.dead(Reason::Deregistered), told.notices().len()), (1, 2));
+    assert_eq!((world.dead(DeadLetterReason::Deregistered), told.notices().len()), (1, 2));
     let again = world.add(0, "agent", Script::idle());
     world.advance(10_000);
     assert_eq!((made.len(), again, world.snapshot(0).timers), (1, agent, 0));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use caxton_router::router::INBOX_WINDOW;
-use caxton_router::{AgentId, Config, Reason, Registration, Router};
+use caxton_router::{AgentId, Config, DeadLetterReason, Registration, Router};
 use caxton_shards::stats::Account;
 
 use super::cast::{Cast, Named, Pace, kit, pacers, sink};
@@ -233,12 +233,12 @@ impl Disturbance {
     }
 
     /// For what reasons messages may be given up.
-    fn reasons(&self) -> &'static [Reason] {
+    fn reasons(&self) -> &'static [DeadLetterReason] {
         match self {
             Self::DurableLoad { .. } => &[],
-            Self::SlowConsumer { .. } => &[Reason::MailboxFull],
-            Self::Poison { .. } | Self::HostileGuests { .. } => &[Reason::AttemptsExhausted],
-            Self::Overload { .. } => &[Reason::MailboxFull, Reason::ShardFull],
+            Self::SlowConsumer { .. } => &[DeadLetterReason::MailboxFull],
+            Self::Poison { .. } | Self::HostileGuests { .. } => &[DeadLetterReason::AttemptsExhausted],
+            Self::Overload { .. } => &[DeadLetterReason::MailboxFull, DeadLetterReason::ShardFull],
         }
     }
 
@@ -253,7 +253,7 @@ impl Disturbance {
         if account.refused != outcome.refused {
             return Some(format!("{} sends were refused, and {} counted", outcome.refused, account.refused));
         }
-        let unexpected = Reason::ALL
+        let unexpected = DeadLetterReason::ALL
             .iter()
             .find(|reason| account.dead_by_reason[reason.index()] > 0 && !self.reasons().contains(reason));
         if let Some(reason) = unexpected {

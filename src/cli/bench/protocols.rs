@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use caxton_router::message::{ConversationId, MessageBuilder, Term, WallTime};
 use caxton_router::protocol::{Mode, Side};
-use caxton_router::{Agent, AgentId, Context, Message, Outcome as Handled, Performative, Reason, is_notice};
+use caxton_router::{Agent, AgentId, Context, DeadLetterReason, Message, Outcome as Handled, Performative, is_notice};
 use serde_json::{Value, json};
 
 use super::load::Kit;
@@ -369,7 +369,7 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
         return Some(format!("{} expired, {refused} refused: this load should have none", account.expired));
     }
     let refused = outcome.report.stats.conformance().refused;
-    let dead = account.dead_by_reason[Reason::ProtocolViolation.index()];
+    let dead = account.dead_by_reason[DeadLetterReason::ProtocolViolation.index()];
     if (account.dead_lettered, dead) != (refused, refused) {
         return Some(format!(
             "{} dead letters, {dead} of them for breaking their protocol, and {refused} messages refused",

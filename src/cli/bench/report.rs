@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
-use caxton_router::Reason;
+use caxton_router::DeadLetterReason;
 use caxton_router::signals::Signal;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -75,8 +75,8 @@ fn json_of_run(outcome: &Outcome) -> Value {
 }
 
 /// Those reasons for which there were dead letters, each with their number.
-fn by_reason(counts: &[u64; Reason::COUNT]) -> Value {
-    let counts = Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), counts[reason.index()]));
+fn by_reason(counts: &[u64; DeadLetterReason::COUNT]) -> Value {
+    let counts = DeadLetterReason::ALL.iter().map(|reason| (reason.as_str().to_owned(), counts[reason.index()]));
     Value::Object(counts.filter(|(_, count)| *count > 0).map(|(word, count)| (word, count.into())).collect())
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use caxton_router::domain::{BackoffDelayMs, DeadLetterBytes, DomainError, MailboxCapacity, ShardCount};
-use caxton_router::{Config, Message, Performative, Reason};
+use caxton_router::{Config, DeadLetterReason, Message, Performative};
 use serde_json::{Value, json};
 
 use super::disturbance::{Disturbance, Patients, attempts_of, patients_for};
@@ -321,7 +321,8 @@ impl Trial {
             let _ = writeln!(text, "settings            {}, the rest as in the preset", self.settings.join(", "));
         }
         if self.outcome.plan.disturbance.is_some() {
-            let reasons = Reason::ALL.iter().map(|reason| (reason.as_str(), account.dead_by_reason[reason.index()]));
+            let reasons =
+                DeadLetterReason::ALL.iter().map(|reason| (reason.as_str(), account.dead_by_reason[reason.index()]));
             let others = [("expired", account.expired), ("refused at once", account.refused)];
             let counts: Vec<String> = reasons
                 .chain(others)

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use caxton_router::message::MessageId;
 use caxton_router::protocol::Violation;
 use caxton_router::{AgentId, Event, Performative, Rejected, SendError};
-use caxton_shards::api::Phase;
-use caxton_shards::dead_letter::{DeadLetter, Reason};
+use caxton_shards::api::Stage;
+use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 
 use super::pipe::Bell;
 
@@ -25,9 +25,9 @@ pub enum Fate {
     /// Its receiver handled it.
     Processed,
     /// It was given up.
-    DeadLettered(Reason),
+    DeadLettered(DeadLetterReason),
     /// It was not handled within its lifetime.
-    Expired(Phase),
+    Expired(Stage),
     /// It was not accepted.
     Refused(String),
     /// It was accepted, and nothing more happened in time.
@@ -324,7 +324,7 @@ mod tests {
         let journal = Journal::default();
         let [question, _] = ids();
         let [a, b] = ["a", "b"].map(AgentId::of_text);
-        let event = Event::Expired { message: question, sender: None, receiver: Some(a), phase: Phase::Mailbox };
+        let event = Event::Expired { message: question, sender: None, receiver: Some(a), phase: Stage::Mailbox };
         journal.hear(&event, 0);
         journal.hear(&event, 0);
         assert_eq!(journal.wait(question, 2, MOMENT), Waited::TimedOut);

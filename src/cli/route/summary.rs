@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use caxton_router::Report;
 use caxton_router::signals::Signal;
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::stats::Account;
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ use super::report::ToldMessage;
 pub struct Tally {
     processed: u64,
     dead_lettered: u64,
-    dead_by_reason: [u64; Reason::COUNT],
+    dead_by_reason: [u64; DeadLetterReason::COUNT],
     expired: u64,
     refused: u64,
     pending: u64,
@@ -254,7 +254,7 @@ impl Summary {
 }
 
 fn tally_text(tally: &Tally) -> String {
-    let reasons = Reason::ALL.iter().filter(|reason| tally.dead_by_reason[reason.index()] > 0);
+    let reasons = DeadLetterReason::ALL.iter().filter(|reason| tally.dead_by_reason[reason.index()] > 0);
     let reasons: Vec<_> = reasons.map(|reason| format!("{reason} {}", tally.dead_by_reason[reason.index()])).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     let Tally { processed, dead_lettered, expired, pending, .. } = tally;
@@ -263,7 +263,7 @@ fn tally_text(tally: &Tally) -> String {
 }
 
 /// The reasons that occurred, with how often.
-fn reasons_json(counts: &[u64; Reason::COUNT]) -> Value {
-    let occurred = Reason::ALL.iter().filter(|reason| counts[reason.index()] > 0);
+fn reasons_json(counts: &[u64; DeadLetterReason::COUNT]) -> Value {
+    let occurred = DeadLetterReason::ALL.iter().filter(|reason| counts[reason.index()] > 0);
     occurred.map(|reason| (reason.as_str().to_owned(), counts[reason.index()].into())).collect::<Map<_, _>>().into()
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use caxton_router::Reason;
+use caxton_router::DeadLetterReason;
 use caxton_router::signals::Signal;
 use caxton_router::sim::{Failed, Outcome, Shrunk};
 use serde_json::{Map, Value, json};
@@ -20,7 +20,7 @@ pub struct Summary {
     expired: u64,
     retried: u64,
     refused: u64,
-    dead_by_reason: [u64; Reason::COUNT],
+    dead_by_reason: [u64; DeadLetterReason::COUNT],
     pub seconds: f64,
     interrupted: Option<Signal>,
 }
@@ -37,7 +37,7 @@ impl Summary {
             expired: 0,
             retried: 0,
             refused: 0,
-            dead_by_reason: [0; Reason::COUNT],
+            dead_by_reason: [0; DeadLetterReason::COUNT],
             seconds: 0.0,
             interrupted: None,
         }
@@ -71,7 +71,8 @@ impl Summary {
 
     /// The reasons that there were, with their numbers.
     fn reasons(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = Reason::ALL.into_iter().map(|reason| (reason.as_str(), self.dead_by_reason[reason.index()]));
+        let counts =
+            DeadLetterReason::ALL.into_iter().map(|reason| (reason.as_str(), self.dead_by_reason[reason.index()]));
         counts.filter(|(_, count)| *count > 0)
     }
 

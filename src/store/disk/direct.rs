@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)] // The kernel is handed addresses.
 
-use super::kernel::{Bell, Kernel, OPERATIONS_MAX};
+use super::kernel::{Kernel, OPERATIONS_MAX, WatchdogHandle};
 use super::submitter::Submitter;
 use super::{ALIGNMENT, Buffer, Disk, DiskFile, WriteMode};
 use crate::store::files::FILE_MODE;
@@ -40,7 +40,7 @@ impl DirectDisk {
     ///
     /// The kernel refuses an `io_uring`.
     pub fn new() -> io::Result<Self> {
-        let bell = Bell::new()?;
+        let bell = WatchdogHandle::new()?;
         let kernel = Kernel::new(Arc::clone(&bell))?;
         Ok(Self::with(Way::Here(Box::new(kernel)), bell))
     }
@@ -51,12 +51,12 @@ impl DirectDisk {
     ///
     /// The kernel refuses an `io_uring` or a thread.
     pub fn beside(name: String, core: usize) -> io::Result<Self> {
-        let bell = Bell::new()?;
+        let bell = WatchdogHandle::new()?;
         let submitter = Submitter::spawn(name, core, Arc::clone(&bell))?;
         Ok(Self::with(Way::Beside(submitter), bell))
     }
 
-    fn with(way: Way, bell: Arc<Bell>) -> Self {
+    fn with(way: Way, bell: Arc<WatchdogHandle>) -> Self {
         let ring = Ring { way, next: 0, in_flight: HashMap::new(), completed: HashMap::new(), bell };
         Self { ring: Rc::new(RefCell::new(ring)), directory_sync: None }
     }
@@ -257,7 +257,7 @@ struct Ring {
     next: u64,
     in_flight: HashMap<u64, (Rc<File>, Option<Buffer>)>,
     completed: HashMap<u64, (io::Result<usize>, Option<Buffer>)>,
-    bell: Arc<Bell>,
+    bell: Arc<WatchdogHandle>,
 }
 
 impl Ring {

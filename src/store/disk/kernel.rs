@@ -21,7 +21,7 @@ const POLLIN: u32 = PollFlags::IN.bits() as u32;
 /// The ring of one thread.
 pub(super) struct Kernel {
     uring: IoUring,
-    bell: Arc<Bell>,
+    bell: Arc<WatchdogHandle>,
     /// Whether the kernel reports that the bell is rung.
     listens: bool,
     /// The bell was rung since the last wait.
@@ -30,7 +30,7 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// Sets up the ring. Other threads end its waits with the bell.
-    pub fn new(bell: Arc<Bell>) -> io::Result<Self> {
+    pub fn new(bell: Arc<WatchdogHandle>) -> io::Result<Self> {
         // One thread submits. Completions are to show up in memory without a system call, so that their work must not be
         // put off to the thread's next one (no COOP_TASKRUN, no DEFER_TASKRUN).
         let uring = IoUring::builder()
@@ -115,9 +115,9 @@ impl Kernel {
 }
 
 /// What ends a wait before anything is complete.
-pub(super) struct Bell(OwnedFd);
+pub(super) struct WatchdogHandle(OwnedFd);
 
-impl Bell {
+impl WatchdogHandle {
     pub fn new() -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
     }
@@ -136,7 +136,7 @@ impl Bell {
     }
 }
 
-impl Wake for Bell {
+impl Wake for WatchdogHandle {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code)] // The kernel is handed addresses.
 
-use super::kernel::{Bell, Kernel, OPERATIONS_MAX};
+use super::kernel::{Kernel, OPERATIONS_MAX, WatchdogHandle};
 use caxton_shards::mesh::doorbell::Doorbell;
 use core_affinity::CoreId;
 use crossbeam::queue::ArrayQueue;
@@ -42,7 +42,7 @@ struct Exchange {
 pub(super) struct Submitter {
     exchange: Arc<Exchange>,
     handle: Option<JoinHandle<()>>,
-    bell: Arc<Bell>,
+    bell: Arc<WatchdogHandle>,
     waker: Waker,
 }
 
@@ -52,7 +52,7 @@ impl Submitter {
     /// # Errors
     ///
     /// The kernel refuses an `io_uring`, a descriptor or a thread.
-    pub fn spawn(name: String, core: usize, bell: Arc<Bell>) -> io::Result<Self> {
+    pub fn spawn(name: String, core: usize, bell: Arc<WatchdogHandle>) -> io::Result<Self> {
         let exchange = Arc::new(Exchange {
             orders: ArrayQueue::new(OPERATIONS_MAX as usize),
             outcomes: ArrayQueue::new(OPERATIONS_MAX as usize),
@@ -60,7 +60,7 @@ impl Submitter {
             client: Doorbell::new(),
             closed: AtomicBool::new(false),
         });
-        let own_bell = Bell::new()?;
+        let own_bell = WatchdogHandle::new()?;
         let shared = Arc::clone(&exchange);
         let (made, ring) = flume::bounded(1);
         let handle = thread::Builder::new().name(name).spawn(move || {

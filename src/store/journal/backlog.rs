@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use caxton_shards::journal::record::AppendSequence;
+use caxton_shards::journal::record::Lsn;
 
 /// The most stretches that wait before neighbours count as one.
 const STRETCHES_MAX: usize = 65_536;
@@ -26,7 +26,7 @@ pub struct Projection {
     /// The length in bytes.
     pub bytes: usize,
     /// The sequence of its last record.
-    pub last: AppendSequence,
+    pub last: Lsn,
     /// How many steps of conversations in it are to be read: all, or none because newer ones are enough.
     pub steps: u64,
     /// Whether there are other records in it that are to be read.
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn stretch(number: u64, steps: u64, state: bool) -> Projection {
-        let last = AppendSequence(number);
+        let last = Lsn(number);
         Projection {
             path: PathBuf::from("a"),
             segment: 1,

@@ -34,7 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use caxton_shards::journal::frame::BLOCK_BYTES;
-use caxton_shards::journal::record::AppendSequence;
+use caxton_shards::journal::record::Lsn;
 use caxton_shards::message::WallTime;
 
 use crate::store::disk::{Buffer, Disk, DiskFile, Files};
@@ -94,13 +94,13 @@ pub struct Catalogue {
     /// The number of the oldest segment's first frame.
     pub first_frame: u64,
     /// The sequence of the oldest segment's first record.
-    pub first_record: AppendSequence,
+    pub first_record: Lsn,
     /// The last frame that is known to be on disk.
     pub frame: u64,
     /// Its last record.
-    pub committed: AppendSequence,
+    pub committed: Lsn,
     /// The last record of what an earlier run left, once all of it is on disk and was read back.
-    pub inherited: Option<AppendSequence>,
+    pub inherited: Option<Lsn>,
     /// Whether nothing is written any more.
     pub closed: bool,
     /// When this was written.
@@ -117,9 +117,9 @@ impl Catalogue {
             last: 1,
             reused: None,
             first_frame: 1,
-            first_record: AppendSequence(1),
+            first_record: Lsn(1),
             frame: 0,
-            committed: AppendSequence(0),
+            committed: Lsn(0),
             inherited: None,
             closed: false,
             wall: WallTime(0),
@@ -188,10 +188,10 @@ impl Catalogue {
             last: number(5),
             reused: Some(number(6)).filter(|number| *number > 0),
             first_frame: number(7),
-            first_record: AppendSequence(number(8)),
+            first_record: Lsn(number(8)),
             frame: number(9),
-            committed: AppendSequence(number(10)),
-            inherited: Some(AppendSequence(number(11))).filter(|_| word(14) & COMPLETE > 0),
+            committed: Lsn(number(10)),
+            inherited: Some(Lsn(number(11))).filter(|_| word(14) & COMPLETE > 0),
             closed: word(14) & CLOSED > 0,
             wall: WallTime(number(12)),
         };

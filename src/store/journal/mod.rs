@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use caxton_shards::journal::frame::{
     BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes,
 };
-use caxton_shards::journal::record::{AppendSequence, Projects, RECORD_HEADER_BYTES, RecordClass};
+use caxton_shards::journal::record::{Lsn, Projects, RECORD_HEADER_BYTES, RecordClass};
 use caxton_shards::message::WallTime;
 
 use backlog::Backlog;
@@ -120,7 +120,7 @@ pub struct Journal<D: Disk> {
     /// How many messages are in frames.
     messages: u64,
     /// What the projection reads now: its first segment, and its last record.
-    reading: Option<(u64, AppendSequence)>,
+    reading: Option<(u64, Lsn)>,
     /// The frame in flight: its last sequence, and whether it holds records for the projection, with its place.
     in_flight: Option<InFlight>,
     /// A frame that found no room.
@@ -278,7 +278,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// The projection has everything up to this record.
-    pub fn projected(&mut self, sequence: AppendSequence) {
+    pub fn projected(&mut self, sequence: Lsn) {
         self.reading = self.reading.filter(|(_, last)| *last > sequence);
     }
 
@@ -320,8 +320,8 @@ impl<D: Disk> Journal<D> {
     }
 
     /// What is committed so far.
-    pub fn committed(&self) -> AppendSequence {
-        AppendSequence(self.committed)
+    pub fn committed(&self) -> Lsn {
+        Lsn(self.committed)
     }
 
     /// Whether something is being written, or waits to be.
@@ -430,12 +430,12 @@ impl<D: Disk> Journal<D> {
 
     /// When more than half of the segments are in use: the last record of the oldest one, if something in it is still needed.
     /// What is rewritten behind it lets the segment be reused.
-    pub fn wants_carried(&self) -> Option<AppendSequence> {
+    pub fn wants_carried(&self) -> Option<Lsn> {
         if (self.sealed.len() + 1) * 2 <= self.options.segments_max {
             return None;
         }
         let oldest = self.sealed.front()?;
-        (oldest.held.needed > 0).then_some(AppendSequence(oldest.last))
+        (oldest.held.needed > 0).then_some(Lsn(oldest.last))
     }
 
     /// Goes on: finishes the write that the kernel has finished, begins the next one, makes the next segment ready. Answers
@@ -586,7 +586,7 @@ impl<D: Disk> Journal<D> {
             tag: self.tag,
             offset,
             bytes: length,
-            last: AppendSequence(self.framed),
+            last: Lsn(self.framed),
             steps,
             state,
         });
@@ -717,7 +717,7 @@ impl<D: Disk> Journal<D> {
         let (first_frame, first) = oldest.unwrap_or((self.active.first_frame, self.active.held.first));
         let change = self.ledger.name(|entry| {
             (entry.first, entry.last, entry.reused) = (old + 1, number, Some(old));
-            (entry.first_frame, entry.first_record) = (first_frame, AppendSequence(first));
+            (entry.first_frame, entry.first_record) = (first_frame, Lsn(first));
         });
         Spare::GivingUp { old, number, change }
     }
@@ -744,7 +744,7 @@ impl<D: Disk> Journal<D> {
     /// Has the catalogue told how far the journal has come, at this wall time.
     pub fn mark(&mut self, now_ms: u64, wall: WallTime) {
         self.mark_at_ms = now_ms + MARK_INTERVAL_MS;
-        let (committed, frame) = (AppendSequence(self.committed), self.committed_frame);
+        let (committed, frame) = (Lsn(self.committed), self.committed_frame);
         self.ledger.change(|entry| (entry.committed, entry.frame, entry.wall) = (committed, frame, wall));
         // At once: a shard that has nothing else to do sleeps after this.
         self.write_catalogue(now_ms);
@@ -756,8 +756,8 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     /// It cannot be read, or is not what was written.
     pub fn complete(&mut self, files: &impl Files, wall: WallTime) -> Result<(), String> {
-        let committed = AppendSequence(self.committed);
-        if committed > AppendSequence(0) {
+        let committed = Lsn(self.committed);
+        if committed > Lsn(0) {
             let found = scan(files, &self.options.directory, &self.options.id, |_, _, _| Ok(()));
             let found = found.map_err(|fault| format!("what was written does not come back: {fault}"))?;
             if found.last != committed {

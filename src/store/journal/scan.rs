@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use caxton_shards::journal::frame::{BLOCK_BYTES, Expected, Frame, FrameFault, MAGIC, frame_bytes, read_frame};
-use caxton_shards::journal::record::{AppendSequence, RECORD_BYTES_MAX};
+use caxton_shards::journal::record::{Lsn, RECORD_BYTES_MAX};
 
 use super::catalogue::{self, Catalogue, JournalId};
 use super::segment::{SUFFIX, path};
@@ -68,7 +68,7 @@ pub enum JournalFault {
         /// Where its frame begins, in bytes.
         offset: u64,
         /// Which record.
-        sequence: AppendSequence,
+        sequence: Lsn,
         /// What is wrong with it.
         what: String,
     },
@@ -97,7 +97,7 @@ pub struct JournalSummary {
     /// Its segments, oldest first.
     pub segments: Vec<SegmentSummary>,
     /// The last record.
-    pub last: AppendSequence,
+    pub last: Lsn,
 }
 
 impl JournalSummary {
@@ -115,7 +115,7 @@ pub fn scan(
     files: &impl Files,
     directory: &Path,
     id: &JournalId,
-    each: impl FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>,
+    each: impl FnMut(Lsn, u8, &[u8]) -> Result<(), String>,
 ) -> Result<JournalSummary, JournalFault> {
     let catalogue = read_catalogue(files, directory)?;
     if catalogue.id != *id {
@@ -138,7 +138,7 @@ pub fn scan(
         scan.holds_nothing(files, *number, *length)?;
     }
     scan.finish(&catalogue)?;
-    Ok(JournalSummary { catalogue, segments: scan.segments, last: AppendSequence(scan.reached.sequence) })
+    Ok(JournalSummary { catalogue, segments: scan.segments, last: Lsn(scan.reached.sequence) })
 }
 
 /// Reads what is left of a damaged journal: records in their order from its oldest segment on, up to the first place where one
@@ -150,7 +150,7 @@ pub fn salvage(
     files: &impl Files,
     directory: &Path,
     id: &JournalId,
-    each: impl FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>,
+    each: impl FnMut(Lsn, u8, &[u8]) -> Result<(), String>,
 ) -> Result<(), JournalFault> {
     let catalogue = read_catalogue(files, directory).ok().filter(|catalogue| catalogue.id == *id);
     let found = numbers(files, directory)?;
@@ -288,7 +288,7 @@ struct Scan<'a, E> {
     each: E,
 }
 
-impl<E: FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
+impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
     fn segment(&mut self, files: &impl Files, number: u64, length: u64) -> Result<(), JournalFault> {
         let path = path(self.directory, number);
         let bytes = read(files, &path, length)?;
@@ -347,14 +347,10 @@ impl<E: FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
         }
         let first = frame.header.first_sequence;
         for (record, sequence) in frame.records().zip(first..) {
-            let place = |what: String| JournalFault::Record {
-                path: path.to_owned(),
-                offset,
-                sequence: AppendSequence(sequence),
-                what,
-            };
+            let place =
+                |what: String| JournalFault::Record { path: path.to_owned(), offset, sequence: Lsn(sequence), what };
             let (kind, body) = record.map_err(|fault| place(fault.to_string()))?;
-            (self.each)(AppendSequence(sequence), kind, body).map_err(place)?;
+            (self.each)(Lsn(sequence), kind, body).map_err(place)?;
         }
         self.reached.take(frame);
         Ok(())
@@ -396,7 +392,7 @@ pub fn read_frame_at<D: Disk>(
     projection: &super::Projection,
     buffer: &mut Buffer,
     shard: u16,
-    mut each: impl FnMut(AppendSequence, u8, &[u8]) -> Result<(), String>,
+    mut each: impl FnMut(Lsn, u8, &[u8]) -> Result<(), String>,
 ) -> Result<(), JournalFault> {
     let path = &projection.path;
     let unreadable = |error| JournalFault::Read { path: path.clone(), error };
@@ -416,11 +412,11 @@ pub fn read_frame_at<D: Disk>(
             let place = |what: String| JournalFault::Record {
                 path: path.clone(),
                 offset: projection.offset + at as u64,
-                sequence: AppendSequence(sequence),
+                sequence: Lsn(sequence),
                 what,
             };
             let (kind, body) = record.map_err(|fault| place(fault.to_string()))?;
-            each(AppendSequence(sequence), kind, body).map_err(place)?;
+            each(Lsn(sequence), kind, body).map_err(place)?;
         }
         at += frame.bytes();
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::RECORDS_PER_TURN;
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterId};
 use caxton_shards::journal::record::{
-    AppendSequence, ConversationStep, KeptAgent, KeptMessage, Projects, Record, RecordClass, RecordKind, receiver_name,
+    ConversationStep, DurableMessage, Lsn, PersistentAgent, Projects, Record, RecordClass, RecordKind, receiver_name,
 };
 use caxton_shards::message::text::{self, NoNames};
 use caxton_shards::message::{AgentId, ConversationId, Message};
@@ -78,9 +78,9 @@ struct Step {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// Messages that wait, by the records that they stand in; none for what waits no longer.
-    waiting: BTreeMap<u64, Option<KeptMessage>>,
+    waiting: BTreeMap<u64, Option<DurableMessage>>,
     letters: BTreeMap<DeadLetterId, Option<Box<DeadLetter>>>,
-    agents: HashMap<AgentId, Option<KeptAgent>>,
+    agents: HashMap<AgentId, Option<PersistentAgent>>,
     steps: Vec<Step>,
     /// Conversations of this batch that have ended.
     ended: Vec<Exchange>,
@@ -126,7 +126,7 @@ impl Changes {
     /// The record is not of this version's form.
     pub fn take(
         &mut self,
-        sequence: AppendSequence,
+        sequence: Lsn,
         (kind, body): (u8, &[u8]),
         steps: bool,
         names: &mut Names,

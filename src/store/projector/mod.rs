@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use caxton_shards::journal::record::AppendSequence;
+use caxton_shards::journal::record::Lsn;
 use caxton_shards::message::AgentId;
 use flume::RecvTimeoutError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
@@ -35,7 +35,7 @@ use super::journal::{JournalFault, Projection, read_frame_at};
 use super::vfs::{self, VfsError};
 use crate::config::Vfs;
 use crate::drive::wall_time;
-use crate::link::Shared;
+use crate::shard_handle::Shared;
 
 pub use self::schema::APPLICATION_ID;
 
@@ -185,8 +185,8 @@ impl ProjectionFigures {
     }
 
     /// The last record that is in the database.
-    pub fn projected(&self) -> AppendSequence {
-        AppendSequence(self.projected.load(Ordering::Acquire))
+    pub fn projected(&self) -> Lsn {
+        Lsn(self.projected.load(Ordering::Acquire))
     }
 
     /// Whether nothing will ever be read.
@@ -216,7 +216,7 @@ pub(crate) struct Batch {
     pub shard: u16,
     pub stretches: Vec<Projection>,
     /// With them everything up to this record has been handed over.
-    pub upto: AppendSequence,
+    pub upto: Lsn,
     /// The database is to be emptied first.
     pub anew: bool,
     /// Steps that were left out so far.
@@ -226,9 +226,9 @@ pub(crate) struct Batch {
 
 /// Where a shard hands over its stretches.
 #[derive(Clone, Debug)]
-pub(crate) struct Door(flume::Sender<Batch>);
+pub(crate) struct ProjectionSender(flume::Sender<Batch>);
 
-impl Door {
+impl ProjectionSender {
     /// Hands a batch over. Never waits: there is room for the batch that was asked for, and for a last one.
     pub fn hand_over(&self, batch: Batch, figures: &ProjectionFigures) -> bool {
         figures.wants.store(false, Ordering::Relaxed);
@@ -244,7 +244,12 @@ pub(crate) struct Projector {
 
 impl Projector {
     /// Makes an empty database in each of the directories.
-    pub fn create(directories: &[PathBuf], boot_epoch: u64, vfs: Vfs, history: u64) -> Result<(Self, Door), io::Error> {
+    pub fn create(
+        directories: &[PathBuf],
+        boot_epoch: u64,
+        vfs: Vfs,
+        history: u64,
+    ) -> Result<(Self, ProjectionSender), io::Error> {
         let (sender, batches) = flume::bounded(2 * directories.len());
         let mut views = Vec::with_capacity(directories.len());
         for (shard, directory) in (0_u16..).zip(directories) {
@@ -255,7 +260,7 @@ impl Projector {
                 .and_then(|_| View::create(&path, shard, boot_epoch, vfs, history));
             views.push(view.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?);
         }
-        Ok((Self { views, batches }, Door(sender)))
+        Ok((Self { views, batches }, ProjectionSender(sender)))
     }
 
     /// Begins to ask the shards.
@@ -474,7 +479,7 @@ impl View {
     }
 
     /// Rows and watermark in one transaction.
-    fn write(&mut self, last: AppendSequence, left_out: u64, names: &Names) -> Result<(), ProjectionError> {
+    fn write(&mut self, last: Lsn, left_out: u64, names: &Names) -> Result<(), ProjectionError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.changes.write(&transaction, names)?;
         if self.steps > self.history / 8 {
@@ -588,13 +593,13 @@ mod tests {
                 }
                 written += 1;
                 assert!(written < 100, "the log grows without end");
-                view.write(AppendSequence(written), 0, &Names::default()).expect("it is written");
+                view.write(Lsn(written), 0, &Names::default()).expect("it is written");
             };
             assert!(matches!(refused, ProjectionError::Reader), "{refused}");
             assert_eq!(record(&transaction), 0, "the reader stays where it is");
             drop(transaction);
             view.wait_for_log().expect("nobody is in the way");
-            view.write(AppendSequence(written + 1), 0, &Names::default()).expect("it is written");
+            view.write(Lsn(written + 1), 0, &Names::default()).expect("it is written");
             assert_eq!(record(&reader), written + 1);
         }
     }

@@ -208,7 +208,7 @@ fn assert_nothing_held(router: &Router) {
     assert_eq!(stats.account().pending, 0, "{stats:?}");
     let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
     assert!(report.balances(), "{report:?}");
-    assert_eq!(report.remains.asks, 0, "{report:?}");
+    assert_eq!(report.unfinished.asks, 0, "{report:?}");
 }
 
 const SOON: Duration = Duration::from_millis(30);

@@ -12,12 +12,12 @@ use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative,
     Reliability, Term,
 };
-use crate::shard::control::admin::Oversight;
+use crate::shard::control::admin::AdminEffect;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{InboxNumber, Now, Rejected, SendError};
 use crate::shard::path::dispatch::Batch;
 use crate::shard::path::overflow::OverflowPolicy;
-use crate::shard::{Phase, Shard};
+use crate::shard::{Shard, ShardPhase};
 use crate::supervision::RestartPolicy;
 use crate::supervision::breaker::BreakerPolicy;
 
@@ -151,7 +151,7 @@ pub struct Registration {
 /// Who handles the agent's messages.
 pub(crate) enum Role {
     Native(AgentFactory),
-    Outside { inbox: InboxNumber, window: u32 },
+    InboxState { inbox: InboxNumber, window: u32 },
 }
 
 impl Registration {
@@ -167,7 +167,7 @@ impl Registration {
 
     /// An agent outside the shards, which takes its messages from an inbox with room for `window` of them.
     pub fn outside(name: AgentName, inbox: InboxNumber, window: u32) -> Self {
-        Self::new(name, Role::Outside { inbox, window })
+        Self::new(name, Role::InboxState { inbox, window })
     }
 
     fn new(name: AgentName, role: Role) -> Self {
@@ -248,7 +248,7 @@ pub(crate) enum Effect {
     Deregister,
     Advertise(Term),
     Withdraw(Term),
-    Oversee(Box<Oversight>),
+    Oversee(Box<AdminEffect>),
 }
 
 impl Effect {
@@ -362,7 +362,7 @@ impl Context<'_> {
     /// Whether the router is being stopped. What is there is still handled, but an agent with a source of its own should
     /// take nothing more from it: see [`Agent::poll`].
     pub fn is_draining(&self) -> bool {
-        self.shard.phase != Phase::Running
+        self.shard.phase != ShardPhase::Running
     }
 
     /// What the handler has sent so far. It goes out when the handler is done.

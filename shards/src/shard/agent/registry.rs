@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 pub use crate::base::index::AgentIndex;
 use crate::base::index::ShardIndex;
 use crate::base::slab::{NONE, Slab};
-use crate::journal::record::AppendSequence;
+use crate::journal::record::Lsn;
 use crate::mailbox::{Envelope, Mailbox, Queue};
 use crate::message::{AgentId, Message, Term};
 use crate::shard::agent::{Agent, Effect};
@@ -28,14 +28,14 @@ pub const AGENTS_MAX: usize = 100_000_000;
 pub(crate) enum Behaviour {
     Native(Box<dyn Agent>),
     /// The handler is being called.
-    Away,
-    Outside(Box<Outside>),
+    Running,
+    InboxState(Box<InboxState>),
     /// The router's own agent for embedders without an inbox.
     Gateway,
 }
 
 /// An agent that takes its messages from an inbox outside the shard.
-pub(crate) struct Outside {
+pub(crate) struct InboxState {
     pub inbox: InboxNumber,
     /// How many more messages the inbox has room for.
     pub room: u32,
@@ -50,10 +50,10 @@ pub(crate) struct Outside {
     /// handed out.
     pub receipts: VecDeque<(u64, Message)>,
     /// Messages in the inbox that stand in the journal: their records, likewise.
-    pub journalled: VecDeque<(u64, AppendSequence)>,
+    pub journalled: VecDeque<(u64, Lsn)>,
 }
 
-impl Outside {
+impl InboxState {
     pub fn new(inbox: InboxNumber, window: u32) -> Self {
         Self {
             inbox,
@@ -70,9 +70,9 @@ impl Outside {
 
 /// What few agents have.
 #[derive(Default)]
-pub(crate) struct Extras {
+pub(crate) struct ColdState {
     pub capabilities: Vec<Term>,
-    pub in_hand: Option<InHand>,
+    pub in_hand: Option<Suspended>,
     pub restarts: Option<Box<Restarts>>,
     pub drain: Option<Drain>,
     /// From the first failed or slow call on.
@@ -88,10 +88,10 @@ pub(crate) struct Extras {
     /// It outlives the process.
     pub outlives: bool,
     /// The record that says so.
-    pub record: Option<AppendSequence>,
+    pub record: Option<Lsn>,
 }
 
-impl Extras {
+impl ColdState {
     pub fn restarts(&mut self) -> &mut Restarts {
         self.restarts.get_or_insert_default()
     }
@@ -99,9 +99,9 @@ impl Extras {
 
 /// What sets an agent apart from the others: bits of one byte, so that a single test tells that there is nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Standing(u8);
+pub(crate) struct AgentFlags(u8);
 
-impl Standing {
+impl AgentFlags {
     pub const ORDINARY: Self = Self(0);
     /// It is removed and stays only until its outbox is empty.
     pub const LEAVING: Self = Self(1);
@@ -142,7 +142,7 @@ impl Standing {
 }
 
 /// A message whose handler has not finished it, with what it did so far.
-pub(crate) struct InHand {
+pub(crate) struct Suspended {
     pub envelope: Envelope,
     pub effects: Vec<Effect>,
 }
@@ -167,12 +167,12 @@ pub(crate) struct AgentSlot {
     pub provider: bool,
     /// Its load has changed since the other shards were told.
     pub load_changed: bool,
-    pub standing: Standing,
+    pub flags: AgentFlags,
     /// A timer looks after what expires while it is not called.
     pub swept: bool,
     pub id: AgentId,
     pub behaviour: Behaviour,
-    pub extras: Option<Box<Extras>>,
+    pub cold: Option<Box<ColdState>>,
     pub outbox_length: u32,
     /// Tells this agent from an earlier one in the same place.
     pub generation: u32,
@@ -181,7 +181,7 @@ pub(crate) struct AgentSlot {
     /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
     pub blocked: Option<ShardIndex>,
     /// The first of its questions whose answers are wanted by a moment.
-    pub first_question: u32,
+    pub first_reply: u32,
 }
 
 const _: () = assert!(std::mem::offset_of!(AgentSlot, name) <= 128, "what a message looks at lies in two cache lines");
@@ -196,21 +196,21 @@ impl AgentSlot {
     /// Whether it may not be called now, whatever waits for it.
     #[inline]
     pub fn is_halted(&self) -> bool {
-        self.standing.is(Standing::HALTED)
+        self.flags.is(AgentFlags::HALTED)
     }
 
     #[inline]
     pub fn is_leaving(&self) -> bool {
-        self.standing.is(Standing::LEAVING)
+        self.flags.is(AgentFlags::LEAVING)
     }
 
     /// Whether its handler has a message in hand that it has not finished.
     pub fn has_in_hand(&self) -> bool {
-        self.extras.as_ref().is_some_and(|extras| extras.in_hand.is_some())
+        self.cold.as_ref().is_some_and(|cold| cold.in_hand.is_some())
     }
 
-    pub fn extras(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_default()
+    pub fn cold(&mut self) -> &mut ColdState {
+        self.cold.get_or_insert_default()
     }
 }
 
@@ -298,7 +298,7 @@ impl Registry {
             outbox: Queue::EMPTY,
             outbox_length: 0,
             generation: self.generation,
-            extras: None,
+            cold: None,
             gate: BreakerGate::Closed,
             overflow: OverflowPolicy::Reject,
             queued: false,
@@ -306,9 +306,9 @@ impl Registry {
             blocked: None,
             provider: false,
             load_changed: false,
-            standing: Standing::ORDINARY,
+            flags: AgentFlags::ORDINARY,
             swept: false,
-            first_question: NONE,
+            first_reply: NONE,
         };
         let place = self.slots.insert(slot).ok()?;
         self.calling.enter(AgentIndex(place), name);

@@ -19,7 +19,7 @@ use crate::shard::agent::{Context, Effect};
 use crate::shard::control::lifecycle::{AgentState, StopReason};
 use crate::shard::io::SendError;
 use crate::shard::shard_frame::{Control, Outgoing};
-use crate::shard::{Alarm, Phase, Shard};
+use crate::shard::{Alarm, Shard, ShardPhase};
 
 /// How many agents one shard answers a survey with.
 pub const SURVEY_AGENTS_MAX: usize = 1_000;
@@ -32,7 +32,7 @@ pub const INQUIRIES_MAX: usize = 4_096;
 
 /// Joins what an agent asked about others to its answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Inquiry(u64);
+pub struct AdminRequest(u64);
 
 /// How an agent that offers something, or is described, stands now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,9 +47,9 @@ pub struct ProviderNews {
     pub capabilities: Vec<Term>,
 }
 
-/// What came of an [`Inquiry`].
+/// What came of an [`AdminRequest`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Finding {
+pub enum AdminReply {
     /// The agents that were looked for.
     Agents(Vec<FoundAgent>),
     /// Every shard knows of the change; or there is no such agent, or its state forbids it.
@@ -81,46 +81,46 @@ pub(crate) enum Change {
 }
 
 /// What a handler did, to take effect when it is done.
-pub(crate) enum Oversight {
+pub(crate) enum AdminEffect {
     Watch,
     WakeAt(u64),
-    Change(Inquiry, AgentId, Change),
+    Change(AdminRequest, AgentId, Change),
     /// One agent, or those in a state.
-    Survey(Inquiry, Option<AgentId>, Option<AgentState>),
+    Survey(AdminRequest, Option<AgentId>, Option<AgentState>),
 }
 
 /// What shards tell each other of it.
-pub(crate) enum OversightNotice {
+pub(crate) enum AdminControl {
     Watch(AgentId),
     News(AgentId, ProviderNews),
-    Change { asker: AgentId, inquiry: Inquiry, agent: AgentId, change: Change },
-    Survey { asker: AgentId, inquiry: Inquiry, agent: Option<AgentId>, state: Option<AgentState> },
-    Found { asker: AgentId, inquiry: Inquiry, finding: Finding },
+    Change { asker: AgentId, inquiry: AdminRequest, agent: AgentId, change: Change },
+    Survey { asker: AgentId, inquiry: AdminRequest, agent: Option<AgentId>, state: Option<AgentState> },
+    Found { asker: AgentId, inquiry: AdminRequest, reply: AdminReply },
 }
 
 /// What a shard keeps of it.
 #[derive(Default)]
-pub(crate) struct Overseers {
+pub(crate) struct Inquiries {
     /// Agents on any shard that want to know what the agents of this one offer.
     watchers: Vec<AgentId>,
     /// What agents of this shard have not taken yet, by watcher and agent.
     news: HashMap<AgentId, BTreeMap<AgentId, ProviderNews>, FixedState>,
-    findings: HashMap<AgentId, BTreeMap<Inquiry, Finding>, FixedState>,
+    admin_replies: HashMap<AgentId, BTreeMap<AdminRequest, AdminReply>, FixedState>,
     /// What agents of this shard asked, each with the number of shards that have not answered and what the others said.
-    open: HashMap<Inquiry, (usize, Vec<FoundAgent>), FixedState>,
+    open: HashMap<AdminRequest, (usize, Vec<FoundAgent>), FixedState>,
     asked: u64,
 }
 
-impl Overseers {
+impl Inquiries {
     /// Whether something waits for the agent.
     #[cold]
     pub fn has_something_for(&self, agent: AgentId) -> bool {
-        self.news.contains_key(&agent) || self.findings.contains_key(&agent)
+        self.news.contains_key(&agent) || self.admin_replies.contains_key(&agent)
     }
 
     /// Whether no answer is outstanding.
     pub fn is_quiet(&self) -> bool {
-        self.open.is_empty() && self.findings.is_empty()
+        self.open.is_empty() && self.admin_replies.is_empty()
     }
 }
 
@@ -128,28 +128,28 @@ impl Context<'_> {
     /// Has this agent told what every agent offers, now and whenever that changes: it is polled when there is
     /// [news](Self::take_news). Beyond [`WATCHERS_MAX`] watchers nothing happens.
     pub fn watch_providers(&mut self) {
-        self.oversee(Oversight::Watch);
+        self.apply_admin_effect(AdminEffect::Watch);
     }
 
     /// What this agent has not yet heard of those who offer something, in the order of their ids.
     pub fn take_news(&mut self) -> Vec<ProviderNews> {
-        let news = self.shard.overseers.news.remove(&self.id);
+        let news = self.shard.inquiries.news.remove(&self.id);
         news.map_or_else(Vec::new, |news| news.into_values().collect())
     }
 
     /// The answers to what this agent asked, in the order of the questions.
-    pub fn take_findings(&mut self) -> Vec<(Inquiry, Finding)> {
-        let findings = self.shard.overseers.findings.remove(&self.id);
-        findings.map_or_else(Vec::new, |findings| findings.into_iter().collect())
+    pub fn take_admin_replies(&mut self) -> Vec<(AdminRequest, AdminReply)> {
+        let admin_replies = self.shard.inquiries.admin_replies.remove(&self.id);
+        admin_replies.map_or_else(Vec::new, |admin_replies| admin_replies.into_iter().collect())
     }
 
     /// Has [`Agent::poll`](crate::shard::agent::Agent::poll) called at this moment of monotonic time, in milliseconds.
     pub fn wake_at(&mut self, moment_ms: u64) {
-        self.oversee(Oversight::WakeAt(moment_ms));
+        self.apply_admin_effect(AdminEffect::WakeAt(moment_ms));
     }
 
     /// Has another agent offer these capabilities and no longer those, as if it had done so itself. The agent is polled
-    /// with [`Finding::Changed`] once every shard knows; watchers of providers hear of the other agent's end from then on.
+    /// with [`AdminReply::Changed`] once every shard knows; watchers of providers hear of the other agent's end from then on.
     ///
     /// # Errors
     /// The process-wide vocabulary is full, or too many inquiries are open.
@@ -158,71 +158,71 @@ impl Context<'_> {
         agent: AgentId,
         offered: &[CapabilityName],
         withdrawn: &[CapabilityName],
-    ) -> Result<Inquiry, SendError> {
+    ) -> Result<AdminRequest, SendError> {
         let offered = offered.iter().map(|name| capability_term(name).ok_or(SendError::Full));
         let offered = offered.collect::<Result<Vec<Term>, SendError>>()?;
         let withdrawn = withdrawn.iter().filter_map(|name| Term::find(name.as_ref())).collect();
         self.change(agent, Change::Offers { offered, withdrawn })
     }
 
-    /// Has another agent suspended. The agent is polled with [`Finding::Changed`] then.
+    /// Has another agent suspended. The agent is polled with [`AdminReply::Changed`] then.
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn suspend(&mut self, agent: AgentId) -> Result<Inquiry, SendError> {
+    pub fn suspend(&mut self, agent: AgentId) -> Result<AdminRequest, SendError> {
         self.change(agent, Change::Suspend)
     }
 
-    /// Has a suspended agent go on. The agent is polled with [`Finding::Changed`] then.
+    /// Has a suspended agent go on. The agent is polled with [`AdminReply::Changed`] then.
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn resume(&mut self, agent: AgentId) -> Result<Inquiry, SendError> {
+    pub fn resume(&mut self, agent: AgentId) -> Result<AdminRequest, SendError> {
         self.change(agent, Change::Resume)
     }
 
-    /// Has another agent removed. What waits for it becomes dead letters. The agent is polled with [`Finding::Changed`]
+    /// Has another agent removed. What waits for it becomes dead letters. The agent is polled with [`AdminReply::Changed`]
     /// then.
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn deregister_agent(&mut self, agent: AgentId) -> Result<Inquiry, SendError> {
+    pub fn deregister_agent(&mut self, agent: AgentId) -> Result<AdminRequest, SendError> {
         self.change(agent, Change::Deregister)
     }
 
-    /// Looks for one agent on its shard. The agent is polled with [`Finding::Agents`] then.
+    /// Looks for one agent on its shard. The agent is polled with [`AdminReply::Agents`] then.
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn find_agent(&mut self, agent: AgentId) -> Result<Inquiry, SendError> {
-        self.ask_shards(|inquiry| Oversight::Survey(inquiry, Some(agent), None))
+    pub fn find_agent(&mut self, agent: AgentId) -> Result<AdminRequest, SendError> {
+        self.ask_shards(|inquiry| AdminEffect::Survey(inquiry, Some(agent), None))
     }
 
     /// Looks for agents on all shards, up to [`SURVEY_AGENTS_MAX`] on each among the first [`SURVEY_LOOKED_AT_MAX`]. The
-    /// agent is polled with [`Finding::Agents`] then.
+    /// agent is polled with [`AdminReply::Agents`] then.
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn survey_agents(&mut self, state: Option<AgentState>) -> Result<Inquiry, SendError> {
-        self.ask_shards(|inquiry| Oversight::Survey(inquiry, None, state))
+    pub fn survey_agents(&mut self, state: Option<AgentState>) -> Result<AdminRequest, SendError> {
+        self.ask_shards(|inquiry| AdminEffect::Survey(inquiry, None, state))
     }
 
-    fn change(&mut self, agent: AgentId, change: Change) -> Result<Inquiry, SendError> {
-        self.ask_shards(|inquiry| Oversight::Change(inquiry, agent, change))
+    fn change(&mut self, agent: AgentId, change: Change) -> Result<AdminRequest, SendError> {
+        self.ask_shards(|inquiry| AdminEffect::Change(inquiry, agent, change))
     }
 
-    fn ask_shards(&mut self, effect: impl FnOnce(Inquiry) -> Oversight) -> Result<Inquiry, SendError> {
-        let overseers = &mut self.shard.overseers;
-        if overseers.open.len() >= INQUIRIES_MAX {
+    fn ask_shards(&mut self, effect: impl FnOnce(AdminRequest) -> AdminEffect) -> Result<AdminRequest, SendError> {
+        let inquiries = &mut self.shard.inquiries;
+        if inquiries.open.len() >= INQUIRIES_MAX {
             return Err(SendError::Full);
         }
-        overseers.asked += 1;
-        let inquiry = Inquiry(overseers.asked);
-        self.oversee(effect(inquiry));
+        inquiries.asked += 1;
+        let inquiry = AdminRequest(inquiries.asked);
+        self.apply_admin_effect(effect(inquiry));
         Ok(inquiry)
     }
 
-    fn oversee(&mut self, oversight: Oversight) {
+    fn apply_admin_effect(&mut self, oversight: AdminEffect) {
         self.shard.effects.list.push(Effect::Oversee(Box::new(oversight)));
     }
 }
@@ -230,12 +230,12 @@ impl Context<'_> {
 impl Shard {
     /// Lets an effect take place.
     #[cold]
-    pub(in crate::shard) fn oversee(&mut self, index: AgentIndex, asker: AgentId, oversight: Oversight) {
+    pub(in crate::shard) fn apply_admin_effect(&mut self, index: AgentIndex, asker: AgentId, oversight: AdminEffect) {
         match oversight {
-            Oversight::Watch => {
-                self.tell_all_shards(|| OversightNotice::Watch(asker));
+            AdminEffect::Watch => {
+                self.post_to_all(|| AdminControl::Watch(asker));
             }
-            Oversight::WakeAt(moment_ms) => {
+            AdminEffect::WakeAt(moment_ms) => {
                 let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
                 let alarm = Alarm::Wake { agent: index, generation };
                 if self.timers.wheel.insert(moment_ms.max(self.clock.now_ms + 1), alarm).is_err() {
@@ -243,35 +243,35 @@ impl Shard {
                     self.start_polling(index);
                 }
             }
-            Oversight::Change(inquiry, agent, change) => {
-                self.overseers.open.insert(inquiry, (1, Vec::new()));
-                self.tell_shard_of(agent, OversightNotice::Change { asker, inquiry, agent, change });
+            AdminEffect::Change(inquiry, agent, change) => {
+                self.inquiries.open.insert(inquiry, (1, Vec::new()));
+                self.post_to_home(agent, AdminControl::Change { asker, inquiry, agent, change });
             }
-            Oversight::Survey(inquiry, Some(agent), state) => {
-                self.overseers.open.insert(inquiry, (1, Vec::new()));
-                self.tell_shard_of(agent, OversightNotice::Survey { asker, inquiry, agent: Some(agent), state });
+            AdminEffect::Survey(inquiry, Some(agent), state) => {
+                self.inquiries.open.insert(inquiry, (1, Vec::new()));
+                self.post_to_home(agent, AdminControl::Survey { asker, inquiry, agent: Some(agent), state });
             }
-            Oversight::Survey(inquiry, None, state) => {
-                self.overseers.open.insert(inquiry, (self.links.port.shards(), Vec::new()));
-                self.tell_all_shards(|| OversightNotice::Survey { asker, inquiry, agent: None, state });
+            AdminEffect::Survey(inquiry, None, state) => {
+                self.inquiries.open.insert(inquiry, (self.links.port.shards(), Vec::new()));
+                self.post_to_all(|| AdminControl::Survey { asker, inquiry, agent: None, state });
             }
         }
     }
 
-    fn tell_all_shards(&mut self, notice: impl Fn() -> OversightNotice) {
+    fn post_to_all(&mut self, notice: impl Fn() -> AdminControl) {
         for to in 0..self.links.outgoing.len() {
             if to == self.identity.index.as_usize() {
-                self.hear_oversight(notice());
+                self.on_admin_control(notice());
             } else {
                 self.links.outgoing[to].push_back(Outgoing::Control(Control::Oversee(Box::new(notice()))));
             }
         }
     }
 
-    fn tell_shard_of(&mut self, agent: AgentId, notice: OversightNotice) {
+    fn post_to_home(&mut self, agent: AgentId, notice: AdminControl) {
         let shard = self.config.partition.shard_of(agent);
         if self.is_here(shard) {
-            self.hear_oversight(notice);
+            self.on_admin_control(notice);
         } else {
             self.links.outgoing[shard.as_usize()].push_back(Outgoing::Control(Control::Oversee(Box::new(notice))));
         }
@@ -279,58 +279,58 @@ impl Shard {
 
     /// Takes note of what another shard, or this one, says.
     #[cold]
-    pub(in crate::shard) fn hear_oversight(&mut self, notice: OversightNotice) {
+    pub(in crate::shard) fn on_admin_control(&mut self, notice: AdminControl) {
         match notice {
-            OversightNotice::Watch(watcher) => self.begin_to_tell(watcher),
-            OversightNotice::News(watcher, news) => self.keep_news(watcher, news),
-            OversightNotice::Change { asker, inquiry, agent, change } => {
+            AdminControl::Watch(watcher) => self.add_watcher(watcher),
+            AdminControl::News(watcher, news) => self.store_news(watcher, news),
+            AdminControl::Change { asker, inquiry, agent, change } => {
                 self.change_agent(asker, inquiry, agent, change);
             }
-            OversightNotice::Survey { asker, inquiry, agent, state } => {
-                let finding = Finding::Agents(self.survey(agent, state));
-                self.tell_shard_of(asker, OversightNotice::Found { asker, inquiry, finding });
+            AdminControl::Survey { asker, inquiry, agent, state } => {
+                let reply = AdminReply::Agents(self.survey(agent, state));
+                self.post_to_home(asker, AdminControl::Found { asker, inquiry, reply });
             }
-            OversightNotice::Found { asker, inquiry, finding } => self.keep_finding(asker, inquiry, finding),
+            AdminControl::Found { asker, inquiry, reply } => self.store_admin_reply(asker, inquiry, reply),
         }
     }
 
-    fn begin_to_tell(&mut self, watcher: AgentId) {
-        if !self.overseers.watchers.contains(&watcher) {
-            if self.overseers.watchers.len() >= WATCHERS_MAX {
+    fn add_watcher(&mut self, watcher: AgentId) {
+        if !self.inquiries.watchers.contains(&watcher) {
+            if self.inquiries.watchers.len() >= WATCHERS_MAX {
                 return;
             }
-            self.overseers.watchers.push(watcher);
+            self.inquiries.watchers.push(watcher);
         }
         let providers: Vec<AgentIndex> =
             self.agents.iter().filter(|(_, slot)| slot.provider).map(|(index, _)| index).collect();
         for index in providers {
             if let Some(news) = self.news_of(index, false) {
-                self.tell_shard_of(watcher, OversightNotice::News(watcher, news));
+                self.post_to_home(watcher, AdminControl::News(watcher, news));
             }
         }
     }
 
     fn news_of(&self, index: AgentIndex, was_removed: bool) -> Option<ProviderNews> {
         let slot = self.agents.get(index)?;
-        let capabilities = if was_removed { Vec::new() } else { slot.extras.as_ref()?.capabilities.clone() };
+        let capabilities = if was_removed { Vec::new() } else { slot.cold.as_ref()?.capabilities.clone() };
         Some(ProviderNews { agent: slot.id, name: Box::from(&*slot.name), was_removed, capabilities })
     }
 
     /// Tells watchers how an agent stands now.
     #[cold]
-    pub(in crate::shard) fn tell_watchers(&mut self, index: AgentIndex, removed: bool) {
-        if self.overseers.watchers.is_empty() {
+    pub(in crate::shard) fn notify_watchers(&mut self, index: AgentIndex, removed: bool) {
+        if self.inquiries.watchers.is_empty() {
             return;
         }
         let Some(news) = self.news_of(index, removed) else { return };
-        for watcher in self.overseers.watchers.clone() {
-            self.tell_shard_of(watcher, OversightNotice::News(watcher, news.clone()));
+        for watcher in self.inquiries.watchers.clone() {
+            self.post_to_home(watcher, AdminControl::News(watcher, news.clone()));
         }
     }
 
-    fn keep_news(&mut self, watcher: AgentId, mut news: ProviderNews) {
+    fn store_news(&mut self, watcher: AgentId, mut news: ProviderNews) {
         let Some(index) = self.agents.find(watcher) else { return };
-        let waiting = self.overseers.news.entry(watcher).or_default();
+        let waiting = self.inquiries.news.entry(watcher).or_default();
         if let Some(before) = waiting.get(&news.agent) {
             news.was_removed |= before.was_removed;
         }
@@ -338,13 +338,13 @@ impl Shard {
         self.start_polling(index);
     }
 
-    fn change_agent(&mut self, asker: AgentId, inquiry: Inquiry, agent: AgentId, change: Change) {
+    fn change_agent(&mut self, asker: AgentId, inquiry: AdminRequest, agent: AgentId, change: Change) {
         let found = self.agents.find(agent).filter(|index| *index != self.gateway);
         let changed = match (found, change) {
             (None, _) => false,
             (Some(index), Change::Offers { offered, withdrawn }) => {
                 if let Some(slot) = self.agents.get_mut(index) {
-                    slot.extras().described = true;
+                    slot.cold().described = true;
                 }
                 for term in withdrawn {
                     self.withdraw(index, term);
@@ -365,15 +365,15 @@ impl Shard {
     }
 
     /// Tells an agent that what it asked for was done, or not.
-    pub(in crate::shard) fn confirm(&mut self, asker: AgentId, inquiry: Inquiry, changed: bool) {
-        let finding = Finding::Changed(changed);
-        self.tell_shard_of(asker, OversightNotice::Found { asker, inquiry, finding });
+    pub(in crate::shard) fn confirm(&mut self, asker: AgentId, inquiry: AdminRequest, changed: bool) {
+        let reply = AdminReply::Changed(changed);
+        self.post_to_home(asker, AdminControl::Found { asker, inquiry, reply });
     }
 
     fn survey(&self, agent: Option<AgentId>, state: Option<AgentState>) -> Vec<FoundAgent> {
         let found = |index: AgentIndex| {
             let slot = self.agents.get(index)?;
-            let stands = AgentState::of(slot.standing);
+            let stands = AgentState::of(slot.flags);
             let wanted = index != self.gateway && state.is_none_or(|state| state == stands);
             wanted.then(|| FoundAgent { agent: slot.id, name: Box::from(&*slot.name), state: stands })
         };
@@ -389,29 +389,29 @@ impl Shard {
         }
     }
 
-    fn keep_finding(&mut self, asker: AgentId, inquiry: Inquiry, finding: Finding) {
-        let Some((outstanding, found)) = self.overseers.open.get_mut(&inquiry) else { return };
+    fn store_admin_reply(&mut self, asker: AgentId, inquiry: AdminRequest, reply: AdminReply) {
+        let Some((outstanding, found)) = self.inquiries.open.get_mut(&inquiry) else { return };
         *outstanding -= 1;
-        let finding = match finding {
-            Finding::Agents(agents) => {
+        let reply = match reply {
+            AdminReply::Agents(agents) => {
                 found.extend(agents);
                 if *outstanding > 0 {
                     return;
                 }
-                Finding::Agents(std::mem::take(found))
+                AdminReply::Agents(std::mem::take(found))
             }
-            changed @ Finding::Changed(_) => changed,
+            changed @ AdminReply::Changed(_) => changed,
         };
-        self.overseers.open.remove(&inquiry);
+        self.inquiries.open.remove(&inquiry);
         let Some(index) = self.agents.find(asker) else { return };
-        self.overseers.findings.entry(asker).or_default().insert(inquiry, finding);
+        self.inquiries.admin_replies.entry(asker).or_default().insert(inquiry, reply);
         self.start_polling(index);
     }
 
     /// Drops what nobody takes any more once the router has stopped.
-    pub(in crate::shard) fn stop_oversight(&mut self) {
-        debug_assert!(self.phase == Phase::Stopped, "agents are polled as long as the router goes on");
-        self.overseers = Overseers::default();
+    pub(in crate::shard) fn stop_inquiries(&mut self) {
+        debug_assert!(self.phase == ShardPhase::Stopped, "agents are polled as long as the router goes on");
+        self.inquiries = Inquiries::default();
     }
 
     /// An agent asked to be polled now.
@@ -422,8 +422,8 @@ impl Shard {
     }
 
     /// Drops what an agent that is gone has not taken.
-    pub(in crate::shard) fn forget_overseer(&mut self, agent: AgentId) {
-        self.overseers.news.remove(&agent);
-        self.overseers.findings.remove(&agent);
+    pub(in crate::shard) fn forget_inquirer(&mut self, agent: AgentId) {
+        self.inquiries.news.remove(&agent);
+        self.inquiries.admin_replies.remove(&agent);
     }
 }

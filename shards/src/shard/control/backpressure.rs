@@ -17,13 +17,13 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Reliability};
-use crate::outcome::Reason;
-use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
-use crate::shard::io::{Answer, Phase as Waiting, SendError, Token};
+use crate::outcome::DeadLetterReason;
+use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
+use crate::shard::io::{Answer, SendError, Stage, Token};
 use crate::shard::path::overflow::{OverflowPolicy, looks_like_reply};
 use crate::shard::path::route::Blocked;
 use crate::shard::shard_frame::{Control, Outgoing};
-use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
 /// The most messages in the stall list of one receiver. Beyond it they are refused.
 pub const STALLED_MAX: usize = 65_536;
@@ -98,8 +98,8 @@ impl Shard {
     pub(in crate::shard) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let may_close = self.backpressure.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX;
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let closed = slot.standing.is(Standing::CLOSED);
-        let length = slot.extras().stalled.as_ref().map_or(0, |stalled| stalled.places.len());
+        let closed = slot.flags.is(AgentFlags::CLOSED);
+        let length = slot.cold().stalled.as_ref().map_or(0, |stalled| stalled.places.len());
         if length >= STALLED_MAX || !(closed || may_close) {
             return self.refuse_for(envelope, index);
         }
@@ -107,11 +107,11 @@ impl Shard {
         let reservation = credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         let place = match self.keep_place(envelope) {
             Ok(place) => place,
-            Err(envelope) => return self.give_up(envelope, Reason::ShardFull, reservation),
+            Err(envelope) => return self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation),
         };
-        self.let_go(reservation);
+        self.release(reservation);
         if let Some(slot) = self.agents.get_mut(index) {
-            let stalled = slot.extras().stalled.get_or_insert_default();
+            let stalled = slot.cold().stalled.get_or_insert_default();
             stalled.places.push_back(place);
             count_in(&mut stalled.senders, sender);
         }
@@ -124,38 +124,38 @@ impl Shard {
 
     /// Whether something of the message's sender is in the stall list of its receiver.
     pub(in crate::shard) fn is_behind_its_own(&self, message: &Message, index: AgentIndex) -> bool {
-        let stalled = self.agents.get(index).and_then(|slot| slot.extras.as_ref()?.stalled.as_ref());
+        let stalled = self.agents.get(index).and_then(|slot| slot.cold.as_ref()?.stalled.as_ref());
         stalled.is_some_and(|stalled| message.sender().is_some_and(|sender| stalled.senders.contains_key(&sender)))
     }
 
     fn close_receiver(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        slot.standing.add(Standing::CLOSED);
+        slot.flags.add(AgentFlags::CLOSED);
         let id = slot.id;
         self.backpressure.wait_queues.closed_here += 1;
         self.backpressure.wait_queues.closed_so_far += 1;
         self.backpressure.wait_queues.by_receiver.entry(id).or_default().closed = true;
-        self.tell_closed(id, true);
-        self.watch_over_lines();
+        self.post_closed(id, true);
+        self.arm_waiter_sweep();
     }
 
     fn open_receiver(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        slot.standing.remove(Standing::CLOSED);
-        slot.extras().stalled = None;
+        slot.flags.remove(AgentFlags::CLOSED);
+        slot.cold().stalled = None;
         let id = slot.id;
         self.backpressure.wait_queues.closed_here -= 1;
         self.receiver_is_open(id);
-        self.tell_closed(id, false);
+        self.post_closed(id, false);
         // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
-        if self.phase != Phase::Stopped {
+        if self.phase != ShardPhase::Stopped {
             self.move_line(id);
         }
     }
 
     /// Has every shard know whether a receiver is closed. What waits in a full ring's queue is changed in its place, so
     /// that there is one notice per receiver at most.
-    fn tell_closed(&mut self, receiver: AgentId, closed: bool) {
+    fn post_closed(&mut self, receiver: AgentId, closed: bool) {
         let own = self.identity.index.as_usize();
         for (_, outgoing) in self.links.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
             let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
@@ -174,7 +174,7 @@ impl Shard {
     pub(in crate::shard) fn note_room(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let generation = slot.generation;
-        if let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut())
+        if let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut())
             && !std::mem::replace(&mut stalled.due, true)
         {
             self.backpressure.wait_queues.roomy.push((index, generation));
@@ -199,10 +199,10 @@ impl Shard {
         let messages_max = self.config.mailbox_messages.into_inner();
         let bytes_max = self.config.mailbox_bytes.into_inner();
         loop {
-            let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.standing.is(Standing::CLOSED)) else {
+            let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.flags.is(AgentFlags::CLOSED)) else {
                 return;
             };
-            let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut()) else { return };
+            let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut()) else { return };
             stalled.due = false;
             let (held, held_bytes) = (slot.mailbox.held(), slot.mailbox.held_bytes());
             let Some(place) = stalled.places.front().copied() else {
@@ -220,7 +220,7 @@ impl Shard {
             self.backpressure.wait_queues.stalled -= 1;
             let Some(envelope) = self.take_place(place) else { continue };
             if envelope.deadline_ms <= self.clock.now_ms {
-                self.expire(envelope, Waiting::Stalled, Reservation::Nothing);
+                self.expire(envelope, Stage::Stalled, Reservation::Nothing);
             } else {
                 self.take_in(envelope, index);
             }
@@ -229,13 +229,13 @@ impl Shard {
 
     /// Gives up what has come to a closed receiver, which takes nothing any more, and lets those who wait go on.
     #[cold]
-    pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: Reason) {
+    pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: DeadLetterReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let stalled = slot.extras().stalled.take().unwrap_or_default();
+        let stalled = slot.cold().stalled.take().unwrap_or_default();
         self.backpressure.wait_queues.stalled -= stalled.places.len();
         for place in stalled.places {
             if let Some(envelope) = self.take_place(place) {
-                self.give_up(envelope, reason, Reservation::Nothing);
+                self.dead_letter(envelope, reason, Reservation::Nothing);
             }
         }
         self.open_receiver(index);
@@ -244,8 +244,8 @@ impl Shard {
     // On the sender's shard.
 
     /// Takes note of what another shard says of one of its receivers.
-    pub(in crate::shard) fn hear_closed(&mut self, receiver: AgentId, closed: bool) {
-        if self.phase == Phase::Stopped {
+    pub(in crate::shard) fn on_receiver_closed(&mut self, receiver: AgentId, closed: bool) {
+        if self.phase == ShardPhase::Stopped {
             return;
         }
         if !closed {
@@ -300,34 +300,34 @@ impl Shard {
         if self.waits_too_much(&envelope.message, receiver) {
             let detail = "its sender has as many messages waiting for it as it may";
             let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-            return self.give_up_with(envelope, Reason::MailboxFull, detail, reservation);
+            return self.dead_letter_with(envelope, DeadLetterReason::MailboxFull, detail, reservation);
         }
         let id = envelope.message.sender();
         match self.keep_place(envelope) {
             Ok(place) => {
-                let sender = id.and_then(|sender| self.hold_up(sender));
-                self.stand_in_line(receiver, id, Waiter::Message { place, sender, here });
+                let sender = id.and_then(|sender| self.block_sender(sender));
+                self.enqueue_waiter(receiver, id, Waiter::Message { place, sender, here });
             }
-            Err(envelope) => self.give_up_all(envelope, Reason::ShardFull),
+            Err(envelope) => self.dead_letter_all(envelope, DeadLetterReason::ShardFull),
         }
     }
 
-    fn stand_in_line(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: Waiter) {
+    fn enqueue_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: Waiter) {
         let line = self.backpressure.wait_queues.by_receiver.entry(receiver).or_default();
         count_in(&mut line.senders, sender);
         line.waiting.push_back(entry);
         self.backpressure.wait_queues.waiting += 1;
         self.backpressure.wait_queues.waiting_so_far += 1;
-        self.watch_over_lines();
+        self.arm_waiter_sweep();
     }
 
     /// Counts a waiting message against its sender. A native agent is not called until none waits.
-    fn hold_up(&mut self, sender: AgentId) -> Option<(AgentIndex, u32)> {
+    fn block_sender(&mut self, sender: AgentId) -> Option<(AgentIndex, u32)> {
         let index = self.agents.find(sender)?;
         let slot = self.agents.get_mut(index)?;
-        slot.extras().waiting += 1;
-        if matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
-            slot.standing.add(Standing::WAITING);
+        slot.cold().waiting += 1;
+        if matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Running) {
+            slot.flags.add(AgentFlags::WAITING);
         }
         Some((index, slot.generation))
     }
@@ -335,10 +335,10 @@ impl Shard {
     fn let_sender_go_on(&mut self, sender: Option<(AgentIndex, u32)>) {
         let Some((index, generation)) = sender else { return };
         let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
-        let waiting = &mut slot.extras().waiting;
+        let waiting = &mut slot.cold().waiting;
         *waiting -= 1;
-        if *waiting == 0 && slot.standing.is(Standing::WAITING) {
-            slot.standing.remove(Standing::WAITING);
+        if *waiting == 0 && slot.flags.is(AgentFlags::WAITING) {
+            slot.flags.remove(AgentFlags::WAITING);
             if !slot.is_leaving() {
                 self.go_on(index);
             }
@@ -382,7 +382,7 @@ impl Shard {
                         self.go_back_in_line(envelope, receiver, sender);
                         break;
                     }
-                    self.leave_line(receiver, id);
+                    self.remove_waiter(receiver, id);
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, deadline_ms } => {
@@ -390,11 +390,11 @@ impl Shard {
                     let id = message.sender();
                     let back = self.admit_in_line(*message, token, deadline_ms, receiver);
                     if let Some(envelope) = back {
-                        let sender = id.and_then(|sender| self.hold_up(sender));
+                        let sender = id.and_then(|sender| self.block_sender(sender));
                         self.go_back_in_line(envelope, receiver, sender);
                         break;
                     }
-                    self.leave_line(receiver, id);
+                    self.remove_waiter(receiver, id);
                 }
             }
             moved += 1;
@@ -405,7 +405,7 @@ impl Shard {
 
     fn move_message(&mut self, envelope: Envelope, receiver: AgentId, here: bool) -> Result<(), Envelope> {
         if envelope.deadline_ms <= self.clock.now_ms {
-            self.expire_all(envelope, Waiting::Stalled);
+            self.expire_all(envelope, Stage::Stalled);
             return Ok(());
         }
         if here {
@@ -425,19 +425,19 @@ impl Shard {
             }
             (Ok(place), None) => {
                 if let Some(envelope) = self.take_place(place) {
-                    self.give_up_all(envelope, Reason::ShardFull);
+                    self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
                 }
                 self.let_sender_go_on(sender);
             }
             (Err(envelope), _) => {
-                self.give_up_all(envelope, Reason::ShardFull);
-                self.leave_line(receiver, id);
+                self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
+                self.remove_waiter(receiver, id);
                 self.let_sender_go_on(sender);
             }
         }
     }
 
-    fn leave_line(&mut self, receiver: AgentId, sender: Option<AgentId>) {
+    fn remove_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>) {
         if let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) {
             count_out(&mut line.senders, sender);
         }
@@ -473,7 +473,7 @@ impl Shard {
         }
         let (sender, deadline_ms) = (message.sender(), self.deadline_of(&message));
         self.backpressure.wait_queues.asked += 1;
-        self.stand_in_line(receiver, sender, Waiter::Asked { message: Box::new(message), token, deadline_ms });
+        self.enqueue_waiter(receiver, sender, Waiter::Asked { message: Box::new(message), token, deadline_ms });
         None
     }
 
@@ -487,7 +487,7 @@ impl Shard {
     ) -> Option<Envelope> {
         let agent = message.sender().and_then(|sender| self.agents.find(sender));
         let refusal = match agent {
-            _ if self.phase != Phase::Running => Some(SendError::Stopping),
+            _ if self.phase != ShardPhase::Running => Some(SendError::Stopping),
             _ if deadline_ms <= self.clock.now_ms => {
                 Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
             }
@@ -507,8 +507,8 @@ impl Shard {
             self.answer(token, Answer::Sent(Ok(id)));
         }
         self.ledger.account.accepted += 1;
-        if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
-            self.refuse_question(envelope);
+        if envelope.message.reply_by().is_some() && !self.expect_reply(agent, &envelope) {
+            self.refuse_ask(envelope);
             return None;
         }
         self.route_on(envelope, receiver).err().map(|Blocked { envelope, .. }| envelope)
@@ -539,7 +539,7 @@ impl Shard {
     // Time, and the end.
 
     /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
-    fn watch_over_lines(&mut self) {
+    fn arm_waiter_sweep(&mut self) {
         if !self.backpressure.wait_queues.swept {
             let timer = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepLines);
             self.backpressure.wait_queues.swept = timer.is_ok();
@@ -557,7 +557,7 @@ impl Shard {
             }
         }
         if self.backpressure.wait_queues.waiting + self.backpressure.wait_queues.stalled > 0 {
-            self.watch_over_lines();
+            self.arm_waiter_sweep();
         }
     }
 
@@ -575,14 +575,14 @@ impl Shard {
             match entry {
                 Waiter::Message { place, sender, .. } => {
                     if let Some(envelope) = self.take_place(place) {
-                        self.leave_line(receiver, envelope.message.sender());
-                        self.expire_all(envelope, Waiting::Stalled);
+                        self.remove_waiter(receiver, envelope.message.sender());
+                        self.expire_all(envelope, Stage::Stalled);
                     }
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, .. } => {
                     self.backpressure.wait_queues.asked -= 1;
-                    self.leave_line(receiver, message.sender());
+                    self.remove_waiter(receiver, message.sender());
                     let error = SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
                     let rejected = self.reject(error, *message);
                     self.answer(token, Answer::Sent(Err(rejected)));
@@ -594,7 +594,7 @@ impl Shard {
     fn sweep_stalled(&mut self, index: AgentIndex) {
         let (slab, now_ms) = (&self.held.slab, self.clock.now_ms);
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let Some(stalled) = slot.extras.as_mut().and_then(|extras| extras.stalled.as_mut()) else { return };
+        let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut()) else { return };
         let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
         let (late, places) = std::mem::take(&mut stalled.places).into_iter().partition::<VecDeque<_>, _>(is_late);
         stalled.places = places;
@@ -602,10 +602,10 @@ impl Shard {
         for place in late {
             let Some(envelope) = self.take_place(place) else { continue };
             let slot = self.agents.get_mut(index);
-            if let Some(stalled) = slot.and_then(|slot| slot.extras.as_mut()?.stalled.as_mut()) {
+            if let Some(stalled) = slot.and_then(|slot| slot.cold.as_mut()?.stalled.as_mut()) {
                 count_out(&mut stalled.senders, envelope.message.sender());
             }
-            self.expire(envelope, Waiting::Stalled, Reservation::Nothing);
+            self.expire(envelope, Stage::Stalled, Reservation::Nothing);
         }
         self.note_room(index);
     }
@@ -667,13 +667,13 @@ impl Shard {
         for place in late_mail {
             if let Some(envelope) = self.held.slab.remove(place) {
                 let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
-                self.expire(envelope, Waiting::Mailbox, reservation);
+                self.expire(envelope, Stage::Mailbox, reservation);
             }
         }
         let unblocked = !late_sends.is_empty();
         for place in late_sends {
             if let Some(envelope) = self.take_place(place) {
-                self.expire_all(envelope, Waiting::Crossing);
+                self.expire_all(envelope, Stage::Crossing);
             }
         }
         if unblocked {
@@ -684,7 +684,7 @@ impl Shard {
         self.schedule(index);
         let Some(slot) = self.agents.get(index) else { return };
         if !slot.outbox.is_empty() || (slot.has_in_hand() && slot.mailbox.has_mail()) {
-            self.watch_over(index);
+            self.arm_sweep(index);
         }
     }
 }

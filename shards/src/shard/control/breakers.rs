@@ -19,13 +19,13 @@
 
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{Message, WhenUnavailable};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot};
 use crate::shard::io::Event;
 use crate::shard::shard_frame::{Control, Outgoing};
-use crate::shard::{Alarm, Phase, Shard};
+use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::supervision::breaker::{BreakerPolicy, BreakerState, Observation};
-use crate::supervision::{AgentBreaker, BreakerGate, Stopwatch, Visit};
+use crate::supervision::{AgentBreaker, BreakerGate, Call, Stopwatch};
 
 impl Shard {
     /// Gives the shard a clock to time calls with. Without one, no call counts as slow.
@@ -35,30 +35,30 @@ impl Shard {
 
     /// Begins to call an agent, whose breaker is closed or not.
     #[inline(always)]
-    pub(in crate::shard) fn begin_visit(&mut self, index: AgentIndex, free: bool) -> Visit {
+    pub(in crate::shard) fn begin_call(&mut self, index: AgentIndex, free: bool) -> Call {
         let quota = self.config.turn_quota.into_inner();
         if free && self.supervision.call_times.turns_left == 0 {
-            Visit { quota, timed: false, probing_since: None }
+            Call { quota, timed: false, probing_since: None }
         } else {
-            self.look_at_visit(index, quota)
+            self.inspect_call(index, quota)
         }
     }
 
     /// The visit to an agent that is watched, or probed.
     #[cold]
-    fn look_at_visit(&mut self, index: AgentIndex, quota: u32) -> Visit {
+    fn inspect_call(&mut self, index: AgentIndex, quota: u32) -> Call {
         let timed = self.supervision.call_times.is_possible();
         match self.breaker(index).and_then(|guarded| guarded.breaker.probes_left()) {
             Some(probes) => {
-                Visit { quota: quota.min(probes), timed, probing_since: Some(self.ledger.account.processed) }
+                Call { quota: quota.min(probes), timed, probing_since: Some(self.ledger.account.processed) }
             }
-            None => Visit { quota, timed, probing_since: None },
+            None => Call { quota, timed, probing_since: None },
         }
     }
 
     /// Ends a visit: what succeeded may close the agent's breaker.
     #[inline]
-    pub(in crate::shard) fn end_visit(&mut self, index: AgentIndex, visit: Visit) {
+    pub(in crate::shard) fn finish_call(&mut self, index: AgentIndex, visit: Call) {
         if let Some(processed) = visit.probing_since {
             self.count_successes(index, self.ledger.account.processed - processed);
         }
@@ -98,14 +98,14 @@ impl Shard {
     fn observe(&mut self, index: AgentIndex, what: Observation) {
         let policy = self.breaker_policy(index);
         // Nothing would half-open a breaker once the router has stopped.
-        if !policy.is_on() || self.phase == Phase::Stopped {
+        if !policy.is_on() || self.phase == ShardPhase::Stopped {
             return;
         }
         // The turn may have lasted for some time already, and the breaker is to stay open from now on.
         let now_ms =
             self.supervision.call_times.read_ns().map_or(0, |now_ns| now_ns / 1_000_000).max(self.clock.now_ms);
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.is_leaving()) else { return };
-        let guarded = slot.extras().breaker.get_or_insert_with(|| Box::new(AgentBreaker::new(policy)));
+        let guarded = slot.cold().breaker.get_or_insert_with(|| Box::new(AgentBreaker::new(policy)));
         if let Some(state) = guarded.breaker.observe(what, now_ms) {
             self.follow(index, state);
         }
@@ -113,7 +113,7 @@ impl Shard {
 
     /// Has an agent's breaker half-open, because its time has come.
     pub(in crate::shard) fn poll_breaker(&mut self, index: AgentIndex, generation: u32) {
-        if self.phase == Phase::Stopped {
+        if self.phase == ShardPhase::Stopped {
             return;
         }
         let now_ms = self.clock.now_ms;
@@ -155,33 +155,37 @@ impl Shard {
         match guard {
             BreakerGate::Closed => {}
             BreakerGate::HalfOpen => self.schedule(index),
-            BreakerGate::Open => self.turn_away_waiting(index),
+            BreakerGate::Open => self.fail_waiting_fast(index),
         }
     }
 
     /// Gives up what waits for an agent and asked not to.
-    fn turn_away_waiting(&mut self, index: AgentIndex) {
+    fn fail_waiting_fast(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let impatient = |envelope: &Envelope| {
             envelope.kind == EnvelopeKind::Message && envelope.message.when_unavailable() == WhenUnavailable::FailFast
         };
         for place in slot.mailbox.extract(&mut self.held.slab, impatient) {
             if let Some(envelope) = self.held.slab.remove(place) {
-                self.turn_away(envelope, index);
+                self.fail_fast(envelope, index);
             }
         }
     }
 
     /// Gives up a message that an agent's mailbox holds, because it asked not to wait.
     #[cold]
-    pub(in crate::shard) fn turn_away(&mut self, envelope: Envelope, index: AgentIndex) {
+    pub(in crate::shard) fn fail_fast(&mut self, envelope: Envelope, index: AgentIndex) {
         let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
         let weight = envelope.weight();
-        self.give_up(envelope, Reason::BreakerOpen, Reservation::Mailbox { agent: index, generation, weight });
+        self.dead_letter(
+            envelope,
+            DeadLetterReason::BreakerOpen,
+            Reservation::Mailbox { agent: index, generation, weight },
+        );
     }
 
     /// Whether the message would be turned away now.
-    pub(in crate::shard) fn turns_away(&self, index: AgentIndex, message: &Message) -> bool {
+    pub(in crate::shard) fn fails_fast(&self, index: AgentIndex, message: &Message) -> bool {
         message.when_unavailable() == WhenUnavailable::FailFast && self.is_shut(index)
     }
 
@@ -216,7 +220,7 @@ impl Shard {
     /// Takes an agent's own policy instead of the router's.
     pub(in crate::shard) fn set_breaker_policy(&mut self, index: AgentIndex, policy: BreakerPolicy) {
         if let Some(slot) = self.agents.get_mut(index) {
-            slot.extras().breaker_policy = Some(policy);
+            slot.cold().breaker_policy = Some(policy);
             self.supervision.call_times.look_for(&policy);
         }
     }
@@ -224,7 +228,7 @@ impl Shard {
     /// Forgets the breaker of an agent that goes and offers nothing any more.
     pub(in crate::shard) fn drop_breaker(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let Some(guarded) = slot.extras.as_mut().and_then(|extras| extras.breaker.take()) else { return };
+        let Some(guarded) = slot.cold.as_mut().and_then(|cold| cold.breaker.take()) else { return };
         debug_assert!(!guarded.told_shut, "no other shard keeps an agent that is gone in mind");
         let before = std::mem::take(&mut slot.gate);
         self.supervision.breakers.open -= usize::from(before != BreakerGate::Closed);
@@ -234,7 +238,7 @@ impl Shard {
     }
 
     fn breaker_policy(&self, index: AgentIndex) -> BreakerPolicy {
-        let own = self.agents.get(index).and_then(|slot| slot.extras.as_ref()).and_then(|extras| extras.breaker_policy);
+        let own = self.agents.get(index).and_then(|slot| slot.cold.as_ref()).and_then(|cold| cold.breaker_policy);
         own.unwrap_or(self.config.breaker)
     }
 
@@ -245,6 +249,6 @@ impl Shard {
 
 impl AgentSlot {
     fn breaker(&mut self) -> Option<&mut AgentBreaker> {
-        self.extras.as_mut().and_then(|extras| extras.breaker.as_deref_mut())
+        self.cold.as_mut().and_then(|cold| cold.breaker.as_deref_mut())
     }
 }

@@ -6,7 +6,7 @@
 use crate::mailbox::Reservation;
 use crate::message::notice::{describe, quote};
 use crate::message::{AgentId, Message, Performative};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::shard::Shard;
 use crate::shard::io::Event;
 
@@ -70,9 +70,9 @@ impl Shard {
                 self.report(|| Event::ProtocolViolation(violation));
                 expected
             }
-            None => Reason::ProtocolViolation.explanation().to_owned(),
+            None => DeadLetterReason::ProtocolViolation.explanation().to_owned(),
         };
-        let word = Reason::ProtocolViolation;
+        let word = DeadLetterReason::ProtocolViolation;
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(&expected));
         self.send_to_sender(message, Performative::NotUnderstood, content, reservation);
     }
@@ -88,7 +88,7 @@ impl Shard {
     /// The router tells an agent that its message was not delivered, which may be the first that the conversation's
     /// shard hears of it.
     #[cold]
-    pub(in crate::shard) fn hear_of_failure(&mut self, notice: &Message, to: AgentId) {
+    pub(in crate::shard) fn on_failure_notice(&mut self, notice: &Message, to: AgentId) {
         use crate::message::ConversationRole;
         if let (Some(id), ConversationRole::Initiator, Performative::Failure) =
             (notice.conversation(), notice.role(), notice.performative())

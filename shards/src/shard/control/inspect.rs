@@ -38,18 +38,18 @@ impl Shard {
 
     /// Durable messages that came again and were not dispatched again.
     pub(crate) fn duplicates(&self) -> u64 {
-        self.durables.duplicates
+        self.journal.duplicates
     }
 
     /// Returns the number of senders and handled messages that wait for commits.
     pub(crate) fn commit_waiters(&self) -> usize {
-        self.durables.tickets()
+        self.journal.waiters()
     }
 
     /// Whether an agent is here and outlives the process.
     pub(crate) fn outlives(&self, agent: AgentId) -> bool {
         let slot = self.agents.find(agent).and_then(|index| self.agents.get(index));
-        slot.and_then(|slot| slot.extras.as_ref()).is_some_and(|extras| extras.outlives)
+        slot.and_then(|slot| slot.cold.as_ref()).is_some_and(|cold| cold.outlives)
     }
 
     /// The totals, to make them wrong.

@@ -16,11 +16,11 @@ use crate::base::index::ShardIndex;
 use crate::base::timer_wheel::TimerKey;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Term};
-use crate::outcome::Reason;
-use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour, Standing};
+use crate::outcome::DeadLetterReason;
+use crate::shard::agent::registry::{AgentFlags, AgentIndex, AgentSlot, Behaviour};
 use crate::shard::io::{Answer, Token};
 use crate::shard::path::overflow::OverflowPolicy;
-use crate::shard::{Alarm, Phase, Shard};
+use crate::shard::{Alarm, Shard, ShardPhase};
 
 /// The most agents of one shard that are drained at the same time.
 pub const DRAINING_AGENTS_MAX: usize = 4_096;
@@ -55,14 +55,14 @@ impl AgentState {
         }
     }
 
-    pub(crate) fn of(standing: Standing) -> Self {
-        if standing.is(Standing::LEAVING) {
+    pub(crate) fn of(flags: AgentFlags) -> Self {
+        if flags.is(AgentFlags::LEAVING) {
             Self::Stopped
-        } else if standing.is(Standing::DRAINING) {
+        } else if flags.is(AgentFlags::DRAINING) {
             Self::Draining
-        } else if standing.is(Standing::SUSPENDED) {
+        } else if flags.is(AgentFlags::SUSPENDED) {
             Self::Suspended
-        } else if standing.is(Standing::RESTARTING) || standing.is(Standing::ABSENT) {
+        } else if flags.is(AgentFlags::RESTARTING) || flags.is(AgentFlags::ABSENT) {
             Self::Initiated
         } else {
             Self::Active
@@ -110,26 +110,26 @@ impl StopReason {
     }
 
     /// What becomes of a message that the agent had taken and not handled.
-    pub(crate) const fn for_what_waited(self) -> Reason {
+    pub(crate) const fn for_what_waited(self) -> DeadLetterReason {
         match self {
-            Self::RestartsExhausted => Reason::RestartsExhausted,
-            Self::DrainDeadline => Reason::DrainDeadline,
+            Self::RestartsExhausted => DeadLetterReason::RestartsExhausted,
+            Self::DrainDeadline => DeadLetterReason::DrainDeadline,
             Self::Deregistered | Self::NotStarted | Self::Verdict | Self::Drained | Self::InboxClosed => {
-                Reason::Deregistered
+                DeadLetterReason::Deregistered
             }
         }
     }
 
     /// What becomes of a message that comes after the agent has gone.
-    const fn for_what_comes_late(self) -> Reason {
+    const fn for_what_comes_late(self) -> DeadLetterReason {
         match self {
-            Self::RestartsExhausted => Reason::RestartsExhausted,
+            Self::RestartsExhausted => DeadLetterReason::RestartsExhausted,
             Self::DrainDeadline
             | Self::Deregistered
             | Self::NotStarted
             | Self::Verdict
             | Self::Drained
-            | Self::InboxClosed => Reason::Deregistered,
+            | Self::InboxClosed => DeadLetterReason::Deregistered,
         }
     }
 }
@@ -210,11 +210,11 @@ impl Shard {
     }
 
     pub(in crate::shard) fn state_of(&self, index: AgentIndex) -> AgentState {
-        self.agents.get(index).map_or(AgentState::Stopped, |slot| AgentState::of(slot.standing))
+        self.agents.get(index).map_or(AgentState::Stopped, |slot| AgentState::of(slot.flags))
     }
 
     pub(in crate::shard) fn suspend_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
-        if self.phase == Phase::Stopped {
+        if self.phase == ShardPhase::Stopped {
             // It is still to hear what became of its messages, and nobody would let it go on.
             return Err(LifecycleError::Stopping);
         }
@@ -225,9 +225,9 @@ impl Shard {
             state @ (AgentState::Draining | AgentState::Stopped) => return Err(LifecycleError::WrongState { state }),
         }
         if let Some(slot) = self.agents.get_mut(index) {
-            slot.standing.add(Standing::SUSPENDED);
+            slot.flags.add(AgentFlags::SUSPENDED);
         }
-        self.watch_over(index);
+        self.arm_sweep(index);
         self.report_state(index);
         Ok(())
     }
@@ -246,10 +246,10 @@ impl Shard {
 
     fn end_suspension(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        slot.standing.remove(Standing::SUSPENDED);
-        let restart_is_due = slot.standing.is(Standing::RESTARTING) && slot.extras().restarts().timer.is_none();
-        if restart_is_due {
-            self.start_anew(index);
+        slot.flags.remove(AgentFlags::SUSPENDED);
+        let on_restart_due = slot.flags.is(AgentFlags::RESTARTING) && slot.cold().restarts().timer.is_none();
+        if on_restart_due {
+            self.start_again(index);
         }
         self.go_on(index);
     }
@@ -268,7 +268,7 @@ impl Shard {
     }
 
     fn begin_drain(&mut self, agent: AgentId, within_ms: u64, token: Token) -> Result<(), LifecycleError> {
-        if self.phase == Phase::Stopped {
+        if self.phase == ShardPhase::Stopped {
             return Err(LifecycleError::Stopping);
         }
         let index = self.find_for_embedder(agent)?;
@@ -285,14 +285,14 @@ impl Shard {
         let alarm = Alarm::DrainDeadline { agent: index, generation };
         let deadline =
             self.timers.wheel.insert(self.clock.now_ms.saturating_add(within_ms), alarm).map_err(|_| full)?;
-        slot.extras().drain = Some(Drain { token, deadline });
-        for capability in slot.extras().capabilities.clone() {
+        slot.cold().drain = Some(Drain { token, deadline });
+        for capability in slot.cold().capabilities.clone() {
             self.withdraw(index, capability);
         }
         if let Some(slot) = self.agents.get_mut(index) {
-            slot.standing.add(Standing::DRAINING);
-            if slot.standing.is(Standing::CLOSED) {
-                self.give_up_stalled(index, Reason::Draining);
+            slot.flags.add(AgentFlags::DRAINING);
+            if slot.flags.is(AgentFlags::CLOSED) {
+                self.give_up_stalled(index, DeadLetterReason::Draining);
             }
         }
         self.lifecycle.draining.push((index, generation));
@@ -315,7 +315,7 @@ impl Shard {
             let Some(slot) = self.agents.get(*index).filter(|slot| slot.generation == *generation) else {
                 return false;
             };
-            if slot.standing.is(Standing::LEAVING) {
+            if slot.flags.is(AgentFlags::LEAVING) {
                 return false;
             }
             if has_something_left(slot) {
@@ -330,7 +330,7 @@ impl Shard {
     }
 
     /// The time for draining an agent is over.
-    pub(in crate::shard) fn drain_is_over(&mut self, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn on_drain_end(&mut self, index: AgentIndex, generation: u32) {
         if self.agents.get(index).is_some_and(|slot| slot.generation == generation) {
             self.remove_agent(index, StopReason::DrainDeadline);
         }
@@ -340,7 +340,7 @@ impl Shard {
     pub(in crate::shard) fn stop_drains(&mut self) {
         for (index, generation) in std::mem::take(&mut self.lifecycle.draining) {
             let slot = self.agents.get_mut(index).filter(|slot| slot.generation == generation);
-            let Some(drain) = slot.and_then(|slot| slot.extras().drain.take()) else { continue };
+            let Some(drain) = slot.and_then(|slot| slot.cold().drain.take()) else { continue };
             self.timers.wheel.cancel(drain.deadline);
             self.answer(drain.token, Answer::Drained(Err(LifecycleError::Stopping)));
         }
@@ -350,9 +350,9 @@ impl Shard {
     pub(in crate::shard) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (id, name, held) = (slot.id, Box::from(&*slot.name), slot.mailbox.held());
-        let extras = slot.extras.as_mut();
-        let drain = extras.and_then(|extras| extras.drain.take());
-        let restarts = slot.extras.as_mut().and_then(|extras| extras.restarts.as_mut());
+        let cold = slot.cold.as_mut();
+        let drain = cold.and_then(|cold| cold.drain.take());
+        let restarts = slot.cold.as_mut().and_then(|cold| cold.restarts.as_mut());
         let total = restarts.as_ref().map_or(0, |restarts| restarts.total);
         if let Some(timer) = restarts.and_then(|restarts| restarts.timer.take()) {
             self.timers.wheel.cancel(timer);
@@ -370,7 +370,10 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
         let former = self.tombstones.find(target);
-        self.give_up_all(envelope, former.map_or(Reason::UnknownReceiver, |former| former.why.for_what_comes_late()));
+        self.dead_letter_all(
+            envelope,
+            former.map_or(DeadLetterReason::UnknownReceiver, |former| former.why.for_what_comes_late()),
+        );
     }
 
     /// Gives up a message that an agent does not take.
@@ -378,19 +381,21 @@ impl Shard {
     pub(in crate::shard) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
         let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         let (reason, detail) = match self.state_of(index) {
-            AgentState::Draining => (Reason::Draining, ""),
-            AgentState::Suspended => (Reason::MailboxFull, "the receiver is suspended"),
-            AgentState::Initiated => (Reason::MailboxFull, "the receiver is initiated and waits to be started"),
-            AgentState::Active | AgentState::Stopped => (Reason::MailboxFull, ""),
+            AgentState::Draining => (DeadLetterReason::Draining, ""),
+            AgentState::Suspended => (DeadLetterReason::MailboxFull, "the receiver is suspended"),
+            AgentState::Initiated => {
+                (DeadLetterReason::MailboxFull, "the receiver is initiated and waits to be started")
+            }
+            AgentState::Active | AgentState::Stopped => (DeadLetterReason::MailboxFull, ""),
         };
-        self.give_up_with(envelope, reason, detail, reservation);
+        self.dead_letter_with(envelope, reason, detail, reservation);
     }
 
     /// What becomes of a message whose receiver went while it was delayed or being made durable.
     #[cold]
-    pub(in crate::shard) fn reason_of_absence(&self, target: Option<AgentId>) -> Reason {
+    pub(in crate::shard) fn reason_of_absence(&self, target: Option<AgentId>) -> DeadLetterReason {
         let former = target.and_then(|target| self.tombstones.find(target));
-        former.map_or(Reason::Deregistered, |former| former.why.for_what_waited())
+        former.map_or(DeadLetterReason::Deregistered, |former| former.why.for_what_waited())
     }
 
     /// An agent that is there or was there not long ago.
@@ -414,20 +419,20 @@ impl Shard {
                 shard,
             });
         };
-        let extras = slot.extras.as_ref();
+        let cold = slot.cold.as_ref();
         Some(AgentView {
             id: agent,
             name: Box::from(&*slot.name),
-            state: AgentState::of(slot.standing),
+            state: AgentState::of(slot.flags),
             stopped_because: None,
             mailbox_messages: slot.mailbox.held(),
             mailbox_bytes: slot.mailbox.held_bytes(),
             outbox: slot.outbox_length,
-            waiting: extras.map_or(0, |extras| extras.waiting),
+            waiting: cold.map_or(0, |cold| cold.waiting),
             overflow: slot.overflow,
-            closed: slot.standing.is(Standing::CLOSED),
-            restarts: extras.and_then(|extras| extras.restarts.as_ref()).map_or(0, |restarts| restarts.total),
-            capabilities: extras.map_or_else(Vec::new, |extras| extras.capabilities.clone()),
+            closed: slot.flags.is(AgentFlags::CLOSED),
+            restarts: cold.and_then(|cold| cold.restarts.as_ref()).map_or(0, |restarts| restarts.total),
+            capabilities: cold.map_or_else(Vec::new, |cold| cold.capabilities.clone()),
             shard,
         })
     }
@@ -436,8 +441,8 @@ impl Shard {
 /// Whether an agent that is drained still has something to handle, or to send.
 fn has_something_left(slot: &AgentSlot) -> bool {
     let in_inbox = match &slot.behaviour {
-        Behaviour::Outside(outside) => outside.handed_out > 0,
-        Behaviour::Native(_) | Behaviour::Away | Behaviour::Gateway => false,
+        Behaviour::InboxState(outside) => outside.handed_out > 0,
+        Behaviour::Native(_) | Behaviour::Running | Behaviour::Gateway => false,
     };
     in_inbox
         || slot.mailbox.held() > 0
@@ -445,5 +450,5 @@ fn has_something_left(slot: &AgentSlot) -> bool {
         || slot.has_in_hand()
         || !slot.outbox.is_empty()
         || slot.blocked.is_some()
-        || slot.standing.is(Standing::WAITING)
+        || slot.flags.is(AgentFlags::WAITING)
 }

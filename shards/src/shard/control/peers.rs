@@ -8,7 +8,7 @@ use crate::base::index::ShardIndex;
 use crate::mailbox::Reservation;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
-use crate::shard::shard_frame::{Control, Crossing, Outgoing};
+use crate::shard::shard_frame::{Control, Outgoing, ShardFrame};
 
 /// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
 /// to be told too: so their ends add no more to it than the participants of one conversation.
@@ -16,7 +16,7 @@ pub const OUTGOING_WAITING_MAX: usize = 4_096;
 
 impl Shard {
     /// Takes note of what another shard says.
-    pub(in crate::shard) fn hear(&mut self, from: ShardIndex, control: Control) {
+    pub(in crate::shard) fn on_control(&mut self, from: ShardIndex, control: Control) {
         match control {
             Control::Notice(envelope) => {
                 if let Some(to) = envelope.message.target() {
@@ -30,18 +30,18 @@ impl Shard {
             }
             Control::BarrierPassed(number) => self.barrier_passed(number),
             Control::Available(agent, available) => self.offers.capabilities.set_available(agent, available),
-            Control::Closed(agent, closed) => self.hear_closed(agent, closed),
+            Control::Closed(agent, closed) => self.on_receiver_closed(agent, closed),
             Control::Load(agent, waiting) => self.offers.capabilities.report_load(agent, waiting),
             Control::Register(registration, requester) => self.register_for(*registration, requester),
             Control::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.clock.now_ms) => {}
-            Control::Committed(acknowledgements) => self.hear_acknowledgements(acknowledgements),
-            Control::KeepLetter(letter, ticket) => self.keep_letter_of_other(&letter, ticket),
-            Control::Oversee(notice) => self.hear_oversight(*notice),
+            Control::Committed(acknowledgements) => self.on_acknowledgements(acknowledgements),
+            Control::KeepLetter(letter, waiter) => self.keep_letter_of_other(&letter, waiter),
+            Control::Oversee(notice) => self.on_admin_control(*notice),
         }
     }
 
     /// Tells the other shards how much waits at the providers of this one, where that has changed.
-    pub(in crate::shard) fn tell_loads(&mut self) {
+    pub(in crate::shard) fn post_loads(&mut self) {
         if self.offers.load_changed.is_empty() {
             return;
         }
@@ -56,7 +56,7 @@ impl Shard {
             for to in 0..self.links.port.shards() {
                 // A figure that finds no room is not worth waiting for: the next change brings a newer one.
                 if to != self.identity.index.as_usize() && self.links.outgoing[to].is_empty() {
-                    let _ = self.links.port.send_uncredited(to, Crossing::Control(Control::Load(id, waiting)));
+                    let _ = self.links.port.send_uncredited(to, ShardFrame::Control(Control::Load(id, waiting)));
                 }
             }
         }
@@ -66,33 +66,33 @@ impl Shard {
 
     /// Hands what is to be told to the rings, as far as they have room.
     pub(in crate::shard) fn flush_outgoing(&mut self) {
-        self.tell_acknowledgements();
+        self.post_acknowledgements();
         for to in 0..self.links.outgoing.len() {
             while let Some(outgoing) = self.links.outgoing[to].pop_front() {
                 let (crossing, reservation) = match outgoing {
                     Outgoing::Notice(envelope, reservation) => {
-                        (Crossing::Control(Control::Notice(envelope)), reservation)
+                        (ShardFrame::Control(Control::Notice(envelope)), reservation)
                     }
-                    Outgoing::Control(notice) => (Crossing::Control(notice), Reservation::Nothing),
+                    Outgoing::Control(notice) => (ShardFrame::Control(notice), Reservation::Nothing),
                 };
                 match self.links.port.send_uncredited(to, crossing) {
-                    Ok(()) => self.let_go(reservation),
-                    Err(Crossing::Control(Control::Notice(envelope))) => {
+                    Ok(()) => self.release(reservation),
+                    Err(ShardFrame::Control(Control::Notice(envelope))) => {
                         self.links.outgoing[to].push_front(Outgoing::Notice(envelope, reservation));
                         break;
                     }
-                    Err(Crossing::Control(notice)) => {
+                    Err(ShardFrame::Control(notice)) => {
                         self.links.outgoing[to].push_front(Outgoing::Control(notice));
                         break;
                     }
-                    Err(Crossing::Message(_)) => break,
+                    Err(ShardFrame::Message(_)) => break,
                 }
             }
         }
     }
 
     /// Whether so much waits to be told to another shard that what can wait should.
-    pub(in crate::shard) fn has_much_to_tell(&self) -> bool {
+    pub(in crate::shard) fn is_backlogged(&self) -> bool {
         self.links.outgoing.iter().any(|waiting| waiting.len() >= OUTGOING_WAITING_MAX)
     }
 }

@@ -9,28 +9,28 @@ use crate::domain::CapabilityName;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::{ROUTER_NAME, quote};
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::routing::capabilities::Provider;
-use crate::shard::agent::registry::{AGENTS_MAX, AgentIndex, AgentSlot, Behaviour, Outside, Standing};
+use crate::shard::agent::registry::{AGENTS_MAX, AgentFlags, AgentIndex, AgentSlot, Behaviour, InboxState};
 use crate::shard::agent::{Agent, Context, Outcome, Registration, Role};
-use crate::shard::control::admin::Inquiry;
+use crate::shard::control::admin::AdminRequest;
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
 use crate::shard::shard_frame::{Control, Outgoing};
-use crate::shard::{Phase, REGISTRATIONS_PER_TURN_MAX, Shard, stopping};
+use crate::shard::{REGISTRATIONS_PER_TURN_MAX, Shard, ShardPhase, stopping};
 use crate::supervision::{BreakerGate, catch_panic, drop_quietly};
 
 /// A registration that waits until every shard knows of it.
 pub(crate) struct Barrier {
     waiting_for: usize,
-    then: Then,
+    then: OnBarrier,
 }
 
-enum Then {
+enum OnBarrier {
     Answer(Token, Vec<Result<AgentId, RegistrationError>>),
     Tell(AgentId, Message),
-    Confirm(AgentId, Inquiry),
+    Confirm(AgentId, AdminRequest),
 }
 
 impl Shard {
@@ -46,7 +46,7 @@ impl Shard {
                 })
             })
             .collect();
-        self.after_barrier(told, Then::Answer(token, results));
+        self.after_barrier(told, OnBarrier::Answer(token, results));
     }
 
     /// Registers an agent for another agent, which hears of it by a message from the router.
@@ -67,7 +67,7 @@ impl Shard {
             }
         };
         if let Ok(letter) = Message::builder(performative).receiver(requester).content(content).build() {
-            self.after_barrier(told, Then::Tell(requester, letter));
+            self.after_barrier(told, OnBarrier::Tell(requester, letter));
         }
     }
 
@@ -86,7 +86,7 @@ impl Shard {
         self.agents.get(index).is_some_and(|slot| slot.provider)
     }
 
-    fn after_barrier(&mut self, told: bool, then: Then) {
+    fn after_barrier(&mut self, told: bool, then: OnBarrier) {
         let others = self.links.port.shards() - 1;
         if !told || others == 0 {
             return self.pass_barrier(then);
@@ -94,7 +94,7 @@ impl Shard {
         self.lifecycle.barrier_count += 1;
         let number = self.lifecycle.barrier_count;
         self.lifecycle.barriers.insert(number, Barrier { waiting_for: others, then });
-        self.tell_others(|| Control::Barrier(number));
+        self.post_to_others(|| Control::Barrier(number));
     }
 
     pub(in crate::shard) fn barrier_passed(&mut self, number: u64) {
@@ -107,20 +107,20 @@ impl Shard {
         }
     }
 
-    fn pass_barrier(&mut self, then: Then) {
+    fn pass_barrier(&mut self, then: OnBarrier) {
         match then {
-            Then::Answer(token, results) => self.answer(token, Answer::Registered(results)),
-            Then::Tell(agent, letter) => {
+            OnBarrier::Answer(token, results) => self.answer(token, Answer::Registered(results)),
+            OnBarrier::Tell(agent, letter) => {
                 let builder = Message::builder(letter.performative()).receiver(agent).content(letter.content().clone());
                 self.send_notice(builder, agent, Reservation::Nothing);
             }
-            Then::Confirm(asker, inquiry) => self.confirm(asker, inquiry, true),
+            OnBarrier::Confirm(asker, inquiry) => self.confirm(asker, inquiry, true),
         }
     }
 
     /// Confirms what another agent asked for, once every shard knows of it.
-    pub(in crate::shard) fn confirm_when_known(&mut self, asker: AgentId, inquiry: Inquiry) {
-        self.after_barrier(true, Then::Confirm(asker, inquiry));
+    pub(in crate::shard) fn confirm_when_known(&mut self, asker: AgentId, inquiry: AdminRequest) {
+        self.after_barrier(true, OnBarrier::Confirm(asker, inquiry));
     }
 
     /// Answers registrations that will not pass their barrier any more: the agents are registered, and stopped.
@@ -131,7 +131,7 @@ impl Shard {
     }
 
     fn register(&mut self, registration: Registration) -> Result<AgentIndex, RegistrationError> {
-        if self.phase != Phase::Running {
+        if self.phase != ShardPhase::Running {
             return Err(stopping());
         }
         let Registration { name, id, capabilities, role, supervision, breaker, overflow, persistent } = registration;
@@ -160,8 +160,8 @@ impl Shard {
                 Ok(agent) => (Behaviour::Native(agent), maker),
                 Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
             },
-            Role::Outside { inbox, window } => {
-                (Behaviour::Outside(Box::new(Outside::new(inbox, window))), AgentFactory::NONE)
+            Role::InboxState { inbox, window } => {
+                (Behaviour::InboxState(Box::new(InboxState::new(inbox, window))), AgentFactory::NONE)
             }
         };
         let index = match absent {
@@ -172,7 +172,7 @@ impl Shard {
                 .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?,
         };
         if persistent && let Some(slot) = self.agents.get_mut(index) {
-            slot.extras().outlives = true;
+            slot.cold().outlives = true;
         }
         self.tombstones.forget(id);
         let overflow = overflow.unwrap_or(self.config.overflow);
@@ -180,7 +180,7 @@ impl Shard {
             slot.overflow = overflow;
         }
         if let (Some(policy), Some(slot)) = (supervision, self.agents.get_mut(index)) {
-            slot.extras().restarts().own_policy = Some(policy);
+            slot.cold().restarts().own_policy = Some(policy);
         }
         if let Some(policy) = breaker {
             self.set_breaker_policy(index, policy);
@@ -214,7 +214,7 @@ impl Shard {
     /// only a message is left that was rewritten when the agent was gone.
     fn is_absent(&self, index: AgentIndex, name: &str) -> bool {
         let is_named = |slot: &AgentSlot| slot.name.is_empty() || &*slot.name == name;
-        self.agents.get(index).is_some_and(|slot| slot.standing.is(Standing::ABSENT) && is_named(slot))
+        self.agents.get(index).is_some_and(|slot| slot.flags.is(AgentFlags::ABSENT) && is_named(slot))
     }
 
     /// Gives an agent that was there in an earlier run its handler.
@@ -225,7 +225,7 @@ impl Shard {
             }
             slot.behaviour = behaviour;
             slot.maker = maker;
-            slot.standing.remove(Standing::ABSENT);
+            slot.flags.remove(AgentFlags::ABSENT);
         }
         index
     }
@@ -239,11 +239,11 @@ impl Shard {
             }
             return Some(index);
         }
-        let index = self.agents.insert(id, name, Behaviour::Away, AgentFactory::NONE)?;
+        let index = self.agents.insert(id, name, Behaviour::Running, AgentFactory::NONE)?;
         let overflow = self.config.overflow;
         let slot = self.agents.get_mut(index)?;
         slot.overflow = overflow;
-        slot.standing.add(Standing::ABSENT);
+        slot.flags.add(AgentFlags::ABSENT);
         Some(index)
     }
 
@@ -254,7 +254,7 @@ impl Shard {
             return Ok(());
         }
         let id = slot.id;
-        let Behaviour::Native(mut agent) = std::mem::replace(&mut slot.behaviour, Behaviour::Away) else {
+        let Behaviour::Native(mut agent) = std::mem::replace(&mut slot.behaviour, Behaviour::Running) else {
             return Ok(());
         };
         self.agents.calling.begin(index);
@@ -300,27 +300,27 @@ impl Shard {
     pub(in crate::shard) fn advertise(&mut self, index: AgentIndex, capability: Term) {
         let shard = self.identity.index;
         // Whoever takes nothing new is not to be found.
-        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.standing.is(Standing::DRAINING)) else {
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.flags.is(AgentFlags::DRAINING)) else {
             return;
         };
         let provider = Provider { agent: slot.id, shard };
-        let capabilities = &mut slot.extras().capabilities;
+        let capabilities = &mut slot.cold().capabilities;
         if capabilities.contains(&capability) {
             return;
         }
         capabilities.push(capability);
         slot.provider = true;
-        slot.standing.add(Standing::PROVIDER);
+        slot.flags.add(AgentFlags::PROVIDER);
         self.offers.capabilities.advertise(capability, provider);
-        self.tell_others(|| Control::Advertise(capability, provider));
+        self.post_to_others(|| Control::Advertise(capability, provider));
         self.publish_breaker(index);
-        self.tell_watchers(index, false);
+        self.notify_watchers(index, false);
     }
 
     pub(in crate::shard) fn withdraw(&mut self, index: AgentIndex, capability: Term) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let agent = slot.id;
-        let capabilities = &mut slot.extras().capabilities;
+        let capabilities = &mut slot.cold().capabilities;
         let before = capabilities.len();
         capabilities.retain(|offered| *offered != capability);
         if capabilities.len() == before {
@@ -328,17 +328,17 @@ impl Shard {
         }
         slot.provider = before > 1;
         if !slot.provider {
-            slot.standing.remove(Standing::PROVIDER);
+            slot.flags.remove(AgentFlags::PROVIDER);
         }
         self.offers.capabilities.withdraw(capability, agent);
-        self.tell_others(|| Control::Withdraw(capability, agent));
+        self.post_to_others(|| Control::Withdraw(capability, agent));
         self.publish_breaker(index);
         if !self.agents.get(index).is_some_and(AgentSlot::is_leaving) {
-            self.tell_watchers(index, false);
+            self.notify_watchers(index, false);
         }
     }
 
-    fn tell_others(&mut self, control: impl Fn() -> Control) {
+    fn post_to_others(&mut self, control: impl Fn() -> Control) {
         for to in 0..self.links.outgoing.len() {
             if to != self.identity.index.as_usize() {
                 self.links.outgoing[to].push_back(Outgoing::Control(control()));
@@ -357,28 +357,28 @@ impl Shard {
         if slot.is_leaving() {
             return;
         }
-        slot.standing.add(Standing::LEAVING);
+        slot.flags.add(AgentFlags::LEAVING);
         let id = slot.id;
-        match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+        match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
             Behaviour::Native(agent) => self.stop_native(index, id, agent),
             // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
-            Behaviour::Outside(outside) => {
+            Behaviour::InboxState(outside) => {
                 self.ledger.account.processed += u64::from(outside.handed_out);
                 self.held.pending_beside_slab -= i64::from(outside.handed_out);
             }
-            Behaviour::Away | Behaviour::Gateway => {}
+            Behaviour::Running | Behaviour::Gateway => {}
         }
         self.forget_agent(index);
         let Some(slot) = self.agents.get(index) else { return };
-        if slot.provider || slot.extras.as_ref().is_some_and(|extras| extras.described) {
-            self.tell_watchers(index, true);
+        if slot.provider || slot.cold.as_ref().is_some_and(|cold| cold.described) {
+            self.notify_watchers(index, true);
         }
-        self.forget_overseer(id);
+        self.forget_inquirer(id);
         let Some(slot) = self.agents.get(index) else { return };
-        for capability in slot.extras.as_ref().map_or_else(Vec::new, |extras| extras.capabilities.clone()) {
+        for capability in slot.cold.as_ref().map_or_else(Vec::new, |cold| cold.capabilities.clone()) {
             self.withdraw(index, capability);
         }
-        self.forget_questions_of(index);
+        self.forget_replies_of(index);
         self.end_life(index, why);
         self.drop_breaker(index);
         self.agents.forget(index);
@@ -406,7 +406,7 @@ impl Shard {
         for index in agents {
             let Some(slot) = self.agents.get_mut(index) else { continue };
             let id = slot.id;
-            match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+            match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
                 Behaviour::Native(agent) => self.stop_native(index, id, agent),
                 other => slot.behaviour = other,
             }
@@ -424,15 +424,15 @@ impl Shard {
 
     /// Gives up everything that waits for an agent. When the router stops, what the router itself has to say goes on
     /// waiting.
-    pub(in crate::shard) fn empty(&mut self, index: AgentIndex, reason: Reason) {
+    pub(in crate::shard) fn empty(&mut self, index: AgentIndex, reason: DeadLetterReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         // An agent that is not called when the router stops is never called again.
-        let keeps_notices = reason == Reason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
+        let keeps_notices = reason == DeadLetterReason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
         let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
         let places = slot.mailbox.extract(&mut self.held.slab, leaves);
         let generation = slot.generation;
-        let in_hand = slot.extras.as_mut().and_then(|extras| extras.in_hand.take());
-        if slot.standing.is(Standing::CLOSED) {
+        let in_hand = slot.cold.as_mut().and_then(|cold| cold.in_hand.take());
+        if slot.flags.is(AgentFlags::CLOSED) {
             self.give_up_stalled(index, reason);
         }
         for place in places {
@@ -442,13 +442,13 @@ impl Shard {
                 EnvelopeKind::Message => Reservation::Mailbox { agent: index, generation, weight },
                 EnvelopeKind::Notice => Reservation::Nothing,
             };
-            self.give_up(envelope, reason, reservation);
+            self.dead_letter(envelope, reason, reservation);
         }
         if let Some(in_hand) = in_hand {
             let weight = in_hand.envelope.weight();
             if in_hand.envelope.kind == EnvelopeKind::Message {
                 self.held.pending_beside_slab -= 1;
-                self.give_up(in_hand.envelope, reason, Reservation::Mailbox { agent: index, generation, weight });
+                self.dead_letter(in_hand.envelope, reason, Reservation::Mailbox { agent: index, generation, weight });
             }
         }
     }

@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 
 use crate::base::slab::NONE;
 use crate::dead_letter::{
-    DeadLetter, DeadLetterId, DeadLetterSearch, LETTERS_PER_ANSWER_MAX, LETTERS_SEARCHED_MAX, Reason,
+    DeadLetter, DeadLetterId, DeadLetterReason, DeadLetterSearch, LETTERS_PER_ANSWER_MAX, LETTERS_SEARCHED_MAX,
 };
 use crate::message::{
     AgentId, Choice, ConversationRole, Details, Message, MessageId, Receiver, Reliability, Replay, WallTime,
 };
 use crate::outcome::Ending;
 use crate::planted::{self, Bug};
-use crate::shard::agent::registry::{AgentIndex, Standing};
+use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::io::{Answer, SendError, Token};
-use crate::shard::{Alarm, Phase, Shard};
+use crate::shard::{Alarm, Shard, ShardPhase};
 
 /// How often one message can be replayed.
 pub const REPLAYS_MAX: u8 = 5;
@@ -66,7 +66,7 @@ pub enum ReplayError {
         /// The letter.
         id: DeadLetterId,
         /// Why not.
-        reason: Reason,
+        reason: DeadLetterReason,
     },
     /// The shard did not accept the message anew.
     #[error("the dead letter {id} was not replayed: {error}")]
@@ -88,12 +88,16 @@ impl ReplayError {
     fn of(id: DeadLetterId, ending: Ending) -> Option<Self> {
         match ending {
             Ending::Kept => None,
-            Ending::DeadLettered(Reason::UnknownReceiver | Reason::Deregistered | Reason::RestartsExhausted) => {
-                Some(Self::NoReceiver { id })
+            Ending::DeadLettered(
+                DeadLetterReason::UnknownReceiver
+                | DeadLetterReason::Deregistered
+                | DeadLetterReason::RestartsExhausted,
+            ) => Some(Self::NoReceiver { id }),
+            Ending::DeadLettered(DeadLetterReason::MailboxFull | DeadLetterReason::RepliesFull) => {
+                Some(Self::ReceiverFull { id })
             }
-            Ending::DeadLettered(Reason::MailboxFull | Reason::RepliesFull) => Some(Self::ReceiverFull { id }),
             Ending::DeadLettered(reason) => Some(Self::Refused { id, reason }),
-            Ending::Expired => Some(Self::Refused { id, reason: Reason::Expired }),
+            Ending::Expired => Some(Self::Refused { id, reason: DeadLetterReason::Expired }),
         }
     }
 }
@@ -291,7 +295,7 @@ impl Shard {
         if letter.replays >= REPLAYS_MAX {
             return Err(ReplayError::TooOften { id });
         }
-        let refusal = (self.phase != Phase::Running).then_some(SendError::Stopping);
+        let refusal = (self.phase != ShardPhase::Running).then_some(SendError::Stopping);
         if let Some(error) = refusal.or_else(|| self.refusal(self.gateway, &letter.message)) {
             return Err(ReplayError::NotAccepted { id, error });
         }
@@ -307,7 +311,7 @@ impl Shard {
         let slot = self.agents.find(receiver).and_then(|index| self.agents.get(index));
         let Some(slot) = slot.filter(|slot| !slot.is_leaving()) else { return Err(ReplayError::NoReceiver { id }) };
         // Only a durable message can wait for an agent that is not registered again.
-        if slot.standing.is(Standing::ABSENT) && letter.message.reliability() != Reliability::Durable {
+        if slot.flags.is(AgentFlags::ABSENT) && letter.message.reliability() != Reliability::Durable {
             return Err(ReplayError::NoReceiver { id });
         }
         let weight = u32::try_from(letter.message.weight() + size_of::<Details>()).unwrap_or(u32::MAX);
@@ -325,16 +329,16 @@ impl Shard {
             return false;
         }
         let died_before = match letter.reason {
-            Reason::NoProvider
-            | Reason::NoRoute
-            | Reason::NotAdmitted
-            | Reason::TooManyConversations
-            | Reason::AmbiguousConversation
-            | Reason::ProtocolViolation => true,
+            DeadLetterReason::NoProvider
+            | DeadLetterReason::NoRoute
+            | DeadLetterReason::NotAdmitted
+            | DeadLetterReason::TooManyConversations
+            | DeadLetterReason::AmbiguousConversation
+            | DeadLetterReason::ProtocolViolation => true,
             // On the sender's own shard it may have been for want of a place in the outbox.
-            Reason::ShardFull => message.sender().is_some_and(|sender| self.is_here(self.home_of(sender))),
+            DeadLetterReason::ShardFull => message.sender().is_some_and(|sender| self.is_here(self.home_of(sender))),
             // It ended on its sender's shard, on the way to another one.
-            Reason::Expired => {
+            DeadLetterReason::Expired => {
                 let is_here = |agent: Option<AgentId>| agent.is_some_and(|agent| self.is_here(self.home_of(agent)));
                 is_here(message.sender()) && !is_here(message.target())
             }

@@ -7,16 +7,16 @@
 use std::time::Duration;
 
 use crate::base::slab::NONE;
-use crate::dead_letter::Reason;
+use crate::dead_letter::DeadLetterReason;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::describe;
 use crate::message::{ConversationId, Message, MessageBuilder, Performative, Receipt};
-use crate::replies::pending_replies::Question;
+use crate::replies::pending_replies::PendingReply;
 use crate::shard::agent::Context;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::control::conformance::tells_of_failure;
 use crate::shard::io::{AskFailure, Event};
-use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
 impl Context<'_> {
     /// How much time is left for `message`: until its lifetime ends or, if that comes first, until its `reply-by`, in
@@ -57,86 +57,88 @@ impl Shard {
     /// Remembers a message with `reply-by` that its sender has just sent. Says whether there was room; answers to the
     /// shard's own gateway are waited for elsewhere.
     #[cold]
-    pub(in crate::shard) fn remember_question(&mut self, agent: AgentIndex, envelope: &Envelope) -> bool {
-        if agent == self.gateway || self.phase == Phase::Stopped {
+    pub(in crate::shard) fn expect_reply(&mut self, agent: AgentIndex, envelope: &Envelope) -> bool {
+        if agent == self.gateway || self.phase == ShardPhase::Stopped {
             return true;
         }
         let message = &envelope.message;
         let Some(reply_by) = message.reply_by() else { return true };
         let due_ms = self.clock.now_ms.saturating_add(reply_by.0.saturating_sub(self.clock.now.wall.0));
         let Some(slot) = self.agents.get_mut(agent) else { return true };
-        if self.replies.questions.bound(slot.id, message, 0).is_some() {
+        if self.replies.pending.bound(slot.id, message, 0).is_some() {
             return false;
         }
-        let Some(question) = Question::new(message, slot.id, agent, due_ms, describe(message)) else { return false };
-        let Some((place, number)) = self.replies.questions.insert(question, &mut slot.first_question) else {
+        let Some(question) = PendingReply::new(message, slot.id, agent, due_ms, describe(message)) else {
             return false;
         };
-        self.arm_question(place, number, due_ms)
+        let Some((place, number)) = self.replies.pending.insert(question, &mut slot.first_reply) else {
+            return false;
+        };
+        self.arm_reply(place, number, due_ms)
     }
 
     /// Has a question looked at later. One that can't be is forgotten.
-    fn arm_question(&mut self, place: u32, number: u32, at_ms: u64) -> bool {
-        let timer = self.timers.wheel.insert(at_ms, Alarm::Question { place, number }).ok();
+    fn arm_reply(&mut self, place: u32, number: u32, at_ms: u64) -> bool {
+        let timer = self.timers.wheel.insert(at_ms, Alarm::PendingReply { place, number }).ok();
         let armed = timer.is_some();
-        if let Some(question) = self.replies.questions.get_mut(place) {
+        if let Some(question) = self.replies.pending.get_mut(place) {
             question.timer = timer;
         }
         if !armed {
-            self.forget_question(place);
+            self.forget_reply(place);
         }
         armed
     }
 
-    fn forget_question(&mut self, place: u32) {
-        let Some(agent) = self.replies.questions.get(place).map(|question| question.agent) else { return };
+    fn forget_reply(&mut self, place: u32) {
+        let Some(agent) = self.replies.pending.get(place).map(|question| question.agent) else { return };
         let mut nowhere = NONE;
-        let head = self.agents.get_mut(agent).map_or(&mut nowhere, |slot| &mut slot.first_question);
-        if let Some(timer) = self.replies.questions.remove(place, head).and_then(|question| question.timer) {
+        let head = self.agents.get_mut(agent).map_or(&mut nowhere, |slot| &mut slot.first_reply);
+        if let Some(timer) = self.replies.pending.remove(place, head).and_then(|question| question.timer) {
             self.timers.wheel.cancel(timer);
         }
     }
 
     /// Forgets what an agent asked.
-    pub(in crate::shard) fn forget_questions_of(&mut self, agent: AgentIndex) {
-        while let Some(place) = self.agents.get(agent).map(|slot| slot.first_question).filter(|place| *place != NONE) {
-            self.forget_question(place);
+    pub(in crate::shard) fn forget_replies_of(&mut self, agent: AgentIndex) {
+        while let Some(place) = self.agents.get(agent).map(|slot| slot.first_reply).filter(|place| *place != NONE) {
+            self.forget_reply(place);
         }
     }
 
     /// Forgets what the initiator of a conversation that has ended asked in it.
-    pub(in crate::shard) fn forget_questions_in(
+    pub(in crate::shard) fn forget_replies_in(
         &mut self,
         initiator: crate::message::AgentId,
         conversation: ConversationId,
     ) {
-        if self.replies.questions.len() > 0 {
-            for place in self.replies.questions.of_conversation(initiator, conversation) {
-                self.forget_question(place);
+        if self.replies.pending.len() > 0 {
+            for place in self.replies.pending.of_conversation(initiator, conversation) {
+                self.forget_reply(place);
             }
         }
     }
 
     /// Takes note of a message that its receiver's mailbox has taken in, for the question that it may answer.
     #[cold]
-    pub(in crate::shard) fn match_answer(&mut self, message: &mut Message, agent: AgentIndex) {
+    pub(in crate::shard) fn match_reply(&mut self, message: &mut Message, agent: AgentIndex) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
-        let Some(place) = self.replies.questions.answered_by(asker, message) else { return };
-        let Some(question) = self.replies.questions.get(place) else { return };
+        let Some(place) = self.replies.pending.answered_by(asker, message) else { return };
+        let Some(question) = self.replies.pending.get(place) else { return };
         if question.due_ms < self.clock.now_ms && !question.overdue {
             // Its timer is about to fire: the asker hears first that no answer came in time, and then gets the answer.
-            self.question_is_due(place, question.number);
+            self.on_reply_timeout(place, question.number);
         }
-        let Some(question) = self.replies.questions.get_mut(place) else { return message.set_late() };
+        let Some(question) = self.replies.pending.get_mut(place) else { return message.set_late() };
         question.answered = true;
         question.answers_left = question.answers_left.saturating_sub(1);
         let (late, done) = (question.overdue || question.due_ms < self.clock.now_ms, question.answers_left == 0);
         if late {
             message.set_late();
-            self.replies.questions.late += 1;
+            self.replies.pending.late += 1;
         }
         if done {
-            self.forget_question(place);
+            self.forget_reply(place);
         }
     }
 
@@ -144,19 +146,19 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn match_failure(&mut self, agent: AgentIndex, correlation: crate::message::Correlation) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
-        if let Some(place) = self.replies.questions.undeliverable(asker, correlation) {
-            self.forget_question(place);
+        if let Some(place) = self.replies.pending.undeliverable(asker, correlation) {
+            self.forget_reply(place);
         }
     }
 
     /// Looks at a question whose moment has come: tells its asker if no answer came, and remembers it for as long as a
     /// conversation may be silent, to mark an answer that comes late.
-    pub(in crate::shard) fn question_is_due(&mut self, place: u32, number: u32) {
-        let Some(question) = self.replies.questions.get(place).filter(|question| question.number == number) else {
+    pub(in crate::shard) fn on_reply_timeout(&mut self, place: u32, number: u32) {
+        let Some(question) = self.replies.pending.get(place).filter(|question| question.number == number) else {
             return;
         };
         if question.overdue {
-            return self.forget_question(place);
+            return self.forget_reply(place);
         }
         let (agent, answered) = (question.agent, question.answered);
         if let Some(timer) = question.timer {
@@ -165,22 +167,22 @@ impl Shard {
         if !answered {
             if self.agents.get(agent).is_some_and(|slot| !slot.mailbox.has_room_for_notice()) {
                 // It is not lost among the notices that are only counted: it waits where it is.
-                self.arm_question(place, number, self.clock.now_ms + SWEEP_INTERVAL_MS);
+                self.arm_reply(place, number, self.clock.now_ms + SWEEP_INTERVAL_MS);
                 return;
             }
             // From now on the router's own report about it is no reason to forget it.
-            self.replies.questions.set_overdue(place);
-            self.tell_of_missing_reply(place);
+            self.replies.pending.set_overdue(place);
+            self.notify_missing_reply(place);
         }
-        if self.replies.questions.set_overdue(place) {
-            self.arm_question(place, number, self.clock.now_ms + self.dialogue.conversations.timeout_ms());
+        if self.replies.pending.set_overdue(place) {
+            self.arm_reply(place, number, self.clock.now_ms + self.dialogue.conversations.timeout_ms());
         } else {
-            self.forget_question(place);
+            self.forget_reply(place);
         }
     }
 
-    fn tell_of_missing_reply(&mut self, place: u32) {
-        let Some(question) = self.replies.questions.get(place) else { return };
+    fn notify_missing_reply(&mut self, place: u32) {
+        let Some(question) = self.replies.pending.get(place) else { return };
         let (asker, message, reply_by) = (question.asker, question.message, question.reply_by);
         let content = format!(
             "(({}) (no-reply \"no reply came by {}\"))",
@@ -200,16 +202,16 @@ impl Shard {
         } else if let Some(correlation) = question.correlation {
             builder = builder.in_reply_to(correlation);
         }
-        self.replies.questions.unanswered += 1;
+        self.replies.pending.unanswered += 1;
         self.report(|| Event::ReplyMissing { asker, message, reply_by });
         self.send_notice(builder, asker, Reservation::Nothing);
     }
 
     /// Forgets all questions: the router stops.
-    pub(in crate::shard) fn stop_questions(&mut self) {
+    pub(in crate::shard) fn drop_pending_replies(&mut self) {
         let askers: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in askers {
-            self.forget_questions_of(agent);
+            self.forget_replies_of(agent);
         }
     }
 }
@@ -249,7 +251,7 @@ impl Shard {
                         self.end_ask(correlation, Ok(envelope.message));
                     }
                 }
-                (EnvelopeKind::Message, None) => self.give_up(envelope, Reason::NobodyAsked, reservation),
+                (EnvelopeKind::Message, None) => self.dead_letter(envelope, DeadLetterReason::NobodyAsked, reservation),
             }
         }
         handled

@@ -8,7 +8,7 @@
 //! anew. All of them together count once: the attempts are bounded already, so that one poison message ends among the
 //! dead letters and never stops an agent whose policy allows at least one restart.
 
-use crate::shard::agent::registry::{AgentIndex, Behaviour, Standing};
+use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
 use crate::shard::agent::{Agent, Factory};
 use crate::shard::control::lifecycle::{AgentState, StopReason};
 use crate::shard::io::Event;
@@ -22,24 +22,24 @@ impl Shard {
         let (now_ms, policy) = (self.clock.now_ms, self.config.supervision);
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (id, generation) = (slot.id, slot.generation);
-        let restarts = slot.extras().restarts();
+        let restarts = slot.cold().restarts();
         let policy = restarts.own_policy.unwrap_or(policy);
         let Some(delay_ms) = restarts.note(policy, now_ms, cause) else {
             return self.remove_agent(index, StopReason::RestartsExhausted);
         };
         let total = restarts.total;
-        slot.standing.add(Standing::RESTARTING);
+        slot.flags.add(AgentFlags::RESTARTING);
         self.report(|| Event::AgentRestarted { agent: id, restarts: total, delay_ms });
         self.report_state(index);
         if delay_ms == 0 {
-            return self.start_anew(index);
+            return self.start_again(index);
         }
         match self.timers.wheel.insert(now_ms + delay_ms, Alarm::Restart { agent: index, generation }) {
             Ok(timer) => {
                 if let Some(slot) = self.agents.get_mut(index) {
-                    slot.extras().restarts().timer = Some(timer);
+                    slot.cold().restarts().timer = Some(timer);
                 }
-                self.watch_over(index);
+                self.arm_sweep(index);
             }
             // An agent that could never be started again would only collect mail.
             Err(_) => self.remove_agent(index, StopReason::RestartsExhausted),
@@ -48,18 +48,18 @@ impl Shard {
 
     /// The wait before a restart is over.
     #[cold]
-    pub(in crate::shard) fn restart_is_due(&mut self, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn on_restart_due(&mut self, index: AgentIndex, generation: u32) {
         let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
-        slot.extras().restarts().timer = None;
+        slot.cold().restarts().timer = None;
         // A suspended agent is not called, not even to be started: that waits until it is resumed.
-        if !slot.standing.is(Standing::SUSPENDED) {
-            self.start_anew(index);
+        if !slot.flags.is(AgentFlags::SUSPENDED) {
+            self.start_again(index);
             self.go_on(index);
         }
     }
 
     /// Creates the agent again and starts it. The caller schedules it.
-    pub(in crate::shard) fn start_anew(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn start_again(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let id = slot.id;
         if !slot.maker.exists() {
@@ -73,9 +73,9 @@ impl Shard {
             return self.restart(index, RestartCause::FailedStart);
         }
         // It may have left while it was started.
-        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.standing.is(Standing::LEAVING)) else { return };
-        slot.standing.remove(Standing::RESTARTING);
-        slot.extras().restarts().failed_starts = 0;
+        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.flags.is(AgentFlags::LEAVING)) else { return };
+        slot.flags.remove(AgentFlags::RESTARTING);
+        slot.cold().restarts().failed_starts = 0;
         self.report_state(index);
     }
 
@@ -84,7 +84,7 @@ impl Shard {
         if !self.outputs.watch_events {
             return;
         }
-        let Some((agent, state)) = self.agents.get(index).map(|slot| (slot.id, AgentState::of(slot.standing))) else {
+        let Some((agent, state)) = self.agents.get(index).map(|slot| (slot.id, AgentState::of(slot.flags))) else {
             return;
         };
         self.report(|| Event::StateChanged { agent, state });
@@ -97,7 +97,7 @@ impl Drop for Shard {
         let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in agents {
             if let Some(slot) = self.agents.get_mut(agent) {
-                drop_quietly(std::mem::replace(&mut slot.behaviour, Behaviour::Away));
+                drop_quietly(std::mem::replace(&mut slot.behaviour, Behaviour::Running));
             }
         }
     }

@@ -13,12 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 use hashbrown::{HashMap, HashSet};
 
 use crate::base::index::ShardIndex;
-use crate::conversation::initiators::{Note, NoteKey};
+use crate::conversation::initiators::{CachedInitiator, InitiatorKey};
 use crate::conversation::{Passage, Passed, REPLY_TO_NOTED_MAX};
 use crate::dead_letter::{DeadLetter, DeadLetterId};
 use crate::domain::CapabilityName;
 use crate::journal::record::{
-    self, AppendSequence, ConversationStep, HANDLED_PER_RECORD_MAX, HandledMessage, KeptAgent, KeptMessage, Record,
+    self, ConversationStep, DurableMessage, HANDLED_PER_RECORD_MAX, HandledMessage, Lsn, PersistentAgent, Record,
     RecordFault, RecordKind, Records,
 };
 use crate::mailbox::{Envelope, EnvelopeKind};
@@ -32,7 +32,7 @@ use crate::shard::{Alarm, Shard, ShardConfig};
 const WRITTEN_BYTES: usize = 1 << 20;
 
 /// Where a record of an earlier run stood.
-type Origin = (ShardIndex, AppendSequence);
+type Origin = (ShardIndex, Lsn);
 
 /// What is gathered from the journals of an earlier run.
 #[derive(Debug, Default)]
@@ -41,12 +41,12 @@ pub struct Recovery {
     /// Of the earlier run, if its number of shards was told.
     gateways: Option<Gateways>,
     /// By the record in which each stood first.
-    messages: BTreeMap<Origin, KeptMessage>,
+    messages: BTreeMap<Origin, DurableMessage>,
     /// Of those that were rewritten: the record in which each stood first, by the record in which it stands now.
-    moved: HashMap<Origin, AppendSequence>,
+    moved: HashMap<Origin, Lsn>,
     /// By the letter's own id; the record is needed to order them.
     letters: BTreeMap<DeadLetterId, DeadLetter>,
-    agents: HashMap<AgentId, KeptAgent>,
+    agents: HashMap<AgentId, PersistentAgent>,
     conversations: HashMap<(AgentId, ConversationId), Vec<ConversationStep>>,
     /// Messages that came, by shard: the newest of them.
     seen: BTreeMap<ShardIndex, VecDeque<HandledMessage>>,
@@ -58,19 +58,19 @@ pub struct Recovery {
 
 /// What one shard of this run takes over.
 #[derive(Debug, Default)]
-pub struct Inheritance {
-    messages: Vec<KeptMessage>,
+pub struct RecoveredState {
+    messages: Vec<DurableMessage>,
     letters: Vec<DeadLetter>,
-    agents: Vec<KeptAgent>,
+    agents: Vec<PersistentAgent>,
     conversations: Vec<(AgentId, Vec<ConversationStep>)>,
     handled: Vec<HandledMessage>,
     /// Who began the conversations that agents of this shard were spoken to in, and when something was said there last.
-    notes: Vec<(NoteKey, Note, WallTime)>,
+    initiators: Vec<(InitiatorKey, CachedInitiator, WallTime)>,
     /// Whether there was an earlier run that left anything to any shard.
     follows: bool,
 }
 
-impl Inheritance {
+impl RecoveredState {
     /// How many messages are not settled.
     pub fn messages(&self) -> usize {
         self.messages.len()
@@ -133,7 +133,7 @@ impl Inheritance {
             write(Record::DeadLetter(Box::new(letter.clone()), None));
         }
         for message in &self.messages {
-            let sequence = write(Record::Message(KeptMessage { replaces: None, first: None, ..message.clone() }));
+            let sequence = write(Record::Message(DurableMessage { replaces: None, first: None, ..message.clone() }));
             if message.attempts > 0 {
                 write(Record::Attempts(sequence, message.attempts));
             }
@@ -147,24 +147,28 @@ impl Inheritance {
             && self.agents.is_empty()
             && self.conversations.is_empty()
             && self.handled.is_empty()
-            && self.notes.is_empty()
+            && self.initiators.is_empty()
     }
 }
 
 /// What the shards of those who were spoken to in a conversation noted of it, and when last.
-fn notes_of(initiator: AgentId, id: ConversationId, steps: &[ConversationStep]) -> HashMap<NoteKey, (Note, WallTime)> {
-    let mut notes = HashMap::new();
+fn cached_initiators_of(
+    initiator: AgentId,
+    id: ConversationId,
+    steps: &[ConversationStep],
+) -> HashMap<InitiatorKey, (CachedInitiator, WallTime)> {
+    let mut initiators = HashMap::new();
     for step in steps {
         let message = &step.message;
         let (Some(sender), Some(participant)) = (message.sender(), message.target()) else { continue };
-        let note = Note { initiator, asked: message.reply_with(), protocol: message.protocol_term() };
+        let note = CachedInitiator { initiator, asked: message.reply_with(), protocol: message.protocol_term() };
         let reply_to = message.details().map_or(&[][..], |details| &details.reply_to);
         let peers = reply_to.iter().take(REPLY_TO_NOTED_MAX).map(Aid::id).filter(|peer| *peer != participant);
         for peer in [sender].into_iter().chain(peers).filter(|_| participant != initiator) {
-            notes.insert(NoteKey { participant, conversation: id, peer }, (note, step.at));
+            initiators.insert(InitiatorKey { participant, conversation: id, peer }, (note, step.at));
         }
     }
-    notes
+    initiators
 }
 
 /// What came, as records: what was read without senders is written without senders.
@@ -207,13 +211,7 @@ impl Recovery {
     ///
     /// # Errors
     /// The record is not of this version's form. Nothing has changed.
-    pub fn take(
-        &mut self,
-        shard: ShardIndex,
-        sequence: AppendSequence,
-        kind: u8,
-        body: &[u8],
-    ) -> Result<(), RecordFault> {
+    pub fn take(&mut self, shard: ShardIndex, sequence: Lsn, kind: u8, body: &[u8]) -> Result<(), RecordFault> {
         match Record::read(kind, body)? {
             Record::Message(mut message) => {
                 let first = message.first.unwrap_or(sequence);
@@ -270,7 +268,7 @@ impl Recovery {
     }
 
     /// Takes note that so many attempts to handle a message had begun that stands in this record, if it is not settled.
-    pub fn note_attempts(&mut self, shard: ShardIndex, record: AppendSequence, attempts: u8) {
+    pub fn note_attempts(&mut self, shard: ShardIndex, record: Lsn, attempts: u8) {
         let first = self.moved.get(&(shard, record)).copied().unwrap_or(record);
         if let Some(message) = self.messages.get_mut(&(shard, first)) {
             message.attempts = message.attempts.max(attempts);
@@ -285,7 +283,7 @@ impl Recovery {
     pub fn take_without_release(
         &mut self,
         shard: ShardIndex,
-        sequence: AppendSequence,
+        sequence: Lsn,
         kind: u8,
         body: &[u8],
     ) -> Result<(), RecordFault> {
@@ -328,7 +326,7 @@ impl Recovery {
     }
 
     /// The record of a message is released.
-    fn settle(&mut self, shard: ShardIndex, record: AppendSequence) {
+    fn settle(&mut self, shard: ShardIndex, record: Lsn) {
         let first = self.moved.remove(&(shard, record)).unwrap_or(record);
         let Some(settled) = self.messages.remove(&(shard, first)) else { return };
         let is_withdrawn = !self.withdrawn.is_empty() && self.withdrawn.remove(&(shard, record));
@@ -344,12 +342,12 @@ impl Recovery {
     }
 
     /// The messages that are not settled, in the order of their shards and records.
-    pub fn unsettled(&self) -> impl Iterator<Item = &KeptMessage> {
+    pub fn unsettled(&self) -> impl Iterator<Item = &DurableMessage> {
         self.messages.values()
     }
 
     /// The agents that outlive the process, in no order.
-    pub fn agents(&self) -> impl Iterator<Item = &KeptAgent> {
+    pub fn agents(&self) -> impl Iterator<Item = &PersistentAgent> {
         self.agents.values()
     }
 
@@ -359,9 +357,9 @@ impl Recovery {
     }
 
     /// Divides everything among the shards of this run.
-    pub fn divide(mut self, partition: Partition) -> Vec<Inheritance> {
+    pub fn divide(mut self, partition: Partition) -> Vec<RecoveredState> {
         let count = usize::from(partition.shard_count());
-        let mut shares: Vec<Inheritance> = (0..count).map(|_| Inheritance::default()).collect();
+        let mut shares: Vec<RecoveredState> = (0..count).map(|_| RecoveredState::default()).collect();
         let (mut earlier, mut gateways) = (self.gateways.take(), Gateways::new(partition));
         // What came from outside without a sender is known as that in the runs to come as well.
         let mut move_in = |message: &mut Message, share: usize| {
@@ -390,8 +388,8 @@ impl Recovery {
             shares[partition.shard_of(id).as_usize()].agents.push(agent);
         }
         for ((initiator, id), steps) in self.conversations {
-            for (key, (note, at)) in notes_of(initiator, id, &steps) {
-                shares[partition.shard_of(key.participant).as_usize()].notes.push((key, note, at));
+            for (key, (note, at)) in cached_initiators_of(initiator, id, &steps) {
+                shares[partition.shard_of(key.participant).as_usize()].initiators.push((key, note, at));
             }
             shares[partition.shard_of(initiator).as_usize()].conversations.push((initiator, steps));
         }
@@ -404,7 +402,7 @@ impl Recovery {
         for share in &mut shares {
             share.follows = follows;
             // The tables have no order, and what a shard does follows from its inputs alone.
-            share.notes.sort_by_key(|(key, ..)| (key.participant, key.conversation, key.peer));
+            share.initiators.sort_by_key(|(key, ..)| (key.participant, key.conversation, key.peer));
             share.agents.sort_by(|one, other| one.name.cmp(&other.name));
             share.conversations.sort_by_key(|(initiator, steps)| (steps.first().map(|step| step.at), *initiator));
             if planted::is(Bug::OrderReversedAtStart) {
@@ -421,7 +419,7 @@ impl Recovery {
 impl Shard {
     /// Takes over what an earlier run left: before the first turn, and before any agent is registered. All of it is written
     /// to this run's journal; serve nobody before that is committed.
-    pub fn inherit(&mut self, inheritance: Inheritance) {
+    pub fn restore(&mut self, inheritance: RecoveredState) {
         if inheritance.follows {
             // What another shard's journal has of a conversation, this one's may have lost.
             self.dialogue.conversations.expect_lost_ones(self.clock.now_ms);
@@ -430,18 +428,18 @@ impl Shard {
             return;
         }
         for record in handled_records(&inheritance.handled) {
-            record.write(&mut self.durables.records);
+            record.write(&mut self.journal.records);
         }
         for handled in &inheritance.handled {
-            self.durables.inherit_handled(handled);
+            self.journal.restore_handled(handled);
         }
         for agent in inheritance.agents {
-            self.inherit_agent(&agent);
+            self.restore_agent(&agent);
         }
         for (initiator, steps) in inheritance.conversations {
-            self.inherit_conversation(initiator, &steps);
+            self.restore_conversation(initiator, &steps);
         }
-        for (key, note, at) in inheritance.notes {
+        for (key, note, at) in inheritance.initiators {
             if self.clock.now.wall.0.saturating_sub(at.0) < self.dialogue.conversations.timeout_ms() {
                 self.write_note(key, note);
             }
@@ -449,18 +447,18 @@ impl Shard {
         for letter in inheritance.letters {
             let (id, dropped) = self.dead_letters.take_back(letter);
             self.forget_dropped_letters(&dropped);
-            self.take_back_letter(id);
+            self.restore_dead_letter(id);
         }
         for message in inheritance.messages {
-            self.inherit_message(message);
+            self.restore_undelivered(message);
         }
         self.ledger.account.pending = self.count_pending();
     }
 
-    fn inherit_agent(&mut self, agent: &KeptAgent) {
+    fn restore_agent(&mut self, agent: &PersistentAgent) {
         let Some(index) = self.add_absent(AgentId::of(&agent.name), agent.name.as_ref()) else { return };
         if let Some(slot) = self.agents.get_mut(index) {
-            slot.extras().outlives = true;
+            slot.cold().outlives = true;
         }
         for capability in &agent.capabilities {
             let name = CapabilityName::try_new(&**capability).ok();
@@ -473,18 +471,18 @@ impl Shard {
         }
     }
 
-    fn inherit_message(&mut self, kept: KeptMessage) {
-        let KeptMessage { expires, receiver_name, attempts, message, .. } = kept;
+    fn restore_undelivered(&mut self, kept: DurableMessage) {
+        let DurableMessage { expires, receiver_name, attempts, message, .. } = kept;
         let attempts = if planted::is(Bug::AttemptsForgotten) { 0 } else { attempts };
         let Some(target) = message.target() else { return };
         let lives_ms = expires.0.saturating_sub(self.clock.now.wall.0);
         let mut envelope = Envelope::new(message, self.clock.now_ms.saturating_add(lives_ms), EnvelopeKind::Message);
         envelope.attempts = attempts;
-        self.take_back_message(envelope, target, &receiver_name, expires);
+        self.restore_message(envelope, target, &receiver_name, expires);
     }
 
     /// Lets the steps of a conversation pass once more, without their messages. They were let pass before, so none is refused.
-    fn inherit_conversation(&mut self, initiator: AgentId, steps: &[ConversationStep]) {
+    fn restore_conversation(&mut self, initiator: AgentId, steps: &[ConversationStep]) {
         let Some(last) = steps.last() else { return };
         let silent_ms = self.clock.now.wall.0.saturating_sub(last.at.0);
         if silent_ms >= self.dialogue.conversations.timeout_ms() {
@@ -497,13 +495,13 @@ impl Shard {
                 continue;
             };
             let passage = Passage { initiator, sender, receiver, message, now_ms: self.clock.now_ms };
-            let inherited = self.dialogue.conversations.inherit_step(id, &passage, step.at, step.violates);
+            let inherited = self.dialogue.conversations.restore_step(id, &passage, step.at, step.violates);
             let Ok((index, passed)) = inherited else { continue };
             if receiver == initiator {
                 self.dialogue.conversations.note_delegates(initiator, id, message);
             }
             self.dialogue.conversations.set_durable(index);
-            self.durables.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
+            self.journal.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
             if passed == Passed::Began {
                 let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms() - silent_ms;
                 let timer = self.timers.wheel.insert(ends_ms, Alarm::Conversation(index)).ok();

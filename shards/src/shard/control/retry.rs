@@ -11,7 +11,7 @@ use std::num::NonZeroU8;
 
 use crate::mailbox::Envelope;
 use crate::message::{AgentId, Message};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::shard::agent::Failure;
 use crate::shard::io::Event;
 use crate::shard::{RetryPolicy, Shard};
@@ -139,7 +139,7 @@ impl Shard {
         envelope: &Envelope,
         receiver: AgentId,
         failure: &Failure,
-    ) -> (Decision, Reason) {
+    ) -> (Decision, DeadLetterReason) {
         let policy = self.config.retry;
         let lifetime_ms = match envelope.message.time_to_live_ms() {
             0 => self.config.message_timeout.into_inner(),
@@ -158,7 +158,8 @@ impl Shard {
             policy,
             random: self.random(),
         };
-        let reason = if attempt.may_retry() { Reason::NotRetried } else { Reason::AttemptsExhausted };
+        let reason =
+            if attempt.may_retry() { DeadLetterReason::NotRetried } else { DeadLetterReason::AttemptsExhausted };
         let decided = self.supervision.failure_handler.as_deref_mut().map(|handler| {
             // What a handler that panicked leaves behind of itself is its own.
             catch_panic(|| handler.decide(&attempt))

@@ -1,13 +1,13 @@
 //! What a shard still had when it was told to stop, by where it stood.
 //!
 //! Invariant: every message that is given up because the router stops, or left to the next start, is counted here once, so
-//! the total is that of [`Reason::Stopped`](crate::dead_letter::Reason::Stopped) since the stop, and of what is kept.
+//! the total is that of [`DeadLetterReason::Stopped`](crate::dead_letter::DeadLetterReason::Stopped) since the stop, and of what is kept.
 
 use hashbrown::HashMap;
 
 use crate::dead_letter::DeadLetter;
 use crate::mailbox::{EnvelopeKind, Queue};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::shard::Shard;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::path::overflow::ordinary_memory;
@@ -53,7 +53,7 @@ places! {
     /// Behind others, or its receiver was not called.
     Mailbox = "mailbox", "in its receiver's mailbox";
     /// With a handler that was suspended.
-    InHand = "in-hand", "in the hands of a suspended handler";
+    Suspended = "in-hand", "in the hands of a suspended handler";
     /// Between two attempts.
     Retry = "retry", "waiting for its next attempt";
     /// Handed to an inbox whose owner had not taken it.
@@ -69,7 +69,7 @@ impl Place {
 
 /// What a shard, or a router, had not finished when it was told to stop.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Remains {
+pub struct Unfinished {
     /// Deliveries that were given up because of the stop, in the order of [`Place::ALL`].
     pub messages: [u64; Place::COUNT],
     /// Messages with `reply-by` whose answers were still awaited. They are no messages on their way.
@@ -80,7 +80,7 @@ pub struct Remains {
     pub conversations: u64,
 }
 
-impl Remains {
+impl Unfinished {
     /// How many deliveries were given up.
     pub fn total(&self) -> u64 {
         self.messages.iter().sum()
@@ -106,8 +106,8 @@ impl Remains {
 
 impl Shard {
     /// What was left when the shard was told to stop, and what was given up since for the same reason. Nothing before.
-    pub fn remains(&self) -> Remains {
-        self.ledger.remains.as_deref().copied().unwrap_or_default()
+    pub fn unfinished(&self) -> Unfinished {
+        self.ledger.unfinished.as_deref().copied().unwrap_or_default()
     }
 
     /// Gives away the dead letters that it keeps, oldest first: the shard has come to its end.
@@ -117,25 +117,25 @@ impl Shard {
 
     /// Begins to count, before anything is given up.
     #[cold]
-    pub(in crate::shard) fn begin_remains(&mut self) {
-        let (questions, asks) = (self.replies.questions.awaited() as u64, self.replies.asks.len() as u64);
+    pub(in crate::shard) fn begin_unfinished(&mut self) {
+        let (questions, asks) = (self.replies.pending.awaited() as u64, self.replies.asks.len() as u64);
         let conversations = self.dialogue.conversations.len() as u64;
-        let remains = self.ledger.remains.get_or_insert_default();
-        **remains = Remains { messages: remains.messages, questions, asks, conversations };
+        let unfinished = self.ledger.unfinished.get_or_insert_default();
+        **unfinished = Unfinished { messages: unfinished.messages, questions, asks, conversations };
     }
 
     /// Counts what is given up because the shard stops.
     #[cold]
-    pub(in crate::shard) fn count_remains(&mut self, place: Place, deliveries: u64) {
+    pub(in crate::shard) fn count_unfinished(&mut self, place: Place, deliveries: u64) {
         if deliveries > 0 {
-            self.ledger.remains.get_or_insert_default().messages[place.index()] += deliveries;
+            self.ledger.unfinished.get_or_insert_default().messages[place.index()] += deliveries;
         }
     }
 
     /// Messages whose handlers are suspended.
     pub(in crate::shard) fn messages_in_hand(&self) -> u64 {
         let in_hand = |(_, slot): &(_, &crate::shard::agent::registry::AgentSlot)| {
-            let in_hand = slot.extras.as_ref().and_then(|extras| extras.in_hand.as_ref());
+            let in_hand = slot.cold.as_ref().and_then(|cold| cold.in_hand.as_ref());
             in_hand.is_some_and(|in_hand| in_hand.envelope.kind == EnvelopeKind::Message)
         };
         self.agents.iter().filter(in_hand).count() as u64
@@ -143,7 +143,7 @@ impl Shard {
 
     /// Where the messages of the slab stand that are in no mailbox. Those that are not named wait for a timer.
     pub(in crate::shard) fn places_without_timer(&self) -> HashMap<u32, Place> {
-        let committing = self.durables.uncommitted().map(|place| (place, Place::Commit));
+        let committing = self.journal.uncommitted().map(|place| (place, Place::Commit));
         let crossing = self.links.transit.iter().flatten().map(|place| (*place, Place::Crossing));
         let outboxes = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
         let sent = outboxes.flat_map(|slot| self.listed(slot.outbox)).map(|place| (place, Place::Outbox));
@@ -198,8 +198,8 @@ impl Shard {
                 self.held.pending_beside_slab -= envelope.more_than_one();
                 let waits = if envelope.attempts > 0 { Place::Retry } else { Place::Delayed };
                 let stood = stand.get(&place).copied().unwrap_or(waits);
-                self.count_remains(stood, envelope.deliveries_left());
-                self.give_up_all(envelope, Reason::Stopped);
+                self.count_unfinished(stood, envelope.deliveries_left());
+                self.dead_letter_all(envelope, DeadLetterReason::Stopped);
             }
         }
         // What was delayed still counts against its mailbox, into which nothing gets any more.
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_two_shards_had_adds_up() {
-        let mut one = Remains { questions: 1, asks: 2, conversations: 3, ..Remains::default() };
+        let mut one = Unfinished { questions: 1, asks: 2, conversations: 3, ..Unfinished::default() };
         one.messages[Place::Retry.index()] = 4;
         let both = one.plus(&one);
         assert_eq!((both.at(Place::Retry), both.total()), (8, 8));

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::stop::Place;
 use crate::shard::io::{Answer, AskFailure, InboxNumber, Input, JournalCondition, Output, Rejected, SendError, Token};
 use crate::shard::path::overflow::{EffectsWeighed, ordinary_memory};
-use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Phase, Shard};
+use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Shard, ShardPhase};
 
 impl Shard {
     /// Does what an input asks, or gives it back when it has to wait for room.
@@ -26,7 +26,7 @@ impl Shard {
                 }
             }
             Input::Send(mut message, token)
-                if self.backpressure.wait_queues.exist() && self.phase == Phase::Running =>
+                if self.backpressure.wait_queues.exist() && self.phase == ShardPhase::Running =>
             {
                 // Where it goes is decided before it waits there.
                 match self.ask_plugins(&mut message) {
@@ -84,12 +84,12 @@ impl Shard {
             Input::Cancel(tokens) => self.cancel(tokens),
             Input::WatchEvents(watch) => self.outputs.watch_events = watch,
             Input::Committed(sequence) => self.committed(sequence),
-            Input::Journal(condition) => self.hear_of_journal(condition),
-            Input::CarryForward(upto) => self.carry_forward(upto),
+            Input::Journal(condition) => self.on_journal_condition(condition),
+            Input::CarryForward(upto) => self.compact(upto),
             Input::ShowWaiting(upto) => self.show_waiting(upto),
             Input::Drain => {
-                if self.phase == Phase::Running {
-                    self.phase = Phase::Draining;
+                if self.phase == ShardPhase::Running {
+                    self.phase = ShardPhase::Draining;
                     self.leave_mail_of_absent();
                 }
             }
@@ -135,11 +135,16 @@ impl Shard {
                 self.assign_id(&mut message);
                 self.ledger.account.accepted += 1;
                 let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
-                if self.phase == Phase::Stopped {
-                    self.count_remains(Place::Queued, 1);
-                    self.give_up(envelope, Reason::Stopped, Reservation::Nothing);
+                if self.phase == ShardPhase::Stopped {
+                    self.count_unfinished(Place::Queued, 1);
+                    self.dead_letter(envelope, DeadLetterReason::Stopped, Reservation::Nothing);
                 } else {
-                    self.give_up_with(envelope, Reason::NotAdmitted, &error.to_string(), Reservation::Nothing);
+                    self.dead_letter_with(
+                        envelope,
+                        DeadLetterReason::NotAdmitted,
+                        &error.to_string(),
+                        Reservation::Nothing,
+                    );
                 }
                 None
             }
@@ -169,7 +174,7 @@ impl Shard {
             }
             Some(sender) => self.agents.find(sender),
         };
-        let refusal = (self.phase != Phase::Running).then_some(SendError::Stopping);
+        let refusal = (self.phase != ShardPhase::Running).then_some(SendError::Stopping);
         let Some(agent) = agent else { return Err((refusal.unwrap_or(SendError::UnknownSender), message)) };
         if let Some(error) = refusal.or_else(|| self.refusal(agent, &message)) {
             return Err((error, message));
@@ -252,10 +257,10 @@ impl Shard {
             && let Some(error) = self.durability_refusal()
         {
             Some(error)
-        } else if self.phase == Phase::Stopped {
+        } else if self.phase == ShardPhase::Stopped {
             Some(SendError::Stopping)
         } else if message.reply_by().is_some() {
-            self.question_refusal(agent, message)
+            self.reply_refusal(agent, message)
         } else {
             None
         }
@@ -264,20 +269,20 @@ impl Shard {
     /// What forbids durable messages now.
     #[cold]
     fn durability_refusal(&self) -> Option<SendError> {
-        match self.durables.condition {
+        match self.journal.condition {
             JournalCondition::Unavailable => Some(SendError::DurabilityUnavailable),
             JournalCondition::Failed => Some(SendError::JournalFailed),
             JournalCondition::Full => Some(SendError::JournalFull),
             JournalCondition::Busy => Some(SendError::Full),
-            JournalCondition::Ready => (!self.durables.has_room()).then_some(SendError::Full),
+            JournalCondition::Ready => (!self.journal.has_room()).then_some(SendError::Full),
         }
     }
 
     /// What forbids this agent to ask for another answer by a moment. What its handler has sent before may ask as well.
     #[cold]
-    fn question_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
+    fn reply_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
         let asker = self.agents.get(agent).filter(|_| agent != self.gateway)?.id;
-        let limit = self.replies.questions.bound(asker, message, self.effects.list.len())?;
+        let limit = self.replies.pending.bound(asker, message, self.effects.list.len())?;
         Some(SendError::TooManyQuestions { limit })
     }
 
@@ -410,7 +415,7 @@ impl Shard {
     fn taken(&mut self, agent: AgentId, inbox: InboxNumber, messages: u32, notices: u32) {
         let Some(index) = self.agents.find(agent) else { return };
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+        let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
         if outside.inbox != inbox {
             return;
         }
@@ -430,7 +435,7 @@ impl Shard {
         let Some(index) = self.agents.find(agent) else { return };
         for number in numbers {
             let Some(slot) = self.agents.get_mut(index) else { return };
-            let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+            let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
             if outside.inbox != inbox || outside.handed_out == 0 {
                 return;
             }
@@ -456,7 +461,7 @@ impl Shard {
     fn send_receipts_of_inbox(&mut self, index: AgentIndex) {
         loop {
             let Some(slot) = self.agents.get_mut(index) else { return };
-            let Behaviour::Outside(outside) = &mut slot.behaviour else { return };
+            let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
             let taken = outside.taken;
             if outside.by_number || outside.receipts.front().is_none_or(|(number, _)| *number > taken) {
                 return;
@@ -485,7 +490,7 @@ impl Shard {
         messages.retain(|message| !is_notice(message));
         let index = self.agents.find(agent)?;
         let slot = self.agents.get_mut(index)?;
-        let Behaviour::Outside(outside) = &mut slot.behaviour else { return None };
+        let Behaviour::InboxState(outside) = &mut slot.behaviour else { return None };
         if outside.inbox != inbox {
             return None;
         }
@@ -497,15 +502,15 @@ impl Shard {
         outside.taken += u64::from(taken);
         self.ledger.account.processed += u64::from(taken);
         self.held.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
-        let reason = if self.phase == Phase::Stopped {
-            self.count_remains(Place::Inbox, u64::from(given_back));
-            Reason::Stopped
+        let reason = if self.phase == ShardPhase::Stopped {
+            self.count_unfinished(Place::Inbox, u64::from(given_back));
+            DeadLetterReason::Stopped
         } else {
-            Reason::Deregistered
+            DeadLetterReason::Deregistered
         };
         self.settle_taken(index);
         for message in messages.into_iter().take(given_back as usize) {
-            self.give_up(Envelope::again(message), reason, Reservation::Nothing);
+            self.dead_letter(Envelope::again(message), reason, Reservation::Nothing);
         }
         self.send_receipts_of_inbox(index);
         Some(index)
@@ -513,35 +518,36 @@ impl Shard {
 
     /// Gives up everything that is pending.
     fn stop(&mut self) {
-        if self.phase == Phase::Stopped {
+        if self.phase == ShardPhase::Stopped {
             return;
         }
-        self.phase = Phase::Stopped;
+        self.phase = ShardPhase::Stopped;
         self.stop_drains();
-        self.begin_remains();
-        let given_up =
-            |shard: &Self| shard.ledger.account.dead_by_reason[Reason::Stopped.index()] + shard.ledger.account.kept;
+        self.begin_unfinished();
+        let given_up = |shard: &Self| {
+            shard.ledger.account.dead_by_reason[DeadLetterReason::Stopped.index()] + shard.ledger.account.kept
+        };
         let before = given_up(self);
         // Draining has left the mail of absent agents to the next start.
-        let left_before = self.remains().total();
+        let left_before = self.unfinished().total();
         let in_hand = self.messages_in_hand();
         let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
         for agent in agents {
-            self.empty(agent, Reason::Stopped);
+            self.empty(agent, DeadLetterReason::Stopped);
         }
-        self.count_remains(Place::InHand, in_hand);
-        self.count_remains(Place::Mailbox, given_up(self) - before - in_hand);
+        self.count_unfinished(Place::Suspended, in_hand);
+        self.count_unfinished(Place::Mailbox, given_up(self) - before - in_hand);
         let in_line = self.stop_lines();
-        self.stop_questions();
+        self.drop_pending_replies();
         self.stop_what_travels(&in_line);
         for correlation in self.replies.asks.keys().copied().collect::<Vec<_>>() {
             self.end_ask(correlation, Err(AskFailure::Stopped));
         }
         self.stop_barriers();
         self.stop_replays();
-        self.stop_oversight();
+        self.stop_inquiries();
         debug_assert_eq!(
-            self.remains().total() - left_before,
+            self.unfinished().total() - left_before,
             given_up(self) - before,
             "what is given up is counted where it stood"
         );

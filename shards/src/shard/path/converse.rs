@@ -1,10 +1,10 @@
 //! A message passes its conversation: whose it is, and whether its protocol allows it.
 
-use crate::conversation::initiators::{Note, NoteKey};
+use crate::conversation::initiators::{CachedInitiator, InitiatorKey};
 use crate::conversation::{ConversationIndex, OwnConversation, Passage, Passed, REPLY_TO_NOTED_MAX, Timeout};
 use crate::mailbox::Envelope;
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Reliability};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::planted::{self, Bug};
 use crate::shard::io::Event;
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard};
@@ -19,13 +19,13 @@ impl Shard {
         envelope: &mut Envelope,
         id: ConversationId,
         target: AgentId,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), DeadLetterReason> {
         let Some(sender) = envelope.message.sender() else { return Ok(()) };
         let own = self.dialogue.conversations.own(sender, id, target);
         let noted = self
             .dialogue
-            .notes
-            .read(&NoteKey { participant: sender, conversation: id, peer: target }, self.clock.now_ms);
+            .initiators
+            .read(&InitiatorKey { participant: sender, conversation: id, peer: target }, self.clock.now_ms);
         envelope.text_borne = true;
         let message = &mut envelope.message;
         match (own, noted) {
@@ -57,8 +57,8 @@ impl Shard {
         &self,
         id: ConversationId,
         message: &Message,
-        note: &Note,
-    ) -> Result<bool, Reason> {
+        note: &CachedInitiator,
+    ) -> Result<bool, DeadLetterReason> {
         let (Some(sender), Some(target)) = (message.sender(), message.target()) else { return Ok(true) };
         let conversations = &self.dialogue.conversations;
         if let Some(question) = message.in_reply_to() {
@@ -73,7 +73,7 @@ impl Shard {
         match own_allows {
             Some(false) => Ok(false),
             Some(true) if !note_is_meant => Ok(true),
-            _ => Err(Reason::AmbiguousConversation),
+            _ => Err(DeadLetterReason::AmbiguousConversation),
         }
     }
 
@@ -84,7 +84,7 @@ impl Shard {
         envelope: &mut Envelope,
         initiator: AgentId,
         target: AgentId,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), DeadLetterReason> {
         if self.dialogue.conversations.hold_to_protocols() {
             return self.converse_by_protocol(envelope, initiator, target);
         }
@@ -118,9 +118,9 @@ impl Shard {
         &mut self,
         id: ConversationId,
         passage: &Passage<'_>,
-        reason: Reason,
-    ) -> Result<Option<(ConversationIndex, Passed)>, Reason> {
-        if reason != Reason::NotInConversation || !self.may_be_behind(passage.message) {
+        reason: DeadLetterReason,
+    ) -> Result<Option<(ConversationIndex, Passed)>, DeadLetterReason> {
+        if reason != DeadLetterReason::NotInConversation || !self.may_be_behind(passage.message) {
             return Err(reason);
         }
         if self.has_come(passage.message, passage.receiver) {
@@ -136,7 +136,7 @@ impl Shard {
         envelope: &mut Envelope,
         initiator: AgentId,
         target: AgentId,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), DeadLetterReason> {
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.clock.now_ms };
@@ -145,7 +145,7 @@ impl Shard {
             return Ok(());
         }
         let (index, passed) = match self.dialogue.conversations.pass_by_protocol(id, &passage, self.clock.now.wall) {
-            Err(Reason::NotInConversation) if self.may_be_behind(message) => {
+            Err(DeadLetterReason::NotInConversation) if self.may_be_behind(message) => {
                 self.dialogue.conversations.rejoin(id, &passage)?
             }
             passed => passed?,
@@ -187,7 +187,7 @@ impl Shard {
         initiator: AgentId,
         id: ConversationId,
         index: ConversationIndex,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), DeadLetterReason> {
         let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms();
         if let Ok(timer) = self.timers.wheel.insert(ends_ms, Alarm::Conversation(index)) {
             self.dialogue.conversations.set_timer(index, Some(timer));
@@ -195,11 +195,11 @@ impl Shard {
         }
         // A conversation that could never time out is not begun.
         self.dialogue.conversations.close(initiator, id);
-        Err(Reason::TooManyConversations)
+        Err(DeadLetterReason::TooManyConversations)
     }
 
-    pub(in crate::shard) fn look_after_conversation(&mut self, index: ConversationIndex) {
-        if self.has_much_to_tell() {
+    pub(in crate::shard) fn on_conversation_timeout(&mut self, index: ConversationIndex) {
+        if self.is_backlogged() {
             let timer =
                 self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
             return self.dialogue.conversations.set_timer(index, timer);
@@ -216,8 +216,8 @@ impl Shard {
                     self.keep_end_of_conversation(initiator, id);
                 }
                 self.report(|| Event::ConversationTimedOut { initiator, conversation: id });
-                self.forget_questions_in(initiator, id);
-                self.tell_of_timeout(initiator, id, &participants);
+                self.forget_replies_in(initiator, id);
+                self.notify_timeout(initiator, id, &participants);
             }
         }
     }
@@ -230,7 +230,7 @@ impl Shard {
         if durable {
             self.keep_end_of_conversation(initiator, id);
         }
-        self.forget_questions_in(initiator, id);
+        self.forget_replies_in(initiator, id);
     }
 
     /// Remembers who began a text-borne conversation, for the receiver's answers.
@@ -247,22 +247,22 @@ impl Shard {
             }
             return;
         }
-        let note = Note { initiator, asked: message.reply_with(), protocol: message.protocol_term() };
-        self.write_note(NoteKey { participant, conversation, peer }, note);
+        let note = CachedInitiator { initiator, asked: message.reply_with(), protocol: message.protocol_term() };
+        self.write_note(InitiatorKey { participant, conversation, peer }, note);
         // Whoever gets the answers is a peer as well.
         for aid in reply_to.iter().take(REPLY_TO_NOTED_MAX) {
             let peer = aid.id();
             if peer != participant {
-                self.write_note(NoteKey { participant, conversation, peer }, note);
+                self.write_note(InitiatorKey { participant, conversation, peer }, note);
             }
         }
     }
 
-    pub(in crate::shard) fn write_note(&mut self, key: NoteKey, note: Note) {
-        if self.dialogue.notes.write(key, note, self.clock.now_ms) {
+    pub(in crate::shard) fn write_note(&mut self, key: InitiatorKey, note: CachedInitiator) {
+        if self.dialogue.initiators.write(key, note, self.clock.now_ms) {
             let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms();
-            if self.timers.wheel.insert(ends_ms, Alarm::Note(key)).is_err() {
-                self.dialogue.notes.time_out(&key, u64::MAX, 0);
+            if self.timers.wheel.insert(ends_ms, Alarm::CachedInitiator(key)).is_err() {
+                self.dialogue.initiators.time_out(&key, u64::MAX, 0);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Receipt, Reliability};
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
-use crate::shard::agent::registry::{AgentIndex, Standing};
+use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::path::enqueue::enqueue;
 
 impl Shard {
@@ -46,7 +46,7 @@ impl Shard {
         if NEEDS_ROOM {
             let messages_max = self.config.mailbox_messages.into_inner();
             let bytes_max = self.config.mailbox_bytes.into_inner();
-            if slot.standing.is(Standing::TAKES_NOTHING)
+            if slot.flags.is(AgentFlags::TAKES_NOTHING)
                 || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight())
             {
                 return self.overflow(envelope, index);
@@ -61,7 +61,7 @@ impl Shard {
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.text_borne
-            || (self.replies.questions.len() > 0 && slot.first_question != NONE)
+            || (self.replies.pending.len() > 0 && slot.first_reply != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
             || message.details().is_some_and(|details| {

@@ -10,14 +10,14 @@ use crate::domain::CapabilityName;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Receipt, Reliability};
 use crate::planted::{self, Bug};
-use crate::shard::agent::registry::{AgentIndex, Behaviour, InHand};
+use crate::shard::agent::registry::{AgentIndex, Behaviour, Suspended};
 use crate::shard::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::retry::Decision;
-use crate::shard::io::{Ending, Event, Now, Output, Phase as Waiting};
+use crate::shard::io::{Ending, Event, Now, Output, Stage};
 use crate::shard::path::overflow::EffectsWeighed;
-use crate::shard::{Phase, Shard};
-use crate::supervision::{BreakerGate, RestartCause, Visit, catch_panic, drop_quietly};
+use crate::shard::{Shard, ShardPhase};
+use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quietly};
 
 /// The messages that an agent is given in one call.
 ///
@@ -172,23 +172,23 @@ impl Shard {
         let (id, generation, in_hand) = (slot.id, slot.generation, slot.has_in_hand());
         if !slot.outbox.is_empty() || slot.is_halted() || (slot.gate == BreakerGate::Open && !in_hand) {
             // It is scheduled again when its outbox is empty, when it may go on, or when its breaker is half-open.
-            self.watch_over(index);
+            self.arm_sweep(index);
             return 0;
         }
         let free = slot.gate == BreakerGate::Closed;
-        match std::mem::replace(&mut slot.behaviour, Behaviour::Away) {
+        match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
             Behaviour::Native(agent) if in_hand => {
                 self.agents.calling.begin(index);
                 self.resume(index, id, generation, agent)
             }
             Behaviour::Native(agent) => {
                 self.agents.calling.begin(index);
-                let visit = self.begin_visit(index, free);
+                let visit = self.begin_call(index, free);
                 self.call(index, id, generation, agent, visit)
             }
-            Behaviour::Away => 0,
-            Behaviour::Outside(outside) => {
-                slot.behaviour = Behaviour::Outside(outside);
+            Behaviour::Running => 0,
+            Behaviour::InboxState(outside) => {
+                slot.behaviour = Behaviour::InboxState(outside);
                 self.hand_out(index, generation)
             }
             Behaviour::Gateway => {
@@ -199,14 +199,7 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn call(
-        &mut self,
-        index: AgentIndex,
-        id: AgentId,
-        generation: u32,
-        mut agent: Box<dyn Agent>,
-        visit: Visit,
-    ) -> u32 {
+    fn call(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>, visit: Call) -> u32 {
         let quota = visit.quota;
         let batch_max = self.config.batch.into_inner();
         let mut handled = 0;
@@ -247,7 +240,7 @@ impl Shard {
             let (leaves, failure) = (batch.leaves, batch.failure.take());
             handled += taken;
             if failure.is_some() || leaves {
-                self.end_visit(index, visit);
+                self.finish_call(index, visit);
                 self.after_call(index, id, agent, leaves, failure.map(|failure| (failure, cause)));
                 break;
             }
@@ -256,8 +249,8 @@ impl Shard {
             if taken == 0 || handled >= quota || !has_mail || !slot.may_be_called() {
                 slot.behaviour = Behaviour::Native(agent);
                 // Most agents have nothing left, neither mail nor a message in hand.
-                let is_done = handled > 0 && !has_mail && slot.extras.is_none();
-                self.end_visit(index, visit);
+                let is_done = handled > 0 && !has_mail && slot.cold.is_none();
+                self.finish_call(index, visit);
                 if is_done {
                     return handled;
                 }
@@ -268,7 +261,7 @@ impl Shard {
             self.schedule(index);
         } else if self.has_mail(index) {
             // It took nothing: it is asked again when more has come, or after a while, but not over and over.
-            self.watch_over(index);
+            self.arm_sweep(index);
         }
         handled
     }
@@ -320,12 +313,12 @@ impl Shard {
 
     /// Goes on with the message that the agent's handler was suspended over.
     fn resume(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>) -> u32 {
-        let Some(in_hand) = self.agents.get_mut(index).and_then(|slot| slot.extras().in_hand.take()) else {
+        let Some(in_hand) = self.agents.get_mut(index).and_then(|slot| slot.cold().in_hand.take()) else {
             self.come_back(index, agent, false);
             return 0;
         };
         debug_assert!(self.effects.list.is_empty(), "nobody else is being called");
-        let InHand { envelope, effects } = in_hand;
+        let Suspended { envelope, effects } = in_hand;
         self.effects.weighed = EffectsWeighed::default();
         self.effects.list = effects;
         self.begin_durable(&envelope);
@@ -333,7 +326,7 @@ impl Shard {
             self.held.pending_beside_slab -= 1;
         }
         let free = self.agents.get(index).is_some_and(|slot| slot.gate == BreakerGate::Closed);
-        let visit = self.begin_visit(index, free);
+        let visit = self.begin_call(index, free);
         let began_ns = if visit.timed { self.time_call(index, None) } else { None };
         let mut context = Context { shard: self, agent: index, id };
         let called = catch_panic(|| agent.resume(&envelope.message, &mut context));
@@ -357,7 +350,7 @@ impl Shard {
         if visit.timed && failure.is_none() {
             self.time_call(index, began_ns);
         }
-        self.end_visit(index, visit);
+        self.finish_call(index, visit);
         self.after_call(index, id, agent, leaves, failure);
         self.schedule(index);
         1
@@ -365,7 +358,7 @@ impl Shard {
 
     fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
         self.end_durable();
-        if self.phase == Phase::Stopped && envelope.kind == EnvelopeKind::Notice {
+        if self.phase == ShardPhase::Stopped && envelope.kind == EnvelopeKind::Notice {
             // It was told what it was told. There is no later turn to go on in.
             return self.discard_effects();
         }
@@ -375,11 +368,11 @@ impl Shard {
         let effects = std::mem::take(&mut self.effects.list);
         self.effects.weighed = EffectsWeighed::default();
         if let Some(slot) = self.agents.get_mut(index) {
-            slot.extras().in_hand = Some(InHand { envelope, effects });
+            slot.cold().in_hand = Some(Suspended { envelope, effects });
             // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
             slot.queued = true;
             self.scheduler.run_next_turn.push(index);
-            self.watch_over(index);
+            self.arm_sweep(index);
         }
     }
 
@@ -396,7 +389,7 @@ impl Shard {
             return (true, false);
         }
         let id = slot.id;
-        let behaviour = std::mem::replace(&mut slot.behaviour, Behaviour::Away);
+        let behaviour = std::mem::replace(&mut slot.behaviour, Behaviour::Running);
         let Behaviour::Native(mut agent) = behaviour else {
             slot.behaviour = behaviour;
             return (false, false);
@@ -413,7 +406,7 @@ impl Shard {
             }
         };
         // What came for it meanwhile, such as the answer to what it asked just now, is worth another poll.
-        let has_more = polled == Polled::Finished && self.overseers.has_something_for(id);
+        let has_more = polled == Polled::Finished && self.inquiries.has_something_for(id);
         let goes_on = !leaves && (polled != Polled::Finished || has_more);
         if let Some(slot) = self.agents.get_mut(index) {
             slot.polled = goes_on;
@@ -427,14 +420,14 @@ impl Shard {
     fn hand_out(&mut self, index: AgentIndex, generation: u32) -> u32 {
         let mut handed_out = 0;
         while let Some(slot) = self.agents.get_mut(index) {
-            let Behaviour::Outside(outside) = &mut slot.behaviour else { break };
+            let Behaviour::InboxState(outside) = &mut slot.behaviour else { break };
             if outside.room == 0 {
                 break;
             }
             let inbox = outside.inbox;
             let Some(envelope) = self.pop_live_mail(index) else { break };
             let Some(slot) = self.agents.get_mut(index) else { break };
-            let Behaviour::Outside(outside) = &mut slot.behaviour else { break };
+            let Behaviour::InboxState(outside) = &mut slot.behaviour else { break };
             outside.room -= 1;
             if envelope.kind == EnvelopeKind::Message {
                 outside.handed_out += 1;
@@ -442,14 +435,14 @@ impl Shard {
                     let number = outside.taken + u64::from(outside.handed_out);
                     outside.receipts.push_back((number, envelope.message.clone()));
                 }
-                if let Some(record) = self.durables.record_of(envelope.journal()) {
+                if let Some(record) = self.journal.record_of(envelope.journal()) {
                     let number = outside.taken + u64::from(outside.handed_out);
                     outside.journalled.push_back((number, record));
-                    self.durables.count_hand_out(record, envelope.attempts);
+                    self.journal.count_hand_out(record, envelope.attempts);
                 }
                 self.held.pending_beside_slab += 1;
                 let weight = envelope.weight();
-                self.let_go(Reservation::Mailbox { agent: index, generation, weight });
+                self.release(Reservation::Mailbox { agent: index, generation, weight });
             }
             self.outputs.list.push(Output::Deliver(inbox, envelope.message));
             handed_out += 1;
@@ -489,7 +482,7 @@ impl Shard {
                 return Some(envelope);
             }
             let (generation, weight) = (slot.generation, envelope.weight());
-            self.expire(envelope, Waiting::Mailbox, Reservation::Mailbox { agent: index, generation, weight });
+            self.expire(envelope, Stage::Mailbox, Reservation::Mailbox { agent: index, generation, weight });
         }
     }
 
@@ -502,7 +495,7 @@ impl Shard {
             }
             let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
             let weight = envelope.weight();
-            self.expire(envelope, Waiting::Mailbox, Reservation::Mailbox { agent: index, generation, weight });
+            self.expire(envelope, Stage::Mailbox, Reservation::Mailbox { agent: index, generation, weight });
         }
     }
 
@@ -522,7 +515,7 @@ impl Shard {
         if envelope.message.receipt() == Receipt::Processed {
             self.send_receipt(&envelope.message, Receipt::Processed, reservation);
         } else {
-            self.let_go(reservation);
+            self.release(reservation);
         }
     }
 
@@ -544,7 +537,9 @@ impl Shard {
                 self.keep_attempts(&envelope);
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }
-            (Decision::DeadLetter, reason) => self.give_up_with(envelope, reason, &failure.explanation, reservation),
+            (Decision::DeadLetter, reason) => {
+                self.dead_letter_with(envelope, reason, &failure.explanation, reservation);
+            }
             (Decision::ReplyWithFailure, reason) => {
                 let journal = envelope.journal();
                 if self.count_out(envelope, reason, &failure.explanation, reservation).is_some() && !journal.is_not() {
@@ -612,7 +607,7 @@ impl Shard {
             Effect::Deregister => return true,
             Effect::Advertise(capability) => self.advertise(index, capability),
             Effect::Withdraw(capability) => self.withdraw(index, capability),
-            Effect::Oversee(oversight) => self.oversee(index, id, *oversight),
+            Effect::Oversee(oversight) => self.apply_admin_effect(index, id, *oversight),
         }
         false
     }

@@ -4,11 +4,11 @@ use crate::base::slab::{NONE, Slab};
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{Message, Receipt, Reliability, WhenUnavailable};
-use crate::outcome::{Ending, Reason};
+use crate::outcome::{DeadLetterReason, Ending};
 use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour};
-use crate::shard::io::Phase as Waiting;
-use crate::shard::{Alarm, Phase, Shard};
+use crate::shard::io::Stage;
+use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::supervision::BreakerGate;
 use std::collections::VecDeque;
 
@@ -26,10 +26,10 @@ impl Shard {
         match enqueued {
             Enqueued::Done => {}
             Enqueued::Unscheduled => self.schedule(index),
-            Enqueued::TurnedAway(envelope) => self.turn_away(envelope, index),
+            Enqueued::TurnedAway(envelope) => self.fail_fast(envelope, index),
             Enqueued::Full(envelope, generation) => {
                 let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
-                self.give_up(envelope, Reason::ShardFull, reservation);
+                self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation);
             }
         }
     }
@@ -42,19 +42,19 @@ impl Shard {
         index: AgentIndex,
         reservation: Reservation,
     ) {
-        if self.turns_away(index, &envelope.message) && self.delay_of(&envelope.message) == 0 {
+        if self.fails_fast(index, &envelope.message) && self.delay_of(&envelope.message) == 0 {
             // It is neither journalled nor reported as delivered.
-            self.let_go(reservation);
-            return self.turn_away(envelope, index);
+            self.release(reservation);
+            return self.fail_fast(envelope, index);
         }
-        if self.agents.get(index).is_some_and(|slot| slot.first_question != NONE) {
-            self.match_answer(&mut envelope.message, index);
+        if self.agents.get(index).is_some_and(|slot| slot.first_reply != NONE) {
+            self.match_reply(&mut envelope.message, index);
         }
         if envelope.text_borne || envelope.message.details().is_some_and(|details| !details.reply_to.is_empty()) {
             self.note_conversation(&envelope.message);
         }
         if envelope.message.reliability() == Reliability::Durable {
-            self.let_go(reservation);
+            self.release(reservation);
             return self.keep(envelope, index);
         }
         if !envelope.journal().is_not() {
@@ -70,7 +70,7 @@ impl Shard {
     pub(in crate::shard) fn say_delivered(&mut self, message: &Message, reservation: Reservation) {
         match message.receipt() {
             Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, reservation),
-            Receipt::None | Receipt::Processed => self.let_go(reservation),
+            Receipt::None | Receipt::Processed => self.release(reservation),
         }
     }
 
@@ -103,27 +103,27 @@ impl Shard {
                     return;
                 }
                 if self.timers.wheel.insert(due_ms, Alarm::Release { place, agent: index, generation }).is_err() {
-                    self.release(place, index, generation);
+                    self.deliver_due(place, index, generation);
                 }
             }
-            Err(envelope) => self.give_up(envelope, Reason::ShardFull, reservation),
+            Err(envelope) => self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation),
         }
     }
 
     /// Puts a delayed message into its mailbox, if its receiver is still the same.
-    pub(in crate::shard) fn release(&mut self, place: u32, index: AgentIndex, generation: u32) {
-        if self.phase == Phase::Stopped {
+    pub(in crate::shard) fn deliver_due(&mut self, place: u32, index: AgentIndex, generation: u32) {
+        if self.phase == ShardPhase::Stopped {
             // The delayed message was given up, and something else may have its place.
             return;
         }
         let Some(envelope) = self.held.slab.remove(place) else { return };
         if !self.is_still_there(index, generation) {
             let reason = self.reason_of_absence(envelope.message.target());
-            return self.give_up(envelope, reason, Reservation::Nothing);
+            return self.dead_letter(envelope, reason, Reservation::Nothing);
         }
         if envelope.deadline_ms <= self.clock.now_ms {
             let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
-            let phase = if envelope.attempts > 0 { Waiting::Retry } else { Waiting::Delayed };
+            let phase = if envelope.attempts > 0 { Stage::Retry } else { Stage::Delayed };
             return self.expire(envelope, phase, reservation);
         }
         self.put_into_mailbox(envelope, index);
@@ -162,7 +162,7 @@ pub(in crate::shard) fn enqueue(
             if slot.queued {
                 return Enqueued::Done;
             }
-            if !shut && slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Away) {
+            if !shut && slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Running) {
                 slot.queued = true;
                 run_queue.push_back(index);
                 return Enqueued::Done;

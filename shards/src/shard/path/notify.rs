@@ -8,7 +8,7 @@ use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuild
 use crate::planted::{self, Bug};
 use crate::shard::control::conformance::tells_of_failure;
 use crate::shard::shard_frame::Outgoing;
-use crate::shard::{Phase, Shard};
+use crate::shard::{Shard, ShardPhase};
 use crate::supervision::BreakerGate;
 
 impl Shard {
@@ -22,7 +22,7 @@ impl Shard {
     ) {
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
         if planted::strikes(Bug::FailureNotTold, 10, self.clock.now_ms) {
-            return self.let_go(reservation);
+            return self.release(reservation);
         }
         self.send_to_sender(message, Performative::Failure, content, reservation);
     }
@@ -30,7 +30,7 @@ impl Shard {
     /// Tells the sender that its message was delivered or processed, if it wanted to hear that.
     pub(in crate::shard) fn send_receipt(&mut self, message: &Message, stage: Receipt, reservation: Reservation) {
         let word = match stage {
-            Receipt::None => return self.let_go(reservation),
+            Receipt::None => return self.release(reservation),
             Receipt::Delivered => "delivered",
             Receipt::Processed => "processed",
         };
@@ -44,10 +44,10 @@ impl Shard {
         content: String,
         reservation: Reservation,
     ) {
-        let Some(sender) = message.sender() else { return self.let_go(reservation) };
+        let Some(sender) = message.sender() else { return self.release(reservation) };
         if message.target() == Some(router_id()) && tells_of_failure(performative) {
             // An agent that answers the router would be told that it cannot, answer that too, and so on without end.
-            return self.let_go(reservation);
+            return self.release(reservation);
         }
         let mut builder = Message::builder(performative).receiver(sender).content(content);
         if let Some(conversation) = message.conversation() {
@@ -60,7 +60,7 @@ impl Shard {
     }
 
     /// Tells everyone who took part in a conversation that it has ended for want of traffic.
-    pub(in crate::shard) fn tell_of_timeout(
+    pub(in crate::shard) fn notify_timeout(
         &mut self,
         initiator: AgentId,
         id: ConversationId,
@@ -82,27 +82,27 @@ impl Shard {
     /// Tells an agent something in the router's name.
     pub(in crate::shard) fn send_notice(&mut self, builder: MessageBuilder, to: AgentId, reservation: Reservation) {
         let message = builder.sender(router_id()).priority(Priority::Urgent).build();
-        let Ok(mut message) = message else { return self.let_go(reservation) };
+        let Ok(mut message) = message else { return self.release(reservation) };
         self.assign_id(&mut message);
         self.ledger.account.notices += 1;
         let envelope = Envelope::new(message, u64::MAX, EnvelopeKind::Notice);
         let shard = self.config.partition.shard_of(to);
         if self.is_here(shard) {
             self.deliver_notice(envelope, to);
-            self.let_go(reservation);
+            self.release(reservation);
         } else {
             self.links.outgoing[shard.as_usize()].push_back(Outgoing::Notice(Box::new(envelope), reservation));
         }
     }
 
     pub(in crate::shard) fn deliver_notice(&mut self, envelope: Envelope, to: AgentId) {
-        self.hear_of_failure(&envelope.message, to);
+        self.on_failure_notice(&envelope.message, to);
         let Some(index) = self.agents.find(to) else {
             self.ledger.account.notices_coalesced += 1;
             return;
         };
         // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
-        let never_told = self.phase == Phase::Stopped
+        let never_told = self.phase == ShardPhase::Stopped
             && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.gate == BreakerGate::Open);
         let place = if never_told { None } else { self.held.slab.insert(envelope).ok() };
         let Some(place) = place else {
@@ -113,7 +113,7 @@ impl Shard {
         let failed = self
             .agents
             .get(index)
-            .is_some_and(|slot| slot.first_question != NONE)
+            .is_some_and(|slot| slot.first_reply != NONE)
             .then(|| failed_question(&self.held.slab, place))
             .flatten();
         let kept = self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.held.slab, place));

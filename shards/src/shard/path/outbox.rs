@@ -3,8 +3,8 @@
 use crate::base::index::{AgentIndex, ShardIndex};
 use crate::base::slab::Slab;
 use crate::mailbox::{Envelope, Queue, Reservation};
-use crate::outcome::Phase as Waiting;
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
+use crate::outcome::Stage;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::path::route::Blocked;
@@ -14,8 +14,8 @@ impl Shard {
     #[inline(always)]
     pub(in crate::shard) fn submit(&mut self, agent: AgentIndex, envelope: Envelope) {
         self.ledger.account.accepted += envelope.deliveries_left();
-        if envelope.message.reply_by().is_some() && !self.remember_question(agent, &envelope) {
-            return self.refuse_question(envelope);
+        if envelope.message.reply_by().is_some() && !self.expect_reply(agent, &envelope) {
+            return self.refuse_ask(envelope);
         }
         if self.agents.get(agent).is_some_and(|slot| !slot.outbox.is_empty()) && !planted::is(Bug::OutboxOvertaken) {
             return self.put_into_outbox(agent, envelope);
@@ -28,10 +28,10 @@ impl Shard {
 
     /// Gives up a message with `reply-by` for which there was room when its handler sent it, and is none now.
     #[cold]
-    pub(in crate::shard) fn refuse_question(&mut self, envelope: Envelope) {
+    pub(in crate::shard) fn refuse_ask(&mut self, envelope: Envelope) {
         for envelope in envelope.into_deliveries() {
             let detail = "too many messages with reply-by are waiting for their answers";
-            self.give_up_with(envelope, Reason::NotAdmitted, detail, Reservation::Nothing);
+            self.dead_letter_with(envelope, DeadLetterReason::NotAdmitted, detail, Reservation::Nothing);
         }
     }
 
@@ -52,7 +52,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn put_into_outbox(&mut self, agent: AgentIndex, envelope: Envelope) {
         self.store_in_outbox(agent, envelope, Queue::push);
-        self.watch_over(agent);
+        self.arm_sweep(agent);
     }
 
     pub(in crate::shard) fn store_in_outbox(
@@ -70,7 +70,7 @@ impl Shard {
                     slot.outbox_length += 1;
                 }
             }
-            Err(envelope) => self.give_up_all(envelope, Reason::ShardFull),
+            Err(envelope) => self.dead_letter_all(envelope, DeadLetterReason::ShardFull),
         }
     }
 
@@ -122,7 +122,7 @@ impl Shard {
         let mut flushed = 0;
         while let Some(envelope) = self.take_from_outbox(agent) {
             if envelope.deadline_ms <= self.clock.now_ms {
-                self.expire_all(envelope, Waiting::Crossing);
+                self.expire_all(envelope, Stage::Crossing);
             } else if let Err(Blocked { shard, envelope }) = self.route(envelope) {
                 self.store_in_outbox(agent, envelope, Queue::push_front);
                 self.block(agent, shard);

@@ -13,10 +13,10 @@ use crate::domain::DomainError;
 pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, ConversationRole, Message};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::shard::Shard;
 use crate::shard::agent::Effect;
-use crate::shard::agent::registry::{AgentIndex, Standing};
+use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::control::peers::OUTGOING_WAITING_MAX;
 use crate::shard::io::SendError;
 
@@ -95,12 +95,12 @@ impl Shard {
     pub(in crate::shard) fn overflow(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
         // A dead letter that is replayed waits where it is.
-        if slot.standing.is(Standing::DRAINING) || envelope.journal().is_replay() {
+        if slot.flags.is(AgentFlags::DRAINING) || envelope.journal().is_replay() {
             return self.refuse_for(envelope, index);
         }
         let bytes_max = self.config.mailbox_bytes.into_inner();
         // What comes from another shard has waited there as far as that shard knew.
-        if slot.standing.is(Standing::CLOSED)
+        if slot.flags.is(AgentFlags::CLOSED)
             && envelope.credit_of.is_none()
             && self.must_wait(&envelope.message, slot.id)
         {
@@ -135,7 +135,7 @@ impl Shard {
             return self.take_in(envelope, index);
         }
         let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-        self.give_up(envelope, Reason::RepliesFull, reservation);
+        self.dead_letter(envelope, DeadLetterReason::RepliesFull, reservation);
     }
 
     /// Whether a message answers something that its receiver, which lives here, asked: as the shard's questions, the
@@ -146,7 +146,7 @@ impl Shard {
             return message.in_reply_to().is_some_and(|correlation| self.replies.asks.contains_key(&correlation));
         }
         looks_like_reply(message)
-            || (slot.first_question != NONE && self.replies.questions.answered_by(slot.id, message).is_some())
+            || (slot.first_reply != NONE && self.replies.pending.answered_by(slot.id, message).is_some())
     }
 
     /// Makes room for a message by giving up waiting ones of no higher lane, the oldest of the lowest first.
@@ -170,8 +170,8 @@ impl Shard {
         };
         for place in places {
             let Some(displaced) = self.held.slab.remove(place) else { continue };
-            self.let_go(Reservation::Mailbox { agent: index, generation, weight: displaced.weight() });
-            self.give_up(displaced, Reason::Displaced, Reservation::Nothing);
+            self.release(Reservation::Mailbox { agent: index, generation, weight: displaced.weight() });
+            self.dead_letter(displaced, DeadLetterReason::Displaced, Reservation::Nothing);
         }
         self.take_in(envelope, index);
     }
@@ -226,7 +226,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn refuse_arrival(&mut self, envelope: Envelope) {
         let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-        self.give_up(envelope, Reason::MemoryFull, reservation);
+        self.dead_letter(envelope, DeadLetterReason::MemoryFull, reservation);
     }
 }
 

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use crate::base::index::ShardIndex;
-use crate::conversation::initiators::NoteKey;
+use crate::conversation::initiators::InitiatorKey;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Choice, ConversationId, ConversationRole, Receiver};
-use crate::outcome::Phase as Waiting;
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
+use crate::outcome::Stage;
 use crate::routing::rules;
 use crate::shard::{FAN_OUT_PER_TURN_MAX, Shard};
 
@@ -51,7 +51,7 @@ impl Shard {
                 let agents: Arc<[AgentId]> =
                     self.offers.capabilities.providers(*capability).iter().map(|provider| provider.agent).collect();
                 if agents.is_empty() {
-                    return self.refuse(envelope, Reason::NoProvider);
+                    return self.refuse(envelope, DeadLetterReason::NoProvider);
                 }
                 self.ledger.account.accepted += agents.len() as u64 - 1;
                 self.spread_replay(&mut envelope);
@@ -66,7 +66,7 @@ impl Shard {
                     agents.find(agent).and_then(|index| agents.get(index)).map_or(0, |slot| slot.mailbox.held())
                 };
                 let Some(agent) = capabilities.choose(capability, choice, waiting) else {
-                    return self.refuse(envelope, Reason::NoProvider);
+                    return self.refuse(envelope, DeadLetterReason::NoProvider);
                 };
                 envelope.message.set_receiver(Receiver::Provider(agent, capability));
                 self.route_to(envelope, agent)
@@ -76,7 +76,7 @@ impl Shard {
                 self.route_to(envelope, agent)
             }
             Receiver::Unaddressed | Receiver::Member(..) | Receiver::Provider(..) => {
-                self.refuse(envelope, Reason::NoRoute)
+                self.refuse(envelope, DeadLetterReason::NoRoute)
             }
         }
     }
@@ -90,7 +90,7 @@ impl Shard {
             // Some of them would have got it, and the sender would not know whom to wait for.
             let detail = format!("the conversation would have {count} participants: allowed are {most}; nobody got it");
             for envelope in envelope.into_deliveries() {
-                self.give_up_with(envelope, Reason::TooManyParticipants, &detail, Reservation::Nothing);
+                self.dead_letter_with(envelope, DeadLetterReason::TooManyParticipants, &detail, Reservation::Nothing);
             }
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl Shard {
             },
             ConversationRole::Unresolved => {
                 let is_own = |peer: &AgentId| {
-                    !self.dialogue.notes.has(&NoteKey { participant: sender, conversation: id, peer: *peer })
+                    !self.dialogue.initiators.has(&InitiatorKey { participant: sender, conversation: id, peer: *peer })
                 };
                 let own: Vec<AgentId> = agents.iter().copied().filter(is_own).collect();
                 self.dialogue.conversations.room_for(sender, id, own.into_iter())
@@ -171,7 +171,7 @@ impl Shard {
                 }
                 ConversationRole::Member => {
                     let Some(began) = envelope.message.initiator() else {
-                        return self.refuse(envelope, Reason::NotInConversation);
+                        return self.refuse(envelope, DeadLetterReason::NotInConversation);
                     };
                     let home = self.config.partition.shard_of(began);
                     if self.is_here(home) {
@@ -211,22 +211,22 @@ impl Shard {
 
     #[cold]
     #[allow(clippy::unnecessary_wraps)] // It ends the routing of a message, as what it stands for does.
-    pub(in crate::shard) fn refuse(&mut self, envelope: Envelope, reason: Reason) -> Result<(), Blocked> {
-        self.give_up_all(envelope, reason);
+    pub(in crate::shard) fn refuse(&mut self, envelope: Envelope, reason: DeadLetterReason) -> Result<(), Blocked> {
+        self.dead_letter_all(envelope, reason);
         Ok(())
     }
 
     /// Gives up a message on its way, with all its deliveries that were not handed out.
     #[cold]
-    pub(in crate::shard) fn give_up_all(&mut self, envelope: Envelope, reason: Reason) {
+    pub(in crate::shard) fn dead_letter_all(&mut self, envelope: Envelope, reason: DeadLetterReason) {
         for envelope in envelope.into_deliveries() {
             let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-            self.give_up(envelope, reason, reservation);
+            self.dead_letter(envelope, reason, reservation);
         }
     }
 
     #[cold]
-    pub(in crate::shard) fn expire_all(&mut self, envelope: Envelope, phase: Waiting) {
+    pub(in crate::shard) fn expire_all(&mut self, envelope: Envelope, phase: Stage) {
         for envelope in envelope.into_deliveries() {
             let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
             self.expire(envelope, phase, reservation);

@@ -1,7 +1,7 @@
 //! When an agent is called: the run queue, and a look at what may expire meanwhile.
 
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
-use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 use crate::supervision::BreakerGate;
 
 impl Shard {
@@ -13,8 +13,8 @@ impl Shard {
             && !slot.is_halted()
             && (slot.gate != BreakerGate::Open || slot.has_in_hand())
             && match &slot.behaviour {
-                Behaviour::Outside(outside) => outside.room > 0,
-                Behaviour::Native(_) | Behaviour::Away | Behaviour::Gateway => true,
+                Behaviour::InboxState(outside) => outside.room > 0,
+                Behaviour::Native(_) | Behaviour::Running | Behaviour::Gateway => true,
             };
         if slot.queued || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
             return;
@@ -23,14 +23,14 @@ impl Shard {
             slot.queued = true;
             self.scheduler.run_queue.push_back(index);
         } else {
-            self.watch_over(index);
+            self.arm_sweep(index);
         }
     }
 
     /// Makes sure that what waits for an agent that is not called does not wait beyond its lifetime.
-    pub(in crate::shard) fn watch_over(&mut self, index: AgentIndex) {
+    pub(in crate::shard) fn arm_sweep(&mut self, index: AgentIndex) {
         // Nothing is left that could expire.
-        if self.phase == Phase::Stopped {
+        if self.phase == ShardPhase::Stopped {
             return;
         }
         let Some(slot) = self.agents.get_mut(index) else { return };

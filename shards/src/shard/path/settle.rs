@@ -3,7 +3,7 @@
 //! Invariants: every message is counted out once, with what became of it; what it held of a mailbox or of credit is released
 //! once, by the message itself or by the notice about it.
 
-use crate::dead_letter::{DeadLetter, LAST_ERROR_BYTES_MAX, Reason};
+use crate::dead_letter::{DeadLetter, DeadLetterReason, LAST_ERROR_BYTES_MAX};
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::notice::beginning;
@@ -11,22 +11,27 @@ use crate::message::{Message, Reliability};
 use crate::outcome::Ending as Settlement;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
-use crate::shard::agent::registry::{AgentIndex, Standing};
-use crate::shard::io::{Event, Phase as Waiting};
+use crate::shard::agent::registry::{AgentFlags, AgentIndex};
+use crate::shard::io::{Event, Stage};
 
 impl Shard {
     /// Gives a message up: it becomes a dead letter and its sender hears of it.
     #[cold]
-    pub(in crate::shard) fn give_up(&mut self, envelope: Envelope, reason: Reason, reservation: Reservation) {
-        self.give_up_with(envelope, reason, "", reservation);
-    }
-
-    /// As [`Shard::give_up`], with what a handler said to it.
-    #[cold]
-    pub(in crate::shard) fn give_up_with(
+    pub(in crate::shard) fn dead_letter(
         &mut self,
         envelope: Envelope,
-        reason: Reason,
+        reason: DeadLetterReason,
+        reservation: Reservation,
+    ) {
+        self.dead_letter_with(envelope, reason, "", reservation);
+    }
+
+    /// As [`Shard::dead_letter`], with what a handler said to it.
+    #[cold]
+    pub(in crate::shard) fn dead_letter_with(
+        &mut self,
+        envelope: Envelope,
+        reason: DeadLetterReason,
         detail: &str,
         reservation: Reservation,
     ) {
@@ -44,7 +49,7 @@ impl Shard {
     pub(in crate::shard) fn keep_dead_letter(
         &mut self,
         message: Message,
-        reason: Reason,
+        reason: DeadLetterReason,
         attempts: u8,
         detail: &str,
         journal: JournalRef,
@@ -62,28 +67,28 @@ impl Shard {
             replays: message.replay().map_or(0, |replay| replay.times),
             message,
         });
-        if !journal.is_not() || self.durables.writes() {
+        if !journal.is_not() || self.journal.writes() {
             self.forget_dropped_letters(&dropped);
             self.keep_letter(id, journal, ending);
         }
     }
 
-    /// As [`Shard::give_up_with`], but keeps no dead letter. Answers the message, unless it was a notice.
+    /// As [`Shard::dead_letter_with`], but keeps no dead letter. Answers the message, unless it was a notice.
     #[cold]
     pub(in crate::shard) fn count_out(
         &mut self,
         envelope: Envelope,
-        reason: Reason,
+        reason: DeadLetterReason,
         detail: &str,
         reservation: Reservation,
     ) -> Option<Message> {
         if envelope.kind == EnvelopeKind::Notice {
             self.held.pending_beside_slab += 1;
             self.ledger.account.notices_coalesced += 1;
-            self.let_go(reservation);
+            self.release(reservation);
             return None;
         }
-        if reason == Reason::Stopped && envelope.journal().is_in_record() {
+        if reason == DeadLetterReason::Stopped && envelope.journal().is_in_record() {
             self.leave_to_next_start(reservation);
             return None;
         }
@@ -100,7 +105,7 @@ impl Shard {
         } else {
             format!("{}: {detail}", reason.explanation())
         };
-        if reason == Reason::ProtocolViolation {
+        if reason == DeadLetterReason::ProtocolViolation {
             self.send_not_understood(&message, reservation);
         } else {
             self.forgive_repetition(&message);
@@ -112,7 +117,7 @@ impl Shard {
     /// Ends a message whose lifetime is over; its sender hears of it. A durable one is kept as a dead letter, although it counts as
     /// expired: whoever sent it was told that it is not lost.
     #[cold]
-    pub(in crate::shard) fn expire(&mut self, envelope: Envelope, phase: Waiting, reservation: Reservation) {
+    pub(in crate::shard) fn expire(&mut self, envelope: Envelope, phase: Stage, reservation: Reservation) {
         self.ledger.account.expired += 1;
         self.ledger.account.expired_by_phase[phase.index()] += 1;
         let (attempts, journal) = (envelope.attempts, envelope.journal());
@@ -123,18 +128,25 @@ impl Shard {
         }
         self.forgive_repetition(&message);
         let explanation = format!("the message's lifetime ended {}", phase.explanation());
-        self.send_failure(&message, Reason::Expired.as_str(), &explanation, reservation);
+        self.send_failure(&message, DeadLetterReason::Expired.as_str(), &explanation, reservation);
         if journal.is_replay() {
             self.acknowledge(journal, Settlement::Expired);
         } else if message.reliability() == Reliability::Durable {
-            self.keep_dead_letter(message, Reason::Expired, attempts, &explanation, journal, Settlement::Expired);
+            self.keep_dead_letter(
+                message,
+                DeadLetterReason::Expired,
+                attempts,
+                &explanation,
+                journal,
+                Settlement::Expired,
+            );
         } else if !journal.is_not() {
             self.end_without_letter(journal, Settlement::Expired);
         }
     }
 
     #[inline(always)]
-    pub(in crate::shard) fn let_go(&mut self, reservation: Reservation) {
+    pub(in crate::shard) fn release(&mut self, reservation: Reservation) {
         match reservation {
             Reservation::Nothing => {}
             Reservation::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}
@@ -143,9 +155,9 @@ impl Shard {
                 if let Some(slot) = self.agents.get_mut(agent)
                     && slot.generation == generation
                 {
-                    slot.mailbox.let_go(weight);
+                    slot.mailbox.release(weight);
                     self.held.memory_left += i64::from(weight);
-                    if slot.standing.is(Standing::ROOM_MATTERS) {
+                    if slot.flags.is(AgentFlags::ROOM_MATTERS) {
                         self.holds_less(agent);
                     }
                 }
@@ -161,7 +173,7 @@ impl Shard {
             slot.load_changed = true;
             self.offers.load_changed.push(agent);
         }
-        if slot.standing.is(Standing::CLOSED) {
+        if slot.flags.is(AgentFlags::CLOSED) {
             self.note_room(agent);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::dead_letter::{DeadLetter, Reason};
+use crate::dead_letter::{DeadLetter, DeadLetterReason};
 use crate::message::WallTime;
 use crate::shard::control::restore::Recovery;
 
@@ -53,7 +53,7 @@ impl Play {
         self.start(&kept)
     }
 
-    fn give_up<'a>(&self, letters: impl Iterator<Item = &'a DeadLetter>) {
+    fn dead_letter<'a>(&self, letters: impl Iterator<Item = &'a DeadLetter>) {
         self.ledger.lock().gives_up(letters.map(|letter| &letter.message));
     }
 
@@ -65,10 +65,10 @@ impl Play {
     fn start(&mut self, kept: &[u64]) -> Result<(), String> {
         let recovery = self.world.journals(kept, self.plan.window);
         self.check_letters(&recovery)?;
-        self.give_up(recovery.dead_letters());
+        self.dead_letter(recovery.dead_letters());
         // A dead letter that is not on disk is lost with the machine, and its message comes after all.
         for node in &self.world.nodes {
-            self.give_up(node.shard.all_dead_letters().iter());
+            self.dead_letter(node.shard.all_dead_letters().iter());
         }
         let expected: Vec<Option<bool>> = (0..WIDTH)
             .zip(&self.guests)
@@ -130,7 +130,7 @@ impl Play {
             return Err(format!("there are two dead letters of the same message: {label:?}"));
         }
         let unexpected = recovery.dead_letters().find(|letter| {
-            let is_violation = letter.reason == Reason::ProtocolViolation && self.may_replay_twice();
+            let is_violation = letter.reason == DeadLetterReason::ProtocolViolation && self.may_replay_twice();
             !is_violation && !self.plan.expects(letter.reason)
         });
         match unexpected {

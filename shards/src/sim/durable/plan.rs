@@ -3,7 +3,7 @@
 use crate::domain::NodeId;
 use crate::journal::record::Durability;
 use crate::message::IdSpace;
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::protocol::{Mode, Rulebook};
 use crate::shard::path::overflow::OverflowPolicy;
 use crate::sim::Setup;
@@ -181,19 +181,19 @@ impl Plan {
     }
 
     /// Whether a message may be given up for this reason, so that it is kept as a dead letter.
-    pub fn expects(&self, reason: Reason) -> bool {
+    pub fn expects(&self, reason: DeadLetterReason) -> bool {
         match reason {
-            Reason::UnknownReceiver
-            | Reason::Deregistered
-            | Reason::AttemptsExhausted
-            | Reason::NotJournalled
-            | Reason::Stopped => true,
-            Reason::MailboxFull | Reason::RepliesFull | Reason::Displaced => self.tiny,
-            Reason::ProtocolViolation | Reason::AmbiguousConversation => !self.remembers_all(),
+            DeadLetterReason::UnknownReceiver
+            | DeadLetterReason::Deregistered
+            | DeadLetterReason::AttemptsExhausted
+            | DeadLetterReason::NotJournalled
+            | DeadLetterReason::Stopped => true,
+            DeadLetterReason::MailboxFull | DeadLetterReason::RepliesFull | DeadLetterReason::Displaced => self.tiny,
+            DeadLetterReason::ProtocolViolation | DeadLetterReason::AmbiguousConversation => !self.remembers_all(),
             // What is replayed does not begin a conversation anew that has been closed meanwhile.
-            Reason::NotInConversation => self.replays || !self.remembers_all(),
+            DeadLetterReason::NotInConversation => self.replays || !self.remembers_all(),
             // What has a short lifetime may be found to have expired.
-            Reason::Expired => self.hurried,
+            DeadLetterReason::Expired => self.hurried,
             _ => false,
         }
     }

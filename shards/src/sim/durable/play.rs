@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::rng::mixed;
-use crate::journal::record::AppendSequence;
+use crate::journal::record::Lsn;
 use crate::message::{Message, MessageId, Performative, Reliability, WallTime};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::shard::io::{Answer, Ending, InboxNumber, Input, JournalCondition, SendError, Token};
 use crate::sim::World;
 use crate::sim::dice::Dice;
@@ -148,7 +148,7 @@ impl Play {
             }
             20 => self.change_condition(shard),
             21 => {
-                let upto = AppendSequence(self.dice.below(self.world.committed(shard) + 1));
+                let upto = Lsn(self.dice.below(self.world.committed(shard) + 1));
                 let again = if self.dice.once_in(2) { Input::ShowWaiting(upto) } else { Input::CarryForward(upto) };
                 self.world.give(shard, again);
             }
@@ -266,7 +266,7 @@ impl Play {
                     Heard::Refused
                 }
                 // Nothing can be written down any more, or not for long, so that nothing is kept of it.
-                Answer::NotKept(_, Ending::DeadLettered(Reason::NotJournalled)) => Heard::Withdrawn,
+                Answer::NotKept(_, Ending::DeadLettered(DeadLetterReason::NotJournalled)) => Heard::Withdrawn,
                 Answer::NotKept(_, Ending::DeadLettered(_)) => Heard::DeadLettered,
                 Answer::NotKept(_, Ending::Expired) => Heard::Expired,
                 _ => continue,

@@ -11,7 +11,7 @@ use crate::base::rng::mixed;
 use crate::domain::Priority;
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, ConversationId, Message, MessageId, Performative, Receipt, Receiver, Reliability};
-use crate::outcome::Reason;
+use crate::outcome::DeadLetterReason;
 use crate::protocol::{Mode, Violation};
 use crate::shard::control::conformance::Conformance;
 use crate::shard::io::{Answer, AskFailure, Event, Now, Output, RegistrationError, Token};
@@ -106,7 +106,7 @@ pub(super) struct Ledger {
     left_at: BTreeMap<AgentId, u64>,
     promises: Vec<Promise>,
     fates: BTreeMap<(MessageId, Option<AgentId>), Fate>,
-    dead: [u64; Reason::COUNT],
+    dead: [u64; DeadLetterReason::COUNT],
     expired: u64,
     done: u64,
     replied: u64,
@@ -362,7 +362,7 @@ impl Ledger {
         match event {
             Event::DeadLettered { message, sender, receiver, reason, .. } => {
                 self.dead[reason.index()] += 1;
-                if *reason == Reason::ProtocolViolation {
+                if *reason == DeadLetterReason::ProtocolViolation {
                     self.refused.insert(*message);
                 }
                 self.owe(*sender, *receiver);

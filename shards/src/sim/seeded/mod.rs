@@ -163,7 +163,7 @@ mod tests {
     fn agents_break_their_protocol_and_are_found_only_while_that_is_allowed() {
         let refused = |without: &[Fault]| -> u64 {
             let options = Options { without: without.iter().copied().collect(), ..Options::default() };
-            let reason = crate::dead_letter::Reason::ProtocolViolation.index();
+            let reason = crate::dead_letter::DeadLetterReason::ProtocolViolation.index();
             (0..40).map(|seed| run(seed, &options).expect("a good seed").account.dead_by_reason[reason]).sum()
         };
         let found = refused(&[]);

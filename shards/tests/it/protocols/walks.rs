@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use caxton_shards::dead_letter::Reason;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Aid, ConversationId, ConversationRole, Message, MessageBuilder, Performative};
 use caxton_shards::protocol::{Mode, Side, library_names};
@@ -358,7 +358,11 @@ impl Walk {
     }
 
     fn refused(&self) -> u64 {
-        let reasons = [Reason::ProtocolViolation, Reason::NotInConversation, Reason::AmbiguousConversation];
+        let reasons = [
+            DeadLetterReason::ProtocolViolation,
+            DeadLetterReason::NotInConversation,
+            DeadLetterReason::AmbiguousConversation,
+        ];
         reasons.into_iter().map(|reason| self.world.dead(reason)).sum()
     }
 

@@ -8,11 +8,11 @@
 //! behind its own record, so that it is not handled later; while the journal is given up, nothing new is put into its queue
 //! but what ends messages that are there.
 
-use super::{Ending, JournalCondition, Waiting};
+use super::{Ending, JournalCondition, PendingCommit};
 use crate::mailbox::Reservation;
-use crate::outcome::Reason;
-use crate::shard::io::{Event, Phase as Waits};
-use crate::shard::{Alarm, Phase, SWEEP_INTERVAL_MS, Shard};
+use crate::outcome::DeadLetterReason;
+use crate::shard::io::{Event, Stage};
+use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
 /// A journal that has been full for so long, in milliseconds, is given up until it goes on.
 pub const FULL_PATIENCE_MS: u64 = 1_000;
@@ -21,19 +21,19 @@ impl Shard {
     /// Whether the journal has been full for so long that nobody should wait for it.
     #[inline]
     pub(in crate::shard) fn is_journal_given_up(&self) -> bool {
-        self.durables.full_since_ms.is_some_and(|since_ms| self.clock.now_ms >= since_ms + FULL_PATIENCE_MS)
+        self.journal.full_since_ms.is_some_and(|since_ms| self.clock.now_ms >= since_ms + FULL_PATIENCE_MS)
     }
 
     /// Whether the dead letter of such a message has to stand in this shard's journal, full or not: it ends what stands there.
     pub(super) fn needs_letter_here(&self, journal: super::JournalRef) -> bool {
-        let sent_here = |ticket: super::JournalRef| self.is_here(ticket.shard()) && !ticket.is_awaited_by_caller();
-        journal.is_in_record() || journal.ticket().is_some_and(sent_here)
+        let sent_here = |waiter: super::JournalRef| self.is_here(waiter.shard()) && !waiter.is_awaited_by_caller();
+        journal.is_in_record() || journal.waiter().is_some_and(sent_here)
     }
 
     /// Makes sure that what waits for a full journal does not wait beyond its lifetime, nor callers for long.
     pub(super) fn watch_commits(&mut self) {
-        let Some(since_ms) = self.durables.full_since_ms else { return };
-        if self.durables.commits_swept || self.phase == Phase::Stopped {
+        let Some(since_ms) = self.journal.full_since_ms else { return };
+        if self.journal.commits_swept || self.phase == ShardPhase::Stopped {
             return;
         }
         let patience_ends_ms = since_ms + FULL_PATIENCE_MS;
@@ -41,32 +41,32 @@ impl Shard {
         if patience_ends_ms > self.clock.now_ms {
             look_at_ms = look_at_ms.min(patience_ends_ms);
         }
-        for place in self.durables.uncommitted() {
+        for place in self.journal.uncommitted() {
             if let Some(envelope) = self.held.slab.get(place) {
                 look_at_ms = look_at_ms.min(envelope.deadline_ms.max(self.clock.now_ms + 1));
             }
         }
-        self.durables.commits_swept = self.timers.wheel.insert(look_at_ms, Alarm::SweepCommits).is_ok();
+        self.journal.commits_swept = self.timers.wheel.insert(look_at_ms, Alarm::SweepCommits).is_ok();
     }
 
     /// Ends what has waited for a full journal for too long.
     pub(in crate::shard) fn sweep_commits(&mut self) {
-        self.durables.commits_swept = false;
-        if self.durables.condition != JournalCondition::Full || self.phase == Phase::Stopped {
+        self.journal.commits_swept = false;
+        if self.journal.condition != JournalCondition::Full || self.phase == ShardPhase::Stopped {
             return;
         }
         let given_up = self.is_journal_given_up();
-        self.tell_of_journal();
-        let committed = self.durables.committed;
-        for place in 0..self.durables.waiting.len() {
-            let waiting = self.durables.waiting[place];
+        self.report_journal();
+        let committed = self.journal.committed;
+        for place in 0..self.journal.waiting.len() {
+            let waiting = self.journal.waiting[place];
             let envelope = waiting.message.and_then(|message| self.held.slab.get(message.place));
             let expired = envelope.is_some_and(|envelope| envelope.deadline_ms <= self.clock.now_ms);
-            let refused = given_up && waiting.ticket.is_awaited_by_caller();
+            let refused = given_up && waiting.waiter.is_awaited_by_caller();
             if waiting.sequence > committed && (expired || refused) {
-                let entry = &mut self.durables.waiting[place];
+                let entry = &mut self.journal.waiting[place];
                 // The record stays where it is in the journal's order, and nobody waits for it any more.
-                (entry.message, entry.letter, entry.ticket) = (None, None, super::JournalRef::NOT);
+                (entry.message, entry.letter, entry.waiter) = (None, None, super::JournalRef::NOT);
                 self.end_waiting(waiting, expired);
             }
         }
@@ -74,33 +74,33 @@ impl Shard {
     }
 
     /// Reports once that the journal takes nothing, and that it goes on. One that is full for a moment is not worth a word.
-    pub(super) fn tell_of_journal(&mut self) {
-        let (shard, condition) = (self.identity.index, self.durables.condition);
+    pub(super) fn report_journal(&mut self) {
+        let (shard, condition) = (self.identity.index, self.journal.condition);
         let stopped = match condition {
             JournalCondition::Full if !self.is_journal_given_up() => return,
             JournalCondition::Full | JournalCondition::Failed => true,
             JournalCondition::Ready | JournalCondition::Busy | JournalCondition::Unavailable => false,
         };
-        let told = std::mem::replace(&mut self.durables.full_told, stopped);
+        let told = std::mem::replace(&mut self.journal.full_told, stopped);
         if told != stopped || condition == JournalCondition::Failed {
             self.report(|| Event::JournalChanged { shard, condition });
         }
     }
 
     /// Ends one that was waiting. Its record is released behind it, or replaced by that of its dead letter.
-    fn end_waiting(&mut self, waiting: Waiting, expired: bool) {
+    fn end_waiting(&mut self, waiting: PendingCommit, expired: bool) {
         let envelope = waiting.message.and_then(|message| self.held.slab.remove(message.place));
         let (Some(message), Some(mut envelope)) = (waiting.message, envelope) else {
             // A dead letter may be gone after a crash. The step of a conversation as well, but its message is kept all the same.
             let ending = match waiting.ending {
-                Ending::DeadLettered(_) => Ending::DeadLettered(Reason::NotJournalled),
+                Ending::DeadLettered(_) => Ending::DeadLettered(DeadLetterReason::NotJournalled),
                 ending => ending,
             };
-            return self.acknowledge(waiting.ticket, ending);
+            return self.acknowledge(waiting.waiter, ending);
         };
         let receiver = envelope.message.target();
-        if let Some(arrival) = receiver.and_then(|receiver| self.durables.arrival(&envelope.message, receiver)) {
-            self.durables.seen.forget(arrival);
+        if let Some(arrival) = receiver.and_then(|receiver| self.journal.arrival(&envelope.message, receiver)) {
+            self.journal.seen.forget(arrival);
         }
         let reservation = if self.is_still_there(message.agent, message.generation) {
             Reservation::Mailbox { agent: message.agent, generation: message.generation, weight: envelope.weight() }
@@ -108,35 +108,35 @@ impl Shard {
             Reservation::Nothing
         };
         // Its sender may send it again, also after a restart.
-        let record = self.durables.record_of(envelope.journal());
+        let record = self.journal.record_of(envelope.journal());
         if let Some(record) = record {
-            self.durables.records.withdrawn(record);
+            self.journal.records.withdrawn(record);
         }
-        if waiting.ticket.is_replay() {
+        if waiting.waiter.is_replay() {
             // The dead letter that is being replayed stays, so no second one replaces this record.
             if let Some(record) = record {
                 self.release_record(record);
             }
-            envelope.mark(waiting.ticket);
+            envelope.mark(waiting.waiter);
             return if expired {
-                self.expire(envelope, Waits::Commit, reservation);
+                self.expire(envelope, Stage::Commit, reservation);
             } else {
-                self.give_up(envelope, Reason::NotJournalled, reservation);
+                self.dead_letter(envelope, DeadLetterReason::NotJournalled, reservation);
             };
         }
         let letter = self.dead_letters.next_id();
         let ending = if expired {
-            self.expire(envelope, Waits::Commit, reservation);
+            self.expire(envelope, Stage::Commit, reservation);
             Ending::Expired
         } else {
-            self.give_up(envelope, Reason::NotJournalled, reservation);
-            Ending::DeadLettered(Reason::NotJournalled)
+            self.dead_letter(envelope, DeadLetterReason::NotJournalled, reservation);
+            Ending::DeadLettered(DeadLetterReason::NotJournalled)
         };
-        if waiting.ticket.is_awaited_by_caller() {
-            return self.acknowledge(waiting.ticket, ending);
+        if waiting.waiter.is_awaited_by_caller() {
+            return self.acknowledge(waiting.waiter, ending);
         }
         // Settles the handled message that caused this one only after the dead letter is durable.
         let letter = self.dead_letters.find(letter).map(|_| letter.number);
-        self.acknowledge_when(self.durables.records.last(), letter, waiting.ticket, ending);
+        self.acknowledge_when(self.journal.records.last(), letter, waiting.waiter, ending);
     }
 }

@@ -1,15 +1,15 @@
 //! What stands in the journal beside messages, and what is needed for long: agents, conversations, records that are written
 //! anew so that their part of the journal can be used again, and what a start takes over.
 
-use super::{CARRIED_PER_TURN_MAX, Carry, Ending, JournalRef};
+use super::{COMPACTED_PER_TURN_MAX, Compaction, Ending, JournalRef};
 use crate::base::index::AgentIndex;
 use crate::conversation::ConversationIndex;
-use crate::dead_letter::{DeadLetterId, Reason};
-use crate::journal::record::AppendSequence;
+use crate::dead_letter::{DeadLetterId, DeadLetterReason};
+use crate::journal::record::Lsn;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, ConversationId, WallTime};
 use crate::planted::{self, Bug};
-use crate::shard::{Phase, Shard};
+use crate::shard::{Shard, ShardPhase};
 
 /// Conversations and agents.
 impl Shard {
@@ -22,7 +22,7 @@ impl Shard {
         violates: bool,
         envelope: &Envelope,
     ) {
-        if !self.durables.writes() || self.is_journal_given_up() {
+        if !self.journal.writes() || self.is_journal_given_up() {
             return;
         }
         let (message, journal) = (&envelope.message, envelope.journal());
@@ -31,10 +31,10 @@ impl Shard {
         let probably = AgentIndex(if is_sender { envelope.sender_place } else { envelope.receiver_place });
         let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
         let name = slot.map_or("", |slot| &slot.name);
-        let sequence = self.durables.records.conversation_step(initiator, name, self.clock.now.wall, violates, message);
+        let sequence = self.journal.records.conversation_step(initiator, name, self.clock.now.wall, violates, message);
         self.dialogue.conversations.set_durable(index);
         // Where the sender's shard is another one, the message itself is written to this journal behind the step.
-        if journal.ticket().is_some_and(|ticket| self.is_here(ticket.shard())) {
+        if journal.waiter().is_some_and(|waiter| self.is_here(waiter.shard())) {
             self.await_more(journal, 1);
             self.acknowledge_when(sequence, None, journal, Ending::Kept);
         }
@@ -42,21 +42,21 @@ impl Shard {
 
     #[cold]
     pub(in crate::shard) fn keep_end_of_conversation(&mut self, initiator: AgentId, id: ConversationId) {
-        if self.durables.writes() {
-            self.durables.records.conversation_closed(initiator, id);
+        if self.journal.writes() {
+            self.journal.records.conversation_closed(initiator, id);
         }
     }
 
     /// Writes down an agent that outlives the process, as it is now.
     #[cold]
     pub(in crate::shard) fn keep_agent(&mut self, index: AgentIndex) {
-        if !self.durables.writes() {
+        if !self.journal.writes() {
             return;
         }
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
-        let capabilities = extras.capabilities.iter().map(|term| term.as_str());
-        extras.record = Some(self.durables.records.agent(&slot.name, capabilities, extras.record));
+        let Some(cold) = slot.cold.as_mut().filter(|cold| cold.outlives) else { return };
+        let capabilities = cold.capabilities.iter().map(|term| term.as_str());
+        cold.record = Some(self.journal.records.agent(&slot.name, capabilities, cold.record));
     }
 
     /// Such an agent was removed.
@@ -64,12 +64,12 @@ impl Shard {
     pub(in crate::shard) fn forget_agent(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let id = slot.id;
-        let Some(extras) = slot.extras.as_mut().filter(|extras| extras.outlives) else { return };
-        extras.outlives = false;
-        let record = extras.record.take();
+        let Some(cold) = slot.cold.as_mut().filter(|cold| cold.outlives) else { return };
+        cold.outlives = false;
+        let record = cold.record.take();
         let is_forgotten = planted::is(Bug::DeregisteredAgentReturns);
-        if self.durables.writes() && self.phase != Phase::Stopped && !is_forgotten {
-            self.durables.records.agent_gone(id, record);
+        if self.journal.writes() && self.phase != ShardPhase::Stopped && !is_forgotten {
+            self.journal.records.agent_gone(id, record);
         }
     }
 }
@@ -77,23 +77,24 @@ impl Shard {
 /// Old records are rewritten, so that the part of the journal that they stand in can be used again.
 impl Shard {
     /// Has everything rewritten that is still needed and stands in a record up to this one. It takes several turns.
-    pub(in crate::shard) fn carry_forward(&mut self, upto: AppendSequence) {
-        let place = self.durables.carry.filter(|carry| carry.all).map_or(0, |carry| carry.place);
-        if !self.durables.writes() {
+    pub(in crate::shard) fn compact(&mut self, upto: Lsn) {
+        let place =
+            self.journal.compaction.filter(|compaction| compaction.all).map_or(0, |compaction| compaction.place);
+        if !self.journal.writes() {
             return;
         }
-        self.durables.carry = Some(Carry { upto, place, all: true });
-        for (number, sequence) in std::mem::take(&mut self.durables.letters) {
+        self.journal.compaction = Some(Compaction { upto, place, all: true });
+        for (number, sequence) in std::mem::take(&mut self.journal.letters) {
             let id = DeadLetterId { shard: self.identity.index, number };
             let sequence = match self.dead_letters.kept(id) {
-                Some(letter) if sequence <= upto => self.durables.records.dead_letter(letter, Some(sequence)),
+                Some(letter) if sequence <= upto => self.journal.records.dead_letter(letter, Some(sequence)),
                 _ => sequence,
             };
-            self.durables.letters.insert(number, sequence);
+            self.journal.letters.insert(number, sequence);
         }
         let old = |(_, slot): &(AgentIndex, &crate::shard::agent::registry::AgentSlot)| {
-            let extras = slot.extras.as_ref().filter(|extras| extras.outlives);
-            extras.is_some_and(|extras| extras.record.is_some_and(|record| record <= upto))
+            let cold = slot.cold.as_ref().filter(|cold| cold.outlives);
+            cold.is_some_and(|cold| cold.record.is_some_and(|record| record <= upto))
         };
         for index in self.agents.iter().filter(old).map(|(index, _)| index).collect::<Vec<_>>() {
             self.keep_agent(index);
@@ -101,22 +102,22 @@ impl Shard {
     }
 
     /// Has messages rewritten that have waited since a record up to this one, unless other records are being rewritten.
-    pub(in crate::shard) fn show_waiting(&mut self, upto: AppendSequence) {
-        if self.durables.writes() && self.durables.carry.is_none() {
-            self.durables.carry = Some(Carry { upto, place: 0, all: false });
+    pub(in crate::shard) fn show_waiting(&mut self, upto: Lsn) {
+        if self.journal.writes() && self.journal.compaction.is_none() {
+            self.journal.compaction = Some(Compaction { upto, place: 0, all: false });
         }
     }
 
     /// Goes on with that. Says whether there is more.
-    pub(in crate::shard) fn carry_on(&mut self) -> bool {
-        let Some(Carry { upto, place, all }) = self.durables.carry else { return false };
-        let end = place.saturating_add(CARRIED_PER_TURN_MAX).min(self.held.slab.places());
+    pub(in crate::shard) fn continue_compaction(&mut self) -> bool {
+        let Some(Compaction { upto, place, all }) = self.journal.compaction else { return false };
+        let end = place.saturating_add(COMPACTED_PER_TURN_MAX).min(self.held.slab.places());
         for place in place..end {
             let Some(envelope) = self.held.slab.get_mut(place) else { continue };
-            let record = envelope.journal().record(self.durables.records.last());
+            let record = envelope.journal().record(self.journal.records.last());
             let Some(record) = record.filter(|record| *record <= upto) else { continue };
             // What is not committed yet is about to be released by its commit's order: it stays.
-            if record > self.durables.committed || !all && self.durables.first.contains_key(&record) {
+            if record > self.journal.committed || !all && self.journal.first.contains_key(&record) {
                 continue;
             }
             let expires =
@@ -126,19 +127,19 @@ impl Shard {
             // A message that is to be tried again is still there when its receiver is gone.
             let former = || target.and_then(|target| self.tombstones.find(target)).map_or("", |former| &*former.name);
             let name = slot.map_or_else(former, |slot| &*slot.name);
-            let durables = &mut self.durables;
-            let first = durables.first.remove(&record).unwrap_or(record);
+            let journal = &mut self.journal;
+            let first = journal.first.remove(&record).unwrap_or(record);
             let replaces = (!planted::is(Bug::CarriedTwice)).then_some(record);
             let place = (!planted::is(Bug::CarriedOutOfOrder)).then_some(first);
-            let sequence = durables.records.message(replaces, place, true, expires, name, &envelope.message);
-            durables.first.insert(sequence, first);
+            let sequence = journal.records.message(replaces, place, true, expires, name, &envelope.message);
+            journal.first.insert(sequence, first);
             if envelope.attempts > 0 {
-                durables.records.attempts(sequence, envelope.attempts);
+                journal.records.attempts(sequence, envelope.attempts);
             }
             envelope.mark(JournalRef::in_record(sequence));
         }
         let more = end < self.held.slab.places();
-        self.durables.carry = more.then_some(Carry { upto, place: end, all });
+        self.journal.compaction = more.then_some(Compaction { upto, place: end, all });
         more
     }
 }
@@ -146,7 +147,7 @@ impl Shard {
 /// What a shard begins with.
 impl Shard {
     /// Takes in a durable message that an earlier run had left, with a record of this run's own.
-    pub(in crate::shard) fn take_back_message(
+    pub(in crate::shard) fn restore_message(
         &mut self,
         mut envelope: Envelope,
         receiver: AgentId,
@@ -154,13 +155,13 @@ impl Shard {
         expires: WallTime,
     ) {
         // It has waited since the earlier run.
-        let sequence = self.durables.records.message(None, None, true, expires, receiver_name, &envelope.message);
-        self.durables.first.insert(sequence, sequence);
+        let sequence = self.journal.records.message(None, None, true, expires, receiver_name, &envelope.message);
+        self.journal.first.insert(sequence, sequence);
         envelope.mark(JournalRef::in_record(sequence));
         self.keep_attempts(&envelope);
         self.ledger.account.recovered += 1;
         let Some(index) = self.add_absent(receiver, receiver_name) else {
-            return self.give_up(envelope, Reason::ShardFull, Reservation::Nothing);
+            return self.dead_letter(envelope, DeadLetterReason::ShardFull, Reservation::Nothing);
         };
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (generation, weight) = (slot.generation, envelope.weight());
@@ -169,7 +170,7 @@ impl Shard {
         if envelope.attempts >= self.attempts_max(&envelope.message) {
             let reservation = Reservation::Mailbox { agent: index, generation, weight };
             let detail = "the router ended while it was handled, each time";
-            return self.give_up_with(envelope, Reason::AttemptsExhausted, detail, reservation);
+            return self.dead_letter_with(envelope, DeadLetterReason::AttemptsExhausted, detail, reservation);
         }
         self.put_into_mailbox_in_time(envelope, index);
     }
@@ -177,19 +178,19 @@ impl Shard {
     /// Writes down how many attempts to handle a message have begun, so that a start does not count them from one again.
     #[cold]
     pub(in crate::shard) fn keep_attempts(&mut self, envelope: &Envelope) {
-        if envelope.attempts == 0 || !self.durables.writes() {
+        if envelope.attempts == 0 || !self.journal.writes() {
             return;
         }
-        if let Some(sequence) = self.durables.record_of(envelope.journal()) {
-            self.durables.records.attempts(sequence, envelope.attempts);
+        if let Some(sequence) = self.journal.record_of(envelope.journal()) {
+            self.journal.records.attempts(sequence, envelope.attempts);
         }
     }
 
     /// Takes note of a dead letter's record.
-    pub(in crate::shard) fn take_back_letter(&mut self, id: DeadLetterId) {
+    pub(in crate::shard) fn restore_dead_letter(&mut self, id: DeadLetterId) {
         if let Some(letter) = self.dead_letters.get(id) {
-            let sequence = self.durables.records.dead_letter(letter, None);
-            self.durables.letters.insert(id.number, sequence);
+            let sequence = self.journal.records.dead_letter(letter, None);
+            self.journal.letters.insert(id.number, sequence);
         }
     }
 }

@@ -19,11 +19,11 @@ use crate::shard::gateway_name;
 /// They stand in two tables. When the young one has `most` messages it becomes the old one, and what stood in that is forgotten
 /// at once: to look for the oldest message whenever another one comes cost 60 ns a message, as it is no longer in the cache.
 #[derive(Debug)]
-pub(super) struct Window {
-    young: HashTable<Arrival>,
-    old: HashTable<Arrival>,
+pub(super) struct DedupWindow {
+    young: HashTable<DedupKey>,
+    old: HashTable<DedupKey>,
     /// What came in earlier runs: as much as all shards of then remembered of the agents that live here now.
-    inherited: HashTable<Arrival>,
+    inherited: HashTable<DedupKey>,
     /// The same from records that do not name the sender: an id from any sender counts.
     unsigned: HashSet<(MessageId, AgentId), Seeded>,
     /// So that nobody outside can choose ids that all fall on the same place.
@@ -33,14 +33,14 @@ pub(super) struct Window {
 
 /// What a message is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Arrival {
+pub(super) struct DedupKey {
     pub id: MessageId,
     pub receiver: AgentId,
     /// None for what was sent from outside without a sender.
     pub sender: Option<AgentId>,
 }
 
-impl Arrival {
+impl DedupKey {
     #[inline]
     fn hash(&self, hasher: Seeded) -> u64 {
         let (id, sender) = (self.id.to_u128(), self.sender.map_or(0, AgentId::table_bits));
@@ -49,7 +49,7 @@ impl Arrival {
     }
 }
 
-impl Window {
+impl DedupWindow {
     pub fn new(most: usize, seed: u64) -> Self {
         Self {
             young: HashTable::new(),
@@ -62,13 +62,13 @@ impl Window {
     }
 
     /// Takes note of a message. Returns whether it is new.
-    pub fn note(&mut self, arrival: Arrival) -> bool {
+    pub fn note(&mut self, arrival: DedupKey) -> bool {
         if self.most == 0 {
             return true;
         }
         let hash = arrival.hash(self.hasher);
-        let same = |other: &Arrival| *other == arrival;
-        if !self.old.is_empty() && self.old.find(hash, same).is_some() || self.has_inherited(hash, arrival) {
+        let same = |other: &DedupKey| *other == arrival;
+        if !self.old.is_empty() && self.old.find(hash, same).is_some() || self.has_restored(hash, arrival) {
             return false;
         }
         let hasher = self.hasher;
@@ -86,28 +86,26 @@ impl Window {
     }
 
     /// Whether a message has come.
-    pub fn has(&self, arrival: Arrival) -> bool {
+    pub fn has(&self, arrival: DedupKey) -> bool {
         let hash = arrival.hash(self.hasher);
-        let same = |other: &Arrival| *other == arrival;
-        self.old.find(hash, same).is_some()
-            || self.young.find(hash, same).is_some()
-            || self.has_inherited(hash, arrival)
+        let same = |other: &DedupKey| *other == arrival;
+        self.old.find(hash, same).is_some() || self.young.find(hash, same).is_some() || self.has_restored(hash, arrival)
     }
 
     #[inline]
-    fn has_inherited(&self, hash: u64, arrival: Arrival) -> bool {
-        (!self.inherited.is_empty() || !self.unsigned.is_empty()) && self.is_inherited(hash, arrival)
+    fn has_restored(&self, hash: u64, arrival: DedupKey) -> bool {
+        (!self.inherited.is_empty() || !self.unsigned.is_empty()) && self.is_restored(hash, arrival)
     }
 
     #[cold]
-    fn is_inherited(&self, hash: u64, arrival: Arrival) -> bool {
+    fn is_restored(&self, hash: u64, arrival: DedupKey) -> bool {
         self.inherited.find(hash, |other| *other == arrival).is_some()
             || self.unsigned.contains(&(arrival.id, arrival.receiver))
     }
 
     /// Forgets a message that was noted just now and could not be kept: its sender may try again.
     #[cold]
-    pub fn forget(&mut self, arrival: Arrival) {
+    pub fn forget(&mut self, arrival: DedupKey) {
         let hash = arrival.hash(self.hasher);
         for table in [&mut self.young, &mut self.old] {
             if let Ok(entry) = table.find_entry(hash, |other| *other == arrival) {
@@ -118,7 +116,7 @@ impl Window {
 
     /// Takes note of a message that came in an earlier run.
     #[cold]
-    pub fn inherit(&mut self, handled: &HandledMessage) {
+    pub fn restore(&mut self, handled: &HandledMessage) {
         let HandledMessage { id, receiver, sender } = *handled;
         let sender = match sender {
             _ if self.most == 0 => return,
@@ -129,7 +127,7 @@ impl Window {
             Origin::Outside => None,
             Origin::Agent(agent) => Some(agent),
         };
-        let arrival = Arrival { id, receiver, sender };
+        let arrival = DedupKey { id, receiver, sender };
         let hash = arrival.hash(self.hasher);
         if self.inherited.find(hash, |other| *other == arrival).is_none() {
             let hasher = self.hasher;
@@ -185,8 +183,8 @@ mod tests {
     use super::*;
     use crate::domain::ShardCount;
 
-    fn arrival(number: usize, receiver: &str, sender: &str) -> Arrival {
-        Arrival {
+    fn arrival(number: usize, receiver: &str, sender: &str) -> DedupKey {
+        DedupKey {
             id: MessageId::from_u128(number as u128).expect("it is not zero"),
             receiver: AgentId::of_text(receiver),
             sender: Some(AgentId::of_text(sender)),
@@ -196,7 +194,7 @@ mod tests {
     #[test]
     fn a_window_remembers_at_least_so_many_messages_and_fewer_than_twice_as_many() {
         const MOST: usize = 100;
-        let mut window = Window::new(MOST, 7);
+        let mut window = DedupWindow::new(MOST, 7);
         for number in 1..=1_000 {
             assert!(window.note(arrival(number, "one", "x")), "{number} is new");
             assert!(!window.note(arrival(number, "one", "x")), "{number} is known");
@@ -208,14 +206,14 @@ mod tests {
             assert!(window.young.len() + window.old.len() < 2 * MOST);
         }
         assert!(window.note(arrival(1_000 - MOST, "one", "x")), "what is long gone is forgotten");
-        let mut none = Window::new(0, 7);
+        let mut none = DedupWindow::new(0, 7);
         assert!(none.note(arrival(1, "one", "x")) && none.note(arrival(1, "one", "x")), "nothing is remembered");
     }
 
     #[test]
     fn what_was_inherited_is_known_until_as_many_others_have_come() {
         const MOST: usize = 10;
-        let mut window = Window::new(MOST, 7);
+        let mut window = DedupWindow::new(MOST, 7);
         let handled = |number, sender| HandledMessage {
             id: arrival(number, "", "").id,
             receiver: AgentId::of_text("one"),
@@ -223,9 +221,9 @@ mod tests {
         };
         // Several shards of the earlier run may have remembered as many each.
         for number in 1..=5 * MOST {
-            window.inherit(&handled(number, Origin::Agent(AgentId::of_text("x"))));
+            window.restore(&handled(number, Origin::Agent(AgentId::of_text("x"))));
         }
-        window.inherit(&handled(1_000, Origin::Unknown));
+        window.restore(&handled(1_000, Origin::Unknown));
         assert!((1..=5 * MOST).all(|number| !window.note(arrival(number, "one", "x"))));
         assert!(window.note(arrival(1, "one", "y")), "another sender's message of the same id");
         assert!(!window.note(arrival(1_000, "one", "y")), "nobody wrote down who had sent it");
@@ -237,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_message_that_was_not_kept_may_come_again() {
-        let mut window = Window::new(2, 7);
+        let mut window = DedupWindow::new(2, 7);
         for number in 1..5 {
             assert!(window.note(arrival(number, "one", "x")));
             window.forget(arrival(number, "one", "x"));

@@ -7,16 +7,16 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use caxton_shards::api::{Input, JournalCondition};
-use caxton_shards::journal::record::AppendSequence;
+use caxton_shards::journal::record::Lsn;
 use caxton_shards::shard::Shard;
 
 use crate::drive::wall_time;
-use crate::link::JournalFigures;
 use crate::router::CancelStart;
+use crate::shard_handle::JournalFigures;
 use crate::store::disk::direct::DirectDisk;
 use crate::store::disk::host::HostFiles;
 use crate::store::journal::{Journal, JournalOptions, JournalState, Projection};
-use crate::store::projector::{BATCH_BYTES, Batch, Door};
+use crate::store::projector::{BATCH_BYTES, Batch, ProjectionSender};
 
 /// How long what an earlier run left may take to be rewritten.
 const BEGIN_WITHIN: Duration = Duration::from_mins(10);
@@ -25,30 +25,30 @@ const BEGIN_WITHIN: Duration = Duration::from_mins(10);
 const SHOWN_AFTER_MS: u64 = 10_000;
 
 /// Looks after the journal of one shard, on the shard's thread.
-pub(crate) struct Scribe {
+pub(crate) struct JournalDriver {
     journal: Journal<DirectDisk>,
     condition: JournalCondition,
     /// The last record up to which everything was asked to be rewritten.
-    carried: AppendSequence,
-    door: Door,
+    carried: Lsn,
+    door: ProjectionSender,
     shard: u16,
     disk_has_core: bool,
     /// What has waited since a record up to this one is shown.
-    shown: AppendSequence,
+    shown: Lsn,
     /// What was committed when that was looked at last, and when it is looked at again.
-    older: AppendSequence,
+    older: Lsn,
     look_at_ms: u64,
     /// The database is to begin again with what is handed over next.
     anew: bool,
 }
 
-impl Scribe {
+impl JournalDriver {
     /// Makes the journal and writes down what the shard has to write already. Blocks until that is on disk. Where the disk has a
     /// core of its own, a thread there hands writes to the kernel.
     pub fn begin(
         options: JournalOptions,
         disk_core: Option<usize>,
-        door: Door,
+        door: ProjectionSender,
         shard: &mut Shard,
         figures: &JournalFigures,
         cancel: &CancelStart,
@@ -62,8 +62,8 @@ impl Scribe {
         let journal = Journal::create_unless(disk, options, || cancel.is_cancelled())
             .map_err(|error| format!("the journal in {directory} could not be made: {error}"))?;
         let condition = JournalCondition::Ready;
-        let none = AppendSequence(0);
-        let mut scribe = Self {
+        let none = Lsn(0);
+        let mut driver = Self {
             journal,
             condition,
             carried: none,
@@ -79,32 +79,32 @@ impl Scribe {
         let mut inputs = VecDeque::new();
         loop {
             let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            scribe.write(shard, now_ms, figures, &mut inputs);
-            match scribe.journal.state() {
+            driver.write(shard, now_ms, figures, &mut inputs);
+            match driver.journal.state() {
                 _ if cancel.is_cancelled() => return Err("the start was cancelled".to_owned()),
                 JournalState::Failed(complaint) | JournalState::NoSpace(complaint) => return Err(complaint),
-                JournalState::Full if scribe.journal.is_busy() && !scribe.journal.is_writing() => {
+                JournalState::Full if driver.journal.is_busy() && !driver.journal.is_writing() => {
                     return Err(format!(
                         "the journal in {directory} is as large as store.segments_max allows before everything is written"
                     ));
                 }
                 // Nobody is to be served while the disk is busy with the next segment.
-                _ if !scribe.journal.is_busy() && !scribe.journal.makes_segment() => {
+                _ if !driver.journal.is_busy() && !driver.journal.makes_segment() => {
                     // Only what was read back may take the place of what an earlier run left.
-                    scribe.journal.complete(&HostFiles, wall_time())?;
-                    return Ok(scribe);
+                    driver.journal.complete(&HostFiles, wall_time())?;
+                    return Ok(driver);
                 }
                 state if began.elapsed() > BEGIN_WITHIN => {
                     return Err(format!("the journal in {directory}: {state:?}"));
                 }
-                _ => scribe.wait(Duration::from_millis(1)),
+                _ => driver.wait(Duration::from_millis(1)),
             }
         }
     }
 
     /// What the shard hears first.
     pub fn news(&self) -> Option<Input> {
-        Some(Input::Committed(self.journal.committed())).filter(|_| self.journal.committed() > AppendSequence(0))
+        Some(Input::Committed(self.journal.committed())).filter(|_| self.journal.committed() > Lsn(0))
     }
 
     /// Sleeps until a write is complete, until it is woken, or for this long.
@@ -112,7 +112,7 @@ impl Scribe {
         self.journal.wait(timeout);
     }
 
-    /// Ends a [`wait`](Scribe::wait), the present one or the next.
+    /// Ends a [`wait`](JournalDriver::wait), the present one or the next.
     pub fn waker(&self) -> Waker {
         self.journal.waker()
     }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fe
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::{Conformance, Event, InboxNumber, Phase, Remains, Snapshot, Token, Unresponsive};
-use caxton_shards::dead_letter::{DeadLetter, Reason};
+use caxton_shards::api::{Conformance, Event, InboxNumber, Snapshot, Stage, Token, Unfinished, Unresponsive};
+use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::Message;
 use caxton_shards::routing::partition::{Partition, ShardIndex};
@@ -16,7 +16,7 @@ use crate::call::Callee;
 use crate::config::Config;
 use crate::deadline::Deadlines;
 use crate::store::projector::ProjectionFigures;
-use crate::watchdog::Bell;
+use crate::watchdog::WatchdogHandle;
 
 /// How many entries of a batch count as one place in the inbound channel.
 pub(crate) const BATCH_MESSAGES_MAX: usize = 10_000;
@@ -43,22 +43,22 @@ pub(crate) enum Work {
 }
 
 /// Work on its way into a shard.
-pub(crate) struct Entry {
+pub(crate) struct Job {
     pub work: Work,
     /// None for what brings its own.
-    pub ticket: Option<Ticket>,
+    pub holder: Option<GateHolder>,
 }
 
 /// An entry that the shard takes or its caller takes back.
 #[derive(Clone)]
-pub(crate) struct Held(Arc<Mutex<Option<Entry>>>);
+pub(crate) struct Held(Arc<Mutex<Option<Job>>>);
 
 impl Held {
-    pub fn new(entry: Entry) -> Self {
+    pub fn new(entry: Job) -> Self {
         Self(Arc::new(Mutex::new(Some(entry))))
     }
 
-    pub fn take(&self) -> Option<Entry> {
+    pub fn take(&self) -> Option<Job> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -68,7 +68,7 @@ impl Held {
 pub(crate) struct Gate(Arc<()>);
 
 /// Stands for one piece of work on its way in.
-pub(crate) struct Ticket(#[expect(dead_code, reason = "what counts is how many there are")] Arc<()>);
+pub(crate) struct GateHolder(#[expect(dead_code, reason = "what counts is how many there are")] Arc<()>);
 
 impl Gate {
     pub fn new() -> Self {
@@ -77,11 +77,11 @@ impl Gate {
 
     /// To be called before looking at the router's stage.
     #[inline]
-    pub fn enter(&self) -> Ticket {
-        let ticket = Ticket(Arc::clone(&self.0));
+    pub fn enter(&self) -> GateHolder {
+        let holder = GateHolder(Arc::clone(&self.0));
         // Pairs with the fence in `is_empty`: the caller sees that the router stops, or who stops it sees the ticket.
         fence(Ordering::SeqCst);
-        ticket
+        holder
     }
 
     /// How many pieces of work are on their way in.
@@ -102,7 +102,7 @@ impl Gate {
 /// How far the router is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub(crate) enum Stage {
+pub(crate) enum RouterPhase {
     /// Everything goes.
     Running,
     /// Nothing more is admitted; what is there is handled.
@@ -115,20 +115,20 @@ pub(crate) enum Stage {
     Failed,
 }
 
-impl Stage {
+impl RouterPhase {
     const ALL: [Self; 5] = [Self::Running, Self::Draining, Self::Stopping, Self::Leaving, Self::Failed];
 }
 
 /// What a shard that has stopped hands over.
-pub(crate) struct Legacy {
-    pub remains: Remains,
+pub(crate) struct FinalState {
+    pub unfinished: Unfinished,
     /// The dead letters that it kept, oldest first.
     pub letters: Vec<DeadLetter>,
 }
 
 /// One shard as other threads see it.
-pub(crate) struct Link {
-    pub work: flume::Sender<Entry>,
+pub(crate) struct ShardHandle {
+    pub work: flume::Sender<Job>,
     pub gate: Gate,
     pub doorbell: Doorbell,
     pub published: Published,
@@ -156,16 +156,16 @@ pub(crate) struct Link {
     /// The shard has nothing left to do, at the stage that it has reached.
     pub quiet: AtomicU8,
     /// What the shard leaves when it has come to its end.
-    pub legacy: Mutex<Option<Legacy>>,
+    pub final_state: Mutex<Option<FinalState>>,
     /// The shard's thread needs nothing more from anybody.
     pub left: AtomicBool,
     /// What the shard's journal did so far.
     pub journal: JournalFigures,
 }
 
-impl Link {
+impl ShardHandle {
     /// A shard that has not begun, and the way into it.
-    pub fn new(work: flume::Sender<Entry>) -> Self {
+    pub fn new(work: flume::Sender<Job>) -> Self {
         Self {
             work,
             gate: Gate::new(),
@@ -182,7 +182,7 @@ impl Link {
             calling: OnceLock::new(),
             times_blocked: AtomicU64::new(0),
             quiet: AtomicU8::new(0),
-            legacy: Mutex::new(None),
+            final_state: Mutex::new(None),
             left: AtomicBool::new(false),
             journal: JournalFigures::default(),
         }
@@ -280,10 +280,10 @@ impl JournalFigures {
 
 /// What all shards of a router share.
 pub(crate) struct Shared {
-    pub links: Vec<Link>,
+    pub links: Vec<ShardHandle>,
     pub partition: Partition,
     pub config: Config,
-    pub bell: Bell,
+    pub bell: WatchdogHandle,
     /// The moment from which monotonic time counts.
     start: Instant,
     /// Times that the watchdog had to wake a shard that stood still.
@@ -297,7 +297,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn new(links: Vec<Link>, partition: Partition, config: Config, bell: Bell, start: Instant) -> Self {
+    pub fn new(
+        links: Vec<ShardHandle>,
+        partition: Partition,
+        config: Config,
+        bell: WatchdogHandle,
+        start: Instant,
+    ) -> Self {
         Self {
             links,
             start,
@@ -305,7 +311,7 @@ impl Shared {
             config,
             bell,
             watchdog_wakes: AtomicU64::new(0),
-            stage: AtomicU8::new(Stage::Running as u8),
+            stage: AtomicU8::new(RouterPhase::Running as u8),
             changed: (Mutex::new(()), Condvar::new()),
             subscribers: Subscribers::default(),
             tokens: AtomicU64::new(1),
@@ -313,12 +319,12 @@ impl Shared {
         }
     }
 
-    pub fn stage(&self) -> Stage {
-        Stage::ALL[usize::from(self.stage.load(Ordering::Acquire))]
+    pub fn phase(&self) -> RouterPhase {
+        RouterPhase::ALL[usize::from(self.stage.load(Ordering::Acquire))]
     }
 
     /// Goes on to a later stage, and tells every shard. Going back is not possible.
-    pub fn advance_to(&self, stage: Stage) {
+    pub fn advance_to(&self, stage: RouterPhase) {
         self.stage.fetch_max(stage as u8, Ordering::AcqRel);
         for shard in 0..self.links.len() {
             self.ring(shard);
@@ -404,7 +410,7 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 43 + Phase::COUNT;
+const FIGURES: usize = 43 + Stage::COUNT;
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
@@ -413,7 +419,7 @@ const FIGURES: usize = 43 + Phase::COUNT;
 pub(crate) struct Published {
     sequence: CachePadded<AtomicU64>,
     figures: [AtomicU64; FIGURES],
-    reasons: [AtomicU64; Reason::COUNT],
+    reasons: [AtomicU64; DeadLetterReason::COUNT],
 }
 
 impl Published {
@@ -421,7 +427,7 @@ impl Published {
         Self {
             sequence: CachePadded::new(AtomicU64::new(0)),
             figures: [const { AtomicU64::new(0) }; FIGURES],
-            reasons: [const { AtomicU64::new(0) }; Reason::COUNT],
+            reasons: [const { AtomicU64::new(0) }; DeadLetterReason::COUNT],
         }
     }
 
@@ -502,17 +508,17 @@ fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
         account.kept,
         snapshot.duplicates,
         snapshot.commits_awaited as u64,
-        account.expired_by_phase[Phase::Crossing.index()],
-        account.expired_by_phase[Phase::Mailbox.index()],
-        account.expired_by_phase[Phase::Delayed.index()],
-        account.expired_by_phase[Phase::Retry.index()],
-        account.expired_by_phase[Phase::Stalled.index()],
-        account.expired_by_phase[Phase::Commit.index()],
+        account.expired_by_phase[Stage::Crossing.index()],
+        account.expired_by_phase[Stage::Mailbox.index()],
+        account.expired_by_phase[Stage::Delayed.index()],
+        account.expired_by_phase[Stage::Retry.index()],
+        account.expired_by_phase[Stage::Stalled.index()],
+        account.expired_by_phase[Stage::Commit.index()],
     ]
 }
 
 #[allow(clippy::cast_possible_truncation)] // These were counts in memory.
-fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; Reason::COUNT]) -> Snapshot {
+fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; DeadLetterReason::COUNT]) -> Snapshot {
     let [
         accepted,
         arrived,

@@ -340,7 +340,7 @@ fn merge(found: Vec<Found>, limit: usize) -> DeadLetterPage {
 
 #[cfg(test)]
 mod tests {
-    use caxton_shards::dead_letter::Reason;
+    use caxton_shards::dead_letter::DeadLetterReason;
     use caxton_shards::message::{Message, Performative, WallTime};
 
     use super::*;
@@ -353,7 +353,7 @@ mod tests {
         DeadLetter {
             id,
             message: Message::builder(Performative::Inform).build().expect("the message is valid"),
-            reason: Reason::NoRoute,
+            reason: DeadLetterReason::NoRoute,
             attempts: 0,
             last_error: None,
             first: WallTime(0),
