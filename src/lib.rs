@@ -40,6 +40,7 @@ pub use caxton_shards::api::{ConversationView, HistoryEntry};
 pub use caxton_shards::api::{Decision, FailedAttempt, FailureCause, FailureHandler};
 pub use caxton_shards::api::{Place, Unfinished};
 pub use caxton_shards::api::{REPLAYS_MAX, ReplayError};
+pub use caxton_shards::codec;
 pub use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterReason};
 pub use caxton_shards::domain;
 pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative, Reliability};

@@ -7,8 +7,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use caxton_shards::message::bits::{CodeTableSize, Decoder, Encoder, parse, print};
-use caxton_shards::message::text::{self, Limits, NoNames};
+use caxton_shards::codec::bits::{CodeTableSize, Decoder, Encoder, parse, print};
+use caxton_shards::codec::text::{self, Limits, NoNames};
 use caxton_shards::message::{Message, WallTime};
 
 const NOW: WallTime = WallTime(1_700_000_000_000);

@@ -8,9 +8,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use caxton_shards::codec::text::{Limits, NoNames, parse};
+use caxton_shards::codec::{json, xml};
 use caxton_shards::domain::ContentLimit;
-use caxton_shards::message::text::{Limits, NoNames, parse};
-use caxton_shards::message::{Message, WallTime, json, xml};
+use caxton_shards::message::{Message, WallTime};
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
 const CONTENT_BYTES: usize = 200;

@@ -7,8 +7,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use caxton_shards::codec::text::{Limits, NoNames, parse, print};
 use caxton_shards::message::WallTime;
-use caxton_shards::message::text::{Limits, NoNames, parse, print};
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
 const CONTENT_BYTES: usize = 200;

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use caxton_router::codec::text::{Limits, Messages, Strictness};
 use caxton_router::message::WallTime;
-use caxton_router::message::text::{Limits, Messages, Strictness};
 
 /// The longest input: 1 GiB.
 const INPUT_BYTES_MAX: u64 = 1 << 30;

@@ -8,6 +8,7 @@ use super::value::Setting;
 use super::wasi::Grants;
 use super::{Preset, Provenance, RingChoice, ShardChoice};
 use caxton_shards::api::OverflowPolicy;
+use caxton_shards::codec::text::Strictness;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BlockDepth, BreakerDelayMs, BreakerThreshold,
     BreakerWindowMs, CallTimeoutMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity,
@@ -19,7 +20,6 @@ use caxton_shards::domain::{
     RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
     TurnQuota,
 };
-use caxton_shards::message::text::Strictness;
 use caxton_shards::protocol::Mode;
 
 /// One key of the configuration, with the access to its field.

@@ -3,6 +3,7 @@
 use super::choice::AutoOr;
 use bytesize::ByteSize;
 use caxton_shards::api::OverflowPolicy;
+use caxton_shards::codec::text::Strictness;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BlockDepth, BreakerDelayMs, BreakerThreshold,
     BreakerWindowMs, CallTimeoutMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity,
@@ -14,7 +15,6 @@ use caxton_shards::domain::{
     RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
     TurnQuota,
 };
-use caxton_shards::message::text::Strictness;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;

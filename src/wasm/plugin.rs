@@ -295,7 +295,8 @@ fn header(message: &Message) -> types::Header {
 
 fn text(value: &ParameterValue) -> String {
     match value {
-        ParameterValue::Atom(text) | ParameterValue::Text(text) | ParameterValue::List(text) => text.to_string(),
+        ParameterValue::Atom(text) | ParameterValue::Text(text) => text.to_string(),
+        ParameterValue::List(expression) => expression.as_str().to_owned(),
         ParameterValue::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! The agents `ams` and `df` of a running router, spoken to from outside the shards.
 
+use caxton_router::codec::text::{Limits, Messages};
 use caxton_router::message::WallTime;
-use caxton_router::message::text::{Limits, Messages};
 use caxton_router::{AgentId, Message, Performative, Registration, Router};
 
 use crate::common::{PATIENCE, bounded, capability, name, shutdown, silent, start, start_with, text_of};

@@ -3,8 +3,9 @@
 use super::exception::Exception;
 use super::fields::{ELEMENTS_MAX, Fields};
 use crate::codec::sl::Term;
+use crate::codec::text::moment;
 use crate::domain::AgentName;
-use crate::message::text::{date_text, moment};
+use crate::message::date::date_text;
 use crate::message::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, WallTime};
 use crate::shard::control::lifecycle::AgentState;
 

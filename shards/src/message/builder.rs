@@ -366,13 +366,13 @@ impl MessageBuilder {
     }
 
     /// A user-defined parameter. Its name begins with `X-` in either case, and is none of those in which the string
-    /// form carries the options of delivery (see [`text`](super::text)).
+    /// form carries the options of delivery (see [`text`](crate::codec::text)).
     pub fn user_parameter(mut self, name: &str, value: ParameterValue) -> Self {
         if !is_user_parameter_name(name) {
             self.fail(MessageError::ParameterName { name: name.chars().take(64).collect() });
             return self;
         }
-        if super::text::is_reserved(name) {
+        if super::parameter::is_reserved(name) {
             self.fail(MessageError::ParameterReserved { name: name.to_owned() });
             return self;
         }
@@ -547,13 +547,13 @@ impl MessageBuilder {
 /// The same without moving the builder, for codecs that fill in one parameter after another: moving it costs more than
 /// most parameters do.
 impl MessageBuilder {
-    pub(super) fn set_sender_aid(&mut self, aid: Aid) {
+    pub(crate) fn set_sender_aid(&mut self, aid: Aid) {
         self.check_aids("sender", std::slice::from_ref(&aid));
         self.message.0.sender = Some(aid.id());
         self.details().sender = Some(aid);
     }
 
-    pub(super) fn set_receiver_aids(&mut self, aids: Vec<Aid>) {
+    pub(crate) fn set_receiver_aids(&mut self, aids: Vec<Aid>) {
         if aids.len() > RECEIVERS_MAX {
             self.fail(MessageError::TooManyAgents { parameter: "receiver", count: aids.len() });
             return;
@@ -563,7 +563,7 @@ impl MessageBuilder {
         self.details().receivers = aids;
     }
 
-    pub(super) fn set_reply_to_aids(&mut self, aids: Vec<Aid>) {
+    pub(crate) fn set_reply_to_aids(&mut self, aids: Vec<Aid>) {
         if aids.len() > RECEIVERS_MAX {
             self.fail(MessageError::TooManyAgents { parameter: "reply-to", count: aids.len() });
             return;
@@ -572,7 +572,7 @@ impl MessageBuilder {
         self.details().reply_to = aids;
     }
 
-    pub(super) fn set_conversation_text(&mut self, text: &str) {
+    pub(crate) fn set_conversation_text(&mut self, text: &str) {
         self.check_length("conversation-id", text.len());
         let id = ConversationId::of_text(text);
         self.message.0.conversation = Some(id);
@@ -582,7 +582,7 @@ impl MessageBuilder {
         }
     }
 
-    pub(super) fn set_reply_with_text(&mut self, text: &str) {
+    pub(crate) fn set_reply_with_text(&mut self, text: &str) {
         self.check_length("reply-with", text.len());
         let correlation = Correlation::of_text(text);
         self.message.0.reply_with = Some(correlation);
@@ -591,7 +591,7 @@ impl MessageBuilder {
         }
     }
 
-    pub(super) fn set_in_reply_to_text(&mut self, text: &str) {
+    pub(crate) fn set_in_reply_to_text(&mut self, text: &str) {
         self.check_length("in-reply-to", text.len());
         let correlation = Correlation::of_text(text);
         self.message.0.in_reply_to = Some(correlation);
@@ -600,25 +600,25 @@ impl MessageBuilder {
         }
     }
 
-    pub(super) fn set_protocol(&mut self, protocol: &str) {
+    pub(crate) fn set_protocol(&mut self, protocol: &str) {
         self.message.0.protocol = Term::of_message(protocol);
         let text = self.beside("protocol", self.message.0.protocol, protocol);
         self.keep_word(text, |details, text| details.words.protocol = text);
     }
 
-    pub(super) fn set_language(&mut self, language: &str) {
+    pub(crate) fn set_language(&mut self, language: &str) {
         self.message.0.language = Term::of_message(language);
         let text = self.beside("language", self.message.0.language, language);
         self.keep_word(text, |details, text| details.words.language = text);
     }
 
-    pub(super) fn set_encoding(&mut self, encoding: &str) {
+    pub(crate) fn set_encoding(&mut self, encoding: &str) {
         self.message.0.encoding = Term::of_message(encoding);
         let text = self.beside("encoding", self.message.0.encoding, encoding);
         self.keep_word(text, |details, text| details.words.encoding = text);
     }
 
-    pub(super) fn set_ontology(&mut self, ontology: &str) {
+    pub(crate) fn set_ontology(&mut self, ontology: &str) {
         self.message.0.ontology = Term::of_message(ontology);
         let text = self.beside("ontology", self.message.0.ontology, ontology);
         self.keep_word(text, |details, text| details.words.ontology = text);
@@ -626,14 +626,14 @@ impl MessageBuilder {
 
     /// Adds a user-defined parameter whose name was checked. Forms that say of a parameter that it is user-defined bring
     /// names without `X-` too.
-    pub(super) fn add_user_parameter(&mut self, parameter: UserParameter) {
+    pub(crate) fn add_user_parameter(&mut self, parameter: UserParameter) {
         let UserParameter { name, value } = parameter;
-        if super::text::Parameter::named(name.as_bytes()).is_some() {
+        if super::parameter::Parameter::named(name.as_bytes()).is_some() {
             self.fail(MessageError::ParameterReserved { name: name.into() });
             return;
         }
         self.check_length(&name, name.len().max(value.bytes()));
-        let value = super::text::readable(value);
+        let value = value.readable();
         let parameters = &mut self.details().user_parameters;
         parameters.push(UserParameter { name, value });
         let count = parameters.len();
@@ -642,15 +642,26 @@ impl MessageBuilder {
         }
     }
 
-    pub(super) fn set_content(&mut self, content: MessageContent) {
+    pub(crate) fn set_content(&mut self, content: MessageContent) {
         self.message.0.content = content;
     }
 }
 
 impl ParameterValue {
-    pub(super) fn bytes(&self) -> usize {
+    /// Returns the value in the form in which it reads back: a word that has to be quoted becomes a string, and a string
+    /// that no literal can hold becomes a byte-length-encoded one.
+    pub(crate) fn readable(self) -> Self {
         match self {
-            Self::Atom(text) | Self::Text(text) | Self::List(text) => text.len(),
+            Self::Atom(text) if !super::word::is_atom(text.as_bytes()) => Self::text(text),
+            Self::Text(text) => Self::text(text),
+            value => value,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Atom(text) | Self::Text(text) => text.len(),
+            Self::List(expression) => expression.as_str().len(),
             Self::Binary(bytes) => bytes.len(),
         }
     }

@@ -29,14 +29,30 @@ pub enum ParameterValue {
     Text(Box<str>),
     /// A byte-length-encoded string.
     Binary(Box<[u8]>),
-    /// A parenthesised expression, as source text.
-    List(Box<str>),
+    /// A parenthesised expression.
+    List(Expression),
 }
 
 impl ParameterValue {
     /// A string. One that ends in a backslash has no string literal in SC00070, and becomes a byte-length-encoded one.
     pub fn text(text: Box<str>) -> Self {
         if text.ends_with('\\') { Self::Binary(text.into_boxed_bytes()) } else { Self::Text(text) }
+    }
+}
+
+/// A parenthesised expression of SC00070 as source text, such as `(set (a b) "c")`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Expression(Box<str>);
+
+impl Expression {
+    /// Wraps text that is known to be one expression, with nothing before or behind it.
+    pub(crate) fn of_source(text: Box<str>) -> Self {
+        Self(text)
+    }
+
+    /// Returns the source text, parentheses included.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -54,8 +70,8 @@ pub(crate) fn is_user_parameter_name(name: &str) -> bool {
 /// other word that is no parameter of SC00061.
 pub(crate) fn is_kept_parameter_name(name: &str) -> bool {
     is_user_parameter_name(name)
-        || (super::text::is_atom(name.as_bytes())
-            && !super::text::is_reserved(name)
+        || (super::word::is_atom(name.as_bytes())
+            && !super::parameter::is_reserved(name)
             && !name.contains('"')
             && name.chars().all(|character| !character.is_whitespace() && !character.is_control()))
 }
@@ -69,6 +85,13 @@ pub struct TraceContext {
     pub span_id: [u8; 8],
     /// The trace flags; bit 0 says sampled.
     pub flags: u8,
+}
+
+impl TraceContext {
+    /// Whether the context names a trace and a span: neither is all zeros.
+    pub fn is_valid(&self) -> bool {
+        self.trace_id != [0; 16] && self.span_id != [0; 8]
+    }
 }
 
 /// The rarely read part of a message. A message built by native code usually has none.

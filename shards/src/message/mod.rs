@@ -5,29 +5,24 @@
 //! ([`Details`]), which messages between native agents usually lack.
 
 mod aid;
-pub mod bits;
 mod builder;
 pub(crate) mod bytes;
 mod content;
+pub(crate) mod date;
 pub(crate) mod delivery_meta;
-mod details;
+pub(crate) mod details;
 mod envelope;
 mod id;
 pub(crate) mod journal_ref;
-pub mod json;
 mod names;
 pub(crate) mod notice;
 mod options;
+pub(crate) mod parameter;
 mod performative;
 mod pool;
 pub(crate) mod stored;
-mod suggestion;
 mod term;
-pub mod text;
-mod unprefixed;
-mod walk;
-mod window;
-pub mod xml;
+pub(crate) mod word;
 
 use std::sync::Arc;
 
@@ -35,7 +30,7 @@ pub use aid::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, AidFault};
 pub use builder::{MessageBuilder, MessageError};
 pub use content::{CONTENT_INLINE_BYTES, IntoContent, MessageContent};
 pub use details::{
-    Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, Replay, TraceContext, USER_PARAMETERS_MAX,
+    Details, Expression, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, Replay, TraceContext, USER_PARAMETERS_MAX,
     UserParameter, Words,
 };
 pub use envelope::{AclRepresentation, RECEIVED_STAMPS_MAX, ReceivedStamp, TransportEnvelope, TransportEnvelopeFault};
@@ -81,11 +76,26 @@ pub enum Choice {
     LeastLoaded,
 }
 
+impl Choice {
+    /// Every choice with its word.
+    pub(crate) const WORDS: [(&str, Self); 4] = [
+        ("any", Self::Any),
+        ("all", Self::All),
+        ("round-robin", Self::RoundRobin),
+        ("least-loaded", Self::LeastLoaded),
+    ];
+
+    /// Returns the choice as one word, such as `round-robin`.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+}
+
 impl std::str::FromStr for Choice {
     type Err = DomainError;
 
     fn from_str(word: &str) -> Result<Self, DomainError> {
-        let found = text::CHOICES.iter().find(|(known, _)| *known == word.trim());
+        let found = Self::WORDS.iter().find(|(known, _)| *known == word.trim());
         let refuse = || DomainError::not_allowed("choice", word, "any, all, round-robin or least-loaded");
         found.map(|(_, choice)| *choice).ok_or_else(refuse)
     }
@@ -142,7 +152,37 @@ pub(crate) struct Body {
     content: MessageContent,
 }
 
+/// What changes in a message whose options were found among its user-defined parameters. What is absent stays.
+pub(crate) struct Amendment {
+    /// The rarely read part of the message, which is replaced as a whole.
+    pub details: Details,
+    pub priority: Option<crate::domain::Priority>,
+    pub reliability: Option<Reliability>,
+    pub receipt: Option<Receipt>,
+    pub when_unavailable: Option<WhenUnavailable>,
+    pub attempts_max: Option<std::num::NonZeroU8>,
+    pub time_to_live: Option<LifetimeMs>,
+    pub id: Option<MessageId>,
+    pub receiver: Option<Receiver>,
+}
+
 impl Message {
+    /// Replaces the options that an amendment has.
+    pub(crate) fn amend(&mut self, amendment: Amendment) {
+        let body = &mut *self.0;
+        body.details = Some(Arc::new(amendment.details));
+        body.priority = amendment.priority.unwrap_or(body.priority);
+        body.reliability = amendment.reliability.unwrap_or(body.reliability);
+        body.receipt = amendment.receipt.unwrap_or(body.receipt);
+        body.when_unavailable = amendment.when_unavailable.unwrap_or(body.when_unavailable);
+        body.attempts_max = amendment.attempts_max.or(body.attempts_max);
+        body.time_to_live_ms = amendment.time_to_live.map_or(body.time_to_live_ms, LifetimeMs::into_inner);
+        body.id = amendment.id.or(body.id);
+        if let Some(receiver) = amendment.receiver {
+            body.receiver = receiver;
+        }
+    }
+
     /// Starts a message. Only the performative is mandatory (SC00061).
     #[inline]
     pub fn builder(performative: Performative) -> MessageBuilder {

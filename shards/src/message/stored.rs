@@ -8,9 +8,9 @@ use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
 
 use super::{
-    AgentId, Aid, Body, Choice, ConversationRole, Correlation, Details, Message, MessageContent, PARAMETER_BYTES_MAX,
-    ParameterValue, Performative, RECEIVERS_MAX, Receipt, Receiver, Reliability, Replay, Term, TraceContext,
-    USER_PARAMETERS_MAX, UserParameter, WallTime, WhenUnavailable, pool,
+    AgentId, Aid, Body, Choice, ConversationRole, Correlation, Details, Expression, Message, MessageContent,
+    PARAMETER_BYTES_MAX, ParameterValue, Performative, RECEIVERS_MAX, Receipt, Receiver, Reliability, Replay, Term,
+    TraceContext, USER_PARAMETERS_MAX, UserParameter, WallTime, WhenUnavailable, pool,
 };
 use crate::domain::Priority;
 use crate::message::aid::{AID_DEPTH_MAX, AID_ENTRIES_MAX};
@@ -385,7 +385,7 @@ fn store_parameters(parameters: &[UserParameter], out: &mut Vec<u8>) {
             ParameterValue::Atom(text) => (0, text.as_bytes()),
             ParameterValue::Text(text) => (1, text.as_bytes()),
             ParameterValue::Binary(bytes) => (2, &**bytes),
-            ParameterValue::List(text) => (3, text.as_bytes()),
+            ParameterValue::List(expression) => (3, expression.as_str().as_bytes()),
         };
         out.put_u8(kind);
         out.put_bytes(bytes);
@@ -401,7 +401,7 @@ fn restore_parameters(reader: &mut Reader<'_>, most: usize) -> Result<Vec<UserPa
                 0 => ParameterValue::Atom(restore_parameter_text(reader)?),
                 1 => ParameterValue::Text(restore_parameter_text(reader)?),
                 2 => ParameterValue::Binary(reader.bytes("parameter")?.into()),
-                3 => ParameterValue::List(restore_parameter_text(reader)?),
+                3 => ParameterValue::List(Expression::of_source(restore_parameter_text(reader)?)),
                 value => return Err(RecordFault::Unknown { what: "parameter", value: value.into() }),
             };
             Ok(UserParameter { name, value })

@@ -9,10 +9,10 @@ mod random;
 mod tables;
 mod vectors;
 
-use caxton_shards::message::bits::{
+use caxton_shards::codec::bits::{
     BitsError, CodeTableSize, Decoder, Encoder, Messages, parse, parse_envelope, print, print_envelope,
 };
-use caxton_shards::message::text::{self, Limits, NoNames};
+use caxton_shards::codec::text::{self, Limits, NoNames};
 use caxton_shards::message::{
     AclRepresentation, Aid, Message, ParameterValue, ReceivedStamp, TransportEnvelope, UserParameter, WallTime,
 };

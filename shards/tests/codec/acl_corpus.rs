@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use caxton_shards::message::text::{Limits, Messages, NoNames, parse, print};
+use caxton_shards::codec::text::{Limits, Messages, NoNames, parse, print};
 use caxton_shards::message::{Message, ParameterValue, Performative, Receiver, WallTime};
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
@@ -79,7 +79,7 @@ fn the_oddities_mean_what_they_say() {
         [
             &ParameterValue::Atom("Just_A_Test".into()),
             &ParameterValue::Text("0x23AF".into()),
-            &ParameterValue::List("(set (a b) \"c\")".into())
+            &ParameterValue::list("(set (a b) \"c\")")
         ]
     );
 }

@@ -1,10 +1,11 @@
 //! The JSON form of messages: what is written reads back, says the same as the string and the XML form, and what is wrong
 //! or hostile is refused where it stands.
 
+use caxton_shards::codec::json::{Messages, from_json, limits, to_json};
+use caxton_shards::codec::text::{self, Fault, Limits, NoNames, ParseError};
+use caxton_shards::codec::xml;
 use caxton_shards::domain::ContentLimit;
-use caxton_shards::message::json::{Messages, from_json, limits, to_json};
-use caxton_shards::message::text::{self, Fault, Limits, NoNames, ParseError};
-use caxton_shards::message::{AID_DEPTH_MAX, Message, Performative, WallTime, xml};
+use caxton_shards::message::{AID_DEPTH_MAX, Message, Performative, WallTime};
 use proptest::prelude::*;
 
 use crate::generators::{message, mutate, mutations};

@@ -14,10 +14,10 @@ mod strict_form;
 
 use std::num::{NonZeroU8, NonZeroU64};
 
-use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit, LifetimeMs, Priority};
-use caxton_shards::message::text::{
+use caxton_shards::codec::text::{
     EXCERPT_CHARACTERS_MAX, Fault, Limits, Located, Messages, NoNames, ParseError, parse, print,
 };
+use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit, LifetimeMs, Priority};
 use caxton_shards::message::{
     AgentId, Aid, Choice, ConversationId, Correlation, Message, MessageId, ParameterValue, Performative, RECEIVERS_MAX,
     Receipt, Receiver, Reliability, USER_PARAMETERS_MAX, WallTime, WhenUnavailable,

@@ -1,9 +1,9 @@
 //! The XML form of messages (FIPA SC00071) and envelopes (SC00085): what is written reads back, what other platforms write
 //! is read, and what is wrong or hostile is refused where it stands.
 
+use caxton_shards::codec::text::{self, Fault, Limits, NoNames, ParseError};
+use caxton_shards::codec::xml::{Messages, envelope_from_xml, envelope_to_xml, from_xml, limits, to_xml};
 use caxton_shards::domain::{AgentName, ContentLimit};
-use caxton_shards::message::text::{self, Fault, Limits, NoNames, ParseError};
-use caxton_shards::message::xml::{Messages, envelope_from_xml, envelope_to_xml, from_xml, limits, to_xml};
 use caxton_shards::message::{
     AID_DEPTH_MAX, AclRepresentation, AgentId, Message, ParameterValue, Performative, ReceivedStamp, Receiver,
     TransportEnvelope, UserParameter, WallTime,

@@ -48,8 +48,8 @@ pub fn value() -> impl Strategy<Value = ParameterValue> {
         text().prop_map(|text| ParameterValue::Atom(text.into())),
         text().prop_map(|text| ParameterValue::Text(text.into())),
         content().prop_map(|bytes| ParameterValue::Binary(bytes.into())),
-        list.prop_map(|text| ParameterValue::List(text.into())),
-        text().prop_map(|text| ParameterValue::List(text.into())),
+        list.prop_map(ParameterValue::list),
+        text().prop_map(ParameterValue::list),
     ]
 }
 

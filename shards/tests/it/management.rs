@@ -7,8 +7,8 @@ mod subscriptions;
 
 use caxton_shards::api::{Answer, Input, is_notice};
 use caxton_shards::codec::sl::{self, Argument, Term};
+use caxton_shards::codec::text::{Limits, Messages};
 use caxton_shards::management::{Platform, read_aid};
-use caxton_shards::message::text::{Limits, Messages};
 use caxton_shards::message::{AgentId, Message, Performative};
 
 use crate::common::{Log, Script, World};

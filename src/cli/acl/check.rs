@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use caxton_router::message::text::Strictness;
+use caxton_router::codec::text::Strictness;
 use serde_json::json;
 
 use super::diagnostic::diagnostic;

@@ -3,8 +3,8 @@
 use std::io::{self, BufWriter, Write as _};
 
 use caxton_router::Message;
+use caxton_router::codec::text::{Fault, Located, NoNames, ParseError, Strictness, check_strict};
 use caxton_router::config::MessageConfig;
-use caxton_router::message::text::{Fault, Located, NoNames, ParseError, Strictness, check_strict};
 
 use super::diagnostic::diagnostic;
 use super::form::Form;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use caxton_router::message::text::ParseError;
+use caxton_router::codec::text::ParseError;
 
 use super::form::Form;
 use crate::cli::input::Source;

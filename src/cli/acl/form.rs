@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::Path;
 
 use caxton_router::Message;
+use caxton_router::codec::bits::{self, BitsError};
+use caxton_router::codec::text::{self, Located, NoNames, ParseError, Strictness};
+use caxton_router::codec::{json, xml};
 use caxton_router::domain::ContentLimit;
-use caxton_router::message::bits::{self, BitsError};
-use caxton_router::message::text::{self, Located, NoNames, ParseError, Strictness};
-use caxton_router::message::{json, xml};
 use clap::ValueEnum;
 
 use crate::cli::input::Source;

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use caxton_router::codec::text::Strictness;
 use caxton_router::domain::{AgentName, CapabilityName};
-use caxton_router::message::text::Strictness;
 use caxton_router::message::{Aid, MessageId, Receiver};
 use caxton_router::wasm::Guest;
 use caxton_router::{

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use caxton_router::codec::text::{Located, ParseError};
 use caxton_router::domain::AgentName;
-use caxton_router::message::text::{Located, ParseError};
 use caxton_router::message::{MessageId, Receiver};
 use caxton_router::router::{CallError, Events, Sent};
 use caxton_router::{AgentId, ConversationId, Message, Rejected, Router, SendError};

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use caxton_router::Message;
-use caxton_router::message::text::{Limits, Located, Messages, ParseError, Strictness};
+use caxton_router::codec::text::{Limits, Located, Messages, ParseError, Strictness};
 
 use crate::cli::input::now;
 

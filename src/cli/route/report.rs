@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Stdout, Write as _};
 
-use caxton_router::message::text::{Located, ParseError};
+use caxton_router::codec::text::{Located, ParseError};
 use caxton_router::message::{MessageId, Receiver};
 use caxton_router::{Message, Performative};
 use serde_json::{Value, json};

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use caxton_router::Message;
-use caxton_router::message::text::{self, NoNames};
+use caxton_router::codec::text::{self, NoNames};
 use caxton_router::store::backup::backup;
 use caxton_router::store::inspect::{Inspection, inspect};
 use caxton_router::store::journal::JournalSummary;

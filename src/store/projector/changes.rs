@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::RECORDS_PER_TURN;
+use caxton_shards::codec::text::{self, NoNames};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterId};
 use caxton_shards::journal::record::{
     ConversationStep, DurableMessage, Lsn, PersistentAgent, Projects, Record, RecordClass, RecordKind, receiver_name,
 };
-use caxton_shards::message::text::{self, NoNames};
 use caxton_shards::message::{AgentId, ConversationId, Message};
 use hashbrown::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Transaction, params};

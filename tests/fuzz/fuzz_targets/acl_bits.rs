@@ -6,10 +6,10 @@
 #![no_main]
 
 use caxton_shards::domain::ContentLimit;
-use caxton_shards::message::bits::{
+use caxton_shards::codec::bits::{
     CodeTableSize, Decoder, Encoder, Messages, parse, parse_envelope, print, print_envelope,
 };
-use caxton_shards::message::text::{self, Limits, NoNames};
+use caxton_shards::codec::text::{self, Limits, NoNames};
 use caxton_shards::message::{Message, WallTime};
 use libfuzzer_sys::fuzz_target;
 

@@ -7,8 +7,8 @@
 #![no_main]
 
 use caxton_shards::domain::ContentLimit;
-use caxton_shards::message::json::{Messages, from_json, limits, to_json};
-use caxton_shards::message::text::{self, Limits, NoNames};
+use caxton_shards::codec::json::{Messages, from_json, limits, to_json};
+use caxton_shards::codec::text::{self, Limits, NoNames};
 use caxton_shards::message::{Message, WallTime};
 use libfuzzer_sys::fuzz_target;
 

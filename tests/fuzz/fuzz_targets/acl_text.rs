@@ -6,7 +6,7 @@
 #![no_main]
 
 use caxton_shards::domain::ContentLimit;
-use caxton_shards::message::text::{Limits, Messages, NoNames, parse, print};
+use caxton_shards::codec::text::{Limits, Messages, NoNames, parse, print};
 use caxton_shards::message::{Message, WallTime};
 use libfuzzer_sys::fuzz_target;
 

@@ -7,8 +7,8 @@
 #![no_main]
 
 use caxton_shards::domain::ContentLimit;
-use caxton_shards::message::text::{self, Limits, NoNames};
-use caxton_shards::message::xml::{Messages, envelope_from_xml, envelope_to_xml, from_xml, limits, to_xml};
+use caxton_shards::codec::text::{self, Limits, NoNames};
+use caxton_shards::codec::xml::{Messages, envelope_from_xml, envelope_to_xml, from_xml, limits, to_xml};
 use caxton_shards::message::{Message, WallTime};
 use libfuzzer_sys::fuzz_target;
 

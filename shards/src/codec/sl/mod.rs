@@ -15,7 +15,7 @@
 //! - Variables (`?x`) and identifying expressions (`(iota ?x ...)`) of SL2, which SC00035 needs for subscriptions.
 //! - A parameter without a value (`:name :type x`), which real platforms send. It is kept as one that is absent.
 //!
-//! Strings are those of the message's string form: see [`message::text`](crate::message::text).
+//! Strings are those of the message's string form: see [`message::text`](crate::codec::text).
 
 mod parse;
 mod print;

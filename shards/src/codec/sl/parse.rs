@@ -1,8 +1,8 @@
 //! From text to terms.
 
 use super::{Argument, Compound, SL_BYTES_MAX, SL_NESTING_MAX, SL_TERMS_MAX, Term, is_word_byte};
-use crate::message::text::readings::{self, Grammar};
-use crate::message::text::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
+use crate::codec::text::readings::{self, Grammar};
+use crate::codec::text::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
 
 /// How long another reading is looked for, for each byte of a content.
 const STEPS_PER_BYTE: usize = 8;

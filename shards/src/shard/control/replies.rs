@@ -187,7 +187,7 @@ impl Shard {
         let content = format!(
             "(({}) (no-reply \"no reply came by {}\"))",
             question.description,
-            crate::message::text::date_text(reply_by)
+            crate::message::date::date_text(reply_by)
         );
         let words = question.words.as_deref();
         let mut builder = Message::builder(Performative::Failure).receiver(asker).content(content);

@@ -42,7 +42,7 @@ fn every_parameter_has_its_code() {
     envelope.payload_length = Some(150);
     envelope.payload_encoding = Some("utf-8".into());
     envelope.intended_receivers = vec![named("c@z")];
-    envelope.transport_behaviour = Some(ParameterValue::List("(fast)".into()));
+    envelope.transport_behaviour = Some(ParameterValue::list("(fast)"));
     envelope.user_parameters = vec![UserParameter { name: "X-a".into(), value: ParameterValue::Atom("b".into()) }];
     envelope.from.addresses = vec!["http://x/acc".into()];
     envelope.from.resolvers = vec![named("r")];
@@ -196,7 +196,7 @@ fn readable(value: ParameterValue) -> ParameterValue {
     let message = Message::builder(caxton_shards::message::Performative::Inform).user_parameter("X-a", value);
     let message = message.build().unwrap();
     match message.details().unwrap().user_parameters[0].value.clone() {
-        ParameterValue::List(text) if text.contains('\0') => ParameterValue::text(text),
+        ParameterValue::List(list) if list.as_str().contains('\0') => ParameterValue::text(list.as_str().into()),
         value => value,
     }
 }

@@ -1,7 +1,7 @@
 //! Messages as other platforms write them, beyond the letter of the standard and with one meaning.
 
 use super::*;
-use caxton_shards::message::text::{Strictness, check_strict};
+use caxton_shards::codec::text::{Strictness, check_strict};
 
 fn strictly(input: &str) -> Result<Message, ParseError> {
     parse(input.as_bytes(), NOW, &Limits::default().with_strictness(Strictness::Strict))

@@ -154,7 +154,7 @@ fn what_native_code_passes_can_not_break_out() {
         .protocol(evil)
         .conversation_text(evil)
         .user_parameter("X-atom", ParameterValue::Atom(evil.into()))
-        .user_parameter("X-list", ParameterValue::List(format!("() {evil}").into()))
+        .user_parameter("X-list", ParameterValue::list(format!("() {evil}")))
         .user_parameter("X-text", ParameterValue::Text("x\\".into()))
         .build()
         .unwrap();

@@ -1,0 +1,184 @@
+//! The router's own parameters: options of delivery, and the address by capability.
+
+use crate::message::date;
+use crate::message::parameter::Parameter;
+use std::str::FromStr;
+
+use super::error::{Fault, Refusal, excerpt};
+use super::lexer::Read;
+use super::parse::Reader;
+use crate::domain::CapabilityName;
+use crate::message::{
+    Choice, DeliveryOptions, MessageBuilder, MessageId, Receipt, Reliability, TraceContext, WallTime, WhenUnavailable,
+};
+
+/// What a message asks of the router.
+#[derive(Default)]
+pub(crate) struct Delivery {
+    pub options: DeliveryOptions,
+    pub id: Option<MessageId>,
+    pub trace: Option<TraceContext>,
+    pub capability: Option<(usize, CapabilityName)>,
+    pub choice: Option<(usize, Choice)>,
+}
+
+impl Delivery {
+    /// Whether the parameters that make up the address go together.
+    pub fn check(&self, has_receiver: bool) -> Read<()> {
+        let contradiction = |offset, text| Err(Refusal::new(offset, Fault::Contradiction(text)));
+        match (&self.capability, self.choice) {
+            (Some((offset, _)), _) if has_receiver => {
+                contradiction(*offset, "a message has either a receiver or an X-caxton-capability")
+            }
+            (None, Some((offset, _))) => {
+                contradiction(offset, "X-caxton-choice needs an X-caxton-capability to choose from")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub fn give_to(self, mut builder: MessageBuilder) -> MessageBuilder {
+        if self.options != DeliveryOptions::default() {
+            builder = builder.options(self.options);
+        }
+        if let Some(id) = self.id {
+            builder = builder.id(id);
+        }
+        if let Some(trace) = self.trace {
+            builder = builder.trace(trace);
+        }
+        if let Some((_, capability)) = self.capability {
+            builder = builder.capability(&capability, self.choice.map_or(Choice::default(), |(_, choice)| choice));
+        }
+        builder
+    }
+}
+
+impl Reader<'_> {
+    /// The value of one of the router's own parameters.
+    pub fn delivery(&mut self, parameter: Parameter, into: &mut Delivery) -> Read<()> {
+        let (offset, text) = self.lexer.text(parameter.name())?;
+        into.set(parameter, offset, &text, self.now)
+    }
+}
+
+impl Delivery {
+    /// Takes the value of one of the router's own parameters, which stands at `offset`. Relative dates count from `now`.
+    pub fn set(&mut self, parameter: Parameter, offset: usize, text: &str, now: WallTime) -> Read<()> {
+        let value = OwnValue { parameter, offset, text };
+        match parameter {
+            Parameter::Priority => self.options.priority = value.parsed("low, normal, high or urgent")?,
+            Parameter::Reliability => self.options.reliability = value.one_of(&RELIABILITIES)?,
+            Parameter::Receipt => self.options.receipt = value.one_of(&RECEIPTS)?,
+            Parameter::WhenUnavailable => self.options.when_unavailable = value.one_of(&PATIENCE)?,
+            Parameter::AttemptsMax => self.options.attempts_max = Some(value.parsed("1 to 255")?),
+            Parameter::TimeToLiveMs => {
+                self.options.time_to_live = Some(value.parsed("1 to 300000 milliseconds")?);
+            }
+            Parameter::DeliverAt => {
+                let moment = date::read(text.as_bytes(), now);
+                self.options.deliver_at = Some(value.legal(moment, "a date such as 20250131T235959999Z")?);
+            }
+            Parameter::MessageId => {
+                let allowed = "m and 32 hexadecimal digits, the last 16 not all zero";
+                self.id = Some(value.legal(message_id(text), allowed)?);
+            }
+            Parameter::Traceparent => self.trace = Some(value.legal(traceparent(text), "a W3C trace context")?),
+            Parameter::Capability => {
+                let name = CapabilityName::try_new(text);
+                self.capability = Some((offset, name.map_err(|error| Refusal::new(offset, Fault::Refused(error)))?));
+            }
+            _ => self.choice = Some((offset, value.one_of(&Choice::WORDS)?)),
+        }
+        Ok(())
+    }
+}
+
+/// A value of one of the router's own parameters, where it stands.
+struct OwnValue<'a> {
+    parameter: Parameter,
+    offset: usize,
+    text: &'a str,
+}
+
+impl OwnValue<'_> {
+    fn legal<T>(&self, value: Option<T>, allowed: &'static str) -> Read<T> {
+        value.ok_or_else(|| self.illegal(allowed.into()))
+    }
+
+    fn parsed<T: FromStr>(&self, allowed: &'static str) -> Read<T> {
+        self.legal(self.text.parse().ok(), allowed)
+    }
+
+    fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Read<T> {
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(self.text));
+        let known = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+        found.map(|(_, value)| *value).ok_or_else(|| self.illegal(known().into()))
+    }
+
+    fn illegal(&self, allowed: std::borrow::Cow<'static, str>) -> Refusal {
+        let value = excerpt(self.text.as_bytes());
+        Refusal::new(self.offset, Fault::IllegalValue { parameter: self.parameter.name(), value, allowed })
+    }
+}
+
+const RELIABILITIES: [(&str, Reliability); 2] =
+    [("volatile", Reliability::Volatile), ("durable", Reliability::Durable)];
+
+const RECEIPTS: [(&str, Receipt); 3] =
+    [("none", Receipt::None), ("delivered", Receipt::Delivered), ("processed", Receipt::Processed)];
+
+const PATIENCE: [(&str, WhenUnavailable); 2] =
+    [("wait", WhenUnavailable::Wait), ("fail-fast", WhenUnavailable::FailFast)];
+
+fn word_of<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
+}
+
+/// The word for a reliability.
+pub(crate) fn reliability_word(reliability: Reliability) -> &'static str {
+    word_of(&RELIABILITIES, reliability)
+}
+
+/// The word for a receipt.
+pub(crate) fn receipt_word(receipt: Receipt) -> &'static str {
+    word_of(&RECEIPTS, receipt)
+}
+
+/// The word for what becomes of a message while its receiver is not to be called.
+pub(crate) fn patience_word(patience: WhenUnavailable) -> &'static str {
+    word_of(&PATIENCE, patience)
+}
+
+fn message_id(text: &str) -> Option<MessageId> {
+    let digits = text.strip_prefix('m')?;
+    let bytes: [u8; 16] = hexadecimal(digits)?;
+    MessageId::from_u128(u128::from_be_bytes(bytes))
+}
+
+/// `version-trace-span-flags`. Versions after 00 may go on behind the flags, and are read as far as 00 goes, as the W3C
+/// asks of receivers. Trace and span of zeros only are no trace at all.
+fn traceparent(text: &str) -> Option<TraceContext> {
+    let mut parts = text.splitn(5, '-');
+    let [version] = hexadecimal(parts.next()?)?;
+    let trace_id = hexadecimal(parts.next()?)?;
+    let span_id = hexadecimal(parts.next()?)?;
+    let [flags] = hexadecimal(parts.next()?)?;
+    let ends_well = version != 0 || parts.next().is_none();
+    let context = TraceContext { trace_id, span_id, flags };
+    (version != 0xff && ends_well && context.is_valid()).then_some(context)
+}
+
+/// Exactly as many bytes as the caller expects, two digits each, in any case.
+fn hexadecimal<const BYTES: usize>(digits: &str) -> Option<[u8; BYTES]> {
+    let digits = digits.as_bytes();
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let mut bytes = [0; BYTES];
+    if digits.len() != 2 * BYTES {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(bytes)
+}

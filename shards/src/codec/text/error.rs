@@ -1,0 +1,234 @@
+//! What is wrong with a text, and where.
+//!
+//! Errors travel back to the sender in a `not-understood`, into logs and onto terminals. So whatever they quote of the
+//! input is cut and escaped.
+
+use std::borrow::Cow;
+
+use super::strictness::NotStrict;
+use crate::domain::DomainError;
+use crate::message::{MessageError, TransportEnvelopeFault};
+
+/// How much of the input an error repeats, in characters.
+pub const EXCERPT_CHARACTERS_MAX: usize = 32;
+
+/// Why a text is no message. Nothing of it took effect.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("line {line}, column {column}: {fault}")]
+pub struct ParseError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// The byte in the input, from 0.
+    pub offset: usize,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// What is wrong with a text.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Something else should stand here.
+    #[error("expected {expected}, found {found}")]
+    Expected {
+        /// What should stand here.
+        expected: Cow<'static, str>,
+        /// What stands here: an excerpt in quotes, or `the end of the input`.
+        found: String,
+    },
+    /// A string or a parenthesis that begins here has no end.
+    #[error("{what} begins here and never ends")]
+    Unclosed {
+        /// What has no end.
+        what: &'static str,
+    },
+    /// A byte-length-encoded string claims more bytes than there are.
+    #[error("the length says {claimed} bytes, but {available} bytes follow")]
+    LengthBeyondEnd {
+        /// What the length says; the largest number if it says more than that.
+        claimed: u64,
+        /// How many bytes follow.
+        available: usize,
+    },
+    /// A parameter that is neither standard nor user-defined.
+    #[error("unknown parameter {name}: names of user-defined parameters begin with X- (FIPA SC00061)")]
+    UnknownParameter {
+        /// The name, as an excerpt in quotes.
+        name: String,
+    },
+    /// A user-defined parameter has a name that none may have.
+    #[error(
+        "{name} can't be the name of a user-defined parameter: allowed is a word that is no parameter of FIPA SC00061"
+    )]
+    ParameterName {
+        /// The name, as an excerpt in quotes.
+        name: String,
+    },
+    /// A parameter that may be given once is given twice.
+    #[error("the parameter :{name} is given twice")]
+    RepeatedParameter {
+        /// The parameter.
+        name: &'static str,
+    },
+    /// The parameter can't have this value.
+    #[error("{value} is no legal value of :{parameter}: allowed is {allowed}")]
+    IllegalValue {
+        /// The parameter.
+        parameter: &'static str,
+        /// The value, as an excerpt in quotes.
+        value: String,
+        /// What the parameter accepts.
+        allowed: Cow<'static, str>,
+    },
+    /// Something that the form has no place for.
+    #[error("unknown {what} {name}{}; allowed {allowed}", hint(*.nearest))]
+    Unknown {
+        /// What it is and where, such as `member of a message`.
+        what: &'static str,
+        /// Its name, as an excerpt in quotes.
+        name: String,
+        /// The allowed name that is most like it, if one is.
+        nearest: Option<&'static str>,
+        /// What is allowed in its place.
+        allowed: Cow<'static, str>,
+    },
+    /// The input breaks the rules of XML or JSON themselves.
+    #[error("not well-formed {form}: {reason}")]
+    NotWellFormed {
+        /// `XML` or `JSON`.
+        form: &'static str,
+        /// What is wrong, in the words of the parser.
+        reason: String,
+    },
+    /// A construct of XML that is legal elsewhere and refused here.
+    #[error("{what} is refused: {reason}")]
+    Forbidden {
+        /// The construct.
+        what: &'static str,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// A name or performative that the router does not accept.
+    #[error(transparent)]
+    Refused(DomainError),
+    /// Parameters that exclude each other.
+    #[error("{0}")]
+    Contradiction(&'static str),
+    /// Something is longer than allowed.
+    #[error("{what} is too long: allowed are up to {limit} bytes")]
+    TooLong {
+        /// What is too long.
+        what: Cow<'static, str>,
+        /// How long it may be, in bytes.
+        limit: usize,
+    },
+    /// There is more of something than allowed.
+    #[error("too many {what}: allowed are up to {limit}")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// Parentheses or resolvers nest deeper than allowed.
+    #[error("nested too deep: allowed are up to {limit} levels of {what}")]
+    NestedTooDeep {
+        /// What nests.
+        what: &'static str,
+        /// How deep it may nest.
+        limit: usize,
+    },
+    /// Bytes outside content and byte-length-encoded values that are not UTF-8.
+    #[error("{what} is not UTF-8")]
+    NotUtf8 {
+        /// What is not UTF-8.
+        what: Cow<'static, str>,
+    },
+    /// The message is not as strict as it has to be.
+    #[error(transparent)]
+    NotStrict(NotStrict),
+    /// The parts of a transport envelope are legal and their sum is not.
+    #[error(transparent)]
+    Envelope(TransportEnvelopeFault),
+    /// The parts are legal and their sum is not.
+    #[error(transparent)]
+    Message(MessageError),
+}
+
+fn hint(nearest: Option<&'static str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+/// A fault at a byte of the input. Line and column are counted only for errors that leave the module.
+///
+/// The fault is boxed, because what a refusal is the other case of is usually a few words long.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub offset: usize,
+    fault: Box<Fault>,
+}
+
+impl Refusal {
+    pub fn new(offset: usize, fault: Fault) -> Self {
+        Self { offset, fault: Box::new(fault) }
+    }
+
+    pub fn locate(self, input: &[u8]) -> ParseError {
+        let mut place = Place::START;
+        place.advance(input, self.offset);
+        self.at(place)
+    }
+
+    pub fn at(self, place: Place) -> ParseError {
+        ParseError { line: place.line, column: place.column, offset: self.offset, fault: *self.fault }
+    }
+}
+
+/// A byte of the input as people count: in lines and characters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub offset: usize,
+    pub line: usize,
+    pub column: usize,
+}
+
+impl Place {
+    pub const START: Self = Self { offset: 0, line: 1, column: 1 };
+
+    /// Moves forward to `offset`.
+    pub fn advance(&mut self, input: &[u8], offset: usize) {
+        let mut skipped = input.get(self.offset..offset).unwrap_or_default();
+        if self.offset == 0 {
+            skipped = skipped.strip_prefix(BYTE_ORDER_MARK).unwrap_or(skipped);
+        }
+        let mut line = skipped;
+        if let Some(end) = memchr::memrchr(b'\n', skipped) {
+            self.line += memchr::memchr_iter(b'\n', skipped).count();
+            self.column = 1;
+            line = &skipped[end + 1..];
+        }
+        self.column += line.iter().filter(|byte| !is_continuation(**byte)).count();
+        self.offset = offset;
+    }
+}
+
+/// What some editors put in front of UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether the byte continues a UTF-8 character rather than beginning one.
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
+}
+
+/// The beginning of `bytes` in quotes, escaped and cut.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    const BYTES_MAX: usize = 4 * EXCERPT_CHARACTERS_MAX;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(BYTES_MAX)]);
+    let mut shown: String = text.chars().take(EXCERPT_CHARACTERS_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(EXCERPT_CHARACTERS_MAX).is_some() || bytes.len() > BYTES_MAX {
+        shown.push('…');
+    }
+    format!("\"{shown}\"")
+}

@@ -1,0 +1,104 @@
+//! How far messages may be from the letter of FIPA's standards.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Names, excerpt};
+use crate::domain::DomainError;
+use crate::message::details::is_user_parameter_name;
+use crate::message::{AgentId, Aid, Message, Receiver, UserParameter};
+
+/// How strictly messages are read and written.
+///
+/// Of what goes beyond the letter of a standard, this decides about what other readers of the standard may refuse or take for
+/// something else: names of agents that are no words of SC00070, such as `"Night Porter@plant"`; user-defined parameters
+/// whose names do not begin with `X-` (SC00061); and, in the string form, strings that end in a backslash (`"C:\\"`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Strictness {
+    /// Reads whatever has exactly one reading, and writes it so that it reads back.
+    #[default]
+    Lenient,
+    /// Refuses it, with the reason.
+    Strict,
+}
+
+impl fmt::Display for Strictness {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Lenient => "lenient",
+            Self::Strict => "strict",
+        })
+    }
+}
+
+impl FromStr for Strictness {
+    type Err = DomainError;
+
+    fn from_str(word: &str) -> Result<Self, DomainError> {
+        match word.trim() {
+            "lenient" => Ok(Self::Lenient),
+            "strict" => Ok(Self::Strict),
+            _ => Err(DomainError::not_allowed("strictness", word, "lenient or strict")),
+        }
+    }
+}
+
+/// What of a message is not as strict as it has to be.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotStrict {
+    /// A name of an agent is no word.
+    #[error("the agent's name {name} is no word of FIPA SC00070, as strict messages have it")]
+    AgentName {
+        /// The name, as an excerpt in quotes.
+        name: String,
+    },
+    /// The name of a user-defined parameter does not begin with `X-`.
+    #[error("the user-defined parameter {name} does not begin with X-, as strict messages have it (FIPA SC00061)")]
+    ParameterName {
+        /// The name, as an excerpt in quotes.
+        name: String,
+    },
+}
+
+/// Whether a message can be written strictly, in whatever form. Agents are named as they are when it is written.
+///
+/// # Errors
+/// The first thing that goes beyond the letter of the standard. Nothing was written.
+pub fn check_strict(message: &Message, names: &dyn Names) -> Result<(), NotStrict> {
+    let known = message.sender().into_iter().chain(receivers(message).iter().copied());
+    for name in known.filter_map(|agent| names.name_of(agent)) {
+        check_name(name.as_ref().as_ref(), name.is_word())?;
+    }
+    let Some(details) = message.details() else { return Ok(()) };
+    check(details.sender.iter().chain(&details.receivers).chain(&details.reply_to), &details.user_parameters)
+}
+
+fn receivers(message: &Message) -> &[AgentId] {
+    match message.receiver() {
+        Receiver::Agent(agent) | Receiver::Provider(agent, _) => std::slice::from_ref(agent),
+        Receiver::Agents(agents) | Receiver::Member(agents, _) => agents,
+        Receiver::Unaddressed | Receiver::Capability(..) => &[],
+    }
+}
+
+/// Whether these agents and parameters can stand in a strict message.
+pub(crate) fn check<'a>(
+    agents: impl IntoIterator<Item = &'a Aid>,
+    parameters: &[UserParameter],
+) -> Result<(), NotStrict> {
+    agents.into_iter().try_for_each(check_agent)?;
+    match parameters.iter().find(|parameter| !is_user_parameter_name(&parameter.name)) {
+        Some(parameter) => Err(NotStrict::ParameterName { name: excerpt(parameter.name.as_bytes()) }),
+        None => Ok(()),
+    }
+}
+
+fn check_agent(aid: &Aid) -> Result<(), NotStrict> {
+    check_name(aid.name.as_ref(), aid.name.is_word())?;
+    check(&aid.resolvers, &aid.user_parameters)
+}
+
+fn check_name(name: &str, is_word: bool) -> Result<(), NotStrict> {
+    if is_word { Ok(()) } else { Err(NotStrict::AgentName { name: excerpt(name.as_bytes()) }) }
+}
