@@ -1,7 +1,7 @@
-//! How long a start takes that finds a million durable messages: until all of them are read, rewritten and waiting for
-//! their receivers.
+//! Time of a start with a million durable messages: until all of them are read, rewritten and waiting for their
+//! receivers.
 //!
-//! `cargo bench --bench recovery`, or with a number of messages behind `--`.
+//! `cargo bench --bench recovery`, optionally with a number of messages after `--`.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const MESSAGES: usize = 1_000_000;
 const BATCH: usize = 10_000;
 const CONTENT: [u8; 200] = [b'x'; 200];
 
-/// Never comes to an end with anything.
+/// Never finishes a message.
 struct Stubborn;
 
 impl Agent for Stubborn {

@@ -1,7 +1,7 @@
-//! Figures of a whole router that `caxton bench` has no scenario for: questions and answers across shards, what an idle
-//! router costs, and what agents and conversations weigh.
+//! Figures of a whole router without a scenario in `caxton bench`: questions and replies across shards, the cost of an
+//! idle router, and the memory of agents and conversations.
 //!
-//! `cargo bench --bench router` runs all of them; a word after `--` picks those whose names contain it.
+//! `cargo bench --bench router` runs all of them; a word after `--` selects those whose names contain it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +45,7 @@ fn cpu_time() -> Duration {
     Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
-/// An agent that does nothing: what it weighs is what the router needs for it.
+/// An agent that does nothing: its memory is what the router needs for it.
 struct Idle;
 
 impl Agent for Idle {
@@ -68,7 +68,7 @@ impl Agent for Answerer {
     }
 }
 
-/// Asks, waits for the answer, and asks again as often as it was told to.
+/// Asks, waits for the reply, and asks again as often as it was told to.
 struct Asker {
     partner: AgentId,
     asked: Instant,
@@ -110,7 +110,7 @@ impl Agent for Asker {
     }
 }
 
-/// Questions from an agent on one shard to an agent on another: `rounds` times `questions` in a row.
+/// Measures questions from an agent on one shard to an agent on another: `rounds` times `questions` in a row.
 fn ask_and_reply(label: &str, rounds: u64, questions: u64, pause: Duration) {
     let router = router(2);
     let answerer = name_on(&router, 1, "answerer");
@@ -156,7 +156,7 @@ fn ask_and_reply(label: &str, rounds: u64, questions: u64, pause: Duration) {
     );
 }
 
-/// What a router with a thousand agents uses while nothing happens.
+/// Measures the CPU time of a router with a thousand idle agents.
 fn idle_router() {
     const SECONDS: u64 = 5;
     let router = router(2);
@@ -169,8 +169,8 @@ fn idle_router() {
     println!("{:<44} {:.2} % of a core", "idle router, 2 shards", used.as_secs_f64() / SECONDS as f64 * 100.0);
 }
 
-/// How fast a million agents are registered, and what each of them weighs. They come in portions, so that what is
-/// weighed is what stays and not the list of what is to be registered.
+/// Measures the registration rate of a million agents and the memory of each. They are registered in portions, so that
+/// the list of registrations is not measured.
 fn a_million_agents() {
     const PORTION: usize = 10_000;
     let router = router(2);
@@ -214,7 +214,7 @@ impl Agent for Opener {
     }
 }
 
-/// What an open conversation weighs without its history.
+/// Measures the memory of an open conversation without its history.
 fn a_million_conversations() {
     let mut config = Config::preset(Preset::Production);
     for (key, value) in [("conversation.open_max", "2000000"), ("conversation.history", "0")] {

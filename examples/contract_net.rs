@@ -1,5 +1,5 @@
 //! A negotiation: a buyer calls for proposals, and the cheapest carrier gets the contract (FIPA contract net, SC00029).
-//! It finds the carriers by the capability that they offer.
+//! It finds the carriers by the capability they provide.
 //!
 //! `cargo run --example contract_net`
 

@@ -1,4 +1,4 @@
-//! The shortest program with a router in it: register an agent, ask it something, print the answer, stop.
+//! The shortest program with an embedded router: register an agent, ask it something, print the reply, stop.
 //!
 //! `cargo run --example embed`
 

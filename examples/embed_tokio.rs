@@ -1,7 +1,7 @@
 //! A router inside a tokio program: every call is a future that any runtime can drive.
 //!
-//! The shards have threads of their own beside tokio's. Messages go to them by handle, and answers come back to the
-//! task that awaits them.
+//! The shards run on their own threads beside tokio's. Messages are sent to them through a handle, and replies return
+//! to the task that awaits them.
 //!
 //! `cargo run --example embed_tokio`
 
@@ -12,9 +12,9 @@ use caxton_router::domain::{AgentName, CapabilityName};
 use caxton_router::{Agent, AgentId, AskFailure, Choice, Context, Event, Message, Outcome, Performative};
 use caxton_router::{Registration, Router};
 
-/// Adds up the numbers that it is told and says the sum when asked.
+/// Adds up the numbers it receives and replies with the sum to queries.
 ///
-/// It is made on its shard and stays there, so it could as well own what can't be sent to other threads.
+/// It is created on its shard and stays there, so it could own values that are not `Send`.
 #[derive(Default)]
 struct Adder {
     sum: i64,
@@ -25,7 +25,7 @@ impl Agent for Adder {
         match message.performative() {
             Performative::Inform => match message.content().as_text().unwrap_or_default().parse::<i64>() {
                 Ok(number) => self.sum += number,
-                // The router tries again, and in the end tells the sender and keeps the message as a dead letter.
+                // The router retries, and finally notifies the sender and keeps the message as a dead letter.
                 Err(_) => return Outcome::failed("the content is no number"),
             },
             Performative::QueryRef => {
@@ -45,7 +45,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::builder().start()?;
     println!("The router runs on {} shards.", router.shard_count());
 
-    // Events can be watched like any other stream. The task ends when the router stops.
+    // Events are a stream. The task ends when the router stops.
     let events = router.events().await?;
     let watcher = tokio::spawn(async move {
         let mut dead_letters = 0;
@@ -58,12 +58,12 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
         dead_letters
     });
 
-    // When this returns, the whole router knows the agent and what it offers.
+    // When this returns, the whole router knows the agent and its capabilities.
     let adding = CapabilityName::try_new("adding")?;
     let registration = Registration::native(AgentName::try_new("adder")?, Adder::default).offering(adding.clone());
     let adder = router.register_one(registration).await?;
 
-    // `tell` queues, `send` waits until the message is accepted, `ask` waits for the answer. Any task may do so.
+    // `tell` queues, `send` waits until the message is accepted, `ask` waits for the reply. Any task may call them.
     let tellers: Vec<_> = (1..=100)
         .map(|number| {
             let router = router.clone();
@@ -78,12 +78,12 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
         teller.await?.map_err(|error| error.to_string())?;
     }
 
-    // Whoever asks need not know who adds.
+    // The asking program need not know who adds.
     let question = Message::builder(Performative::QueryRef).capability(&adding, Choice::Any).build()?;
     let answer = router.ask(question, Duration::from_secs(5)).await?;
     println!("The sum of 1 to 100 is {}.", answer.content().as_text().unwrap_or_default());
 
-    // What can't be delivered is never lost in silence.
+    // Undeliverable messages are never lost silently.
     let lost = Message::builder(Performative::Request).receiver(AgentId::of_text("nobody")).build()?;
     match router.ask(lost, Duration::from_secs(5)).await {
         Err(AskFailure::Undeliverable(notice)) => {

@@ -1,7 +1,7 @@
-//! An agent on a thread of its own: it may block, because it does not share a core with a shard's other agents.
+//! An agent on its own thread: it may block, because it does not share a core with a shard's other agents.
 //!
-//! This is how code takes part that waits for disks, people or other programs. The router holds its messages until they
-//! are taken, tells senders what it could not deliver, and counts a message as processed once it is taken.
+//! Code that waits for disks, people or other programs takes part in this way. The router holds its messages until they
+//! are taken, notifies senders of what it could not deliver, and counts a message as processed once it is taken.
 //!
 //! `cargo run --example outside_inbox`
 
@@ -12,10 +12,10 @@ use caxton_router::domain::AgentName;
 use caxton_router::router::ReceiveError;
 use caxton_router::{Inbox, Message, Performative, Router};
 
-/// How long one wait for mail lasts before the owner looks after something else.
+/// How long the owner waits for a message before it does something else.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Answers requests until the router stops. Says how many there were.
+/// Replies to requests until the router stops. Returns how many there were.
 fn serve(inbox: &Inbox) -> Result<u32, Box<dyn Error + Send + Sync>> {
     let mut served = 0;
     loop {
@@ -25,7 +25,7 @@ fn serve(inbox: &Inbox) -> Result<u32, Box<dyn Error + Send + Sync>> {
             Err(ReceiveError::Stopped) => return Ok(served),
             Err(error) => return Err(error.into()),
         };
-        // The router's own notices come here too: they are no requests, and nobody waits for an answer to them.
+        // The router's own notices arrive here too: they are not requests, and nobody waits for a reply to them.
         if message.performative() == Performative::Request {
             let shouted = message.content().as_text().unwrap_or_default().to_uppercase();
             inbox.blocking_send(message.reply(Performative::Inform).content(shouted).build()?)?;

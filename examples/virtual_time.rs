@@ -1,5 +1,5 @@
-//! Testing an agent in virtual time: a supplier is asked, is slow, goes quiet, and an hour of it takes no time at all. Then
-//! a few random runs in which everything that can go wrong around the agent does.
+//! Testing an agent in virtual time: a supplier is asked, is slow and goes quiet, and an hour passes at once. Then a
+//! few random runs with every kind of fault around the agent.
 //!
 //! `cargo run --example virtual_time`
 
@@ -44,7 +44,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let answer = world.ask_and_wait(order(supplier).build()?, 1_000)?;
     println!("asked: {}", answer.content().as_text().unwrap_or("(no text)"));
 
-    // Sold out: the order is tried again with growing delays, given up, and its sender told.
+    // Sold out: the order is retried with growing delays, then dead-lettered, and its sender notified.
     let log = Log::new();
     let buyer = world.add(1, "buyer", Script::listener(&log));
     world.tell(order(supplier).sender(buyer).build()?);
@@ -52,7 +52,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(world.dead(DeadLetterReason::AttemptsExhausted), 1);
     println!("told: {}", log.notices().join(" "));
 
-    // Nobody has to wait for an hour to pass.
+    // The hour passes at once.
     let later = WallTime(WALL_START_MS + world.now_ms + HOUR_MS);
     world.tell(
         Message::builder(Performative::Inform).receiver(buyer).content("closing time").deliver_at(later).build()?,
@@ -62,7 +62,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     world.advance(1);
     assert_eq!(log.letters(), ["closing time"]);
 
-    // A shard whose core is busy elsewhere answers nothing; the question ends at its timeout all the same.
+    // A shard whose core is busy elsewhere does not respond; the question still ends at its timeout.
     let shard = world.shard_of(supplier);
     world.pause(shard, true);
     let asker = 1 - shard;
@@ -73,7 +73,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     world.advance(60_000);
     world.assert_settled();
 
-    // The same agent among random ones, with everything that can go wrong. Each run follows from its seed.
+    // The same agent among random ones, with every kind of fault. Each run is determined by its seed.
     let options = Options::default().with_agent(name, || Supplier { bolts: 1 });
     for seed in 0..5 {
         let outcome = sim::run(seed, &options)?;

@@ -1,11 +1,12 @@
-//! kill -9 under load: what was acknowledged comes to its end, after as many crashes as it takes.
+//! kill -9 under load: every acknowledged message completes, after any number of crashes.
 //!
-//! A child of this program runs a router and sends durable messages: some go through a chain of two agents, some begin a
-//! conversation that is held to `fipa-request`, and some fail and are sent again as dead letters. It writes down which of
-//! them were acknowledged, and which came to their end. The parent kills it at a random moment, again and again, each time with
-//! another number of shards, and in the end lets it finish. `CAXTON_CRASH_CYCLES=1000` runs more cycles than usual.
+//! A child of this program runs a router and sends durable messages: some pass through a chain of two agents, some
+//! begin a conversation checked against `fipa-request`, and some fail and are replayed as dead letters. It records
+//! which of them were acknowledged and which completed. The parent kills it at a random moment, again and again, each
+//! time with another number of shards, and finally lets it finish. `CAXTON_CRASH_CYCLES=1000` runs more cycles than
+//! usual.
 //!
-//! Another child kills itself over one of its messages: that one becomes a dead letter, and those beside it are handled.
+//! Another child kills itself on one of its messages: that one becomes a dead letter, and the others are handled.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -26,21 +27,21 @@ use caxton_router::{
 };
 use rusqlite::{Connection, OpenFlags};
 
-/// Names the directory that a child works in.
+/// Names the directory in which a child works.
 const CHILD: &str = "CAXTON_CRASH_CHILD";
 /// Names the directory of a child that one of its messages kills.
 const POISONED: &str = "CAXTON_CRASH_POISONED";
-/// Has a child send nothing, handle what is there, and end.
+/// Makes a child send nothing, handle what is there, and end.
 const FINISH: &str = "CAXTON_CRASH_FINISH";
 const CYCLES: u64 = 30;
-/// Nothing here takes nearly so long: whoever waits for this long has found a defect.
+/// Far longer than anything here takes: reaching it means a defect.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Messages of one cycle that are sent at the same time.
+/// Number of messages sent at the same time in a cycle.
 const IN_FLIGHT: u64 = 64;
 /// Agents of each kind.
 const WIDTH: u64 = 4;
 
-/// Lines that are on their way to the kernel before anything goes on: a killed process loses none of them.
+/// Lines passed to the kernel before anything continues: a killed process loses none of them.
 #[derive(Clone)]
 struct Lines(Arc<Mutex<File>>);
 
@@ -56,7 +57,7 @@ impl Lines {
     }
 }
 
-/// Sends what it is given on to the next agent.
+/// Forwards messages to the next agent.
 struct First(AgentId);
 
 impl Agent for First {
@@ -69,7 +70,7 @@ impl Agent for First {
     }
 }
 
-/// Writes down what has come to its end.
+/// Records completed messages.
 struct Last(Lines);
 
 impl Agent for Last {
@@ -79,7 +80,7 @@ impl Agent for Last {
     }
 }
 
-/// Asks another agent to do what it is told, in a conversation of its own that ends when that is done.
+/// Sends a request to another agent, in a conversation of its own that ends when it is done.
 struct Asker(AgentId, Lines);
 
 impl Agent for Asker {
@@ -102,7 +103,7 @@ impl Agent for Asker {
     }
 }
 
-/// Agrees, and says that it is done.
+/// Agrees, and reports completion.
 struct Answerer;
 
 impl Agent for Answerer {
@@ -117,7 +118,7 @@ impl Agent for Answerer {
     }
 }
 
-/// Fails at first, and does what it is told once that was a dead letter.
+/// Fails at first, and succeeds once the message is a replayed dead letter.
 struct Moody(Lines);
 
 impl Agent for Moody {
@@ -149,7 +150,7 @@ fn cast(router: &Router, ended: &Lines) {
     }
 }
 
-/// Writes down what is taken for a violation, or given up in a conversation.
+/// Records violations, and messages in conversations that were dead-lettered.
 fn watch(router: &Router, directory: &Path) {
     let events = router.blocking_events().expect("the router runs");
     let wrong = Lines::open(&directory.join("wrong"));
@@ -169,7 +170,7 @@ fn watch(router: &Router, directory: &Path) {
     });
 }
 
-/// Lets what is there come to its end, and writes down what does not.
+/// Lets everything complete, and records what does not.
 fn finish(router: &Router, directory: &Path) {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -192,17 +193,17 @@ fn name(text: &str) -> AgentName {
     AgentName::try_new(text).expect("a legal name")
 }
 
-/// What the child does until it is killed, or is done.
+/// Runs the child until it is killed or done.
 fn child(directory: &Path) {
     let cycle = std::env::var("CAXTON_CRASH_CYCLE").expect("it is set").parse::<u64>().expect("it is a number");
     let shards = ShardCount::try_new(1 + u16::try_from(cycle % 3).expect("it is small")).expect("it is legal");
     let mut config = Config::default();
     let vfs = if cycle.is_multiple_of(2) { "uring" } else { "unix" };
-    // What waits from earlier cycles is not to be in the way.
+    // Messages waiting from earlier cycles must not block new ones.
     let settings = [
         ("mailbox.messages", "10000"),
         ("dead_letters.messages", "1000000"),
-        // Some agents fail over every message, once.
+        // Some agents fail every message once.
         ("breaker.failures", "0"),
         ("store.vfs", vfs),
         ("protocols.mode", "enforce"),
@@ -264,7 +265,7 @@ fn lines(path: PathBuf) -> Vec<String> {
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
 }
 
-/// What a killed router left of its databases is whole. Answers how many rows of them say how far they had come.
+/// Checks that the databases of a killed router are intact. Returns how many rows of them record progress.
 fn check_databases(data: &Path) -> u64 {
     let mut shown = 0;
     let entries =
@@ -279,7 +280,7 @@ fn check_databases(data: &Path) -> u64 {
             let integrity: String =
                 connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("it can be read");
             assert_eq!(integrity, "ok", "{}", path.display());
-            // One that was just being made has no table yet.
+            // A database that was just being created has no table yet.
             let record = connection.query_row("SELECT record FROM progress", [], |row| row.get::<_, u64>(0));
             shown += u64::from(record.is_ok_and(|record| record > 0));
         }
@@ -287,7 +288,7 @@ fn check_databases(data: &Path) -> u64 {
     shown
 }
 
-/// Whether a database of a running router says how far it has come.
+/// Whether a database of a running router records progress.
 fn has_rows(data: &Path) -> bool {
     let folders = |path: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
@@ -360,7 +361,7 @@ fn what_was_acknowledged_survives_kill_9() {
     assert!(shown > 0, "no database was ever written");
 }
 
-/// What the child does that one message kills: it sends three in its first run, and then handles what is there.
+/// Runs the child that one message kills: it sends three messages in its first run, and then handles what is there.
 fn poisoned_child(directory: &Path) {
     let handled = Lines::open(&directory.join("handled"));
     let router = Router::builder().store(directory.join("data")).start().expect("the router starts");
@@ -392,7 +393,7 @@ fn poisoned_child(directory: &Path) {
     router.shutdown(PATIENCE).expect("this is no shard's thread");
 }
 
-/// Does not survive one of its messages, and nor does the process.
+/// Is killed by one of its messages, together with its process.
 struct Worker(Lines);
 
 impl Agent for Worker {

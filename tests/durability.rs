@@ -1,4 +1,4 @@
-//! Durable messages, through the real journal: what was acknowledged is there after a restart.
+//! Durable messages with the real journal: what was acknowledged is there after a restart.
 
 mod common;
 
@@ -29,7 +29,7 @@ impl Agent for Listener {
     }
 }
 
-/// Never comes to an end with anything.
+/// Never finishes a message.
 struct Stubborn;
 
 impl Agent for Stubborn {
@@ -101,7 +101,7 @@ fn what_was_acknowledged_and_not_handled_is_handled_after_a_restart_with_any_num
     });
 }
 
-/// Answers everything, as durably as it was asked.
+/// Replies to everything, durably if it was asked so.
 struct Echo;
 
 impl Agent for Echo {
@@ -240,7 +240,7 @@ fn a_file_system_in_memory_keeps_nothing_and_says_so() {
     });
 }
 
-/// Names the directory on a small file system that a child works in.
+/// Names the directory on a small file system in which a child works.
 const SMALL: &str = "CAXTON_SMALL_FILE_SYSTEM";
 
 fn small_segments() -> Config {
@@ -251,7 +251,7 @@ fn small_segments() -> Config {
     config
 }
 
-/// Sends from several threads at once, until each of them was refused. Answers how many messages were kept.
+/// Sends from several threads at once, until each of them was refused. Returns how many messages were kept.
 fn send_until_refused(router: &Router, content: &str) -> u64 {
     let send = || {
         let mut kept = 0_u64;
@@ -281,7 +281,7 @@ fn wait_until_kept(router: &Router, content: &str) {
     }
 }
 
-/// What happens on a file system of 24 MiB, of which a file takes a part that is given back later.
+/// Runs on a file system of 24 MiB, part of which is taken by a file and freed later.
 fn fill(directory: &Path) {
     let filler = directory.join("filler");
     std::fs::write(&filler, vec![1; 6 << 20]).expect("there is room for it");
@@ -296,18 +296,18 @@ fn fill(directory: &Path) {
     assert!(kept > 500, "only {kept} were kept before it was full");
     let complaints = router.journal_complaints();
     assert!(complaints.iter().any(|(shard, what)| *shard == 0 && what.contains("no space left")), "{complaints:?}");
-    // There is room again, and nobody has to be told.
+    // There is room again, without any notification.
     std::fs::remove_file(&filler).expect("it is removed");
     wait_until_kept(&router, &content);
     let journal = |event| if let Event::JournalChanged { condition, .. } = event { Some(condition) } else { None };
     let conditions: Vec<_> = std::iter::from_fn(|| events.try_next()).filter_map(journal).collect();
-    // It may have gone on before anybody had to be told.
+    // It may have continued before anyone had to be notified.
     assert!(matches!(conditions[..], [] | [JournalCondition::Full, JournalCondition::Ready]), "{conditions:?}");
     let report = router.shutdown(Duration::ZERO).expect("it stops");
     assert!(report.balances() && report.stats.account().kept > kept, "{report}");
     let kept = report.stats.account().kept;
     drop(router);
-    // A start that finds no room for a second copy says so at once and leaves everything as it is.
+    // A start without room for a second copy fails at once and leaves everything unchanged.
     let listed = || {
         let entries = std::fs::read_dir(directory.join("data")).expect("it is there");
         let mut names: Vec<_> = entries.map(|entry| entry.expect("it is there").file_name()).collect();
@@ -317,7 +317,7 @@ fn fill(directory: &Path) {
     let before = listed();
     for _ in 0..2 {
         let refused = begin().expect_err("there is no room");
-        // Where there is not even room for the first segment, the look at the host says so before.
+        // If there is not even room for the first segment, the host check reports it first.
         let said = refused.to_string();
         assert!(said.contains("free at least") || said.contains("are free; the first segments"), "{said}");
         assert_eq!(listed(), before);
@@ -339,7 +339,7 @@ fn a_full_file_system_refuses_and_goes_on_by_itself() {
         command.args(arguments).args(["sh", "-c", script]).arg(&this).env(SMALL, directory.path());
         command.output()
     };
-    // Without the right to mount, in a name space of its own.
+    // Requires the right to mount, in a name space of its own.
     let may_mount = std::process::Command::new("unshare").args(["-Urm", "true"]).output();
     if !may_mount.is_ok_and(|output| output.status.success()) {
         println!("no file system can be mounted here");
@@ -397,7 +397,7 @@ fn a_limit_on_the_size_of_files_is_a_full_disk_and_does_not_end_the_process() {
     assert!(output.status.success() && text.contains("in short files"), "{}: {text}", output.status);
 }
 
-/// Does something to the files of a running router, and waits until it takes nothing more. Answers why.
+/// Damages the files of a running router, and waits until it accepts nothing more. Returns why.
 fn spoil(harm: impl Fn(&Path)) -> String {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().join("data");
@@ -410,7 +410,7 @@ fn spoil(harm: impl Fn(&Path)) -> String {
     harm(&data);
     let began = std::time::Instant::now();
     let refusal = loop {
-        // One of them lives on each shard, or both on one: then the other one does not matter here.
+        // One of them is on each shard, or both on one: then the other one does not matter here.
         let refused = ["one", "two", "three", "four"].map(|agent| router.blocking_send(durable(agent, "x")));
         if let Some(Err(rejected)) = refused.into_iter().find(Result::is_err) {
             break rejected.error;

@@ -1,4 +1,4 @@
-//! What the report of a router's end says, who hears of it, and when draining ends.
+//! The report of a router's shutdown, who is notified of it, and when draining ends.
 
 mod common;
 
@@ -15,7 +15,7 @@ use common::{
 };
 use futures_lite::future::block_on;
 
-/// An agent that never gets done with a message.
+/// An agent that never finishes a message.
 struct Sleeper;
 
 impl Agent for Sleeper {
@@ -33,7 +33,7 @@ fn now() -> WallTime {
     WallTime(u64::try_from(since.as_millis()).expect("the year is near"))
 }
 
-/// A message that is not to be delivered before an hour is over.
+/// A message with a delivery time in an hour.
 fn delayed(receiver: caxton_router::AgentId) -> Message {
     let builder = Message::builder(Performative::Inform).receiver(receiver).content("later");
     builder.deliver_at(WallTime(now().0 + 3_600_000)).build().expect("the message is valid")
@@ -318,7 +318,7 @@ fn a_shard_that_a_handler_blocks_is_reported_with_the_agents_name_until_it_goes_
         assert!(for_ms >= 500, "{for_ms} ms are not so long");
         let stats = router.stats();
         assert_eq!((stats.blocked, stats.times_blocked), (vec![shard], 1));
-        // Every call says so from now on, and the end does not wait for it.
+        // Every later call reports this, and the shutdown does not wait for it.
         let call =
             router.within(Duration::from_millis(1)).blocking_deregister(caxton_router::AgentId::of_text(&blocker));
         let Err(caxton_router::router::CallError::Unresponsive(late)) = call else { panic!("{call:?}") };
@@ -334,7 +334,7 @@ fn a_shard_that_a_handler_blocks_is_reported_with_the_agents_name_until_it_goes_
     });
 }
 
-/// What this process has open, by kind.
+/// Returns what this process has open, by kind.
 fn open_files() -> Vec<String> {
     let entries = std::fs::read_dir("/proc/self/fd").expect("it can be read");
     entries.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string())).collect()

@@ -1,8 +1,8 @@
-//! Sandboxes that a router may be started in: it starts, or says in doctor's words why not and what to do about it, and leaves
-//! nothing running. What the libraries below it do on such hosts, which is to panic, never shows.
+//! Restricted environments for a router: it starts, or reports in doctor's words why not and what to do, and leaves
+//! nothing running. Panics of the libraries below never show.
 //!
-//! Limits and filters hold for a whole process, so each case runs the `caxton` command in a process of its own. Where the tests
-//! themselves may not set one, the case is left out with a line that says so.
+//! Limits and filters apply to a whole process, so each case runs the `caxton` command in its own process. If the tests
+//! may not set one, the case is skipped with a message.
 
 mod common;
 mod program;
@@ -16,14 +16,14 @@ use common::bounded;
 
 /// A load that is over at once.
 const BENCH: &str = "bench mixed --messages 1000 --agents 100";
-/// Longer than any of these commands takes, in seconds. Whatever is still running then is killed, and the test fails.
+/// Longer than any of these commands takes, in seconds. A command still running then is killed, and the test fails.
 const SECONDS_MAX: u32 = 60;
-/// What shows that something went wrong behind the back of the checks.
+/// Signs of an error that the checks did not catch.
 const UNCHECKED: [&str; 6] =
     ["panicked", "RUST_BACKTRACE", "dmesg", "memory allocation of", "older than Caesar", "Hannibal"];
-/// Tells this program to filter a system call and to become the program behind it: `CALL ERROR`, in numbers.
+/// Tells this program to filter a system call and then execute another program: `CALL ERROR`, in numbers.
 const FILTERED_CALL: &str = "TEST_FILTERED_CALL";
-/// The program that it becomes, and its arguments, with a line for each.
+/// The program to execute, and its arguments, one per line.
 const FILTERED_PROGRAM: &str = "TEST_FILTERED_PROGRAM";
 
 /// Runs `caxton` from a shell that has set a limit before, or through a command that does so.
@@ -48,7 +48,7 @@ fn said(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
-/// Asserts that the command did its work, or told what keeps it from that and what mends it. Answers whether it did.
+/// Asserts that the command succeeded, or explained what prevents it and how to fix that. Returns whether it succeeded.
 #[track_caller]
 fn works_or_explains(case: &str, output: &Output) -> bool {
     let said = said(output);
@@ -68,7 +68,7 @@ fn works_or_explains(case: &str, output: &Output) -> bool {
     }
 }
 
-/// Runs the command with a filter that has one system call fail, as those of containers do.
+/// Runs the command with a filter that makes one system call fail, like those of containers.
 fn filtered(call: libc::c_long, error: i32, arguments: &[&str]) -> Output {
     let this = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(this);
@@ -79,7 +79,7 @@ fn filtered(call: libc::c_long, error: i32, arguments: &[&str]) -> Output {
     command.output().expect("this program runs")
 }
 
-/// Where it is told to, this test sets a filter and becomes the program; else it does nothing.
+/// If requested, sets a filter and executes the program; otherwise does nothing.
 #[test]
 fn a_filter_is_set_up() {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -105,7 +105,7 @@ fn one_message() -> (tempfile::TempDir, String) {
     (directory, file)
 }
 
-/// Whether a command can be run here. Says so if not.
+/// Whether a command can be run here. Prints a message if not.
 fn is_possible(case: &str, command: &str) -> bool {
     let output = Command::new("sh").args(["-c", command]).output().expect("there is a shell");
     let possible = output.status.success();
@@ -226,7 +226,7 @@ fn another_user_with_few_processes_no_home_and_a_single_core() {
         for processes in [1, 4, 8, 12, 1_000] {
             let case = format!("another user with {processes} processes");
             let limit = format!("ulimit -u {processes}");
-            // The limit counts where the user is another one, so it is set before and checked behind the change.
+            // The limit applies to another user, so it is set before and checked after the change.
             let output = caxton(&limit, user, &route);
             let may_not_even_begin = said(&output).contains("fork") || output.status.code() == Some(125);
             if !may_not_even_begin {
@@ -273,7 +273,7 @@ fn a_bare_root_without_proc_and_sys() {
     });
 }
 
-/// Copies a program and the libraries that it needs into another root.
+/// Copies a program and its libraries into another root.
 fn install(program: &Path, root: &Path) {
     let place = |from: &Path, to: &Path| {
         std::fs::create_dir_all(to.parent().expect("it lies somewhere")).expect("it is made");
@@ -294,7 +294,7 @@ fn install(program: &Path, root: &Path) {
 fn a_read_only_root() {
     bounded(|| {
         let (_directory, file) = one_message();
-        // Everything is read-only there, also where temporary files are made.
+        // Everything is read-only there, including the places for temporary files.
         let enter =
             "unshare -Urm sh -c 'mount -o bind,remount,ro / && mount -t tmpfs -o ro none /dev/shm; exec \"$@\"' sh";
         if !is_possible("a read-only root", &format!("{enter} true")) {

@@ -1,5 +1,5 @@
-//! SQLite on the layer that writes through `io_uring`: other processes see whole transactions, and what was committed survives
-//! a power cut. `CAXTON_CRASH_SEEDS=0..20000` runs other seeds than the usual ones.
+//! SQLite on the VFS that writes through `io_uring`: other processes see whole transactions, and what was committed
+//! survives a power cut. `CAXTON_CRASH_SEEDS=0..20000` selects other seeds than the usual ones.
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 use std::ops::Range;
@@ -35,7 +35,7 @@ const SCHEMA: &str = "CREATE TABLE progress (one INTEGER PRIMARY KEY, done INTEG
     CREATE TABLE rows (id INTEGER PRIMARY KEY, transaction_number INTEGER, body BLOB);
     CREATE INDEX by_transaction ON rows (transaction_number);";
 
-/// One transaction: some rows, some gone, and the count of transactions.
+/// Runs one transaction: some rows inserted, some deleted, and the count of transactions.
 fn transact(connection: &mut Connection, number: u64, dice: &mut Dice) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     for _ in 0..dice.between(1, 12) {
@@ -45,7 +45,7 @@ fn transact(connection: &mut Connection, number: u64, dice: &mut Dice) -> rusqli
     if dice.once_in(3) {
         transaction.execute("DELETE FROM rows WHERE transaction_number = ?1", [dice.below(number + 1)])?;
     }
-    // So that a transaction of which only a part is there is found out.
+    // Reveals a transaction that is only partially present.
     transaction.execute("INSERT INTO rows (transaction_number, body) VALUES (?1, NULL)", [number])?;
     transaction.execute("UPDATE progress SET done = ?1", [number])?;
     transaction.commit()
@@ -94,20 +94,20 @@ fn another_process_sees_whole_transactions_while_they_are_written() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(integrity(&connection), "ok");
     drop(connection);
-    // It is an ordinary database for whoever opens it without this layer.
+    // Without this VFS it is an ordinary database.
     let connection = Connection::open(&path).unwrap();
     assert_eq!(integrity(&connection), "ok");
     let done: u64 = connection.query_row("SELECT done FROM progress", [], |row| row.get(0)).unwrap();
     assert_eq!(done, 400);
 }
 
-/// One layer for all tests, which take turns.
+/// One VFS for all tests, which take turns.
 fn recording() -> &'static Mutex<Recording> {
     static RECORDING: OnceLock<Mutex<Recording>> = OnceLock::new();
     RECORDING.get_or_init(|| Mutex::new(Recording::register("caxton-recording").unwrap()))
 }
 
-/// Writes transactions, cuts the power and looks at what is there. Answers what is wrong.
+/// Writes transactions, cuts the power and checks the result. Returns what is wrong.
 fn cut(seed: u64, recording: &Recording, faults: Faults) -> Result<(), String> {
     recording.clear();
     recording.set_faults(faults);

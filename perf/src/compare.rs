@@ -1,4 +1,4 @@
-//! The router beside other systems, on the same work.
+//! The router compared with other systems, on the same work.
 
 use clap::Args;
 use serde_json::json;
@@ -11,16 +11,16 @@ pub struct Arguments {
     /// How many agents, in pairs
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     agents: u32,
-    /// How many messages go back and forth within each pair at the same time
+    /// Number of messages in flight within each pair
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     in_flight: u32,
     /// Bytes of content per message
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     size: u32,
-    /// How many seconds each system is measured in each round
+    /// Seconds of measurement per system and round
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// How many rounds, each through all systems; the figures are medians
+    /// Number of rounds, each through all systems; the figures are medians
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Only these systems
@@ -31,10 +31,11 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Measures each system in turn, and prints what was measured.
+/// Measures each system in turn, and prints the results.
 ///
 /// # Errors
-/// A system failed, or lost a message.
+///
+/// A system failed or lost a message.
 pub fn run(arguments: &Arguments) -> Result<(), String> {
     let work = Work {
         pairs: (arguments.agents / 2) as usize,
@@ -45,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     let peers = if arguments.only.is_empty() { Peer::ALL.to_vec() } else { arguments.only.clone() };
     let mut measured: Vec<Vec<Figures>> = vec![Vec::new(); peers.len()];
     for round in 0..arguments.rounds as usize {
-        // The order rotates with each round, so that a machine that warms up favours no system.
+        // The order rotates with each round, so that a warming machine favours no system.
         for step in 0..peers.len() {
             let place = (round + step) % peers.len();
             let peer = peers[place];
@@ -110,7 +111,7 @@ fn sorted(figures: &[Figures], of: impl Fn(&Figures) -> f64) -> Vec<f64> {
     values
 }
 
-/// Of sorted values; between the two in the middle where there is none.
+/// Returns the median of sorted values.
 fn median(sorted: &[f64]) -> f64 {
     match sorted.len() {
         0 => 0.0,
@@ -119,7 +120,7 @@ fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-/// How many cores this process may use.
+/// Returns the number of cores available to this process.
 pub fn cores() -> usize {
     core_affinity::get_core_ids().map_or(1, |cores| cores.len().max(1))
 }

@@ -1,7 +1,7 @@
-//! Instructions per message: a measure of cost that other work on the machine cannot change.
+//! Instructions per message: a measure of cost that other load on the machine cannot change.
 //!
-//! The engine's `step` benchmark runs under callgrind at two lengths. What one message costs is the difference, so that
-//! the set-up does not count.
+//! The engine's `step` benchmark runs under callgrind at two lengths. The cost of one message is the difference, which
+//! excludes the set-up.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +12,17 @@ use serde_json::{Value, json};
 
 /// The two lengths, in messages.
 const LENGTHS: [u64; 2] = [40_000, 140_000];
-/// What is measured: agents, and the number of a load of the `step` benchmark.
+/// The measured loads: number of agents, and number of a load of the `step` benchmark.
 const LOADS: [(u32, u32); 7] = [(1_000, 0), (1_000, 1), (100_000, 1), (1_000, 2), (1_000, 3), (1_000, 4), (1_000, 5)];
-/// By how much a figure may grow before the comparison fails.
+/// Maximum growth of a figure before the comparison fails.
 const GROWTH_MAX: f64 = 0.02;
 /// The expected figures.
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
 
-/// Prints instructions per message for each load, and compares them with what is expected, or writes that anew.
+/// Prints instructions per message for each load, and compares them with the expected figures, or writes these.
 ///
 /// # Errors
+///
 /// The benchmark cannot be built or run, or a load costs too much.
 pub fn run(write: bool) -> Result<(), String> {
     let program = build()?;
@@ -72,7 +73,7 @@ fn read_expected() -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("{EXPECTED}: {error}"))
 }
 
-/// The first line that a tool says of itself.
+/// Returns the first line of a tool's version.
 fn version_of(tool: &str) -> Result<String, String> {
     let output = Command::new(tool).arg("--version").output();
     let output = output.map_err(|error| format!("{tool} cannot be run: {error} (Debian: apt-get install valgrind)"))?;
@@ -80,7 +81,7 @@ fn version_of(tool: &str) -> Result<String, String> {
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// Builds the benchmark as the project's own profile says, whatever the environment changes for other builds.
+/// Builds the benchmark with the project's own profile, whatever the environment changes for other builds.
 fn build() -> Result<PathBuf, String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["bench", "-p", "caxton-shards", "--bench", "step", "--no-run", "--message-format=json"]);
@@ -100,7 +101,7 @@ fn build() -> Result<PathBuf, String> {
     program.ok_or_else(|| "cargo does not say where the benchmark lies".to_owned())
 }
 
-/// Runs a load with so many messages. Returns its instructions, and its name.
+/// Runs a load with this many messages. Returns its instructions and its name.
 fn count_one(
     program: &Path,
     directory: &Path,

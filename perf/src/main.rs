@@ -1,4 +1,5 @@
-//! Comparisons of the router with its peers on the same work, and with itself: see `README.md` beside this crate's manifest.
+//! Comparisons of the router with its peers on the same work, and with its own former cost: see `README.md` beside this
+//! crate's manifest.
 
 #[cfg(feature = "peers")]
 mod compare;
@@ -12,8 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The same allocator for everybody: with the system's own, messages that are freed on another core than the one that
-/// made them cost several times as much.
+/// The same allocator for all systems: with the system's, messages freed on another core than the one that allocated
+/// them cost several times as much.
 #[cfg(feature = "peers")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,12 +29,12 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Pairs of agents exchange messages, through each system in turn
+    /// Exchange messages between pairs of agents, in each system in turn
     #[cfg(feature = "peers")]
     Peers(compare::Arguments),
-    /// Instructions per message of the engine, counted by callgrind, which must not grow
+    /// Count the engine's instructions per message under callgrind, and compare them with the expected figures
     Instructions {
-        /// Write the figures down as those that are expected from now on
+        /// Write the figures as the expected ones
         #[arg(long)]
         write: bool,
     },

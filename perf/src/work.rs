@@ -1,8 +1,7 @@
-//! The work that every system does, and how it is measured.
+//! The work done by every system, and its measurement.
 //!
-//! Agents stand in pairs and send messages back and forth. Each message is restarted with content of its own, and the
-//! receiver looks at all of it. Each agent counts what it sends and what it handles; a run fails when, in the end, not
-//! every message that was sent was handled.
+//! Agents form pairs and send messages back and forth. Each message has new content, and the receiver reads all of it.
+//! Each agent counts what it sends and what it handles; a run fails unless every message sent was handled in the end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +12,9 @@ use std::time::{Duration, Instant};
 use crossbeam::utils::CachePadded;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Before measuring, a system runs for this part of the measured time, so that its memory is in place.
+/// Warm-up time before the measurement, as a fraction of it, so that memory is allocated.
 const WARM_UP: f64 = 0.25;
-/// How long the messages that are under way at the end may take.
+/// Maximum time for the messages in flight at the end.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// How much there is to do.
@@ -23,7 +22,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 pub struct Work {
     /// How many pairs of agents.
     pub pairs: usize,
-    /// Messages that go back and forth within a pair at the same time.
+    /// Number of messages in flight within a pair.
     pub in_flight: usize,
     /// Bytes of content.
     pub size: usize,
@@ -31,14 +30,14 @@ pub struct Work {
     pub seconds: f64,
 }
 
-/// A message as systems without a message format of their own pass it on: who, in which exchange, what.
+/// A message of systems without a message format of their own: sender, exchange, content.
 pub struct Ball {
     pub from: usize,
     pub exchange: u64,
     pub content: Vec<u8>,
 }
 
-/// What all agents of a run share. Each writes its own counters only.
+/// State shared by all agents of a run. Each writes only its own counters.
 pub struct Tally {
     over: AtomicBool,
     counters: Vec<CachePadded<Counters>>,
@@ -61,7 +60,7 @@ impl Tally {
     }
 }
 
-/// One agent's part in the work, whatever system it lives in.
+/// One agent's part in the work, in any system.
 pub struct Player {
     tally: Arc<Tally>,
     number: usize,
@@ -73,12 +72,12 @@ impl Player {
         Self { tally: Arc::clone(tally), number, payload: vec![b'x'; work.size] }
     }
 
-    /// How many messages this agent begins with: the first of each pair serves.
+    /// Returns the number of messages that this agent starts with: the first of each pair serves.
     pub fn serves(&self, work: &Work) -> usize {
         if self.number.is_multiple_of(2) { work.in_flight } else { 0 }
     }
 
-    /// The content of a message that is about to be sent.
+    /// Returns the content of the next message to send.
     pub fn content(&mut self) -> &[u8] {
         add_one(&self.tally.counters[self.number].sent);
         &self.payload
@@ -95,7 +94,7 @@ impl Player {
         !self.tally.over.load(Ordering::Relaxed)
     }
 
-    /// Handles a message. The answer goes back.
+    /// Handles a message and returns the reply.
     pub fn hit(&mut self, ball: &Ball) -> Option<Ball> {
         assert!(ball.from != self.number, "agents send to each other");
         self.take(&ball.content).then(|| self.serve(ball.exchange))
@@ -107,7 +106,7 @@ fn add_one(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
-/// What a system achieved in one round.
+/// The result of a system in one round.
 #[derive(Clone, Copy)]
 pub struct Figures {
     pub messages_per_second: f64,
@@ -120,9 +119,10 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Watches the agents at their work, from a thread that has nothing to do with them, and ends it.
+/// Measures the agents from an independent thread, and ends the run.
 ///
 /// # Errors
+///
 /// Not every message was handled, or none at all.
 pub fn measure(tally: &Tally, work: &Work) -> Result<Figures, String> {
     sleep(Duration::from_secs_f64(work.seconds * WARM_UP));
@@ -141,8 +141,8 @@ pub fn measure(tally: &Tally, work: &Work) -> Result<Figures, String> {
     })
 }
 
-/// Waits until everything that was sent was handled. Looking twice rules out that a message was sent between the
-/// readings of two counters.
+/// Waits until everything sent was handled. Checking twice rules out that a message was sent between the readings of
+/// two counters.
 fn settle(tally: &Tally) -> Result<(), String> {
     let deadline = Instant::now() + SETTLE;
     let mut before = None;
@@ -159,7 +159,7 @@ fn settle(tally: &Tally) -> Result<(), String> {
     }
 }
 
-/// What the process has used of all processors.
+/// Returns the CPU time of the process.
 #[allow(clippy::cast_sign_loss)] // A process has used no negative time.
 fn cpu_time() -> Duration {
     let used = clock_gettime(ClockId::ProcessCPUTime);

@@ -1,8 +1,7 @@
-//! What the bit-efficient form costs: nanoseconds to read and to write a message with 200 bytes of content.
+//! Benchmark of the bit-efficient form: nanoseconds to read and to write a message with 200 bytes of content.
 //!
 //! `cargo bench -p caxton-shards --bench acl_bits` prints the best and the median of several rounds. Without Cargo's
-//! `--bench` argument it runs one round, to show that it still works. An argument that is part of a kind's name
-//! selects that kind.
+//! `--bench` argument it runs one round, as a test. An argument selects the kinds whose names contain it.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -62,7 +61,7 @@ fn main() {
     }
 }
 
-/// The same message again and again over one connection.
+/// Repeats the same message over one connection.
 fn with_table(name: &str, message: &Message, rounds: usize, operations: u32) {
     let limits = Limits::default();
     let (mut encoder, mut decoder) = (Encoder::new(CodeTableSize::SMALLEST), Decoder::new(CodeTableSize::SMALLEST));

@@ -1,9 +1,8 @@
-//! What the XML and the JSON form cost: nanoseconds to read and to write a message with 200 bytes of content.
+//! Benchmark of the XML and the JSON form: nanoseconds to read and to write a message with 200 bytes of content.
 //!
 //! `cargo bench -p caxton-shards --bench acl_forms` prints the best and the median of several rounds. Without Cargo's
-//! `--bench` argument it runs one short round, to show that it still works. An argument that is part of a kind's name
-//! selects that kind; `--only=xml-parse`, `xml-print`, `json-parse` or `json-print` does nothing else, for tools that count
-//! instructions.
+//! `--bench` argument it runs one short round, as a test. An argument selects the kinds whose names contain it;
+//! `--only=xml-parse`, `xml-print`, `json-parse` or `json-print` does nothing else, for tools that count instructions.
 
 use std::hint::black_box;
 use std::time::Instant;

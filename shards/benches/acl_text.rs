@@ -1,8 +1,7 @@
-//! What the string form costs: nanoseconds to read and to write a message with 200 bytes of content.
+//! Benchmark of the string form: nanoseconds to read and to write a message with 200 bytes of content.
 //!
 //! `cargo bench -p caxton-shards --bench acl_text` prints the best and the median of several rounds. Without Cargo's
-//! `--bench` argument it runs one short round, to show that it still works. An argument that is part of a kind's name
-//! selects that kind.
+//! `--bench` argument it runs one short round, as a test. An argument selects the kinds whose names contain it.
 
 use std::hint::black_box;
 use std::time::Instant;

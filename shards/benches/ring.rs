@@ -1,7 +1,7 @@
-//! The ways of moving a message by value from one pinned thread to another, side by side.
+//! Compares ways of moving a message by value from one pinned thread to another.
 //!
-//! Items are as large as a message and the receiver moves each into a small local buffer, as a shard moves messages into
-//! its slab. All candidates take turns within each of many short rounds, so that a noisy machine disturbs them alike. The
+//! Items are as large as a message and the receiver moves each into a small local buffer, as a shard moves messages
+//! into its slab. All candidates take turns within each of many short rounds, so that noise disturbs them alike. The
 //! median and the quartiles over the rounds are printed.
 //!
 //! Run with `cargo bench -p caxton-shards --bench ring`, or `-- ROUNDS ITEMS` for other sizes.
@@ -22,10 +22,10 @@ const WORDS: usize = 48;
 const LOCAL_SLOTS: usize = 64;
 const ROUNDS: usize = 31;
 const ITEMS: u64 = 400_000;
-/// How often a side looks again before it gives up its turn on the processor.
+/// How many times a side polls before it yields the processor.
 const SPINS: u32 = 200;
 
-/// A message of 384 bytes. It is not `Copy`, and its words are all written and all moved.
+/// A message of 384 bytes. It is not `Copy`, and all its words are written and moved.
 struct Item([u64; WORDS]);
 
 impl Item {
@@ -35,7 +35,7 @@ impl Item {
     }
 }
 
-/// The receiver's own memory, which items are moved into.
+/// The receiver's own memory, into which items are moved.
 struct Slab {
     slots: Vec<Item>,
     next: usize,
@@ -56,7 +56,7 @@ impl Slab {
     }
 }
 
-/// Waits a moment for the other side.
+/// Waits briefly for the other side.
 struct Pause(u32);
 
 impl Pause {
@@ -71,7 +71,7 @@ impl Pause {
     }
 }
 
-/// Runs a sender and a receiver on two cores and returns how long it took until everything was received.
+/// Runs a sender and a receiver on two cores and returns the time until everything was received.
 fn timed(send: impl FnOnce() + Send, receive: impl FnOnce(&mut Slab) + Send) -> Duration {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let (first, second) = (cores.first().copied(), cores.last().copied());
@@ -151,7 +151,7 @@ fn rtrb_single(capacity: usize, items: u64) -> Duration {
     )
 }
 
-/// rtrb with chunks that are built in place, which needs the whole chunk to be at hand when it is asked for room.
+/// rtrb with chunks built in place, which needs the whole chunk to be available when it asks for room.
 fn rtrb_chunks(capacity: usize, chunk: usize, items: u64) -> Duration {
     let (mut producer, consumer) = rtrb::RingBuffer::new(capacity);
     timed(
@@ -174,8 +174,8 @@ fn rtrb_chunks(capacity: usize, chunk: usize, items: u64) -> Duration {
     )
 }
 
-/// rtrb behind the interface that a mesh needs: items come one at a time during a turn, so they wait in a buffer until
-/// the flush, because a chunk cannot stay open between two calls.
+/// rtrb behind the interface that a mesh needs: items arrive one at a time during a turn, so they wait in a buffer
+/// until the flush, because a chunk cannot stay open between two calls.
 fn rtrb_staged(capacity: usize, chunk: usize, items: u64) -> Duration {
     let (mut producer, consumer) = rtrb::RingBuffer::new(capacity);
     timed(
@@ -201,7 +201,7 @@ fn rtrb_staged(capacity: usize, chunk: usize, items: u64) -> Duration {
     )
 }
 
-/// The room that is known without touching the shared index, or the room there is when none is known.
+/// Returns the room known without touching the shared index, or the actual room if none is known.
 fn cached_room(producer: &rtrb::Producer<Item>) -> usize {
     match producer.cached_slots() {
         0 => producer.slots(),
@@ -295,7 +295,7 @@ fn candidates(capacity: usize, items: u64) -> Vec<Candidate> {
         list.push((format!("rtrb, chunks of {chunk} staged"), Box::new(move || rtrb_staged(capacity, chunk, items))));
     }
     list.push(("ArrayQueue".into(), Box::new(move || array_queue(capacity, items))));
-    // Flume is slow enough for a quarter of the items to tell as much.
+    // Flume is slow enough for a quarter of the items to suffice.
     list.push(("flume bounded, items / 4".into(), Box::new(move || flume_bounded(capacity, items / 4) * 4)));
     list
 }

@@ -1,7 +1,9 @@
-//! The whole path of a message: handler, admission, conversation, mailbox, dispatch, settling. On one shard, or from one to
-//! another and back: both on this thread, so that what is left out is the way of the cache lines between two cores.
+//! Benchmark of the whole path of a message: handler, admission, conversation, mailbox, dispatch, settlement. On one
+//! shard, or from one to another and back, both on this thread, which excludes the transfer of cache lines between
+//! cores.
 //!
-//! `cargo bench -p caxton-shards --bench step -- [ROUNDS] [MESSAGES] [AGENTS] [LOAD]`. A load is a number from 0; without it all are run
+//! `cargo bench -p caxton-shards --bench step -- [ROUNDS] [MESSAGES] [AGENTS] [LOAD]`. A load is a number from 0;
+//! without it all are run
 
 #![allow(clippy::unwrap_used)] // A benchmark fails by panicking.
 
@@ -30,7 +32,7 @@ use caxton_shards::supervision::breaker::BreakerPolicy;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What an agent does with a message that is not empty; the empty ones begin.
+/// How an agent handles a non-empty message; empty ones start it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Talk {
     /// It is sent back, without a conversation.
@@ -47,8 +49,8 @@ struct Rally {
     payload: [u8; 200],
 }
 
-/// What it is called, on how many shards agents are, what they do, and whether they are held to their protocol. With two
-/// shards every message crosses.
+/// Its name, the number of shards with agents, their behaviour, and whether the protocol is checked. With two shards
+/// every message crosses.
 type Load = (&'static str, u16, Talk, Mode);
 
 impl Agent for Rally {
@@ -142,7 +144,7 @@ fn measure(agents: usize, (kind, shards, talk, mode): Load, rounds: usize, messa
         .map(|(index, port)| Shard::new(config(rulebook.clone(), partition, index), port, now(0)))
         .collect();
     let count = shards.len();
-    // A partner is on the next shard, which is the own one if there is no other.
+    // A partner is on the next shard, which is the same one if there is no other.
     let place = |number: usize| ShardIndex(u16::try_from(number % count).unwrap());
     let name =
         |number: usize| AgentName::try_new(partition.name_on(place(number), &format!("agent-{number}"))).unwrap();

@@ -1,7 +1,7 @@
-//! What a timer costs: nanoseconds to arm and cancel, to arm and fire, and to find that nothing is due.
+//! Benchmark of the timer wheel: nanoseconds to arm and cancel, to arm and fire, and to find that nothing is due.
 //!
 //! `cargo bench -p caxton-shards --bench timer` prints the best and the median of several rounds. Without Cargo's
-//! `--bench` argument (as in `cargo test --benches`) it runs one short round, to show that it still works.
+//! `--bench` argument (as in `cargo test --benches`) it runs one short round, as a test.
 
 use caxton_shards::bench::{TimerKey, TimerWheel};
 use std::hint::black_box;
@@ -58,7 +58,7 @@ impl Bench {
         bench
     }
 
-    /// Xorshift: enough to spread due times, and a nanosecond or so of every figure.
+    /// Xorshift: enough to spread due times, at about a nanosecond of every figure.
     fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -78,7 +78,7 @@ impl Bench {
         }
     }
 
-    /// Touches memory the way answered messages do: the timer cancelled is not the one just armed.
+    /// Touches memory like answered messages do: the timer cancelled is not the one just armed.
     fn replace_random(&mut self, operations: u64) {
         for _ in 0..operations {
             let pick = usize::try_from(self.random()).expect("64-bit") % self.keys.len();
@@ -87,7 +87,7 @@ impl Bench {
         }
     }
 
-    /// Time moves on and each timer that fires is armed again.
+    /// Advances time and rearms each timer that fires.
     fn insert_and_fire(&mut self, operations: u64) {
         let step_ms = (FIRED_PER_TURN * DELAY_MS_MAX / 2).div_ceil(self.wheel.len() as u64);
         let mut fired = 0;

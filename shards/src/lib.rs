@@ -1,11 +1,11 @@
-//! What one core of the router does.
+//! The deterministic engine of one shard.
 //!
-//! Everything here is pure: no clock, no I/O, no threads, no randomness of its own. Time and input are arguments, so
-//! that production, simulation and fuzzing run the same code.
+//! The engine is pure: it has no clock, I/O, threads or random source. Time and input are arguments, so production,
+//! simulation and fuzzing run the same code.
 //!
-//! Begin with [`shard::Shard::step`]: it tells the story of a message from top to bottom.
+//! Start reading at [`shard::Shard::step`], which follows a message from admission to settlement.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))] // A test fails by panicking.
+#![cfg_attr(test, allow(clippy::unwrap_used))] // Tests fail by panicking.
 
 mod base;
 pub mod codec;
@@ -31,7 +31,7 @@ pub mod sim;
 pub mod stats;
 pub mod supervision;
 
-/// What agents are made of: the trait, what a handler is given, and how an agent is registered.
+/// The agent trait, the context passed to handlers, and agent registration.
 pub mod agent {
     pub use crate::shard::agent::registry::{AGENTS_MAX, AgentIndex};
     pub use crate::shard::agent::tombstones::FORMER_AGENTS_MAX;
@@ -39,7 +39,7 @@ pub mod agent {
     pub use crate::shard::path::dispatch::Batch;
 }
 
-/// What is asked of a shard, what it answers and reports, and why it refuses.
+/// Requests to a shard, its responses and reports, and its errors.
 pub mod api {
     pub use crate::conversation::*;
     pub use crate::mailbox::CONTROL_LANE_MAX;
@@ -59,7 +59,7 @@ pub mod api {
     pub use crate::shard::path::overflow::*;
 }
 
-/// For the benchmarks only.
+/// Internals that the benchmarks measure.
 #[doc(hidden)]
 pub mod bench {
     pub use crate::base::timer_wheel::{TimerKey, TimerWheel};

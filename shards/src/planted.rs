@@ -1,15 +1,15 @@
-//! Bugs that are planted on purpose, so that the simulators can be seen to find them.
+//! Deliberately planted bugs, which show that the simulators find them.
 //!
-//! Each [`Bug`] stands at the very place of the engine where it could be made, as `planted::is(Bug::...)`. Without the feature
-//! `planted-bugs`, which nothing but a test turns on, that is the constant `false` and costs nothing. With it, [`plant`]
-//! plants one bug for the present thread. `tests/planted.rs` has the simulators look for each of them:
+//! Each [`Bug`] is at the very place of the engine where it could occur, as `planted::is(Bug::...)`. Without the
+//! feature `planted-bugs`, which only tests enable, that is the constant `false` and costs nothing. With it, [`plant`]
+//! activates one bug for the current thread. `tests/planted.rs` makes the simulators search for each of them:
 //!
 //! ```text
 //! cargo test -p caxton-shards --features planted-bugs --test planted
 //! ```
 //!
-//! It prints the seed by which each bug was found; to replay one, plant the bug and run that seed. A new bug is a variant
-//! here, a line at its place and a line in the test with the number of seeds within which it has to be found.
+//! It prints the seed by which each bug was found; to replay one, plant the bug and run that seed. A new bug is a
+//! variant here, a line at its place and a line in the test with the number of seeds within which it has to be found.
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $variant:ident = $name:literal;)+) => {
@@ -21,10 +21,10 @@ macro_rules! bugs {
 
         #[cfg(feature = "planted-bugs")]
         impl Bug {
-            /// All of them.
+            /// All bugs.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
 
-            /// Its name.
+            /// Returns the bug's name.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
@@ -33,21 +33,21 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// A start takes unsettled messages over in the reverse order.
+    /// A start recovers unsettled messages in reverse order.
     OrderReversedAtStart = "order-reversed-at-start";
-    /// A start forgets which messages came before.
+    /// A start forgets the ids of earlier messages.
     HandledIdsForgotten = "handled-ids-forgotten";
-    /// That an agent was deregistered that outlives the process is not written down.
+    /// The deregistration of a persistent agent is not written to the journal.
     DeregisteredAgentReturns = "deregistered-agent-returns";
-    /// A start does not write down again which agents outlive the process.
+    /// A start does not rewrite the records of persistent agents.
     PersistentAgentForgotten = "persistent-agent-forgotten";
-    /// A durable message that comes again is dispatched again.
+    /// A repeated durable message is dispatched again.
     DuplicateDispatched = "duplicate-dispatched";
-    /// The credit of one message in 5,000 that gets into its mailbox does not go back.
+    /// The credit of one in 5,000 messages placed into their mailbox is not returned.
     CreditLost = "credit-lost";
-    /// The credit of a message that is refused does not go back.
+    /// The credit of a refused message is not returned.
     RefusedCreditLost = "refused-credit-lost";
-    /// One message in 100 that was processed is not counted.
+    /// One in 100 processed messages is not counted.
     ProcessedNotCounted = "processed-not-counted";
     /// A durable message is acknowledged before its commit.
     AcknowledgedEarly = "acknowledged-early";
@@ -57,37 +57,37 @@ bugs! {
     SettledEarly = "settled-early";
     /// An acknowledgement counts for two deliveries.
     AcknowledgedTwice = "acknowledged-twice";
-    /// Acknowledgements that come from another shard are not heard, once in 20 times.
+    /// One in 20 acknowledgements from another shard is lost.
     AcknowledgementLost = "acknowledgement-lost";
-    /// A shard that waits for credit is not woken for it.
+    /// A shard that waits for credit is not woken.
     WakeUpLost = "wake-up-lost";
-    /// The timer of one delayed message in 20 is not armed.
+    /// The timer of one in 20 delayed messages is not armed.
     TimerLost = "timer-lost";
-    /// What is rewritten is not marked as the successor of its earlier record.
+    /// A rewritten record is not marked as the successor of its earlier one.
     CarriedTwice = "carried-twice";
-    /// What is rewritten loses its place in the order of messages.
+    /// A rewritten message loses its place in the order of messages.
     CarriedOutOfOrder = "carried-out-of-order";
-    /// A message overtakes what waits in its sender's outbox.
+    /// A message overtakes others in its sender's outbox.
     OutboxOvertaken = "outbox-overtaken";
-    /// One sender in ten does not hear of its message's failure.
+    /// One in ten senders is not notified of its message's failure.
     FailureNotTold = "failure-not-told";
-    /// A new dead letter has those declared gone that are being replayed.
+    /// A new dead letter declares those being replayed as gone.
     ReplayedLettersForgotten = "replayed-letters-forgotten";
-    /// What goes on in a conversation of an earlier run is held to its protocol as if nothing had been lost or said before.
+    /// Conversations of an earlier run are checked as if nothing had been lost or sent before.
     RecoveredConversationsEnforced = "recovered-conversations-enforced";
-    /// A message is taken for one that has come before if another sender's message had its id.
+    /// A message counts as a duplicate if another sender's message had the same id.
     ForeignIdsDeduplicated = "foreign-ids-deduplicated";
-    /// What handlers send because of two senders' messages under one id has one id as well.
+    /// Messages that handlers send because of two senders' messages with the same id also get the same id.
     ForeignIdsInherited = "foreign-ids-inherited";
-    /// What came from outside without a sender is, after a start, from an agent that there is no longer.
+    /// After a start, messages from outside without a sender belong to an agent that no longer exists.
     GatewayOfEarlierRun = "gateway-of-earlier-run";
     /// A start counts attempts from one again.
     AttemptsForgotten = "attempts-forgotten";
-    /// A dead letter releases its message and is not written down itself.
+    /// A dead letter releases its message but is not written to the journal.
     DeadLetterNotKept = "dead-letter-not-kept";
-    /// The id of a replayed message is derived from the number of its dead letter, which changes with the number of shards.
+    /// The id of a replayed message is derived from its dead letter's number, which changes with the number of shards.
     ReplayedIdByNumber = "replayed-id-by-number";
-    /// A start takes a message that was withdrawn for one that was handled.
+    /// A start treats a withdrawn message as handled.
     WithdrawnTakenForHandled = "withdrawn-taken-for-handled";
 }
 
@@ -101,7 +101,7 @@ mod switch {
         false
     }
 
-    /// Whether this bug is planted and strikes: never.
+    /// Whether this bug is planted and triggers: never.
     #[inline(always)]
     pub(crate) const fn strikes(_: Bug, _: u64, _: u64) -> bool {
         false
@@ -118,7 +118,7 @@ mod switch {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Plants a bug in every shard that runs on this thread, or takes it out again.
+    /// Plants a bug in every shard that runs on this thread, or removes it.
     pub fn plant(bug: Option<Bug>) {
         PLANTED.set(bug);
     }
@@ -127,8 +127,8 @@ mod switch {
         PLANTED.get() == Some(bug)
     }
 
-    /// Whether the bug is planted and strikes, which it does once in so many `times`, as a number decides that is the same
-    /// whenever the seed is run again.
+    /// Whether the bug is planted and triggers, which it does once in `times` cases, decided by a number that is the
+    /// same in every run of a seed.
     pub(crate) fn strikes(bug: Bug, times: u64, number: u64) -> bool {
         is(bug) && crate::base::rng::mixed(number, 1).is_multiple_of(times)
     }

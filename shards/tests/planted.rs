@@ -1,11 +1,11 @@
-//! The simulators find bugs that are planted one at a time: see [`caxton_shards::planted`].
+//! Checks that the simulators find planted bugs: see [`caxton_shards::planted`].
 
 use std::panic::{set_hook, take_hook};
 
 use caxton_shards::planted::{Bug, plant};
 use caxton_shards::sim::{Options, durable, run};
 
-/// Which simulator is to find a bug.
+/// The simulator that has to find a bug.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Simulator {
     /// [`caxton_shards::sim::run`].
@@ -26,7 +26,7 @@ impl Simulator {
     }
 }
 
-/// Within so many seeds, from zero, each bug has to be found.
+/// The number of seeds, from zero, within which each bug has to be found.
 const FOUND_WITHIN: [(Bug, Simulator, u64); Bug::ALL.len()] = [
     (Bug::OrderReversedAtStart, Crashes, 100),
     (Bug::HandledIdsForgotten, Crashes, 100),
@@ -58,7 +58,7 @@ const FOUND_WITHIN: [(Bug, Simulator, u64); Bug::ALL.len()] = [
     (Bug::WithdrawnTakenForHandled, Crashes, 4_000),
 ];
 
-/// What is wrong with the first so many seeds of a simulator while no bug is planted.
+/// Returns what is wrong with the first seeds of a simulator while no bug is planted.
 fn without_a_bug(simulator: Simulator) -> Vec<String> {
     let seeds = FOUND_WITHIN.iter().filter(|(_, looking, _)| *looking == simulator).map(|(.., within)| *within);
     let complaints = (0..seeds.max().unwrap_or(0)).filter_map(|seed| Some((seed, simulator.complaint(seed)?)));

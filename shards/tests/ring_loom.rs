@@ -1,5 +1,5 @@
-//! Loom checks the ring, the doorbell and the credits over all interleavings of two threads that the memory model
-//! allows. Rings of one to three slots are enough for every case of full, empty and wrapped.
+//! Loom checks the ring, the doorbell and the credits over all interleavings of two threads allowed by the memory
+//! model. Rings of one to three slots cover every case of full, empty and wrapped.
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p caxton-shards --release --test ring_loom`.
 
@@ -203,7 +203,7 @@ fn items_are_dropped_once_when_both_ends_go_at_the_same_time() {
     });
 }
 
-/// A shard that arms, looks again and sleeps; loom reports a deadlock when it sleeps for ever.
+/// Waits like a shard: arms, looks again and sleeps. Loom reports a deadlock if it sleeps forever.
 fn sleep_until(doorbell: &Doorbell, mut ready: impl FnMut() -> bool) {
     block_on(poll_fn(|context| {
         if ready() {
@@ -361,11 +361,11 @@ fn a_returned_credit_is_room() {
     });
 }
 
-/// How many items go through a lane for one: with the third, a sender may use room that it has not been told of yet, and be
-/// refused before the receiver tells of it.
+/// The number of items sent through a lane of one: with the third, a sender may use room before it has been announced,
+/// and be refused before the receiver announces it.
 const THROUGH_ONE_SLOT: u64 = 3;
 
-/// The receiver of items that parks between them; it rings whoever its flush names.
+/// Receives items, parking in between, and rings the shards named by its flush.
 fn receive_all(mut port: Port<u64>, doorbells: &[Arc<Doorbell>; 2], credited: bool) {
     let mut next = 1;
     while next <= THROUGH_ONE_SLOT {

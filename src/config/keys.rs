@@ -193,9 +193,9 @@ configuration! {
     breaker: BreakerConfig {
         /// How many failed calls within the window open an agent's breaker; 0 if none do.
         failures: BreakerThreshold = ["20", "50", "100"];
-        /// How long a failed or slow call counts.
+        /// The window in which failed and slow calls are counted.
         window_ms: BreakerWindowMs = ["10000", "5000", "10000"];
-        /// How long a call takes that counts as slow.
+        /// Duration from which a call counts as slow.
         slow_call_ms: SlowCallMs = ["1000", "500", "1000"];
         /// How many slow calls within the window open it; 0 if none do.
         slow_calls: BreakerThreshold = ["5", "5", "5"];
@@ -245,7 +245,7 @@ configuration! {
         enabled: bool = ["true", "true", "true"];
         /// The platform's name, behind the @ of the names of ams and df.
         platform: PlatformName = ["caxton", "caxton", "caxton"];
-        /// How many descriptions each of the two keeps of agents that were registered with it.
+        /// Maximum number of registered descriptions kept by each of the two.
         descriptions: DescriptionCapacity = ["10000", "10000", "100000"];
         /// How many subscriptions df keeps.
         subscriptions: SubscriptionCapacity = ["1000", "1000", "1000"];

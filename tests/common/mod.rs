@@ -1,4 +1,4 @@
-//! What the tests of the router's handles share: a bounded wait for everything, and agents made of closures.
+//! Helpers of the router's tests: a bounded wait for everything, and agents made of closures.
 
 #![allow(dead_code)] // Each test program uses its own part.
 
@@ -10,10 +10,10 @@ use caxton_router::{
     Agent, AgentId, Config, Context, Message, Outcome, Performative, Preset, Report, Router, ShardIndex,
 };
 
-/// Nothing here takes nearly so long: whoever waits for this long has found a defect.
+/// Far longer than anything here takes: reaching it means a defect.
 pub const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Runs a test's body on a thread of its own, so that a call that never returns fails the test instead of hanging it.
+/// Runs a test's body on its own thread, so that a call that never returns fails the test instead of hanging it.
 pub fn bounded(body: impl FnOnce() + Send + 'static) {
     let (done, finished) = flume::bounded(1);
     let thread = std::thread::spawn(move || {
@@ -30,15 +30,15 @@ pub fn bounded(body: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A router with the settings for tests.
+/// Starts a router with the settings for tests.
 pub fn start(shards: u16) -> Router {
     start_with(shards, |_| {})
 }
 
-/// A router with the settings for tests and some changes.
+/// Starts a router with the settings for tests and some changes.
 pub fn start_with(shards: u16, change: impl FnOnce(&mut Config)) -> Router {
     let mut config = Config::preset(Preset::Testing);
-    // On a machine that is busy with other work a message may wait for seconds, and a handler may seem to be slow.
+    // On a busy machine a message may wait for seconds, and a handler may seem to be slow.
     config.message.timeout_ms = 60_000.try_into().expect("the time is allowed");
     config.breaker.slow_calls = 0.try_into().expect("no breaker is allowed");
     change(&mut config);
@@ -46,7 +46,7 @@ pub fn start_with(shards: u16, change: impl FnOnce(&mut Config)) -> Router {
     Router::builder().config(config).shards(shards).start().expect("the router starts")
 }
 
-/// Stops a router that has to get done, and checks that it answers for every message.
+/// Stops a router that has to drain, and checks that its account balances.
 pub fn shutdown(router: &Router) -> Report {
     let report = router.shutdown(PATIENCE).expect("this is no shard's thread");
     assert!(report.drained, "the router was not done: {report:?}");
@@ -62,7 +62,7 @@ pub fn capability(text: &str) -> CapabilityName {
     CapabilityName::try_new(text).expect("the name is allowed")
 }
 
-/// A name that belongs to an agent of this shard.
+/// Returns a name that belongs to an agent of this shard.
 pub fn name_on(router: &Router, shard: u16, prefix: &str) -> AgentName {
     name(&router.partition().name_on(ShardIndex(shard), prefix))
 }
@@ -88,12 +88,12 @@ impl<F: FnMut(&Message, &mut Context<'_>) -> Outcome> Agent for On<F> {
     }
 }
 
-/// Makes the compiler see what kind of closure is wanted.
+/// Helps the compiler to infer the closure's type.
 pub fn on<F: FnMut(&Message, &mut Context<'_>) -> Outcome>(handler: F) -> On<F> {
     On(handler)
 }
 
-/// An agent that answers requests and queries with what it was told.
+/// An agent that replies to requests and queries with their content.
 pub fn echo() -> impl Agent {
     on(|message, context| {
         if !matches!(message.performative(), Performative::Request | Performative::QueryRef) {
@@ -105,12 +105,12 @@ pub fn echo() -> impl Agent {
     })
 }
 
-/// An agent that does nothing with what it is told.
+/// An agent that ignores its messages.
 pub fn silent() -> impl Agent {
     on(|_, _| Outcome::Done)
 }
 
-/// An agent that passes on the text of what it is told.
+/// An agent that forwards the text of its messages to a channel.
 pub fn reporter(heard: flume::Sender<String>) -> impl Agent {
     on(move |message, _| {
         let _ = heard.send(text_of(message));
@@ -118,7 +118,7 @@ pub fn reporter(heard: flume::Sender<String>) -> impl Agent {
     })
 }
 
-/// Where a handler waits until the test lets it go on, and so holds up its whole shard.
+/// A barrier that holds up a handler, and so its whole shard, until the test opens it.
 #[derive(Clone, Default)]
 pub struct Barrier {
     state: Arc<(Mutex<(u32, bool)>, Condvar)>,
@@ -135,7 +135,7 @@ impl Barrier {
         assert!(!waited.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "the barrier was never opened");
     }
 
-    /// Waits until so many have come to the barrier.
+    /// Waits until this many have reached the barrier.
     pub fn wait_for(&self, count: u32) {
         let (lock, changed) = &*self.state;
         let state = lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,7 +149,7 @@ impl Barrier {
     }
 }
 
-/// Registers an agent that holds up its shard from its first message on, and has it do so.
+/// Registers an agent that holds up its shard from its first message on, and sends it one.
 pub fn hold_up(router: &Router, shard: u16) -> Barrier {
     let barrier = Barrier::default();
     let at_barrier = barrier.clone();

@@ -1,4 +1,4 @@
-//! Agents that fail or hold up their shard, and an embedder's own say in what becomes of their messages.
+//! Agents that fail or hold up their shard, and an embedder's own decisions about their messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use caxton_router::{
 
 use crate::common::{PATIENCE, bounded, message_to, name_on, on, request_to, shutdown, start_with, text_of};
 
-/// Waits until an agent's breaker stands in this way.
+/// Waits until an agent's breaker is in this state.
 fn wait_for(events: &Events, whose: AgentId, wanted: impl Fn(BreakerState) -> bool) {
     loop {
         let event = events.blocking_next(PATIENCE).expect("there is an event");
@@ -49,7 +49,7 @@ fn an_agent_that_keeps_failing_is_left_alone_as_long_as_its_breaker_is_open() {
     });
 }
 
-/// Settings with which three failures open a breaker, for so long.
+/// Settings with which three failures open a breaker, for this long.
 fn sensitive(config: &mut Config, open: &str) {
     for (key, value) in [
         ("retry.attempts", "0"),
@@ -125,7 +125,7 @@ fn an_agent_that_keeps_its_shard_waiting_is_left_alone_for_a_while() {
                 })
             })
             .expect("the agent is registered");
-        // The first slow call has the shard look, and the second and third are the agent's.
+        // The first slow call makes the shard start timing, and the second and third count against the agent.
         for _ in 0..3 {
             router.blocking_ask(request_to(sluggish, "?"), PATIENCE).expect("the agent answers");
         }

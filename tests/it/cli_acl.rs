@@ -1,4 +1,4 @@
-//! `caxton acl`: messages go from form to form and stay the same, and what is wrong is shown where it stands.
+//! `caxton acl`: messages stay the same in conversions from form to form, and errors are located.
 
 use std::io::Write as _;
 use std::process::{Output, Stdio};
@@ -39,7 +39,7 @@ fn acl(arguments: &str, input: &[u8]) -> Said {
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().expect("it ends");
-    // A program that refuses its arguments does not read.
+    // A program that refuses its arguments does not read its input.
     let _ = writer.join();
     Said::of(output)
 }
@@ -53,7 +53,7 @@ fn messages_go_through_every_form_and_stay_the_same() {
         for path in [&["xml", "json", "bits"][..], &["bits", "xml"], &["json", "json"]] {
             let mut message = strict.output.clone();
             for form in path {
-                // Each form is told from the others by what it looks like.
+                // Each form is recognised by its syntax.
                 let converted = acl(&format!("convert --to {form}"), &message);
                 assert_eq!(converted.code, Some(0), "{form}: {}", converted.errors);
                 message = converted.output;

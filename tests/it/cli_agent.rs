@@ -1,4 +1,4 @@
-//! `caxton agent`, and `caxton route` with agents in WebAssembly, as a newcomer would call them.
+//! `caxton agent`, and `caxton route` with agents in WebAssembly, as a newcomer would use them.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -185,7 +185,7 @@ fn guests_and_plugins_that_cannot_be_used_are_refused_before_anything_is_routed(
         assert!(text.contains(complaint), "{arguments:?}: {text}");
         assert!(output.stdout.is_empty(), "{arguments:?}: {text}");
     }
-    // One that nobody writes to is told of, and does no harm.
+    // An agent without messages is reported, and does no harm.
     let output = caxton(here(), &["route", "--agent", &bob, file.to_str().unwrap()]);
     assert!(output.status.success() && said(&output).contains("no message names this agent"), "{}", said(&output));
 }

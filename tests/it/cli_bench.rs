@@ -1,4 +1,4 @@
-//! `caxton bench`: each scenario handles what it sends and says so in one JSON object.
+//! `caxton bench`: each scenario handles what it sends and reports it in one JSON object.
 
 use std::process::Output;
 
@@ -45,7 +45,7 @@ fn mistakes_in_settings_are_told_before_anything_runs() {
     assert!(output.stdout.is_empty());
 }
 
-/// The one object that a run prints, after checking what holds for every run.
+/// Returns the object that a run prints, after checking what holds for every run.
 fn measured(arguments: &str) -> Value {
     let object = balanced(arguments);
     assert_eq!(object["accepted"], object["processed"], "{arguments}: {object}");
@@ -56,7 +56,7 @@ fn measured(arguments: &str) -> Value {
     object
 }
 
-/// The one object that a run prints, whatever became of its messages.
+/// Returns the object that a run prints, whatever happened to its messages.
 fn balanced(arguments: &str) -> Value {
     let output = bench(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -68,12 +68,13 @@ fn balanced(arguments: &str) -> Value {
     object
 }
 
-/// A figure of the object, by its path.
+/// Returns a figure of the object, by its path.
 fn figure(object: &Value, path: &str) -> u64 {
     object.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no figure {path} in {object}"))
 }
 
-/// What was given up, after checking that it is all accounted for: by a reason, and by what its senders were told.
+/// Returns the number of dead letters, after checking that all are accounted for: by a reason, and by notices to their
+/// senders.
 fn given_up(object: &Value) -> u64 {
     let reasons = object["dead_letters_by_reason"].as_object().expect("it is an object");
     let by_reason: u64 = reasons.values().filter_map(Value::as_u64).sum();
@@ -85,7 +86,7 @@ fn given_up(object: &Value) -> u64 {
     given_up
 }
 
-/// The number of pairs, after checking that the median is among their ratios' range.
+/// Returns the number of pairs, after checking that the median is within the range of their ratios.
 fn pairs(object: &Value) -> usize {
     let pairs = object["pairs"].as_array().expect("there are pairs");
     let mut ratios: Vec<f64> = Vec::new();
@@ -142,7 +143,7 @@ fn an_open_loop_sends_its_count_and_never_runs_ahead_of_its_rate() {
         let object = measured(&format!("mixed --agents 100 --rate {RATE} --messages {RATE} --shards {shards} --json"));
         // Each pacer is told to begin.
         assert_eq!(figure(&object, "/processed"), RATE + shards, "{object}");
-        // A machine that is busy with other work may fall behind. The last message of each shard is due within the second.
+        // A busy machine may fall behind. The last message of each shard is due within the second.
         let due = 1.0 - (shards as f64) / (RATE as f64);
         assert!(object["seconds"].as_f64().is_some_and(|seconds| seconds >= due), "{object}");
         assert_eq!(object["rate"].as_f64(), Some(20_000.0));
@@ -179,7 +180,7 @@ fn volatile_messages_are_measured_beside_durable_ones_and_all_are_handled() {
     );
     assert_eq!(pairs(&object), 2);
     assert!(figure(&object, "/durable_load/sent") > 0 && given_up(&object) == 0, "{object}");
-    // Those whose latencies are recorded are the volatile ones.
+    // Latencies are recorded for the volatile ones.
     assert!(figure(&object, "/latency_samples") < figure(&object, "/processed"), "{object}");
     assert!(object["durable_per_second"].is_null(), "{object}");
 }

@@ -1,4 +1,5 @@
-//! `caxton config` and `caxton doctor`: what holds, what is wrong with it, and whether this host can run a router.
+//! `caxton config` and `caxton doctor`: which settings apply, what is wrong with them, and whether this host can run a
+//! router.
 
 use std::process::Output;
 
@@ -15,7 +16,7 @@ fn printed(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// A configuration file with this text, and the directory that it goes with.
+/// A configuration file with this text, and its directory.
 fn file(text: &str) -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().expect("there is a place for files");
     let path = directory.path().join("caxton.toml");
@@ -112,7 +113,7 @@ fn files_that_the_settings_name_are_checked_with_them() {
     let (code, _, errors) = printed(&caxton(&["config", "check", "--set", missing], &[]));
     assert_eq!(code, Some(2));
     assert!(errors.starts_with("/no/such/protocols: cannot read"), "{errors}");
-    // The program may define a protocol of its own.
+    // The program may define its own protocol.
     let (code, _, errors) =
         printed(&caxton(&["config", "check", "--set", "protocols.modes=house-haggle=enforce"], &[]));
     assert_eq!((code, errors.as_str()), (Some(0), ""));

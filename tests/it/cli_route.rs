@@ -1,4 +1,4 @@
-//! `caxton route`: every message of a file is answered for, at its position, and the exit status says how it went.
+//! `caxton route`: every message of a file is accounted for, with its position, and the exit status reports the result.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ impl Said {
         }
     }
 
-    /// The objects that were printed, the summary apart.
+    /// Returns the printed objects, with the summary separate.
     fn objects(&self) -> (Vec<Value>, Value) {
         let parse = |line| serde_json::from_str::<Value>(line).expect("every line is a JSON object");
         let mut objects: Vec<Value> = self.output.lines().map(parse).collect();
@@ -48,7 +48,7 @@ fn route(arguments: &str) -> Said {
     Said::of(caxton().args(arguments.split_whitespace()).output().expect("the program runs"))
 }
 
-/// Routes what comes on standard input.
+/// Routes standard input.
 fn route_bytes(arguments: &str, input: &[u8]) -> Said {
     let mut child = caxton()
         .arg("-")
@@ -62,7 +62,7 @@ fn route_bytes(arguments: &str, input: &[u8]) -> Said {
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().expect("it ends");
-    // A program that refuses its arguments does not read.
+    // A program that refuses its arguments does not read its input.
     let _ = writer.join();
     Said::of(output)
 }
@@ -162,7 +162,7 @@ fn each_file_ends_with_its_status_and_says_what_happened() {
         ),
         ("questions.acl --reply bob=refuse", 0, &["  reply: refuse from bob\n", "  reply: inform from carol\n"]),
         ("questions.acl --reply nobody=refuse", 0, &["--reply nobody: no message names this agent\n"]),
-        // An answer that is a question again is not answered.
+        // A reply that is itself a question is not answered.
         ("questions.acl --reply bob=request --reply alice=request", 0, &["  reply: request from bob\n", "4 sent"]),
         ("options.acl --offer carol=quoting --offer dave=quoting", 0, &["(who offers quoting): 2 processed\n"]),
         ("options.acl --offer carol=quoting", 0, &["(who offers quoting): processed by carol\n"]),
@@ -197,7 +197,7 @@ fn what_is_malformed_goes_to_standard_error_and_the_rest_to_standard_output() {
 fn only_what_expects_an_answer_gets_one() {
     let (objects, summary) = route("questions.acl --json").objects();
     let replies = |number: usize| objects[number]["replies"].as_array().expect("it is a list").len();
-    // A statement, an unknown act and a message without sender get none; one without sender that says whom to answer
+    // A statement, an unknown act and a message without sender get no reply; one without sender but with `reply-to`
     // gets one.
     assert_eq!((0..7).map(replies).collect::<Vec<_>>(), [1, 1, 1, 0, 0, 0, 1]);
     assert_eq!(summary["replies"]["processed"], 4);
@@ -344,7 +344,7 @@ fn a_pipe_is_routed_as_it_comes() {
         output.read_line(&mut line).expect("it prints UTF-8");
         assert!(line.contains(expected), "{line}");
     };
-    // The pipe stays open: each outcome is told before anything else comes.
+    // The pipe stays open: each outcome is reported before anything else arrives.
     for (line, sender) in ["alice", "carol", "Night Porter@plant"].into_iter().enumerate() {
         writeln!(input, "(request :sender \"{sender}\" :receiver bob :content \"question {line}\")").expect("it reads");
         told(&format!("-:{}:1: request {sender} -> bob: processed", line + 1));
@@ -360,7 +360,7 @@ fn a_pipe_is_routed_as_it_comes() {
 
 #[test]
 fn the_order_of_a_file_holds_across_conversations_if_that_is_asked_for() {
-    // The first message waits a moment, and nothing else lets the others wait for it.
+    // The first message waits briefly, and does not hold up the others.
     let text = b"(inform :sender alice :receiver bob :conversation-id one :X-caxton-deliver-at +00000000T000000300)\n\
                  (inform :sender carol :receiver bob :conversation-id two)\n\
                  (inform :sender alice :receiver dave)\n";
@@ -369,7 +369,7 @@ fn the_order_of_a_file_holds_across_conversations_if_that_is_asked_for() {
     let (objects, _) = said.objects();
     let fates: Vec<_> = objects.iter().map(|object| &object["fate"]).collect();
     assert_eq!(fates, ["processed"; 3]);
-    // What can't settle in time holds up everything behind it.
+    // A message that cannot settle in time holds up everything after it.
     let never =
         b"(inform :sender alice :receiver bob :X-caxton-deliver-at +00000000T010000000)(inform :sender a :receiver b)";
     for (order, second) in [("--in-order", "unsent"), ("", "processed")] {
@@ -443,7 +443,7 @@ fn a_message_to_more_agents_than_reports_are_kept_is_answered_for() {
         let _ = write!(text, " agent-{number}");
         text
     });
-    // Each answer goes to the router itself, which takes none, so there is a report of each.
+    // Each reply goes to the router itself, which accepts none, so there is a report of each.
     let text = format!("(request :sender alice :reply-to ams :receiver (set{receivers}))");
     let (objects, summary) = route_bytes("--json", text.as_bytes()).objects();
     assert_eq!(objects[0]["fate"], "processed");

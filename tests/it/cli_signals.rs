@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT sent to the program while it works: it drains, says what it did, and ends in time.
+//! SIGTERM and SIGINT sent to the working program: it drains, reports what it did, and ends in time.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::program;
 
-/// Nothing here takes nearly so long: whoever waits for this long has found a defect.
+/// Far longer than anything here takes: reaching it means a defect.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The program with some arguments, which is killed if the test does not see its end.
+/// The program with some arguments, killed if the test does not see its end.
 struct Run {
     child: Child,
     errors: BufReader<ChildStderr>,
@@ -36,12 +36,12 @@ impl Run {
         Pid::from_child(&self.child)
     }
 
-    /// What the kernel says of the program, in a file of that name.
+    /// Returns the path of the kernel's information about the program.
     fn look(&self, file: &str) -> PathBuf {
         Path::new("/proc").join(self.child.id().to_string()).join(file)
     }
 
-    /// Waits until the program would notice a signal: before, the signal would do what it does by default.
+    /// Waits until the program handles signals: before that, a signal has its default action.
     fn wait_for_listener(&self) {
         let bits = [Signal::TERM, Signal::INT].map(|signal| 1_u64 << (signal.as_raw() - 1)).iter().sum::<u64>();
         wait_until("the program listens", || {
@@ -64,12 +64,12 @@ impl Run {
         kill_process(self.pid(), signal).expect("the program runs");
     }
 
-    /// Waits for the end, and answers what it printed and wrote to standard error.
+    /// Waits for the end, and returns the output and standard error.
     fn end(mut self) -> (ExitStatus, String, String) {
         let [mut printed, mut complaints] = [String::new(), String::new()];
         let mut stdout = self.child.stdout.take().expect("its output is piped");
         stdout.read_to_string(&mut printed).expect("it prints text");
-        // A pipe has room for the few lines that it complains of.
+        // A pipe has room for its few lines of errors.
         self.errors.read_to_string(&mut complaints).expect("it writes text");
         (self.child.wait().expect("it ends"), printed, complaints)
     }
@@ -91,7 +91,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// One run under load with a signal at a moment that follows from the seed, and what it printed.
+/// One run under load with a signal at a moment derived from the seed, and its output.
 fn stop_under_load(seed: u64) -> (Duration, Value) {
     const SCENARIOS: [&str; 9] =
         ["local", "cross", "mixed", "request", "contract-net", "broadcast", "overload", "slow-consumer", "poison"];
@@ -107,7 +107,7 @@ fn stop_under_load(seed: u64) -> (Duration, Value) {
     }
     let run = Run::start(&arguments, "");
     run.wait_for_listener();
-    // The moment is part of what is tried.
+    // The moment is part of the test.
     std::thread::sleep(moment);
     let asked = Instant::now();
     run.send(signal);
@@ -126,7 +126,7 @@ fn stop_under_load(seed: u64) -> (Duration, Value) {
     let figure = |name: &str| end[name].as_u64().unwrap_or_else(|| panic!("{name}: {case}"));
     let settled = figure("processed") + figure("dead_lettered") + figure("expired");
     assert_eq!((figure("accepted"), figure("left_behind")), (settled, 0), "{case}");
-    // Two threads begin the end, one a moment behind the other.
+    // Two threads begin the end, one shortly after the other.
     let allowed_ms = end["allowed_ms"].as_f64().unwrap_or_default();
     assert!(allowed_ms > 0.0 && allowed_ms <= 20_000.0, "{case}");
     (took, object)
@@ -134,7 +134,7 @@ fn stop_under_load(seed: u64) -> (Duration, Value) {
 
 #[test]
 fn a_load_that_is_told_to_end_is_drained_and_accounted_for() {
-    // Another seed is tried by setting this variable; more of them, by a range such as 0..20.
+    // This variable selects other seeds, or a range such as 0..20.
     let seeds = std::env::var("CAXTON_TEST_SIGNAL_SEEDS").unwrap_or_else(|_| "0..3".to_owned());
     let (first, end) = seeds.split_once("..").expect("the seeds are a range");
     let [first, end] = [first, end].map(|text| text.parse::<u64>().expect("a seed is a number"));
@@ -145,15 +145,15 @@ fn a_load_that_is_told_to_end_is_drained_and_accounted_for() {
     }
 }
 
-/// A message that is malformed, of which the program complains, and behind it one that is not delivered for an hour.
+/// A malformed message, which the program reports, followed by one with a delivery time in an hour.
 const DELAYED: &str = "(inform :sender a :receiver b :content)\n\
     (inform :sender a :receiver b :content \"later\" :X-caxton-deliver-at +00000000T010000000)\n";
 
-/// The program at work on [`DELAYED`], when everything was sent that is to be sent.
+/// The program running on [`DELAYED`], after everything has been sent.
 fn route_delayed(shutdown_timeout: &str) -> Run {
     let arguments = ["route", "-", "--shards", "2", "--timeout", "3600", "--shutdown-timeout", shutdown_timeout];
     let mut run = Run::start(&arguments, DELAYED);
-    // What is malformed is told in the order of the file, so it is told when the program waits for what comes next.
+    // Malformed input is reported in file order, so once it is reported the program waits for the next message.
     let mut complaint = String::new();
     run.errors.read_line(&mut complaint).expect("it writes text");
     assert!(complaint.contains("malformed"), "{complaint}");
@@ -186,7 +186,7 @@ fn a_file_that_is_cut_off_is_accounted_for_as_far_as_it_was_sent() {
         let moment = Duration::from_micros(dice.below(100_000));
         let run = Run::start(&["route", "-", "--json", "--shards", "2", "--preset", "production"], &file);
         run.wait_for_listener();
-        // The moment is part of what is tried.
+        // The moment is part of the test.
         std::thread::sleep(moment);
         run.send(Signal::TERM);
         let (status, printed, complaints) = run.end();
@@ -200,7 +200,7 @@ fn a_file_that_is_cut_off_is_accounted_for_as_far_as_it_was_sent() {
             "{last}"
         );
         assert_eq!(summary["shutdown"]["drained"], true, "{last}");
-        // What nobody reads fills a pipe long before that, and then the program waits.
+        // Unread output fills a pipe long before that, and then the program waits.
         let sent = summary["accepted"].as_u64().expect("it is a number");
         assert!(sent < MESSAGES, "after {moment:?} the whole file was sent: {last}");
         // Each message has an answer.
@@ -213,12 +213,12 @@ fn a_second_signal_ends_the_program_at_once_and_says_what_is_left_behind() {
     for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let run = route_delayed("3600");
         run.send(Signal::TERM);
-        // Two signals of a kind in the same instant would be one.
+        // Two signals of the same kind in the same instant would be one.
         run.wait_for_thread("caxton-shutdown");
         run.send(signal);
         let (ended, _, complaints) = run.end();
         assert_eq!(ended.code(), Some(status), "{ended} {complaints}");
-        // Whether the message was taken in by then, and what else was called, is the threads' business.
+        // Whether the message had been accepted by then, and what else was called, depends on scheduling.
         let (before, behind) = complaints.split_once(" queued calls and ").expect(&complaints);
         let queued: u64 = before.rsplit(char::is_whitespace).next().and_then(|word| word.parse().ok()).expect(before);
         let accepted = [0_u64, 1].into_iter().find(|count| behind.starts_with(&format!("{count} of {count} accepted")));

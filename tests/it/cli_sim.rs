@@ -1,4 +1,4 @@
-//! `caxton sim`: seeds are run and summed up, and the same seeds give the same history.
+//! `caxton sim`: seeds are run and summarised, and the same seeds give the same history.
 
 use std::process::Output;
 

@@ -1,4 +1,4 @@
-//! `caxton store`, `dlq` and `conv`: what lies in a data directory, and what can be done with it.
+//! `caxton store`, `dlq` and `conv`: inspecting and changing a data directory.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ use caxton_router::{
 
 use crate::program;
 
-/// Nothing here takes nearly so long.
+/// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn caxton(arguments: &[&str], directory: &Path) -> (bool, String, String) {
@@ -26,7 +26,7 @@ fn caxton(arguments: &[&str], directory: &Path) -> (bool, String, String) {
     (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
-/// Does nothing with what it is given, or fails.
+/// Ignores its messages, or fails.
 struct Idle(bool);
 
 impl Agent for Idle {
@@ -58,7 +58,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     for _ in 0..2 {
         router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
     }
-    // Looking is safe while the router runs, changing is not.
+    // Reading is safe while the router runs, changing is not.
     let (ok, listed, errors) = caxton(&["dlq", "ls"], directory.path());
     assert!(ok && listed.lines().count() == 2 && listed.contains("unknown-receiver"), "{listed}{errors}");
     let (ok, _, errors) = caxton(&["dlq", "purge", "--all"], directory.path());
@@ -71,7 +71,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
         ok && shown.contains("a \\\"quoted\\\" wish") && shown.contains("no agent with that name"),
         "{shown}{errors}"
     );
-    // Nobody has the receiver's name: the letters stay as they are, however often that is tried.
+    // No agent has the receiver's name: the letters stay unchanged, however often they are replayed.
     for _ in 0..7 {
         let (ok, replayed, errors) = caxton(&["dlq", "replay"], directory.path());
         assert!(
@@ -122,7 +122,7 @@ fn a_router_starts_from_a_copy_that_was_made_while_another_one_ran() {
     router.shutdown(Duration::ZERO).expect("it stops");
     let router = start(&copy);
     let found = router.recovered().expect("there is a store");
-    // The one without a moment of delivery may have been handled before the copy was made.
+    // The one without a delivery time may have been handled before the copy was made.
     assert!((3..=4).contains(&found.messages) && found.dead_letters == 1 && found.agents == 2, "{found:?}");
     let report = router.shutdown(Duration::ZERO).expect("it stops");
     assert!(report.balances(), "{report}");
@@ -169,7 +169,7 @@ fn what_is_no_data_directory_or_is_damaged_is_named() {
     for shard in 0..2 {
         let file = directory.path().join(format!("gen-1/shard-{shard}/0000000000000001.journal"));
         let mut bytes = std::fs::read(&file).expect("it is there");
-        // The first frame of several: what comes behind it was acknowledged later.
+        // The first frame of several: what follows it was acknowledged later.
         if bytes[4_096..].starts_with(b"CAXTONJ") {
             bytes[100] ^= 1;
             std::fs::write(&file, bytes).expect("it is written");
@@ -183,7 +183,7 @@ fn what_is_no_data_directory_or_is_damaged_is_named() {
     assert!(error.contains("is damaged at byte 0"), "{error}");
 }
 
-/// Every name below a directory, with the length of what it names.
+/// Returns every name below a directory, with the length of its file.
 fn names(directory: &Path) -> Vec<(std::path::PathBuf, u64)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).expect("it can be read") {
@@ -198,7 +198,7 @@ fn names(directory: &Path) -> Vec<(std::path::PathBuf, u64)> {
     found
 }
 
-/// A command for a user who may read the directory and nothing else, where this one may become another.
+/// Returns a command for a user who may only read the directory, if this user may become another.
 fn as_another_user(directory: &Path) -> Option<std::process::Command> {
     let become_nobody = || {
         let mut command = std::process::Command::new("setpriv");
@@ -283,9 +283,9 @@ fn a_file_of_durable_messages_is_routed_with_a_store() {
     assert!(ok && listed.contains("fipa-request"), "{listed}");
 }
 
-/// How many times tools are killed in the usual run; `CAXTON_TOOL_KILLS` says otherwise.
+/// Number of times that tools are killed in the usual run, unless `CAXTON_TOOL_KILLS` is set.
 const KILLS: u64 = 40;
-/// What the template holds: dead letters with these numbers, and messages that wait with the others.
+/// The contents of the template: dead letters with these numbers, and waiting messages with the others.
 const LETTERS: std::ops::Range<u32> = 0..60;
 const WAITING: std::ops::Range<u32> = 60..100;
 
@@ -302,7 +302,7 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// A data directory of two shards with dead letters and messages that wait, each with a number of its own as its content.
+/// Fills a data directory of two shards with dead letters and waiting messages, each with its own number as content.
 fn fill(directory: &Path) {
     let mut config = caxton_router::Config::default();
     for (key, value) in [("store.segment_bytes", "256 KiB"), ("breaker.failures", "0")] {
@@ -330,7 +330,7 @@ fn fill(directory: &Path) {
     assert!(router.shutdown(Duration::ZERO).expect("it stops").balances());
 }
 
-/// The numbers of the dead letters and of the messages that wait.
+/// Returns the numbers of the dead letters and of the waiting messages.
 fn numbers(directory: &Path) -> Result<(BTreeSet<u32>, BTreeSet<u32>), String> {
     let found = inspect(directory).map_err(|error| error.to_string())?;
     found.complaint().map_or(Ok(()), Err)?;
@@ -348,7 +348,7 @@ enum Takes {
     Letters,
 }
 
-/// Runs a tool on a copy of the template and, after this time, kills it. Answers what is wrong then.
+/// Runs a tool on a copy of the template and, after this time, kills it. Returns what is wrong then.
 fn kill(template: &Path, tool: (&[&str], Takes), after: Duration, gently: bool) -> Result<(), String> {
     let elsewhere = tempfile::tempdir().expect("a directory");
     let (data, copy) = (elsewhere.path().join("data"), elsewhere.path().join("copy"));
@@ -397,7 +397,7 @@ fn kill(template: &Path, tool: (&[&str], Takes), after: Duration, gently: bool) 
     let router = Router::builder().shards(shards).store(&data).start().map_err(|error| error.to_string())?;
     let found = router.recovered().expect("there is a store");
     router.shutdown(Duration::ZERO).expect("it stops");
-    // A letter that was replayed may be there beside its message.
+    // A replayed letter may exist beside its message.
     if found.dead_letters < letters.len() || found.messages < waiting.len() || found.agents != 3 {
         return Err(format!("the next start finds {found:?}"));
     }

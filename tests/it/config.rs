@@ -1,10 +1,10 @@
-//! Configuration from presets, files and the environment, as an operator meets it.
+//! Configuration from presets, files and the environment, as an operator sees it.
 
 use caxton_router::config::{Config, ConfigErrors, FILE_BYTES_MAX, Origin, Preset, ShardChoice};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A file in a directory of its own, which is removed at the end of the test.
+/// A file in its own directory, which is removed at the end of the test.
 fn file(text: &str) -> (TempDir, PathBuf) {
     let directory = TempDir::new().expect("a temporary directory can be made");
     let path = directory.path().join("caxton.toml");
@@ -16,7 +16,7 @@ fn variables(list: &[(&str, &str)]) -> Vec<(String, String)> {
     list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The lines of the error, with the directory of the file removed.
+/// Returns the lines of the error, with the directory of the file removed.
 fn lines(result: Result<Config, ConfigErrors>, path: &Path) -> Vec<String> {
     let directory = format!("{}/", path.parent().expect("the file is in a directory").display());
     result.expect_err("there are mistakes").to_string().replace(&directory, "").lines().map(str::to_owned).collect()

@@ -21,7 +21,7 @@ use caxton_shards::message::MessageId;
 use caxton_shards::routing::partition::Partition;
 use caxton_shards::shard::recovery::RecoveredState;
 
-/// Far longer than anything takes that is waited for.
+/// Far longer than any of the waits here takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Every file below a directory with its bytes.
@@ -32,7 +32,7 @@ fn tree(directory: &Path) -> Tree {
     paths(directory).into_iter().map(|path| (path.clone(), read(&path))).collect()
 }
 
-/// Everything below a directory, in order.
+/// Returns everything below a directory, in order.
 fn paths(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![directory.to_owned()];
@@ -54,7 +54,7 @@ fn start(directory: &Path, shards: u16) -> Router {
     Router::builder().shards(shards).store(directory).start().expect("the router starts")
 }
 
-/// Keeps dead letters: they stay until somebody removes them.
+/// Creates dead letters, which stay until somebody removes them.
 fn keep(router: &Router, count: usize) {
     for number in 0..count {
         let receiver = AgentId::of_text(&format!("nobody-{number}"));
@@ -67,14 +67,14 @@ fn stop(router: &Router) {
     router.shutdown(Duration::from_secs(10)).expect("it stops");
 }
 
-/// Opens a directory as a start does, up to where it would begin to write. Returns how many dead letters it finds.
+/// Opens a directory as a start does, up to where it would begin to write. Returns the number of dead letters found.
 fn open(directory: &Path) -> Result<usize, StoreError> {
     let one = ShardCount::try_new(1).expect("one shard");
     let (_, found) = DataDirectory::open(directory, 1, 1)?.recover(1_000, Partition::new(one))?;
     Ok(found.dead_letters)
 }
 
-/// A directory of a router of two shards that has stopped, with 20 dead letters.
+/// Creates the directory of a stopped router of two shards, with 20 dead letters.
 fn stopped() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let router = start(directory.path(), 2);
@@ -83,7 +83,7 @@ fn stopped() -> tempfile::TempDir {
     directory
 }
 
-/// What is done to a directory, and what the refusal has to name.
+/// A kind of damage to a directory, and what the refusal has to name.
 type Damage = (fn(&Path), &'static str);
 
 #[test]
@@ -168,7 +168,7 @@ fn a_router_that_has_nothing_to_do_has_noted_what_is_on_disk() {
         keep(&router, count);
         kept += count as u64;
         let began = Instant::now();
-        // A look may come between the two halves of a write.
+        // A read may happen between the two halves of a write.
         let committed = || catalogue().map_or(0, |found| found.committed.0);
         while committed() < kept {
             assert!(began.elapsed() < PATIENCE, "nothing was noted");
@@ -195,7 +195,7 @@ fn nobody_else_can_read_what_the_store_writes() {
     stop(&router);
 }
 
-/// How many directories are damaged at random in a usual run, and which environment variable says how many others.
+/// Number of directories damaged at random in a usual run, and the environment variable that changes it.
 const CASES: u64 = 500;
 /// The length of a segment in bytes: short, so that many are used and copying is quick.
 const SEGMENT_BYTES: u64 = 256 << 10;
@@ -208,13 +208,13 @@ fn number_of(variable: &str) -> Option<u64> {
 struct Source {
     directory: tempfile::TempDir,
     expected: BTreeSet<String>,
-    /// Manifests that were there before the present one.
+    /// Manifests that preceded the current one.
     manifests: Vec<Vec<u8>>,
 }
 
 impl Source {
-    /// Whether something in a copy still knows of the generation that holds, if the manifest does not: its own directory, or the
-    /// lock file. Where all three are gone or of an earlier time, the copy is what it was at that time.
+    /// Whether anything in a copy still records the current generation if the manifest does not: its own directory, or
+    /// the lock file. If all three are gone or older, the copy is in its earlier state.
     fn left_a_trace_in(&self, copy: &Path) -> bool {
         let own = self.directory.path();
         let read = |directory: &Path, name: &str| fs::read(directory.join(name)).ok();
@@ -231,7 +231,7 @@ impl Source {
     }
 }
 
-/// Writes a directory as a router does, and ends as one that stops or one that is killed.
+/// Writes a directory as a router does, and ends as after a stop or a kill.
 struct Writer {
     dice: Dice,
     source: Source,
@@ -277,7 +277,7 @@ impl Writer {
         }
     }
 
-    /// Messages, of which a few stay unsettled, and enough else that segments are reused.
+    /// Adds messages, of which a few stay unsettled, and enough others that segments are reused.
     fn fill(&mut self, journal: &mut Journal<DirectDisk>) {
         for _ in 0..self.dice.between(3, 60) {
             let mut records = Records::after(journal.committed());
@@ -335,7 +335,7 @@ fn begin(directory: &DataDirectory, shard: u16, left: &RecoveredState) -> Journa
     journal
 }
 
-/// Waits until everything is on disk, and the next segment is ready.
+/// Waits until everything is on disk and the next segment is ready.
 fn settle(journal: &mut Journal<DirectDisk>) {
     let began = Instant::now();
     while journal.is_busy() || journal.makes_segment() || journal.writes_catalogue() {
@@ -345,7 +345,7 @@ fn settle(journal: &mut Journal<DirectDisk>) {
     }
 }
 
-/// What a start finds: the contents of all messages that are not settled.
+/// Returns what a start finds: the contents of all unsettled messages.
 fn served(directory: &DataDirectory) -> Result<BTreeSet<String>, StoreError> {
     let partition = Partition::new(ShardCount::try_new(2).expect("two shards"));
     let (shares, _) = directory.recover(0, partition)?;
@@ -376,7 +376,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Damages a copy of a source at random, and says how.
+/// Damages a copy of a source at random, and describes how.
 struct Vandal<'a> {
     dice: Dice,
     directory: &'a Path,
@@ -391,7 +391,7 @@ impl Vandal<'_> {
         (!found.is_empty()).then(|| found[self.dice.index(found.len())].clone())
     }
 
-    /// Does one thing. Returns nothing if there was nothing to do it to.
+    /// Applies one kind of damage. Returns `None` if there was nothing to damage.
     fn damage(&mut self) -> Option<String> {
         let file = self.pick(false)?;
         let name = file.strip_prefix(self.directory).expect("it is in it").display().to_string();
@@ -435,7 +435,7 @@ impl Vandal<'_> {
     }
 
     fn flip(&mut self, file: &Path, mut bytes: Vec<u8>, name: &str) -> String {
-        // Where something is written, mostly.
+        // Mostly where something is written.
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let mut places = Vec::new();
         for _ in 0..=self.dice.index(4) {
@@ -500,7 +500,7 @@ impl Vandal<'_> {
         Some(format!("the manifest's line {before:?} edited"))
     }
 
-    /// A block becomes another one of the same file, or zeros.
+    /// Overwrites a block with another one of the same file, or with zeros.
     fn overwrite(&mut self, file: &Path, mut bytes: Vec<u8>, name: &str) -> Option<String> {
         let blocks = bytes.len() / 4096;
         if blocks == 0 {
@@ -517,7 +517,7 @@ impl Vandal<'_> {
     }
 }
 
-/// One case: returns whether the damaged directory was served, or what is wrong.
+/// Runs one case: returns whether the damaged directory was served, or what is wrong.
 fn case(seed: u64, sources: &[Source], scratch: &Path) -> Result<bool, String> {
     let mut dice = Dice::new(seed);
     let source = &sources[dice.index(sources.len())];
@@ -543,7 +543,7 @@ fn case(seed: u64, sources: &[Source], scratch: &Path) -> Result<bool, String> {
             Err(format!("{found:?} is served instead of {:?}; after {done:?}", source.expected))
         }
         Ok((mut opened, found)) => {
-            // What the start removes is not needed: one that is interrupted now finds the same.
+            // What the start removes is not needed: a start interrupted now finds the same.
             opened.prepare().map_err(|error| error.to_string())?;
             drop(opened);
             let again = DataDirectory::open(&directory, 1, 7).and_then(|opened| served(&opened));
@@ -554,13 +554,13 @@ fn case(seed: u64, sources: &[Source], scratch: &Path) -> Result<bool, String> {
     }
 }
 
-/// Repairs a directory that is refused, if it can be. Returns what is wrong with that.
+/// Repairs a directory that is refused, if possible. Returns what is wrong with that.
 fn repair(directory: &Path, before: &Tree, expected: &BTreeSet<String>) -> Result<(), String> {
     let plan = Repair::plan(directory);
     if tree(directory) != *before {
         return Err("to look for a repair changed something".to_owned());
     }
-    // Where nothing is left of any generation there is nothing to serve.
+    // If nothing is left of any generation there is nothing to serve.
     let Ok(Some(repair)) = plan else { return Ok(()) };
     let (lost, steps) = (repair.lost.clone(), repair.steps.clone());
     repair.apply().map_err(|error| format!("it cannot be repaired: {error}; {steps:?}"))?;
@@ -570,7 +570,7 @@ fn repair(directory: &Path, before: &Tree, expected: &BTreeSet<String>) -> Resul
         return Err(format!("nothing was to be lost, and {found:?} is served instead of {expected:?}; {steps:?}"));
     }
     let after: Vec<_> = tree(directory).into_values().flatten().collect();
-    // The lock file says anew which generation holds.
+    // The repair rewrites the generation in the lock file.
     let kept = before.iter().filter(|(path, _)| !path.ends_with("lock"));
     let gone =
         kept.filter_map(|(path, bytes)| Some((path, bytes.as_ref()?))).find(|(_, bytes)| !after.contains(*bytes));
@@ -622,7 +622,7 @@ fn a_start_that_is_interrupted_at_any_step_is_repeated_by_itself() {
                 drop(begin(&directory, shard, part));
             }
             if step == 2 {
-                // A start that is killed while it removes what another one has left.
+                // A start killed while it removes what another one has left.
                 fs::rename(path.join("gen-2"), path.join("gen-2.removed")).expect("it is renamed");
                 fs::remove_file(path.join("gen-2.removed/shard-0/catalogue")).expect("it is there");
             }
@@ -646,7 +646,7 @@ fn a_clock_that_was_set_between_two_runs_is_reported() {
         let (_, found) =
             opened.recover_at(0, one, &Stamp { wall: WallTime(wall), ..now.clone() }).expect("it is whole");
         let warned = found.warnings.iter().any(|warning| said.is_some_and(|said| warning.contains(said)));
-        // Where the kernel does not tell how long the machine runs, only a step back is told.
+        // If the kernel does not report how long the machine runs, only a backward step is reported.
         let expected = said.is_some() && (now.boot.is_some() || said == Some("back"));
         assert!(warned == expected && found.clock.is_some() == expected, "{said:?}: {found:?}");
     }
@@ -666,7 +666,7 @@ fn a_directory_that_is_damaged_at_random_is_served_as_a_whole_or_refused_and_lef
         let opened = DataDirectory::open(source.directory.path(), 1, 7).expect("it is whole");
         assert_eq!(served(&opened).expect("it is whole"), source.expected);
     }
-    // In memory where that is possible: thousands of directories are made here.
+    // In memory if possible: thousands of directories are created here.
     let scratch = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
     let first = number_of("CAXTON_DAMAGE_SEED");
     let cases = number_of("CAXTON_DAMAGE_CASES").unwrap_or(if first.is_some() { 1 } else { CASES });

@@ -1,4 +1,4 @@
-//! Dead letters through a router's handle: found on all its shards, sent again, thrown away.
+//! Dead letters through a router's handle: found on all its shards, replayed, purged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use futures_lite::future::block_on;
 
 use crate::common::{PATIENCE, bounded, message_to, name, name_on, on, shutdown, silent, start, text_of};
 
-/// Has a message become a dead letter, and waits until it has.
+/// Makes a message become a dead letter, and waits until it has.
 fn die(router: &Router, message: Message) {
     let events = router.blocking_events().expect("the router runs");
     let sent = router.blocking_send(message).expect("it is accepted");
@@ -25,7 +25,7 @@ fn die(router: &Router, message: Message) {
     }
 }
 
-/// The texts of all letters that a filter means, page by page.
+/// Returns the texts of all letters that a filter selects, page by page.
 fn found(router: &Router, filter: &DeadLetterFilter, limit: usize) -> Vec<String> {
     let (mut texts, mut cursor) = (Vec::new(), None);
     loop {
@@ -188,7 +188,7 @@ fn replays_to_an_agent_that_fails_come_to_an_end() {
         let events = router.blocking_events().expect("the router runs");
         for replays in 1..=REPLAYS_MAX {
             let to = Some(failing[usize::from(replays % 2)]);
-            // The letter that comes of it, perhaps on a shard that is asked later, is not replayed in the same call.
+            // A letter that results from it, perhaps on a shard asked later, is not replayed in the same call.
             let summary = router.blocking_replay_dead_letters(&all, to);
             assert_eq!(summary.map(|summary| summary.replayed), Ok(1));
             let event = events.blocking_next(PATIENCE).expect("it dies again");

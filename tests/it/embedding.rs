@@ -1,4 +1,4 @@
-//! The calls that embedders make, from plain threads and from tokio.
+//! The embedders' calls, from plain threads and from tokio.
 
 mod waits;
 
@@ -121,7 +121,7 @@ fn a_registered_provider_is_found_from_every_shard() {
     });
 }
 
-/// Shards have more to tell each other than their rings hold, and park while they wait for room.
+/// Shards have more to exchange than their rings hold, and park while they wait for room.
 #[test]
 fn providers_beyond_what_rings_hold_are_registered_whenever_their_shards_park() {
     bounded(|| {
@@ -204,7 +204,7 @@ fn a_message_that_finds_no_room_comes_back() {
         barrier.open();
         queued.blocking_accepted().expect("the first is accepted");
         let report = shutdown(&router);
-        // What came back was never accepted: only the blocker's message and the first one were.
+        // What was returned was never accepted: only the blocker's message and the first one were.
         assert_eq!(report.stats.account().accepted, 2);
     });
 }

@@ -1,10 +1,10 @@
-//! The examples run to their end and say that all is well.
+//! The examples run to their end and report success.
 //!
-//! Cargo builds them in every `cargo test`; here they are part of the test, so that they are executed as well.
+//! Cargo builds them in every `cargo test`; here they are part of the test, so that they are also executed.
 
 use crate::common::bounded;
 
-/// Each example is a module here, and its `main` a function like any other.
+/// Each example is a module here, and its `main` an ordinary function.
 macro_rules! examples {
     ($($name:ident: $path:literal;)+) => {
         $(

@@ -1,4 +1,4 @@
-//! Agents that live outside the shards, behind an inbox.
+//! Agents outside the shards, behind an inbox.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,7 @@ fn receive(inbox: &Inbox) -> String {
     text_of(&inbox.blocking_recv(PATIENCE).expect("a message comes"))
 }
 
-/// Drops an inbox and waits until its agent is gone. The shard is told of it, which the owner does not wait for.
+/// Drops an inbox and waits until its agent is gone. The owner does not wait for the shard.
 fn drop_and_wait(inbox: Inbox, router: &Router) {
     let events = block_on(router.events()).expect("the router runs");
     let agent = inbox.id();
@@ -192,7 +192,7 @@ fn an_inbox_that_is_given_up_while_it_is_opened_leaves_nothing_behind() {
         let router = start(1);
         let barrier = hold_up(&router, 0);
         let mut opening = Box::pin(router.open_inbox(name("clerk")));
-        // The work is queued in the first poll, and its answer can't come while the shard is held up.
+        // The call is queued in the first poll, and its response cannot arrive while the shard is held up.
         assert!(block_on(futures_lite::future::poll_once(&mut opening)).is_none());
         drop(opening);
         barrier.open();
@@ -212,7 +212,7 @@ fn messages_for_a_slow_owner_expire() {
             let builder = Message::builder(Performative::Inform).receiver(inbox.id()).time_to_live(lifetime);
             router.blocking_send(builder.build().expect("it is valid")).expect("it is accepted");
         }
-        // What the inbox has room for is out of the shard's hands; the last one waits, and not for long.
+        // What the inbox has room for has left the shard; the last one waits, and not for long.
         let event = events.blocking_next(PATIENCE).expect("a message expires");
         assert!(matches!(event, Event::Expired { .. }), "{event:?}");
         drop(inbox);
@@ -351,7 +351,7 @@ fn open_acknowledged(router: &Router, text: &str) -> Inbox {
     block_on(router.open_acknowledged_inbox(name(text), |registration| registration)).expect("the inbox is opened")
 }
 
-/// What was processed, when the shard has heard of everything that was said to it before.
+/// Returns the number of processed messages, once the shard has handled everything sent to it before.
 fn processed(router: &Router) -> u64 {
     assert_eq!(router.blocking_deregister(AgentId::of(&name("nobody"))), Ok(false));
     router.stats().account().processed

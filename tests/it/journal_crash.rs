@@ -1,7 +1,8 @@
-//! Power cuts under the journal: whatever was being written, what was committed is there, in order and byte for byte.
+//! Power cuts under the journal: at any moment of writing, what was committed is there, in order and byte for byte.
 //!
-//! The disk is simulated: what was not reported as written is there or not by the dice, sector by sector, and so are names
-//! whose directory was not synced. `CAXTON_CRASH_SEEDS=0..20000` runs other seeds than the usual ones.
+//! The disk is simulated: a write that was not reported may or may not be there, decided by the dice for each sector,
+//! and so may names whose directory was not synced. `CAXTON_CRASH_SEEDS=0..20000` selects other seeds than the usual
+//! ones.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -38,12 +39,12 @@ fn options(shard: u16) -> JournalOptions {
     }
 }
 
-/// A journal that is written at random, and what it should hold.
+/// A journal written at random, and its expected contents.
 struct Story {
     disk: SimulatedDisk,
     journal: Journal<SimulatedDisk>,
     dice: Dice,
-    /// What was handed over: each record's kind and body, from sequence one.
+    /// What was passed to it: each record's kind and body, from sequence number one.
     written: Vec<(u8, Vec<u8>)>,
     now_ms: u64,
     settles: bool,
@@ -66,7 +67,7 @@ impl Story {
             let pairs = self.dice.index(400);
             let id = MessageId::from_u128(u128::from(self.dice.next()) | 1).expect("it is not zero");
             let record = match self.dice.below(3) {
-                // Some record that is released at once, if it is still there; and some that are long.
+                // Some records release another one at once, if it still exists; and some are long.
                 0 if self.settles && self.last() > 0 => Record::Settled(Lsn(1 + self.dice.below(self.last())), false),
                 _ => Record::Handled(vec![(id, AgentId::of_text("somebody")); pairs]),
             };
@@ -79,7 +80,7 @@ impl Story {
         self.journal.append(records.bytes());
     }
 
-    /// The first record is one that is never released.
+    /// Appends a first record that is never released.
     fn append_needed(&mut self) {
         assert_eq!(self.last(), 0);
         self.settles = false;
@@ -117,7 +118,7 @@ impl Story {
     }
 }
 
-/// What a journal on this disk holds: the records by their sequences.
+/// Returns the contents of a journal on this disk: the records by LSN.
 fn read(disk: &SimulatedDisk, shard: u16) -> Result<BTreeMap<u64, (u8, Vec<u8>)>, JournalFault> {
     let mut found = BTreeMap::new();
     scan(disk, Path::new("/journal"), &options(shard).id, |sequence, kind, body| {
@@ -127,7 +128,7 @@ fn read(disk: &SimulatedDisk, shard: u16) -> Result<BTreeMap<u64, (u8, Vec<u8>)>
     Ok(found)
 }
 
-/// Plays a story, cuts the power and looks at what is there. Answers what is wrong.
+/// Plays a story, cuts the power and checks the result. Returns what is wrong.
 fn cut(seed: u64, faults: &Faults) -> Result<(), String> {
     let mut story = Story::begin(seed);
     story.disk.set_faults(faults.clone());
@@ -186,7 +187,7 @@ fn a_file_that_is_missing_is_told_whichever_it_is() {
             without.remove(&path).expect("it is removed");
             match read(&without, 3) {
                 Err(_) => told += 1,
-                // One that is being made, or was given up.
+                // One that is being created, or was given up.
                 Ok(rest) => assert_eq!(rest, found, "seed {seed}: nothing was said of {}", path.display()),
             }
         }
@@ -206,7 +207,7 @@ fn a_journal_that_was_closed_ends_with_its_last_record() {
     let disk = story.disk.power_cut(1);
     let found = read(&disk, 3).expect("it is whole");
     assert_eq!(found.keys().next_back().copied(), Some(story.last()));
-    // Bytes of the last frame are damaged as a torn write could have left them: but nothing was being written.
+    // Bytes of the last frame are damaged as by a torn write, although nothing was being written.
     let summary = scan(&disk, Path::new("/journal"), &options(3).id, |_, _, _| Ok(())).expect("it is whole");
     let last = summary.segments.iter().rfind(|segment| segment.frames > 0).expect("there are frames");
     disk.damage(&last.path, usize::try_from(last.bytes).expect("it is small") - 4096, &[0; 4096]);
@@ -299,7 +300,8 @@ const PASSING: [Errno; 10] = [
     Errno::NOBUFS,
 ];
 
-/// Plays a story in which one kind of operation fails so often in a row, from some moment on, and cuts the power at its end.
+/// Plays a story in which one kind of operation fails `times` times in a row, from some moment on, and cuts the power
+/// at its end.
 fn fail_and_cut(seed: u64, failing: Failing, errno: Errno, times: usize) -> Result<(), String> {
     let mut story = Story::begin(seed);
     let actions = story.dice.between(1, 600);
@@ -360,7 +362,7 @@ fn a_full_disk_is_said_once_and_until_there_is_room() {
     story.append_needed();
     let no_room = Faults { creates: vec![Errno::NOSPC.raw_os_error(); 10_000], ..Faults::default() };
     story.disk.set_faults(Faults { free_space: Some(0), ..no_room });
-    // Nothing can be reused, because the first segment is needed: so the present one fills.
+    // Nothing can be reused, because the first segment is needed: so the current one fills.
     let mut states = Vec::new();
     let mut take_note = |story: &Story| {
         let state = story.journal.state();
@@ -384,7 +386,7 @@ fn a_full_disk_is_said_once_and_until_there_is_room() {
         story.journal.poll(story.now_ms);
         take_note(&story);
     }
-    // A segment that is shorter than two frames has no room to spare.
+    // A segment shorter than two frames has no room to spare.
     let expected = matches!(
         states[..],
         [JournalState::NoSpace(_), JournalState::Ready]
@@ -403,7 +405,7 @@ fn a_write_that_is_never_complete_is_said() {
     }
     story.append();
     story.journal.poll(0);
-    // The dice say how often it is asked for before it is complete.
+    // The dice determine how often it is polled before it is complete.
     story.disk.set_faults(Faults { hangs: true, ..Faults::default() });
     story.journal.poll(WRITE_TIME_MAX_MS);
     assert_eq!(story.journal.state(), JournalState::Ready);

@@ -1,4 +1,4 @@
-//! How a router comes to its end, and what it survives until then.
+//! How a router ends, and what it survives until then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,7 +47,7 @@ fn several_routers_live_in_one_process() {
     bounded(|| {
         let routers: Vec<_> = (1..=3).map(start).collect();
         for (number, router) in routers.iter().enumerate() {
-            // The same name in each: they know nothing of each other.
+            // The same name in each: they are independent.
             router
                 .blocking_register(name("oracle"), move || {
                     on(move |message, context| {
@@ -72,7 +72,7 @@ fn several_routers_live_in_one_process() {
     });
 }
 
-/// Two agents that play a ball back and forth, this often.
+/// Two agents that play a ball back and forth this often.
 struct Player {
     handled: Arc<AtomicU32>,
 }
@@ -164,7 +164,7 @@ fn what_is_told_while_the_router_stops_is_handled_or_refused() {
 fn what_is_not_handled_by_the_deadline_is_given_up_as_stopped() {
     bounded(|| {
         let router = start(2);
-        // It tells itself the same again and again, so it never gets done.
+        // It sends itself the same message forever, so it never finishes.
         let agent = router
             .blocking_register(name("restless"), || {
                 on(|message, context| {
@@ -265,7 +265,7 @@ fn two_threads_can_stop_a_router_together() {
     });
 }
 
-/// An agent that says when it is dropped, with its shard or before.
+/// An agent that reports when it is dropped, with its shard or before.
 struct Parting(flume::Sender<()>);
 
 impl Agent for Parting {
@@ -314,7 +314,7 @@ fn a_handler_can_drop_the_last_handle() {
         let agent = name_on(&router, 0, "holder");
         let id = caxton_router::AgentId::of(&agent);
         let mut factory = holder.take().expect("it is there");
-        // Both are queued behind the barrier, so that the handler runs when the other handles are gone.
+        // Both are queued after the barrier, so that the handler runs when the other handles are gone.
         let mut registering = Box::pin(router.register(agent, move || factory()));
         assert!(block_on(futures_lite::future::poll_once(&mut registering)).is_none());
         router.try_tell(message_to(id, "let go")).expect("there is room");

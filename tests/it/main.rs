@@ -1,9 +1,9 @@
-//! Tests of the router, linked as one program with a module for each behaviour. To run one module:
-//! `cargo test --test it embedding::`.
+//! Tests of the router, linked as one program with a module for each behaviour. To run one module: `cargo test --test
+//! it embedding::`.
 //!
-//! Each test program holds the compiler for WebAssembly and costs a link after every change, so a new test belongs here unless
-//! it needs a process of its own: because it limits, signals or counts what a process has, or because it starts itself again.
-//! Those are `crash`, `durability`, `shutdown`, `start_failures` and `vfs`.
+//! Each test program contains the WebAssembly compiler and costs a link after every change, so a new test belongs here
+//! unless it needs its own process: because it limits, signals or counts what a process has, or because it restarts
+//! itself. Those are `crash`, `durability`, `shutdown`, `start_failures` and `vfs`.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 

@@ -1,4 +1,4 @@
-//! The agents `ams` and `df` of a running router, spoken to from outside the shards.
+//! The agents `ams` and `df` of a running router, used from outside the shards.
 
 use caxton_router::codec::text::{Limits, Messages};
 use caxton_router::message::WallTime;

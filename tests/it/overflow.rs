@@ -1,4 +1,4 @@
-//! Full mailboxes as an embedder meets them: sends that wait, tries that come back, messages that make room.
+//! Full mailboxes as seen by an embedder: sends that wait, tries that are returned, messages that make room.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn small_mailboxes(config: &mut Config) {
     config.mailbox.messages = MailboxCapacity::try_new(MAILBOX).expect("the capacity is allowed");
 }
 
-/// An inbox whose owner is slow. It is full, with its mailbox, after this.
+/// Opens an inbox whose owner is slow, and fills it and its mailbox.
 fn open_full(router: &Router, policy: OverflowPolicy) -> (Inbox, u32) {
     let inbox =
         block_on(router.open_inbox_with(name_on(router, 0, "slow"), |registration| registration.overflow(policy)));
@@ -36,7 +36,7 @@ fn receive(inbox: &Inbox) -> String {
     text_of(&inbox.blocking_recv(PATIENCE).expect("a message comes"))
 }
 
-/// Sends until somebody has to wait: messages that have come to the receiver's shard stall there.
+/// Sends until a sender has to wait: messages on the receiver's shard stall there.
 fn close(router: &Router, receiver: AgentId) {
     router.blocking_send(message_to(receiver, "closes")).expect("it is accepted");
     while !router.blocking_agent(receiver).expect("the router runs").expect("it is there").closed {
@@ -84,7 +84,7 @@ fn a_try_gives_the_message_back_at_once_and_others_are_not_held_up() {
         let quick = router.blocking_register(name_on(&router, 0, "quick"), silent).expect("it is registered");
         close(&router, inbox.id());
         let closed = SendError::ReceiverFull { receiver: inbox.id(), policy: OverflowPolicy::BackPressure };
-        // The other shard hears of it soon.
+        // The other shard is informed soon.
         for _ in 0..2 {
             loop {
                 let handle = router.try_send(message_to(inbox.id(), "now")).expect("the channel has room");
@@ -101,7 +101,7 @@ fn a_try_gives_the_message_back_at_once_and_others_are_not_held_up() {
             router.blocking_send(message_to(quick, "passes")).expect("nobody waits for the slow one");
         }
         assert_eq!(router.stats().receivers_closed(), 1);
-        // What was accepted comes to the inbox, and no more.
+        // What was accepted reaches the inbox, and no more.
         while router.stats().account().pending > 0 {
             let _ = inbox.blocking_recv(Duration::from_millis(100));
         }
@@ -117,7 +117,7 @@ fn the_oldest_is_found_among_the_dead_letters() {
         router.blocking_send(message_to(inbox.id(), "newest")).expect("it is accepted");
         let letters = router.blocking_dead_letters(10).expect("the router runs");
         assert_eq!(letters.len(), 1);
-        // What the owner's inbox has already is out of the mailbox.
+        // What is already in the owner's inbox has left the mailbox.
         let oldest = (sent - MAILBOX).to_string();
         assert_eq!((letters[0].reason, text_of(&letters[0].message)), (DeadLetterReason::Displaced, oldest));
         while receive(&inbox) != "newest" {}

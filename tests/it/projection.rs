@@ -1,4 +1,4 @@
-//! What operators can query while a router runs: the databases that show what the journals hold.
+//! What operators can query while a router runs: the databases that show the journals' contents.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::common::{bounded, name, shutdown};
 
-/// How long something may take that is a matter of a tenth of a second.
+/// Far longer than the tenth of a second that it should take.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Answers requests.
@@ -37,7 +37,7 @@ fn start(directory: &Path, shards: u16, settings: &[(&str, &str)]) -> Router {
     Router::builder().config(config).shards(ShardCount::try_new(shards).unwrap()).store(directory).start().unwrap()
 }
 
-/// Stops a router that has a message for later, which stays for the next start.
+/// Stops a router that has a delayed message, which stays for the next start.
 fn stop(router: &Router) {
     let report = router.shutdown(Duration::from_millis(200)).unwrap();
     assert!(report.balances(), "{report:?}");
@@ -52,7 +52,7 @@ fn databases(directory: &Path) -> Vec<PathBuf> {
     shards.into_iter().map(|shard| shard.join(DATABASE)).collect()
 }
 
-/// The database is opened by this process too, which is why the copies of SQLite have to be one: the locks are its own.
+/// The database is opened by this process too, so there must be a single copy of SQLite: its locks are per process.
 fn query(path: &Path, sql: &str) -> Vec<String> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     connection.busy_timeout(PATIENCE).unwrap();
@@ -70,14 +70,14 @@ fn query(path: &Path, sql: &str) -> Vec<String> {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-/// What all databases together answer, in order.
+/// Returns the results of all databases together, in order.
 fn all(directory: &Path, sql: &str) -> Vec<String> {
     let mut rows: Vec<_> = databases(directory).iter().flat_map(|path| query(path, sql)).collect();
     rows.sort();
     rows
 }
 
-/// Waits until the databases answer this.
+/// Waits until the databases return this.
 fn wait_for(directory: &Path, sql: &str, expected: &[&str]) {
     let began = Instant::now();
     loop {
@@ -198,7 +198,7 @@ fn a_burst_is_caught_up_and_only_the_newest_history_is_kept() {
                 });
                 router.blocking_tell_all(messages.collect()).unwrap();
             }
-            // Nothing is left out of the newest, whether older steps became rows or not.
+            // Nothing is missing from the newest part, whether older steps became rows or not.
             let last = ConversationId::of_text("conversation 19 199");
             assert_eq!(router.stats().account().dead_lettered, 0, "every question has a place");
             let path = directory.path();

@@ -1,5 +1,5 @@
-//! The seeded simulation: hundreds of runs in which everything that can go wrong does, and the same history for the same
-//! seed. `caxton sim` runs more of them, and replays one that failed.
+//! The seeded simulation: hundreds of runs with every kind of fault, and the same history for the same seed. `caxton
+//! sim` runs more of them, and replays one that failed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,9 +31,8 @@ fn failing(options: &Options) -> Failed {
 fn two_thousand_seeds_are_accounted_for_and_come_to_rest() {
     let outcomes: Vec<Outcome> = (0..SEEDS).map(|seed| clean(seed, &Options::default())).collect();
     let total = outcomes.iter().map(|outcome| outcome.account).reduce(|one, other| one.plus(&other)).expect("some ran");
-    // Traffic that never comes near a limit would prove little.
-    // Journals fail in a simulation of their own: see `caxton sim --crashes`. Its agents say enough that each reply belongs to
-    // one conversation.
+    // Traffic that never approaches a limit would prove little. Journal failures have their own simulation: see `caxton
+    // sim --crashes`. Its agents send enough that each reply belongs to one conversation.
     let elsewhere =
         [DeadLetterReason::NotJournalled, DeadLetterReason::Expired, DeadLetterReason::AmbiguousConversation];
     for reason in DeadLetterReason::ALL.into_iter().filter(|reason| !elsewhere.contains(reason)) {
@@ -102,7 +101,7 @@ fn every_kind_of_fault_can_be_turned_off_alone() {
     }
 }
 
-/// An agent that is broken: from its third message on its handler panics.
+/// A broken agent: from its third message on its handler panics.
 struct Fragile(Arc<AtomicU32>);
 
 impl Agent for Fragile {
@@ -117,7 +116,7 @@ impl Agent for Fragile {
 
 fn with_a_fragile_agent() -> Options {
     let name = AgentName::try_new("fragile").expect("a legal name");
-    // Each agent that is made counts for itself, so that every run is the same.
+    // Each created agent counts for itself, so that every run is the same.
     Options::default().with_agent(name, || Fragile(Arc::default()))
 }
 
@@ -143,13 +142,13 @@ fn a_broken_agent_fails_the_run_which_shrinks_to_a_few_actions() {
 
 #[test]
 fn an_answer_that_never_comes_and_an_invariant_of_the_callers_own_fail_the_run() {
-    // A question that gets lost on the way in is one that is never answered.
+    // A request lost on the way in is one that is never answered.
     let options = Options::default().with_check(|world| {
         world.nodes[0].inputs.retain(|input| !matches!(input, Input::Inspect(_)));
         Ok(())
     });
     assert!(failing(&options).text.contains("questions were not answered"));
-    // What the caller wants to hold is checked after every step.
+    // The caller's invariant is checked after every step.
     let options = Options::default().with_check(|world| {
         let total = world.total();
         if total.processed > 30 {

@@ -1,4 +1,4 @@
-//! The states of an agent's life and its supervision, through the router's own handles.
+//! Life cycle and supervision of agents, through the router's own handles.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn an_agent_is_looked_at_suspended_resumed_and_drained() {
             assert_eq!((view.state, view.shard.0, view.capabilities.len()), (AgentState::Active, shard, 1));
             router.blocking_suspend(agent).expect("it is active");
             router.blocking_send(message_to(agent, "waits")).expect("it is accepted");
-            // The neighbour's answer comes after the message has reached its mailbox.
+            // The neighbour's reply arrives after the message has reached its mailbox.
             let neighbour = router.blocking_register(name_on(&router, shard, "echo"), echo).expect("it is registered");
             router.blocking_ask(request_to(neighbour, "?"), PATIENCE).expect("it answers");
             let view = router.blocking_agent(agent).expect("the router runs").expect("it is there");

@@ -1,4 +1,4 @@
-//! Agents in WebAssembly, from a file to their answers.
+//! Agents in WebAssembly, from a file to their replies.
 
 use caxton_router::domain::AgentName;
 use caxton_router::wasm::{Guest, GuestError, GuestKind, Sandbox};
@@ -56,7 +56,7 @@ fn guests_of_both_kinds_answer() {
     }
 }
 
-/// A raw module whose handler is `body`, with what it declares beside it.
+/// A raw module whose handler is `body`, with further declarations.
 fn raw(declarations: &str, body: &str) -> Vec<u8> {
     wat::parse_str(format!(
         r#"(module
@@ -73,7 +73,7 @@ fn raw(declarations: &str, body: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// Settings with which a guest is never too slow, also beside other work on the machine.
+/// Settings with which a guest is never too slow, even on a busy machine.
 fn config() -> Config {
     let mut config = Config::preset(Preset::Testing);
     config.wasm.call_ms = 60_000.try_into().unwrap();
@@ -82,14 +82,14 @@ fn config() -> Config {
     config
 }
 
-/// A sandbox whose guests may take so many milliseconds for a message.
+/// A sandbox whose guests may take this many milliseconds per message.
 fn impatient(config: &Config, call_ms: u32) -> Sandbox {
     let mut wasm = config.wasm.clone();
     wasm.call_ms = call_ms.try_into().unwrap();
     Sandbox::start(&wasm).unwrap()
 }
 
-/// What becomes of a message to a guest, in words: what it answers, or why it does not.
+/// Returns the outcome of a message to a guest, in words: its reply, or why there is none.
 fn fate(router: &Router, agent: &str) -> String {
     match ask(router, agent, "hello") {
         Ok(message) => format!("{} {}", message.performative(), message.content().as_text().unwrap_or_default()),
@@ -112,7 +112,7 @@ fn hostile_guests_fail_cleanly_and_their_neighbours_go_on() {
         ),
         ("host-call-flood", raw("", "(loop $l (drop (call $random)) (br $l)) (i64.const 0)"), "more than 1000 times"),
         ("stack", raw("(func $deep (call $deep))", "(call $deep) (i64.const 0)"), "stack"),
-        // A reply of a megabyte, which the memory does not have; one that lies behind it; one that says more than there is.
+        // A reply of a megabyte, which the memory does not have; one outside the memory; one longer than it is.
         ("huge", raw("", "(i64.const 0x0000040000100000)"), "allowed"),
         ("behind", raw("", "(i64.const 0x7fffffff00000010)"), "outside its memory"),
         (
@@ -171,7 +171,7 @@ fn while_guests_loop_neighbours_are_served() {
         let message = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text(&agent));
         router.blocking_send(message.build().unwrap()).unwrap();
     }
-    // They take turns for as long as they are called; the answers come in between.
+    // They take turns while they are called; the replies arrive in between.
     for _ in 0..20 {
         assert_eq!(fate(&router, "neighbour"), "inform hello");
     }
@@ -182,7 +182,7 @@ fn while_guests_loop_neighbours_are_served() {
 
 #[test]
 fn a_batch_with_a_message_that_traps_loses_only_that_message() {
-    // Traps over content that begins with an exclamation mark, and answers nothing.
+    // Traps on content that begins with an exclamation mark, and replies nothing.
     let module = raw(
         "",
         "(local $left i32) (local.set $left (i32.load offset=4 (local.get $at)))
@@ -211,8 +211,8 @@ fn a_batch_with_a_message_that_traps_loses_only_that_message() {
     assert_eq!((account.processed, account.dead_lettered), (49, 1), "{account:?}");
 }
 
-/// A raw module that counts its messages under the key k, answers the count as one byte, and traps over content that begins
-/// with an exclamation mark, after having counted.
+/// A raw module that counts its messages under the key k, replies with the count as one byte, and traps on content that
+/// begins with an exclamation mark, after counting it.
 fn counter() -> Vec<u8> {
     raw(
         "(data (i32.const 512) \"k\")",
@@ -246,7 +246,7 @@ fn what_is_remembered_outlives_a_restart_and_what_a_failed_attempt_changed_does_
 #[test]
 fn what_a_manifest_does_not_allow_is_refused() {
     use caxton_router::wasm::Manifest;
-    // Sends one message to whoever is named bob.
+    // Sends one message to the agent named bob.
     let module = raw(
         "(data (i32.const 8) \"\\5b\\00\\00\\00\\03\\00\\00\\00\\00\\00\\00\\00\\07\\01\\00\\00\")
          (data (i32.const 84) \"\\03\") (data (i32.const 96) \"bob\")",
@@ -326,7 +326,7 @@ fn a_compiled_module_is_taken_from_the_cache_and_a_broken_entry_is_not() {
     }
 }
 
-/// A raw module that answers every message with this letter, and whose start is `start`.
+/// A raw module that replies to every message with this letter, and whose start is `start`.
 fn letter(letter: char, start: &str) -> Vec<u8> {
     raw(
         &format!("(func (export \"caxton_start_v1\") {start})"),
@@ -372,7 +372,7 @@ async fn a_module_is_replaced_by_every_strategy_and_rolled_back() {
     };
     assert_eq!(answer(1).await.unwrap(), 'a');
 
-    // What does not start is not used, whether it traps at once or after having been suspended.
+    // A guest that does not start is not used, whether it traps at once or after being suspended.
     for start in ["unreachable", "(loop $l (br $l))"] {
         let error = deployment.replace(&router, guest("x", start), Strategy::Immediate).await.unwrap_err();
         assert!(
@@ -406,7 +406,7 @@ async fn a_module_is_replaced_by_every_strategy_and_rolled_back() {
     }
     assert_eq!(deployment.promote(&router).await, Err(DeployError::NothingNew));
 
-    // A new version that traps is given up, and the message that it trapped over is handled by the old one.
+    // A new version that traps is rolled back, and the message that it trapped on is handled by the old one.
     let trap = sandbox.load("trap", &raw("", "unreachable")).unwrap();
     deployment.replace(&router, trap, Strategy::Canary { percent: 100 }).await.unwrap();
     assert_eq!(answer(500).await.unwrap(), 'c');
@@ -548,7 +548,7 @@ fn what_guests_remember_is_part_of_a_backup_of_a_router_that_runs() {
     assert_eq!(count(&copied), [3], "as if it had been stopped at the time");
     copied.shutdown(PATIENCE).unwrap();
 
-    // Half a copy is none: a router does not start from it as if it were whole.
+    // Half a copy is no copy: a router does not start from it as if it were complete.
     let half = directory.path().join("half");
     std::fs::write(data.join(STATES_FILE), "no database").unwrap();
     caxton_router::store::backup::backup(&data, &half).unwrap_err();
@@ -588,7 +588,7 @@ fn a_list_of_agents_closes_the_capabilities_and_a_guest_may_always_write_to_itse
         "(data (i32.const 8) \"\\14\\00\\00\\00\\04\\00\\00\\00\\00\\00\\00\\00\\01\\00\\00\\00\")",
         "(if (i32.load16_u offset=120 (local.get $at)) (then (return (i64.const 0)))) (i64.const 0x0000000800000018)",
     );
-    // Sends to any who offers weighing.
+    // Sends to any provider of weighing.
     let any = raw(
         "(data (i32.const 8) \"\\5f\\00\\00\\00\\03\\00\\00\\00\\00\\00\\00\\00\\07\\02\\00\\00\")
          (data (i32.const 84) \"\\07\") (data (i32.const 96) \"weighing\")",
@@ -623,7 +623,7 @@ fn what_would_take_too_long_to_compile_is_refused_before_that() {
         let expected = format!("it has {found} functions: wasm.functions allows 1000");
         assert!(error.to_string().ends_with(&expected), "{error}");
     }
-    // So many are allowed: what is wrong with it is that it is no agent.
+    // This many are allowed: the only fault is that it is not an agent.
     assert!(matches!(sandbox.load("enough", &module(1_000)), Err(GuestError::Unfit { .. })));
     let directory = tempfile::tempdir().unwrap();
     for name in ["large.wasm", "large.wat"] {

@@ -1,8 +1,8 @@
-//! Modules that nobody meant: real guests with bytes changed, cut off, doubled and exchanged. Whatever comes of them, the router
-//! stays, and what they are sent is handled or given up.
+//! Mutated modules: real guests with bytes changed, cut off, duplicated and exchanged. In every case the router
+//! survives, and messages to them are handled or become dead letters.
 //!
-//! `CAXTON_WASM_MUTATIONS=1000000 cargo test --release --test it wasm_mutations::` tries so many, and `CAXTON_WASM_SEED` replays
-//! a run.
+//! `CAXTON_WASM_MUTATIONS=1000000 cargo test --release --test it wasm_mutations::` tries this many, and
+//! `CAXTON_WASM_SEED` replays a run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use caxton_router::domain::AgentName;
 use caxton_router::wasm::Sandbox;
 use caxton_router::{AgentId, Config, Message, Performative, Preset, Router};
 
-/// Nothing here takes nearly so long: whoever waits for this long has found a defect.
+/// Far longer than anything here takes: reaching it means a defect.
 const PATIENCE: Duration = Duration::from_mins(1);
 const MUTATIONS: u64 = 300;
 
@@ -88,7 +88,7 @@ fn mutated_guests_leave_the_router_whole() {
         loaded += 1;
         let name = AgentName::try_new(format!("mutant-{number}")).unwrap();
         let agent = AgentId::of(&name);
-        // One that does not start is not there.
+        // A guest that does not start is not registered.
         if router.blocking_register_one(guest.agent(name)).is_err() {
             continue;
         }
@@ -96,7 +96,7 @@ fn mutated_guests_leave_the_router_whole() {
             let message = Message::builder(Performative::Request).receiver(agent).content(content).build().unwrap();
             router.blocking_send(message).unwrap();
         }
-        // One that traps may be gone by itself.
+        // A guest that traps may already be gone.
         let _ = router.blocking_drain(agent, PATIENCE);
     }
     assert!(mutations < 100 || loaded > 0, "no mutation left a module whole");

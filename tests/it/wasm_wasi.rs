@@ -1,4 +1,4 @@
-//! What of WASI guests are granted, and what becomes of those that want more.
+//! Which parts of WASI guests are granted, and what happens to those that want more.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,13 +12,13 @@ use wit_parser::Resolve;
 
 use crate::common::PATIENCE;
 
-/// An older version than the router has: those of one minor number are compatible.
+/// An older version than the router's: those of one minor number are compatible.
 const VERSION: &str = "0.2.3";
-/// Of the file system no more than what is called here.
+/// Only the part of the file system that is called here.
 const FILES: &str = "package wasi:filesystem@0.2.3;
 interface types { resource descriptor { sync: func() -> bool; } }
 interface preopens { use types.{descriptor}; get-directories: func() -> list<tuple<descriptor, string>>; }";
-/// Functions that guests import: interface, function, and how a core module sees it.
+/// Functions that guests import: interface, function, and their core signature.
 const FUNCTIONS: [[&str; 3]; 18] = [
     ["clocks/monotonic-clock", "now", "(func $now (result i64))"],
     ["clocks/monotonic-clock", "subscribe-duration", "(func $after (param i64) (result i32))"],
@@ -40,10 +40,10 @@ const FUNCTIONS: [[&str; 3]; 18] = [
     ["filesystem/preopens", "get-directories", "(func $directories (param i32))"],
 ];
 
-/// A core module that answers each message with an inform of the text at `$at` and `$length`, after `body`, in which
-/// `$first` is the first letter of what the message says. Its text lies at 256. It starts with `start`.
+/// A core module that replies to each message with an inform of the text at `$at` and `$length`, after `body`, in which
+/// `$first` is the first letter of the content. Its text is at 256. Its start function is `start`.
 fn core(imports: &str, start: &str, text: &str, body: &str) -> Vec<u8> {
-    // The adapter for the first WASI keeps what it allocates.
+    // The adapter for WASI preview 1 keeps what it allocates.
     let forget = if imports.contains("preview1") { "" } else { "(global.set $heap (i32.const 16384))" };
     wat::parse_str(format!(
         r#"(module
@@ -73,12 +73,12 @@ fn core(imports: &str, start: &str, text: &str, body: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// A component that imports these functions, by how a core module names them.
+/// A component that imports these functions, as named by a core module.
 fn component(functions: &[&str], text: &str, body: &str) -> Vec<u8> {
     starting(functions, "", text, body)
 }
 
-/// As [`component`], with what it does when it starts.
+/// Like [`component`], with a start function.
 fn starting(functions: &[&str], start: &str, text: &str, body: &str) -> Vec<u8> {
     let chosen: Vec<_> = FUNCTIONS
         .iter()
@@ -132,7 +132,7 @@ fn register(router: &Router, guest: &Guest, agent: &str) {
     router.blocking_register_all(vec![guest.agent(name)]).pop().unwrap().unwrap();
 }
 
-/// What becomes of a message to a guest, in words: what it answers, or why it does not.
+/// Returns the outcome of a message to a guest, in words: its reply, or why there is none.
 fn fate(router: &Router, agent: &str, content: &str) -> String {
     let request = Message::builder(Performative::Request).receiver(AgentId::of_text(agent)).content(content).build();
     match router.blocking_ask(request.unwrap(), PATIENCE) {
@@ -145,7 +145,7 @@ fn lines(sandbox: &Sandbox) -> Vec<(LogLevel, String)> {
     std::iter::from_fn(|| sandbox.next_log_line()).map(|line| (line.level, line.text)).collect()
 }
 
-/// One guest that is granted this, and a router that it runs in.
+/// A guest with these grants, and a router in which it runs.
 fn run(grants: &[Grant], functions: &[&str], text: &str, body: &str) -> (Sandbox, Router) {
     let (sandbox, router) = start(&config());
     let guest = sandbox.load_with("guest", &component(functions, text, body), &granting(grants)).unwrap();
@@ -204,7 +204,7 @@ fn what_is_not_granted_is_refused_with_the_grant_that_would_give_it() {
     let said = refused(&granting(&[Grant::Clocks, Grant::Stdout, Grant::Random]));
     assert!(said.contains("wasi:filesystem/types") && !said.contains("not granted"), "{said}");
     assert!(sandbox.load_with("guest", &everything, &granting(&Grant::ALL)).is_ok());
-    // Grants can be given and taken away later, and are checked then.
+    // Grants can be added and removed later, and are checked then.
     let random = sandbox.load_with("guest", &component(&["bytes"], "", ""), &granting(&[Grant::Random])).unwrap();
     assert_eq!(random.wasi_imports(), ["wasi:random/random@0.2.3"]);
     assert!(random.clone().with(&granting(&[Grant::Stubs, Grant::Random])).is_ok());
@@ -423,7 +423,7 @@ fn random_bytes_are_as_many_as_asked_for_and_differ() {
 
 #[test]
 fn a_core_module_for_the_first_wasi_has_the_same_grants() {
-    // Prints, looks at the clock, and waits for 20 ms.
+    // Prints, reads the clock, and waits for 20 ms.
     let imports = r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
         (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))

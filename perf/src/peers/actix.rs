@@ -1,4 +1,4 @@
-//! actix: one thread per core, each with its share of the actors.
+//! actix: one thread per core, each with a share of the actors.
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message, System};
 
@@ -54,7 +54,7 @@ pub fn run(work: &Work) -> Result<Figures, String> {
     let tally = Tally::new(work);
     let start = |number: usize| {
         let (player, work) = (Player::new(&tally, work, number), *work);
-        // Half of the pairs are on two threads, as with any other way of spreading agents by their names.
+        // Half of the pairs span two threads, as when agents are spread by name.
         let arbiter = &arbiters[(number + number / 2 % 2 * (number % 2)) % arbiters.len()];
         Actix::start_in_arbiter(&arbiter.handle(), move |_| Actix { player, work, partner: None })
     };

@@ -1,4 +1,4 @@
-//! The router itself. Each exchange is a conversation, as between agents that speak a FIPA protocol.
+//! The router itself. Each exchange is a conversation, as between agents that use a FIPA protocol.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Agent for Native {
     }
 }
 
-/// What can't be sent was counted as sent and is never handled, so the run fails.
+/// A message that cannot be sent was counted as sent and is never handled, so the run fails.
 fn send(message: Option<Message>, context: &mut Context<'_>) {
     if let Some(message) = message {
         let _ = context.send(message);

@@ -54,7 +54,7 @@ pub fn run(work: &Work) -> Result<Figures, String> {
         for pair in 0..work.pairs {
             let spawn = |number| {
                 let agent = Kameo { player: Player::new(&tally, work, number), work: *work, partner: None };
-                // There is always room: more than is in flight, and the introduction, never waits.
+                // There is always room: at most `in_flight` messages and the introduction wait.
                 Kameo::spawn_with_mailbox(agent, mailbox::bounded(work.in_flight + 1))
             };
             let (first, second) = (spawn(2 * pair), spawn(2 * pair + 1));

@@ -1,4 +1,4 @@
-//! The systems that are compared. Each runs the same agents in its own usual way, on all allowed cores.
+//! The compared systems. Each runs the same agents in its usual way, on all allowed cores.
 
 mod actix;
 mod caxton;
@@ -34,6 +34,7 @@ impl Peer {
     /// Does the work once.
     ///
     /// # Errors
+    ///
     /// The system could not be started, or lost messages.
     pub fn run(self, work: &Work) -> Result<Figures, String> {
         match self {

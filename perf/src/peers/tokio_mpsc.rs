@@ -1,4 +1,4 @@
-//! No framework at all: a task per agent and a bounded channel to each.
+//! No framework: a task per agent and a bounded channel to each.
 
 use tokio::sync::mpsc;
 
@@ -9,7 +9,7 @@ pub fn run(work: &Work) -> Result<Figures, String> {
     let runtime = tokio_runtime()?;
     let tally = Tally::new(work);
     for pair in 0..work.pairs {
-        // There is always room: more than is in flight never waits.
+        // There is always room: at most `in_flight` messages wait.
         let (to_first, first) = mpsc::channel(work.in_flight);
         let (to_second, second) = mpsc::channel(work.in_flight);
         runtime.spawn(play(Player::new(&tally, work, 2 * pair), *work, first, to_second));

@@ -1,12 +1,13 @@
-//! How the tables of a shard hash what peers choose: ids of conversations and messages, `reply-with` values, names.
+//! Seeded hashing for tables keyed by values that peers choose: conversation and message ids, `reply-with` values,
+//! names.
 //!
-//! Whoever knows how a table hashes can choose keys that all fall into one place, and every look-up then reads them all. So
-//! each table mixes its keys with two numbers that are made of the shard's seed, which is an input: a simulation is
-//! deterministic, and a peer of a running router can't know them.
+//! A peer that knows the hash function could choose keys that all collide, which makes every look-up scan them all.
+//! Each table therefore mixes its keys with two numbers derived from the shard's seed. The seed is an input:
+//! simulations are deterministic, and peers of a running router cannot know it.
 
 use std::hash::{BuildHasher, Hasher};
 
-/// Makes the hashers of one table.
+/// Builds the hashers of one table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seeded {
     start: u64,
@@ -14,12 +15,12 @@ pub(crate) struct Seeded {
 }
 
 impl Seeded {
-    /// For a table of a shard with this seed.
+    /// Creates the hasher builder of a table from the shard's seed.
     pub const fn new(seed: u64) -> Self {
         Self { start: mixed(seed), factor: mixed(seed ^ 0x517c_c1b7_2722_0a95) | 1 }
     }
 
-    /// The hash of two words that a peer may have chosen, and one that identifies the peer.
+    /// Hashes two words that a peer may have chosen, and a number that identifies the peer.
     #[inline(always)]
     pub const fn hash_words(self, first: u64, second: u64, peer: u64) -> u64 {
         let chosen = folded(first ^ self.start, second ^ self.factor);
@@ -27,7 +28,7 @@ impl Seeded {
     }
 }
 
-/// Both halves of the product, which depend on all bits of both numbers.
+/// Multiplies two numbers and combines both halves of the product, so that the result depends on all bits of both.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)] // Both halves are taken.
 const fn folded(one: u64, other: u64) -> u64 {
@@ -35,7 +36,7 @@ const fn folded(one: u64, other: u64) -> u64 {
     (product as u64) ^ (product >> 64) as u64
 }
 
-/// The finalizer of `SplitMix64`, for a seed that may be a small number.
+/// The finalizer of `SplitMix64`, applied because the seed may be a small number.
 const fn mixed(seed: u64) -> u64 {
     let value = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -109,7 +110,7 @@ impl Hasher for SeededHasher {
 mod tests {
     use super::*;
 
-    /// How many of the keys fall into the fullest of 4,096 places, by the bits that tables use.
+    /// Returns the load of the fullest of 4,096 buckets, selected by the same hash bits that tables use.
     fn fullest(hashes: impl Iterator<Item = u64>) -> usize {
         let mut places = vec![0_usize; 4_096];
         hashes.for_each(|hash| places[(hash & 4_095) as usize] += 1);
@@ -121,7 +122,7 @@ mod tests {
         for seed in 0..20 {
             let seeded = Seeded::new(seed);
             for shift in [0, 8, 17, 32, 47, 48] {
-                // As ids would be chosen that cancel out in the exclusive or of their halves.
+                // Ids chosen to cancel out if the two halves were combined with exclusive or.
                 let chosen = |number: u64| (number << shift, (number << shift).rotate_right(17));
                 let words = (0..8_192).map(chosen).map(|(low, high)| seeded.hash_words(low, high, 7));
                 let keys = (0..8_192).map(chosen).map(|(low, high)| seeded.hash_one((low, high)));

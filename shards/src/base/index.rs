@@ -1,11 +1,11 @@
-//! The numbers by which shards, agents, records and callers are known.
+//! Index types for shards, agents, records and callers.
 
-/// A shard's number, from zero.
+/// A shard's number, counted from zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ShardIndex(pub u16);
 
 impl ShardIndex {
-    /// The number as an index.
+    /// Returns the number as an index.
     #[inline]
     pub fn as_usize(self) -> usize {
         usize::from(self.0)
@@ -18,22 +18,22 @@ impl std::fmt::Display for ShardIndex {
     }
 }
 
-/// An agent's number on its shard. It may be used again after the agent was removed.
+/// An agent's number on its shard. Reused after the agent is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AgentIndex(pub(crate) u32);
 
-/// The number of a record, counted per shard from one. Records commit in order.
+/// The log sequence number (LSN) of a journal record, counted per shard from one. Records commit in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Lsn(pub u64);
 
-/// Joins a question to its answer. The driver chooses it; the shard only repeats it.
+/// Correlates a request with its response. The driver chooses it; the shard returns it unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Token(pub u64);
 
-/// An inbox outside the shard, by the driver's number for it.
+/// The driver's number for an inbox outside the shard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct InboxNumber(pub u32);
 
-/// A conversation's number on its shard. It may be used again for another conversation after this one closed.
+/// A conversation's number on its shard. Reused after the conversation is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ConversationIndex(pub u32);

@@ -1,4 +1,4 @@
-//! What everything else stands on: numbers, time, tables, timers, hashing.
+//! The foundation of all other modules: index types, time, slabs, timers and hashing.
 
 pub(crate) mod hashing;
 pub mod index;

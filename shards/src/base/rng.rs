@@ -1,6 +1,6 @@
-//! Numbers that look random and follow from a seed.
+//! A deterministic pseudo-random number generator.
 
-/// Two numbers made into one that depends on every bit of both (the last steps of `SplitMix64`).
+/// Mixes two numbers into one that depends on every bit of both (the last steps of `SplitMix64`).
 pub(crate) fn mixed(one: u64, other: u64) -> u64 {
     let mut word = one.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ other;
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

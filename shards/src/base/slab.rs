@@ -1,17 +1,17 @@
-//! Where everything that a shard keeps many of lives: numbered places that are given out and taken back.
+//! A bounded slab: numbered places that are allocated and reused.
 //!
-//! The place that was given back last is given out first, because it is still in the cache. Places come in chunks, so
-//! that growing never copies what is there.
+//! The place freed last is reused first, because it is still in the cache. The slab grows in chunks, so growth never
+//! copies existing values.
 
-/// How many places are added at a time.
+/// The number of places added at a time.
 const CHUNK: usize = 1_024;
-/// The mark for "no place" in lists that are threaded through a slab.
+/// Marks "no place" in lists threaded through a slab.
 pub const NONE: u32 = u32::MAX;
 
-/// A growing set of numbered places, up to a bound.
+/// A bounded, growing set of numbered places.
 #[derive(Debug)]
 pub struct Slab<T> {
-    /// Their length is part of their type, so that finding a place takes one comparison and not two.
+    /// The chunk length is part of the type, so an access needs one bounds check instead of two.
     chunks: Vec<Box<[Place<T>; CHUNK]>>,
     free: u32,
     live: usize,
@@ -25,26 +25,27 @@ enum Place<T> {
 }
 
 impl<T> Slab<T> {
-    /// An empty slab that grows up to `places_max` places.
+    /// Creates an empty slab of at most `places_max` places.
     pub fn new(places_max: usize) -> Self {
         Self { chunks: Vec::new(), free: NONE, live: 0, places_max: places_max.min(NONE as usize) }
     }
 
-    /// All places have numbers below this one.
+    /// Returns an exclusive upper bound of all place numbers.
     pub fn places(&self) -> u32 {
         u32::try_from(self.chunks.len() * CHUNK).unwrap_or(NONE)
     }
 
-    /// How many places are taken.
+    /// Returns the number of occupied places.
     #[inline]
     pub fn len(&self) -> usize {
         self.live
     }
 
-    /// Takes a place, or gives the value back when all are taken.
+    /// Stores a value and returns its place.
     ///
     /// # Errors
-    /// The value itself, when the slab is full.
+    ///
+    /// Returns the value when the slab is full.
     #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<u32, T> {
         if self.free == NONE {
@@ -62,7 +63,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Gives the place back and answers what stood there.
+    /// Frees a place and returns its value.
     #[inline(always)]
     pub fn remove(&mut self, index: u32) -> Option<T> {
         let next = self.free;
@@ -80,8 +81,8 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Gives the place back when `take` has taken what is still wanted of what stands there. The rest is dropped where it
-    /// is, so that something large is not moved to be forgotten.
+    /// Frees a place after `take` has extracted the parts still needed. The rest is dropped in place, so that large
+    /// values are not moved only to be dropped.
     #[inline]
     pub fn release<R>(&mut self, index: u32, take: impl FnOnce(&mut T) -> R) -> Option<R> {
         let next = self.free;
@@ -94,7 +95,7 @@ impl<T> Slab<T> {
         Some(taken)
     }
 
-    /// What stands at a place.
+    /// Returns the value at a place.
     #[inline(always)]
     pub fn get(&self, index: u32) -> Option<&T> {
         match &self.chunks.get(index as usize / CHUNK)?[index as usize % CHUNK] {
@@ -103,7 +104,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// What stands at a place, to change it.
+    /// Returns the value at a place, mutably.
     #[inline(always)]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.place_mut(index)? {
@@ -112,7 +113,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Everything in the slab with its place.
+    /// Iterates over all values with their places.
     #[allow(clippy::cast_possible_truncation)] // There are fewer places than `NONE`.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).enumerate().filter_map(|(index, place)| match place {
@@ -126,7 +127,7 @@ impl<T> Slab<T> {
         Some(&mut self.chunks.get_mut(index as usize / CHUNK)?[index as usize % CHUNK])
     }
 
-    /// Adds places when none is free, as far as the bound allows.
+    /// Adds a chunk if no place is free and the limit allows it.
     #[cold]
     #[allow(clippy::cast_possible_truncation)] // There are fewer places than `NONE`.
     fn grow(&mut self) {

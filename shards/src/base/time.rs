@@ -1,20 +1,20 @@
-//! Time, as a shard is told of it.
+//! Time as an input of a shard.
 
-/// A moment of wall time in milliseconds since the Unix epoch.
+/// Wall-clock time in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WallTime(pub u64);
 
-/// The time at the beginning of a step.
+/// The time at the start of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Now {
-    /// Nanoseconds of a clock that never goes backwards, the same one on every shard of a router.
+    /// Nanoseconds of a monotonic clock shared by all shards of a router.
     pub monotonic_ns: u64,
-    /// Wall time.
+    /// Wall-clock time.
     pub wall: WallTime,
 }
 
 impl Now {
-    /// Monotonic time in milliseconds.
+    /// Returns the monotonic time in milliseconds.
     #[inline]
     pub fn monotonic_ms(self) -> u64 {
         self.monotonic_ns / 1_000_000

@@ -1,42 +1,42 @@
 //! The timers of one shard: reply-by deadlines, time-to-live, delayed sends, retries and conversation timeouts.
 //!
-//! A hierarchical timer wheel. It has no clock: `now` is an argument, in milliseconds since an origin the caller chose.
-//! Arming and cancelling are constant-time, firing is constant-time plus a few relocations per timer, and a turn with
-//! nothing due is one comparison.
+//! A hierarchical timer wheel. It has no clock: `now` is an argument, in milliseconds since an origin chosen by the
+//! caller. Arming and cancelling take constant time, firing takes constant time plus a few relocations per timer, and a
+//! turn with nothing due costs one comparison.
 //!
-//! Level `L` holds 64 slots of `64^L` milliseconds each. A timer lives on the level of the highest group of six bits in
-//! which its due time differs from the hand of the wheel. So the nearest timers are in slots of one millisecond, and when
-//! the hand enters a wider slot, the timers in it are relocated to narrower ones. Eleven levels cover every `u64`, so no
-//! due time is out of range and no slot wraps around; levels nobody uses cost one bit.
+//! Level `L` holds 64 slots of `64^L` milliseconds each. A timer is on the level of the highest group of six bits in
+//! which its due time differs from the hand of the wheel. The nearest timers are therefore in slots of one millisecond,
+//! and when the hand enters a wider slot, its timers are relocated to narrower ones. Eleven levels cover every `u64`,
+//! so no due time is out of range and no slot wraps around; an unused level costs one bit.
 //!
 //! Invariants:
-//! - A timer's slot is a function of its due time and the hand alone. Hence timers due at the same time share a list, and
-//!   keep the order in which they were armed through every relocation.
-//! - Occupied slots cover disjoint spans of time, ordered by level and then by position. Hence the first occupied slot of
-//!   the lowest occupied level is the earliest, found with two bit scans however far time jumps.
+//! - A timer's slot depends only on its due time and the hand. Timers due at the same time therefore share a list and
+//!   stay in the order in which they were armed through every relocation.
+//! - Occupied slots cover disjoint spans of time, ordered by level and then by position. The first occupied slot of the
+//!   lowest occupied level is therefore the earliest; two bit scans find it however far time jumps.
 //! - The hand never passes the start of an occupied slot without emptying that slot, and never passes `now`.
-//! - `ready_ms` is the start of the earliest occupied slot: before it, there is nothing to do.
-//! - Work is bounded: at most `capacity_max` timers are armed, and one [`TimerWheel::advance`] fires at most `max` of them
-//!   and relocates at most [`RELOCATIONS_MAX`].
+//! - `ready_ms` is the start of the earliest occupied slot; before it, there is nothing to do.
+//! - Work is bounded: at most `capacity_max` timers are armed, and one [`TimerWheel::advance`] fires at most `max` of
+//!   them and relocates at most [`RELOCATIONS_MAX`].
 
 use std::num::NonZeroU32;
 
-/// How many timers one [`TimerWheel::advance`] moves to a narrower slot before it yields.
+/// Maximum number of timers that one [`TimerWheel::advance`] relocates to narrower slots.
 ///
-/// A million timers armed within four seconds share a slot; relocating them in one turn would stall the shard.
+/// A million timers armed within four seconds share a slot; relocating all of them in one turn would stall the shard.
 pub const RELOCATIONS_MAX: usize = 1024;
 
 const SLOT_BITS: u32 = 6;
 const POSITION_MASK: u64 = (1 << SLOT_BITS) - 1;
 const LEVELS: usize = u64::BITS.div_ceil(SLOT_BITS) as usize;
 
-/// The index that stands for "no entry" in links.
+/// Marks "no entry" in links.
 const NONE: u32 = u32::MAX;
 
-/// Names one armed timer, for [`TimerWheel::cancel`].
+/// Identifies one armed timer, for [`TimerWheel::cancel`].
 ///
-/// A key goes stale when its timer fires or is cancelled, and a stale key cancels nothing, even after its entry has been
-/// used again. (A key kept while its entry is used again 2^32 - 1 times would be mistaken for the newest.)
+/// A key becomes stale when its timer fires or is cancelled. A stale key cancels nothing, even if its entry has been
+/// reused. (Only after 2^32 - 1 reuses would an old key match the newest one.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
     index: u32,
@@ -44,25 +44,26 @@ pub struct TimerKey {
     generation: NonZeroU32,
 }
 
-/// As many timers as the wheel may hold are armed. Nothing changed; there is room again once a timer fires or is cancelled.
+/// Returned when the maximum number of timers is armed. Nothing changed; there is room again once a timer fires or is
+/// cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("all {capacity_max} timers are armed")]
 pub struct TimerFull {
-    /// The bound that was reached.
+    /// The limit that was reached.
     pub capacity_max: usize,
 }
 
-/// A bounded set of armed timers, each carrying an item that is handed back when the timer fires.
+/// A bounded set of armed timers, each with an item that is returned when the timer fires.
 #[derive(Debug)]
 pub struct TimerWheel<T: Copy> {
     /// The latest time seen by `advance`.
     now_ms: u64,
     /// The start of the earliest occupied slot, or `u64::MAX` when nothing is armed.
     ready_ms: u64,
-    /// The time that slots are relative to. Behind `now_ms` only while work that is due has been left for the next turn.
+    /// The time that slots are relative to. It is behind `now_ms` only while due work is left for the next turn.
     hand_ms: u64,
-    /// The slot being emptied into narrower ones, when a turn ended halfway. Until it is empty the hand stays before it,
-    /// so that newly armed timers queue behind the ones already there.
+    /// The slot being relocated, if a turn ended halfway. The hand stays before it until it is empty, so that newly
+    /// armed timers queue behind those already there.
     cascade: Option<Slot>,
     /// One bit per level with an occupied slot.
     occupied_levels: u16,
@@ -70,16 +71,16 @@ pub struct TimerWheel<T: Copy> {
     occupied: [u64; LEVELS],
     lists: [List; LEVELS << SLOT_BITS],
     entries: Vec<Entry<T>>,
-    /// First of the unarmed entries, which are chained through `next`.
+    /// First of the unarmed entries, linked through `next`.
     free: u32,
     armed: usize,
     capacity_max: usize,
 }
 
 impl<T: Copy> TimerWheel<T> {
-    /// An empty wheel at `start_ms` that arms at most `capacity_max` timers at once (and never more than 2^32 - 1).
+    /// Creates an empty wheel at `start_ms` for at most `capacity_max` timers (never more than 2^32 - 1).
     ///
-    /// Memory grows with the largest number of timers armed at once, is kept for reuse, and is not taken in advance.
+    /// Memory is not preallocated. It grows with the largest number of timers armed at once and is kept for reuse.
     pub fn new(start_ms: u64, capacity_max: usize) -> Self {
         Self {
             now_ms: start_ms,
@@ -96,7 +97,7 @@ impl<T: Copy> TimerWheel<T> {
         }
     }
 
-    /// How many timers are armed.
+    /// Returns the number of armed timers.
     pub fn len(&self) -> usize {
         self.armed
     }
@@ -106,20 +107,21 @@ impl<T: Copy> TimerWheel<T> {
         self.armed == 0
     }
 
-    /// Every armed timer as its due time in milliseconds and its item, in no particular order.
+    /// Iterates over all armed timers as due time in milliseconds and item, in no particular order.
     ///
-    /// Takes time in proportion to the largest number of timers ever armed at once: for inspection, not for every turn.
+    /// Takes time proportional to the largest number of timers ever armed at once: use it for inspection, not on every
+    /// turn.
     pub fn iter(&self) -> impl Iterator<Item = (u64, T)> + '_ {
         self.entries.iter().filter(|entry| entry.slot != Slot::FREE).map(|entry| (entry.due_ms, entry.item))
     }
 
-    /// When [`advance`](Self::advance) next has something to do; `None` when nothing is armed.
+    /// Returns when [`advance`](Self::advance) next has something to do, or `None` if nothing is armed.
     ///
-    /// Never later than the earliest due time. It is exact when the earliest timer is alone in its slot, which includes
-    /// every wheel with one timer; otherwise it may be the start of that slot, and advancing then fires timers or moves
-    /// them to narrower slots. A timer therefore causes at most one early wake-up per level it stands above the lowest: two
-    /// for half a minute, three for an hour, and one more when a multiple of a larger power of 64 lies between. A deadline
-    /// at or before the time already reached means: advance again at once.
+    /// The result is never later than the earliest due time. It is exact if the earliest timer is alone in its slot.
+    /// Otherwise it may be the start of that slot, and advancing then fires timers or relocates them. A timer causes at
+    /// most one early wake-up per level above the lowest: two for half a minute, three for an hour, and one more if a
+    /// multiple of a larger power of 64 lies in between. If the result is not later than the time already reached, call
+    /// `advance` again at once.
     pub fn next_deadline(&self) -> Option<u64> {
         if self.armed == 0 {
             return None;
@@ -131,13 +133,14 @@ impl<T: Copy> TimerWheel<T> {
         Some(if first.next == NONE { first.due_ms } else { self.ready_ms })
     }
 
-    /// Arms a timer that hands back `item` once time has reached `due_ms`.
+    /// Arms a timer that returns `item` once time has reached `due_ms`.
     ///
-    /// A due time already reached counts as due now: it fires on the next [`advance`](Self::advance), behind everything
-    /// that was due before.
+    /// A due time in the past counts as due now: the timer fires on the next [`advance`](Self::advance), after
+    /// everything that was due before.
     ///
     /// # Errors
-    /// [`TimerFull`] when `capacity_max` timers are armed; nothing has changed then.
+    ///
+    /// Returns [`TimerFull`], without changing anything, if `capacity_max` timers are armed.
     pub fn insert(&mut self, due_ms: u64, item: T) -> Result<TimerKey, TimerFull> {
         let due_ms = due_ms.max(self.now_ms);
         let index = self.acquire(due_ms, item)?;
@@ -147,7 +150,7 @@ impl<T: Copy> TimerWheel<T> {
         Ok(TimerKey { index, generation: self.entries[index as usize].generation })
     }
 
-    /// Disarms a timer and hands back its item; `None` when it has already fired or been cancelled.
+    /// Disarms a timer and returns its item, or `None` if it has already fired or been cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let entry = self.entries.get(key.index as usize)?;
         if entry.generation != key.generation || entry.slot == Slot::FREE {
@@ -162,13 +165,13 @@ impl<T: Copy> TimerWheel<T> {
         Some(item)
     }
 
-    /// Moves time on to `now_ms` and appends the items that are due, at most `max`, to `fired`.
+    /// Advances time to `now_ms` and appends at most `max` due items to `fired`.
     ///
-    /// Items come in order of due time, and those due in the same millisecond in the order they were armed; this holds
-    /// across calls too. A `now_ms` earlier than one seen before counts as that one: time never goes backwards.
+    /// Items are ordered by due time; those due in the same millisecond keep the order in which they were armed, across
+    /// calls too. A `now_ms` earlier than one passed before counts as that one: time never goes backwards.
     ///
-    /// Returns whether to call again: true when `max` left items that are due, or when [`RELOCATIONS_MAX`] stopped the
-    /// turn before it could know. Each such call makes progress if `max` is not zero.
+    /// Returns whether to call again: true if `max` left due items, or if [`RELOCATIONS_MAX`] ended the turn early.
+    /// Every such call makes progress if `max` is not zero.
     #[inline]
     pub fn advance(&mut self, now_ms: u64, fired: &mut Vec<T>, max: usize) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
@@ -179,7 +182,7 @@ impl<T: Copy> TimerWheel<T> {
         self.turn(fired, max, RELOCATIONS_MAX)
     }
 
-    /// Empties the slots whose start has been reached, in order, as far as both allowances go.
+    /// Empties the slots whose start has been reached, in order, within both limits.
     #[inline(never)]
     fn turn(&mut self, fired: &mut Vec<T>, max: usize, relocations_max: usize) -> bool {
         let mut firings_left = max;
@@ -205,7 +208,7 @@ impl<T: Copy> TimerWheel<T> {
         false
     }
 
-    /// Fires the timers of a slot of one millisecond; false when some are left.
+    /// Fires the timers of a one-millisecond slot; returns false if some are left.
     fn fire(&mut self, slot: Slot, fired: &mut Vec<T>, firings_left: &mut usize) -> bool {
         while *firings_left > 0 {
             let Some(index) = self.pop_first(slot) else { return true };
@@ -218,11 +221,11 @@ impl<T: Copy> TimerWheel<T> {
         self.lists[slot.index()].first == NONE
     }
 
-    /// Moves the timers of a wide slot to where they belong once the hand is at its start; false when some are left.
+    /// Relocates the timers of a wide slot once the hand is at its start; returns false if some are left.
     ///
-    /// The narrower levels are empty when this begins, because whatever they hold is earlier than any wider slot. They may
-    /// be filled before the hand moves: until then every newly armed timer is due at `start_ms` or later, so it goes to
-    /// this slot or to a later one.
+    /// The narrower levels are empty when this begins, because whatever they hold is earlier than any wider slot. They
+    /// may be filled before the hand moves: until then every newly armed timer is due at `start_ms` or later, so it
+    /// goes to this slot or to a later one.
     fn relocate(&mut self, slot: Slot, start_ms: u64, relocations_left: &mut usize) -> bool {
         while *relocations_left > 0 {
             let Some(index) = self.pop_first(slot) else { break };
@@ -239,7 +242,7 @@ impl<T: Copy> TimerWheel<T> {
         emptied
     }
 
-    /// The occupied slot that covers the earliest time. Not meaningful halfway through a cascade.
+    /// Returns the occupied slot that covers the earliest time. Not meaningful during a cascade.
     fn earliest(&self) -> Option<Slot> {
         if self.occupied_levels == 0 {
             return None;
@@ -248,14 +251,14 @@ impl<T: Copy> TimerWheel<T> {
         Some(Slot::at(level, self.occupied[level as usize].trailing_zeros()))
     }
 
-    /// Halfway through a cascade the time to continue is already right: it has been reached.
+    /// During a cascade the time to continue is already right: it has been reached.
     fn refresh_ready(&mut self) {
         if self.cascade.is_none() {
             self.ready_ms = self.earliest().map_or(u64::MAX, |slot| slot.start_ms(self.hand_ms));
         }
     }
 
-    /// Takes an unarmed entry, or adds one while the bound allows it.
+    /// Takes an unarmed entry, or adds one if the limit allows it.
     fn acquire(&mut self, due_ms: u64, item: T) -> Result<u32, TimerFull> {
         let index = self.free;
         if let Some(entry) = self.entries.get_mut(index as usize) {
@@ -273,7 +276,7 @@ impl<T: Copy> TimerWheel<T> {
         Ok(index)
     }
 
-    /// Makes an unlinked entry available again and its key stale.
+    /// Returns an unlinked entry to the free list and makes its key stale.
     fn release(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         entry.generation = entry.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
@@ -341,7 +344,7 @@ struct Entry<T> {
     previous: u32,
     next: u32,
     generation: NonZeroU32,
-    /// The list the entry is in, or [`Slot::FREE`].
+    /// The list that contains the entry, or [`Slot::FREE`].
     slot: Slot,
 }
 
@@ -367,7 +370,7 @@ impl Slot {
         Self(level << SLOT_BITS | position)
     }
 
-    /// Where a timer due at `due_ms`, which the hand has not passed, belongs.
+    /// Returns the slot of a timer due at `due_ms`, which the hand has not passed.
     fn of(due_ms: u64, hand_ms: u64) -> Self {
         let level = ((due_ms ^ hand_ms) | POSITION_MASK).ilog2() / SLOT_BITS;
         Self::at(level, ((due_ms >> (level * SLOT_BITS)) & POSITION_MASK) as u32)
@@ -385,7 +388,7 @@ impl Slot {
         self.0 % (1 << SLOT_BITS)
     }
 
-    /// The first millisecond of the slot's span, given the hand of the wheel.
+    /// Returns the first millisecond of the slot, given the hand of the wheel.
     fn start_ms(self, hand_ms: u64) -> u64 {
         let width_bits = self.level() * SLOT_BITS;
         ((hand_ms >> width_bits) & !POSITION_MASK | u64::from(self.position())) << width_bits

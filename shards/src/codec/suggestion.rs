@@ -1,11 +1,11 @@
-//! What a misspelt name was probably meant to be.
+//! Suggestions for misspelt names.
 
-/// How alike two names must be for one to be suggested in place of the other, from 0 to 1.
+/// Minimum similarity of a suggested name, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.6;
-/// Longer names are not compared, in bytes: no known name is nearly as long, and comparing takes time by length.
+/// Maximum length of a compared name, in bytes: no known name is nearly as long, and comparing takes time by length.
 const COMPARED_BYTES_MAX: usize = 64;
 
-/// The known name that is most like `name`, if one is like it.
+/// Returns the known name most similar to `name`, if one is similar enough.
 pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     if name.len() > COMPARED_BYTES_MAX {
         return None;

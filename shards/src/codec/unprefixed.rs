@@ -1,7 +1,7 @@
-//! The names that the router's own parameters had before they got a prefix: `X-priority` for `X-caxton-priority`.
+//! The former names of the router's own parameters, without prefix: `X-priority` for `X-caxton-priority`.
 //!
-//! Other platforms use such names for parameters of their own, so that the readers of messages take them for those of users.
-//! Where messages are known to be written for this router, as the files of `caxton route` are, these are its options.
+//! Other platforms use such names for their own parameters, so readers of messages treat them as user-defined. Where
+//! messages are known to be written for this router, such as in the files of `caxton route`, they are delivery options.
 
 use super::text::Delivery;
 use crate::domain::Priority;
@@ -13,11 +13,11 @@ const OLD_PREFIX: &str = "x-";
 const PREFIX: &str = "x-caxton-";
 
 impl Message {
-    /// Takes the options that user-defined parameters without the router's prefix stand for, such as `X-priority high`, and
-    /// gives the names of these as they should be written. Relative dates count from `now`.
+    /// Applies user-defined parameters that are options without the router's prefix, such as `X-priority high`, and
+    /// returns the names by which they should be written. Relative dates count from `now`.
     ///
-    /// A parameter stays what it is if its value is none that the option can have, if it is given twice, or if the message
-    /// says otherwise: with the prefix or, for `X-capability`, by a receiver.
+    /// A parameter is left unchanged if its value is invalid for the option, if it occurs twice, or if the message
+    /// states the option otherwise: with the prefix or, for `X-capability`, by a receiver.
     pub fn take_unprefixed_options(&mut self, now: WallTime) -> Vec<&'static str> {
         let Some(details) = self.details() else { return Vec::new() };
         let known: Vec<Option<Parameter>> =
@@ -75,7 +75,7 @@ impl Message {
         taken.into_iter().map(Parameter::name).collect()
     }
 
-    /// Whether the message says nothing of this option.
+    /// Whether the message does not set this option.
     fn leaves_open(&self, option: Parameter) -> bool {
         match option {
             Parameter::Priority => self.priority() == Priority::default(),
@@ -93,7 +93,7 @@ impl Message {
     }
 }
 
-/// The option that once had this name.
+/// Returns the option that formerly had this name.
 fn option_of(name: &str) -> Option<Parameter> {
     let (start, rest) = name.split_at_checked(OLD_PREFIX.len())?;
     let is_old = start.eq_ignore_ascii_case(OLD_PREFIX);

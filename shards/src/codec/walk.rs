@@ -1,7 +1,7 @@
-//! What a message has, parameter by parameter, in the order in which every marked-up form writes it.
+//! Visits a message parameter by parameter, in the order in which every marked-up form writes it.
 //!
-//! A form implements [`Form`] and is told only of what is there: what a message does not say is not written. The same
-//! message is always walked in the same order, so that it always gives the same bytes.
+//! A form implements [`Form`] and is called only for parameters that are present. The order is fixed, so the same
+//! message always gives the same bytes.
 
 use crate::message::date::write as write_date;
 use crate::message::parameter::Parameter;
@@ -14,17 +14,17 @@ use crate::message::{
     WhenUnavailable,
 };
 
-/// A form that a message is written in.
+/// A form in which a message is written.
 pub(super) trait Form {
-    /// The agents of `parameter` follow.
+    /// Begins the agents of `parameter`.
     fn begin_agents(&mut self, parameter: Parameter);
-    /// An agent, as its identifier came.
+    /// An agent, with its identifier as received.
     fn aid(&mut self, aid: &Aid);
     /// An agent of which only the name is known.
     fn agent(&mut self, name: &str);
-    /// That were all agents of `parameter`.
+    /// Ends the agents of `parameter`.
     fn end_agents(&mut self, parameter: Parameter);
-    /// The content, which may be without bytes.
+    /// The content, which may be empty.
     fn content(&mut self, content: &[u8]);
     /// Any other parameter of SC00061 or of the router.
     fn text(&mut self, parameter: Parameter, text: &str);
@@ -32,7 +32,7 @@ pub(super) trait Form {
     fn user_parameter(&mut self, parameter: &UserParameter);
 }
 
-/// Tells `form` of everything but the performative.
+/// Passes everything but the performative to `form`.
 pub(super) fn walk(message: &Message, names: &dyn Names, form: &mut impl Form) {
     let details = message.details();
     agents(message, details, names, form);
@@ -77,7 +77,7 @@ fn agents(message: &Message, details: Option<&Details>, names: &dyn Names, form:
     }
 }
 
-/// Every identifier that came with the message and is still a receiver, then the other receivers.
+/// Passes every identifier that came with the message and is still a receiver, then the other receivers.
 fn receivers(agents: &[AgentId], known: &[Aid], names: &dyn Names, form: &mut impl Form) {
     form.begin_agents(Parameter::Receiver);
     match (agents, known) {
@@ -144,7 +144,7 @@ fn texts(message: &Message, details: Option<&Details>, form: &mut impl Form) {
     }
 }
 
-/// The router's own parameters, as far as they say something else than their absence would.
+/// Passes the router's own parameters that differ from their defaults.
 fn delivery(message: &Message, details: Option<&Details>, form: &mut impl Form) {
     if let Some(id) = message.id() {
         form.text(Parameter::MessageId, &Digits::of_id(b'm', id.to_u128()));
@@ -194,7 +194,7 @@ fn trace_text(trace: &TraceContext) -> String {
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// The text of an id, made without an allocation.
+/// The text of an id, formatted without an allocation.
 struct Digits {
     text: [u8; 33],
     length: usize,

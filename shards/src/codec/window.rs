@@ -1,23 +1,23 @@
-//! How much of an input a message may be read from: what is UTF-8, and no more than a message may have.
+//! Limits the part of an input that a message may be read from: valid UTF-8, and no longer than a message may be.
 
 use super::text::{Fault, Refusal};
 
-/// How many bytes may be read again behind malformed messages, for each byte of the input.
+/// How many bytes may be read again after malformed messages, for each byte of the input.
 pub(super) const REREAD_PER_BYTE: usize = 8;
 
-/// Why the readable part of the input ends where it does.
+/// Why the readable part of the input ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
-    /// The input ends there.
+    /// The input ends.
     Input,
-    /// A byte stands there that is not UTF-8.
+    /// A byte is not UTF-8.
     NotUtf8,
-    /// The message would be longer than allowed, in bytes.
+    /// The message would exceed the limit, in bytes.
     Limit(usize),
 }
 
 impl End {
-    /// The refusal of a message that reaches the end, which stands at `offset`. Nothing, if the input ends there.
+    /// Returns the refusal of a message that reaches this end, at `offset`; `None` if the input ends there.
     pub fn refusal(self, offset: usize) -> Option<Refusal> {
         let fault = match self {
             Self::Input => return None,
@@ -28,7 +28,7 @@ impl End {
     }
 }
 
-/// As much of the bytes as is UTF-8.
+/// Returns the longest UTF-8 prefix of the bytes.
 pub(super) fn readable_part(bytes: &[u8]) -> (&str, End) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text, End::Input),
@@ -40,7 +40,7 @@ pub(super) fn readable_part(bytes: &[u8]) -> (&str, End) {
 #[derive(Debug)]
 pub(super) struct Readable<'a> {
     input: &'a [u8],
-    /// Where the text begins that is known to be UTF-8.
+    /// The start of the text known to be UTF-8.
     base: usize,
     text: &'a str,
 }
@@ -50,7 +50,7 @@ impl<'a> Readable<'a> {
         Self { input, base: 0, text: "" }
     }
 
-    /// What may be read from `position` on: up to `most` bytes.
+    /// Returns the readable part from `position` on: up to `most` bytes.
     pub fn window(&mut self, position: usize, most: usize) -> (&'a str, End) {
         let known = position.checked_sub(self.base).and_then(|start| self.text.get(start..));
         let rest = known.filter(|rest| !rest.is_empty()).unwrap_or_else(|| readable_part(&self.input[position..]).0);
@@ -58,7 +58,7 @@ impl<'a> Readable<'a> {
             (self.base, self.text) = (position, rest);
         }
         if rest.len() > most {
-            // What is cut off is part of what is too long, so that a character may go with it.
+            // The part cut off is beyond the limit, so a whole character may be removed.
             let cut = (0..=most).rev().find(|place| rest.is_char_boundary(*place)).unwrap_or(0);
             return (&rest[..cut], End::Limit(most));
         }

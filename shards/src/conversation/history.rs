@@ -1,4 +1,4 @@
-//! What was said in a conversation: its newest messages, as they are kept and as they are shown.
+//! A conversation's history: its newest messages.
 
 use crate::message::{MessageId, Performative};
 
@@ -9,13 +9,13 @@ pub struct HistoryEntry {
     pub message: MessageId,
     /// When it passed, in milliseconds of monotonic time.
     pub at_ms: u64,
-    /// What it did.
+    /// Its performative.
     pub performative: Performative,
-    /// Who sent it, as an index into [`ConversationView::participants`](super::ConversationView::participants).
+    /// The sender, as an index into [`ConversationView::participants`](super::ConversationView::participants).
     pub from: u16,
-    /// Who received it, likewise.
+    /// The receiver, as an index into the participants.
     pub to: u16,
-    /// Whether it answered a message whose answer was awaited.
+    /// Whether it replied to a message whose reply was awaited.
     pub answers: bool,
 }
 
@@ -26,15 +26,15 @@ pub(super) struct History {
     oldest: u32,
 }
 
-/// A history entry as it is kept: 32 bytes, because every message of a conversation writes one.
+/// The stored form of a history entry: 32 bytes, because every message of a conversation writes one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remembered {
     message: MessageId,
-    /// Since the conversation was opened; a conversation of more than 49 days counts no further.
+    /// Milliseconds since the conversation was opened; saturates after 49 days.
     after_ms: u32,
     performative: Performative,
     from: u16,
-    /// The receiver and, in the highest bit, whether the message is an answer.
+    /// The receiver and, in the highest bit, whether the message is a reply.
     to: u16,
 }
 
@@ -70,7 +70,7 @@ impl History {
         }
     }
 
-    /// How many entries it has room for without an allocation.
+    /// Returns the number of entries that fit without an allocation.
     pub fn capacity(&self) -> usize {
         self.entries.capacity()
     }

@@ -1,17 +1,19 @@
-//! Who began the conversations that text-borne messages belong to.
+//! The initiators of conversations that text-borne messages belong to.
 //!
-//! A message between native agents says who began its conversation. FIPA text does not, so the shard of a participant
-//! notes it when the message arrives: keyed (participant, conversation id, peer), bounded, and dropped when the note
-//! was not used for a conversation's timeout.
+//! A message between native agents states its conversation's initiator. FIPA text does not, so the participant's shard
+//! records it when the message arrives: keyed by (participant, conversation id, peer), bounded, and dropped when the
+//! note is not used for a conversation's timeout.
 
 use hashbrown::HashMap;
 
 use crate::base::hashing::Seeded;
 use crate::message::{AgentId, ConversationId, Correlation, Term};
 
-/// The most notes of one shard. Beyond it a reply that came as text begins a conversation of its own.
+/// Maximum number of cached initiators of a shard. Beyond it a reply that arrives as text begins a conversation of its
+/// own.
 pub const INITIATORS_CACHED_MAX: usize = 1_000_000;
-/// The most notes that the messages of one agent have written, so that it can't use up those of all others.
+/// Maximum number of cached initiators added by the messages of one agent, so that it cannot use up those of all
+/// others.
 pub const INITIATORS_CACHED_PER_PEER_MAX: usize = INITIATORS_CACHED_MAX / 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -21,14 +23,14 @@ pub(crate) struct InitiatorKey {
     pub peer: AgentId,
 }
 
-/// What a participant's shard knows of a conversation.
+/// What a participant's shard knows about a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct CachedInitiator {
-    /// Who began it.
+    /// The initiator.
     pub initiator: AgentId,
-    /// What the peer's last message asked under (`reply-with`).
+    /// The `reply-with` of the peer's last message.
     pub asked: Option<Correlation>,
-    /// The protocol that the peer's last message named.
+    /// The protocol named by the peer's last message.
     pub protocol: Option<Term>,
 }
 
@@ -38,7 +40,7 @@ struct Entry {
     used_ms: u64,
 }
 
-/// The notes of one shard.
+/// The cached initiators of one shard.
 #[derive(Debug)]
 pub(crate) struct InitiatorCache {
     notes: HashMap<InitiatorKey, Entry, Seeded>,
@@ -51,7 +53,7 @@ impl InitiatorCache {
         Self { notes: HashMap::with_hasher(seeded), by_peer: HashMap::with_hasher(seeded) }
     }
 
-    /// Writes a note. Returns whether it is new, so that its timer has to be armed.
+    /// Writes an entry. Returns whether it is new, so that its timer has to be armed.
     pub fn write(&mut self, key: InitiatorKey, note: CachedInitiator, now_ms: u64) -> bool {
         if let Some(entry) = self.notes.get_mut(&key) {
             *entry = Entry { note, used_ms: now_ms };
@@ -66,19 +68,19 @@ impl InitiatorCache {
         true
     }
 
-    /// What was noted.
+    /// Returns an entry and marks it as used.
     pub fn read(&mut self, key: &InitiatorKey, now_ms: u64) -> Option<CachedInitiator> {
         let entry = self.notes.get_mut(key)?;
         entry.used_ms = now_ms;
         Some(entry.note)
     }
 
-    /// Whether there is a note.
+    /// Whether there is an entry.
     pub fn has(&self, key: &InitiatorKey) -> bool {
         self.notes.contains_key(key)
     }
 
-    /// Drops a note that was not used for `timeout_ms`, or answers when to look again.
+    /// Drops an entry that was not used for `timeout_ms`, or returns when to check again.
     pub fn time_out(&mut self, key: &InitiatorKey, now_ms: u64, timeout_ms: u64) -> Option<u64> {
         let ends_ms = self.notes.get(key)?.used_ms + timeout_ms;
         if now_ms < ends_ms {

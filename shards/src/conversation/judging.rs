@@ -1,4 +1,4 @@
-//! What a conversation is held to, where it names a protocol that is checked.
+//! Protocol checks of conversations.
 
 use super::{
     Conversation, ConversationIndex, Conversations, NOWHERE, Passage, Passed, Protocols, REPLY_TO_NOTED_MAX, hash_of,
@@ -9,20 +9,20 @@ use crate::planted::{self, Bug};
 use crate::protocol::{Guard, Verdict, Violation};
 use hashbrown::HashSet;
 
-/// The most names that a platform's report is searched for.
+/// Maximum number of names searched for in a platform's report.
 const NAMES_IN_REPORT_MAX: usize = 64;
-/// How many guards are kept for reuse.
+/// Maximum number of guards kept for reuse.
 const SPARE_GUARDS_MAX: usize = 1_024;
 
 impl Conversations {
-    /// Whether messages have to pass by [`Conversations::pass_by_protocol`].
+    /// Whether messages have to pass through [`Conversations::pass_by_protocol`].
     #[inline]
     pub fn hold_to_protocols(&self) -> bool {
         !self.protocols.rulebook.is_empty()
     }
 
-    /// As [`Conversations::pass`], where protocols are checked. It is a function of its own, so that nobody else pays for
-    /// it.
+    /// Like [`Conversations::pass`], with protocol checks. A separate function, so that routers without checks do not
+    /// pay for them.
     pub fn pass_by_protocol(
         &mut self,
         id: ConversationId,
@@ -44,12 +44,12 @@ impl Conversations {
         let Some(from) = conversation.position(passage.sender) else { return self.pass_stranger(place, passage, wall) };
         let to = conversation.position(passage.receiver);
         if to.is_none() && conversation.participants.len() >= self.limits.participants_max {
-            // Nothing may have changed when a message is refused, so this comes before the step.
+            // A refused message must not change anything, so this comes before the step.
             return Err(DeadLetterReason::TooManyParticipants);
         }
         if (conversation.guard.is_some() || passage.message.protocol_term().is_some())
             && self.protocols.step(conversation, from, to, passage, wall) == Verdict::Forbidden
-            // A dead letter that had passed was judged then; sent again, it may repeat what has been said.
+            // A replayed dead letter was checked when it first passed; it may repeat what has been said.
             && !passage.message.rejoins()
         {
             passed = self.object(place, from, to, passage, passed)?;
@@ -63,8 +63,8 @@ impl Conversations {
         Ok((ConversationIndex(place), passed))
     }
 
-    /// Lets a message pass to the initiator of a conversation from someone who does not take part in it: an agent that
-    /// was recruited for it, one that a participant named in `reply-to`, or a platform that could not deliver.
+    /// Passes a message to the initiator of a conversation from an agent that does not take part in it: one recruited
+    /// for it, one named in `reply-to` by a participant, or a platform that could not deliver.
     #[cold]
     fn pass_stranger(
         &mut self,
@@ -93,7 +93,7 @@ impl Conversations {
         Ok((ConversationIndex(place), Passed::Joined))
     }
 
-    /// Judges a message that belongs to no open conversation of its receiver and can't begin one of its sender: see
+    /// Checks a message that belongs to no open conversation of its receiver and cannot begin one of its sender: see
     /// [`Shard::find_role`](crate::shard::Shard).
     #[cold]
     fn pass_beside(&mut self, passage: &Passage<'_>) -> Result<(ConversationIndex, Passed), DeadLetterReason> {
@@ -109,7 +109,7 @@ impl Conversations {
             return Ok((NOWHERE, Passed::Beside));
         }
         if rulebook.others_speak(protocol) {
-            // Whom the initiator wants answers to go to has heard nothing of the conversation before.
+            // An agent that the initiator wants replies to go to has not seen the conversation before.
             self.unchecked += 1;
             return Ok((NOWHERE, Passed::Beside));
         }
@@ -120,8 +120,8 @@ impl Conversations {
         }
     }
 
-    /// What the protocol of an initiator's open conversation says to a message from it: nothing if there is no such
-    /// conversation, or it is held to none.
+    /// Returns what the protocol of an initiator's open conversation says about a message from it, or `None` if there
+    /// is no such conversation or it is not checked.
     #[cold]
     pub fn allows(&self, initiator: AgentId, id: ConversationId, peer: AgentId, message: &Message) -> Option<bool> {
         let conversation = self.slab.get(self.find(initiator, id)?)?;
@@ -130,7 +130,7 @@ impl Conversations {
         Some(self.protocols.rulebook.allows(guard, 0, to, message))
     }
 
-    /// Counts a message that names a protocol that is checked and, without a conversation-id, can't be held to it.
+    /// Counts a message that names a checked protocol but cannot be checked, because it has no conversation id.
     #[cold]
     pub fn count_unchecked(&mut self, message: &Message) {
         let named = || message.protocol_term().and_then(|name| self.protocols.rulebook.find(name));
@@ -139,8 +139,8 @@ impl Conversations {
         }
     }
 
-    /// Whether the initiator may speak to all these agents, or how many it would be with those that take part already and
-    /// how many there may be.
+    /// Checks whether the initiator may address all these agents. Otherwise returns the number of participants it would
+    /// make, and the maximum.
     #[cold]
     pub fn room_for(
         &self,
@@ -162,7 +162,7 @@ impl Conversations {
         if count <= most { Ok(()) } else { Err((count, most)) }
     }
 
-    /// Whether a message names a protocol that is checked and that can't begin with it.
+    /// Whether a message names a checked protocol that cannot begin with it.
     #[cold]
     pub fn begins_nothing(&self, message: &Message) -> bool {
         let rulebook = &self.protocols.rulebook;
@@ -170,13 +170,13 @@ impl Conversations {
         named.is_some_and(|protocol| !rulebook.may_begin(protocol, message.performative()))
     }
 
-    /// Whether two names are of one protocol that is checked.
+    /// Whether two names denote the same checked protocol.
     pub fn is_same_protocol(&self, one: Option<Term>, other: Option<Term>) -> bool {
         let find = |name: Option<Term>| name.and_then(|name| self.protocols.rulebook.find(name));
         one == other || (find(one).is_some() && find(one) == find(other))
     }
 
-    /// Takes note that a participant wants answers to its message to go to others (`reply-to`).
+    /// Records that a participant redirects replies to its message (`reply-to`).
     #[cold]
     pub fn note_delegates(&mut self, initiator: AgentId, id: ConversationId, message: &Message) {
         let (Some(details), Some(sender)) = (message.details(), message.sender()) else { return };
@@ -189,7 +189,7 @@ impl Conversations {
         }
     }
 
-    /// Refuses a message, or lets it pass and remembers what was wrong with it, as the protocol's mode says.
+    /// Refuses a message, or lets it pass and records the violation, depending on the protocol's mode.
     #[cold]
     fn object(
         &mut self,
@@ -217,12 +217,12 @@ impl Conversations {
         let Some(guard) = conversation.guard.take() else { return Ok(passed) };
         let between = (usize::from(from), to.map_or(conversation.participants.len(), usize::from));
         let violation = self.protocols.rulebook.explain(&guard, between, passage.message, passage.initiator);
-        // In a conversation that an earlier run had begun it is observed, and not refused.
+        // In a conversation begun by an earlier run it is observed and not refused.
         let violation = violation.map(|violation| Violation { refused: violation.refused && !lenient, ..violation });
         if guard.has_begun() {
             conversation.guard = Some(guard);
         } else {
-            // What names a protocol and does not begin it leaves the conversation free.
+            // A message that names a protocol without beginning it leaves the conversation unchecked.
             self.protocols.keep(guard);
         }
         let refused = violation.as_ref().is_some_and(|violation| violation.refused);
@@ -240,17 +240,17 @@ impl Conversations {
         }
     }
 
-    /// Messages that followed their protocol, and how many of them came later than the message before them wanted.
+    /// Returns the number of messages that followed their protocol, and how many of them were late.
     pub fn steps(&self) -> (u64, u64) {
         (self.protocols.steps, self.protocols.steps_late)
     }
 
-    /// What was wrong with the message that was let pass or refused last.
+    /// Takes the violation of the last message that was let pass or refused.
     pub fn take_violation(&mut self) -> Option<Box<Violation>> {
         self.violation.take()
     }
 
-    /// Something of this conversation was not delivered: what was said last may be said again.
+    /// Records that a message of this conversation was not delivered, so that the last step may be repeated.
     pub fn delivery_failed(&mut self, initiator: AgentId, id: ConversationId) {
         if self.protocols.rulebook.is_empty() {
             return;
@@ -263,8 +263,8 @@ impl Conversations {
 }
 
 impl Protocols {
-    /// Takes the step of the conversation's protocol that a message is, or says that it is none. A conversation is held
-    /// to the first protocol that is checked and that its initiator names.
+    /// Takes a message's step in the conversation's protocol, or returns the violation. A conversation is checked
+    /// against the first checked protocol that its initiator names.
     #[inline(always)]
     pub(super) fn step(
         &mut self,
@@ -304,7 +304,7 @@ fn tells_of_loss(message: &Message) -> bool {
     message.performative() == Performative::Failure && sender.is_some_and(|aid| is_ams(aid.name.as_ref()))
 }
 
-/// The participant that a platform's report names last, as its place: whom the message was for stands behind the message.
+/// Returns the index of the participant named last in a platform's report: the receiver follows the message.
 fn concerned(participants: &[AgentId], message: &Message) -> Option<usize> {
     let content = std::str::from_utf8(message.content().as_bytes()).ok()?;
     let names = content.rsplit(":name").take(NAMES_IN_REPORT_MAX).filter_map(|behind| {

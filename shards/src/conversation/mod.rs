@@ -1,12 +1,12 @@
-//! Conversations: who takes part, what is awaited, what was said, and when it ends.
+//! Conversations: participants, awaited replies, history and timeouts.
 //!
-//! A conversation lives on its initiator's shard under the key (initiator, conversation id). What the initiator sends
-//! is checked before it leaves, what it receives is checked on arrival, so that exchanges that centre on an initiator,
-//! as all FIPA protocols do, cost no extra hop.
+//! A conversation is kept on its initiator's shard under the key (initiator, conversation id). The initiator's messages
+//! are checked before they leave, and messages to it are checked on arrival, so that exchanges centred on an initiator,
+//! as in all FIPA protocols, need no extra hop.
 //!
-//! Invariants: an open conversation has an initiator and at most `participants_max` agents, the initiator included;
-//! its history and its awaited replies are bounded; without traffic it ends at its timeout. From its first durable message on
-//! it outlives the process.
+//! Invariants: an open conversation has an initiator and at most `participants_max` agents including the initiator; its
+//! history and its awaited replies are bounded; without traffic it ends at its timeout. From its first durable message
+//! on it survives the process.
 
 mod history;
 pub(crate) mod initiators;
@@ -28,25 +28,25 @@ use crate::protocol::{Guard, ProtocolView, Rulebook, Violation};
 use history::{History, Remembered};
 use recovered::Recovered;
 
-/// The most replies that one conversation waits for. Beyond it the oldest is no longer matched with its answer.
+/// Maximum number of replies that a conversation waits for. Beyond it the oldest is no longer matched with its reply.
 pub const AWAITED_REPLIES_MAX: usize = 1_024;
-/// The most agents of one `reply-to` that answers are expected from.
+/// Maximum number of agents in one `reply-to` that replies are expected from.
 pub(crate) const REPLY_TO_NOTED_MAX: usize = 16;
-/// From this many participants on they are looked up in a table instead of compared one by one.
+/// Number of participants beyond which they are looked up in a table instead of compared one by one.
 const LISTED_PARTICIPANTS_MAX: usize = 16;
 
-/// A copy of a conversation's state, for people and tests.
+/// A snapshot of a conversation's state, for inspection and tests.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConversationView {
-    /// Who began it.
+    /// The initiator.
     pub initiator: AgentId,
     /// Its id.
     pub id: ConversationId,
-    /// Everyone who takes part, the initiator first.
+    /// All participants, the initiator first.
     pub participants: Vec<AgentId>,
-    /// `reply-with` values whose answers have not come.
+    /// `reply-with` values whose replies have not arrived.
     pub awaited: Vec<Correlation>,
-    /// Messages so far.
+    /// The number of messages so far.
     pub messages: u64,
     /// When the first message passed, in milliseconds of monotonic time.
     pub opened_ms: u64,
@@ -54,7 +54,7 @@ pub struct ConversationView {
     pub last_ms: u64,
     /// The newest messages, oldest first.
     pub history: Vec<HistoryEntry>,
-    /// The protocol that it is held to, and how it stands.
+    /// The conversation's protocol and its state.
     pub protocol: Option<ProtocolView>,
 }
 
@@ -64,7 +64,7 @@ struct Awaited {
     asker: u16,
 }
 
-/// One conversation. What an ordinary message looks at comes first, within two cache lines.
+/// One conversation. Fields used by every message come first, within two cache lines.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Conversation {
@@ -79,9 +79,9 @@ struct Conversation {
     /// The participants' positions, once there are many.
     table: Option<Box<HashMap<AgentId, u16, Seeded>>>,
     timer: Option<TimerKey>,
-    /// Its place in the protocol that it is held to.
+    /// Its progress in the protocol it is checked against.
     guard: Option<Box<Guard>>,
-    /// Durable messages passed it: the journal knows of it.
+    /// Whether durable messages passed it, so that the journal knows it.
     durable: bool,
 }
 
@@ -89,57 +89,57 @@ const _: () =
     assert!(std::mem::offset_of!(Conversation, awaited) <= 128, "what a message looks at lies in two cache lines");
 const _: () = assert!(size_of::<Conversation>() == 192, "a conversation fills three cache lines");
 
-/// What the conversations of a shard may cost.
+/// Limits of a shard's conversations.
 #[derive(Clone, Copy, Debug)]
 pub struct ConversationLimits {
-    /// Open conversations.
+    /// Maximum number of open conversations.
     pub open_max: usize,
-    /// Participants of one conversation, the initiator included.
+    /// Maximum number of participants of a conversation, including the initiator.
     pub participants_max: usize,
-    /// Remembered messages of one conversation.
+    /// Number of messages kept in a conversation's history.
     pub history: usize,
-    /// Without traffic for this long a conversation ends, in milliseconds.
+    /// Time without traffic after which a conversation ends, in milliseconds.
     pub timeout_ms: u64,
 }
 
-/// The open conversations whose initiators live on this shard.
+/// The open conversations whose initiators are on this shard.
 #[derive(Debug)]
 pub(crate) struct Conversations {
     limits: ConversationLimits,
     slab: Slab<Conversation>,
     index: HashTable<u32>,
     seeded: Seeded,
-    /// Histories of closed conversations: kept empty for the next ones, so that short conversations do not allocate.
+    /// Empty histories of closed conversations, reused so that short conversations do not allocate.
     spare_histories: Vec<History>,
     protocols: Protocols,
-    /// What was wrong with the message that was let pass or refused last, until the shard takes it.
+    /// The violation of the last message that was let pass or refused, until the shard takes it.
     violation: Option<Box<Violation>>,
     pub opened: u64,
     pub closed: u64,
-    /// Messages that name a protocol that is checked, and could not be held to it.
+    /// Messages that name a checked protocol but could not be checked.
     pub unchecked: u64,
-    /// What is known of conversations that an earlier run had begun.
+    /// What is known of conversations begun by an earlier run.
     recovered: Recovered,
 }
 
-/// What conversations are held to.
+/// The protocol checks of a shard's conversations.
 #[derive(Debug)]
 struct Protocols {
     rulebook: Rulebook,
-    /// Guards of closed conversations, for the next ones.
-    #[allow(clippy::vec_box)] // They are kept to be used again where they lie.
+    /// Guards of closed conversations, for reuse.
+    #[allow(clippy::vec_box)] // The allocations are what is kept.
     spare_guards: Vec<Box<Guard>>,
-    /// Messages that followed their protocol, and how many of them came later than the message before them wanted.
+    /// The number of messages that followed their protocol, and how many of them were late.
     steps: u64,
     steps_late: u64,
 }
 
-/// How many empty histories are kept for reuse.
+/// Maximum number of empty histories kept for reuse.
 const SPARE_HISTORIES_MAX: usize = 1_024;
-/// Longer histories are not kept for reuse.
+/// Maximum length of a history kept for reuse, in entries.
 const SPARE_HISTORY_ENTRIES_MAX: usize = 64;
 
-/// A message that is about to pass, and who it passes between.
+/// A message about to pass, with its sender and receiver.
 pub(crate) struct Passage<'a> {
     pub initiator: AgentId,
     pub sender: AgentId,
@@ -149,13 +149,13 @@ pub(crate) struct Passage<'a> {
 }
 
 impl Passage<'_> {
-    /// Whether the message can begin a conversation. An answer that an agent gives to itself is none of its initiator's.
+    /// Whether the message can begin a conversation. A reply that an agent sends to itself cannot.
     fn begins(&self) -> bool {
         self.sender == self.initiator && self.message.role() != ConversationRole::Participant && !self.message.rejoins()
     }
 }
 
-/// What is left of a conversation when it ends.
+/// What remains of a conversation that ended.
 struct Ended {
     initiator: AgentId,
     id: ConversationId,
@@ -164,47 +164,47 @@ struct Ended {
     durable: bool,
 }
 
-/// What became of a conversation with the message that passed.
+/// What a message did to its conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Passed {
-    /// It was open already.
+    /// It was already open.
     Continued,
     /// It began: its timeout has to be armed.
     Began,
-    /// It was open already, and the message breaks its protocol.
+    /// It was already open, and the message violates its protocol.
     ContinuedInViolation,
-    /// It began, and the message breaks the protocol that it names.
+    /// It began, and the message violates the protocol it names.
     BeganInViolation,
-    /// It was open already, and its sender is new to it.
+    /// It was already open, and its sender is new to it.
     Joined,
-    /// The message passed beside the conversations that are open here, and none was opened.
+    /// The message belongs to no conversation kept here, and none was opened.
     Beside,
-    /// It passed likewise, and breaks the protocol that it names.
+    /// The message belongs to no conversation kept here, and violates the protocol it names.
     BesideInViolation,
 }
 
-/// How an agent stands to a conversation of its own with some id.
+/// An agent's relation to a conversation of its own with some id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OwnConversation {
-    /// It began none that is open.
+    /// It has none that is open.
     None,
-    /// It began one in which this peer does not take part.
+    /// It has one in which this peer does not take part.
     WithoutPeer,
-    /// It began one in which this peer takes part.
+    /// It has one in which this peer takes part.
     WithPeer,
 }
 
-/// The place of a message that belongs to no conversation.
+/// The index for a message that belongs to no conversation.
 const NOWHERE: ConversationIndex = ConversationIndex(u32::MAX);
 
-/// What a conversation's timer found.
+/// The result of a conversation's timer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Timeout {
     /// The conversation ended. The initiator is the first participant.
     Ended { initiator: AgentId, id: ConversationId, participants: SmallVec<[AgentId; 2]>, durable: bool },
-    /// There was traffic since: look again at this moment.
+    /// There was traffic since: check again at this time.
     NotBefore(u64),
-    /// There is no such conversation any more.
+    /// The conversation no longer exists.
     Gone,
 }
 
@@ -238,14 +238,14 @@ impl Conversations {
         self.find_hashed(hash_of(self.seeded, initiator, id), initiator, id)
     }
 
-    /// As [`Conversations::find`], where the hash of both is known.
+    /// Like [`Conversations::find`], with the hash already computed.
     #[inline(always)]
     fn find_hashed(&self, hash: u64, initiator: AgentId, id: ConversationId) -> Option<u32> {
         let same = |place: &u32| self.slab.get(*place).is_some_and(|found| found.is(initiator, id));
         self.index.find(hash, same).copied()
     }
 
-    /// How this agent stands to a conversation of its own with this id.
+    /// Returns this agent's relation to a conversation of its own with this id.
     pub fn own(&self, initiator: AgentId, id: ConversationId, peer: AgentId) -> OwnConversation {
         match self.find(initiator, id).and_then(|place| self.slab.get(place)) {
             None => OwnConversation::None,
@@ -254,7 +254,7 @@ impl Conversations {
         }
     }
 
-    /// Whether the initiator's message to a peer answers a question that this peer asked in the conversation.
+    /// Whether the initiator's message to a peer replies to a question that this peer asked in the conversation.
     pub fn answers(&self, initiator: AgentId, id: ConversationId, peer: AgentId, question: Correlation) -> bool {
         let found = self.find(initiator, id).and_then(|place| self.slab.get(place));
         found.is_some_and(|found| {
@@ -263,8 +263,8 @@ impl Conversations {
         })
     }
 
-    /// Lets a message pass, or says why not. Only a message of the initiator can begin a conversation. Nothing has
-    /// changed when a message is refused.
+    /// Passes a message, or returns why it is refused. Only a message of the initiator can begin a conversation.
+    /// Nothing changes if the message is refused.
     #[inline(always)]
     pub fn pass(
         &mut self,
@@ -281,7 +281,7 @@ impl Conversations {
         }
     }
 
-    /// As [`Conversations::pass`], for a message that does not know where its conversation lies.
+    /// Like [`Conversations::pass`], for a message without a hint to its conversation's place.
     #[inline(never)]
     fn pass_by_id(
         &mut self,
@@ -334,7 +334,7 @@ impl Conversations {
         }
     }
 
-    /// Ends a conversation. Returns its timer, which has to be cancelled, if it was open and had one.
+    /// Ends a conversation. If it was open, returns its timer, which has to be cancelled if there is one.
     pub fn close(&mut self, initiator: AgentId, id: ConversationId) -> Option<(Option<TimerKey>, bool)> {
         let slab = &self.slab;
         let same = |place: &u32| slab.get(*place).is_some_and(|found| found.is(initiator, id));
@@ -342,7 +342,7 @@ impl Conversations {
         self.release(place).map(|ended| (ended.timer, ended.durable))
     }
 
-    /// Lets a message pass whose conversation was lost, or knows less than the message does: it is begun again, or its sender
+    /// Passes a message whose conversation was lost, or lacks the message's sender: it is opened again, or the sender
     /// joins it.
     #[cold]
     pub fn rejoin(
@@ -367,7 +367,7 @@ impl Conversations {
         Ok((ConversationIndex(place), passed))
     }
 
-    /// Takes note that the journal knows of the conversation.
+    /// Records that the journal knows the conversation.
     pub fn set_durable(&mut self, index: ConversationIndex) {
         if let Some(conversation) = self.slab.get_mut(index.0) {
             conversation.durable = true;
@@ -383,7 +383,7 @@ impl Conversations {
         self.release(place)
     }
 
-    /// Gives back the place of a conversation that is found no longer, and keeps what the next ones can use.
+    /// Frees the place of a conversation that can no longer be found, and keeps what can be reused.
     fn release(&mut self, place: u32) -> Option<Ended> {
         let (spare_histories, protocols) = (&mut self.spare_histories, &mut self.protocols);
         let ended = self.slab.release(place, |conversation| {
@@ -411,7 +411,8 @@ impl Conversations {
         Some(ended)
     }
 
-    /// What the timer of this conversation should do now. Traffic does not touch timers, it only leaves its time.
+    /// Returns what the conversation's timer should do now. Traffic does not touch timers; it only updates the time of
+    /// the last message.
     pub fn time_out(&mut self, index: ConversationIndex, now_ms: u64) -> Timeout {
         let Some(conversation) = self.slab.get(index.0) else { return Timeout::Gone };
         let ends_ms = conversation.last_ms + self.limits.timeout_ms;
@@ -429,7 +430,7 @@ impl Conversations {
         }
     }
 
-    /// A copy of a conversation's state.
+    /// Returns a snapshot of a conversation's state.
     pub fn view(&self, initiator: AgentId, id: ConversationId) -> Option<ConversationView> {
         let conversation = self.slab.get(self.find(initiator, id)?)?;
         Some(ConversationView {
@@ -449,7 +450,7 @@ impl Conversations {
     }
 }
 
-/// Conversation ids may be chosen by peers.
+/// Peers may choose conversation ids.
 #[inline]
 fn hash_of(seeded: Seeded, initiator: AgentId, id: ConversationId) -> u64 {
     let (low, high) = id.words();
@@ -462,7 +463,7 @@ impl Conversation {
         self.id == id && self.initiator == initiator
     }
 
-    /// Lets a message pass between its participants, of whom the receiver may be new. Nothing has changed when it is refused.
+    /// Passes a message between its participants; the receiver may be new. Nothing changes if it is refused.
     #[inline(always)]
     fn pass(
         &mut self,
@@ -515,7 +516,7 @@ impl Conversation {
             None => false,
         };
         if let Some(correlation) = message.reply_with() {
-            // A message to several agents is noted for each, but asks once.
+            // A message to several agents is recorded for each, but awaits one reply.
             if !self.awaited.iter().any(|awaited| awaited.correlation == correlation && awaited.asker == from) {
                 if self.awaited.len() >= AWAITED_REPLIES_MAX {
                     self.awaited.remove(0);
@@ -544,7 +545,7 @@ impl Conversation {
         let position =
             self.awaited.iter().position(|awaited| awaited.correlation == correlation && awaited.asker == asker);
         match position {
-            // In one-to-many exchanges, and after an agree, further answers to the same message follow.
+            // In one-to-many exchanges, and after an agree, further replies to the same message follow.
             Some(_) if self.participants.len() > 2 => true,
             Some(position) => {
                 self.awaited.remove(position);

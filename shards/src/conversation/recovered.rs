@@ -1,11 +1,11 @@
-//! Conversations that an earlier run of the router had begun.
+//! Conversations begun by an earlier run of the router.
 //!
-//! Their steps and their messages stand in the journals of several shards, each of which may have lost what the others have:
-//! a message may come whose conversation is missing or behind, and a message may come again whose step was taken. Both are
-//! legal, so neither is taken for a violation. What could be no consequence of the crash is observed, and nothing that
-//! is durable is refused.
+//! Their steps and their messages are in the journals of several shards, each of which may have lost what the others
+//! have: a message may arrive whose conversation is missing or behind, and a message may arrive again whose step was
+//! taken. Both are legal, so neither counts as a violation. Violations that the crash cannot explain are observed, and
+//! no durable message is refused.
 //!
-//! Invariants: only conversations of earlier runs, and those that are begun again because they were lost, stand here, as long as
+//! Invariants: only conversations of earlier runs, and those reopened because they were lost, are kept here, as long as
 //! they are open; all of them are durable.
 
 use foldhash::quality::FixedState;
@@ -22,18 +22,18 @@ use crate::protocol::Verdict;
 pub(super) struct Recovered {
     open: HashMap<u32, Box<Past>, FixedState>,
     seeded: Seeded,
-    /// Up to this moment of monotonic time, a message may belong to a conversation that was lost.
+    /// Until this monotonic time, a message may belong to a conversation that was lost.
     until_ms: u64,
 }
 
-/// What an earlier run had seen of a conversation.
+/// What an earlier run recorded of a conversation.
 #[derive(Debug)]
 struct Past {
-    /// The messages that had passed, each with its receiver.
+    /// The messages that passed, each with its receiver.
     messages: HashSet<(MessageId, AgentId), Seeded>,
-    /// What had been said, by whom to whom.
+    /// The acts sent, with sender and receiver.
     acts: HashSet<(AgentId, AgentId, Performative), Seeded>,
-    /// Steps of it were lost: where it stands is a guess.
+    /// Whether steps were lost, so that the state is a guess.
     behind: bool,
 }
 
@@ -55,7 +55,7 @@ impl Recovered {
         self.open.contains_key(&place)
     }
 
-    /// Takes note that steps of a conversation were lost.
+    /// Records that steps of a conversation were lost.
     pub fn is_behind(&mut self, place: u32) {
         self.past(place).behind = true;
     }
@@ -68,17 +68,17 @@ impl Recovered {
 }
 
 impl Conversations {
-    /// An earlier run has ended just before this moment: messages may come whose conversations were lost.
+    /// Records that an earlier run ended just before this time: messages may arrive whose conversations were lost.
     pub fn expect_lost_ones(&mut self, now_ms: u64) {
         self.recovered.until_ms = now_ms.saturating_add(self.limits.timeout_ms).max(1);
     }
 
-    /// Whether messages may come whose conversations were lost: as long as a conversation lives without traffic.
+    /// Whether messages may arrive whose conversations were lost: for as long as a conversation lives without traffic.
     pub fn may_be_behind(&self, now_ms: u64) -> bool {
         now_ms < self.recovered.until_ms
     }
 
-    /// The open conversation that a message belongs to whose step an earlier run had taken: it was sent again.
+    /// Returns the open conversation of a message whose step an earlier run had taken: it was sent again.
     #[cold]
     pub fn repeats(&self, id: ConversationId, passage: &Passage<'_>) -> Option<ConversationIndex> {
         if self.recovered.open.is_empty() {
@@ -90,10 +90,11 @@ impl Conversations {
         past.messages.contains(&message).then_some(ConversationIndex(place))
     }
 
-    /// Takes a step once more that an earlier run had let pass, whatever is known of those before it.
+    /// Repeats a step that an earlier run had let pass, whatever is known of those before it.
     ///
     /// # Errors
-    /// The shard may have fewer conversations, or the conversation fewer participants, than before.
+    ///
+    /// The shard may allow fewer conversations, or the conversation fewer participants, than before.
     #[cold]
     pub fn restore_step(
         &mut self,
@@ -142,18 +143,18 @@ impl Conversations {
         (self.protocols.steps, self.protocols.steps_late) = steps;
         let Some(guard) = &mut conversation.guard else { return };
         if verdict == Verdict::Forbidden && !violates {
-            // The records of earlier steps are no longer there.
+            // The records of earlier steps are gone.
             self.recovered.is_behind(place);
             self.protocols.rulebook.catch_up(guard, from.into(), to.into(), passage.message);
         }
         if !guard.has_begun() {
-            // What names a protocol and does not begin it leaves the conversation free.
+            // A message that names a protocol without beginning it leaves the conversation unchecked.
             conversation.guard = None;
         }
     }
 
-    /// Whether a message that its protocol forbids here may follow from a crash: steps before it were lost, or it was said before
-    /// and is said again.
+    /// Whether a message that its protocol forbids here may result from a crash: earlier steps were lost, or it was
+    /// sent before and is repeated.
     #[cold]
     pub(super) fn excuse(
         &mut self,
@@ -178,7 +179,7 @@ impl Conversations {
             return true;
         }
         if is_expected && !guard.has_begun() {
-            // What names a protocol and does not begin it leaves the conversation free.
+            // A message that names a protocol without beginning it leaves the conversation unchecked.
             conversation.guard = None;
         }
         is_expected

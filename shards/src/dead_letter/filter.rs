@@ -1,36 +1,36 @@
-//! Which dead letters are meant.
+//! Filters for dead letters.
 
 use super::{DeadLetter, DeadLetterId, DeadLetterReason};
 use crate::message::{AgentId, ConversationId, Message, Performative, Receiver, WallTime};
 
-/// Which dead letters are meant: those that have everything that is named here. Without any name it is all of them.
+/// Selects dead letters: those that satisfy every condition set here. Without any condition, all of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DeadLetterFilter {
-    /// This one.
+    /// The dead letter with this id.
     pub id: Option<DeadLetterId>,
-    /// Given up for this reason.
+    /// Dead-lettered for this reason.
     pub reason: Option<DeadLetterReason>,
-    /// For this agent, alone or among others.
+    /// Addressed to this agent, alone or among others.
     pub receiver: Option<AgentId>,
-    /// From this agent.
+    /// Sent by this agent.
     pub sender: Option<AgentId>,
-    /// Of a conversation with this id, whoever began it.
+    /// Of a conversation with this id, whatever its initiator.
     pub conversation: Option<ConversationId>,
     /// With this performative.
     pub performative: Option<Performative>,
-    /// Given up at this moment or later.
+    /// Dead-lettered at this time or later.
     pub since: Option<WallTime>,
-    /// Given up before this moment.
+    /// Dead-lettered before this time.
     pub until: Option<WallTime>,
 }
 
 impl DeadLetterFilter {
-    /// The one dead letter with this number.
+    /// Selects the dead letter with this id.
     pub fn only(id: DeadLetterId) -> Self {
         Self { id: Some(id), ..Self::default() }
     }
 
-    /// Whether this letter is meant.
+    /// Whether the filter selects this dead letter.
     pub fn matches(&self, letter: &DeadLetter) -> bool {
         let message = &letter.message;
         self.id.is_none_or(|id| id == letter.id)
@@ -51,13 +51,13 @@ fn is_for(message: &Message, agent: AgentId) -> bool {
     }
 }
 
-/// What is looked for among a shard's dead letters, and between which of them.
+/// A search among a shard's dead letters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DeadLetterSearch {
-    /// Which letters are meant.
+    /// The filter.
     pub filter: DeadLetterFilter,
-    /// Only letters that came after this one of the same shard, which need not be there any more.
+    /// Only letters after this one of the same shard, which need not exist any more.
     pub after: Option<DeadLetterId>,
-    /// Only letters that came before this one of the same shard, which need not be there any more.
+    /// Only letters before this one of the same shard, which need not exist any more.
     pub before: Option<DeadLetterId>,
 }

@@ -1,21 +1,21 @@
-//! A dead letter's number: the shard that keeps it, and how many it had before.
+//! A dead letter's id: its shard, and a count.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::base::index::ShardIndex;
 
-/// A dead letter's number, which no other dead letter of this run of the router has. Its text form is `d`, the shard, a
-/// dash and a count from one, such as `d0-17`; on one shard, a later letter has the higher count.
+/// A dead letter's id, unique within a run of the router. Its text form is `d`, the shard, a dash and a count from one,
+/// such as `d0-17`; on one shard, later letters have higher counts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct DeadLetterId {
-    /// The shard that gave the message up and keeps it.
+    /// The shard that keeps the dead letter.
     pub shard: ShardIndex,
-    /// Which of that shard's dead letters it is, from one.
+    /// The number of the dead letter on that shard, counted from one.
     pub number: u64,
 }
 
-/// A text that is no dead letter's number.
+/// The text is not a dead letter's id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("this is no dead letter's number: one is d, the shard, a dash and a count, such as d0-17")]
 pub struct DeadLetterIdError;
@@ -38,7 +38,7 @@ impl FromStr for DeadLetterId {
     }
 }
 
-/// Digits and nothing else: no sign and no white space.
+/// Parses digits only: no sign and no white space.
 fn plain_number<N: FromStr>(text: &str) -> Option<N> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

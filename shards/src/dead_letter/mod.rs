@@ -1,4 +1,4 @@
-//! Messages that the router gave up on, with the reason, kept within bounds for someone to look at.
+//! Dead letters: messages that the router gave up on, kept with the reason and within bounds.
 
 mod filter;
 mod id;
@@ -13,36 +13,36 @@ use crate::base::index::ShardIndex;
 use crate::message::{Message, WallTime};
 pub use crate::outcome::DeadLetterReason;
 
-/// Limit on the failure text that a dead letter keeps, in bytes.
+/// Maximum length of the failure text kept in a dead letter, in bytes.
 pub const LAST_ERROR_BYTES_MAX: usize = 1_024;
 
-/// A message that was given up.
+/// A message that the router gave up on.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// Its number, unique within this run of the router.
+    /// The id, unique within this run of the router.
     pub id: DeadLetterId,
-    /// The whole message.
+    /// The complete message.
     pub message: Message,
-    /// Why.
+    /// The reason.
     pub reason: DeadLetterReason,
-    /// How often it was tried since it was accepted or, if it was replayed, since its last replay.
+    /// The number of attempts since it was accepted or, if it was replayed, since its last replay.
     pub attempts: u8,
-    /// What was said of the failure after which the message was given up: by its handler, or by the router where the
-    /// reason needs more words. The first [`LAST_ERROR_BYTES_MAX`] bytes of it; nothing where the reason says it all.
+    /// The text of the failure after which the message was given up: from its handler, or from the router if the reason
+    /// needs more words. Only the first [`LAST_ERROR_BYTES_MAX`] bytes are kept; `None` if the reason says it all.
     pub last_error: Option<Box<str>>,
-    /// When the message was first accepted or, if it was not to be delivered before a later moment, that moment;
-    /// replays do not change it. For a message that was never admitted it is the moment of giving up.
+    /// When the message was first accepted, or its delivery time if that was later; replays do not change it. For a
+    /// message that was never admitted, the time of giving up.
     pub first: WallTime,
-    /// When it was given up.
+    /// When the message was given up.
     pub last: WallTime,
-    /// Where.
+    /// The shard that gave it up.
     pub shard: ShardIndex,
-    /// How often it was replayed before, at most [`REPLAYS_MAX`](crate::shard::control::replay::REPLAYS_MAX).
+    /// The number of earlier replays, at most [`REPLAYS_MAX`](crate::shard::control::replay::REPLAYS_MAX).
     pub replays: u8,
 }
 
 impl DeadLetter {
-    /// What it counts as against the limit in bytes.
+    /// Returns the size for the limit in bytes.
     pub fn weight(&self) -> u64 {
         let last_error = self.last_error.as_ref().map_or(0, |text| text.len());
         (size_of::<Self>() + self.message.weight() + last_error) as u64

@@ -1,9 +1,9 @@
-//! Where a shard keeps its newest dead letters.
+//! The newest dead letters of a shard.
 //!
-//! Invariants: letters stand in the order in which they came; they are bounded by number and by bytes, and the oldest
-//! make room; what is being replayed counts against the bounds and makes no room, and returns to its place unless its message
-//! has come to its receiver; a search looks at a bounded number of letters and says where to go on, so that no question holds its
-//! shard up.
+//! Invariants: letters are kept in order of arrival; they are bounded by number and by bytes, and the oldest make room;
+//! a letter being replayed counts against the bounds and makes no room, and returns to its place unless its message
+//! reaches its receiver; a search examines a bounded number of letters and returns where to continue, so that no
+//! request holds up the shard.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,24 +11,24 @@ use std::ops::Range;
 use super::{DeadLetter, DeadLetterId, DeadLetterSearch};
 use crate::base::index::ShardIndex;
 
-/// The most letters that one turn looks at for one search.
+/// Maximum number of letters that one turn examines for one search.
 pub const LETTERS_SEARCHED_MAX: usize = 4_096;
-/// The most letters that one answer of a shard contains, and that one turn replays for one request.
+/// Maximum number of letters in one response of a shard, and replayed by one turn for one request.
 pub const LETTERS_PER_ANSWER_MAX: usize = 256;
 
-/// The newest dead letters of a shard. The counters in [`Account`](crate::stats::account::Account) count them all.
+/// The newest dead letters of a shard. The counters in [`Account`](crate::stats::account::Account) count all of them.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     shard: ShardIndex,
     letters: BTreeMap<u64, DeadLetter>,
-    /// Letters whose messages were sent again and have not come to their receivers yet.
+    /// Letters whose messages were sent again and have not reached their receivers yet.
     replaying: BTreeMap<u64, DeadLetter>,
     next: u64,
     bytes: u64,
     messages_max: usize,
     bytes_max: u64,
     dropped: u64,
-    /// How many were sent again, and came to their receivers.
+    /// The number of letters replayed successfully.
     replayed: u64,
 }
 
@@ -38,7 +38,7 @@ impl DeadLetters {
         Self { shard, letters, replaying, next: 1, bytes: 0, messages_max, bytes_max, dropped: 0, replayed: 0 }
     }
 
-    /// The id that the next letter gets.
+    /// Returns the id of the next letter.
     pub fn next_id(&self) -> DeadLetterId {
         self.id(self.next)
     }
@@ -47,7 +47,8 @@ impl DeadLetters {
         DeadLetterId { shard: self.shard, number }
     }
 
-    /// Keeps a letter, which has the next id. Returns the numbers of the oldest ones, which were dropped to make room for it.
+    /// Adds a letter, which must have the next id. Returns the numbers of the oldest ones, which were dropped to make
+    /// room.
     pub fn push(&mut self, letter: DeadLetter) -> Vec<u64> {
         debug_assert_eq!(letter.id, self.next_id(), "letters are numbered in the order in which they come");
         self.next += 1;
@@ -67,8 +68,8 @@ impl DeadLetters {
         dropped
     }
 
-    /// Keeps a letter of an earlier run. It keeps its id, unless that belongs to another shard now or is taken: then it gets
-    /// the next one. Returns its id and the numbers of those that were dropped to make room for it.
+    /// Adds a letter of an earlier run. It keeps its id, unless that now belongs to another shard or is taken: then it
+    /// gets the next one. Returns its id and the numbers of the letters dropped to make room.
     pub fn take_back(&mut self, mut letter: DeadLetter) -> (DeadLetterId, Vec<u64>) {
         if letter.id.shard != self.shard || self.letters.contains_key(&letter.id.number) {
             letter.id = self.next_id();
@@ -81,25 +82,25 @@ impl DeadLetters {
         (id, self.make_room())
     }
 
-    /// Takes out all letters, oldest first.
+    /// Removes all letters, oldest first.
     pub fn take_all(&mut self) -> Vec<DeadLetter> {
         self.bytes = 0;
         self.letters.append(&mut self.replaying);
         std::mem::take(&mut self.letters).into_values().collect()
     }
 
-    /// Sets a letter aside while its message is sent again, and returns a copy of it.
+    /// Sets a letter aside while its message is sent again, and returns a copy.
     pub fn begin_replay(&mut self, id: DeadLetterId) -> Option<DeadLetter> {
         self.get(id)?;
         let letter = self.letters.remove(&id.number)?;
         let mut copy = letter.clone();
-        // A copy keeps nothing of what is written on the envelope.
+        // Copies do not keep delivery metadata.
         copy.message.delivery_meta_mut().text_borne = letter.message.delivery_meta().text_borne;
         self.replaying.insert(id.number, letter);
         Some(copy)
     }
 
-    /// Drops a letter whose message has come to its receiver.
+    /// Drops a letter whose message has reached its receiver.
     pub fn end_replay(&mut self, id: DeadLetterId) {
         if let Some(letter) = self.replaying.remove(&id.number) {
             self.bytes -= letter.weight();
@@ -107,8 +108,8 @@ impl DeadLetters {
         }
     }
 
-    /// Puts a letter back, as it was, whose message has not come to its receiver. Returns the numbers of those that were dropped
-    /// because meanwhile there are too many.
+    /// Puts back, unchanged, a letter whose message has not reached its receiver. Returns the numbers of the letters
+    /// dropped because there are too many meanwhile.
     pub fn restore(&mut self, id: DeadLetterId) -> Vec<u64> {
         if let Some(letter) = self.replaying.remove(&id.number) {
             self.letters.insert(id.number, letter);
@@ -116,22 +117,22 @@ impl DeadLetters {
         self.make_room()
     }
 
-    /// A letter, also while it is being replayed.
+    /// Returns a letter, even while it is being replayed.
     pub fn kept(&self, id: DeadLetterId) -> Option<&DeadLetter> {
         self.get(id).or_else(|| self.replaying.get(&id.number).filter(|letter| letter.id == id))
     }
 
-    /// How many there are.
+    /// Returns the number of letters.
     pub fn len(&self) -> usize {
         self.letters.len()
     }
 
-    /// How many letters made room for newer ones.
+    /// Returns the number of letters dropped to make room for newer ones.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// How many were sent again, and came to their receivers.
+    /// Returns the number of letters replayed successfully.
     pub fn replayed(&self) -> u64 {
         self.replayed
     }
@@ -140,12 +141,12 @@ impl DeadLetters {
         self.letters.get(&id.number).filter(|letter| letter.id == id)
     }
 
-    /// As [`DeadLetters::get`], also while its message is being sent again.
+    /// Like [`DeadLetters::get`], but also finds a letter whose message is being sent again.
     pub fn find(&self, id: DeadLetterId) -> Option<&DeadLetter> {
         self.get(id).or_else(|| self.replaying.get(&id.number).filter(|letter| letter.id == id))
     }
 
-    /// Takes a letter out.
+    /// Removes a letter.
     pub fn take(&mut self, id: DeadLetterId) -> Option<DeadLetter> {
         self.get(id)?;
         let letter = self.letters.remove(&id.number)?;
@@ -153,8 +154,8 @@ impl DeadLetters {
         Some(letter)
     }
 
-    /// Copies of what is looked for, the newest first, at most `limit` of them and [`LETTERS_PER_ANSWER_MAX`]; and, if
-    /// older letters were not looked at, before which one to go on.
+    /// Returns copies of the selected letters, newest first, at most `limit` and [`LETTERS_PER_ANSWER_MAX`]; and, if
+    /// older letters were not examined, the one before which to continue.
     pub fn list(&self, search: &DeadLetterSearch, limit: usize) -> (Vec<DeadLetter>, Option<DeadLetterId>) {
         let range = self.range(search);
         let limit = limit.min(LETTERS_PER_ANSWER_MAX);
@@ -172,8 +173,8 @@ impl DeadLetters {
         (found, None)
     }
 
-    /// The ids of what is looked for, the oldest first, at most `limit`; and, if newer letters were not looked at, after
-    /// which one to go on.
+    /// Returns the ids of the selected letters, oldest first, at most `limit`; and, if newer letters were not examined,
+    /// the one after which to continue.
     pub fn select(&self, search: &DeadLetterSearch, limit: usize) -> (Vec<DeadLetterId>, Option<DeadLetterId>) {
         let range = self.range(search);
         let (mut found, mut looked_at, mut last) = (Vec::new(), 0, range.start.saturating_sub(1));
@@ -190,7 +191,7 @@ impl DeadLetters {
         (found, None)
     }
 
-    /// The numbers between which a search looks.
+    /// Returns the range of numbers that a search covers.
     fn range(&self, search: &DeadLetterSearch) -> Range<u64> {
         let mut first = search.after.map_or(0, |id| id.number.saturating_add(1));
         let mut end = search.before.map_or(self.next, |id| id.number.min(self.next));

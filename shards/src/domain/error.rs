@@ -1,32 +1,32 @@
-//! Why a value was refused, in words for whoever gave it.
+//! The error returned when a value is refused.
 
 use std::fmt;
 
-/// How much of a refused value an error repeats, in characters.
+/// Maximum length of the excerpt of a refused value in an error, in characters.
 pub const ERROR_VALUE_CHARACTERS_MAX: usize = 64;
 
-/// Why a value was refused, with what would be accepted.
+/// A value was refused. States what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {value} {fault}: allowed is {allowed}")]
 pub struct DomainError {
-    /// What the value was meant for, such as `mailbox capacity`.
+    /// The name of the field, such as `mailbox capacity`.
     pub field: &'static str,
-    /// The refused value, escaped, and cut after [`ERROR_VALUE_CHARACTERS_MAX`] characters.
+    /// The refused value, escaped and cut after [`ERROR_VALUE_CHARACTERS_MAX`] characters.
     pub value: String,
-    /// What is wrong with the value.
+    /// The kind of error.
     pub fault: Fault,
-    /// What the field accepts, with its unit.
+    /// The values that the field accepts, with their unit.
     pub allowed: String,
 }
 
-/// What is wrong with a refused value.
+/// Why a value was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A number that lies below the minimum or above the maximum.
+    /// The number is below the minimum or above the maximum.
     OutOfRange,
-    /// Text where a number is expected.
+    /// The text is not a number.
     NotANumber,
-    /// Text of the wrong length, with forbidden characters, or not one of the known words.
+    /// The text has the wrong length, contains forbidden characters, or is not one of the known words.
     NotAllowed,
 }
 
@@ -41,28 +41,28 @@ impl fmt::Display for Fault {
 }
 
 impl DomainError {
-    /// A number outside its limits; `allowed` includes the unit.
+    /// Creates the error for a number outside its limits; `allowed` includes the unit.
     pub fn out_of_range(field: &'static str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
         Self { field, value: excerpt(&value.to_string()), fault: Fault::OutOfRange, allowed: allowed.into() }
     }
 
-    /// Text that cannot be read as a number; `allowed` includes the unit.
+    /// Creates the error for text that is not a number; `allowed` includes the unit.
     pub fn not_a_number(field: &'static str, value: &str, allowed: impl Into<String>) -> Self {
         Self { field, value: quoted(value), fault: Fault::NotANumber, allowed: allowed.into() }
     }
 
-    /// Text that the field does not accept.
+    /// Creates the error for text that the field does not accept.
     pub fn not_allowed(field: &'static str, value: &str, allowed: impl Into<String>) -> Self {
         Self { field, value: quoted(value), fault: Fault::NotAllowed, allowed: allowed.into() }
     }
 }
 
-/// Cuts and escapes, so that a hostile value can neither flood a log nor drive a terminal.
+/// Cuts and escapes a value, so that a hostile one can neither flood a log nor control a terminal.
 fn excerpt(value: &str) -> String {
     let mut characters = value.chars();
     let mut cut: String = characters.by_ref().take(ERROR_VALUE_CHARACTERS_MAX).collect();
     if characters.next().is_some() {
-        // The mark of the cut counts too, so the promise of the constant holds.
+        // The ellipsis counts towards the limit.
         cut.pop();
         cut.push('…');
     }

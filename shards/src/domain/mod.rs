@@ -1,10 +1,10 @@
-//! The bounded values that configure the router and name things in it.
+//! Bounded values for configuration, and names.
 //!
-//! A value of one of these types is valid: the only way to make one is to pass its check, so code that holds a
-//! [`MailboxCapacity`] never asks again whether it is zero. Every check fails with the same [`DomainError`], which
-//! names the field, the value and what is allowed, and nothing changes when it does.
+//! Values of these types are valid by construction: they can only be created through their check, so code that holds a
+//! [`MailboxCapacity`] need not test for zero. All checks return the same [`DomainError`], which states the field, the
+//! value and what is allowed.
 //!
-//! A number is made with `try_new`, `TryFrom` or, from text, `FromStr`; its limits are the associated constants
+//! Create a number with `try_new`, `TryFrom` or, from text, `FromStr`. Its limits are the associated constants
 //! `MINIMUM` and `MAXIMUM`. Units are part of the type's name or of its documentation.
 
 mod error;
@@ -23,7 +23,7 @@ use std::num::IntErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Declares a whole number with limits: the nutype, its limits as constants, and how it is read from text.
+/// Declares a whole number with limits: the nutype, the constants for its limits, and `FromStr`.
 macro_rules! whole_number {
     (
         $(#[$documentation:meta])*
@@ -46,9 +46,9 @@ macro_rules! whole_number {
             pub const MINIMUM: $inner = $minimum;
             /// The largest value accepted.
             pub const MAXIMUM: $inner = $maximum;
-            /// What the value is called in errors.
+            /// The name of the value in errors.
             pub const FIELD: &'static str = $field;
-            /// What is accepted, in words and with the unit.
+            /// Describes the accepted values, with their unit.
             pub fn allowed() -> String {
                 allowed_range(Self::MINIMUM, Self::MAXIMUM, $unit)
             }
@@ -61,7 +61,7 @@ macro_rules! whole_number {
         impl FromStr for $name {
             type Err = DomainError;
 
-            /// Reads a decimal number without unit, sign or separators.
+            /// Parses a decimal number without unit, sign or separators.
             fn from_str(text: &str) -> Result<Self, DomainError> {
                 let text = text.trim();
                 match text.parse::<$inner>() {
@@ -73,11 +73,11 @@ macro_rules! whole_number {
     };
 }
 
-/// Adds the conversion that sizes of buffers need; only for types that fit into `usize` on every 32-bit target.
+/// Adds a conversion to `usize`; only for types that fit into a 32-bit `usize`.
 macro_rules! usable_as_size {
     ($($name:ident),+ $(,)?) => {
         $(impl $name {
-            /// The value as a count of elements.
+            /// Returns the value as a number of elements.
             pub fn as_usize(self) -> usize {
                 self.into_inner() as usize
             }
@@ -85,11 +85,11 @@ macro_rules! usable_as_size {
     };
 }
 
-/// Adds the conversion to a span of time.
+/// Adds a conversion to `Duration`.
 macro_rules! usable_as_duration {
     ($($name:ident: $from_unit:ident),+ $(,)?) => {
         $(impl $name {
-            /// The value as a span of time.
+            /// Returns the value as a `Duration`.
             pub fn as_duration(self) -> Duration {
                 Duration::$from_unit(u64::from(self.into_inner()))
             }
@@ -119,7 +119,7 @@ fn allowed_range<Number: fmt::Display>(minimum: Number, maximum: Number, unit: &
     format!("{minimum} to {maximum}{separator}{unit}")
 }
 
-/// Tells a number that is too large or negative, which is out of range, from text that is no number at all.
+/// Distinguishes a number that is too large or negative, and so out of range, from text that is not a number.
 fn whole_number_error(field: &'static str, text: &str, kind: IntErrorKind, allowed: String) -> DomainError {
     let negative = text
         .strip_prefix('-')
@@ -132,296 +132,295 @@ fn whole_number_error(field: &'static str, text: &str, kind: IntErrorKind, allow
 }
 
 whole_number! {
-    /// How many messages one agent's mailbox holds: 1 to 100,000 messages.
+    /// Capacity of an agent's mailbox: 1 to 100,000 messages.
     MailboxCapacity(u32): "mailbox capacity", 1 to 100_000 "messages"
 }
 
 whole_number! {
-    /// How many bytes of messages one agent's mailbox holds: 1 KiB to 4 GiB, in bytes.
+    /// Size of an agent's mailbox: 1 KiB to 4 GiB, in bytes.
     MailboxBytes(u64): "mailbox bytes", 1_024 to 4_294_967_296 "bytes"
 }
 
 whole_number! {
-    /// How many bytes of messages a router holds in all, in mailboxes, outboxes and delays: 1 MiB to 16 TiB, in bytes.
+    /// Size of all messages held by a router, in mailboxes, outboxes and delays: 1 MiB to 16 TiB, in bytes.
     MemoryBudget(u64): "memory budget", 1_048_576 to 17_592_186_044_416 "bytes"
 }
 
 whole_number! {
-    /// How many messages may wait on the way from outside threads into one shard: 1 to 1,000,000 messages.
+    /// Capacity of the channel from outside threads into one shard: 1 to 1,000,000 messages.
     ChannelCapacity(u32): "channel capacity", 1 to 1_000_000 "messages"
 }
 
 whole_number! {
-    /// How many messages may be under way from one shard to another: 1 to 1,000,000 messages for each ordered pair.
+    /// Capacity of the ring from one shard to another: 1 to 1,000,000 messages for each ordered pair.
     RingCapacity(u32): "ring capacity", 1 to 1_000_000 "messages"
 }
 
 whole_number! {
-    /// How many shards, and so cores, a router runs on: 1 to 1,024 shards.
+    /// Number of shards of a router, one per core: 1 to 1,024.
     ///
     /// The maximum is the number of partition buckets: a further shard would own none.
     ShardCount(u16): "shard count", 1 to 1_024 "shards"
 }
 
 whole_number! {
-    /// How many messages are handed to one agent in one batch: 1 to 10,000 messages.
+    /// Maximum number of messages passed to an agent in one batch: 1 to 10,000.
     BatchSize(u32): "batch size", 1 to 10_000 "messages"
 }
 
 whole_number! {
-    /// How long a message may take from admission to the end of its handling: 1,000 to 300,000 milliseconds.
+    /// Time limit for a message from admission to the end of its handling: 1,000 to 300,000 milliseconds.
     MessageTimeoutMs(u32): "message timeout", 1_000 to 300_000 "milliseconds"
 }
 
 whole_number! {
-    /// How long one message may wait for its handler: 1 to 300,000 milliseconds, by default the longest.
+    /// Time limit for one message to reach its handler: 1 to 300,000 milliseconds, by default the longest.
     ///
-    /// It may be shorter than what a router can be configured with for all messages, because a handler passes on what
-    /// is left of another message's time.
+    /// It may be shorter than [`MessageTimeoutMs`], because a handler passes on the remaining time of another message.
     LifetimeMs(u32): "lifetime", 1 to 300_000 "milliseconds", Default = 300_000
 }
 
 impl From<MessageTimeoutMs> for LifetimeMs {
     fn from(timeout: MessageTimeoutMs) -> Self {
-        // What is allowed for all messages is allowed for one.
+        // The limits of a message timeout lie within those of a lifetime.
         Self::try_new(timeout.into_inner()).unwrap_or_default()
     }
 }
 
 whole_number! {
-    /// How long a conversation may stay without a message: 1,000 to 86,400,000 milliseconds (a second to a day).
+    /// Idle time after which a conversation times out: 1,000 to 86,400,000 milliseconds (a second to a day).
     ConversationTimeoutMs(u32): "conversation timeout", 1_000 to 86_400_000 "milliseconds"
 }
 
 whole_number! {
-    /// How long a router that is told to stop goes on handling what is there: 0 to 3,600,000 milliseconds (an hour).
+    /// Time for which a stopping router continues to handle pending messages: 0 to 3,600,000 milliseconds (an hour).
     ShutdownDeadlineMs(u32): "shutdown deadline", 0 to 3_600_000 "milliseconds"
 }
 
 whole_number! {
-    /// How long a call of the embedding API waits for its shard: 1 to 3,600,000 milliseconds (an hour).
+    /// Time for which a call of the embedding API waits for its shard: 1 to 3,600,000 milliseconds (an hour).
     CallTimeoutMs(u32): "call timeout", 1 to 3_600_000 "milliseconds"
 }
 
 whole_number! {
-    /// How many agents may take part in one conversation: 1 to 10,000 agents, by default 100.
+    /// Maximum number of participants of a conversation: 1 to 10,000 agents, by default 100.
     MaxParticipants(u16): "maximum of participants", 1 to 10_000 "agents", Default = 100
 }
 
 whole_number! {
-    /// How often a failed delivery is tried again after the first attempt: 0 to 100 retries.
+    /// Number of retries after a failed first attempt: 0 to 100.
     RetryCount(u8): "retry count", 0 to 100 "retries"
 }
 
 whole_number! {
-    /// How long the first retry waits: 1 to 3,600,000 milliseconds.
+    /// Delay before the first retry: 1 to 3,600,000 milliseconds.
     BackoffDelayMs(u32): "backoff delay", 1 to 3_600_000 "milliseconds"
 }
 
 whole_number! {
-    /// How often an agent that fails may be restarted within the window: 0 to 10,000 restarts. Zero stops it at once.
+    /// Maximum number of restarts of a failing agent within the restart window: 0 to 10,000. Zero stops it at once.
     RestartCount(u16): "restart count", 0 to 10_000 "restarts"
 }
 
 whole_number! {
-    /// The window in which an agent's restarts are counted: 1 to 86,400,000 milliseconds (a day).
+    /// Window in which an agent's restarts are counted: 1 to 86,400,000 milliseconds (a day).
     RestartWindowMs(u32): "restart window", 1 to 86_400_000 "milliseconds"
 }
 
 whole_number! {
-    /// How long an agent that failed waits before it is restarted: 0 (not at all) to 60,000 milliseconds.
+    /// Delay before a failed agent is restarted: 0 to 60,000 milliseconds.
     RestartDelayMs(u32): "restart delay", 0 to 60_000 "milliseconds"
 }
 
 whole_number! {
-    /// How many failed or slow calls of an agent open its circuit breaker: 0 to 1,000 calls, by default 0.
+    /// Number of failed or slow calls that open an agent's circuit breaker: 0 to 1,000, by default 0.
     ///
     /// At zero, calls of that kind never open it.
     BreakerThreshold(u16): "breaker threshold", 0 to 1_000 "calls", Default = 0
 }
 
 whole_number! {
-    /// How long a failed or slow call counts: 100 to 3,600,000 milliseconds, by default 10,000.
+    /// Window in which failed and slow calls are counted: 100 to 3,600,000 milliseconds, by default 10,000.
     BreakerWindowMs(u32): "breaker window", 100 to 3_600_000 "milliseconds", Default = 10_000
 }
 
 whole_number! {
-    /// How long a call takes that counts as slow: 1 to 60,000 milliseconds, by default 1,000.
+    /// Duration from which a call counts as slow: 1 to 60,000 milliseconds, by default 1,000.
     SlowCallMs(u32): "slow call time", 1 to 60_000 "milliseconds", Default = 1_000
 }
 
 whole_number! {
-    /// How long a circuit breaker stays open: 10 to 3,600,000 milliseconds, by default 1,000.
+    /// Time for which a circuit breaker stays open: 10 to 3,600,000 milliseconds, by default 1,000.
     BreakerDelayMs(u32): "breaker delay", 10 to 3_600_000 "milliseconds", Default = 1_000
 }
 
 whole_number! {
-    /// How many messages a half-open circuit breaker tries an agent with: 1 to 1,000 messages, by default 1.
+    /// Number of probe messages of a half-open circuit breaker: 1 to 1,000, by default 1.
     ProbeCount(u16): "probe count", 1 to 1_000 "messages", Default = 1
 }
 
 whole_number! {
-    /// How large the content of one message may be: 0 to 1,073,741,824 bytes (1 GiB), by default 10 MiB.
+    /// Maximum size of a message's content: 0 to 1,073,741,824 bytes (1 GiB), by default 10 MiB.
     ///
     /// Zero admits only messages without content.
     ContentLimit(u32): "content limit", 0 to 1_073_741_824 "bytes", Default = 10_485_760
 }
 
 whole_number! {
-    /// How many past messages a conversation remembers: 0 to 1,024 messages.
+    /// Number of past messages kept in a conversation's history: 0 to 1,024.
     HistoryLength(u16): "history length", 0 to 1_024 "messages"
 }
 
 whole_number! {
-    /// How many messages one agent may handle before its neighbours get their turn: 1 to 10,000 messages.
+    /// Number of messages an agent may handle before other agents get their turn: 1 to 10,000.
     TurnQuota(u32): "turn quota", 1 to 10_000 "messages"
 }
 
 whole_number! {
-    /// How many dead letters one shard keeps: 1 to 10,000,000 messages.
+    /// Number of dead letters kept by a shard: 1 to 10,000,000.
     DeadLetterCapacity(u32): "dead letter capacity", 1 to 10_000_000 "messages"
 }
 
 whole_number! {
-    /// How many bytes of dead letters one shard keeps: 1 KiB to 1 TiB, in bytes.
+    /// Size of the dead letters kept by a shard: 1 KiB to 1 TiB, in bytes.
     DeadLetterBytes(u64): "dead letter bytes", 1_024 to 1_099_511_627_776 "bytes"
 }
 
 whole_number! {
-    /// How large one file of a journal is: 64 KiB to 1 GiB, in bytes. It is rounded up to a multiple of 4 KiB.
+    /// Size of a journal segment: 64 KiB to 1 GiB, in bytes. It is rounded up to a multiple of 4 KiB.
     SegmentBytes(u64): "segment size", 65_536 to 1_073_741_824 "bytes"
 }
 
 whole_number! {
-    /// How many files the journal of one shard has at most: 3 to 10,000 files.
+    /// Maximum number of segments of a shard's journal: 3 to 10,000.
     SegmentCount(u32): "segment count", 3 to 10_000 "files"
 }
 
 whole_number! {
-    /// How long a durable message may take: 1,000 milliseconds to 30 days.
+    /// Lifetime of a durable message: 1,000 milliseconds to 30 days, in milliseconds.
     DurableLifetimeMs(u32): "durable lifetime", 1_000 to 2_592_000_000 "milliseconds"
 }
 
 whole_number! {
-    /// Of how many durable messages a shard remembers the ids: 0 to 10,000,000 messages.
+    /// Size of a shard's deduplication window for durable messages: 0 to 10,000,000 message ids.
     DuplicatesWindow(u32): "duplicates window", 0 to 10_000_000 "messages"
 }
 
 whole_number! {
-    /// Of how many steps of conversations a shard's database keeps the history: 0 to 100,000,000 steps.
+    /// Number of conversation steps kept in a shard's database: 0 to 100,000,000.
     HistoryRows(u32): "history rows", 0 to 100_000_000 "steps"
 }
 
 whole_number! {
-    /// How many WebAssembly guests run at a time: 1 to 100,000 guests.
+    /// Maximum number of running WebAssembly guests: 1 to 100,000.
     GuestCount(u32): "guest count", 1 to 100_000 "guests"
 }
 
 whole_number! {
-    /// How much memory one guest may have: 64 KiB to 4 GiB, in bytes.
+    /// Maximum memory of a guest: 64 KiB to 4 GiB, in bytes.
     GuestMemoryBytes(u64): "guest memory", 65_536 to 4_294_967_296 "bytes"
 }
 
 whole_number! {
-    /// How many elements the tables of one guest may have: 0 to 1,000,000 elements.
+    /// Maximum size of a guest's tables: 0 to 1,000,000 elements.
     GuestTableElements(u32): "guest table", 0 to 1_000_000 "elements"
 }
 
 whole_number! {
-    /// How large a WebAssembly module may be: 1 KiB to 1 GiB, in bytes.
+    /// Maximum size of a WebAssembly module: 1 KiB to 1 GiB, in bytes.
     ModuleBytes(u64): "module", 1_024 to 1_073_741_824 "bytes"
 }
 
 whole_number! {
-    /// How many functions a WebAssembly module may define: 1 to 1,000,000 functions.
+    /// Maximum number of functions in a WebAssembly module: 1 to 1,000,000.
     ModuleFunctions(u32): "functions of a module", 1 to 1_000_000 "functions"
 }
 
 whole_number! {
-    /// How large one function of a WebAssembly module may be: 1 KiB to 8 MiB, in bytes.
+    /// Maximum size of a WebAssembly function: 1 KiB to 8 MiB, in bytes.
     FunctionBytes(u32): "function", 1_024 to 8_388_608 "bytes"
 }
 
 whole_number! {
-    /// How deep the blocks of a WebAssembly function may nest: 16 to 100,000 blocks.
+    /// Maximum nesting depth of blocks in a WebAssembly function: 16 to 100,000.
     BlockDepth(u32): "nested blocks", 16 to 100_000 "blocks"
 }
 
 whole_number! {
-    /// How many modules, components and instances a WebAssembly component may hold: 1 to 10,000 of each.
+    /// Maximum number of modules, components and instances in a WebAssembly component: 1 to 10,000 of each.
     ComponentParts(u32): "parts of a component", 1 to 10_000 "parts"
 }
 
 whole_number! {
-    /// How deep the calls of a guest may nest: 64 KiB to 16 MiB of stack, in bytes.
+    /// Size of a guest's stack: 64 KiB to 16 MiB, in bytes.
     GuestStackBytes(u64): "guest stack", 65_536 to 16_777_216 "bytes"
 }
 
 whole_number! {
-    /// How long a guest runs before its neighbours get their turn: 1 to 1,000 milliseconds.
+    /// Time for which a guest runs before others get their turn: 1 to 1,000 milliseconds.
     GuestSliceMs(u32): "guest slice", 1 to 1_000 "milliseconds"
 }
 
 whole_number! {
-    /// How long a guest may run for one message, in all its slices: 1 millisecond to 1 hour.
+    /// Time limit for a guest to handle one message, over all its slices: 1 millisecond to 1 hour, in milliseconds.
     GuestCallMs(u32): "guest call time", 1 to 3_600_000 "milliseconds"
 }
 
 whole_number! {
-    /// How often a guest may call the router for one message: 1 to 1,000,000 calls.
+    /// Maximum number of host calls a guest may make for one message: 1 to 1,000,000.
     HostCallCount(u32): "host calls", 1 to 1_000_000 "calls"
 }
 
 whole_number! {
-    /// How long the content of a message from a guest may be: 0 to 64 MiB, in bytes.
+    /// Maximum content size of a message sent by a guest: 0 to 64 MiB, in bytes.
     GuestMessageBytes(u64): "guest message", 0 to 67_108_864 "bytes"
 }
 
 whole_number! {
-    /// How much a guest may have the router remember for it: 0 to 16 MiB, in bytes.
+    /// Maximum size of the state that the router stores for a guest: 0 to 16 MiB, in bytes.
     GuestStateBytes(u64): "guest state", 0 to 16_777_216 "bytes"
 }
 
 whole_number! {
-    /// How many lines a guest may log in a second: 0 to 1,000,000 lines.
+    /// Maximum number of lines a guest may log per second: 0 to 1,000,000.
     LogRate(u32): "log rate", 0 to 1_000_000 "lines per second"
 }
 
 whole_number! {
-    /// How many conversations may be open on one shard: 1 to 100,000,000 conversations.
+    /// Maximum number of open conversations on a shard: 1 to 100,000,000.
     ConversationCapacity(u32): "conversation capacity", 1 to 100_000_000 "conversations"
 }
 
 whole_number! {
-    /// How many messages an agent may have sent that are still waiting to leave: 1 to 100,000 messages.
+    /// Capacity of an agent's outbox, the sent messages that have not left yet: 1 to 100,000 messages.
     OutboxCapacity(u32): "outbox capacity", 1 to 100_000 "messages"
 }
 
 whole_number! {
-    /// How many messages one shard may hold in all: 1 to 100,000,000 messages.
+    /// Maximum number of messages held by a shard: 1 to 100,000,000.
     PendingCapacity(u32): "pending capacity", 1 to 100_000_000 "messages"
 }
 
 whole_number! {
-    /// How long an idle shard watches its rings before it parks: 0 to 1,000,000 microseconds.
+    /// Time for which an idle shard polls its rings before it parks: 0 to 1,000,000 microseconds.
     ///
-    /// A shard that spins answers within a microsecond and burns its core; a parked one takes about 150 microseconds
+    /// A spinning shard reacts within a microsecond but keeps its core busy; a parked one takes about 150 microseconds
     /// to wake.
     SpinMicroseconds(u32): "spin time", 0 to 1_000_000 "microseconds"
 }
 
 whole_number! {
-    /// Which router of a cluster this is: 0 to 65,535, by default 0. It is part of every message id.
+    /// A router's number in its cluster: 0 to 65,535, by default 0. It is part of every message id.
     NodeId(u16): "node id", 0 to 65_535 "", Default = 0
 }
 
 whole_number! {
-    /// How many descriptions of registered agents `ams` and `df` keep each: 0 to 10,000,000 descriptions.
+    /// Maximum number of agent descriptions kept by `ams` and by `df`: 0 to 10,000,000 each.
     DescriptionCapacity(u32): "description capacity", 0 to 10_000_000 "descriptions"
 }
 
 whole_number! {
-    /// How many subscriptions `df` keeps: 0 to 1,000,000 subscriptions.
+    /// Maximum number of subscriptions kept by `df`: 0 to 1,000,000.
     SubscriptionCapacity(u32): "subscription capacity", 0 to 1_000_000 "subscriptions"
 }
 
@@ -438,7 +437,7 @@ usable_as_duration! {
     ShutdownDeadlineMs: from_millis, CallTimeoutMs: from_millis, SpinMicroseconds: from_micros
 }
 
-/// Declares a number with a fraction and limits: the nutype, its limits as constants, and how it is read from text.
+/// Declares a fractional number with limits: the nutype, the constants for its limits, and `FromStr`.
 macro_rules! real_number {
     ($(#[$documentation:meta])* $name:ident: $field:literal, $minimum:literal to $maximum:literal) => {
         $(#[$documentation])*
@@ -453,10 +452,10 @@ macro_rules! real_number {
             pub const MINIMUM: f64 = $minimum;
             /// The largest value accepted.
             pub const MAXIMUM: f64 = $maximum;
-            /// What the value is called in errors.
+            /// The name of the value in errors.
             pub const FIELD: &'static str = $field;
 
-            /// What is accepted, in words.
+            /// Describes the accepted values.
             pub fn allowed() -> String {
                 allowed_range(Self::MINIMUM, Self::MAXIMUM, "")
             }
@@ -466,7 +465,7 @@ macro_rules! real_number {
             }
         }
 
-        /// The range has no NaN in it, so equality is total.
+        /// The range excludes NaN, so equality is total.
         impl Eq for $name {}
 
         impl PartialOrd for $name {
@@ -484,7 +483,7 @@ macro_rules! real_number {
         impl FromStr for $name {
             type Err = DomainError;
 
-            /// Reads a decimal number such as `1.5`.
+            /// Parses a decimal number such as `1.5`.
             fn from_str(text: &str) -> Result<Self, DomainError> {
                 let text = text.trim();
                 match text.parse::<f64>() {
@@ -497,44 +496,44 @@ macro_rules! real_number {
 }
 
 real_number! {
-    /// By how much the wait grows from one retry to the next: 1.0 (it stays the same) to 10.0, without unit.
+    /// Factor by which the delay grows from one retry to the next: 1.0 (constant) to 10.0, without unit.
     BackoffFactor: "backoff factor", 1.0 to 10.0
 }
 
 real_number! {
-    /// How far a wait strays from what was set, either way, as a fraction of it: 0.0 (not at all) to 1.0 (anything from
-    /// nothing to twice as long), without unit.
+    /// Largest random deviation of a delay in either direction, as a fraction of it: 0.0 (none) to 1.0 (from zero to
+    /// twice the delay), without unit.
     BackoffJitter: "backoff jitter", 0.0 to 1.0
 }
 
-/// The lane of a mailbox in which a message waits. A higher lane is always served first.
+/// The mailbox lane in which a message waits. Higher lanes are always served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Priority {
-    /// Served when no other lane has a message.
+    /// Served when all other lanes are empty.
     Low = 0,
-    /// Where messages wait unless the sender says otherwise.
+    /// The default lane.
     #[default]
     Normal = 1,
     /// Served before normal messages.
     High = 2,
-    /// Served before everything else that agents send.
+    /// Served before all other messages from agents.
     Urgent = 3,
 }
 
 impl Priority {
-    /// How many lanes there are.
+    /// The number of lanes.
     pub const LANES: usize = Self::ALL.len();
 
-    /// Every lane, the lowest first.
+    /// All lanes, lowest first.
     pub const ALL: [Self; 4] = [Self::Low, Self::Normal, Self::High, Self::Urgent];
 
-    /// The lane's place in [`Priority::ALL`], for tables with one entry per lane.
+    /// Returns the lane's index in [`Priority::ALL`], for tables with one entry per lane.
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The lane's name, as [`FromStr`] reads it.
+    /// Returns the lane's name, as accepted by [`FromStr`].
     pub const fn name(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -554,7 +553,7 @@ impl fmt::Display for Priority {
 impl FromStr for Priority {
     type Err = DomainError;
 
-    /// Reads a lane's name in any case.
+    /// Parses a lane's name, ignoring case.
     fn from_str(text: &str) -> Result<Self, DomainError> {
         Self::ALL
             .into_iter()
@@ -567,7 +566,7 @@ impl FromStr for Priority {
 mod tests {
     use super::*;
 
-    /// Checks both edges of a numeric type, just inside and just outside, as a number and as text.
+    /// Checks both limits of a numeric type, just inside and just outside, as a number and as text.
     macro_rules! check_edges {
         ($($name:ident: $below:literal, $minimum:literal to $maximum:literal, $above:literal, $allowed:literal;)+) => {
             $(

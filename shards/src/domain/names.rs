@@ -1,4 +1,4 @@
-//! What agents, what they offer and their platforms are called.
+//! Names of agents, capabilities and platforms.
 
 use std::str::FromStr;
 
@@ -6,16 +6,16 @@ use nutype::nutype;
 
 use super::DomainError;
 
-/// The longest agent name, in bytes of UTF-8.
+/// Maximum length of an agent name, in bytes of UTF-8.
 pub const AGENT_NAME_BYTES_MAX: usize = 512;
 
-/// The longest capability name, in characters.
+/// Maximum length of a capability name, in characters.
 pub const CAPABILITY_NAME_CHARACTERS_MAX: usize = 100;
 
-/// What an agent can do, as the directory knows it: 1 to 100 characters, such as `translate.text` or `3d-render`.
+/// The name of a capability in the directory: 1 to 100 characters, such as `translate.text` or `3d-render`.
 ///
-/// White space around the name is removed. Inside it white space, control characters, parentheses and double quotes are
-/// refused, so that the name can stand in a message's text without quotes. Upper and lower case are different.
+/// Surrounding white space is removed. White space, control characters, parentheses and double quotes are refused
+/// inside it, so that the name can appear in a message's text without quotes. Names are case-sensitive.
 #[nutype(
     sanitize(trim),
     validate(with = check_capability_name, error = DomainError),
@@ -33,12 +33,13 @@ impl FromStr for CapabilityName {
 
 /// The name in a FIPA agent identifier (AID): 1 to 512 bytes of UTF-8, such as `broker@shop.example`.
 ///
-/// The standard (FIPA SC00070) has names that are words: without white space, control characters, parentheses and double
-/// quotes, and not beginning with `#`, `-`, `@` or a digit ([`AgentName::is_word`]). Other platforms have agents named
-/// `Night Porter@plant`, whose names they write as strings. Such names are accepted too, and are written as strings.
+/// In the standard (FIPA SC00070) names are words: they contain no white space, control characters, parentheses or
+/// double quotes, and do not begin with `#`, `-`, `@` or a digit (see [`AgentName::is_word`]). Other platforms have
+/// agents named `Night Porter@plant` and write their names as strings. Such names are accepted too, and are written as
+/// strings.
 ///
-/// Refused are control characters, blanks at either end, and all other white space of Unicode, so that two names never look
-/// alike by an invisible character. Names are compared byte by byte, and nothing is trimmed.
+/// Control characters, leading and trailing blanks, and all other Unicode white space are refused, so that two names
+/// never differ only in invisible characters. Names are compared byte by byte; nothing is trimmed.
 #[nutype(
     validate(with = check_agent_name, error = DomainError),
     derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
@@ -46,7 +47,7 @@ impl FromStr for CapabilityName {
 pub struct AgentName(String);
 
 impl AgentName {
-    /// Whether the name is a word of FIPA SC00070, as the standard asks. Any other name is written as a string.
+    /// Whether the name is a word of FIPA SC00070, as the standard requires. Any other name is written as a string.
     pub fn is_word(&self) -> bool {
         let name: &str = self.as_ref();
         !name.starts_with(|first: char| matches!(first, '#' | '-' | '@' | '0'..='9'))
@@ -62,11 +63,11 @@ impl FromStr for AgentName {
     }
 }
 
-/// The longest name of a platform, in bytes of UTF-8: with the name of an agent in front it is still an agent's name.
+/// Maximum length of a platform name, in bytes of UTF-8. It leaves room for an agent's local name in front.
 pub const PLATFORM_NAME_BYTES_MAX: usize = 256;
 
-/// The name of an agent platform, which stands behind the `@` of its agents' names: 1 to 256 bytes of UTF-8, such as
-/// `shop.example:1099/JADE`, with characters that an [`AgentName`] may have and without `@`.
+/// The name of an agent platform, which follows the `@` in its agents' names: 1 to 256 bytes of UTF-8, such as
+/// `shop.example:1099/JADE`. It accepts the characters of an [`AgentName`] except `@`.
 #[nutype(
     validate(with = check_platform_name, error = DomainError),
     derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Display, AsRef, Deref, Borrow, Into, TryFrom)
@@ -118,7 +119,7 @@ fn check_agent_name(name: &str) -> Result<(), DomainError> {
 }
 
 fn is_visible(name: &str) -> bool {
-    // Nearly all names are ASCII without blanks, where a few comparisons say what otherwise takes tables.
+    // Fast path: nearly all names are ASCII without blanks, which needs no Unicode tables.
     name.bytes().all(|byte| byte.is_ascii_graphic())
         || (!name.starts_with(' ')
             && !name.ends_with(' ')

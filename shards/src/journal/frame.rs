@@ -7,93 +7,93 @@
 //! | 0..8 | `CAXTONJ` and a zero |
 //! | 8..10 | format version, 2 |
 //! | 10..12 | header length in bytes, 64 |
-//! | 12..14 | shard the journal belongs to |
+//! | 12..14 | shard that the journal belongs to |
 //! | 14..16 | zero |
 //! | 16..24 | boot epoch of the router that wrote it |
 //! | 24..32 | segment number |
 //! | 32..40 | frame number within the journal |
-//! | 40..48 | sequence of the first record |
+//! | 40..48 | LSN of the first record |
 //! | 48..52 | number of records |
 //! | 52..56 | payload length in bytes |
-//! | 56..60 | tag of the journal: what tells its frames from those of others with the same shard |
+//! | 56..60 | tag of the journal, which distinguishes its frames from those of other journals of the same shard |
 //! | 60..64 | CRC-32 (ISO-HDLC) of bytes 0..60 and the payload |
 
 use crate::journal::record::{RECORD_BYTES_MAX, RecordFault, split};
 
-/// Every frame begins at a multiple of this and takes a multiple of it, in bytes.
+/// Alignment and granularity of frames, in bytes.
 pub const BLOCK_BYTES: usize = 4096;
-/// Bytes of a header.
+/// Size of a header in bytes.
 pub const HEADER_BYTES: usize = 64;
-/// The format that is written, and the only one that is read.
+/// The format version that is written, and the only one that is read.
 pub const FORMAT_VERSION: u16 = 2;
-/// A frame takes no more than this in bytes, unless a single record is longer.
+/// Maximum size of a frame in bytes, unless a single record is longer.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
-/// What every frame begins with.
+/// The first bytes of every frame.
 pub const MAGIC: [u8; 8] = *b"CAXTONJ\0";
 const CRC_AT: usize = 60;
 
-/// What a frame says about itself.
+/// A frame's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameHeader {
-    /// The shard whose journal it is of.
+    /// The shard that the journal belongs to.
     pub shard: u16,
-    /// The boot of the router that wrote it.
+    /// The boot epoch of the router that wrote it.
     pub boot_epoch: u64,
-    /// The segment it was written into.
+    /// The segment that it was written to.
     pub segment: u64,
-    /// Its place among the frames of the journal, from 1.
+    /// The frame's number in the journal, counted from 1.
     pub frame: u64,
-    /// The sequence of its first record.
+    /// The LSN of its first record.
     pub first_sequence: u64,
-    /// How many records it holds.
+    /// The number of records.
     pub records: u32,
-    /// Their bytes.
+    /// The total size of the records in bytes.
     pub payload_bytes: u32,
     /// The tag of the journal.
     pub tag: u32,
 }
 
-/// A frame that is whole.
+/// A complete frame.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    /// What it says about itself.
+    /// The header.
     pub header: FrameHeader,
-    /// Its records, one after another.
+    /// The records, concatenated.
     pub payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// Its records in order.
+    /// Iterates over the records in order.
     pub fn records(&self) -> impl Iterator<Item = Result<(u8, &'a [u8]), RecordFault>> + use<'a> {
         split(self.payload)
     }
 
-    /// The bytes it takes in its segment.
+    /// Returns the size of the frame in its segment, in bytes.
     pub fn bytes(&self) -> usize {
         frame_bytes(self.payload.len())
     }
 }
 
-/// Why bytes are not a frame.
+/// Bytes are not a valid frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FrameFault {
     /// No frame begins here.
     #[error("no frame begins here")]
     NoFrame,
-    /// A format that this program does not know.
+    /// The format version is unknown to this program.
     #[error("the format version is {0}, this program reads {FORMAT_VERSION}: open it with the program that wrote it")]
     Version(u16),
-    /// A length that cannot be.
+    /// The length is impossible.
     #[error("the frame says {payload_bytes} bytes of payload, which the segment does not hold")]
     Length {
-        /// What it says.
+        /// The length in the header.
         payload_bytes: u32,
     },
-    /// The checksum is of something else.
+    /// The checksum does not match.
     #[error("the checksum does not match")]
     Checksum,
-    /// The frame was written into another segment: what was there before the file was recycled.
+    /// The frame was written to another segment: a leftover from before the file was recycled.
     #[error("the frame is of segment {0}")]
     Segment(u64),
     /// The frame belongs to another shard.
@@ -102,12 +102,12 @@ pub enum FrameFault {
     /// The frame belongs to another generation or another data directory.
     #[error("the frame is of another generation, or of another data directory")]
     Foreign,
-    /// The records do not fill the payload, or are not as many as the header says.
+    /// The records do not fill the payload, or their number differs from the header's.
     #[error("the records do not fill the frame")]
     Records,
 }
 
-/// Whose frame is expected.
+/// What a frame is checked against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {
     /// The shard of the journal.
@@ -118,12 +118,12 @@ pub struct Expected {
     pub tag: u32,
 }
 
-/// The bytes that a frame of `payload_bytes` takes.
+/// Returns the size of a frame with a payload of `payload_bytes`.
 pub fn frame_bytes(payload_bytes: usize) -> usize {
     (HEADER_BYTES + payload_bytes).next_multiple_of(BLOCK_BYTES)
 }
 
-/// The header of a frame with this payload; `payload_bytes` is taken from the payload.
+/// Encodes the header of a frame with this payload; `payload_bytes` is taken from the payload.
 pub fn encode_header(header: &FrameHeader, payload: &[u8]) -> [u8; HEADER_BYTES] {
     debug_assert_eq!(header.payload_bytes as usize, payload.len());
     let mut bytes = [0; HEADER_BYTES];
@@ -143,11 +143,11 @@ pub fn encode_header(header: &FrameHeader, payload: &[u8]) -> [u8; HEADER_BYTES]
     bytes
 }
 
-/// The frame at the beginning of `bytes`, which go on to the end of the segment.
+/// Reads the frame at the beginning of `bytes`, which extend to the end of the segment.
 ///
 /// # Errors
 ///
-/// Why there is none.
+/// Returns why there is no valid frame.
 pub fn read_frame(bytes: &[u8], expected: Expected) -> Result<Frame<'_>, FrameFault> {
     let (head, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(FrameFault::NoFrame)?;
     if head[..8] != MAGIC {
@@ -163,7 +163,7 @@ pub fn read_frame(bytes: &[u8], expected: Expected) -> Result<Frame<'_>, FrameFa
         payload_bytes: u32::from_le_bytes(at(head, 52)),
         tag: u32::from_le_bytes(at(head, 56)),
     };
-    // A later format may have another checksum, so that its version has to be looked at first.
+    // A later format may use another checksum, so the version is checked first.
     let version = u16::from_le_bytes(at(head, 8));
     if version != FORMAT_VERSION {
         return Err(FrameFault::Version(version));

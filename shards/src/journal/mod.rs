@@ -1,4 +1,4 @@
-//! What is written down: records, and the frames that they lie in on disk.
+//! The journal's formats: records, and the frames that contain them on disk.
 
 pub mod frame;
 pub mod record;

@@ -1,10 +1,10 @@
-//! What a shard asks of storage, and how storage answers: input and output like everything else.
+//! Records: what a shard writes to its journal and reads back.
 //!
-//! A shard writes records and goes on. Each record has the next sequence of its shard; what waits for a record goes on when
-//! everything up to its sequence is reported as committed. [`Records`] are the bytes that a driver hands to the journal;
-//! [`Record`] is one of them taken apart, for recovery and for tools.
+//! A shard writes records without waiting. Each record has the next LSN of its shard, and whatever waits
+//! for a record continues once everything up to its LSN is reported as committed. [`Records`] are the bytes
+//! that a driver passes to the journal; [`Record`] is a decoded record, for recovery and for tools.
 //!
-//! A record is `length` (u32, little-endian, of what follows), `kind` (u8) and a body. The form is version
+//! A record is `length` (u32, little-endian, of what follows), `kind` (u8) and a body. The format is version
 //! [`RECORD_VERSION`]: kinds and fields are added at the end, never changed.
 
 pub use crate::base::index::Lsn;
@@ -17,27 +17,27 @@ use crate::domain::AgentName;
 use crate::message::stored::Extent;
 use crate::message::{AgentId, ConversationId, Message, MessageId, WallTime};
 
-/// The version of the records' form.
+/// The version of the record format.
 pub const RECORD_VERSION: u16 = 1;
-/// Bytes in front of a record's body: its length and its kind.
+/// Size of a record's header, its length and its kind, in bytes.
 pub const RECORD_HEADER_BYTES: usize = 5;
-/// The longest record in bytes, with its length: the longest message, and room for what is said about it.
+/// Maximum size of a record including its length, in bytes: the longest message and its metadata.
 pub const RECORD_BYTES_MAX: usize = (1 << 30) + (64 << 20);
-/// The most messages that one [`RecordKind::Handled`] or [`RecordKind::Seen`] names.
+/// Maximum number of messages in one [`RecordKind::Handled`] or [`RecordKind::Seen`].
 pub const HANDLED_PER_RECORD_MAX: usize = 1_024;
-/// Where a message's record says whether the projection shows it.
+/// Offset in a message's record of whether the projection shows the message.
 const MESSAGE_SHOWN_AT: usize = 16;
-/// Where the name of its receiver begins.
+/// Offset of the receiver's name.
 const RECEIVER_NAME_AT: usize = MESSAGE_SHOWN_AT + 1 + 8;
-/// The same in the record that settles it.
+/// Offset of the same flag in the record that settles the message.
 const SETTLED_SHOWN_AT: usize = 8;
-/// The most capabilities of one agent that a record keeps.
+/// Maximum number of an agent's capabilities kept in a record.
 pub const CAPABILITIES_KEPT_MAX: usize = 4_096;
 
-/// Whether a shard has a journal behind it.
+/// Whether a shard has a journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
-    /// There is none: a durable message is refused.
+    /// No journal: durable messages are refused.
     #[default]
     Unavailable,
     /// Records are written and reported as committed.
@@ -46,7 +46,7 @@ pub enum Durability {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $number:literal,)+) => {
-        /// What a record says.
+        /// The kind of a record.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u8)]
         pub enum RecordKind {
@@ -57,7 +57,7 @@ macro_rules! kinds {
             /// All kinds.
             pub const ALL: [Self; [$($number),+].len()] = [$(Self::$variant),+];
 
-            /// The kind with this number.
+            /// Returns the kind with this number.
             pub const fn of(number: u8) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$variant),)+
@@ -69,60 +69,61 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A durable message was taken in for its receiver.
+    /// A durable message was accepted for its receiver.
     Message = 1,
     /// A message was processed, or its lifetime ended.
     Settled = 2,
-    /// A message was given up, and is kept.
+    /// A message became a dead letter.
     DeadLetter = 3,
-    /// A dead letter was replayed, purged, or made room for newer ones.
+    /// A dead letter was replayed, purged, or dropped to make room.
     DeadLetterGone = 4,
-    /// An agent was registered that outlives the process.
+    /// A persistent agent was registered.
     Agent = 5,
-    /// Such an agent was deregistered.
+    /// A persistent agent was deregistered.
     AgentGone = 6,
     /// A durable message passed its conversation.
     ConversationStep = 7,
-    /// A conversation with such messages ended.
+    /// A conversation with durable messages ended.
     ConversationClosed = 8,
-    /// Messages of an earlier run that came, settled or not, without their senders. Written only of messages that were read from
+    /// Messages accepted by an earlier run, settled or not, without their senders. Written only for messages read from
     /// such a record.
     Handled = 9,
-    /// Messages of an earlier run that came, settled or not, with their senders.
+    /// Messages accepted by an earlier run, settled or not, with their senders.
     Seen = 10,
-    /// So many attempts to handle a durable message had begun.
+    /// The number of attempts to handle a durable message that had begun.
     Attempts = 11,
-    /// A message is not taken in after all. The record that releases it comes next; should it come again, it is new.
+    /// An accepted message was withdrawn. The record that releases it comes next; if the message arrives again, it is
+    /// new.
     Withdrawn = 12,
 }
 
-/// What a record means for the part of the journal that it lies in.
+/// What a record means for its segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RecordClass {
-    /// It is needed until another record releases it.
+    /// Whether the record is needed until another record releases it.
     pub holds: bool,
-    /// It is a message that came, and was not rewritten: one that the deduplication window counts.
+    /// Whether the record is the arrival of a message, and not a rewritten one: the deduplication window counts these.
     pub arrives: bool,
-    /// The sequence of the record that it releases.
+    /// The LSN of the record that this one releases.
     pub releases: Option<Lsn>,
-    /// Whether it belongs into the projection, and into which part of it.
+    /// The part of the projection that the record belongs to.
     pub projects: Projects,
 }
 
-/// Which part of the projection a record belongs into.
+/// The part of the projection that a record belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Projects {
     /// None.
     #[default]
     Nothing,
-    /// The history of conversations, of which the newest part is kept: what is older may be left out.
+    /// The history of conversations, of which the newest part is kept: older records may be left out.
     History,
-    /// What there is now: agents, messages that wait for long, and dead letters.
+    /// The current state: agents, messages that wait for long, and dead letters.
     State,
 }
 
 impl RecordClass {
-    /// The class of a record, by a look at its first bytes. Junk has none.
+    /// Classifies a record by its first bytes. Invalid records have the default class.
     #[inline]
     pub fn of(kind: u8, body: &[u8]) -> Self {
         let sequence = || {
@@ -154,67 +155,67 @@ impl RecordClass {
     }
 }
 
-/// A durable message as it was taken in.
+/// A durable message as it was accepted.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DurableMessage {
-    /// The record that it stood in before it was rewritten, further towards the journal's end.
+    /// The record that this rewritten one replaces.
     pub replaces: Option<Lsn>,
-    /// Whether the projection shows it, because it waits for long.
+    /// Whether the projection shows the message, because it waits for long.
     pub shown: bool,
-    /// The record in which it stood first, if it was rewritten: its place in the order of messages.
+    /// The message's first record, if this is a rewritten one: it determines the order of messages.
     pub first: Option<Lsn>,
-    /// When its lifetime ends.
+    /// The end of its lifetime.
     pub expires: WallTime,
     /// The name of its receiver.
     pub receiver_name: Box<str>,
-    /// How many attempts to handle it had begun, as far as is known. Its own record does not say that: none has begun when it is
-    /// written, and [`RecordKind::Attempts`] says more.
+    /// The number of attempts known to have begun. Not part of this record: none has begun when it is written, and
+    /// later [`RecordKind::Attempts`] records count them.
     pub attempts: u8,
     /// The message.
     pub message: Message,
 }
 
-/// A message that came in an earlier run, settled or not.
+/// A message accepted by an earlier run, settled or not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct HandledMessage {
     /// Its id.
     pub id: MessageId,
-    /// Who it was for.
+    /// Its receiver.
     pub receiver: AgentId,
-    /// Who sent it.
+    /// Its sender.
     pub sender: Origin,
 }
 
-/// Who sent a message, as the deduplication window knows it.
+/// The sender of a message, as known to the deduplication window.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Origin {
-    /// A record of an earlier version of the router does not say.
+    /// Not recorded by an earlier version of the router.
     Unknown,
-    /// Whoever embeds the router, without naming a sender.
+    /// The embedding program, without naming a sender.
     Outside,
     /// This agent.
     Agent(AgentId),
 }
 
-/// An agent that outlives the process.
+/// A persistent agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PersistentAgent {
     /// Its name.
     pub name: AgentName,
-    /// What it offers.
+    /// The capabilities it provides.
     pub capabilities: Vec<Box<str>>,
 }
 
 /// A durable message that passed its conversation.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConversationStep {
-    /// Who began the conversation.
+    /// The agent that began the conversation.
     pub initiator: AgentId,
-    /// The name of who began it.
+    /// The name of the agent that began it.
     pub initiator_name: Box<str>,
-    /// When it passed.
+    /// When the message passed.
     pub at: WallTime,
-    /// Whether it broke the conversation's protocol.
+    /// Whether the message violated the conversation's protocol.
     pub violates: bool,
     /// The message without its content.
     pub message: Message,
@@ -225,10 +226,10 @@ pub struct ConversationStep {
 pub enum Record {
     /// See [`RecordKind::Message`].
     Message(DurableMessage),
-    /// See [`RecordKind::Settled`]: which record's message it is, and whether the projection shows it.
+    /// See [`RecordKind::Settled`]: the message's record, and whether the projection shows the message.
     Settled(Lsn, bool),
-    /// See [`RecordKind::DeadLetter`], with the record that it replaces: the message's own, or the letter's from before it was
-    /// rewritten.
+    /// See [`RecordKind::DeadLetter`], with the record that it replaces: the message's own, or the letter's before it
+    /// was rewritten.
     DeadLetter(Box<DeadLetter>, Option<Lsn>),
     /// See [`RecordKind::DeadLetterGone`], with the letter's record.
     DeadLetterGone(DeadLetterId, Option<Lsn>),
@@ -238,23 +239,24 @@ pub enum Record {
     AgentGone(AgentId, Option<Lsn>),
     /// See [`RecordKind::ConversationStep`].
     ConversationStep(Box<ConversationStep>),
-    /// See [`RecordKind::ConversationClosed`]: who began it, and which one.
+    /// See [`RecordKind::ConversationClosed`], with its initiator and id.
     ConversationClosed(AgentId, ConversationId),
-    /// See [`RecordKind::Handled`]: their ids, each with its receiver.
+    /// See [`RecordKind::Handled`]: ids with receivers.
     Handled(Vec<(MessageId, AgentId)>),
-    /// See [`RecordKind::Seen`]: none of them is of an unknown origin.
+    /// See [`RecordKind::Seen`]: none of them has an unknown origin.
     Seen(Vec<HandledMessage>),
-    /// See [`RecordKind::Attempts`]: the record that the message stands in, and how many.
+    /// See [`RecordKind::Attempts`]: the message's record, and the number of attempts.
     Attempts(Lsn, u8),
-    /// See [`RecordKind::Withdrawn`]: the record that the message stands in.
+    /// See [`RecordKind::Withdrawn`]: the message's record.
     Withdrawn(Lsn),
 }
 
 impl Record {
-    /// Takes a record apart.
+    /// Decodes a record.
     ///
     /// # Errors
-    /// What is wrong with it. Nothing is read beyond `body`, and no body makes it panic.
+    ///
+    /// Returns what is wrong with it. Nothing is read beyond `body`, and no body causes a panic.
     pub fn read(kind: u8, body: &[u8]) -> Result<Self, RecordFault> {
         let unknown = RecordFault::Unknown { what: "kind", value: kind.into() };
         let mut reader = Reader::new(body);
@@ -324,7 +326,7 @@ impl Record {
 }
 
 impl Record {
-    /// Writes the record behind others.
+    /// Appends the record to `records`.
     pub fn write(&self, records: &mut Records) -> Lsn {
         match self {
             Self::Message(DurableMessage { replaces, first, shown, expires, receiver_name, message, .. }) => {
@@ -349,18 +351,18 @@ impl Record {
     }
 }
 
-/// The name of the receiver in the body of a [`RecordKind::Message`], without reading the message.
+/// Returns the receiver's name from the body of a [`RecordKind::Message`], without decoding the message.
 pub fn receiver_name(body: &[u8]) -> Option<&str> {
     let mut reader = Reader::new(body.get(RECEIVER_NAME_AT..)?);
     reader.text("receiver's name").ok()
 }
 
-/// Zero stands for none: sequences count from one.
+/// Zero means none: LSNs count from one.
 fn read_sequence(from: &mut Reader<'_>) -> Result<Option<Lsn>, RecordFault> {
     Ok(Some(Lsn(from.u64("sequence")?)).filter(|sequence| sequence.0 > 0))
 }
 
-/// Zero stands for the outside, which has no agent's id.
+/// Zero means a sender outside the router, which no agent's id is.
 fn read_handled(from: &mut Reader<'_>) -> Result<HandledMessage, RecordFault> {
     let (id, receiver, sender) = (from.message_id("id")?, from.agent("receiver")?, from.u128("sender")?);
     let sender = match sender {
@@ -392,37 +394,37 @@ fn read_letter(from: &mut Reader<'_>) -> Result<DeadLetter, RecordFault> {
     })
 }
 
-/// Records on their way to the journal, one after another.
+/// Encoded records on their way to the journal.
 #[derive(Debug, Default)]
 pub struct Records {
     bytes: Vec<u8>,
     count: u32,
-    /// The sequence of the last one.
+    /// The LSN of the last one.
     last: Lsn,
 }
 
 impl Records {
-    /// None yet: the next one has the sequence behind this one.
+    /// Creates an empty batch whose first record follows `last`.
     pub fn after(last: Lsn) -> Self {
         Self { bytes: Vec::new(), count: 0, last }
     }
 
-    /// The bytes.
+    /// Returns the encoded bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many records they are.
+    /// Returns the number of records.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// The sequence of the last record that was written.
+    /// Returns the LSN of the last record written.
     pub fn last(&self) -> Lsn {
         self.last
     }
 
-    /// Forgets the bytes, which somebody has taken over. The count goes on.
+    /// Discards the bytes after they were taken over. LSNs continue.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
@@ -577,7 +579,7 @@ fn put_letter_id(out: &mut Vec<u8>, id: DeadLetterId) {
     out.put_u64(id.number);
 }
 
-/// Goes through records that stand one after another. What follows a record that is cut short is not served.
+/// Iterates over concatenated records. Ends at a record that is cut short.
 pub fn split(bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), RecordFault>> {
     let mut reader = Reader::new(bytes);
     std::iter::from_fn(move || {

@@ -1,11 +1,11 @@
-//! What waits for one agent: four priority lanes and a control lane, bounded in messages and bytes.
+//! The mailbox of one agent: four priority lanes and a control lane, bounded in messages and bytes.
 //!
-//! Messages lie in the shard's slab and the lanes are lists threaded through it, so that an idle agent's mailbox is a
-//! few words and a message does not move while it waits.
+//! Messages are stored in the shard's slab and the lanes are lists threaded through it, so that an idle agent's mailbox
+//! is a few words and a message does not move while it waits.
 //!
-//! Invariants: the lanes of higher priority go first, but of any sixteen picks the low lane has first choice at least
-//! once, so no lane starves; within a lane, first in, first out. The control lane carries the router's own notices; it
-//! goes before the others, is bounded on its own, and no overflow policy touches it.
+//! Invariants: lanes of higher priority go first, but at least once in sixteen picks the low lane has first choice, so
+//! no lane starves; within a lane, first in, first out. The control lane carries the router's own notices; it goes
+//! before the others, has its own limit, and no overflow policy touches it.
 
 mod reservation;
 
@@ -20,10 +20,10 @@ pub use crate::message::delivery_meta::{DeliveryMeta, EnvelopeKind};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, Body, BodyPool, Message, PlainBody, Receiver};
 
-/// The most notices that wait for one agent. Beyond it they are coalesced: counted instead of kept.
+/// Maximum number of notices waiting for one agent. Beyond it they are coalesced: counted instead of kept.
 pub const CONTROL_LANE_MAX: u16 = 64;
 
-/// So many waiting messages are looked at to find some that may be displaced. Beyond it the new one is refused.
+/// Maximum number of waiting messages examined to find some that can be displaced. Beyond it the new one is refused.
 pub const DISPLACEMENT_SEARCH_MAX: usize = 256;
 
 const CONTROL: usize = 4;
@@ -31,8 +31,8 @@ const LANES: usize = 5;
 
 /// A message on its way through a shard.
 ///
-/// What is written on the envelope stands beside the message's body (see [`DeliveryMeta`]), so that an envelope fits into two
-/// registers however far it is handed on.
+/// Delivery metadata is stored beside the message's body (see [`DeliveryMeta`]), so that an envelope fits into two
+/// registers.
 #[derive(Debug)]
 pub struct Envelope {
     /// The message.
@@ -40,11 +40,12 @@ pub struct Envelope {
     slip: Slip,
 }
 
-/// What is looked at without the message: the next message in the list that this one stands in (the lower half), and what
-/// it counts as against byte limits (the upper half).
+/// Fields used without touching the message: the next message in its list (lower half), and the message's size for byte
+/// limits (upper half).
 ///
-/// It is one number and not two, because an envelope's second register is written and read as a whole: what was
-/// written in two halves, a core reads only when both have reached its cache. That cost each message a tenth of its time.
+/// It is one number and not two, because an envelope's second register is written and read as a whole: after a write in
+/// two halves, a core can read the whole only once both have reached its cache. That cost each message a tenth of its
+/// time.
 #[derive(Clone, Copy, Debug)]
 struct Slip(u64);
 
@@ -72,7 +73,7 @@ impl std::ops::DerefMut for Envelope {
 }
 
 impl Envelope {
-    /// An envelope around a message that has just been admitted.
+    /// Creates the envelope of a message that has just been admitted.
     #[inline]
     pub fn new(mut message: Message, deadline_ms: u64, kind: EnvelopeKind) -> Self {
         let slip = Slip::new(message.weight());
@@ -84,23 +85,23 @@ impl Envelope {
         Self { message, slip }
     }
 
-    /// An envelope around a message that keeps what was written on its earlier one.
+    /// Creates an envelope that keeps the delivery metadata of the message's earlier one.
     #[inline]
     pub(crate) fn again(message: Message) -> Self {
         let slip = Slip::new(message.weight());
         Self { message, slip }
     }
 
-    /// What it counts as against byte limits.
+    /// Returns the message's size for byte limits.
     #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // It is one half.
+    #[allow(clippy::cast_possible_truncation)] // Exactly one half.
     pub(crate) fn weight(&self) -> u32 {
         (self.slip.0 >> 32) as u32
     }
 
-    /// The next message in the list that this one stands in.
+    /// Returns the next message in the list.
     #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // It is one half.
+    #[allow(clippy::cast_possible_truncation)] // Exactly one half.
     pub(crate) fn next(&self) -> u32 {
         self.slip.0 as u32
     }
@@ -110,7 +111,7 @@ impl Envelope {
         self.slip.0 = self.slip.0 & !u64::from(u32::MAX) | u64::from(place);
     }
 
-    /// Says that none comes behind it. Returns which one did.
+    /// Marks the envelope as the last of its list, and returns the one that followed.
     #[inline(always)]
     fn unlink(&mut self) -> u32 {
         let next = self.next();
@@ -118,7 +119,7 @@ impl Envelope {
         next
     }
 
-    /// Where it stands to the journal.
+    /// Returns the message's journal reference.
     #[inline]
     pub(crate) fn journal(&self) -> JournalRef {
         self.message.journal()
@@ -128,7 +129,8 @@ impl Envelope {
         self.message.set_journal(journal);
     }
 
-    /// How many deliveries it still stands for: more than one only for a message to several agents on its way.
+    /// Returns the number of deliveries the envelope still stands for: more than one only for a message to several
+    /// agents in transit.
     #[inline]
     pub(crate) fn deliveries_left(&self) -> u64 {
         match self.message.receiver() {
@@ -137,12 +139,12 @@ impl Envelope {
         }
     }
 
-    /// How many deliveries it stands for beside the one that its place in the slab counts as.
+    /// Returns the number of deliveries beyond the one that its place in the slab counts as.
     pub(crate) fn more_than_one(&self) -> i64 {
         i64::try_from(self.deliveries_left()).unwrap_or(i64::MAX) - 1
     }
 
-    /// The copy for one of several receivers.
+    /// Creates the copy for one of several receivers.
     pub(crate) fn copy_for(&self, agents: &Arc<[AgentId]>, index: u32) -> Self {
         let mut message = self.message.clone();
         message.set_receiver(Receiver::Member(Arc::clone(agents), index));
@@ -151,7 +153,7 @@ impl Envelope {
         copy
     }
 
-    /// Itself or, for a message to several agents, a copy for each that has none yet.
+    /// Returns itself or, for a message to several agents, one copy for each that has none yet.
     pub(crate) fn into_deliveries(self) -> Vec<Self> {
         let Receiver::Agents(agents) = self.message.receiver() else { return vec![self] };
         let agents = Arc::clone(agents);
@@ -219,7 +221,7 @@ impl Queue {
         }
     }
 
-    /// Unlinks these places, which stand in the list in this order, without looking beyond the last of them.
+    /// Unlinks these places, which are in list order, without looking beyond the last of them.
     pub fn unlink(&mut self, slab: &mut Slab<Envelope>, places: &[u32]) {
         let mut leaving = places.iter().copied().peekable();
         let (mut before, mut place) = (NONE, self.head);
@@ -243,7 +245,7 @@ impl Queue {
         }
     }
 
-    /// Unlinks every place whose envelope `leaves`, in order, and answers them.
+    /// Unlinks every place whose envelope satisfies `leaves`, and returns them in order.
     pub fn extract(&mut self, slab: &mut Slab<Envelope>, leaves: &mut impl FnMut(&Envelope) -> bool) -> Vec<u32> {
         let mut left = Vec::new();
         let mut stay = Self::EMPTY;
@@ -265,9 +267,9 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     lanes: [Queue; LANES],
-    /// Bit `n` says that lane `n` has something.
+    /// Bit `n` is set if lane `n` is not empty.
     waiting: u8,
-    /// Picks so far, for giving the lower lanes their turn.
+    /// The number of picks so far, for giving the lower lanes their turn.
     picks: u8,
     notices: u16,
     /// Messages that count against the capacity: waiting, being retried, delayed, or settling.
@@ -279,7 +281,7 @@ impl Mailbox {
     pub const EMPTY: Self =
         Self { lanes: [Queue::EMPTY; LANES], waiting: 0, picks: 0, notices: 0, held: 0, held_bytes: 0 };
 
-    /// Messages that count against the capacity.
+    /// Returns the number of messages that count against the capacity.
     #[inline]
     pub fn held(&self) -> u32 {
         self.held
@@ -299,7 +301,7 @@ impl Mailbox {
         self.held < messages_max && self.held_bytes + u64::from(weight) <= bytes_max
     }
 
-    /// Counts a message against the capacity, from when it is taken in until it is settled.
+    /// Counts a message against the capacity, from its acceptance until it is settled.
     #[inline]
     pub fn hold(&mut self, weight: u32) {
         self.held += 1;
@@ -313,8 +315,8 @@ impl Mailbox {
         self.held_bytes -= u64::from(weight);
     }
 
-    /// Unlinks waiting messages of the lane of `priority` and those below it, the oldest of the lowest first, that
-    /// count for so many messages and bytes together and `may_go`. Without enough of them nothing changes.
+    /// Unlinks waiting messages in the lane of `priority` and below, the oldest of the lowest lane first, that satisfy
+    /// `may_go`, until they make up the given number of messages and bytes. Changes nothing if there are not enough.
     pub fn displace(
         &mut self,
         slab: &mut Slab<Envelope>,
@@ -368,7 +370,7 @@ impl Mailbox {
         self.notices < CONTROL_LANE_MAX
     }
 
-    /// Appends a notice, or says that the control lane is full.
+    /// Appends a notice. Returns whether the control lane had room.
     pub fn push_notice(&mut self, slab: &mut Slab<Envelope>, place: u32) -> bool {
         if self.notices >= CONTROL_LANE_MAX {
             return false;
@@ -403,7 +405,7 @@ impl Mailbox {
         pick_lane(self.waiting, &mut self.picks)
     }
 
-    /// Looks at what [`Mailbox::pop`] would give next if nothing else happened, until `look` has seen enough.
+    /// Passes the messages that [`Mailbox::pop`] would return next to `look`, until it breaks.
     pub fn look_ahead(&self, slab: &Slab<Envelope>, mut look: impl FnMut(&Envelope) -> ControlFlow<()>) {
         let (mut waiting, mut picks) = (self.waiting, self.picks);
         let mut heads = self.lanes.map(|lane| lane.head);
@@ -420,7 +422,7 @@ impl Mailbox {
         }
     }
 
-    /// Unlinks all that `leaves`, from every lane.
+    /// Unlinks all messages that satisfy `leaves`, from every lane.
     pub fn extract(&mut self, slab: &mut Slab<Envelope>, mut leaves: impl FnMut(&Envelope) -> bool) -> Vec<u32> {
         let mut left = Vec::new();
         for lane in 0..LANES {
@@ -437,7 +439,7 @@ impl Mailbox {
     }
 }
 
-/// Which lane's turn it is. The next message to be taken is not a lane's business to know.
+/// Returns the lane whose turn it is. A function of the lanes alone, independent of the messages in them.
 #[inline]
 fn pick_lane(waiting: u8, picks: &mut u8) -> usize {
     if waiting & (1 << CONTROL) != 0 {
@@ -476,19 +478,19 @@ impl PackedMessage {
         Self(envelope.message.into_body())
     }
 
-    /// A copy of a [plain](Message::plain) message.
+    /// Copies a [plain](Message::plain) message.
     #[inline]
     pub(crate) fn copy_of(message: PlainBody<'_>) -> Self {
         Self(message.copy())
     }
 
-    /// A plain message in an envelope of the receiving shard.
+    /// Copies a plain message into an envelope of the receiving shard.
     #[inline]
     pub(crate) fn copy_out(&self, spares: &mut BodyPool) -> Option<Envelope> {
         Message::copy_of_plain(&self.0, spares).map(Envelope::again)
     }
 
-    /// Puts the message into an envelope of the receiving shard.
+    /// Moves the message into an envelope of the receiving shard.
     #[inline]
     pub(crate) fn unpack(self) -> Envelope {
         Envelope::again(Message::from_body(self.0))
@@ -570,7 +572,7 @@ mod tests {
         assert_eq!(mailbox.pop(&mut slab).unwrap().kind, EnvelopeKind::Notice);
     }
 
-    /// What is displaced of a mailbox with so many messages in the low and in the normal lane, and what stays.
+    /// Returns what is displaced from a mailbox with this many messages in the low and the normal lane, and what stays.
     fn displaced(low: usize, normal: usize, priority: Priority, messages: u32) -> (Option<Vec<usize>>, Vec<usize>) {
         let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
         fill(&mut mailbox, &mut slab, Priority::Low, low);
@@ -579,7 +581,7 @@ mod tests {
         let places = mailbox.displace(&mut slab, priority, messages, 0, even);
         let gone = places
             .map(|places| places.into_iter().map(|place| number(&slab.remove(place).unwrap())).collect::<Vec<_>>());
-        // Whatever comes next has to find the ends of the lanes.
+        // Later operations must still find the ends of the lanes.
         fill(&mut mailbox, &mut slab, Priority::Normal, 1);
         (gone, std::iter::from_fn(|| mailbox.pop(&mut slab)).map(|envelope| number(&envelope)).collect())
     }

@@ -1,4 +1,4 @@
-//! What a message occupies while it waits.
+//! What a waiting message occupies.
 
 use crate::base::index::{AgentIndex, ShardIndex};
 

@@ -1,4 +1,4 @@
-//! The agent management system: an agent that answers who is there and in which state.
+//! The agent management system: an agent that manages and reports the agents of a platform and their states.
 
 use std::collections::BTreeMap;
 
@@ -20,11 +20,11 @@ const ACTS: &str = "register, deregister, modify, search and get-description";
 /// The agent management system of a platform.
 pub struct Ams {
     platform: Platform,
-    /// Agents that were registered here and that this router does not know, each with who registered it.
+    /// Agents registered here that this router does not host, each with the agent that registered it.
     described: BTreeMap<AgentName, (ManagedAgent, AgentId)>,
-    /// What can be answered once the shards have said what they know.
+    /// Requests to be answered once the shards have responded.
     open: BTreeMap<AdminRequest, Open>,
-    /// Agents that leave when they have read that they do.
+    /// Agents that deregister once they have read the confirmation.
     farewells: BTreeMap<Correlation, AgentId>,
     replies: Replies,
 }
@@ -32,7 +32,7 @@ pub struct Ams {
 struct Open {
     question: Message,
     action: Term,
-    /// What is to be done then; nothing, if it was done and is only to be confirmed.
+    /// The act to perform then; `None` if it was performed and only has to be confirmed.
     act: Option<Act>,
 }
 
@@ -44,7 +44,7 @@ enum Act {
 }
 
 impl Ams {
-    /// An agent management system that was told of nobody yet.
+    /// Creates an agent management system without registered descriptions.
     pub fn new(platform: Platform) -> Self {
         Self {
             platform,
@@ -55,7 +55,7 @@ impl Ams {
         }
     }
 
-    /// Has somebody see what it answers.
+    /// Adds an observer of its replies.
     #[must_use]
     pub fn observed(mut self, observer: impl Observer + 'static) -> Self {
         self.replies.observe(Box::new(observer));
@@ -73,7 +73,7 @@ impl Ams {
         }
     }
 
-    /// Reads what is asked for, and asks the shards what has to be known for it.
+    /// Reads a request, and queries the shards for what it needs.
     fn begin(&mut self, message: &Message, action: &Action, context: &mut Context<'_>) -> Result<(), Exception> {
         let Action { action, act } = action;
         if act.head().or(act.as_text()).is_some_and(|act| act.eq_ignore_ascii_case("get-description")) {
@@ -199,7 +199,7 @@ impl Ams {
         Ok(())
     }
 
-    /// Whether the requester may change what is described; who registered it.
+    /// Whether the requester may change a description; returns who registered it.
     fn check_described(&self, agent: &ManagedAgent, requester: Option<AgentId>) -> Result<AgentId, Exception> {
         let aid = agent.check_complete()?;
         let (_, registrar) = self.described.get(&aid.name).ok_or(Exception::NotRegistered)?;
@@ -209,7 +209,7 @@ impl Ams {
         Ok(*registrar)
     }
 
-    /// An agent that leaves hears so first.
+    /// Confirms the deregistration to an agent before it leaves.
     fn say_farewell(
         &mut self,
         question: &Message,
@@ -228,11 +228,11 @@ impl Ams {
         Ok(())
     }
 
-    /// The answer to an agent that leaves was read, or can't be.
+    /// Handles the notice that the confirmation to a leaving agent was read, or cannot be.
     fn hear_notice(&mut self, message: &Message, context: &mut Context<'_>) {
         let mark = message.in_reply_to();
         if let Some(agent) = mark.and_then(|mark| self.farewells.remove(&mark)) {
-            // What comes of it was told already.
+            // The result was already reported.
             let _ = context.deregister_agent(agent);
         }
     }
@@ -255,7 +255,7 @@ impl Agent for Ams {
     }
 }
 
-/// Agents of this router speak for themselves.
+/// Checks that agents of this router act only for themselves.
 fn check_own(agent: &FoundAgent, requester: Option<AgentId>) -> Result<(), Exception> {
     if requester == Some(agent.agent) {
         return Ok(());
@@ -263,7 +263,7 @@ fn check_own(agent: &FoundAgent, requester: Option<AgentId>) -> Result<(), Excep
     Err(Exception::Unauthorised("an agent of this router is changed by itself"))
 }
 
-/// Has an agent of this router come into another state.
+/// Changes the state of an agent of this router.
 fn modify_own(
     wanted: &ManagedAgent,
     agent: &FoundAgent,
@@ -287,7 +287,7 @@ fn busy(_: SendError) -> Exception {
     Exception::InternalError("too many requests are under way: try again later".into())
 }
 
-/// The state that the shards are to look for, where one of theirs is the same.
+/// Returns the state that the shards should search for, if it corresponds to one of theirs.
 fn wanted_state(template: &ManagedAgent) -> Option<AgentState> {
     match template.state? {
         ManagedState::Initiated => Some(AgentState::Initiated),

@@ -1,4 +1,4 @@
-//! The objects of the ontology fipa-agent-management (FIPA SC00023, section 6.1), from and to SL0.
+//! The objects of the ontology fipa-agent-management (FIPA SC00023, section 6.1), to and from SL0.
 
 use super::exception::Exception;
 use super::fields::{ELEMENTS_MAX, Fields};
@@ -9,25 +9,25 @@ use crate::message::date::date_text;
 use crate::message::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, WallTime};
 use crate::shard::control::lifecycle::AgentState;
 
-/// How JADE's platforms write a property that has several values.
+/// The name that JADE uses for a property with several values.
 const MULTI_VALUE_PROPERTY: &str = "multi-value-property";
 
-/// What an agent offers (`service-description`).
+/// A service of an agent (`service-description`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServiceDescription {
     /// The service's name.
     pub name: Option<Box<str>>,
-    /// Its type: what others look for.
+    /// Its type, which searches usually name.
     pub kind: Option<Box<str>>,
-    /// Interaction protocols that it speaks.
+    /// Interaction protocols that it supports.
     pub protocols: Vec<Box<str>>,
-    /// Ontologies that it knows.
+    /// Ontologies that it supports.
     pub ontologies: Vec<Box<str>>,
-    /// Content languages that it understands.
+    /// Content languages that it supports.
     pub languages: Vec<Box<str>>,
-    /// Who owns it.
+    /// Its owner.
     pub ownership: Option<Box<str>>,
-    /// Whatever else tells it from others.
+    /// Further properties.
     pub properties: Vec<Property>,
 }
 
@@ -36,54 +36,54 @@ pub struct ServiceDescription {
 pub struct Property {
     /// Its name.
     pub name: Box<str>,
-    /// Its value; of one with several values, a set or a sequence of them.
+    /// Its value; for a property with several values, a set or a sequence.
     pub value: Term,
-    /// It came as a `multi-value-property`, which JADE's platforms have beside `property`.
+    /// Whether it came as a `multi-value-property`, which JADE has beside `property`.
     pub has_values: bool,
 }
 
-/// An agent as the directory facilitator knows it (`df-agent-description`), or a template of one.
+/// An agent in the directory facilitator (`df-agent-description`), or a template of one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AgentDescription {
-    /// The agent. A template may leave it open.
+    /// The agent. May be absent in a template.
     pub name: Option<Aid>,
-    /// What it offers.
+    /// Its services.
     pub services: Vec<ServiceDescription>,
-    /// Interaction protocols that it speaks.
+    /// Interaction protocols that it supports.
     pub protocols: Vec<Box<str>>,
-    /// Ontologies that it knows.
+    /// Ontologies that it supports.
     pub ontologies: Vec<Box<str>>,
-    /// Content languages that it understands.
+    /// Content languages that it supports.
     pub languages: Vec<Box<str>>,
-    /// When the description ends; never, if it is absent.
+    /// When the description expires; never, if absent.
     pub lease_until: Option<WallTime>,
-    /// How far it is to be known: `local` or `global`.
+    /// Its visibility: `local` or `global`.
     pub scope: Vec<Box<str>>,
 }
 
-/// An agent as the agent management system knows it (`ams-agent-description`), or a template of one.
+/// An agent in the agent management system (`ams-agent-description`), or a template of one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ManagedAgent {
-    /// The agent. A template may leave it open.
+    /// The agent. May be absent in a template.
     pub name: Option<Aid>,
-    /// Who owns it.
+    /// Its owner.
     pub ownership: Option<Box<str>>,
-    /// Its state in its life.
+    /// Its life-cycle state.
     pub state: Option<ManagedState>,
 }
 
-/// An agent's state as SC00023, section 5.1 names it.
+/// An agent's life-cycle state (SC00023, section 5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ManagedState {
-    /// It was made and has handled nothing yet.
+    /// It was created and has handled nothing yet.
     Initiated,
-    /// It is called with its messages.
+    /// It handles messages.
     Active,
-    /// It is not called until it is resumed.
+    /// It handles no messages until it is resumed.
     Suspended,
     /// It waits for something other than a message.
     Waiting,
-    /// It moves between platforms. The router's own agents never do.
+    /// It is moving between platforms. The router's own agents never do.
     Transit,
 }
 
@@ -100,7 +100,7 @@ impl ManagedState {
         Self::ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(word)).map(|(state, _)| *state)
     }
 
-    /// The state as SC00023 writes it.
+    /// Returns the state as SC00023 writes it.
     pub fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(state, _)| *state == self).map_or("active", |(_, word)| word)
     }
@@ -111,25 +111,25 @@ impl From<AgentState> for ManagedState {
         match state {
             AgentState::Initiated => Self::Initiated,
             AgentState::Suspended => Self::Suspended,
-            // SC00023 knows no state for an agent that finishes what it has.
+            // SC00023 has no state for an agent that finishes its pending messages.
             AgentState::Active | AgentState::Draining | AgentState::Stopped => Self::Active,
         }
     }
 }
 
-/// How much a search is to find (`search-constraints`).
+/// The limits of a search (`search-constraints`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SearchConstraints {
-    /// How far to other directories; this one knows none, so that any depth gives the same.
+    /// How many directories deep to search; this one has no federation, so the depth makes no difference.
     pub max_depth: Option<i64>,
-    /// How many results; a negative number, or none, is as many as there are.
+    /// Maximum number of results; negative or absent means all.
     pub max_results: Option<i64>,
-    /// Tells the search from others when directories pass it on.
+    /// Identifies the search when directories forward it.
     pub search_id: Option<Box<str>>,
 }
 
 impl SearchConstraints {
-    /// The most results that are wanted, never more than `limit`.
+    /// Returns the maximum number of results, never more than `limit`.
     pub fn results(&self, limit: usize) -> usize {
         let wanted = self.max_results.and_then(|wanted| usize::try_from(wanted).ok());
         wanted.unwrap_or(limit).min(limit)
@@ -138,7 +138,8 @@ impl SearchConstraints {
     /// Reads `(search-constraints ...)`.
     ///
     /// # Errors
-    /// What is missing, unexpected or can't be read.
+    ///
+    /// Returns what is missing, unexpected or malformed.
     pub fn read(term: &Term) -> Result<Self, Exception> {
         let mut fields = Fields::of(term, "search-constraints")?;
         let constraints = Self {
@@ -152,7 +153,7 @@ impl SearchConstraints {
 }
 
 impl ServiceDescription {
-    /// A service that is known by one word alone: a capability.
+    /// Creates the description of a service known only as a capability.
     pub fn of_capability(capability: &str) -> Self {
         Self { name: Some(capability.into()), kind: Some(capability.into()), ..Self::default() }
     }
@@ -160,7 +161,8 @@ impl ServiceDescription {
     /// Reads `(service-description ...)`.
     ///
     /// # Errors
-    /// What is unexpected or can't be read.
+    ///
+    /// Returns what is unexpected or malformed.
     pub fn read(term: &Term) -> Result<Self, Exception> {
         let mut fields = Fields::of(term, "service-description")?;
         let service = Self {
@@ -183,7 +185,7 @@ impl ServiceDescription {
         Ok(())
     }
 
-    /// As SL0.
+    /// Returns the SL0 form.
     pub fn term(&self) -> Term {
         let mut fields = Vec::new();
         optional(&mut fields, "name", self.name.as_deref());
@@ -216,7 +218,7 @@ impl Property {
         Term::record(object, [("name", Term::of(&self.name)), ("value", self.value.clone())])
     }
 
-    /// Whether the property is one that the template describes: it has the template's value or, of several, each of them.
+    /// Whether the property matches the template: it has the template's value or, of several, each of them.
     pub(super) fn matches(&self, template: &Self) -> bool {
         let values = |property: &Self| match property.value.elements() {
             Some(elements) if property.has_values => elements.to_vec(),
@@ -234,11 +236,12 @@ impl Property {
 }
 
 impl AgentDescription {
-    /// Reads `(df-agent-description ...)` as a template, in which anything may be left open. Relative leases count from
+    /// Reads `(df-agent-description ...)` as a template, in which everything is optional. Relative leases count from
     /// `now`.
     ///
     /// # Errors
-    /// What is unexpected or can't be read.
+    ///
+    /// Returns what is unexpected or malformed.
     pub fn read(term: &Term, now: WallTime) -> Result<Self, Exception> {
         let mut fields = Fields::of(term, "df-agent-description")?;
         let name = fields.take("name").map(read_aid).transpose()?;
@@ -260,10 +263,11 @@ impl AgentDescription {
         Ok(description)
     }
 
-    /// Whose description it is, with everything there that an entry of the directory needs.
+    /// Checks that the description is complete enough for the directory, and returns its agent.
     ///
     /// # Errors
-    /// The first mandatory parameter that is missing.
+    ///
+    /// Returns the first mandatory parameter that is missing.
     pub fn check_complete(&self) -> Result<&Aid, Exception> {
         let missing = Exception::MissingParameter { object: "df-agent-description", parameter: "name" };
         let name = self.name.as_ref().ok_or(missing)?;
@@ -271,7 +275,7 @@ impl AgentDescription {
         Ok(name)
     }
 
-    /// As SL0.
+    /// Returns the SL0 form.
     pub fn term(&self) -> Term {
         let mut fields = Vec::new();
         if let Some(name) = &self.name {
@@ -292,10 +296,11 @@ impl AgentDescription {
 }
 
 impl ManagedAgent {
-    /// Reads `(ams-agent-description ...)` as a template, in which anything may be left open.
+    /// Reads `(ams-agent-description ...)` as a template, in which everything is optional.
     ///
     /// # Errors
-    /// What is unexpected or can't be read.
+    ///
+    /// Returns what is unexpected or malformed.
     pub fn read(term: &Term) -> Result<Self, Exception> {
         let mut fields = Fields::of(term, "ams-agent-description")?;
         let name = fields.take("name").map(read_aid).transpose()?;
@@ -308,16 +313,17 @@ impl ManagedAgent {
         Ok(agent)
     }
 
-    /// Whose description it is.
+    /// Returns the agent that the description is about.
     ///
     /// # Errors
+    ///
     /// The name is missing.
     pub fn check_complete(&self) -> Result<&Aid, Exception> {
         let missing = Exception::MissingParameter { object: "ams-agent-description", parameter: "name" };
         self.name.as_ref().ok_or(missing)
     }
 
-    /// As SL0.
+    /// Returns the SL0 form.
     pub fn term(&self) -> Term {
         let mut fields = Vec::new();
         if let Some(name) = &self.name {
@@ -329,7 +335,7 @@ impl ManagedAgent {
     }
 }
 
-/// The description of a platform (`ap-description`), which `get-description` asks for.
+/// Returns the description of a platform (`ap-description`), the response to `get-description`.
 pub fn platform_term(platform: &str, ams: &Aid, df: &Aid) -> Term {
     let service = |name: &Aid, kind: &str| {
         let addresses = Term::Sequence(vec![Term::of(name.name.as_ref())]);
@@ -345,7 +351,8 @@ pub fn platform_term(platform: &str, ams: &Aid, df: &Aid) -> Term {
 /// Reads `(agent-identifier ...)`.
 ///
 /// # Errors
-/// The name is missing, a value can't be read, or there is more of something than allowed.
+///
+/// The name is missing, a value is malformed, or a limit is exceeded.
 pub fn read_aid(term: &Term) -> Result<Aid, Exception> {
     read_aid_at(term, 1)
 }
@@ -364,7 +371,7 @@ fn read_aid_at(term: &Term, depth: usize) -> Result<Aid, Exception> {
     Ok(Aid { name, addresses, resolvers, user_parameters: Vec::new() })
 }
 
-/// An agent identifier as SL0.
+/// Returns an agent identifier in SL0.
 pub fn aid_term(aid: &Aid) -> Term {
     let mut fields = vec![("name", Term::of(aid.name.as_ref()))];
     if !aid.addresses.is_empty() {

@@ -1,4 +1,4 @@
-//! The directory facilitator: an agent that answers who offers what.
+//! The directory facilitator: an agent that maintains which agents provide which services.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::message::{Message, Performative, WallTime};
 use crate::shard::agent::{Agent, Context, Outcome, Polled};
 use crate::shard::control::admin::{AdminReply, AdminRequest};
 
-/// How long it waits at most before it looks for leases that have run out, in milliseconds: wall time may be set.
+/// Maximum time between checks for expired leases, in milliseconds: wall time may be adjusted.
 const LEASES_LOOKED_AT_MS_MAX: u64 = 60_000;
 const ACTS: &str = "register, deregister, modify and search";
 
@@ -24,13 +24,13 @@ pub struct Df {
     subscriptions: Vec<Subscription>,
     subscriptions_max: usize,
     replies: Replies,
-    /// What was done and is told once every shard knows of it.
+    /// Changes that are confirmed once every shard knows them.
     unconfirmed: BTreeMap<AdminRequest, (Message, Term)>,
     wakes_at_ms: Option<u64>,
 }
 
 impl Df {
-    /// A directory facilitator that knows nobody yet.
+    /// Creates an empty directory facilitator.
     pub fn new(platform: Platform) -> Self {
         Self {
             subscriptions_max: platform.subscriptions.as_usize(),
@@ -42,7 +42,7 @@ impl Df {
         }
     }
 
-    /// Has somebody see what it answers.
+    /// Adds an observer of its replies.
     #[must_use]
     pub fn observed(mut self, observer: impl Observer + 'static) -> Self {
         self.replies.observe(Box::new(observer));
@@ -76,7 +76,7 @@ impl Df {
         self.directory.judge(&act, requester, now)?;
         let offers = self.directory.apply(act, requester);
         self.replies.agree(message, action, context);
-        // Also without anything to offer: from then on the agent's end is told, and with it the description ends.
+        // Also without services: from then on the agent's end is reported, which ends the description.
         match context.change_offers_of(agent, &offers.offered, &offers.withdrawn) {
             Ok(inquiry) => {
                 self.unconfirmed.insert(inquiry, (message.clone(), action.clone()));
@@ -104,7 +104,7 @@ impl Df {
         };
         let found = self.directory.search(&subscription.template, &subscription.constraints);
         self.replies.say(message, Performative::Agree, std::slice::from_ref(&subscription.expression), context);
-        // What there is already is told even if it is nothing, so that the subscriber knows where it stands.
+        // Existing matches are reported even if there are none, so that the subscriber knows the initial state.
         self.replies.answer(message, Performative::Inform, &[subscription.says(&found)], context);
         self.subscriptions.push(subscription);
         self.directory.remember_changes(true);
@@ -132,7 +132,7 @@ impl Df {
         }
     }
 
-    /// A subscriber that can't be reached is not told anything more.
+    /// Removes the subscriptions of an agent that cannot be reached.
     fn hear_failure(&mut self, message: &Message) {
         let (conversation, mark) = (message.conversation(), message.in_reply_to());
         let meant =
@@ -144,7 +144,7 @@ impl Df {
         }
     }
 
-    /// Takes in what has happened since the last call.
+    /// Processes everything that happened since the last call.
     fn catch_up(&mut self, context: &mut Context<'_>) {
         self.replies.flush(context);
         for news in context.take_news() {
@@ -156,12 +156,12 @@ impl Df {
             }
         }
         for (agent, offers) in self.directory.expire(context.now().wall) {
-            // Beyond the limit of inquiries the agent keeps what it offers; the description is gone.
+            // Beyond the limit of inquiries the agent keeps its capabilities; the description is gone.
             let _ = context.change_offers_of(agent, &offers.offered, &offers.withdrawn);
         }
     }
 
-    /// Tells subscribers what has changed, and sees to being called when the next lease runs out.
+    /// Informs subscribers of changes, and arranges to be called when the next lease expires.
     fn settle(&mut self, context: &mut Context<'_>) {
         let changes = self.directory.take_changes();
         if !changes.is_empty() {
@@ -225,7 +225,7 @@ impl Agent for Df {
 
 type Make = fn(AgentDescription) -> Act;
 
-/// Reads what is to be done with a description.
+/// Reads the action on a description.
 fn read_act(act: &Term, now: WallTime) -> Result<Act, Exception> {
     let makers: [(&str, Make); 3] =
         [("register", Act::Register), ("modify", Act::Modify), ("deregister", Act::Deregister)];

@@ -1,7 +1,7 @@
-//! What the directory facilitator knows: pure data, without a message in sight.
+//! The directory's data, independent of messages.
 //!
-//! Invariants: there is an entry for an agent exactly if it was registered or offers something; what was registered is
-//! bounded; a request that is refused changes nothing.
+//! Invariants: there is an entry for an agent exactly if it was registered or provides a capability; the number of
+//! registered descriptions is bounded; a refused request changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::domain::{AgentName, CapabilityName};
 use crate::message::{AgentId, Aid, WallTime};
 use crate::shard::control::admin::ProviderNews;
 
-/// What the directory facilitator is asked to do with a description.
+/// An action on a description.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Act {
     Register(AgentDescription),
@@ -20,7 +20,7 @@ pub(super) enum Act {
     Deregister(AgentDescription),
 }
 
-/// What an agent is to offer, and no longer.
+/// The capabilities an agent gains and loses.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Offers {
     pub offered: Vec<CapabilityName>,
@@ -30,7 +30,7 @@ pub(super) struct Offers {
 #[derive(Debug, Default)]
 struct Entry {
     registered: Option<Registered>,
-    /// What the registry says that it offers.
+    /// Capabilities of the agent according to the registry.
     offers: BTreeSet<Box<str>>,
 }
 
@@ -38,18 +38,18 @@ struct Entry {
 struct Registered {
     description: AgentDescription,
     registrar: AgentId,
-    /// Capabilities that the agent offers because of it.
+    /// Capabilities that the agent provides because of its description.
     published: BTreeSet<Box<str>>,
 }
 
-/// All descriptions of one directory facilitator.
+/// All descriptions of a directory facilitator.
 #[derive(Debug)]
 pub(super) struct Directory {
     platform: Platform,
     entries: BTreeMap<AgentName, Entry>,
     registered: usize,
     leases: BTreeSet<(WallTime, AgentName)>,
-    /// How entries stood before they changed, as long as somebody wants to know.
+    /// Entries as they were before they changed, while there are subscribers.
     touched: Option<BTreeMap<AgentName, AgentDescription>>,
 }
 
@@ -58,12 +58,12 @@ impl Directory {
         Self { platform, entries: BTreeMap::new(), registered: 0, leases: BTreeSet::new(), touched: None }
     }
 
-    /// Begins to remember what changes, or no longer.
+    /// Turns recording of changes on or off.
     pub fn remember_changes(&mut self, remember: bool) {
         self.touched = remember.then(|| self.touched.take().unwrap_or_default());
     }
 
-    /// What has changed since the last time: how it was, and how it is, each with its name alone if there is nothing.
+    /// Takes the changes since the last call: each entry before and after, with only its name if there is nothing.
     pub fn take_changes(&mut self) -> Vec<(AgentDescription, AgentDescription)> {
         let Some(touched) = &mut self.touched else { return Vec::new() };
         let touched = std::mem::take(touched);
@@ -71,7 +71,7 @@ impl Directory {
         changes.filter(|(before, after)| before != after).collect()
     }
 
-    /// Whether the act may be carried out now for this agent.
+    /// Checks whether the action may be performed now for this agent.
     pub fn judge(&self, act: &Act, requester: AgentId, now: WallTime) -> Result<(), Exception> {
         let description = act.description();
         let aid = description.check_complete()?;
@@ -107,11 +107,11 @@ impl Directory {
         Ok(())
     }
 
-    /// Carries out an act that was [judged](Self::judge). Returns what the agent is to offer from now on.
+    /// Performs an action that was [checked](Self::judge). Returns how the agent's capabilities change.
     pub fn apply(&mut self, act: Act, requester: AgentId) -> Offers {
         let Some(aid) = act.description().name.clone() else { return Offers::default() };
         let name = aid.name.clone();
-        // Nobody has somebody else's agent offer something.
+        // An agent cannot make another agent provide something.
         let is_own = requester == aid.id();
         self.touch(&name);
         let earlier = self.end_registration(&name);
@@ -132,7 +132,7 @@ impl Directory {
                 entry.offers.extend(wanted);
                 self.begin_registration(name, Registered { description, registrar, published });
             }
-            // A registration adds to what the agent offers, a modification says all of it.
+            // A registration adds to the agent's capabilities, a modification replaces them.
             Act::Modify(description) => {
                 let wanted = capabilities(&description);
                 offers.offered = names(&(&wanted - &entry.offers));
@@ -152,7 +152,7 @@ impl Directory {
         offers
     }
 
-    /// Takes note of what the registry says.
+    /// Processes a change in the registry.
     pub fn hear(&mut self, news: &ProviderNews) {
         let Ok(name) = AgentName::try_new(news.name.as_ref()) else { return };
         self.touch(&name);
@@ -164,7 +164,7 @@ impl Directory {
         self.drop_if_empty(&name);
     }
 
-    /// Ends what has run out. Returns which agents are to offer what no longer.
+    /// Removes expired descriptions. Returns how the capabilities of their agents change.
     pub fn expire(&mut self, now: WallTime) -> Vec<(AgentId, Offers)> {
         let mut ended = Vec::new();
         while let Some((until, name)) = self.leases.first().cloned().filter(|(until, _)| *until <= now) {
@@ -181,12 +181,12 @@ impl Directory {
         ended
     }
 
-    /// When the next lease runs out.
+    /// Returns when the next lease expires.
     pub fn next_lease(&self) -> Option<WallTime> {
         self.leases.first().map(|(until, _)| *until)
     }
 
-    /// The descriptions that match a template, in the order of their agents' names.
+    /// Returns the descriptions that match a template, ordered by agent name.
     pub fn search(&self, template: &AgentDescription, constraints: &SearchConstraints) -> Vec<AgentDescription> {
         let results = constraints.results(RESULTS_MAX);
         let found = |name: &AgentName| Some(self.describe(name)).filter(|found| found.is_found_by(template));
@@ -197,7 +197,7 @@ impl Directory {
         }
     }
 
-    /// All that is known of an agent: what it registered and what else it offers.
+    /// Returns everything known about an agent: what it registered, and its other capabilities.
     fn describe(&self, name: &AgentName) -> AgentDescription {
         let nothing = || AgentDescription { name: Some(Aid::new(name.clone())), ..AgentDescription::default() };
         let Some(entry) = self.entries.get(name) else { return nothing() };
@@ -232,7 +232,7 @@ impl Directory {
         }
     }
 
-    /// Remembers how an entry stands before it changes.
+    /// Records an entry before it changes.
     fn touch(&mut self, name: &AgentName) {
         if self.touched.as_ref().is_some_and(|touched| !touched.contains_key(name)) {
             let before = self.describe(name);
@@ -249,13 +249,13 @@ impl Act {
         description
     }
 
-    /// Whose description it is about.
+    /// Returns the agent that the description is about.
     pub fn agent(&self) -> Option<AgentId> {
         self.description().name.as_ref().map(Aid::id)
     }
 }
 
-/// The names and types of services. What is no legal name of a capability is only described.
+/// Returns the names and types of services. Those that are not valid capability names are only described.
 fn capabilities(description: &AgentDescription) -> BTreeSet<Box<str>> {
     let words = description.services.iter().flat_map(|service| [&service.name, &service.kind]).flatten();
     words

@@ -1,17 +1,17 @@
-//! Why a request to `ams` or `df` is not carried out: the exceptions of FIPA SC00023, section 6.3.
+//! The exceptions of FIPA SC00023, section 6.3: why a request to `ams` or `df` was not performed.
 
 use std::borrow::Cow;
 
 use crate::codec::sl::Term;
 use crate::message::Performative;
 
-/// Why a request was not carried out. Nothing changed.
+/// A request was not performed. Nothing changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Exception {
-    /// The performative is none that this agent handles.
+    /// The agent does not support the performative.
     #[error("the act {0} is not handled here")]
     UnsupportedAct(Box<str>),
-    /// This agent does not handle the value of a parameter of the message.
+    /// The agent does not support the value of a message parameter.
     #[error("the message's parameter {parameter} is not handled here: {explanation}")]
     UnsupportedValue {
         /// The message's parameter.
@@ -19,7 +19,7 @@ pub enum Exception {
         /// What is wrong with its value, and what is allowed.
         explanation: Box<str>,
     },
-    /// The value of a parameter of the message can't be read.
+    /// The value of a message parameter is malformed.
     #[error("the message's parameter {parameter} can't be read: {explanation}")]
     UnrecognisedValue {
         /// The message's parameter.
@@ -27,24 +27,24 @@ pub enum Exception {
         /// What is wrong with its value, and where.
         explanation: Box<str>,
     },
-    /// The action is none that this agent performs.
+    /// The agent does not support the action.
     #[error("there is no action {function:?} here: allowed are {allowed}")]
     UnsupportedFunction {
         /// The action.
         function: Box<str>,
-        /// The actions that there are.
+        /// The supported actions.
         allowed: &'static str,
     },
-    /// The sender may not ask for this.
+    /// The sender is not allowed to do this.
     #[error("the sender may not do this: {0}")]
     Unauthorised(&'static str),
-    /// An action's argument is of the wrong kind.
+    /// An argument of an action is of the wrong kind.
     #[error("the action's argument {0} was not expected")]
     UnexpectedArgument(Box<str>),
     /// An action has too few or too many arguments.
     #[error("the action has another number of arguments")]
     UnexpectedArgumentCount,
-    /// A mandatory parameter is absent, or has no value.
+    /// A mandatory parameter is absent or has no value.
     #[error("{object} lacks its parameter {parameter}")]
     MissingParameter {
         /// The object, such as `service-description`.
@@ -52,7 +52,7 @@ pub enum Exception {
         /// The parameter.
         parameter: &'static str,
     },
-    /// An object has a parameter that it can't have, or has one twice.
+    /// An object has an unknown or repeated parameter.
     #[error("{object} has an unexpected parameter {parameter}")]
     UnexpectedParameter {
         /// The object.
@@ -60,7 +60,7 @@ pub enum Exception {
         /// The parameter.
         parameter: Box<str>,
     },
-    /// The value of an object's parameter can't be read, or is not allowed.
+    /// The value of an object's parameter is malformed or not allowed.
     #[error("the parameter {parameter} of {object} has a value that is not allowed")]
     UnrecognisedParameterValue {
         /// The object.
@@ -68,19 +68,19 @@ pub enum Exception {
         /// The parameter.
         parameter: &'static str,
     },
-    /// There is a description of this agent already.
+    /// The agent already has a description.
     #[error("the agent is registered already")]
     AlreadyRegistered,
-    /// There is no description of this agent.
+    /// The agent has no description.
     #[error("the agent is not registered")]
     NotRegistered,
-    /// The request could not be carried out for a reason of the router's own.
+    /// The router could not perform the request.
     #[error("{0}")]
     InternalError(Cow<'static, str>),
 }
 
 impl Exception {
-    /// The act that tells of it: SC00023 divides exceptions by it.
+    /// Returns the act that reports the exception: SC00023 classifies exceptions by it.
     pub fn performative(&self) -> Performative {
         match self {
             Self::UnsupportedAct(_) | Self::UnsupportedValue { .. } | Self::UnrecognisedValue { .. } => {
@@ -97,7 +97,7 @@ impl Exception {
         }
     }
 
-    /// The proposition that says it.
+    /// Returns the proposition that states the exception.
     pub fn term(&self) -> Term {
         let text = Term::of;
         match self {

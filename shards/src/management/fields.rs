@@ -1,19 +1,19 @@
-//! The parameters of an object, taken out one by one.
+//! Extraction of an object's parameters.
 
 use super::exception::Exception;
 use crate::codec::sl::{Argument, Term};
 
-/// The most elements of one set in a description.
+/// Maximum number of elements of one set in a description.
 pub const ELEMENTS_MAX: usize = 256;
 
-/// What is left of an object's parameters. What is not taken is unexpected.
+/// The remaining parameters of an object. Those not taken are unexpected.
 pub(super) struct Fields<'a> {
     object: &'static str,
     left: Vec<(&'a str, Option<&'a Term>)>,
 }
 
 impl<'a> Fields<'a> {
-    /// The parameters of an object of this kind.
+    /// Returns the parameters of an object of this kind.
     pub fn of(term: &'a Term, object: &'static str) -> Result<Self, Exception> {
         let unexpected = |term: &Term| Exception::UnexpectedArgument(beginning(term));
         let arguments = term.arguments_of(object).ok_or_else(|| unexpected(term))?;
@@ -27,25 +27,25 @@ impl<'a> Fields<'a> {
         Ok(Self { object, left })
     }
 
-    /// The value of a parameter. One that was written without a value is as one that was not written.
+    /// Takes the value of a parameter. One written without a value counts as absent.
     pub fn take(&mut self, name: &str) -> Option<&'a Term> {
         let place = self.left.iter().position(|(found, _)| found.eq_ignore_ascii_case(name))?;
         self.left.swap_remove(place).1
     }
 
-    /// A word, a number or a string.
+    /// Takes a word, a number or a string.
     pub fn text(&mut self, name: &'static str) -> Result<Option<Box<str>>, Exception> {
         let Some(term) = self.take(name) else { return Ok(None) };
         term.as_text().map(|text| Some(text.into())).ok_or_else(|| self.unrecognised(name))
     }
 
-    /// A whole number.
+    /// Takes a whole number.
     pub fn integer(&mut self, name: &'static str) -> Result<Option<i64>, Exception> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         text.parse().map(Some).map_err(|_| self.unrecognised(name))
     }
 
-    /// The elements of a set, read one by one. One element may stand for a set of one.
+    /// Takes a set and reads its elements one by one. A single element counts as a set of one.
     pub fn set<T>(
         &mut self,
         name: &'static str,
@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
         elements.iter().map(|element| read(element)?.ok_or_else(|| self.unrecognised(name))).collect()
     }
 
-    /// The words of a set, whose name was in the singular once.
+    /// Takes the words of a set, whose name was in the singular in older standards.
     pub fn words(&mut self, name: &'static str, singular: &'static str) -> Result<Vec<Box<str>>, Exception> {
         let mut words = Vec::new();
         for name in [name, singular] {
@@ -73,12 +73,12 @@ impl<'a> Fields<'a> {
         Ok(words)
     }
 
-    /// A parameter has a value that can't be read.
+    /// Creates the exception for a parameter with a malformed value.
     pub fn unrecognised(&self, parameter: &'static str) -> Exception {
         Exception::UnrecognisedParameterValue { object: self.object, parameter }
     }
 
-    /// Refuses what was not taken, other than user-defined parameters.
+    /// Refuses remaining parameters, except user-defined ones.
     pub fn end(self) -> Result<(), Exception> {
         let object = self.object;
         let user_defined = |name: &str| name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-"));
@@ -91,7 +91,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What a term is, in a word.
+/// Returns a short description of a term.
 pub(super) fn beginning(term: &Term) -> Box<str> {
     let word = term.head().or(term.as_text()).unwrap_or("set");
     word.chars().take(64).collect()

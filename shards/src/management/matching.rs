@@ -1,11 +1,11 @@
-//! Which descriptions a search finds (FIPA SC00023, section 6.2.4): each parameter that a template has is matched; a set
-//! matches a set that has all its elements.
+//! Matching of descriptions against templates (FIPA SC00023, section 6.2.4): each parameter of the template must match;
+//! a set matches a set that contains all its elements.
 
 use super::description::{AgentDescription, ManagedAgent, Property, ServiceDescription};
 use crate::message::Aid;
 
 impl AgentDescription {
-    /// Whether the agent is one that the template describes.
+    /// Whether the template matches the agent.
     pub fn is_found_by(&self, template: &Self) -> bool {
         aid_matches(self.name.as_ref(), template.name.as_ref())
             && has_all(&self.services, &template.services, service_matches)
@@ -18,7 +18,7 @@ impl AgentDescription {
 }
 
 impl ManagedAgent {
-    /// Whether the agent is one that the template describes.
+    /// Whether the template matches the agent.
     pub fn is_found_by(&self, template: &Self) -> bool {
         aid_matches(self.name.as_ref(), template.name.as_ref())
             && (template.ownership.is_none() || self.ownership == template.ownership)
@@ -26,7 +26,7 @@ impl ManagedAgent {
     }
 }
 
-/// The name says who an agent is; the addresses of a template have to be among the agent's.
+/// The name identifies an agent; the addresses of a template must be among the agent's.
 fn aid_matches(aid: Option<&Aid>, template: Option<&Aid>) -> bool {
     let Some(template) = template else { return true };
     aid.is_some_and(|aid| aid.name == template.name && has_words(&aid.addresses, &template.addresses))

@@ -1,23 +1,25 @@
-//! Agent management (FIPA SC00023): the agents `ams` and `df` of a platform, spoken to in ACL with the ontology
+//! Agent management (FIPA SC00023): the agents `ams` and `df` of a platform, which communicate in ACL with the ontology
 //! fipa-agent-management in SL0.
 //!
-//! The registry and the capability index are what they serve. What an agent offers, however it came to offer it, is what
-//! [`Df`] finds; what [`Df`] is told of an agent's services, that agent offers to everybody. An agent that is gone is in
-//! neither. Agents that this router does not know are kept as descriptions, and messages can't be routed to them.
+//! They serve the registry and the capability index. [`Df`] finds every capability of an agent, however the agent came
+//! to provide it; and the services an agent registers with [`Df`] become capabilities that everybody can address. A
+//! deregistered agent is in neither. Agents that this router does not host are kept as descriptions, and messages
+//! cannot be routed to them.
 //!
-//! # What the directory facilitator makes of services
+//! # How the directory facilitator treats services
 //!
 //! The name and the type of each service become capabilities of the agent that registers itself. A capability that no
-//! registered service has is found as a service of that name and type. An agent that registers another one does so on
-//! paper only: nobody can have somebody else's agent offer something.
+//! registered service has is found as a service of that name and type. If an agent registers another one, only the
+//! description is kept: no agent can make another agent provide something.
 //!
-//! # Who may do what
+//! # Permissions
 //!
-//! The agent management system lists every agent of the router and those that were registered with it. An agent may
-//! suspend, resume and deregister itself through it, as far as it is an agent of this router.
+//! The agent management system lists every agent of the router and those registered with it. An agent of this router
+//! may suspend, resume and deregister itself through it.
 //!
-//! Anybody may search, subscribe, and register whom the directory does not know. A description is changed and removed by
-//! the agent that it describes or by whoever registered it. `ams` and `df` themselves can't be registered or removed.
+//! Every agent may search, subscribe, and register agents that the directory does not know. A description can be
+//! changed and removed by the agent that it describes or by the agent that registered it. `ams` and `df` themselves
+//! cannot be registered or removed.
 
 mod ams;
 mod description;
@@ -48,37 +50,37 @@ pub const AMS: &str = "ams";
 pub const DF: &str = "df";
 /// The ontology of agent management.
 pub const ONTOLOGY: &str = "fipa-agent-management";
-/// How many descriptions a search gives, unless it asks for fewer.
+/// Maximum number of descriptions in a search result, unless the request asks for fewer.
 pub const RESULTS_MAX: usize = 1_000;
 
-/// What the two agents of a platform need to know.
+/// Settings of the two agents of a platform.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Platform {
-    /// The platform's name, behind the @ of its agents' names.
+    /// The platform's name, which follows the `@` in its agents' names.
     pub name: PlatformName,
-    /// How many descriptions each of the two keeps of agents that were registered with it.
+    /// Maximum number of registered descriptions kept by each of the two.
     pub descriptions: DescriptionCapacity,
-    /// How many subscriptions the directory facilitator keeps.
+    /// Maximum number of subscriptions kept by the directory facilitator.
     pub subscriptions: SubscriptionCapacity,
 }
 
 impl Platform {
-    /// The name of the platform's agent management system.
+    /// Returns the name of the platform's agent management system.
     pub fn ams(&self) -> AgentName {
         self.agent(AMS)
     }
 
-    /// The name of the platform's directory facilitator.
+    /// Returns the name of the platform's directory facilitator.
     pub fn df(&self) -> AgentName {
         self.agent(DF)
     }
 
-    #[allow(clippy::expect_used)] // A platform's name is checked to make a legal name behind the @ of a short one.
+    #[allow(clippy::expect_used)] // A valid platform name after the `@` of a short name always makes a valid agent name.
     fn agent(&self, local: &str) -> AgentName {
         AgentName::try_new(format!("{local}@{}", self.name)).expect("the name of a platform ends an agent's name")
     }
 
-    /// Both agents, to be registered before others.
+    /// Returns the registrations of both agents, to be made before others.
     pub fn registrations(&self) -> [Registration; 2] {
         let (ams, df) = (self.clone(), self.clone());
         [

@@ -1,4 +1,4 @@
-//! The exchange around a request (FIPA SC00026): what is read out of the message, and how it is answered.
+//! The request protocol (FIPA SC00026): reading requests and sending replies.
 
 use std::collections::VecDeque;
 
@@ -9,49 +9,49 @@ use crate::message::{Correlation, DeliveryOptions, Message, MessageId, Parameter
 use crate::shard::agent::Context;
 use crate::shard::io::SendError;
 
-/// The longest content of a request, in bytes.
+/// Maximum length of a request's content, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 16_384;
-/// How many answers wait for room. Beyond it subscriptions end that would add to them.
+/// Maximum number of replies waiting for room. Beyond it subscriptions end that would add to them.
 pub const REPLIES_WAITING_MAX: usize = 4_096;
-/// The parameter in which an answer says to people what is wrong.
+/// The parameter in which a reply explains to people what is wrong.
 pub const EXPLANATION: &str = "X-explanation";
-/// How long an answer that found no room waits before it is tried again, in milliseconds.
+/// Delay before a reply that found no room is tried again, in milliseconds.
 const REPLY_AGAIN_MS: u64 = 20;
-/// The content languages that are understood: all of them contain SL0.
+/// The supported content languages: all of them contain SL0.
 const LANGUAGES: [&str; 4] = ["fipa-sl0", "fipa-sl", "fipa-sl1", "fipa-sl2"];
-/// The protocol under which an agree is sent before the result.
+/// The protocol in which an agree precedes the result.
 const REQUEST_PROTOCOL: &str = "fipa-request";
 
-/// Sees what `ams` and `df` answer.
+/// Observes the replies of `ams` and `df`.
 pub trait Observer {
-    /// A message is being answered: this reply goes out.
+    /// Called when a reply to a message is sent.
     fn replied(&mut self, question: &Message, reply: ObservedReply<'_>);
-    /// Nothing more is answered to the message, except for what a subscription brings.
+    /// Called when no further reply follows, except for those of a subscription.
     fn handled(&mut self, question: &Message);
 }
 
-/// A reply of `ams` or `df` that goes out.
+/// A reply sent by `ams` or `df`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ObservedReply<'a> {
-    /// The reply.
+    /// The reply's id.
     pub id: MessageId,
-    /// What it does.
+    /// Its performative.
     pub performative: Performative,
-    /// To how many agents it goes.
+    /// The number of its receivers.
     pub receivers: usize,
-    /// What it says.
+    /// Its content.
     pub content: &'a str,
 }
 
-/// An action that was asked for.
+/// A requested action.
 pub(super) struct Action {
-    /// The whole, as the answer repeats it.
+    /// The whole action, which the reply repeats.
     pub action: Term,
-    /// What is to be done.
+    /// The act to perform.
     pub act: Term,
 }
 
-/// Checks what a message says about its content, and reads that.
+/// Checks the content parameters of a message and reads its content.
 pub(super) fn read_content(message: &Message) -> Result<Vec<Term>, Exception> {
     let unsupported =
         |parameter, explanation: &str| Exception::UnsupportedValue { parameter, explanation: explanation.into() };
@@ -70,7 +70,7 @@ pub(super) fn read_content(message: &Message) -> Result<Vec<Term>, Exception> {
     sl::parse(text).map_err(|error| unrecognised(error.to_string()))
 }
 
-/// The one action of a content.
+/// Returns the single action of a content.
 pub(super) fn read_action(content: &[Term]) -> Result<Action, Exception> {
     let [action] = content else { return Err(Exception::UnexpectedArgumentCount) };
     let [_, act] = action.parts_of("action").ok_or_else(|| Exception::UnrecognisedValue {
@@ -80,7 +80,7 @@ pub(super) fn read_action(content: &[Term]) -> Result<Action, Exception> {
     Ok(Action { action: action.clone(), act: act.clone() })
 }
 
-/// An action that the agent does not perform.
+/// Creates the exception for an unsupported action.
 pub(super) fn unknown_act(act: &Term, allowed: &'static str) -> Exception {
     match act.head().or(act.as_text()) {
         Some(_) => Exception::UnsupportedFunction { function: fields::beginning(act), allowed },
@@ -91,21 +91,21 @@ pub(super) fn unknown_act(act: &Term, allowed: &'static str) -> Exception {
     }
 }
 
-/// Whether the protocol of a message has an agree before the result. It is optional there, and means nothing elsewhere.
+/// Whether the message's protocol has an agree before the result. It is optional there, and meaningless elsewhere.
 fn has_agree(message: &Message) -> bool {
     message.protocol().is_some_and(|protocol| protocol.eq_ignore_ascii_case(REQUEST_PROTOCOL))
 }
 
-/// An answer, which may have to wait for room.
+/// A reply, which may have to wait for room.
 struct Answer {
     question: Message,
     performative: Performative,
     content: String,
-    /// For people, where the content says no more than what is wrong.
+    /// For people, if the content alone does not explain what is wrong.
     explanation: Option<String>,
-    /// Its sender wants to hear when it was read, under this mark.
+    /// A mark under which the sender is notified when the reply was read.
     mark: Option<Correlation>,
-    /// No other follows.
+    /// Whether no other reply follows.
     last: bool,
 }
 
@@ -129,7 +129,7 @@ impl Answer {
     }
 }
 
-/// Sends answers, those that find no room later and in their order.
+/// Sends replies; those that find no room are sent later, in order.
 #[derive(Default)]
 pub(super) struct Replies {
     observer: Option<Box<dyn Observer>>,
@@ -141,40 +141,40 @@ impl Replies {
         self.observer = Some(observer);
     }
 
-    /// Whether so much waits that nothing should add to it which can be done without.
+    /// Whether so many replies wait that nothing dispensable should be added.
     pub fn are_many(&self) -> bool {
         self.waiting.len() >= REPLIES_WAITING_MAX
     }
 
-    /// Agrees to do what was asked for, where the protocol knows an agree.
+    /// Sends an agree, if the protocol has one.
     pub fn agree(&mut self, question: &Message, action: &Term, context: &mut Context<'_>) {
         if has_agree(question) {
             self.say(question, Performative::Agree, &[action.clone(), Term::of("true")], context);
         }
     }
 
-    /// Tells that it was done.
+    /// Reports that the action was performed.
     pub fn done(&mut self, question: &Message, action: &Term, context: &mut Context<'_>) {
         let done = Term::compound("done", [action.clone()]);
         self.send(Answer::new(question, Performative::Inform, &[done]), context);
     }
 
-    /// As [`Replies::done`], and wants to hear when that was read.
+    /// Like [`Replies::done`], with a notification when the reply was read.
     pub fn done_for_good(&mut self, question: &Message, action: &Term, mark: Correlation, context: &mut Context<'_>) {
         let done = Term::compound("done", [action.clone()]);
         let answer = Answer::new(question, Performative::Inform, &[done]);
         self.send(Answer { mark: Some(mark), ..answer }, context);
     }
 
-    /// Tells what was found.
+    /// Sends a result.
     pub fn result(&mut self, question: &Message, action: &Term, found: Term, context: &mut Context<'_>) {
         let result = Term::compound("result", [action.clone(), found]);
         self.send(Answer::new(question, Performative::Inform, &[result]), context);
     }
 
-    /// Tells why it was not done. What could not be read is not repeated.
+    /// Sends an exception. Malformed content is not repeated.
     pub fn except(&mut self, question: &Message, action: Option<&Term>, why: &Exception, context: &mut Context<'_>) {
-        // A failure is one of what was agreed to.
+        // In the protocol a failure follows an agree.
         if let (Performative::Failure, Some(action)) = (why.performative(), action) {
             self.agree(question, action, context);
         }
@@ -183,7 +183,7 @@ impl Replies {
         self.send(Answer { explanation: Some(why.to_string()), ..answer }, context);
     }
 
-    /// Tells that the act is not handled. What answers something is not answered, so that nobody is told in circles.
+    /// Replies that the act is not supported. Replies are not replied to, so that no loop can arise.
     pub fn do_not_understand(&mut self, question: &Message, act: Performative, context: &mut Context<'_>) {
         match act {
             Performative::Agree
@@ -195,20 +195,20 @@ impl Replies {
         }
     }
 
-    /// Nothing is answered to this message.
+    /// Sends no reply to this message.
     fn ignore(&mut self, question: &Message) {
         if let Some(observer) = &mut self.observer {
             observer.handled(question);
         }
     }
 
-    /// Answers something, and something else later.
+    /// Sends a reply that others may follow.
     pub fn say(&mut self, question: &Message, performative: Performative, terms: &[Term], context: &mut Context<'_>) {
         let answer = Answer::new(question, performative, terms);
         self.send(Answer { last: false, ..answer }, context);
     }
 
-    /// Answers something, and nothing else except for what a subscription brings.
+    /// Sends the final reply, except for those of a subscription.
     pub fn answer(
         &mut self,
         question: &Message,
@@ -224,7 +224,7 @@ impl Replies {
         self.flush(context);
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends waiting replies as far as there is room.
     pub fn flush(&mut self, context: &mut Context<'_>) {
         while let Some(answer) = self.waiting.pop_front() {
             let sent = answer.message().map(|message| {
@@ -244,13 +244,13 @@ impl Replies {
                     return;
                 }
                 Some(Err(rejected)) if answer.performative == Performative::Inform => {
-                    // The result is longer than the router allows a message to be.
+                    // The result exceeds the router's limit for a message.
                     let why = Exception::InternalError(rejected.to_string().into());
                     let failure = Answer::new(&answer.question, Performative::Failure, &[why.term()]);
                     self.waiting.push_front(Answer { last: answer.last, ..failure });
                     continue;
                 }
-                // Nothing else can be said either.
+                // No other reply can be sent either.
                 Some(Err(_)) | None => {}
             }
             if answer.last

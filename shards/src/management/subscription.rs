@@ -1,7 +1,7 @@
-//! Who wants to hear of changes in the directory (FIPA SC00035, the search under an iota).
+//! Subscriptions to changes in the directory (FIPA SC00035, the search under an iota).
 //!
-//! A subscription lives as long as its conversation: when that ends for want of traffic, both sides are told so, and
-//! whoever wants to hear more subscribes again.
+//! A subscription lives as long as its conversation: when that times out, both sides are notified, and the subscriber
+//! may subscribe again.
 
 use super::description::{AgentDescription, SearchConstraints};
 use super::exception::Exception;
@@ -9,24 +9,24 @@ use super::request::unknown_act;
 use crate::codec::sl::Term;
 use crate::message::{AgentId, ConversationId, Correlation, Message, WallTime};
 
-/// What a subscription is to.
+/// The actions that can be subscribed to.
 const SUBSCRIBED_ACTS: &str = "search";
 
 /// One subscription.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    /// The message that began it: what it brings are replies to that.
+    /// The message that began it; notifications are replies to it.
     pub question: Message,
     /// The expression `(iota ?x (result (action ...) ?x))`.
     pub expression: Term,
-    /// What is looked for.
+    /// The template of the search.
     pub template: AgentDescription,
-    /// How much of it is wanted at a time.
+    /// The limits of the search.
     pub constraints: SearchConstraints,
 }
 
 impl Subscription {
-    /// Reads what a subscribe asks for.
+    /// Reads a subscribe request.
     pub fn read(question: &Message, content: &[Term], now: WallTime) -> Result<Self, Exception> {
         let [expression] = content else { return Err(Exception::UnexpectedArgumentCount) };
         let unrecognised = || Exception::UnrecognisedValue {
@@ -43,13 +43,13 @@ impl Subscription {
         Ok(Self { question: question.clone(), expression: expression.clone(), template, constraints })
     }
 
-    /// What is said to the subscriber: the expression stands for these.
+    /// Returns the content of a notification: the expression equals these descriptions.
     pub fn says(&self, found: &[AgentDescription]) -> Term {
         let found = Term::Set(found.iter().map(AgentDescription::term).collect());
         Term::compound("=", [self.expression.clone(), found])
     }
 
-    /// What of the changes the subscriber is told. An agent that is no longer found is told with its name alone.
+    /// Returns the changes that concern the subscriber. An agent that no longer matches is reported with only its name.
     pub fn brings(&self, changes: &[(AgentDescription, AgentDescription)]) -> Vec<AgentDescription> {
         let told = changes.iter().filter_map(|(before, after)| {
             if after.is_found_by(&self.template) && is_there(after) {
@@ -63,7 +63,7 @@ impl Subscription {
         told.collect()
     }
 
-    /// Whether it is the subscription that a message of this conversation, or with this answer's mark, is about.
+    /// Whether a message of this conversation, or with this reply mark, concerns the subscription.
     pub fn is_meant_by(
         &self,
         subscriber: Option<AgentId>,
@@ -76,12 +76,12 @@ impl Subscription {
     }
 }
 
-/// Whether there is such an agent in the directory: one that is not has nothing but its name.
+/// Whether the agent is in the directory: one that is not has nothing but its name.
 fn is_there(description: &AgentDescription) -> bool {
     *description != AgentDescription { name: description.name.clone(), ..AgentDescription::default() }
 }
 
-/// Reads `(search template constraints)`; the constraints may be absent. Nothing, if the act is another one.
+/// Reads `(search template constraints)`; the constraints may be absent. Returns `None` for another act.
 pub(super) fn read_search(
     act: &Term,
     now: WallTime,

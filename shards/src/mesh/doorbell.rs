@@ -1,10 +1,9 @@
-//! How one core wakes another that has gone to sleep, at almost no cost while it is awake.
+//! Wakes a parked shard from another core, at almost no cost while the shard is awake.
 //!
-//! A busy shard polls its rings, so telling it about a new message needs no more than the ring's own store. A shard with
-//! nothing to do parks, and then somebody has to wake it. The doorbell stands between the two: after publishing, a
-//! sender rings; when the target is awake, ringing is one fence and one load of a line that nobody writes (a few
-//! nanoseconds), and only when it is parked does the sender pay for the wake-up. It knows nothing of the runtime beyond
-//! [`Waker`].
+//! A busy shard polls its rings, so a new message needs no signal beyond the ring's own store. A shard without work
+//! parks and has to be woken. After publishing, a sender rings the doorbell: if the target is awake, ringing costs one
+//! fence and one load of a cache line that nobody writes (a few nanoseconds); only if the target is parked does the
+//! sender pay for the wake-up. The doorbell knows nothing of the runtime beyond [`Waker`].
 //!
 //! # Protocol
 //!
@@ -19,12 +18,12 @@
 //!
 //! - No lost wake-up: `ring` and `arm` both contain a sequentially consistent fence between their write and the
 //!   following read, so either the sender sees the flag, or the shard sees what was published when it checks again.
-//! - One wake-up per park: the sender that takes the flag down is the only one that wakes.
-//! - The waker is only borrowed, never taken, by those who ring. It is dropped by its own shard, in
-//!   [`clear`](Doorbell::clear) or by arming with another one, because an executor's wakers must not outlive it. After
-//!   `clear` returns, no wake-up is under way and none will follow.
-//! - The shard itself never blocks on the doorbell while it runs. The lock is only taken around parking and waking; when
-//!   `arm` finds it taken, somebody is waking this shard at that moment, so it wakes itself instead of waiting.
+//! - One wake-up per park: only the sender that clears the flag wakes the shard.
+//! - Senders borrow the waker and never take it. Its own shard drops it, in [`clear`](Doorbell::clear) or by arming
+//!   with another one, because an executor's wakers must not outlive it. After `clear` returns, no wake-up is in
+//!   progress and none will follow.
+//! - The shard never blocks on the doorbell while it runs. The lock is taken only around parking and waking; if `arm`
+//!   finds it taken, another thread is waking this shard at that moment, so the shard wakes itself instead of waiting.
 
 use std::{fmt, task::Waker};
 
@@ -32,30 +31,31 @@ use crossbeam::utils::CachePadded;
 
 use crate::mesh::ring::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence, yield_now};
 
-/// The doorbell of one shard; all other threads ring it.
+/// The doorbell of one shard, rung by all other threads.
 #[derive(Default)]
 pub struct Doorbell {
-    /// Read by every sender and written only around parking, so it has a cache line of its own.
+    /// Read by every sender and written only around parking, so it has its own cache line.
     parked: CachePadded<AtomicBool>,
     sleeper: CachePadded<Sleeper>,
 }
 
 #[derive(Default)]
 struct Sleeper {
-    /// How many wake-ups were delivered.
+    /// The number of wake-ups delivered.
     rings: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
 
 impl Doorbell {
-    /// A doorbell that is not armed and has no waker.
+    /// Creates a disarmed doorbell without a waker.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Wakes the shard if it is parked, and tells whether it did. To be called after publishing.
+    /// Wakes the shard if it is parked, and returns whether it did. Call it after publishing.
     ///
-    /// Whatever the caller stored before is visible to the shard when it checks again, whether or not this wakes it.
+    /// Everything the caller stored before is visible to the shard when it checks again, whether or not this call wakes
+    /// it.
     #[inline]
     pub fn ring(&self) -> bool {
         // Pairs with the fence in `arm`: the caller's publication comes before this load in the order that both agree
@@ -64,42 +64,42 @@ impl Doorbell {
         self.parked.load(Ordering::Relaxed) && self.wake_parked()
     }
 
-    /// Wakes the shard whether or not it is parked, provided that it has armed since the last [`clear`](Self::clear),
-    /// and tells whether it did.
+    /// Wakes the shard whether or not it is parked, and returns whether it did.
     ///
-    /// This is for a watchdog that sees pending work while the shard's turns stand still. It may be repeated.
+    /// Does nothing unless the shard has armed since the last [`clear`](Self::clear). For a watchdog that sees pending
+    /// work while the shard makes no progress; may be repeated.
     pub fn ring_again(&self) -> bool {
         self.parked.swap(false, Ordering::AcqRel);
         self.wake()
     }
 
-    /// Announces that the shard is about to park and leaves the waker for those who ring.
+    /// Announces that the shard is about to park, and stores its waker.
     ///
-    /// The caller must check all its rings after this and before it parks, and [`disarm`](Self::disarm) if it finds
-    /// something. Only the shard that owns the doorbell may call this.
+    /// The caller must then check all its rings before it parks, and [`disarm`](Self::disarm) if it finds something.
+    /// Only the shard that owns the doorbell may call this.
     pub fn arm(&self, waker: &Waker) {
         match self.sleeper.waker.try_lock() {
             Ok(stored) => store(stored, waker),
             Err(std::sync::TryLockError::Poisoned(poisoned)) => store(poisoned.into_inner(), waker),
             // A watchdog or a late sender is waking the shard right now. Waking itself makes the shard's task run once
-            // more instead of parking, which is what that other thread wants, and it arms again then. Yielding lets that
+            // more instead of parking, which is what the other thread wants, and it arms again then. Yielding lets that
             // thread finish first if both are on the same core.
             Err(std::sync::TryLockError::WouldBlock) => {
                 waker.wake_by_ref();
                 yield_now();
             }
         }
-        // A swap takes its place behind every swap of a late sender, so that none of those hides this one from a sender
-        // whose fence comes later.
+        // A swap is ordered after every swap of a late sender, so none of those hides this one from a sender whose
+        // fence comes later.
         self.parked.swap(true, Ordering::AcqRel);
         // Pairs with the fence in `ring`; the caller's second look at its rings comes after it.
         fence(Ordering::SeqCst);
     }
 
-    /// Announces that the shard is awake, so that nobody pays for waking it. Only the owning shard may call this.
+    /// Announces that the shard is awake, so that senders need not wake it. Only the owning shard may call this.
     #[inline]
     pub fn disarm(&self) {
-        // A load first, because the shard calls this on every turn and senders keep a shared copy of the line.
+        // Load first: the shard calls this on every turn, and senders keep a shared copy of the line.
         if self.parked.load(Ordering::Relaxed) {
             self.parked.store(false, Ordering::Relaxed);
         }
@@ -111,29 +111,29 @@ impl Doorbell {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// The number of wake-ups delivered so far.
+    /// Returns the number of wake-ups delivered so far.
     #[inline]
     pub fn rings(&self) -> u64 {
         self.sleeper.rings.load(Ordering::Relaxed)
     }
 
-    /// Disarms and drops the stored waker, on the owning shard and before its executor exits.
+    /// Disarms and drops the stored waker. Call it on the owning shard before its executor exits.
     ///
-    /// It waits for a wake-up that is under way in another thread, so that none happens after it returns.
+    /// It waits for a wake-up in progress in another thread, so that none happens after it returns.
     pub fn clear(&self) {
         self.parked.store(false, Ordering::Relaxed);
         let waker = self.lock_waker().take();
-        // The lock is free by now, so that a waker whose drop rings a doorbell does no harm.
+        // The lock is free by now, so a waker may ring a doorbell when it is dropped.
         drop(waker);
     }
 
-    /// The rare half of `ring`: of all senders that see the flag, the one that takes it down wakes.
+    /// The slow path of `ring`: of all senders that see the flag, the one that clears it wakes the shard.
     #[cold]
     fn wake_parked(&self) -> bool {
         self.parked.swap(false, Ordering::AcqRel) && self.wake()
     }
 
-    /// Wakes while holding the lock, so that `clear` cannot return in between.
+    /// Wakes the shard while holding the lock, so that `clear` cannot return in between.
     fn wake(&self) -> bool {
         let stored = self.lock_waker();
         let Some(waker) = stored.as_ref() else { return false };
@@ -142,7 +142,7 @@ impl Doorbell {
         true
     }
 
-    /// A panic in a foreign waker leaves the stored one intact, so a poisoned lock is as good as a sound one.
+    /// Ignores poisoning: a panic in a foreign waker leaves the stored one intact.
     fn lock_waker(&self) -> MutexGuard<'_, Option<Waker>> {
         self.sleeper.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -1,18 +1,19 @@
-//! The rings between all pairs of shards, with the credits that keep them from ever filling up with messages.
+//! The rings between all pairs of shards, and the credits that keep them from filling up with messages.
 //!
-//! This is the *cross* stage seen from a shard: its [`Port`] sends to and receives from every other shard. A turn of a
-//! shard receives what has come in, works, and ends with one [`flush`](Port::flush), which makes everything that the
-//! turn sent visible with one store per destination and names the shards whose doorbell is to be rung.
+//! This is the *cross* stage as seen from a shard: its [`Port`] sends to and receives from every other shard. A turn of
+//! a shard receives what has arrived, does its work, and ends with one [`flush`](Port::flush), which makes everything
+//! sent in the turn visible with one store per destination and returns the shards whose doorbell to ring.
 //!
 //! # Credits
 //!
 //! For each ordered pair of shards, the sender starts with a fixed number of credits. A message takes one, and the
-//! receiver gives it back when it has found the message a place: a mailbox, a stall list, or a refusal. Notices and
-//! outcomes travel in the same ring and the same order without a credit, in slots reserved for them.
+//! receiver returns it once the message has a place: a mailbox, a stall list, or a refusal. Notices and outcomes travel
+//! in the same ring and the same order without a credit, in slots reserved for them.
 //!
-//! A message that only passes through a shard keeps the credit it came with until it has one for its next ring. So that
-//! rings full of such messages never wait for each other in a circle, messages on their first ring leave a reserve of
-//! credits alone: a message on its last ring always finds its place or is refused, hence the reserve always comes back.
+//! A message in transit through a shard keeps the credit it arrived with until it has one for its next ring. To keep
+//! rings full of such messages from waiting for each other in a circle, messages on their first ring leave a reserve of
+//! credits untouched: a message on its last ring always finds its place or is refused, so the reserve always comes
+//! back.
 //!
 //! # Invariants
 //!
@@ -21,12 +22,12 @@
 //! - `returned <= received <= sent` for each pair: a receiver cannot return what it did not receive, and a sender never
 //!   has more credits than it started with.
 //! - Two shards never wait for each other. [`receive`](Port::receive) needs nothing from the outgoing rings, so a shard
-//!   with every outgoing ring full still empties its incoming ones, which is what the shards at their other ends may
-//!   be waiting for; and returning a credit is a store to a counter, which takes no room anywhere. Any wait for room is
-//!   thus a wait for the other shard's next turn and not for anything that this shard has yet to do.
-//! - Whoever was refused is told: a sender that found neither credit nor room, and has looked again after arming its
-//!   doorbell, is named by the receiver's next flush after it has made some, so a parked shard is woken for it, and shards
-//!   that wait for nothing are left asleep.
+//!   whose outgoing rings are all full still empties its incoming ones, which the shards at the other ends may be
+//!   waiting for. Returning a credit is a store to a counter, which takes no room anywhere. A wait for room is thus a
+//!   wait for the other shard's next turn, never for work of this shard.
+//! - No lost wake-up after a refusal: a sender that found neither credit nor room, even when it looked again after
+//!   arming its doorbell, is named by the receiver's next flush that makes some. Parked shards are woken for it; shards
+//!   that wait for nothing stay asleep.
 //! - Everything in a ring belongs to exactly one shard, and every counter has a single writer.
 
 pub mod doorbell;
@@ -47,17 +48,17 @@ use crate::mesh::ring::{
 };
 use crate::planted::{self, Bug};
 
-/// How many items the ring from one shard to another can hold.
+/// Capacity of the ring from one shard to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneCapacity {
-    /// The messages that may be under way from one shard to another, up to their place in a mailbox.
+    /// Maximum number of messages on their way from one shard to another, up to their place in a mailbox.
     pub credits: NonZeroUsize,
-    /// The slots for notices and outcomes, which travel without a credit.
+    /// Number of slots for notices and outcomes, which travel without a credit.
     pub uncredited: NonZeroUsize,
 }
 
 impl LaneCapacity {
-    /// The number of slots of the ring.
+    /// Returns the number of slots of the ring.
     ///
     /// # Panics
     ///
@@ -66,11 +67,11 @@ impl LaneCapacity {
         self.credits.checked_add(self.uncredited.get()).expect("a ring cannot have more slots than there are addresses")
     }
 
-    /// The bytes that the slots of a whole mesh of items `T` may take: one ring for each ordered pair of shards, so
+    /// Returns the size in bytes of the slots of a mesh of items `T`, with one ring for each ordered pair of shards:
     /// `shards * (shards - 1) * slots * size_of::<T>()`.
     ///
-    /// It grows with the square of the shard count. At 384 bytes and 1,088 slots a pair of rings takes 0.8 MiB, eight
-    /// shards take 22 MiB and 64 shards take 1.6 GiB, hence larger machines should give each pair fewer slots. Slots
+    /// It grows with the square of the number of shards. At 384 bytes and 1,088 slots, a pair of rings takes 0.8 MiB,
+    /// eight shards take 22 MiB and 64 shards take 1.6 GiB; larger machines should give each pair fewer slots. Slots
     /// take up memory only once they have been used.
     pub fn mesh_bytes<T>(self, shards: NonZeroU16) -> usize {
         let shards = usize::from(shards.get());
@@ -78,7 +79,7 @@ impl LaneCapacity {
     }
 }
 
-/// Makes the rings between `shards` shards and returns one port for each, in the order of their indices.
+/// Creates the rings between `shards` shards and returns one port for each, in index order.
 pub fn mesh<T: Send>(shards: NonZeroU16, capacity: LaneCapacity) -> Vec<Port<T>> {
     let count = usize::from(shards.get());
     let mut ports: Vec<Port<T>> = (0..count).map(|index| Port::unconnected(index, count)).collect();
@@ -92,104 +93,105 @@ pub fn mesh<T: Send>(shards: NonZeroU16, capacity: LaneCapacity) -> Vec<Port<T>>
     ports
 }
 
-/// What one shard holds of the mesh: a ring to and a ring from every other shard.
+/// One shard's end of the mesh: a ring to and a ring from every other shard.
 ///
-/// Methods that name a shard panic when it is the port's own or does not exist, because a message to the own shard has
-/// no business here; the queries answer zero for the own shard instead, so that a loop over all shards needs no
-/// exception.
+/// Methods that take a shard panic if it does not exist or is the port's own, because messages to the own shard do not
+/// use the mesh. Queries return zero for the own shard instead, so that a loop over all shards needs no special case.
 pub struct Port<T> {
     index: usize,
     /// By destination; `None` only at the own index.
     outgoing: Vec<Option<Outgoing<T>>>,
     /// By origin; `None` only at the own index.
     incoming: Vec<Option<Incoming<T>>>,
-    /// The shards that the last flush found, kept for its allocation.
+    /// The shards returned by the last flush; kept for its allocation.
     to_ring: Vec<usize>,
 }
 
 impl<T> Port<T> {
-    /// The index of the shard that this port belongs to.
+    /// Returns the index of the port's shard.
     #[inline]
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// The number of shards in the mesh, this one included.
+    /// Returns the number of shards in the mesh, including this one.
     #[inline]
     pub fn shards(&self) -> usize {
         self.outgoing.len()
     }
 
-    /// How many messages can certainly be sent to a shard now. It is zero only when none were returned at the time of
-    /// the call, because the shared counter is read afresh whenever the known one leaves no credit.
+    /// Returns a lower bound of the number of messages that can be sent to a shard now. It is zero only if none were
+    /// returned at the time of the call, because the shared counter is read afresh if the known one leaves no credit.
     #[inline]
     pub fn credits(&mut self, to: usize) -> usize {
         self.outgoing[to].as_mut().map_or(0, Outgoing::credits)
     }
 
-    /// Whether a message can be sent on its first ring, to a shard, now: whether there is a credit beyond the reserve. A
-    /// no counts as a refusal, so the receiver's shard rings this shard's doorbell once it has returned a credit.
+    /// Whether a message on its first ring can be sent to a shard now, that is, whether there is a credit beyond the
+    /// reserve. A false result counts as a refusal: the receiver's shard rings this shard's doorbell once it has
+    /// returned a credit.
     #[inline]
     pub fn has_credit(&mut self, to: usize) -> bool {
         self.outgoing[to].as_mut().is_some_and(|lane| lane.has_credit(lane.reserve))
     }
 
-    /// As [`has_credit`](Self::has_credit), for a message that came from another shard: it may use the reserve.
+    /// Like [`has_credit`](Self::has_credit), but for a message in transit from another shard, which may use the
+    /// reserve.
     #[inline]
     pub fn has_transit_credit(&mut self, to: usize) -> bool {
         self.outgoing[to].as_mut().is_some_and(|lane| lane.has_credit(0))
     }
 
-    /// Whether the shard at the other end is gone, so that nothing sent to it will be received.
+    /// Whether the shard at the other end is gone, so that items sent to it will not be received.
     pub fn is_abandoned(&self, to: usize) -> bool {
         self.outgoing[to].as_ref().is_some_and(|lane| lane.producer.is_abandoned())
     }
 
-    /// The number of items in the outgoing rings, published or not, that their receivers have not taken yet.
+    /// Returns the number of items in the outgoing rings, published or not, that have not been received.
     ///
     /// The sum over all ports of a mesh at rest is what has departed but not arrived.
     pub fn in_flight(&self) -> usize {
         self.outgoing.iter().flatten().map(Outgoing::in_flight).sum()
     }
 
-    /// As [`in_flight`](Self::in_flight), without the items that travel without a credit. For checking the account: it
-    /// looks at each uncredited item.
+    /// Like [`in_flight`](Self::in_flight), but without uncredited items. For consistency checks: it looks at each
+    /// uncredited item.
     pub fn messages_in_flight(&mut self) -> usize {
         self.outgoing.iter_mut().flatten().map(Outgoing::messages_in_flight).sum()
     }
 
-    /// The credits that were spent and have not come back, over all shards: zero when nothing is under way.
+    /// Returns the number of credits spent and not yet returned, over all shards: zero if nothing is in flight.
     pub fn credits_out(&mut self) -> usize {
         (0..self.shards()).map(|to| self.credits_out_to(to)).sum()
     }
 
-    /// The credits that were spent on a shard and that its last flush did not show as returned.
+    /// Returns the number of credits spent on a shard that its last flush did not return.
     pub fn credits_out_to(&mut self, to: usize) -> usize {
         self.outgoing[to].as_mut().map_or(0, |lane| lane.credits - lane.credits_beyond(lane.credits - 1))
     }
 
-    /// As [`messages_in_flight`](Self::messages_in_flight), of the ring to one shard.
+    /// Like [`messages_in_flight`](Self::messages_in_flight), for the ring to one shard.
     pub fn messages_in_flight_to(&mut self, to: usize) -> usize {
         self.outgoing[to].as_mut().map_or(0, Outgoing::messages_in_flight)
     }
 
-    /// The credits of a shard that were noted as returned since the last flush, so that it cannot see them yet.
+    /// Returns the number of a shard's credits returned since the last flush, which the shard cannot see yet.
     pub fn credits_unflushed(&self, from: usize) -> usize {
         self.incoming[from].as_ref().map_or(0, |lane| lane.returned - lane.returned_published)
     }
 
-    /// Whether an item can be received from any shard at the time of the call. To be asked again after arming the
-    /// doorbell, together with [`has_awaited_room`](Self::has_awaited_room).
+    /// Whether an item can be received from any shard. Check it again after arming the doorbell, together with
+    /// [`has_awaited_room`](Self::has_awaited_room).
     pub fn has_incoming(&mut self) -> bool {
         self.incoming.iter_mut().flatten().any(|lane| !lane.consumer.is_empty())
     }
 
-    /// Whether there is now credit or room at a shard that refused an item. To be asked again after arming the doorbell.
+    /// Whether there is now credit or room at a shard that refused an item. Check it again after arming the doorbell.
     ///
-    /// It answers yes once for each refusal, so a shard that has dropped the refused item meanwhile can still park.
+    /// Returns true once for each refusal, so a shard that has since dropped the refused item can still park.
     pub fn has_awaited_room(&mut self) -> bool {
         let mut found = false;
-        // Every lane is asked, so that one yes stands for all of them.
+        // No early exit: each lane's wait is cleared, so that one true result stands for all of them.
         for lane in self.outgoing.iter_mut().flatten() {
             found |= lane.has_awaited_room();
         }
@@ -200,15 +202,15 @@ impl<T> Port<T> {
     ///
     /// # Errors
     ///
-    /// Gives the message back when no credit is left. The receiver's shard then rings this shard's doorbell once it has
+    /// Returns the message if no credit is left. The receiver's shard then rings this shard's doorbell once it has
     /// returned one.
     #[inline]
     pub fn send(&mut self, to: usize, message: T) -> Result<(), T> {
         self.outgoing_to(to).send(message)
     }
 
-    /// As [`send`](Self::send), for a message that is made where it stays, as [`Producer::push_in_place`] has it. Returns whether
-    /// there was a credit; if not, `fill` was not called.
+    /// Like [`send`](Self::send), but constructs the message in its slot, as in [`Producer::push_in_place`]. Returns
+    /// whether there was a credit; if not, `fill` was not called.
     #[inline]
     pub fn send_in_place(
         &mut self,
@@ -229,14 +231,14 @@ impl<T> Port<T> {
     ///
     /// # Errors
     ///
-    /// Gives the item back when all slots for uncredited items are taken. The receiver's shard then rings this shard's
+    /// Returns the item if all slots for uncredited items are taken. The receiver's shard then rings this shard's
     /// doorbell once it has emptied one. The item must keep its credit or its place in the mailbox until then.
     #[inline]
     pub fn send_uncredited(&mut self, to: usize, item: T) -> Result<(), T> {
         self.outgoing_to(to).send_uncredited(item)
     }
 
-    /// Takes up to `max` items from a shard, oldest first, and returns how many there were.
+    /// Receives up to `max` items from a shard, oldest first, and returns their number.
     #[inline]
     pub fn receive(&mut self, from: usize, max: usize, accept: impl FnMut(T)) -> usize {
         let Some(lane) = self.incoming[from].as_mut() else { return 0 };
@@ -245,14 +247,14 @@ impl<T> Port<T> {
         count
     }
 
-    /// Takes the oldest item from a shard, as [`Consumer::pop_or_copy`] has it. Its slot is handed back by
-    /// [`release`](Self::release), once for many items.
+    /// Receives the oldest item from a shard, as in [`Consumer::pop_or_copy`]. [`release`](Self::release) frees its
+    /// slot, once for many items.
     #[inline]
     pub fn take_or_copy<R>(&mut self, from: usize, copy: impl FnOnce(&T) -> Option<R>) -> Option<Popped<R, T>> {
         self.incoming[from].as_mut()?.consumer.pop_or_copy(copy)
     }
 
-    /// Hands back the slots of all items that were taken from a shard, with one store.
+    /// Frees the slots of all items received from a shard, with one store.
     #[inline]
     pub fn release(&mut self, from: usize) {
         let Some(lane) = self.incoming[from].as_mut() else { return };
@@ -260,7 +262,7 @@ impl<T> Port<T> {
         lane.consumer.release();
     }
 
-    /// Notes that `count` messages from a shard have found their place. The next [`flush`](Self::flush) returns their
+    /// Records that `count` messages from a shard have found their place. The next [`flush`](Self::flush) returns their
     /// credits.
     #[inline]
     pub fn return_credits(&mut self, from: usize, count: usize) {
@@ -273,8 +275,8 @@ impl<T> Port<T> {
         );
     }
 
-    /// Makes everything sent visible and returns the credits, with one store per ring, and names each shard whose
-    /// doorbell is to be rung now: those with something new to receive and those that waited for credit or room.
+    /// Makes everything sent visible and returns credits, with one store per ring. Returns the shards whose doorbell to
+    /// ring now: those with something new to receive, and those that waited for credit or room.
     #[inline]
     pub fn flush(&mut self) -> &[usize] {
         self.to_ring.clear();
@@ -283,7 +285,7 @@ impl<T> Port<T> {
             made_room |= lane.return_credits();
         }
         if made_room {
-            // Pairs with the fence in `Outgoing::waits` and the one of the doorbell: a sender that was refused sees the
+            // Pairs with the fence in `Outgoing::waits` and the one in the doorbell: either a refused sender sees the
             // room when it looks again, or its flag is seen here.
             fence(Ordering::SeqCst);
         }
@@ -325,7 +327,7 @@ impl<T> fmt::Debug for Port<T> {
     }
 }
 
-/// Makes the two ends of the way from one shard to another.
+/// Creates the two ends of the lane from one shard to another.
 fn lane<T: Send>(capacity: LaneCapacity) -> (Outgoing<T>, Incoming<T>) {
     let (producer, consumer) = ring(capacity.slots());
     let feedback = Arc::new(Feedback {
@@ -349,16 +351,17 @@ fn lane<T: Send>(capacity: LaneCapacity) -> (Outgoing<T>, Incoming<T>) {
     (outgoing, incoming)
 }
 
-/// The credits of a lane that are kept for messages in transit: an eighth. A lane with a single credit has none to spare.
+/// Returns the credits of a lane reserved for messages in transit: an eighth. A lane with a single credit reserves
+/// none.
 fn reserve_of(credits: NonZeroUsize) -> usize {
     if credits.get() == 1 { 0 } else { (credits.get() / 8).max(1) }
 }
 
-/// What goes back from the receiver of a lane to its sender beside the ring's own index.
+/// What the receiver of a lane reports to its sender, besides the ring's own index.
 struct Feedback {
-    /// How many credits the receiver has returned since the start; written by the receiver only.
+    /// The number of credits returned since the start; written by the receiver only.
     returned: CachePadded<AtomicUsize>,
-    /// Whether the sender was refused and wants its doorbell rung; raised by the sender, taken down by the receiver.
+    /// Whether the sender was refused and wants its doorbell rung; set by the sender, cleared by the receiver.
     sender_waits: CachePadded<AtomicBool>,
 }
 
@@ -366,22 +369,22 @@ struct Feedback {
 struct Outgoing<T> {
     producer: Producer<T>,
     feedback: Arc<Feedback>,
-    /// The credits that the lane started with.
+    /// The initial number of credits.
     credits: usize,
-    /// Those of them that messages on their first ring leave alone.
+    /// The credits that messages on their first ring leave untouched.
     reserve: usize,
-    /// The messages sent with a credit since the start.
+    /// The number of messages sent with a credit since the start.
     sent: usize,
     returned_seen: usize,
-    /// The positions in the ring of the uncredited items that may still be in it, oldest first. The ring's own index
-    /// tells how many slots came free but not whose, so this is how their number is known.
+    /// Positions in the ring of the uncredited items that may still be in it, oldest first. The ring's index shows how
+    /// many slots were freed but not which, so this is how their number is known.
     uncredited: VecDeque<usize>,
     uncredited_max: usize,
-    /// A message was refused for want of a credit and none was sent since.
+    /// Whether a message was refused for want of a credit and none was sent since.
     awaits_credit: bool,
-    /// How many credits are of no use to whoever was refused.
+    /// The number of credits that the refused message may not use.
     awaits_beyond: usize,
-    /// An item was refused for want of an uncredited slot and none was sent since.
+    /// Whether an item was refused for want of an uncredited slot and none was sent since.
     awaits_room: bool,
 }
 
@@ -391,7 +394,7 @@ impl<T> Outgoing<T> {
         self.credits_beyond(0)
     }
 
-    /// How many credits there are, read afresh unless more than `beyond` are known of.
+    /// Returns the number of credits, read afresh unless more than `beyond` are known.
     #[inline]
     fn credits_beyond(&mut self, beyond: usize) -> usize {
         let known = self.known_credits();
@@ -424,7 +427,8 @@ impl<T> Outgoing<T> {
         self.credits_beyond(beyond) > beyond || self.await_credit(beyond)
     }
 
-    /// Has this shard's doorbell rung once there are more than `beyond` credits, unless there are by now.
+    /// Requests a ring of this shard's doorbell once there are more than `beyond` credits. Returns whether there
+    /// already are.
     #[cold]
     fn await_credit(&mut self, beyond: usize) -> bool {
         self.awaits_beyond = if self.awaits_credit { self.awaits_beyond.min(beyond) } else { beyond };
@@ -484,7 +488,7 @@ impl<T> Outgoing<T> {
         if !(self.awaits_credit || self.awaits_room) || self.feedback.sender_waits.load(Ordering::Relaxed) {
             return false;
         }
-        // The receiver has taken the flag down for room that was in use by then, and will not ring for what comes next.
+        // The receiver has cleared the flag for room that has been used since, and will not ring again without it.
         self.waits();
         self.sees_awaited_room()
     }
@@ -498,12 +502,12 @@ impl<T> Outgoing<T> {
         credit || room
     }
 
-    /// Asks the receiver to have this shard's doorbell rung once there is more credit or room.
+    /// Asks the receiver to ring this shard's doorbell once there is more credit or room.
     #[cold]
     fn waits(&self) {
         self.feedback.sender_waits.swap(true, Ordering::AcqRel);
-        // Pairs with the fence in `flush`: the receiver sees the flag after it has made room, or the look at the
-        // counters that follows this sees the room.
+        // Pairs with the fence in `flush`: either the receiver sees the flag after it has made room, or the check that
+        // follows sees the room.
         fence(Ordering::SeqCst);
     }
 }
@@ -512,17 +516,19 @@ impl<T> Outgoing<T> {
 struct Incoming<T> {
     consumer: Consumer<T>,
     feedback: Arc<Feedback>,
-    /// The credits returned since the start, those included that the sender cannot see yet.
+    /// The credits returned since the start, including those that the sender cannot see yet.
     returned: usize,
     returned_published: usize,
-    /// Whether the ring has slots or the sender has credits that it had not at the last flush.
+    /// Whether the ring has gained slots or the sender credits since the last flush.
     made_room: bool,
 }
 
 impl<T> Incoming<T> {
-    /// Makes the returned credits visible to the sender, and tells whether it has gained anything since the last flush.
+    /// Makes the returned credits visible to the sender. Returns whether the sender has gained anything since the last
+    /// flush.
     ///
-    /// The ring's slots were released before, when the items were received, so whoever sees the credit sees the room.
+    /// The ring's slots were released earlier, when the items were received, so a sender that sees the credit also sees
+    /// the room.
     #[inline]
     fn return_credits(&mut self) -> bool {
         if self.returned != self.returned_published {
@@ -533,7 +539,7 @@ impl<T> Incoming<T> {
         self.made_room
     }
 
-    /// Whether the sender waits for what was gained since the last flush; answers yes only once for each wait.
+    /// Whether the sender waits for what was gained since the last flush. Returns true once for each wait.
     #[inline]
     fn is_awaited(&mut self) -> bool {
         std::mem::take(&mut self.made_room)

@@ -1,21 +1,21 @@
-//! The single-producer, single-consumer ring that carries messages by value from one core to another.
+//! The single-producer, single-consumer ring that moves messages by value from one core to another.
 //!
-//! This is the *cross* stage of a message's path: the sending shard writes the message straight into a slot, the
-//! receiving shard moves it straight out into its own memory, and nothing is allocated or locked in between.
+//! This is the *cross* stage of a message's path: the sending shard writes the message directly into a slot, and the
+//! receiving shard moves it directly into its own memory. Nothing is allocated or locked in between.
 //!
-//! Visibility is separate from writing. [`Producer::push`] fills slots that nobody else can see yet, and
+//! Visibility is separate from writing. [`Producer::push`] fills slots that are not visible yet, and
 //! [`Producer::publish`] makes all of them visible with one store, so a chunk of messages costs one transfer of the
-//! index's cache line instead of one per message. The consumer hands slots back the same way: [`Consumer::pop`] moves
+//! index's cache line instead of one per message. The consumer returns slots the same way: [`Consumer::pop`] moves
 //! items out and [`Consumer::release`] frees all their slots at once. Each side keeps a private copy of the other
-//! side's index and reads the shared one only when the copy shows no progress to be made.
+//! side's index and reads the shared one only if the copy shows no progress to be made.
 //!
 //! # Invariants
 //!
 //! - `released <= popped <= published <= written <= released + capacity`, where the producer owns `written` and
 //!   `published`, the consumer owns `popped` and `released`, and only `published` and `released` are shared.
-//! - A slot belongs to the producer when its number lies in `[published, released + capacity)` and to the consumer when
-//!   it lies in `[released, published)`. The Release store of an index gives slots away and the other side's Acquire
-//!   load takes them over.
+//! - A slot belongs to the producer while its number is in `[published, released + capacity)` and to the consumer while
+//!   it is in `[released, published)`. The Release store of an index gives slots away and the other side's Acquire load
+//!   takes them over.
 //! - Items come out in the order in which they went in, and each is either popped or dropped, exactly once.
 //! - The capacity is exact, not rounded up to a power of two, because a mesh of rings is the largest table of a router.
 //!
@@ -32,7 +32,7 @@ use crossbeam::utils::CachePadded;
 
 use self::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
-/// The atomics and cells of this crate's lock-free code: the standard ones, or loom's when a model is checked.
+/// The atomics and cells of the lock-free code: those of `std`, or loom's under model checking.
 pub(crate) mod sync {
     #[cfg(loom)]
     pub(crate) use loom::{
@@ -52,7 +52,7 @@ pub(crate) mod sync {
         thread::yield_now,
     };
 
-    /// The standard cell behind the scoped access that loom needs in order to see reads and writes.
+    /// `std`'s cell with the scoped access that loom needs to observe reads and writes.
     #[cfg(not(loom))]
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -76,11 +76,11 @@ pub(crate) mod sync {
     }
 }
 
-// The indices count items since the ring was made and are assumed never to wrap: at a billion items per second, 64 bits
+// The indices count items since the ring was created and never wrap in practice: at a billion items per second, 64 bits
 // last for 584 years.
 const _: () = assert!(usize::BITS >= 64, "the ring's indices would wrap");
 
-/// Makes a ring with room for exactly `capacity` items and returns its two ends.
+/// Creates a ring with room for exactly `capacity` items and returns its two ends.
 ///
 /// The slots take `capacity * size_of::<T>()` bytes. They are not written before their first use, so the operating
 /// system places each page on the core that first fills it.
@@ -105,13 +105,13 @@ pub fn ring<T: Send>(capacity: NonZeroUsize) -> (Producer<T>, Consumer<T>) {
     (producer, consumer)
 }
 
-/// The end of a ring that items go into. It may move to another thread but is used by one at a time.
+/// The sending end of a ring. It may move between threads but is used by one at a time.
 ///
-/// Dropping it publishes what was pushed, so the consumer still receives it.
+/// Dropping it publishes everything pushed, so the consumer still receives it.
 pub struct Producer<T> {
     shared: Arc<Shared<T>>,
     capacity: usize,
-    /// The slot that the next item goes into; always `written % capacity`, kept to avoid the division.
+    /// The slot of the next item; always `written % capacity`, kept to avoid the division.
     slot: usize,
     written: usize,
     published: usize,
@@ -120,25 +120,25 @@ pub struct Producer<T> {
 }
 
 impl<T> Producer<T> {
-    /// The number of items that the ring holds when it is full.
+    /// Returns the capacity in items.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The number of items that were pushed but not published yet.
+    /// Returns the number of items pushed but not yet published.
     #[inline]
     pub fn unpublished(&self) -> usize {
         self.written - self.published
     }
 
-    /// The number of items pushed since the ring was made.
+    /// Returns the number of items pushed since the ring was created.
     #[inline]
     pub fn pushed(&self) -> usize {
         self.written
     }
 
-    /// The number of slots that the consumer has handed back since the ring was made, read afresh.
+    /// Returns the number of slots released by the consumer since the ring was created, read afresh.
     #[inline]
     pub fn released(&mut self) -> usize {
         self.released_seen = self.shared.released.load(Ordering::Acquire);
@@ -146,14 +146,14 @@ impl<T> Producer<T> {
         self.released_seen
     }
 
-    /// The number of published items whose slots the consumer still holds. Exact at the instant of the call.
+    /// Returns the number of published items whose slots the consumer still holds. Exact at the instant of the call.
     #[inline]
     pub fn in_flight(&self) -> usize {
         self.published - self.shared.released.load(Ordering::Relaxed)
     }
 
-    /// A lower bound of the number of items that fit. It is zero only when the ring is full at the time of the call,
-    /// because the consumer's index is read afresh whenever the known one leaves no room.
+    /// Returns a lower bound of the number of items that fit. It is zero only if the ring is full at the time of the
+    /// call, because the consumer's index is read afresh if the known one leaves no room.
     #[inline]
     pub fn free_slots(&mut self) -> usize {
         let free = self.known_free_slots();
@@ -164,17 +164,17 @@ impl<T> Producer<T> {
         self.known_free_slots()
     }
 
-    /// Whether the consumer is gone, so that nobody will ever receive what is pushed.
+    /// Whether the consumer is gone, so that pushed items will never be received.
     #[inline]
     pub fn is_abandoned(&self) -> bool {
         Arc::strong_count(&self.shared) < 2
     }
 
-    /// Writes an item into the next slot without letting the consumer see it; [`publish`](Self::publish) does that.
+    /// Writes an item into the next slot without making it visible; [`publish`](Self::publish) does that.
     ///
     /// # Errors
     ///
-    /// Gives the item back, changing nothing, when the ring is full. Publishing and trying again later may help.
+    /// Returns the item, without changing anything, if the ring is full. Publishing and trying again later may help.
     #[inline]
     pub fn push(&mut self, item: T) -> Result<(), T> {
         if self.free_slots() == 0 {
@@ -192,21 +192,21 @@ impl<T> Producer<T> {
         Ok(())
     }
 
-    /// As [`push`](Self::push), for an item that is made where it stays instead of being copied there: `fill` writes it and
-    /// answers with what it wrote. Returns whether there was room; if not, `fill` was not called.
+    /// Like [`push`](Self::push), but constructs the item in its slot instead of copying it there: `fill` writes the
+    /// item and returns a reference to it. Returns whether there was room; if not, `fill` was not called.
     ///
     /// # Panics
     ///
-    /// If `fill` answers with an item that lies elsewhere.
+    /// If `fill` returns a reference to another place.
     #[inline]
     pub fn push_in_place(&mut self, fill: impl for<'slot> FnOnce(&'slot mut MaybeUninit<T>) -> &'slot mut T) -> bool {
         if self.free_slots() == 0 {
             return false;
         }
         self.shared.slots[self.slot].with_mut(|slot| {
-            // SAFETY: as in `push`, nobody else has the slot. That it is initialised afterwards follows from the reference
-            // to a `T` in its place, which there is only if one was written. If `fill` panics or lies, no index has moved,
-            // and the slot counts as empty.
+            // SAFETY: as in `push`, nobody else has the slot. It is initialised afterwards because there is a reference
+            // to a `T` in its place, which requires that one was written. If `fill` panics or returns another
+            // reference, no index has moved and the slot counts as empty.
             let slot = unsafe { &mut *slot };
             let place: *const T = slot.as_ptr();
             assert!(std::ptr::eq(fill(slot), place), "an item was not written into its slot");
@@ -216,7 +216,7 @@ impl<T> Producer<T> {
         true
     }
 
-    /// Makes every item pushed so far visible to the consumer with one store, and returns how many were new to it.
+    /// Makes all pushed items visible to the consumer with one store, and returns how many were new to it.
     #[inline]
     pub fn publish(&mut self) -> usize {
         let count = self.unpublished();
@@ -252,13 +252,13 @@ impl<T> fmt::Debug for Producer<T> {
     }
 }
 
-/// The end of a ring that items come out of. It may move to another thread but is used by one at a time.
+/// The receiving end of a ring. It may move between threads but is used by one at a time.
 ///
-/// Dropping it releases what was popped. What is left in the ring is dropped together with the producer.
+/// Dropping it releases what was popped. Items left in the ring are dropped together with the producer.
 pub struct Consumer<T> {
     shared: Arc<Shared<T>>,
     capacity: usize,
-    /// The slot that the next item comes from; always `popped % capacity`, kept to avoid the division.
+    /// The slot of the next item; always `popped % capacity`, kept to avoid the division.
     slot: usize,
     popped: usize,
     released: usize,
@@ -267,26 +267,26 @@ pub struct Consumer<T> {
 }
 
 impl<T> Consumer<T> {
-    /// The number of items that the ring holds when it is full.
+    /// Returns the capacity in items.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The number of items popped since the ring was made.
+    /// Returns the number of items popped since the ring was created.
     #[inline]
     pub fn popped(&self) -> usize {
         self.popped
     }
 
-    /// The number of items that were popped but whose slots the producer cannot use yet.
+    /// Returns the number of items popped whose slots have not been released yet.
     #[inline]
     pub fn unreleased(&self) -> usize {
         self.popped - self.released
     }
 
-    /// A lower bound of the number of items that can be popped. It is zero only when nothing was published at the time
-    /// of the call, because the producer's index is read afresh whenever the known one leaves nothing to pop.
+    /// Returns a lower bound of the number of items that can be popped. It is zero only if nothing was published at the
+    /// time of the call, because the producer's index is read afresh if the known one leaves nothing to pop.
     #[inline]
     pub fn available(&mut self) -> usize {
         if self.published_seen == self.popped {
@@ -308,7 +308,7 @@ impl<T> Consumer<T> {
         Arc::strong_count(&self.shared) < 2
     }
 
-    /// Moves the oldest item out without handing its slot back; [`release`](Self::release) does that.
+    /// Moves the oldest item out without freeing its slot; [`release`](Self::release) does that.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         if self.available() == 0 {
@@ -317,15 +317,15 @@ impl<T> Consumer<T> {
         Some(self.take())
     }
 
-    /// As [`pop`](Self::pop), for items that are rather copied from where they lie than moved. One that `copy` makes nothing of is
-    /// moved out.
+    /// Like [`pop`](Self::pop), for items that are better copied from their slot than moved. If `copy` returns `None`,
+    /// the item is moved out.
     #[inline]
     pub fn pop_or_copy<R>(&mut self, copy: impl FnOnce(&T) -> Option<R>) -> Option<Popped<R, T>> {
         if self.available() == 0 {
             return None;
         }
         let copied = self.shared.slots[self.slot].with(|slot| {
-            // SAFETY: as in `take`, the slot is initialised and nobody writes to it; it is only looked at here. If `copy`
+            // SAFETY: as in `take`, the slot is initialised and nobody writes to it; it is only read here. If `copy`
             // panics, the item stays.
             copy(unsafe { (*slot).assume_init_ref() })
         });
@@ -334,14 +334,14 @@ impl<T> Consumer<T> {
         self.popped += 1;
         self.slot = next_slot(self.slot, self.capacity);
         self.shared.slots[slot].with_mut(|slot| {
-            // SAFETY: the item is initialised, as above, and counts as popped by now, so it is dropped only here. The producer
-            // does not touch the slot until it is released.
+            // SAFETY: the item is initialised, as above, and counts as popped by now, so it is dropped only here. The
+            // producer does not touch the slot until it is released.
             unsafe { (*slot).assume_init_drop() };
         });
         Some(Popped::Copied(copied))
     }
 
-    /// Hands the slots of all items popped so far back to the producer with one store.
+    /// Returns the slots of all items popped so far to the producer with one store.
     #[inline]
     pub fn release(&mut self) {
         if self.popped != self.released {
@@ -350,10 +350,10 @@ impl<T> Consumer<T> {
         }
     }
 
-    /// Moves up to `max` items out, oldest first, releases their slots together and returns how many there were.
+    /// Moves up to `max` items out, oldest first, releases their slots together and returns their number.
     ///
-    /// It stops early when what was known or found to be published at the start is used up, so that it ends even
-    /// against a producer that never pauses. If `accept` panics, the item it was given is gone and the rest stay.
+    /// It stops early when the items published at the start are used up, so that it ends even if the producer never
+    /// pauses. If `accept` panics, the item passed to it is lost and the rest stay.
     #[inline]
     pub fn drain_chunk(&mut self, max: usize, mut accept: impl FnMut(T)) -> usize {
         let count = self.available().min(max);
@@ -364,7 +364,7 @@ impl<T> Consumer<T> {
         count
     }
 
-    /// Moves the oldest item out; the caller has seen that there is one.
+    /// Moves the oldest item out. The caller has checked that there is one.
     #[inline]
     fn take(&mut self) -> T {
         debug_assert!(self.popped < self.published_seen, "take is only called when an item is known to be there");
@@ -398,20 +398,20 @@ impl<T> fmt::Debug for Consumer<T> {
     }
 }
 
-/// An item that came out of a ring.
+/// An item popped by [`Consumer::pop_or_copy`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Popped<R, T> {
-    /// What was made of it; it is gone.
+    /// What `copy` made of the item, which has been dropped.
     Copied(R),
     /// The item.
     Moved(T),
 }
 
-/// What both ends see. The two indices lie on cache lines of their own, because each is written by another core.
+/// The state shared by both ends. The two indices are on separate cache lines, because each is written by another core.
 struct Shared<T> {
-    /// How many items the consumer may see; written by the producer only.
+    /// The number of items that the consumer may see; written by the producer only.
     published: CachePadded<AtomicUsize>,
-    /// How many slots the consumer has handed back; written by the consumer only.
+    /// The number of slots returned by the consumer; written by the consumer only.
     released: CachePadded<AtomicUsize>,
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
 }
@@ -427,8 +427,8 @@ unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        // Both ends published and released what they had before they let go of the ring, and the reference count
-        // orders those stores before this point, so relaxed loads see the final values.
+        // Both ends published and released what they had before they dropped the ring, and the reference count orders
+        // those stores before this point, so relaxed loads see the final values.
         let released = self.released.load(Ordering::Relaxed);
         let published = self.published.load(Ordering::Relaxed);
         let mut slot = released % self.slots.len();
@@ -444,7 +444,7 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-/// The slot after `slot` in a ring of `capacity` slots.
+/// Returns the slot after `slot` in a ring of `capacity` slots.
 #[inline]
 fn next_slot(slot: usize, capacity: usize) -> usize {
     let next = slot + 1;

@@ -106,7 +106,7 @@ fn uncredited_items_never_take_the_room_of_credits() {
     first.send(1, 2).expect("there is another credit");
     first.flush();
     assert_eq!(received(&mut second, 0, 8), [10, 1, 2], "all travel in order");
-    // The messages hold their credits beyond the ring, so the slots they left are not for uncredited items.
+    // The messages hold their credits beyond the ring, so the slots they left are not available to uncredited items.
     first.send_uncredited(1, 12).expect("the uncredited slot is empty again");
     assert_eq!(first.send_uncredited(1, 13), Err(13));
     second.return_credits(0, 2);
@@ -157,7 +157,7 @@ fn a_sender_that_was_rung_too_early_is_rung_again() {
     first.send_uncredited(1, 1).expect("the slot is empty");
     first.flush();
     received(&mut second, 0, 8);
-    // The sender uses the room before the receiver's flush tells of it.
+    // The sender uses the room before the receiver's flush announces it.
     first.send_uncredited(1, 2).expect("the slot is empty again");
     assert_eq!(first.send_uncredited(1, 3), Err(3));
     assert_eq!(second.flush(), [0], "for room that is in use by now");
@@ -221,7 +221,7 @@ enum Step {
 }
 
 proptest! {
-    /// Whatever the order of turns, credits and slots match a model, and what was sent arrives in order.
+    /// In any order of turns, credits and slots match a model, and items arrive in order.
     #[test]
     fn credits_are_room(
         credits in 1_usize..5,
@@ -239,7 +239,7 @@ proptest! {
         ),
     ) {
         let (mut first, mut second) = pair(credits, uncredited);
-        // What is in the ring, with whether it travels on a credit, and how much of it the receiver may see.
+        // The items in the ring, each with whether it travels on a credit, and how many of them the receiver may see.
         let mut ring: VecDeque<(u64, bool)> = VecDeque::new();
         let mut visible = 0;
         let (mut held, mut returning, mut spent) = (0, 0, 0);

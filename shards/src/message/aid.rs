@@ -1,15 +1,15 @@
-//! Agent identifiers as FIPA SC00023 has them: a name, and where and through whom the agent can be reached.
+//! Agent identifiers (FIPA SC00023): a name, transport addresses, and resolvers.
 
 use super::details::{PARAMETER_BYTES_MAX, UserParameter, is_kept_parameter_name};
 use super::id::AgentId;
 use crate::domain::AgentName;
 
-/// The most addresses, resolvers or user-defined parameters of one identifier.
+/// Maximum number of addresses, resolvers or user-defined parameters of an identifier.
 pub const AID_ENTRIES_MAX: usize = 64;
-/// How deep resolvers may nest: an identifier may name resolvers that name resolvers.
+/// Maximum nesting depth of resolvers: an identifier may name resolvers that name resolvers.
 pub const AID_DEPTH_MAX: usize = 8;
 
-/// What is wrong with an identifier.
+/// An identifier breaks a limit.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AidFault {
     /// A list is too long.
@@ -17,19 +17,19 @@ pub enum AidFault {
     TooManyEntries {
         /// `addresses`, `resolvers` or `user-defined parameters`.
         entries: &'static str,
-        /// How many there are.
+        /// The number of entries.
         count: usize,
     },
-    /// Resolvers name resolvers too often.
+    /// Resolvers are nested too deep.
     #[error("has resolvers nested deeper than {AID_DEPTH_MAX} levels")]
     NestedTooDeep,
     /// An address or a parameter is too long.
     #[error("has an address or a parameter of {bytes} bytes: allowed are up to {PARAMETER_BYTES_MAX} bytes")]
     EntryTooLong {
-        /// How long it is.
+        /// The length in bytes.
         bytes: usize,
     },
-    /// A user-defined parameter's name is no word, or that of a parameter of the standard.
+    /// A user-defined parameter's name is not a word, or is the name of a standard parameter.
     #[error("has the parameter {name:?}: a name is a word that is no parameter of FIPA SC00061")]
     ParameterName {
         /// The refused name.
@@ -37,7 +37,7 @@ pub enum AidFault {
     },
 }
 
-/// An agent identifier (AID). The name alone says who the agent is; the rest helps to reach it.
+/// An agent identifier (AID). The name alone identifies the agent; the rest helps to reach it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Aid {
     /// The agent's globally unique name.
@@ -51,17 +51,17 @@ pub struct Aid {
 }
 
 impl Aid {
-    /// An identifier that consists of a name.
+    /// Creates an identifier that consists of a name only.
     pub fn new(name: AgentName) -> Self {
         Self { name, addresses: Vec::new(), resolvers: Vec::new(), user_parameters: Vec::new() }
     }
 
-    /// The id that the name stands for.
+    /// Returns the id of the agent with this name.
     pub fn id(&self) -> AgentId {
         AgentId::of(&self.name)
     }
 
-    /// Whether the identifier keeps the limits that every message form relies on.
+    /// Checks the limits that every message form relies on.
     pub(super) fn check(&self) -> Result<(), AidFault> {
         self.check_at(1)
     }

@@ -1,4 +1,4 @@
-//! How a message is made: field by field, checked once at the end.
+//! The message builder: sets parameters one by one and checks them once at the end.
 
 use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use super::term::Term;
 use super::{Aid, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
 use crate::domain::{CapabilityName, ContentLimit, LifetimeMs, Priority};
 
-/// Why a message could not be built. Nothing was sent.
+/// A message could not be built. Nothing was sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MessageError {
-    /// The content is longer than the limit.
+    /// The content exceeds the limit.
     #[error("the content has {bytes} bytes: allowed are 0 to {limit} bytes")]
     ContentTooLarge {
-        /// How long the content is.
+        /// The length of the content in bytes.
         bytes: usize,
-        /// How long it may be.
+        /// The limit in bytes.
         limit: usize,
     },
     /// A set of agents is too large.
@@ -33,30 +33,30 @@ pub enum MessageError {
     TooManyAgents {
         /// `receiver` or `reply-to`.
         parameter: &'static str,
-        /// How many it names.
+        /// The number of agents.
         count: usize,
     },
     /// A textual parameter is too long.
     #[error("parameter {parameter} has {bytes} bytes: allowed are up to {PARAMETER_BYTES_MAX} bytes")]
     ParameterTooLong {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// How long it is.
+        /// The length in bytes.
         bytes: usize,
     },
-    /// A user-defined parameter's name is no word that begins with `X-`.
+    /// A user-defined parameter's name is not a word that begins with `X-`.
     #[error("the user-defined parameter {name:?} is not allowed: a name begins with X- and has no spaces")]
     ParameterName {
         /// The refused name.
         name: String,
     },
-    /// A user-defined parameter has a name that the router gives a meaning to.
+    /// A user-defined parameter has a name that is reserved for the router.
     #[error("the parameter {name} belongs to the router: set it through the options of delivery")]
     ParameterReserved {
         /// The refused name.
         name: String,
     },
-    /// A user-defined performative could not be read back by its word.
+    /// A user-defined performative is not a valid word.
     #[error("the performative {name:?} is not allowed: parse it from text to have it checked")]
     PerformativeName {
         /// The refused word.
@@ -67,16 +67,16 @@ pub enum MessageError {
     Identifier {
         /// `sender`, `receiver` or `reply-to`.
         parameter: &'static str,
-        /// What is wrong with it.
+        /// The limit that was broken.
         fault: AidFault,
     },
     /// There are too many user-defined parameters.
     #[error("{count} user-defined parameters: allowed are up to {USER_PARAMETERS_MAX}")]
     TooManyParameters {
-        /// How many there are.
+        /// The number of parameters.
         count: usize,
     },
-    /// A capability's name could not become a term.
+    /// The vocabulary has no room for a capability's name.
     #[error("the capability {name:?} can't be addressed: the process-wide vocabulary is full")]
     VocabularyFull {
         /// The capability's name.
@@ -84,9 +84,9 @@ pub enum MessageError {
     },
 }
 
-/// A message in the making.
+/// Builds a [`Message`].
 ///
-/// It is two pointers, so that it goes from call to call in registers.
+/// The builder is two pointers, so that it passes from call to call in registers.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct MessageBuilder {
@@ -94,11 +94,11 @@ pub struct MessageBuilder {
     aside: Option<Box<Aside>>,
 }
 
-/// What few messages in the making have.
+/// State that few builders need.
 #[derive(Clone, Debug, Default)]
 struct Aside {
     details: Option<Details>,
-    /// The first thing that was wrong.
+    /// The first error.
     error: Option<MessageError>,
 }
 
@@ -141,7 +141,7 @@ impl MessageBuilder {
 
     #[cold]
     fn copy_details_for_reply(&mut self, original: &Message, details: &Details) {
-        // A dead letter that was sent again may find its conversation by its initiator, although that is its sender.
+        // A replayed dead letter may look up its conversation by its initiator, even if that is the sender.
         if original.0.role == ConversationRole::Member && details.initiator == original.0.sender {
             self.message.0.role = ConversationRole::Participant;
         }
@@ -159,7 +159,7 @@ impl MessageBuilder {
             let receivers = details.reply_to.clone();
             self.message.0.receiver = receiver_of(&receivers);
             self.details().receivers = receivers;
-            // Redirected replies go to someone who need not be the initiator: the conversation stays where it was.
+            // Redirected replies go to an agent that need not be the initiator: the conversation stays where it was.
             if let (ConversationRole::Participant, Some(initiator)) = (self.message.0.role, original.0.sender)
                 && self.message.0.receiver != Receiver::Agent(initiator)
             {
@@ -181,27 +181,27 @@ impl MessageBuilder {
         self.aside.get_or_insert_default().error.get_or_insert(error);
     }
 
-    /// The sender. The router sets it for messages that agents send, and refuses any other.
+    /// Sets the sender. The router sets it for messages that agents send, and refuses any other.
     #[inline]
     pub fn sender(mut self, sender: AgentId) -> Self {
         self.message.0.sender = Some(sender);
         self
     }
 
-    /// The sender with its addresses, resolvers and parameters.
+    /// Sets the sender with its addresses, resolvers and parameters.
     pub fn sender_aid(mut self, aid: Aid) -> Self {
         self.set_sender_aid(aid);
         self
     }
 
-    /// The one receiver.
+    /// Sets the only receiver.
     #[inline]
     pub fn receiver(mut self, receiver: AgentId) -> Self {
         self.message.0.receiver = Receiver::Agent(receiver);
         self
     }
 
-    /// The receivers, up to [`RECEIVERS_MAX`]. The message is delivered to each of them once, also when it is named
+    /// Sets up to [`RECEIVERS_MAX`] receivers. The message is delivered to each of them once, even if it is named
     /// twice.
     pub fn receivers(mut self, receivers: impl IntoIterator<Item = AgentId>) -> Self {
         let mut agents: Vec<AgentId> = Vec::new();
@@ -222,13 +222,13 @@ impl MessageBuilder {
         self
     }
 
-    /// The receivers with their addresses, resolvers and parameters.
+    /// Sets the receivers with their addresses, resolvers and parameters.
     pub fn receiver_aids(mut self, aids: Vec<Aid>) -> Self {
         self.set_receiver_aids(aids);
         self
     }
 
-    /// Addresses agents by what they offer instead of by name.
+    /// Addresses agents by the capability they provide instead of by name.
     pub fn capability(mut self, capability: &CapabilityName, choice: Choice) -> Self {
         match Term::of_message(capability.as_ref()) {
             Some(term) => self.message.0.receiver = Receiver::Capability(term, choice),
@@ -237,27 +237,27 @@ impl MessageBuilder {
         self
     }
 
-    /// As [`MessageBuilder::capability`], for a term that is at hand.
+    /// Like [`MessageBuilder::capability`], for a capability that is already a term.
     #[inline]
     pub fn capability_term(mut self, capability: Term, choice: Choice) -> Self {
         self.message.0.receiver = Receiver::Capability(capability, choice);
         self
     }
 
-    /// Where replies go instead of to the sender.
+    /// Sets the agents that replies go to instead of the sender.
     pub fn reply_to_aids(mut self, aids: Vec<Aid>) -> Self {
         self.set_reply_to_aids(aids);
         self
     }
 
-    /// What the message says: up to 10 MiB, or what [`MessageBuilder::build_within`] allows.
+    /// Sets the content: up to 10 MiB, or the limit given to [`MessageBuilder::build_within`].
     #[inline]
     pub fn content(mut self, content: impl IntoContent) -> Self {
         content.put_into(&mut self.message.0.content);
         self
     }
 
-    /// The conversation, which the sender began or, with its first message, begins.
+    /// Sets the conversation, which the sender began or begins with this message.
     #[inline]
     pub fn conversation(mut self, conversation: ConversationId) -> Self {
         self.message.0.conversation = Some(conversation);
@@ -265,7 +265,7 @@ impl MessageBuilder {
         self
     }
 
-    /// The conversation, with the sender's part in it.
+    /// Sets the conversation and the sender's role in it.
     #[inline]
     pub fn conversation_as(mut self, conversation: ConversationId, role: ConversationRole) -> Self {
         self.message.0.conversation = Some(conversation);
@@ -273,7 +273,7 @@ impl MessageBuilder {
         self
     }
 
-    /// A conversation that `initiator` began, when the message goes from one participant to another.
+    /// Sets a conversation begun by `initiator`, for a message between two other participants.
     pub fn conversation_of(mut self, conversation: ConversationId, initiator: AgentId) -> Self {
         self.message.0.conversation = Some(conversation);
         self.message.0.role = ConversationRole::Member;
@@ -281,92 +281,92 @@ impl MessageBuilder {
         self
     }
 
-    /// The conversation by its FIPA text. Who began it is found out when the message is admitted.
+    /// Sets the conversation by its FIPA text. Its initiator is looked up when the message is admitted.
     pub fn conversation_text(mut self, text: &str) -> Self {
         self.set_conversation_text(text);
         self
     }
 
-    /// The value that an answer must repeat.
+    /// Sets the value that a reply must repeat in `in-reply-to`.
     #[inline]
     pub fn reply_with(mut self, correlation: Correlation) -> Self {
         self.message.0.reply_with = Some(correlation);
         self
     }
 
-    /// The value that an answer must repeat, as text.
+    /// Sets the value that a reply must repeat in `in-reply-to`, as text.
     pub fn reply_with_text(mut self, text: &str) -> Self {
         self.set_reply_with_text(text);
         self
     }
 
-    /// Which message this one answers.
+    /// Sets the `reply-with` value of the message that this one replies to.
     #[inline]
     pub fn in_reply_to(mut self, correlation: Correlation) -> Self {
         self.message.0.in_reply_to = Some(correlation);
         self
     }
 
-    /// Which message this one answers, as text.
+    /// Sets the `reply-with` value of the message that this one replies to, as text.
     pub fn in_reply_to_text(mut self, text: &str) -> Self {
         self.set_in_reply_to_text(text);
         self
     }
 
-    /// Until when an answer is expected. The Unix epoch itself counts as no limit.
+    /// Sets the time until which a reply is expected. The Unix epoch itself counts as no limit.
     #[inline]
     pub fn reply_by(mut self, moment: WallTime) -> Self {
         self.message.0.reply_by = NonZeroU64::new(moment.0);
         self
     }
 
-    /// The interaction protocol.
+    /// Sets the interaction protocol.
     pub fn protocol(mut self, protocol: &str) -> Self {
         self.set_protocol(protocol);
         self
     }
 
-    /// The interaction protocol, as a term that is at hand.
+    /// Sets the interaction protocol as a term.
     #[inline]
     pub fn protocol_term(mut self, protocol: Term) -> Self {
         self.message.0.protocol = Some(protocol);
         self
     }
 
-    /// The language of the content.
+    /// Sets the language of the content.
     pub fn language(mut self, language: &str) -> Self {
         self.set_language(language);
         self
     }
 
-    /// The language of the content, as a term that is at hand.
+    /// Sets the language of the content as a term.
     #[inline]
     pub fn language_term(mut self, language: Term) -> Self {
         self.message.0.language = Some(language);
         self
     }
 
-    /// The encoding of the content.
+    /// Sets the encoding of the content.
     pub fn encoding(mut self, encoding: &str) -> Self {
         self.set_encoding(encoding);
         self
     }
 
-    /// The ontology of the content.
+    /// Sets the ontology of the content.
     pub fn ontology(mut self, ontology: &str) -> Self {
         self.set_ontology(ontology);
         self
     }
 
-    /// The ontology of the content, as a term that is at hand.
+    /// Sets the ontology of the content as a term.
     #[inline]
     pub fn ontology_term(mut self, ontology: Term) -> Self {
         self.message.0.ontology = Some(ontology);
         self
     }
 
-    /// A user-defined parameter. Its name begins with `X-` in either case, and is none of those in which the string
-    /// form carries the options of delivery (see [`text`](crate::codec::text)).
+    /// Adds a user-defined parameter. Its name must begin with `X-` or `x-` and must not be one of those in which the
+    /// string form carries delivery options (see [`text`](super::text)).
     pub fn user_parameter(mut self, name: &str, value: ParameterValue) -> Self {
         if !is_user_parameter_name(name) {
             self.fail(MessageError::ParameterName { name: name.chars().take(64).collect() });
@@ -380,13 +380,13 @@ impl MessageBuilder {
         self
     }
 
-    /// The trace that the message belongs to.
+    /// Sets the trace that the message belongs to.
     pub fn trace(mut self, trace: TraceContext) -> Self {
         self.details().trace = Some(trace);
         self
     }
 
-    /// All options of delivery together.
+    /// Sets all delivery options.
     pub fn options(mut self, options: DeliveryOptions) -> Self {
         self.message.0.priority = options.priority;
         self.message.0.reliability = options.reliability;
@@ -400,50 +400,50 @@ impl MessageBuilder {
         self
     }
 
-    /// Which lane of the mailbox the message waits in.
+    /// Sets the mailbox lane in which the message waits.
     #[inline]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.message.0.priority = priority;
         self
     }
 
-    /// What the message survives.
+    /// Sets whether the message survives a crash.
     #[inline]
     pub fn reliability(mut self, reliability: Reliability) -> Self {
         self.message.0.reliability = reliability;
         self
     }
 
-    /// What the sender wants to hear of the delivery.
+    /// Sets which delivery receipt the sender wants.
     #[inline]
     pub fn receipt(mut self, receipt: Receipt) -> Self {
         self.message.0.receipt = receipt;
         self
     }
 
-    /// What becomes of the message while its receiver is not to be called.
+    /// Sets what happens to the message while its receiver is unavailable.
     #[inline]
     pub fn when_unavailable(mut self, choice: WhenUnavailable) -> Self {
         self.message.0.when_unavailable = choice;
         self
     }
 
-    /// How often delivery is tried.
+    /// Sets the maximum number of delivery attempts.
     #[inline]
     pub fn attempts_max(mut self, attempts: NonZeroU8) -> Self {
         self.message.0.attempts_max = Some(attempts);
         self
     }
 
-    /// How long the message may wait. Counts from its moment of delivery, if it has one.
+    /// Sets how long the message may wait. The time counts from the delivery time, if one is set.
     #[inline]
     pub fn time_to_live(mut self, time: LifetimeMs) -> Self {
         self.message.0.time_to_live_ms = time.into_inner();
         self
     }
 
-    /// Has the message wait no longer than `time`, in whole milliseconds: at least one, at most
-    /// [`LifetimeMs::MAXIMUM`]. A shorter lifetime that was set before stays. See also
+    /// Limits the lifetime to `time`, in whole milliseconds: at least one, at most [`LifetimeMs::MAXIMUM`]. A shorter
+    /// lifetime that is already set is kept. See also
     /// [`Context::pass_deadline`](crate::shard::agent::Context::pass_deadline).
     pub fn within(mut self, time: Duration) -> Self {
         let most = match self.message.0.time_to_live_ms {
@@ -469,23 +469,24 @@ impl MessageBuilder {
         self
     }
 
-    /// The earliest moment of delivery.
+    /// Sets the earliest delivery time.
     pub fn deliver_at(mut self, moment: WallTime) -> Self {
         self.details().deliver_at = Some(moment);
         self
     }
 
-    /// An id of the caller's own, for telling apart what is sent twice.
+    /// Sets an id chosen by the caller, by which a message sent twice is recognised.
     #[inline]
     pub fn id(mut self, id: MessageId) -> Self {
         self.message.0.id = Some(id);
         self
     }
 
-    /// The finished message, with content of up to 10 MiB.
+    /// Builds the message, with content of up to 10 MiB.
     ///
     /// # Errors
-    /// The first limit that a parameter breaks.
+    ///
+    /// Returns the first limit that was broken.
     #[inline]
     pub fn build(self) -> Result<Message, MessageError> {
         let plain = self.aside.is_none()
@@ -494,10 +495,11 @@ impl MessageBuilder {
         if plain { Ok(self.message) } else { self.build_within(ContentLimit::default()) }
     }
 
-    /// The finished message, with content up to `limit`.
+    /// Builds the message, with content of up to `limit`.
     ///
     /// # Errors
-    /// The first limit that a parameter breaks.
+    ///
+    /// Returns the first limit that was broken.
     pub fn build_within(mut self, limit: ContentLimit) -> Result<Message, MessageError> {
         let Aside { details, error } = self.aside.map(|aside| *aside).unwrap_or_default();
         if let Some(error) = error {
@@ -518,7 +520,7 @@ impl MessageBuilder {
         Ok(self.message)
     }
 
-    /// Text that did not become a term and must be kept, or nothing.
+    /// Returns the text to be kept because it did not become a term.
     fn beside(&mut self, parameter: &str, term: Option<Term>, text: &str) -> Option<Box<str>> {
         self.check_length(parameter, text.len());
         if term.is_some() { None } else { Some(text.into()) }
@@ -544,8 +546,8 @@ impl MessageBuilder {
     }
 }
 
-/// The same without moving the builder, for codecs that fill in one parameter after another: moving it costs more than
-/// most parameters do.
+/// Setters that do not move the builder, for codecs that fill in one parameter after another: moving it costs more than
+/// setting most parameters.
 impl MessageBuilder {
     pub(crate) fn set_sender_aid(&mut self, aid: Aid) {
         self.check_aids("sender", std::slice::from_ref(&aid));
@@ -624,8 +626,8 @@ impl MessageBuilder {
         self.keep_word(text, |details, text| details.words.ontology = text);
     }
 
-    /// Adds a user-defined parameter whose name was checked. Forms that say of a parameter that it is user-defined bring
-    /// names without `X-` too.
+    /// Adds a user-defined parameter whose name has been checked. Forms that mark parameters as user-defined allow
+    /// names without `X-`.
     pub(crate) fn add_user_parameter(&mut self, parameter: UserParameter) {
         let UserParameter { name, value } = parameter;
         if super::parameter::Parameter::named(name.as_bytes()).is_some() {

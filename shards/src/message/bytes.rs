@@ -1,33 +1,33 @@
-//! Bytes in and out of records: little-endian numbers, and text with its length in front.
+//! Encoding and decoding of records: little-endian numbers, and length-prefixed text.
 //!
-//! Nothing is allocated before its length was compared with what is there, and no input makes the reader panic.
+//! Lengths are checked against the available input before anything is allocated, and no input makes the reader panic.
 
 use crate::domain::AgentName;
 use crate::message::{AgentId, ConversationId, MessageId};
 
-/// Why bytes are no record of this version.
+/// Bytes are not a valid record of this version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RecordFault {
-    /// It ends too early.
+    /// The record ends too early.
     #[error("the record ends within its {0}")]
     Truncated(&'static str),
-    /// A number stands for nothing.
+    /// A number has no known meaning.
     #[error("the record's {what} is {value}, which means nothing in this version")]
     Unknown {
-        /// What was read.
+        /// The field that was read.
         what: &'static str,
-        /// What it was.
+        /// The number.
         value: u64,
     },
-    /// A value is not legal.
+    /// A value is invalid.
     #[error("the record's {0} is not legal")]
     Illegal(&'static str),
-    /// There is more than the record says.
+    /// Bytes are left over after the record.
     #[error("the record has {0} bytes too many")]
     TooLong(usize),
 }
 
-/// Writes the parts of a record behind what is there.
+/// Appends the parts of a record to a buffer.
 pub(crate) trait Write {
     fn put(&mut self, bytes: &[u8]);
 
@@ -51,7 +51,7 @@ pub(crate) trait Write {
         self.put(&value.to_le_bytes());
     }
 
-    /// Bytes with their length in front. What is longer than four bytes can count is cut, which no limit allows.
+    /// Appends length-prefixed bytes. Lengths beyond 32 bits are cut, which no limit allows.
     #[inline]
     fn put_bytes(&mut self, bytes: &[u8]) {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -83,7 +83,7 @@ impl Write for Vec<u8> {
     }
 }
 
-/// Reads the parts of a record, from the front.
+/// Reads the parts of a record from the front.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// That nothing is left.
+    /// Checks that nothing is left.
     pub fn end(self) -> Result<(), RecordFault> {
         if self.rest.is_empty() { Ok(()) } else { Err(RecordFault::TooLong(self.rest.len())) }
     }
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number of things of at least one byte each, of which there are so many at most.
+    /// Reads a count of items, of at least one byte each and `most` in number.
     pub fn count(&mut self, most: usize, what: &'static str) -> Result<usize, RecordFault> {
         let count = self.u32(what)? as usize;
         if count > most {

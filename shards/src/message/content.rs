@@ -1,16 +1,16 @@
-//! A message's content: bytes whose meaning is the agents' business.
+//! A message's content: bytes that the router does not interpret.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Content up to this many bytes travels inside the message, without an allocation. Measured: copying 200 bytes from
-/// place to place costs 5 ns, allocating and freeing a buffer 17 to 23 ns.
+/// Maximum size of content stored inside the message, without an allocation, in bytes. Measured: copying 200 bytes
+/// costs 5 ns, allocating and freeing a buffer 17 to 23 ns.
 pub const CONTENT_INLINE_BYTES: usize = 206;
 
-/// Immutable bytes, cheap to clone: short ones are copied, long ones are shared.
+/// Immutable bytes that are cheap to clone: short content is copied, long content is shared.
 ///
-/// No bytes given by native code are no content. That content was given without bytes, which a message in one of FIPA's
-/// forms can say, is kept apart ([`MessageContent::is_given`]).
+/// Empty bytes from native code mean no content. Content that is present but empty, which messages in FIPA's forms can
+/// express, is distinct from that (see [`MessageContent::is_given`]).
 #[derive(Clone)]
 pub struct MessageContent(Representation);
 
@@ -24,18 +24,19 @@ impl MessageContent {
     /// No content.
     pub const EMPTY: Self = Self(Representation::Inline { length: 0, bytes: [0; CONTENT_INLINE_BYTES] });
 
-    /// Content that was given and has no bytes, such as `:content ""`. It is written; [`MessageContent::EMPTY`] is not.
+    /// Creates content that is present but empty, such as `:content ""`. Unlike [`MessageContent::EMPTY`] it is written
+    /// by the codecs.
     #[cold]
     pub fn given_empty() -> Self {
         Self(Representation::Shared(Arc::from(&[][..])))
     }
 
-    /// Whether content was given, be it without bytes.
+    /// Whether content is present, even if it is empty.
     pub fn is_given(&self) -> bool {
         !matches!(self.0, Representation::Inline { length: 0, .. })
     }
 
-    /// A copy of `bytes`.
+    /// Copies `bytes`.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // The length was compared with a limit below 256.
     pub fn copy_of(bytes: &[u8]) -> Self {
@@ -48,7 +49,7 @@ impl MessageContent {
         }
     }
 
-    /// Takes the place of what was there, without moving more than the bytes themselves.
+    /// Replaces the content, moving only the bytes themselves.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // The length was compared with a limit below 256.
     fn assign(&mut self, new: &[u8]) {
@@ -61,7 +62,7 @@ impl MessageContent {
         }
     }
 
-    /// Takes the place of what was there with these parts, one after the other.
+    /// Replaces the content with the concatenated parts.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // The length was compared with a limit below 256.
     fn assign_parts(&mut self, parts: &[&[u8]]) {
@@ -81,7 +82,7 @@ impl MessageContent {
         }
     }
 
-    /// Forgets what was there. Short content is not wiped, because what comes next is written over it.
+    /// Removes the content. Short content is not wiped, because the next content overwrites it.
     #[inline]
     pub(super) fn clear(&mut self) {
         match &mut self.0 {
@@ -90,7 +91,7 @@ impl MessageContent {
         }
     }
 
-    /// What lies inside the message, if it is short enough for that.
+    /// Returns the content if it is stored inside the message.
     #[inline]
     pub(super) fn inline(&self) -> Option<InlineContent<'_>> {
         match &self.0 {
@@ -99,7 +100,7 @@ impl MessageContent {
         }
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
@@ -108,12 +109,12 @@ impl MessageContent {
         }
     }
 
-    /// The bytes as text, if they are UTF-8.
+    /// Returns the bytes as text if they are UTF-8.
     pub fn as_text(&self) -> Option<&str> {
         std::str::from_utf8(self.as_bytes()).ok()
     }
 
-    /// How many bytes there are.
+    /// Returns the length in bytes.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -122,13 +123,13 @@ impl MessageContent {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Writes parts, one after the other, into a place that is as long as they are together.
+/// Concatenates parts into `place`, which has exactly their total length.
 #[inline]
 fn join(parts: &[&[u8]], place: &mut [u8]) {
     let mut rest = place;
@@ -139,7 +140,7 @@ fn join(parts: &[&[u8]], place: &mut [u8]) {
     }
 }
 
-/// Content that lies inside its message.
+/// Content stored inside its message.
 #[derive(Clone, Copy)]
 pub(super) struct InlineContent<'a> {
     length: u8,
@@ -195,8 +196,8 @@ impl From<Arc<[u8]>> for MessageContent {
     }
 }
 
-/// What can become a message's content. Borrowed bytes are copied straight into the message, and so are several pieces of them,
-/// one after the other.
+/// A type that can become a message's content. Borrowed bytes are copied directly into the message, as are several
+/// pieces of them, one after the other.
 pub trait IntoContent {
     /// Replaces the content.
     fn put_into(self, content: &mut MessageContent);

@@ -1,10 +1,10 @@
-//! Moments as SC00070 writes them: `20250131T235959999Z`, or `+00000000T000100000` for a minute from now.
+//! Dates of SC00070: `20250131T235959999Z`, or `+00000000T000100000` for a minute from now.
 //!
-//! Only the proleptic Gregorian calendar in UTC is needed, from 1970 to the end of 9999: a count of days and back.
+//! Only the proleptic Gregorian calendar in UTC from 1970 to the end of 9999 is needed: a day count in both directions.
 
 use crate::message::WallTime;
 
-/// The last moment that has a date: the end of the year 9999.
+/// The last time that has a date: the end of the year 9999.
 const LAST: WallTime = WallTime(253_402_300_799_999);
 const DAY_MS: i64 = 86_400_000;
 /// Days from 1 March of the year 0 to 1 January 1970.
@@ -12,16 +12,16 @@ const DAYS_TO_EPOCH: i64 = 719_468;
 /// Days in 400 years, after which the calendar repeats.
 const ERA_DAYS: i64 = 146_097;
 
-/// How many bytes a date has that is written here.
+/// Length of a date as written here, in bytes.
 pub(crate) const DATE_BYTES: usize = 19;
 
-/// Whether `bytes` have the form of a date, be it in the calendar or not.
+/// Whether `bytes` have the form of a date, whether or not the calendar has that day.
 pub(crate) fn is_date(bytes: &[u8]) -> bool {
     Fields::read(bytes).is_some()
 }
 
-/// The moment that `bytes` name; a relative one counts from `now`. Moments before 1970 become the epoch, those after
-/// 9999 the last millisecond of that year. Nothing, if `bytes` are no date or the calendar has no such day.
+/// Reads a date; a relative one counts from `now`. Times before 1970 become the epoch, those after 9999 the last
+/// millisecond of that year. Returns `None` if `bytes` are not a date or the calendar has no such day.
 pub(crate) fn read(bytes: &[u8], now: WallTime) -> Option<WallTime> {
     let fields = Fields::read(bytes)?;
     let milliseconds = match fields.sign {
@@ -30,7 +30,7 @@ pub(crate) fn read(bytes: &[u8], now: WallTime) -> Option<WallTime> {
                 && (1..=days_in_month(fields.year, fields.month)).contains(&fields.day)
                 && fields.hour < 24
                 && fields.minute < 60
-                // A leap second is the first second of the next minute, as clocks without leap seconds have it.
+                // A leap second is the first second of the next minute, as on clocks without leap seconds.
                 && fields.second <= 60;
             in_calendar
                 .then(|| days_from_date(fields.year, fields.month, fields.day) * DAY_MS + fields.time_of_day())?
@@ -40,7 +40,7 @@ pub(crate) fn read(bytes: &[u8], now: WallTime) -> Option<WallTime> {
     Some(WallTime(u64::try_from(milliseconds).unwrap_or(0)).min(LAST))
 }
 
-/// The date of a moment, in UTC. What lies beyond the year 9999 is written as its last millisecond.
+/// Writes a time as a date in UTC. Times after the year 9999 are written as its last millisecond.
 pub(crate) fn write(moment: WallTime) -> [u8; DATE_BYTES] {
     let milliseconds = i64::try_from(moment.min(LAST).0).unwrap_or(0);
     let (year, month, day) = date_from_days(milliseconds.div_euclid(DAY_MS));
@@ -64,12 +64,12 @@ pub(crate) fn write(moment: WallTime) -> [u8; DATE_BYTES] {
     text
 }
 
-/// The date of a moment as text.
+/// Returns a time as the text of a date.
 pub(crate) fn date_text(moment: WallTime) -> String {
     write(moment).iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// The numbers of a date, as they stand in it.
+/// The numbers in a date.
 struct Fields {
     /// 1 or -1 for relative dates.
     sign: Option<i64>,
@@ -89,7 +89,7 @@ impl Fields {
             (b'-', rest) => (Some(-1), rest),
             _ => (None, bytes),
         };
-        // The type designator. Every one counts as UTC: see the module `text`.
+        // The type designator. All count as UTC: see the module `text`.
         let digits = match rest.split_last()? {
             (designator, digits) if designator.is_ascii_alphabetic() => digits,
             _ => rest,
@@ -118,7 +118,7 @@ impl Fields {
         ((self.hour * 60 + self.minute) * 60 + self.second) * 1_000 + self.millisecond
     }
 
-    /// Years and months count by the calendar, where the day stays within its month; the rest is a span of time.
+    /// Years and months follow the calendar, with the day kept within its month; the rest is a span of time.
     fn relative_to(&self, now: i64, sign: i64) -> i64 {
         let (year, month, day) = date_from_days(now.div_euclid(DAY_MS));
         let months = year * 12 + (month - 1) + sign * (self.year * 12 + self.month);
@@ -137,7 +137,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since the epoch. Years begin in March here, so that the leap day is the last day of a year.
+/// Returns the days since the epoch. Years begin in March here, so that the leap day is the last day of a year.
 fn days_from_date(year: i64, month: i64, day: i64) -> i64 {
     let march_year = if month <= 2 { year - 1 } else { year };
     let months_since_march = (month + 9) % 12;
@@ -147,11 +147,11 @@ fn days_from_date(year: i64, month: i64, day: i64) -> i64 {
     era * ERA_DAYS + day_of_era - DAYS_TO_EPOCH
 }
 
-/// Year, month and day of a count of days since the epoch.
+/// Returns year, month and day of a number of days since the epoch.
 fn date_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + DAYS_TO_EPOCH;
     let (era, day_of_era) = (days.div_euclid(ERA_DAYS), days.rem_euclid(ERA_DAYS));
-    // Leap days are taken out, so that what remains are years of 365 days.
+    // Removes leap days, so that the remaining years have 365 days.
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let months_since_march = (5 * day_of_year + 2) / 153;

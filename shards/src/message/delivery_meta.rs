@@ -1,30 +1,30 @@
-//! What the router notes beside a message while it is on its way.
+//! Delivery metadata of a message in transit.
 
 use crate::base::index::ShardIndex;
 use crate::base::slab::NONE;
 
-/// What is written on a message's envelope. It travels with the message, but is no part of what it says: a copy keeps
-/// of it only when its lifetime ends, and it does not matter when messages are compared.
+/// Delivery metadata that travels with a message without being part of it: copies keep only the deadline, and
+/// comparisons of messages ignore it.
 #[derive(Debug)]
 pub struct DeliveryMeta {
-    /// When its lifetime ends, in milliseconds of monotonic time.
+    /// The end of the message's lifetime, in milliseconds of monotonic time.
     pub deadline_ms: u64,
-    /// How far a message to several agents has been handed out.
+    /// Progress of the fan-out of a message to several agents.
     pub(crate) fan_out: u32,
-    /// Where its conversation lay when it last passed there, on its home shard. A hint, which a reply carries back: what
-    /// is found there is compared before it is believed.
+    /// The place of the message's conversation on its home shard when the message last passed it. A hint that replies
+    /// carry back; it is verified before use.
     pub(crate) conversation_place: u32,
-    /// Where its sender lies on the sender's shard. A hint, likewise: the reply finds its receiver by it.
+    /// The place of the sender on its shard. A hint, by which a reply finds its receiver.
     pub(crate) sender_place: u32,
-    /// Where its receiver lies on the receiver's shard, if it is a reply.
+    /// The place of the receiver on its shard, if the message is a reply. A hint.
     pub(crate) receiver_place: u32,
-    /// Whose credit it holds.
+    /// The shard whose credit the message holds.
     pub(crate) credit_of: Option<ShardIndex>,
-    /// How often it was tried.
+    /// The number of delivery attempts so far.
     pub attempts: u8,
-    /// What kind of traffic it is.
+    /// The kind of traffic.
     pub(crate) kind: EnvelopeKind,
-    /// Whether its conversation role had to be found out because it came as text.
+    /// Whether the conversation role had to be resolved because the message arrived as text.
     pub(crate) text_borne: bool,
 }
 
@@ -57,8 +57,8 @@ impl PartialEq for DeliveryMeta {
 /// Whether a message is accounted for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EnvelopeKind {
-    /// An agent's message: accounted for.
+    /// A message from an agent; accounted for.
     Message,
-    /// The router's own notice: not an accepted message, and no cause for further notices.
+    /// A notice from the router; not an accepted message, and never a cause for further notices.
     Notice,
 }

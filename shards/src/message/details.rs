@@ -1,40 +1,41 @@
-//! What a message carries beside its hot header: everything that routing does not look at on each message.
+//! The cold part of a message: everything that routing does not look at for each message.
 
 use super::aid::Aid;
 use super::id::AgentId;
 
-/// The most user-defined parameters of one message.
+/// Maximum number of user-defined parameters of a message.
 pub const USER_PARAMETERS_MAX: usize = 64;
-/// The longest textual parameter other than the content, in bytes.
+/// Maximum length of a textual parameter other than the content, in bytes.
 pub const PARAMETER_BYTES_MAX: usize = 65_536;
-/// The most receivers, or `reply-to` entries, of one message.
+/// Maximum number of receivers, or of `reply-to` entries, of a message.
 pub const RECEIVERS_MAX: usize = 10_000;
 
 /// A user-defined parameter (`X-...`, FIPA SC00061).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UserParameter {
-    /// The name as it was written, without the colon. It begins with `X-` or `x-` (SC00061), unless it came in a form that
-    /// says of a parameter that it is user-defined, where other platforms leave the prefix out.
+    /// The name as written, without the colon. It begins with `X-` or `x-` (SC00061), except in forms that mark
+    /// parameters as user-defined, where other platforms omit the prefix.
     pub name: Box<str>,
     /// The value.
     pub value: ParameterValue,
 }
 
-/// A parameter's value in the terms of SC00070.
+/// A parameter's value, as an expression of SC00070.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ParameterValue {
-    /// A word, a number or a date: written without quotes.
+    /// A word, number or date; written without quotes.
     Atom(Box<str>),
     /// A string, without its quotes and escapes.
     Text(Box<str>),
     /// A byte-length-encoded string.
     Binary(Box<[u8]>),
-    /// A parenthesised expression.
+    /// A parenthesised expression, in its source form.
     List(Expression),
 }
 
 impl ParameterValue {
-    /// A string. One that ends in a backslash has no string literal in SC00070, and becomes a byte-length-encoded one.
+    /// Creates a string. One that ends in a backslash has no string literal in SC00070 and becomes a
+    /// byte-length-encoded string.
     pub fn text(text: Box<str>) -> Self {
         if text.ends_with('\\') { Self::Binary(text.into_boxed_bytes()) } else { Self::Text(text) }
     }
@@ -56,7 +57,7 @@ impl Expression {
     }
 }
 
-/// Whether a user-defined parameter may have this name: a word that begins with `X-` in either case, in which nothing
+/// Whether a user-defined parameter may have this name: a word that begins with `X-` or `x-` and contains nothing that
 /// could be taken for white space, a parenthesis or a string.
 pub(crate) fn is_user_parameter_name(name: &str) -> bool {
     name.len() > 2
@@ -66,8 +67,8 @@ pub(crate) fn is_user_parameter_name(name: &str) -> bool {
             .all(|character| !character.is_whitespace() && !matches!(character, '(' | ')' | '"' | '\0'..='\x20'))
 }
 
-/// Whether a form that says of a parameter that it is user-defined may bring this name: one that begins with `X-`, or any
-/// other word that is no parameter of SC00061.
+/// Whether a form that marks parameters as user-defined may contain this name: one that begins with `X-`, or any other
+/// word that is not a parameter of SC00061.
 pub(crate) fn is_kept_parameter_name(name: &str) -> bool {
     is_user_parameter_name(name)
         || (super::word::is_atom(name.as_bytes())
@@ -76,14 +77,14 @@ pub(crate) fn is_kept_parameter_name(name: &str) -> bool {
             && name.chars().all(|character| !character.is_whitespace() && !character.is_control()))
 }
 
-/// A W3C trace context (`traceparent`): which trace the message belongs to.
+/// A W3C trace context (`traceparent`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TraceContext {
-    /// The trace.
+    /// Sets the trace that the message belongs to.
     pub trace_id: [u8; 16],
     /// The span that sent the message.
     pub span_id: [u8; 8],
-    /// The trace flags; bit 0 says sampled.
+    /// The trace flags; bit 0 means sampled.
     pub flags: u8,
 }
 
@@ -94,47 +95,47 @@ impl TraceContext {
     }
 }
 
-/// The rarely read part of a message. A message built by native code usually has none.
+/// The rarely read part of a message. Messages built by native code usually have none.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Details {
-    /// The sender as it was written, where it was more than a name or came as text.
+    /// The sender as written, if it was more than a name or arrived as text.
     pub sender: Option<Aid>,
-    /// The receivers as they were written.
+    /// The receivers as written.
     pub receivers: Vec<Aid>,
-    /// Where replies go instead of to the sender.
+    /// The agents that replies go to instead of the sender.
     pub reply_to: Vec<Aid>,
-    /// The conversation's initiator, where it is neither the sender nor the receiver.
+    /// The conversation's initiator, if it is neither the sender nor the receiver.
     pub initiator: Option<AgentId>,
-    /// The text of the conversation id, where it is not the id's own text form.
+    /// The text of the conversation id, if it differs from the id's own text form.
     pub conversation: Option<Box<str>>,
-    /// The text of `reply-with`, likewise.
+    /// The text of `reply-with`, if it differs from the value's own text form.
     pub reply_with: Option<Box<str>>,
-    /// The text of `in-reply-to`, likewise.
+    /// The text of `in-reply-to`, if it differs from the value's own text form.
     pub in_reply_to: Option<Box<str>>,
     /// Words that did not become terms because they are too long or the vocabulary is full.
     pub words: Words,
-    /// `X-` parameters in the order in which they were written.
+    /// `X-` parameters in their original order.
     pub user_parameters: Vec<UserParameter>,
-    /// The trace that the message belongs to.
+    /// Sets the trace that the message belongs to.
     pub trace: Option<TraceContext>,
-    /// The earliest moment of delivery, in milliseconds of wall time.
+    /// The earliest delivery time, in milliseconds of wall time.
     pub deliver_at: Option<super::options::WallTime>,
-    /// What a message remembers that was a dead letter and was sent again.
+    /// Set if the message is a replayed dead letter.
     pub replay: Option<Replay>,
 }
 
-/// What a message remembers that was a dead letter and was sent again.
+/// The history of a replayed dead letter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Replay {
-    /// How often it was sent again, at most [`REPLAYS_MAX`](crate::shard::control::replay::REPLAYS_MAX) times.
+    /// The number of replays, at most [`REPLAYS_MAX`](crate::shard::control::replay::REPLAYS_MAX).
     pub times: u8,
-    /// When it was first accepted.
+    /// When the message was first accepted.
     pub first: super::options::WallTime,
-    /// It had reached its conversation before, so it does not begin it again.
+    /// Whether the message had already entered its conversation, so that it does not begin it again.
     pub(crate) rejoins: bool,
 }
 
-/// Text of parameters that are terms otherwise.
+/// The text of parameters that are normally terms.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Words {
     /// `protocol`

@@ -1,8 +1,8 @@
-//! The transport envelope (FIPA SC00067): what platforms tell each other about a message without reading it.
+//! The transport envelope (FIPA SC00067): what platforms exchange about a message without reading it.
 //!
-//! A [`TransportEnvelope`] is the merged view of an envelope: where a channel on the way added parameters, the latest
-//! value of each counts (SC00067), and all stamps are kept in the order in which they were put on. The forms that
-//! travel are beside the codecs of messages.
+//! A [`TransportEnvelope`] is the merged view of an envelope: if channels added parameters on the way, the latest value
+//! of each applies (SC00067), and all stamps are kept in the order in which they were added. The encoded forms are
+//! beside the codecs of messages.
 
 use super::aid::{Aid, AidFault};
 use super::details::{
@@ -10,42 +10,42 @@ use super::details::{
 };
 use super::options::WallTime;
 
-/// The most stamps on one envelope: a message that took more hops goes in circles.
+/// Maximum number of stamps on an envelope: a message that took more hops is assumed to be in a loop.
 pub const RECEIVED_STAMPS_MAX: usize = 64;
 
-/// What is wrong with an envelope.
+/// An envelope is invalid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TransportEnvelopeFault {
-    /// No agent is named as the receiver.
+    /// The envelope names no receiver.
     #[error("the envelope has no :to: at least one receiver is needed")]
     NoReceiver,
-    /// An identifier breaks its limits.
+    /// An identifier breaks a limit.
     #[error("an agent of :{parameter} {fault}")]
     Aid {
         /// `to`, `from` or `intended-receiver`.
         parameter: &'static str,
-        /// What is wrong with it.
+        /// The limit that was broken.
         fault: AidFault,
     },
     /// A list is too long.
     #[error("the envelope has {count} entries in :{parameter}: allowed are up to {limit}")]
     TooMany {
-        /// Which list.
+        /// The name of the list.
         parameter: &'static str,
-        /// How many entries it has.
+        /// The number of entries.
         count: usize,
-        /// How many it may have.
+        /// The limit.
         limit: usize,
     },
     /// A text is too long.
     #[error("the envelope's :{parameter} has {bytes} bytes: allowed are up to {PARAMETER_BYTES_MAX} bytes")]
     TooLong {
-        /// Which text.
+        /// The name of the parameter.
         parameter: &'static str,
-        /// How long it is.
+        /// The length in bytes.
         bytes: usize,
     },
-    /// A user-defined parameter's name is no word, or that of a parameter of the standard.
+    /// A user-defined parameter's name is not a word, or is the name of a standard parameter.
     #[error("the envelope has the parameter {name:?}: a name is a word that is no parameter of FIPA SC00061")]
     ParameterName {
         /// The refused name.
@@ -53,7 +53,7 @@ pub enum TransportEnvelopeFault {
     },
 }
 
-/// In which form the message stands behind the envelope.
+/// The representation of the message that follows the envelope.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AclRepresentation {
     /// `fipa.acl.rep.bitefficient.std` (SC00069).
@@ -62,12 +62,12 @@ pub enum AclRepresentation {
     String,
     /// `fipa.acl.rep.xml.std` (SC00071).
     Xml,
-    /// A form outside the FIPA library, by its name.
+    /// A representation outside the FIPA library, by name.
     UserDefined(Box<str>),
 }
 
 impl AclRepresentation {
-    /// The representation with this name; the names of the standard are known in any case.
+    /// Returns the representation with this name; the standard names are matched in any case.
     pub fn named(name: &str) -> Self {
         [Self::BitEfficient, Self::String, Self::Xml]
             .into_iter()
@@ -75,7 +75,7 @@ impl AclRepresentation {
             .unwrap_or_else(|| Self::UserDefined(name.into()))
     }
 
-    /// The name that stands in the envelope.
+    /// Returns the name used in the envelope.
     pub fn as_str(&self) -> &str {
         match self {
             Self::BitEfficient => "fipa.acl.rep.bitefficient.std",
@@ -86,52 +86,52 @@ impl AclRepresentation {
     }
 }
 
-/// What a channel notes on the envelope when a message comes through it (SC00067, `received-object`).
+/// The stamp that a channel adds to the envelope when it receives a message (SC00067, `received-object`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReceivedStamp {
     /// The address of the channel that received the message.
     pub by: Box<str>,
-    /// The address that it came from.
+    /// The address that the message came from.
     pub from: Option<Box<str>>,
-    /// When it came, in milliseconds of wall time.
+    /// The time of receipt, in milliseconds of wall time.
     pub date: WallTime,
     /// The channel's own identifier of the message.
     pub id: Option<Box<str>>,
-    /// The transport protocol that it came over.
+    /// The transport protocol used.
     pub via: Option<Box<str>>,
-    /// User-defined parameters, by their names.
+    /// User-defined parameters.
     pub user_parameters: Vec<UserParameter>,
 }
 
 /// A transport envelope. `to`, `from`, `date` and `acl-representation` are mandatory (SC00067).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TransportEnvelope {
-    /// Whom the message is for: 1 to [`RECEIVERS_MAX`] agents.
+    /// The receivers of the message: 1 to [`RECEIVERS_MAX`] agents.
     pub to: Vec<Aid>,
-    /// Who sends it.
+    /// The sender.
     pub from: Aid,
-    /// When the envelope was made, in milliseconds of wall time.
+    /// When the envelope was created, in milliseconds of wall time.
     pub date: WallTime,
-    /// In which form the message stands behind the envelope.
+    /// The representation of the message that follows the envelope.
     pub acl_representation: AclRepresentation,
     /// Free text.
     pub comments: Option<Box<str>>,
-    /// How many bytes the message has.
+    /// The length of the message in bytes.
     pub payload_length: Option<u64>,
-    /// In which encoding the message's characters stand.
+    /// The character encoding of the message.
     pub payload_encoding: Option<Box<str>>,
-    /// The agents that this copy is for; if there are none, those of `to`.
+    /// The receivers of this copy; if empty, those in `to`.
     pub intended_receivers: Vec<Aid>,
-    /// The channels that the message came through, the first one first.
+    /// The channels that the message passed, first one first.
     pub received: Vec<ReceivedStamp>,
-    /// What is asked of the transport. SC00067 leaves the meaning open.
+    /// Requirements on the transport. SC00067 leaves the meaning open.
     pub transport_behaviour: Option<ParameterValue>,
-    /// User-defined parameters, by their names.
+    /// User-defined parameters.
     pub user_parameters: Vec<UserParameter>,
 }
 
 impl TransportEnvelope {
-    /// An envelope that has what is mandatory and nothing else.
+    /// Creates an envelope with the mandatory parameters only.
     pub fn new(to: Vec<Aid>, from: Aid, date: WallTime, acl_representation: AclRepresentation) -> Self {
         Self {
             to,
@@ -148,16 +148,16 @@ impl TransportEnvelope {
         }
     }
 
-    /// The agents that this copy of the message goes to.
+    /// Returns the receivers of this copy of the message.
     pub fn receivers(&self) -> &[Aid] {
         if self.intended_receivers.is_empty() { &self.to } else { &self.intended_receivers }
     }
 
-    /// Whether the envelope keeps the limits that every form of it relies on.
+    /// Checks the limits that every form of the envelope relies on.
     ///
     /// # Errors
     ///
-    /// The first fault, by parameter. The envelope is unchanged.
+    /// Returns the first fault, by parameter.
     pub fn check(&self) -> Result<(), TransportEnvelopeFault> {
         if self.to.is_empty() {
             return Err(TransportEnvelopeFault::NoReceiver);

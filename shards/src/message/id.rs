@@ -1,7 +1,7 @@
-//! Identifiers: who sends, which message, which conversation, which reply.
+//! Identifiers of agents, messages, conversations and replies.
 //!
-//! All of them are 8 or 16 bytes, cheap to compare, and made without asking the operating system for randomness:
-//! an agent's id is a hash of its name, the others count up behind a prefix that never repeats.
+//! All of them are 8 or 16 bytes, cheap to compare, and created without the operating system's random source: an
+//! agent's id is a hash of its name, the others are counters behind a prefix that never repeats.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -11,13 +11,13 @@ use crate::domain::{AgentName, NodeId};
 macro_rules! two_word_id {
     ($name:ident, $letter:literal) => {
         impl $name {
-            /// The id as one number.
+            /// Returns the id as one number.
             pub const fn to_u128(self) -> u128 {
                 ((self.high as u128) << 64) | self.low.get() as u128
             }
 
-            /// The id that `to_u128` gave, or nothing if the low 64 bits are zero.
-            #[allow(clippy::cast_possible_truncation)] // Both halves are taken on purpose.
+            /// Returns the id for a number returned by `to_u128`, or `None` if the low 64 bits are zero.
+            #[allow(clippy::cast_possible_truncation)] // Both halves are used on purpose.
             pub const fn from_u128(value: u128) -> Option<Self> {
                 match NonZeroU64::new(value as u64) {
                     Some(low) => Some(Self { high: (value >> 64) as u64, low }),
@@ -42,7 +42,7 @@ macro_rules! two_word_id {
 
 /// An agent's identity: the first 128 bits of the BLAKE3 hash of its AID name (FIPA SC00023).
 ///
-/// The same name gives the same id on every machine, so that no directory is asked on the way to a receiver.
+/// A name has the same id on every machine, so finding a receiver needs no directory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId {
     high: u64,
@@ -50,12 +50,12 @@ pub struct AgentId {
 }
 
 impl AgentId {
-    /// The id of the agent with this name.
+    /// Returns the id of the agent with this name.
     pub fn of(name: &AgentName) -> Self {
         Self::of_text(name.as_ref())
     }
 
-    /// The id of the agent whose AID name is `name`, without checking that the text is a legal name.
+    /// Returns the id of the agent with the AID name `name`, without checking that the name is valid.
     pub fn of_text(name: &str) -> Self {
         super::names::recall(name, || Self::hashed(name))
     }
@@ -65,12 +65,12 @@ impl AgentId {
         Self { high, low: NonZeroU64::new(low).unwrap_or(NonZeroU64::MIN) }
     }
 
-    /// Bits that say which partition the agent lives in.
+    /// Returns the bits that select the agent's partition.
     pub(crate) const fn partition_bits(self) -> u64 {
         self.high
     }
 
-    /// Bits that no partition depends on, for the hash tables inside a shard.
+    /// Returns bits independent of the partition, for the hash tables inside a shard.
     pub(crate) const fn table_bits(self) -> u64 {
         self.low.get()
     }
@@ -78,21 +78,21 @@ impl AgentId {
 
 two_word_id!(AgentId, "a");
 
-/// What makes the ids of one shard differ from those of every other shard, node and earlier run.
+/// Distinguishes the ids of one shard from those of every other shard, node and earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdSpace {
     /// The node in the cluster.
     pub node: NodeId,
-    /// Raised by one at every start of the router. Without a data directory it is the start time in milliseconds.
+    /// Incremented at every start of the router. Without a data directory, the start time in milliseconds.
     pub boot_epoch: u64,
-    /// The shard that counts.
+    /// The shard.
     pub shard: u16,
 }
 
 impl IdSpace {
     const EPOCH_BITS: u32 = 48;
 
-    /// Node, shard and the low 32 bits of the epoch in one word; the remaining epoch bits start the counter.
+    /// Packs node, shard and the low 32 bits of the epoch into one word; the remaining epoch bits start the counter.
     fn prefix(self) -> u64 {
         let epoch = self.boot_epoch & ((1 << Self::EPOCH_BITS) - 1);
         (u64::from(self.node.into_inner()) << 48) | (u64::from(self.shard) << 32) | (epoch & 0xffff_ffff)
@@ -104,7 +104,7 @@ impl IdSpace {
     }
 }
 
-/// Gives out the ids of one shard. Counting is all it does: well under a nanosecond per id.
+/// Generates the ids of one shard. It only counts: well under a nanosecond per id.
 #[derive(Debug)]
 pub struct IdSource {
     prefix: u64,
@@ -112,7 +112,7 @@ pub struct IdSource {
 }
 
 impl IdSource {
-    /// A source for one shard in one run.
+    /// Creates the source of one shard in one run.
     pub fn new(space: IdSpace) -> Self {
         Self { prefix: space.prefix(), counter: space.first_counter() }
     }
@@ -123,17 +123,18 @@ impl IdSource {
         NonZeroU64::new(value).unwrap_or(NonZeroU64::MIN)
     }
 
-    /// The next message id.
+    /// Returns the next message id.
     pub fn message(&mut self) -> MessageId {
         MessageId { high: self.prefix, low: self.count() }
     }
 
-    /// The next conversation id.
+    /// Returns the next conversation id.
     pub fn conversation(&mut self) -> ConversationId {
         ConversationId { high: self.prefix, low: self.count() }
     }
 
-    /// The next `reply-with` value. It needs to be unique for one asker only, so shard and counter are enough.
+    /// Returns the next `reply-with` value. It only has to be unique for one asking agent, so shard and counter
+    /// suffice.
     pub fn correlation(&mut self) -> Correlation {
         let shard = (self.prefix >> 32) & 0xffff;
         let value = (shard << 48) | (self.count().get() & 0x0000_ffff_ffff_ffff);
@@ -141,7 +142,7 @@ impl IdSource {
     }
 }
 
-/// A message's identity: node, boot epoch, shard and counter. It never repeats, also not after a restart.
+/// A message's identity: node, boot epoch, shard and counter. It never repeats, not even after a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId {
     high: u64,
@@ -151,14 +152,15 @@ pub struct MessageId {
 two_word_id!(MessageId, "m");
 
 impl MessageId {
-    /// The id of what an agent sends while it handles the message with this id: the same one when it handles the same message
-    /// again. `ordinal` counts what it sends meanwhile. A message to several agents has one id, so the agent matters.
+    /// Returns the id of a message that an agent sends while it handles the message with this id. The result is the
+    /// same if the agent handles the message again. `ordinal` counts the messages it sends meanwhile. A message to
+    /// several agents has one id, so the agent is part of the hash.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation)] // Both halves of the agent's id are taken.
+    #[allow(clippy::cast_possible_truncation)] // Both halves of the agent's id are used.
     pub fn derived(self, by: AgentId, ordinal: u32) -> Self {
         let agent = by.to_u128();
         let agent = mixed(agent as u64) ^ (agent >> 64) as u64;
-        // Two different odd numbers, so that the halves of the result do not depend on each other.
+        // Two different odd numbers, so that the halves of the result are independent.
         let salt = (agent ^ u64::from(ordinal)).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let high = mixed(self.high ^ salt.rotate_left(32)).wrapping_add(mixed(self.low.get() ^ salt));
         let low = mixed(self.low.get().rotate_left(17) ^ salt.wrapping_mul(0xd605_bbb5_8c8a_bbfd)) ^ mixed(self.high);
@@ -166,7 +168,7 @@ impl MessageId {
     }
 }
 
-/// The finalizer of `SplitMix64`. Journals hold what comes of it, so it never changes.
+/// The finalizer of `SplitMix64`. Journals contain its results, so it must never change.
 const fn mixed(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -175,7 +177,7 @@ const fn mixed(value: u64) -> u64 {
 
 /// A conversation's identity (`conversation-id`, FIPA SC00061), unique together with its initiator.
 ///
-/// Ids that the router gives out are numbers with the text form `c` and 32 hexadecimal digits. Any other text is
+/// Ids assigned by the router are numbers with the text form `c` and 32 hexadecimal digits. Any other text is
 /// represented by its hash, and the message that brought it carries the text itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConversationId {
@@ -186,7 +188,7 @@ pub struct ConversationId {
 two_word_id!(ConversationId, "c");
 
 impl ConversationId {
-    /// The id that this text stands for.
+    /// Returns the id for this text.
     pub fn of_text(text: &str) -> Self {
         if let Some(id) = text.strip_prefix('c').and_then(parse_hexadecimal::<32>).and_then(Self::from_u128) {
             return id;
@@ -195,12 +197,12 @@ impl ConversationId {
         Self { high, low: NonZeroU64::new(low).unwrap_or(NonZeroU64::MIN) }
     }
 
-    /// Whether `text` is the form that [`std::fmt::Display`] gives this id, so that nothing else need be kept of it.
+    /// Whether `text` is the [`std::fmt::Display`] form of this id, so that the text need not be kept.
     pub fn is_canonical(self, text: &str) -> bool {
         text.strip_prefix('c').and_then(parse_hexadecimal::<32>) == Some(self.to_u128())
     }
 
-    /// Its lower and its upper half.
+    /// Returns the lower and the upper half.
     pub(crate) const fn words(self) -> (u64, u64) {
         (self.low.get(), self.high)
     }
@@ -208,12 +210,12 @@ impl ConversationId {
 
 /// The value of `reply-with` and `in-reply-to` (FIPA SC00061).
 ///
-/// Like [`ConversationId`], text from outside is represented by its hash, and the message carries the text.
+/// As for [`ConversationId`], text from outside is represented by its hash, and the message carries the text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Correlation(NonZeroU64);
 
 impl Correlation {
-    /// The value that this text stands for.
+    /// Returns the value for this text.
     pub fn of_text(text: &str) -> Self {
         if let Some(value) = Self::parse_canonical(text) {
             return value;
@@ -222,22 +224,22 @@ impl Correlation {
         Self(NonZeroU64::new(high).unwrap_or(NonZeroU64::MIN))
     }
 
-    /// A value of the caller's own making.
+    /// Creates a value chosen by the caller.
     pub const fn new(value: NonZeroU64) -> Self {
         Self(value)
     }
 
-    /// The value as a number.
+    /// Returns the value as a number.
     pub const fn get(self) -> u64 {
         self.0.get()
     }
 
-    /// The value that [`Correlation::get`] gave.
+    /// Returns the value for a number returned by [`Correlation::get`].
     pub(crate) const fn from_number(number: NonZeroU64) -> Self {
         Self(number)
     }
 
-    /// Whether `text` is the form that [`std::fmt::Display`] gives this value.
+    /// Whether `text` is the [`std::fmt::Display`] form of this value.
     pub fn is_canonical(self, text: &str) -> bool {
         Self::parse_canonical(text) == Some(self)
     }
@@ -268,7 +270,8 @@ fn hash_128(bytes: &[u8]) -> (u64, u64) {
     (word(high), word(rest))
 }
 
-/// Exactly `DIGITS` lower-case hexadecimal digits, as the router writes them: any other spelling is another text.
+/// Parses exactly `DIGITS` lower-case hexadecimal digits, as the router writes them; any other spelling is a different
+/// text.
 fn parse_hexadecimal<const DIGITS: usize>(text: &str) -> Option<u128> {
     let digits: &[u8; DIGITS] = text.as_bytes().try_into().ok()?;
     digits.iter().try_fold(0_u128, |value, digit| {

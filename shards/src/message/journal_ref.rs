@@ -1,11 +1,11 @@
-//! Where a message stands to the journal, in the four bytes that its body has left for that.
+//! A message's reference to the journal, packed into the four bytes left in its body.
 
 use crate::base::index::{Lsn, ShardIndex};
 
-/// Where a message stands to the journal: nowhere, in a record, or awaited by somebody with a waiter.
+/// A message's reference to the journal: none, a record, or a waiter.
 ///
-/// It is four bytes, because that is what a message's body has left. Of a record's sequence they keep the remainder, which is
-/// enough: a journal never holds so many records that two of them have the same one.
+/// It takes four bytes, which is what a message's body has left. Of a record's LSN only the remainder is
+/// stored, which is unambiguous because a journal never holds two records with the same remainder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct JournalRef(u32);
 
@@ -13,12 +13,12 @@ impl JournalRef {
     pub const NOT: Self = Self(0);
     const TICKET: u32 = 1 << 31;
     const SHARD_SHIFT: u32 = 21;
-    /// Of a waiter: the message is a dead letter's that stays until the message has come to its receiver.
+    /// Waiter flag: the message belongs to a dead letter that is kept until the message has reached its receiver.
     const REPLAY: u32 = 1 << 20;
-    /// Of a waiter: whoever waits is a caller from outside.
+    /// Waiter flag: a caller from outside waits.
     const CALLER: u32 = 1 << 19;
     pub(crate) const PLACE_MASK: u32 = Self::CALLER - 1;
-    /// Of so many records in a row each has a remainder of its own.
+    /// The number of consecutive records with distinct remainders.
     const RECORDS: u64 = Self::TICKET as u64 - 1;
 
     #[allow(clippy::cast_possible_truncation)] // A remainder of 31 bits fits.
@@ -32,40 +32,41 @@ impl JournalRef {
         Self(Self::TICKET | (u32::from(shard.0) << Self::SHARD_SHIFT) | caller | place)
     }
 
-    /// Whether a caller from outside waits, and no message or dead letter that could wait as well.
+    /// Whether a caller from outside waits, rather than a message or a dead letter.
     pub(crate) fn is_awaited_by_caller(self) -> bool {
         self.0 & (Self::TICKET | Self::CALLER) == Self::TICKET | Self::CALLER
     }
 
-    /// The same waiter, of a dead letter that is replayed.
+    /// Returns the same waiter, marked as that of a replayed dead letter.
     pub(crate) fn of_replay(self) -> Self {
         Self(self.0 | Self::REPLAY)
     }
 
-    /// Whether it is the message of a dead letter which stays, unchanged, if this message does not come to its receiver.
+    /// Whether this is the message of a replayed dead letter, which stays unchanged unless the message reaches its
+    /// receiver.
     #[inline]
     pub fn is_replay(self) -> bool {
         self.0 & (Self::TICKET | Self::REPLAY) == Self::TICKET | Self::REPLAY
     }
 
-    /// The same waiter, for a message that is not the whole of a dead letter.
+    /// Returns the same waiter, for a message that is only part of a dead letter.
     pub(crate) fn in_part(self) -> Self {
         if self.is_replay() { Self(self.0 & !Self::REPLAY) } else { self }
     }
 
-    /// Whether it stands in a record.
+    /// Whether the message is in a record.
     #[inline]
     pub fn is_in_record(self) -> bool {
         self.0 != 0 && self.0 & Self::TICKET == 0
     }
 
-    /// Whether it stands in no record and nobody waits.
+    /// Whether the message is in no record and nobody waits.
     #[inline]
     pub fn is_not(self) -> bool {
         self.0 == 0
     }
 
-    /// The record that it stands in, which is `last` or one before it.
+    /// Returns the message's record, which is `last` or an earlier one.
     pub(crate) fn record(self, last: Lsn) -> Option<Lsn> {
         let remainder = u64::from(self.0).checked_sub(1).filter(|_| self.is_in_record())?;
         let behind = (last.0 % Self::RECORDS + Self::RECORDS - remainder) % Self::RECORDS;
@@ -86,7 +87,8 @@ impl JournalRef {
     }
 }
 
-/// The mark on a message's body. A copy of a message has none: it was not journalled, and nobody waits for it.
+/// The journal reference in a message's body. A copy of a message has none: it was not journalled, and nobody waits for
+/// it.
 #[derive(Debug)]
 pub(crate) struct JournalMark(pub JournalRef);
 

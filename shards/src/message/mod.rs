@@ -1,7 +1,7 @@
 //! The message: one immutable value with every parameter of FIPA SC00061.
 //!
 //! A [`Message`] is valid by construction. Its hot header (ids, performative, conversation, terms) and short content
-//! lie together, so that a message crosses cores by being copied; the rest hangs behind one shared pointer
+//! are stored together, so that a message crosses cores by being copied. The rest is behind one shared pointer
 //! ([`Details`]), which messages between native agents usually lack.
 
 mod aid;
@@ -42,37 +42,37 @@ pub use term::{MESSAGE_TERMS_MAX, PERFORMATIVE_TERMS_MAX, TERM_BYTES_MAX, Term, 
 
 use crate::domain::{CapabilityName, DomainError, LifetimeMs};
 
-/// Whom a message is for.
+/// The receiver of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Receiver {
-    /// Nobody in particular: a routing rule decides by the message's parameters.
+    /// No particular receiver: a routing rule decides by the message's parameters.
     Unaddressed,
     /// One agent.
     Agent(AgentId),
     /// Each of these agents.
     Agents(Arc<[AgentId]>),
-    /// One of these agents, which this copy of the message is for.
+    /// One of these agents, for whom this copy of the message is.
     Member(Arc<[AgentId]>, u32),
-    /// Agents that offer a capability.
+    /// Providers of a capability.
     Capability(Term, Choice),
-    /// The agent that was chosen among those that offer a capability.
+    /// The agent chosen among the providers of a capability.
     Provider(AgentId, Term),
 }
 
-/// How far an identifier is looked for behind its place, in a set that names agents repeatedly.
+/// How many places behind its own an identifier is searched for, in a set that names agents repeatedly.
 const REPEATED_AIDS_SEARCHED_MAX: usize = 64;
 
-/// Which of a capability's providers a message goes to.
+/// Which of a capability's providers receive a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Choice {
-    /// Any one; a provider on the sender's own shard where there is one.
+    /// Any one, preferably on the sender's own shard.
     #[default]
     Any,
     /// Every one.
     All,
-    /// The next one in turn.
+    /// The next one in rotation.
     RoundRobin,
-    /// The one with the fewest messages waiting, as far as this shard knows.
+    /// The one with the fewest waiting messages, as far as this shard knows.
     LeastLoaded,
 }
 
@@ -101,29 +101,29 @@ impl std::str::FromStr for Choice {
     }
 }
 
-/// How the sender stands to the conversation that the message belongs to. A conversation lives with its initiator.
+/// The sender's role in the message's conversation. A conversation is kept on its initiator's shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ConversationRole {
-    /// Not known yet: the message came as text, and the shard finds out when it admits it.
+    /// Not known yet: the message arrived as text, and the shard resolves the role when it admits it.
     #[default]
     Unresolved,
     /// The sender began the conversation.
     Initiator,
     /// The receiver began the conversation.
     Participant,
-    /// Someone else began the conversation: see [`Details::initiator`].
+    /// Another agent began the conversation; see [`Details::initiator`].
     Member,
 }
 
 /// An immutable FIPA-ACL message.
 ///
-/// It is one pointer, so that passing it from hand to hand inside a shard costs nothing; between shards its body is
-/// copied, so that every core frees what it allocated. Moving the whole body at each step
-/// instead took about twice as long on the path within a shard.
+/// It is one pointer, so that moving it within a shard is free. Between shards its body is copied, so that every core
+/// frees what it allocated. Moving the whole body at each step was measured to take about twice as long on the path
+/// within a shard.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Message(Box<Body>);
 
-/// What a message consists of.
+/// The fields of a message.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Body {
     id: Option<MessageId>,
@@ -183,30 +183,30 @@ impl Message {
         }
     }
 
-    /// Starts a message. Only the performative is mandatory (SC00061).
+    /// Starts building a message. Only the performative is mandatory (SC00061).
     #[inline]
     pub fn builder(performative: Performative) -> MessageBuilder {
         MessageBuilder::new(performative)
     }
 
-    /// The message's identity: absent until the router admits it, unless the caller chose one.
+    /// Returns the message's id: `None` until the router admits it, unless the caller chose one.
     pub fn id(&self) -> Option<MessageId> {
         self.0.id
     }
 
-    /// Who sends it.
+    /// Returns the sender.
     #[inline]
     pub fn sender(&self) -> Option<AgentId> {
         self.0.sender
     }
 
-    /// Whom it is for.
+    /// Returns the receiver.
     #[inline]
     pub fn receiver(&self) -> &Receiver {
         &self.0.receiver
     }
 
-    /// The one agent that this copy is for, once that is decided.
+    /// Returns the one agent that this copy is for, once that is decided.
     #[inline]
     pub fn target(&self) -> Option<AgentId> {
         match &self.0.receiver {
@@ -216,12 +216,13 @@ impl Message {
         }
     }
 
-    /// The one agent that this copy is for as it was written, if the message says more of it than its id.
+    /// Returns the identifier of the one agent that this copy is for, as written, if the message holds more than its
+    /// id.
     pub fn target_aid(&self) -> Option<&Aid> {
         let target = self.target()?;
         let aids = &self.details()?.receivers;
-        // An agent that was named twice is delivered to once, so identifiers stand at or a little behind their place
-        // among the receivers. Hashing every name for every receiver of a large set would stall the shard.
+        // An agent named twice receives one copy, so identifiers are at or a little behind their place among the
+        // receivers. Hashing every name for every receiver of a large set would stall the shard.
         let (first, most) = match &self.0.receiver {
             Receiver::Member(agents, index) => (*index as usize, aids.len().saturating_sub(agents.len())),
             _ => (0, aids.len()),
@@ -229,31 +230,31 @@ impl Message {
         aids.iter().skip(first).take(1 + most.min(REPEATED_AIDS_SEARCHED_MAX)).find(|aid| aid.id() == target)
     }
 
-    /// What it does.
+    /// Returns the performative.
     #[inline]
     pub fn performative(&self) -> Performative {
         self.0.performative
     }
 
-    /// What it says.
+    /// Returns the content.
     #[inline]
     pub fn content(&self) -> &MessageContent {
         &self.0.content
     }
 
-    /// Which conversation it belongs to.
+    /// Returns the id of the conversation.
     #[inline]
     pub fn conversation(&self) -> Option<ConversationId> {
         self.0.conversation
     }
 
-    /// How the sender stands to the conversation.
+    /// Returns the sender's role in the conversation.
     #[inline]
     pub fn role(&self) -> ConversationRole {
         self.0.role
     }
 
-    /// Who began the conversation, as far as the message says it.
+    /// Returns the conversation's initiator, as far as the message states it.
     pub fn initiator(&self) -> Option<AgentId> {
         match self.0.role {
             ConversationRole::Initiator => self.0.sender,
@@ -263,24 +264,24 @@ impl Message {
         }
     }
 
-    /// The value that an answer repeats in `in-reply-to`.
+    /// Returns the value that a reply repeats in `in-reply-to`.
     #[inline]
     pub fn reply_with(&self) -> Option<Correlation> {
         self.0.reply_with
     }
 
-    /// Which message this one answers.
+    /// Returns the `reply-with` value of the message that this one replies to.
     #[inline]
     pub fn in_reply_to(&self) -> Option<Correlation> {
         self.0.in_reply_to
     }
 
-    /// Until when the next message of the exchange is expected.
+    /// Returns the time until which the next message of the exchange is expected.
     pub fn reply_by(&self) -> Option<WallTime> {
         self.0.reply_by.map(|milliseconds| WallTime(milliseconds.get()))
     }
 
-    /// Whether it answers a question of its receiver, and came after the question's `reply-by`.
+    /// Whether this is a reply that arrived after the question's `reply-by`.
     pub fn is_late(&self) -> bool {
         self.0.late
     }
@@ -289,103 +290,103 @@ impl Message {
         self.0.late = true;
     }
 
-    /// The protocol as a term, for comparing.
+    /// Returns the protocol as a term, for comparisons.
     pub fn protocol_term(&self) -> Option<Term> {
         self.0.protocol
     }
 
-    /// The language as a term, for comparing.
+    /// Returns the language as a term, for comparisons.
     pub fn language_term(&self) -> Option<Term> {
         self.0.language
     }
 
-    /// The ontology as a term, for comparing.
+    /// Returns the ontology as a term, for comparisons.
     pub fn ontology_term(&self) -> Option<Term> {
         self.0.ontology
     }
 
-    /// The interaction protocol.
+    /// Returns the interaction protocol.
     pub fn protocol(&self) -> Option<&str> {
         word(self.0.protocol, || self.details()?.words.protocol.as_deref())
     }
 
-    /// The language of the content.
+    /// Returns the language of the content.
     pub fn language(&self) -> Option<&str> {
         word(self.0.language, || self.details()?.words.language.as_deref())
     }
 
-    /// The encoding of the content.
+    /// Returns the encoding of the content.
     pub fn encoding(&self) -> Option<&str> {
         word(self.0.encoding, || self.details()?.words.encoding.as_deref())
     }
 
-    /// The ontology of the content.
+    /// Returns the ontology of the content.
     pub fn ontology(&self) -> Option<&str> {
         word(self.0.ontology, || self.details()?.words.ontology.as_deref())
     }
 
-    /// The text of the conversation id as FIPA sees it.
+    /// Returns the conversation id in its FIPA text form.
     pub fn conversation_text(&self) -> Option<String> {
         text_or(self.details().and_then(|details| details.conversation.as_deref()), self.0.conversation)
     }
 
-    /// The text of `reply-with`.
+    /// Returns the text of `reply-with`.
     pub fn reply_with_text(&self) -> Option<String> {
         text_or(self.details().and_then(|details| details.reply_with.as_deref()), self.0.reply_with)
     }
 
-    /// The text of `in-reply-to`.
+    /// Returns the text of `in-reply-to`.
     pub fn in_reply_to_text(&self) -> Option<String> {
         text_or(self.details().and_then(|details| details.in_reply_to.as_deref()), self.0.in_reply_to)
     }
 
-    /// Everything else that the message carries.
+    /// Returns the rarely used parts of the message.
     #[inline]
     pub fn details(&self) -> Option<&Details> {
         self.0.details.as_deref()
     }
 
-    /// The trace that the message belongs to.
+    /// Returns the trace that the message belongs to.
     pub fn trace(&self) -> Option<TraceContext> {
         self.details().and_then(|details| details.trace)
     }
 
-    /// What it remembers of being a dead letter, if it was one and was sent again. Its receiver may have handled it before.
+    /// Returns the replay history if the message is a replayed dead letter. Its receiver may have handled it before.
     pub fn replay(&self) -> Option<Replay> {
         self.details().and_then(|details| details.replay)
     }
 
-    /// Whether it may pass its conversation only if that is open, although it comes from who began it.
+    /// Whether the message may enter its conversation only if that is open, although the initiator sent it.
     #[inline]
     pub(crate) fn rejoins(&self) -> bool {
         self.details().is_some_and(|details| details.replay.is_some_and(|replay| replay.rejoins))
     }
 
-    /// Which lane of the mailbox it waits in.
+    /// Returns the mailbox lane in which the message waits.
     #[inline]
     pub fn priority(&self) -> crate::domain::Priority {
         self.0.priority
     }
 
-    /// What it survives.
+    /// Returns whether the message is durable or volatile.
     #[inline]
     pub fn reliability(&self) -> Reliability {
         self.0.reliability
     }
 
-    /// What its sender wants to hear of the delivery.
+    /// Returns which delivery receipt the sender wants.
     #[inline]
     pub fn receipt(&self) -> Receipt {
         self.0.receipt
     }
 
-    /// What becomes of it while its receiver is not to be called.
+    /// Returns what happens to the message while its receiver is unavailable.
     #[inline]
     pub fn when_unavailable(&self) -> WhenUnavailable {
         self.0.when_unavailable
     }
 
-    /// All options of delivery together.
+    /// Returns all delivery options.
     pub fn options(&self) -> DeliveryOptions {
         DeliveryOptions {
             priority: self.0.priority,
@@ -403,21 +404,21 @@ impl Message {
         self.0.attempts_max
     }
 
-    /// Zero stands for the router's own setting.
+    /// Zero means the router's default.
     #[inline]
     pub(crate) fn time_to_live_ms(&self) -> u32 {
         self.0.time_to_live_ms
     }
 
-    /// What the message counts as against byte limits: content, details and the fixed part.
+    /// Returns the message's size for byte limits: content, details and the fixed part.
     #[inline]
     pub fn weight(&self) -> usize {
         let shared = if self.0.content.len() > CONTENT_INLINE_BYTES { self.0.content.len() } else { 0 };
         size_of::<Body>() + shared + self.details().map_or(0, Details::weight)
     }
 
-    /// A reply to this message from the agent that it was for, in the same conversation, under the same protocol,
-    /// language and ontology, to the sender or where the sender wants replies (`reply-to`).
+    /// Starts a reply from the agent that received this message: in the same conversation, with the same protocol,
+    /// language and ontology, to the sender or to the agents in `reply-to`.
     #[inline]
     pub fn reply(&self, performative: Performative) -> MessageBuilder {
         MessageBuilder::reply_to(self, performative)
@@ -443,48 +444,48 @@ impl Message {
         self.0.journal.0 = journal;
     }
 
-    /// The body by value, for crossing to another shard.
+    /// Returns the body by value, for the transfer to another shard.
     #[inline]
     pub(crate) fn into_body(self) -> Body {
         *self.0
     }
 
-    /// The message, if all of it lies in its body, nothing shared with other messages: then it can be copied to where it goes to,
-    /// while a body that is moved out of its box makes a stop on the stack.
+    /// Returns the body if it shares nothing with other messages. Such a body can be copied straight to its
+    /// destination, whereas a body moved out of its box takes a detour over the stack.
     #[inline]
     pub(crate) fn plain(&self) -> Option<PlainBody<'_>> {
         self.0.plain()
     }
 
-    /// The message around a copy of a plain body that came from another shard.
+    /// Creates a message from a copy of a plain body that arrived from another shard.
     #[inline]
     pub(crate) fn copy_of_plain(body: &Body, spares: &mut BodyPool) -> Option<Self> {
         body.plain().map(|plain| Self(spares.copy_of(plain)))
     }
 
-    /// Leaves the place of a plain message that was copied to those that come.
+    /// Leaves the allocation of a plain message that was copied to messages that arrive.
     #[inline]
     pub(crate) fn spare(self, spares: &mut BodyPool) {
         spares.give(self.0);
     }
 
-    /// Keeps the message's place for a later one of this thread. A message may also simply be dropped.
+    /// Keeps the message's allocation for a later message of this thread. A message may also simply be dropped.
     #[inline(always)]
     pub(crate) fn recycle(self) {
         pool::give(self.0);
     }
 
-    /// The same message in a place that this thread allocated. Places are kept for later messages, and those of other threads lie
-    /// between places that other shards keep: what one core reads ahead of, another one has to give up. With them, messages
-    /// between two shards were measured to cost half as much again.
+    /// Moves the message into an allocation of this thread. Allocations are reused for later messages, and those of
+    /// other threads lie between ones that other shards keep: what one core prefetches, another one has to give up.
+    /// Without this move, messages between two shards were measured to cost half as much again.
     pub(crate) fn at_home(self) -> Self {
         Self::from_body(self.into_body())
     }
 
-    /// The message around a body that came from another shard.
+    /// Creates a message from a body that arrived from another shard.
     #[inline]
     pub(crate) fn from_body(body: Body) -> Self {
-        // The place is taken first, so that the body is written where it stays.
+        // Allocate first, so that the body is written in place.
         Self(Box::write(Box::new_uninit(), body))
     }
 
@@ -498,7 +499,7 @@ impl Message {
         self.0.sender = Some(sender);
     }
 
-    /// Sets the sender of a message that has none. A sender that was named stays, and is checked when it is admitted.
+    /// Sets the sender if there is none. A sender that is already set is kept, and is checked at admission.
     #[inline]
     pub fn set_sender_if_absent(&mut self, sender: AgentId) {
         self.0.sender.get_or_insert(sender);
@@ -509,7 +510,7 @@ impl Message {
         self.0.role = role;
     }
 
-    /// Makes the message a question: answers to it repeat this value.
+    /// Sets `reply-with`, the value that replies repeat.
     pub(crate) fn set_reply_with(&mut self, correlation: Correlation) {
         self.0.reply_with = Some(correlation);
         if self.details().is_some_and(|details| details.reply_with.is_some()) {
@@ -519,7 +520,7 @@ impl Message {
         }
     }
 
-    /// Sets a user-defined parameter, in place of one of the same name. Returns why that is not possible.
+    /// Sets a user-defined parameter, replacing one of the same name. Returns the reason if that is impossible.
     pub(crate) fn annotate(&mut self, name: &str, value: ParameterValue) -> Result<(), String> {
         if !details::is_user_parameter_name(name) {
             return Err(format!("it adds the parameter {name:?}: a name begins with X- and has no spaces"));
@@ -576,7 +577,7 @@ fn text_or(text: Option<&str>, id: Option<impl std::fmt::Display>) -> Option<Str
     text.map(str::to_owned).or_else(|| id.map(|id| id.to_string()))
 }
 
-/// The capability's name as a term. A capability name is at most 400 bytes long, so only the vocabulary's bound can
+/// Returns the capability's name as a term. A capability name has at most 400 bytes, so only a full vocabulary can
 /// refuse it.
 pub fn capability_term(name: &CapabilityName) -> Option<Term> {
     Term::of(name.as_ref())

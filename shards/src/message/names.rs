@@ -1,11 +1,11 @@
-//! Names seen lately, with the ids that they stand for.
+//! A cache of recently seen names and their ids.
 //!
-//! A message in text or bits names its agents, and the same few agents speak again and again. Their ids are 128 bits of a
-//! cryptographic hash, so that nobody can choose a name with another agent's id, which takes longer than finding a name
-//! again.
+//! Messages in text or bit-efficient form name their agents, and the same few agents occur again and again. An id is
+//! 128 bits of a cryptographic hash, so that nobody can choose a name with another agent's id; computing it takes
+//! longer than looking up the name.
 //!
-//! Invariants: an entry is used only for the very name that it was made for; there are [`NAMES_KEPT`] entries for each
-//! thread, whatever names come by.
+//! Invariants: an entry is used only for exactly the name it was created for; each thread has [`NAMES_KEPT`] entries,
+//! whatever names occur.
 
 use std::cell::RefCell;
 use std::hash::BuildHasher as _;
@@ -14,9 +14,9 @@ use foldhash::fast::RandomState;
 
 use super::id::AgentId;
 
-/// How many names a thread remembers: a power of two.
+/// Number of names cached per thread; a power of two.
 const NAMES_KEPT: usize = 256;
-/// Longer names are not remembered, in bytes. With its id, a shorter one fills two cache lines.
+/// Maximum length of a cached name, in bytes. With its id, such a name fills two cache lines.
 const NAME_BYTES_KEPT: usize = 96;
 
 struct Entry {
@@ -35,7 +35,7 @@ thread_local! {
         RefCell::new(Names { hasher: RandomState::default(), entries: Vec::new() });
 }
 
-/// The id that a name stands for: `id_of(name)`, or what that was when the name was last seen.
+/// Returns the id of a name, from the cache or from `id_of`.
 pub(super) fn recall(name: &str, id_of: impl FnOnce() -> AgentId) -> AgentId {
     let bytes = name.as_bytes();
     let Some(length) = u8::try_from(bytes.len()).ok().filter(|_| bytes.len() <= NAME_BYTES_KEPT) else {
@@ -52,7 +52,7 @@ pub(super) fn recall(name: &str, id_of: impl FnOnce() -> AgentId) -> AgentId {
             let _ = NAMES.try_with(|names| names.borrow_mut().keep(place, Entry::new(length, bytes, id)));
             id
         }
-        // While a thread ends, nothing is remembered any more.
+        // While a thread ends, its cache is gone.
         Err(_) => id_of(),
     }
 }

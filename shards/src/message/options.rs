@@ -1,55 +1,55 @@
-//! How a message wants to be delivered, beside what it says.
+//! Delivery options of a message.
 
 pub use crate::base::time::WallTime;
 use crate::domain::{LifetimeMs, Priority};
 
-/// What a message survives.
+/// Whether a message survives a crash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Reliability {
-    /// Lives in memory: lost with the process, and accounted for as long as the process lives.
+    /// Kept in memory: lost with the process, and accounted for as long as the process runs.
     #[default]
     Volatile,
-    /// Written to the receiver shard's journal before it is acknowledged or dispatched.
+    /// Written to the journal of the receiver's shard before it is acknowledged or dispatched.
     Durable,
 }
 
-/// What the sender wants to hear of the delivery, as an `inform` from the router.
+/// Which delivery receipt the sender wants, as an `inform` from the router.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Receipt {
-    /// Nothing.
+    /// None.
     #[default]
     None,
-    /// That the message reached the receiver's mailbox.
+    /// When the message reaches the receiver's mailbox.
     Delivered,
-    /// That the receiver handled it.
+    /// When the receiver has handled it.
     Processed,
 }
 
-/// What becomes of a message whose receiver is not to be called for a while.
+/// What happens to a message while its receiver is unavailable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum WhenUnavailable {
-    /// It waits in the receiver's mailbox, within the mailbox's bounds and its own lifetime.
+    /// It waits in the receiver's mailbox, within the limits of the mailbox and of its own lifetime.
     #[default]
     Wait,
-    /// It becomes a dead letter at once, and its sender hears of it.
+    /// It becomes a dead letter at once, and its sender is notified.
     FailFast,
 }
 
-/// Priority, reliability, lifetime, earliest delivery, receipt, attempts and patience of one message.
+/// Priority, reliability, lifetime, delivery time, receipt, attempts and behaviour on unavailability of one message.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct DeliveryOptions {
-    /// Which lane of the mailbox the message waits in.
+    /// The mailbox lane in which the message waits.
     pub priority: Priority,
-    /// What the message survives.
+    /// Whether the message survives a crash.
     pub reliability: Reliability,
-    /// What the sender wants to hear.
+    /// Which delivery receipt the sender wants.
     pub receipt: Receipt,
-    /// How often the message is tried before it becomes a dead letter; the router's setting if absent.
+    /// Maximum number of attempts before the message becomes a dead letter; the router's setting if `None`.
     pub attempts_max: Option<std::num::NonZeroU8>,
-    /// How long the message may wait for its handler; the router's setting if absent.
+    /// How long the message may wait for its handler; the router's setting if `None`.
     pub time_to_live: Option<LifetimeMs>,
-    /// The message is not dispatched before this moment. Its lifetime counts from then.
+    /// The earliest delivery time, from which the lifetime counts.
     pub deliver_at: Option<WallTime>,
-    /// Whether the message waits while its receiver is not to be called.
+    /// Whether the message waits while its receiver is unavailable.
     pub when_unavailable: WhenUnavailable,
 }

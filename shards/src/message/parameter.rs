@@ -1,12 +1,12 @@
-//! The parameters that have a meaning to the router: those of SC00061, and its own.
+//! The parameters that the router interprets: those of SC00061, and its own.
 
 use super::details::is_user_parameter_name;
 
-/// In the string form user-defined parameters begin with `X-` (SC00061). One whose name does not, because it came in another
-/// form, is written as the value of this parameter: `:X-caxton-user-defined (name value)`.
+/// In the string form user-defined parameters begin with `X-` (SC00061). One whose name does not, because it came in
+/// another form, is written as the value of this parameter: `:X-caxton-user-defined (name value)`.
 pub(crate) const USER_DEFINED: &str = "X-caxton-user-defined";
 
-/// A parameter that may stand once in a message.
+/// A parameter that may occur once in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Parameter {
     Sender,
@@ -38,7 +38,7 @@ pub(crate) enum Parameter {
 const NAME_BYTES_MAX: usize = 25;
 
 impl Parameter {
-    /// The parameter with this name, in any case.
+    /// Returns the parameter with this name, ignoring case.
     pub fn named(name: &[u8]) -> Option<Self> {
         let mut lower = [0; NAME_BYTES_MAX];
         let lower = lower.get_mut(..name.len())?;
@@ -72,7 +72,7 @@ impl Parameter {
         })
     }
 
-    /// The name as it is written.
+    /// Returns the name as it is written.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sender => "sender",
@@ -102,12 +102,12 @@ impl Parameter {
     }
 }
 
-/// The parameters that a message has so far.
+/// The parameters seen so far in a message.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ParameterSet(u32);
 
 impl ParameterSet {
-    /// Adds one, and says whether it is new.
+    /// Adds a parameter and returns whether it is new.
     pub fn insert(&mut self, parameter: Parameter) -> bool {
         let bit = 1 << parameter as u32;
         let is_new = self.0 & bit == 0;
@@ -116,12 +116,12 @@ impl ParameterSet {
     }
 }
 
-/// Whether the router gives a meaning of its own to the user-defined parameter `name`.
+/// Whether the router interprets the user-defined parameter `name`.
 pub fn is_reserved(name: &str) -> bool {
     Parameter::named(name.as_bytes()).is_some() || name.eq_ignore_ascii_case(USER_DEFINED)
 }
 
-/// Whether the name has no place in the string form.
+/// Whether the name cannot be written directly in the string form.
 pub fn needs_wrapping(name: &str) -> bool {
     !is_user_parameter_name(name)
 }

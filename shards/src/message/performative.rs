@@ -8,7 +8,7 @@ use crate::domain::DomainError;
 
 macro_rules! performatives {
     ($($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)?) => {
-        /// What a message does: one of the 22 acts of FIPA SC00037, or an act that its users agreed on.
+        /// A communicative act: one of the 22 of FIPA SC00037, or a user-defined one.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Performative {
             $($(#[$doc])* $variant,)+
@@ -20,7 +20,7 @@ macro_rules! performatives {
             /// The acts of SC00037 in the order of their bit-efficient codes (SC00069), 0x01 to 0x16.
             pub const STANDARD: [Performative; 22] = [$(Performative::$variant),+];
 
-            /// The act's place in [`Performative::STANDARD`], or [`Performative::OWN`] for an act that its users agreed on.
+            /// Returns the act's index in [`Performative::STANDARD`], or [`Performative::OWN`] for a user-defined act.
             #[inline]
             pub(crate) const fn place(self) -> usize {
                 #[repr(u8)]
@@ -31,7 +31,7 @@ macro_rules! performatives {
                 }
             }
 
-            /// The act's name in lower case, as FIPA writes it.
+            /// Returns the act's name in lower case, as FIPA writes it.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Performative::$variant => $word,)+
@@ -65,11 +65,11 @@ performatives! {
     InformRef = "inform-ref",
     /// Say that a message was not understood.
     NotUnderstood = "not-understood",
-    /// Have a message passed on to agents of a kind.
+    /// Forward a message to agents of a kind.
     Propagate = "propagate",
     /// Propose an action under conditions.
     Propose = "propose",
-    /// Have the receiver send a message to agents of a kind.
+    /// Ask the receiver to send a message to agents of a kind.
     Proxy = "proxy",
     /// Ask whether something is true.
     QueryIf = "query-if",
@@ -89,14 +89,14 @@ performatives! {
     Subscribe = "subscribe",
 }
 
-/// The longest user-defined act, in bytes.
+/// Maximum length of a user-defined act, in bytes.
 pub const PERFORMATIVE_BYTES_MAX: usize = 64;
 
 impl Performative {
-    /// Behind the places of all standard acts.
+    /// The index after those of all standard acts.
     pub(crate) const OWN: usize = Self::STANDARD.len();
 
-    /// The standard act with this name, whatever its case (SC00070 keywords are case-insensitive).
+    /// Returns the standard act with this name, ignoring case (SC00070 keywords are case-insensitive).
     pub fn standard(word: &str) -> Option<Self> {
         Self::STANDARD.into_iter().find(|act| act.as_str().eq_ignore_ascii_case(word))
     }
@@ -111,15 +111,15 @@ impl fmt::Display for Performative {
 impl FromStr for Performative {
     type Err = DomainError;
 
-    /// A standard act in any case, or a word of 1 to 64 bytes (a letter, then letters, digits, `-`, `_` or `.`) as a
-    /// user-defined act, which is kept in lower case.
+    /// Parses a standard act, ignoring case, or a user-defined act: a word of 1 to 64 bytes (a letter, then letters,
+    /// digits, `-`, `_` or `.`), which is converted to lower case.
     fn from_str(word: &str) -> Result<Self, DomainError> {
         Self::read(word, Term::of_performative)
     }
 }
 
 impl Performative {
-    /// As [`str::parse`], for a word that was accepted in an earlier run.
+    /// Like [`str::parse`], for a word accepted in an earlier run.
     pub(super) fn restored(word: &str) -> Option<Self> {
         Self::read(word, Term::of).ok()
     }

@@ -1,8 +1,8 @@
-//! Bodies of settled messages, kept for the messages that are built next.
+//! A pool of message bodies, reused for the messages built next.
 //!
-//! A handler's reply goes into the body of a message that was settled just before, which is still in the cache. Each
-//! thread keeps its own. Bodies that cross shards are copied, and each shard keeps their boxes apart ([`BodyPool`]): to keep them
-//! here as well was measured to cost a fifth more where half of the messages cross.
+//! A handler's reply reuses the body of a message settled just before, which is still in the cache. Each thread has its
+//! own pool. Bodies that cross shards are copied, and each shard keeps their boxes in a separate [`BodyPool`]: keeping
+//! them here too was measured to cost a fifth more where half of the messages cross.
 
 use std::cell::RefCell;
 
@@ -12,36 +12,36 @@ use crate::domain::Priority;
 use crate::message::delivery_meta::DeliveryMeta;
 use crate::message::journal_ref::JournalMark;
 
-/// The most bodies that a thread keeps, and a shard beside it: 384 KiB.
+/// Maximum number of bodies in a thread's pool, and in a shard's: 384 KiB.
 pub const BODIES_KEPT_MAX: usize = 1_024;
 
 thread_local! {
-    #[allow(clippy::vec_box)] // What is kept is the place on the heap.
+    #[allow(clippy::vec_box)] // The heap allocation itself is what is kept.
     static BODIES: RefCell<Vec<Box<Body>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A body that says nothing.
+/// Returns a blank body.
 #[inline(always)]
 pub(super) fn take() -> Box<Body> {
-    // While a thread ends, nothing is kept any more.
+    // While a thread ends, its pool is gone.
     let kept = BODIES.try_with(|bodies| bodies.borrow_mut().pop()).ok().flatten();
     match kept {
-        // It is wiped here and not when it is kept, so that what a reply says is written over it once.
+        // Wiped on reuse and not when it is returned, so that a reply's fields are written over it only once.
         Some(mut body) => {
             body.wipe();
             body
         }
-        // The place is taken first, so that the body is written where it stays instead of being copied there.
+        // Allocate first, so that the body is written in place instead of being copied there.
         None => Box::write(Box::new_uninit(), Body::BLANK),
     }
 }
 
-/// Places of plain messages that have left a shard, for those that come.
+/// Allocations of plain messages that have left a shard, for those that arrive.
 #[derive(Default)]
-pub(crate) struct BodyPool(#[allow(clippy::vec_box)] Vec<Box<Body>>); // What is kept is the place on the heap.
+pub(crate) struct BodyPool(#[allow(clippy::vec_box)] Vec<Box<Body>>); // The heap allocation itself is what is kept.
 
 impl BodyPool {
-    /// Keeps the place of a plain message that was copied.
+    /// Keeps the allocation of a plain message that was copied.
     #[inline]
     pub(super) fn give(&mut self, body: Box<Body>) {
         debug_assert!(body.plain().is_some(), "what it shares would never be dropped");
@@ -50,7 +50,7 @@ impl BodyPool {
         }
     }
 
-    /// A body that says what a plain one says.
+    /// Returns a body that equals a plain one.
     #[inline]
     pub(super) fn copy_of(&mut self, plain: PlainBody<'_>) -> Box<Body> {
         match self.0.pop() {
@@ -58,13 +58,13 @@ impl BodyPool {
                 plain.copy_over(&mut place);
                 place
             }
-            // The place is taken first, so that the copy is made where it stays.
+            // Allocate first, so that the copy is written in place.
             None => Box::write(Box::new_uninit(), plain.copy()),
         }
     }
 }
 
-/// Keeps a body's place for a later message.
+/// Keeps a body's allocation for a later message.
 #[inline(always)]
 pub(super) fn give(mut body: Box<Body>) {
     body.release();
@@ -76,11 +76,11 @@ pub(super) fn give(mut body: Box<Body>) {
     });
 }
 
-/// A body that shares nothing with others.
+/// A body that shares nothing with other messages.
 #[derive(Clone, Copy)]
 pub(crate) struct PlainBody<'a> {
     body: &'a Body,
-    /// Where it stands and not what it is: to be handed on as a copy it would be written in halves and read as a whole.
+    /// A reference rather than the id: an id passed on as a copy would be written in halves and read as a whole.
     receiver: &'a AgentId,
     content: InlineContent<'a>,
 }
@@ -89,7 +89,7 @@ impl PlainBody<'_> {
     #[inline(always)]
     pub(crate) fn copy(self) -> Body {
         let body = self.body;
-        // Every field by name, so that none is forgotten.
+        // Every field is named, so that none is forgotten.
         Body {
             id: body.id,
             sender: body.sender,
@@ -118,11 +118,11 @@ impl PlainBody<'_> {
         }
     }
 
-    /// Copies it over a body that shares nothing with others either. A function of its own, so that the compiler knows that
-    /// the two are different places, and copies straight from one to the other.
+    /// Copies the body over another one that shares nothing either. A separate function, so that the compiler knows
+    /// that the two do not overlap and copies directly.
     #[inline(never)]
     fn copy_over(self, place: &mut Body) {
-        // There is nothing to be dropped, which the compiler can't know.
+        // There is nothing to drop, which the compiler cannot know.
         std::mem::forget(std::mem::replace(place, self.copy()));
     }
 }
@@ -155,7 +155,7 @@ impl Body {
         content: MessageContent::EMPTY,
     };
 
-    /// The body, if all of it lies here.
+    /// Returns the body if it shares nothing with other messages.
     #[inline]
     pub(super) fn plain(&self) -> Option<PlainBody<'_>> {
         match (&self.receiver, &self.details, self.content.inline()) {
@@ -164,7 +164,7 @@ impl Body {
         }
     }
 
-    /// Drops what it shares with others.
+    /// Drops everything shared with other messages.
     #[inline]
     fn release(&mut self) {
         if matches!(self.receiver, Receiver::Agents(_) | Receiver::Member(..)) {
@@ -176,11 +176,10 @@ impl Body {
         self.content.clear();
     }
 
-    /// Makes it say nothing, when it shares nothing with others any more. Short content is only forgotten, because the next
-    /// content is written over it.
+    /// Makes a body that shares nothing blank. Short content is not wiped, because the next content overwrites it.
     #[inline(always)]
     fn wipe(&mut self) {
-        // Every field by name, so that none is forgotten.
+        // Every field is named, so that none is forgotten.
         let Self {
             id,
             sender,
@@ -209,7 +208,7 @@ impl Body {
         } = self;
         *id = None;
         *sender = None;
-        // There is nothing to be dropped, which the compiler can't know.
+        // There is nothing to drop, which the compiler cannot know.
         std::mem::forget(std::mem::replace(receiver, Receiver::Unaddressed));
         *conversation = None;
         *reply_with = None;

@@ -1,8 +1,8 @@
-//! A message as the journal keeps it: everything that it is, in a compact form of the router's own.
+//! The encoding of a message in the journal: complete, and in a compact format of the router's own.
 //!
-//! Layout, little-endian: `flags` (u32, which optional parts follow), the act, six bytes of options, the lifetime (u32), the
-//! receiver, the parts that the flags name in their order, the details if there are any, and the content with its length in
-//! front. Words are kept as text, because a term is a number of one process only.
+//! Layout, little-endian: `flags` (u32, which optional parts follow), the act, six bytes of options, the lifetime
+//! (u32), the receiver, the parts named by the flags in their order, the details if there are any, and the
+//! length-prefixed content. Words are stored as text, because term numbers are valid in one process only.
 
 use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
@@ -28,24 +28,24 @@ const ENCODING: u32 = 1 << 8;
 const ONTOLOGY: u32 = 1 << 9;
 const LATE: u32 = 1 << 10;
 const DETAILS: u32 = 1 << 11;
-/// There is content, and it has no bytes.
+/// Content is present but empty.
 const EMPTY_CONTENT: u32 = 1 << 12;
 const ALL: u32 = (1 << 13) - 1;
 
-/// The act's byte for an act that its users agreed on, whose name follows.
+/// The act's byte for a user-defined act, whose name follows.
 const OWN_ACT: u8 = u8::MAX;
 
-/// What is kept of a message's content.
+/// How much of a message's content is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Extent {
     /// All of it.
     Whole,
-    /// Nothing: the message is remembered as a step of its conversation.
+    /// None: the message is recorded as a step of its conversation.
     WithoutContent,
 }
 
 impl Message {
-    /// Writes the message behind what is there.
+    /// Appends the encoded message to `out`.
     pub(crate) fn store(&self, out: &mut Vec<u8>, extent: Extent) {
         let body = &*self.0;
         let details = body.details.as_deref();
@@ -111,7 +111,7 @@ impl Message {
         });
     }
 
-    /// The message that [`Message::store`] wrote.
+    /// Decodes a message written by [`Message::store`].
     pub(crate) fn restore(reader: &mut Reader<'_>) -> Result<Self, RecordFault> {
         let flags = reader.u32("flags")?;
         if flags & !ALL != 0 {
@@ -144,7 +144,7 @@ impl Message {
             if there(flag) {
                 let word = reader.text("word")?;
                 *term = Term::of_message(word);
-                // A word that finds the vocabulary full stays with its message as text.
+                // A word for which the vocabulary has no room stays with its message as text.
                 *spilled = term.is_none().then(|| Box::from(word));
             }
         }
@@ -204,7 +204,7 @@ fn store_receiver(receiver: &Receiver, out: &mut Vec<u8>) {
             out.put_u8(2);
             store_agents(agents, out);
         }
-        // The others have copies of their own: what is restored is for this one.
+        // The other receivers have copies of their own; this one is restored for a single agent.
         Receiver::Member(agents, index) => match agents.get(*index as usize) {
             Some(agent) => store_receiver(&Receiver::Agent(*agent), out),
             None => out.put_u8(0),
@@ -244,7 +244,7 @@ fn restore_receiver(reader: &mut Reader<'_>) -> Result<Receiver, RecordFault> {
         }
         4 => {
             let agent = reader.agent("receiver")?;
-            // Where the vocabulary is full, the agent that was chosen is enough.
+            // If the vocabulary is full, the chosen agent is enough.
             Ok(match Term::of_message(reader.text("capability")?) {
                 Some(capability) => Receiver::Provider(agent, capability),
                 None => Receiver::Agent(agent),
@@ -259,7 +259,7 @@ fn restore_term(reader: &mut Reader<'_>) -> Result<Term, RecordFault> {
 }
 
 fn store_details(details: &Details, out: &mut Vec<u8>) {
-    // Every field by name, so that none is forgotten.
+    // Every field is named, so that none is forgotten.
     let Details {
         sender,
         receivers,
@@ -290,7 +290,7 @@ fn store_details(details: &Details, out: &mut Vec<u8>) {
         out.put(&trace.span_id);
         out.put_u8(trace.flags);
     }
-    // A moment of zero is long over, which is the same as none.
+    // A delivery time of zero is in the past, which is the same as none.
     out.put_u64(deliver_at.map_or(0, |moment| moment.0));
     out.put_u8(u8::from(replay.is_some()));
     if let Some(replay) = replay {

@@ -1,9 +1,9 @@
-//! Short words that many messages share: protocols, ontologies, languages, encodings, capabilities.
+//! Interned words: protocols, ontologies, languages, encodings, capabilities.
 //!
 //! A [`Term`] is four bytes and compares as a number, so that content-based rules and protocol tables never compare
-//! text on the path of a message. The vocabulary behind it is shared by the whole process, only grows, and is bounded.
-//! Messages have a share of it: when that is full, further words stay with their message as text (see
-//! [`Details`](super::Details)), which costs an allocation but loses nothing, and what agents register still has room.
+//! text on the path of a message. The vocabulary is shared by the whole process, only grows, and is bounded. Words from
+//! messages have a share of it: once that is full, further words stay with their message as text (see
+//! [`Details`](super::Details)), which costs an allocation but loses nothing, and registrations still have room.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,14 +11,14 @@ use std::sync::{OnceLock, RwLock};
 
 use hashbrown::HashMap;
 
-/// The most words that the vocabulary holds.
+/// Maximum number of words in the vocabulary.
 pub const VOCABULARY_TERMS_MAX: usize = 65_536;
-/// The most words that messages add to the vocabulary: protocols, ontologies, languages, encodings and capabilities that
-/// neither a registration nor the configuration named. Further ones stay with their message as text.
+/// Maximum number of words added by messages: protocols, ontologies, languages, encodings and capabilities that neither
+/// a registration nor the configuration named. Further ones stay with their message as text.
 pub const MESSAGE_TERMS_MAX: usize = 32_768;
-/// The most performatives of their own that messages add to the vocabulary. Further ones are refused.
+/// Maximum number of user-defined performatives added by messages. Further ones are refused.
 pub const PERFORMATIVE_TERMS_MAX: usize = 4_096;
-/// The longest word that becomes a term, in bytes: that of the longest capability name.
+/// Maximum length of a term, in bytes: that of the longest capability name.
 pub const TERM_BYTES_MAX: usize = 400;
 
 const _: () = assert!(
@@ -30,10 +30,10 @@ const _: () = assert!(
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Term(NonZeroU32);
 
-/// Where a word comes from, which has a share of the vocabulary.
+/// The origin of a word, which determines its share of the vocabulary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Origin {
-    /// A registration, or the configuration.
+    /// A registration or the configuration.
     Registered,
     /// A message.
     Message,
@@ -45,19 +45,19 @@ enum Origin {
 struct Vocabulary {
     words: Vec<&'static str>,
     terms: HashMap<&'static str, Term>,
-    /// How many words messages have brought, and how many performatives.
+    /// The number of words added by messages, and of performatives.
     by_messages: usize,
     performatives: usize,
 }
 
-/// The words are leaked: they are bounded in number and length, and a term stays valid as long as the process lives.
+/// The words are leaked: they are bounded in number and length, and a term is valid as long as the process runs.
 fn vocabulary() -> &'static RwLock<Vocabulary> {
     static VOCABULARY: OnceLock<RwLock<Vocabulary>> = OnceLock::new();
     VOCABULARY.get_or_init(RwLock::default)
 }
 
 impl Vocabulary {
-    /// The term for a word, which is added if it is new and its origin's share has room.
+    /// Returns the term for a word. A new word is added if its origin's share has room.
     fn add(&mut self, word: &str, origin: Origin) -> Option<Term> {
         if let Some(term) = self.terms.get(word) {
             return Some(*term);
@@ -82,21 +82,21 @@ impl Vocabulary {
 }
 
 impl Term {
-    /// The term for a word of a registration or of the configuration, which is added to the vocabulary if it is new. For
-    /// these words there is always room that messages can't use up.
+    /// Returns the term for a word of a registration or of the configuration. A new word is added; messages cannot use
+    /// up the room for these words.
     ///
-    /// Returns nothing if the word is longer than [`TERM_BYTES_MAX`] or new to a full vocabulary.
+    /// Returns `None` if the word is longer than [`TERM_BYTES_MAX`], or new and the vocabulary is full.
     pub fn of(word: &str) -> Option<Self> {
         Self::of_origin(word, Origin::Registered)
     }
 
-    /// The term for a word of a message. A new word is added to the vocabulary only as long as messages have brought fewer
-    /// than [`MESSAGE_TERMS_MAX`].
+    /// Returns the term for a word of a message. A new word is added only while messages have added fewer than
+    /// [`MESSAGE_TERMS_MAX`].
     pub fn of_message(word: &str) -> Option<Self> {
         Self::of_origin(word, Origin::Message)
     }
 
-    /// The term for a performative, of which there may be [`PERFORMATIVE_TERMS_MAX`] that nothing else names.
+    /// Returns the term for a performative. Messages can add at most [`PERFORMATIVE_TERMS_MAX`] new ones.
     pub(crate) fn of_performative(word: &str) -> Option<Self> {
         Self::of_origin(word, Origin::Performative)
     }
@@ -111,19 +111,19 @@ impl Term {
         vocabulary().write().unwrap_or_else(std::sync::PoisonError::into_inner).add(word, origin)
     }
 
-    /// The term for `word` if the vocabulary has it.
+    /// Returns the term for `word` if it is in the vocabulary.
     pub fn find(word: &str) -> Option<Self> {
         let vocabulary = vocabulary().read().unwrap_or_else(std::sync::PoisonError::into_inner);
         vocabulary.terms.get(word).copied()
     }
 
-    /// Its number in the vocabulary: from 1 to [`VOCABULARY_TERMS_MAX`].
+    /// Returns the term's number in the vocabulary: 1 to [`VOCABULARY_TERMS_MAX`].
     #[inline]
     pub(crate) const fn number(self) -> usize {
         self.0.get() as usize
     }
 
-    /// The word.
+    /// Returns the word.
     pub fn as_str(self) -> &'static str {
         let vocabulary = vocabulary().read().unwrap_or_else(std::sync::PoisonError::into_inner);
         vocabulary.words.get(self.0.get() as usize - 1).copied().unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use super::date;
 
-/// Whether `bytes` may stand without quotes: a word, a number or a date of SC00070.
+/// Whether `bytes` may be written without quotes: a word, a number or a date of SC00070.
 pub(crate) fn is_atom(bytes: &[u8]) -> bool {
     let Some(first) = bytes.first() else { return false };
     if bytes.iter().any(|byte| class(*byte) != Class::Word) {
@@ -16,7 +16,7 @@ pub(crate) fn is_atom(bytes: &[u8]) -> bool {
     }
 }
 
-/// `[+-]digits[.digits][E[+-]digits]`, with digits on at least one side of the point.
+/// Whether `bytes` have the form `[+-]digits[.digits][E[+-]digits]`, with digits on at least one side of the point.
 fn is_number(bytes: &[u8]) -> bool {
     let unsigned = |bytes: &[u8]| -> usize { usize::from(matches!(bytes.first(), Some(b'+' | b'-'))) };
     let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -38,7 +38,7 @@ fn is_number(bytes: &[u8]) -> bool {
     count > 0 && rest.is_empty()
 }
 
-/// What a byte means outside strings.
+/// The meaning of a byte outside strings.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Word,

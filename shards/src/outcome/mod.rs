@@ -1,4 +1,4 @@
-//! How messages end, and where they were then.
+//! How messages end, and where they were at that time.
 
 mod ending;
 mod reason;

@@ -11,15 +11,15 @@ macro_rules! reasons {
         impl DeadLetterReason {
             /// All reasons.
             pub const ALL: [DeadLetterReason; DeadLetterReason::COUNT] = [$(DeadLetterReason::$variant),+];
-            /// How many there are.
+            /// The number of reasons.
             pub const COUNT: usize = [$($word),+].len();
 
-            /// The reason as one word, for counters and JSON.
+            /// Returns the reason as one word, for counters and JSON.
             pub const fn as_str(self) -> &'static str {
                 match self { $(DeadLetterReason::$variant => $word,)+ }
             }
 
-            /// The reason as a sentence.
+            /// Returns the reason as a sentence.
             pub const fn explanation(self) -> &'static str {
                 match self { $(DeadLetterReason::$variant => $text,)+ }
             }
@@ -30,58 +30,58 @@ macro_rules! reasons {
 reasons! {
     /// No agent has the receiver's name.
     UnknownReceiver = "unknown-receiver", "no agent with that name is registered";
-    /// No agent offers the capability.
+    /// No agent provides the capability.
     NoProvider = "no-provider", "no agent offers the capability";
-    /// A message without receiver matched no routing rule.
+    /// A message without a receiver matched no routing rule.
     NoRoute = "no-route", "the message names no receiver and no routing rule matches it";
-    /// The receiver was deregistered, while the message waited or before it came.
+    /// The receiver was deregistered while the message waited or before it arrived.
     Deregistered = "deregistered", "the receiver was deregistered";
     /// The receiver is being drained.
     Draining = "draining", "the receiver is draining: it takes no new messages and finishes what it has";
-    /// The receiver was drained and had not handled the message in time.
+    /// The receiver was drained and did not handle the message before the deadline.
     DrainDeadline = "drain-deadline", "the receiver was drained and had not handled the message at the deadline";
     /// The receiver was stopped because it failed too often.
     RestartsExhausted = "restarts-exhausted", "the receiver is stopped: it would have had to be restarted too often";
-    /// The receiver's mailbox has as many messages or bytes as it may hold.
+    /// The receiver's mailbox is full, in messages or bytes.
     MailboxFull = "mailbox-full", "the receiver's mailbox is full";
-    /// A reply found the receiver's mailbox full, and its room for replies too.
+    /// The receiver's mailbox is full, and so is its room reserved for replies.
     RepliesFull = "replies-full", "the receiver's mailbox is full, and so is its room for replies";
-    /// The message made room for a newer one in a full mailbox.
+    /// The message was displaced by a newer one in a full mailbox.
     Displaced = "displaced", "the receiver's mailbox was full and the message made room for a newer one";
-    /// The shard holds as many bytes of messages as its share of the memory budget allows.
+    /// The shard has used up its share of the memory budget.
     MemoryFull = "memory-full", "the receiver's shard holds as many bytes of messages as the memory budget allows";
-    /// The shard holds as many messages as it may.
+    /// The shard holds the maximum number of messages.
     ShardFull = "shard-full", "the receiver's shard holds as many messages as it may";
     /// Every attempt failed.
     AttemptsExhausted = "attempts-exhausted", "every attempt to handle the message failed";
-    /// The failure handler decided against another attempt.
+    /// The failure handler decided not to retry.
     NotRetried = "not-retried", "an attempt to handle the message failed and it is not tried again";
     /// The receiver's circuit breaker is open, and the message asks not to wait.
     BreakerOpen = "breaker-open", "the receiver is not called for a while, and the message does not wait";
-    /// The conversation has as many participants as it may.
+    /// The conversation has the maximum number of participants.
     TooManyParticipants = "too-many-participants", "the conversation has as many participants as it may";
-    /// The shard has as many open conversations as it may.
+    /// The shard has the maximum number of open conversations.
     TooManyConversations = "too-many-conversations", "the initiator's shard has as many open conversations as it may";
-    /// The conversation is not open, or the sender is not part of it.
+    /// The conversation is not open, or the sender is not a participant.
     NotInConversation = "not-in-conversation", "the conversation is not open or the sender takes no part in it";
-    /// Both ends began a conversation of the same id.
+    /// Both agents began a conversation with the same id.
     AmbiguousConversation = "ambiguous-conversation", "sender and receiver each began a conversation with this id";
-    /// The conversation's protocol does not allow the message now.
+    /// The conversation's protocol does not allow the message in its current state.
     ProtocolViolation = "protocol-violation", "the conversation's protocol does not allow the message now";
-    /// An answer that nobody waits for any more.
+    /// The message is a reply that nobody waits for any more.
     NobodyAsked = "nobody-asked", "nobody waits for this answer any more";
-    /// The message was queued, but when its turn came it could not be admitted.
+    /// The message was queued but could not be admitted when its turn came.
     NotAdmitted = "not-admitted", "the message was queued but could not be admitted";
-    /// The message asks to be durable, and the receiver's shard could not write it down.
+    /// The message is durable, and the receiver's shard could not journal it.
     NotJournalled = "not-journalled", "the message is to be durable and the journal of the receiver's shard takes nothing now";
-    /// A durable message's lifetime ended before it was handled. It counts as expired, and not as given up.
+    /// A durable message's lifetime ended before it was handled. Counted as expired, not as given up.
     Expired = "expired", "the message's lifetime ended before it was handled";
-    /// The router was told to stop before the message was handled.
+    /// The router stopped before the message was handled.
     Stopped = "stopped", "the router stopped before the message was handled";
 }
 
 impl DeadLetterReason {
-    /// The reason's place in [`DeadLetterReason::ALL`].
+    /// Returns the reason's index in [`DeadLetterReason::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }

@@ -3,33 +3,33 @@
 /// What a message was waiting for when its lifetime ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// To cross to another shard.
+    /// Transfer to another shard.
     Crossing,
-    /// For its turn in the mailbox.
+    /// Its turn in the mailbox.
     Mailbox,
-    /// For its moment of delivery.
+    /// Its delivery time.
     Delayed,
-    /// For its next attempt, after one that failed.
+    /// The next attempt after a failed one.
     Retry,
-    /// For room in its receiver's mailbox.
+    /// Room in the receiver's mailbox.
     Stalled,
-    /// For the journal to take it.
+    /// The journal's commit.
     Commit,
 }
 
 impl Stage {
-    /// All phases.
+    /// All stages.
     pub const ALL: [Self; Self::COUNT] =
         [Self::Crossing, Self::Mailbox, Self::Delayed, Self::Retry, Self::Stalled, Self::Commit];
-    /// How many there are.
+    /// The number of stages.
     pub const COUNT: usize = 6;
 
-    /// The phase's place in [`Stage::ALL`].
+    /// Returns the stage's index in [`Stage::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The phase as one word, for counters and JSON.
+    /// Returns the stage as one word, for counters and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Crossing => "crossing",
@@ -41,7 +41,7 @@ impl Stage {
         }
     }
 
-    /// The phase as part of a sentence.
+    /// Returns the stage as part of a sentence.
     pub const fn explanation(self) -> &'static str {
         match self {
             Self::Crossing => "while it waited to cross to another shard",

@@ -1,15 +1,16 @@
-//! One agent sells to the highest bidder (English) or to the first one (Dutch). Both standards are experimental.
+//! Auctions: one agent sells to the highest bidder (English) or to the first one (Dutch). Both standards are
+//! experimental.
 //!
-//! Bids and calls cross each other: while a bid waits to be read, the auctioneer calls the next price because of another
-//! bid, and answers this one afterwards.
+//! Bids and calls cross each other: while a bid waits to be read, the auctioneer may call the next price because of
+//! another bid and reply to this one afterwards.
 
 use super::{Table, initiator, participant};
 use crate::message::Performative::{
     AcceptProposal, Agree, Cfp, Failure, Inform, Propose, Refuse, RejectProposal, Request,
 };
 
-/// XC00031. Accepted is the highest bid so far. Everyone hears that the auction is closed, and the winner is asked to take
-/// what it bought by a request, before or after that.
+/// XC00031. The highest bid so far is accepted. Every bidder is informed that the auction is closed, and the winner
+/// receives a request to take what it bought, before or after that.
 pub(super) const ENGLISH_AUCTION: Table = Table {
     name: "fipa-english-auction",
     aliases: &["fipa-auction-english"],
@@ -30,12 +31,12 @@ pub(super) const ENGLISH_AUCTION: Table = Table {
         initiator("answered", Cfp, "called"),
         initiator("answered", Inform, "closed"),
         initiator("answered", Request, "requested"),
-        // Several calls are without an answer, so that several bids may come.
+        // Several calls are unanswered, so several bids may arrive.
         initiator("called-again", Cfp, "called-again"),
         participant("called-again", Propose, "bids"),
         initiator("called-again", RejectProposal, "called-again"),
         initiator("called-again", Inform, "closed"),
-        // A bid is answered after the next call, which another one may answer before.
+        // A bid is answered after the next call, which another bidder may answer before.
         initiator("outbid", AcceptProposal, "bids"),
         initiator("outbid", RejectProposal, "called"),
         initiator("outbid", Cfp, "bids"),
@@ -74,8 +75,8 @@ pub(super) const ENGLISH_AUCTION: Table = Table {
     others_speak: false,
 };
 
-/// XC00032. The price falls from call to call. A bid that is rejected came after another one. Everyone hears that the
-/// auction is closed, the winner too.
+/// XC00032. The price falls from call to call. A rejected bid arrived after another one. Every bidder, including the
+/// winner, is informed that the auction is closed.
 pub(super) const DUTCH_AUCTION: Table = Table {
     name: "fipa-dutch-auction",
     aliases: &["fipa-auction-dutch"],
@@ -93,7 +94,7 @@ pub(super) const DUTCH_AUCTION: Table = Table {
         initiator("bid", RejectProposal, "rejected"),
         initiator("bid", Cfp, "outcried"),
         initiator("bid", Inform, "closed"),
-        // Several calls are without an answer, or the bid is answered after the next call.
+        // Several calls are unanswered, or the bid is answered after the next call.
         initiator("called-again", Cfp, "called-again"),
         participant("called-again", Propose, "outcried"),
         initiator("called-again", Inform, "closed"),

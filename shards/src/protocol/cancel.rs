@@ -1,24 +1,24 @@
-//! The cancel meta-protocol, which is part of every protocol of the library: the initiator may withdraw at any time, and
-//! the participant says whether it did stop (`inform`) or could not (`failure`).
+//! The cancel meta-protocol, part of every protocol of the library: the initiator may withdraw at any time, and the
+//! participant replies that it stopped (`inform`) or could not (`failure`).
 //!
-//! What the participant sent before it heard of the cancel is still on its way, so all that was allowed stays allowed
-//! until the answer is there. Where an answer could also be the next step of the protocol, `in-reply-to` tells the two
-//! apart, if the cancel asked under a value of its own. Otherwise both readings are kept, and what either of them allows
-//! is allowed, until a later message contradicts one of them.
+//! Messages that the participant sent before it read the cancel are still on their way, so everything allowed before
+//! stays allowed until the reply arrives. If a reply could also be the next step of the protocol, `in-reply-to`
+//! distinguishes the two, provided that the cancel has a `reply-with` of its own. Otherwise both readings are kept, and
+//! whatever either of them allows is allowed, until a later message contradicts one.
 
 use crate::message::Performative;
 
-/// How a participant answered a cancel.
+/// A participant's reply to a cancel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
     /// It has stopped: the exchange is over.
     Stopped,
-    /// It goes on.
+    /// It continues.
     GoesOn,
 }
 
 impl Answer {
-    /// The answer that an act stands for, if it is one.
+    /// Returns the reply that an act stands for, if it is one.
     pub fn of(act: Performative) -> Option<Self> {
         match act {
             Performative::Inform => Some(Self::Stopped),
@@ -28,18 +28,18 @@ impl Answer {
     }
 }
 
-/// The most readings of one exchange that are kept.
+/// Maximum number of readings kept for one exchange.
 pub(super) const READINGS_MAX: usize = 5;
 
-/// One way to read what was said in an exchange.
+/// One reading of an exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Reading {
     pub state: u8,
-    /// Cancels that were not answered yet.
+    /// Cancels without a reply.
     pub cancels: u8,
 }
 
-/// The ways to read what was said in an exchange, the likeliest one first.
+/// The possible readings of an exchange, the likeliest one first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Readings {
     kept: [Option<Reading>; READINGS_MAX],
@@ -67,7 +67,7 @@ impl Readings {
         self.kept[0].is_none()
     }
 
-    /// Whether there are more readings than are kept.
+    /// Whether there are more readings than can be kept.
     pub const fn overflowed(&self) -> bool {
         self.overflowed
     }

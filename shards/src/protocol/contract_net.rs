@@ -1,9 +1,9 @@
-//! One agent calls for proposals and accepts some of them: the contract net, once or in rounds.
+//! The contract net, once or in rounds: one agent calls for proposals and accepts some of them.
 
 use super::{Table, initiator, participant};
 use crate::message::Performative::{AcceptProposal, Cfp, Failure, Inform, Propose, Refuse, RejectProposal};
 
-/// SC00029. A proposal that comes late is still a proposal: the initiator rejects it.
+/// SC00029. A late proposal is still a proposal: the initiator rejects it.
 pub(super) const CONTRACT_NET: Table = Table {
     name: "fipa-contract-net",
     aliases: &[],
@@ -23,9 +23,9 @@ pub(super) const CONTRACT_NET: Table = Table {
 
 /// SC00030: a proposal may be answered with another call. So may silence, once the deadline has passed.
 ///
-/// Calls and proposals cross each other. So a proposal that the initiator has not read when it calls again may still be
-/// accepted or rejected, and to each of several calls an answer may come, while the initiator decides and afterwards. The
-/// states say of how many calls the answers may be missing: none, one, or several.
+/// Calls and proposals cross each other. A proposal that the initiator has not read when it calls again may still be
+/// accepted or rejected, and each of several calls may be answered while the initiator decides and afterwards. The
+/// states record how many calls may be unanswered: none, one, or several.
 pub(super) const ITERATED_CONTRACT_NET: Table = Table {
     name: "fipa-iterated-contract-net",
     aliases: &[],
@@ -52,13 +52,13 @@ pub(super) const ITERATED_CONTRACT_NET: Table = Table {
         initiator("proposed", AcceptProposal, "accepted"),
         participant("accepted", Failure, "failed"),
         participant("accepted", Inform, "done"),
-        // One call is without an answer, and perhaps one proposal.
+        // One call is unanswered, and possibly one proposal.
         initiator("recalled", Cfp, "crossed"),
         participant("recalled", Refuse, "refused-again"),
         participant("recalled", Propose, "proposed-again"),
         initiator("recalled", RejectProposal, "rejected-late"),
         initiator("recalled", AcceptProposal, "accepted-late"),
-        // No call is without an answer, and perhaps more than one proposal.
+        // No call is unanswered, and possibly more than one proposal.
         initiator("proposed-again", Cfp, "recalled"),
         initiator("proposed-again", RejectProposal, "rejected-again"),
         initiator("proposed-again", AcceptProposal, "accepted-again"),
@@ -71,7 +71,7 @@ pub(super) const ITERATED_CONTRACT_NET: Table = Table {
         participant("accepted-again", Inform, "done-late"),
         initiator("failed-late", RejectProposal, "failed-late"),
         initiator("done-late", RejectProposal, "done-late"),
-        // Several calls are without an answer.
+        // Several calls are unanswered.
         initiator("called-again", Cfp, "called-again"),
         participant("called-again", Refuse, "refused-late"),
         participant("called-again", Propose, "crossed"),

@@ -1,16 +1,16 @@
-//! A protocol as its author writes it, and what can be wrong with it.
+//! Definitions of protocols, and their validation.
 
 use super::Side;
 use crate::message::Performative;
 
-/// The most states of one protocol.
+/// Maximum number of states of a protocol.
 pub const STATES_MAX: usize = 64;
-/// The most steps of one protocol.
+/// Maximum number of steps of a protocol.
 pub const STEPS_MAX: usize = 512;
-/// The longest name of a protocol or a state, in bytes.
+/// Maximum length of the name of a protocol or a state, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// What is said in a step.
+/// The act of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
     /// This act.
@@ -28,10 +28,11 @@ impl std::fmt::Display for Act {
     }
 }
 
-/// The act that a word stands for: one of FIPA SC00037, `any`, or one of `own`, which the protocol's author declares.
+/// Parses an act: one of FIPA SC00037, `any`, or one of `own`, which the protocol's author declares.
 ///
 /// # Errors
-/// [`Fault::UnknownAct`].
+///
+/// Returns [`Fault::UnknownAct`].
 pub fn act_of_word(word: &str, own: &[String]) -> Result<Act, Fault> {
     if word == "any" {
         return Ok(Act::Any);
@@ -40,94 +41,94 @@ pub fn act_of_word(word: &str, own: &[String]) -> Result<Act, Fault> {
     act.map(Act::Is).ok_or_else(|| Fault::UnknownAct { word: shown(word) })
 }
 
-/// One step: in the state `from`, the side `by` may do `act`, and then the state is `to`.
+/// A step: in the state `from`, the side `by` may send `act`, which leads to the state `to`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StepDefinition {
-    /// The state before.
+    /// The state before the step.
     pub from: String,
-    /// Who speaks.
+    /// The side that sends the message.
     pub by: Side,
-    /// What is said.
+    /// The act of the message.
     pub act: Act,
-    /// The state after.
+    /// The state after the step.
     pub to: String,
 }
 
-/// A protocol: what an initiator and each of its participants may say to each other.
+/// A protocol between an initiator and each of its participants.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Definition {
-    /// What messages name in their parameter `protocol`.
+    /// The name in the messages' parameter `protocol`.
     pub name: String,
-    /// Further names.
+    /// Alternative names.
     pub aliases: Vec<String>,
-    /// Where it is defined, for people.
+    /// Where the protocol is defined, for people.
     pub source: String,
-    /// The state in which every exchange begins.
+    /// The initial state of every exchange.
     pub start: String,
     /// The states in which an exchange may end. They may allow further steps.
     pub ends: Vec<String>,
-    /// What may be said. The states are those that steps name.
+    /// The steps. The states are those that the steps name.
     pub steps: Vec<StepDefinition>,
-    /// Whether agents may speak to the initiator that it did not speak to first, and say what they like.
+    /// Whether agents that the initiator did not address first may write to it, with any act.
     pub others_speak: bool,
 }
 
-/// Which part of a definition is wrong.
+/// A part of a definition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Site {
-    /// The whole.
+    /// The whole definition.
     Protocol,
     /// Its start.
     Start,
-    /// One of its ends, by its place.
+    /// One of its ends, by index.
     End(usize),
-    /// One of its steps, by its place.
+    /// One of its steps, by index.
     Step(usize),
 }
 
-/// One mistake in a definition.
+/// An error in a definition.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{fault}")]
 pub struct Flaw {
-    /// Where.
+    /// The erroneous part.
     pub site: Site,
-    /// What.
+    /// What is wrong.
     pub fault: Fault,
 }
 
-/// What can be wrong with a definition.
+/// What is wrong with a definition.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
-    /// A name that no message and no report could carry.
+    /// A name that cannot be used in messages and reports.
     #[error("{what} {name:?} is not allowed: allowed are 1 to {NAME_BYTES_MAX} letters, digits, - _ .")]
     Name {
-        /// What is named.
+        /// What the name is for.
         what: &'static str,
         /// The name.
         name: String,
     },
-    /// Nothing can be said.
+    /// There are no steps.
     #[error("the protocol has no steps: allowed are 1 to {STEPS_MAX}")]
     NoSteps,
-    /// Too many steps.
+    /// There are too many steps.
     #[error("the protocol has {count} steps: allowed are up to {STEPS_MAX}")]
     TooManySteps {
-        /// How many.
+        /// The number of steps.
         count: usize,
     },
-    /// Too many states.
+    /// There are too many states.
     #[error("the protocol has {count} states: allowed are up to {STATES_MAX}")]
     TooManyStates {
-        /// How many.
+        /// The number of states.
         count: usize,
     },
-    /// The initiator can't begin.
+    /// The initiator has no first step.
     #[error("no step of the initiator leaves the start {state:?}: an exchange could not begin")]
     NothingBegins {
         /// The start.
         state: String,
     },
-    /// The participant would speak before it was spoken to, or the exchange would return to before it began.
+    /// The participant could speak before the initiator did, or the exchange could return to its start.
     #[error("the start {state:?} is left by the initiator and never entered again: this step does something else")]
     StartIsMore {
         /// The start.
@@ -139,7 +140,7 @@ pub enum Fault {
         /// The state.
         state: String,
     },
-    /// From this state no end can be reached.
+    /// No end can be reached from this state.
     #[error("the state {state:?} is a dead end: no step leads from it to one of the ends{}", listed(.ends))]
     DeadEnd {
         /// The state.
@@ -147,18 +148,18 @@ pub enum Fault {
         /// The ends.
         ends: Vec<String>,
     },
-    /// The exchange could never end.
+    /// There are no ends, so the exchange could never end.
     #[error("the protocol has no ends: name at least one state in which an exchange may end")]
     NoEnds,
-    /// The end is no state of any step.
+    /// An end is not a state of any step.
     #[error("no step names the end {state:?}{}", listed(.states))]
     UnknownEnd {
         /// The end.
         state: String,
-        /// The states that steps name.
+        /// The states named by steps.
         states: Vec<String>,
     },
-    /// The word is no act.
+    /// The word is not an act.
     #[error(
         "{word:?} is no performative: allowed are any, those of FIPA SC00037, and those that the protocol declares in acts"
     )]
@@ -166,16 +167,16 @@ pub enum Fault {
         /// The word.
         word: String,
     },
-    /// Two steps say what comes next.
+    /// Two steps conflict.
     #[error("in the state {state:?} the {by}'s {act} has two steps, this one and number {first}")]
     Ambiguous {
         /// The state.
         state: String,
-        /// Who speaks.
+        /// The side.
         by: Side,
-        /// What is said.
+        /// The act.
         act: String,
-        /// The number of the other step, from 1.
+        /// The number of the other step, counted from 1.
         first: usize,
     },
 }
@@ -189,7 +190,7 @@ fn shown(text: &str) -> String {
 }
 
 impl Definition {
-    /// The states, the start first, in the order in which steps name them.
+    /// Returns the states, the start first, in the order in which the steps name them.
     pub fn states(&self) -> Vec<&str> {
         let mut states = vec![self.start.as_str()];
         for step in &self.steps {
@@ -202,7 +203,7 @@ impl Definition {
         states
     }
 
-    /// Everything that is wrong with it; nothing if it can be used.
+    /// Returns all errors; an empty list if the definition is valid.
     pub fn flaws(&self) -> Vec<Flaw> {
         let mut flaws = self.flaws_of_names();
         match self.steps.len() {
@@ -281,7 +282,7 @@ impl Definition {
     }
 }
 
-/// Everything that can be reached from some states, these included.
+/// Returns everything reachable from some states, including these.
 fn closure<'a, Next: Iterator<Item = &'a str>>(
     from: impl IntoIterator<Item = &'a str>,
     next: impl Fn(&'a str) -> Next,
@@ -323,7 +324,7 @@ mod tests {
         }
     }
 
-    /// The flaws of the definition after a change.
+    /// Returns the errors of the definition after a change.
     fn flaws(change: impl FnOnce(&mut Definition)) -> Vec<Flaw> {
         let mut changed = definition();
         change(&mut changed);

@@ -1,7 +1,7 @@
-//! A protocol made ready for use, and the place of one conversation in it.
+//! Compiled protocols, and the progress of a conversation in its protocol.
 //!
-//! A step is one look into a table: by state, side and act to the next state. What is rare (acts of the user's own,
-//! cancels, deadlines, what is not allowed) is looked at behind it.
+//! A step is one table look-up: from state, side and act to the next state. Rare cases (user-defined acts, cancels,
+//! deadlines, violations) are handled after it.
 
 mod catch_up;
 
@@ -15,22 +15,22 @@ use crate::message::{AgentId, ConversationRole, Correlation, Message, Performati
 
 /// Columns of the table: the standard acts, and one for all others.
 const COLUMNS: usize = Performative::STANDARD.len() + 1;
-/// The table's word for what is not allowed.
+/// The table's entry for a forbidden step.
 const FORBIDDEN: u8 = u8::MAX;
 const _: () = assert!(STATES_MAX + EXTRA_STATES.len() < FORBIDDEN as usize, "a state's number is a state's number");
-/// The state in which every exchange begins.
+/// The initial state of every exchange.
 const START: u8 = 0;
-/// The states behind those of the table, in this order: the participant has stopped because of a cancel; a platform
-/// reported that the last message did not reach the participant; an agent speaks that the initiator did not speak to
-/// first, and everything may be said.
+/// The states after those of the table, in this order: the participant has stopped because of a cancel; a platform
+/// reported that the last message did not reach the participant; an agent that the initiator did not address first is
+/// speaking, which may send anything.
 const EXTRA_STATES: [&str; 3] = ["cancelled", "undeliverable", "recruited"];
-/// The most agents of one conversation that participants name in `reply-to`, and that are remembered for it.
+/// Maximum number of agents named in `reply-to` by participants and kept per conversation.
 const DELEGATES_MAX: usize = 64;
-/// The most `reply-with` values of an initiator that are compared with that of its cancel. Beyond it, no answer to the
-/// cancel is certain to be one.
+/// Maximum number of an initiator's `reply-with` values that are compared with that of its cancel. Beyond it, no reply
+/// to the cancel can be identified with certainty.
 const PENDING_REPLIES_MAX: usize = 16;
 
-/// A protocol that conversations are held to.
+/// A protocol that is enforced or observed.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub name: String,
@@ -39,7 +39,7 @@ pub(super) struct Rules {
     states: Vec<State>,
     /// By state, side and act: the next state, or [`FORBIDDEN`].
     next: Vec<u8>,
-    /// Steps with acts of the user's own.
+    /// Steps with user-defined acts.
     own: Vec<(u8, Side, Term, u8)>,
     others_speak: bool,
     /// The number of the first of [`EXTRA_STATES`].
@@ -50,60 +50,60 @@ pub(super) struct Rules {
 struct State {
     name: String,
     end: bool,
-    /// Whether a side may do anything here, in the name of any protocol: the initiator, the participant.
+    /// Whether a side may send anything here, under the name of any protocol: the initiator, the participant.
     open_to: [bool; 2],
 }
 
-/// The place of one conversation in its protocol.
+/// The progress of one conversation in its protocol.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
-    /// The protocol's place in the rulebook.
+    /// The protocol's index in the rulebook.
     pub protocol: u16,
-    /// What the initiator's messages asked under (`reply-with`), to tell the answer to a cancel from other answers.
+    /// The `reply-with` values of the initiator's messages, to tell the reply to a cancel from other replies.
     questions: SmallVec<[Correlation; 2]>,
-    /// Whom participants want answers to go to (`reply-to`).
+    /// Agents that participants want replies to go to (`reply-to`).
     delegates: Vec<Delegate>,
-    /// The router reported that something of the conversation was not delivered: what was said last may be said again.
+    /// Whether the router reported that a message of the conversation was not delivered: the last step may be repeated.
     pub delivery_failed: bool,
-    /// The first participant's, who is the only one of most conversations.
+    /// The leg of the first participant, the only one in most conversations.
     first: Leg,
-    /// The initiator's with itself and, in the conversation's order, those of the participants from the second on.
+    /// The initiator's leg with itself and, in the conversation's order, those of the second and later participants.
     others: Vec<Leg>,
 }
 
-/// The place of the first participant in its conversation.
+/// The index of the first participant in its conversation.
 const FIRST: usize = 1;
 
-/// An agent that goes on in a participant's name.
+/// An agent that continues in a participant's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Delegate {
     agent: AgentId,
     party: u16,
 }
 
-/// How the initiator and one participant stand.
+/// The exchange between the initiator and one participant.
 #[derive(Clone, Copy, Debug)]
 struct Leg {
-    /// The state according to the likeliest reading of what was said.
+    /// The state according to the likeliest reading.
     state: u8,
-    /// Whether there is more to look at than the state.
+    /// Whether more than the state has to be examined.
     special: bool,
     /// The last step: an act's column, or [`FORBIDDEN`] before the first one.
     last_act: u8,
     last_side: Side,
-    /// Whom the participant's last message was for, as a place in the conversation.
+    /// The receiver of the participant's last message, as an index in the conversation.
     last_to: u16,
-    /// Cancels without an answer, according to the likeliest reading.
+    /// Cancels without a reply, according to the likeliest reading.
     cancels: u8,
     /// The state before a platform reported that the initiator's last message was not delivered, or [`FORBIDDEN`].
     lost: u8,
-    /// Whether no message before the cancel asked under the value that it asks under.
+    /// Whether the cancel's `reply-with` differs from that of every earlier message.
     cancel_is_distinct: bool,
-    /// Whether there are more readings than are kept: everything is allowed.
+    /// Whether there are more readings than can be kept: everything is allowed.
     unclear: bool,
     /// The other readings.
     others: [Option<Reading>; READINGS_MAX - 1],
-    /// What the answer to the last cancel repeats, if the cancel said so.
+    /// The `reply-with` of the last cancel, if it had one.
     cancel_asks: Option<Correlation>,
     next_by: Option<WallTime>,
 }
@@ -137,7 +137,7 @@ impl Leg {
         [first].into_iter().chain(self.others.into_iter().flatten())
     }
 
-    /// Replaces the readings by those that the last message leaves, of which there is one at least.
+    /// Replaces the readings by those that remain after the last message; there is at least one.
     fn read_as(&mut self, readings: &Readings) {
         let mut left = readings.iter();
         if let Some(first) = left.next() {
@@ -159,18 +159,18 @@ impl Leg {
     }
 }
 
-/// What the protocol says to a message.
+/// What the protocol says about a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
-    /// It may be sent.
+    /// The message is allowed.
     Allowed,
-    /// It may be sent, and the last message wanted it sooner.
+    /// The message is allowed, but arrived after the deadline set by the previous one.
     Late,
-    /// It may not be sent now.
+    /// The message is not allowed now.
     Forbidden,
 }
 
-/// Whose exchange a message belongs to, and which side sends it.
+/// The exchange that a message belongs to, and the side that sends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Place {
     party: usize,
@@ -178,7 +178,7 @@ struct Place {
 }
 
 impl Guard {
-    /// Makes it ready for another conversation.
+    /// Resets the guard for another conversation.
     pub fn begin(&mut self, protocol: u16) {
         self.protocol = protocol;
         self.questions.clear();
@@ -193,24 +193,24 @@ impl Guard {
         [&self.first].into_iter().chain(&self.others).any(|leg| leg.state != START)
     }
 
-    /// Whether it kept no room of its own for many participants, so that it is worth keeping for another conversation.
+    /// Whether the guard holds no large allocations, so that it is worth keeping for another conversation.
     pub fn is_small(&self) -> bool {
         self.others.capacity() == 0 && !self.questions.spilled() && self.delegates.capacity() == 0
     }
 
-    /// Takes note of what the initiator's message asks under.
+    /// Records the `reply-with` of a message from the initiator.
     pub fn note_question(&mut self, asked: Correlation) {
         if self.questions.len() < PENDING_REPLIES_MAX {
             self.questions.push(asked);
         }
     }
 
-    /// Whether the initiator certainly asks under this value for the first time.
+    /// Whether the initiator certainly uses this `reply-with` for the first time.
     fn is_new_question(&self, asked: Correlation) -> bool {
         self.questions.len() < PENDING_REPLIES_MAX && !self.questions.contains(&asked)
     }
 
-    /// Takes note that a participant wants answers to go to this agent.
+    /// Records that a participant wants replies to go to this agent.
     pub fn delegate(&mut self, party: u16, agent: AgentId) {
         let delegate = Delegate { agent, party };
         if self.delegates.len() < DELEGATES_MAX && !self.delegates.contains(&delegate) {
@@ -218,12 +218,12 @@ impl Guard {
         }
     }
 
-    /// Whether an agent may speak in a participant's name.
+    /// Whether an agent may speak in a participant's place.
     pub fn is_delegate(&self, agent: AgentId) -> bool {
         self.delegates.iter().any(|delegate| delegate.agent == agent)
     }
 
-    /// The exchanges that a message may belong to because a participant wants its answers to go to somebody else.
+    /// Returns the exchanges that a message may belong to because a participant redirected its replies.
     #[cold]
     fn places_of_delegates(&self, from: usize, to: usize, message: &Message) -> Vec<Place> {
         let named = |delegate: &Delegate| {
@@ -259,10 +259,10 @@ impl Guard {
         self.others.get_mut(place)
     }
 
-    /// Which exchange a message between two participants belongs to: zero is the initiator.
+    /// Returns the exchange of a message between two participants; zero is the initiator.
     ///
-    /// An answer that goes to someone else than the initiator, because the initiator wants that (`reply-to`), is the
-    /// participant's step; and whoever gets such answers may go on in the initiator's name.
+    /// A reply that goes to another agent than the initiator, because the initiator asked for that (`reply-to`), is the
+    /// participant's step; and the agent that receives such replies may continue in the initiator's place.
     #[inline(always)]
     fn place(&self, from: usize, to: usize, message: &Message) -> Option<Place> {
         match (from, to) {
@@ -272,11 +272,11 @@ impl Guard {
         }
     }
 
-    /// As [`Guard::place`], for a message that the initiator sends to itself, or one participant to another.
+    /// Like [`Guard::place`], for a message from the initiator to itself or between two participants.
     #[cold]
     fn rare_place(&self, from: usize, to: usize, message: &Message) -> Option<Place> {
         match (from, to) {
-            // Who talks to itself says by the role on which side it is.
+            // For an agent that talks to itself, the role tells the side.
             (0, 0) if message.role() == ConversationRole::Participant => {
                 Some(Place { party: 0, side: Side::Participant })
             }
@@ -289,7 +289,7 @@ impl Guard {
 }
 
 impl Rules {
-    /// Makes a definition without flaws ready for use. `terms` are its names.
+    /// Compiles a valid definition. `terms` are its names.
     pub fn new(definition: &Definition, mode: Mode, terms: Vec<Term>) -> Self {
         let names = definition.states();
         let number = |name: &str| {
@@ -324,7 +324,7 @@ impl Rules {
         if let Some(state) = rules.states.last_mut() {
             state.open_to = [true; 2];
         }
-        // What is meant for every act first, so that what is meant for one comes on top of it.
+        // Steps for any act come first, so that those for specific acts override them.
         for step in definition.steps.iter().filter(|step| step.act == Act::Any) {
             let row = row_of(number(&step.from), step.by);
             rules.next[row..row + COLUMNS].fill(number(&step.to));
@@ -345,29 +345,29 @@ impl Rules {
         rules
     }
 
-    /// The state of an exchange that the participant has stopped because of a cancel.
+    /// Returns the state of an exchange that the participant has stopped because of a cancel.
     const fn stopped(&self) -> u8 {
         self.cancelled
     }
 
-    /// The state of an exchange whose last message a platform could not deliver.
+    /// Returns the state of an exchange whose last message a platform could not deliver.
     const fn undeliverable(&self) -> u8 {
         self.cancelled + 1
     }
 
-    /// The state of an exchange that somebody began whom the initiator did not speak to.
+    /// Returns the state of an exchange begun by an agent that the initiator did not address.
     const fn recruited(&self) -> u8 {
         self.cancelled + 2
     }
 
-    /// Whether this is the protocol that the message names, or the message names none.
+    /// Whether the message names this protocol, or none.
     #[inline]
     fn is_meant_by(&self, message: &Message) -> bool {
         let same = |term| self.terms.first() == Some(&term) || self.terms.contains(&term);
         message.protocol_term().is_none_or(same) || self.is_meant_in_another_spelling(message)
     }
 
-    /// Protocols' names are words that mean the same in either case.
+    /// Protocol names are words, which are case-insensitive.
     #[cold]
     fn is_meant_in_another_spelling(&self, message: &Message) -> bool {
         let names = || self.terms.iter().map(|term| term.as_str());
@@ -384,13 +384,13 @@ impl Rules {
         self.next_state(START, Side::Initiator, act) != FORBIDDEN
     }
 
-    /// Whether agents speak that the initiator did not speak to first.
+    /// Whether agents may speak that the initiator did not address first.
     pub const fn others_speak(&self) -> bool {
         self.others_speak
     }
 
-    /// Takes the step that a message is from one participant to another, by their places in the conversation. Without a
-    /// place for the receiver it is new there. Nothing changes if the step is not allowed.
+    /// Takes the step of a message between two participants, given by their indices in the conversation. A receiver
+    /// without an index is new there. Nothing changes if the step is not allowed.
     #[inline(always)]
     pub fn step(&self, guard: &mut Guard, from: usize, to: usize, message: &Message, now: WallTime) -> Verdict {
         let Some(place) = guard.place(from, to, message) else { return Verdict::Allowed };
@@ -436,7 +436,7 @@ impl Rules {
         if late { Verdict::Late } else { Verdict::Allowed }
     }
 
-    /// Whether a message between these places would be allowed now.
+    /// Whether a message between these indices would be allowed now.
     #[cold]
     pub fn allows(&self, guard: &Guard, from: usize, to: usize, message: &Message) -> bool {
         let Some(place) = guard.place(from, to, message) else { return true };
@@ -444,8 +444,8 @@ impl Rules {
         places.any(|place| self.leg_after(guard, place, message).is_some()) || self.is_copy(guard, place, to, message)
     }
 
-    /// Whether a participant says to another agent what it said last: the initiator may want answers to go to several agents
-    /// (`reply-to`), and all of these messages are one step.
+    /// Whether a participant repeats its last message to another agent: the initiator may have asked for replies to
+    /// several agents (`reply-to`), and all of these messages are one step.
     fn is_copy(&self, guard: &Guard, Place { party, side }: Place, to: usize, message: &Message) -> bool {
         let leg = guard.leg(party);
         let said = (side, column_byte(message.performative().place()));
@@ -456,7 +456,7 @@ impl Rules {
             && self.is_meant_by(message)
     }
 
-    /// How an exchange stands after a message, or nothing if the message is not allowed.
+    /// Returns the state of an exchange after a message, or `None` if the message is not allowed.
     fn leg_after(&self, guard: &Guard, Place { party, side }: Place, message: &Message) -> Option<Leg> {
         let mut leg = guard.leg(party);
         let (act, column) = (message.performative(), column_byte(message.performative().place()));
@@ -469,7 +469,7 @@ impl Rules {
         }
         let again = (leg.last_side, leg.last_act) == (side, column);
         if leg.lost != FORBIDDEN && again && side == Side::Initiator {
-            // What did not reach the participant is sent once more.
+            // A message that did not reach the participant is sent again.
             leg.state = std::mem::replace(&mut leg.lost, FORBIDDEN);
             return Some(leg);
         }
@@ -495,8 +495,8 @@ impl Rules {
         Some(leg)
     }
 
-    /// What a message may mean. An answer to a cancel may also be the next step of the exchange, sent before the cancel
-    /// was read; then both stay possible until something tells them apart.
+    /// Returns the possible readings of a message. A reply to a cancel may also be the next step of the exchange, sent
+    /// before the cancel was read; then both are kept until something tells them apart.
     fn readings_after(&self, leg: &Leg, side: Side, message: &Message) -> Readings {
         let act = message.performative();
         let names_cancel = leg.cancel_is_distinct && leg.cancel_asks == message.in_reply_to();
@@ -523,7 +523,7 @@ impl Rules {
         after
     }
 
-    /// Ends the exchange with a participant that a platform could not deliver the last message to.
+    /// Ends the exchange with a participant to whom a platform could not deliver the last message.
     pub fn lose(&self, guard: &mut Guard, party: usize) {
         let undeliverable = self.undeliverable();
         let Some(leg) = guard.leg_mut(party) else { return };
@@ -535,7 +535,7 @@ impl Rules {
         *leg = Leg { state: undeliverable, special: true, last_act, last_side, lost, ..Leg::NEW };
     }
 
-    /// Whether the exchange with a participant has begun and was not ended.
+    /// Whether the exchange with a participant has begun and has not ended.
     pub fn is_under_way(&self, guard: &Guard, party: usize) -> bool {
         let leg = guard.leg(party);
         let ended = self.is_end(leg.state) && leg.last_side == Side::Participant;
@@ -556,7 +556,7 @@ impl Rules {
         own.unwrap_or_else(|| self.look_up(state, side, act.place()))
     }
 
-    /// Says what was wrong with a message that is forbidden.
+    /// Describes what is wrong with a forbidden message.
     #[cold]
     pub fn explain(
         &self,
@@ -585,7 +585,7 @@ impl Rules {
         })
     }
 
-    /// What a side may send.
+    /// Returns the acts that a side may send.
     fn allowed(&self, leg: &Leg, side: Side) -> Vec<Performative> {
         let standard = Performative::STANDARD.into_iter().filter(|act| {
             let cancels = side == Side::Initiator && *act == Performative::Cancel && leg.state != START;
@@ -603,7 +603,7 @@ impl Rules {
         self.states.get(usize::from(state)).map_or("", |state| state.name.as_str())
     }
 
-    /// How a conversation stands.
+    /// Returns the state of a conversation.
     pub fn view(&self, guard: &Guard, participants: &[AgentId]) -> ProtocolView {
         let legs = participants.iter().enumerate().map(|(party, participant)| (participant, guard.leg(party)));
         let parties = legs.filter(|(_, leg)| leg.state != START);
@@ -624,13 +624,13 @@ fn row_of(state: u8, side: Side) -> usize {
 }
 
 #[inline]
-#[allow(clippy::cast_possible_truncation)] // A conversation has at most as many participants as this can count.
+#[allow(clippy::cast_possible_truncation)] // A conversation has fewer participants than this can count.
 const fn short(place: usize) -> u16 {
     place as u16
 }
 
 #[inline]
-#[allow(clippy::cast_possible_truncation)] // There are fewer columns, and states, than a byte can count.
+#[allow(clippy::cast_possible_truncation)] // There are fewer columns and states than a byte can count.
 const fn column_byte(column: usize) -> u8 {
     column as u8
 }

@@ -1,15 +1,14 @@
-//! Interaction protocols: who may say what next, as tables of states.
+//! Interaction protocols: who may send what next, as state tables.
 //!
-//! A table describes what an initiator and one participant may say to each other; in a protocol with many participants
-//! each of them has a state of its own. The FIPA protocols stand in files by family and read like the figures of their
-//! standards; [`Definition`] is a protocol of the user's own, checked before it is used. [`Rulebook`] says which of them
-//! are checked and what becomes of a message that breaks one.
+//! A table describes what an initiator and one participant may send to each other; in a protocol with many participants
+//! each of them has its own state. The FIPA protocols are in files by family and read like the figures of their
+//! standards; [`Definition`] is a user-defined protocol, validated before use. [`Rulebook`] determines which protocols
+//! are checked and what happens to a message that violates one.
 //!
-//! What every protocol allows beside its table, once its first message was sent:
-//! `not-understood` from either side at any time, which changes nothing, because it may or may not end the exchange; and
-//! the initiator's cancel. Proposals that come late are proposals. Who wants answers to go to somebody else (`reply-to`)
-//! has that agent go on in its place; and a platform's `failure` about a message that it could not deliver ends the
-//! exchange that the message belongs to.
+//! Beyond its table, every protocol allows the following once its first message was sent: `not-understood` from either
+//! side at any time, which changes nothing, because it may or may not end the exchange; and the initiator's cancel.
+//! Late proposals are proposals. An agent named in `reply-to` continues in the place of the agent that named it; and a
+//! platform's `failure` about an undeliverable message ends the exchange that the message belongs to.
 
 mod auction;
 mod cancel;
@@ -33,25 +32,25 @@ pub(crate) use engine::{Guard, Verdict};
 pub use rulebook::{PROTOCOLS_MAX, Rulebook, RulebookError};
 pub use violation::{PartyView, ProtocolView, Violation};
 
-/// Whether messages are held to their protocols.
+/// Whether messages are checked against their protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Mode {
-    /// Nothing is looked at.
+    /// Nothing is checked.
     #[default]
     Off,
     /// Violations are counted and reported, and the messages delivered.
     Observe,
-    /// Messages that break their protocol are refused.
+    /// Messages that violate their protocol are refused.
     Enforce,
 }
 
 impl Mode {
-    /// The name under which it is read.
+    /// The name of the value in errors.
     pub const FIELD: &'static str = "protocol mode";
     /// All modes.
     pub const ALL: [Self; 3] = [Self::Off, Self::Observe, Self::Enforce];
 
-    /// The mode as one word.
+    /// Returns the mode as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -76,17 +75,17 @@ impl std::str::FromStr for Mode {
     }
 }
 
-/// Which end of an exchange speaks.
+/// A side of an exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Side {
-    /// Who began the conversation.
+    /// The agent that began the conversation.
     Initiator,
-    /// Whom the initiator speaks to.
+    /// An agent that the initiator addresses.
     Participant,
 }
 
 impl Side {
-    /// The side as one word.
+    /// Returns the side as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Initiator => "initiator",
@@ -94,7 +93,7 @@ impl Side {
         }
     }
 
-    /// The one that listens.
+    /// Returns the opposite side.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -110,46 +109,46 @@ impl std::fmt::Display for Side {
     }
 }
 
-/// A protocol of the library. Its first step leaves the state in which every exchange begins.
+/// A protocol of the library. Its first step starts from the initial state.
 #[derive(Debug)]
 struct Table {
     name: &'static str,
-    /// Other names under which platforms know it.
+    /// Other names used by platforms.
     aliases: &'static [&'static str],
     /// Where it is defined.
     source: &'static str,
-    /// Where the exchange may end. Some of these states allow further steps.
+    /// The states in which the exchange may end. Some of them allow further steps.
     ends: &'static [&'static str],
     steps: &'static [Step],
-    /// Whether agents speak that the initiator did not speak to first.
+    /// Whether agents may speak that the initiator did not address first.
     others_speak: bool,
 }
 
-/// One arrow of a figure: in this state, this side, with this act, to that state.
+/// One arrow of a figure: from state, side, act, to state.
 #[derive(Debug)]
 struct Step(&'static str, Side, Act, &'static str);
 
-/// The initiator says this.
+/// A step of the initiator.
 const fn initiator(from: &'static str, act: Performative, to: &'static str) -> Step {
     Step(from, Side::Initiator, Act::Is(act), to)
 }
 
-/// The participant says this.
+/// A step of the participant.
 const fn participant(from: &'static str, act: Performative, to: &'static str) -> Step {
     Step(from, Side::Participant, Act::Is(act), to)
 }
 
-/// The initiator says anything that no other step from this state names.
+/// A step of the initiator with any act that no other step from this state names.
 const fn initiator_any(from: &'static str, to: &'static str) -> Step {
     Step(from, Side::Initiator, Act::Any, to)
 }
 
-/// The participant says anything that no other step from this state names.
+/// A step of the participant with any act that no other step from this state names.
 const fn participant_any(from: &'static str, to: &'static str) -> Step {
     Step(from, Side::Participant, Act::Any, to)
 }
 
-/// The protocols of FIPA.
+/// FIPA's protocols.
 const LIBRARY: [&Table; 11] = [
     &request::REQUEST,
     &request::QUERY,
@@ -164,12 +163,12 @@ const LIBRARY: [&Table; 11] = [
     &auction::DUTCH_AUCTION,
 ];
 
-/// The names of the protocols that the router knows by itself.
+/// Returns the names of the built-in protocols.
 pub fn library_names() -> impl Iterator<Item = &'static str> {
     LIBRARY.iter().map(|table| table.name)
 }
 
-/// The protocols that the router knows by itself.
+/// Returns the built-in protocols.
 pub fn library() -> impl Iterator<Item = Definition> {
     LIBRARY.into_iter().map(Definition::from)
 }

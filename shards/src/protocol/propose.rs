@@ -1,4 +1,4 @@
-//! One agent offers to do something, and another accepts or rejects that.
+//! Propose: one agent offers to do something, and another accepts or rejects.
 
 use super::{Table, initiator, participant};
 use crate::message::Performative::{AcceptProposal, Propose, RejectProposal};

@@ -1,11 +1,11 @@
-//! One agent has another find agents of a kind and pass a message on to them: brokering and recruiting.
+//! Brokering and recruiting: one agent asks another to find agents of a kind and forward a message to them.
 
 use super::{Table, initiator, initiator_any, participant, participant_any};
 use crate::message::Performative::{Agree, Failure, Inform, Proxy, Refuse};
 
-/// SC00033. The inform says that the message was passed on; whatever the agents found answer to it, the broker passes
-/// back, and one failure among several answers is not the last of them. What is passed on may begin a protocol of its
-/// own, in which the initiator goes on through the broker.
+/// SC00033. The inform says that the message was forwarded. The broker returns every reply of the agents it found, and
+/// one failure among several replies is not the last of them. The forwarded message may begin a protocol of its own, in
+/// which the initiator continues through the broker.
 pub(super) const BROKERING: Table = Table {
     name: "fipa-brokering",
     aliases: &[],
@@ -24,8 +24,8 @@ pub(super) const BROKERING: Table = Table {
     others_speak: false,
 };
 
-/// SC00034. The agents found answer themselves, to the initiator or to whom it wants answers to go, in the protocol that
-/// the message begins that was passed on to them.
+/// SC00034. The agents found reply directly, to the initiator or to the agent it designates, in the protocol begun by
+/// the forwarded message.
 pub(super) const RECRUITING: Table = Table {
     name: "fipa-recruiting",
     aliases: &[],

@@ -1,9 +1,9 @@
-//! One agent asks another to do or to tell something: request, query and request-when.
+//! Request, query and request-when: one agent asks another to do or to tell something.
 
 use super::{Table, initiator, participant};
 use crate::message::Performative::{Agree, Failure, Inform, QueryIf, QueryRef, Refuse, Request, RequestWhen};
 
-/// SC00026. The agree is optional: who does it at once may say so at once.
+/// SC00026. The agree is optional: a participant that acts at once may omit it.
 pub(super) const REQUEST: Table = Table {
     name: "fipa-request",
     aliases: &[],
@@ -40,7 +40,7 @@ pub(super) const QUERY: Table = Table {
     others_speak: false,
 };
 
-/// SC00028. The condition may take long to come true, so the agree is not optional.
+/// SC00028. The condition may take long to come true, so the agree is mandatory.
 pub(super) const REQUEST_WHEN: Table = Table {
     name: "fipa-request-when",
     aliases: &[],

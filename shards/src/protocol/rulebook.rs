@@ -1,4 +1,4 @@
-//! Which protocols conversations are held to.
+//! The rulebook: the protocols that conversations are checked against.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -8,10 +8,10 @@ use super::engine::{Guard, Rules, Verdict};
 use super::{Mode, ProtocolView, Violation, library};
 use crate::message::{AgentId, Message, Performative, Term, VOCABULARY_TERMS_MAX, WallTime};
 
-/// The most protocols of a router, the library's own included.
+/// Maximum number of protocols of a router, including the library's.
 pub const PROTOCOLS_MAX: usize = 256;
 
-/// The protocols that a router checks, and what it does about those who break them. Cloning it is cheap.
+/// The protocols that a router checks, and how it treats violations. Cheap to clone.
 ///
 /// The default checks nothing.
 #[derive(Clone, Debug, Default)]
@@ -20,27 +20,27 @@ pub struct Rulebook(Option<Arc<Book>>);
 #[derive(Debug)]
 struct Book {
     rules: Vec<Rules>,
-    /// By the number of a term: the protocol's place among the rules, from one, or [`UNKNOWN`]. Zero stands for a term
-    /// that was not looked up yet: names mean the same in either case, and their spellings come with messages.
+    /// By term number: the protocol's index among the rules, counted from one, or [`UNKNOWN`]. Zero means that the term
+    /// was not looked up yet: names are case-insensitive, and new spellings arrive with messages.
     by_term: Box<[AtomicU16]>,
 }
 
-/// No protocol that is checked.
+/// Marks a term that is not a checked protocol.
 const UNKNOWN: u16 = u16::MAX;
 const _: () = assert!(PROTOCOLS_MAX < UNKNOWN as usize, "a protocol's place is a protocol's place");
 
-/// Why a rulebook could not be made.
+/// A rulebook could not be created.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RulebookError {
-    /// A mode is given for a protocol that there is not.
+    /// A mode is given for an unknown protocol.
     #[error("there is no protocol {name:?}: known are {}", .known.join(", "))]
     Unknown {
         /// The name.
         name: String,
-        /// The protocols that there are.
+        /// The known protocols.
         known: Vec<String>,
     },
-    /// Two protocols have one name.
+    /// Two protocols have the same name.
     #[error("there are two protocols named {name:?}: choose another name")]
     Duplicate {
         /// The name.
@@ -49,18 +49,18 @@ pub enum RulebookError {
     /// There are too many protocols.
     #[error("there are {count} protocols: allowed are up to {PROTOCOLS_MAX}, the router's own included")]
     TooMany {
-        /// How many.
+        /// The number of protocols.
         count: usize,
     },
-    /// A definition is wrong.
+    /// A definition is invalid.
     #[error("the protocol {name:?} can't be used: {}", .flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Flawed {
         /// The protocol.
         name: String,
-        /// What is wrong.
+        /// The errors.
         flaws: Vec<Flaw>,
     },
-    /// A name could not become a term.
+    /// The vocabulary has no room for a name.
     #[error("the protocol {name:?} can't be named in messages: the process-wide vocabulary is full")]
     VocabularyFull {
         /// The name.
@@ -69,10 +69,11 @@ pub enum RulebookError {
 }
 
 impl Rulebook {
-    /// The library's protocols and `own` ones, all in this mode but for `exceptions`, which name a protocol each.
+    /// Creates a rulebook of the library's protocols and `own` ones, all in `mode` except for `exceptions`.
     ///
     /// # Errors
-    /// The first thing that is wrong; see [`RulebookError`].
+    ///
+    /// Returns the first error; see [`RulebookError`].
     pub fn new(mode: Mode, exceptions: &[(String, Mode)], own: &[Definition]) -> Result<Self, RulebookError> {
         let definitions: Vec<Definition> = library().chain(own.iter().cloned()).collect();
         if definitions.len() > PROTOCOLS_MAX {
@@ -117,12 +118,12 @@ impl Rulebook {
         self.0.is_none()
     }
 
-    /// The names of the protocols that are checked, and how.
+    /// Returns the names of the checked protocols and their modes.
     pub fn checked(&self) -> impl Iterator<Item = (&str, Mode)> {
         self.0.iter().flat_map(|book| &book.rules).map(|rules| (rules.name.as_str(), rules.mode))
     }
 
-    /// The place of the checked protocol of this name.
+    /// Returns the index of the checked protocol with this name.
     #[inline]
     pub(crate) fn find(&self, name: Term) -> Option<u16> {
         let book = self.0.as_ref()?;
@@ -130,22 +131,22 @@ impl Rulebook {
         if usize::from(place) < book.rules.len() { Some(place) } else { book.find_spelling(name) }
     }
 
-    /// Whether an exchange of this checked protocol can begin with this act.
+    /// Whether an exchange of this protocol can begin with this act.
     pub(crate) fn may_begin(&self, protocol: u16, act: Performative) -> bool {
         self.rules(protocol).is_some_and(|rules| rules.may_begin(act))
     }
 
-    /// Whether agents speak in this protocol that its initiator did not speak to first.
+    /// Whether agents may speak in this protocol that its initiator did not address first.
     pub(crate) fn others_speak(&self, protocol: u16) -> bool {
         self.rules(protocol).is_some_and(Rules::others_speak)
     }
 
-    /// Whether a message between these places of a conversation would be allowed now.
+    /// Whether a message between these indices of a conversation would be allowed now.
     pub(crate) fn allows(&self, guard: &Guard, from: usize, to: usize, message: &Message) -> bool {
         self.rules(guard.protocol).is_none_or(|rules| rules.allows(guard, from, to, message))
     }
 
-    /// Ends what a platform could not deliver: the exchange with one of `named`, who are places in the conversation, or
+    /// Ends an exchange that a platform could not deliver to: the one with `named`, an index in the conversation, or
     /// the only one that is under way.
     pub(crate) fn lose(&self, guard: &mut Guard, named: Option<usize>, participants: usize) {
         let Some(rules) = self.rules(guard.protocol) else { return };
@@ -160,7 +161,7 @@ impl Rulebook {
         }
     }
 
-    /// Says what is wrong with a message that belongs to no conversation and does not begin one.
+    /// Describes what is wrong with a message that belongs to no conversation and does not begin one.
     pub(crate) fn explain_beginning(&self, protocol: u16, message: &Message) -> Option<Violation> {
         let mut guard = Guard::default();
         guard.begin(protocol);
@@ -181,12 +182,12 @@ impl Rulebook {
         }
     }
 
-    /// Moves a conversation of which steps were lost to where a message is allowed: see [`Rules::catch_up`].
+    /// Advances a conversation that lost steps to where a message is allowed: see [`Rules::catch_up`].
     pub(crate) fn catch_up(&self, guard: &mut Guard, from: usize, to: usize, message: &Message) -> bool {
         self.rules(guard.protocol).is_some_and(|rules| rules.catch_up(guard, from, to, message))
     }
 
-    /// Says what was wrong with a message that was forbidden.
+    /// Describes what is wrong with a forbidden message.
     pub(crate) fn explain(
         &self,
         guard: &Guard,
@@ -197,7 +198,7 @@ impl Rulebook {
         self.rules(guard.protocol)?.explain(guard, between, message, initiator)
     }
 
-    /// How a conversation stands.
+    /// Returns the state of a conversation.
     pub(crate) fn view(&self, guard: &Guard, participants: &[AgentId]) -> Option<ProtocolView> {
         Some(self.rules(guard.protocol)?.view(guard, participants))
     }
@@ -211,7 +212,7 @@ impl Book {
         if entry.load(Ordering::Relaxed) == UNKNOWN {
             return None;
         }
-        // The names that are checked are in the vocabulary.
+        // The names of checked protocols are in the vocabulary.
         let lower = Term::find(&name.as_str().to_ascii_lowercase());
         let found = lower.and_then(|lower| self.by_term.get(lower.number()));
         let place = found.map_or(0, |entry| entry.load(Ordering::Relaxed));
@@ -224,7 +225,7 @@ impl Book {
         let place = u16::try_from(self.rules.len() + 1).unwrap_or(u16::MAX);
         let mut terms = Vec::new();
         for name in names {
-            // Platforms write the names of protocols in either case.
+            // Platforms write protocol names in either case.
             for spelling in [name.clone(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
                 let term = Term::of(&spelling).ok_or_else(|| RulebookError::VocabularyFull { name: name.clone() })?;
                 if let Some(entry) = self.by_term.get(term.number()) {

@@ -1,4 +1,4 @@
-//! One agent wants to be told of something each time that it changes.
+//! Subscribe: one agent asks to be informed of something each time it changes.
 
 use super::{Table, initiator, participant};
 use crate::message::Performative::{Agree, Failure, Inform, Refuse, Subscribe};

@@ -1,4 +1,4 @@
-//! What is told of a conversation's protocol, to people and to agents: how it stands, and what broke it.
+//! Reports on a conversation's protocol: its state, and violations.
 
 use std::fmt;
 
@@ -8,31 +8,31 @@ use crate::message::{AgentId, ConversationId, MessageId, Performative, WallTime}
 /// A message that its protocol does not allow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
-    /// Who began the conversation.
+    /// The agent that began the conversation.
     pub initiator: AgentId,
     /// The conversation.
     pub conversation: ConversationId,
-    /// The conversation as the message names it.
+    /// The conversation as named in the message.
     pub conversation_text: String,
-    /// The protocol that it is held to.
+    /// The protocol of the conversation.
     pub protocol: String,
-    /// The protocol that the message names, if it names another one.
+    /// The protocol named in the message, if it is another one.
     pub named: Option<String>,
-    /// How the exchange with this participant stands.
+    /// The state of the exchange with this participant.
     pub state: String,
-    /// Which side the sender is on.
+    /// The sender's side.
     pub side: Side,
     /// The message.
     pub message: Option<MessageId>,
-    /// What it does.
+    /// The message's act.
     pub performative: Performative,
-    /// Who sent it.
+    /// The sender.
     pub sender: AgentId,
-    /// Whom it is for.
+    /// The receiver.
     pub receiver: AgentId,
-    /// What the sender could have sent instead.
+    /// The acts that the sender could have used instead.
     pub allowed: Vec<Performative>,
-    /// Whether it was refused. Otherwise it was delivered all the same.
+    /// Whether the message was refused. Otherwise it was delivered all the same.
     pub refused: bool,
 }
 
@@ -55,27 +55,27 @@ impl fmt::Display for Violation {
     }
 }
 
-/// How a conversation stands in its protocol.
+/// The state of a conversation in its protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProtocolView {
     /// The protocol's name.
     pub name: String,
-    /// Everyone whom the initiator exchanged messages with, in the order of
+    /// Every agent that the initiator exchanged messages with, in the order of
     /// [`ConversationView::participants`](crate::conversation::ConversationView::participants).
     pub parties: Vec<PartyView>,
 }
 
-/// How the exchange with one participant stands.
+/// The state of the exchange with one participant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartyView {
-    /// Who.
+    /// The participant.
     pub participant: AgentId,
     /// The state.
     pub state: String,
-    /// Whether the exchange may end here.
+    /// Whether the exchange may end in this state.
     pub may_end: bool,
-    /// Whether the initiator cancelled and waits for the answer.
+    /// Whether the initiator has cancelled and waits for the reply.
     pub cancelling: bool,
-    /// By when the next step is wanted: the `reply-by` of the last one.
+    /// When the next step is due: the `reply-by` of the last one.
     pub next_by: Option<WallTime>,
 }

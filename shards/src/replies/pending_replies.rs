@@ -1,10 +1,11 @@
-//! Questions whose answers are wanted by a moment: messages with `reply-by`, remembered on their askers' shards.
+//! Replies expected by a deadline: one entry per message with `reply-by`, kept on the shard of the asking agent.
 //!
-//! A question is found by what its answer repeats: its `reply-with` or, where it has none, its conversation. It is also
-//! found by its asker and by its conversation, because it ends with either. Messages without `reply-by` never come here.
+//! An entry is found by what the reply repeats: the `reply-with` or, without one, the conversation. It is also found
+//! by the asking agent and by the conversation, because it ends with either. Messages without `reply-by` are never
+//! recorded here.
 //!
-//! Invariants: every question stands in its asker's list, in the list of its conversation and, with a `reply-with`, in
-//! that of its correlation; all three are bounded; every question has a timer until it is forgotten.
+//! Invariants: every entry is in its agent's list, in the list of its conversation and, with a `reply-with`, in that
+//! of its correlation; all three are bounded; every entry has a timer until it is removed.
 
 use std::sync::Arc;
 
@@ -19,16 +20,15 @@ use crate::message::{
     AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageId, Receiver, WallTime,
 };
 
-/// The most questions with `reply-by` that one shard remembers, the overdue ones included. Beyond it messages with
+/// Maximum number of pending replies kept by a shard, including overdue ones. Beyond it messages with
 /// `reply-by` are refused.
 pub const PENDING_REPLIES_MAX: usize = 262_144;
-/// The most questions that one agent may have open in one conversation, or under one `reply-with`, at a time.
+/// Maximum number of pending replies of one agent in one conversation, or under one `reply-with`.
 pub const PENDING_REPLIES_ALIKE_MAX: usize = 4_096;
-/// The most overdue questions that one shard still remembers, to mark late answers. Beyond it late answers come
-/// unmarked.
+/// Maximum number of overdue replies kept by a shard, to mark late replies. Beyond it late replies are not marked.
 pub const OVERDUE_REPLIES_MAX: usize = 65_536;
 
-/// What an answer has in common with its question.
+/// What a reply has in common with the message that it answers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Thread {
     Correlation(Correlation),
@@ -36,14 +36,14 @@ pub(crate) enum Thread {
     Conversation(Option<ConversationId>),
 }
 
-/// Who may answer.
+/// Who may reply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Addressees {
     Agent(AgentId),
     Agents(Arc<[AgentId]>),
-    /// One agent that is chosen later.
+    /// One agent, chosen later.
     Someone,
-    /// Agents that are chosen later.
+    /// Several agents, chosen later.
     Anyone,
 }
 
@@ -65,12 +65,12 @@ impl Addressees {
         }
     }
 
-    /// Whether there is one receiver, so that nobody is left when the message does not reach it.
+    /// Whether there is one receiver, so that nobody is left if the message does not reach it.
     fn is_one(&self) -> bool {
         matches!(self, Self::Agent(_) | Self::Someone)
     }
 
-    /// After how many answers no further one is expected.
+    /// Returns the number of replies after which no further one is expected.
     fn answers(&self) -> u32 {
         match self {
             Self::Agent(_) | Self::Someone => 1,
@@ -80,42 +80,42 @@ impl Addressees {
     }
 }
 
-/// The asker's own words for what the message carries as ids.
+/// The agent's own text for what the message carries as ids.
 #[derive(Debug)]
 pub(crate) struct Words {
     pub conversation: Option<Box<str>>,
     pub reply_with: Option<Box<str>>,
 }
 
-/// One question.
+/// One pending reply.
 #[derive(Debug)]
 pub(crate) struct PendingReply {
     pub asker: AgentId,
     pub agent: AgentIndex,
     pub message: MessageId,
-    /// What the asker is told that the notice is about.
+    /// The description of the message in the notice to its agent.
     pub description: Box<str>,
     pub conversation: Option<ConversationId>,
     pub role: ConversationRole,
     pub correlation: Option<Correlation>,
     pub words: Option<Box<Words>>,
     pub reply_by: WallTime,
-    /// The moment in milliseconds of monotonic time.
+    /// The deadline in milliseconds of monotonic time.
     pub due_ms: u64,
     pub put_to: Addressees,
     pub answers_left: u32,
     pub answered: bool,
-    /// The moment has passed, and the asker was told if no answer had come.
+    /// Whether the deadline has passed, and the agent was notified if no reply had arrived.
     pub overdue: bool,
     pub timer: Option<TimerKey>,
-    /// Tells this question from an earlier one in the same place.
+    /// Distinguishes this entry from an earlier one in the same place.
     pub number: u32,
     previous: u32,
     next: u32,
 }
 
 impl PendingReply {
-    /// The question that a message with an id and `reply-by` asks.
+    /// Creates the entry of a message with an id and `reply-by`.
     pub fn new(message: &Message, asker: AgentId, agent: AgentIndex, due_ms: u64, description: String) -> Option<Self> {
         let put_to = Addressees::of(message.receiver());
         let words = message.details().map(|details| Words {
@@ -145,7 +145,7 @@ impl PendingReply {
     }
 }
 
-/// The open and the overdue questions of a shard.
+/// The pending and the overdue replies of a shard.
 #[derive(Debug)]
 pub(crate) struct PendingReplies {
     slab: Slab<PendingReply>,
@@ -153,9 +153,9 @@ pub(crate) struct PendingReplies {
     capacity_max: usize,
     numbered: u32,
     overdue: usize,
-    /// Questions whose moment passed without an answer.
+    /// The number of replies that did not arrive before their deadline.
     pub unanswered: u64,
-    /// Answers that came after their moment and were marked.
+    /// The number of replies marked as late.
     pub late: u64,
 }
 
@@ -176,12 +176,13 @@ impl PendingReplies {
         self.slab.len()
     }
 
-    /// Those whose moment has not come and that nobody has answered. It looks at all of them.
+    /// Returns the number of pending replies whose deadline has not passed. Scans all of them.
     pub fn awaited(&self) -> usize {
         self.slab.iter().filter(|(_, question)| !question.overdue && !question.answered).count()
     }
 
-    /// The bound that keeps this agent from asking this too, with so many questions in its hands already.
+    /// Returns the limit that keeps this agent from asking this question too, if it already holds `in_hand` unsent
+    /// ones.
     pub fn bound(&self, asker: AgentId, message: &Message, in_hand: usize) -> Option<usize> {
         if self.slab.len() + in_hand >= self.capacity_max {
             return Some(self.capacity_max);
@@ -192,12 +193,12 @@ impl PendingReplies {
         most.filter(|alike| alike + in_hand >= PENDING_REPLIES_ALIKE_MAX).map(|_| PENDING_REPLIES_ALIKE_MAX)
     }
 
-    /// The oldest first.
+    /// Returns similar entries, oldest first.
     fn alike(&self, asker: AgentId, thread: Thread) -> &[u32] {
         self.index.get(&(asker, thread)).map_or(&[], SmallVec::as_slice)
     }
 
-    /// Remembers a question, at the head of its asker's list. Returns its place and number.
+    /// Inserts an entry at the head of its agent's list. Returns its place and number.
     pub fn insert(&mut self, mut question: PendingReply, head: &mut u32) -> Option<(u32, u32)> {
         let (asker, conversation, correlation) = (question.asker, question.conversation, question.correlation);
         self.numbered = self.numbered.wrapping_add(1);
@@ -223,7 +224,7 @@ impl PendingReplies {
         self.slab.get_mut(place)
     }
 
-    /// Makes a question overdue. Says whether it may be remembered any longer.
+    /// Marks an entry as overdue. Returns whether it may be kept.
     pub fn set_overdue(&mut self, place: u32) -> bool {
         let Some(question) = self.slab.get_mut(place) else { return false };
         if !std::mem::replace(&mut question.overdue, true) {
@@ -232,7 +233,7 @@ impl PendingReplies {
         self.overdue <= OVERDUE_REPLIES_MAX
     }
 
-    /// Forgets a question and takes it out of its asker's list.
+    /// Removes an entry, also from its agent's list.
     pub fn remove(&mut self, place: u32, head: &mut u32) -> Option<PendingReply> {
         let question = self.slab.remove(place)?;
         if let Some(previous) = self.slab.get_mut(question.previous) {
@@ -259,10 +260,10 @@ impl PendingReplies {
         }
     }
 
-    /// The question that a message to its asker answers: one whose `reply-with` it repeats, put to its sender if there
-    /// is such a one; else the oldest without `reply-with` that was put to its sender in the same conversation.
+    /// Returns the entry that a message to its agent replies to: one whose `reply-with` it repeats, preferably one
+    /// put to its sender; else the oldest without `reply-with` that was put to its sender in the same conversation.
     pub fn answered_by(&self, asker: AgentId, message: &Message) -> Option<u32> {
-        // A question that an agent puts to itself does not answer itself.
+        // A question that an agent puts to itself does not reply to itself.
         let is_other = |place: &&u32| self.get(**place).is_some_and(|question| Some(question.message) != message.id());
         let was_asked = |place: &&u32| {
             let put_to = self.get(**place).map(|question| &question.put_to);
@@ -280,7 +281,7 @@ impl PendingReplies {
         alike.iter().filter(by_conversation).filter(is_other).find(was_asked).copied()
     }
 
-    /// The question that the router's failure report leaves without anyone who could answer it: the only one of its
+    /// Returns the entry that nobody can reply to any more after the router's failure report: the only one with its
     /// `reply-with`, if it was put to one agent.
     pub fn undeliverable(&self, asker: AgentId, correlation: Correlation) -> Option<u32> {
         let [place] = self.alike(asker, Thread::Correlation(correlation)) else { return None };
@@ -288,7 +289,7 @@ impl PendingReplies {
         (question.put_to.is_one() && !question.overdue).then_some(*place)
     }
 
-    /// What an agent asked in a conversation.
+    /// Returns an agent's entries in a conversation.
     pub fn of_conversation(&self, asker: AgentId, conversation: ConversationId) -> Vec<u32> {
         self.alike(asker, Thread::Conversation(Some(conversation))).to_vec()
     }

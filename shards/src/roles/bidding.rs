@@ -1,4 +1,4 @@
-//! The participant of contract-nets.
+//! The participant of contract nets.
 
 use std::collections::HashSet;
 
@@ -8,36 +8,38 @@ use crate::shard::agent::{Agent, Context, Outcome};
 
 use super::{RoleError, SESSIONS_MAX};
 
-/// What the author of a bidder writes.
+/// The application part of a [`Bidding`] agent.
 pub trait Bidder {
-    /// Answers a call for proposals: with the proposal's content, or with the reason why there is none.
+    /// Replies to a call for proposals with the proposal's content.
     ///
     /// # Errors
-    /// Why it does not bid, which is told with a `refuse`.
+    ///
+    /// The reason for not bidding, which is sent in a `refuse`.
     fn bid(&mut self, call: &Message, context: &mut Context<'_>) -> Result<String, String>;
 
-    /// Does what was proposed, and answers with the result.
+    /// Performs what was proposed, and returns the result.
     ///
     /// # Errors
-    /// Why it failed, which is told with a `failure`.
+    ///
+    /// The reason of the failure, which is sent in a `failure`.
     fn perform(&mut self, award: &Message, context: &mut Context<'_>) -> Result<String, String>;
 
-    /// Somebody else got the contract, or nobody did.
+    /// Called when the proposal was rejected.
     fn lost(&mut self, rejection: &Message) {
         let _ = rejection;
     }
 }
 
-/// An agent that bids in contract-nets (SC00029). Awards of what it did not propose are answered with `not-understood`.
+/// An agent that bids in contract nets (SC00029). Awards of what it did not propose are answered with `not-understood`.
 #[derive(Debug)]
 pub struct Bidding<B> {
     bidder: B,
-    /// Proposals without an answer, by who called and in which conversation.
+    /// Pending proposals, by caller and conversation.
     proposed: HashSet<(Option<AgentId>, Option<ConversationId>)>,
 }
 
 impl<B: Bidder> Bidding<B> {
-    /// The agent that bids as `bidder` says.
+    /// Creates an agent that bids as `bidder` decides.
     pub fn new(bidder: B) -> Self {
         Self { bidder, proposed: HashSet::new() }
     }
@@ -88,7 +90,7 @@ impl<B: Bidder> Agent for Bidding<B> {
                 answered.into()
             }
             _ if is_notice(message) => {
-                // Whatever it says, nothing comes of the proposal any more: it was not delivered, or the conversation ended.
+                // In any case the proposal is over: it was not delivered, or the conversation ended.
                 if let Some(conversation) = message.conversation() {
                     self.proposed.retain(|(_, open)| *open != Some(conversation));
                 }

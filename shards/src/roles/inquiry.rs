@@ -9,7 +9,7 @@ use crate::shard::agent::Context;
 
 use super::{RoleError, SESSIONS_MAX};
 
-/// Requests (SC00026, SC00028), queries (SC00027) and subscriptions (SC00035) that an agent has begun.
+/// Requests (SC00026, SC00028), queries (SC00027) and subscriptions (SC00035) begun by an agent.
 #[derive(Debug, Default)]
 pub struct Inquiries {
     open: HashMap<ConversationId, Inquiry>,
@@ -26,42 +26,43 @@ struct Inquiry {
 /// What a message meant for an inquiry.
 #[derive(Clone, Debug)]
 pub enum Inquired {
-    /// It belongs to none.
+    /// The message belongs to no inquiry.
     NotMine,
-    /// It came out of sequence and was answered with `not-understood`.
+    /// The message was out of sequence and was answered with `not-understood`.
     OutOfSequence,
-    /// The other side will do it.
+    /// The participant agreed.
     Agreed(ConversationId),
-    /// It is done, or this is what was asked for. With a subscription there may be more.
+    /// The action was performed, or this is the requested information. For a subscription there may be more.
     Informed(Message),
-    /// The other side will not do it. The inquiry is over.
+    /// The participant refused. The inquiry is over.
     Refused(Message),
-    /// The other side failed or, if the router says so, can't be reached. The inquiry is over.
+    /// The participant failed or, according to the router, cannot be reached. The inquiry is over.
     Failed(Message),
-    /// The other side did not understand. The inquiry is over.
+    /// The participant did not understand. The inquiry is over.
     NotUnderstood(Message),
-    /// No answer came in time. The inquiry is over.
+    /// No reply arrived in time. The inquiry is over.
     NoAnswer(ConversationId),
-    /// The other side has stopped, as it was asked to. The inquiry is over.
+    /// The participant has stopped, as requested. The inquiry is over.
     Cancelled(ConversationId),
 }
 
 impl Inquiries {
-    /// How many are open.
+    /// Returns the number of open inquiries.
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether none is open.
+    /// Whether no inquiry is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Begins one with a message of this act: `request`, `request-when`, `query-if`, `query-ref` or `subscribe`. `say`
-    /// fills in the rest, as the content. The first answer is wanted `within` this time.
+    /// Begins an inquiry with a message of this act: `request`, `request-when`, `query-if`, `query-ref` or `subscribe`.
+    /// `say` sets the rest of the message, such as the content. The first reply is expected `within` this time.
     ///
     /// # Errors
-    /// The act begins none of these protocols, there are too many already, or the message could not be sent.
+    ///
+    /// The act begins none of these protocols, there are too many inquiries, or the message could not be sent.
     pub fn begin(
         &mut self,
         act: Performative,
@@ -92,9 +93,10 @@ impl Inquiries {
         Ok(conversation)
     }
 
-    /// Says that it is no longer wanted. It is over when the other side confirms that.
+    /// Cancels an inquiry. It is over when the participant confirms.
     ///
     /// # Errors
+    ///
     /// There is no such inquiry, or the message could not be sent.
     pub fn cancel(&mut self, conversation: ConversationId, context: &mut Context<'_>) -> Result<(), RoleError> {
         let inquiry = self.open.get_mut(&conversation).filter(|inquiry| !inquiry.cancelled);
@@ -106,10 +108,11 @@ impl Inquiries {
         Ok(())
     }
 
-    /// Takes in a message.
+    /// Processes a message.
     ///
     /// # Errors
-    /// An answer to what came out of sequence could not be sent; nothing has changed.
+    ///
+    /// A reply to an out-of-sequence message could not be sent; nothing has changed.
     pub fn hear(&mut self, message: &Message, context: &mut Context<'_>) -> Result<Inquired, RoleError> {
         let Some(conversation) = message.conversation() else { return Ok(Inquired::NotMine) };
         let Some(inquiry) = self.open.get_mut(&conversation) else { return Ok(Inquired::NotMine) };
@@ -123,7 +126,8 @@ impl Inquiries {
             context.object(message, "nothing from this agent")?;
             return Ok(Inquired::OutOfSequence);
         }
-        // Until it has heard of the cancel, the other side goes on: only without reference to it an inform is a result.
+        // Until it has read the cancel, the participant continues: only an inform that does not refer to the cancel is
+        // a result.
         let confirms = inquiry.cancelled && (!lasts || message.content().is_empty());
         let heard = match message.performative() {
             Performative::Agree if !inquiry.agreed => {
@@ -154,7 +158,7 @@ impl Inquiries {
     }
 }
 
-/// Whether the router says that no answer came in time, rather than that the question was not delivered.
+/// Whether the router reports that no reply arrived in time, rather than that the question was not delivered.
 fn says_no_reply(notice: &Message) -> bool {
     notice.content().as_text().is_some_and(|text| text.contains(" (no-reply "))
 }

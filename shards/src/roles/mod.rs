@@ -1,4 +1,4 @@
-//! Helpers for authors of agents: the two sides of the most common FIPA interaction protocols.
+//! Helpers for agents: both sides of the most common FIPA interaction protocols.
 //!
 //! | protocol | source | initiator | participant |
 //! |---|---|---|---|
@@ -7,15 +7,15 @@
 //! | subscribe | SC00035 | [`Inquiries`] | [`Subscribers`] |
 //! | contract-net | SC00029 | [`Negotiations`] | [`Bidding`] |
 //!
-//! An initiator's helper is a field of the agent, which hands it the messages that it does not know itself what to do
-//! with: [`Inquiries::hear`] and [`Negotiations::hear`] answer what the message means for the conversation that it
-//! belongs to, or that it belongs to none of theirs. A participant's helper is an agent itself, made from the part that
-//! only its author knows.
+//! An initiator's helper is a field of the agent, which passes on the messages that it does not handle itself:
+//! [`Inquiries::hear`] and [`Negotiations::hear`] return what the message means for its conversation, or that it
+//! belongs to none of theirs. A participant's helper is itself an agent, built around the part specific to the
+//! application.
 //!
-//! What comes out of sequence is answered with `not-understood` and changes nothing. Deadlines are the router's
-//! (`reply-by`): when it says that no answer came, that is the answer. All helpers keep at most [`SESSIONS_MAX`]
-//! conversations. When something can't be sent they have changed nothing, so that a handler which returns the error as
-//! its outcome is simply tried again.
+//! Messages out of sequence are answered with `not-understood` and change nothing. Deadlines are enforced by the router
+//! (`reply-by`): its notice that no reply arrived counts as the reply. All helpers keep at most [`SESSIONS_MAX`]
+//! conversations. If a message cannot be sent they have changed nothing, so a handler that returns the error as its
+//! outcome is simply retried.
 
 mod bidding;
 mod inquiry;
@@ -35,31 +35,31 @@ use crate::message::{IntoContent, Message, MessageError, MessageId, Performative
 use crate::shard::agent::{Context, Outcome};
 use crate::shard::io::Rejected;
 
-/// The most conversations that one helper keeps at a time, and the most subscribers of a [`Subscribers`].
+/// Maximum number of conversations of one helper, and of subscribers of a [`Subscribers`].
 pub const SESSIONS_MAX: usize = 10_000;
 
-/// Why a helper did not do what it was asked for. It changed nothing.
+/// A helper could not do what was requested. It changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
-    /// The message is none.
+    /// The message is invalid.
     #[error("the message can't be made: {0}")]
     Message(#[from] MessageError),
-    /// The router did not accept it.
+    /// The router did not accept the message.
     #[error("the message was not accepted: {0}")]
     Rejected(#[from] Rejected),
-    /// There are too many conversations already.
+    /// There are too many conversations.
     #[error("{SESSIONS_MAX} conversations are open already: allowed are no more than that")]
     TooMany,
-    /// The conversation is not there, or not at the point where this can be done.
+    /// The conversation does not exist, or is not in a state that allows this.
     #[error("the conversation is not open, or not at the point where this can be done")]
     OutOfSequence,
-    /// There is nobody to ask.
+    /// There are no participants to call.
     #[error("there is nobody to ask")]
     Nobody,
 }
 
 impl<T> From<Result<T, RoleError>> for Outcome {
-    /// What came of a handler that only did this: with an error it is tried again.
+    /// Converts the result of a handler that did nothing else: after an error it is retried.
     fn from(result: Result<T, RoleError>) -> Self {
         match result {
             Ok(_) => Self::Done,
@@ -69,10 +69,11 @@ impl<T> From<Result<T, RoleError>> for Outcome {
 }
 
 impl Context<'_> {
-    /// Replies to `message`, as [`Context::reply`], and sends that.
+    /// Replies to `message`, like [`Context::reply`], and sends the reply.
     ///
     /// # Errors
-    /// The reply is no message, or it was not accepted; nothing was sent.
+    ///
+    /// The reply is invalid or was not accepted; nothing was sent.
     pub fn answer(
         &mut self,
         message: &Message,
@@ -83,15 +84,15 @@ impl Context<'_> {
         Ok(self.send(reply)?)
     }
 
-    /// The moment that is `time` from now, by the clock on the wall; a part of a millisecond counts as a whole one.
+    /// Returns the wall time in `time` from now; fractions of a millisecond are rounded up.
     fn moment_in(&self, time: Duration) -> WallTime {
         let milliseconds = u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         WallTime(self.now().wall.0.saturating_add(milliseconds))
     }
 
-    /// Says that a message can't be understood at this point.
+    /// Replies that a message is not understood in the current state.
     fn object(&mut self, message: &Message, expected: &str) -> Result<(), RoleError> {
-        // An objection to an objection would never end.
+        // An objection to an objection would start an endless exchange.
         if message.performative() != Performative::NotUnderstood {
             let content = format!("({} (unexpected \"{expected}\"))", message.performative());
             self.answer(message, Performative::NotUnderstood, content)?;

@@ -1,4 +1,4 @@
-//! The initiator of contract-nets.
+//! The initiator of contract nets.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::shard::agent::Context;
 
 use super::{RoleError, SESSIONS_MAX};
 
-/// Contract-nets (SC00029) that an agent has begun.
+/// Contract nets (SC00029) begun by an agent.
 #[derive(Debug, Default)]
 pub struct Negotiations {
     open: HashMap<ConversationId, Negotiation>,
@@ -17,7 +17,7 @@ pub struct Negotiations {
 
 #[derive(Debug)]
 struct Negotiation {
-    /// Who has not answered yet, and the call to each.
+    /// Participants that have not replied yet, and the call to each.
     awaited: Vec<(AgentId, Correlation)>,
     proposals: Vec<Message>,
     stage: Stage,
@@ -27,45 +27,47 @@ struct Negotiation {
 enum Stage {
     Calling,
     Deciding,
-    /// To whom, and in which message.
+    /// The winner, and the `reply-with` of the award.
     Awarded(AgentId, Correlation),
 }
 
 /// What a message meant for a negotiation.
 #[derive(Clone, Debug)]
 pub enum Negotiated {
-    /// It belongs to none.
+    /// The message belongs to no negotiation.
     NotMine,
-    /// It came out of sequence and was answered: with `not-understood` or, if it was a late proposal, with
+    /// The message was out of sequence and was answered: with `not-understood` or, if it was a late proposal, with
     /// `reject-proposal`.
     OutOfSequence,
-    /// Others have not answered yet.
+    /// Other participants have not replied yet.
     Waiting,
-    /// Everybody has answered, or has let the time pass: these are the proposals, and [`Negotiations::award`] is next.
-    /// There may be none.
+    /// All participants have replied or timed out: these are the proposals, possibly none, and [`Negotiations::award`]
+    /// is next.
     Proposals(ConversationId, Vec<Message>),
-    /// The winner has done it. The negotiation is over.
+    /// The winner has performed the task. The negotiation is over.
     Done(Message),
-    /// The winner has failed or, if the router says so, can't be reached. The negotiation is over.
+    /// The winner failed or, according to the router, cannot be reached. The negotiation is over.
     Failed(Message),
 }
 
 impl Negotiations {
-    /// How many are open.
+    /// Returns the number of open negotiations.
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether none is open.
+    /// Whether no negotiation is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Calls for proposals, which are wanted `within` this time. `say` fills in the rest of each call, as the content.
+    /// Calls for proposals, which are expected `within` this time. `say` sets the rest of each call, such as the
+    /// content.
     ///
     /// # Errors
-    /// There is nobody to ask, there are too many negotiations already, or a call could not be sent. In a handler that
-    /// fails with this error, none was.
+    ///
+    /// There are no participants, there are too many negotiations, or a call could not be sent. If the handler fails
+    /// with this error, none was sent.
     pub fn call(
         &mut self,
         participants: &[AgentId],
@@ -83,7 +85,7 @@ impl Negotiations {
         let mut awaited = Vec::with_capacity(participants.len());
         for participant in participants {
             let correlation = context.new_correlation();
-            // Each call is a question of its own, so that the router says who did not answer in time.
+            // Each call has its own `reply-with`, so that the router reports who did not reply in time.
             let builder = Message::builder(Performative::Cfp)
                 .receiver(*participant)
                 .conversation(conversation)
@@ -97,12 +99,13 @@ impl Negotiations {
         Ok(conversation)
     }
 
-    /// Accepts the proposal of `winner`, repeating its content, and rejects all others. Without a winner, or if the winner has
-    /// proposed nothing, all are rejected and the negotiation is over.
+    /// Accepts the proposal of `winner`, repeating its content, and rejects all others. Without a winner, or if the
+    /// winner has proposed nothing, all are rejected and the negotiation is over.
     ///
     /// # Errors
-    /// The negotiation is not at this point, or an answer could not be sent. In a handler that fails with this error, none
-    /// was.
+    ///
+    /// The negotiation is not in this state, or a message could not be sent. If the handler fails with this error, none
+    /// was sent.
     pub fn award(
         &mut self,
         conversation: ConversationId,
@@ -136,10 +139,11 @@ impl Negotiations {
         Ok(())
     }
 
-    /// Takes in a message.
+    /// Processes a message.
     ///
     /// # Errors
-    /// An answer to what came out of sequence could not be sent; nothing has changed.
+    ///
+    /// A reply to an out-of-sequence message could not be sent; nothing has changed.
     pub fn hear(&mut self, message: &Message, context: &mut Context<'_>) -> Result<Negotiated, RoleError> {
         let Some(conversation) = message.conversation() else { return Ok(Negotiated::NotMine) };
         let Some(negotiation) = self.open.get_mut(&conversation) else { return Ok(Negotiated::NotMine) };

@@ -4,27 +4,28 @@ use crate::message::notice::is_notice;
 use crate::message::{Message, Performative};
 use crate::shard::agent::{Agent, Context, Outcome};
 
-/// What a service says to a request or a query.
+/// A service's reply to a request or a query.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// It is done, or this is what was asked for.
+    /// The action was performed, or this is the requested information.
     Inform(String),
-    /// It will be done: the service itself replies to the message later, which it keeps.
+    /// The service agrees and replies to the message later; it keeps the message for that.
     Agree,
-    /// It will not be done, and why.
+    /// The service refuses, with the reason.
     Refuse(String),
-    /// It was tried and failed, and why.
+    /// The action failed, with the reason.
     Failure(String),
-    /// The content makes no sense, and why.
+    /// The content was not understood, with the reason.
     NotUnderstood(String),
 }
 
-/// What the author of a service writes.
+/// The application part of a [`Service`].
 pub trait Serve {
-    /// Answers a `request`, `request-when`, `query-if` or `query-ref`.
+    /// Handles a `request`, `request-when`, `query-if` or `query-ref`.
     fn serve(&mut self, request: &Message, context: &mut Context<'_>) -> Answer;
 
-    /// The initiator no longer wants what was agreed on. The answer says whether the service has stopped, which is told.
+    /// Called when the initiator cancels what was agreed on. Returns whether the service has stopped, which is reported
+    /// to the initiator.
     fn cancelled(&mut self, cancel: &Message, context: &mut Context<'_>) -> bool {
         let _ = (cancel, context);
         true

@@ -6,7 +6,7 @@ use crate::shard::agent::Context;
 
 use super::{RoleError, SESSIONS_MAX};
 
-/// Those who want to hear of something (SC00035). A field of the agent that knows it.
+/// The subscribers to a subject (SC00035). A field of the agent that publishes it.
 #[derive(Debug, Default)]
 pub struct Subscribers {
     subscriptions: Vec<Message>,
@@ -15,30 +15,31 @@ pub struct Subscribers {
 /// What a message meant for the subscribers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Heard {
-    /// Somebody has subscribed.
+    /// An agent has subscribed.
     Subscribed,
-    /// Somebody has cancelled the subscription, or can't be reached any more.
+    /// An agent has cancelled its subscription, or cannot be reached any more.
     Ended,
     /// Nothing.
     NotMine,
 }
 
 impl Subscribers {
-    /// How many there are.
+    /// Returns the number of subscribers.
     pub fn len(&self) -> usize {
         self.subscriptions.len()
     }
 
-    /// Whether there is nobody.
+    /// Whether there are no subscribers.
     pub fn is_empty(&self) -> bool {
         self.subscriptions.is_empty()
     }
 
-    /// Takes in a `subscribe`, which is agreed to or, beyond [`SESSIONS_MAX`], refused; a `cancel`, which is confirmed;
-    /// or the router's word that somebody can't be reached.
+    /// Processes a message: a `subscribe`, which is agreed to or, beyond [`SESSIONS_MAX`], refused; a `cancel`, which
+    /// is confirmed; or the router's notice that a subscriber cannot be reached.
     ///
     /// # Errors
-    /// The answer could not be sent; nothing has changed.
+    ///
+    /// The reply could not be sent; nothing has changed.
     pub fn hear(&mut self, message: &Message, context: &mut Context<'_>) -> Result<Heard, RoleError> {
         let of = |subscription: &Message| subscription.conversation() == message.conversation();
         match message.performative() {
@@ -70,10 +71,11 @@ impl Subscribers {
         }
     }
 
-    /// Informs everybody. Returns how many.
+    /// Informs all subscribers and returns their number.
     ///
     /// # Errors
-    /// One of the messages could not be sent, nor those behind it. In a handler that fails with this error, none was.
+    ///
+    /// One of the messages could not be sent, nor those after it. If the handler fails with this error, none was sent.
     pub fn publish(&self, news: &(impl IntoContent + Clone), context: &mut Context<'_>) -> Result<usize, RoleError> {
         for subscription in &self.subscriptions {
             context.answer(subscription, Performative::Inform, news.clone())?;

@@ -1,7 +1,7 @@
-//! Who offers what: the capability index, of which every shard holds a whole copy.
+//! The capability index, of which every shard holds a complete copy.
 //!
-//! Registration tells every shard, so that addressing a capability asks nobody: picking any provider, the next in
-//! turn or, out of a bounded sample, the least loaded takes constant time.
+//! Registrations are announced to every shard, so addressing a capability needs no communication: picking any provider,
+//! the next in rotation or the least loaded of a bounded sample takes constant time.
 
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet, HashTable};
@@ -9,19 +9,19 @@ use hashbrown::{HashMap, HashSet, HashTable};
 use crate::base::index::ShardIndex;
 use crate::message::{AgentId, Choice, Term};
 
-/// Up to this many providers, the least loaded one is found exactly. Among more of them, it is the least loaded of a
-/// sample of this size, which spreads load nearly as well at a constant price.
+/// Up to this many providers, the least loaded one is found exactly. Among more, the least loaded of a sample of this
+/// size is taken, which spreads load nearly as well at constant cost.
 pub const LOAD_SAMPLE: usize = 16;
-/// How many providers are looked at for one whose circuit breaker lets messages through. If it is open at all of them, the
-/// message goes where it would have gone anyway.
+/// Maximum number of providers examined to find one whose circuit breaker lets messages through. If all of theirs are
+/// open, the message goes where it would have gone anyway.
 pub const PROVIDERS_TRIED_MAX: usize = 256;
 
-/// An agent that offers a capability.
+/// An agent that provides a capability.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Provider {
     /// The agent.
     pub agent: AgentId,
-    /// Where it lives.
+    /// Its shard.
     pub shard: ShardIndex,
 }
 
@@ -34,12 +34,12 @@ struct Providers {
     next: usize,
 }
 
-/// One shard's copy of the index.
+/// One shard's copy of the capability index.
 #[derive(Debug)]
 pub(crate) struct CapabilityIndex {
     shard: ShardIndex,
     by_capability: HashMap<Term, Providers, FixedState>,
-    /// Messages waiting at providers on other shards: what they last reported plus what was sent to them since.
+    /// Messages waiting at providers on other shards: their last report plus what was sent to them since.
     reported: HashMap<AgentId, u32, FixedState>,
     /// Providers on any shard whose circuit breaker is open.
     unavailable: HashSet<AgentId, FixedState>,
@@ -59,7 +59,7 @@ impl CapabilityIndex {
     pub fn advertise(&mut self, capability: Term, provider: Provider) {
         let shard = self.shard;
         let providers = self.by_capability.entry(capability).or_insert_with(|| Providers {
-            // Shards begin their turns at different providers, so that they do not all start with the same one.
+            // Shards start their rotations at different providers, so that they do not all begin with the same one.
             next: shard.as_usize(),
             ..Providers::default()
         });
@@ -77,12 +77,12 @@ impl CapabilityIndex {
         self.reported.remove(&agent);
     }
 
-    /// Everyone who offers the capability; those on this shard first.
+    /// Returns all providers of the capability; those on this shard first.
     pub fn providers(&self, capability: Term) -> &[Provider] {
         self.by_capability.get(&capability).map_or(&[], |providers| &providers.list)
     }
 
-    /// One provider. `load_here` tells how many messages wait at an agent of this shard.
+    /// Chooses a provider. `load_here` returns the number of messages waiting at an agent of this shard.
     pub fn choose(&mut self, capability: Term, choice: Choice, load_here: impl Fn(AgentId) -> u32) -> Option<AgentId> {
         let providers = self.by_capability.get_mut(&capability)?;
         if providers.list.is_empty() {
@@ -90,12 +90,12 @@ impl CapabilityIndex {
         }
         let available =
             if self.unavailable.is_empty() { None } else { providers.first_available(choice, &self.unavailable) };
-        // Whoever is passed over does not have its neighbour take two turns.
+        // Skipping a provider must not give its neighbour two turns.
         let turn = available.map_or(providers.next, |available| available.turn);
         providers.next = turn.wrapping_add(1);
         let count = providers.list.len();
         let chosen = match choice {
-            // Nobody on this shard, but somebody elsewhere.
+            // None on this shard, but some elsewhere.
             Choice::Any if available.is_some_and(|available| !available.local) => providers.list[turn % count],
             Choice::Any if providers.locals > 0 => providers.list[turn % providers.locals],
             Choice::Any | Choice::RoundRobin | Choice::All => providers.list[turn % count],
@@ -121,7 +121,7 @@ impl CapabilityIndex {
         Some(chosen.agent)
     }
 
-    /// Takes note of whether a provider's circuit breaker lets messages through.
+    /// Records whether a provider's circuit breaker lets messages through.
     pub fn set_available(&mut self, agent: AgentId, available: bool) {
         if available {
             self.unavailable.remove(&agent);
@@ -130,7 +130,7 @@ impl CapabilityIndex {
         }
     }
 
-    /// Takes note of the messages that wait at a provider on another shard.
+    /// Records the number of messages waiting at a provider on another shard.
     pub fn report_load(&mut self, agent: AgentId, waiting: u32) {
         self.reported.insert(agent, waiting);
     }
@@ -139,17 +139,17 @@ impl CapabilityIndex {
 /// A position that no provider has.
 const ASIDE: u32 = u32::MAX;
 
-/// Where a provider was found whose circuit breaker lets messages through.
+/// A provider whose circuit breaker lets messages through.
 #[derive(Clone, Copy)]
 struct Available {
-    /// Whose turn it is, among those on this shard or among all.
+    /// Its turn, among those on this shard or among all.
     turn: usize,
-    /// Whether it was looked for among those on this shard only.
+    /// Whether only this shard's providers were searched.
     local: bool,
 }
 
 impl Providers {
-    /// Whose turn it is, those not counted whose circuit breaker is open. Nothing if it is open at all of them.
+    /// Returns the next turn, skipping providers whose circuit breaker is open. Returns `None` if all of them are open.
     #[cold]
     fn first_available(&self, choice: Choice, unavailable: &HashSet<AgentId, FixedState>) -> Option<Available> {
         let find = |count: usize, local| {
@@ -186,7 +186,7 @@ impl Providers {
     fn remove(&mut self, agent: AgentId) {
         let Some(mut position) = self.position(agent) else { return };
         if position < self.locals {
-            // The last one on this shard takes the place, so that they stay together.
+            // The last local provider takes the place, so that local ones stay together.
             self.locals -= 1;
             self.swap(position, self.locals);
             position = self.locals;
@@ -214,7 +214,7 @@ impl Providers {
             return;
         }
         let [first_bits, second_bits] = [first, second].map(|position| self.list[position].agent.table_bits());
-        // Positions are unique, so each entry is found by its position; the first one steps aside for a moment.
+        // Positions are unique, so each entry is found by its position; the first one is moved aside temporarily.
         self.move_entry(first_bits, first as u32, ASIDE);
         self.move_entry(second_bits, second as u32, first as u32);
         self.move_entry(first_bits, ASIDE, second as u32);

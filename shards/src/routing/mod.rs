@@ -1,4 +1,4 @@
-//! Where messages go: which shard has an agent, who offers what, and the rules in between.
+//! Routing: which shard an agent is on, who provides which capability, and content-based rules.
 
 pub mod capabilities;
 pub mod partition;

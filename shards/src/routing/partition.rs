@@ -1,13 +1,13 @@
-//! Which shard an agent lives on: a calculation, not a look-up.
+//! The mapping from agents to shards, which is computed and not looked up.
 //!
-//! An agent's id is a hash, so its leading bits spread agents evenly over [`BUCKETS`] buckets. A bucket belongs to
-//! one shard; buckets are also the unit in which a cluster owns agents.
+//! An agent's id is a hash, so its leading bits spread agents evenly over [`BUCKETS`] buckets. A bucket belongs to one
+//! shard; buckets are also the unit in which a cluster owns agents.
 
 pub use crate::base::index::ShardIndex;
 use crate::domain::ShardCount;
 use crate::message::AgentId;
 
-/// How many buckets agents are spread over. The most shards that a router can have.
+/// Number of buckets, and so the maximum number of shards of a router.
 pub const BUCKETS: u16 = 1024;
 
 /// The map from agents to shards.
@@ -17,32 +17,32 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// The map for this many shards.
+    /// Creates the map for this many shards.
     pub fn new(shards: ShardCount) -> Self {
         Self { shards: shards.into_inner() }
     }
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     pub fn shard_count(self) -> u16 {
         self.shards
     }
 
-    /// The bucket that the agent falls into.
+    /// Returns the agent's bucket.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // Ten bits remain.
     pub fn bucket_of(self, agent: AgentId) -> u16 {
         (agent.partition_bits() >> (u64::BITS - BUCKETS.trailing_zeros())) as u16
     }
 
-    /// The shard that the agent lives on.
+    /// Returns the agent's shard.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // The quotient is below the number of shards.
     pub fn shard_of(self, agent: AgentId) -> ShardIndex {
         ShardIndex((u32::from(self.bucket_of(agent)) * u32::from(self.shards) / u32::from(BUCKETS)) as u16)
     }
 
-    /// A name that begins with `prefix` and belongs to an agent of this shard, the same one every time.
-    #[allow(clippy::maybe_infinite_iter)] // One name in as many as there are shards belongs to the shard.
+    /// Returns a name that begins with `prefix` and belongs to an agent of this shard, the same one every time.
+    #[allow(clippy::maybe_infinite_iter)] // On average one in `shard_count` names belongs to the shard.
     pub fn name_on(self, shard: ShardIndex, prefix: &str) -> String {
         (0_u64..)
             .map(|attempt| format!("{prefix}-{attempt}"))

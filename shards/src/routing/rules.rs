@@ -1,14 +1,14 @@
-//! Content-based routing: where a message goes that names no agent.
+//! Content-based routing: rules that choose the receiver of messages that name no agent.
 //!
-//! Rules are tried in their order and the first that matches decides. They apply to messages without a receiver and
-//! to messages that address a capability; a message to a named agent goes to that agent, whatever the rules say.
+//! Rules are tried in order and the first match decides. They apply to messages without a receiver and to messages that
+//! address a capability; a message to a named agent goes to that agent, whatever the rules say.
 
 use crate::message::{AgentId, Choice, Message, Performative, Receiver, Term};
 
-/// The most rules of a router: they are tried one after the other.
+/// Maximum number of rules of a router: they are tried one after the other.
 pub const RULES_MAX: usize = 1_024;
 
-/// What a rule asks of a message. An absent condition is met by every message.
+/// The conditions of a rule. Every message satisfies an absent condition.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Conditions {
     /// The message's act.
@@ -21,11 +21,11 @@ pub struct Conditions {
     pub language: Option<Term>,
     /// The capability that it addresses.
     pub capability: Option<Term>,
-    /// The bytes that its content begins with.
+    /// A prefix of its content.
     pub content_prefix: Option<Box<[u8]>>,
-    /// The fewest bytes that its content has.
+    /// The minimum size of its content, in bytes.
     pub content_bytes_min: Option<usize>,
-    /// The most bytes that its content has.
+    /// The maximum size of its content, in bytes.
     pub content_bytes_max: Option<usize>,
 }
 
@@ -41,14 +41,14 @@ pub enum Destination {
 /// A condition and a destination.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rule {
-    /// Which messages it is for.
+    /// Which messages the rule applies to.
     pub conditions: Conditions,
-    /// Where they go.
+    /// Where they are sent.
     pub destination: Destination,
 }
 
 impl Conditions {
-    /// Whether the message meets all of them. The cheap comparisons come first.
+    /// Whether the message satisfies all conditions. The cheap comparisons come first.
     pub fn match_message(&self, message: &Message) -> bool {
         let same = |wanted: Option<Term>, found: Option<Term>| wanted.is_none() || wanted == found;
         let capability = match message.receiver() {
@@ -66,7 +66,7 @@ impl Conditions {
             && self.content_prefix.as_deref().is_none_or(|prefix| message.content().as_bytes().starts_with(prefix))
     }
 
-    /// Whether the message names the protocol in another case. Names of protocols mean the same in either.
+    /// Whether the message names the protocol in a different case. Protocol names are case-insensitive.
     #[cold]
     fn names_in_another_spelling(&self, message: &Message) -> bool {
         let (Some(wanted), Some(named)) = (self.protocol, message.protocol()) else { return false };
@@ -74,7 +74,7 @@ impl Conditions {
     }
 }
 
-/// The destination of the first rule that matches.
+/// Returns the destination of the first matching rule.
 pub(crate) fn first_match(rules: &[Rule], message: &Message) -> Option<Receiver> {
     rules.iter().find(|rule| rule.conditions.match_message(message)).map(|rule| match rule.destination {
         Destination::Agent(agent) => Receiver::Agent(agent),

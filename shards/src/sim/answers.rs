@@ -1,4 +1,4 @@
-//! Questions that a test asks a simulated router, and what came out of it.
+//! Requests from a test to a simulated router, and their results.
 
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetter, DeadLetterSearch};
@@ -13,10 +13,12 @@ impl World {
     /// Registers an agent and runs until every shard knows it.
     ///
     /// # Errors
-    /// Why it was refused.
+    ///
+    /// The registration was refused.
     ///
     /// # Panics
-    /// When there is no answer, because a shard is paused.
+    ///
+    /// If there is no response, because a shard is paused.
     pub fn try_register(&mut self, registration: Registration) -> Result<AgentId, RegistrationError> {
         let shard = self.shard_of(registration.id());
         let token = self.register_later(registration);
@@ -30,7 +32,8 @@ impl World {
     /// Registers an agent and runs until every shard knows it.
     ///
     /// # Panics
-    /// When it is refused.
+    ///
+    /// If the registration is refused.
     #[track_caller]
     pub fn register(&mut self, registration: Registration) -> AgentId {
         match self.try_register(registration) {
@@ -39,10 +42,11 @@ impl World {
         }
     }
 
-    /// Removes an agent. Returns whether there was one.
+    /// Removes an agent. Returns whether it existed.
     ///
     /// # Panics
-    /// When there is no answer, because its shard is paused.
+    ///
+    /// If there is no response, because its shard is paused.
     pub fn deregister(&mut self, agent: AgentId) -> bool {
         let (token, shard) = (self.token(), self.shard_of(agent));
         self.give(shard, Input::Deregister(agent, token));
@@ -53,13 +57,15 @@ impl World {
         found
     }
 
-    /// Asks from outside and moves time on until the answer comes, at most by the timeout in milliseconds.
+    /// Sends a question from outside and advances time until the reply arrives, at most by the timeout in milliseconds.
     ///
     /// # Errors
-    /// Why there is no answer.
+    ///
+    /// There is no reply.
     ///
     /// # Panics
-    /// When even the timeout did not come, because the first shard is paused.
+    ///
+    /// If not even the timeout occurs, because the first shard is paused.
     pub fn ask_and_wait(&mut self, message: Message, timeout_ms: u32) -> Result<Message, AskFailure> {
         const SHARD: usize = 0;
         let token = self.ask(SHARD, message, timeout_ms);
@@ -74,15 +80,16 @@ impl World {
         self.take_reply(SHARD, token).expect("a question is answered by its timeout: is the shard paused?")
     }
 
-    /// Takes the answer to a question, if it has come.
+    /// Takes the response to a request, if it has arrived.
     pub fn take_answer(&mut self, shard: usize, token: Token) -> Option<Answer> {
         self.nodes[shard].answers.remove(&token.0)
     }
 
-    /// Takes the answer to a [`World::send_later`], if it has come.
+    /// Takes the response to a [`World::send_later`], if it has arrived.
     ///
     /// # Panics
-    /// When the token is of another question.
+    ///
+    /// If the token belongs to another request.
     pub fn take_sent(&mut self, shard: usize, token: Token) -> Option<Result<MessageId, Rejected>> {
         self.take_answer(shard, token).map(|answer| match answer {
             Answer::Sent(result) => result,
@@ -90,10 +97,11 @@ impl World {
         })
     }
 
-    /// Takes the answer to a [`World::ask`], if it has come.
+    /// Takes the response to a [`World::ask`], if it has arrived.
     ///
     /// # Panics
-    /// When the token is of another question.
+    ///
+    /// If the token belongs to another request.
     pub fn take_reply(&mut self, shard: usize, token: Token) -> Option<Result<Message, AskFailure>> {
         self.take_answer(shard, token).map(|answer| match answer {
             Answer::Replied(result) => result,
@@ -101,10 +109,11 @@ impl World {
         })
     }
 
-    /// The answer to a question that a shard answers in the turn in which it is asked.
+    /// Returns the response to a request that a shard answers in the same turn.
     ///
     /// # Panics
-    /// When it is another kind of question.
+    ///
+    /// If the request is of another kind.
     pub fn answer_now(&mut self, shard: usize, input: impl FnOnce(Token) -> Input) -> Answer {
         let token = self.token();
         self.give(shard, input(token));
@@ -112,13 +121,13 @@ impl World {
         self.take_answer(shard, token).expect("the question is answered at once")
     }
 
-    /// A shard's figures.
+    /// Returns a shard's figures.
     pub fn snapshot(&mut self, shard: usize) -> Snapshot {
         let Answer::Snapshot(snapshot) = self.answer_now(shard, Input::Inspect) else { panic!("no snapshot") };
         *snapshot
     }
 
-    /// A shard's dead letters, newest first.
+    /// Returns a shard's dead letters, newest first.
     pub fn dead_letters(&mut self, shard: usize) -> Vec<DeadLetter> {
         let (mut letters, mut search) = (Vec::new(), DeadLetterSearch::default());
         loop {
@@ -132,7 +141,7 @@ impl World {
         }
     }
 
-    /// An open conversation.
+    /// Returns an open conversation.
     pub fn conversation(&mut self, initiator: AgentId, id: ConversationId) -> Option<ConversationView> {
         let shard = self.shard_of(initiator);
         let input = |token| Input::Conversation(initiator, id, token);
@@ -140,7 +149,7 @@ impl World {
         view.map(|view| *view)
     }
 
-    /// Who offers a capability, as far as a shard knows.
+    /// Returns the providers of a capability known to a shard.
     pub fn discover(&mut self, shard: usize, capability: &str) -> Vec<AgentId> {
         let Some(term) = Term::find(capability) else { return Vec::new() };
         let input = |token| Input::Discover(term, token);
@@ -151,7 +160,8 @@ impl World {
     /// Suspends an agent.
     ///
     /// # Errors
-    /// Why it was not suspended.
+    ///
+    /// The agent was not suspended.
     pub fn suspend(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
         self.change(agent, |token| Input::Suspend(agent, token))
     }
@@ -159,7 +169,8 @@ impl World {
     /// Resumes a suspended agent.
     ///
     /// # Errors
-    /// Why it was not resumed.
+    ///
+    /// The agent was not resumed.
     pub fn resume(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
         self.change(agent, |token| Input::Resume(agent, token))
     }
@@ -170,17 +181,18 @@ impl World {
         result
     }
 
-    /// Begins to drain an agent, for so many milliseconds at most. The answer is for [`World::take_drained`].
+    /// Begins to drain an agent, for at most `within_ms` milliseconds. The response is for [`World::take_drained`].
     pub fn drain_later(&mut self, agent: AgentId, within_ms: u32) -> Token {
         let (token, shard) = (self.token(), self.shard_of(agent));
         self.give(shard, Input::DrainAgent { agent, within_ms: u64::from(within_ms), token });
         token
     }
 
-    /// Takes the answer to a [`World::drain_later`], if it has come.
+    /// Takes the response to a [`World::drain_later`], if it has arrived.
     ///
     /// # Panics
-    /// When the token is of another question.
+    ///
+    /// If the token belongs to another request.
     pub fn take_drained(&mut self, agent: AgentId, token: Token) -> Option<Result<Drained, LifecycleError>> {
         let shard = self.shard_of(agent);
         self.take_answer(shard, token).map(|answer| match answer {
@@ -189,27 +201,28 @@ impl World {
         })
     }
 
-    /// An agent that is there, or was there not long ago.
+    /// Returns an agent that exists or existed recently.
     pub fn view(&mut self, agent: AgentId) -> Option<AgentView> {
         let shard = self.shard_of(agent);
         let Answer::Agent(view) = self.answer_now(shard, |token| Input::Agent(agent, token)) else { panic!("no view") };
         view.map(|view| *view)
     }
 
-    /// Where an agent is in its life.
+    /// Returns an agent's life-cycle state.
     ///
     /// # Panics
-    /// When its shard knows nothing of it.
+    ///
+    /// If its shard does not know the agent.
     pub fn state(&mut self, agent: AgentId) -> AgentState {
         self.view(agent).expect("its shard knows the agent").state
     }
 
-    /// What came out of a shard for inboxes of the test's own since the last call.
+    /// Takes what a shard delivered to the test's own inboxes since the last call.
     pub fn take_delivered(&mut self, shard: usize) -> Vec<Message> {
         std::mem::take(&mut self.nodes[shard].delivered).into_iter().map(|(_, message)| message).collect()
     }
 
-    /// What a shard reported since the last call: see [`World::watch_events`].
+    /// Takes the events of a shard since the last call: see [`World::watch_events`].
     pub fn take_events(&mut self, shard: usize) -> Vec<Event> {
         std::mem::take(&mut self.nodes[shard].events)
     }

@@ -1,5 +1,5 @@
-//! The books of a simulated router, checked after every step: each shard's account, all of them together with the rings
-//! between the shards, and the credits of every pair of shards.
+//! Consistency checks of a simulated router after every step: each shard's account, the sum of all accounts with the
+//! rings between the shards, and the credits of every pair of shards.
 
 use crate::outcome::DeadLetterReason;
 use crate::shard::io::Output;
@@ -8,27 +8,27 @@ use crate::stats::account::Account;
 use super::world::World;
 
 impl World {
-    /// Has everything that comes out of a shard shown to `observer`, before it is put away.
+    /// Passes every output of a shard to `observer`, before it is processed.
     pub fn observe(&mut self, observer: impl FnMut(usize, &Output) + 'static) {
         self.observers.push(Box::new(observer));
     }
 
-    /// Adds an invariant of the test's own: it is checked after every step.
+    /// Adds an invariant of the test's own, which is checked after every step.
     pub fn check_always(&mut self, check: impl FnMut(&mut World) -> Result<(), String> + 'static) {
         self.checks.push(Box::new(check));
     }
 
-    /// The totals of all shards.
+    /// Returns the totals of all shards.
     pub fn total(&self) -> Account {
         self.nodes.iter().fold(Account::default(), |total, node| total.plus(node.shard.account()))
     }
 
-    /// How many messages were given up for this reason.
+    /// Returns the number of messages dead-lettered for this reason.
     pub fn dead(&self, reason: DeadLetterReason) -> u64 {
         self.total().dead_by_reason[reason.index()]
     }
 
-    /// Checks the books after a turn of this shard.
+    /// Checks the accounts after a turn of this shard.
     pub(super) fn check(&mut self, shard: usize) {
         if self.unchecked {
             return;
@@ -60,8 +60,8 @@ impl World {
         self.checks = checks;
     }
 
-    /// Every credit that another shard has spent on this one belongs to a message in the ring between them or to one that
-    /// this shard has and did not find a place for yet; the rest was returned. Only its own turn can change that.
+    /// Every credit that another shard has spent on this one belongs to a message in the ring between them or to one
+    /// that this shard has without a place for it yet; the rest was returned. Only its own turn can change that.
     fn check_credits(&mut self, shard: usize) {
         if self.nodes.len() == 1 {
             return;
@@ -84,7 +84,7 @@ impl World {
         total.pending == 0 && total.departed == total.arrived && self.nodes.iter().all(|node| node.inputs.is_empty())
     }
 
-    /// Asserts that nothing is left anywhere: every message was settled and every shard has nothing to do.
+    /// Asserts that every message was settled and no shard has anything left to do.
     #[track_caller]
     pub fn assert_settled(&mut self) {
         let total = self.total();

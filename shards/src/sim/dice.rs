@@ -2,24 +2,24 @@
 
 use crate::base::rng::mixed;
 
-/// A small generator of pseudo-random numbers (xorshift64*): the same seed gives the same numbers. For tests that print
+/// A small pseudo-random number generator (xorshift64*): the same seed gives the same numbers. For tests that print
 /// their seed, not for secrets.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// A generator that begins with this seed.
+    /// Creates a generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1)
     }
 
-    /// A generator for one purpose among several of the same seed: what is drawn for one changes nothing for the others.
+    /// Creates a generator for one of several purposes of a seed: numbers drawn for one do not affect the others.
     pub fn of(seed: u64, purpose: u64) -> Self {
         Self::new(mixed(seed, purpose))
     }
 
-    /// The next number: 53 random bits.
-    #[allow(clippy::should_implement_trait)] // It never ends, so it is no iterator.
+    /// Returns the next number: 53 random bits.
+    #[allow(clippy::should_implement_trait)] // It never ends, so it is not an iterator.
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -27,29 +27,29 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
     }
 
-    /// A number below `limit`, which is at least one.
+    /// Returns a number below `limit`, which must be at least one.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    /// An index into something of this length, which is at least one.
+    /// Returns an index into something of this length, which must be at least one.
     #[allow(clippy::cast_possible_truncation)] // The number is below a length.
     pub fn index(&mut self, length: usize) -> usize {
         self.below(length as u64) as usize
     }
 
-    /// A number from `least` to `most`, both included.
+    /// Returns a number from `least` to `most`, inclusive.
     #[allow(clippy::cast_possible_truncation)] // The number is not above `most`.
     pub fn between(&mut self, least: u32, most: u32) -> u32 {
         least + self.below(u64::from(most - least) + 1) as u32
     }
 
-    /// Whether something happens that happens once in so many times.
+    /// Whether an event with probability `1 / times` happens.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    /// One of several things.
+    /// Returns one of several items.
     pub fn pick<T: Copy>(&mut self, things: &[T]) -> T {
         things[self.index(things.len())]
     }

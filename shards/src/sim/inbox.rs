@@ -1,4 +1,4 @@
-//! Agents outside the shards, as their owners see them.
+//! Agents outside the shards, as seen by their owners.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::shard::io::{Answer, InboxNumber, Input, RegistrationError, Token};
 
 use super::world::World;
 
-/// An inbox, as its owner sees it.
+/// An inbox, as seen by its owner.
 pub(crate) struct OpenInbox {
     pub agent: AgentId,
     pub shard: usize,
@@ -19,10 +19,11 @@ pub(crate) struct OpenInbox {
 }
 
 impl World {
-    /// Registers an agent that lives outside the shards, with room for `window` messages in its inbox.
+    /// Registers an agent outside the shards, with an inbox for `window` messages.
     ///
     /// # Errors
-    /// Why it was refused.
+    ///
+    /// The registration was refused.
     pub fn open_inbox(&mut self, name: AgentName, window: u32) -> Result<InboxNumber, RegistrationError> {
         let shard = self.shard_of(AgentId::of(&name));
         let (inbox, token) = self.open_inbox_later(name, window);
@@ -37,7 +38,7 @@ impl World {
         result.map(|_| inbox)
     }
 
-    /// As [`World::open_inbox`]; the answer is for [`World::take_answer`] of the agent's shard.
+    /// Like [`World::open_inbox`]; the response is for [`World::take_answer`] of the agent's shard.
     pub fn open_inbox_later(&mut self, name: AgentName, window: u32) -> (InboxNumber, Token) {
         self.inbox_numbers += 1;
         let inbox = InboxNumber(self.inbox_numbers);
@@ -47,8 +48,8 @@ impl World {
         (inbox, self.register_later(Registration::outside(name, inbox, window)))
     }
 
-    /// Takes up to `most` messages out of an inbox, oldest first, and tells its shard. An inbox that is not open has
-    /// none. The shard hands more out on its next turn: see [`World::run`].
+    /// Takes up to `most` messages out of an inbox, oldest first, and informs its shard. Returns none if the inbox is
+    /// not open. The shard delivers more on its next turn: see [`World::run`].
     pub fn read_inbox(&mut self, inbox: InboxNumber, most: usize) -> Vec<Message> {
         let Some(open) = self.inboxes.get_mut(&inbox.0) else { return Vec::new() };
         let taken: Vec<Message> = (0..most).map_while(|_| open.waiting.pop_front()).collect();
@@ -61,15 +62,15 @@ impl World {
         taken
     }
 
-    /// Drops an inbox with what is in it: the agent goes, and what was not read becomes dead letters.
+    /// Drops an inbox with its contents: the agent is removed, and unread messages become dead letters.
     pub fn close_inbox(&mut self, inbox: InboxNumber) {
         if let Some(open) = self.inboxes.remove(&inbox.0) {
             self.give(open.shard, Input::Closed(open.agent, inbox, open.waiting.into()));
         }
     }
 
-    /// Tells all shards to give up whatever is pending, and has every inbox give back what agents sent to it, as a driver
-    /// does. What the router said stays in it.
+    /// Stops all shards, and returns unread messages from agents in every inbox, as a driver does. The router's notices
+    /// stay in it.
     pub(crate) fn stop_and_return_inboxes(&mut self) {
         for shard in 0..self.nodes.len() {
             self.give_first(shard, Input::Stop);
@@ -86,13 +87,12 @@ impl World {
         }
     }
 
-    /// The inboxes that were opened and not closed.
+    /// Returns the inboxes that are open.
     pub fn open_inboxes(&self) -> Vec<InboxNumber> {
         self.inboxes.keys().copied().map(InboxNumber).collect()
     }
 
-    /// Puts a message into its inbox. One that was dropped in this very moment keeps it until its leftovers are given
-    /// back.
+    /// Puts a message into its inbox. One that was dropped at this moment keeps it until its leftovers are returned.
     pub(crate) fn put_into_inbox(&mut self, shard: usize, inbox: InboxNumber, message: Message) {
         if let Some(open) = self.inboxes.get_mut(&inbox.0) {
             open.waiting.push_back(message);

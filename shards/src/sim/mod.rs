@@ -1,11 +1,11 @@
 //! The simulator: a router of several shards on one thread, in virtual time.
 //!
-//! It runs the real [`Shard`](crate::shard::Shard) code; what it replaces are the clock, the threads and the doorbells of
-//! a driver. It is two things:
+//! It runs the real [`Shard`](crate::shard::Shard) code; only a driver's clock, threads and doorbells are replaced.
+//! It serves two purposes:
 //!
-//! **A test kit.** [`World`] is a router for the tests of agents. Time stands still unless the test moves it, so that a
+//! **A test kit.** [`World`] is a router for tests of agents. Time stands still unless the test advances it, so a
 //! timeout of an hour takes no time at all and every run of a test is the same. [`Setup`] starts one from a
-//! [`ShardConfig`](crate::shard::ShardConfig) with defaults that suit a test, [`Script`] makes an agent out of closures.
+//! [`ShardConfig`](crate::shard::ShardConfig) with defaults suited to tests, [`Script`] makes an agent out of closures.
 //!
 //! ```
 //! use caxton_shards::agent::{Agent, Context, Outcome, Registration};
@@ -23,7 +23,7 @@
 //!                 let reply = message.reply(Performative::Inform).content("hello, world").build();
 //!                 match reply.map(|reply| context.send(reply)) {
 //!                     Ok(Ok(_)) => Outcome::Done,
-//!                     _ => Outcome::failed("the answer could not be sent"),
+//!                     _ => Outcome::failed("the reply could not be sent"),
 //!                 }
 //!             }
 //!             _ => Outcome::failed("greets nobody but the world"),
@@ -39,7 +39,7 @@
 //! let answer = world.ask_and_wait(question, 1_000)?;
 //! assert_eq!(answer.content().as_text(), Some("hello, world"));
 //!
-//! // A message that the agent can't handle is tried again and given up in the end; a minute of it passes at once.
+//! // A message that the agent fails to handle is retried and finally dead-lettered; a minute passes at once.
 //! world.tell(Message::builder(Performative::Request).receiver(greeter).content("nobody").build()?);
 //! world.advance(60_000);
 //! assert_eq!(world.dead(DeadLetterReason::AttemptsExhausted), 1);
@@ -48,12 +48,12 @@
 //! # }
 //! ```
 //!
-//! The kit is meant to fail loudly: a broken invariant of the router, an answer of another kind than was asked for and a
-//! shard number out of range panic.
+//! The kit fails loudly: a broken invariant of the router, a response of the wrong kind and a shard number out of range
+//! panic.
 //!
 //! **A seeded simulation.** [`run`] lets random agents do random things while everything that can go wrong does, checks
-//! the invariants after every step, and answers with a digest of the history: the same seed gives the same one. Agents and
-//! invariants of an embedder can take part ([`Options`]). [`shrink`] looks for the smallest run that still fails.
+//! the invariants after every step, and returns a digest of the history: the same seed gives the same one. Agents and
+//! invariants of an embedder can take part ([`Options`]). [`shrink`] searches for the smallest run that still fails.
 
 mod answers;
 mod books;

@@ -1,4 +1,4 @@
-//! Agents made of closures, and lists that they write.
+//! Agents made of closures, and the logs that they write.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::shard::agent::{Agent, Context, Failure, Outcome, Polled, Registration
 use crate::shard::path::dispatch::Batch;
 use crate::supervision::RestartPolicy;
 
-/// A list that agents write and tests read.
+/// A list written by agents and read by tests.
 pub struct Log<T>(Arc<Mutex<Vec<T>>>);
 
 impl<T> Clone for Log<T> {
@@ -25,7 +25,7 @@ impl<T> Default for Log<T> {
 }
 
 impl<T> Log<T> {
-    /// An empty list.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(Vec::new())))
     }
@@ -35,41 +35,41 @@ impl<T> Log<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(item);
     }
 
-    /// Takes everything out of the list.
+    /// Takes all items.
     pub fn take(&self) -> Vec<T> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many items it has.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Whether it has none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl Log<String> {
-    /// Whether it holds exactly these texts.
+    /// Whether the list contains exactly these texts.
     pub fn texts_eq(&self, expected: &[&str]) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().eq(expected)
     }
 }
 
 impl Log<Message> {
-    /// The contents of what was logged, in order. What is no text counts as empty.
+    /// Returns the contents of the logged messages, in order. Content that is not text counts as empty.
     pub fn texts(&self) -> Vec<String> {
         self.texts_of(|_| true)
     }
 
-    /// The contents of the router's notices among them.
+    /// Returns the contents of the router's notices.
     pub fn notices(&self) -> Vec<String> {
         self.texts_of(is_notice)
     }
 
-    /// The contents of what agents sent.
+    /// Returns the contents of the messages from agents.
     pub fn letters(&self) -> Vec<String> {
         self.texts_of(|message| !is_notice(message))
     }
@@ -89,8 +89,8 @@ type Supervise = dyn FnMut(&Failure) -> Supervision + Send;
 type Handled = dyn FnMut(&mut Batch<'_>) + Send;
 type Stopped = dyn FnMut() + Send;
 
-/// An agent made of closures. What is not set behaves as the [trait](Agent)'s default. All agents of one script share its
-/// closures, so that what they remember outlives a restart.
+/// An agent made of closures. Methods that are not set have the [trait](Agent)'s default behaviour. All agents of one
+/// script share its closures, so that their state survives a restart.
 #[derive(Clone)]
 pub struct Script {
     handle: Shared<Handle>,
@@ -107,7 +107,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// An agent that does this with each message.
+    /// Creates an agent that handles each message with `handle`.
     pub fn new(handle: impl FnMut(&Message, &mut Context<'_>) -> Outcome + Send + 'static) -> Self {
         Self {
             handle: Arc::new(Mutex::new(handle)),
@@ -124,12 +124,12 @@ impl Script {
         }
     }
 
-    /// Does nothing with its messages.
+    /// Creates an agent that ignores its messages.
     pub fn idle() -> Self {
         Self::new(|_, _| Outcome::Done)
     }
 
-    /// Writes its messages down.
+    /// Creates an agent that logs its messages.
     pub fn listener(log: &Log<Message>) -> Self {
         let log = log.clone();
         Self::new(move |message, _| {
@@ -138,7 +138,7 @@ impl Script {
         })
     }
 
-    /// Answers every message that is not from the router with an inform of the same content.
+    /// Creates an agent that replies to every message not from the router with an inform of the same content.
     pub fn echo() -> Self {
         Self::new(|message, context| {
             if !is_notice(message) {
@@ -149,76 +149,79 @@ impl Script {
         })
     }
 
-    /// With this for [`Agent::resume`].
+    /// Sets [`Agent::resume`].
     #[must_use]
     pub fn resuming(mut self, resume: impl FnMut(&Message, &mut Context<'_>) -> Outcome + Send + 'static) -> Self {
         self.resume = Some(Arc::new(Mutex::new(resume)));
         self
     }
 
-    /// With this for [`Agent::poll`].
+    /// Sets [`Agent::poll`].
     #[must_use]
     pub fn polling(mut self, poll: impl FnMut(&mut Context<'_>) -> Polled + Send + 'static) -> Self {
         self.poll = Some(Arc::new(Mutex::new(poll)));
         self
     }
 
-    /// With this for [`Agent::started`].
+    /// Sets [`Agent::started`].
     #[must_use]
     pub fn starting(mut self, started: impl FnMut(&mut Context<'_>) + Send + 'static) -> Self {
         self.started = Some(Arc::new(Mutex::new(started)));
         self
     }
 
-    /// With this for [`Agent::supervise`].
+    /// Sets [`Agent::supervise`].
     #[must_use]
     pub fn supervised(mut self, supervise: impl FnMut(&Failure) -> Supervision + Send + 'static) -> Self {
         self.supervise = Some(Arc::new(Mutex::new(supervise)));
         self
     }
 
-    /// With this for [`Agent::handle_batch`].
+    /// Sets [`Agent::handle_batch`].
     #[must_use]
     pub fn batched(mut self, batch: impl FnMut(&mut Batch<'_>) + Send + 'static) -> Self {
         self.batch = Some(Arc::new(Mutex::new(batch)));
         self
     }
 
-    /// With this for [`Agent::stopped`].
+    /// Sets [`Agent::stopped`].
     #[must_use]
     pub fn stopping(mut self, stopped: impl FnMut() + Send + 'static) -> Self {
         self.stopped = Some(Arc::new(Mutex::new(stopped)));
         self
     }
 
-    /// With batches of so many messages at most.
+    /// Sets the maximum batch size.
     #[must_use]
     pub fn in_batches_of(mut self, messages: u32) -> Self {
         self.batch_size = Some(messages);
         self
     }
 
-    /// Offering a capability.
+    /// Adds a capability.
     ///
     /// # Panics
-    /// When that is no legal name of a capability.
+    ///
+    /// If the name is not a valid capability name.
     #[must_use]
     pub fn offering(mut self, capability: &str) -> Self {
         self.capabilities.push(CapabilityName::try_new(capability).expect("a legal name of a capability"));
         self
     }
 
-    /// Counts how often the agent was made.
+    /// Logs each creation of the agent.
     #[must_use]
     pub fn counted(mut self, made: &Log<()>) -> Self {
         self.made = made.clone();
         self
     }
 
-    /// With a limit of its own: so many restarts within a window, each after a delay, both in milliseconds.
+    /// Sets the agent's own restart policy: the number of restarts within a window, each after a delay, both in
+    /// milliseconds.
     ///
     /// # Panics
-    /// When one of them is out of range.
+    ///
+    /// If a value is out of range.
     #[must_use]
     pub fn restarting(mut self, restarts: u16, window_ms: u32, delay_ms: u32) -> Self {
         self.policy = Some(RestartPolicy {
@@ -229,7 +232,7 @@ impl Script {
         self
     }
 
-    /// The script as an agent of this name.
+    /// Returns the registration of the script under this name.
     pub fn registration(self, name: AgentName) -> Registration {
         let (capabilities, policy) = (self.capabilities.clone(), self.policy);
         let registration = Registration::native(name, move || {
@@ -243,7 +246,7 @@ impl Script {
 
 struct Scripted(Script);
 
-/// A closure that panicked is called again all the same.
+/// Ignores poisoning: a closure that panicked is called again.
 fn call<F: ?Sized, R>(shared: &Shared<F>, call: impl FnOnce(&mut F) -> R) -> R {
     call(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -1,4 +1,4 @@
-//! What a simulated router is made with.
+//! The settings of a simulated router.
 
 use std::num::{NonZeroU16, NonZeroUsize};
 
@@ -18,25 +18,26 @@ use crate::supervision::breaker::BreakerPolicy;
 
 use super::world::{Node, World};
 
-/// What a simulated router is made with. The defaults are limits that a test does not come near by accident; each can be
-/// changed with [`Setup::configured`].
+/// The settings of a simulated router. By default the limits are so high that a test does not reach them by accident;
+/// each can be changed with [`Setup::configured`].
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// How many shards.
+    /// The number of shards.
     pub shards: u16,
-    /// Messages that may be under way from one shard to another, per pair.
+    /// The number of messages in flight from one shard to another, per pair.
     pub credits: usize,
-    /// Places in such a ring for what shards tell each other beside messages.
+    /// Places in each ring for what shards exchange besides messages.
     pub uncredited: usize,
-    /// What each shard is made with. Its number in `id_space` is filled in, and `partition` stays as it is.
+    /// The configuration of each shard. Its number in `id_space` is filled in, and `partition` must not be changed.
     pub config: ShardConfig,
 }
 
 impl Setup {
-    /// A router of so many shards, from 1 to 1024, with the defaults.
+    /// Creates the default settings for 1 to 1024 shards.
     ///
     /// # Panics
-    /// When the number of shards is out of range.
+    ///
+    /// If the number of shards is out of range.
     pub fn new(shards: u16) -> Self {
         let count = ShardCount::try_new(shards).expect("a router has from 1 to 1024 shards");
         let config = ShardConfig {
@@ -72,14 +73,14 @@ impl Setup {
         Self { shards, credits: 64, uncredited: 16, config }
     }
 
-    /// With rings of this size between the shards.
+    /// Sets the size of the rings between shards.
     #[must_use]
     pub fn lanes(mut self, credits: usize, uncredited: usize) -> Self {
         (self.credits, self.uncredited) = (credits, uncredited);
         self
     }
 
-    /// With another configuration of the shards.
+    /// Changes the configuration of the shards.
     #[must_use]
     pub fn configured(mut self, change: impl FnOnce(&mut ShardConfig)) -> Self {
         change(&mut self.config);
@@ -89,15 +90,17 @@ impl Setup {
     /// Starts the router, at monotonic time zero.
     ///
     /// # Panics
-    /// When a ring would have no place.
+    ///
+    /// If a ring would have no place.
     pub fn start(self) -> World {
         self.start_at(World::START, None)
     }
 
-    /// Starts the router at a moment of wall time with what an earlier one had left.
+    /// Starts the router at a wall-clock time with what an earlier one left.
     ///
     /// # Panics
-    /// When a ring would have no place.
+    ///
+    /// If a ring would have no place.
     pub fn start_from(self, recovery: Recovery, wall: WallTime) -> World {
         self.start_at(Now { monotonic_ns: 0, wall }, Some(recovery))
     }

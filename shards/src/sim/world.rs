@@ -1,8 +1,8 @@
 //! The shards of a simulated router, and its time.
 //!
 //! A shard is stepped only when a driver would step it: its doorbell was rung, it has inputs, its last turn left work
-//! or its deadline has come. So a wake-up that the engine forgets shows as a message that never arrives. After every
-//! step the books are checked: see [`books`](super::books).
+//! or its deadline has come. A wake-up that the engine forgets therefore shows as a message that never arrives. After
+//! every step the accounts are checked: see [`books`](super::books).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,30 +21,30 @@ use crate::shard::{Shard, Turn};
 use super::inbox::OpenInbox;
 use super::script::{Log, Script};
 
-/// The wall time when monotonic time is zero, in milliseconds since 1970.
+/// The wall-clock time at monotonic time zero, in milliseconds since 1970.
 pub const WALL_START_MS: u64 = 1_700_000_000_000;
-/// Rounds without an end in sight: more of them than this, at one moment, and a shard spins.
+/// Limit of rounds at one point in time, beyond which a shard is spinning.
 const ROUNDS_MAX: u64 = 20_000;
 
-/// One shard with what goes in and what came out.
+/// One shard with its inputs and outputs.
 pub struct Node {
-    /// The shard itself.
+    /// The shard.
     pub shard: Shard,
-    /// What it has not taken in yet.
+    /// Inputs not processed yet.
     pub inputs: VecDeque<Input>,
-    /// Answers that nobody has taken yet, by token. They stay until they are taken.
+    /// Responses that have not been taken, by token.
     pub answers: HashMap<u64, Answer>,
-    /// What came out for inboxes that the [`World`] did not open itself.
+    /// Messages delivered to inboxes that the [`World`] did not open itself.
     pub delivered: Vec<(InboxNumber, Message)>,
-    /// What the shard wanted written to its journal: each record's kind and body, in order, from sequence one.
+    /// Records for the shard's journal: each record's kind and body, in order, from sequence number one.
     pub records: Vec<(u8, Vec<u8>)>,
-    /// What the shard reported: see [`World::watch_events`].
+    /// The shard's events: see [`World::watch_events`].
     pub events: Vec<Event>,
-    /// A paused shard is not stepped, as if its core were busy with something else.
+    /// Whether the shard is paused: not stepped, as if its core were busy with something else.
     pub paused: bool,
     outputs: Vec<Output>,
     awake: bool,
-    /// It is in the middle of a turn, so it hears no doorbell.
+    /// Whether it is in the middle of a turn, so that it hears no doorbell.
     in_turn: bool,
     deadline_ms: Option<u64>,
     committed: u64,
@@ -73,12 +73,12 @@ impl Node {
     }
 }
 
-/// Lets a handler take virtual time: what it spends passes on every shard once its shard's turn is over.
+/// Lets a handler take virtual time, which passes on every shard once the turn is over.
 #[derive(Clone, Debug, Default)]
 pub struct Delay(Arc<AtomicU64>);
 
 impl Delay {
-    /// Spends so many milliseconds.
+    /// Spends this many milliseconds.
     pub fn spend(&self, milliseconds: u64) {
         self.0.fetch_add(milliseconds, Ordering::Relaxed);
     }
@@ -97,27 +97,27 @@ pub(super) type Check = Box<dyn FnMut(&mut World) -> Result<(), String>>;
 
 /// A router of several shards on one thread, in virtual time. See the [module](super).
 ///
-/// Shards are named by their number, from zero. Calls whose name ends in `later` only put something in; the others step
-/// shards until they have their answer.
+/// Shards are identified by their number, from zero. Methods whose name ends in `later` only add an input; the others
+/// step shards until they have the response.
 pub struct World {
     /// The shards.
     pub nodes: Vec<Node>,
-    /// Monotonic time, in milliseconds. It may be moved on at will, never back.
+    /// Monotonic time, in milliseconds. It may be advanced at will, but not turned back.
     pub now_ms: u64,
-    /// How agents are spread over the shards.
+    /// The mapping from agents to shards.
     pub partition: Partition,
-    /// Whether shards that are due together take their turns at the same time, as on cores of their own: each receives and
-    /// sends before any of them rings a doorbell. Otherwise they take them one after the other.
+    /// Whether shards that are due together take their turns at the same time, as on separate cores: each receives and
+    /// sends before any of them rings a doorbell. Otherwise they take turns one after the other.
     pub overlapping: bool,
-    /// Set by tests that look at the books themselves: they are not checked after every step any more.
+    /// Disables the consistency checks after every step, for tests that do their own.
     pub unchecked: bool,
     pub(crate) inboxes: BTreeMap<u32, OpenInbox>,
     pub(crate) inbox_numbers: u32,
-    /// By how much wall time is ahead of monotonic time, in milliseconds since 1970.
+    /// The difference between wall-clock and monotonic time, in milliseconds since 1970.
     wall_ahead_ms: u64,
     tokens: u64,
     steps: u64,
-    /// What stopwatches show when a turn begins, in milliseconds.
+    /// The time on stopwatches at the beginning of a turn, in milliseconds.
     turn_began_ms: Arc<AtomicU64>,
     delay: Delay,
     pub(super) observers: Vec<Observer>,
@@ -127,10 +127,11 @@ pub struct World {
 impl World {
     pub(crate) const START: Now = Now { monotonic_ns: 0, wall: WallTime(WALL_START_MS) };
 
-    /// A router of so many shards with the defaults of [`Setup`](super::Setup).
+    /// Creates a router with this many shards and the defaults of [`Setup`](super::Setup).
     ///
     /// # Panics
-    /// When the number of shards is not from 1 to 1024.
+    ///
+    /// If the number of shards is not from 1 to 1024.
     pub fn new(shards: u16) -> Self {
         super::Setup::new(shards).start()
     }
@@ -160,37 +161,37 @@ impl World {
         }
     }
 
-    // What goes in.
+    // Inputs.
 
-    /// Puts an input in front of a shard and wakes it.
+    /// Adds an input to a shard and wakes it.
     pub fn give(&mut self, shard: usize, input: Input) {
         self.nodes[shard].inputs.push_back(input);
         self.nodes[shard].awake = true;
     }
 
-    /// As [`World::give`], before everything else that the shard has not taken in.
+    /// Like [`World::give`], but before all other inputs not processed yet.
     pub(crate) fn give_first(&mut self, shard: usize, input: Input) {
         self.nodes[shard].inputs.push_front(input);
         self.nodes[shard].awake = true;
     }
 
-    /// A token that was not used yet.
+    /// Returns an unused token.
     pub fn token(&mut self) -> Token {
         self.tokens += 1;
         Token(self.tokens)
     }
 
-    /// The shard that an agent lives on.
+    /// Returns the shard of an agent.
     pub fn shard_of(&self, agent: AgentId) -> usize {
         self.partition.shard_of(agent).as_usize()
     }
 
-    /// A name whose agent lives on this shard, the same one every time.
+    /// Returns a name whose agent is on this shard, the same one every time.
     pub fn name_on(&self, shard: u16, prefix: &str) -> AgentName {
         AgentName::try_new(self.partition.name_on(ShardIndex(shard), prefix)).expect("the prefix of a legal name")
     }
 
-    /// Registers an agent. The answer is for [`World::take_answer`] of its shard.
+    /// Registers an agent. The response is for [`World::take_answer`] of its shard.
     pub fn register_later(&mut self, registration: Registration) -> Token {
         let (token, shard) = (self.token(), self.shard_of(registration.id()));
         self.give(shard, Input::Register(vec![registration], token));
@@ -200,43 +201,46 @@ impl World {
     /// Registers a scripted agent on a shard, under a name that begins with `prefix`.
     ///
     /// # Panics
-    /// When it is refused.
+    ///
+    /// If the registration is refused.
     pub fn add(&mut self, shard: u16, prefix: &str, script: Script) -> AgentId {
         let name = self.name_on(shard, prefix);
         self.register(script.registration(name))
     }
 
-    /// Registers an agent that writes down what it is told.
+    /// Registers an agent that logs its messages.
     ///
     /// # Panics
-    /// When it is refused.
+    ///
+    /// If the registration is refused.
     pub fn add_listener(&mut self, shard: u16, prefix: &str) -> (AgentId, Log<Message>) {
         let log = Log::new();
         (self.add(shard, prefix, Script::listener(&log)), log)
     }
 
-    /// Registers an agent with an inbox that the test looks after itself: what it is given is in [`Node::delivered`].
-    /// [`World::open_inbox`] is the easier way.
+    /// Registers an agent with an inbox managed by the test: its messages are in [`Node::delivered`].
+    /// [`World::open_inbox`] is simpler.
     ///
     /// # Panics
-    /// When it is refused.
+    ///
+    /// If the registration is refused.
     pub fn add_inbox(&mut self, shard: u16, prefix: &str, inbox: u32, window: u32) -> AgentId {
         let name = self.name_on(shard, prefix);
         self.register(Registration::outside(name, InboxNumber(inbox), window))
     }
 
-    /// The shard that admits the message: its sender's, or the first.
+    /// Returns the shard that admits the message: its sender's, or the first.
     pub(crate) fn admits(&self, message: &Message) -> usize {
         message.sender().map_or(0, |sender| self.shard_of(sender))
     }
 
-    /// Queues a message at its sender's shard. What becomes of it is reported to its sender, as any agent hears of it.
+    /// Queues a message at its sender's shard. Failures are reported to its sender by notices, as to any agent.
     pub fn tell(&mut self, message: Message) {
         let shard = self.admits(&message);
         self.give(shard, Input::Tell(message));
     }
 
-    /// Queues a message at its sender's shard. The answer is for [`World::take_sent`] of that shard.
+    /// Queues a message at its sender's shard. The response is for [`World::take_sent`] of that shard.
     pub fn send_later(&mut self, message: Message) -> Token {
         let (shard, token) = (self.admits(&message), self.token());
         self.give(shard, Input::Send(message, token));
@@ -246,7 +250,8 @@ impl World {
     /// Sends a message from outside in its sender's name, and steps the sender's shard once.
     ///
     /// # Errors
-    /// The message and why it was refused.
+    ///
+    /// Returns the message and why it was refused.
     pub fn send(&mut self, message: Message) -> Result<crate::message::MessageId, crate::shard::io::Rejected> {
         let shard = self.admits(&message);
         let token = self.send_later(message);
@@ -254,30 +259,31 @@ impl World {
         self.take_sent(shard, token).expect("a message is admitted or refused at once")
     }
 
-    /// Asks from outside, at a shard, with a timeout in milliseconds. The answer is for [`World::take_reply`] of that
-    /// shard.
+    /// Sends a question from outside, through a shard, with a timeout in milliseconds. The response is for
+    /// [`World::take_reply`] of that shard.
     pub fn ask(&mut self, shard: usize, message: Message, timeout_ms: u32) -> Token {
         let token = self.token();
         self.give(shard, Input::Ask { message, timeout_ms: u64::from(timeout_ms), token });
         token
     }
 
-    /// Tells a shard that everything up to this append is durable.
+    /// Reports to a shard that everything up to this record is durable.
     pub fn commit(&mut self, shard: usize, sequence: u64) {
         self.nodes[shard].committed = self.nodes[shard].committed.max(sequence);
         self.give(shard, Input::Committed(Lsn(sequence)));
     }
 
-    /// How many of a shard's records are durable.
+    /// Returns the number of a shard's durable records.
     pub fn committed(&self, shard: usize) -> u64 {
         self.nodes[shard].committed
     }
 
-    /// What a machine finds in the journals of these shards that stops now: of each shard so many records. The last of them
-    /// may not have been reported as durable.
+    /// Returns what recovery finds after a crash of the machine now, given the number of records kept of each shard's
+    /// journal. The last of them may not have been reported as durable.
     ///
     /// # Panics
-    /// When a record cannot be read.
+    ///
+    /// If a record cannot be decoded.
     pub fn journals(&self, kept: &[u64], window: usize) -> Recovery {
         let shards = u16::try_from(self.nodes.len()).unwrap_or(1);
         let mut recovery = Recovery::new(window).of_shards(shards);
@@ -291,7 +297,7 @@ impl World {
         recovery
     }
 
-    /// Tells a shard that the next `most` of its appends are durable, or as many as there are.
+    /// Reports to a shard that its next `most` records, or as many as there are, are durable.
     pub fn commit_next(&mut self, shard: usize, most: u64) {
         let node = &self.nodes[shard];
         let appended = node.records.len() as u64;
@@ -301,7 +307,7 @@ impl World {
         }
     }
 
-    /// Has all shards report what happens.
+    /// Enables events on all shards.
     pub fn watch_events(&mut self) {
         for shard in 0..self.nodes.len() {
             self.give(shard, Input::WatchEvents(true));
@@ -309,7 +315,7 @@ impl World {
         self.run();
     }
 
-    /// Tells all shards to admit nothing more from outside.
+    /// Makes all shards refuse further messages from outside.
     pub fn drain_all(&mut self) {
         for shard in 0..self.nodes.len() {
             self.give(shard, Input::Drain);
@@ -317,7 +323,7 @@ impl World {
         self.run();
     }
 
-    /// Tells all shards to give up whatever is pending.
+    /// Stops all shards, which give up everything pending.
     pub fn stop_all(&mut self) {
         for shard in 0..self.nodes.len() {
             self.give(shard, Input::Stop);
@@ -327,31 +333,32 @@ impl World {
 
     // Time and turns.
 
-    /// The time on every shard.
+    /// Returns the time on every shard.
     pub fn now(&self) -> Now {
         Now { monotonic_ns: self.now_ms * 1_000_000, wall: WallTime(self.wall_ahead_ms + self.now_ms) }
     }
 
-    /// Sets the wall clock forwards or backwards by so many milliseconds, as an administrator or NTP would. Monotonic
-    /// time goes on as before. A clock before 1970 counts as 1970.
+    /// Sets the wall clock forwards or backwards by this many milliseconds, as an administrator or NTP would. Monotonic
+    /// time is unaffected. A clock before 1970 counts as 1970.
     pub fn jump_wall_clock(&mut self, milliseconds: i64) {
         self.wall_ahead_ms = self.wall_ahead_ms.saturating_add_signed(milliseconds);
     }
 
-    /// For handlers that take their time.
+    /// Returns a [`Delay`] for handlers that take time.
     pub fn delay(&self) -> Delay {
         self.delay.clone()
     }
 
-    /// How many turns were taken so far, on all shards together.
+    /// Returns the number of turns so far, over all shards.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// One turn of one shard, whether it has something to do or not.
+    /// Steps one shard once, whether or not it has anything to do.
     ///
     /// # Panics
-    /// When an invariant of the router does not hold afterwards.
+    ///
+    /// If an invariant of the router does not hold afterwards.
     pub fn step(&mut self, shard: usize) -> Turn {
         let turn = self.take_turn(shard);
         self.end_turn(shard, turn);
@@ -367,7 +374,7 @@ impl World {
         node.shard.step(now, &mut node.inputs, &mut node.outputs)
     }
 
-    /// What a driver does after a turn.
+    /// Does what a driver does after a turn.
     fn end_turn(&mut self, shard: usize, turn: Turn) {
         let node = &mut self.nodes[shard];
         let rung: Vec<usize> = node.shard.flush().to_vec();
@@ -406,7 +413,7 @@ impl World {
         }
     }
 
-    /// Lets every shard that has something to do take one turn. Says whether there was one.
+    /// Steps every shard that has something to do once. Returns whether there was one.
     pub fn round(&mut self) -> bool {
         let due: Vec<usize> = (0..self.nodes.len()).filter(|shard| self.is_due(*shard)).collect();
         if self.overlapping {
@@ -431,11 +438,12 @@ impl World {
         self.nodes[shard].is_due(self.now_ms)
     }
 
-    /// Runs at the present moment until no shard has anything to do. An agent that polls is polled on the turns that its
+    /// Runs at the current time until no shard has anything to do. An agent that polls is polled on the turns that its
     /// shard takes anyway; [`World::step`] gives it another one.
     ///
     /// # Panics
-    /// When the shards do not come to rest.
+    ///
+    /// If the shards do not come to rest.
     pub fn run(&mut self) {
         let mut rounds = 0;
         while self.round() {
@@ -444,7 +452,7 @@ impl World {
         }
     }
 
-    /// Moves time on, stopping wherever a shard has a deadline.
+    /// Advances time, stopping at every deadline of a shard.
     pub fn advance(&mut self, milliseconds: u64) {
         let end_ms = self.now_ms + milliseconds;
         self.run();
@@ -460,7 +468,7 @@ impl World {
         self.run();
     }
 
-    /// Keeps a shard from being stepped by [`World::run`] and [`World::advance`], or lets it go on.
+    /// Excludes a shard from [`World::run`] and [`World::advance`], or includes it again.
     pub fn pause(&mut self, shard: usize, paused: bool) {
         self.nodes[shard].paused = paused;
     }

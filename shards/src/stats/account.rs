@@ -1,48 +1,48 @@
-//! What a shard answers for: every delivery is counted in once and out once.
+//! The message accounting of a shard: every delivery is counted in once and out once.
 //!
-//! Invariant, per shard and at any moment between steps:
-//! `accepted + arrived + recovered = processed + dead_lettered + expired + departed + kept + pending`.
-//! `pending` is not derived from the others: it is counted where the messages are.
+//! Invariant, per shard and between any two steps: `accepted + arrived + recovered = processed + dead_lettered +
+//! expired + departed + kept + pending`. `pending` is not derived from the others: it is counted where the messages
+//! are.
 
 use crate::outcome::{DeadLetterReason, Stage};
 
-/// Running totals of one shard. Each counts deliveries: a message to five agents is five.
+/// Running totals of one shard. Each counts deliveries: a message to five agents counts five times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Account {
-    /// Taken over from a sender on this shard.
+    /// Accepted from a sender on this shard.
     pub accepted: u64,
-    /// Taken over from another shard.
+    /// Received from another shard.
     pub arrived: u64,
-    /// Durable, and left unsettled by an earlier run of the router.
+    /// Durable messages left unsettled by an earlier run of the router.
     pub recovered: u64,
     /// Handled by their receiver.
     pub processed: u64,
-    /// Given up, for one of the reasons.
+    /// Dead-lettered, for any reason.
     pub dead_lettered: u64,
     /// Not handled within their lifetime.
     pub expired: u64,
-    /// Handed over to another shard.
+    /// Transferred to another shard.
     pub departed: u64,
-    /// Durable, and left to the next start when the router stopped.
+    /// Durable messages left to the next start when the router stopped.
     pub kept: u64,
-    /// Still with this shard.
+    /// Still held by this shard.
     pub pending: u64,
-    /// Attempts that failed and were followed by another.
+    /// Failed attempts that were followed by another.
     pub retried: u64,
-    /// Refused at once, with an error to the sender: never accepted.
+    /// Refused immediately, with an error to the sender: never accepted.
     pub refused: u64,
     /// The router's own notices that were sent.
     pub notices: u64,
-    /// The router's own notices that found a full control lane, or no receiver.
+    /// The router's own notices that found the control lane full, or no receiver.
     pub notices_coalesced: u64,
     /// Dead letters by reason, in the order of [`DeadLetterReason::ALL`].
     pub dead_by_reason: [u64; DeadLetterReason::COUNT],
-    /// Expired messages by what they waited for, in the order of [`Stage::ALL`].
+    /// Expired messages by stage, in the order of [`Stage::ALL`].
     pub expired_by_phase: [u64; Stage::COUNT],
 }
 
 impl Account {
-    /// Whether what came in equals what went out and what is there.
+    /// Whether the deliveries counted in equal those counted out and pending.
     pub fn balances(&self) -> bool {
         let into = self.accepted + self.arrived + self.recovered;
         let out = self.processed + self.dead_lettered + self.expired + self.departed + self.kept + self.pending;
@@ -51,7 +51,7 @@ impl Account {
             && self.expired_by_phase.iter().sum::<u64>() == self.expired
     }
 
-    /// The totals of two shards together.
+    /// Returns the sum of two shards' totals.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
         self.accepted += other.accepted;

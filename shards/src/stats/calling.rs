@@ -1,7 +1,7 @@
-//! Which agent a shard is calling, where another thread can read it: for a watchdog that sees the shard stand still.
+//! The agent that a shard is calling, readable from another thread: for a watchdog of a shard that makes no progress.
 //!
-//! A shard whose handler does not return can answer nothing, so it says before whom it calls: one store a visit to an agent. The
-//! names are entered when agents come and go.
+//! A shard whose handler does not return cannot respond, so it announces the agent before each visit: one store per
+//! visit. The names are recorded when agents are added and removed.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::base::slab::NONE;
 #[derive(Debug)]
 pub struct Calling {
     agent: AtomicU32,
-    /// By the agents' places.
+    /// By agent index.
     names: Mutex<Vec<Option<Arc<str>>>>,
 }
 
@@ -22,7 +22,7 @@ impl Calling {
         Self { agent: AtomicU32::new(NONE), names: Mutex::default() }
     }
 
-    /// Returns the name of the agent that is being called, if one is. It was true at some moment just now.
+    /// Returns the name of the agent being called, if any, as of a very recent moment.
     pub fn agent(&self) -> Option<Arc<str>> {
         let place = self.agent.load(Ordering::Relaxed);
         self.names().get(place as usize)?.clone()

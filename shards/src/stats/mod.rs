@@ -1,4 +1,4 @@
-//! What is counted and shown.
+//! Counters and statistics.
 
 pub(crate) mod account;
 pub(crate) mod calling;

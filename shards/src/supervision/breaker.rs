@@ -1,38 +1,38 @@
-//! A circuit breaker: whether an agent that keeps failing, or keeps its shard waiting, is called at all.
+//! Circuit breakers: they stop calls to an agent that keeps failing or keeps its shard waiting.
 //!
-//! Closed, it counts failed and slow calls. As soon as as many of a kind as the policy allows lie within its window, it
-//! opens: the agent is not called for a while. Then it is half-open: a few messages are tried. If all of them succeed it
-//! closes; if one fails it opens again, for twice as long, up to a maximum.
+//! While closed, a breaker counts failed and slow calls. When the number of either kind within the window reaches the
+//! policy's threshold, it opens: the agent is not called for a while. Then it is half-open: a few messages are tried as
+//! probes. If all of them succeed it closes; if one fails it opens again, for twice as long, up to a maximum.
 //!
-//! The machine is pure: it is told what happened and when, and answers how it changed. What the shard does about that
-//! stands in `shard/control/breakers.rs`.
+//! The state machine is pure: it takes events with their times and returns state changes. How the shard reacts is in
+//! `shard/control/breakers.rs`.
 //!
-//! Invariants: times of calls older than the window never count, and no more of them are kept than would open it; a
-//! breaker that closes has forgotten everything.
+//! Invariants: calls older than the window never count, and no more of them are kept than would open the breaker; a
+//! breaker that closes has no history.
 
 use std::collections::VecDeque;
 
 use crate::domain::{BreakerDelayMs, BreakerThreshold, BreakerWindowMs, ProbeCount, SlowCallMs};
 
-/// By how much the delay grows each time that a half-open breaker opens again.
+/// Factor by which the delay grows each time a half-open breaker opens again.
 pub const REOPENING_FACTOR: u32 = 2;
 
 /// When an agent's circuit breaker opens, and how it closes again. By default it never opens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BreakerPolicy {
-    /// As many failed calls within the window open it. Zero: failed calls never do.
+    /// Number of failed calls within the window that open it. Zero: failed calls never do.
     pub failures: BreakerThreshold,
-    /// How long a failed or slow call counts.
+    /// The window in which failed and slow calls are counted.
     pub window_ms: BreakerWindowMs,
-    /// How long a call takes that counts as slow.
+    /// Duration from which a call counts as slow.
     pub slow_call_ms: SlowCallMs,
-    /// As many slow calls within the window open it. Zero: slow calls never do, and are not looked for.
+    /// Number of slow calls within the window that open it. Zero: slow calls never do, and are not looked for.
     pub slow_calls: BreakerThreshold,
-    /// How long it stays open at first.
+    /// The initial duration of the open state.
     pub open_ms: BreakerDelayMs,
-    /// How long it stays open at most, however often its probes fail. Less than `open_ms` counts as `open_ms`.
+    /// Maximum duration of the open state, however often its probes fail. Less than `open_ms` counts as `open_ms`.
     pub open_ms_max: BreakerDelayMs,
-    /// As many messages have to succeed, one after the other, before it closes.
+    /// Number of consecutive messages that have to succeed before it closes.
     pub probes: ProbeCount,
 }
 
@@ -42,32 +42,32 @@ impl BreakerPolicy {
         self.failures.into_inner() > 0 || self.slow_calls.into_inner() > 0
     }
 
-    /// From how many nanoseconds on a call is slow, if slow calls count.
+    /// Returns the duration in nanoseconds from which a call is slow, if slow calls count.
     pub(crate) fn slow_call_ns(&self) -> Option<u64> {
         (self.slow_calls.into_inner() > 0).then(|| u64::from(self.slow_call_ms.into_inner()) * 1_000_000)
     }
 }
 
-/// How a circuit breaker stands.
+/// The state of a circuit breaker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BreakerState {
-    /// Every message gets through.
+    /// All messages pass.
     Closed,
-    /// No message gets through.
+    /// No message passes.
     Open {
-        /// For how long, in milliseconds from its opening.
+        /// The duration in milliseconds, from its opening.
         for_ms: u64,
     },
     /// A few messages are tried.
     HalfOpen,
 }
 
-/// What came of a call that a breaker wants to know about.
+/// The outcome of a call, as far as it concerns a breaker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Observation {
     /// The handler failed or panicked.
     Failed,
-    /// The handler was done, and took longer than the policy allows.
+    /// The handler succeeded, but took longer than the policy allows.
     Slow,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Breaker {
     state: State,
     failures: Recent,
     slow_calls: Recent,
-    /// How often it opened since it was closed.
+    /// The number of times it opened since it was closed.
     openings: u32,
 }
 
@@ -94,7 +94,7 @@ impl Breaker {
         Self { policy, state: State::Closed, failures: Recent::EMPTY, slow_calls: Recent::EMPTY, openings: 0 }
     }
 
-    /// How many messages may be tried before it is asked again, if it does not let everything through.
+    /// Returns how many messages may be tried before the next check, or `None` if all pass.
     pub fn probes_left(&self) -> Option<u32> {
         match self.state {
             State::Closed => None,
@@ -103,7 +103,7 @@ impl Breaker {
         }
     }
 
-    /// When it is to be polled, if it is open.
+    /// Returns when to poll the breaker, if it is open.
     pub fn opens_until_ms(&self) -> Option<u64> {
         match self.state {
             State::Open { until_ms } => Some(until_ms),
@@ -111,7 +111,7 @@ impl Breaker {
         }
     }
 
-    /// Takes note of a call that went wrong. Returns the new state if it changed.
+    /// Records a failed or slow call. Returns the new state if it changed.
     pub fn observe(&mut self, what: Observation, now_ms: u64) -> Option<BreakerState> {
         let (recent, threshold) = match what {
             Observation::Failed => (&mut self.failures, self.policy.failures),
@@ -121,13 +121,13 @@ impl Breaker {
         let window_ms = u64::from(self.policy.window_ms.into_inner());
         match self.state {
             State::Closed if threshold > 0 && recent.add(now_ms, window_ms, threshold) => Some(self.open(now_ms)),
-            // A failed probe is a failed probe, whatever it was that opened the breaker.
+            // A failed probe counts, whatever had opened the breaker.
             State::HalfOpen { .. } if threshold > 0 || what == Observation::Failed => Some(self.open(now_ms)),
             State::Closed | State::HalfOpen { .. } | State::Open { .. } => None,
         }
     }
 
-    /// Takes note of calls that went well. Returns the new state if it changed.
+    /// Records successful calls. Returns the new state if it changed.
     pub fn succeed(&mut self, calls: u64) -> Option<BreakerState> {
         let State::HalfOpen { succeeded } = &mut self.state else { return None };
         *succeeded = succeeded.saturating_add(u16::try_from(calls).unwrap_or(u16::MAX));
@@ -138,7 +138,7 @@ impl Breaker {
         Some(BreakerState::Closed)
     }
 
-    /// Lets time pass. Returns the new state if it changed.
+    /// Advances time. Returns the new state if it changed.
     pub fn poll(&mut self, now_ms: u64) -> Option<BreakerState> {
         match self.state {
             State::Open { until_ms } if until_ms <= now_ms => {
@@ -149,7 +149,7 @@ impl Breaker {
         }
     }
 
-    /// Closes it, whatever happened.
+    /// Closes the breaker unconditionally.
     pub fn close(&mut self) {
         *self = Self::new(self.policy);
     }
@@ -165,14 +165,14 @@ impl Breaker {
     }
 }
 
-/// When calls of one kind happened lately, oldest first.
+/// The times of recent calls of one kind, oldest first.
 #[derive(Debug)]
 struct Recent(VecDeque<u64>);
 
 impl Recent {
     const EMPTY: Self = Self(VecDeque::new());
 
-    /// Adds a call, and says whether there are as many as the threshold within the window.
+    /// Adds a call. Returns whether the number within the window has reached the threshold.
     fn add(&mut self, now_ms: u64, window_ms: u64, threshold: usize) -> bool {
         while self.0.front().is_some_and(|then| now_ms.saturating_sub(*then) >= window_ms) || self.0.len() >= threshold
         {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model that keeps every failure and looks at all of them.
+        /// Compares with a model that keeps every failure and scans all of them.
         #[test]
         fn it_opens_exactly_when_the_window_is_full(
             steps in proptest::collection::vec((0..600_u64, any::<bool>()), 1..200),
@@ -298,8 +298,8 @@ mod tests {
             }
         }
 
-        /// Whatever happens in whatever order, a breaker is open for no longer than it may, lets no more than its probes
-        /// through while it is half-open, and changes only along the edges that there are.
+        /// In any sequence of events, a breaker is not open for longer than allowed, passes no more than its probes
+        /// while half-open, and takes only valid transitions.
         #[test]
         fn it_moves_only_along_its_edges(events in proptest::collection::vec((0..4_u8, 0..300_u64), 1..300)) {
             let mut breaker = Breaker::new(policy(2, 1, 3));

@@ -1,35 +1,35 @@
-//! Whether an agent's breaker lets messages through.
+//! Whether an agent's breaker lets messages pass.
 
 use super::breaker::{Breaker, BreakerPolicy};
 use crate::base::timer_wheel::TimerKey;
 
-/// Whether an agent's breaker lets messages through, as a flag to look at on each visit.
+/// Whether an agent's breaker lets messages pass, as a flag checked on each visit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum BreakerGate {
     /// The agent is called.
     #[default]
     Closed,
-    /// It is called with as many messages as are to be tried.
+    /// The agent is called with probes only.
     HalfOpen,
-    /// It is not called.
+    /// The agent is not called.
     Open,
 }
 
-/// An agent's breaker, with what the shard has to remember about it.
+/// An agent's breaker, with the state that the shard keeps about it.
 pub(crate) struct AgentBreaker {
     pub breaker: Breaker,
-    /// Fires when the breaker is to be half-open.
+    /// Fires when the breaker becomes half-open.
     pub timer: Option<TimerKey>,
-    /// The other shards send it nothing that can go elsewhere.
+    /// Whether the other shards were told to send messages elsewhere if possible.
     pub told_shut: bool,
 }
 
-/// The breakers of a shard in figures.
+/// Counters of a shard's breakers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BreakerFigures {
-    /// How many are open or half-open.
+    /// The number of breakers that are open or half-open.
     pub open: usize,
-    /// How often one opened.
+    /// How many times a breaker has opened.
     pub opened: u64,
 }
 

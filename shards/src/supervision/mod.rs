@@ -1,4 +1,4 @@
-//! Agents that fail: how often they are restarted, when they are not called for a while, and calls that may panic.
+//! Supervision of failing agents: restarts, circuit breakers, and calls that may panic.
 
 pub mod breaker;
 mod breaker_gate;

@@ -2,16 +2,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Calls code that belongs to an agent. Returns what it returns, or the text of its panic.
+/// Calls an agent's code. Returns its result, or the text of its panic.
 ///
-/// The shard's own state is only changed by its own methods, which do not panic half-way; what the agent leaves behind
-/// of itself is thrown away by the caller.
+/// Unwind safety: the shard's own state is only changed by its own methods, which do not panic half-way, and the caller
+/// discards whatever state the agent leaves behind.
 #[inline]
 pub(crate) fn catch_panic<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(text_of_panic)
 }
 
-/// Drops something that belongs to an agent, whatever its destructor does.
+/// Drops a value that belongs to an agent, whatever its destructor does.
 pub(crate) fn drop_quietly<T>(value: T) {
     let _ = catch_panic(|| drop(value));
 }
@@ -26,7 +26,7 @@ fn text_of_panic(panic: Box<dyn std::any::Any + Send>) -> String {
         "a panic without a text".to_owned()
     };
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        // What panics when it is dropped may do so for ever; its memory is the price of ending here.
+        // The payload of a panic may itself panic when dropped, endlessly; leaking it ends the chain.
         std::mem::forget(again);
     }
     text

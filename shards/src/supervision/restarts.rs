@@ -1,39 +1,39 @@
-//! How often an agent is restarted, and how long it waits for that.
+//! Restart limits and delays.
 
 use std::collections::VecDeque;
 
 use crate::base::timer_wheel::TimerKey;
 use crate::domain::{RestartCount, RestartDelayMs, RestartWindowMs};
 
-/// Up to here the wait doubles with each start that fails in a row, in milliseconds.
+/// Limit up to which the delay doubles with each consecutive failed start, in milliseconds.
 pub const RESTART_BACKOFF_MS_MAX: u64 = 5_000;
-/// The shortest wait after a start that failed, in milliseconds: its neighbours have their turn before the next one.
+/// Minimum delay after a failed start, in milliseconds: other agents get their turn before the next one.
 const FAILED_START_DELAY_MS_MIN: u64 = 1;
 
-/// How often an agent may be restarted, and how long it waits for that.
+/// How often an agent may be restarted, and after which delay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RestartPolicy {
-    /// The most restarts within the window. The next one stops the agent instead.
+    /// Maximum number of restarts within the window. The next failure stops the agent instead.
     pub restarts: RestartCount,
-    /// The window that slides over the restarts.
+    /// The sliding window of restarts.
     pub window_ms: RestartWindowMs,
-    /// How long an agent waits before it is restarted. The wait doubles with each start that fails in a row, up to
-    /// [`RESTART_BACKOFF_MS_MAX`] or the delay itself if that is longer.
+    /// The delay before a restart. It doubles with each consecutive failed start, up to [`RESTART_BACKOFF_MS_MAX`] or
+    /// the delay itself if that is longer.
     pub delay_ms: RestartDelayMs,
 }
 
-/// What an agent's supervision remembers of it.
+/// The restart history of an agent.
 #[derive(Default)]
 pub(crate) struct Restarts {
     /// The agent's own policy, if it has one.
     pub own_policy: Option<RestartPolicy>,
-    /// Restarts since it was registered.
+    /// The number of restarts since the agent was registered.
     pub total: u64,
-    /// When the restarts of the window were. There are no more than the policy allows.
+    /// The times of the restarts in the window. There are no more than the policy allows.
     recent: VecDeque<u64>,
-    /// Starts that failed in a row.
+    /// The number of consecutive failed starts.
     pub failed_starts: u32,
-    /// For the next start.
+    /// The timer of the next start.
     pub timer: Option<TimerKey>,
 }
 
@@ -44,12 +44,12 @@ pub(crate) enum RestartCause {
     Failure,
     /// A message failed that had failed before.
     SameMessage,
-    /// It could not be made, or not be started.
+    /// It could not be created or started.
     FailedStart,
 }
 
 impl Restarts {
-    /// Notes a restart. Returns how long it has to wait, or nothing when there were too many.
+    /// Records a restart. Returns its delay, or `None` if there were too many.
     pub fn note(&mut self, policy: RestartPolicy, now_ms: u64, cause: RestartCause) -> Option<u64> {
         let window_ms = u64::from(policy.window_ms.into_inner());
         while self.recent.front().is_some_and(|at_ms| now_ms - at_ms >= window_ms) {

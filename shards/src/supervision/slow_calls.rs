@@ -1,19 +1,19 @@
-//! When calls of agents are timed, and how.
+//! Detection of slow calls: when calls of agents are timed.
 
 use super::breaker::BreakerPolicy;
 
-/// In how many turns that call agents every call is timed, after one turn took too long.
+/// Number of turns that call agents in which every call is timed, after one turn took too long.
 pub const TIMED_TURNS: u32 = 256;
 
-/// Nanoseconds on the clock of [`Now::monotonic_ns`](crate::shard::io::Now), at the moment of the call.
+/// Returns the time in nanoseconds on the clock of [`Now::monotonic_ns`](crate::shard::io::Now).
 pub type Stopwatch = Box<dyn FnMut() -> u64>;
 
-/// When calls are timed, and how.
+/// Decides when calls are timed.
 pub(crate) struct CallTimes {
     stopwatch: Option<Stopwatch>,
-    /// The shortest time that is slow for some agent of the shard.
+    /// The smallest threshold of any agent of the shard, in nanoseconds.
     pub slow_ns: u64,
-    /// In how many turns calls are still timed.
+    /// The number of turns in which calls are still timed.
     pub turns_left: u32,
     /// Whether the last turn called agents.
     called: bool,
@@ -30,13 +30,13 @@ impl CallTimes {
         self.stopwatch = Some(stopwatch);
     }
 
-    /// Looks for calls that are slow under this policy too. An agent that goes takes nothing back.
+    /// Lowers the threshold to that of this policy. Removing an agent does not raise it again.
     pub fn look_for(&mut self, policy: &BreakerPolicy) {
         self.slow_ns = self.slow_ns.min(policy.slow_call_ns().unwrap_or(u64::MAX));
     }
 
-    /// Begins a turn, so long after the last one. A driver goes on at once after a turn that did something, so it is as
-    /// long as that turn took.
+    /// Begins a turn, with the time since the last one began. A driver continues at once after a turn that did
+    /// something, so this is the duration of that turn.
     #[inline]
     pub fn begin_turn(&mut self, since_last_ns: u64) {
         if since_last_ns >= self.slow_ns && self.called {
@@ -61,12 +61,12 @@ impl CallTimes {
     }
 }
 
-/// One visit to an agent: how many messages it may be given, and what to look at.
+/// One visit to an agent: how many messages it may get, and what to observe.
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub quota: u32,
     /// Whether its calls are timed.
     pub timed: bool,
-    /// If it is probed: what the shard had processed before.
+    /// For a probed agent: the shard's count of processed messages before the visit.
     pub probing_since: Option<u64>,
 }

@@ -1,7 +1,7 @@
-//! The bit-efficient form of messages (FIPA SC00069) and envelopes (SC00088): what is written reads back and is what the
-//! string form says, what is wrong is refused where it is wrong, and what is hostile costs no more than its length.
+//! The bit-efficient form of messages (FIPA SC00069) and envelopes (SC00088): what is written reads back and equals the
+//! string form, errors are located, and hostile input costs time proportional to its length.
 //!
-//! Random tests print the input that failed, and `PROPTEST_CASES` sets how many there are.
+//! Random tests print the failing input, and `PROPTEST_CASES` sets their number.
 
 mod envelopes;
 mod hostile;
@@ -38,7 +38,7 @@ fn written(message: &Message) -> Vec<u8> {
     output
 }
 
-/// The message that the string form gives.
+/// Returns the message that the string form gives.
 #[track_caller]
 fn from_text(text: &str) -> Message {
     text::parse(text.as_bytes(), NOW, &Limits::default()).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -50,7 +50,7 @@ fn to_text(message: &Message) -> String {
     String::from_utf8_lossy(&output).into_owned()
 }
 
-/// Bytes from hexadecimal digits, between which text may stand in apostrophes.
+/// Parses hexadecimal digits, with text between apostrophes.
 fn bytes(notation: &str) -> Vec<u8> {
     let mut output = Vec::new();
     for (place, part) in notation.split('\'').enumerate() {

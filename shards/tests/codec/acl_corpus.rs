@@ -1,6 +1,6 @@
-//! Messages that other people's software wrote, as JADE's test suite has them, read, written and read again.
+//! Messages written by other software, from JADE's test suite, read, written and read again.
 //!
-//! The files lie beside the workspace. Without them the same kinds of messages, written for this test, stand in.
+//! The files are beside the workspace. Without them, messages of the same kinds written for this test are used instead.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use caxton_shards::message::{Message, ParameterValue, Performative, Receiver, Wa
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
 
-/// One of each kind that the files have: numbers as values, upper case, lists over several lines, quotes and backslashes
-/// in content, receivers named twice, a date, and messages with nothing in between.
+/// One of each kind in the files: numbers as values, upper case, lists over several lines, quotes and backslashes in
+/// content, receivers named twice, a date, and messages with nothing in between.
 const STAND_INS: &str = r#"
 
 (PROXY
@@ -84,7 +84,7 @@ fn the_oddities_mean_what_they_say() {
     );
 }
 
-/// The comments of the directory requests name the reply, so that the files are what they are taken for.
+/// The comments of the directory requests name the reply, which shows that these are the expected files.
 #[test]
 fn directory_requests_are_complete() {
     let (files, _) = corpus();
@@ -109,7 +109,7 @@ fn assert_reads_back(message: &Message) {
     assert_eq!(&again, message, "{}", text_of(&written));
 }
 
-/// How many messages there are, if all of them are well-formed.
+/// Returns the number of messages if all of them are well-formed.
 fn outermost_parentheses(text: &[u8]) -> usize {
     let (mut depth, mut count, mut in_string, mut before) = (0, 0, false, b' ');
     for byte in text {

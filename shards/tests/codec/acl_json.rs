@@ -1,5 +1,5 @@
-//! The JSON form of messages: what is written reads back, says the same as the string and the XML form, and what is wrong
-//! or hostile is refused where it stands.
+//! The JSON form of messages: what is written reads back, equals the string and the XML form, and errors and hostile
+//! input are refused with their position.
 
 use caxton_shards::codec::json::{Messages, from_json, limits, to_json};
 use caxton_shards::codec::text::{self, Fault, Limits, NoNames, ParseError};
@@ -82,7 +82,7 @@ fn order_and_white_space_do_not_matter() {
     );
 }
 
-/// The input, and what is said of it.
+/// Inputs and their errors.
 const REFUSED: &[(&str, &str)] = &[
     ("", "line 1, column 1: expected a message, which is a JSON object, found the end of the input"),
     ("[]", "line 1, column 1: expected a message, which is a JSON object, found \"[]\""),
@@ -273,7 +273,7 @@ fn several_messages_are_read_and_a_malformed_one_is_stepped_over() {
     assert_eq!(found, [false, true]);
 }
 
-/// Whatever is read is written so that it reads back, and reading always goes forward.
+/// Checks that everything read can be written and read back, and that reading always makes progress.
 fn check_any(input: &[u8]) {
     let _ = read(input);
     let mut end = 0;

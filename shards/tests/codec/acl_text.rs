@@ -1,7 +1,7 @@
-//! The string form of messages (FIPA SC00070): what is written reads back, what is wrong is refused where it is wrong,
-//! and what is hostile costs no more than its length.
+//! The string form of messages (FIPA SC00070): what is written reads back, errors are located, and hostile input costs
+//! time proportional to its length.
 //!
-//! Random tests print the input that failed, and `PROPTEST_CASES` sets how many there are.
+//! Random tests print the failing input, and `PROPTEST_CASES` sets their number.
 
 mod grammar;
 mod leniency;

@@ -1,5 +1,5 @@
-//! The XML form of messages (FIPA SC00071) and envelopes (SC00085): what is written reads back, what other platforms write
-//! is read, and what is wrong or hostile is refused where it stands.
+//! The XML form of messages (FIPA SC00071) and envelopes (SC00085): what is written reads back, what other platforms
+//! write is read, and errors and hostile input are refused with their position.
 
 use caxton_shards::codec::text::{self, Fault, Limits, NoNames, ParseError};
 use caxton_shards::codec::xml::{Messages, envelope_from_xml, envelope_to_xml, from_xml, limits, to_xml};
@@ -132,7 +132,7 @@ fn loose_forms_with_one_meaning_are_read() {
     same("<fipa-message act='inform'><user-defined name='X-a:b'>w</user-defined></fipa-message>", "(inform :X-a:b w)");
 }
 
-/// The input, and what is said of it.
+/// Inputs and their errors.
 const REFUSED: &[(&str, &str)] = &[
     ("", "line 1, column 1: expected a message, which begins with <fipa-message, found the end of the input"),
     ("\n <inform/>", "line 2, column 2: expected <fipa-message>, found \"<inform>\""),
@@ -536,7 +536,7 @@ fn an_envelope_without_what_is_mandatory_is_refused() {
 
 const MARKS: &[u8] = b"<>/&;\"'=! -[]\n\r\0aX";
 
-/// Whatever is read is written so that it reads back, and reading always goes forward.
+/// Checks that everything read can be written and read back, and that reading always makes progress.
 fn check_any(input: &[u8]) {
     let _ = read(input);
     let _ = envelope_from_xml(input, NOW, &usual());

@@ -1,4 +1,4 @@
-//! Random messages in all their parameters, and random damage, for the tests of each form of messages.
+//! Random messages with all parameters, and random damage, for the tests of each form.
 
 use std::num::NonZeroU8;
 
@@ -57,7 +57,7 @@ pub fn parameters() -> impl Strategy<Value = Vec<(String, ParameterValue)>> {
     proptest::collection::vec(("[xX]-z[a-zA-Z0-9:#@\\\\ä-]{0,8}", value()), 0..4)
 }
 
-/// Identifiers with values in the form in which they read back: only messages as a whole are put into it.
+/// Identifiers with values in the form in which they read back: only whole messages are normalised.
 pub fn aid() -> impl Strategy<Value = Aid> {
     let leaf = (name(), proptest::collection::vec(text(), 0..3), "[a-z]{1,5}").prop_map(|(name, addresses, word)| {
         let user_parameters = vec![
@@ -106,7 +106,7 @@ fn cold() -> impl Strategy<Value = ColdState> {
         .prop_map(|(options, id, trace, capability)| ColdState { options, id, trace, capability })
 }
 
-/// Any message as text can bring it, with whatever a builder accepts.
+/// Any message that text can carry, with everything that a builder accepts.
 pub fn message() -> impl Strategy<Value = Message> {
     let agents =
         (proptest::option::of(aid()), proptest::collection::vec(aid(), 0..4), proptest::collection::vec(aid(), 0..3));
@@ -194,7 +194,7 @@ fn with_extras(mut builder: MessageBuilder, cold: &ColdState) -> MessageBuilder 
     builder
 }
 
-/// Changes that leave much of a message as it is.
+/// Changes that leave much of a message intact.
 #[derive(Debug, Clone)]
 pub enum Mutation {
     Replace(u8),
@@ -204,7 +204,7 @@ pub enum Mutation {
     Repeat,
 }
 
-/// Some of the bytes that are put in are `marks`, which mean something to the form.
+/// Some of the inserted bytes are `marks`, which have a meaning in the form.
 pub fn mutations(marks: &'static [u8]) -> impl Strategy<Value = Vec<(usize, Mutation)>> {
     let byte = move || prop_oneof![any::<u8>(), proptest::sample::select(marks.to_vec())];
     let mutation = prop_oneof![

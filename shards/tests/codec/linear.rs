@@ -1,4 +1,4 @@
-//! Whether work grows no faster than its input, whatever the machine is and does beside it.
+//! Checks that work grows no faster than its input, independent of the machine and its load.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Bytes of the shorter input.
 const LENGTH: usize = 64 << 10;
-/// How many times as long the longer one is.
+/// Factor between the lengths.
 const TIMES: usize = 8;
-/// By how much the work may grow between them. Work that grows with the square grows by 64.
+/// Maximum growth of the work between them. Quadratic work grows by 64.
 const GROWTH_MAX: u32 = 32;
-/// What takes less than this says nothing of growth.
+/// Shorter times are too inaccurate to measure growth.
 const TIME_MIN: Duration = Duration::from_millis(1);
-/// Caches and interrupts cost some runs more than others: the cheapest of so many counts.
+/// Caches and interrupts slow some runs down: the fastest of this many counts.
 const TRIES: usize = 3;
 
-/// Asserts that reading `prefix`, then `unit` again and again, and then `suffix` takes time in proportion to the length. What is
-/// measured is the time that this thread spent on a processor: it does not count while others do.
+/// Asserts that reading `prefix`, then repetitions of `unit`, then `suffix` takes time proportional to the length.
+/// Measures the CPU time of this thread, which does not count while others run.
 #[track_caller]
 pub fn grows_with_its_input([prefix, unit, suffix]: [&[u8]; 3], read: impl Fn(&[u8])) {
     let [short, long] = [LENGTH, LENGTH * TIMES].map(|length| {

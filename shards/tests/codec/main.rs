@@ -1,8 +1,8 @@
-//! Tests of the forms in which messages are exchanged and stored: text, bits, XML, JSON, SL and the records of the journal.
-//! To run one of them: `cargo test -p caxton-shards --test codec acl_xml::`.
+//! Tests of the forms in which messages are exchanged and stored: text, bits, XML, JSON, SL and journal records. To run
+//! one of them: `cargo test -p caxton-shards --test codec acl_xml::`.
 //!
-//! Random tests print the input that failed, and `PROPTEST_CASES` sets how many there are. They add thousands of words to the
-//! vocabulary of their process, which is bounded; so they are a program of their own, and no other test runs out of words.
+//! Random tests print the failing input, and `PROPTEST_CASES` sets their number. They add thousands of words to the
+//! vocabulary of their process, which is bounded; in a separate program, no other test runs out of words.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 

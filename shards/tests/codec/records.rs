@@ -1,4 +1,4 @@
-//! The records of the journal: what is written reads back, and no bytes make the reader panic.
+//! The journal's records: what is written reads back, and no bytes make the reader panic.
 
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterId, DeadLetterReason};
 use caxton_shards::journal::record::{

@@ -1,4 +1,4 @@
-//! The content language SL0: what is read, what is refused, and that what was written reads back.
+//! The content language SL0: what is read, what is refused, and that what is written reads back.
 
 use caxton_shards::codec::sl::{Argument, Compound, SL_BYTES_MAX, SL_NESTING_MAX, SL_TERMS_MAX, Term, parse, print};
 use proptest::prelude::*;

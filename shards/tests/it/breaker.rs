@@ -1,5 +1,5 @@
-//! Circuit breakers: an agent that keeps failing is not called for a while, and what is meant for it waits, fails fast or
-//! goes elsewhere.
+//! Circuit breakers: an agent that keeps failing is not called for a while, and its messages wait, fail fast or go
+//! elsewhere.
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use caxton_shards::supervision::breaker::{BreakerPolicy, BreakerState};
 
 use crate::common::{Log, Script, Setup, World, at, capability, inform, lifetime, text};
 
-/// Opens after two failures or slow calls, for 500 ms at first, and closes after two messages.
+/// Opens after two failures or slow calls, initially for 500 ms, and closes after two messages.
 fn policy() -> BreakerPolicy {
     BreakerPolicy {
         failures: 2.try_into().unwrap(),
@@ -30,7 +30,7 @@ fn policy() -> BreakerPolicy {
     }
 }
 
-/// A router whose messages are tried once, so that each failure is one of another message.
+/// A router whose messages are tried once, so that each failure belongs to another message.
 fn setup(shards: u16) -> Setup {
     Setup::new(shards).configured(|config| {
         config.breaker = policy();
@@ -38,7 +38,7 @@ fn setup(shards: u16) -> Setup {
     })
 }
 
-/// An agent that fails as long as the switch is on, and a log of what it was given.
+/// An agent that fails while the switch is on, and a log of what it received.
 struct Sickly {
     id: AgentId,
     sick: Arc<AtomicBool>,
@@ -72,7 +72,7 @@ impl Sickly {
         self.sick.store(false, Ordering::Relaxed);
     }
 
-    /// Has it fail until its breaker opens.
+    /// Makes it fail until its breaker opens.
     fn break_down(&self, world: &mut World, sender: AgentId) {
         for _ in 0..2 {
             world.send(inform(sender, self.id, "break").build().unwrap()).unwrap();
@@ -223,7 +223,7 @@ fn a_message_that_does_not_wait_fails_fast_whether_it_comes_later_or_waited_when
             (agent.called.take().len(), world.dead(DeadLetterReason::BreakerOpen), world.total().pending),
             (2, 2, 1)
         );
-        // A receipt would say that it waits.
+        // A receipt would reveal that it waits.
         let receipt = inform(sender, agent.id, "6").receipt(Receipt::Delivered);
         world.send(fail_fast(receipt)).unwrap();
         world.run();
@@ -292,7 +292,7 @@ fn a_durable_message_that_does_not_wait_is_not_journalled_while_it_is_open() {
 fn what_waits_for_an_open_breaker_is_bounded_by_the_mailbox_and_by_its_lifetime() {
     let mut world = setup(1).configured(|config| config.mailbox_messages = 3.try_into().unwrap()).start();
     world.watch_events();
-    // It opens for longer than the messages live.
+    // It stays open for longer than the messages live.
     let policy = BreakerPolicy { open_ms: 60_000.try_into().unwrap(), ..policy() };
     let sender = world.add(0, "sender", Script::idle());
     let (script, _, called) = Sickly::script();
@@ -515,7 +515,7 @@ fn an_agent_can_have_a_policy_of_its_own() {
     world.assert_settled();
 }
 
-/// A clock that the test and slow handlers move on, read by the shard as its stopwatch.
+/// A clock advanced by the test and by slow handlers, which the shard reads as its stopwatch.
 fn with_stopwatch(world: &mut World) -> Arc<AtomicU64> {
     let now_ns = Arc::new(AtomicU64::new(0));
     let stopwatch = Arc::clone(&now_ns);
@@ -533,7 +533,7 @@ fn slow(clock: &Arc<AtomicU64>, called: &Log<String>) -> Script {
     })
 }
 
-/// Takes turns until nothing is left to do, with the time that the handlers took.
+/// Runs until nothing is left to do, adding the time taken by the handlers.
 fn run_on(world: &mut World, clock: &AtomicU64) {
     loop {
         world.now_ms = clock.load(Ordering::Relaxed) / 1_000_000;
@@ -567,7 +567,7 @@ fn slow_calls_open_it_after_the_turn_that_had_the_shard_look_for_them() {
     give(&mut world, "1");
     assert_eq!((slept.take().len(), patient.len()), (4, 5), "the other agent is still called");
     assert_eq!(states(&mut world, 0, sleepy), [BreakerState::Open { for_ms: 500 }]);
-    // It stays open from the end of the slow call on.
+    // It stays open from the end of the slow call.
     let opened_ms = 150 + 1 + 99 + 1 + 100 + 1 + 200;
     world.advance(opened_ms + 499 - world.now_ms);
     assert_eq!(slept.len(), 0);
@@ -665,7 +665,7 @@ fn the_stopwatch_is_read_only_for_a_while_after_a_turn_that_took_too_long() {
     assert!(timed >= u64::from(TIMED_TURNS), "{timed}");
     give(&mut world, 100);
     assert_eq!(reads.load(Ordering::Relaxed), 0);
-    // Time that passes while there is nothing to do is nobody's.
+    // Idle time counts for nobody.
     world.advance(60_000);
     give(&mut world, 100);
     assert_eq!(reads.load(Ordering::Relaxed), 0);

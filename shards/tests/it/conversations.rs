@@ -1,4 +1,4 @@
-//! Conversations: who may take part, how they end, and how their messages find them from whichever shard.
+//! Conversations: who may take part, how they end, and how their messages find them from any shard.
 
 use std::num::NonZeroU64;
 
@@ -14,7 +14,7 @@ fn correlation(number: u64) -> Correlation {
     Correlation::new(NonZeroU64::new(number).unwrap())
 }
 
-/// Closes the conversation of whatever says "close", and writes down the rest.
+/// Closes the conversation of every message that says "close", and logs the rest.
 fn closing(log: &Log<Message>) -> Script {
     let log = log.clone();
     Script::new(move |message, context| {
@@ -65,7 +65,7 @@ fn an_outsider_cannot_speak_in_a_conversation_and_a_participant_can() {
         let message = inform(sender, initiator, "hi").conversation_as(id, ConversationRole::Participant);
         world.send(message.build().unwrap()).unwrap();
     }
-    // One that claims to belong to a conversation and does not say whose it is belongs to none.
+    // A message that claims to belong to a conversation without naming its initiator belongs to none.
     let message = inform(outsider, initiator, "hi").conversation_as(id, ConversationRole::Member);
     world.send(message.build().unwrap()).unwrap();
     world.run();
@@ -227,7 +227,7 @@ fn conversations_that_came_as_text_find_out_who_began_them_on_both_ends() {
         let id = ConversationId::of_text("talk about tea");
         assert_eq!(world.conversation(initiator, id).unwrap().messages, 4);
         assert!(world.conversation(participant, id).is_none());
-        // Both the conversation and the note that the participant's shard keeps of it end.
+        // Both the conversation and the entry on the participant's shard end.
         world.advance(30_000);
         for shard in 0..2 {
             assert_eq!((world.snapshot(shard).conversations, world.snapshot(shard).timers), (0, 0));
@@ -389,7 +389,7 @@ fn a_reply_goes_where_the_sender_wants_replies_and_stays_in_the_conversation() {
     world.assert_settled();
 }
 
-// Conversations that end for want of traffic.
+// Conversations that time out.
 
 #[test]
 fn everyone_who_took_part_hears_of_a_timeout_wherever_it_lives() {

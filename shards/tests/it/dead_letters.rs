@@ -1,4 +1,4 @@
-//! Dead letters: what is kept of them, how they are found, sent again and thrown away.
+//! Dead letters: how they are kept, found, replayed and purged.
 
 use std::num::{NonZeroU8, NonZeroU64};
 
@@ -42,7 +42,7 @@ fn replay_all(world: &mut World, shard: usize, search: DeadLetterSearch, to: Opt
         match world.take_answer(shard, token) {
             Some(Answer::DeadLettersReplayed(portion)) => return *portion,
             Some(_) => panic!("no replays"),
-            // It is answered when the messages have come to another shard.
+            // The response arrives when the messages have reached another shard.
             None => world.run(),
         }
         world.advance(wait_ms);
@@ -73,7 +73,7 @@ fn purge(world: &mut World, shard: usize, filter: DeadLetterFilter) -> u64 {
     letters
 }
 
-/// The only dead letter of all shards.
+/// Returns the only dead letter of all shards.
 #[track_caller]
 fn only_letter(world: &mut World) -> DeadLetter {
     let mut letters: Vec<_> = (0..world.nodes.len()).flat_map(|shard| world.dead_letters(shard)).collect();
@@ -88,7 +88,7 @@ fn assert_no_letters(world: &mut World) {
     }
 }
 
-/// Fails whatever agents say while the switch is on, and writes down the rest.
+/// Fails every message while the switch is on, and logs the rest.
 fn moody(bad: &Log<()>, log: &Log<Message>) -> Script {
     let (bad, log) = (bad.clone(), log.clone());
     Script::new(move |message, _| {
@@ -243,7 +243,7 @@ fn pages_go_on_where_the_last_one_ended_whatever_came_meanwhile() {
     let (letters, next) = find(&mut world, 0, search, 3);
     seen.extend(letters);
     die(&mut world, count);
-    // The letter that the page ended with need not be there any more.
+    // The letter at the end of the page need not exist any more.
     assert_eq!(purge(&mut world, 0, DeadLetterFilter::only(seen[2].id)), 1);
     search.before = next;
     let (letters, next) = find(&mut world, 0, search, usize::MAX);
@@ -504,7 +504,7 @@ fn a_replay_that_finds_the_shard_full_leaves_the_letter() {
         world.send(inform(sender, gone, &number.to_string()).build().unwrap()).unwrap();
         world.run();
     }
-    // The other shard takes nothing: some messages find credit and three a place in the outbox.
+    // The other shard receives nothing: some messages find credit and three a place in the outbox.
     world.pause(1, true);
     let portion = replay_all(&mut world, 0, DeadLetterSearch::default(), Some(helper));
     let replayed = portion.replayed.len();
@@ -656,7 +656,7 @@ fn a_replay_that_does_not_come_to_its_receiver_leaves_the_letter_as_it_was() {
             assert_eq!(format!("{:?}", only_letter(&mut world)), format!("{letter:?}"));
         }
         assert_eq!(world.nodes[usize::from(died_on)].shard.snapshot().dead_letters_replayed, 0);
-        // It can be sent to somebody else all the same.
+        // It can still be sent to another agent.
         let (helper, heard) = world.add_listener(1, "helper");
         replay(&mut world, letter.id, Some(helper)).unwrap();
         world.run();

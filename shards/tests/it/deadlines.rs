@@ -1,4 +1,5 @@
-//! Answers that are wanted by a moment: who answers which question, who hears that no answer came, and what is late.
+//! Replies expected by a deadline: which reply belongs to which question, who is notified of a missing reply, and what
+//! is late.
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{
@@ -15,7 +16,7 @@ fn tea() -> Correlation {
     Correlation::of_text("tea?")
 }
 
-/// A question whose answer is wanted within a second.
+/// A question that expects a reply within a second.
 fn question(asker: AgentId, expert: AgentId) -> MessageBuilder {
     request(asker, expert, "tea?").reply_with(tea()).reply_by(at(1_000))
 }
@@ -24,7 +25,7 @@ fn answer(from: AgentId, to: AgentId, content: &str) -> MessageBuilder {
     inform(from, to, content).in_reply_to(tea())
 }
 
-/// What an agent heard: whether it was late, and its content.
+/// Returns what an agent received: whether it was late, and its content.
 fn heard(log: &Log<Message>) -> Vec<(bool, String)> {
     log.take().iter().map(|message| (message.is_late(), text(message))).collect()
 }
@@ -33,7 +34,7 @@ fn told_of_no_reply(log: &Log<Message>) -> usize {
     log.notices().iter().filter(|notice| notice.contains("(no-reply ")).count()
 }
 
-/// An asker on shard 0, and an agent on another shard that does not answer by itself.
+/// An asking agent on shard 0, and an agent on another shard that does not reply by itself.
 fn asker_and_expert(world: &mut World, shard: u16) -> (AgentId, Log<Message>, AgentId) {
     let (asker, log) = world.add_listener(0, "asker");
     (asker, log, world.add(shard, "expert", Script::idle()))
@@ -97,7 +98,7 @@ fn a_late_answer_is_delivered_and_marked_once() {
             world.send(answer(expert, asker, content).build().unwrap()).unwrap();
             world.run();
         }
-        // The first one is the answer; there is no question left for what comes behind it.
+        // The first one is the reply; after it there is no question left.
         assert_eq!(heard(&log), [(true, "here".to_owned()), (false, "and another thing".to_owned())]);
         let snapshot = world.snapshot(0);
         assert_eq!((snapshot.replies_missing, snapshot.replies_late, snapshot.questions), (1, 1, 0));
@@ -151,7 +152,7 @@ fn without_reply_with_the_next_message_of_the_asked_agent_in_the_conversation_is
         let join = inform(asker, other, "listen").conversation(id);
         world.send(join.build().unwrap()).unwrap();
         world.run();
-        // Neither another agent nor another conversation answers it.
+        // Neither another agent nor another conversation can reply to it.
         let role = caxton_shards::message::ConversationRole::Participant;
         world.send(inform(other, asker, "x").conversation_as(id, role).build().unwrap()).unwrap();
         world.send(inform(expert, asker, "y").build().unwrap()).unwrap();
@@ -379,7 +380,7 @@ fn too_many_questions_alike_are_refused_and_given_back() {
     world.tell(back);
     world.run();
     assert_eq!(world.dead(DeadLetterReason::NotAdmitted), 1);
-    // A message without reply-by is none of them, and an answer makes room.
+    // A message without reply-by does not count, and a reply makes room.
     world.send(request(asker, expert, "x").build().unwrap()).unwrap();
     world.send(answer(expert, asker, "yes").build().unwrap()).unwrap();
     world.run();
@@ -429,7 +430,7 @@ fn an_askers_questions_go_with_it() {
     assert_eq!(world.snapshot(0).questions, 5);
     world.deregister(asker);
     assert_eq!((world.snapshot(0).questions, world.snapshot(0).timers), (0, 0));
-    // An agent of the same name has asked nothing.
+    // A new agent with the same name has asked nothing.
     let (again, log) = world.add_listener(0, "asker");
     assert_eq!(again, asker);
     world.advance(10_000);

@@ -1,4 +1,4 @@
-//! From a sender to a mailbox: who gets a message, in which order, and what happens when there is no room.
+//! From a sender to a mailbox: who receives a message, in which order, and what happens without room.
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendError, is_notice};
@@ -9,7 +9,7 @@ use caxton_shards::message::{AgentId, Message, MessageId, Performative, Receipt,
 
 use crate::common::{Log, Script, Setup, World, assert_refused, inform, lifetime, text};
 
-/// An agent that, when it hears "go", sends what `message` makes of each number below `count`, as far as it is let.
+/// An agent that, on "go", sends `message(n)` for each number below `count`, as far as there is room.
 fn flooder(count: usize, message: impl Fn(usize) -> Message + Send + 'static) -> Script {
     Script::new(move |heard, context| {
         if text(heard) == "go" {
@@ -198,14 +198,14 @@ fn a_sender_that_waits_for_credit_is_refused_beyond_its_outbox_and_goes_on_later
     let (receiver, heard) = world.add_listener(1, "receiver");
     let sender = world.add(0, "sender", Script::idle());
     world.pause(1, true);
-    // One credit is for messages in transit, so one message leaves, and three wait.
+    // One credit is reserved for messages in transit, so one message leaves, and three wait.
     for number in 0..4 {
         world.send(inform(sender, receiver, &number.to_string()).build().unwrap()).unwrap();
     }
     let refused = inform(sender, receiver, "4").build().unwrap();
     assert_refused(world.send(refused), SendError::Full);
     assert_eq!(world.total().refused, 1);
-    // A tell is not refused but waits, without counting as refused again and again.
+    // A tell waits instead of being refused, without counting as refused repeatedly.
     world.tell(inform(sender, receiver, "5").build().unwrap());
     for _ in 0..5 {
         world.step(0);
@@ -291,7 +291,7 @@ fn a_mailbox_that_is_full_in_messages_or_in_bytes_gives_the_rest_up_and_tells_th
             let letters = world.dead_letters(usize::from(shard));
             assert!(letters.len() == 2 && letters.iter().all(|letter| letter.reason == DeadLetterReason::MailboxFull));
             world.assert_settled();
-            // What was held is let go: there is room again for as many.
+            // What was held is released: there is room for as many again.
             world.send(go(sender)).unwrap();
             world.run();
             assert_eq!(heard.len(), 8);
@@ -408,7 +408,7 @@ fn a_durable_message_is_dispatched_and_reported_as_delivered_when_its_append_is_
     world.assert_settled();
 }
 
-/// A shard where so many durable messages wait for their commit: with their sender, and what their receiver hears.
+/// A shard on which `count` durable messages wait for their commit, with their sender and their receiver's log.
 fn uncommitted(count: usize) -> (World, AgentId, Log<Message>) {
     let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
     let sender = world.add(0, "sender", Script::idle());
@@ -473,7 +473,7 @@ fn callers_hear_of_a_journal_that_stays_full_and_may_send_the_same_message_again
     assert!(matches!(world.take_answer(0, token), Some(Answer::Sent(Ok(of))) if of == id));
     assert_eq!((heard.len(), world.dead(DeadLetterReason::NotJournalled)), (1, 1));
     world.assert_settled();
-    // After a start it is known only from when it was handled.
+    // After a start it is known only once it was handled.
     let kept = world.nodes[0].records.len() as u64;
     let [first, all] = [3, kept].map(|kept| {
         let mut shares = world.journals(&[kept], 100).divide(world.partition);
@@ -572,7 +572,7 @@ fn receipts_do_not_pile_up_when_the_ring_back_has_little_room() {
     for _ in 0..5 {
         world.step(1);
     }
-    // A receipt holds its message's credit, so no more messages can leave than the receipts that wait allow.
+    // A receipt holds its message's credit, so no more messages can leave than the waiting receipts allow.
     let account = *world.nodes[0].shard.account();
     assert!(account.departed <= 64, "{account:?}");
     world.step(0);
@@ -613,7 +613,7 @@ fn a_message_that_waits_for_credit_beyond_its_lifetime_expires_and_what_is_behin
     world.advance(1_200);
     assert_eq!((heard.len(), world.total().expired), (1, 2));
     assert!(told.notices().iter().all(|notice| notice.contains("cross to another shard")), "{:?}", told.notices());
-    // The sender can send and be called again, though the other shard still stands.
+    // The sender can send and be called again, though the other shard is still blocked.
     world.send(inform(sender, free, "again").build().unwrap()).unwrap();
     world.run();
     assert_eq!(heard.len(), 2);

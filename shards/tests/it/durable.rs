@@ -1,4 +1,4 @@
-//! What a shard writes to its journal, and what a start makes of it.
+//! What a shard writes to its journal, and how a start recovers it.
 
 use std::num::NonZeroU8;
 
@@ -22,7 +22,7 @@ fn records(world: &World, from: usize) -> Vec<Record> {
 fn a_message_that_waits_for_long_is_shown_once_and_so_is_its_end() {
     let mut world = Setup::new(1).configured(|config| config.durability = Durability::Journal).start();
     let sender = world.add(0, "sender", Script::new(|_, _| Outcome::Done));
-    // One message is handed out; the rest waits until it was taken.
+    // One message is delivered; the rest waits until it was taken.
     let receiver = world.add_inbox(0, "receiver", 1, 1);
     for content in ["one", "two", "three"] {
         let message = inform(sender, receiver, content).reliability(Reliability::Durable).build().unwrap();
@@ -54,7 +54,7 @@ fn a_message_that_waits_for_long_is_shown_once_and_so_is_its_end() {
     assert_eq!(world.nodes[0].records.len(), after, "once is enough");
 }
 
-/// A router whose shards have journals.
+/// A router with journals.
 fn journalled(shards: u16, boot_epoch: u64) -> Setup {
     Setup::new(shards).configured(|config| {
         config.durability = Durability::Journal;
@@ -62,7 +62,7 @@ fn journalled(shards: u16, boot_epoch: u64) -> Setup {
     })
 }
 
-/// Commits and runs until nothing more happens at the present moment.
+/// Commits and runs until nothing more happens at the current time.
 fn settle(world: &mut World) {
     for _ in 0..20 {
         world.run();
@@ -73,13 +73,13 @@ fn settle(world: &mut World) {
     world.run();
 }
 
-/// Sends a message of which its sender waits to hear that it is durable. The answer is for [`World::take_answer`].
+/// Sends a message and waits for its durability. The response is for [`World::take_answer`].
 fn send(world: &mut World, message: MessageBuilder) {
     world.send_later(message.reliability(Reliability::Durable).build().unwrap());
     settle(world);
 }
 
-/// The texts of all dead letters in the journals of a machine that stops when these are committed.
+/// Returns the texts of all dead letters in the journals if the machine crashes now.
 fn letters_after_crash(world: &World) -> Vec<String> {
     let committed: Vec<u64> = (0..world.nodes.len()).map(|shard| world.committed(shard)).collect();
     let recovery = world.journals(&committed, 1_000);
@@ -97,14 +97,14 @@ fn a_letter_that_is_being_replayed_stays_in_the_journal_whatever_letters_come_me
             send(&mut world, inform(sender, failing, content).attempts_max(NonZeroU8::MIN));
         }
         assert_eq!(letters_after_crash(&world), ["first", "second"]);
-        // Both are sent again, and another one dies before they are durable.
+        // Both are replayed, and another one is dead-lettered before they are durable.
         let token = world.token();
         world.give(shard.into(), Input::ReplayDeadLetters(Box::default(), Some(receiver), token));
         world.step(shard.into());
         let nobody = AgentId::of(&world.name_on(shard, "nobody"));
         world.send_later(inform(sender, nobody, "third").reliability(Reliability::Durable).build().unwrap());
         world.run();
-        // The machine may stop behind any record of the letters' shard, before a record of the receiver's.
+        // The machine may crash after any record of the letters' shard, before a record of the receiver's.
         let (from, into) = (usize::from(shard), usize::from(to));
         let step = |world: &mut World, shard: usize| {
             let left = letters_after_crash(world);
@@ -136,7 +136,7 @@ fn letters_that_made_room_for_newer_ones_leave_the_journal() {
         send(&mut world, inform(sender, AgentId::of_text("nobody"), &number.to_string()));
     }
     assert_eq!(letters_after_crash(&world), ["3", "4"]);
-    // A start under a smaller limit drops them for good.
+    // A start with a smaller limit drops them for good.
     let recovery = world.journals(&[world.committed(0)], 1_000);
     let setup = journalled(1, 2).configured(|config| config.dead_letters_max = 1);
     let mut world = setup.start_from(recovery, world.now().wall);
@@ -144,13 +144,13 @@ fn letters_that_made_room_for_newer_ones_leave_the_journal() {
     assert_eq!(letters_after_crash(&world), ["4"]);
 }
 
-/// What a machine finds that stops now.
+/// Returns what recovery finds if the machine crashes now.
 fn stopped(world: &World) -> Recovery {
     let committed: Vec<u64> = (0..world.nodes.len()).map(|shard| world.committed(shard)).collect();
     world.journals(&committed, 1_000)
 }
 
-/// Another run of the router, with what an earlier one left.
+/// Starts another run of the router, with what an earlier one left.
 fn started(setup: Setup, recovery: Recovery, earlier: &World) -> World {
     let mut world = setup.start_from(recovery, earlier.now().wall);
     for shard in 0..world.nodes.len() {
@@ -234,7 +234,7 @@ fn several_shards_remember_together_what_one_remembers_of_them() {
     assert!(heard.is_empty(), "{} came again within the window", heard.len());
 }
 
-/// Fails every attempt, and writes down that it was made.
+/// Fails every attempt, and logs it.
 fn failing(attempts: &Log<String>) -> Script {
     let attempts = attempts.clone();
     Script::new(move |message, _| {
@@ -252,7 +252,7 @@ fn failed_attempts_are_counted_across_starts() {
     let worker = AgentId::of_text("worker");
     send(&mut world, inform(sender, worker, "poison").attempts_max(NonZeroU8::new(3).unwrap()));
     assert_eq!(attempts.take().len(), 1);
-    // Once as it stood first, and once rewritten.
+    // Once in its original record, and once rewritten.
     for boot in [2, 3] {
         let upto = Lsn(world.committed(0));
         world.give(0, Input::CarryForward(upto));
@@ -268,7 +268,7 @@ fn failed_attempts_are_counted_across_starts() {
     assert_eq!((letters, recovery.messages()), (vec![(DeadLetterReason::AttemptsExhausted, 3)], 0));
 }
 
-/// Shows which attempt a handler is in.
+/// Records which attempt a handler is in.
 struct Mark(Log<Option<Attempt>>);
 
 impl std::fmt::Debug for Mark {
@@ -291,7 +291,7 @@ fn a_message_that_ends_the_process_becomes_a_dead_letter_and_those_beside_it_are
     let worker = AgentId::of_text("worker");
     let mut handled = 0;
     for boot in 2.. {
-        // The machine stops in the handler of the poison: nothing that comes of it is committed.
+        // The machine crashes in the handler of the poison message: none of its effects is committed.
         let end: Log<Attempt> = Log::new();
         world.nodes[0].shard.set_attempt_mark(Box::new(Mark(mark.clone())));
         let (marks, log, ended) = (mark.clone(), heard.clone(), end.clone());
@@ -341,7 +341,7 @@ fn a_message_that_an_inbox_is_given_at_each_start_becomes_a_dead_letter_in_the_e
     send(&mut world, inform(sender, owner, "poison").attempts_max(NonZeroU8::new(3).unwrap()));
     let mut boot = 1;
     while world.dead_letters(0).is_empty() {
-        // Its owner has it, and its process ends.
+        // Its owner has taken it, and its process ends.
         boot += 1;
         assert!(boot < 10, "it comes at every start");
         let recovery = world.journals(&[world.committed(0)], 1_000);
@@ -357,7 +357,7 @@ fn a_message_that_an_inbox_is_given_at_each_start_becomes_a_dead_letter_in_the_e
     );
 }
 
-/// Who asks for things in conversations, under `fipa-request`, and whom it asks.
+/// Agents that send requests in conversations, under `fipa-request`, and those they ask.
 struct Chains {
     shards: u16,
     boot: u64,
@@ -372,7 +372,7 @@ impl Chains {
     fn new(shards: u16) -> Self {
         let mut chains = Self { shards, boot: 1, world: Self::setup(shards, 1).start(), done: Log::new() };
         chains.cast();
-        // What was not known to be persistent yet could be gone after a crash.
+        // What was not known to be persistent yet could be lost in a crash.
         settle(&mut chains.world);
         chains
     }
@@ -426,7 +426,7 @@ impl Chains {
         self.world.give(shard, Input::Send(message.reliability(Reliability::Durable).build().unwrap(), token));
     }
 
-    /// The machine stops: each journal has what was committed and perhaps some of what was being written.
+    /// Crashes the machine: each journal keeps what was committed and possibly part of what was being written.
     fn crash(&mut self, dice: &mut Dice) {
         let kept: Vec<u64> = (0..self.world.nodes.len())
             .map(|shard| {
@@ -441,7 +441,7 @@ impl Chains {
         self.cast();
     }
 
-    /// What was taken for a violation, or given up.
+    /// Returns what was reported as a violation or dead-lettered.
     fn wrong(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         for shard in 0..self.world.nodes.len() {
@@ -534,7 +534,7 @@ fn a_cancel_passes_whose_conversation_a_crash_has_lost() {
     assert_eq!(conformance(&mut world, "lost"), (0, 0));
 }
 
-/// The dead letters that a start finds, by their texts.
+/// Returns the dead letters that a start finds, by their texts.
 fn letters(recovery: &Recovery) -> Vec<(String, DeadLetterReason, u8, u8)> {
     let letters = recovery.dead_letters();
     letters.map(|letter| (text(&letter.message), letter.reason, letter.attempts, letter.replays)).collect()
@@ -552,7 +552,7 @@ fn a_durable_letter_waits_for_a_receiver_that_is_known_and_stays_where_nobody_is
             let message = inform(sender, AgentId::of_text(receiver), receiver);
             send(&mut world, message.attempts_max(NonZeroU8::MIN));
         }
-        // Nobody is registered: as when a tool sends them again.
+        // No agent is registered: as when a tool replays them.
         let mut world = started(journalled(shards, 2), stopped(&world), &world);
         let mut refused = 0;
         for shard in 0..world.nodes.len() {
@@ -602,7 +602,7 @@ fn a_letter_sent_again_after_a_crash_comes_under_the_same_id_whatever_the_number
             .collect();
         let mut recovery = world.journals(&kept, 1_000);
         if recovery.dead_letters().count() == 0 {
-            // Both are on one shard, and the message was known there: that the letter is gone is the last record.
+            // Both are on one shard, and the message was known there: the last record says that the letter is gone.
             let kept: Vec<u64> =
                 kept.iter().enumerate().map(|(shard, kept)| kept - u64::from(shard == receivers)).collect();
             recovery = world.journals(&kept, 1_000);
@@ -649,7 +649,7 @@ fn an_expired_durable_message_is_kept_as_a_dead_letter_whenever_it_expires() {
     let recovery = stopped(&world);
     assert_eq!(letters(&recovery), [("in the mailbox".to_owned(), DeadLetterReason::Expired, 0, 0)]);
     assert_eq!(recovery.messages(), 1);
-    // It can be sent again, with a lifetime of its own.
+    // It can be replayed, with a lifetime of its own.
     let heard = Log::new();
     let name = world.name_on(0, "helper");
     let helper = world.register(Script::listener(&heard).registration(name));
@@ -665,7 +665,7 @@ fn mail_that_was_written_anew_when_its_receiver_was_gone_finds_it_after_a_start(
     let (sender, _) = world.add_listener(0, "sender");
     let worker = world.add(0, "worker", Script::new(|_, _| Outcome::failed("not now")));
     send(&mut world, inform(sender, worker, "work"));
-    // It waits to be tried again, and its receiver goes meanwhile.
+    // It waits for a retry, and its receiver is deregistered meanwhile.
     world.deregister(worker);
     let last = Lsn(world.committed(0));
     world.give(0, Input::CarryForward(last));
@@ -711,7 +711,7 @@ fn what_was_refused_and_then_handled_is_known_after_a_start_although_its_letter_
     world.assert_settled();
 }
 
-/// Fills the journal of a shard until nobody waits for it any more, and lets it go on.
+/// Fills the journal of a shard until nobody waits for it any more, and lets it continue.
 fn stall(world: &mut World, shard: usize) {
     world.give(shard, Input::Journal(JournalCondition::Full));
     world.run();

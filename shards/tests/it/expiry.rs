@@ -1,4 +1,4 @@
-//! The lifetime of a message: in which phase it expires, and how much of its time a handler passes on.
+//! The lifetime of a message: at which stage it expires, and how much of its time a handler passes on.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, P
 
 use crate::common::{Log, Script, Setup, World, at, inform, lifetime};
 
-// In which phase a message expires.
+// Stages at which a message expires.
 
 fn phases(world: &mut World) -> Vec<Stage> {
     let shards = 0..world.nodes.len();
@@ -18,7 +18,7 @@ fn phases(world: &mut World) -> Vec<Stage> {
     events.iter().filter_map(phase).collect()
 }
 
-/// That one message expired, in this phase: by the event, the counters and what its sender was told.
+/// Asserts that one message expired, at this stage: by the event, the counters and the notice to its sender.
 #[track_caller]
 fn assert_expired(world: &mut World, told: &Log<Message>, phase: Stage) {
     assert_eq!(phases(world), [phase]);
@@ -115,7 +115,7 @@ fn what_fails_and_has_no_time_for_another_attempt_expires_while_it_waits_for_it(
     world.watch_events();
     let (sender, told) = world.add_listener(0, "sender");
     let failing = world.add(1, "failing", Script::new(|_, _| Outcome::failed("no")));
-    // That it had a moment of delivery as well is of the past.
+    // Its former delivery time no longer matters.
     world.send(mortal(sender, failing).deliver_at(at(500)).build().unwrap()).unwrap();
     world.advance(1_499);
     assert_eq!(world.total().expired, 0);
@@ -160,8 +160,8 @@ fn a_jump_of_the_wall_clock_does_not_move_a_message_that_is_held_for_its_moment(
 
 // Time that a handler passes on.
 
-/// What one agent hears after another was sent `incoming` and, having got it after 700 ms, sent `build` on its behalf:
-/// how long it still has, and its reply-by.
+/// Returns what an agent receives after another was sent `incoming` and, having received it after 700 ms, sent `build`
+/// on its behalf: the remaining time, and its reply-by.
 fn passed_on(
     incoming: impl Fn(MessageBuilder) -> MessageBuilder,
     build: impl Fn(MessageBuilder) -> MessageBuilder + Send + 'static,
@@ -223,7 +223,7 @@ fn a_shorter_lifetime_stays_and_a_longer_one_is_cut() {
 fn more_time_than_the_router_gives_is_not_passed_on() {
     let minutes = |builder: MessageBuilder| builder.time_to_live(lifetime(300_000));
     assert_eq!(passed_on(minutes, |builder| builder), (30_000, None));
-    // One that is asked for is granted within what is left.
+    // A requested lifetime is granted within the remaining time.
     assert_eq!(passed_on(minutes, minutes), (299_300, None));
 }
 
@@ -239,7 +239,7 @@ fn a_reply_by_ends_the_time_too_and_cuts_another_one_but_makes_none() {
 
 #[test]
 fn a_message_for_later_has_what_is_left_from_then() {
-    // It is heard at 800 ms of a time that ends at 1,000 ms.
+    // It is handled at 800 ms of a lifetime that ends at 1,000 ms.
     assert_eq!(passed_on(a_second, |builder| builder.deliver_at(at(800))), (200, None));
 }
 

@@ -1,4 +1,4 @@
-//! Who decides what becomes of a message whose handler failed: the router by its settings, or an embedder's own handler.
+//! The decision after a failed handler: the router's settings, or an embedder's own handler.
 
 use std::num::NonZeroU8;
 
@@ -22,7 +22,7 @@ fn decide(world: &mut World, shard: usize, decide: impl FnMut(&FailedAttempt<'_>
     world.nodes[shard].shard.set_failure_handler(Box::new(Deciding(decide)));
 }
 
-/// An agent that fails whatever it is given, and the times at which it was.
+/// An agent that fails every message, and the times at which it did.
 fn failing(world: &mut World, shard: u16) -> (AgentId, Log<u64>) {
     let times = Log::new();
     let log = times.clone();
@@ -33,7 +33,7 @@ fn failing(world: &mut World, shard: u16) -> (AgentId, Log<u64>) {
     (world.add(shard, "failing", script), times)
 }
 
-/// When the attempts of three messages took place, on a shard with this seed.
+/// Returns the times of the attempts of three messages, on a shard with this seed.
 fn attempts_with_jitter(seed: u64) -> Vec<u64> {
     let mut world = Setup::new(1)
         .configured(|config| {

@@ -1,4 +1,4 @@
-//! What happens when handling fails: another attempt, a dead letter, an agent restarted; and when it takes too long.
+//! Failures: retries, dead letters, restarts, and handlers that take too long.
 
 use std::num::NonZeroU8;
 
@@ -9,7 +9,7 @@ use caxton_shards::message::{AgentId, Message, Performative, Receipt, WallTime};
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, inform, lifetime, text};
 
-/// Fails each message as often as it says, and writes down when.
+/// Fails each message as often as it says, and logs when.
 fn failing(times: &Log<u64>) -> Script {
     let times = times.clone();
     Script::new(move |message, context| {
@@ -414,7 +414,7 @@ fn a_notice_never_causes_another() {
     world.send(inform(agent, AgentId::of_text("nobody"), "x").build().unwrap()).unwrap();
     world.advance(100_000);
     assert_eq!(world.total().notices, 1);
-    // What waits for an agent that goes is given up; a notice among it is not reported to anyone.
+    // Messages waiting for a deregistered agent become dead letters; a notice among them is not reported.
     let inbox = world.add_inbox(1, "inbox", 1, 1);
     for _ in 0..3 {
         world.send(inform(inbox, AgentId::of_text("nobody"), "x").build().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Handling several messages in one call: how many there are, what is settled, and whose turn it is.
+//! Handling several messages in one call: their number, their settlement, and the fairness between agents.
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::dead_letter::DeadLetterReason;
@@ -6,7 +6,7 @@ use caxton_shards::shard::DISPATCHES_PER_TURN_MAX;
 
 use crate::common::{Log, Script, Setup, World, inform, lifetime, text};
 
-/// Writes down how many messages each call got.
+/// Logs the number of messages in each call.
 fn counting(log: &Log<usize>) -> Script {
     let log = log.clone();
     Script::idle().batched(move |batch| {
@@ -53,7 +53,7 @@ fn an_agent_with_much_mail_delays_another_by_no_more_than_its_quota() {
         .start();
     let order = Log::new();
     let [busy_log, quiet_log] = [order.clone(), order.clone()];
-    // Everything is in the mailboxes before anyone is called, because inputs are held back by a first message.
+    // Everything is in the mailboxes before any agent is called, because a first message holds up the inputs.
     let busy = world.add(
         0,
         "busy",

@@ -1,9 +1,10 @@
-//! The engine's folders form layers: a file imports from its own folder and from those before it, never from a later one.
+//! The engine's folders form layers: a file imports from its own folder and from those before it, never from a later
+//! one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folders of `shards/src` in their order, the lowest first. `planted` is a switch for tests that all may look at.
+/// The folders of `shards/src`, lowest layer first. `planted` is a switch for tests that every layer may use.
 const LAYERS: [&str; 18] = [
     "base",
     "planted",
@@ -24,7 +25,7 @@ const LAYERS: [&str; 18] = [
     "shard",
     "management",
 ];
-/// What is written against the whole engine: roles for agents, and the simulators.
+/// Code written against the whole engine: roles for agents, and the simulators.
 const ABOVE: [&str; 2] = ["roles", "sim"];
 
 /// Every Rust file below a folder.
@@ -42,13 +43,13 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The place of a folder or file of `shards/src` among the layers.
+/// Returns the layer of a folder or file of `shards/src`.
 fn rank(name: &str) -> usize {
     let place = LAYERS.iter().chain(&ABOVE).position(|layer| *layer == name);
     place.unwrap_or_else(|| panic!("{name} is in no layer: give it a place in {}", file!()))
 }
 
-/// The folders that a text names after `crate::`, comments aside.
+/// Returns the folders named in a text after `crate::`, ignoring comments.
 fn named_in(text: &str) -> impl Iterator<Item = &str> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| line.split("crate::").skip(1)).map(|behind| {

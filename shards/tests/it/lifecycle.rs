@@ -1,4 +1,4 @@
-//! The states of an agent's life: who is called, who takes mail, and what those are told who write to the others.
+//! The life cycle of agents: which are called, which accept messages, and what senders to the others are told.
 
 #![allow(clippy::redundant_closure_for_method_calls)] // The method is not general enough in its lifetimes.
 
@@ -24,7 +24,7 @@ fn states(events: &[Event], of: AgentId) -> Vec<AgentState> {
     events.iter().filter_map(state).collect()
 }
 
-/// Is never done with what it is told.
+/// Never finishes a message.
 fn busy() -> Script {
     Script::new(|_, _| Outcome::Suspended).resuming(|_, _| Outcome::Suspended)
 }
@@ -178,7 +178,7 @@ fn a_suspended_agent_is_not_polled_and_the_shard_may_sleep() {
     let before = polls.len();
     assert!((0..5).map(|_| world.step(0).polling).all(|polling| !polling));
     assert_eq!(polls.len(), before);
-    // Suspended and resumed again in one turn, it is still polled once a turn.
+    // An agent suspended and resumed in one turn is still polled once per turn.
     for _ in 0..2 {
         world.resume(agent).unwrap();
         let token = world.token();
@@ -474,7 +474,7 @@ fn an_agent_that_drains_offers_nothing_more() {
     world.assert_settled();
 }
 
-/// Brings an agent of this shard into a state in which it takes no messages, and names the state's word.
+/// Brings an agent of this shard into a state in which it accepts no messages, named by the state's word.
 fn unable(world: &mut World, shard: u16, state: &str) -> AgentId {
     let name = format!("{state}-");
     match state {
@@ -552,7 +552,7 @@ fn no_failure_is_sent_about_a_failure() {
     for state in ["unknown-receiver", "deregistered", "draining", "restarts-exhausted"] {
         let mut world = World::new(2);
         let agent = unable(&mut world, 1, state);
-        // Answers whatever it is told, the router's failures too.
+        // Replies to every message, including the router's failure notices.
         let parrot = world.add(
             0,
             "parrot",
@@ -565,7 +565,7 @@ fn no_failure_is_sent_about_a_failure() {
         world.send(inform(parrot, agent, "x").build().unwrap()).unwrap();
         world.run();
         assert_eq!(world.total().notices, before + 1, "{state}");
-        // A notice for an agent that takes nothing is counted, and nobody hears of that.
+        // A notice for an agent that accepts nothing is counted, and not reported.
         world.send(inform(parrot, agent, "x").build().unwrap()).unwrap();
         world.step(0);
         world.deregister(parrot);

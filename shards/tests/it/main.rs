@@ -1,9 +1,9 @@
-//! Tests of the shard, linked as one program with a module for each behaviour. To run one module:
-//! `cargo test -p caxton-shards --test it delivery::`.
+//! Tests of the shard, linked as one program with a module for each behaviour. To run one module: `cargo test -p
+//! caxton-shards --test it delivery::`.
 //!
-//! Each test program costs a link after every change of the library, so a new test belongs here unless it needs a process of
-//! its own: the random messages of `codec` fill the vocabulary of their process, and `ring_loom` and `planted` are compiled
-//! with other flags.
+//! Each test program costs a link after every change of the library, so a new test belongs here unless it needs its own
+//! process: the random messages of `codec` fill the vocabulary of their process, and `ring_loom` and `planted` are
+//! compiled with other flags.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 

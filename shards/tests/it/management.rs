@@ -1,4 +1,4 @@
-//! Agent management: what `ams` and `df` answer, and that the registry and the directory are one truth.
+//! Agent management: replies of `ams` and `df`, and the consistency of registry and directory.
 
 mod agents;
 mod directory;
@@ -13,7 +13,7 @@ use caxton_shards::message::{AgentId, Message, Performative};
 
 use crate::common::{Log, Script, World};
 
-/// A router with a platform named `shop`, and an agent of it who asks.
+/// A router with a platform named `shop`, and one of its agents that sends requests.
 struct Shop {
     world: World,
     asker: AgentId,
@@ -45,7 +45,7 @@ impl Shop {
         Self { world, asker, heard, answers: 0 }
     }
 
-    /// An agent that does nothing, with capabilities.
+    /// Adds an idle agent with capabilities.
     fn add(&mut self, name: &str, capabilities: &[&str]) -> AgentId {
         let script = capabilities.iter().fold(Script::idle(), |script, capability| script.offering(capability));
         self.world.register(script.registration(name.parse().unwrap()))
@@ -58,7 +58,7 @@ impl Shop {
         assert!(matches!(self.world.take_answer(shard, token), Some(Answer::Deregistered(true))));
     }
 
-    /// What is answered to a message of the asker, written as text.
+    /// Returns the replies to a message of the asking agent, written as text.
     fn hear_text(&mut self, text: &str) -> Vec<(Performative, String)> {
         let message = Messages::new(text.as_bytes(), self.world.now().wall, &Limits::default()).next().unwrap();
         self.world.send(message.unwrap().value).unwrap();
@@ -66,7 +66,7 @@ impl Shop {
         self.take()
     }
 
-    /// What is answered to an act that the asker has this agent perform.
+    /// Returns the replies to a request to perform an act.
     fn request(&mut self, receiver: &str, act: &str) -> Vec<(Performative, String)> {
         self.answers += 1;
         let text = format!(
@@ -79,14 +79,14 @@ impl Shop {
         self.hear_text(&text)
     }
 
-    /// The one answer of the directory facilitator.
+    /// Returns the single reply of the directory facilitator.
     fn df(&mut self, act: &str) -> (Performative, String) {
         let mut answers = self.request("df@shop", act);
         assert_eq!(answers.len(), 1, "{answers:?}");
         answers.remove(0)
     }
 
-    /// The names that a search of the directory finds.
+    /// Returns the names that a search of the directory finds.
     fn search(&mut self, template: &str) -> Vec<String> {
         let (performative, content) =
             self.df(&format!("(search (df-agent-description {template}) (search-constraints))"));
@@ -94,14 +94,14 @@ impl Shop {
         names(&content)
     }
 
-    /// What the asker has heard since the last time.
+    /// Returns what the asking agent has received since the last call.
     fn take(&mut self) -> Vec<(Performative, String)> {
-        // Conversations of earlier questions may have ended for want of traffic.
+        // Conversations of earlier requests may have timed out.
         let heard = self.heard.take().into_iter().filter(|message| !is_notice(message));
         heard.map(|message| (message.performative(), crate::common::text(&message))).collect()
     }
 
-    /// Who offers something, as every shard knows it.
+    /// Returns the providers of a capability, as known to every shard.
     fn discover(&mut self, capability: &str) -> Vec<AgentId> {
         let found = self.world.discover(0, capability);
         for shard in 1..self.world.nodes.len() {
@@ -115,7 +115,7 @@ impl Shop {
     }
 }
 
-/// The names of the agents that a result lists.
+/// Returns the names of the agents listed in a result.
 fn names(content: &str) -> Vec<String> {
     let content = sl::parse(content).unwrap();
     let [_, found] = content[0].parts_of("result").or_else(|| content[0].parts_of("=")).unwrap();

@@ -1,4 +1,5 @@
-//! Agents that come and go: who is known where and when, and what becomes of the mail of those who left.
+//! Registration and deregistration: which agents are known where and when, and what happens to messages for those that
+//! left.
 
 use caxton_shards::agent::{Outcome, Registration};
 use caxton_shards::api::{Answer, InboxNumber, Input, ROUTER_NAME, RegistrationError, is_notice};
@@ -118,7 +119,7 @@ fn the_waiting_mail_of_an_agent_that_leaves_is_given_up_and_what_it_sent_still_g
     assert!(world.deregister(agent));
     assert_eq!((world.dead(DeadLetterReason::Deregistered), told.notices().len(), stopped.len()), (5, 5, 1));
     world.send(inform(friend, agent, "too late").build().unwrap()).unwrap();
-    // A new agent of the name has nothing to do with the old one's outbox.
+    // A new agent with the same name is unrelated to the old one's outbox.
     let (again, news) = world.add_listener(0, "agent");
     world.send(inform(friend, again, "news").build().unwrap()).unwrap();
     world.pause(1, false);
@@ -296,7 +297,7 @@ fn the_least_loaded_provider_is_chosen_across_shards() {
         world.run();
     }
     assert_eq!(world.nodes[1].shard.account().pending, 5);
-    // The far one's inbox is emptied, and the other shard hears of it.
+    // The far one's inbox is emptied, and the other shard is informed.
     for _ in 0..5 {
         world.give(1, Input::Taken { agent: inboxes[1], inbox: InboxNumber(1), messages: 1, notices: 0 });
         world.run();
@@ -333,7 +334,7 @@ fn messages_without_a_receiver_go_where_the_first_matching_rule_sends_them() {
         unaddressed(Performative::Inform).content("x".repeat(100)),
         unaddressed(Performative::Cfp),
         unaddressed(Performative::Inform),
-        // A rule can take a message away from the capability that it addresses, but not from a named agent.
+        // A rule can redirect a message from the capability that it addresses, but not from a named agent.
         unaddressed(Performative::Cfp).protocol("fipa-query").capability(&capability("membership.rule"), Choice::Any),
         unaddressed(Performative::Cfp).protocol("fipa-query").receiver(sender),
     ];

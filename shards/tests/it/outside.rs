@@ -1,4 +1,4 @@
-//! Agents outside the shards: inboxes with bounded room, and questions that wait for their answers.
+//! Agents outside the shards: bounded inboxes, and questions that wait for replies.
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{AskFailure, InboxNumber, Input, is_notice};
@@ -33,7 +33,7 @@ fn an_inbox_is_given_no_more_than_it_has_room_for_and_taking_makes_room() {
     assert!(world.take_delivered(0).iter().map(text).eq(["3", "4"]));
     assert_eq!(world.total().processed, 2);
     assert_eq!(told.notices().len(), 2, "whoever wanted to hear of it hears that it was processed");
-    // More than was handed out cannot be taken, and makes no more room than there is.
+    // Taking more than was delivered is impossible, and makes no more room.
     world.give(0, taken(inbox, 5, u32::MAX, u32::MAX));
     world.run();
     assert!(world.take_delivered(0).iter().map(text).eq(["5", "6"]));
@@ -54,7 +54,7 @@ fn what_was_left_in_an_inbox_when_it_closed_is_given_up_and_the_agent_goes() {
     world.run();
     let mut leftovers = world.take_delivered(0);
     leftovers.remove(0);
-    // Another inbox's end is not this one's.
+    // Closing another inbox does not close this one.
     world.give(0, Input::Closed(inbox, InboxNumber(2), Vec::new()));
     world.run();
     assert_eq!(world.snapshot(0).agents, 2);

@@ -1,4 +1,4 @@
-//! Full mailboxes: who is refused, who waits, who makes room; and the memory budget of a shard.
+//! Full mailboxes: which senders are refused or wait, which messages make room; and the memory budget of a shard.
 
 use std::num::NonZeroU64;
 
@@ -26,7 +26,7 @@ fn suspend(world: &mut World, agent: AgentId, suspended: bool) {
     assert!(matches!(answer, Some(Answer::Changed(Ok(())))), "the agent's state changes");
 }
 
-/// A listener that is not called until it is resumed.
+/// A listener that is suspended until the test resumes it.
 fn add_sleeper(world: &mut World, shard: u16, prefix: &str) -> (AgentId, Log<Message>) {
     let (agent, log) = world.add_listener(shard, prefix);
     suspend(world, agent, true);
@@ -134,7 +134,7 @@ fn answers_are_taken_beyond_the_limit_and_within_a_bound() {
         let mut world = setup(1, policy).start();
         let oracle = world.add(0, "oracle", Script::echo());
         let (stranger, _) = world.add_listener(0, "stranger");
-        // Asks ten questions when it is told to.
+        // Sends ten questions when it is told to.
         let log = Log::new();
         let heard = log.clone();
         let asker = world.add(
@@ -157,7 +157,7 @@ fn answers_are_taken_beyond_the_limit_and_within_a_bound() {
         world.give(0, Input::Suspend(oracle, caxton_shards::api::Token(1 << 40)));
         world.tell(build(inform(stranger, asker, "ask")));
         world.run();
-        // The asker is busy with other things, and its mailbox is full, when the answers come.
+        // The asking agent is suspended, and its mailbox is full, when the replies arrive.
         let waiting = u64::from(view(&mut world, oracle).mailbox_messages);
         suspend(&mut world, asker, true);
         tell_numbers(&mut world, stranger, asker, 0..4);
@@ -170,7 +170,7 @@ fn answers_are_taken_beyond_the_limit_and_within_a_bound() {
         suspend(&mut world, asker, false);
         let letters = log.take();
         assert_eq!(letters.iter().filter(|letter| letter.starts_with("answer")).count(), 4, "{policy}: {letters:?}");
-        // Four questions found room at a router that does not wait; with back-pressure all were put.
+        // Four questions found room in a router that does not wait; with back-pressure all were sent.
         let put = if policy == OverflowPolicy::BackPressure { 10 } else { 4 };
         assert_eq!(world.dead(DeadLetterReason::RepliesFull), put - 4, "{policy}");
         world.assert_settled();
@@ -298,7 +298,7 @@ fn a_send_from_outside_waits_for_its_turn_and_a_try_gives_the_message_back() {
     world.assert_settled();
 }
 
-/// An agent that sends two messages on for each one that it gets, up to so many.
+/// An agent that sends two messages for each one it receives, up to `most`.
 fn multiplier(to: Option<AgentId>, most: u32) -> Script {
     let mut sent = 0;
     Script::new(move |message, context| {

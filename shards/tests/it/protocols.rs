@@ -1,4 +1,4 @@
-//! Conversations are held to the protocol that they name: what each protocol allows, and what becomes of the rest.
+//! Conversations are held to the protocol that they name: what each protocol allows, and what happens to the rest.
 
 use std::num::NonZeroU64;
 
@@ -37,15 +37,15 @@ fn say(from: AgentId, to: AgentId, word: &str, protocol: &str) -> MessageBuilder
     Message::builder(act(word)).sender(from).receiver(to).protocol(protocol)
 }
 
-/// The violations that were reported since the last look.
+/// Returns the violations reported since the last call.
 fn violations(world: &mut World) -> Vec<Violation> {
     let events: Vec<Event> = (0..world.nodes.len()).flat_map(|shard| world.take_events(shard)).collect();
     let violation = |event| if let Event::ProtocolViolation(violation) = event { Some(*violation) } else { None };
     events.into_iter().filter_map(violation).collect()
 }
 
-/// Plays one conversation between an initiator and one participant. `>act` is the initiator's, `<act` the participant's;
-/// a `!` before it says that the protocol does not allow it there. Answers where that was wrong.
+/// Plays one conversation between an initiator and one participant. `>act` is the initiator's, `<act` the
+/// participant's; a `!` before it means that the protocol does not allow it there. Returns where that was wrong.
 fn play(world: &mut World, pair: [AgentId; 2], protocol: &str, run: &str, number: usize, mode: Mode) -> Vec<String> {
     let [initiator, participant] = pair;
     let id = ConversationId::of_text(&format!("{protocol} {number}"));
@@ -70,7 +70,7 @@ fn play(world: &mut World, pair: [AgentId; 2], protocol: &str, run: &str, number
     mistakes
 }
 
-/// For each protocol its legal runs, with what is illegal on the way.
+/// Legal runs of each protocol, with illegal messages on the way.
 const RUNS: &[(&str, &[&str])] = &[
     (
         "fipa-request",
@@ -87,7 +87,7 @@ const RUNS: &[(&str, &[&str])] = &[
             ">request >cancel <inform <inform !<inform !<agree >not-understood",
             ">request <agree >cancel <failure <inform",
             ">request <agree <inform >cancel <failure !<failure",
-            // The failure may be the request's or the cancel's; an agree tells that it was the cancel's.
+            // The failure may belong to the request or to the cancel; an agree shows that it was the cancel's.
             ">request >cancel <failure <agree <inform !<inform",
             ">request >cancel >cancel <agree <failure <inform <inform !<inform",
             ">request >cancel <refuse <inform !<inform !<refuse",
@@ -305,7 +305,7 @@ fn each_participant_of_a_contract_net_has_a_state_of_its_own() {
     assert_eq!(states(&mut world), expected.map(|(state, end)| (state.to_owned(), end)));
     let parties = world.conversation(initiator, id).unwrap().protocol.unwrap().parties;
     assert_eq!((parties[0].next_by, parties[2].next_by), (None, Some(by)));
-    // A proposal that comes late is counted as late, and is one.
+    // A late proposal is counted as late, but accepted.
     world.advance(1_001);
     answer(&mut world, 2, "propose");
     for (to, word) in [(0, "accept-proposal"), (2, "reject-proposal"), (1, "accept-proposal")] {
@@ -338,7 +338,7 @@ fn a_refused_beginning_opens_no_conversation_and_one_that_names_nothing_is_free(
     world.send(say(initiator, participant, "agree", "house-rules").conversation(unknown).build().unwrap()).unwrap();
     world.run();
     assert_eq!(heard.len(), 2);
-    // It is held to a protocol from the moment at which its initiator names one.
+    // It is checked against a protocol from the moment its initiator names one.
     for word in ["request", "request"] {
         world.send(say(initiator, participant, word, "fipa-request").conversation(free).build().unwrap()).unwrap();
         world.run();
@@ -424,7 +424,7 @@ fn an_answer_that_goes_where_the_initiator_wants_it_is_the_participants_step() {
     assert_eq!(acts, [Performative::Agree, Performative::Inform]);
     let view = world.conversation(initiator, id).unwrap().protocol.unwrap();
     assert_eq!((view.parties[0].participant, view.parties[0].state.as_str()), (participant, "done"));
-    // The secretary was called by nobody: it has nothing to say to the initiator in this protocol.
+    // The secretary was not called by the initiator: it may not send anything in this protocol.
     let report = say(secretary, initiator, "inform", "fipa-request").conversation_as(id, ConversationRole::Participant);
     world.send(report.build().unwrap()).unwrap();
     world.run();
@@ -544,9 +544,9 @@ fn a_handler_learns_of_its_refused_answer_and_can_give_a_legal_one() {
     world.assert_settled();
 }
 
-// Messages that came as text, whose shard finds out what they belong to.
+// Messages that arrived as text, whose shard resolves what they belong to.
 
-/// A world whose agents live on the shards of `places`, all in one conversation.
+/// A world whose agents are on the shards of `places`, all in one conversation.
 struct Talk {
     world: World,
     agents: Vec<AgentId>,
@@ -574,12 +574,12 @@ impl Talk {
         Aid::new(AgentName::try_new(self.names[agent].clone()).unwrap())
     }
 
-    /// A message of a conversation as text names it.
+    /// A message of a conversation, as text names it.
     fn say(&self, from: usize, to: usize, word: &str, protocol: &str) -> MessageBuilder {
         say(self.agents[from], self.agents[to], word, protocol).conversation_text("a talk")
     }
 
-    /// Sends a message. Answers whether it got there.
+    /// Sends a message. Returns whether it was delivered.
     fn passes(&mut self, message: MessageBuilder) -> bool {
         let message = message.build().unwrap();
         let to = self.agents.iter().position(|agent| Some(*agent) == message.target()).unwrap();
@@ -589,7 +589,7 @@ impl Talk {
         self.heard[to].take().iter().any(|message| !is_notice(message))
     }
 
-    /// The state of the exchange with each agent to which the first one has spoken.
+    /// Returns the state of the exchange with each agent that the first one has addressed.
     fn states(&mut self) -> Vec<(AgentId, String)> {
         let view = self.world.conversation(self.agents[0], ConversationId::of_text("a talk")).unwrap();
         view.protocol.unwrap().parties.into_iter().map(|party| (party.participant, party.state)).collect()
@@ -658,7 +658,7 @@ fn an_answer_to_several_agents_that_are_named_in_reply_to_is_one_step() {
             }
         }
     }
-    // Who says it twice to the same agent breaks the protocol.
+    // Repeating it to the same agent violates the protocol.
     let mut talk = Talk::new(&PLACES[0], Mode::Enforce);
     let secretary = talk.aid(2);
     assert!(talk.passes(talk.say(0, 1, "request", "fipa-request").reply_to_aids(vec![secretary])));
@@ -703,7 +703,7 @@ fn recruited_agents_answer_and_go_on_in_any_protocol() {
             assert!(talk.passes(talk.say(driver, 0, "inform", protocol)), "{places:?}");
             assert!(talk.passes(talk.say(driver, 0, "failure", protocol)), "{places:?}");
         }
-        // Whom the initiator wants answers to go to knows nothing of the conversation.
+        // An agent that the initiator wants replies to go to does not know the conversation.
         talk.add(2, "designated");
         assert!(talk.passes(talk.say(2, 4, "inform", protocol)), "{places:?}");
         assert!(talk.passes(talk.say(4, 2, "accept-proposal", protocol)), "{places:?}");
@@ -737,11 +737,11 @@ fn a_platforms_report_of_a_lost_message_passes_and_ends_the_exchange() {
         assert_eq!(state(&mut talk, 1), "undeliverable", "the only one that is under way");
         assert!(talk.passes(talk.say(0, 1, "request", protocol)), "what was lost is said again");
         assert!(talk.passes(talk.say(1, 0, "inform", protocol)), "{places:?}");
-        // A participant's answer was lost, or the conversation is over: there is nothing to end.
+        // A participant's reply was lost, or the conversation is over: there is nothing to end.
         assert!(talk.passes(report(&talk, 1)), "{places:?}");
         assert!(talk.passes(report(&talk, 0)), "{places:?}");
         assert_eq!(state(&mut talk, 1), "done");
-        // Anybody else's failure is a stranger's.
+        // A failure from any other agent is one from a stranger.
         talk.add(1, "amsel@elsewhere");
         let bird = talk.aid(4);
         assert!(!talk.passes(talk.say(4, 0, "failure", protocol).sender_aid(bird)));
@@ -814,7 +814,7 @@ fn names_of_protocols_mean_the_same_in_either_case() {
         let run = ">request !<propose <inform !<inform";
         assert_eq!(play(&mut world, pair, spelling, run, number, Mode::Enforce), Vec::<String>::new());
     }
-    // Both sides may write it in their own way.
+    // Both sides may use their own spelling.
     let id = ConversationId::of_text("mixed");
     let request = say(pair[0], pair[1], "request", "FIPA-Request").conversation(id);
     let answer = say(pair[1], pair[0], "inform", "fipa-REQUEST").conversation_as(id, ConversationRole::Participant);

@@ -1,4 +1,4 @@
-//! Receipts: none, delivered, processed; for whom, when, and how often.
+//! Receipts: none, delivered, processed; for which messages, when, and how many.
 
 use std::num::NonZeroU8;
 
@@ -19,7 +19,7 @@ fn word(receipt: Receipt) -> &'static str {
     }
 }
 
-/// Fails so many attempts before it handles a message.
+/// Fails this many attempts before it handles a message.
 fn failing(times: u32) -> Script {
     let mut left = times;
     Script::new(move |_, _| {

@@ -1,4 +1,4 @@
-//! Two real threads over a ring and over a mesh: nothing is lost, doubled, reordered or torn.
+//! Two real threads over a ring and over a mesh: nothing is lost, duplicated, reordered or torn.
 
 use std::{
     hint,
@@ -27,7 +27,7 @@ impl Item {
         Self(words)
     }
 
-    /// The number that the item was made from, after a look at its first, middle and last words.
+    /// Returns the number that the item was created from, after checking its first, middle and last words.
     fn checked_number(&self) -> u64 {
         let expected = Self::new(self.0[0]);
         assert_eq!(self.0, expected.0, "an item was torn");
@@ -94,7 +94,7 @@ fn a_ring_of_one_slot_keeps_every_item_in_order() {
     relay(1, 30_000);
 }
 
-/// Owns memory, so that an item dropped twice or never is found by counting.
+/// Owns memory, so that counting detects an item dropped twice or never.
 struct Tracked {
     live: Arc<AtomicUsize>,
     number: Box<u64>,
@@ -152,8 +152,8 @@ impl Wake for Unpark {
     }
 }
 
-/// What a shard of the test does: sends all its items, receives all of the other's, and parks whenever it can do
-/// neither. A lost wake-up leaves both parked for ever.
+/// The loop of a shard in the test: sends all its items, receives all of the other's, and parks when it can do neither.
+/// After a lost wake-up both stay parked forever.
 fn exchange(port: &mut Port<Item>, doorbells: &[Arc<Doorbell>], count: u64) {
     let me = port.index();
     let other = 1 - me;

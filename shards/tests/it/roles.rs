@@ -1,4 +1,4 @@
-//! The helpers for authors of agents: both sides of request, query, subscribe and contract-net, in and out of sequence.
+//! The helpers for agents: both sides of request, query, subscribe and contract-net, in and out of sequence.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::common::{Log, Script, Setup, World, text};
 
 const WITHIN: Duration = Duration::from_millis(500);
 
-/// A world in which whatever breaks a protocol is refused, so that the helpers are held to them as well.
+/// A world that refuses protocol violations, so that the helpers are checked as well.
 fn world(shards: u16) -> World {
     Setup::new(shards)
         .configured(|config| {
@@ -44,7 +44,7 @@ fn clerk(world: &mut World, shard: u16) -> AgentId {
     world.register(Registration::native(name, || Service(Clerk)))
 }
 
-/// An agent that asks `other` what it is told to ask, cancels when it is told to, and notes what it learns.
+/// An agent that sends inquiries to `other` and cancels them on command, and logs the results.
 fn asker(world: &mut World, other: AgentId, act: Performative, notes: &Log<String>) -> AgentId {
     let notes = notes.clone();
     let (mut inquiries, mut last) = (Inquiries::default(), None);
@@ -137,7 +137,7 @@ fn what_was_agreed_on_can_be_cancelled() {
 
 #[test]
 fn an_answer_out_of_sequence_is_not_understood_and_the_inquiry_goes_on() {
-    // Without enforcement, so that it comes as far as the helper.
+    // Without enforcement, so that the message reaches the helper.
     let (mut world, notes) = (Setup::new(1).start(), Log::new());
     let objections = Log::new();
     let heard = objections.clone();
@@ -175,7 +175,7 @@ fn a_service_does_not_understand_what_is_no_request() {
     );
 }
 
-/// Bids its price; what it performs fails when it says so.
+/// Bids its price; fails to perform if told so.
 struct Trader(Option<u32>);
 
 impl Bidder for Trader {
@@ -188,7 +188,7 @@ impl Bidder for Trader {
     }
 }
 
-/// An agent that has its task done by the cheapest of the others, and notes what comes of it.
+/// An agent that awards its task to the cheapest of the others, and logs the result.
 fn manager(world: &mut World, others: &[AgentId], notes: &Log<String>) -> AgentId {
     let (notes, others) = (notes.clone(), others.to_vec());
     let mut negotiations = Negotiations::default();
@@ -260,7 +260,7 @@ fn who_is_silent_is_waited_for_until_the_deadline_and_a_late_proposal_is_rejecte
     let trader = world.register(Registration::native(name, || Bidding::new(Trader(Some(9)))));
     let answers = Log::new();
     let (heard, mut call) = (answers.clone(), None);
-    // It proposes only when it is told to.
+    // It proposes only when told to.
     let slow = world.add(
         0,
         "slow",
@@ -275,7 +275,7 @@ fn who_is_silent_is_waited_for_until_the_deadline_and_a_late_proposal_is_rejecte
             Outcome::Done
         }),
     );
-    // The other one takes its time, so that the negotiation is still open when the late proposal comes.
+    // The other one takes its time, so that the negotiation is still open when the late proposal arrives.
     let manager = manager(&mut world, &[trader, slow], &notes);
     tell(&mut world, manager, "begin");
     assert!(notes.is_empty(), "the slow one is waited for");

@@ -1,4 +1,4 @@
-//! Draining and stopping: what is refused, what is given up, and that the books balance to the end.
+//! Draining and stopping: what is refused, what is dead-lettered, and that the accounts balance to the end.
 
 use caxton_shards::agent::{Outcome, Registration};
 use caxton_shards::api::{Answer, AskFailure, InboxNumber, Input, Place, RegistrationError, SendError};
@@ -92,7 +92,7 @@ fn a_stop_gives_up_everything_wherever_it_is() {
     world.step(0);
     let before = *world.nodes[0].shard.account();
     assert!(before.pending > 9, "{before:?}");
-    // As a driver does: what is in the inbox comes back first.
+    // As a driver does: the inbox's contents are returned first.
     let leftovers = world.take_delivered(0);
     world.give(0, Input::Closed(inbox, InboxNumber(1), leftovers));
     for shard in 0..3 {
@@ -107,7 +107,7 @@ fn a_stop_gives_up_everything_wherever_it_is() {
     assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::Stopped))));
     let unfinished = world.nodes[0].shard.unfinished();
     assert_eq!((unfinished.total(), unfinished.asks), (stopped + after.kept, 1), "{unfinished:?}");
-    // What is still in the rings is given up where it arrives, and late timers and commits find nothing.
+    // What is still in the rings is dead-lettered on arrival, and late timers and commits find nothing.
     world.pause(1, false);
     world.commit(0, 1);
     world.advance(100_000);
@@ -161,7 +161,7 @@ fn agents_hear_what_was_given_up_but_can_send_and_register_nothing_more() {
     assert_eq!(world.total().pending, 0);
 }
 
-/// What was left on all shards together.
+/// Returns what was left on all shards together.
 fn unfinished(world: &World, place: Place) -> u64 {
     world.nodes.iter().map(|node| node.shard.unfinished().at(place)).sum()
 }
@@ -264,7 +264,7 @@ fn the_owner_of_an_inbox_hears_what_became_of_its_messages_when_the_router_stopp
     assert!(caxton_shards::api::is_notice(failure));
     assert!(crate::common::text(failure).contains("stopped"), "{}", crate::common::text(failure));
     assert_eq!(world.dead(DeadLetterReason::Stopped), 2);
-    // What the owner does not read any more is counted.
+    // What the owner no longer reads is counted.
     world.give(1, Input::Tell(inform(inbox, idle, "too late").build().unwrap()));
     world.give(0, Input::Closed(inbox, InboxNumber(1), Vec::new()));
     world.run();

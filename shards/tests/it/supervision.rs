@@ -1,4 +1,5 @@
-//! Agents that fail are restarted, so often and no oftener; and whatever they do, nobody else notices.
+//! Supervision: failing agents are restarted within the limits of their policy, then stopped; other agents are not
+//! affected.
 
 #![allow(clippy::redundant_closure_for_method_calls)] // The method is not general enough in its lifetimes.
 
@@ -13,7 +14,7 @@ use caxton_shards::supervision::RESTART_BACKOFF_MS_MAX;
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, inform, text};
 
-/// Panics over every message that says so.
+/// Panics on every message that says so.
 fn fragile() -> Script {
     Script::new(|message, _| {
         assert!(is_notice(message) || text(message) != "poison", "poisoned");
@@ -215,7 +216,7 @@ fn a_factory_that_panics_counts_as_a_restart() {
     world.assert_settled();
 }
 
-/// Panics when it is dropped, if it is told so.
+/// Panics when dropped, if told so.
 struct Panicky {
     on_drop: bool,
 }
@@ -233,7 +234,7 @@ impl Drop for Panicky {
     }
 }
 
-/// Panics when it is dropped, and was captured by a factory.
+/// Captured by a factory; panics when dropped.
 struct Captured;
 
 impl Drop for Captured {
@@ -264,7 +265,7 @@ fn agents_and_factories_that_panic_when_they_are_dropped_harm_nobody() {
         assert_eq!(world.view(agent).unwrap().restarts, 1, "it was dropped and made anew");
         assert!(world.deregister(agent));
     }
-    // What a failed handler wanted to register is dropped with its other effects.
+    // What a failed handler registered is dropped with its other effects.
     let name = world.name_on(1, "never");
     let parent = world.add(
         0,
@@ -281,7 +282,7 @@ fn agents_and_factories_that_panic_when_they_are_dropped_harm_nobody() {
     world.run();
     assert_eq!(heard.letters(), ["all is well"]);
     world.assert_settled();
-    // The shards go while such an agent is still there.
+    // The shards are dropped while such an agent still exists.
     let name = world.name_on(0, "last");
     world.register(explosive(name));
     drop(world);
@@ -339,7 +340,7 @@ fn an_agent_that_fails_while_it_is_polled_is_stopped_in_the_end_and_the_shard_sl
     let script = Script::idle().starting(|context| context.poll_me()).polling(|_| panic!("in poll"));
     let made = Log::new();
     let agent = world.add(0, "agent", script.restarting(3, 60_000, 0).counted(&made));
-    // As a driver does: a shard with agents that are polled does not go to sleep.
+    // As in a driver: a shard with polling agents does not sleep.
     while world.step(0).polling {
         assert!(made.len() <= 4, "it is made anew too often");
     }

@@ -374,7 +374,7 @@ fn wait_for(
     }
 }
 
-/// What the process has used of all processors.
+/// Returns the CPU time of the process.
 #[allow(clippy::cast_sign_loss)] // A process has used no negative time.
 fn cpu_time() -> Duration {
     let used = clock_gettime(ClockId::ProcessCPUTime);

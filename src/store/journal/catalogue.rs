@@ -42,7 +42,7 @@ use crate::store::manifest::Identity;
 
 /// The file's name.
 pub const CATALOGUE: &str = "catalogue";
-/// The format that is written, and the only one that is read.
+/// The format version that is written, and the only one that is read.
 const FORMAT_VERSION: u16 = 1;
 const MAGIC: [u8; 8] = *b"CAXTONC\0";
 const CRC_AT: usize = 136;

@@ -1,7 +1,7 @@
-//! Any bytes, read as messages (FIPA SC00069) and as envelopes (SC00088) in bits.
+//! Reads arbitrary bytes as messages (FIPA SC00069) and as envelopes (SC00088) in bit-efficient form.
 //!
-//! Reading must end and never panic; whatever it takes for a message must read back as the same message, here and in the
-//! string form; and two ends of a connection must agree about it.
+//! Reading must terminate and never panic; everything it accepts as a message must read back as the same message, here
+//! and in the string form; and two ends of a connection must agree about it.
 
 #![no_main]
 

@@ -1,8 +1,8 @@
-//! Any bytes, read as a text of messages in JSON.
+//! Reads arbitrary bytes as a text of messages in JSON.
 //!
-//! Reading must end, move forward and never panic; whatever it takes for a message must read back as the same message,
-//! alone as well as among others; what it becomes in the string form must be the same message; and the same message must
-//! always give the same bytes.
+//! Reading must terminate, make progress and never panic; everything it accepts as a message must read back as the same
+//! message, alone as well as among others; its string form must be the same message; and the same message must always
+//! give the same bytes.
 
 #![no_main]
 

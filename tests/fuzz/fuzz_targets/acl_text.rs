@@ -1,7 +1,7 @@
-//! Any bytes, read as a text of messages (FIPA SC00070).
+//! Reads arbitrary bytes as a text of messages (FIPA SC00070).
 //!
-//! Reading must end, move forward and never panic; whatever it takes for a message must read back as the same message,
-//! alone as well as among others; and the same message must always give the same bytes.
+//! Reading must terminate, make progress and never panic; everything it accepts as a message must read back as the same
+//! message, alone as well as among others; and the same message must always give the same bytes.
 
 #![no_main]
 

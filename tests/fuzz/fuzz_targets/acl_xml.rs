@@ -1,7 +1,7 @@
-//! Any bytes, read as a text of messages in XML (FIPA SC00071), and as a transport envelope (SC00085).
+//! Reads arbitrary bytes as a text of messages in XML (FIPA SC00071), and as a transport envelope (SC00085).
 //!
-//! Reading must end, move forward and never panic; whatever it takes for a message or an envelope must read back as the
-//! same one; what a message becomes in the string form must be the same message; and the same message must always give the
+//! Reading must terminate, make progress and never panic; everything it accepts as a message or an envelope must read
+//! back as the same one; a message's string form must be the same message; and the same message must always give the
 //! same bytes.
 
 #![no_main]

@@ -1,6 +1,6 @@
-//! Any bytes, read as a frame of the journal and as records.
+//! Reads arbitrary bytes as a frame of the journal and as records.
 //!
-//! Reading must end and never panic, and what is taken for a frame lies inside the bytes.
+//! Reading must terminate and never panic, and an accepted frame lies inside the bytes.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     for (kind, body) in split(input).map_while(Result::ok) {
-        // What was read is written back as it was, but for words that are written in one way only.
+        // What was read is written back unchanged, except for words with a single canonical spelling.
         if let Ok(record) = Record::read(kind, body) {
             let mut records = Records::default();
             record.write(&mut records);

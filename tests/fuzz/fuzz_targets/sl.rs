@@ -1,7 +1,7 @@
-//! Any text, read as a content in SL0.
+//! Reads arbitrary text as a content in SL0.
 //!
-//! Reading must end and never panic; what was read must read back as the same once it is written; and the same content
-//! must always give the same text.
+//! Reading must terminate and never panic; what was read must read back as the same once it is written; and the same
+//! content must always give the same text.
 
 #![no_main]
 

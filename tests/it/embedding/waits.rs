@@ -1,7 +1,7 @@
-//! Every call that waits ends by its own deadline while its shard stands still, and holds nothing afterwards.
+//! Every call that waits ends by its own deadline while its shard is blocked, and holds nothing afterwards.
 //!
-//! The shard stands still in a handler that the test lets go on only when the calls have ended, so that none of them can have
-//! waited for it.
+//! The shard is blocked in a handler that the test releases only when the calls have ended, so that none of them can
+//! have waited for it.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -113,7 +113,7 @@ struct Call {
     name: &'static str,
     begin: fn(Setting) -> Ending,
     block: fn(&Setting) -> Ended,
-    /// It waits for what somebody sends, and not for a shard.
+    /// Whether it waits for something sent, and not for a shard.
     receives: bool,
 }
 
@@ -128,7 +128,7 @@ macro_rules! calls {
     };
 }
 
-/// Every call that waits for an answer of a shard.
+/// Returns every call that waits for a shard's response.
 fn asking() -> Vec<Call> {
     calls! {
         "send": |s| of_send(s.router.send(s.message()).await), of_send(s.router.blocking_send(s.message()));
@@ -182,7 +182,7 @@ fn asking() -> Vec<Call> {
 
 const LETTER: DeadLetterId = DeadLetterId { shard: ShardIndex(0), number: 1 };
 
-/// Every call that waits for room, or for what others send.
+/// Returns every call that waits for room, or for something sent.
 fn others() -> Vec<Call> {
     calls! {
         "tell": |s| of_send(s.router.tell(s.message()).await), of_send(s.router.blocking_tell(s.message()));
@@ -196,9 +196,9 @@ fn others() -> Vec<Call> {
     .into()
 }
 
-/// What is open when a router that has been held up is stopped: nothing.
+/// Asserts that nothing is open when a router that has been blocked is stopped.
 fn assert_nothing_held(router: &Router) {
-    // Its shard has looked at everything that came before this.
+    // Its shard has processed everything before this.
     assert_eq!(router.within(PATIENCE).blocking_deregister(AgentId::of_text("nobody")), Ok(false));
     // The last call is counted as queued until the end of the turn in which it is answered.
     while router.stats().queued > 0 {
@@ -237,7 +237,7 @@ fn every_call_to_a_shard_that_stands_still_ends_in_time_and_has_done_nothing() {
             assert!(ended.iter().all(in_time), "{}: {ended:?}", call.name);
         }
         barrier.open();
-        // Nothing of it comes about later: the blocker is one agent and one message.
+        // Nothing of it happens later: the blocker is one agent and one message.
         assert_eq!(router.blocking_deregister(AgentId::of_text("nobody")), Ok(false));
         let stats = router.stats();
         assert_eq!((stats.agents(), stats.account().accepted), (agents + 1, accepted + 1), "{stats:?}");
@@ -290,7 +290,7 @@ impl Wake for Wakes {
     }
 }
 
-/// Polls a call so often, each time when it was woken, and drops it then. Returns whether it ended before.
+/// Polls a call `polls` times, each time after it was woken, and then drops it. Returns whether it ended before.
 fn drop_after(polls: u64, call: &Call, setting: &Setting) -> bool {
     let woken = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&woken));
@@ -314,7 +314,7 @@ fn a_call_that_is_dropped_wherever_it_waits_holds_nothing() {
                 config.channel.capacity = capacity.try_into().expect("so many places are allowed");
             });
             let setting = Setting::new(&router, PATIENCE);
-            // A capability that somebody knows: otherwise nobody has to be asked.
+            // A capability known to a shard: otherwise no shard has to be asked.
             let provider = Registration::native(name("provider"), silent).offering(capability("offered"));
             router.blocking_register_one(provider).expect("it is registered");
             for round in 0..20 {
@@ -322,13 +322,13 @@ fn a_call_that_is_dropped_wherever_it_waits_holds_nothing() {
                 if capacity == 1 {
                     router.try_tell(setting.message()).expect("there is one place");
                 }
-                // While the shard stands still: before anything is begun, or while it waits for room.
+                // While the shard is blocked: before anything is begun, or while it waits for room.
                 for call in asking().iter().chain(&others()).filter(|call| call.name != "try_send") {
                     drop_after(0, call, &setting);
                     drop_after(1, call, &setting);
                 }
                 barrier.open();
-                // While it goes on, the calls are taken up at any moment.
+                // While it continues, the calls are cancelled at any moment.
                 for call in asking().iter().filter(|call| !matches!(call.name, "deregister" | "drain" | "try_send")) {
                     for polls in 1..4 {
                         if drop_after(polls, call, &setting) {
@@ -392,7 +392,7 @@ fn an_answer_that_a_neighbour_holds_up_is_not_waited_for() {
         let router = start(1);
         let echo = router.blocking_register(name("echo"), echo).expect("it is registered");
         let barrier = hold_up(&router, 0);
-        // The shard is asked, and stands still in a call of the neighbour.
+        // The shard is asked, and is blocked in a call of the neighbour.
         for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(1), SOON] {
             let failure = router.blocking_ask(request_to(echo, "?"), timeout);
             let Err(AskFailure::Unresponsive(late)) = failure else { panic!("{failure:?}") };

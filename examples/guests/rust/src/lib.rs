@@ -1,4 +1,4 @@
-//! Answers every request with an inform of the same content.
+//! Replies to every request with an inform of the same content.
 
 wit_bindgen::generate!({ path: "agent.wit", world: "agent" });
 

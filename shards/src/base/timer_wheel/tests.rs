@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// Everything due at `now_ms`, however many turns that takes.
+/// Fires everything due at `now_ms`, in as many turns as needed.
 fn drain<T: Copy>(wheel: &mut TimerWheel<T>, now_ms: u64) -> Vec<T> {
     let mut fired = Vec::new();
     while wheel.advance(now_ms, &mut fired, usize::MAX) {}
@@ -255,7 +255,7 @@ fn start_ms() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), Just((1 << 36) - 50), Just(u64::MAX - 5_000), 1_600_000_000_000..1_900_000_000_000_u64]
 }
 
-/// What the wheel must do, told plainly: armed timers ordered by due time, then by the order they were armed.
+/// A naive model of the wheel: armed timers ordered by due time, then by the order in which they were armed.
 struct Model {
     now_ms: u64,
     armed: BTreeMap<(u64, usize), usize>,
@@ -266,7 +266,7 @@ impl Model {
         self.armed.range(..=(self.now_ms, usize::MAX)).map(|(_, &item)| item).take(max).collect()
     }
 
-    /// Takes what the wheel fired, which must be the first of what is due.
+    /// Removes the fired items, which must be the first of those due.
     fn take(&mut self, fired: &[usize]) {
         assert_eq!(fired, self.due(fired.len()));
         for _ in fired {
@@ -325,7 +325,7 @@ proptest! {
                         let mut fired = Vec::new();
                         wheel.advance(deadline_ms, &mut fired, usize::MAX);
                         turns += 1;
-                        // At worst one to end a cascade, one for each relocation from the top, one to fire.
+                        // At most one to end a cascade, one per relocation from the top, and one to fire.
                         prop_assert!(turns <= LEVELS + 1, "a wake-up made no progress");
                         model.take(&fired);
                         if !fired.is_empty() {

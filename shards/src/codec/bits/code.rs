@@ -1,21 +1,21 @@
 //! The codes of SC00069 and SC00088, by the names of their grammars.
 
-/// First byte of a message: no code table.
+/// First byte of a message without a code table.
 pub const NO_TABLE: u8 = 0xfa;
-/// First byte of a message: with a code table, which takes up what is new.
+/// First byte of a message with a code table that is updated.
 pub const TABLE: u8 = 0xfb;
-/// First byte of a message: with a code table, which stays as it is.
+/// First byte of a message with a code table that stays unchanged.
 pub const TABLE_KEPT: u8 = 0xfc;
-/// First byte of an envelope that a channel on the way put around another one.
+/// First byte of an envelope added by a channel on the way.
 pub const EXTERNAL_ENVELOPE: u8 = 0xfd;
-/// First byte of the envelope of the sender's platform.
+/// First byte of the envelope added by the sender's platform.
 pub const BASE_ENVELOPE: u8 = 0xfe;
 /// Version 1.0 of the coding.
 pub const VERSION: u8 = 0x10;
 
 /// Ends a message, an envelope, an identifier or a collection.
 pub const END: u8 = 0x01;
-/// A performative, a parameter or a representation that has no code, by its name.
+/// Introduces a performative, parameter or representation without a code; its name follows.
 pub const USER_DEFINED: u8 = 0x00;
 
 pub const SENDER: u8 = 0x02;
@@ -46,28 +46,28 @@ pub const BYTES_8: u8 = 0x16;
 pub const BYTES_16: u8 = 0x17;
 pub const BYTES_INDEX: u8 = 0x18;
 pub const BYTES_32: u8 = 0x19;
-/// What ends words and strings.
+/// Ends words and strings.
 pub const TERMINATOR: u8 = 0x00;
 
 pub const DATE: u8 = 0x20;
 pub const DATE_LATER: u8 = 0x21;
 pub const DATE_EARLIER: u8 = 0x22;
-/// Added to the code of a date: a type designator follows.
+/// Added to the code of a date that is followed by a type designator.
 pub const DESIGNATED: u8 = 0x04;
 
 /// Closes a parenthesis.
 pub const UP: u8 = 0x40;
-/// Closes a parenthesis; the low four bits say what follows.
+/// Closes a parenthesis; the low four bits encode what follows.
 pub const UP_AND: u8 = 0x50;
 /// Opens a parenthesis.
 pub const DOWN: u8 = 0x60;
-/// Opens a parenthesis; the low four bits say what follows.
+/// Opens a parenthesis; the low four bits encode what follows.
 pub const DOWN_AND: u8 = 0x70;
-/// An expression as a string that has its source text.
+/// An expression given as a string of its source text.
 pub const SOURCE: u8 = 0xff;
 
-/// The token that follows a fused parenthesis. Here the standard has the codes of 32-bit lengths and of indexes the
-/// other way round than among tokens that stand alone.
+/// Returns the code of the token after a fused parenthesis. There the standard swaps the codes of 32-bit lengths and of
+/// indexes.
 pub fn fused(code: u8) -> u8 {
     match code & 0x0f {
         0x8 => BYTES_32,
@@ -96,7 +96,7 @@ pub mod envelope {
     pub const STRING: u8 = 0x11;
     pub const XML: u8 = 0x12;
 
-    /// In identifiers inside envelopes, some writers have this code where messages have
+    /// In identifiers inside envelopes, some writers use this code instead of
     /// [`IDENTIFIER_PARAMETER`](super::IDENTIFIER_PARAMETER).
     pub const IDENTIFIER_PARAMETER_ALSO: u8 = 0x05;
 }

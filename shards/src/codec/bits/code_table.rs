@@ -1,48 +1,47 @@
-//! The code table of one direction of a connection (SC00069): what was sent once is named by a number afterwards.
+//! The code table of one direction of a connection (SC00069): repeated text is replaced by a number.
 //!
-//! Both ends keep a table of their own and change it alike, message by message: every word, string and
-//! byte-length-encoded string that stands in full in a message with the header FB takes the smallest free code (SC00069,
-//! section 2.3), and every use of a code makes it the most recently used one. When no code is free, an eighth of the
-//! table, the least recently used entries, gives its codes back. Nothing ever tells the ends that their tables differ, so
-//! a table that may be out of step is not read from.
+//! Both ends keep a table and update it alike, message by message: every word, string and byte-length-encoded string
+//! spelled out in a message with the header FB gets the smallest free code (SC00069, section 2.3), and every use of a
+//! code makes it the most recently used one. When no code is free, the least recently used eighth of the table is
+//! evicted. The ends cannot detect that their tables differ, so a table that may be out of step is not read from.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The most bytes of text that one table holds, so that a peer can't fill memory with 2^16 long strings.
+/// Maximum size of the text in one table, in bytes, so that a peer cannot fill memory with 2^16 long strings.
 pub const CODE_TABLE_BYTES_MAX: usize = 4 << 20;
 
-/// How many entries a code table has: 2^8 to 2^16. Both ends agree on it before the first message.
+/// The number of entries of a code table: 2^8 to 2^16. Both ends agree on it before the first message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CodeTableSize(u8);
 
 impl CodeTableSize {
-    /// 256 entries, whose codes are one byte.
+    /// 256 entries, with codes of one byte.
     pub const SMALLEST: Self = Self(8);
     /// 65,536 entries.
     pub const LARGEST: Self = Self(16);
 
-    /// The size of 2^`bits` entries, if `bits` is 8 to 16.
+    /// Returns the size of 2^`bits` entries if `bits` is 8 to 16.
     pub fn of_bits(bits: u8) -> Option<Self> {
         (Self::SMALLEST.0..=Self::LARGEST.0).contains(&bits).then_some(Self(bits))
     }
 
-    /// How many entries the table has.
+    /// Returns the number of entries.
     pub fn entries(self) -> usize {
         1 << self.0
     }
 
-    /// How many bytes a code has in a message.
+    /// Returns the length of a code in a message, in bytes.
     pub(super) fn code_bytes(self) -> usize {
         if self == Self::SMALLEST { 1 } else { 2 }
     }
 }
 
-/// What an entry stood for in the message that brought it.
+/// The kind of an entry in the message that brought it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum EntryKind {
     Word,
-    /// A string as it stands before its terminator.
+    /// A string, without its terminator.
     String,
     /// A byte-length-encoded string.
     Bytes,
@@ -55,24 +54,24 @@ pub(super) struct Entry {
     pub bytes: Box<[u8]>,
 }
 
-/// The end of a list of places.
+/// Marks the end of a list of places.
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Place {
     entry: Option<Entry>,
-    /// The entry that was used next before this one.
+    /// The entry used next before this one.
     older: u32,
-    /// The entry that was used next after this one.
+    /// The entry used next after this one.
     newer: u32,
 }
 
-/// The entries with their codes and the order of their use.
+/// The entries, their codes, and the order of their use.
 #[derive(Debug)]
 pub(super) struct CodeTable {
     size: CodeTableSize,
     places: Vec<Place>,
-    /// Codes that were given back, the smallest on top.
+    /// Freed codes, smallest on top.
     free: BinaryHeap<Reverse<u16>>,
     oldest: u32,
     newest: u32,
@@ -88,19 +87,19 @@ impl CodeTable {
         self.size
     }
 
-    /// How many bytes of text the entries have together.
+    /// Returns the total size of the entries' text, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The entry with this code, which is the most recently used one from now on.
+    /// Returns the entry with this code and makes it the most recently used one.
     pub fn get(&mut self, code: u16) -> Option<&Entry> {
         self.places.get(usize::from(code))?.entry.as_ref()?;
         self.touch(code);
         self.places.get(usize::from(code))?.entry.as_ref()
     }
 
-    /// Makes the entry the most recently used one.
+    /// Makes an entry the most recently used one.
     pub fn touch(&mut self, code: u16) {
         if self.newest != u32::from(code) {
             self.unlink(code);
@@ -108,7 +107,7 @@ impl CodeTable {
         }
     }
 
-    /// Takes up an entry, and gives its code and the entries that had to go.
+    /// Inserts an entry, and returns its code and the evicted entries.
     pub fn insert(&mut self, entry: Entry) -> (u16, Vec<Entry>) {
         let mut gone = Vec::new();
         if self.free.is_empty() && self.places.len() == self.size.entries() {
@@ -122,7 +121,7 @@ impl CodeTable {
             code
         } else {
             self.places.push(Place { entry: Some(entry), older: NONE, newer: NONE });
-            // There are never more than 65,536 places.
+            // There are at most 65,536 places.
             u16::try_from(self.places.len() - 1).unwrap_or(u16::MAX)
         };
         self.link(code);

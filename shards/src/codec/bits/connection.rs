@@ -1,4 +1,4 @@
-//! The two ends of a connection that uses code tables: one writes, the other reads, and each keeps its table.
+//! The two ends of a connection that uses code tables: each keeps its own table.
 
 use super::code_table::{CodeTable, CodeTableSize};
 use super::error::BitsError;
@@ -8,35 +8,36 @@ use super::{code, print};
 use crate::codec::text::{Fault, Limits, Names};
 use crate::message::{Message, WallTime};
 
-/// Content beyond this many bytes never enters a code table: it would only push out words that are used again.
+/// Maximum size of content entered into a code table, in bytes: longer content would only displace words that are used
+/// again.
 pub const CODE_TABLE_CONTENT_BYTES_MAX: usize = 1_024;
 
 /// Writes messages to one connection, with a code table.
 ///
-/// A message with a name, an address or a term that the table lacks has it taken up, together with all else that is
-/// new in the message (header FB): the standard has no finer choice. Any other message leaves the table as it is
-/// (header FC), so that content and ids, which hardly repeat, don't push out what does.
+/// If a message contains a name, an address or a term that the table lacks, everything new in the message is entered
+/// (header FB); the standard offers no finer choice. Any other message leaves the table unchanged (header FC), so that
+/// content and ids, which rarely repeat, do not displace what does.
 #[derive(Debug)]
 pub struct Encoder {
     written: WrittenTable,
 }
 
 impl Encoder {
-    /// An encoder with an empty table. The other end must use the same size.
+    /// Creates an encoder with an empty table. The other end must use the same size.
     pub fn new(size: CodeTableSize) -> Self {
         Self { written: WrittenTable::new(size) }
     }
 
-    /// Writes `message` to the end of `output`. Messages must reach the other end whole and in this order.
+    /// Appends `message` to `output`. Messages must reach the other end complete and in this order.
     ///
-    /// Agents are named as by [`print`](super::print()).
+    /// Agents are named as in [`print`](super::print()).
     pub fn print(&mut self, message: &Message, names: &dyn Names, output: &mut Vec<u8>) {
         let start = output.len();
         self.written.begin();
         print::message(code::TABLE_KEPT, message, names, Some(&mut self.written), output);
         let is_learned = self.written.misses_lasting()
             && message.content().len() <= CODE_TABLE_CONTENT_BYTES_MAX
-            // What is new stands in the output in full.
+            // New entries are spelled out in the output.
             && self.written.has_room(output.len() - start);
         if is_learned {
             output.truncate(start);
@@ -52,22 +53,23 @@ impl Encoder {
 #[derive(Debug)]
 pub struct Decoder {
     table: CodeTable,
-    /// A message was refused after it used the table, so the other end's table may differ.
+    /// Whether a message was refused after it used the table, so that the other end's table may differ.
     is_out_of_step: bool,
 }
 
 impl Decoder {
-    /// A decoder with an empty table. The other end must use the same size.
+    /// Creates a decoder with an empty table. The other end must use the same size.
     pub fn new(size: CodeTableSize) -> Self {
         Self { table: CodeTable::new(size), is_out_of_step: false }
     }
 
-    /// Reads the message that `input` begins with, and says how many bytes it has. Relative dates count from `now`.
+    /// Reads the message at the start of `input` and returns its length in bytes. Relative dates count from `now`.
     ///
     /// # Errors
-    /// The first thing that the input has wrong. If the message was one that uses the table (header FB or FC), the
-    /// table may differ from the other end's from then on: every later message that uses it is refused, and the
-    /// connection should begin again. Messages without a table (header FA) still can be read.
+    ///
+    /// Returns the first fault in the input. If the message used the table (header FB or FC), the table may differ from
+    /// the other end's from then on: later messages that use it are refused, and the connection should be restarted.
+    /// Messages without a table (header FA) can still be read.
     pub fn parse(&mut self, input: &[u8], now: WallTime, limits: &Limits) -> Result<(Message, usize), BitsError> {
         let uses_table = matches!(input.first(), Some(&(code::TABLE | code::TABLE_KEPT)));
         if uses_table && self.is_out_of_step {

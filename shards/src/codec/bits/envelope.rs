@@ -1,8 +1,8 @@
-//! The transport envelope in bits (SC00088): what the channels on the way added, the base envelope, then the payload.
+//! The bit-efficient transport envelope (SC00088): the parts added by channels, the base envelope, then the payload.
 //!
-//! Texts in envelopes are ended by a terminator and have no code. They are written as they are, which is how the
-//! platforms that speak this form write them; only text that would read as something else, because it begins like a
-//! string of SC00070 or has a terminator inside, is written with its length.
+//! Text in envelopes ends with a terminator and has no code. It is written unquoted, as other platforms do; only text
+//! that would be misread, because it begins like a string of SC00070 or contains a terminator, is written with its
+//! length.
 
 use super::code::{self, envelope as field};
 use super::error::BitsError;
@@ -20,13 +20,14 @@ use crate::message::{
     ReceivedStamp, TransportEnvelope, TransportEnvelopeFault, USER_PARAMETERS_MAX, UserParameter, WallTime,
 };
 
-/// Reads the envelope that `input` begins with, and says where its payload begins. Relative dates count from `now`.
+/// Reads the envelope at the start of `input` and returns where its payload begins. Relative dates count from `now`.
 ///
-/// Where a channel on the way gave a parameter again, its value counts; the stamps of all channels are kept, in the
-/// order in which they were put on.
+/// If a channel repeated a parameter, the channel's value applies; the stamps of all channels are kept, in the order in
+/// which they were added.
 ///
 /// # Errors
-/// The first thing that the input has wrong, with its place. Nothing else happened.
+///
+/// Returns the first fault in the input, with its position.
 pub fn parse_envelope(input: &[u8], now: WallTime, limits: &Limits) -> Result<(TransportEnvelope, usize), BitsError> {
     let mut reader = Reader::new(input, 0, now, limits, None);
     let envelope = reader.envelope()?;
@@ -34,13 +35,14 @@ pub fn parse_envelope(input: &[u8], now: WallTime, limits: &Limits) -> Result<(T
     Ok((envelope, reader.position()))
 }
 
-/// Writes the envelope to the end of `output`: each stamp as the envelope of a channel, the latest one first, then
-/// everything else as the base envelope. The payload goes behind it.
+/// Appends the envelope to `output`: each stamp as the envelope of a channel, the latest one first, then the rest as
+/// the base envelope. The payload follows.
 ///
-/// Moments after the year 9999 become its last millisecond.
+/// Times after the year 9999 become its last millisecond.
 ///
 /// # Errors
-/// The limit that the envelope breaks. Nothing was written.
+///
+/// Returns the limit that the envelope breaks. Nothing was written.
 pub fn print_envelope(envelope: &TransportEnvelope, output: &mut Vec<u8>) -> Result<(), TransportEnvelopeFault> {
     envelope.check()?;
     for stamp in envelope.received.iter().rev() {
@@ -50,7 +52,7 @@ pub fn print_envelope(envelope: &TransportEnvelope, output: &mut Vec<u8>) -> Res
     Ok(())
 }
 
-/// The parameters of one envelope, or of several ones of which the later ones count.
+/// The parameters of one envelope, or the merged parameters of several.
 #[derive(Default)]
 struct Given {
     to: Option<Vec<Aid>>,
@@ -65,7 +67,7 @@ struct Given {
     user_defined: Vec<UserParameter>,
 }
 
-/// Gives a parameter its value, which it may have once in an envelope.
+/// Sets a parameter, which may occur once in an envelope.
 fn give<T>(offset: usize, name: &'static str, place: &mut Option<T>, value: T) -> Read<()> {
     match place.replace(value) {
         None => Ok(()),
@@ -73,7 +75,7 @@ fn give<T>(offset: usize, name: &'static str, place: &mut Option<T>, value: T) -
     }
 }
 
-/// Adds agents to those that a parameter named before in the same envelope.
+/// Adds agents to those that a parameter already named in the same envelope.
 fn add_agents(offset: usize, what: &'static str, place: &mut Option<Vec<Aid>>, agents: Vec<Aid>) -> Read<()> {
     let present = place.get_or_insert_default();
     if present.len() + agents.len() > RECEIVERS_MAX {
@@ -84,7 +86,7 @@ fn add_agents(offset: usize, what: &'static str, place: &mut Option<Vec<Aid>>, a
 }
 
 impl Given {
-    /// Adds what an older envelope says and this one does not.
+    /// Adds the parameters of an older envelope that this one lacks.
     fn complete_with(&mut self, older: Self) {
         self.to = self.to.take().or(older.to);
         self.from = self.from.take().or(older.from);
@@ -123,7 +125,7 @@ impl Reader<'_, '_> {
             }
             let mut read = self.envelope_parameters()?;
             read.acl_representation = read.acl_representation.or(representation);
-            // Some platforms count from the first byte, some from behind the length.
+            // Some platforms count from the first byte, others from after the length.
             let lengths = [self.position() - start, self.position() - behind_length];
             if lengths.iter().all(|actual| u32::try_from(*actual) != Ok(length)) {
                 let fault = Fault::Contradiction("the envelope does not have the length that it says");
@@ -144,7 +146,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The length of an envelope. One of 65,536 bytes or more has two zeros and a length of four bytes.
+    /// Reads the length of an envelope. For 65,536 bytes or more it is two zeros and a length of four bytes.
     fn envelope_length(&mut self) -> Read<u32> {
         match u16::from_be_bytes(*self.array("a length of two bytes")?) {
             0 => Ok(u32::from_be_bytes(*self.array("a length of four bytes")?)),
@@ -236,7 +238,7 @@ impl Reader<'_, '_> {
         Ok(read)
     }
 
-    /// What stands behind the code of an identifier: as in messages, but with texts in place of words.
+    /// Reads what follows the code of an identifier: as in messages, but with text instead of words.
     fn envelope_agent(&mut self, depth: usize) -> Read<Aid> {
         self.count_identifier(depth)?;
         let offset = self.position();
@@ -271,7 +273,7 @@ impl Reader<'_, '_> {
         text_within_limit(offset, what, token.bytes())
     }
 
-    /// A value: with a code, or text. Text without quotes is a word or an expression if it reads as one.
+    /// Reads a value: with a code, or text. Unquoted text is a word or an expression if it reads as one.
     fn envelope_value(&mut self, what: &'static str) -> Read<ParameterValue> {
         let offset = self.position();
         let token = match self.peek() {
@@ -314,8 +316,8 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// A number with the code of decimal numbers, or without it. No length of a payload begins with 01, so that the
-    /// code can't be taken for digits.
+    /// Reads a number with or without the code of decimal numbers. No payload length begins with 01, so the code cannot
+    /// be taken for digits.
     fn payload_length(&mut self) -> Read<u64> {
         let offset = self.position();
         if self.peek() == Some(code::DECIMAL) {
@@ -371,8 +373,8 @@ fn finish(offset: usize, parameters: Given, date: WallTime, received: Vec<Receiv
     })
 }
 
-/// Writes an envelope around what `write` writes. Its length counts from the first byte.
-#[allow(clippy::cast_possible_truncation)] // Each length was compared with what its form holds.
+/// Writes an envelope around the output of `write`. Its length counts from the first byte.
+#[allow(clippy::cast_possible_truncation)] // Each length was checked against the range of its form.
 fn with_length(identifier: u8, output: &mut Vec<u8>, write: impl FnOnce(&mut Writer<'_>)) {
     let start = output.len();
     output.extend_from_slice(&[identifier, 0, 0]);
@@ -413,7 +415,7 @@ impl Writer<'_> {
         }
         if let Some(behaviour) = &envelope.transport_behaviour {
             self.byte(field::TRANSPORT_BEHAVIOUR);
-            // Here a value without a code is not allowed.
+            // A value without a code is not allowed here.
             if is_source(behaviour) {
                 self.byte(code::STRING);
             }
@@ -482,8 +484,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Text as it is, or with its length where its bytes would read as something else: an address that begins with a
-    /// byte 0x01 would end the addresses.
+    /// Writes text unquoted, or with its length if its bytes would be misread: an address that begins with a byte 0x01
+    /// would end the addresses.
     fn envelope_text(&mut self, text: &str) {
         let bytes = text.as_bytes();
         let is_plain =
@@ -514,7 +516,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whether the value is written as its source text, and reads back from it.
+/// Whether the value is written as its source text and reads back from it.
 fn is_source(value: &ParameterValue) -> bool {
     match value {
         ParameterValue::Atom(text) => is_atom(text.as_bytes()),

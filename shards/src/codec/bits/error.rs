@@ -1,12 +1,12 @@
-//! What is wrong with bytes, and where.
+//! Errors of the bit-efficient form.
 
 use crate::codec::text::{Fault, Place, Refusal};
 
-/// Why bytes are no message or no envelope. Nothing of them took effect.
+/// Bytes are not a valid message or envelope. Nothing took effect.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("byte {offset}: {fault}")]
 pub struct BitsError {
-    /// The byte in the input, from 0.
+    /// The position in the input, in bytes from 0.
     pub offset: usize,
     /// What is wrong there.
     pub fault: Fault,

@@ -1,4 +1,4 @@
-//! Values: tokens, and expressions that are spelled in tokens or given as source text.
+//! Values: tokens, and expressions given as tokens or as source text.
 
 use crate::message::date::read as read_date;
 use crate::message::word::is_atom;
@@ -9,7 +9,7 @@ use super::reader::{Reader, Token, literal};
 use crate::codec::text::{Fault, Read, Refusal, is_list, quotes};
 use crate::message::{PARAMETER_BYTES_MAX, ParameterValue, WallTime};
 
-/// The value of a parameter, and where its code stands.
+/// The value of a parameter, with the position of its code.
 pub(super) struct Value<'a> {
     pub offset: usize,
     pub kind: Kind<'a>,
@@ -17,14 +17,14 @@ pub(super) struct Value<'a> {
 
 pub(super) enum Kind<'a> {
     Token(Token<'a>),
-    /// The source text of an expression that was spelled in tokens.
+    /// The source text of an expression given as tokens.
     List(Vec<u8>),
-    /// Source text that was sent as a string.
+    /// Source text given as a string.
     Source(Cow<'a, [u8]>),
 }
 
 impl<'a> Value<'a> {
-    /// What the value says, without quotes and escapes.
+    /// Returns the value without quotes and escapes.
     pub fn bytes(self) -> Cow<'a, [u8]> {
         match self.kind {
             Kind::Token(Token::Word(bytes) | Token::String(bytes) | Token::Raw(bytes) | Token::Bytes(bytes)) => bytes,
@@ -37,7 +37,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The moment that the value names, if it is a date; a relative one counts from `now`.
+    /// Returns the time if the value is a date; a relative one counts from `now`.
     pub fn moment(&self, now: WallTime) -> Option<WallTime> {
         match &self.kind {
             Kind::Token(token) => read_date(token.bytes(), now),
@@ -46,13 +46,14 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as text.
+    /// Returns the value as text.
     pub fn text(self, parameter: &str) -> Read<Cow<'a, str>> {
         let offset = self.offset;
         text_of(self.bytes(), offset, parameter)
     }
 
-    /// The value as it is kept for the receiver. What is no word or expression of SC00070 is kept as a string.
+    /// Returns the value as it is kept for the receiver. What is not a word or an expression of SC00070 is kept as a
+    /// string.
     pub fn kept(self, parameter: &str) -> Read<ParameterValue> {
         let offset = self.offset;
         let boxed = |bytes| text_of(bytes, offset, parameter).map(Box::<str>::from);
@@ -72,7 +73,7 @@ fn bare(text: Box<str>) -> ParameterValue {
     if is_atom(text.as_bytes()) { ParameterValue::Atom(text) } else { ParameterValue::text(text) }
 }
 
-/// What source text stands for: an expression, a word or number, a string literal, or nothing but text.
+/// Parses source text: an expression, a word or number, a string literal, or else plain text.
 pub(super) fn source_value(source: &str) -> ParameterValue {
     let bytes = source.as_bytes();
     if is_list(bytes) {
@@ -93,7 +94,7 @@ fn text_of<'a>(bytes: Cow<'a, [u8]>, offset: usize, parameter: &str) -> Read<Cow
 }
 
 impl<'a> Reader<'a, '_> {
-    /// Any value of up to `limit` bytes.
+    /// Reads any value of up to `limit` bytes.
     #[inline]
     pub fn value(&mut self, what: &str, limit: usize) -> Read<Value<'a>> {
         let offset = self.position();
@@ -114,13 +115,13 @@ impl<'a> Reader<'a, '_> {
         Ok(Value { offset, kind })
     }
 
-    /// A value of a textual parameter, within the limit of these.
+    /// Reads the value of a textual parameter, within their common limit.
     #[inline]
     pub fn parameter_value(&mut self, what: &str) -> Read<Value<'a>> {
         self.value(what, PARAMETER_BYTES_MAX)
     }
 
-    /// A textual parameter.
+    /// Reads a textual parameter.
     #[inline]
     pub fn text(&mut self, parameter: &'static str) -> Read<(usize, Cow<'a, str>)> {
         let value = self.parameter_value(parameter)?;
@@ -137,7 +138,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// The source text of the expression that begins with `code`.
+    /// Reads the expression that begins with `code` and returns its source text.
     fn list(&mut self, code: u8, what: &str, limit: usize) -> Read<Vec<u8>> {
         let start = self.position() - 1;
         let mut source = Source { text: Vec::new(), is_opened: true, what, limit };
@@ -185,10 +186,10 @@ fn too_long(offset: usize, what: &str, limit: usize) -> Refusal {
     Refusal::new(offset, Fault::TooLong { what, limit })
 }
 
-/// Source text in the making.
+/// Source text being assembled.
 struct Source<'w> {
     text: Vec<u8>,
-    /// Nothing stands yet in the innermost parentheses.
+    /// Whether the innermost parentheses are still empty.
     is_opened: bool,
     what: &'w str,
     limit: usize,
@@ -203,7 +204,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// A space before everything but the first part of an expression.
+    /// Adds a space before everything but the first part of an expression.
     fn separate(&mut self, offset: usize) -> Read<()> {
         if std::mem::take(&mut self.is_opened) { Ok(()) } else { self.append(offset, b" ") }
     }

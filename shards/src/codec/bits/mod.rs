@@ -1,16 +1,15 @@
-//! The bit-efficient form of messages (FIPA SC00069) and of transport envelopes (SC00088): for slow links and fast
-//! machines.
+//! The bit-efficient form of messages (FIPA SC00069) and of transport envelopes (SC00088).
 //!
 //! [`parse`] reads one message, [`Messages`] several in a row, [`print()`] writes one; [`Encoder`] and [`Decoder`] do
-//! the same for the two ends of a connection that shares a code table. [`parse_envelope`] and [`print_envelope`] are for
-//! the envelope around a message. What holds for the [string form](super::text) holds here too:
+//! the same for the two ends of a connection with a shared code table. [`parse_envelope`] and [`print_envelope`] are
+//! for the envelope around a message. The guarantees of the [string form](super::text) apply here too:
 //!
-//! - A message that was written and read again equals itself, whatever bytes it carries, and it is the same message that
-//!   the string form gives.
-//! - Input decides over nothing but its own length: sizes, counts and nesting are compared with the [`Limits`] before
-//!   memory is taken for them. A code table, whose entries a message repeats with two bytes, is bounded too, and so is
-//!   what one value may become.
-//! - Nothing is lost silently: what can't be understood is refused with its byte and the reason.
+//! - A message that was written and read again equals itself, whatever bytes it carries, and equals what the string
+//!   form gives.
+//! - Input controls nothing but its own length: sizes, counts and nesting are checked against the [`Limits`] before
+//!   memory is allocated. A code table, whose entries a message repeats with two bytes, is bounded too, and so is the
+//!   size of a value built from it.
+//! - Nothing is lost silently: what cannot be understood is refused with its position and the reason.
 //!
 //! # What is written
 //!
@@ -18,32 +17,32 @@
 //! |---|---|
 //! | word | `10` word `00`, or `11` and its index |
 //! | decimal number without a small `e` | `12` and half-bytes |
-//! | content, and text that is no word | `16`, `17` or `19`, length, bytes; or `18` and its index |
+//! | content, and text that is not a word | `16`, `17` or `19`, length, bytes; or `18` and its index |
 //! | string of a user-defined parameter | `14`, string literal of SC00070, `00`; or `15` and its index |
 //! | expression in parentheses, date, other number | `ff` and its source text with its length |
 //! | `reply-by` | `24` date `Z` |
 //!
 //! Content is written with its length because that is its shortest form and carries any bytes. An address or a protocol
-//! that is no word has no form in the standard; it too is written with its length.
+//! that is not a word has no form in the standard; it too is written with its length.
 //!
 //! # What is accepted beyond the standard
 //!
-//! - Any value where a word, a string or an expression belongs, dates among them.
+//! - Any value, including dates, where a word, a string or an expression belongs.
 //! - Strings (`14`) without quotes, as other platforms write them; and any of the three codes of an index, whatever the
 //!   entry is.
-//! - A `reply-by` that is no date, as in the string form.
-//! - User-defined parameters whose names do not begin with `X-`, and names of agents that are no words.
-//! - In envelopes `to` and `intended-receiver` once for all agents or once for each.
+//! - A `reply-by` that is not a date, as in the string form.
+//! - User-defined parameters whose names do not begin with `X-`, and names of agents that are not words.
+//! - In envelopes, `to` and `intended-receiver` once for all agents or once for each.
 //! - Envelopes whose length does not count its own three or seven bytes, numbers in envelopes without their code, and
-//!   both codes that are in use for the user-defined parameters of identifiers there.
+//!   both codes in use for the user-defined parameters of identifiers there.
 //!
-//! Hexadecimal numbers (`13`) read as `0x` and upper-case digits; they are not written. Behind a fused parenthesis (`5x`,
-//! `7x`) the standard has `8` for 32-bit lengths and `9` for indexes, the reverse of the tokens that stand alone.
+//! Hexadecimal numbers (`13`) are read as `0x` and upper-case digits; they are not written. After a fused parenthesis
+//! (`5x`, `7x`) the standard uses `8` for 32-bit lengths and `9` for indexes, the reverse of standalone tokens.
 //!
 //! # What the router adds
 //!
-//! Options of delivery travel in the same user-defined parameters as in the [string form](super::text), and what has no
-//! string form has none here.
+//! Delivery options are encoded in the same user-defined parameters as in the [string form](super::text), and what has
+//! no string form has none here.
 
 mod code;
 mod code_table;
@@ -68,11 +67,12 @@ use super::text::{Limits, Names};
 use crate::message::{Message, WallTime};
 use reader::Reader;
 
-/// Reads exactly one message. Relative dates count from `now`. The message may have any header, but without a connection
-/// there is no code table that it could refer to.
+/// Reads exactly one message. Relative dates count from `now`. Any header is accepted, but without a connection there
+/// is no code table to refer to.
 ///
 /// # Errors
-/// The first thing that the input has wrong, with its place. Nothing else happened.
+///
+/// Returns the first fault in the input, with its position.
 #[inline]
 pub fn parse(input: &[u8], now: WallTime, limits: &Limits) -> Result<Message, BitsError> {
     let mut reader = Reader::new(input, 0, now, limits, None);
@@ -83,16 +83,15 @@ pub fn parse(input: &[u8], now: WallTime, limits: &Limits) -> Result<Message, Bi
     Ok(message)
 }
 
-/// Writes the bit-efficient form of `message` to the end of `output`, without a code table (header FA).
+/// Appends the bit-efficient form of `message` to `output`, without a code table (header FA).
 ///
-/// Agents have the names that they came with, or that `names` gives. An agent that nobody knows is written with its id
-/// as its name, as in the string form.
+/// Agents are written with the names they came with or that `names` returns. An agent without a known name is written
+/// with its id as its name, as in the string form.
 pub fn print(message: &Message, names: &dyn Names, output: &mut Vec<u8>) {
     print::message(code::NO_TABLE, message, names, None, output);
 }
 
-/// Reads messages without a code table that stand one behind the other. Nothing separates them, so that nothing can be
-/// read behind an error.
+/// Reads consecutive messages without a code table. Nothing separates them, so nothing can be read after an error.
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
     input: &'a [u8],
@@ -102,7 +101,7 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// The messages of `input`. Relative dates count from `now`.
+    /// Creates a reader of `input`. Relative dates count from `now`.
     pub fn new(input: &'a [u8], now: WallTime, limits: &Limits) -> Self {
         Self { input, position: 0, now, limits: *limits }
     }

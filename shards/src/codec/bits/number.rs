@@ -1,13 +1,13 @@
-//! Numbers and dates in half-bytes: each character is a number from 1 to 15, and 0 fills up.
+//! Numbers and dates in half-bytes: each character is a number from 1 to 15, and 0 is padding.
 
-/// How many bytes a date has behind its code: four digits of the year, two each of month, day, hour, minute and second,
+/// Length of a date after its code, in bytes: four digits of the year, two each of month, day, hour, minute and second,
 /// three of the millisecond, and a half-byte of padding.
 pub(super) const DATE_BYTES: usize = 9;
 
-/// How many characters stand in a date without sign and designator.
+/// Number of characters of a date without sign and designator.
 const DATE_DIGITS: usize = 17;
 
-/// The half-byte of a character of a decimal number.
+/// Returns the half-byte of a character of a decimal number.
 fn half(character: u8) -> Option<u8> {
     match character {
         b'0'..=b'9' => Some(character - b'0' + 1),
@@ -19,7 +19,7 @@ fn half(character: u8) -> Option<u8> {
     }
 }
 
-/// The character of a half-byte.
+/// Returns the character of a half-byte.
 fn character(half: u8) -> Option<u8> {
     match half {
         1..=10 => Some(b'0' + half - 1),
@@ -31,13 +31,13 @@ fn character(half: u8) -> Option<u8> {
     }
 }
 
-/// Whether the number can be written in half-bytes and reads back character by character.
+/// Whether the number can be written in half-bytes and reads back unchanged.
 pub(super) fn has_half_bytes(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|character| half(*character).is_some())
 }
 
-/// Writes a number for which [`has_half_bytes`]. A number with an even count of characters ends with a whole byte of
-/// padding.
+/// Writes a number for which [`has_half_bytes`] holds. A number with an even number of characters ends with a whole
+/// byte of padding.
 pub(super) fn write(text: &[u8], output: &mut Vec<u8>) {
     for pair in text.chunks(2) {
         let [high, low] = [pair.first(), pair.get(1)].map(|digit| digit.copied().and_then(half).unwrap_or(0));
@@ -48,12 +48,13 @@ pub(super) fn write(text: &[u8], output: &mut Vec<u8>) {
     }
 }
 
-/// How many bytes the number has that `input` begins with, its padding included; nothing if it has no end.
+/// Returns the length of the number at the start of `input`, in bytes and including padding, or `None` if it has no
+/// end.
 pub(super) fn length(input: &[u8]) -> Option<usize> {
     input.iter().position(|byte| byte << 4 == 0).map(|last| last + 1)
 }
 
-/// The characters of a number, padding included; or the place of the byte that is none.
+/// Returns the characters of a number, including padding, or the position of an invalid byte.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<u8>, usize> {
     let mut text = Vec::with_capacity(2 * bytes.len());
     for (place, byte) in bytes.iter().enumerate() {
@@ -69,14 +70,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<u8>, usize> {
     if text.is_empty() { Err(0) } else { Ok(text) }
 }
 
-/// A hexadecimal number travels as the decimal number of the same value. Nothing, if it is none or has more than 128
-/// bits.
+/// Converts a hexadecimal number, encoded as the decimal number of the same value. Returns `None` if it is not a number
+/// or has more than 128 bits.
 pub(super) fn hexadecimal(decimal: &[u8]) -> Option<Vec<u8>> {
     let value: u128 = std::str::from_utf8(decimal).ok()?.parse().ok()?;
     decimal.iter().all(u8::is_ascii_digit).then(|| format!("0x{value:X}").into_bytes())
 }
 
-/// A date as it stands in the string form.
+/// A date in its string form.
 #[derive(Clone, Copy)]
 pub(super) struct DateText {
     bytes: [u8; 1 + DATE_DIGITS + 1 + 1],
@@ -84,7 +85,7 @@ pub(super) struct DateText {
 }
 
 impl DateText {
-    /// The date of nine bytes, or the place of the byte that is none.
+    /// Reads a date of nine bytes, or returns the position of an invalid byte.
     pub fn read(sign: Option<u8>, bytes: &[u8; DATE_BYTES], designator: Option<u8>) -> Result<Self, usize> {
         let mut text = Self { bytes: [0; 20], length: 0 };
         if let Some(sign) = sign {
@@ -117,7 +118,7 @@ impl DateText {
     }
 }
 
-/// The nine bytes of an absolute date, which begins `text`.
+/// Writes the nine bytes of the absolute date at the start of `text`.
 pub(super) fn write_date(text: &[u8], output: &mut Vec<u8>) {
     let mut digits = text.iter().filter(|byte| byte.is_ascii_digit()).copied();
     for _ in 0..DATE_BYTES {

@@ -1,4 +1,4 @@
-//! From tokens to a message: one pass, parameter by parameter, into the builder.
+//! The parser: builds a message in one pass, parameter by parameter.
 
 use crate::message::parameter::Parameter;
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use crate::message::{
 };
 
 impl<'a> Reader<'a, '_> {
-    /// The message that begins at the present position, up to its end.
+    /// Reads the message at the current position, up to its end.
     #[inline]
     pub fn message(&mut self) -> Read<Message> {
         let start = self.position();
@@ -96,7 +96,7 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    /// Notes that the parameter was given.
+    /// Marks the parameter as present.
     fn give(&mut self, offset: usize, parameter: Parameter) -> Read<()> {
         if self.given.insert(parameter) {
             Ok(())
@@ -114,11 +114,11 @@ impl<'a> Reader<'a, '_> {
         self.value("content", limit).map(Value::bytes)
     }
 
-    /// What is no date sets no deadline, and is kept as in the string form.
+    /// A value that is not a date sets no deadline and is kept, as in the string form.
     fn reply_by(&mut self, into: &mut Parameters<'a>) -> Read<()> {
         let value = self.parameter_value("reply-by")?;
         if let Some(moment) = value.moment(self.now) {
-            // The epoch would count as no limit. It is over either way.
+            // The epoch would count as no limit. It is in the past either way.
             into.reply_by = Some(moment.max(WallTime(1)));
             return Ok(());
         }
@@ -127,7 +127,7 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    /// A parameter by its name: one of the router's own, or one of the users'.
+    /// Reads a parameter given by name: one of the router's own, or a user-defined one.
     fn user_defined(&mut self, offset: usize, into: &mut Parameters<'a>) -> Read<()> {
         let (place, name) = self.text("the name of a user-defined parameter")?;
         match Parameter::named(name.as_bytes()) {
@@ -144,14 +144,14 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// The value of the user-defined parameter whose name stands at `offset`.
+    /// Reads the value of the user-defined parameter whose name is at `offset`.
     fn user_parameter(&mut self, offset: usize, name: &str) -> Read<UserParameter> {
         check_user_parameter_name(offset, name)?;
         let value = self.parameter_value(name)?.kept(name)?;
         Ok(user_defined(name, value))
     }
 
-    /// The one identifier that is the value of `parameter`.
+    /// Reads the single identifier that is the value of `parameter`.
     fn agent(&mut self, parameter: &'static str) -> Read<Aid> {
         match self.byte("an agent identifier, which begins with 0x02")? {
             code::IDENTIFIER => self.identifier(parameter, 1),
@@ -159,7 +159,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// The identifiers that are the value of `parameter`.
+    /// Reads the identifiers that are the value of `parameter`.
     fn agents(&mut self, parameter: &'static str) -> Read<Vec<Aid>> {
         let mut read = Vec::new();
         while self.next_agent("agents", RECEIVERS_MAX, read.len())? {
@@ -179,7 +179,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Counts an identifier, whose code stands just before the present position, at `depth`.
+    /// Counts an identifier at `depth`, whose code has just been read.
     pub fn count_identifier(&mut self, depth: usize) -> Read<()> {
         let offset = self.position() - 1;
         let too_many = || Refusal::new(offset, Fault::TooMany { what: "agent identifiers", limit: self.aids_max });
@@ -191,7 +191,7 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    /// What stands behind the code of an identifier.
+    /// Reads what follows the code of an identifier.
     fn identifier(&mut self, parameter: &'static str, depth: usize) -> Read<Aid> {
         self.count_identifier(depth)?;
         let (offset, name) = self.text(parameter)?;
@@ -223,7 +223,7 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-/// Whether there is room for another one, which begins at `offset`.
+/// Checks that there is room for another one, which begins at `offset`.
 pub(super) fn check_entries(offset: usize, what: &'static str, count: usize) -> Read<()> {
     if count < AID_ENTRIES_MAX {
         Ok(())

@@ -1,4 +1,4 @@
-//! From a message to its bytes: the same message gives the same bytes.
+//! The printer: the same message always gives the same bytes.
 
 use crate::message::parameter::Parameter;
 use std::collections::HashSet;
@@ -12,12 +12,12 @@ use crate::message::{
     WallTime, WhenUnavailable,
 };
 
-/// More than most messages have beside their content.
+/// More than most messages have besides their content.
 const HEADER_BYTES: usize = 256;
-/// Sets of receivers up to this size are searched one by one.
+/// Maximum size of a receiver set that is searched linearly.
 const SEARCHED_MAX: usize = 16;
 
-/// Writes the message with this header to the end of `output`.
+/// Appends the message with this header to `output`.
 pub(super) fn message(
     header: u8,
     message: &Message,
@@ -43,7 +43,7 @@ pub(super) fn message(
     printer.writer.byte(code::END);
 }
 
-/// The place of a performative among those of the standard is its code.
+/// Returns a performative's code: its position among the standard acts.
 fn standard_code(performative: Performative) -> Option<u8> {
     let place = Performative::STANDARD.iter().position(|act| *act == performative)?;
     u8::try_from(place + 1).ok()
@@ -94,7 +94,7 @@ impl Printer<'_> {
         }
     }
 
-    /// Every identifier that came with the message and is still a receiver, then the other receivers.
+    /// Writes every identifier that came with the message and is still a receiver, then the other receivers.
     fn receivers(&mut self, agents: &[AgentId], known: &[Aid]) {
         self.writer.byte(code::RECEIVER);
         if let ([agent], [aid]) = (agents, known) {
@@ -165,7 +165,7 @@ impl Printer<'_> {
         }
     }
 
-    /// The router's own parameters, as far as they say something else than their absence would.
+    /// Writes the router's own parameters that differ from their defaults.
     fn delivery(&mut self, message: &Message, details: Option<&Details>) {
         if let Some(id) = message.id() {
             self.name(Parameter::MessageId);
@@ -199,7 +199,7 @@ impl Printer<'_> {
         }
     }
 
-    /// A date has no binary form where an expression stands, so this one is text.
+    /// Written as text, because dates have no binary form where an expression is expected.
     fn deliver_at(&mut self, moment: WallTime) {
         self.name(Parameter::DeliverAt);
         self.writer.counted(&crate::message::date::write(moment));

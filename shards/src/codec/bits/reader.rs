@@ -1,7 +1,7 @@
-//! From bytes to tokens: words, strings, numbers, dates, and where each of them ends.
+//! The tokenizer: words, strings, numbers and dates.
 //!
-//! A reader moves forward over a window of the input and copies nothing that stands in it: a token borrows from the
-//! input until its parameter's limit has been checked.
+//! A reader moves forward over a window of the input without copying: a token borrows from the input until its
+//! parameter's limit has been checked.
 
 use crate::message::parameter::ParameterSet;
 use std::borrow::Cow;
@@ -13,12 +13,12 @@ use crate::codec::text::{Fault, Limits, Read, Refusal, Strictness, quotes, unesc
 use crate::domain::ContentLimit;
 use crate::message::WallTime;
 
-/// What a code stands for, with what follows it.
+/// The meaning of a code, with what follows it.
 pub(super) enum Token<'a> {
     Word(Cow<'a, [u8]>),
-    /// A string that is written as the standard has it: in quotes, or with its length. These are resolved.
+    /// A string in the standard form, in quotes or with its length; quotes and escapes are resolved.
     String(Cow<'a, [u8]>),
-    /// A string without quotes, which other platforms write.
+    /// A string without quotes, as other platforms write it.
     Raw(Cow<'a, [u8]>),
     /// A byte-length-encoded string.
     Bytes(Cow<'a, [u8]>),
@@ -27,7 +27,7 @@ pub(super) enum Token<'a> {
 }
 
 impl Token<'_> {
-    /// What the token says, without quotes and escapes.
+    /// Returns the token without quotes and escapes.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Word(bytes) | Self::String(bytes) | Self::Raw(bytes) | Self::Bytes(bytes) => bytes,
@@ -37,28 +37,28 @@ impl Token<'_> {
     }
 }
 
-/// How reading stands within a window of the input.
+/// The state of reading within a window of the input.
 pub(super) struct Reader<'a, 't> {
     input: &'a [u8],
     position: usize,
-    /// The window ends where the longest message would, before the input does.
+    /// Whether the window ends before the input, at the limit for a message.
     window_is_cut: bool,
     message_bytes_max: usize,
     pub now: WallTime,
     pub nesting_max: usize,
     pub content_max: ContentLimit,
     pub strictness: Strictness,
-    /// How many more agent identifiers the message may hold.
+    /// How many more agent identifiers the message may contain.
     pub aids_left: usize,
     pub aids_max: usize,
     pub given: ParameterSet,
     table: Option<&'t mut CodeTable>,
-    /// Whether the table takes up what is new.
+    /// Whether new text is entered into the table.
     pub learns: bool,
 }
 
 impl<'a, 't> Reader<'a, 't> {
-    /// Begins at `start`, and sees as much of the input as a message may have.
+    /// Starts at `start`, with a window of the maximum message length.
     #[inline]
     pub fn new(
         input: &'a [u8],
@@ -90,7 +90,7 @@ impl<'a, 't> Reader<'a, 't> {
         self.position
     }
 
-    /// Goes on without the table.
+    /// Continues without the table.
     pub fn forget_table(&mut self) {
         self.table = None;
     }
@@ -100,7 +100,7 @@ impl<'a, 't> Reader<'a, 't> {
         self.input.get(self.position).copied()
     }
 
-    /// The next byte.
+    /// Reads the next byte.
     #[inline]
     pub fn byte(&mut self, expected: &'static str) -> Read<u8> {
         let byte = self.peek().ok_or_else(|| self.expected(expected))?;
@@ -108,7 +108,7 @@ impl<'a, 't> Reader<'a, 't> {
         Ok(byte)
     }
 
-    /// The next bytes, as many as `N`.
+    /// Reads the next `N` bytes.
     #[inline]
     pub fn array<const N: usize>(&mut self, expected: &'static str) -> Read<&'a [u8; N]> {
         if let Some(bytes) = self.input[self.position..].first_chunk() {
@@ -120,13 +120,13 @@ impl<'a, 't> Reader<'a, 't> {
         }
     }
 
-    /// Something else should stand at the present position.
+    /// Creates the error for an unexpected token at the current position.
     #[cold]
     pub fn expected(&self, expected: &'static str) -> Refusal {
         self.expected_at(self.position, expected)
     }
 
-    /// Something else should stand at `offset`.
+    /// Creates the error for an unexpected token at `offset`.
     #[cold]
     pub fn expected_at(&self, offset: usize, expected: &'static str) -> Refusal {
         let found = match self.input.get(offset) {
@@ -143,14 +143,14 @@ impl<'a, 't> Reader<'a, 't> {
         Refusal::new(self.input.len(), fault)
     }
 
-    /// What began at `offset` reaches the end of the window.
+    /// Creates the error for something begun at `offset` that reaches the end of the window.
     #[cold]
     fn unclosed(&mut self, offset: usize, what: &'static str) -> Refusal {
         self.position = self.input.len();
         if self.window_is_cut { self.message_too_long() } else { Refusal::new(offset, Fault::Unclosed { what }) }
     }
 
-    /// The token of `code`, which stands just before the present position.
+    /// Reads the token of `code`, which has just been read.
     #[inline]
     pub fn token(&mut self, code: u8, expected: &'static str) -> Read<Token<'a>> {
         let offset = self.position - 1;
@@ -185,7 +185,7 @@ impl<'a, 't> Reader<'a, 't> {
         }
     }
 
-    /// The date of `code`, which stands just before the present position and [`is_date`].
+    /// Reads the date of `code`, which has just been read and satisfies [`is_date`].
     pub fn date(&mut self, code: u8) -> Read<DateText> {
         let offset = self.position;
         let digits = self.array::<DATE_BYTES>("a date of nine bytes")?;
@@ -202,7 +202,7 @@ impl<'a, 't> Reader<'a, 't> {
             .map_err(|place| self.expected_at(offset + place, "two digits of a date"))
     }
 
-    /// The number at the present position.
+    /// Reads a number.
     pub fn number(&mut self, is_hexadecimal: bool) -> Read<Vec<u8>> {
         let offset = self.position;
         let rest = &self.input[offset..];
@@ -217,7 +217,7 @@ impl<'a, 't> Reader<'a, 't> {
         Ok(text)
     }
 
-    /// What stands before the terminator, past which the position moves.
+    /// Reads up to and including the terminator, and returns what precedes it.
     pub fn terminated(&mut self, what: &'static str) -> Read<&'a [u8]> {
         let rest = &self.input[self.position..];
         match memchr::memchr(code::TERMINATOR, rest) {
@@ -229,7 +229,7 @@ impl<'a, 't> Reader<'a, 't> {
         }
     }
 
-    /// A string and its terminator: in quotes or with its length, as the standard has it, or neither.
+    /// Reads a string and its terminator: quoted or with its length, as in the standard, or neither.
     pub fn string(&mut self) -> Read<Token<'a>> {
         let offset = self.position;
         if let Some((start, length)) = counted(&self.input[offset..]) {
@@ -271,8 +271,8 @@ impl<'a, 't> Reader<'a, 't> {
         Ok(Token::Bytes(Cow::Borrowed(bytes)))
     }
 
-    /// What the code table has under the index at the present position. The entry knows what it is: platforms differ
-    /// in the codes with which they refer to it.
+    /// Reads an index and returns its entry in the code table. The entry determines the kind: platforms differ in the
+    /// codes with which they refer to it.
     #[cold]
     fn indexed(&mut self) -> Read<Token<'a>> {
         let offset = self.position;
@@ -294,7 +294,7 @@ impl<'a, 't> Reader<'a, 't> {
         })
     }
 
-    /// Has the table take up what stands here in full.
+    /// Enters text that is spelled out here into the table.
     #[inline]
     fn learn(&mut self, kind: EntryKind, bytes: &[u8]) -> Read<()> {
         if self.learns { self.learn_now(kind, bytes) } else { Ok(()) }
@@ -319,7 +319,7 @@ pub(super) fn is_date(code: u8) -> bool {
     matches!(code & !code::DESIGNATED, code::DATE | code::DATE_LATER | code::DATE_EARLIER)
 }
 
-/// A string as it came from the code table.
+/// Returns a string from the code table as a token.
 fn stored_string(bytes: Vec<u8>) -> Token<'static> {
     if let Some((start, _)) = counted(&bytes) {
         return Token::String(bytes[start..].to_vec().into());
@@ -330,7 +330,7 @@ fn stored_string(bytes: Vec<u8>) -> Token<'static> {
     }
 }
 
-/// Where the bytes of `#n"` begin, and how many there are.
+/// Returns where the bytes of `#n"` begin, and their number.
 fn counted(bytes: &[u8]) -> Option<(usize, u64)> {
     let digits = bytes.strip_prefix(b"#")?;
     let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -340,8 +340,8 @@ fn counted(bytes: &[u8]) -> Option<(usize, u64)> {
     (count > 0 && digits.get(count) == Some(&b'"')).then_some((1 + count + 1, length))
 }
 
-/// What stands in quotes, if `bytes` are one string literal of SC00070. Where it ends is known, so that its last quote
-/// closes it whatever stands before that.
+/// Returns the inside of the quotes if `bytes` are one string literal of SC00070. Its end is known, so the last quote
+/// closes it whatever precedes that.
 pub(super) fn literal(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inner = bytes.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     let mut escapes = 0;

@@ -1,4 +1,4 @@
-//! Tokens as they are written: the shortest form of the standard in which the reader finds the same value again.
+//! The token writer: uses the shortest standard form that reads back as the same value.
 
 use crate::message::date::write as write_date;
 use crate::message::word::is_atom;
@@ -9,16 +9,16 @@ use super::{code, number};
 use crate::codec::text::quotes;
 use crate::message::{ParameterValue, WallTime};
 
-/// The code table of the end that writes, with a way back from text to codes.
+/// The code table of the writing end, with a map from text to codes.
 #[derive(Debug)]
 pub(super) struct WrittenTable {
     table: CodeTable,
     codes: HashMap<Entry, u16>,
     learns: bool,
-    /// A word that is likely to come again is not in the table.
+    /// Whether a word that is likely to recur is missing from the table.
     misses_lasting: bool,
-    /// The codes that a message used which leaves the table as it is. They are marked as used once it is clear that it
-    /// does: until then the order of the table is still that of the message before.
+    /// Codes used by a message that leaves the table unchanged. They are marked as used only once that is certain:
+    /// until then the table keeps the order of the previous message.
     used: Vec<u16>,
 }
 
@@ -28,20 +28,20 @@ impl WrittenTable {
         Self { table, codes, learns: false, misses_lasting: false, used: Vec::new() }
     }
 
-    /// Begins a message that leaves the table as it is.
+    /// Begins a message that leaves the table unchanged.
     pub fn begin(&mut self) {
         self.learns = false;
         self.misses_lasting = false;
         self.used.clear();
     }
 
-    /// Begins a message that has the table take up what is new, in place of the one that was begun before.
+    /// Begins a message that enters new text into the table, instead of the one begun before.
     pub fn begin_learning(&mut self) {
         self.begin();
         self.learns = true;
     }
 
-    /// The message that was begun is the one that is sent.
+    /// Confirms that the message begun is the one sent.
     pub fn keep(&mut self) {
         for code in self.used.drain(..) {
             self.table.touch(code);
@@ -57,7 +57,7 @@ impl WrittenTable {
         self.table.bytes().saturating_add(bytes) <= CODE_TABLE_BYTES_MAX
     }
 
-    /// The code of what was written before; otherwise nothing, and it is taken up if this message has that done.
+    /// Returns the code of text written before; otherwise `None`, and the text is entered if the message does that.
     fn code(&mut self, kind: EntryKind, bytes: &[u8], is_lasting: bool) -> Option<u16> {
         let entry = Entry { kind, bytes: bytes.into() };
         match self.codes.get(&entry) {
@@ -82,11 +82,11 @@ impl WrittenTable {
     }
 }
 
-/// Writes tokens to the end of a buffer.
+/// Appends tokens to a buffer.
 pub(super) struct Writer<'a> {
     pub output: &'a mut Vec<u8>,
     table: Option<&'a mut WrittenTable>,
-    /// Whether the words that are written now are likely to come again in later messages.
+    /// Whether the words being written are likely to recur in later messages.
     pub is_lasting: bool,
 }
 
@@ -103,13 +103,13 @@ impl<'a> Writer<'a> {
         self.output.extend_from_slice(bytes);
     }
 
-    /// A word where the standard has words only. Text that is none has no form there, and is written with its length,
+    /// Writes a word where the standard allows only words. Other text has no form there and is written with its length,
     /// so that it arrives.
     pub fn word(&mut self, text: &str) {
         if is_word(text.as_bytes()) { self.plain_word(text.as_bytes()) } else { self.counted(text.as_bytes()) }
     }
 
-    /// A word that needs no check.
+    /// Writes a word that needs no check.
     pub fn plain_word(&mut self, word: &[u8]) {
         if !self.indexed(code::WORD_INDEX, EntryKind::Word, word) {
             self.byte(code::WORD);
@@ -117,7 +117,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A word that is already written behind `start`, where its code stands. It needs no check and has no end yet.
+    /// Ends a word that is already written after `start`, the position of its code. It needs no check.
     pub fn end_word(&mut self, start: usize) {
         if self.table.is_some() {
             let word = self.output.split_off(start + 1);
@@ -128,7 +128,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Text where any expression may stand.
+    /// Writes text where any expression is allowed.
     pub fn text(&mut self, text: &str) {
         let bytes = text.as_bytes();
         if is_word(bytes) {
@@ -141,7 +141,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The value of a user-defined parameter.
+    /// Writes the value of a user-defined parameter.
     pub fn value(&mut self, value: &ParameterValue) {
         match value {
             ParameterValue::Atom(text) if is_word(text.as_bytes()) => self.plain_word(text.as_bytes()),
@@ -154,19 +154,19 @@ impl<'a> Writer<'a> {
                 }
             }
             ParameterValue::List(expression) => self.source(expression.as_str()),
-            // A word that has to be quoted would read back as something else.
+            // An invalid word or list would read back as something else.
             ParameterValue::Atom(text) | ParameterValue::Text(text) => self.string(text),
             ParameterValue::Binary(bytes) => self.counted(bytes),
         }
     }
 
-    /// An expression by its source text.
+    /// Writes an expression as its source text.
     fn source(&mut self, source: &str) {
         self.byte(code::SOURCE);
         self.counted(source.as_bytes());
     }
 
-    /// A string, unless the text ends in a backslash: such a text has no string literal.
+    /// Writes a string. Text that ends in a backslash has no string literal and is written with its length.
     fn string(&mut self, text: &str) {
         if text.ends_with('\\') {
             return self.counted(text.as_bytes());
@@ -184,8 +184,8 @@ impl<'a> Writer<'a> {
         self.byte(code::TERMINATOR);
     }
 
-    /// Any bytes, with their length in front.
-    #[allow(clippy::cast_possible_truncation)] // Each length was compared with what its form holds.
+    /// Writes any bytes, prefixed with their length.
+    #[allow(clippy::cast_possible_truncation)] // Each length was checked against the range of its form.
     pub fn counted(&mut self, bytes: &[u8]) {
         if self.indexed(code::BYTES_INDEX, EntryKind::Bytes, bytes) {
             return;
@@ -211,7 +211,7 @@ impl<'a> Writer<'a> {
         self.byte(code::TERMINATOR);
     }
 
-    /// An absolute moment in UTC.
+    /// Writes an absolute time in UTC.
     pub fn date(&mut self, moment: WallTime) {
         self.byte(code::DATE | code::DESIGNATED);
         number::write_date(&write_date(moment), self.output);
@@ -223,7 +223,7 @@ impl<'a> Writer<'a> {
         self.table.is_some() && self.indexed_at(self.output.len(), code, kind, bytes)
     }
 
-    /// Puts the index in place of what stands at `start`, if the table has one.
+    /// Replaces what is at `start` with its index, if the table has one.
     #[cold]
     fn indexed_at(&mut self, start: usize, code: u8, kind: EntryKind, bytes: &[u8]) -> bool {
         let Some(written) = self.table.as_deref_mut() else { return false };
@@ -236,8 +236,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Text as a string of the standard without its terminator: a literal, or with its length if it has a terminator
-/// inside.
+/// Writes text as a standard string without its terminator: a literal, or with its length if it contains a terminator.
 pub(super) fn string_form(text: &str, output: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     if memchr::memchr(code::TERMINATOR, bytes).is_some() {
@@ -254,7 +253,7 @@ pub(super) fn string_form(text: &str, output: &mut Vec<u8>) {
     output.push(b'"');
 }
 
-/// `#n"` and the bytes.
+/// Writes `#n"` and the bytes.
 pub(super) fn counted_form(bytes: &[u8], output: &mut Vec<u8>) {
     output.push(b'#');
     output.extend_from_slice(bytes.len().to_string().as_bytes());

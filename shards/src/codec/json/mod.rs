@@ -1,24 +1,25 @@
-//! A JSON form of messages, for programs that speak JSON anyway. FIPA has none; this one is the router's own.
+//! A JSON form of messages. FIPA defines none; this one is the router's own.
 //!
-//! [`from_json`] reads one message, [`Messages`] a text of them (JSON lines, or objects with white space or nothing between
-//! them), [`to_json`] writes one on a line. What holds:
+//! [`from_json`] reads one message, [`Messages`] a text of them (JSON lines, or objects with white space or nothing
+//! between them), [`to_json`] writes one on a line. Guarantees:
 //!
-//! - A message that was written and read again equals itself, whatever bytes it carries, and equals what the other forms
-//!   make of it.
-//! - Sizes, counts and nesting are compared with the [`Limits`] before memory is taken for them, and the time to read
-//!   grows with the length of the input alone.
-//! - Reading is strict: unknown members, members given twice and values of another type are refused where they stand.
+//! - A message that was written and read again equals itself, whatever bytes it carries, and equals what the other
+//!   forms give.
+//! - Sizes, counts and nesting are checked against the [`Limits`] before memory is allocated, and reading takes time
+//!   proportional to the length of the input.
+//! - Reading is strict: unknown members, repeated members and values of the wrong type are refused, with their
+//!   position.
 //!
 //! # Members of a message
 //!
-//! They are named as the parameters of the string form. Only `performative` is mandatory; the order does not matter.
+//! They are named like the parameters of the string form. Only `performative` is mandatory; the order does not matter.
 //!
 //! | Member | Type | Limit |
 //! |---|---|---|
 //! | `performative` | string: an act of SC00037 in any case, or a word | 64 bytes |
 //! | `sender` | agent | |
 //! | `receiver`, `reply-to` | array of agents | 10,000 agents |
-//! | `content` | string, or `{"base64": string}` for bytes that are no text | the content limit |
+//! | `content` | string, or `{"base64": string}` for bytes that are not text | the content limit |
 //! | `language`, `encoding`, `ontology`, `protocol` | string | 65,536 bytes |
 //! | `conversation-id`, `reply-with`, `in-reply-to` | string | 65,536 bytes |
 //! | `reply-by` | string: a date as in the [string form](super::text), such as `"20250131T235959999Z"` | |
@@ -38,8 +39,8 @@
 //! | `resolvers` | array of agents | 64, nested 8 levels deep |
 //! | `user-defined` | array of parameters | 64 parameters |
 //!
-//! A **parameter** is an object with `name`, a word, and one of `word`, `string`, `list` (all strings) and
-//! `base64` (a string: bytes in base64), which are the kinds of values of the string form.
+//! A **parameter** is an object with `name`, a word, and one of `word`, `string`, `list` (all strings) and `base64` (a
+//! string: bytes in base64), which are the kinds of values of the string form.
 //!
 //! ```json
 //! {"performative":"inform","sender":"a@x","receiver":[{"name":"b@x","addresses":["http://x/acc"]}],"content":"hello",
@@ -58,8 +59,8 @@ pub use several::Messages;
 use super::text::Limits;
 use crate::domain::ContentLimit;
 
-/// The usual limits for messages with content of up to `content_max`: those of the XML form, which has content in base64
-/// too.
+/// Returns the default limits for messages with content of up to `content_max`: those of the XML form, which has
+/// content in base64 too.
 pub fn limits(content_max: ContentLimit) -> Limits {
     super::xml::limits(content_max)
 }

@@ -1,4 +1,4 @@
-//! From members to a message: one pass, into the builder.
+//! The parser: builds a message in one pass.
 
 use crate::message::date::read as read_date;
 use crate::message::parameter::Parameter;
@@ -19,7 +19,7 @@ use crate::message::{
     UserParameter, WallTime,
 };
 
-/// Members that a message may have.
+/// Members of a message.
 const MEMBERS: &[&str] = &[
     "performative",
     "sender",
@@ -47,20 +47,21 @@ const MEMBERS: &[&str] = &[
     "X-caxton-choice",
     "user-defined",
 ];
-/// Members that an agent may have.
+/// Members of an agent.
 const AGENT_MEMBERS: &[&str] = &["name", "addresses", "resolvers", "user-defined"];
-/// Members that a user-defined parameter may have.
+/// Members of a user-defined parameter.
 const PARAMETER_MEMBERS: &[&str] = &["name", "word", "string", "list", "base64"];
-/// Members that content may have.
+/// Members of a content object.
 const CONTENT_MEMBERS: &[&str] = &["base64"];
 /// An escape has up to twelve bytes and stands for at least one, or for two if it has all twelve.
 const ESCAPE_GROWTH_MAX: usize = 6;
 const A_MESSAGE: &str = "a message, which is a JSON object";
 
-/// Reads exactly one message, with white space around it. Relative dates count from `now`.
+/// Reads exactly one message, with optional white space around it. Relative dates count from `now`.
 ///
 /// # Errors
-/// The first thing that the input has wrong, with its position. Nothing else happened.
+///
+/// Returns the first fault in the input, with its position.
 pub fn from_json(input: &[u8], now: WallTime, limits: &Limits) -> Result<Message, ParseError> {
     single(input, now, limits).map_err(|refusal| refusal.locate(input))
 }
@@ -144,7 +145,7 @@ impl Reader {
     fn reply_by(&self, value: Node<'_>) -> Read<WallTime> {
         const DATE: &str = "a date such as 20250131T235959999Z";
         let text = value.string("a string with a date")?;
-        // The epoch would count as no limit. It is over either way.
+        // The epoch would count as no limit. It is in the past either way.
         read_date(text.as_bytes(), self.now).map(|moment| moment.max(WallTime(1))).ok_or_else(|| {
             let shown = excerpt(text.as_bytes());
             let fault = Fault::IllegalValue { parameter: "reply-by", value: shown, allowed: DATE.into() };

@@ -1,4 +1,4 @@
-//! From a message to its JSON form.
+//! The JSON printer.
 
 use crate::codec::text::Names;
 use crate::codec::walk::{Form, walk};
@@ -6,16 +6,16 @@ use crate::codec::xml::write_base64;
 use crate::message::parameter::Parameter;
 use crate::message::{Aid, Message, ParameterValue, UserParameter};
 
-/// More than most messages have beside their content.
+/// More than most messages have besides their content.
 const HEADER_BYTES: usize = 1_024;
-/// How many characters of content may need an escape before it is written in base64 instead, so that hostile content
-/// can't make a message grow beyond what a reader accepts.
+/// Maximum number of escaped characters in content before it is written in base64 instead, so that hostile content
+/// cannot make a message grow beyond what a reader accepts.
 const ESCAPES_MAX: usize = 65_536;
 
-/// Writes the JSON form of `message` to the end of `output`, on one line and without a line break behind it.
+/// Appends the JSON form of `message` to `output`, on one line and without a trailing line break.
 ///
-/// Identifiers stand as they came where they came with the message; other agents have the names that `names` gives. An
-/// agent that nobody knows is written with its id as its name: `a` and 32 hexadecimal digits.
+/// Identifiers that came with the message are written as received; other agents are written with the names that `names`
+/// returns. An agent without a known name is written with its id as its name: `a` and 32 hexadecimal digits.
 pub fn to_json(message: &Message, names: &dyn Names, output: &mut Vec<u8>) {
     output.reserve(message.content().len() + HEADER_BYTES);
     output.extend_from_slice(b"{\"performative\":");
@@ -30,7 +30,7 @@ pub fn to_json(message: &Message, names: &dyn Names, output: &mut Vec<u8>) {
 
 struct Writer<'a> {
     output: &'a mut Vec<u8>,
-    /// Nothing stands before the next element of an array.
+    /// Whether the next element is the first of its array.
     is_first: bool,
     has_user_parameters: bool,
 }
@@ -109,7 +109,7 @@ impl Writer<'_> {
     }
 }
 
-/// An agent of whom only the name is known is a string.
+/// Writes an agent. One of which only the name is known is a string.
 fn agent(aid: &Aid, output: &mut Vec<u8>) {
     let Aid { name, addresses, resolvers, user_parameters } = aid;
     if addresses.is_empty() && resolvers.is_empty() && user_parameters.is_empty() {
@@ -161,6 +161,6 @@ fn user_parameter(parameter: &UserParameter, output: &mut Vec<u8>) {
 }
 
 fn string(text: &str, output: &mut Vec<u8>) {
-    // Writing a string into memory can't fail.
+    // Writing a string to memory cannot fail.
     let _ = serde_json::to_writer(output, text);
 }

@@ -1,10 +1,10 @@
-//! Several messages in one text, and how reading goes on behind a malformed one.
+//! Several messages in one text, and resynchronisation after a malformed one.
 //!
-//! What is JSON and no message ends where it ends. Behind what is no JSON the next message begins at the next line that
-//! begins with `{`: inside a string no line can begin.
+//! A JSON value that is not a message ends where the value ends. After invalid JSON, the next message begins at the
+//! next line that begins with `{`: no line can begin inside a string.
 //!
-//! Some bytes are read again that way. The total of these is bounded by a multiple of the input's length; when it is used
-//! up, reading goes on behind everything that was looked at. So no input is read for longer than its length deserves.
+//! Some bytes are read again that way. Their total is bounded by a multiple of the input's length; once it is used up,
+//! reading continues after everything already looked at. Reading time is therefore proportional to the input.
 
 use super::parse::Reader;
 use super::value::Node;
@@ -14,14 +14,14 @@ use crate::message::{Message, WallTime};
 
 /// Reads a text of any number of messages, with white space or nothing between them.
 ///
-/// Ends after the last message. Each malformed one gives one error, and reading goes on behind it.
+/// Ends after the last message. Each malformed message yields one error, and reading continues after it.
 #[derive(Debug)]
 pub struct Messages<'a> {
     input: &'a [u8],
     now: WallTime,
     limits: Limits,
     position: usize,
-    /// The last place whose line is known, at or before `position`.
+    /// The last position whose line is known, at or before `position`.
     place: Place,
     readable: Readable<'a>,
     /// How many more bytes may be read again.
@@ -29,7 +29,7 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// Reads `input` from its beginning. Relative dates count from `now`.
+    /// Reads `input` from the beginning. Relative dates count from `now`.
     pub fn new(input: &'a [u8], now: WallTime, limits: &Limits) -> Self {
         Self {
             input,
@@ -42,7 +42,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// Where reading goes on after what is no JSON at `start`, of which all up to `reached` was looked at.
+    /// Returns where reading continues after invalid JSON at `start`, looked at up to `reached`.
     fn behind_malformed(&mut self, start: usize, reached: usize) -> usize {
         let resume = self.next_line_start(start);
         match self.reread_left.checked_sub(reached.saturating_sub(resume)) {
@@ -54,7 +54,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// The next line behind `offset` that begins with a message; or the end.
+    /// Returns the next line after `offset` that begins with a message, or the end.
     fn next_line_start(&self, offset: usize) -> usize {
         let rest = &self.input[offset..];
         memchr::memchr_iter(b'\n', rest)
@@ -86,7 +86,7 @@ impl Iterator for Messages<'_> {
             Ok(None) => return None,
             Err(refusal) => {
                 let error = self.error(refusal);
-                // An error at the end of the window means that all of it was looked at, and any other that no more was.
+                // An error at the end of the window means that all of it was looked at; any other, that no more was.
                 self.position = self.behind_malformed(start, error.offset);
                 return Some(Err(error));
             }

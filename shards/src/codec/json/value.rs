@@ -1,7 +1,7 @@
-//! JSON values, each with its place in the input.
+//! JSON values with their positions in the input.
 //!
-//! The parsing itself is that of `serde_json`. A [`Node`] is the source text of a value, so that whatever is wrong with it can be
-//! shown where it stands; its members are taken out one by one, and nothing is copied but strings with escapes.
+//! `serde_json` does the parsing. A [`Node`] is the source text of a value, so that any fault in it can be located; its
+//! members are extracted one by one, and only strings with escapes are copied.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,14 +18,14 @@ use crate::codec::window::End;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node<'a> {
     pub source: &'a str,
-    /// Where it begins in the input.
+    /// The position of its start in the input.
     pub offset: usize,
     /// Why the source ends: only a whole input may be cut.
     pub end: End,
 }
 
 impl<'a> Node<'a> {
-    /// A part of this node's source.
+    /// Returns the node of a part of this node's source.
     fn part(&self, source: &'a str) -> Self {
         let offset = self.offset + (source.as_ptr().addr() - self.source.as_ptr().addr());
         Self { source, offset, end: End::Input }
@@ -35,7 +35,7 @@ impl<'a> Node<'a> {
         Err(Refusal::new(self.offset, fault))
     }
 
-    /// Something else should stand here.
+    /// Returns the error for an unexpected value.
     pub fn expected<T>(&self, expected: impl Into<Cow<'static, str>>) -> Read<T> {
         let shown = self.source.trim_ascii_start();
         let offset = self.offset + (self.source.len() - shown.len());
@@ -65,7 +65,7 @@ impl<'a> Node<'a> {
         self.first().is_some_and(|first| first == b'-' || first.is_ascii_digit())
     }
 
-    /// Each member of an object: its name as a node of its own, and its value.
+    /// Calls `each` for every member of an object, with its name as a node and its value.
     pub fn members(
         &self,
         expected: &'static str,
@@ -87,7 +87,7 @@ impl<'a> Node<'a> {
         self.finish(read.and_then(|()| deserializer.end()), refused)
     }
 
-    /// Each element of an array.
+    /// Calls `each` for every element of an array.
     pub fn elements(&self, expected: &'static str, mut each: impl FnMut(Node<'a>) -> Read<()>) -> Read<()> {
         if self.first() != Some(b'[') {
             return self.expected(expected);
@@ -99,20 +99,20 @@ impl<'a> Node<'a> {
         self.finish(read.and_then(|()| deserializer.end()), refused)
     }
 
-    /// A string with its escapes resolved.
+    /// Returns a string with its escapes resolved.
     pub fn string(&self, expected: &'static str) -> Read<Cow<'a, str>> {
         let plain = self.source.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         let Some(plain) = plain else {
             return self.expected(expected);
         };
-        // The source was found to be one string, so that what has no escape stands for itself.
+        // The source is known to be one string, so text without an escape stands for itself.
         if memchr::memchr(b'\\', plain.as_bytes()).is_none() {
             return Ok(Cow::Borrowed(plain));
         }
         serde_json::from_str::<String>(self.source).map(Cow::Owned).map_err(|error| self.ill_formed(&error))
     }
 
-    /// The value that the source begins with, white space before it aside, or nothing if there is none.
+    /// Returns the value at the start of the source, skipping white space, or `None` if there is none.
     pub fn value(&self) -> Read<Option<Self>> {
         match Deserializer::from_str(self.source).into_iter::<&'a RawValue>().next() {
             None => self.end.refusal(self.offset + self.source.len()).map_or(Ok(None), Err),
@@ -147,13 +147,13 @@ impl<'a> Node<'a> {
     }
 }
 
-/// What is wrong, without the line and the column, which count from the beginning of a node.
+/// Returns the error message without line and column, which count from the beginning of a node.
 fn without_place(error: &Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned()
 }
 
-/// Passes on the parts of an object or an array until one is refused.
+/// Passes the parts of an object or an array on until one is refused.
 struct Each<'r, F> {
     refused: &'r mut Option<Refusal>,
     each: F,

@@ -1,16 +1,17 @@
-//! From text to terms.
+//! The SL parser.
 
 use super::{Argument, Compound, SL_BYTES_MAX, SL_NESTING_MAX, SL_TERMS_MAX, Term, is_word_byte};
 use crate::codec::text::readings::{self, Grammar};
 use crate::codec::text::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
 
-/// How long another reading is looked for, for each byte of a content.
+/// Maximum effort of searching for another reading, in steps per byte of the content.
 const STEPS_PER_BYTE: usize = 8;
 
 /// Reads a content: expressions in parentheses, such as `((action x (search ...)))`.
 ///
 /// # Errors
-/// The first thing that the text has wrong, with its position in it.
+///
+/// Returns the first fault in the text, with its position.
 pub fn parse(text: &str) -> Result<Vec<Term>, ParseError> {
     let read = |closing: &[usize]| Reader { text, position: 0, depth: 0, terms: 0, closing }.content();
     read(&[])
@@ -18,9 +19,9 @@ pub fn parse(text: &str) -> Result<Vec<Term>, ParseError> {
         .map_err(|Refusal { offset, fault }| locate(text, offset, *fault))
 }
 
-/// Reads a content again that can't be read if a quote behind a backslash never ends a string: platforms write a string
-/// that ends in a backslash as `"C:\"`. It is read if there is exactly one way to end strings behind backslashes that
-/// gives a content.
+/// Rereads a content that cannot be read if a quote after a backslash never ends a string: platforms write a string
+/// that ends in a backslash as `"C:\"`. It is accepted if exactly one way to end strings after backslashes gives a
+/// content.
 #[cold]
 fn another_reading(text: &str, read: impl Fn(&[usize]) -> Read<Vec<Term>>, refusal: Refusal) -> Read<Vec<Term>> {
     if text.len() > SL_BYTES_MAX || memchr::memmem::find(text.as_bytes(), b"\\\"").is_none() {
@@ -59,7 +60,7 @@ struct Reader<'a> {
     position: usize,
     depth: usize,
     terms: usize,
-    /// The places of quotes behind backslashes that end their strings, in order.
+    /// Positions of quotes after backslashes that end their strings, in order.
     closing: &'a [usize],
 }
 
@@ -129,7 +130,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What stands up to the closing parenthesis, which is taken too.
+    /// Reads terms up to and including the closing parenthesis.
     fn terms_until_closed(&mut self, opening: usize) -> Read<Vec<Term>> {
         let mut terms = Vec::new();
         while !self.closes(opening)? {
@@ -209,7 +210,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A quote behind a backslash does not end a string; every other backslash stands for itself.
+    /// A quote after a backslash does not end a string; every other backslash stands for itself.
     fn string(&mut self) -> Read<Box<str>> {
         let opening = self.position;
         let inside = self.text.get(opening + 1..).unwrap_or_default();
@@ -226,7 +227,7 @@ impl<'a> Reader<'a> {
         refusal(opening, Fault::Unclosed { what: "a string" })
     }
 
-    /// `#`, digits, a quote and that many bytes; nothing, if it is something else.
+    /// Reads `#`, digits, a quote and that many bytes; returns `None` for anything else.
     fn counted_string(&mut self) -> Read<Option<Box<str>>> {
         let offset = self.position;
         let rest = self.text.get(offset + 1..).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! From terms to text.
+//! The SL printer.
 
 use super::{Argument, Term, is_word};
 
-/// Writes a content. What it writes reads back as the same terms, if every head, name and atom is a word.
+/// Writes a content. It reads back as the same terms if every head, name and atom is a word.
 pub fn print(content: &[Term]) -> String {
     let mut text = String::new();
     text.push('(');
@@ -30,7 +30,7 @@ fn list(terms: &[Term], text: &mut String) {
 
 fn term(element: &Term, text: &mut String) {
     match element {
-        // An atom that is no word was made by hand: as a string it keeps what it says.
+        // An atom that is not a word was created by hand: as a string it keeps its text.
         Term::Atom(word) if is_word(word) => text.push_str(word),
         Term::Atom(content) | Term::Text(content) => string(content, text),
         Term::Variable(name) => {
@@ -70,7 +70,7 @@ fn collection(opening: &str, elements: &[Term], text: &mut String) {
     text.push(')');
 }
 
-/// A text that ends in a backslash has no string literal, and is written with its length in front.
+/// Writes a string. Text that ends in a backslash has no string literal and is written with its length.
 fn string(content: &str, text: &mut String) {
     use std::fmt::Write as _;
     if content.ends_with('\\') {

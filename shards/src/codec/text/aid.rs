@@ -7,18 +7,18 @@ use crate::domain::AgentName;
 use crate::message::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, RECEIVERS_MAX, UserParameter};
 
 impl Reader<'_> {
-    /// The one identifier that is the value of `parameter`.
+    /// Reads the single identifier that is the value of `parameter`.
     pub fn sender(&mut self) -> Read<Aid> {
         self.lexer.skip_space();
         self.aid("sender", 1)
     }
 
-    /// The set of identifiers that is the value of `parameter`.
+    /// Reads the set of identifiers that is the value of `parameter`.
     pub fn aids(&mut self, parameter: &'static str) -> Read<Vec<Aid>> {
         self.collection("agents", RECEIVERS_MAX, |reader| reader.aid(parameter, 1))
     }
 
-    /// An identifier, or a bare name in its place.
+    /// Reads an identifier, or a bare name instead of one.
     fn aid(&mut self, parameter: &'static str, depth: usize) -> Read<Aid> {
         let offset = self.lexer.position();
         let too_many = || Refusal::new(offset, Fault::TooMany { what: "agent identifiers", limit: self.aids_max });
@@ -41,7 +41,7 @@ impl Reader<'_> {
         self.identifier(depth)
     }
 
-    /// What stands between the word `agent-identifier` and the closing parenthesis, and that too.
+    /// Reads what follows the word `agent-identifier`, including the closing parenthesis.
     fn identifier(&mut self, depth: usize) -> Read<Aid> {
         let mut name = None;
         let mut addresses = None;
@@ -94,7 +94,7 @@ impl Reader<'_> {
         self.lexer.text("addresses").map(|(_, address)| address.into())
     }
 
-    /// A set or a sequence, or one element without either.
+    /// Reads a set or a sequence, or a single element without either.
     fn collection<T>(
         &mut self,
         elements: &'static str,

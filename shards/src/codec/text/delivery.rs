@@ -1,4 +1,4 @@
-//! The router's own parameters: options of delivery, and the address by capability.
+//! The router's own parameters: delivery options, and addressing by capability.
 
 use crate::message::date;
 use crate::message::parameter::Parameter;
@@ -12,7 +12,7 @@ use crate::message::{
     Choice, DeliveryOptions, MessageBuilder, MessageId, Receipt, Reliability, TraceContext, WallTime, WhenUnavailable,
 };
 
-/// What a message asks of the router.
+/// The delivery options of a message.
 #[derive(Default)]
 pub(crate) struct Delivery {
     pub options: DeliveryOptions,
@@ -23,7 +23,7 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Whether the parameters that make up the address go together.
+    /// Checks that the addressing parameters are consistent.
     pub fn check(&self, has_receiver: bool) -> Read<()> {
         let contradiction = |offset, text| Err(Refusal::new(offset, Fault::Contradiction(text)));
         match (&self.capability, self.choice) {
@@ -55,7 +55,7 @@ impl Delivery {
 }
 
 impl Reader<'_> {
-    /// The value of one of the router's own parameters.
+    /// Reads the value of one of the router's own parameters.
     pub fn delivery(&mut self, parameter: Parameter, into: &mut Delivery) -> Read<()> {
         let (offset, text) = self.lexer.text(parameter.name())?;
         into.set(parameter, offset, &text, self.now)
@@ -63,7 +63,7 @@ impl Reader<'_> {
 }
 
 impl Delivery {
-    /// Takes the value of one of the router's own parameters, which stands at `offset`. Relative dates count from `now`.
+    /// Sets one of the router's own parameters from its value at `offset`. Relative dates count from `now`.
     pub fn set(&mut self, parameter: Parameter, offset: usize, text: &str, now: WallTime) -> Read<()> {
         let value = OwnValue { parameter, offset, text };
         match parameter {
@@ -94,7 +94,7 @@ impl Delivery {
     }
 }
 
-/// A value of one of the router's own parameters, where it stands.
+/// The value of one of the router's own parameters, with its position.
 struct OwnValue<'a> {
     parameter: Parameter,
     offset: usize,
@@ -135,17 +135,17 @@ fn word_of<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'stat
     words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
 }
 
-/// The word for a reliability.
+/// Returns the word for a reliability.
 pub(crate) fn reliability_word(reliability: Reliability) -> &'static str {
     word_of(&RELIABILITIES, reliability)
 }
 
-/// The word for a receipt.
+/// Returns the word for a receipt.
 pub(crate) fn receipt_word(receipt: Receipt) -> &'static str {
     word_of(&RECEIPTS, receipt)
 }
 
-/// The word for what becomes of a message while its receiver is not to be called.
+/// Returns the word for what happens while the receiver is unavailable.
 pub(crate) fn patience_word(patience: WhenUnavailable) -> &'static str {
     word_of(&PATIENCE, patience)
 }
@@ -156,8 +156,8 @@ fn message_id(text: &str) -> Option<MessageId> {
     MessageId::from_u128(u128::from_be_bytes(bytes))
 }
 
-/// `version-trace-span-flags`. Versions after 00 may go on behind the flags, and are read as far as 00 goes, as the W3C
-/// asks of receivers. Trace and span of zeros only are no trace at all.
+/// Parses `version-trace-span-flags`. Versions after 00 may have more after the flags and are read as far as version 00
+/// goes, as the W3C requires of receivers. A trace or span of zeros is invalid.
 fn traceparent(text: &str) -> Option<TraceContext> {
     let mut parts = text.splitn(5, '-');
     let [version] = hexadecimal(parts.next()?)?;
@@ -169,7 +169,7 @@ fn traceparent(text: &str) -> Option<TraceContext> {
     (version != 0xff && ends_well && context.is_valid()).then_some(context)
 }
 
-/// Exactly as many bytes as the caller expects, two digits each, in any case.
+/// Parses exactly `BYTES` bytes, two digits each, in any case.
 fn hexadecimal<const BYTES: usize>(digits: &str) -> Option<[u8; BYTES]> {
     let digits = digits.as_bytes();
     let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());

@@ -1,6 +1,6 @@
-//! What is wrong with a text, and where.
+//! Errors in a text, with their positions.
 //!
-//! Errors travel back to the sender in a `not-understood`, into logs and onto terminals. So whatever they quote of the
+//! Errors are sent back in a `not-understood` and appear in logs and on terminals, so everything they quote from the
 //! input is cut and escaped.
 
 use std::borrow::Cow;
@@ -9,10 +9,10 @@ use super::strictness::NotStrict;
 use crate::domain::DomainError;
 use crate::message::{MessageError, TransportEnvelopeFault};
 
-/// How much of the input an error repeats, in characters.
+/// Maximum length of an excerpt of the input in an error, in characters.
 pub const EXCERPT_CHARACTERS_MAX: usize = 32;
 
-/// Why a text is no message. Nothing of it took effect.
+/// A text is not a valid message. Nothing took effect.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("line {line}, column {column}: {fault}")]
 pub struct ParseError {
@@ -20,7 +20,7 @@ pub struct ParseError {
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// The byte in the input, from 0.
+    /// The position in the input, in bytes from 0.
     pub offset: usize,
     /// What is wrong there.
     pub fault: Fault,
@@ -30,26 +30,26 @@ pub struct ParseError {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Something else should stand here.
+    /// Something else is expected here.
     #[error("expected {expected}, found {found}")]
     Expected {
-        /// What should stand here.
+        /// What is expected.
         expected: Cow<'static, str>,
-        /// What stands here: an excerpt in quotes, or `the end of the input`.
+        /// What is there: an excerpt in quotes, or `the end of the input`.
         found: String,
     },
-    /// A string or a parenthesis that begins here has no end.
+    /// A string or a parenthesis that begins here is not closed.
     #[error("{what} begins here and never ends")]
     Unclosed {
-        /// What has no end.
+        /// What is not closed.
         what: &'static str,
     },
     /// A byte-length-encoded string claims more bytes than there are.
     #[error("the length says {claimed} bytes, but {available} bytes follow")]
     LengthBeyondEnd {
-        /// What the length says; the largest number if it says more than that.
+        /// The claimed length; `u64::MAX` if it is larger.
         claimed: u64,
-        /// How many bytes follow.
+        /// The number of bytes that follow.
         available: usize,
     },
     /// A parameter that is neither standard nor user-defined.
@@ -58,7 +58,7 @@ pub enum Fault {
         /// The name, as an excerpt in quotes.
         name: String,
     },
-    /// A user-defined parameter has a name that none may have.
+    /// A user-defined parameter has an invalid name.
     #[error(
         "{name} can't be the name of a user-defined parameter: allowed is a word that is no parameter of FIPA SC00061"
     )]
@@ -66,13 +66,13 @@ pub enum Fault {
         /// The name, as an excerpt in quotes.
         name: String,
     },
-    /// A parameter that may be given once is given twice.
+    /// A parameter that may occur once occurs twice.
     #[error("the parameter :{name} is given twice")]
     RepeatedParameter {
         /// The parameter.
         name: &'static str,
     },
-    /// The parameter can't have this value.
+    /// The value is not valid for the parameter.
     #[error("{value} is no legal value of :{parameter}: allowed is {allowed}")]
     IllegalValue {
         /// The parameter.
@@ -82,27 +82,27 @@ pub enum Fault {
         /// What the parameter accepts.
         allowed: Cow<'static, str>,
     },
-    /// Something that the form has no place for.
+    /// The form has no place for this element.
     #[error("unknown {what} {name}{}; allowed {allowed}", hint(*.nearest))]
     Unknown {
         /// What it is and where, such as `member of a message`.
         what: &'static str,
         /// Its name, as an excerpt in quotes.
         name: String,
-        /// The allowed name that is most like it, if one is.
+        /// The allowed name most similar to it, if one is similar.
         nearest: Option<&'static str>,
-        /// What is allowed in its place.
+        /// What is allowed instead.
         allowed: Cow<'static, str>,
     },
-    /// The input breaks the rules of XML or JSON themselves.
+    /// The input is not well-formed XML or JSON.
     #[error("not well-formed {form}: {reason}")]
     NotWellFormed {
         /// `XML` or `JSON`.
         form: &'static str,
-        /// What is wrong, in the words of the parser.
+        /// The parser's error message.
         reason: String,
     },
-    /// A construct of XML that is legal elsewhere and refused here.
+    /// An XML construct that is legal elsewhere but refused here.
     #[error("{what} is refused: {reason}")]
     Forbidden {
         /// The construct.
@@ -121,15 +121,15 @@ pub enum Fault {
     TooLong {
         /// What is too long.
         what: Cow<'static, str>,
-        /// How long it may be, in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// There is more of something than allowed.
+    /// There are too many of something.
     #[error("too many {what}: allowed are up to {limit}")]
     TooMany {
-        /// What there is too much of.
+        /// What there are too many of.
         what: &'static str,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
     /// Parentheses or resolvers nest deeper than allowed.
@@ -137,7 +137,7 @@ pub enum Fault {
     NestedTooDeep {
         /// What nests.
         what: &'static str,
-        /// How deep it may nest.
+        /// The maximum depth.
         limit: usize,
     },
     /// Bytes outside content and byte-length-encoded values that are not UTF-8.
@@ -146,13 +146,13 @@ pub enum Fault {
         /// What is not UTF-8.
         what: Cow<'static, str>,
     },
-    /// The message is not as strict as it has to be.
+    /// The message is valid only in lenient mode.
     #[error(transparent)]
     NotStrict(NotStrict),
-    /// The parts of a transport envelope are legal and their sum is not.
+    /// The parts of a transport envelope are valid, but their combination is not.
     #[error(transparent)]
     Envelope(TransportEnvelopeFault),
-    /// The parts are legal and their sum is not.
+    /// The parts are valid, but their combination is not.
     #[error(transparent)]
     Message(MessageError),
 }
@@ -161,9 +161,9 @@ fn hint(nearest: Option<&'static str>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
-/// A fault at a byte of the input. Line and column are counted only for errors that leave the module.
+/// A fault at a byte of the input. Line and column are computed only for errors that leave the module.
 ///
-/// The fault is boxed, because what a refusal is the other case of is usually a few words long.
+/// The fault is boxed to keep the `Result` small: its success value is usually a few words long.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub offset: usize,
@@ -186,7 +186,7 @@ impl Refusal {
     }
 }
 
-/// A byte of the input as people count: in lines and characters.
+/// A position in the input as lines and characters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub offset: usize,
@@ -214,7 +214,7 @@ impl Place {
     }
 }
 
-/// What some editors put in front of UTF-8.
+/// The byte order mark that some editors put in front of UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Whether the byte continues a UTF-8 character rather than beginning one.
@@ -222,7 +222,7 @@ fn is_continuation(byte: u8) -> bool {
     byte & 0xc0 == 0x80
 }
 
-/// The beginning of `bytes` in quotes, escaped and cut.
+/// Returns the beginning of `bytes` in quotes, escaped and cut.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     const BYTES_MAX: usize = 4 * EXCERPT_CHARACTERS_MAX;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(BYTES_MAX)]);

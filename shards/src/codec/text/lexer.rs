@@ -1,4 +1,4 @@
-//! From bytes to values: words, strings, lists, and where each of them ends.
+//! The lexer: words, strings and lists.
 //!
 //! A lexer moves forward over a window of the input, byte by byte outside strings and from quote to quote inside them.
 //! It copies nothing: a [`Value`] borrows from the input until its parameter's limit has been checked.
@@ -10,19 +10,19 @@ use super::error::{Fault, Refusal, excerpt};
 use crate::message::word::{Class, class};
 use crate::message::{Expression, PARAMETER_BYTES_MAX, ParameterValue};
 
-/// What reading gives, or why it stopped.
+/// The result of reading.
 pub(crate) type Read<T> = Result<T, Refusal>;
 
-/// The next byte that is no white space, at or after `offset`; or the end.
+/// Returns the position of the next byte that is not white space, at or after `offset`, or the end.
 pub(super) fn behind_space(input: &[u8], offset: usize) -> usize {
     let rest = input.get(offset..).unwrap_or_default();
     offset + rest.iter().take_while(|byte| class(**byte) == Class::Space).count()
 }
 
-/// A value as it stands in the input.
+/// A value in the input.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
-    /// Where it begins.
+    /// The position of its start.
     pub offset: usize,
     pub kind: Kind<'a>,
 }
@@ -31,16 +31,16 @@ pub(super) struct Value<'a> {
 pub(super) enum Kind<'a> {
     /// A word, a number or a date.
     Bare(&'a [u8]),
-    /// What stands between the quotes of a string, and how many quotes in it are escaped.
+    /// The inside of a quoted string, and the number of escaped quotes in it.
     Quoted(&'a [u8], usize),
     /// The bytes of a byte-length-encoded string.
     Counted(&'a [u8]),
-    /// An expression with its parentheses.
+    /// An expression, with its parentheses.
     List(&'a [u8]),
 }
 
 impl<'a> Value<'a> {
-    /// How many bytes the value has once escapes are resolved.
+    /// Returns the length of the value in bytes once escapes are resolved.
     pub fn len(&self) -> usize {
         match self.kind {
             Kind::Bare(bytes) | Kind::Counted(bytes) | Kind::List(bytes) => bytes.len(),
@@ -48,7 +48,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The bytes with escapes resolved. They are copied only if there are escapes.
+    /// Returns the bytes with escapes resolved. They are copied only if there are escapes.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
         match self.kind {
             Kind::Bare(bytes) | Kind::Counted(bytes) | Kind::List(bytes) | Kind::Quoted(bytes, 0) => {
@@ -58,7 +58,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as text.
+    /// Returns the value as text.
     pub fn text(&self, parameter: &str) -> Read<Cow<'a, str>> {
         let not_utf8 = || Refusal::new(self.offset, Fault::NotUtf8 { what: format!(":{parameter}").into() });
         match self.bytes() {
@@ -68,8 +68,8 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The places of quotes. Where there is one, others are often near, as in JSON: these are found byte by byte, which is
-/// faster than to start a vectorised search for each.
+/// Iterates over the positions of quotes. Quotes often occur close together, as in JSON: after each one the next few
+/// bytes are compared one by one, which is faster than starting a vectorised search for each.
 pub(crate) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
     const NEAR_BYTES: usize = 16;
     let mut search = 0;
@@ -85,7 +85,7 @@ pub(crate) fn quotes(bytes: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Each quote inside a string has a backslash before it, which goes. A quote is never the first byte.
+/// Removes the backslash before each quote inside a string. A quote is never the first byte.
 pub(crate) fn unescape(bytes: &[u8], escapes: usize) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len() - escapes);
     let mut copied = 0;
@@ -97,29 +97,29 @@ pub(crate) fn unescape(bytes: &[u8], escapes: usize) -> Vec<u8> {
     plain
 }
 
-/// A place to come back to.
+/// A position to rewind to.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     position: usize,
     depth: usize,
 }
 
-/// How reading stands within a window of the input.
+/// The state of reading within a window of the input.
 pub(super) struct Lexer<'a> {
     input: &'a [u8],
     position: usize,
-    /// How many parentheses are open.
+    /// The number of open parentheses.
     depth: usize,
     nesting_max: usize,
-    /// The window ends where the longest message would, before the input does.
+    /// Whether the window ends before the input, at the limit for a message.
     window_is_cut: bool,
     message_bytes_max: usize,
-    /// Quotes behind backslashes that end their strings, in order: see [`super::readings`].
+    /// Quotes after backslashes that end their strings, in order: see [`super::readings`].
     closing: Vec<usize>,
 }
 
 impl<'a> Lexer<'a> {
-    /// Begins at `start`, and sees as much of the input as a message may have.
+    /// Starts at `start`, with a window of the maximum message length.
     pub fn new(input: &'a [u8], start: usize, limits: &Limits) -> Self {
         let end = start.saturating_add(limits.message_bytes_max).min(input.len());
         Self {
@@ -133,12 +133,12 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Has strings end at these quotes too, although a backslash stands before them.
+    /// Makes strings also end at these quotes, although a backslash precedes them.
     pub fn end_strings_at(&mut self, closing: Vec<usize>) {
         self.closing = closing;
     }
 
-    /// All that the lexer may look at.
+    /// Returns all that the lexer may look at.
     pub fn window(&self) -> &'a [u8] {
         self.input
     }
@@ -153,18 +153,18 @@ impl<'a> Lexer<'a> {
         self.input.get(self.position).copied()
     }
 
-    /// Steps over the byte that `peek` showed.
+    /// Skips the byte that `peek` returned.
     #[inline]
     pub fn step(&mut self) {
         self.position += 1;
     }
 
-    /// What [`Lexer::rewind`] comes back to.
+    /// Returns a mark for [`Lexer::rewind`].
     pub fn mark(&self) -> Mark {
         Mark { position: self.position, depth: self.depth }
     }
 
-    /// Goes back, by no more than a parenthesis and the word behind it.
+    /// Rewinds, by no more than a parenthesis and the word after it.
     pub fn rewind(&mut self, mark: Mark) {
         self.position = mark.position;
         self.depth = mark.depth;
@@ -175,7 +175,7 @@ impl<'a> Lexer<'a> {
         self.position = behind_space(self.input, self.position);
     }
 
-    /// Something else should stand at the present position.
+    /// Creates the error for an unexpected token at the current position.
     #[cold]
     pub fn expected(&self, expected: impl Into<Cow<'static, str>>) -> Refusal {
         let rest = &self.input[self.position..];
@@ -195,13 +195,13 @@ impl<'a> Lexer<'a> {
         Refusal::new(self.input.len(), fault)
     }
 
-    /// What began at `offset` reaches the end of the window.
+    /// Creates the error for something begun at `offset` that reaches the end of the window.
     fn unclosed(&mut self, offset: usize, what: &'static str) -> Refusal {
         self.position = self.input.len();
         if self.window_is_cut { self.message_too_long() } else { Refusal::new(offset, Fault::Unclosed { what }) }
     }
 
-    /// Steps into parentheses.
+    /// Enters parentheses.
     pub fn open(&mut self, expected: &'static str) -> Read<()> {
         if self.peek() != Some(b'(') {
             return Err(self.expected(expected));
@@ -211,7 +211,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// Steps out of parentheses, if this is where they end.
+    /// Leaves parentheses, if they end here.
     pub fn close(&mut self) -> bool {
         let closes = self.peek() == Some(b')');
         if closes {
@@ -230,13 +230,13 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// A performative, or the word behind an opening parenthesis: it ends also before a colon or a quote.
+    /// Reads a performative, or the word after an opening parenthesis; a colon or a quote ends it too.
     pub fn head(&mut self) -> &'a [u8] {
         self.skip_space();
         self.take_while(|byte| class(byte) == Class::Word && !matches!(byte, b':' | b'"'))
     }
 
-    /// A parameter's name, after its colon. A quote ends it: no name has one.
+    /// Reads a parameter's name, after its colon. A quote ends it: no name contains one.
     pub fn name(&mut self) -> &'a [u8] {
         self.take_while(|byte| class(byte) == Class::Word && byte != b'"')
     }
@@ -249,7 +249,7 @@ impl<'a> Lexer<'a> {
         &rest[..length]
     }
 
-    /// Any value.
+    /// Reads any value.
     pub fn value(&mut self, expected: &'static str) -> Read<Value<'a>> {
         self.skip_space();
         let offset = self.position;
@@ -260,7 +260,7 @@ impl<'a> Lexer<'a> {
             }
             Some(b'#') => match self.counted()? {
                 Some(bytes) => {
-                    // Some writers close what needs no closing. Nothing else can begin with a quote here.
+                    // Some writers add a closing quote that is not needed. Nothing else can begin with a quote here.
                     if self.peek() == Some(b'"') {
                         self.position += 1;
                     }
@@ -275,7 +275,7 @@ impl<'a> Lexer<'a> {
         Ok(Value { offset, kind })
     }
 
-    /// A value of a textual parameter, within the limit of these.
+    /// Reads the value of a textual parameter, within their common limit.
     pub fn parameter_value(&mut self, parameter: &str) -> Read<Value<'a>> {
         let value = self.value("a word, a string or an expression")?;
         if value.len() > PARAMETER_BYTES_MAX {
@@ -285,7 +285,7 @@ impl<'a> Lexer<'a> {
         Ok(value)
     }
 
-    /// A textual parameter.
+    /// Reads a textual parameter.
     pub fn text(&mut self, parameter: &'static str) -> Read<(usize, Cow<'a, str>)> {
         let value = self.parameter_value(parameter)?;
         Ok((value.offset, value.text(parameter)?))
@@ -300,7 +300,7 @@ impl<'a> Lexer<'a> {
         let bytes = &self.input[opening + 1..];
         let mut escapes = 0;
         for quote in quotes(bytes) {
-            // The byte before an escaped quote can't be the end of another escape, which is a quote itself.
+            // The byte before an escaped quote cannot be the end of another escape, which would be a quote itself.
             if quote > 0 && bytes[quote - 1] == b'\\' && !self.closes_at(opening + 1 + quote) {
                 escapes += 1;
             } else {
@@ -316,7 +316,7 @@ impl<'a> Lexer<'a> {
         !self.closing.is_empty() && self.closing.binary_search(&quote).is_ok()
     }
 
-    /// The source of a list as it is kept: strings that end in a backslash have their length in front.
+    /// Returns the source of a list as it is kept: strings that end in a backslash are written with their length.
     pub fn kept_list(&self, offset: usize, list: &'a [u8]) -> Cow<'a, [u8]> {
         let end = offset + list.len();
         if !self.closing.iter().any(|quote| (offset..end).contains(quote)) {
@@ -344,7 +344,7 @@ impl<'a> Lexer<'a> {
         Cow::Owned(kept)
     }
 
-    /// `#`, digits, a quote and that many bytes; or nothing, when it is a word that begins with `#`.
+    /// Reads `#`, digits, a quote and that many bytes; returns `None` for a word that begins with `#`.
     fn counted(&mut self) -> Read<Option<&'a [u8]>> {
         let offset = self.position;
         let digits = self.input[offset + 1..].iter().take_while(|byte| byte.is_ascii_digit());
@@ -367,7 +367,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// An expression in parentheses, whose parts are only told apart.
+    /// Reads an expression in parentheses, without interpreting its parts.
     fn list(&mut self) -> Read<&'a [u8]> {
         let start = self.position;
         let outside = self.depth;
@@ -407,8 +407,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Past the parenthesis that closes the one at the present position, or nothing if none does. What is no part of
-    /// an expression is stepped over, and neither depth nor the length of a part matters.
+    /// Returns the position after the parenthesis that closes the one at the current position, or `None`. Invalid parts
+    /// are skipped, and neither depth nor the length of a part is limited.
     pub fn past_balanced(&mut self) -> Option<usize> {
         let mut open = 0_usize;
         while let Some(byte) = self.peek() {
@@ -419,7 +419,7 @@ impl<'a> Lexer<'a> {
                 _ if class(byte) == Class::Word => {
                     let start = self.position;
                     if self.list_part().is_err() {
-                        // Only a string that never ends and a length beyond the end fail here.
+                        // Only an unterminated string and a length beyond the end fail here.
                         self.position = self.input.len();
                         return None;
                     }
@@ -434,6 +434,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
+/// Whether `bytes` may be written without quotes: a word, a number or a date of SC00070.
 impl Expression {
     /// Reads a text that is one parenthesised expression, with nothing around it.
     ///
@@ -452,7 +453,7 @@ impl ParameterValue {
     }
 }
 
-/// Whether `bytes` are one expression in parentheses, without anything around it.
+/// Whether `bytes` are exactly one expression in parentheses.
 pub(crate) fn is_list(bytes: &[u8]) -> bool {
     let limits = Limits { message_bytes_max: usize::MAX, ..Limits::default() };
     let mut lexer = Lexer::new(bytes, 0, &limits);

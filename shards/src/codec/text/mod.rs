@@ -1,51 +1,51 @@
-//! The string form of messages (FIPA SC00070): what people write, what other platforms send.
+//! The string form of messages (FIPA SC00070).
 //!
-//! [`parse`] reads one message, [`Messages`] a file of them, [`print()`] writes one. Reading accepts whatever has one
-//! meaning only; writing keeps to the standard to the letter. What holds:
+//! [`parse`] reads one message, [`Messages`] a file of them, [`print()`] writes one. Reading accepts everything that is
+//! unambiguous; writing follows the standard to the letter. Guarantees:
 //!
 //! - A message that was read, written and read again equals itself, whatever bytes it carries.
-//! - Input decides over nothing but its own length: sizes, counts and nesting are compared with the [`Limits`] before
-//!   memory is taken for them, and the time to read grows with the length of the input alone, also when all of it is
+//! - Input controls nothing but its own length: sizes, counts and nesting are checked against the [`Limits`] before
+//!   memory is allocated, and reading takes time proportional to the length of the input, even if all of it is
 //!   malformed.
-//! - Nothing is lost silently: what can't be understood is refused with its line, its column and the reason.
+//! - Nothing is lost silently: what cannot be understood is refused with its line, its column and the reason.
 //!
 //! # Strings
 //!
 //! The standard knows one escape, `\"`; every other backslash stands for itself. A quote after a backslash therefore
-//! belongs to its string, so that a text which ends in a backslash is written with its length in front: `#4"dir\`. The
-//! same form carries content that is not UTF-8 or has a NUL.
+//! belongs to its string, so a text that ends in a backslash is written with its length: `#4"dir\`. The same form
+//! carries content that is not UTF-8 or contains a NUL.
 //!
-//! Platforms write such a text as a literal all the same: `"C:\logs\"`. Where a message can't be read by the rule above,
-//! and there is exactly one choice of quotes behind backslashes which end their strings and give a message, with another
-//! message or nothing behind it, that is what it says. A message with two such readings is refused.
+//! Other platforms write such a text as a literal anyway: `"C:\logs\"`. If a message cannot be read by the rule above,
+//! and exactly one choice of quotes after backslashes as string ends gives a message, followed by another message or
+//! nothing, then that reading is used. A message with two such readings is refused.
 //!
 //! # What is accepted beyond the standard
 //!
 //! - Any case of performatives, parameter names and the words `agent-identifier`, `set` and `sequence`.
-//! - Names of agents that are no words, written as strings: `"Night Porter@plant"`.
+//! - Names of agents that are not words, written as strings: `"Night Porter@plant"`.
 //! - One identifier where a set or a sequence belongs, `set` for `sequence` and the reverse, a bare name for an
 //!   identifier, and a string for a name or an address.
 //! - A word, number, date, string or parenthesised expression for any textual parameter and for the content. Words may
 //!   begin with any character but `"`, `:` and parentheses.
 //! - No white space where a string or a parenthesis already separates, none between messages, `\r\n`, a byte order
 //!   mark, and a quote after a byte-length-encoded string.
-//! - A `reply-by` that is no date, which sets no deadline and is kept as the user-defined parameter `X-reply-by`.
-//! - The receiver `(set)`, which says as much as none.
+//! - A `reply-by` that is not a date, which sets no deadline and is kept as the user-defined parameter `X-reply-by`.
+//! - The receiver `(set)`, which means the same as none.
 //!
-//! [`Strictness`] says whether names that are no words and strings that end in a backslash are read or refused.
+//! [`Strictness`] decides whether names that are not words and strings that end in a backslash are read or refused.
 //!
-//! Refused are unknown parameters without the prefix `X-` (SC00061), a standard parameter given twice, and values that
-//! a parameter can't have. User-defined parameters may repeat; all of them are kept, in their order.
+//! Refused are unknown parameters without the prefix `X-` (SC00061), repeated standard parameters, and values that are
+//! invalid for a parameter. User-defined parameters may repeat; all of them are kept, in order.
 //!
 //! # Dates
 //!
-//! Moments are absolute (`20250131T235959999Z`) or relative to the time of reading (`+00000000T000100000`, a minute).
-//! A moment with another type designator than `Z`, or with none, is taken as UTC: the standard calls it local without
-//! saying whose, and RFC 5322 settled on the same reading for the single letters.
+//! Times are absolute (`20250131T235959999Z`) or relative to the time of reading (`+00000000T000100000`, a minute). A
+//! time with another type designator than `Z`, or with none, is taken as UTC: the standard calls it local without
+//! saying where, and RFC 5322 settled on the same reading for the single letters.
 //!
 //! # What the router adds
 //!
-//! Options of delivery travel in parameters that SC00061 leaves to users, under a prefix that is the router's own. Other
+//! Delivery options are encoded in parameters that SC00061 leaves to users, under the router's own prefix. Other
 //! platforms' parameters, such as an `X-priority`, mean nothing to the router and are kept:
 //!
 //! | Parameter | Values |
@@ -65,12 +65,12 @@
 //!
 //! # What has no string form
 //!
-//! - The sender's part in a conversation, and who began it. The router finds both out when it admits the message.
-//! - An agent whose name nobody knows. Its id is written as a name, `a` and 32 hexadecimal digits, which reads back as
+//! - The sender's role in a conversation, and its initiator. The router resolves both when it admits the message.
+//! - An agent without a known name. Its id is written as a name, `a` and 32 hexadecimal digits, which reads back as
 //!   another agent.
-//! - Which of several receivers a copy is for: it names all of them. A message that was addressed by capability names
-//!   the provider once that is chosen, and the capability no longer.
-//! - Moments after the year 9999, which become its last millisecond, and a trace of zeros, which is none.
+//! - Which of several receivers a copy is for: it names all of them. A message addressed by capability names the
+//!   provider once that is chosen, and no longer the capability.
+//! - Times after the year 9999, which become its last millisecond, and a trace of zeros, which is none.
 
 mod aid;
 mod delivery;
@@ -97,30 +97,30 @@ use crate::domain::{AgentName, ContentLimit};
 use crate::message::date;
 use crate::message::{AgentId, Message, RECEIVERS_MAX, WallTime};
 
-/// How much longer than its content a message may be, in bytes, unless the limits say otherwise.
+/// Default limit for the length of a message beyond its content, in bytes.
 pub const OVERHEAD_BYTES_MAX: usize = 4 << 20;
-/// How deep parentheses may nest, unless the limits say otherwise. The message's own are the first level.
+/// Default limit for the nesting depth of parentheses. The message's own are the first level.
 pub const NESTING_MAX: usize = 64;
-/// How many agent identifiers a message may hold in all its parameters, unless the limits say otherwise.
+/// Default limit for the number of agent identifiers in all parameters of a message.
 pub const AIDS_MAX: usize = 3 * RECEIVERS_MAX;
 
-/// What one message may take, beside the limits that hold for every message whatever its form.
+/// Limits of one message, besides those that apply to every message whatever its form.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// The longest message, in bytes of its string form.
+    /// Maximum length of a message, in bytes of its string form.
     pub message_bytes_max: usize,
-    /// The longest content, in bytes after escapes are resolved.
+    /// Maximum length of content, in bytes after escapes are resolved.
     pub content_max: ContentLimit,
-    /// The deepest nesting of parentheses outside strings. The message's own are the first level.
+    /// Maximum nesting depth of parentheses outside strings. The message's own are the first level.
     pub nesting_max: usize,
-    /// The most agent identifiers in all parameters together, resolvers included.
+    /// Maximum number of agent identifiers in all parameters together, including resolvers.
     pub aids_max: usize,
-    /// Whether what goes beyond the letter of the standard is read or refused.
+    /// Whether extensions of the standard are read or refused.
     pub strictness: Strictness,
 }
 
 impl Limits {
-    /// The usual limits around content of up to `content_max`.
+    /// Returns the default limits for content of up to `content_max`.
     pub fn with_content(content_max: ContentLimit) -> Self {
         let message_bytes_max = content_max.as_usize().saturating_add(OVERHEAD_BYTES_MAX);
         Self {
@@ -132,7 +132,7 @@ impl Limits {
         }
     }
 
-    /// The same limits with another strictness.
+    /// Returns the same limits with another strictness.
     #[must_use]
     pub fn with_strictness(self, strictness: Strictness) -> Self {
         Self { strictness, ..self }
@@ -145,26 +145,27 @@ impl Default for Limits {
     }
 }
 
-/// The moment that a text names as a date, if it is one. A relative one counts from `now`.
+/// Parses a date. A relative one counts from `now`.
 pub(crate) fn moment(text: &str, now: WallTime) -> Option<WallTime> {
     date::read(text.as_bytes(), now)
 }
 
-/// Reads exactly one message, with white space around it. Relative dates count from `now`.
+/// Reads exactly one message, with optional white space around it. Relative dates count from `now`.
 ///
 /// # Errors
-/// The first thing that the input has wrong, with its position. Nothing else happened.
+///
+/// Returns the first fault in the input, with its position.
 pub fn parse(input: &[u8], now: WallTime, limits: &Limits) -> Result<Message, ParseError> {
     parse::single(input, now, limits).map_err(|refusal| refusal.locate(input))
 }
 
-/// Who knows agents by name. Messages of native agents carry ids alone; their string form has names.
+/// Looks up agents' names. Messages of native agents carry only ids; their string form contains names.
 pub trait Names {
-    /// The name of the agent, if it is known.
+    /// Returns the name of the agent, if it is known.
     fn name_of(&self, agent: AgentId) -> Option<Cow<'_, AgentName>>;
 }
 
-/// Knows nobody.
+/// Knows no names.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoNames;
 

@@ -1,4 +1,4 @@
-//! From values to a message: one pass, parameter by parameter, into the builder.
+//! The parser: builds a message in one pass, parameter by parameter.
 
 use crate::message::date;
 use crate::message::parameter::Parameter;
@@ -21,10 +21,10 @@ use crate::message::{
     USER_PARAMETERS_MAX, UserParameter, WallTime,
 };
 
-/// Where a `reply-by` is kept that is no date.
+/// The parameter that keeps a `reply-by` that is not a date.
 pub(crate) const REPLY_BY_KEPT: &str = "X-reply-by";
 
-/// Exactly one message, with white space around it.
+/// Reads exactly one message, with optional white space around it.
 #[inline]
 pub(super) fn single(input: &[u8], now: WallTime, limits: &Limits) -> Read<Message> {
     if input.len() > limits.message_bytes_max {
@@ -48,8 +48,8 @@ pub(super) fn single(input: &[u8], now: WallTime, limits: &Limits) -> Read<Messa
     }
 }
 
-/// A reader of the message in the one reading in which strings end in backslashes, if there is exactly one. As it stands
-/// the message can't be read, of which the bytes `seen` were looked at.
+/// Returns a reader for the only reading in which strings end in backslashes, if there is exactly one. The message
+/// cannot be read by the standard's rule; the bytes `seen` were looked at.
 #[cold]
 pub(super) fn another_reading<'a>(
     input: &'a [u8],
@@ -71,18 +71,18 @@ pub(super) fn another_reading<'a>(
     Some(reader)
 }
 
-/// Whether a quote stands behind a backslash in what was looked at. What is looked through is counted down from `steps`.
+/// Whether the bytes looked at contain a quote after a backslash. Bytes scanned are subtracted from `steps`.
 pub(super) fn has_escaped_quote(input: &[u8], seen: Range<usize>, steps: &mut usize) -> bool {
     let Some(left) = steps.checked_sub(seen.len()) else { return false };
     *steps = left;
     input.get(seen).is_some_and(|seen| memchr::memmem::find(seen, b"\\\"").is_some())
 }
 
-/// Reads the message at one place of the input.
+/// Reads the message at one position of the input.
 pub(super) struct Reader<'a> {
     pub lexer: Lexer<'a>,
     pub now: WallTime,
-    /// How many more agent identifiers the message may hold.
+    /// How many more agent identifiers the message may contain.
     pub aids_left: usize,
     pub aids_max: usize,
     content_max: ContentLimit,
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The message that begins at the lexer's position, behind which there is nothing.
+    /// Reads the message at the lexer's position, which nothing may follow.
     fn whole(&mut self) -> Read<Message> {
         let message = self.message()?;
         self.lexer.skip_space();
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         Ok(message)
     }
 
-    /// The message that begins at the lexer's position, up to its closing parenthesis.
+    /// Reads the message at the lexer's position, up to its closing parenthesis.
     #[inline]
     pub fn message(&mut self) -> Read<Message> {
         let start = self.lexer.position();
@@ -187,11 +187,11 @@ impl<'a> Reader<'a> {
         Ok(value.bytes())
     }
 
-    /// JADE ignores a `reply-by` that is no date. Here it sets no deadline either, but is not lost.
+    /// JADE ignores a `reply-by` that is not a date. Here it sets no deadline either, but is not lost.
     fn reply_by(&mut self, into: &mut Parameters<'a>) -> Read<()> {
         let value = self.lexer.parameter_value(Parameter::ReplyBy.name())?;
         if let Some(moment) = date::read(&value.bytes(), self.now) {
-            // The epoch would count as no limit. It is over either way.
+            // The epoch would count as no limit. It is in the past either way.
             into.reply_by = Some(moment.max(WallTime(1)));
             return Ok(());
         }
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The value of the user-defined parameter whose colon stands at `offset`.
+    /// Reads the value of the user-defined parameter whose colon is at `offset`.
     pub fn user_parameter(&mut self, offset: usize, name: &[u8]) -> Read<UserParameter> {
         if name.is_empty() {
             return Err(self.lexer.expected("a parameter name such as sender"));
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
             return Err(Refusal::new(offset, Fault::UnknownParameter { name: shown() }));
         };
         if name.eq_ignore_ascii_case(USER_DEFINED) {
-            // The limit is that of the value inside.
+            // The limit applies to the value inside.
             let value = self.lexer.value("a name and a value in parentheses")?;
             let inside = match value.kind {
                 Kind::List(list) => named_value(&self.lexer.kept_list(value.offset, list)),
@@ -247,7 +247,7 @@ fn check_length(offset: usize, UserParameter { name, value }: &UserParameter) ->
     Err(Refusal::new(offset, fault))
 }
 
-/// The parameter that a list names and gives a value: `(name value)`.
+/// Returns the parameter described by a list of the form `(name value)`.
 pub(super) fn named_value(list: &[u8]) -> Option<UserParameter> {
     let limits = Limits { message_bytes_max: usize::MAX, ..Limits::default() };
     let mut lexer = Lexer::new(list, 0, &limits);
@@ -261,7 +261,7 @@ pub(super) fn named_value(list: &[u8]) -> Option<UserParameter> {
     (is_whole && is_kept).then(|| UserParameter { name: name.into(), value: value.readable() })
 }
 
-/// What a message has, before its content is copied and its names become ids.
+/// The parameters of a message, before its content is copied and its names become ids.
 #[derive(Default)]
 pub(crate) struct Parameters<'a> {
     pub sender: Option<Aid>,
@@ -280,11 +280,11 @@ pub(crate) struct Parameters<'a> {
     pub user_defined: Vec<UserParameter>,
 }
 
-/// Gives a builder a textual parameter.
+/// Sets a textual parameter of a builder.
 type SetText = fn(&mut MessageBuilder, &str);
 
 impl Parameters<'_> {
-    /// Whether the parameters of the message at `start` go together, and are as strict as they have to be.
+    /// Checks that the parameters of the message at `start` are consistent and satisfy the strictness.
     pub fn check(&self, start: usize, strictness: Strictness) -> Read<()> {
         if strictness == Strictness::Strict {
             let agents = self.sender.iter().chain(&self.receivers).chain(&self.reply_to);
@@ -306,7 +306,7 @@ impl Parameters<'_> {
         if let Some(sender) = self.sender {
             builder.set_sender_aid(sender);
         }
-        // No receivers are no parameter at all: nothing would tell the two apart when they are written again.
+        // An empty set of receivers is no parameter at all: the two could not be told apart once written.
         if !self.receivers.is_empty() {
             builder.set_receiver_aids(self.receivers);
         }
@@ -337,7 +337,7 @@ impl Parameters<'_> {
     }
 }
 
-/// Whether there is room for another one, which begins at `offset`.
+/// Checks that there is room for another one, which begins at `offset`.
 pub(crate) fn check_user_parameters(offset: usize, present: &[UserParameter]) -> Read<()> {
     if present.len() >= USER_PARAMETERS_MAX {
         let fault = Fault::TooMany { what: "user-defined parameters", limit: USER_PARAMETERS_MAX };
@@ -346,8 +346,8 @@ pub(crate) fn check_user_parameters(offset: usize, present: &[UserParameter]) ->
     Ok(())
 }
 
-/// A value as it is kept for the receiver. What only a lenient reader takes for a word is kept as a string, so that it
-/// is written as one.
+/// Returns a value as it is kept for the receiver. What only a lenient reader takes for a word is kept as a string, so
+/// that it is written as one.
 fn kept(value: Value<'_>, name: &str) -> Read<ParameterValue> {
     Ok(match value.kind {
         Kind::Bare(bytes) if is_atom(bytes) => ParameterValue::Atom(value.text(name)?.into()),
@@ -361,7 +361,8 @@ fn utf8<'a>(bytes: &'a [u8], offset: usize, what: &'static str) -> Read<&'a str>
     std::str::from_utf8(bytes).map_err(|_| Refusal::new(offset, Fault::NotUtf8 { what: what.into() }))
 }
 
-/// The user-defined parameter of this name and value, under its own name if it is written as the value of [`USER_DEFINED`].
+/// Returns the user-defined parameter of this name and value, under its own name if it is written as the value of
+/// [`USER_DEFINED`].
 pub fn user_defined(name: &str, value: ParameterValue) -> UserParameter {
     match &value {
         ParameterValue::List(list) if name.eq_ignore_ascii_case(USER_DEFINED) => {

@@ -1,7 +1,7 @@
-//! From a message to its string form, as SC00070 has it and no other way: the same message gives the same bytes.
+//! The string-form printer, strictly by SC00070: the same message always gives the same bytes.
 //!
-//! Whatever comes from a message is written so that it reads back as the same value of the same parameter. Text can't
-//! break out of its place, because it stands without quotes only when it is one word, number or date.
+//! Everything is written so that it reads back as the same value of the same parameter. Text cannot break out of its
+//! place, because only a single word, number or date is written without quotes.
 
 use crate::message::date;
 use crate::message::parameter::Parameter;
@@ -19,18 +19,18 @@ use crate::message::{
     UserParameter, WallTime, WhenUnavailable,
 };
 
-/// How many quotes content may have before it is written with its length instead of with escapes, so that hostile
-/// content can't make a message grow beyond what a reader accepts.
+/// Maximum number of quotes in content before it is written with its length instead of with escapes, so that hostile
+/// content cannot make a message grow beyond what a reader accepts.
 const ESCAPES_MAX: usize = 65_536;
-/// More than most messages have beside their content.
+/// More than most messages have besides their content.
 const HEADER_BYTES: usize = 512;
-/// Sets of receivers up to this size are searched one by one.
+/// Maximum size of a receiver set that is searched linearly.
 const SEARCHED_MAX: usize = 16;
 
-/// Writes the string form of `message` to the end of `output`.
+/// Appends the string form of `message` to `output`.
 ///
-/// Identifiers stand as they came where they came as text; other agents have the names that `names` gives. An agent
-/// that nobody knows is written with its id as its name: `a` and 32 hexadecimal digits.
+/// Identifiers that came as text are written as received; other agents are written with the names that `names` returns.
+/// An agent without a known name is written with its id as its name: `a` and 32 hexadecimal digits.
 pub fn print(message: &Message, names: &dyn Names, output: &mut Vec<u8>) {
     output.reserve(message.content().len() + HEADER_BYTES);
     let mut writer = Writer { output, names };
@@ -90,7 +90,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Every identifier that came as text and is still a receiver, then the other receivers.
+    /// Writes every identifier that came as text and is still a receiver, then the other receivers.
     fn receivers(&mut self, agents: &[AgentId], known: &[Aid]) {
         self.name(Parameter::Receiver);
         self.bytes(b" (set");
@@ -154,7 +154,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The router's own parameters, as far as they say something else than their absence would.
+    /// Writes the router's own parameters that differ from their defaults.
     fn delivery(&mut self, message: &Message, details: Option<&Details>) {
         if let Some(id) = message.id() {
             self.name(Parameter::MessageId);
@@ -248,7 +248,7 @@ impl Writer<'_> {
         match value {
             ParameterValue::Atom(text) if is_atom(text.as_bytes()) => self.word(text),
             ParameterValue::List(expression) => self.word(expression.as_str()),
-            // A word that has to be quoted would change what stands around it.
+            // An invalid word or list would change what surrounds it.
             ParameterValue::Atom(text) | ParameterValue::Text(text) => self.string(text),
             ParameterValue::Binary(bytes) => self.counted(bytes),
         }
@@ -270,7 +270,7 @@ impl Writer<'_> {
         self.bytes(parameter.name().as_bytes());
     }
 
-    /// Text of any kind: without quotes where it needs none.
+    /// Writes any text, without quotes if it needs none.
     fn text(&mut self, text: &str) {
         if is_atom(text.as_bytes()) { self.word(text) } else { self.string(text) }
     }
@@ -280,7 +280,8 @@ impl Writer<'_> {
         self.bytes(word.as_bytes());
     }
 
-    /// A string literal, unless the text ends in a backslash: behind it the closing quote would not close.
+    /// Writes a string literal. Text that ends in a backslash would escape the closing quote and is written with its
+    /// length.
     fn string(&mut self, text: &str) {
         if text.ends_with('\\') { self.counted(text.as_bytes()) } else { self.quoted(text.as_bytes()) }
     }
@@ -305,7 +306,7 @@ impl Writer<'_> {
         self.bytes(b"\"");
     }
 
-    /// The length, a quote and the bytes. The standard has no quote at the end.
+    /// Writes the length, a quote and the bytes. The standard has no quote at the end.
     fn counted(&mut self, bytes: &[u8]) {
         self.bytes(b" #");
         self.bytes(bytes.len().to_string().as_bytes());

@@ -1,12 +1,13 @@
-//! Strings that end in a backslash, as platforms write them.
+//! Strings that end in a backslash, as other platforms write them.
 //!
-//! In SC00070 a quote behind a backslash belongs to its string, so that `"C:\logs\"` does not end there. Platforms write it
-//! all the same. Where a text can't be read by the standard's rule, such a quote may have been meant to end its string: if
-//! there is exactly one choice of such quotes with which the text is a message (or a content in SL), that is its one
-//! reading. Two are never chosen between.
+//! In SC00070 a quote after a backslash belongs to its string, so that `"C:\logs\"` does not end there. Platforms write
+//! it all the same. If a text cannot be read by the standard's rule, such a quote may have been meant to end its
+//! string: if exactly one choice of such quotes makes the text a message (or an SL content), that is its reading.
+//! Between two readings none is chosen.
 //!
-//! All choices are looked at together: how often a string can begin at a place, at a depth of parentheses, does not depend
-//! on how it was reached. So the time grows with the length of the text, and is bounded beside that.
+//! All choices are explored together: in how many ways the rest can be read from a place, at a depth of parentheses,
+//! does not depend on how the place was reached. The time is therefore proportional to the length of the text, and
+//! bounded besides.
 
 use crate::message::word::Class;
 use crate::message::word::class;
@@ -14,26 +15,26 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::lexer::behind_space;
 
-/// What is looked at.
+/// The grammar that is searched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Grammar {
-    /// A message: names and values in parentheses, behind which stands another message or nothing.
+    /// A message: names and values in parentheses, followed by another message or nothing.
     Message,
-    /// Anything in parentheses, behind which stands a message or nothing.
+    /// Anything in parentheses, followed by a message or nothing.
     Parentheses,
-    /// A content of SL, behind which stands nothing.
+    /// An SL content, followed by nothing.
     Content,
 }
 
-/// A string: where its opening quote stands, and in how many parentheses.
+/// A string: the position of its opening quote, and the depth of parentheses.
 type Opening = (usize, usize);
 
-/// How a place can be reached.
+/// The ways to reach a place.
 #[derive(Clone, Copy)]
 struct Ways {
-    /// In how many ways, up to two.
+    /// The number of ways, counted up to two.
     count: usize,
-    /// The string before, and the quote that ends it; nothing for the first string.
+    /// The previous string and the quote that ends it; `None` for the first string.
     behind: Option<(Opening, usize)>,
 }
 
@@ -45,16 +46,17 @@ impl Ways {
 
 /// What follows a place outside of strings.
 enum Next {
-    /// A string opens.
+    /// A string begins.
     String(Opening),
-    /// Everything is there, and something else or nothing begins here.
+    /// The text is complete, and something else or nothing begins here.
     Whole(usize),
-    /// This can't be.
+    /// No valid continuation.
     Nothing,
 }
 
-/// The quotes behind backslashes that end their strings in the one reading of what begins at `start`, in order. Nothing if
-/// there is no reading, more than one, or if finding out takes more than `steps`, which are counted down.
+/// Returns the quotes after backslashes that end their strings in the only reading of the text at `start`, in order.
+/// Returns `None` if there is no reading, more than one, or if the search takes more than `steps`, which are counted
+/// down.
 #[cold]
 pub(crate) fn only(
     input: &[u8],
@@ -67,10 +69,11 @@ pub(crate) fn only(
     if found.count == 1 { Some(found.closing) } else { None }
 }
 
-/// Where the next message begins, or the input ends, behind what begins at `start`: the first place where it may be that
-/// parentheses balance. Nothing if there is none, or if finding out takes more than `steps`.
+/// Returns where the next message begins, or the input ends, after the text at `start`: the first place where the
+/// parentheses may balance. Returns `None` if there is none, or if the search takes more than `steps`.
 ///
-/// Nothing either, if what begins there has the form of a message as it stands: then it ends where that says.
+/// Also returns `None` if the text at `start` has the form of a message by the standard's rule: then it ends where that
+/// rule says.
 #[cold]
 pub(super) fn first_end(input: &[u8], start: usize, nesting_max: usize, steps: &mut usize) -> Option<usize> {
     let mut finder = Finder { input, grammar: Grammar::Message, nesting_max, steps };
@@ -80,20 +83,20 @@ pub(super) fn first_end(input: &[u8], start: usize, nesting_max: usize, steps: &
     readings(input, start, Grammar::Parentheses, nesting_max, steps)?.first_end
 }
 
-/// What is known of the ways to read something.
+/// What is known about the readings of a text.
 #[derive(Default)]
 struct Readings {
-    /// How many there are, up to two.
+    /// The number of readings, counted up to two.
     count: usize,
-    /// The quotes behind backslashes that end their strings, in one of them.
+    /// The quotes after backslashes that end their strings, in one of the readings.
     closing: Vec<usize>,
-    /// The first place where one of them ends.
+    /// The first place where one of the readings ends.
     first_end: Option<usize>,
 }
 
 fn readings(input: &[u8], start: usize, grammar: Grammar, nesting_max: usize, steps: &mut usize) -> Option<Readings> {
     let mut finder = Finder { input, grammar, nesting_max, steps };
-    // In the order of their places, so that all ways to a string are known before it is followed.
+    // Ordered by place, so that all ways to a string are known before it is followed.
     let mut open: BTreeMap<Opening, Ways> = BTreeMap::new();
     let mut closed: HashMap<Opening, Ways> = HashMap::new();
     let mut whole = Ways { count: 0, behind: None };
@@ -163,7 +166,8 @@ impl Finder<'_, '_> {
         self.input.get(place).copied()
     }
 
-    /// Whether it has the form of what is looked at as it stands, no string ending at a quote behind a backslash.
+    /// Whether the text satisfies the grammar by the standard's rule, with no string ending at a quote after a
+    /// backslash.
     fn stands(&mut self, start: usize) -> Option<bool> {
         let mut next = self.begin(start)?;
         loop {
@@ -180,7 +184,7 @@ impl Finder<'_, '_> {
         }
     }
 
-    /// From the opening parenthesis on.
+    /// Follows the text from the opening parenthesis.
     fn begin(&mut self, start: usize) -> Option<Next> {
         if self.peek(start) != Some(b'(') {
             return Some(Next::Nothing);
@@ -192,7 +196,7 @@ impl Finder<'_, '_> {
         self.follow(place, 1)
     }
 
-    /// Up to the next string or to the end.
+    /// Follows the text up to the next string or the end.
     fn follow(&mut self, from: usize, depth: usize) -> Option<Next> {
         let (mut place, mut depth) = (from, depth);
         loop {
@@ -232,7 +236,7 @@ impl Finder<'_, '_> {
         }
     }
 
-    /// The value of the parameter whose colon stands here.
+    /// Returns the position of the value of the parameter whose colon is at `colon`.
     fn behind_name(&self, colon: usize) -> Option<usize> {
         let end = self.input[colon..].iter().position(|byte| class(*byte) != Class::Word || *byte == b'"');
         let end = colon + end.unwrap_or(self.input.len() - colon);
@@ -256,7 +260,7 @@ impl Finder<'_, '_> {
         if digits.get(count) != Some(&b'"') {
             return None;
         }
-        // Some writers close what needs no closing.
+        // Some writers add a closing quote that is not needed.
         let is_closed = self.grammar != Grammar::Content && self.peek(behind) == Some(b'"');
         Some(behind + usize::from(is_closed))
     }

@@ -1,17 +1,17 @@
-//! Several messages in one text, and how reading goes on behind a malformed one.
+//! Several messages in one text, and resynchronisation after a malformed one.
 //!
-//! Where the parentheses of a malformed message balance, strings taken as strings, the next message is looked for
-//! behind them: what stands inside a string is never taken for a message. Where they don't, because a quote or a
-//! parenthesis is missing, the next message begins at the next line that begins with a parenthesis. Bytes between
-//! messages that are no white space are an error too, and end at such a line.
+//! If the parentheses of a malformed message balance, treating strings as strings, the next message is searched for
+//! after them: the inside of a string is never taken for a message. If they do not balance, because a quote or a
+//! parenthesis is missing, the next message begins at the next line that begins with a parenthesis. Bytes other than
+//! white space between messages are an error too, which ends at such a line.
 //!
-//! A quote behind a backslash belongs to its string. Where a malformed message has one and not even the form of a message
-//! that way, the quote may have ended its string: then the next message begins at the first place where parentheses may
-//! balance, so that one backslash never costs the messages that follow.
+//! A quote after a backslash belongs to its string. If a malformed message contains one and does not even have the form
+//! of a message that way, the quote may have ended its string: then the next message begins at the first place where
+//! the parentheses may balance, so that one backslash never costs the messages that follow.
 //!
-//! All ways read some bytes twice. The total of these is bounded by a multiple of the input's length; when it is used
-//! up, reading goes on behind everything that was looked at. So no input is read for longer than its length deserves,
-//! and every error moves forward.
+//! In all these cases some bytes are read twice. Their total is bounded by a multiple of the input's length; once it is
+//! used up, reading continues after everything already looked at. Reading time is therefore proportional to the input,
+//! and every error makes progress.
 
 use std::ops::Range;
 
@@ -25,10 +25,10 @@ use crate::message::{Message, WallTime};
 /// How many bytes may be read again, for each byte of the input.
 pub(super) const REREAD_PER_BYTE: usize = 8;
 
-/// A value and where it stood in the input.
+/// A value with its position in the input.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Located<T> {
-    /// What stood there.
+    /// The value.
     pub value: T,
     /// The line on which it begins, from 1.
     pub line: usize,
@@ -40,23 +40,23 @@ pub struct Located<T> {
 
 /// Reads a text of any number of messages, with white space or nothing between them.
 ///
-/// Ends after the last message. Each malformed one gives one error, and reading goes on behind it.
+/// Ends after the last message. Each malformed message yields one error, and reading continues after it.
 #[derive(Debug)]
 pub struct Messages<'a> {
     input: &'a [u8],
     now: WallTime,
     limits: Limits,
     position: usize,
-    /// The last place whose line is known, at or before `position`.
+    /// The last position whose line is known, at or before `position`.
     place: Place,
     /// How many more bytes may be read again.
     reread_left: usize,
-    /// The input may go on behind its end.
+    /// Whether more input may follow.
     may_go_on: bool,
 }
 
 impl<'a> Messages<'a> {
-    /// Reads `input` from its beginning. Relative dates count from `now`.
+    /// Reads `input` from the beginning. Relative dates count from `now`.
     pub fn new(input: &'a [u8], now: WallTime, limits: &Limits) -> Self {
         Self {
             input,
@@ -69,21 +69,20 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// Has the input be a beginning, as far as it has come. Then there is no next message where it would depend on what
-    /// follows whether and how it can be read.
+    /// Treats the input as a prefix of more to come. Messages whose reading depends on what follows are then not
+    /// returned.
     #[must_use]
     pub fn may_go_on(mut self) -> Self {
         self.may_go_on = true;
         self
     }
 
-    /// How many bytes were read: all messages so far, malformed ones too, lie in them.
+    /// Returns the number of bytes consumed: they contain all messages so far, including malformed ones.
     pub fn taken(&self) -> usize {
         self.position
     }
 
-    /// Whether it depends on what follows the input how the message at `start` is to be read, of which all up to `reached`
-    /// was looked at.
+    /// Whether the reading of the message at `start`, looked at up to `reached`, depends on what follows the input.
     fn depends_on_more(&self, start: usize, reached: usize) -> bool {
         if !self.may_go_on || reached > start + self.limits.message_bytes_max {
             return false;
@@ -95,8 +94,9 @@ impl<'a> Messages<'a> {
         reached >= self.input.len() || resume.is_none_or(|resume| resume >= self.input.len())
     }
 
-    /// The message that can't be read as it stands in the one reading in which strings end in backslashes, and where it
-    /// ends. If there is no such reading, the refusal stands. Of the message the bytes `seen` were looked at.
+    /// Reads a message that is malformed by the standard's rule in the only reading in which strings end in
+    /// backslashes, and returns where it ends. If there is no such reading, the refusal stands. The bytes `seen` of the
+    /// message were looked at.
     #[cold]
     fn read_again(&mut self, seen: Range<usize>, refusal: Refusal) -> Result<(Message, usize), Refusal> {
         match another_reading(self.input, seen, self.now, &self.limits, &mut self.reread_left) {
@@ -105,7 +105,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// Where reading goes on after the malformed message at `start`, of which all up to `reached` was looked at.
+    /// Returns where reading continues after the malformed message at `start`, looked at up to `reached`.
     fn behind_malformed(&mut self, start: usize, reached: usize) -> usize {
         if self.input[start] != b'(' {
             return self.behind_garbage(start);
@@ -127,9 +127,9 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// Where the next message begins behind a malformed one in which a quote stands behind a backslash, and which does not
-    /// even have the form of a message if that quote belongs to a string: then it may have ended the string, and the string
-    /// must not reach into the messages that follow.
+    /// Returns where the next message begins after a malformed one that contains a quote after a backslash and does not
+    /// even have the form of a message if that quote belongs to its string. The quote may then have ended the string,
+    /// which must not reach into the messages that follow.
     fn first_end(&mut self, seen: Range<usize>) -> Option<usize> {
         if self.limits.strictness == Strictness::Strict
             || !has_escaped_quote(self.input, seen.clone(), &mut self.reread_left)
@@ -140,13 +140,14 @@ impl<'a> Messages<'a> {
         first_end(window, seen.start, self.limits.nesting_max, &mut self.reread_left)
     }
 
-    /// Closing parentheses are surplus ones of the message before, which the next message may follow at once.
+    /// Closing parentheses are surplus ones of the previous message, which the next message may follow immediately.
     fn behind_garbage(&self, start: usize) -> usize {
         let closing = self.input[start..].iter().take_while(|byte| **byte == b')').count();
         if closing > 0 { start + closing } else { self.next_line_start(start) }
     }
 
-    /// The next parenthesis that opens at the beginning of a line after `offset`, blanks before it aside; or the end.
+    /// Returns the next opening parenthesis at the beginning of a line after `offset`, ignoring blanks before it, or
+    /// the end.
     fn next_line_start(&self, offset: usize) -> usize {
         let rest = &self.input[offset..];
         memchr::memchr_iter(b'\n', rest)
@@ -158,7 +159,7 @@ impl<'a> Messages<'a> {
             .unwrap_or(self.input.len())
     }
 
-    /// Goes on behind a malformed message.
+    /// Continues after a malformed message.
     fn refused(&mut self, start: usize, reached: usize, refusal: Refusal) -> ParseError {
         let resume = self.behind_malformed(start, reached.max(refusal.offset));
         self.go_on_at(resume);

@@ -1,4 +1,4 @@
-//! How far messages may be from the letter of FIPA's standards.
+//! Strict and lenient treatment of FIPA's standards.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,15 +10,15 @@ use crate::message::{AgentId, Aid, Message, Receiver, UserParameter};
 
 /// How strictly messages are read and written.
 ///
-/// Of what goes beyond the letter of a standard, this decides about what other readers of the standard may refuse or take for
-/// something else: names of agents that are no words of SC00070, such as `"Night Porter@plant"`; user-defined parameters
-/// whose names do not begin with `X-` (SC00061); and, in the string form, strings that end in a backslash (`"C:\\"`).
+/// This governs only extensions that other readers of the standard may refuse or misread: names of agents that are not
+/// words of SC00070, such as `"Night Porter@plant"`; user-defined parameters whose names do not begin with `X-`
+/// (SC00061); and, in the string form, strings that end in a backslash (`"C:\\"`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Strictness {
-    /// Reads whatever has exactly one reading, and writes it so that it reads back.
+    /// Reads everything that has exactly one reading, and writes it so that it reads back.
     #[default]
     Lenient,
-    /// Refuses it, with the reason.
+    /// Refuses these extensions, with the reason.
     Strict,
 }
 
@@ -43,11 +43,11 @@ impl FromStr for Strictness {
     }
 }
 
-/// What of a message is not as strict as it has to be.
+/// What violates strict mode in a message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotStrict {
-    /// A name of an agent is no word.
+    /// An agent's name is not a word.
     #[error("the agent's name {name} is no word of FIPA SC00070, as strict messages have it")]
     AgentName {
         /// The name, as an excerpt in quotes.
@@ -61,10 +61,11 @@ pub enum NotStrict {
     },
 }
 
-/// Whether a message can be written strictly, in whatever form. Agents are named as they are when it is written.
+/// Checks whether a message can be written strictly, in any form. Agents are named as when it is written.
 ///
 /// # Errors
-/// The first thing that goes beyond the letter of the standard. Nothing was written.
+///
+/// Returns the first use of an extension. Nothing was written.
 pub fn check_strict(message: &Message, names: &dyn Names) -> Result<(), NotStrict> {
     let known = message.sender().into_iter().chain(receivers(message).iter().copied());
     for name in known.filter_map(|agent| names.name_of(agent)) {
@@ -82,7 +83,7 @@ fn receivers(message: &Message) -> &[AgentId] {
     }
 }
 
-/// Whether these agents and parameters can stand in a strict message.
+/// Checks that these agents and parameters are allowed in strict mode.
 pub(crate) fn check<'a>(
     agents: impl IntoIterator<Item = &'a Aid>,
     parameters: &[UserParameter],

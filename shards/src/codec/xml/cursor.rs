@@ -1,7 +1,7 @@
-//! From characters to elements, attributes and text, each with its place in the input.
+//! The XML cursor: elements, attributes and text with their positions in the input.
 //!
-//! The pulling itself is that of `quick-xml`. A cursor adds what the grammar of messages needs: it goes from child to child, takes
-//! the text of an element as a whole, and refuses what XML allows and messages have no use for.
+//! `quick-xml` does the parsing. A cursor adds what the grammar of messages needs: it moves from child to child, reads
+//! the text of an element as a whole, and refuses XML features that messages do not use.
 
 use std::borrow::Cow;
 
@@ -16,10 +16,10 @@ use super::well_formed::{self, Checked};
 use crate::codec::text::{Fault, Read, Refusal, excerpt};
 use crate::codec::window::End;
 
-/// How many characters of a parser's complaint are repeated: it may quote the input.
+/// Maximum length of a parser's error message, in characters: it may quote the input.
 const REASON_CHARACTERS_MAX: usize = 200;
 
-/// What a document must not have.
+/// The error for a document type declaration.
 const DOCTYPE: Fault = Fault::Forbidden {
     what: "a document type declaration",
     reason: "messages have no entities but &amp; &lt; &gt; &quot; &apos; and character references, and none are fetched",
@@ -30,17 +30,17 @@ const LATE_DECLARATION: &str = "a declaration stands at the beginning of a docum
 /// The opening tag of an element.
 #[derive(Clone, Copy)]
 pub(super) struct Tag<'a> {
-    /// Where its `<` stands.
+    /// The position of its `<`.
     pub offset: usize,
-    /// The element's name, without the prefix of a namespace.
+    /// The element's name, without a namespace prefix.
     pub name: &'a str,
-    /// All between `<` and `>`, which begins behind `offset`.
+    /// Everything between `<` and `>`; begins right after `offset`.
     inside: &'a str,
-    /// How many bytes of that are the name with its prefix.
+    /// The length of the name with its prefix, in bytes.
     name_length: usize,
 }
 
-/// An attribute whose value is still as it was written.
+/// An attribute with its raw value.
 pub(super) struct Attribute<'a> {
     pub offset: usize,
     pub name: &'a str,
@@ -54,7 +54,7 @@ impl<'a> Tag<'a> {
         self.name_length == self.inside.len()
     }
 
-    /// The attributes of the tag, without declarations of namespaces and attributes of XML itself.
+    /// Iterates over the attributes of the tag, except namespace declarations and XML's own attributes.
     pub fn attributes(&self) -> impl Iterator<Item = Read<Attribute<'a>>> + use<'a> {
         let inside_offset = self.offset + 1;
         let inside = self.inside;
@@ -84,32 +84,32 @@ impl<'a> Tag<'a> {
 enum Step<'a> {
     Open(Tag<'a>),
     Close,
-    /// Characters as they were written, and whether they are part of a `CDATA` section.
+    /// Raw characters, and whether they are part of a `CDATA` section.
     Text(&'a str, bool),
     Reference(BytesRef<'a>),
     End,
 }
 
-/// Goes through the elements of a window of the input.
+/// Moves through the elements of a window of the input.
 pub(super) struct Cursor<'a> {
     reader: Reader<&'a [u8]>,
     window: &'a str,
-    /// Where the window begins in the input.
+    /// The start of the window in the input.
     base: usize,
     end: End,
-    /// The element that was opened last has no closing tag of its own.
+    /// Whether the element opened last has no closing tag of its own.
     is_empty: bool,
-    /// Where the present step began, within the window.
+    /// Where the current step began, within the window.
     place: usize,
-    /// Something has no end, so that all of the window was looked at.
+    /// Whether something is unterminated, so that all of the window was looked at.
     is_exhausted: bool,
-    /// No declaration may follow.
+    /// Whether the document has begun, so that no declaration may follow.
     has_begun: bool,
 }
 
 impl<'a> Cursor<'a> {
-    /// Byte order marks at the beginning are stepped over, as documents that were put together have them in between. The
-    /// reader would do that as well, and not count them.
+    /// Byte order marks at the beginning are skipped, because concatenated documents have them in between. The reader
+    /// would skip them too, but not count them.
     pub fn new(window: &'a str, base: usize, end: End) -> Self {
         let marked = window;
         let window = marked.trim_start_matches('\u{feff}');
@@ -126,7 +126,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Up to where the input was looked at.
+    /// Returns the position up to which the input was looked at.
     pub fn position(&self) -> usize {
         self.base + if self.is_exhausted { self.window.len() } else { self.reached() }
     }
@@ -158,7 +158,7 @@ impl<'a> Cursor<'a> {
                         self.check(0, well_formed::text(text))?;
                         Step::Text(text, false)
                     }
-                    // Never happens: the reader borrows from its input.
+                    // Unreachable: the reader borrows from its input.
                     Cow::Owned(_) => continue,
                 },
                 Event::CData(text) => match text.into_inner() {
@@ -197,7 +197,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The tag that was just read, from `place` on.
+    /// Returns the tag that was just read, from `place` on.
     fn tag(&mut self) -> Read<Tag<'a>> {
         self.has_begun = true;
         let whole = &self.window[self.place..self.reached()];
@@ -210,7 +210,7 @@ impl<'a> Cursor<'a> {
         Ok(Tag { offset: self.base + self.place, name, inside, name_length })
     }
 
-    /// Refuses what is not well-formed, so many bytes behind the place of the present step.
+    /// Refuses input that is not well-formed, `behind` bytes after the place of the current step.
     fn check(&self, behind: usize, checked: Checked) -> Read<()> {
         checked.or_else(|(place, reason)| {
             let fault = Fault::NotWellFormed { form: "XML", reason: reason.to_owned() };
@@ -242,12 +242,12 @@ impl<'a> Cursor<'a> {
         Refusal::new(self.base + at_error, Fault::NotWellFormed { form: "XML", reason })
     }
 
-    /// Why the window ends before the input does.
+    /// Returns why the window ends before the input does.
     fn cut(&self) -> Option<Refusal> {
         self.end.refusal(self.base + self.window.len())
     }
 
-    /// The window ended where more should follow.
+    /// Returns the error for a window that ends where more is expected.
     fn ended<T>(&self, expected: impl Into<Cow<'static, str>>) -> Read<T> {
         match self.cut() {
             Some(refusal) => Err(refusal),
@@ -255,7 +255,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next element of a document, or nothing at its end.
+    /// Returns the next element of a document, or `None` at its end.
     pub fn root(&mut self, expected: &'static str) -> Read<Option<Tag<'a>>> {
         loop {
             match self.step()? {
@@ -271,7 +271,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next child of the element whose opening tag was read last, or nothing once that is closed.
+    /// Returns the next child of the element opened last, or `None` once that is closed.
     pub fn child(&mut self, expected: &'static str) -> Read<Option<Tag<'a>>> {
         loop {
             match self.step()? {
@@ -292,7 +292,7 @@ impl<'a> Cursor<'a> {
         expected_at(offset, expected, excerpt(shown[..length].trim_ascii_end().as_bytes()))
     }
 
-    /// The element whose opening tag was read last has no children.
+    /// Checks that the element opened last has no children.
     pub fn nothing_inside(&mut self, element: &str) -> Read<()> {
         let expected = "the end of an element that has its value in an attribute";
         match self.child(expected)? {
@@ -301,8 +301,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// All text of the element whose opening tag was read last, up to its closing tag, and where it begins. White space at
-    /// the ends that was not written by references or in a `CDATA` section goes if `trims`.
+    /// Returns all text of the element opened last, up to its closing tag, and where it begins. If `trims` is set,
+    /// surrounding white space is removed unless it was written by references or in a `CDATA` section.
     pub fn text(&mut self, what: &str, bytes_max: usize, trims: bool) -> Read<(usize, Cow<'a, str>)> {
         let mut gathered = Gathered { text: Cow::Borrowed(""), solid: 0, trims };
         let mut offset = None;
@@ -321,7 +321,7 @@ impl<'a> Cursor<'a> {
                         offset.get_or_insert(place + lead + if is_verbatim { "<![CDATA[".len() } else { 0 });
                     }
                     let text = if trims && !is_verbatim && gathered.is_bare() { &text[lead..] } else { text };
-                    // What is trimmed at the end is not counted.
+                    // Trailing white space that will be trimmed is not counted.
                     let counted = if trims && !is_verbatim { text.trim_ascii_end().len() } else { text.len() };
                     if gathered.text.len().saturating_add(counted) > bytes_max {
                         return Err(too_long(place));
@@ -348,9 +348,9 @@ impl<'a> Cursor<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    /// The value, whose white space counts as blanks.
+    /// Returns the value, with white space normalised to blanks.
     pub fn value(&self, bytes_max: usize) -> Read<Cow<'a, str>> {
-        // A reference is longer than what it stands for, so that the value is never longer than its source.
+        // A reference is longer than its character, so a value is never longer than its source.
         const REFERENCE_BYTES_MAX: usize = 10;
         if self.raw.len() / REFERENCE_BYTES_MAX > bytes_max {
             return Err(self.too_long(bytes_max));
@@ -381,10 +381,10 @@ impl<'a> Attribute<'a> {
     }
 }
 
-/// Text in the making.
+/// Text being collected.
 struct Gathered<'a> {
     text: Cow<'a, str>,
-    /// How many bytes at the beginning are not trimmed, whatever follows.
+    /// The number of bytes at the beginning that are not trimmed, whatever follows.
     solid: usize,
     trims: bool,
 }
@@ -394,7 +394,7 @@ impl<'a> Gathered<'a> {
         self.text.is_empty() && self.solid == 0
     }
 
-    /// Text that stands in the input, with line ends as XML has them: `\n` also for `\r\n` and `\r`.
+    /// Adds text from the input with normalised line ends: `\n` also for `\r\n` and `\r`.
     fn add(&mut self, text: &'a str, is_verbatim: bool) {
         let before = self.text.len();
         match (memchr::memchr(b'\r', text.as_bytes()), self.text.is_empty()) {
@@ -415,13 +415,13 @@ impl<'a> Gathered<'a> {
         self.settle(before, is_verbatim);
     }
 
-    /// A character that was written as a reference.
+    /// Adds a character written as a reference.
     fn add_character(&mut self, character: char) {
         self.text.to_mut().push(character);
         self.solid = self.text.len();
     }
 
-    /// Only what was added behind `before` is looked at, so that text in many parts takes no longer than in one.
+    /// Only what was added after `before` is looked at, so that text in many parts takes no longer than in one.
     fn settle(&mut self, before: usize, is_verbatim: bool) {
         let bytes = self.text.as_bytes();
         if is_verbatim || !self.trims {
@@ -450,14 +450,14 @@ fn is_blank(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_whitespace())
 }
 
-/// A name without the prefix of its namespace.
+/// Returns a name without its namespace prefix.
 fn local(name: &str) -> &str {
-    // Names are short: a search made for long text takes longer to begin than to look at each byte.
+    // Names are short: starting a search made for long text takes longer than comparing each byte.
     let prefix = name.as_bytes().iter().rposition(|byte| *byte == b':').map_or(0, |colon| colon + 1);
     &name[prefix..]
 }
 
-/// A tag as errors show it.
+/// Returns a tag as shown in errors.
 pub(super) fn shown_tag(tag: &Tag<'_>) -> String {
     excerpt(format!("<{}>", tag.inside.get(..tag.name_length).unwrap_or_default()).as_bytes())
 }
@@ -470,7 +470,7 @@ fn refuse<T>(offset: usize, fault: Fault) -> Read<T> {
     Err(Refusal::new(offset, fault))
 }
 
-/// The character that a reference stands for.
+/// Returns the character that a reference stands for.
 fn resolve(reference: &BytesRef<'_>, offset: usize) -> Read<char> {
     let resolved = match reference.resolve_char_ref() {
         Ok(Some(character)) => is_legal_character(character).then_some(character),

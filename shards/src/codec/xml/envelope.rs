@@ -6,12 +6,12 @@
 //! <date>20250131T235959999Z</date><received><received-by value="http://x/acc"/>...</received></params></envelope>
 //! ```
 //!
-//! (on one line, behind a declaration). A channel on the way adds a `params` element with the next index. Those are merged
-//! in the order of their indices: the latest value of each parameter counts, and all stamps are kept. When an envelope is
-//! written, everything stands in the first `params` element, and each stamp behind the first one in an element of its own.
+//! (on one line, after a declaration). A channel on the way adds a `params` element with the next index. These are
+//! merged in index order: the latest value of each parameter applies, and all stamps are kept. Written envelopes have
+//! everything in the first `params` element, and each stamp after the first one in an element of its own.
 //!
-//! User-defined parameters, and text that XML has no place for, are written as in messages. Accepted beyond the standard
-//! are dates with a `Z` in place of the `T`, as JADE writes them, agents that stand in one `to` or `intended-receiver`
+//! User-defined parameters, and text that XML cannot represent, are written as in messages. Accepted beyond the
+//! standard are dates with a `Z` instead of the `T`, as JADE writes them, agents in one `to` or `intended-receiver`
 //! each, and what the reader of messages accepts.
 
 use crate::message::date::read as read_date;
@@ -31,7 +31,7 @@ use crate::message::{
 
 const TRANSPORT_BEHAVIOUR: &str = "transport-behaviour";
 
-/// What a `params` element may hold.
+/// Children of a `params` element.
 const PARAMETERS: &[&str] = &[
     "to",
     "from",
@@ -46,11 +46,12 @@ const PARAMETERS: &[&str] = &[
     "user-defined",
 ];
 
-/// Reads exactly one envelope. Relative dates count from `now`; of the limits, those on the length of the input and on the
-/// number of agents count.
+/// Reads exactly one envelope. Relative dates count from `now`. Of the limits, those on the length of the input and on
+/// the number of agents apply.
 ///
 /// # Errors
-/// The first thing that the input has wrong, with its position. Nothing else happened.
+///
+/// Returns the first fault in the input, with its position.
 pub fn envelope_from_xml(input: &[u8], now: WallTime, limits: &Limits) -> Result<TransportEnvelope, ParseError> {
     single(input, limits, |reader| envelope(reader, now)).map_err(|refusal| refusal.locate(input))
 }
@@ -109,7 +110,7 @@ struct Latest<T> {
 }
 
 impl<T> Latest<T> {
-    /// Takes a value that came later; one of the same element must not be there yet.
+    /// Takes a later value; the same element must not have one already.
     fn set(&mut self, value: T, index: u64, name: &'static str, offset: usize) -> Read<()> {
         if self.index == Some(index) {
             return Err(Refusal::new(offset, Fault::RepeatedParameter { name }));
@@ -122,7 +123,7 @@ impl<T> Latest<T> {
 }
 
 impl Latest<Vec<Aid>> {
-    /// Takes agents, together with those of the same element: platforms name them once for all or once for each.
+    /// Adds agents to those of the same element: platforms name them once for all or once for each.
     fn add(&mut self, agents: Vec<Aid>, index: u64, offset: usize) -> Read<()> {
         if self.index.is_none_or(|present| present < index) {
             *self = Self { value: agents, index: Some(index) };
@@ -221,7 +222,7 @@ fn user_parameter<'a>(reader: &mut Reader<'a>, tag: &Tag<'a>, into: &mut Vec<Use
     Ok(())
 }
 
-/// What a `received` element may hold.
+/// Children of a `received` element.
 const STAMP: &[&str] =
     &["received-by", "received-from", "received-date", "received-id", "received-via", "user-defined"];
 
@@ -268,7 +269,7 @@ fn number(name: &'static str, offset: usize, text: &str) -> Read<u64> {
 }
 
 fn date(name: &'static str, offset: usize, text: &str, now: WallTime) -> Read<WallTime> {
-    /// Where the date ends and the time begins.
+    /// The position between date and time.
     const SEPARATOR: usize = 8;
     let mut bytes = text.trim_ascii().as_bytes().to_vec();
     if let Some(separator @ b'Z') = bytes.get_mut(SEPARATOR) {
@@ -281,7 +282,7 @@ fn date(name: &'static str, offset: usize, text: &str, now: WallTime) -> Read<Wa
     })
 }
 
-/// Writes the XML form of `envelope` to the end of `output`.
+/// Appends the XML form of `envelope` to `output`.
 pub fn envelope_to_xml(envelope: &TransportEnvelope, output: &mut Vec<u8>) {
     let mut writer = Writer { output };
     writer.bytes(b"<?xml version=\"1.0\"?><envelope><params index=\"1\">");

@@ -1,25 +1,25 @@
-//! What XML can carry, and how it is written.
+//! Which characters XML can represent, and how they are escaped.
 //!
-//! XML 1.0 has no place for most control characters, for U+FFFE and for U+FFFF, not even as references. What has one of
-//! these, or is not UTF-8, is written in base64.
+//! XML 1.0 cannot represent most control characters, U+FFFE and U+FFFF, not even as references. Text that contains one
+//! of these, or is not UTF-8, is written in base64.
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose};
 
-/// How many characters of content may need a reference before it is written in base64 instead, so that hostile content
-/// can't make a message grow beyond what a reader accepts.
+/// Maximum number of references in content before it is written in base64 instead, so that hostile content cannot make
+/// a message grow beyond what a reader accepts.
 const REFERENCES_MAX: usize = 65_536;
 
-/// What a byte needs when it is written.
+/// How a byte must be written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
     Nothing,
-    /// A reference everywhere.
+    /// As a reference everywhere.
     Reference,
-    /// A reference inside attributes, where a reader would see a blank.
+    /// As a reference inside attributes, where a reader would see a blank.
     ReferenceInAttribute,
-    /// XML has no way to write it.
+    /// Not representable in XML.
     Illegal,
     /// The first byte of U+FFFE and U+FFFF, among others.
     Suspect,
@@ -60,7 +60,7 @@ fn reference(byte: u8) -> &'static [u8] {
     }
 }
 
-/// Whether XML can carry the text as characters.
+/// Whether XML can represent the text as characters.
 pub(super) fn is_legal(text: &str) -> bool {
     let bytes = text.as_bytes();
     !bytes.iter().enumerate().any(|(index, byte)| match need(*byte) {
@@ -70,12 +70,12 @@ pub(super) fn is_legal(text: &str) -> bool {
     })
 }
 
-/// Whether a reader of XML may see the character, be it as itself or by a reference.
+/// Whether XML can represent the character, either directly or by a reference.
 pub(super) fn is_legal_character(character: char) -> bool {
     is_legal(character.encode_utf8(&mut [0; 4]))
 }
 
-/// The content as text, if it is to be written as text.
+/// Returns the content as text, if it is to be written as text.
 pub(super) fn legal_content(content: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(content).ok().filter(|text| is_legal(text))?;
     let references = || content.iter().filter(|byte| need(**byte) == Need::Reference).count();
@@ -87,7 +87,7 @@ pub(super) fn write_text(text: &str, output: &mut Vec<u8>) {
     write(text.as_bytes(), |need| need == Need::Reference, output);
 }
 
-/// Writes a parameter between tags. Readers trim these, so that blanks at its ends are written as references.
+/// Writes a parameter between tags. Readers trim these, so surrounding blanks are written as references.
 pub(super) fn write_parameter(text: &str, output: &mut Vec<u8>) {
     let blank = |character: &char| character.is_ascii_whitespace();
     let before = text.chars().take_while(blank).count();
@@ -129,12 +129,12 @@ pub(crate) fn write_base64(bytes: &[u8], output: &mut Vec<u8>) {
     let length = base64::encoded_len(bytes.len(), true).unwrap_or(usize::MAX);
     let start = output.len();
     output.resize(start.saturating_add(length), 0);
-    // The place is exactly as long as the text, so that encoding can't fail.
+    // The destination is exactly as long as the text, so encoding cannot fail.
     let written = general_purpose::STANDARD.encode_slice(bytes, &mut output[start..]).unwrap_or(0);
     output.truncate(start + written);
 }
 
-/// The bytes that base64 stands for, whose padding may be missing and whose lines may be broken; or nothing.
+/// Decodes base64, whose padding may be missing and whose lines may be broken. Returns `None` if it is invalid.
 pub(crate) fn read_base64(text: &str) -> Option<Vec<u8>> {
     if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
         let plain: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();

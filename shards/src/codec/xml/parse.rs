@@ -1,4 +1,4 @@
-//! From elements to a message: one pass, parameter by parameter, into the builder.
+//! The parser: builds a message in one pass, parameter by parameter.
 
 use crate::message::date::read as read_date;
 use crate::message::parameter::Parameter;
@@ -21,22 +21,24 @@ use crate::message::{
     UserParameter, WallTime,
 };
 
-/// What base64 makes of a byte, and what line breaks add to that: as a factor.
+/// The factor by which base64 and its line breaks lengthen data.
 const BASE64_GROWTH_MAX: usize = 2;
-/// The element that every message is.
+/// The element of a message.
 const MESSAGE: &str = "fipa-message";
-/// What else may stand in a message.
+/// What is expected inside a message.
 const A_PARAMETER: &str = "a parameter such as <sender>, or </fipa-message>";
 
-/// Reads exactly one message, with white space, a declaration and comments around it. Relative dates count from `now`.
+/// Reads exactly one message, with optional white space, a declaration and comments around it. Relative dates count
+/// from `now`.
 ///
 /// # Errors
-/// The first thing that the input has wrong, with its position. Nothing else happened.
+///
+/// Returns the first fault in the input, with its position.
 pub fn from_xml(input: &[u8], now: WallTime, limits: &Limits) -> Result<Message, ParseError> {
     single(input, limits, |reader| reader.message(now)).map_err(|refusal| refusal.locate(input))
 }
 
-/// Reads the one element that the input consists of.
+/// Reads the single element that the input consists of.
 pub(super) fn single<T>(input: &[u8], limits: &Limits, read: impl FnOnce(&mut Reader<'_>) -> Read<T>) -> Read<T> {
     if input.len() > limits.message_bytes_max {
         let fault = Fault::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
@@ -76,7 +78,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The message that comes next.
+    /// Reads the next message.
     pub fn message(&mut self, now: WallTime) -> Read<Message> {
         let expected = "a message, which begins with <fipa-message";
         let Some(tag) = self.cursor.root(expected)? else {
@@ -86,7 +88,7 @@ impl<'a> Reader<'a> {
         self.message_of(&tag, now)
     }
 
-    /// The message whose opening tag was just read.
+    /// Reads the message whose opening tag was just read.
     pub fn message_of(&mut self, root: &Tag<'a>, now: WallTime) -> Read<Message> {
         if !root.name.eq_ignore_ascii_case(MESSAGE) {
             let found = shown_tag(root);
@@ -174,9 +176,9 @@ impl<'a> Reader<'a> {
         if bytes.len() > limit { Err(too_long(offset)) } else { Ok(bytes.into()) }
     }
 
-    /// The value of an element, which stands in one of the attributes that `names` lists, or between its tags.
+    /// Reads the value of an element, from one of the attributes in `names` or from between its tags.
     pub fn value(&mut self, tag: &Tag<'a>, parameter: &'static str, names: &[&str]) -> Read<(usize, Cow<'a, str>)> {
-        // Most elements have nothing but their text, and that within the limit.
+        // Most elements contain only their text, and that within the limit.
         if tag.is_bare() {
             return self.cursor.text(parameter, PARAMETER_BYTES_MAX, true);
         }
@@ -214,7 +216,7 @@ impl<'a> Reader<'a> {
         Ok((offset, text))
     }
 
-    /// The one identifier of an element.
+    /// Reads the single identifier of an element.
     pub fn one_agent(&mut self, tag: &Tag<'a>, parameter: &'static str) -> Read<Aid> {
         no_attributes(tag)?;
         let expected = "<agent-identifier>";
@@ -232,13 +234,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The identifiers of an element, which may stand several times.
+    /// Reads the identifiers of an element that may occur several times.
     pub fn agents(&mut self, tag: &Tag<'a>, parameter: Parameter, into: &mut Vec<Aid>) -> Read<()> {
         debug_assert!(matches!(parameter, Parameter::Receiver | Parameter::ReplyTo));
         self.aids(tag, 1, "agents", RECEIVERS_MAX, into)
     }
 
-    /// The identifiers of an element, up to `count_max` with those that are there.
+    /// Reads the identifiers of an element, up to `count_max` including those already present.
     pub fn aids(
         &mut self,
         tag: &Tag<'a>,
@@ -313,10 +315,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// `<X-name>value</X-name>` or `<user-defined name="X-name">value</user-defined>`; the document types of FIPA call the
-    /// attribute `href`.
+    /// Reads `<X-name>value</X-name>` or `<user-defined name="X-name">value</user-defined>`; FIPA's document types call
+    /// the attribute `href`.
     ///
-    /// Anything else has no place beside `known`.
+    /// Anything else is refused as not being one of `known`.
     pub fn user_parameter(&mut self, tag: &Tag<'a>, known: &[&'static str]) -> Read<UserParameter> {
         let is_general = tag.name.eq_ignore_ascii_case("user-defined");
         if !is_general && !is_user_parameter_name(tag.name) {
@@ -328,7 +330,8 @@ impl<'a> Reader<'a> {
         self.typed(tag, (!is_general).then(|| tag.name.into()))
     }
 
-    /// A value that may be a word, a string, a list or binary, with its name; without a name it is an attribute's value.
+    /// Reads a value that may be a word, a string, a list or binary, with its name; without a name it is an attribute's
+    /// value.
     pub fn typed(&mut self, tag: &Tag<'a>, mut name: Option<Box<str>>) -> Read<UserParameter> {
         let is_general = name.is_none();
         let (mut encoding, mut kind) = (None, None);
@@ -382,7 +385,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Parameters that a misspelt one may be meant for.
+/// Parameters suggested for misspelt ones.
 const PARAMETERS: &[&str] = &[
     "sender",
     "receiver",
@@ -399,10 +402,10 @@ const PARAMETERS: &[&str] = &[
     "user-defined",
 ];
 
-/// What an identifier has.
+/// Children of an identifier.
 const IDENTIFIER: &[&str] = &["name", "addresses", "resolvers", "user-defined"];
 
-/// What a user-defined parameter's text is.
+/// The kind of a user-defined parameter's text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Word,
@@ -413,7 +416,7 @@ pub(super) enum Kind {
 impl Kind {
     const ALL: [Self; 3] = [Self::Word, Self::String, Self::List];
 
-    /// The value of the attribute `type`.
+    /// Returns the value of the attribute `type`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Word => "word",
@@ -440,7 +443,7 @@ impl Kind {
     }
 }
 
-/// What text is taken for that does not say what it is.
+/// Returns the kind of text without a `type`.
 pub(super) fn kind_of(text: &str) -> Kind {
     if is_atom(text.as_bytes()) {
         Kind::Word
@@ -452,7 +455,7 @@ pub(super) fn kind_of(text: &str) -> Kind {
 }
 
 impl<'a> Parameters<'a> {
-    /// Takes the value of a parameter that is a word of SC00061 or one of the router's own.
+    /// Sets a parameter that is a word of SC00061 or one of the router's own.
     pub(crate) fn set_text(
         &mut self,
         parameter: Parameter,
@@ -477,10 +480,10 @@ impl<'a> Parameters<'a> {
         Ok(())
     }
 
-    /// JADE ignores a `reply-by` that is no date. Here it sets no deadline either, but is not lost.
+    /// JADE ignores a `reply-by` that is not a date. Here it sets no deadline either, but is not lost.
     fn set_reply_by(&mut self, offset: usize, text: Cow<'a, str>, now: WallTime) -> Read<()> {
         if let Some(moment) = read_date(text.as_bytes(), now) {
-            // The epoch would count as no limit. It is over either way.
+            // The epoch would count as no limit. It is in the past either way.
             self.reply_by = Some(moment.max(WallTime(1)));
             return Ok(());
         }
@@ -491,7 +494,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Whether the one attribute that an element with text may have is there.
+/// Whether the only attribute allowed on an element with text is present.
 fn is_base64(tag: &Tag<'_>) -> Read<bool> {
     if tag.is_bare() {
         return Ok(false);
@@ -508,7 +511,7 @@ fn is_base64(tag: &Tag<'_>) -> Read<bool> {
     Ok(encoding.is_some())
 }
 
-/// Refuses whatever attributes the element has.
+/// Refuses any attributes of the element.
 pub(super) fn no_attributes(tag: &Tag<'_>) -> Read<()> {
     if tag.is_bare() {
         return Ok(());
@@ -519,7 +522,7 @@ pub(super) fn no_attributes(tag: &Tag<'_>) -> Read<()> {
     }
 }
 
-/// How long the source of a parameter may be.
+/// Returns the maximum length of a parameter's source.
 fn source_max(is_base64: bool) -> usize {
     if is_base64 { PARAMETER_BYTES_MAX * BASE64_GROWTH_MAX } else { PARAMETER_BYTES_MAX }
 }

@@ -1,4 +1,4 @@
-//! From a message to its XML form.
+//! The XML printer.
 
 use super::escape::{is_legal, legal_content, write_attribute, write_base64, write_parameter, write_text};
 use super::parse::{Kind, kind_of};
@@ -8,13 +8,13 @@ use crate::message::details::is_user_parameter_name;
 use crate::message::parameter::Parameter;
 use crate::message::{Aid, Message, ParameterValue, UserParameter};
 
-/// More than most messages have beside their content.
+/// More than most messages have besides their content.
 const HEADER_BYTES: usize = 1_024;
 
-/// Writes the XML form of `message` to the end of `output`, without a declaration and without line breaks of its own.
+/// Appends the XML form of `message` to `output`, without a declaration and without added line breaks.
 ///
-/// Identifiers stand as they came where they came with the message; other agents have the names that `names` gives. An
-/// agent that nobody knows is written with its id as its name: `a` and 32 hexadecimal digits.
+/// Identifiers that came with the message are written as received; other agents are written with the names that `names`
+/// returns. An agent without a known name is written with its id as its name: `a` and 32 hexadecimal digits.
 pub fn to_xml(message: &Message, names: &dyn Names, output: &mut Vec<u8>) {
     output.reserve(message.content().len() + HEADER_BYTES);
     let mut writer = Writer { output };
@@ -90,9 +90,9 @@ impl Form for Writer<'_> {
 /// How identifiers are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// `<name id="a"/>` and `<url href="b"/>`, as SC00071 has them.
+    /// `<name id="a"/>` and `<url href="b"/>`, as in SC00071.
     Attributes,
-    /// `<name>a</name>` and `<url>b</url>`, as SC00085 has them.
+    /// `<name>a</name>` and `<url>b</url>`, as in SC00085.
     Text,
 }
 
@@ -127,7 +127,7 @@ impl Writer<'_> {
         }
     }
 
-    /// An element that has its value in an attribute.
+    /// Writes an element with its value in an attribute.
     pub fn attribute_element(&mut self, element: &str, attribute: &str, value: &str) {
         self.bytes(b"<");
         self.bytes(element.as_bytes());
@@ -143,7 +143,7 @@ impl Writer<'_> {
         self.bytes(b"/>");
     }
 
-    /// An element that has its value between its tags.
+    /// Writes an element with its value between its tags.
     pub fn text_element(&mut self, element: &str, text: &str) {
         if is_legal(text) {
             self.open(element);
@@ -157,7 +157,7 @@ impl Writer<'_> {
         self.close(element);
     }
 
-    /// An element of this name that has a word, a string, a list or bytes.
+    /// Writes an element with a word, a string, a list or bytes.
     pub fn typed(&mut self, element: &str, value: &ParameterValue) {
         self.bytes(b"<");
         self.bytes(element.as_bytes());
@@ -165,7 +165,7 @@ impl Writer<'_> {
         self.close(element);
     }
 
-    /// The end of an opening tag, which says what is not to be seen from the value, and the value.
+    /// Ends an opening tag, adding what cannot be seen from the value, and writes the value.
     fn value(&mut self, value: &ParameterValue) {
         let (text, own) = match value {
             ParameterValue::Atom(text) => (text.as_bytes(), Some(Kind::Word)),
@@ -213,7 +213,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whether a user-defined parameter's name can be that of an element, as JADE has it.
+/// Whether a user-defined parameter's name can be that of an element, as in JADE.
 fn is_element_name(name: &str) -> bool {
     is_user_parameter_name(name)
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))

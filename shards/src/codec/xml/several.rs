@@ -1,10 +1,11 @@
-//! Several messages in one text, and how reading goes on behind a malformed one.
+//! Several messages in one text, and resynchronisation after a malformed one.
 //!
-//! Behind a malformed message the next one begins at the next `<fipa-message` after the place of its error. That may stand
-//! in a comment or in a `CDATA` section of the malformed message; then it gives an error more, and reading goes on.
+//! After a malformed message the next one begins at the next `<fipa-message` after the position of the error. That may
+//! be inside a comment or a `CDATA` section of the malformed message; then it gives one more error, and reading
+//! continues.
 //!
-//! Some bytes are read again that way. The total of these is bounded by a multiple of the input's length; when it is used
-//! up, reading goes on behind everything that was looked at. So no input is read for longer than its length deserves.
+//! Some bytes are read again that way. Their total is bounded by a multiple of the input's length; once it is used up,
+//! reading continues after everything already looked at. Reading time is therefore proportional to the input.
 
 use memchr::memmem;
 
@@ -15,14 +16,14 @@ use crate::message::{Message, WallTime};
 
 /// Reads a text of any number of messages, one document after the other.
 ///
-/// Ends after the last message. Each malformed one gives one error, and reading goes on behind it.
+/// Ends after the last message. Each malformed message yields one error, and reading continues after it.
 #[derive(Debug)]
 pub struct Messages<'a> {
     input: &'a [u8],
     now: WallTime,
     limits: Limits,
     position: usize,
-    /// The last place whose line is known, at or before `position`.
+    /// The last position whose line is known, at or before `position`.
     place: Place,
     readable: Readable<'a>,
     /// How many more bytes may be read again.
@@ -30,7 +31,7 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// Reads `input` from its beginning. Relative dates count from `now`.
+    /// Reads `input` from the beginning. Relative dates count from `now`.
     pub fn new(input: &'a [u8], now: WallTime, limits: &Limits) -> Self {
         Self {
             input,
@@ -43,7 +44,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// Where reading goes on after the malformed message at `start`, of which all up to `reached` was looked at.
+    /// Returns where reading continues after the malformed message at `start`, looked at up to `reached`.
     fn behind_malformed(&mut self, start: usize, error: usize, reached: usize) -> usize {
         let from = error.max(start + 1).min(self.input.len());
         match self.reread_left.checked_sub(reached.saturating_sub(from)) {

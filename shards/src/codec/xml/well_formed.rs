@@ -1,24 +1,25 @@
-//! What XML 1.0 demands of a document and the parser that pulls its parts does not check.
+//! Well-formedness rules of XML 1.0 that the parser does not check.
 //!
-//! Every check says where the fault stands, in bytes from the beginning of what was checked, and what is wrong.
+//! Every check returns the position of the fault, in bytes from the beginning of what was checked, and what is wrong.
 
 use memchr::{memchr_iter, memmem};
 use quick_xml::escape::unescape;
 
 use super::escape::is_legal_character;
 
-/// Where a fault stands, and what is wrong there.
+/// The position of a fault, and what is wrong there.
 pub(super) type Flaw = (usize, &'static str);
 pub(super) type Checked = Result<(), Flaw>;
 
-/// More attributes than this are sorted to find one that is given twice.
+/// From this number on, attributes are sorted to find duplicates.
 const ATTRIBUTES_COMPARED_MAX: usize = 16;
 
-/// Characters that may stand nowhere: control characters other than tab and line ends, U+FFFE and U+FFFF (section 2.2).
+/// Checks for characters that are not allowed anywhere: control characters other than tab and line ends, U+FFFE and
+/// U+FFFF (section 2.2).
 pub(super) fn characters(text: &str) -> Checked {
     let bytes = text.as_bytes();
     let is_illegal = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
-    // Without an early end the loop looks at many bytes at once.
+    // Without an early exit the loop processes many bytes at once.
     if bytes.iter().fold(false, |found, byte| found | is_illegal(*byte)) {
         let place = bytes.iter().position(|byte| is_illegal(*byte)).unwrap_or(0);
         return Err((place, "a control character, which XML has no place for"));
@@ -30,7 +31,7 @@ pub(super) fn characters(text: &str) -> Checked {
     }
 }
 
-/// Text between tags (section 2.4).
+/// Checks text between tags (section 2.4).
 pub(super) fn text(text: &str) -> Checked {
     match memmem::find(text.as_bytes(), b"]]>") {
         Some(place) => Err((place, "]]> in text: the > is written as &gt;")),
@@ -38,7 +39,7 @@ pub(super) fn text(text: &str) -> Checked {
     }
 }
 
-/// What stands inside a comment (section 2.5).
+/// Checks the inside of a comment (section 2.5).
 pub(super) fn comment(text: &str) -> Checked {
     let fault = "-- in a comment";
     match memmem::find(text.as_bytes(), b"--") {
@@ -48,7 +49,7 @@ pub(super) fn comment(text: &str) -> Checked {
     }
 }
 
-/// What stands inside a processing instruction (section 2.6).
+/// Checks the inside of a processing instruction (section 2.6).
 pub(super) fn instruction(text: &str) -> Checked {
     let target = text.split(is_blank).next().unwrap_or_default();
     if !is_name(target) {
@@ -60,7 +61,7 @@ pub(super) fn instruction(text: &str) -> Checked {
     Ok(())
 }
 
-/// What stands inside a declaration, from its `xml` on (section 2.8).
+/// Checks the inside of a declaration, from its `xml` on (section 2.8).
 pub(super) fn declaration(inside: &str) -> Checked {
     const EXPECTED: [&str; 3] = ["version", "encoding", "standalone"];
     let mut expected = EXPECTED.iter();
@@ -87,7 +88,7 @@ pub(super) fn declaration(inside: &str) -> Checked {
     if version.as_deref().is_some_and(is_known) { Ok(()) } else { Err((0, "a declaration says version=\"1.0\"")) }
 }
 
-/// What stands inside an opening tag (section 3.1), of which the first bytes are the element's name.
+/// Checks the inside of an opening tag (section 3.1), which begins with the element's name.
 pub(super) fn tag(inside: &str, name_length: usize) -> Checked {
     if !is_name(&inside[..name_length]) {
         return Err((0, "this is no name of an element"));
@@ -98,7 +99,7 @@ pub(super) fn tag(inside: &str, name_length: usize) -> Checked {
     let mut names: Vec<(&str, usize)> = Vec::new();
     let mut ignored = Ok(());
     attributes(inside, name_length, |place, name, value| {
-        // The reader resolves references where it needs a value, and steps over these.
+        // The reader resolves references where it needs a value, and skips these.
         if name.starts_with("xml") && ignored.is_ok() && !has_known_references(value) {
             ignored = Err((place, "a reference to an entity or a character that messages don't have"));
         }
@@ -118,7 +119,7 @@ pub(super) fn tag(inside: &str, name_length: usize) -> Checked {
     repeated.map_or(Ok(()), |place| Err((place, "an attribute is given twice")))
 }
 
-/// Goes through attributes from `start` on, each with its place, its name and its value as it was written.
+/// Calls `each` for every attribute from `start` on, with its position, name and raw value.
 fn attributes<'a>(inside: &'a str, start: usize, mut each: impl FnMut(usize, &'a str, &'a str)) -> Checked {
     let bytes = inside.as_bytes();
     let behind_blanks =

@@ -13,7 +13,7 @@ fn small_ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     ring(NonZeroUsize::new(capacity).expect("the tests use rings with slots"))
 }
 
-/// Counts its drops. The tests that use it are single-threaded, which the marker below relies on.
+/// Counts its drops. The tests that use it are single-threaded; the marker below relies on that.
 struct Counted(Rc<Cell<usize>>);
 
 // SAFETY: no test of this module moves a ring of these to another thread.
@@ -101,7 +101,7 @@ fn items_left_behind_are_dropped_once_whichever_end_goes_first() {
     for producer_first in [true, false] {
         let drops = Rc::new(Cell::new(0));
         let (mut producer, mut consumer) = small_ring(3);
-        // The first two items leave again, so that those left behind lie across the end of the slots.
+        // The first two items leave again, so that those left behind wrap around the end of the slots.
         for _ in 0..2 {
             assert!(producer.push(Counted(Rc::clone(&drops))).is_ok());
         }
@@ -112,7 +112,7 @@ fn items_left_behind_are_dropped_once_whichever_end_goes_first() {
             assert!(producer.push(Counted(Rc::clone(&drops))).is_ok());
         }
         producer.publish();
-        // One item is popped but its slot is not released, which must not count it twice.
+        // One item is popped but its slot is not released; it must not be counted twice.
         drop(consumer.pop());
         assert_eq!(drops.get(), 3);
         if producer_first {
@@ -201,7 +201,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// The ring behaves like a queue whose items become visible when published and whose room when released.
+    /// The ring behaves like a queue whose items become visible when published and whose room becomes free when
+    /// released.
     #[test]
     fn behaves_like_a_queue(capacity in 1_usize..9, steps in steps()) {
         let (mut producer, mut consumer) = small_ring::<Box<u64>>(capacity);
@@ -246,7 +247,7 @@ proptest! {
                     unreleased = 0;
                 }
                 Step::Drain(max) => {
-                    // A chunk is what is known to be published; it is empty only when nothing is.
+                    // A chunk is what is known to be published; it is empty only if nothing is.
                     let count = consumer.drain_chunk(max, |item| assert_eq!(Some(*item), visible.pop_front()));
                     prop_assert!(count <= max);
                     prop_assert!(count > 0 || max == 0 || visible.is_empty());

@@ -1,5 +1,4 @@
-//! Conversations of which steps were lost when an earlier run of the router ended: where they stand follows from what is said
-//! next.
+//! Resumes conversations of an earlier run that lost steps: their state is inferred from the next message.
 
 use std::collections::VecDeque;
 
@@ -8,8 +7,9 @@ use crate::message::{Message, Performative};
 use crate::protocol::Side;
 
 impl Rules {
-    /// Takes the step that a message is which its exchange does not allow yet, from the nearest state in which it is allowed, as
-    /// if the steps between had been taken. Returns false, and changes nothing, where no steps lead to such a state.
+    /// Takes the step of a message that its exchange does not allow yet, from the nearest state in which it is allowed,
+    /// as if the steps between had been taken. Returns false, without changing anything, if no steps lead to such a
+    /// state.
     #[cold]
     pub fn catch_up(&self, guard: &mut Guard, from: usize, to: usize, message: &Message) -> bool {
         let Some(place) = guard.place(from, to, message) else { return false };
@@ -20,7 +20,7 @@ impl Rules {
         let act = message.performative();
         let allows = |state: &u8| self.next_state(*state, place.side, act) != FORBIDDEN;
         let states = self.reachable(leg.state);
-        // The initiator may cancel whatever it has begun, which no table of steps says.
+        // The initiator may cancel whatever it has begun, which no table contains.
         let cancels = place.side == Side::Initiator && act == Performative::Cancel;
         let begun = || states.iter().find(|state| cancels && **state != START).copied();
         let next = states.iter().find(|state| allows(state)).map(|state| self.next_state(*state, place.side, act));
@@ -38,7 +38,7 @@ impl Rules {
         true
     }
 
-    /// The states that steps lead to from this one, the nearest first.
+    /// Returns the states reachable from this one, the nearest first.
     fn reachable(&self, from: u8) -> Vec<u8> {
         let (mut found, mut waiting) = (vec![from], VecDeque::from([from]));
         while let Some(state) = waiting.pop_front() {

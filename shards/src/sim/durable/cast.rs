@@ -1,4 +1,4 @@
-//! The agents of a run: what they do with a message follows from the message, the seed and the moment.
+//! The agents of a run: their behaviour is determined by the message, the seed and the time.
 
 use std::num::NonZeroU64;
 
@@ -13,27 +13,27 @@ use super::label::Label;
 use super::ledger::SharedLedger;
 use super::plan::{Kind, Plan};
 
-/// How many agents a chain goes through.
+/// Number of agents in a chain.
 const STAGES: u64 = 3;
-/// Agents of each sort.
+/// Number of agents of each sort.
 pub(super) const WIDTH: u64 = 3;
-/// The leg of a message that has none of its own.
+/// The leg of a message that has only one.
 const ONLY: u8 = 0;
-/// The answer to the cancel of a subscription.
+/// The reply to the cancel of a subscription.
 const CANCELLED: u8 = 2;
 
-/// What an agent does with its messages.
+/// An agent's behaviour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sort {
-    /// Sends a chain on to the next stage.
+    /// Forwards a chain to the next stage.
     Stage(u64),
     /// Begins conversations.
     Asker,
-    /// Takes part in them.
+    /// Takes part in conversations.
     Helper,
-    /// Comes and goes.
+    /// Is registered and deregistered repeatedly.
     Guest,
-    /// The world sends in its name. It gets nothing, so that nobody waits for it.
+    /// The world sends in its name. It receives nothing, so that nobody waits for it.
     Sender,
 }
 
@@ -57,12 +57,12 @@ pub(super) fn agent(sort: Sort, number: u64) -> AgentId {
     AgentId::of(&name(sort, number))
 }
 
-/// The agent outside the shards.
+/// Returns the name of the agent outside the shards.
 pub(super) fn inbox_name() -> AgentName {
     AgentName::try_new("inbox").expect("a legal name")
 }
 
-/// The receivers of one of the world's messages.
+/// Returns the receivers of one of the world's messages.
 pub(super) fn receivers(kind: Kind, number: u64) -> Vec<AgentId> {
     let one = |sort| vec![agent(sort, mixed(number, 1) % WIDTH)];
     match kind {
@@ -75,7 +75,7 @@ pub(super) fn receivers(kind: Kind, number: u64) -> Vec<AgentId> {
     }
 }
 
-/// The legs of one of the world's messages that come to an end, if nothing becomes a dead letter.
+/// Returns the legs of one of the world's messages that complete if nothing becomes a dead letter.
 pub(super) fn legs(kind: Kind, number: u64) -> std::ops::Range<u8> {
     match kind {
         Kind::Chain | Kind::Request | Kind::Guest | Kind::Inbox => 0..1,
@@ -161,7 +161,7 @@ impl Member {
         }
     }
 
-    /// Whether something is so for one of the world's messages, in one of so many cases.
+    /// Whether a condition with probability `1 / times` holds for one of the world's messages.
     fn once_in(&self, label: Label, what: u64, times: u64) -> bool {
         mixed(self.plan.seed ^ label.number, what).is_multiple_of(times)
     }
@@ -210,7 +210,7 @@ impl Member {
         }
     }
 
-    /// What a helper answers.
+    /// Returns a helper's reply.
     fn answer(
         &self,
         message: &Message,
@@ -249,7 +249,7 @@ impl Member {
         }
     }
 
-    /// What the initiator does with an answer.
+    /// Handles a reply as the initiator.
     fn hear_answer(
         &self,
         message: &Message,

@@ -1,4 +1,4 @@
-//! Crashes, stops in order, starts, and the end of a run.
+//! Crashes, orderly stops, starts, and the end of a run.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,16 @@ use super::letters::doubled;
 use super::plan::{Kind, SHARDS_MAX};
 use super::play::{Heard, Play, place_of};
 
-/// How far the wall clock goes on at most while the machine stands still, in milliseconds.
+/// Maximum advance of the wall clock while the machine is down, in milliseconds.
 const STANDSTILL_MS_MAX: u64 = 5_000;
-/// In the end, so many rounds of four seconds are let pass at least, and at most until everything is settled.
+/// Minimum number of rounds of four seconds at the end; more follow until everything is settled.
 const SETTLING_ROUNDS_MIN: u32 = 5;
 const SETTLING_ROUNDS_OF_FAILED: u32 = 40;
 const SETTLING_ROUNDS_MAX: u32 = 500;
 
 impl Play {
-    /// The machine stops: of each journal there is what was committed and, perhaps, some of what was being written.
+    /// Crashes the machine: of each journal there remains what was committed and, possibly, part of what was being
+    /// written.
     pub fn crash(&mut self) -> Result<(), String> {
         self.figures.crashes += 1;
         let kept: Vec<u64> = (0..self.world.nodes.len())
@@ -34,7 +35,7 @@ impl Play {
         self.start(&kept)
     }
 
-    /// The router is stopped in order, and started again.
+    /// Stops the router in order, and starts it again.
     pub fn stop_in_order(&mut self) -> Result<(), String> {
         self.figures.stops += 1;
         self.make_journals_ready();
@@ -61,12 +62,12 @@ impl Play {
         (0..self.world.nodes.len()).map(|shard| self.world.committed(shard)).collect()
     }
 
-    /// Starts the router with so many records of each journal.
+    /// Starts the router with this many records of each journal.
     fn start(&mut self, kept: &[u64]) -> Result<(), String> {
         let recovery = self.world.journals(kept, self.plan.window);
         self.check_letters(&recovery)?;
         self.dead_letter(recovery.dead_letters());
-        // A dead letter that is not on disk is lost with the machine, and its message comes after all.
+        // A dead letter that is not on disk is lost with the machine, and its message arrives after all.
         for node in &self.world.nodes {
             self.dead_letter(node.shard.all_dead_letters().iter());
         }
@@ -83,7 +84,7 @@ impl Play {
         self.ledger.lock().begin(self.boot);
         self.world = self.plan.setup(shards, self.boot).start_from(recovery, wall);
         self.failed.clear();
-        // Before anybody is served, what was found stands in the new journals.
+        // Before anything else, what was recovered is written to the new journals.
         for shard in 0..self.world.nodes.len() {
             self.world.step(shard);
             self.world.commit_next(shard, u64::MAX);
@@ -105,17 +106,18 @@ impl Play {
         Ok(())
     }
 
-    /// Neither did the machine stop nor a journal fail.
+    /// Whether neither a crash nor a journal failure has happened.
     fn is_undisturbed(&self) -> bool {
         self.figures.crashes == 0 && self.figures.failures == 0
     }
 
-    /// A step of a protocol was perhaps replayed as a dead letter and, because of a crash, taken once more as well.
+    /// Whether a step of a protocol may have been replayed as a dead letter and, because of a crash, been taken again
+    /// as well.
     fn may_replay_twice(&self) -> bool {
         self.plan.replays && !self.is_undisturbed()
     }
 
-    /// Adds up what the shards have counted, which ends with them.
+    /// Adds up the shards' counters, which end with them.
     fn end_figures(&mut self) {
         for node in &self.world.nodes {
             self.figures.duplicates += node.shard.duplicates();
@@ -124,7 +126,7 @@ impl Play {
     }
 
     fn check_letters(&self, recovery: &Recovery) -> Result<(), String> {
-        // A crash between the commit of a dead letter and that of what it came of has that send it once more.
+        // A crash between the commit of a dead letter and that of the message that caused it sends it once more.
         let is_one = |number: usize| self.sent.get(number).is_none_or(|sent| sent.times == 1) && self.is_undisturbed();
         if let Some(label) = doubled(recovery.dead_letters(), is_one) {
             return Err(format!("there are two dead letters of the same message: {label:?}"));
@@ -155,7 +157,7 @@ impl Play {
         }
         self.make_journals_ready();
         for round in 0..SETTLING_ROUNDS_MAX {
-            // Whoever waits for a journal that has failed waits until the next start.
+            // Waiting for a failed journal lasts until the next start.
             let rounds = if self.failed.is_empty() { SETTLING_ROUNDS_MIN } else { SETTLING_ROUNDS_OF_FAILED };
             if round >= rounds && (self.has_settled() || !self.failed.is_empty()) {
                 break;
@@ -170,7 +172,7 @@ impl Play {
         self.check_conformance()
     }
 
-    /// Nothing is under way, and all that can be is on disk.
+    /// Whether nothing is in flight, and everything that can be is on disk.
     fn has_settled(&self) -> bool {
         let is_clean = |shard: usize| {
             let node = &self.world.nodes[shard];
@@ -211,7 +213,7 @@ impl Play {
         Ok(self.figures)
     }
 
-    /// What was acknowledged came to its end or is a dead letter, and what was refused did not.
+    /// Checks that every acknowledged message completed or is a dead letter, and no refused one did.
     fn check_ends(&mut self, letters: &BTreeSet<u64>) -> Result<(), String> {
         let ledger = self.ledger.lock();
         for (sent, number) in self.sent.iter().zip(0_u64..) {
@@ -225,7 +227,7 @@ impl Play {
             }
             let redirected =
                 self.redirected.contains(&number) && (ended > 0 || ledger.ends.keys().any(|end| end.0 == number));
-            // A dead letter cannot be written down where the journal has failed.
+            // A dead letter cannot be written where the journal has failed.
             let promised = match sent.answer {
                 Heard::Acknowledged => true,
                 Heard::DeadLettered => self.figures.failures == 0,
@@ -238,10 +240,10 @@ impl Play {
                     sent.answer
                 ));
             }
-            // One that was refused has no record, unless the journal failed behind it.
+            // A refused message has no record, unless the journal failed after it.
             let is_sure = self.figures.failures == 0 && sent.times == 1 && !self.replayed.contains(&number);
-            // One that was given up while the journal was full may be there again after a crash, and of several deliveries
-            // others were kept.
+            // A message given up while the journal was full may reappear after a crash, and other deliveries of several
+            // may have been kept.
             let is_withdrawn = sent.answer == Heard::Withdrawn && sent.kind != Kind::Several;
             let is_refused = sent.answer == Heard::Refused || is_withdrawn && self.figures.crashes == 0;
             if is_refused && ended > 0 && is_sure {

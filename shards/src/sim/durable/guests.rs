@@ -1,15 +1,15 @@
-//! Agents that outlive the process, as whoever registers and deregisters them knows them.
+//! Persistent agents, as known to the program that registers and deregisters them.
 
-/// What is known of one such agent in this run of the router.
+/// What is known of a persistent agent in this run of the router.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guest {
-    /// It is registered now.
+    /// Whether it is registered now.
     pub is_here: bool,
-    /// What changed, in order.
+    /// The changes, in order.
     changes: Vec<Change>,
 }
 
-/// It was registered or deregistered, and that stands in a record behind `after` and not behind `by`.
+/// A registration or deregistration, whose record is after `after` and not after `by`.
 #[derive(Clone, Copy, Debug)]
 struct Change {
     after: u64,
@@ -18,19 +18,19 @@ struct Change {
 }
 
 impl Guest {
-    /// It was registered or deregistered while the journal grew from so many records to so many.
+    /// Records a registration or deregistration that happened while the journal grew from `after` to `by` records.
     pub fn change(&mut self, after: u64, by: u64, is_here: bool) {
         self.is_here = is_here;
         self.changes.push(Change { after, by, outlives: is_here });
     }
 
-    /// A start has found it, or has not.
+    /// Records whether a start has found the agent.
     pub fn begin(&mut self, outlives: bool) {
         self.is_here = false;
         self.changes = vec![Change { after: 0, by: 0, outlives }];
     }
 
-    /// Whether the next start finds it, if it finds so many records. Nothing, if that is not certain.
+    /// Whether the next start finds the agent if it reads this many records. `None` if that is uncertain.
     pub fn is_found(&self, records: u64) -> Option<bool> {
         let found = self.changes.iter().rev().find(|change| change.by <= records);
         let outlives = found.is_some_and(|change| change.outlives);

@@ -1,26 +1,26 @@
-//! What every message of a run says of itself.
+//! The labels that every message of a run carries.
 
 use crate::base::rng::mixed;
 use crate::message::{AgentId, Message};
 
 use super::plan::Kind;
 
-/// What a message says of itself, as its content.
+/// The label of a message, stored as its content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Label {
     pub kind: Kind,
-    /// The number of the world's message that it comes from.
+    /// The number of the world's message that caused it.
     pub number: u64,
-    /// Which of several it is.
+    /// Which of several parts it is.
     pub leg: u8,
-    /// Through which replays it came: what is sent because of a replayed message is another one.
+    /// The replays it descends from: what is sent because of a replayed message is different.
     pub lineage: u64,
     /// Its number in the order of sending.
     pub stamp: u64,
 }
 
 impl Label {
-    /// The label of a message, unless it is not one of the run's.
+    /// Returns the label of a message of the run.
     pub fn of(message: &Message) -> Option<Self> {
         let text = message.content().as_text()?;
         let mut letters = text.chars();
@@ -36,7 +36,7 @@ impl Label {
         format!("{}{number} {leg} {lineage} {stamp}", kind.letter())
     }
 
-    /// The lineage of a message that has arrived, its own replay included.
+    /// Returns the lineage of a received message, including its own replay.
     pub fn lineage_of(self, message: &Message) -> u64 {
         let receiver = message.target().map_or(0, AgentId::table_bits);
         message.replay().map_or(self.lineage, |replay| mixed(self.lineage ^ receiver, replay.times.into()) >> 1)

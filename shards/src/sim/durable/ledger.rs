@@ -1,9 +1,9 @@
-//! What agents saw in all runs of the router together, and what must hold of it.
+//! What agents observed in all runs of the router, and the checks on it.
 //!
-//! Invariants: what an agent is given for the first time comes in the order of sending, for each sender, lane and
-//! conversation; what was handled is not handled again in the same run of the router, and after its settling is on disk
-//! in no other one, unless so many messages came meanwhile that it may have been forgotten; what is handled again, or sent
-//! again because of that, has the same id, however many shards there are.
+//! Invariants: what an agent receives for the first time arrives in the order of sending, for each sender, lane and
+//! conversation; what was handled is not handled again in the same run of the router nor, once its settlement is on
+//! disk, in any other one, unless enough messages arrived since for it to have been forgotten; what is handled again,
+//! or sent again because of that, has the same id, for any number of shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,35 +40,35 @@ pub(super) struct Delivery {
     receiver: AgentId,
 }
 
-/// What became of a delivery.
+/// The outcome of a delivery.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
     came: bool,
-    /// Attempts since the last start, and those before that were known to have failed.
+    /// Attempts since the last start, plus earlier ones known to have failed.
     attempts: u32,
-    /// Attempts that failed, and how many of them stand on disk.
+    /// The number of failed attempts, and how many of them are on disk.
     failures: u32,
     failures_on_disk: u32,
-    /// In which run of the router it was handled last.
+    /// The run of the router in which it was last handled.
     done_in: u64,
-    /// It is settled, and that is on disk.
+    /// Whether it is settled on disk.
     settled: bool,
-    /// How many deliveries had come when it was sent first.
+    /// The number of deliveries that had arrived when it was first sent.
     came_before: u64,
 }
 
-/// Messages that come in the order in which they were sent.
+/// Messages that must arrive in the order in which they were sent.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Stream {
     sender: Option<AgentId>,
-    /// Where what came from outside without a sender came in, in each run of the router.
+    /// The shard that admitted messages from outside without a sender, in each run of the router.
     door: u64,
     receiver: AgentId,
     priority: u8,
     conversation: Option<(Option<AgentId>, ConversationId)>,
 }
 
-/// What has the same id whenever it is sent.
+/// Identifies what has the same id whenever it is sent.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Meaning {
     number: u64,
@@ -85,37 +85,38 @@ pub(super) struct Ledger {
     attempts_max: u32,
     boot: u64,
     stamps: u64,
-    /// Deliveries that were sent, and that came for the first time.
+    /// Deliveries sent, and deliveries received for the first time.
     sent: u64,
     came: u64,
     complaint: Option<String>,
     fates: BTreeMap<Delivery, Fate>,
     streams: BTreeMap<Stream, u64>,
     ids: BTreeMap<Meaning, MessageId>,
-    /// By their stamps, where messages without a sender came in.
+    /// The shard that admitted messages without a sender, by their stamps.
     doors: BTreeMap<u64, u64>,
-    /// Ids of messages that were dead letters: what they came of may send them once more after a crash, behind others.
+    /// Ids of messages that were dead letters: the messages that caused them may send them once more after a crash,
+    /// after others.
     given_up: BTreeSet<MessageId>,
-    /// When each id was sent first, in deliveries that had come.
+    /// The number of deliveries that had arrived when each id was first sent.
     sent_at: BTreeMap<MessageId, u64>,
-    /// Handled in this run, and perhaps not settled on disk.
+    /// Handled in this run, and possibly not settled on disk.
     unsettled: Vec<Delivery>,
     /// Numbers of messages whose replays may have another id after a crash, because their dead letter was not on disk.
     pub unsteady: BTreeSet<u64>,
-    /// How often each leg of each of the world's messages came to its end.
+    /// The number of times each leg of each of the world's messages completed.
     pub ends: BTreeMap<(u64, u8), u32>,
-    /// Of these, how many came again where that is allowed.
+    /// How many of these were legitimate repetitions.
     pub repeated: u64,
 }
 
 impl Ledger {
-    /// The number of a message, in the order of sending.
+    /// Returns the number of a message, in the order of sending.
     pub fn stamp(&mut self) -> u64 {
         self.stamps += 1;
         self.stamps
     }
 
-    /// Writes down what is wrong; the first complaint counts.
+    /// Records what is wrong; the first complaint counts.
     pub fn complain(&mut self, complaint: impl FnOnce() -> String) {
         if self.complaint.is_none() {
             self.complaint = Some(complaint());
@@ -126,7 +127,7 @@ impl Ledger {
         self.complaint.clone().map_or(Ok(()), Err)
     }
 
-    /// A message is sent to so many receivers, under an id that is known or not.
+    /// Records a message sent to this many receivers, under an id if it is known.
     pub fn sends(&mut self, id: Option<MessageId>, receivers: u64) {
         self.sent += receivers;
         if let Some(id) = id {
@@ -135,12 +136,12 @@ impl Ledger {
         }
     }
 
-    /// A message without a sender comes in on this shard.
+    /// Records the shard that admits a message without a sender.
     pub fn comes_in(&mut self, stamp: u64, shard: usize) {
         self.doors.insert(stamp, self.boot << 16 | shard as u64);
     }
 
-    /// These messages are dead letters.
+    /// Records dead letters.
     pub fn gives_up<'a>(&mut self, messages: impl Iterator<Item = &'a Message>) {
         self.given_up.extend(messages.filter_map(Message::id));
     }
@@ -155,7 +156,7 @@ impl Ledger {
         }
     }
 
-    /// An agent is called with a message, or takes it.
+    /// Records that an agent handles or takes a message.
     pub fn handled(&mut self, message: &Message) {
         let (Some(id), Some(receiver), Some(label)) = (message.id(), message.target(), Label::of(message)) else {
             return self.complain(|| format!("a message without id, receiver or label came: {message:?}"));
@@ -182,7 +183,8 @@ impl Ledger {
         }
     }
 
-    /// Who sent a message. What came from outside without a sender is of another gateway after each start.
+    /// Returns the sender of a message. Messages from outside without a sender belong to another gateway after each
+    /// start.
     fn sender_of(&self, message: &Message, label: Label) -> Option<AgentId> {
         message.sender().filter(|_| !self.doors.contains_key(&label.stamp))
     }
@@ -192,7 +194,7 @@ impl Ledger {
         Some(Delivery { id: message.id()?, sender, receiver: message.target()? })
     }
 
-    /// Retries, replays and moments of delivery aside, what is sent first comes first.
+    /// Except for retries, replays and delayed messages, what is sent first arrives first.
     fn keeps_order(&mut self, message: &Message, label: Label, receiver: AgentId) {
         let was_given_up = message.id().is_some_and(|id| self.given_up.contains(&id));
         let is_apart =
@@ -230,14 +232,14 @@ impl Ledger {
         }
     }
 
-    /// An attempt to handle a message has failed.
+    /// Records a failed attempt to handle a message.
     pub fn failed(&mut self, message: &Message) {
         if let Some(fate) = self.delivery_of(message).and_then(|delivery| self.fates.get_mut(&delivery)) {
             fate.failures += 1;
         }
     }
 
-    /// What an agent was called with is handled.
+    /// Records that a message was handled.
     pub fn done(&mut self, message: &Message) {
         let Some(delivery) = self.delivery_of(message) else { return };
         let boot = self.boot;
@@ -248,12 +250,12 @@ impl Ledger {
         self.unsettled.push(delivery);
     }
 
-    /// A message came to the end of what it set off.
+    /// Records that a leg of a message has completed.
     pub fn end(&mut self, number: u64, leg: u8) {
         *self.ends.entry((number, leg)).or_default() += 1;
     }
 
-    /// What came of messages for agents of whom this is true is on disk.
+    /// Records that the outcomes of messages to agents that satisfy `is_there` are on disk.
     pub fn settle(&mut self, is_there: impl Fn(AgentId) -> bool) {
         let fates = &mut self.fates;
         for (delivery, fate) in fates.iter_mut().filter(|(_, fate)| fate.failures > fate.failures_on_disk) {

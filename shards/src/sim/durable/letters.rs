@@ -1,4 +1,4 @@
-//! Dead letters: those that are there, replayed to whom they were for or to others, and purged.
+//! Replays, also to other receivers, and purges of dead letters.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ impl Play {
         self.ledger.lock().gives_up(meant.iter().map(|letter| &letter.message));
         let token = self.world.token();
         if purges {
-            // What is given up until the shard takes its turn is purged with the others, unless it is about one.
+            // Messages dead-lettered before the shard's turn are purged too, unless the purge is for one letter.
             let numbers = if only { numbers } else { (0..self.sent.len() as u64).collect() };
             self.figures.purged += meant.len() as u64;
             self.purged.extend(numbers);
@@ -41,7 +41,7 @@ impl Play {
         let to = self.another_receiver(&letters[one]).filter(|_| only);
         if to.is_some() {
             self.redirected.extend(&numbers);
-            // The letters of one message that had several receivers may meet there.
+            // The letters of one message to several receivers may meet there.
             let was_for_several = Label::of(&letters[one].message).is_some_and(|label| label.kind == Kind::Several);
             self.ledger.lock().unsteady.extend(numbers.iter().filter(|_| was_for_several));
         }
@@ -62,7 +62,7 @@ impl Play {
         self.world.step(shard);
     }
 
-    /// To whom a letter is replayed, if not to whom it was for. What belongs to a conversation is of no use to others.
+    /// Returns another agent to replay a letter to. Messages in a conversation are of no use to others.
     fn another_receiver(&mut self, letter: &DeadLetter) -> Option<AgentId> {
         let converses = Label::of(&letter.message).is_none_or(|label| label.kind.converses());
         if converses || !self.dice.once_in(3) {
@@ -74,7 +74,7 @@ impl Play {
     }
 }
 
-/// Of what there is more than one dead letter, although it was sent once.
+/// Returns the label of a message sent once that has more than one dead letter.
 pub(super) fn doubled<'a>(
     letters: impl Iterator<Item = &'a DeadLetter>,
     is_sent_once: impl Fn(usize) -> bool,

@@ -1,16 +1,16 @@
-//! Crashes in the simulator: durable messages of every kind are under way while commits come late or fail, the journal is
-//! full or rewritten, and the machine stops at any moment and starts again with another number of shards.
+//! The crash simulation: durable messages of every kind are in flight while commits are late or fail, the journal is
+//! full or compacted, and the machine crashes at any moment and starts again with another number of shards.
 //!
-//! Each seed has a `plan`: messages go through chains of agents, to several receivers at once, set off conversations
-//! that are held to their protocols, are for agents that outlive the process and come and go, for one outside the shards, or for
-//! nobody. Dead letters are replayed, to whom they were for and to others, and purged. Senders choose ids, the same ones as
-//! others, and send twice.
+//! Each seed has a `plan`: messages pass through chains of agents, go to several receivers at once, start conversations
+//! whose protocols are enforced, and are addressed to persistent agents that are registered and deregistered, to one
+//! outside the shards, or to none. Dead letters are replayed, to their receivers and to others, and purged. Senders
+//! choose ids, also equal ones, and send twice.
 //!
-//! What is checked, beside the books of each turn: a message that was acknowledged comes to its end or is kept as a dead
-//! letter, whatever happened; what was refused never does; what was handled comes again only if a crash lay between that
-//! and the commit of its settling; messages between two agents keep their order, also across starts; nobody who keeps
-//! to a protocol is said to break it; an agent that was deregistered stays away, and one that was not is there;
-//! and in the end nothing is left in the journals but dead letters, each of them once.
+//! Besides the accounts of each turn, the following is checked: a message that was acknowledged completes or is kept as
+//! a dead letter, whatever happened; one that was refused never completes; what was handled arrives again only if a
+//! crash lay between the handling and the commit of its settlement; messages between two agents keep their order, also
+//! across starts; no agent that follows a protocol is reported for a violation; a deregistered agent stays away, and
+//! any other one exists; and at the end the journals contain nothing but dead letters, each of them once.
 
 mod cast;
 mod crash;
@@ -23,41 +23,41 @@ mod play;
 
 use crate::supervision::catch_panic;
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Figures {
     /// Messages whose caller was told that they are durable.
     pub acknowledged: u64,
     /// Messages whose caller was told why they are not.
     pub refused: u64,
-    /// Messages that came to the end of what they set off.
+    /// Messages that completed.
     pub arrived: u64,
-    /// Messages that were handled more than once, because of a crash.
+    /// Messages handled more than once, because of a crash.
     pub repeated: u64,
-    /// Messages that are kept as dead letters.
+    /// Messages kept as dead letters.
     pub letters: u64,
-    /// Dead letters that were replayed.
+    /// Dead letters replayed.
     pub replayed: u64,
-    /// Dead letters that were purged.
+    /// Dead letters purged.
     pub purged: u64,
-    /// Messages that passed a conversation as its protocol has it.
+    /// Messages that were valid steps of their protocol.
     pub steps: u64,
-    /// Messages that came again and were not dispatched again.
+    /// Duplicates that were not dispatched again.
     pub duplicates: u64,
-    /// Agents that outlive the process and were deregistered.
+    /// Persistent agents deregistered.
     pub deregistered: u64,
-    /// Times that the machine stopped.
+    /// Crashes of the machine.
     pub crashes: u32,
-    /// Times that the router was stopped in order and started again.
+    /// Orderly stops and restarts of the router.
     pub stops: u32,
-    /// Journals that failed.
+    /// Journal failures.
     pub failures: u32,
-    /// Unsettled messages that starts found.
+    /// Unsettled messages found by starts.
     pub recovered: u64,
 }
 
 impl Figures {
-    /// What two runs had together.
+    /// Returns the sum of two runs.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -82,8 +82,9 @@ impl Figures {
 /// Runs one seed.
 ///
 /// # Errors
-/// What did not hold, an invariant of the engine included. The panic hook of the process is called for that, as for every
-/// panic.
+///
+/// Returns what did not hold, including invariants of the engine. The panic hook of the process is called for that, as
+/// for every panic.
 pub fn run(seed: u64) -> Result<Figures, String> {
     catch_panic(|| play::Play::new(seed).play()).and_then(|result| result)
 }

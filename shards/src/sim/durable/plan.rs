@@ -1,4 +1,4 @@
-//! What a run is like, as far as its seed decides that beforehand.
+//! The part of a run that its seed determines in advance.
 
 use crate::domain::NodeId;
 use crate::journal::record::Durability;
@@ -9,71 +9,71 @@ use crate::shard::path::overflow::OverflowPolicy;
 use crate::sim::Setup;
 use crate::sim::dice::Dice;
 
-/// The most shards of a run.
+/// Maximum number of shards of a run.
 pub(super) const SHARDS_MAX: u16 = 4;
-/// More ids than there ever are, so that nothing is forgotten.
+/// More ids than ever occur, so that nothing is forgotten.
 const LARGE_WINDOW: usize = 10_000;
 /// The purpose of the plan's numbers among those of a seed.
 const PURPOSE: u64 = 2;
-/// Long enough that nothing ends while the run goes on.
+/// Long enough that nothing expires during the run.
 const LONG_MS: u32 = 86_400_000;
 
-/// What a run is like.
+/// The plan of a run.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_excessive_bools)] // Each is a kind of thing that happens, or does not.
+#[allow(clippy::struct_excessive_bools)] // Each is a kind of event that happens, or does not.
 pub(super) struct Plan {
     pub seed: u64,
-    /// The number of shards of the first start.
+    /// The number of shards at the first start.
     pub shards: u16,
-    /// Whether each start has a number of shards of its own.
+    /// Whether each start has its own number of shards.
     pub alternates: bool,
-    /// Of so many messages per shard the ids are remembered.
+    /// The deduplication window per shard, in messages.
     pub window: usize,
-    /// Mailboxes, outboxes and rings are tiny.
+    /// Whether mailboxes, outboxes and rings are tiny.
     pub tiny: bool,
     pub overflow: OverflowPolicy,
-    /// What is done about agents that break a protocol. They do not.
+    /// How protocol violations are treated. There are none.
     pub mode: Mode,
     /// Attempts after the first one.
     pub retries: u8,
-    /// One attempt in so many fails.
+    /// One in this many attempts fails.
     pub fails_in: u64,
-    /// The most messages that the world sends.
+    /// Maximum number of messages that the world sends.
     pub messages: u64,
-    /// The most crashes and clean stops.
+    /// Maximum number of crashes and orderly stops.
     pub crashes: u32,
-    /// What the world sends, by its weight.
+    /// What the world sends, by weight.
     pub weights: [u32; Kind::ALL.len()],
-    /// Dead letters are replayed and purged.
+    /// Whether dead letters are replayed and purged.
     pub replays: bool,
-    /// Agents that outlive the process are deregistered and registered again.
+    /// Whether persistent agents are deregistered and registered again.
     pub guests: bool,
-    /// Some messages have short lifetimes, or are to be delivered later.
+    /// Whether some messages have short lifetimes or delayed delivery.
     pub hurried: bool,
-    /// Senders choose the ids of some messages, the same ones as others, and send some of them twice.
+    /// Whether senders choose the ids of some messages, also equal ones, and send some of them twice.
     pub chosen_ids: bool,
 }
 
-/// What a message of the world sets off.
+/// What a message of the world triggers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Kind {
-    /// It goes through one agent of each stage.
+    /// It passes through one agent of each stage.
     Chain,
-    /// It goes to several agents of the last stage.
+    /// It is sent to several agents of the last stage.
     Several,
     /// Its receiver begins a request.
     Request,
     /// Its receiver calls for proposals.
     ContractNet,
-    /// Its receiver subscribes, and cancels that in the end.
+    /// Its receiver subscribes, and cancels the subscription at the end.
     Subscribe,
-    /// It is for an agent that comes and goes.
+    /// It is for an agent that is registered and deregistered repeatedly.
     Guest,
     /// It is for an agent outside the shards.
     Inbox,
     /// Every attempt to handle it fails.
     Poison,
-    /// Nobody has its receiver's name.
+    /// No agent has its receiver's name.
     Nobody,
 }
 
@@ -108,7 +108,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.letter() == letter)
     }
 
-    /// Whether agents converse over it by a protocol.
+    /// Whether it starts a conversation with a protocol.
     pub fn converses(self) -> bool {
         matches!(self, Self::Request | Self::ContractNet | Self::Subscribe)
     }
@@ -117,7 +117,7 @@ impl Kind {
 impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut dice = Dice::of(seed, PURPOSE);
-        // A run that does a little of everything, or mostly one thing.
+        // A run does a little of everything, or mostly one thing.
         let mostly = dice.once_in(2).then(|| dice.index(Kind::ALL.len()));
         let mut weights = [6, 2, 3, 2, 2, 2, 2, 1, 1];
         if let Some(kind) = mostly {
@@ -125,7 +125,7 @@ impl Plan {
         }
         let overflow = dice.pick(&OverflowPolicy::ALL);
         if overflow == OverflowPolicy::BackPressure {
-            // Agents that talk to each other would wait for each other in a circle until their messages expire.
+            // Agents that converse would wait for each other in a circle until their messages expire.
             for (weight, kind) in weights.iter_mut().zip(Kind::ALL) {
                 *weight = if kind.converses() { 0 } else { *weight };
             }
@@ -152,12 +152,13 @@ impl Plan {
         }
     }
 
-    /// Whether nothing is forgotten that could come again, so that whoever keeps to a protocol is never seen to break it.
+    /// Whether nothing that could arrive again is forgotten, so that an agent that follows a protocol never appears to
+    /// violate it.
     pub fn remembers_all(&self) -> bool {
         self.window == LARGE_WINDOW
     }
 
-    /// How often a message is tried.
+    /// Returns the maximum number of attempts for a message.
     pub fn attempts_max(&self) -> u32 {
         u32::from(self.retries) + 1
     }
@@ -180,7 +181,7 @@ impl Plan {
         })
     }
 
-    /// Whether a message may be given up for this reason, so that it is kept as a dead letter.
+    /// Whether a message may become a dead letter for this reason.
     pub fn expects(&self, reason: DeadLetterReason) -> bool {
         match reason {
             DeadLetterReason::UnknownReceiver
@@ -190,9 +191,9 @@ impl Plan {
             | DeadLetterReason::Stopped => true,
             DeadLetterReason::MailboxFull | DeadLetterReason::RepliesFull | DeadLetterReason::Displaced => self.tiny,
             DeadLetterReason::ProtocolViolation | DeadLetterReason::AmbiguousConversation => !self.remembers_all(),
-            // What is replayed does not begin a conversation anew that has been closed meanwhile.
+            // A replayed message does not reopen a conversation that has been closed since.
             DeadLetterReason::NotInConversation => self.replays || !self.remembers_all(),
-            // What has a short lifetime may be found to have expired.
+            // A message with a short lifetime may have expired.
             DeadLetterReason::Expired => self.hurried,
             _ => false,
         }

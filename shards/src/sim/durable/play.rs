@@ -1,4 +1,4 @@
-//! One run: what the world does, one thing after the other, and what it is told.
+//! One run: the world's actions, one after the other, and their results.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,13 +17,13 @@ use super::label::Label;
 use super::ledger::SharedLedger;
 use super::plan::{Kind, Plan};
 
-/// Ids that senders choose, so that they choose the same ones.
+/// Number of ids that senders choose from, few enough to collide.
 const CHOSEN_IDS: u64 = 6;
-/// So many of them are sent again after a start.
+/// Number of messages sent again after a start.
 const LATEST: usize = 3;
 /// The window of the inbox.
 const INBOX_WINDOW: u32 = 3;
-/// The shortest and the longest of short lifetimes, in milliseconds.
+/// The shortest and the longest of the short lifetimes, in milliseconds.
 const SHORT_MS: (u32, u32) = (1, 2_000);
 
 pub(super) struct Play {
@@ -35,7 +35,7 @@ pub(super) struct Play {
     /// What the world has sent, in order.
     pub sent: Vec<Sent>,
     tokens: BTreeMap<(usize, u64), usize>,
-    /// Journals that have failed, and that take nothing now.
+    /// Journals that have failed and accept nothing now.
     pub failed: BTreeSet<usize>,
     pub full: BTreeSet<usize>,
     pub guests: Vec<Guest>,
@@ -43,7 +43,7 @@ pub(super) struct Play {
     /// Numbers of messages whose dead letters were purged or replayed.
     pub purged: BTreeSet<u64>,
     pub replayed: BTreeSet<u64>,
-    /// Of the latter, those that were replayed to others than they were for, and end there.
+    /// Of these, those replayed to other receivers, where they end.
     pub redirected: BTreeSet<u64>,
     pub figures: Figures,
 }
@@ -52,29 +52,29 @@ pub(super) struct Play {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub kind: Kind,
-    /// It has a short lifetime.
+    /// Whether it has a short lifetime.
     pub hurried: bool,
-    /// How often it was sent.
+    /// The number of times it was sent.
     pub times: u32,
     id: Option<MessageId>,
     sender: u64,
     pub answer: Heard,
 }
 
-/// What the world was told of a message.
+/// The response to a message, as seen by the world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Heard {
-    /// Nothing yet.
+    /// None yet.
     Nothing,
     /// It is durable.
     Acknowledged,
     /// It is a dead letter.
     DeadLettered,
-    /// Its lifetime ended. Where that was before its commit, a crash leaves nothing of it.
+    /// Its lifetime ended. If that was before its commit, a crash leaves nothing of it.
     Expired,
     /// It was not accepted, or is not kept.
     Refused,
-    /// It was accepted, and given up because the journal took nothing.
+    /// It was accepted, and given up because the journal accepted nothing.
     Withdrawn,
 }
 
@@ -104,7 +104,7 @@ impl Play {
         run
     }
 
-    /// The whole run.
+    /// Plays the whole run.
     pub fn play(mut self) -> Result<Figures, String> {
         let actions = self.dice.between(50, 400);
         for _ in 0..actions {
@@ -115,7 +115,7 @@ impl Play {
         self.finish()
     }
 
-    /// Begins a run of the router: watches it, and registers its agents.
+    /// Begins a run of the router: enables events, and registers its agents.
     pub fn begin(&mut self) {
         self.tokens.clear();
         self.failed.clear();
@@ -176,7 +176,7 @@ impl Play {
         let hurried = self.plan.hurried && self.dice.once_in(4);
         let chosen = self.plan.chosen_ids && self.dice.once_in(2);
         let id = chosen.then(|| 1 + self.dice.below(CHOSEN_IDS)).and_then(|id| MessageId::from_u128(id.into()));
-        // Who is asked the same twice under one id, and by two senders, tells them apart by their senders only.
+        // An agent that receives equal requests under one id from two senders can distinguish them only by sender.
         let sender = self.dice.below(WIDTH);
         let taken = self.sent.iter().any(|sent| sent.id.is_some() && (sent.id, sent.sender) == (id, sender));
         let id = id.filter(|_| !taken);
@@ -234,7 +234,7 @@ impl Play {
         self.world.give(shard, Input::Send(message, token));
     }
 
-    /// A caller that chose an id sends its message once more, as one does that has waited in vain for the answer.
+    /// Sends a message with a chosen id once more, as a caller does that has waited in vain for a response.
     fn send_again(&mut self) {
         let chosen: Vec<usize> = (0..self.sent.len()).filter(|number| self.sent[*number].id.is_some()).collect();
         if !chosen.is_empty() {
@@ -243,7 +243,7 @@ impl Play {
         }
     }
 
-    /// After a start, callers send once more what they sent last: they may not have been answered.
+    /// After a start, callers repeat their latest messages: they may not have received a response.
     pub fn send_latest_again(&mut self) {
         let chosen = (0..self.sent.len()).rev().filter(|number| self.sent[*number].id.is_some());
         let latest: Vec<usize> = chosen.take(LATEST).collect();
@@ -252,7 +252,7 @@ impl Play {
         }
     }
 
-    /// Hears what became of what was sent. What was acknowledged once is, whatever is said of it later.
+    /// Processes the responses. An acknowledged message stays acknowledged, whatever is reported later.
     pub fn hear_answers(&mut self) {
         let tokens: Vec<((usize, u64), usize)> = self.tokens.iter().map(|(key, number)| (*key, *number)).collect();
         for ((shard, token), number) in tokens {
@@ -265,7 +265,7 @@ impl Play {
                     debug_assert!(!by_driver, "the driver makes that of the answer");
                     Heard::Refused
                 }
-                // Nothing can be written down any more, or not for long, so that nothing is kept of it.
+                // The journal accepts nothing any more, or not for long, so that nothing is kept of the message.
                 Answer::NotKept(_, Ending::DeadLettered(DeadLetterReason::NotJournalled)) => Heard::Withdrawn,
                 Answer::NotKept(_, Ending::DeadLettered(_)) => Heard::DeadLettered,
                 Answer::NotKept(_, Ending::Expired) => Heard::Expired,
@@ -303,7 +303,7 @@ impl Play {
         self.world.give(shard, Input::Journal(condition));
     }
 
-    /// A write fails: nothing more becomes durable on this shard until the next start.
+    /// Fails a write: nothing more becomes durable on this shard until the next start.
     fn fail(&mut self, shard: usize) {
         if self.failed.insert(shard) {
             self.figures.failures += 1;
@@ -311,7 +311,7 @@ impl Play {
         }
     }
 
-    /// Everything that can go on goes on.
+    /// Runs until nothing is left to do.
     fn come_to_rest(&mut self) {
         self.make_journals_ready();
         for _ in 0..4 {
@@ -344,7 +344,7 @@ impl Play {
         self.change_on(shard, number, |token| Input::Register(vec![registration], token), true);
     }
 
-    /// Registers an agent that comes and goes, or deregisters it.
+    /// Registers or deregisters a persistent agent.
     fn change_guest(&mut self) {
         let number = self.dice.below(WIDTH);
         let guest = agent(Sort::Guest, number);
@@ -364,7 +364,7 @@ impl Play {
         let by = self.world.nodes[shard].records.len() as u64;
         let place = place_of(number);
         if self.failed.contains(&shard) {
-            // Nothing is written down any more.
+            // The journal accepts nothing any more.
             self.guests[place].is_here = is_here;
         } else {
             self.guests[place].change(after, by, is_here);
@@ -393,13 +393,13 @@ impl Play {
         }
     }
 
-    /// Whether an agent that comes and goes stands in the journals as one that outlives the process.
+    /// Whether an agent is recorded as persistent in the journals.
     pub fn outlives(&self, number: u64) -> bool {
         let guest = agent(Sort::Guest, number);
         self.world.nodes[self.world.shard_of(guest)].shard.outlives(guest)
     }
 
-    /// What is on disk, and what the ledger complains of.
+    /// Checks what is on disk, and the ledger's complaints.
     pub fn look_around(&mut self) -> Result<(), String> {
         self.hear_answers();
         let clean: Vec<bool> = (0..self.world.nodes.len())
@@ -418,13 +418,13 @@ impl Play {
         ledger.complaint()
     }
 
-    /// The names of those who come and go, for what is said about them.
+    /// Returns the name of a persistent agent, for messages.
     pub fn guest_name(number: u64) -> String {
         name(Sort::Guest, number).to_string()
     }
 }
 
-/// The place of one of those who come and go.
+/// Returns the index of a persistent agent.
 pub(super) fn place_of(number: u64) -> usize {
     usize::try_from(number).unwrap_or(0)
 }

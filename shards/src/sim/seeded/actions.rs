@@ -1,4 +1,4 @@
-//! What the world does to the router in a run.
+//! The world's actions in a run.
 
 use crate::message::AgentId;
 use crate::shard::io::Input;
@@ -8,23 +8,23 @@ use super::cast::{INBOX_NAMES, any_capability};
 use super::faults::Fault;
 use super::play::Play;
 
-/// Something that the world does.
+/// An action of the world.
 pub(super) struct Action {
-    /// How often it is done, compared with the others.
+    /// Its relative frequency.
     weight: u32,
-    /// What has to be allowed for it to be done.
+    /// The fault that has to be enabled.
     fault: Option<Fault>,
     act: fn(&mut Play, &mut Dice),
 }
 
-/// The longest that a clock leaps, in milliseconds.
+/// Maximum jump of a clock, in milliseconds.
 const LEAP_MS_MAX: u64 = 20_000;
-/// The longest time that an agent is drained for, in milliseconds.
+/// Maximum time for which an agent is drained, in milliseconds.
 const DRAINED_WITHIN_MS_MAX: u32 = 2_000;
-/// Messages of one action.
+/// Maximum number of messages in one action.
 const TELLS_MAX: u64 = 12;
 
-/// What the world does. A line is all that a new action needs. Weights are of no sum in particular.
+/// The world's actions. A new action only needs a line here. Weights need not have a particular sum.
 const ACTIONS: [Action; 23] = [
     Action {
         weight: 80,
@@ -115,7 +115,7 @@ const ACTIONS: [Action; 23] = [
             play.question(shard, Input::Inspect);
         },
     },
-    // Once it drains or stops, little is left to go wrong, so most runs are spared it.
+    // After a drain or stop, little is left to go wrong, so most runs do without.
     Action {
         weight: 1,
         fault: Some(Fault::Shutdown),
@@ -137,7 +137,7 @@ const ACTIONS: [Action; 23] = [
     },
 ];
 
-/// Does the action that the dice choose, or nothing if that is not allowed.
+/// Performs an action chosen by the dice, or nothing if that is not enabled.
 pub(super) fn act(play: &mut Play, dice: &mut Dice) {
     let mut choice = dice.below(ACTIONS.iter().map(|action| u64::from(action.weight)).sum());
     for action in &ACTIONS {
@@ -184,7 +184,7 @@ impl Play {
     fn open_inbox(&mut self, dice: &mut Dice) {
         let name = self.cast.inbox_names()[dice.index(INBOX_NAMES)].clone();
         let agent = AgentId::of(&name);
-        // Its owner holds one inbox at a time, unless the agent is known by another way.
+        // The owner holds one inbox at a time, unless the agent is known in another way.
         let open = self.world.inboxes.values().any(|inbox| inbox.agent == agent);
         if !open || dice.once_in(4) {
             let (_, token) = self.world.open_inbox_later(name, dice.between(1, 6));
@@ -202,7 +202,7 @@ impl Play {
         }
     }
 
-    /// Tells all shards, in an order that the dice choose, with other things between them.
+    /// Stops all shards, in an order chosen by the dice, with other actions in between.
     fn shut_down(&mut self, dice: &mut Dice, input: impl Fn() -> Input) {
         let first = self.any_shard(dice);
         let shards = self.world.nodes.len();

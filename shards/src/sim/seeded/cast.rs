@@ -1,4 +1,4 @@
-//! The agents of a run: what they do with a message follows from the message and from their own character.
+//! The agents of a run: their behaviour is determined by the message and by their own character.
 
 use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
@@ -21,35 +21,35 @@ use super::faults::Fault;
 use super::ledger::{Promise, RECEIPTS, SharedLedger};
 use super::{Options, OwnFactory};
 
-/// The text of every panic that the plan wants.
+/// The text of all planned panics.
 pub(super) const SCRIPTED: &str = "the dice said so";
-/// How many names the plan's agents have. They are used again.
+/// Number of names of the plan's agents. They are reused.
 const NAMES: usize = 12;
-/// How many names inboxes have, so that an agent may have another inbox than the one that a report is about.
+/// Number of names of inboxes; few enough that an agent may have another inbox than the one that a report is about.
 pub(super) const INBOX_NAMES: usize = 6;
 const CAPABILITIES: [&str; 2] = ["random.sums", "random.words"];
 const TALKS: [&str; 3] = ["talk one", "talk two", "c00000000000000000000000000000007"];
-/// What makes a content longer than fits beside the message, and what may be too long for the router.
+/// Makes contents longer than fits beside the message, or too long for the router.
 const PADDING: &str = "long ";
 const PADDINGS_MAX: usize = 2_100;
-/// The longest time that a slow handler takes, in milliseconds.
+/// Maximum time that a slow handler takes, in milliseconds.
 const SLOW_MS_MAX: u64 = 400;
 
-/// What every message of the plan says of itself, at the end of its content.
+/// The label of every message of the plan, at the end of its content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Label {
     /// Its number in the order of sending.
     pub stamp: u64,
     /// Whether a handler sent it.
     pub from_handler: bool,
-    /// Where it comes from in the plan: what is done with it follows from this.
+    /// Its origin in the plan, which determines what is done with it.
     lineage: u64,
-    /// How many generations of messages it may still cause.
+    /// The number of generations of messages it may still cause.
     hops: u64,
 }
 
 impl Label {
-    /// The label of a message, unless it is not one of the plan's.
+    /// Returns the label of a message of the plan.
     pub fn of(message: &Message) -> Option<Self> {
         let mut words = message.content().as_text()?.rsplit(' ');
         let hops = words.next()?.parse().ok()?;
@@ -64,12 +64,12 @@ impl Label {
     }
 }
 
-/// Panics as the plan wants it, without calling the panic hook.
+/// Panics as planned, without calling the panic hook.
 pub(super) fn panic_as_planned() -> ! {
     std::panic::resume_unwind(Box::new(SCRIPTED))
 }
 
-/// What all agents of a run have in common.
+/// State shared by all agents of a run.
 #[derive(Clone)]
 pub(super) struct Cast(Arc<Common>);
 
@@ -115,8 +115,8 @@ impl Cast {
         if dice.once_in(20) && self.allows(Fault::Strangers) { AgentId::of_text("nobody") } else { agent }
     }
 
-    /// Something to say to somebody. Each part has a number drawn for it also where it is left out, so that the parts do
-    /// not depend on each other.
+    /// Creates a message to some agent. A number is drawn for each part even if it is left out, so that the parts are
+    /// independent.
     pub fn any_message(&self, dice: &mut Dice, from_handler: bool, hops: u64, now: Now) -> (MessageBuilder, Label) {
         let mut label = Label { stamp: self.0.ledger.lock().stamp(), from_handler, lineage: dice.next(), hops };
         let acts = [Performative::Inform, Performative::Request, Performative::Agree, Performative::Failure];
@@ -194,7 +194,7 @@ impl Cast {
         builder
     }
 
-    /// One of the plan's agents, with a character.
+    /// Returns the registration of one of the plan's agents, with a character.
     pub fn member(&self, name: AgentName, character: u64) -> Registration {
         let cast = self.clone();
         let mut dice = Dice::of(character, 1);
@@ -204,7 +204,7 @@ impl Cast {
         offers.into_iter().fold(member, Registration::offering)
     }
 
-    /// An agent of the caller's own.
+    /// Returns the registration of an agent of the caller.
     pub fn own(&self, name: AgentName, make: OwnFactory) -> Registration {
         let ledger = self.0.ledger.clone();
         Registration::native(name, move || Watched { agent: make(), ledger: ledger.clone() })
@@ -215,20 +215,20 @@ pub(super) fn any_capability(dice: &mut Dice) -> CapabilityName {
     CapabilityName::try_new(dice.pick(&CAPABILITIES)).expect("a legal capability")
 }
 
-/// The protocol by which agents converse.
+/// The protocol of the agents' conversations.
 const PLAYED_PROTOCOL: &str = "fipa-request";
-/// What that protocol allows in none of its states.
+/// Acts that this protocol allows in none of its states.
 const NEVER_ALLOWED: [Performative; 3] = [Performative::Propose, Performative::AcceptProposal, Performative::Subscribe];
 
-/// Something that an agent does beside sending messages.
+/// Something that an agent does besides sending messages.
 struct Deed {
     weight: u32,
-    /// What has to be allowed for it to be done.
+    /// The fault that has to be enabled.
     fault: Option<Fault>,
     act: fn(&mut Member, &mut Context<'_>, &mut Dice),
 }
 
-/// What agents do. A line is all that a new deed needs.
+/// The agents' deeds. A new deed only needs a line here.
 const DEEDS: [Deed; 8] = [
     Deed { weight: 29, fault: None, act: |_, _, _| {} },
     Deed {
@@ -270,12 +270,12 @@ const DEEDS: [Deed; 8] = [
 struct Member {
     cast: Cast,
     character: u64,
-    /// Fails seldom.
+    /// Whether it fails rarely.
     gentle: bool,
-    /// Calls without a message so far, each of which goes another way: also those before the agent was restarted, or it
-    /// would do for ever what made it fail.
+    /// The number of calls without a message so far, each of which acts differently. Calls before a restart count too,
+    /// or the agent would forever repeat what made it fail.
     calls: Arc<AtomicU64>,
-    /// What the handler under way has sent.
+    /// What the running handler has sent.
     sent: Vec<Promise>,
 }
 
@@ -291,12 +291,12 @@ impl Member {
         Dice::of(self.character, trait_number).once_in(times)
     }
 
-    /// The dice of the next call that is about no message.
+    /// Returns the dice for the next call that is not about a message.
     fn next_call(&mut self, kind: u64) -> Dice {
         Dice::of(mixed(self.character, kind), self.calls.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Sends a message and writes down what came of it.
+    /// Sends a message and records the result.
     fn send(&mut self, context: &mut Context<'_>, builder: MessageBuilder) {
         let message = builder.build().expect("the plan makes valid messages");
         let (label, receiver) = (Label::of(&message), message.receiver().clone());
@@ -326,8 +326,8 @@ impl Member {
         }
         let lineage = dice.next();
         let mut protocol = Dice::of(lineage, 7);
-        // What is said in a protocol has no hops left, and the end of a conversation begins none by a protocol, so that
-        // conversations do not cause each other without end.
+        // Messages in a protocol have no hops left, and the end of a conversation begins none with a protocol, so that
+        // conversations do not cause each other endlessly.
         if message.is_some() && hops > 0 && protocol.once_in(3) && self.cast.allows(Fault::Protocols) {
             self.begin_protocol(context, &mut protocol);
         }
@@ -353,7 +353,7 @@ impl Member {
         }
     }
 
-    /// Asks somebody for something as SC00026 has it, and sometimes says at once what it never allows.
+    /// Sends a request by SC00026, and sometimes immediately a forbidden message.
     fn begin_protocol(&mut self, context: &mut Context<'_>, dice: &mut Dice) {
         let (receiver, id) = (self.cast.any_agent(dice), context.new_conversation());
         let say = |act| Message::builder(act).receiver(receiver).conversation(id).protocol(PLAYED_PROTOCOL);
@@ -363,7 +363,7 @@ impl Member {
         }
     }
 
-    /// Answers a request as SC00026 has it: with or without an agree, and with what it never allows anywhere between.
+    /// Replies to a request by SC00026, with or without an agree, and with forbidden messages in between.
     fn go_on_in_protocol(&mut self, message: &Message, context: &mut Context<'_>, dice: &mut Dice) {
         let result = dice.pick(&[Performative::Inform, Performative::Failure]);
         let answers: &[Performative] = match dice.below(4) {
@@ -382,7 +382,7 @@ impl Member {
         }
     }
 
-    /// Sends a message that breaks the protocol of a conversation, or none.
+    /// Sends a message that may violate the protocol of a conversation.
     fn say_in_protocol(
         &mut self,
         context: &mut Context<'_>,
@@ -399,7 +399,7 @@ impl Member {
         }
     }
 
-    /// Handles a message or goes on with it, and says what came of it.
+    /// Handles or resumes a message, and returns the outcome.
     fn handle_once(&mut self, message: &Message, context: &mut Context<'_>, attempt: u64) -> Outcome {
         let lineage = Label::of(message).map_or_else(
             || mixed(self.character, message.content().len() as u64),
@@ -412,7 +412,7 @@ impl Member {
         let outcome = self.outcome(&mut Dice::of(lineage, attempt ^ (1 << 40)));
         match outcome {
             Outcome::Done => {
-                // Only now, because what was suspended is handled again and must not be answered twice.
+                // Only now, because a suspended message is handled again and must not be replied to twice.
                 if message.protocol() == Some(PLAYED_PROTOCOL) && message.performative() == Performative::Request {
                     self.go_on_in_protocol(message, context, &mut dice);
                 }
@@ -439,7 +439,7 @@ impl Member {
     }
 
     fn first_attempt(&mut self, message: &Message, context: &Context<'_>) -> u64 {
-        // What an attempt sent that ended in a panic is forgotten together with the agent; what is left is of nobody.
+        // What an attempt that panicked had sent is lost with the agent.
         self.sent.clear();
         u64::from(self.cast.0.ledger.lock().handled(context.id(), context.now(), message)) << 20
     }
@@ -519,7 +519,7 @@ impl Agent for Member {
     }
 }
 
-/// An agent of the caller's own, whose dealings are written down like those of the plan's agents.
+/// An agent of the caller, recorded like those of the plan.
 struct Watched {
     agent: Box<dyn Agent>,
     ledger: SharedLedger,

@@ -1,8 +1,8 @@
-//! What can go wrong in a run.
+//! The kinds of faults in a run.
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $variant:ident = $name:literal;)+) => {
-        /// A kind of thing that can go wrong, or at least makes life harder. Each can be turned off.
+        /// A kind of fault or stress. Each can be disabled.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Fault {
             $($(#[$doc])* $variant,)+
@@ -12,7 +12,7 @@ macro_rules! faults {
             /// All kinds.
             pub const ALL: [Fault; [$($name),+].len()] = [$(Fault::$variant),+];
 
-            /// The kind as one word, for command lines.
+            /// Returns the kind as one word, for command lines.
             pub const fn name(self) -> &'static str {
                 match self { $(Fault::$variant => $name,)+ }
             }
@@ -21,7 +21,7 @@ macro_rules! faults {
 }
 
 faults! {
-    /// Handlers answer that they failed.
+    /// Handlers fail.
     Failing = "failing";
     /// Handlers, factories, polls and the like panic.
     Panics = "panics";
@@ -31,34 +31,34 @@ faults! {
     Slow = "slow";
     /// Rings, mailboxes, outboxes and tables are tiny.
     Limits = "limits";
-    /// Mailboxes that are full have their senders wait, or drop the oldest; the memory budget is small.
+    /// Full mailboxes block their senders or drop the oldest message; the memory budget is small.
     Overflow = "overflow";
     /// Shards are not stepped for a while.
     Pauses = "pauses";
-    /// Turns of several shards overlap: each uses what the others did, before those ring any doorbell.
+    /// Turns of several shards overlap: each sees the effects of the others before those ring any doorbell.
     Overlap = "overlap";
-    /// Monotonic time leaps forwards; wall time is set forwards and backwards.
+    /// Monotonic time jumps forwards; wall-clock time jumps forwards and backwards.
     Clock = "clock";
-    /// Agents come and go while messages for them are under way.
+    /// Agents are registered and deregistered while messages for them are in flight.
     Membership = "membership";
     /// Agents are suspended, resumed and drained.
     Lifecycle = "lifecycle";
     /// Agents live outside, and their inboxes are read slowly and dropped.
     Inboxes = "inboxes";
-    /// Messages are durable and their commits come late.
+    /// Messages are durable and their commits are late.
     Durable = "durable";
-    /// Messages have short lifetimes and moments of delivery in the future.
+    /// Messages have short lifetimes and delayed delivery.
     Deadlines = "deadlines";
-    /// Messages are for agents that do not exist, and come from such.
+    /// Messages name receivers and senders that do not exist.
     Strangers = "strangers";
-    /// Agents converse by a protocol, and break it.
+    /// Agents converse by a protocol, and violate it.
     Protocols = "protocols";
     /// The router drains or stops at any moment.
     Shutdown = "shutdown";
 }
 
 impl Fault {
-    /// The kind of this name.
+    /// Returns the kind with this name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|fault| fault.name() == name)
     }

@@ -1,8 +1,8 @@
-//! What agents saw and what senders were promised, written down beside the shards' own books.
+//! What agents observed and senders were promised, recorded beside the shards' own accounts.
 //!
-//! Invariants that are held here: what an agent gets from one sender, in one lane, of one reliability and in one
-//! conversation, comes in the order in which it was sent; what is settled is settled once; who was told that a message
-//! was accepted sees it settled; who is told that a message failed or was processed is told the truth.
+//! Invariants checked here: an agent receives messages from one sender, in one lane, of one reliability and in one
+//! conversation in the order in which they were sent; every delivery is settled at most once; every accepted message is
+//! settled; reports of failure or processing are true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,26 +33,26 @@ impl SharedLedger {
     }
 }
 
-/// How many deliveries a sender was promised.
+/// The number of deliveries promised to a sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Deliveries {
     Exactly(u64),
-    /// One for each provider there was.
+    /// One per provider at that time.
     Some,
-    /// One, to the router itself, which does not say what it did with it.
+    /// One, to the router itself, which does not report what it did with it.
     Hidden,
-    /// Of a dead letter that was replayed to whom it was for.
+    /// Deliveries of a dead letter replayed to its original receivers.
     Unknown,
 }
 
-/// A message that its sender was told is accepted.
+/// A message whose sender was told that it was accepted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Promise {
     pub id: MessageId,
     deliveries: Deliveries,
 }
 
-/// What became of a delivery.
+/// The outcome of a delivery.
 #[derive(Clone, Copy, Default, Debug)]
 struct Fate {
     done: u32,
@@ -62,18 +62,18 @@ struct Fate {
 }
 
 impl Fate {
-    /// What was given back from an inbox that was dropped is a dead letter after it was handed out.
+    /// A message returned from a dropped inbox becomes a dead letter after it was delivered.
     fn settled(self) -> u32 {
         self.done + self.expired + self.handed_out.max(self.dead)
     }
 }
 
-/// Messages that come in the order in which they were sent.
+/// Messages that must arrive in the order in which they were sent.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Stream {
     sender: Option<AgentId>,
     receiver: AgentId,
-    /// Whether a handler sent it. A handler and the world send in one name without knowing of each other.
+    /// Whether a handler sent it. A handler and the world send in the same name independently.
     from_handler: bool,
     lane: Lane,
     conversation: Option<(Option<AgentId>, ConversationId)>,
@@ -85,12 +85,12 @@ struct Lane {
     durable: bool,
 }
 
-/// What the world asked and has no answer to yet.
+/// A request of the world without a response yet.
 #[derive(Debug)]
 pub(super) struct Question {
-    /// What was asked to be sent, if that is what was asked.
+    /// The message, if the request was to send one.
     pub message: Option<(Label, Receiver)>,
-    /// Whether dead letters were asked to be replayed to an agent.
+    /// Whether the request was to replay dead letters to an agent.
     pub redirected: bool,
 }
 
@@ -101,8 +101,8 @@ pub(super) struct Ledger {
     complaint: Option<String>,
     attempts: BTreeMap<(MessageId, AgentId), u32>,
     streams: BTreeMap<Stream, u64>,
-    /// The latest number when an agent was removed. What it left in its outbox still goes out, and an agent of the same
-    /// name that is registered meanwhile does not wait for it: to its receivers it is another sender.
+    /// The latest stamp when an agent was removed. What it left in its outbox is still sent, and an agent registered
+    /// meanwhile under the same name does not wait for it: to its receivers it is another sender.
     left_at: BTreeMap<AgentId, u64>,
     promises: Vec<Promise>,
     fates: BTreeMap<(MessageId, Option<AgentId>), Fate>,
@@ -111,32 +111,33 @@ pub(super) struct Ledger {
     done: u64,
     replied: u64,
     questions: BTreeMap<u64, Question>,
-    /// Failures that senders are owed, and that they were told.
+    /// Failures that senders are to be notified of, and notifications received.
     failures_owed: u64,
     failures_told: u64,
-    /// Answers that did not come in time, as reported and as their askers were told.
+    /// Replies that did not arrive in time, as reported and as notified to the asking agents.
     missing: u64,
     missing_told: u64,
-    /// The ids that notices spoke of: of failures and of receipts for what was processed.
+    /// The message ids in notices: of failures and of receipts for processed messages.
     told_failed: BTreeSet<String>,
     told_processed: BTreeSet<String>,
-    /// Messages that no state of their conversation's protocol allows; those that were reported as violations, and those
-    /// refused so.
+    /// Messages that no state of their conversation's protocol allows; those reported as violations, and those refused
+    /// for it.
     pub broken: BTreeMap<MessageId, ConversationId>,
     /// Conversations that had timed out and began again with a message that does not begin their protocol.
     freed: BTreeSet<ConversationId>,
-    /// How often each was reported.
+    /// The number of reports for each.
     violations: BTreeMap<MessageId, u32>,
-    /// How often a dead letter was sent again under a new id: more than once if its message did not come to its receiver.
+    /// The number of times a dead letter was sent again under a new id: more than once if its message did not reach its
+    /// receiver.
     replayed: BTreeMap<MessageId, u32>,
     refused: BTreeSet<MessageId>,
-    /// What is done about those who break a protocol.
+    /// How protocol violations are treated.
     pub mode: Mode,
     pub gateways: Vec<AgentId>,
 }
 
 impl Ledger {
-    /// The number of a message, in the order of sending.
+    /// Returns the number of a message, in the order of sending.
     pub fn stamp(&mut self) -> u64 {
         self.stamps += 1;
         self.stamps
@@ -158,7 +159,7 @@ impl Ledger {
         self.history
     }
 
-    /// Writes down what is wrong; the first complaint counts.
+    /// Records what is wrong; the first complaint counts.
     pub fn complain(&mut self, complaint: impl FnOnce() -> String) {
         if self.complaint.is_none() {
             self.complaint = Some(complaint());
@@ -169,7 +170,7 @@ impl Ledger {
         self.complaint.clone().map_or(Ok(()), Err)
     }
 
-    /// An agent is called with a message. Returns how often that was so before.
+    /// Records that an agent handles a message. Returns how many times it did before.
     pub fn handled(&mut self, agent: AgentId, now: Now, message: &Message) -> u32 {
         self.note(&[now.monotonic_ns, now.wall.0]);
         self.saw(agent, message);
@@ -189,7 +190,7 @@ impl Ledger {
         before
     }
 
-    /// Something reached an agent.
+    /// Records something that an agent observed.
     fn saw(&mut self, agent: AgentId, message: &Message) {
         let text = message.content().as_text().unwrap_or_default();
         self.note_text(&format!("{agent} {:?} {:?} {}", message.id(), message.sender(), message.performative()));
@@ -201,11 +202,12 @@ impl Ledger {
         }
     }
 
-    /// What the router says of a message: `((inform m0.. (..)) (failed ..))` or `((processed (inform m0.. (..))))`.
+    /// Processes a notice from the router about a message: `((inform m0.. (..)) (failed ..))` or `((processed (inform
+    /// m0.. (..))))`.
     fn hear(&mut self, performative: Performative, text: &str) {
         let Some(id) = text.split([' ', ')']).find(|word| is_message_id(word)) else { return };
         if text.contains(" (no-reply ") {
-            // The message itself was delivered, or its sender hears of that too.
+            // The message itself was delivered, or its sender is notified of that too.
             self.missing_told += 1;
         } else if crate::shard::control::conformance::tells_of_failure(performative) {
             self.failures_told += 1;
@@ -215,7 +217,7 @@ impl Ledger {
         }
     }
 
-    /// Retries, replays and moments of delivery aside, what is sent first comes first.
+    /// Except for retries, replays and delayed messages, what is sent first arrives first.
     fn keeps_order(&mut self, receiver: AgentId, message: &Message) {
         let Some(label) = Label::of(message) else { return };
         if message.details().is_some_and(|details| details.deliver_at.is_some() || details.replay.is_some()) {
@@ -242,7 +244,7 @@ impl Ledger {
         }
     }
 
-    /// A handler is done: what it was given is processed, and what it sent is accepted.
+    /// Records the end of a handler: its message is processed, and what it sent is accepted.
     pub fn done(&mut self, agent: AgentId, message: &Message, sent: &mut Vec<Promise>) {
         self.promises.append(sent);
         if is_notice(message) {
@@ -252,7 +254,7 @@ impl Ledger {
         self.settle(message.id(), Some(agent), |fate| fate.done += 1);
     }
 
-    /// What a handler sent outside of handling a message is accepted.
+    /// Records that messages a handler sent outside of handling a message are accepted.
     pub fn promise(&mut self, sent: &mut Vec<Promise>) {
         self.promises.append(sent);
     }
@@ -262,7 +264,7 @@ impl Ledger {
         settle(self.fates.entry((id, receiver)).or_default());
     }
 
-    /// The promise that goes with an id.
+    /// Returns the promise for an id.
     pub fn promised(&self, id: MessageId, receiver: &Receiver) -> Promise {
         use crate::message::Choice;
         let deliveries = match receiver {
@@ -278,7 +280,7 @@ impl Ledger {
         self.questions.insert(token.0, question);
     }
 
-    /// Looks at what comes out of a shard.
+    /// Examines an output of a shard.
     pub fn look_at(&mut self, shard: usize, output: &Output) {
         match output {
             Output::Answer(token, answer) => self.answered(*token, answer),
@@ -334,7 +336,7 @@ impl Ledger {
             Answer::DeadLetters(portion) => self.note(&[portion.letters.len() as u64]),
             Answer::DeadLettersReplayed(portion) => {
                 self.note(&[portion.replayed.len() as u64, portion.refused.len() as u64]);
-                // Whom the others are for is not known here: perhaps several agents, perhaps a gateway.
+                // The receivers of other messages are not known here: possibly several agents, possibly a gateway.
                 let redirected = question.is_some_and(|question| question.redirected);
                 let deliveries = if redirected { Deliveries::Exactly(1) } else { Deliveries::Unknown };
                 for (_, id) in portion.replayed.iter().chain(&portion.returned) {
@@ -350,7 +352,7 @@ impl Ledger {
         }
     }
 
-    /// A panic that the plan did not want is one of the engine, or of an agent of the caller's own.
+    /// Handles an unplanned panic, which is a fault of the engine or of an agent of the caller.
     fn panicked(&mut self, what: &str) {
         if what != SCRIPTED {
             self.complain(|| format!("a panic inside a handler: {what}"));
@@ -379,7 +381,7 @@ impl Ledger {
             Event::ProtocolViolation(violation) => self.broke_protocol(violation),
             Event::ReplyMissing { .. } => self.missing += 1,
             Event::AgentPanicked { what, .. } | Event::FailureHandlerPanicked { what } => self.panicked(what),
-            // Whatever else is reported is part of the history, and of no account here.
+            // Other events are part of the history, but not checked.
             #[allow(unreachable_patterns)]
             _ => {}
         }
@@ -393,7 +395,7 @@ impl Ledger {
         *self.violations.entry(id).or_default() += 1;
     }
 
-    /// Whatever broke its protocol and came as far as its conversation was found, and nothing else.
+    /// Checks that exactly the messages that violated their protocol and reached their conversation were found.
     fn close_violations(&self, found: &Conformance) -> Result<(), String> {
         let arrived = self.fates.iter().filter(|(_, fate)| fate.done + fate.handed_out > 0).map(|((id, _), _)| *id);
         let held = |id: &MessageId| self.broken.get(id).is_some_and(|conversation| !self.freed.contains(conversation));
@@ -428,12 +430,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// How often a message was sent under this id.
+    /// Returns the number of times a message was sent under this id.
     fn sent(&self, id: MessageId) -> u32 {
         self.replayed.get(&id).copied().unwrap_or(1)
     }
 
-    /// What is settled is settled once, each time that it was sent.
+    /// Checks that every delivery was settled once for each time it was sent.
     fn close_fates(&self) -> Result<(), String> {
         match self.fates.iter().find(|((id, _), fate)| fate.settled() > self.sent(*id)) {
             Some(((id, receiver), fate)) => Err(format!("{id} for {receiver:?} was settled more than once: {fate:?}")),
@@ -441,8 +443,8 @@ impl Ledger {
         }
     }
 
-    /// A sender is owed a failure. What the router's own gateways hear is not seen here, and messages to the router
-    /// itself cause none.
+    /// Records that a sender is to be notified of a failure. Notices to the router's own gateways are not seen here,
+    /// and messages to the router itself cause none.
     fn owe(&mut self, sender: Option<AgentId>, receiver: Option<AgentId>) {
         let router = AgentId::of_text(crate::message::notice::ROUTER_NAME);
         if receiver != Some(router) && sender.is_some_and(|sender| !self.gateways.contains(&sender)) {
@@ -450,7 +452,7 @@ impl Ledger {
         }
     }
 
-    /// Holds what was written down against the shards' books. For the end of a run, when nothing is pending.
+    /// Compares the ledger with the shards' accounts. For the end of a run, when nothing is pending.
     pub fn close(&self, total: &Account, conformance: &Conformance) -> Result<(), String> {
         self.close_violations(conformance)?;
         self.close_fates()?;
@@ -478,7 +480,7 @@ impl Ledger {
     fn close_promises(&self, total: &Account) -> Result<(), String> {
         let mut settled: BTreeMap<MessageId, u64> = BTreeMap::new();
         let mut hidden = 0;
-        // What stood in the journal when the router stopped was left to the next start.
+        // What was in the journal when the router stopped was left to the next start.
         let mut left = total.kept;
         for ((id, _), fate) in &self.fates {
             *settled.entry(*id).or_default() += u64::from(fate.settled());
@@ -512,8 +514,8 @@ impl Ledger {
         }
         let seen: u64 =
             self.fates.values().map(|fate| u64::from(fate.done + fate.handed_out.saturating_sub(fate.dead))).sum();
-        // The gateways process answers to questions, and the agrees that announce them. What an inbox gave back at the stop was
-        // seen to be handed out, and may have been left to the next start.
+        // The gateways process replies to questions, and the agrees that announce them. What an inbox returned at the
+        // stop was seen to be delivered, and may have been left to the next start.
         let (least, most) = (seen + self.replied, seen + hidden.max(self.replied));
         if total.processed + total.kept >= least && total.processed <= most {
             Ok(())
@@ -542,5 +544,5 @@ fn is_message_id(word: &str) -> bool {
     word.len() == 33 && word.starts_with('m') && word[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// What a sender may want to hear.
+/// The receipts that a sender may request.
 pub(super) const RECEIPTS: [Receipt; 2] = [Receipt::Delivered, Receipt::Processed];

@@ -1,12 +1,12 @@
-//! The seeded simulation: random agents, random traffic and everything that can go wrong, on the real shards.
+//! The seeded simulation: random agents, random traffic and every kind of fault, on the real shards.
 //!
-//! Everything that a run does derives from its seed through a plan: each action, each agent and each handling of a
-//! message has a generator of its own, made from the seed and from what it is about. So a kind of fault that is turned
-//! off takes nothing away from the rest of the plan, and what still happens happens alike as far as it can.
+//! Everything in a run derives from its seed through a plan: each action, each agent and each handling of a message has
+//! its own generator, derived from the seed and its subject. Disabling a kind of fault therefore leaves the rest of the
+//! plan unchanged as far as possible.
 //!
-//! Three tables say what there is: [`faults`] what can go wrong, [`actions`] what the world does, [`cast`] what agents
-//! do. A new thing is a line in one of them. The [`ledger`] writes down what agents saw and what senders were promised,
-//! beside the shards' own books, and [`play`] holds the two against each other.
+//! Three tables define a run: [`faults`] what can go wrong, [`actions`] what the world does, [`cast`] what agents do. A
+//! new entry is a line in one of them. The [`ledger`] records what agents observed and what senders were promised,
+//! beside the shards' own accounts, and [`play`] compares the two.
 
 mod actions;
 mod cast;
@@ -29,29 +29,28 @@ use super::world::World;
 pub use self::faults::Fault;
 pub use self::shrink::{SHRINK_RUNS_MAX, Shrunk, shrink};
 
-/// The most shards of a simulated run.
+/// Maximum number of shards of a simulated run.
 pub const SHARDS_MAX: u16 = 64;
-/// The most actions of one run.
+/// Maximum number of actions of one run.
 pub const ACTIONS_MAX: u32 = 1_000_000;
 
 type OwnFactory = Arc<dyn Fn() -> Box<dyn Agent> + Send + Sync>;
 type OwnCheck = Arc<dyn Fn(&mut World) -> Result<(), String>>;
 
-/// What a run is to be like, where its seed is not to decide.
+/// Options of a run, which override its seed.
 #[derive(Clone, Default, Debug)]
 pub struct Options {
-    /// How many shards, from 1 to [`SHARDS_MAX`]. Without it the seed chooses.
+    /// The number of shards, from 1 to [`SHARDS_MAX`]. By default the seed chooses.
     pub shards: Option<u16>,
-    /// How many actions of the plan are done before the run comes to its end, up to [`ACTIONS_MAX`]. Without it the seed
-    /// chooses.
+    /// The number of actions of the plan before the run ends, up to [`ACTIONS_MAX`]. By default the seed chooses.
     pub actions: Option<u32>,
-    /// What is not to go wrong.
+    /// Faults that are disabled.
     pub without: BTreeSet<Fault>,
-    /// What the caller adds: see [`Options::with_agent`] and [`Options::with_check`].
+    /// Additions of the caller: see [`Options::with_agent`] and [`Options::with_check`].
     pub own: Own,
 }
 
-/// Agents and invariants of the caller's own.
+/// Agents and invariants of the caller.
 #[derive(Clone, Default)]
 pub struct Own {
     agents: Vec<(AgentName, OwnFactory)>,
@@ -66,8 +65,8 @@ impl std::fmt::Debug for Own {
 }
 
 impl Options {
-    /// Adds an agent of the caller's own: it takes part from the beginning and gets its share of the random traffic. It
-    /// is called message by message. A panic of it fails the run.
+    /// Adds an agent of the caller. It takes part from the beginning and receives its share of the random traffic. It
+    /// is called message by message. If it panics, the run fails.
     #[must_use]
     pub fn with_agent<A: Agent + 'static>(
         mut self,
@@ -78,7 +77,7 @@ impl Options {
         self
     }
 
-    /// Adds an invariant of the caller's own. It is checked after every step; an error fails the run.
+    /// Adds an invariant of the caller. It is checked after every step; an error fails the run.
     #[must_use]
     pub fn with_check(mut self, check: impl Fn(&mut World) -> Result<(), String> + 'static) -> Self {
         self.own.checks.push(Arc::new(check));
@@ -90,34 +89,34 @@ impl Options {
     }
 }
 
-/// What came of a run in which nothing was wrong.
+/// The result of a successful run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// The run's seed.
     pub seed: u64,
-    /// How many shards it had.
+    /// The number of shards.
     pub shards: u16,
-    /// How many actions were done.
+    /// The number of actions performed.
     pub actions: u32,
-    /// How many turns the shards took.
+    /// The number of turns of the shards.
     pub steps: u64,
-    /// What became of the messages, over all shards.
+    /// The accounts of all shards together.
     pub account: Account,
-    /// A digest of what each agent saw, when, and what it and the world got back.
+    /// A digest of what each agent observed, when, and of what it and the world received.
     pub history: u64,
 }
 
-/// A run in which something was wrong.
+/// A failed run.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("seed {seed}, step {step}, action {action}: {text}")]
 pub struct Failed {
     /// The run's seed.
     pub seed: u64,
-    /// How many shards it had.
+    /// The number of shards.
     pub shards: u16,
-    /// How many actions had been begun. When it is all of them, the failure may lie in the end of the run.
+    /// The number of actions begun. If it is all of them, the failure may be in the end of the run.
     pub action: u32,
-    /// How many turns the shards had taken.
+    /// The number of turns of the shards.
     pub step: u64,
     /// What was wrong.
     pub text: String,
@@ -126,11 +125,13 @@ pub struct Failed {
 /// Runs the simulation of a seed.
 ///
 /// # Errors
-/// The first thing that was wrong: an invariant that did not hold or a panic, outside of what the plan lets agents do. The
-/// panic hook of the process is called for it as for every panic.
+///
+/// Returns the first fault: a violated invariant, or a panic that was not planned. The panic hook of the process is
+/// called for it as for every panic.
 ///
 /// # Panics
-/// When the options are out of range.
+///
+/// If the options are out of range.
 pub fn run(seed: u64, options: &Options) -> Result<Outcome, Failed> {
     assert!(options.shards.is_none_or(|shards| (1..=SHARDS_MAX).contains(&shards)), "allowed are 1 to 64 shards");
     assert!(options.actions.is_none_or(|actions| actions <= ACTIONS_MAX), "allowed are up to 1,000,000 actions");
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
     use crate::shard::io::Input;
 
-    /// How a run fails to whose world this is done once, when shards have taken 100 turns.
+    /// Returns how a run fails whose world is modified once, after 100 turns.
     fn failure_after(meddle: fn(&mut World)) -> Failed {
         let done = std::cell::Cell::new(false);
         let options = Options { without: [Fault::Shutdown].into(), ..Options::default() };
@@ -199,7 +200,7 @@ mod tests {
         let options = Options { without: Fault::ALL.into(), ..Options::default() };
         let lost = std::cell::Cell::new(false);
         let options = options.with_check(move |world| {
-            // Something of no consequence takes the place of a message that was on its way in.
+            // Replaces a message on its way in by something harmless.
             for node in &mut world.nodes {
                 let send = node.inputs.iter_mut().find(|input| matches!(input, Input::Send(..)));
                 if let Some(input) = send.filter(|_| !lost.replace(true)) {
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_panic_inside_the_engine_is_found_also_where_a_handler_is_blamed() {
-        /// Blames itself for a panic that the plan did not want.
+        /// Causes an unplanned panic.
         struct Faulty;
         impl Agent for Faulty {
             fn handle(

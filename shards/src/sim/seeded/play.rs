@@ -1,4 +1,4 @@
-//! One run: the actions of its plan, one after the other, and the end of everything.
+//! One run: the actions of its plan, one after the other, and its end.
 
 use crate::base::index::ShardIndex;
 use crate::base::rng::mixed;
@@ -21,7 +21,7 @@ use super::faults::Fault;
 use super::ledger::{Question, SharedLedger};
 use super::{Failed, Options, Outcome, actions};
 
-/// What the numbers of a seed are for: each purpose has a generator of its own.
+/// The purposes of a seed's numbers: each has its own generator.
 mod purpose {
     pub const SHARDS: u64 = 1;
     pub const ACTIONS: u64 = 2;
@@ -36,21 +36,21 @@ mod purpose {
     pub const FIRST_ACTION: u64 = 1 << 32;
 }
 
-/// Registrations before the first action.
+/// Number of registrations before the first action.
 const MEMBERS_AT_START: u64 = 20;
-/// The most actions of a run whose length the seed chooses.
+/// Maximum number of actions of a run whose length the seed chooses.
 const ACTIONS_BY_SEED_MAX: u32 = 1_500;
-/// Everything that is under way when the actions end has its deadline within this time, in milliseconds: lifetimes,
-/// moments of delivery, restarts that wait, and the sweeps that look for what has expired, one after the other.
+/// Time within which everything in flight at the end of the actions reaches its deadline, in milliseconds: lifetimes,
+/// delivery times, delayed restarts, and the successive sweeps for expired messages.
 const SETTLES_WITHIN_MS: u64 = 40_000;
-/// Agents that are suspended when the actions end are resumed after this time, in milliseconds: some of what waits for
-/// them has expired by then.
+/// Time after which agents suspended at the end of the actions are resumed, in milliseconds: some of the messages
+/// waiting for them have expired by then.
 const RESUMED_AFTER_MS: u64 = 1_000;
-/// Conversations, notes and questions end within this time without traffic, in milliseconds.
+/// Time within which conversations, notes and questions end without traffic, in milliseconds.
 const ENDS_WITHIN_MS: u64 = 20_000;
-/// A dead letter that is replayed alone is among so many of its shard.
+/// A dead letter replayed alone is among this many of its shard.
 const REPLAYED_ALONE_MAX: u64 = 50;
-/// How far time moves on between two looks at the inboxes, in milliseconds.
+/// Time between two reads of the inboxes, in milliseconds.
 const LOOK_EVERY_MS: u64 = 500;
 
 pub(super) struct Play {
@@ -60,9 +60,9 @@ pub(super) struct Play {
     pub cast: Cast,
     ledger: SharedLedger,
     actions: u32,
-    /// By how much the wall clock was set back in all, in milliseconds.
+    /// Total time by which the wall clock was set back, in milliseconds.
     pub wall_set_back_ms: u64,
-    /// The shards were told to give up whatever they have.
+    /// Whether the shards were stopped.
     pub stopped: bool,
 }
 
@@ -89,7 +89,7 @@ impl Play {
         Self { seed, options, world, cast, ledger, actions: 0, wall_set_back_ms: 0, stopped: false }
     }
 
-    /// The whole run. Panics with the first thing that is wrong.
+    /// Plays the whole run. Panics with the first fault.
     pub fn play(&mut self) {
         self.world.watch_events();
         for number in 0..MEMBERS_AT_START {
@@ -106,7 +106,7 @@ impl Play {
             let overlapping = Dice::of(self.seed, purpose::OVERLAP + (u64::from(number) << 8)).once_in(2);
             self.world.overlapping = overlapping && self.options.allows(Fault::Overlap);
             actions::act(self, &mut Dice::of(self.seed, purpose::FIRST_ACTION + u64::from(number)));
-            // Events and answers are looked at where they come out; they need not be kept.
+            // Events and responses are examined as they are output; they need not be kept.
             self.world.nodes.iter_mut().for_each(|node| node.events.clear());
         }
         self.end();
@@ -126,9 +126,9 @@ impl Play {
         Failed { seed: self.seed, shards: self.world.partition.shard_count(), action, step, text }
     }
 
-    // What actions are made of.
+    // Building blocks of actions.
 
-    /// Asks a shard something; the answer has to come exactly once.
+    /// Sends a request to a shard; the response has to arrive exactly once.
     pub fn question(&mut self, shard: usize, input: impl FnOnce(Token) -> Input) {
         let token = self.world.token();
         self.asked(token, None);
@@ -139,7 +139,7 @@ impl Play {
         self.ledger.lock().ask(token, Question { message, redirected: false });
     }
 
-    /// Has a shard replay its dead letters, all of them or one, to whom they were for or to another agent.
+    /// Replays a shard's dead letters, all of them or one, to their receivers or to another agent.
     pub fn replay(&mut self, dice: &mut Dice) {
         let (shard, token) = (self.any_shard(dice), self.world.token());
         let to = dice.once_in(2).then(|| self.cast.any_agent(dice));
@@ -241,7 +241,7 @@ impl Play {
         }
     }
 
-    /// Reads every inbox, commits every append and runs, until nothing more comes of it.
+    /// Reads every inbox, commits every record and runs, until nothing more happens.
     fn serve_everyone(&mut self) {
         loop {
             self.world.run();
@@ -256,7 +256,7 @@ impl Play {
         }
     }
 
-    /// Nothing is under way; nor does a notice wait for an agent that is about to be restarted.
+    /// Whether nothing is in flight, including notices for agents about to be restarted.
     fn is_at_rest(&self) -> bool {
         self.world.is_settled() && self.world.nodes.iter().all(|node| node.shard.keeps_nothing())
     }
@@ -268,9 +268,9 @@ impl Play {
         self.serve_everyone();
     }
 
-    /// Everything is settled by the time that its deadline has come.
+    /// Advances time until everything is settled or past its deadline.
     fn settle(&mut self) {
-        // Moments of delivery are wall time, so that they are further away the further the clock was set back.
+        // Delivery times are wall-clock time, so setting the clock back moves them further away.
         let until_ms = self.world.now_ms + SETTLES_WITHIN_MS + self.wall_set_back_ms;
         self.serve_everyone();
         self.world.advance(RESUMED_AFTER_MS);
@@ -284,16 +284,17 @@ impl Play {
         assert_eq!(left, 0, "inputs were not taken in");
     }
 
-    /// At rest, and nothing is left that would end by itself.
+    /// Whether the router is at rest and nothing is left that ends by itself.
     fn has_faded(&self) -> bool {
         self.is_at_rest() && self.world.nodes.iter().all(|node| node.shard.snapshot().timers == 0)
     }
 
-    /// Conversations and notes time out, questions are answered, no timer is left.
+    /// Advances time until conversations and notes have timed out, questions are answered, and no timer is left.
     fn fade(&mut self) {
-        // The moment by which an answer is wanted is wall time, too.
+        // Reply deadlines are wall-clock time, too.
         let until_ms = self.world.now_ms + ENDS_WITHIN_MS + self.wall_set_back_ms;
-        // Who hears of a conversation's end may send something, which may be tried again until its own lifetime is over.
+        // An agent notified of a conversation's end may send something, which may be retried until its own lifetime is
+        // over.
         let latest_ms = until_ms + SETTLES_WITHIN_MS + ENDS_WITHIN_MS;
         while self.world.now_ms < until_ms || (!self.has_faded() && self.world.now_ms < latest_ms) {
             self.world.advance(LOOK_EVERY_MS);
@@ -309,7 +310,7 @@ impl Play {
 
     fn stop(&mut self) {
         let inboxes: Vec<InboxNumber> = self.world.open_inboxes();
-        // Owners of inboxes may drop them first, or read what the router says at its end.
+        // Owners of inboxes may drop them first, or read the router's notices at its end.
         if Dice::of(self.seed, purpose::END + (1 << 8)).once_in(2) {
             self.world.stop_and_return_inboxes();
             self.serve_everyone();
@@ -326,8 +327,8 @@ impl Play {
         self.assert_at_rest();
     }
 
-    /// Nothing is left anywhere. A shard that stopped gave up what was under way without clearing the mailboxes that it
-    /// was for, because nothing gets into them any more.
+    /// Asserts that nothing is left anywhere. A stopped shard gave up what was in flight without clearing the mailboxes
+    /// that it was for, because nothing enters them any more.
     fn assert_at_rest(&mut self) {
         if !self.stopped {
             return self.world.assert_settled();
@@ -339,7 +340,7 @@ impl Play {
     }
 }
 
-/// An embedder's failure handler that decides by the random number that it is given.
+/// An embedder's failure handler that decides by the random number passed to it.
 struct Whims {
     panics: bool,
 }
@@ -357,7 +358,7 @@ impl FailureHandler for Whims {
     }
 }
 
-/// A breaker that opens often and not for long, or never.
+/// Returns a breaker policy that opens often and briefly, or never.
 fn touchy_breaker(dice: &mut Dice) -> BreakerPolicy {
     let mut few = |least, most| u16::try_from(dice.between(least, most)).unwrap_or(0);
     let (failures, slow_calls, probes) = (few(0, 4), few(0, 2), few(1, 3));
@@ -372,12 +373,12 @@ fn touchy_breaker(dice: &mut Dice) -> BreakerPolicy {
     }
 }
 
-/// What is done about agents that break a protocol.
+/// How protocol violations are treated.
 fn protocol_mode(seed: u64) -> Mode {
     Dice::of(seed, purpose::PROTOCOLS).pick(&Mode::ALL)
 }
 
-/// A router whose limits the seed chooses, as far as they may be tiny.
+/// Returns the settings of a router with limits chosen by the seed, tiny ones only if enabled.
 fn setup(seed: u64, shards: u16, options: &Options) -> Setup {
     let journal = Dice::of(seed, purpose::LIMITS).once_in(2);
     let setup = Setup::new(shards).configured(|config| {

@@ -1,27 +1,27 @@
-//! Looks for the smallest run that still fails.
+//! Shrinking: the search for the smallest run that still fails.
 
 use super::{Failed, Fault, Options, run};
 
-/// The most runs that one search makes.
+/// Maximum number of runs of one search.
 pub const SHRINK_RUNS_MAX: u32 = 200;
 
-/// The smallest run that was found to fail.
+/// The smallest failing run found.
 #[derive(Clone, Debug)]
 pub struct Shrunk {
-    /// What to run it with.
+    /// The options to run it with.
     pub options: Options,
     /// How it fails.
     pub failed: Failed,
-    /// How many runs the search made.
+    /// The number of runs of the search.
     pub runs: u32,
 }
 
-/// Looks for the fewest shards, the fewest kinds of faults and the fewest actions with which the seed of a failed run
-/// still fails, whatever it fails with; `options` are those of the failed run. Makes up to [`SHRINK_RUNS_MAX`] runs. The
+/// Searches for the fewest shards, the fewest kinds of faults and the fewest actions with which the seed of a failed
+/// run still fails, with any failure; `options` are those of the failed run. Makes up to [`SHRINK_RUNS_MAX`] runs. The
 /// panic hook of the process is called in most of them.
 pub fn shrink(failed: &Failed, options: &Options) -> Shrunk {
     let mut smallest = Shrunk { options: options.clone(), failed: failed.clone(), runs: 0 };
-    // What the seed chose is written down, so that it stays as it is.
+    // What the seed chose is recorded, so that it stays the same.
     smallest.options.shards = Some(failed.shards);
     smallest.options.actions = Some(failed.action);
     if let Err(still) = run(failed.seed, &smallest.options) {
@@ -38,7 +38,7 @@ pub fn shrink(failed: &Failed, options: &Options) -> Shrunk {
 }
 
 impl Shrunk {
-    /// Whether the run fails with these options as well; then they are the new smallest.
+    /// Whether the run also fails with these options; then they become the new smallest.
     fn fails_with(&mut self, change: impl FnOnce(&mut Options)) -> bool {
         if self.runs >= SHRINK_RUNS_MAX {
             return false;
@@ -64,7 +64,7 @@ impl Shrunk {
     }
 
     fn fewer_faults(&mut self) {
-        // Without one, another may be dispensable that was not before.
+        // Without one kind, another may have become dispensable.
         loop {
             let before = self.options.without.len();
             for fault in Fault::ALL {
@@ -80,7 +80,7 @@ impl Shrunk {
         }
     }
 
-    /// Leaves out as many of the last actions as can be left out: first half of them, then ever fewer.
+    /// Removes as many of the last actions as possible: first half of them, then ever fewer.
     fn fewer_actions(&mut self) {
         let mut fewer = self.failed.action.div_ceil(2);
         while fewer > 0 {

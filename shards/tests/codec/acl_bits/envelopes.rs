@@ -24,7 +24,7 @@ fn plain() -> TransportEnvelope {
     TransportEnvelope::new(vec![named("b@y")], named("a@x"), DATE, AclRepresentation::BitEfficient)
 }
 
-/// Identifier, length, representation, date, to, from, end: put together by hand from the tables of SC00088.
+/// Identifier, length, representation, date, to, from, end: composed by hand from the tables of SC00088.
 const PLAIN: &str = "fe 001f 10 24 311a23121212122220'Z' 02 02'b@y'00 01 01 03 02'a@x'00 01 01";
 
 #[test]
@@ -113,7 +113,7 @@ fn other_spellings_mean_the_same() {
         "fe 001c 10 24 311a23121212122220'Z' 02 02'b@y'00 01 01 03 02'a@x'00 01 01",
         // A length of four bytes.
         "fe 0000 00000023 10 24 311a23121212122220'Z' 02 02'b@y'00 01 01 03 02'a@x'00 01 01",
-        // Strings of SC00070 in place of plain text, the representation by name, a date without designator.
+        // Strings of SC00070 instead of plain text, the representation by name, a date without designator.
         "fe 0041 00'FIPA.acl.rep.bitefficient.std'00 20 311a23121212122220 02 02'\"b@y\"'00 01 01 03 02'#3\"a@x'00 01 01",
     ] {
         assert_eq!(read_envelope(bytes(other)).map(|read| read.0), Ok(plain()), "{other}");
@@ -190,8 +190,8 @@ fn user_parameters() -> impl Strategy<Value = Vec<UserParameter>> {
     })
 }
 
-/// A value in the form in which it reads back from an envelope: the one in which a message keeps it, and an expression
-/// with a terminator inside is a string.
+/// Returns the form in which a value reads back from an envelope: that of a message, except that an expression
+/// containing a terminator is a string.
 fn readable(value: ParameterValue) -> ParameterValue {
     let message = Message::builder(caxton_shards::message::Performative::Inform).user_parameter("X-a", value);
     let message = message.build().unwrap();

@@ -1,4 +1,4 @@
-//! What is wrong is refused where it is wrong, and sizes, counts and nesting stop where the limits say.
+//! Errors are located, and sizes, counts and nesting are limited.
 
 use caxton_shards::domain::ContentLimit;
 

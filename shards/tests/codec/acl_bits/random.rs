@@ -3,7 +3,7 @@
 use super::*;
 use crate::generators::{message, mutate, mutations};
 
-/// Whatever is read is written so that it reads back, here and as text.
+/// Checks that everything read can be written and read back, here and as text.
 fn check_any(input: &[u8]) {
     let _ = read(input);
     let mut end = 0;
@@ -31,7 +31,7 @@ fn from_text_bytes(message: &Message) -> Message {
     text::parse(&output, NOW, &Limits::default()).unwrap()
 }
 
-/// Bytes that are codes more often than chance would have it.
+/// Bytes that are codes more often than by chance.
 fn codes() -> impl Strategy<Value = Vec<u8>> {
     let code = proptest::sample::select(bytes(
         "fa fb fc 10 08 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 00 10 11 12 13 14 15 16 17 18 19 20 24 25 ff 40 50 60 70 \

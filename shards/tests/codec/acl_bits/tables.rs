@@ -1,9 +1,9 @@
-//! Code tables: two ends that change theirs alike.
+//! Code tables: both ends change theirs alike.
 
 use super::*;
 use crate::generators::{message, mutate, mutations};
 
-/// What the first message of these bytes is, to an end that has read nothing yet.
+/// Decodes these bytes as the first message of a decoder.
 fn decode(decoder: &mut Decoder, notation: &str) -> Result<(Message, usize), BitsError> {
     decoder.parse(&bytes(notation), NOW, &Limits::default())
 }
@@ -77,8 +77,8 @@ fn an_index_without_an_entry_puts_the_table_out_of_step() {
     assert_eq!(error.to_string(), "byte 4: expected no index: there is no code table here, found 0x11");
 }
 
-/// The codes of SC00069, section 2.3, worked out by hand: 0 to 255 for the first words; then 32 entries go, those of the
-/// codes 200 to 230 and of 5, and the next word has the smallest of these codes.
+/// The codes of SC00069, section 2.3, worked out by hand: 0 to 255 for the first words; then 32 entries are evicted,
+/// those with the codes 200 to 230 and 5, and the next word gets the smallest of these codes.
 #[test]
 fn a_new_word_has_the_smallest_free_code() {
     let mut decoder = Decoder::new(CodeTableSize::SMALLEST);
@@ -99,7 +99,7 @@ fn a_new_word_has_the_smallest_free_code() {
     assert!(decode(&mut decoder, "fc10 08 09 11 c9 01").is_err(), "201 is free");
 }
 
-/// The same at the end that writes.
+/// The same at the writing end.
 #[test]
 fn the_end_that_writes_gives_out_the_smallest_free_code_too() {
     let mut encoder = Encoder::new(CodeTableSize::SMALLEST);

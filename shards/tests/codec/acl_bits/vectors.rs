@@ -1,13 +1,12 @@
-//! Messages and their bytes, put together by hand from the tables of SC00069: a mistake that reading and writing share
-//! shows here.
+//! Messages and their bytes, composed by hand from the tables of SC00069, to detect errors shared by reader and writer.
 
 use super::*;
 
-/// What both the string form and the bytes say, and the bytes that are written.
+/// String forms and the equivalent bytes, which are also what is written.
 const BOTH_WAYS: &[(&str, &str)] = &[
     // Header, performative, end of message.
     ("(inform)", "fa10 08 01"),
-    // The first and the last performative, and one that users defined.
+    // The first and the last performative, and a user-defined one.
     ("(accept-proposal)", "fa10 01 01"),
     ("(subscribe)", "fa10 16 01"),
     ("(x-greet)", "fa10 00 10'x-greet'00 01"),
@@ -26,7 +25,7 @@ const BOTH_WAYS: &[(&str, &str)] = &[
          04 10'X-home'00 10'yes'00 04 10'X-age'00 12 80 01 01",
     ),
     ("(inform :reply-to (set (agent-identifier :name d)))", "fa10 08 08 02 10'd'00 01 01 01"),
-    // Content of each class of lengths is tested below; here the shortest.
+    // Content of each length class is tested below; here the shortest.
     ("(inform :content \"hi \\\"there\\\"\")", "fa10 08 04 16 0a 'hi \"there\"' 01"),
     // Each textual parameter, in the order in which they are written.
     (
@@ -38,12 +37,12 @@ const BOTH_WAYS: &[(&str, &str)] = &[
     ("(inform :reply-with 150)", "fa10 08 05 12 2610 01"),
     ("(inform :reply-with 1999)", "fa10 08 05 12 2aaa00 01"),
     ("(inform :reply-with -1.5E+07)", "fa10 08 05 12 e2f6dc1800 01"),
-    // Text that is no word, and a number that half-bytes can't hold.
+    // Text that is not a word, and a number that half-bytes cannot hold.
     ("(inform :ontology \"two words\")", "fa10 08 0b 16 09 'two words' 01"),
     ("(inform :reply-with 1e5)", "fa10 08 05 16 03 '1e5' 01"),
     // Values of user-defined parameters: word, number, string, bytes, expression, date.
     ("(inform :X-a word)", "fa10 08 00 10'X-a'00 10'word'00 01"),
-    // The standard asks no prefix of the names of user-defined parameters here, and the string form has one for them.
+    // The standard requires no prefix of user-defined parameters here, and the string form wraps them.
     ("(inform :X-caxton-user-defined (tone soft))", "fa10 08 00 10'tone'00 10'soft'00 01"),
     ("(inform :X-caxton-user-defined (12 #1\"\u{7f}))", "fa10 08 00 16 02'12' 16 01 7f 01"),
     // Empty values are values.
@@ -73,7 +72,7 @@ fn bytes_put_together_by_hand_are_read_and_written() {
     }
 }
 
-/// Bytes that others may send, and the string form of what they mean.
+/// Bytes that others may send, and the string form of their meaning.
 const READ_ONLY: &[(&str, &str)] = &[
     // The worked example to the letter.
     ("fa10 15 06 20 311a23121212122220 01", "(request-whenever :reply-by 20091201T010101111)"),
@@ -82,12 +81,12 @@ const READ_ONLY: &[(&str, &str)] = &[
     ("fa10 04 06 25 111111111112111110 'Z' 01", "(cfp :reply-by +00000000T000100000Z)"),
     ("fa10 04 06 22 111111121111111110 01", "(cfp :reply-by -00000001T000000000)"),
     ("fa10 04 06 26 111111121111111110 'a' 01", "(cfp :reply-by -00000001T000000000a)"),
-    // Dates that are none, and deadlines that are no dates.
+    // Invalid dates, and deadlines that are not dates.
     ("fa10 04 06 20 3111 2a 11 111111 1110 01", "(cfp :reply-by 20001900T000000000)"),
     ("fa10 04 06 10'tomorrow'00 01", "(cfp :reply-by tomorrow)"),
     ("fa10 04 06 14'\"20091201T010101111Z\"'00 01", "(cfp :reply-by 20091201T010101111Z)"),
     ("fa10 04 06 ff 16 13'20091201T010101111Z' 01", "(cfp :reply-by 20091201T010101111Z)"),
-    // Content as a word, a number, a string in quotes and without, with its length in text and in binary.
+    // Content as a word, a number, a string with and without quotes, with its length in text and in binary.
     ("fa10 08 04 10'hi'00 01", "(inform :content \"hi\")"),
     ("fa10 08 04 12 2610 01", "(inform :content \"150\")"),
     ("fa10 08 04 14'\"a \\\"b\\\"\"'00 01", "(inform :content \"a \\\"b\\\"\")"),
@@ -114,24 +113,24 @@ const READ_ONLY: &[(&str, &str)] = &[
     ("fa10 08 04 60 76 01'a' 56 01'b' 40 01", "(inform :content \"((#1\\\"a) #1\\\"b)\")"),
     ("fa10 08 04 60 77 0001'a' 57 0001'b' 40 01", "(inform :content \"((#1\\\"a) #1\\\"b)\")"),
     ("fa10 08 04 60 78 00000001'a' 58 00000001'b' 40 01", "(inform :content \"((#1\\\"a) #1\\\"b)\")"),
-    // A word that is none and a string without literal stay what they are inside an expression.
+    // An invalid word and a string without literal are preserved inside an expression.
     ("fa10 08 04 70'a b'00 14'c\\'00 40 01", "(inform :content \"(\\\"a b\\\" #2\\\"c\\)\")"),
     // Source text of expressions, words and strings.
     ("fa10 08 00 10'X-a'00 ff 14'\"(a b)\"'00 01", "(inform :X-a (a b))"),
     ("fa10 08 00 10'X-a'00 ff 16 01'b' 01", "(inform :X-a b)"),
     ("fa10 08 00 10'X-a'00 ff 16 05'\"b c\"' 01", "(inform :X-a \"b c\")"),
     ("fa10 08 00 10'X-a'00 ff 16 03'b c' 01", "(inform :X-a \"b c\")"),
-    // Where a string ends is known, so that its last quote closes it behind a backslash too.
+    // The end of a string is known, so its last quote closes it even after a backslash.
     ("fa10 08 04 14'\"C:\\logs\\\"'00 01", "(inform :content #8\"C:\\logs\\)"),
     ("fa10 08 04 14'\"say \\\"C:\\\"'00 01", "(inform :content #8\"say \"C:\\)"),
     ("fa10 08 00 10'X-a'00 ff 14'\"C:\\\"'00 01", "(inform :X-a C:\\)"),
-    // Text in place of words, in identifiers and names.
+    // Text instead of words, in identifiers and names.
     (
         "fa10 08 02 02 14'\"a\"'00 02 14'\"x y\"'00 01 01 01",
         "(inform :sender (agent-identifier :name a :addresses (sequence \"x y\")))",
     ),
     ("fa10 00 14'\"INFORM\"'00 01", "(inform)"),
-    // No receivers are no parameter, and a message with a table but without an index needs no connection.
+    // An empty set of receivers is no parameter, and a message with a table but without an index needs no connection.
     ("fb10 08 03 01 08 01 01", "(inform)"),
     ("fc10 08 09 10'sl'00 01", "(inform :language sl)"),
 ];

@@ -1,9 +1,9 @@
-//! The grammar of SC00070, written down a second time and without any leniency, to hold what is written against it.
+//! The grammar of SC00070, written a second time and strictly, to check what is written.
 
 use proptest::prelude::prop_assume;
 use proptest::proptest;
 
-/// Fails unless `output` is one message of the standard, spelled as the standard spells it.
+/// Fails unless `output` is one message of the standard, spelled as in the standard.
 #[track_caller]
 pub fn assert_strict(output: &[u8]) {
     let mut grammar = Grammar { rest: output };
@@ -11,7 +11,7 @@ pub fn assert_strict(output: &[u8]) {
     assert!(is_message, "{} before {}", String::from_utf8_lossy(output), String::from_utf8_lossy(grammar.rest));
 }
 
-/// What is left to recognise. Each rule says whether it applies, and steps over what it covers.
+/// The remaining input. Each rule returns whether it applies, and consumes what it covers.
 struct Grammar<'a> {
     rest: &'a [u8],
 }
@@ -90,7 +90,7 @@ impl Grammar<'_> {
             Some(b'"') => self.string(),
             Some(b'#') => self.counted(),
             Some(b'(') => {
-                // Expressions in parentheses are source text that came from outside and may be spaced in any way.
+                // Expressions in parentheses are source text from outside and may be spaced in any way.
                 let mut legal = self.literal("(");
                 while legal {
                     while self.some(|byte| b" \t\r\n\x0b\x0c".contains(&byte)) {}
@@ -113,7 +113,7 @@ impl Grammar<'_> {
         begins && self.some(|byte| byte > 0x20 && !b"()".contains(&byte))
     }
 
-    /// Digits with a sign, a point and an exponent, if that is all there is up to the next separator.
+    /// Consumes digits with a sign, a point and an exponent up to the next separator.
     fn number(&mut self) -> bool {
         let end = self.rest.iter().position(|byte| *byte <= 0x20 || b"()".contains(byte)).unwrap_or(self.rest.len());
         let text = std::str::from_utf8(&self.rest[..end]).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is accepted beyond the standard, and what it is written as.
+//! What is accepted beyond the standard, and how it is written.
 
 use super::*;
 

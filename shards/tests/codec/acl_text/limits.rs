@@ -1,4 +1,4 @@
-//! Sizes, counts and nesting stop where the limits say.
+//! Limits on sizes, counts and nesting.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Messages as other platforms write them, beyond the letter of the standard and with one meaning.
+//! Messages as other platforms write them: beyond the letter of the standard, but unambiguous.
 
 use super::*;
 use caxton_shards::codec::text::{Strictness, check_strict};
@@ -37,7 +37,7 @@ fn strings_that_end_in_a_backslash_are_read() {
 #[test]
 fn a_message_with_two_readings_is_refused_and_one_that_stands_is_read_as_it_stands() {
     assert!(read(r#"(inform :content "a\") (\")"#).is_err());
-    // The standard's reading goes before every other.
+    // The standard's reading takes precedence.
     let message = reads(r#"(inform :content "a\") (\"")"#);
     assert_eq!(message.content().as_text(), Some(r#"a") (""#));
 }
@@ -149,7 +149,7 @@ proptest! {
         let ends_badly = texts.iter().any(|text| text.ends_with('\\'));
         match read(&input) {
             Ok(message) => {
-                // Another reading than the writer's is that of the standard, which knows nothing of strings that end so.
+                // If the reading differs from the writer's, it is the standard's, in which strings cannot end that way.
                 prop_assert!(ends_badly || values(&message) == texts, "{}", input);
                 prop_assert_eq!(reads(written(&message)), message);
             }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::generators::{content, message, mutate, mutations, name};
 
-/// Whatever is read is written so that it reads back, and reading always goes forward.
+/// Checks that everything read can be written and read back, and that reading always makes progress.
 fn check_any(input: &[u8]) {
     let _ = read(input);
     let mut end = 0;

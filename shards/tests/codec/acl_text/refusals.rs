@@ -1,8 +1,8 @@
-//! What is refused, with line, column and reason.
+//! Errors with line, column and reason.
 
 use super::*;
 
-/// The input, and what is said of it.
+/// Inputs and their errors.
 const TABLE: &[(&str, &str)] = &[
     ("", "line 1, column 1: expected a message, which begins with (, found the end of the input"),
     ("\n\n  inform", "line 3, column 3: expected a message, which begins with (, found \"inform\""),

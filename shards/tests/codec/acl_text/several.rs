@@ -1,4 +1,4 @@
-//! Several messages in one text, malformed ones among them.
+//! Several messages in one text, including malformed ones.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn all(text: &str) -> Vec<Result<Located<Message>, ParseError>> {
     Messages::new(text.as_bytes(), NOW, &Limits::default()).collect()
 }
 
-/// The performatives of the messages, and the lines of the errors.
+/// Returns the performatives of the messages, and the lines of the errors.
 fn outline(text: &str) -> Vec<String> {
     all(text)
         .into_iter()

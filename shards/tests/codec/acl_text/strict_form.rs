@@ -1,4 +1,4 @@
-//! What is written: the strict form, and nothing that native code passes can break it.
+//! The written form is strict, and nothing passed by native code can break it.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What the tests of the shard share beside the simulator: messages in few words.
+//! Helpers of the shard's tests besides the simulator: short constructors of messages.
 
 use caxton_shards::api::{Rejected, SendError};
 use caxton_shards::domain::{CapabilityName, LifetimeMs};
@@ -17,7 +17,7 @@ pub fn request(from: AgentId, to: AgentId, content: &str) -> MessageBuilder {
     Message::builder(Performative::Request).sender(from).receiver(to).content(content)
 }
 
-/// So many milliseconds after the beginning, on the wall clock.
+/// Returns the wall-clock time this many milliseconds after the beginning.
 pub fn at(milliseconds: u64) -> WallTime {
     WallTime(WALL_START_MS + milliseconds)
 }

@@ -1,4 +1,4 @@
-//! The agent management system: who is there, and what agents do with themselves through it.
+//! The agent management system: listing agents and their states, and agents that manage themselves.
 
 use caxton_shards::api::AgentState;
 use caxton_shards::message::Performative::{self, Failure, Inform, Refuse};
@@ -123,7 +123,7 @@ fn an_agent_that_is_told_nothing_can_be_delivered_hears_it_from_the_ams_and_nobo
     shop.hear_text(message);
     assert_eq!(shop.world.total().dead_lettered, 1);
     let notices = shop.world.total().notices;
-    // Whoever answers the notice is not told that this can't be delivered either.
+    // A reply to the notice causes no second notice.
     shop.hear_text("(inform :sender asker@shop :receiver (set ams) :content thanks)");
     assert_eq!(shop.world.total().notices, notices);
 }

@@ -1,4 +1,4 @@
-//! One truth: what agents offer is what the directory finds, and the reverse.
+//! Consistency: the directory finds exactly what agents provide.
 
 use caxton_shards::message::Performative::{Failure, Inform, Refuse};
 use caxton_shards::message::{AgentId, Choice, Message, Performative};
@@ -63,7 +63,7 @@ fn an_agent_that_is_gone_is_in_no_directory() {
     shop.remove(painter);
     assert_eq!(shop.search(""), [""; 0]);
 
-    // Also what was registered of it, with services or without.
+    // Also what was registered for it, with services or without.
     for services in [WEATHER, ""] {
         assert_eq!(shop.df(&register("register", "asker@shop", services)).0, Inform);
         assert_eq!(shop.search(""), ["asker@shop"]);

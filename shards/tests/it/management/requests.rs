@@ -1,4 +1,4 @@
-//! Requests to the directory facilitator as another platform's test suite makes them, and the replies that they get.
+//! Requests to the directory facilitator from another platform's test suite, and their replies.
 
 use std::path::Path;
 
@@ -134,7 +134,7 @@ fn agents_whose_names_are_no_words_are_described_and_found() {
     assert_eq!(shop.search(""), ["Night Porter@shop"]);
 }
 
-/// The replies that the files of that suite name in their comments.
+/// The replies named in the comments of that suite's files.
 const WANTED: [(&str, &[Performative], &str); 10] = [
     ("df-MissingParameter.acl", &[Refuse], "missing-parameter"),
     ("df-NotRegistered.acl", &[Agree, Failure], "not-registered"),

@@ -1,4 +1,4 @@
-//! Subscriptions to the directory: every change is told, until it is cancelled.
+//! Subscriptions to the directory: every change is reported until the subscription is cancelled.
 
 use caxton_shards::message::Performative::{self, Agree, Failure, Inform};
 

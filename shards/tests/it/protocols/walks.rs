@@ -1,7 +1,7 @@
-//! Random walks through the protocols of FIPA: what agents say that keep to a protocol as far as they know passes, although
-//! each of them reads late what the other has said; and what nobody may say there is refused.
+//! Random walks through the FIPA protocols: agents that follow a protocol as far as they know it are not refused,
+//! although each reads late what the other has sent; and forbidden messages are refused.
 //!
-//! Each side is played by what its standard says of it, and not by the tables of the router.
+//! Each side is played by the text of its standard, not by the router's tables.
 
 use std::collections::VecDeque;
 
@@ -16,14 +16,14 @@ use crate::common::{Dice, Script, World};
 const WALKS: u64 = 150;
 /// Turns of one walk.
 const TURNS: usize = 30;
-/// The most calls of one auction, or of one contract net in rounds.
+/// Maximum number of calls of one auction, or of one iterated contract net.
 const CALLS_MAX: u32 = 4;
 
-/// What one side of an exchange knows of it: what it said and what it has read.
+/// What one side of an exchange knows: what it sent and what it has read.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // Each is one thing that was said or read.
 struct Mind {
-    /// How often it spoke, cancels aside.
+    /// The number of its messages, except cancels.
     said: u32,
     calls: u32,
     /// Calls, proposals or cancels of the other side that it has read and not answered.
@@ -63,7 +63,7 @@ impl Mind {
             "fipa-contract-net" | "fipa-iterated-contract-net" if first => moves.push("cfp"),
             "fipa-contract-net" if self.open > 0 => moves.extend(["accept-proposal", "reject-proposal"]),
             "fipa-iterated-contract-net" => {
-                // Closed stands for a decision, or a refusal.
+                // `closed` stands for a decision, or a refusal.
                 if self.open > 0 {
                     moves.push("reject-proposal");
                 }
@@ -157,7 +157,7 @@ impl Mind {
             (Side::Initiator, "accept-proposal" | "reject-proposal") => {
                 self.open -= 1;
                 self.accepted |= act == "accept-proposal";
-                // That of an auction is asked to take what it bought before the auction is closed.
+                // In an auction, the winner is asked to take what it bought before the auction is closed.
                 self.agreed = act == "accept-proposal";
                 self.closed |= rounds || (protocol == "fipa-contract-net");
             }
@@ -197,12 +197,12 @@ impl Mind {
             (Side::Initiator, "refuse") => self.closed |= protocol == "fipa-iterated-contract-net",
             _ => {}
         }
-        // The first thing that is read in an auction is that it was opened.
+        // The first message read in an auction is its opening.
         self.calls += u32::from(side == Side::Participant);
     }
 }
 
-/// What was said, and in which turn.
+/// A message, and the turn in which it was sent.
 #[derive(Clone, Copy)]
 struct Said {
     act: &'static str,
@@ -213,7 +213,7 @@ struct Said {
 struct Leg {
     participant: AgentId,
     minds: [Mind; 2],
-    /// What each side has not read yet: the initiator, the participant.
+    /// Unread messages of each side: the initiator, the participant.
     unread: [VecDeque<Said>; 2],
     cancelled: u32,
 }
@@ -266,7 +266,7 @@ impl Walk {
         Self { seed, protocol, dice, world, initiator, legs, style, trace: Vec::new() }
     }
 
-    /// Sends a message, which is told apart by what it asks and what it answers.
+    /// Sends a message, identified by its `reply-with` and `in-reply-to`.
     fn send(&mut self, leg: usize, side: Side, act: &'static str, asks: Option<&str>, answers: Option<&str>) {
         let participant = self.legs[leg].participant;
         let id = ConversationId::of_text("a walk");
@@ -301,13 +301,13 @@ impl Walk {
         self.world.send_later(message.build().unwrap());
     }
 
-    /// One side of one exchange does one thing: it reads, or speaks.
+    /// Lets one side of one exchange read or send a message.
     fn act(&mut self, turn: usize) {
         let (leg, side) = (self.dice.index(self.legs.len()), self.dice.pick(&[Side::Initiator, Side::Participant]));
         let it = &mut self.legs[leg];
         let place = side as usize;
         if self.dice.once_in(2) {
-            // Only what was said in an earlier turn has arrived.
+            // Only what was sent in an earlier turn has arrived.
             if it.unread[place].front().is_some_and(|said| said.turn < turn)
                 && let Some(said) = it.unread[place].pop_front()
             {
@@ -336,7 +336,7 @@ impl Walk {
         }
         let mut moves = mind.moves(self.protocol, side);
         if it.unread[0].iter().any(|said| said.act == "refuse") {
-            // A refusal ends the rounds, although the initiator has not read it.
+            // A refusal ends the rounds, even before the initiator has read it.
             moves.retain(|act| *act != "cfp");
         }
         if it.unread[1].iter().any(|said| said.turn == turn) {
@@ -393,7 +393,7 @@ fn whoever_keeps_to_a_protocol_as_far_as_it_knows_is_never_refused() {
     }
 }
 
-/// Acts that a side says in a protocol at some point.
+/// Acts that a side uses in a protocol at some point.
 fn vocabulary(protocol: &str, side: Side) -> &'static [&'static str] {
     match (protocol, side) {
         ("fipa-request", Side::Initiator) => &["request"],
@@ -421,7 +421,7 @@ fn vocabulary(protocol: &str, side: Side) -> &'static [&'static str] {
 
 #[test]
 fn what_a_side_never_says_in_a_protocol_is_refused_wherever_it_is_said() {
-    // A broker passes on whatever it was given, so nothing can be told of what it says.
+    // A broker forwards whatever it receives, so its messages cannot be predicted.
     for protocol in library_names().filter(|protocol| *protocol != "fipa-brokering") {
         for seed in 0..WALKS {
             let mut walk = Walk::new(protocol, seed);
@@ -441,7 +441,7 @@ fn what_a_side_never_says_in_a_protocol_is_refused_wherever_it_is_said() {
                     || *act == Performative::Cancel
             };
             let acts: Vec<Performative> = Performative::STANDARD.into_iter().filter(|act| !says(act)).collect();
-            // Both answers to a cancel are legal in every protocol.
+            // Both replies to a cancel are legal in every protocol.
             let act = walk.dice.pick(&acts);
             if walk.legs[leg].cancelled > 0 && matches!(act, Performative::Inform | Performative::Failure) {
                 continue;

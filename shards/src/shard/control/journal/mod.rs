@@ -167,7 +167,7 @@ pub(crate) struct ShardJournal {
     /// Of messages that wait for long, which the projection shows: the record in which each stood first, by the record in which
     /// it stands now.
     first: HashMap<Lsn, Lsn, FixedState>,
-    /// Messages that came again and were not dispatched again.
+    /// Duplicates that were not dispatched again.
     pub duplicates: u64,
     /// Since when the journal has been full, in milliseconds of monotonic time.
     full_since_ms: Option<u64>,
