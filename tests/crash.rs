@@ -38,7 +38,7 @@ const CYCLES: u64 = 30;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Number of messages sent at the same time in a cycle.
 const IN_FLIGHT: u64 = 64;
-/// Agents of each kind.
+/// Number of agents of each kind.
 const WIDTH: u64 = 4;
 
 /// Lines passed to the kernel before anything continues: a killed process loses none of them.
@@ -261,7 +261,7 @@ fn spawn(directory: &Path, cycle: u64, finish: bool) -> Child {
 
 fn lines(path: PathBuf) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    // The last line may not be whole.
+    // The last line may be incomplete.
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
 }
 

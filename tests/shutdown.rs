@@ -129,7 +129,7 @@ fn whoever_stops_a_router_later_can_only_bring_its_end_nearer() {
         assert!(began.elapsed() < PATIENCE);
         assert_eq!((hurried.unfinished.at(Place::Delayed), hurried.drained), (1, false), "{hurried:?}");
         assert_eq!((hurried.took, patient.took), (patient.took, hurried.took), "it is one report");
-        // Nobody can put the end off.
+        // The end cannot be postponed.
         assert_eq!(router.shutdown(PATIENCE).expect("this is no shard's thread").took, patient.took);
     });
 }

@@ -43,7 +43,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Everything that a command said.
+/// Returns everything that a command printed.
 fn said(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }

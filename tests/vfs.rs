@@ -1,6 +1,6 @@
 //! SQLite on the VFS that writes through `io_uring`: other processes see whole transactions, and what was committed
 //! survives a power cut. `CAXTON_CRASH_SEEDS=0..20000` selects other seeds than the usual ones.
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
+#![allow(clippy::unwrap_used)] // Tests fail by panicking.
 
 use std::ops::Range;
 use std::path::Path;

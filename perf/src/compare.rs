@@ -8,7 +8,7 @@ use crate::work::{Figures, Work};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// How many agents, in pairs
+    /// Number of agents, in pairs
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     agents: u32,
     /// Number of messages in flight within each pair
@@ -23,7 +23,7 @@ pub struct Arguments {
     /// Number of rounds, each through all systems; the figures are medians
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Only these systems
+    /// Measure only these systems
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Peer>,
     /// Print one JSON object per system instead of a table

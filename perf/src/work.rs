@@ -17,16 +17,16 @@ const WARM_UP: f64 = 0.25;
 /// Maximum time for the messages in flight at the end.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// How much there is to do.
+/// The amount of work.
 #[derive(Clone, Copy)]
 pub struct Work {
-    /// How many pairs of agents.
+    /// Number of pairs of agents.
     pub pairs: usize,
     /// Number of messages in flight within a pair.
     pub in_flight: usize,
     /// Bytes of content.
     pub size: usize,
-    /// How long the measurement takes.
+    /// Duration of the measurement.
     pub seconds: f64,
 }
 
@@ -160,7 +160,7 @@ fn settle(tally: &Tally) -> Result<(), String> {
 }
 
 /// Returns the CPU time of the process.
-#[allow(clippy::cast_sign_loss)] // A process has used no negative time.
+#[allow(clippy::cast_sign_loss)] // CPU time is not negative.
 fn cpu_time() -> Duration {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(used.tv_sec as u64, u32::try_from(used.tv_nsec).unwrap_or(0))

@@ -5,7 +5,7 @@
 //! `cargo bench -p caxton-shards --bench step -- [ROUNDS] [MESSAGES] [AGENTS] [LOAD]`. A load is a number from 0;
 //! without it all are run
 
-#![allow(clippy::unwrap_used)] // A benchmark fails by panicking.
+#![allow(clippy::unwrap_used)] // Benchmarks fail by panicking.
 
 use std::collections::VecDeque;
 use std::num::{NonZeroU16, NonZeroUsize};
@@ -28,7 +28,7 @@ use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
 
-/// The program's own.
+/// The same as the program's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

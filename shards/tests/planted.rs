@@ -17,7 +17,7 @@ enum Simulator {
 use Simulator::{Crashes, Plain};
 
 impl Simulator {
-    /// What is wrong with a seed.
+    /// Returns what is wrong with a seed.
     fn complaint(self, seed: u64) -> Option<String> {
         match self {
             Plain => run(seed, &Options::default()).err().map(|failed| failed.to_string()),

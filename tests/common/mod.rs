@@ -1,6 +1,6 @@
 //! Helpers of the router's tests: a bounded wait for everything, and agents made of closures.
 
-#![allow(dead_code)] // Each test program uses its own part.
+#![allow(dead_code)] // Each test program uses only a part.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;

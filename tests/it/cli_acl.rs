@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::program;
 
-/// What a run of the command said.
+/// The output of a run of the command.
 struct Said {
     code: Option<i32>,
     output: Vec<u8>,

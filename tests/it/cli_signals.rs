@@ -203,7 +203,7 @@ fn a_file_that_is_cut_off_is_accounted_for_as_far_as_it_was_sent() {
         // Unread output fills a pipe long before that, and then the program waits.
         let sent = summary["accepted"].as_u64().expect("it is a number");
         assert!(sent < MESSAGES, "after {moment:?} the whole file was sent: {last}");
-        // Each message has an answer.
+        // Each message has a reply.
         assert_eq!(summary["account"]["processed"], 2 * sent, "{last}");
     }
 }

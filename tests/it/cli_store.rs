@@ -340,7 +340,7 @@ fn numbers(directory: &Path) -> Result<(BTreeSet<u32>, BTreeSet<u32>), String> {
     Ok((letters, waiting))
 }
 
-/// What a tool may take away.
+/// What a tool may remove.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Takes {
     Nothing,

@@ -593,7 +593,7 @@ fn what_would_be_lost_is_said_before_a_repair_and_nothing_is_removed() {
     assert!(Repair::plan(directory.path()).expect("it can be read").is_none(), "nothing is damaged");
     remove(directory.path(), "manifest.toml");
     assert_eq!(repaired(directory.path(), false), 20);
-    // A router goes on from there.
+    // A router continues from there.
     let router = start(directory.path(), 3);
     keep(&router, 1);
     stop(&router);

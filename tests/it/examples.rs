@@ -9,7 +9,7 @@ macro_rules! examples {
     ($($name:ident: $path:literal;)+) => {
         $(
             #[path = $path]
-            #[allow(dead_code)] // What is called is `main`.
+            #[allow(dead_code)] // Only `main` is called.
             mod $name;
         )+
 

@@ -5,7 +5,7 @@
 //! unless it needs its own process: because it limits, signals or counts what a process has, or because it restarts
 //! itself. Those are `crash`, `durability`, `shutdown`, `start_failures` and `vfs`.
 
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
+#![allow(clippy::unwrap_used)] // Tests fail by panicking.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -158,7 +158,7 @@ fn agents_conversations_letters_and_waiting_messages_can_be_queried_while_the_ro
             );
             assert_eq!(all(path, "PRAGMA integrity_check"), ["ok", "ok"]);
 
-            // What is no longer there goes.
+            // What no longer exists disappears.
             router.blocking_purge_dead_letters(&DeadLetterFilter::default()).unwrap();
             router.blocking_deregister(AgentId::of_text("asker")).unwrap();
             wait_for(path, "SELECT reason FROM dead_letter_list", &[]);

@@ -153,7 +153,7 @@ fn run(grants: &[Grant], functions: &[&str], text: &str, body: &str) -> (Sandbox
     (sandbox, router)
 }
 
-/// Waits for so many milliseconds.
+/// Waits for this many milliseconds.
 fn sleep(ms: u32) -> String {
     format!("(call $block (call $after (i64.mul (i64.const {ms}) (i64.const 1000000))))")
 }
@@ -248,7 +248,7 @@ fn a_stub_traps_when_it_is_called_and_not_before() {
 fn sleeping_guests_hold_up_nobody() {
     const SLEEPERS: usize = 10;
     let mut config = config();
-    // Nobody lives to see them wake.
+    // They never wake during the test.
     config.wasm.call_ms = 3_600_000.try_into().unwrap();
     let (sandbox, router) = start(&config);
     let body =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Bytes of the shorter input.
+/// Length of the shorter input, in bytes.
 const LENGTH: usize = 64 << 10;
 /// Factor between the lengths.
 const TIMES: usize = 8;

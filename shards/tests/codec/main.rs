@@ -4,7 +4,7 @@
 //! Random tests print the failing input, and `PROPTEST_CASES` sets their number. They add thousands of words to the
 //! vocabulary of their process, which is bounded; in a separate program, no other test runs out of words.
 
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
+#![allow(clippy::unwrap_used)] // Tests fail by panicking.
 
 mod acl_bits;
 mod acl_corpus;

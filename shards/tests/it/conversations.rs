@@ -165,7 +165,7 @@ fn a_conversation_without_traffic_ends_and_its_initiator_hears_of_it() {
     let id = ConversationId::of_text("talk");
     let say = || inform(initiator, participant, "x").conversation(id).build().unwrap();
     world.send(say()).unwrap();
-    // Traffic pushes the end back.
+    // Traffic postpones the end.
     for _ in 0..3 {
         world.advance(9_000);
         world.send(say()).unwrap();
@@ -281,7 +281,7 @@ fn what_two_agents_began_with_each_other_under_one_id_is_told_apart_by_in_reply_
         world.run();
         let id = ConversationId::of_text("same words");
         if world.conversation(second, id).is_none() {
-            continue; // On one shard one of them was there first.
+            continue; // On one shard one of them was first.
         }
         for (answers, dead, notices) in [(Some("second"), 0, 0), (None, 1, 1), (Some("third"), 2, 2)] {
             let message = say(first, second);

@@ -13,7 +13,7 @@ use caxton_shards::shard::recovery::Recovery;
 
 use crate::common::{Dice, Log, Script, Setup, World, inform, text};
 
-/// The records from this one on.
+/// Returns the records from this one on.
 fn records(world: &World, from: usize) -> Vec<Record> {
     world.nodes[0].records[from..].iter().map(|(kind, body)| Record::read(*kind, body).unwrap()).collect()
 }

@@ -409,7 +409,7 @@ fn notices_beyond_the_control_lanes_bound_are_counted_instead_of_kept() {
 #[test]
 fn a_notice_never_causes_another() {
     let mut world = World::new(2);
-    // Fails everything, notices too.
+    // Fails everything, including notices.
     let agent = world.add(0, "agent", Script::new(|_, _| Outcome::failed("no")));
     world.send(inform(agent, AgentId::of_text("nobody"), "x").build().unwrap()).unwrap();
     world.advance(100_000);

@@ -28,7 +28,7 @@ const LAYERS: [&str; 18] = [
 /// Code written against the whole engine: roles for agents, and the simulators.
 const ABOVE: [&str; 2] = ["roles", "sim"];
 
-/// Every Rust file below a folder.
+/// Returns every Rust file below a folder.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

@@ -5,7 +5,7 @@
 //! process: the random messages of `codec` fill the vocabulary of their process, and `ring_loom` and `planted` are
 //! compiled with other flags.
 
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
+#![allow(clippy::unwrap_used)] // Tests fail by panicking.
 
 mod common;
 

@@ -379,7 +379,7 @@ fn in_reply_to_tells_the_answer_to_a_cancel_from_the_result() {
     for message in [
         say(initiator, participant, "subscribe", protocol).conversation(id),
         say(initiator, participant, "cancel", protocol).conversation(id).reply_with(correlation(5)),
-        // On its way when the cancel came.
+        // In transit when the cancel arrived.
         say(participant, initiator, "inform", protocol).conversation_as(id, ConversationRole::Participant),
     ] {
         world.send(message.build().unwrap()).unwrap();
@@ -596,7 +596,7 @@ impl Talk {
     }
 }
 
-/// Where three agents may live.
+/// Shards of the three agents.
 const PLACES: [[u16; 3]; 4] = [[0, 0, 0], [0, 1, 2], [1, 0, 1], [0, 0, 1]];
 
 #[test]

@@ -47,7 +47,7 @@ const BOTH_WAYS: &[(&str, &str)] = &[
     ("(inform :X-caxton-user-defined (12 #1\"\u{7f}))", "fa10 08 00 16 02'12' 16 01 7f 01"),
     // Empty values are values.
     ("(inform :content \"\" :language \"\")", "fa10 08 04 16 00 09 16 00 01"),
-    // A name that is no word.
+    // A name that is not a word.
     ("(inform :sender (agent-identifier :name \"Night Porter@p\"))", "fa10 08 02 02 16 0e'Night Porter@p' 01 01"),
     ("(inform :X-a .5)", "fa10 08 00 10'X-a'00 10'.5'00 01"),
     ("(inform :X-a 42)", "fa10 08 00 10'X-a'00 12 5300 01"),

@@ -12,16 +12,16 @@ use caxton_shards::protocol::{Mode, Side, library_names};
 
 use crate::common::{Dice, Script, World};
 
-/// Walks through each protocol.
+/// Number of walks through each protocol.
 const WALKS: u64 = 150;
-/// Turns of one walk.
+/// Number of turns of one walk.
 const TURNS: usize = 30;
 /// Maximum number of calls of one auction, or of one iterated contract net.
 const CALLS_MAX: u32 = 4;
 
 /// What one side of an exchange knows: what it sent and what it has read.
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // Each is one thing that was said or read.
+#[allow(clippy::struct_excessive_bools)] // Each is a message that was sent or read.
 struct Mind {
     /// The number of its messages, except cancels.
     said: u32,
@@ -38,7 +38,7 @@ struct Mind {
 }
 
 impl Mind {
-    /// What it may say next.
+    /// Returns what it may send next.
     fn moves(&self, protocol: &str, side: Side) -> Vec<&'static str> {
         match side {
             Side::Initiator => self.moves_of_initiator(protocol),
@@ -432,7 +432,7 @@ fn what_a_side_never_says_in_a_protocol_is_refused_wherever_it_is_said() {
             }
             let leg = walk.dice.index(walk.legs.len());
             if walk.legs[leg].unread[1].is_empty() && walk.legs[leg].minds[1].calls == 0 {
-                continue; // Nothing was said that could be continued wrongly.
+                continue; // Nothing was sent that could be continued wrongly.
             }
             let side = walk.dice.pick(&[Side::Initiator, Side::Participant]);
             let says = |act: &Performative| {
