@@ -1,8 +1,12 @@
-//! Tells the program which commit it was built from.
+//! Tells the command `caxton` which commit it was built from.
 
 use std::process::Command;
 
 fn main() {
+    println!("cargo:rerun-if-changed=src/build.rs");
+    if std::env::var_os("CARGO_FEATURE_CLI").is_none() {
+        return;
+    }
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
         String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
@@ -17,5 +21,4 @@ fn main() {
             println!("cargo:rerun-if-changed={path}");
         }
     }
-    println!("cargo:rerun-if-changed=src/build.rs");
 }

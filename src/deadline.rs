@@ -32,6 +32,7 @@ impl Deadline {
     }
 
     /// How long it is until then.
+    #[cfg(feature = "wasm")]
     pub fn left(self) -> Duration {
         self.0.map_or(Duration::MAX, |moment| moment.saturating_duration_since(Instant::now()))
     }

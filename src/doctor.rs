@@ -9,6 +9,7 @@
 
 mod clock;
 mod demand;
+#[cfg(feature = "store")]
 mod disk;
 mod host;
 mod threads;
@@ -17,13 +18,15 @@ use std::fmt;
 use std::time::Duration;
 
 pub use clock::Clock;
-pub use demand::{
-    Demand, MEMORY_BYTES_PER_SHARD, MEMORY_LOCK_BYTES_PER_SHARD, OPEN_FILES_BASE, OPEN_FILES_PER_SHARD, StoreDemand,
-};
+#[cfg(feature = "store")]
+pub use demand::StoreDemand;
+pub use demand::{Demand, MEMORY_BYTES_PER_SHARD, MEMORY_LOCK_BYTES_PER_SHARD, OPEN_FILES_BASE, OPEN_FILES_PER_SHARD};
+#[cfg(feature = "store")]
 pub use disk::{DirectWrite, StoreDisk, examine_disk};
 pub(crate) use host::allowed_cores;
 pub use host::{Host, IoUringProbe, Limit};
 pub use threads::ThreadProbe;
+#[cfg(feature = "wasm")]
 pub(crate) use threads::probe_threads;
 
 use crate::config::Config;
@@ -40,9 +43,11 @@ pub const KERNEL_MIN: (u32, u32) = (5, 15);
 pub const OPEN_FILES_COMFORTABLE: u64 = 4_096;
 
 /// How many mappings of memory a process has without any guest.
+#[cfg(feature = "wasm")]
 const MAPPINGS_BASE: u64 = 2_000;
 /// How many mappings each guest takes that there is room for, and that runs: its stack, its memory and its tables, each between
 /// guard pages.
+#[cfg(feature = "wasm")]
 const MAPPINGS_PER_GUEST: u64 = 5;
 
 /// How long the clock is watched by those who have the time.
@@ -114,9 +119,11 @@ pub(crate) fn examine_at_start(config: &Config) -> Vec<Finding> {
 fn examine_within(config: &Config, watch_clock: Duration) -> Vec<Finding> {
     let demand = Demand::of(config, allowed_cores().len());
     let host = Host::read(demand.threads(), demand.address_bytes(), watch_clock);
-    let mut findings = examine_host(&host, &demand);
+    let findings = examine_host(&host, &demand);
+    #[cfg(feature = "store")]
     if let Some(store) = &demand.store {
-        findings.extend(examine_disk(&StoreDisk::read(store), store, demand.shards, host.clock.wall));
+        let on_disk = examine_disk(&StoreDisk::read(store), store, demand.shards, host.clock.wall);
+        return findings.into_iter().chain(on_disk).collect();
     }
     findings
 }
@@ -135,6 +142,7 @@ pub fn examine_host(host: &Host, demand: &Demand) -> Vec<Finding> {
         open_files(host, demand),
         address_space(host, demand),
         memory(host, demand),
+        #[cfg(feature = "wasm")]
         mappings(host, demand),
         clock(host),
     ]
@@ -487,6 +495,7 @@ fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
+#[cfg(feature = "wasm")]
 fn mappings(host: &Host, demand: &Demand) -> Finding {
     let name = "mappings";
     let guests = demand.guests;
@@ -553,6 +562,7 @@ fn clock(host: &Host) -> Finding {
 }
 
 /// Why there is no room for guests in WebAssembly, as far as this host's limits explain it.
+#[cfg(feature = "wasm")]
 pub(crate) fn explain_sandbox(config: &crate::config::WasmConfig) -> Option<String> {
     let mut all = Config::default();
     all.wasm = config.clone();

@@ -17,7 +17,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::Poll;
+#[cfg(feature = "store")]
+use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use caxton_shards::api::{Event, FailureHandler, InboxNumber, Input, Now, Output, Token};
@@ -25,20 +27,26 @@ use caxton_shards::mesh::Port;
 use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::{Message, WallTime};
 use caxton_shards::routing::partition::ShardIndex;
+#[cfg(feature = "store")]
 use caxton_shards::shard::recovery::RecoveredState;
 use caxton_shards::shard::{INPUTS_PER_TURN_MAX, Shard, ShardConfig, ShardFrame, Turn};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 
 use crate::call::{Callee, Request};
+#[cfg(feature = "store")]
 use crate::journal_driver::JournalDriver;
+#[cfg(feature = "store")]
 use crate::router::CancelStart;
+use crate::router::Extensions;
 use crate::router::inbox::InboxLink;
 use crate::shard_handle::{FinalState, GateHolder, Job, RouterPhase, ShardHandle, Shared, Work};
+#[cfg(feature = "store")]
 use crate::store::attempt::AttemptFile;
+#[cfg(feature = "store")]
 use crate::store::journal::JournalOptions;
+#[cfg(feature = "store")]
 use crate::store::projector::ProjectionSender;
-use crate::wasm::Plugin;
 
 /// How much is taken out of the inbound channel at a time.
 const WORK_PER_TURN_MAX: usize = 256;
@@ -48,9 +56,11 @@ const PREEMPTION: Duration = Duration::from_millis(1);
 const SPINS_PER_CLOCK_READ: u32 = 64;
 /// A shard whose next timer is further away looks again in between.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
+#[cfg(feature = "store")]
 /// How long a shard naps at most while its journal is being written, or waits for room.
 const LONGEST_NAP: Duration = Duration::from_millis(10);
 /// The same for a shard with agents that want to be polled.
+#[cfg(feature = "store")]
 const LONGEST_NAP_OF_POLLING: Duration = Duration::from_micros(20);
 /// Turns in which a shard that leaves still hands out what the router has to say.
 const LEAVING_TURNS_MAX: u32 = 16;
@@ -108,18 +118,19 @@ pub(crate) type FailureHandlers = Arc<dyn Fn(ShardIndex) -> Box<dyn FailureHandl
 /// What a shard's thread starts with.
 pub(crate) struct Launch {
     pub config: ShardConfig,
-    pub failure_handlers: Option<FailureHandlers>,
-    pub plugins: Vec<Plugin>,
+    pub extensions: Extensions,
     pub port: Port<ShardFrame>,
     pub work: flume::Receiver<Job>,
     pub shared: Arc<Shared>,
     pub clock: Clock,
+    #[cfg(feature = "store")]
     pub store: Option<StoreLaunch>,
     /// The core that the shard is to run on, where that is known.
     pub core: Option<usize>,
 }
 
 /// What a shard's thread starts with where there is a store.
+#[cfg(feature = "store")]
 pub(crate) struct StoreLaunch {
     pub journal: JournalOptions,
     /// A core that no shard has.
@@ -150,12 +161,11 @@ async fn drive(launch: Launch, ready: flume::Sender<usize>) {
     // If this task panics, the others must not go on as if messages still arrived here.
     let mut guard = PanicGuard(Some((Arc::clone(&shared), index, launch.work.clone())));
     let mut driver = Driver::new(launch, index);
-    let began = driver.begin_journal();
-    if let Some(journal) = &driver.journal {
-        let executor = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        driver.wakers = Some(Wakers { executor, journal: journal.waker() });
-    }
-    if began {
+    #[cfg(feature = "store")]
+    let begins = driver.begin_journal().await;
+    #[cfg(not(feature = "store"))]
+    let begins = true;
+    if begins {
         let _ = ready.send(index);
     }
     drop(ready);
@@ -213,12 +223,16 @@ struct Driver {
     inboxes: HashMap<InboxNumber, InboxLink>,
     subscribers: Vec<(flume::Sender<Event>, Arc<AtomicU64>)>,
     spin: Duration,
+    #[cfg(feature = "store")]
     store: Option<StoreLaunch>,
+    #[cfg(feature = "store")]
     journal: Option<JournalDriver>,
     /// There with the journal.
+    #[cfg(feature = "store")]
     wakers: Option<Wakers>,
 }
 
+#[cfg(feature = "store")]
 /// What the doorbell wakes: a parked executor, or a shard that naps while its journal is being written.
 struct Wakers {
     executor: Waker,
@@ -227,18 +241,19 @@ struct Wakers {
 
 impl Driver {
     fn new(launch: Launch, index: usize) -> Self {
-        let Launch { config, failure_handlers, plugins, port, work, shared, mut clock, store, core: _ } = launch;
+        let Launch { config, extensions, port, work, shared, mut clock, .. } = launch;
         let spin = shared.config.drive.spin_us.as_duration();
         let own = ShardIndex(config.id_space.shard);
         let mut shard = Shard::new(config, port, clock.now());
         let _ = shared.links[index].calling.set(shard.calling());
         let mut stopwatch = clock.clone();
         shard.set_stopwatch(Box::new(move || stopwatch.now().monotonic_ns));
-        for plugin in &plugins {
+        #[cfg(feature = "wasm")]
+        for plugin in &extensions.plugins {
             // The router's builder takes no more of them than a shard.
             let _ = shard.add_plugin(plugin.for_shard());
         }
-        if let Some(make) = failure_handlers {
+        if let Some(make) = extensions.failure_handlers {
             shard.set_failure_handler(make(own));
         }
         Self {
@@ -256,8 +271,11 @@ impl Driver {
             inboxes: HashMap::new(),
             subscribers: Vec::new(),
             spin,
-            store,
+            #[cfg(feature = "store")]
+            store: launch.store,
+            #[cfg(feature = "store")]
             journal: None,
+            #[cfg(feature = "store")]
             wakers: None,
             shared,
         }
@@ -265,7 +283,8 @@ impl Driver {
 
     /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Returns whether
     /// the shard can begin; if not, the figures of its journal say why.
-    fn begin_journal(&mut self) -> bool {
+    #[cfg(feature = "store")]
+    async fn begin_journal(&mut self) -> bool {
         let Some(StoreLaunch { journal, disk_core, door, recovered, cancel }) = self.store.take() else { return true };
         self.shard.restore(recovered);
         // Without the mark, a message that ends the process is handled at each start; nothing is lost.
@@ -276,6 +295,8 @@ impl Driver {
         match JournalDriver::begin(journal, disk_core, door, &mut self.shard, figures, &cancel) {
             Ok(journal) => {
                 self.inputs.extend(journal.news());
+                let executor = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+                self.wakers = Some(Wakers { executor, journal: journal.waker() });
                 self.journal = Some(journal);
                 true
             }
@@ -289,6 +310,7 @@ impl Driver {
 
     /// Hands what the shard wrote down to the journal, and what the journal has to say to the shard. Returns whether there was
     /// something to say.
+    #[cfg(feature = "store")]
     fn write_down(&mut self) -> bool {
         let Some(journal) = &mut self.journal else { return false };
         let now_ms = self.now_ns / 1_000_000;
@@ -310,15 +332,23 @@ impl Driver {
                 }
                 return self.hand_over();
             }
-            let writing = self.journal.as_ref().is_some_and(JournalDriver::wants_looks);
-            let disk_needs_core = writing && !self.journal.as_ref().is_some_and(JournalDriver::disk_has_core);
+            #[cfg(feature = "store")]
+            let writing = self.journal.as_ref().filter(|journal| journal.wants_looks());
+            #[cfg(feature = "store")]
+            let (writing, disk_needs_core) =
+                (writing.is_some(), writing.is_some_and(|journal| !journal.disk_has_core()));
+            #[cfg(not(feature = "store"))]
+            let disk_needs_core = false;
             if turn.worked || turn.more || turn.polling && !disk_needs_core {
                 // The executor has nothing else to run. Whenever it gets its turn, it may stand still.
             } else if !disk_needs_core && self.spin_for_work() {
                 // On with it.
-            } else if writing {
-                self.nap(&turn);
             } else {
+                #[cfg(feature = "store")]
+                if writing {
+                    self.nap(&turn);
+                    continue;
+                }
                 self.park(turn.next_deadline_ms).await;
             }
         }
@@ -334,6 +364,7 @@ impl Driver {
         for _ in 0..self.inputs.len().div_ceil(INPUTS_PER_TURN_MAX) {
             self.turn();
         }
+        #[cfg(feature = "store")]
         if let Some(journal) = self.journal.take() {
             journal.leave(&self.link().journal);
         }
@@ -372,6 +403,7 @@ impl Driver {
         }
         let turns = link.turns.load(Ordering::Relaxed);
         link.turns.store(turns + 1, Ordering::Relaxed);
+        #[cfg(feature = "store")]
         self.write_down();
         self.hand_out();
         self.report_quiet();
@@ -408,16 +440,23 @@ impl Driver {
         if self.stage == RouterPhase::Running {
             return;
         }
-        // A full disk keeps nobody from stopping: what waits for it was acknowledged to nobody.
-        let stops = self.stage >= RouterPhase::Stopping;
-        let written = self.journal.as_ref().is_none_or(|journal| !journal.is_busy() || stops && journal.is_stuck());
-        let taken_in = self.inputs.is_empty() && self.work.is_empty() && !self.drain_due && written;
+        let taken_in = self.inputs.is_empty() && self.work.is_empty() && !self.drain_due;
+        #[cfg(feature = "store")]
+        let taken_in = taken_in && self.is_written();
         let quiet = if taken_in && self.shard.is_quiet() { self.stage as u8 } else { 0 };
         let link = self.link();
         if link.quiet.swap(quiet, Ordering::AcqRel) != quiet {
             link.published.write(&self.shard.snapshot());
             self.shared.notify();
         }
+    }
+
+    /// Whether everything that a stop waits for is on disk. A full disk keeps nobody from stopping: what waits for it was
+    /// acknowledged to nobody.
+    #[cfg(feature = "store")]
+    fn is_written(&self) -> bool {
+        let stops = self.stage >= RouterPhase::Stopping;
+        self.journal.as_ref().is_none_or(|journal| !journal.is_busy() || stops && journal.is_stuck())
     }
 
     fn take_work(&mut self) {
@@ -544,8 +583,11 @@ impl Driver {
 
     /// Whether there is something to do that did not come up in the last turn.
     fn has_work(&mut self) -> bool {
-        self.journal.is_some() && self.write_down()
-            || self.shard.has_incoming()
+        #[cfg(feature = "store")]
+        if self.journal.is_some() && self.write_down() {
+            return true;
+        }
+        self.shard.has_incoming()
             || !self.work.is_empty()
             || !self.inputs.is_empty()
             || self.link().attention.load(Ordering::Relaxed)
@@ -574,6 +616,7 @@ impl Driver {
     /// Sleeps in the kernel until the journal's write is complete, the doorbell rings, or the shard's next timer is due. A write
     /// takes less than parking and waking would. To spin meanwhile would keep the core from whatever has to finish the write,
     /// on a virtual machine for milliseconds, where no other core is left for that.
+    #[cfg(feature = "store")]
     fn nap(&mut self, turn: &Turn) {
         let longest = if turn.polling { LONGEST_NAP_OF_POLLING } else { LONGEST_NAP };
         let timeout = self.until_due(turn.next_deadline_ms).map_or(longest, |due| due.min(longest));
@@ -595,8 +638,11 @@ impl Driver {
 
     /// How long it is until the shard's next timer, or its journal's, is due.
     fn until_due(&self, next_deadline_ms: Option<u64>) -> Option<Duration> {
-        let journal_ms = self.journal.as_ref().and_then(JournalDriver::due_ms);
-        let next_deadline_ms = next_deadline_ms.into_iter().chain(journal_ms).min();
+        #[cfg(feature = "store")]
+        let next_deadline_ms = {
+            let journal_ms = self.journal.as_ref().and_then(JournalDriver::due_ms);
+            next_deadline_ms.into_iter().chain(journal_ms).min()
+        };
         let now = self.clock.start.elapsed();
         next_deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms).saturating_sub(now).min(LONGEST_SLEEP))
     }

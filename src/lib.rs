@@ -15,19 +15,30 @@
 //! Everything from step 2 on is the pure crate [`caxton_shards`]; this crate is what touches the world.
 //!
 //! The [`manual`] has a tutorial and a chapter for each subject.
+//!
+//! # Cargo features
+//!
+//! All are on by default. Programs that embed the router need no `cli`; see [`manual::embedding`].
+//!
+//! - `store`: durable messages, conversations and agents.
+//! - `wasm`: agents and routing plugins in WebAssembly.
+//! - `cli`: the command `caxton`, with `store` and `wasm`.
 
 mod call;
 pub mod config;
 mod deadline;
 pub mod doctor;
 mod drive;
+#[cfg(feature = "store")]
 mod journal_driver;
 mod management;
 pub mod manual;
 pub mod router;
 mod shard_handle;
 pub mod signals;
+#[cfg(feature = "store")]
 pub mod store;
+#[cfg(feature = "wasm")]
 pub mod wasm;
 mod watchdog;
 

@@ -15,6 +15,7 @@ use crossbeam::utils::CachePadded;
 use crate::call::Callee;
 use crate::config::Config;
 use crate::deadline::Deadlines;
+#[cfg(feature = "store")]
 use crate::store::projector::ProjectionFigures;
 use crate::watchdog::WatchdogHandle;
 
@@ -160,6 +161,7 @@ pub(crate) struct ShardHandle {
     /// The shard's thread needs nothing more from anybody.
     pub left: AtomicBool,
     /// What the shard's journal did so far.
+    #[cfg(feature = "store")]
     pub journal: JournalFigures,
 }
 
@@ -184,6 +186,7 @@ impl ShardHandle {
             quiet: AtomicU8::new(0),
             final_state: Mutex::new(None),
             left: AtomicBool::new(false),
+            #[cfg(feature = "store")]
             journal: JournalFigures::default(),
         }
     }
@@ -201,6 +204,7 @@ impl ShardHandle {
 }
 
 /// What a shard's journal did so far, for whoever wants to know.
+#[cfg(feature = "store")]
 #[derive(Default)]
 pub(crate) struct JournalFigures {
     pub commits: AtomicU64,
@@ -248,6 +252,7 @@ impl Subscribers {
     }
 }
 
+#[cfg(feature = "store")]
 impl JournalFigures {
     /// Takes note of which segments hold something.
     pub fn set_segments(&self, (first, last): (u64, u64)) {

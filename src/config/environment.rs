@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn no_key_is_taken_for_a_service() {
-        for key in KEYS {
+        for key in KEYS.iter() {
             let variable = key.variable();
             for value in ["80", "10.0.0.1", "tcp://10.0.0.1:80", "/web/caxton", "tcp"] {
                 assert!(!is_service_link(&variable, value), "{variable}={value}");

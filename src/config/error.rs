@@ -1,7 +1,7 @@
 //! What can be wrong with a configuration, and where.
 
-use super::environment::preset_variable;
-use super::keys::{KEYS, Key};
+use super::environment::{PREFIX, preset_variable};
+use super::keys::{KEYS, Key, absent_feature};
 use super::{PRESET_KEY, Preset};
 use caxton_shards::domain::DomainError;
 use std::path::PathBuf;
@@ -61,6 +61,19 @@ pub enum ConfigError {
         suggestion: Option<String>,
         /// How to see all variables.
         known: String,
+    },
+    /// The setting belongs to a Cargo feature that this program was built without.
+    #[error(
+        "{origin}: {key} belongs to the Cargo feature `{feature}`, which this program was built without: build it with that \
+         feature, or remove the setting"
+    )]
+    AbsentFeature {
+        /// Where the setting is written.
+        origin: Origin,
+        /// The key or the section.
+        key: String,
+        /// The feature.
+        feature: &'static str,
     },
     /// A value stands where a section is expected, or a table, a list, a truth value or a date where a value is.
     #[error("{origin}: {key} is {found}: allowed is {allowed}")]
@@ -207,6 +220,9 @@ impl fmt::Display for Place {
 impl ConfigError {
     /// An unknown key, given with its section.
     pub(super) fn unknown_key(origin: Origin, key: &str) -> Self {
+        if let Some(feature) = key.split_once('.').and_then(|(section, _)| absent_feature(section)) {
+            return Self::AbsentFeature { origin, key: printable(key), feature };
+        }
         let candidates = KEYS.iter().map(|key| key.path.to_owned()).chain([PRESET_KEY.to_owned()]);
         let known = match key.split_once('.') {
             Some((section, _)) if is_section(section) => format!("[{section}] has {}", names_in(section)),
@@ -223,12 +239,22 @@ impl ConfigError {
 
     /// An unknown name at the top level, where only sections stand.
     pub(super) fn unknown_section(origin: Origin, section: &str) -> Self {
+        if let Some(feature) = absent_feature(section) {
+            return Self::AbsentFeature { origin, key: printable(section), feature };
+        }
         let candidates = KEYS.iter().map(|key| key.section.to_owned()).chain([PRESET_KEY.to_owned()]);
         let known = format!("the sections are {}", sections());
         Self::UnknownKey { origin, suggestion: closest(section, candidates), key: printable(section), known }
     }
 
     pub(super) fn unknown_variable(variable: &str) -> Self {
+        let key = variable.strip_prefix(PREFIX).and_then(|key| key.split_once('_'));
+        if let Some((section, key)) = key.map(|(section, key)| (section.to_lowercase(), key.to_lowercase()))
+            && let Some(feature) = absent_feature(&section)
+        {
+            let origin = Origin::Environment { variable: variable.to_owned() };
+            return Self::AbsentFeature { origin, key: printable(&format!("{section}.{key}")), feature };
+        }
         let candidates = KEYS.iter().map(Key::variable).chain([preset_variable()]);
         Self::UnknownVariable {
             suggestion: closest(variable, candidates),

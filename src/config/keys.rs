@@ -1,26 +1,37 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
+#[cfg(any(feature = "store", feature = "wasm"))]
+use super::directory::Directory;
 use super::files::FileList;
+#[cfg(feature = "wasm")]
 use super::plugins::{OnFailure, PluginFiles};
 use super::protocols::ProtocolModes;
-use super::store::{Directory, Vfs};
+#[cfg(feature = "store")]
+use super::store::Vfs;
 use super::value::Setting;
+#[cfg(feature = "wasm")]
 use super::wasi::Grants;
 use super::{Preset, Provenance, RingChoice, ShardChoice};
 use caxton_shards::api::OverflowPolicy;
 use caxton_shards::codec::text::Strictness;
 use caxton_shards::domain::{
-    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BlockDepth, BreakerDelayMs, BreakerThreshold,
-    BreakerWindowMs, CallTimeoutMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity,
-    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DescriptionCapacity, DomainError, DuplicatesWindow,
-    DurableLifetimeMs, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs,
-    GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows, HostCallCount, LogRate,
-    MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, ModuleBytes, ModuleFunctions,
-    NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
-    RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
-    TurnQuota,
+    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
+    CallTimeoutMs, ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes,
+    DeadLetterCapacity, DescriptionCapacity, DomainError, HistoryLength, MailboxBytes, MailboxCapacity,
+    MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount,
+    RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds,
+    SubscriptionCapacity, TurnQuota,
 };
+#[cfg(feature = "wasm")]
+use caxton_shards::domain::{
+    BlockDepth, ComponentParts, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes,
+    GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, LogRate, ModuleBytes,
+    ModuleFunctions,
+};
+#[cfg(feature = "store")]
+use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
 use caxton_shards::protocol::Mode;
+use std::sync::LazyLock;
 
 /// One key of the configuration, with the access to its field.
 pub(super) struct Key {
@@ -36,9 +47,11 @@ pub(super) struct Key {
     pub show: fn(&Config) -> String,
 }
 
-/// Makes the structures, the presets and [`KEYS`] from one table, so that they cannot disagree.
+/// Makes the structures, the presets and [`KEYS`] from one table, so that they cannot disagree. A section of a Cargo feature
+/// begins with it, and is not there without the feature.
 macro_rules! configuration {
     ($(
+        $(#[cfg(feature = $feature:literal)])?
         #[doc = $section_documentation:literal]
         $section:ident: $section_type:ident {
             $(
@@ -49,6 +62,7 @@ macro_rules! configuration {
         }
     )+) => {
         $(
+            $(#[cfg(feature = $feature)])?
             #[doc = $section_documentation]
             #[derive(Debug, Clone, PartialEq, Eq)]
             pub struct $section_type {
@@ -67,6 +81,7 @@ macro_rules! configuration {
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Config {
             $(
+                $(#[cfg(feature = $feature)])?
                 #[doc = $section_documentation]
                 pub $section: $section_type,
             )+
@@ -78,9 +93,12 @@ macro_rules! configuration {
             pub fn preset(preset: Preset) -> Self {
                 let column = preset as usize;
                 let mut config = Self {
-                    $($section: $section_type {
-                        $($key: preset_value::<$type>([$development, $testing, $production][column]),)+
-                    },)+
+                    $(
+                        $(#[cfg(feature = $feature)])?
+                        $section: $section_type {
+                            $($key: preset_value::<$type>([$development, $testing, $production][column]),)+
+                        },
+                    )+
                     provenance: Provenance::of_preset(preset, std::iter::empty()),
                 };
                 config.provenance = Provenance::of_preset(preset, KEYS.iter().map(|key| (key.show)(&config)));
@@ -89,21 +107,41 @@ macro_rules! configuration {
         }
 
         /// Every key, in the order in which they are shown.
-        pub(super) const KEYS: &[Key] = &[$($(
-            Key {
-                section: stringify!($section),
-                section_documentation: $section_documentation.trim_ascii(),
-                name: stringify!($key),
-                path: concat!(stringify!($section), ".", stringify!($key)),
-                documentation: $documentation.trim_ascii(),
-                write: |config, text| {
-                    config.$section.$key = $type::read(text)?;
-                    Ok(())
-                },
-                show: |config| config.$section.$key.show(),
-            },
-        )+)+];
+        pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+            let mut keys = Vec::new();
+            $(
+                $(#[cfg(feature = $feature)])?
+                keys.extend([$(
+                    Key {
+                        section: stringify!($section),
+                        section_documentation: $section_documentation.trim_ascii(),
+                        name: stringify!($key),
+                        path: concat!(stringify!($section), ".", stringify!($key)),
+                        documentation: $documentation.trim_ascii(),
+                        write: |config, text| {
+                            config.$section.$key = $type::read(text)?;
+                            Ok(())
+                        },
+                        show: |config| config.$section.$key.show(),
+                    },
+                )+]);
+            )+
+            keys
+        });
+
+        /// Sections that this program has not, each with the Cargo feature that it belongs to.
+        const ABSENT_SECTIONS: &[(&str, &str)] = &[
+            $($(
+                #[cfg(not(feature = $feature))]
+                (stringify!($section), $feature),
+            )?)+
+        ];
     };
+}
+
+/// The Cargo feature that a section belongs to, if this program was built without it.
+pub(super) fn absent_feature(section: &str) -> Option<&'static str> {
+    ABSENT_SECTIONS.iter().find(|(absent, _)| *absent == section).map(|(_, feature)| *feature)
 }
 
 /// The place of a key in [`KEYS`].
@@ -273,6 +311,7 @@ configuration! {
         files: FileList = ["", "", ""];
     }
 
+    #[cfg(feature = "store")]
     /// What outlives the process.
     store: StoreConfig {
         /// Where durable messages are kept; empty if there is no store.
@@ -291,6 +330,7 @@ configuration! {
         vfs: Vfs = ["uring", "uring", "uring"];
     }
 
+    #[cfg(feature = "wasm")]
     /// Agents and plugins in WebAssembly. What holds for one guest can be changed in its manifest.
     wasm: WasmConfig {
         /// How many guests run at a time, in all shards together.
@@ -329,6 +369,7 @@ configuration! {
         cache: Directory = ["", "", ""];
     }
 
+    #[cfg(feature = "wasm")]
     /// Plugins in WebAssembly that see every message before it is accepted, in front of those that the program adds itself.
     plugins: PluginsConfig {
         /// Their names and modules, such as gatekeeper=gatekeeper.wasm, with commas between them, in the order in which they are asked.
@@ -441,11 +482,12 @@ mod tests {
     #[test]
     fn every_preset_has_the_agreed_values() {
         let known: Vec<_> = KEYS.iter().map(|key| key.path).collect();
-        let expected: Vec<_> = EXPECTED.iter().map(|(path, _)| *path).collect();
-        assert_eq!(known, expected);
+        let is_there = |path: &str| path.split_once('.').is_some_and(|(section, _)| absent_feature(section).is_none());
+        let expected: Vec<_> = EXPECTED.iter().filter(|(path, _)| is_there(path)).collect();
+        assert_eq!(known, expected.iter().map(|(path, _)| *path).collect::<Vec<_>>());
         for preset in Preset::ALL {
             let config = Config::preset(preset);
-            for (key, (path, values)) in KEYS.iter().zip(EXPECTED) {
+            for (key, (path, values)) in KEYS.iter().zip(&expected) {
                 assert_eq!((key.show)(&config), values[preset as usize], "{path} in {preset}");
             }
         }
@@ -460,7 +502,7 @@ mod tests {
 
     #[test]
     fn every_key_explains_itself() {
-        for key in KEYS {
+        for key in KEYS.iter() {
             assert!(key.documentation.ends_with('.'), "{} has a sentence", key.path);
             assert!(!key.documentation.starts_with(' '), "{} is trimmed", key.path);
         }

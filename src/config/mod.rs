@@ -17,43 +17,60 @@
 //! Sizes are numbers of bytes or text such as `"16 MiB"`; times are numbers of the unit in which the key's name ends,
 //! or text such as `"10 s"`.
 //!
-//! The list of keys, with their values in each preset, is the table in `keys.rs`. A key exists only if code reads it.
+//! The list of keys, with their values in each preset, is the table in `keys.rs`. A key exists only if code reads it: the
+//! section `[store]` belongs to the Cargo feature `store`, the sections `[wasm]` and `[plugins]` to the feature `wasm`. In a
+//! program that was built without the feature they are errors that name it.
 
 mod choice;
+#[cfg(any(feature = "store", feature = "wasm"))]
+mod directory;
 mod environment;
 mod error;
 mod file;
 mod files;
 mod keys;
+#[cfg(feature = "wasm")]
 mod plugins;
 mod preset;
 mod protocols;
 mod rings;
 mod rules;
 mod shards;
+#[cfg(feature = "store")]
 mod store;
 mod table;
 mod value;
+#[cfg(feature = "wasm")]
 mod wasi;
 
 pub use choice::AutoOr;
+#[cfg(any(feature = "store", feature = "wasm"))]
+pub use directory::Directory;
 pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use files::{FILES_MAX, FileList};
+#[cfg(feature = "store")]
+pub use keys::StoreConfig;
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
-    MailboxConfig, ManagementConfig, MessageConfig, PluginsConfig, ProtocolsConfig, RetryConfig, RingConfig,
-    RouterConfig, RulesConfig, ShutdownConfig, StoreConfig, SupervisionConfig, WasmConfig,
+    MailboxConfig, ManagementConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig,
+    RulesConfig, ShutdownConfig, SupervisionConfig,
 };
+#[cfg(feature = "wasm")]
+pub use keys::{PluginsConfig, WasmConfig};
+#[cfg(feature = "wasm")]
 pub use plugins::{OnFailure, PluginFiles};
 pub use preset::Preset;
 pub use protocols::{EXCEPTIONS_MAX, ProtocolModes};
 pub(crate) use rings::lane_capacity;
 pub use rings::{RingChoice, automatic_ring_capacity, ring_bytes};
 pub use shards::{ShardChoice, automatic_shard_count};
-pub use store::{Directory, Vfs};
+#[cfg(feature = "store")]
+pub use store::Vfs;
+#[cfg(feature = "wasm")]
 pub(crate) use value::Setting;
+#[cfg(feature = "wasm")]
 pub use wasi::{Grant, Grants};
 
 use keys::{KEYS, Key};
@@ -118,6 +135,15 @@ impl Config {
         let checks = [self.protocols.check(), self.rules.load().map(drop)];
         let errors: Vec<_> = checks.into_iter().filter_map(Result::err).flat_map(ConfigErrors::into_all).collect();
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// Whether there is to be a store.
+    #[cfg_attr(not(feature = "store"), expect(clippy::unused_self, reason = "only with the feature there can be one"))]
+    pub(crate) fn has_store(&self) -> bool {
+        #[cfg(feature = "store")]
+        return self.store.directory.path().is_some();
+        #[cfg(not(feature = "store"))]
+        false
     }
 
     /// The preset that the other sources were laid upon.

@@ -1,43 +1,8 @@
-//! Where the store lies, and how its databases are written.
-
-use std::path::{Path, PathBuf};
+//! How the databases of the store are written.
 
 use caxton_shards::domain::DomainError;
 
 use super::value::Setting;
-
-/// A directory of the operator's, or none.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Directory(Option<PathBuf>);
-
-impl Directory {
-    /// The directory, if there is to be one.
-    pub fn path(&self) -> Option<&Path> {
-        self.0.as_deref()
-    }
-}
-
-impl From<PathBuf> for Directory {
-    fn from(path: PathBuf) -> Self {
-        Self(Some(path))
-    }
-}
-
-impl Setting for Directory {
-    fn read(text: &str) -> Result<Self, DomainError> {
-        const ALLOWED: &str = "a path without quotes, backslashes and control characters, or nothing";
-        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
-        if text.contains(odd) {
-            return Err(DomainError::not_allowed("directory", text, ALLOWED));
-        }
-        let text = text.trim();
-        Ok(Self((!text.is_empty()).then(|| PathBuf::from(text))))
-    }
-
-    fn show(&self) -> String {
-        format!("\"{}\"", self.0.as_deref().map(|path| path.display().to_string()).unwrap_or_default())
-    }
-}
 
 /// How SQLite writes a shard's database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,16 +5,21 @@ use bytesize::ByteSize;
 use caxton_shards::api::OverflowPolicy;
 use caxton_shards::codec::text::Strictness;
 use caxton_shards::domain::{
-    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BlockDepth, BreakerDelayMs, BreakerThreshold,
-    BreakerWindowMs, CallTimeoutMs, ChannelCapacity, ComponentParts, ContentLimit, ConversationCapacity,
-    ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DescriptionCapacity, DomainError, DuplicatesWindow,
-    DurableLifetimeMs, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes, GuestSliceMs,
-    GuestStackBytes, GuestStateBytes, GuestTableElements, HistoryLength, HistoryRows, HostCallCount, LogRate,
-    MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, MessageTimeoutMs, ModuleBytes, ModuleFunctions,
-    NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount, RestartCount, RestartDelayMs, RestartWindowMs,
-    RetryCount, SegmentBytes, SegmentCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds, SubscriptionCapacity,
-    TurnQuota,
+    BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
+    CallTimeoutMs, ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes,
+    DeadLetterCapacity, DescriptionCapacity, DomainError, HistoryLength, MailboxBytes, MailboxCapacity,
+    MaxParticipants, MemoryBudget, MessageTimeoutMs, NodeId, OutboxCapacity, PendingCapacity, PlatformName, ProbeCount,
+    RestartCount, RestartDelayMs, RestartWindowMs, RetryCount, ShutdownDeadlineMs, SlowCallMs, SpinMicroseconds,
+    SubscriptionCapacity, TurnQuota,
 };
+#[cfg(feature = "wasm")]
+use caxton_shards::domain::{
+    BlockDepth, ComponentParts, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes,
+    GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, LogRate, ModuleBytes,
+    ModuleFunctions,
+};
+#[cfg(feature = "store")]
+use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -74,14 +79,21 @@ plain! {
     BackoffFactor, BackoffJitter, BatchSize, BreakerThreshold, ChannelCapacity, ConversationCapacity,
     DeadLetterCapacity, HistoryLength, MailboxCapacity, MaxParticipants, NodeId, OutboxCapacity, PendingCapacity,
     ProbeCount, RestartCount, RetryCount, TurnQuota,
-    DescriptionCapacity, DuplicatesWindow, HistoryRows, SegmentCount, SubscriptionCapacity,
+    DescriptionCapacity, SubscriptionCapacity,
+}
+
+#[cfg(feature = "store")]
+plain! {
+    DuplicatesWindow, HistoryRows, SegmentCount,
+}
+
+#[cfg(feature = "wasm")]
+plain! {
     GuestCount, GuestTableElements, HostCallCount, LogRate, ModuleFunctions, BlockDepth, ComponentParts,
 }
 
 with_unit! {
     ContentLimit: bytes, "10 MiB", show_bytes;
-    SegmentBytes: bytes, "64 MiB", show_bytes;
-    DurableLifetimeMs: milliseconds, "1 h", show_number;
     DeadLetterBytes: bytes, "64 MiB", show_bytes;
     MemoryBudget: bytes, "256 MiB", show_bytes;
     MailboxBytes: bytes, "16 MiB", show_bytes;
@@ -96,6 +108,16 @@ with_unit! {
     ShutdownDeadlineMs: milliseconds, "20 s", show_number;
     CallTimeoutMs: milliseconds, "30 s", show_number;
     SpinMicroseconds: microseconds, "50 us", show_number;
+}
+
+#[cfg(feature = "store")]
+with_unit! {
+    SegmentBytes: bytes, "64 MiB", show_bytes;
+    DurableLifetimeMs: milliseconds, "1 h", show_number;
+}
+
+#[cfg(feature = "wasm")]
+with_unit! {
     ModuleBytes: bytes, "64 MiB", show_bytes;
     FunctionBytes: bytes, "1 MiB", show_bytes;
     GuestMemoryBytes: bytes, "10 MiB", show_bytes;

@@ -1,5 +1,6 @@
 //! What a router needs of its host, as its settings say.
 
+#[cfg(feature = "store")]
 use std::path::PathBuf;
 
 use caxton_shards::domain::ShardCount;
@@ -30,6 +31,7 @@ const ADDRESS_BYTES_PER_THREAD: u64 = 68 << 20;
 /// Address space beside threads and rings, in bytes: what is allocated while the first messages pass.
 const ADDRESS_BYTES_BASE: u64 = 256 << 20;
 
+#[cfg(feature = "store")]
 /// Segments of a journal that are written out early in a run: the one in use, and the next.
 const SEGMENTS_AT_START: u64 = 2;
 
@@ -45,12 +47,15 @@ pub struct Demand {
     /// How large each ring is to be.
     rings: crate::config::RingChoice,
     /// How many guests in WebAssembly there is room for.
+    #[cfg(feature = "wasm")]
     pub guests: u32,
     /// What the store needs, if there is one.
+    #[cfg(feature = "store")]
     pub store: Option<StoreDemand>,
 }
 
 /// What the store needs of its disk.
+#[cfg(feature = "store")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreDemand {
     /// Where it is.
@@ -64,15 +69,16 @@ pub struct StoreDemand {
 impl Demand {
     /// What a router with these settings needs where a process may use so many cores.
     pub fn of(config: &Config, cores_allowed: usize) -> Self {
-        let directory = config.store.directory.path();
-        let shards = config.router.shards.resolve(cores_allowed, directory.is_some());
+        let shards = config.router.shards.resolve(cores_allowed, config.has_store());
         Self {
             shards,
             shards_given: matches!(config.router.shards, ShardChoice::Exactly(_)),
             ring_bytes: ring_bytes(config.ring.capacity, shards),
             rings: config.ring.capacity,
+            #[cfg(feature = "wasm")]
             guests: config.wasm.guests.into_inner(),
-            store: directory.map(|directory| StoreDemand {
+            #[cfg(feature = "store")]
+            store: config.store.directory.path().map(|directory| StoreDemand {
                 directory: directory.to_owned(),
                 segment_bytes: config.store.segment_bytes.into_inner(),
                 segments_max: config.store.segments_max.as_usize() as u64,
@@ -118,10 +124,20 @@ impl Demand {
 
     /// How many shards `auto` means where so many cores are allowed.
     pub fn automatic_shards(&self, cores_allowed: usize) -> ShardCount {
-        automatic_shard_count(cores_allowed, self.store.is_some())
+        automatic_shard_count(cores_allowed, self.has_store())
+    }
+
+    /// Whether there is a store.
+    #[cfg_attr(not(feature = "store"), expect(clippy::unused_self, reason = "only with the feature there can be one"))]
+    fn has_store(&self) -> bool {
+        #[cfg(feature = "store")]
+        return self.store.is_some();
+        #[cfg(not(feature = "store"))]
+        false
     }
 }
 
+#[cfg(feature = "store")]
 impl StoreDemand {
     /// Bytes that so many shards write out early in a run.
     pub fn bytes_at_start(&self, shards: ShardCount) -> u64 {

@@ -68,6 +68,7 @@ pub struct Host {
     /// How many bytes of memory this process could still use, as the system and the control groups see it.
     pub memory_available_bytes: Option<u64>,
     /// How many mappings of memory one process may have: the sysctl `vm.max_map_count`.
+    #[cfg(feature = "wasm")]
     pub mappings_max: Option<u64>,
     /// Whether /proc is there.
     pub has_proc: bool,
@@ -159,6 +160,7 @@ impl Host {
             memory_available_bytes: read_text("/proc/meminfo")
                 .and_then(|text| memory_available(&text))
                 .map(|available| control_group.memory_left_bytes().map_or(available, |left| available.min(left))),
+            #[cfg(feature = "wasm")]
             mappings_max: read_text("/proc/sys/vm/max_map_count").and_then(|text| text.trim().parse().ok()),
             has_proc: Path::new("/proc/self/stat").exists(),
             has_sys: Path::new("/sys/devices").exists(),

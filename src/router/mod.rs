@@ -9,6 +9,7 @@ pub(crate) mod inbox;
 mod lifecycle;
 mod report;
 mod shutdown;
+#[cfg(feature = "store")]
 mod store;
 
 use std::fmt;
@@ -18,7 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::{ConversationLimits, FailureHandler, PLUGINS_MAX};
+#[cfg(feature = "wasm")]
+use caxton_shards::api::PLUGINS_MAX;
+use caxton_shards::api::{ConversationLimits, FailureHandler};
 use caxton_shards::domain::ShardCount;
 use caxton_shards::journal::record::Durability;
 use caxton_shards::mesh::mesh;
@@ -31,6 +34,7 @@ use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
 use glommio::ExecutorJoinHandle;
 
+#[cfg(feature = "wasm")]
 pub(crate) use calls::not_on_a_shard;
 pub use calls::{EVENTS_WAITING_MAX, INBOX_WINDOW, Sent};
 pub use cancel::CancelStart;
@@ -39,14 +43,18 @@ pub use error::{BatchRejected, CallError, WouldDeadlock};
 pub use events::Events;
 pub use inbox::{Inbox, ReceiveError};
 pub use report::{Report, Stats};
+#[cfg(feature = "store")]
 pub use store::ProjectionLag;
 
+#[cfg(feature = "store")]
 use self::store::Store;
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, lane_capacity, process_environment};
 use crate::doctor::{Finding, Status, allowed_cores, examine_at_start};
 use crate::drive::{Clock, FailureHandlers, Launch, executor, run_shard, wall_time};
 use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
+#[cfg(feature = "store")]
 use crate::store::StoreError;
+#[cfg(feature = "wasm")]
 use crate::wasm::{Plugin, PluginsError};
 use crate::watchdog::{WatchdogHandle, watch};
 
@@ -81,12 +89,14 @@ pub enum StartError {
         count: usize,
     },
     /// There are more routing plugins than a router takes.
+    #[cfg(feature = "wasm")]
     #[error("{count} routing plugins: allowed are up to {PLUGINS_MAX}")]
     TooManyPlugins {
         /// How many there are.
         count: usize,
     },
     /// A routing plugin of the settings cannot be used.
+    #[cfg(feature = "wasm")]
     #[error("plugins.files: {0}")]
     Plugins(#[from] PluginsError),
     /// The platform's own agents could not be registered.
@@ -96,6 +106,7 @@ pub enum StartError {
     #[error("the start was cancelled before it was complete; what an earlier run left is as it was")]
     Cancelled,
     /// The store cannot be used.
+    #[cfg(feature = "store")]
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A helper thread could not be started.
@@ -116,6 +127,7 @@ pub struct RouterBuilder {
     rules: Vec<Rule>,
     protocols: Vec<Definition>,
     failure_handlers: Option<FailureHandlers>,
+    #[cfg(feature = "wasm")]
     plugins: Vec<Plugin>,
     cancel: CancelStart,
 }
@@ -150,6 +162,7 @@ impl RouterBuilder {
     }
 
     /// Keeps durable messages, conversations and agents in this directory, whatever the settings say.
+    #[cfg(feature = "store")]
     pub fn store(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
         self.config.store.directory = directory.into().into();
         self
@@ -195,6 +208,7 @@ impl RouterBuilder {
 
     /// Has a routing plugin see every message before it is accepted, behind those of `plugins.files` and those that were added before, up to
     /// [`PLUGINS_MAX`] of them.
+    #[cfg(feature = "wasm")]
     pub fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
         self
@@ -217,12 +231,20 @@ impl RouterBuilder {
         if rules.len() > RULES_MAX {
             return Err(StartError::TooManyRules { count: rules.len() });
         }
-        let plugins = self.config.plugins.files.len() + self.plugins.len();
-        if plugins > PLUGINS_MAX {
-            return Err(StartError::TooManyPlugins { count: plugins });
+        #[cfg(feature = "wasm")]
+        {
+            let plugins = self.config.plugins.files.len() + self.plugins.len();
+            if plugins > PLUGINS_MAX {
+                return Err(StartError::TooManyPlugins { count: plugins });
+            }
         }
         let rulebook = self.config.protocols.rulebook(&self.protocols)?;
-        start(&self.config, &rules, &rulebook, self.failure_handlers.as_ref(), &self.plugins, &self.cancel)
+        let extensions = Extensions {
+            failure_handlers: self.failure_handlers,
+            #[cfg(feature = "wasm")]
+            plugins: self.plugins,
+        };
+        start(&self.config, &rules, &rulebook, extensions, &self.cancel)
     }
 }
 
@@ -253,6 +275,7 @@ struct Inner {
     /// When draining ends, once somebody stops the router.
     drained_by: Mutex<Option<Instant>>,
     /// Where durable messages are kept.
+    #[cfg(feature = "store")]
     store: Mutex<Option<Store>>,
     /// What the start found that is not as it should be.
     warnings: Vec<Finding>,
@@ -279,6 +302,7 @@ impl Router {
             rules: Vec::new(),
             protocols: Vec::new(),
             failure_handlers: None,
+            #[cfg(feature = "wasm")]
             plugins: Vec::new(),
             cancel: CancelStart::new(),
         }
@@ -320,23 +344,32 @@ impl fmt::Debug for Router {
     }
 }
 
+/// What the embedder adds to each shard.
+#[derive(Clone)]
+pub(crate) struct Extensions {
+    pub failure_handlers: Option<FailureHandlers>,
+    #[cfg(feature = "wasm")]
+    pub plugins: Vec<Plugin>,
+}
+
 fn start(
     config: &Config,
     rules: &[Rule],
     rulebook: &Rulebook,
-    failure_handlers: Option<&FailureHandlers>,
-    plugins: &[Plugin],
+    #[cfg_attr(not(feature = "wasm"), expect(unused_mut, reason = "only plugins are added to"))]
+    mut extensions: Extensions,
     cancel: &CancelStart,
 ) -> Result<Router, StartError> {
     let warnings = fit_host(config)?;
     let cores = allowed_cores();
-    let shards = config.router.shards.resolve(cores.len(), config.store.directory.path().is_some());
+    let shards = config.router.shards.resolve(cores.len(), config.has_store());
     let count = usize::from(shards.into_inner());
     let spare_cores = cores.get(count..).unwrap_or_default();
     let partition = Partition::new(shards);
-    let mut all_plugins = Plugin::configured(config, shards)?;
-    all_plugins.extend_from_slice(plugins);
+    #[cfg(feature = "wasm")]
+    extensions.plugins.splice(0..0, Plugin::configured(config, shards)?);
     // Before there is anything to stop.
+    #[cfg(feature = "store")]
     let mut store = match Store::open(config, partition, wall_time().0, cancel) {
         Err(_) if cancel.is_cancelled() => return Err(StartError::Cancelled),
         opened => opened?,
@@ -356,26 +389,29 @@ fn start(
     let shared = Arc::new(Shared::new(links, partition, config.clone(), bell, clock.start()));
     let router = Router::new(Arc::new(Inner::new(Arc::clone(&shared), warnings)));
 
-    let boot_epoch = store.as_ref().map_or_else(|| wall_time().0, |store| store.directory.boot_epoch());
+    let boot_epoch = wall_time().0;
+    #[cfg(feature = "store")]
+    let boot_epoch = store.as_ref().map_or(boot_epoch, |store| store.directory.boot_epoch());
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
         let mut shard_config = shard_config(config, rules, partition, index, boot_epoch);
         shard_config.protocols = rulebook.clone();
+        #[cfg(feature = "store")]
         let store = store.as_mut().and_then(|store| store.launch(config, index, spare_cores, cancel));
+        #[cfg(feature = "store")]
         if let Some(launch) = &store {
             // What an earlier run left was accepted, so there is room for it whatever the limit is now.
             launch.recovered.make_room(&mut shard_config);
         }
-        let failure_handlers = failure_handlers.cloned();
         let launch = Launch {
             config: shard_config,
-            failure_handlers,
-            plugins: all_plugins.clone(),
+            extensions: extensions.clone(),
             port,
             work,
             shared: Arc::clone(&shared),
             clock: clock.clone(),
+            #[cfg(feature = "store")]
             store,
             core: index.checked_rem(cores.len()).map(|place| cores[place]),
         };
@@ -392,6 +428,7 @@ fn start(
     // A shard whose executor failed drops its sender without a word; its error waits in `join`.
     let started = ready.iter().count();
     if failure.is_none() && started == count && !cancel.is_cancelled() {
+        #[cfg(feature = "store")]
         if let Some(mut store) = store {
             if let Err(error) = store.directory.commit() {
                 abandon(&router);
@@ -415,19 +452,22 @@ fn start(
         crate::management::begin(&router).map_err(StartError::Management)?;
         return Ok(router);
     }
+    #[cfg(feature = "store")]
     let complaint = shared
         .links
         .iter()
         .find_map(|link| link.journal.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let unstarted = abandon(&router);
+    #[cfg(feature = "store")]
     if let Some(store) = store {
         store.give_up();
     }
     if cancel.is_cancelled() {
         return Err(StartError::Cancelled);
     }
-    let not_written = complaint.map(|complaint| StoreError::NotWritten(complaint).into());
-    Err(failure.or(not_written).unwrap_or(unstarted))
+    #[cfg(feature = "store")]
+    let failure = failure.or(complaint.map(|complaint| StoreError::NotWritten(complaint).into()));
+    Err(failure.unwrap_or(unstarted))
 }
 
 /// Ends the shards that did start and answers why another did not.
@@ -470,7 +510,7 @@ fn start_error(config: &Config, shard: usize, error: &glommio::GlommioError<()>)
 /// What one shard needs of the configuration.
 #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
 fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: usize, boot_epoch: u64) -> ShardConfig {
-    ShardConfig {
+    let shard_config = ShardConfig {
         id_space: IdSpace { node: config.router.node, boot_epoch, shard: index as u16 },
         partition,
         mailbox_messages: config.mailbox.messages,
@@ -515,14 +555,15 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
         },
         protocols: Rulebook::default(),
         rules: rules.to_vec(),
-        durability: match config.store.directory.path() {
-            Some(_) => Durability::Journal,
-            None => Durability::Unavailable,
-        },
-        durable_lifetime_ms: config.store.lifetime_ms.into_inner(),
-        duplicates_window: config.store.duplicates_window.as_usize(),
+        // Durable messages are refused.
+        durability: Durability::Unavailable,
+        durable_lifetime_ms: 0,
+        duplicates_window: 0,
         seed: unpredictable() ^ boot_epoch ^ ((index as u64) << 32),
-    }
+    };
+    #[cfg(feature = "store")]
+    let shard_config = store::with_durability(shard_config, &config.store);
+    shard_config
 }
 
 /// A number that no peer can know: the shards' tables hash with it what peers choose.

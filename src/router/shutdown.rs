@@ -53,8 +53,14 @@ impl Router {
 
 impl Inner {
     pub(super) fn new(shared: Arc<Shared>, warnings: Vec<Finding>) -> Self {
-        let (threads, drained_by, store) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { shared, threads, drained_by, store, warnings }
+        Self {
+            shared,
+            threads: Mutex::default(),
+            drained_by: Mutex::default(),
+            #[cfg(feature = "store")]
+            store: Mutex::default(),
+            warnings,
+        }
     }
 
     /// Notes that the router did not start, so that there is nothing to stop.
@@ -95,6 +101,7 @@ impl Inner {
         if let Some(watchdog) = threads.watchdog.take().filter(|_| all_left) {
             let _ = watchdog.join();
         }
+        #[cfg(feature = "store")]
         if all_left {
             // Nothing is written any more: another router may have the directory.
             let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -4,11 +4,13 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
+use caxton_shards::journal::record::Durability;
 use caxton_shards::routing::partition::Partition;
+use caxton_shards::shard::ShardConfig;
 use caxton_shards::shard::recovery::RecoveredState;
 
 use super::{CancelStart, Router};
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::drive::StoreLaunch;
 use crate::shard_handle::{JournalFigures, Shared};
 use crate::store::journal::JournalOptions;
@@ -104,6 +106,19 @@ impl Store {
         };
         let disk_core = shard.checked_rem(spare_cores.len()).map(|place| spare_cores[place]);
         Some(StoreLaunch { journal, disk_core, door: door.clone(), recovered, cancel: cancel.clone() })
+    }
+}
+
+/// What a shard needs of the store's settings.
+pub(super) fn with_durability(shard: ShardConfig, settings: &StoreConfig) -> ShardConfig {
+    ShardConfig {
+        durability: match settings.directory.path() {
+            Some(_) => Durability::Journal,
+            None => Durability::Unavailable,
+        },
+        durable_lifetime_ms: settings.lifetime_ms.into_inner(),
+        duplicates_window: settings.duplicates_window.as_usize(),
+        ..shard
     }
 }
 

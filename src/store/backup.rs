@@ -17,7 +17,7 @@ use caxton_shards::journal::record::{Lsn, Records};
 use caxton_shards::routing::partition::{Partition, ShardIndex};
 use caxton_shards::shard::recovery::{RecoveredState, Recovery};
 
-use super::directory::{DataDirectory, LOCK, Recovered, StoreError, check_state, shard_directory};
+use super::directory::{DataDirectory, LOCK, Recovered, STATES_FILE, StoreError, check_state, shard_directory};
 use super::disk::direct::DirectDisk;
 use super::disk::host::HostFiles;
 use super::inspect::{is_in_use, whole};
@@ -25,7 +25,8 @@ use super::journal::{Journal, JournalId, JournalOptions, JournalState, JournalSu
 use super::manifest::{MANIFEST, Manifest, NEXT, read_manifest};
 use super::sizing::{check_room, segments_needed};
 use crate::drive::wall_time;
-use crate::wasm::{STATES_FILE, copy_states};
+#[cfg(feature = "wasm")]
+use crate::wasm::copy_states;
 
 /// How often the look is repeated while the router writes faster than it can be read.
 const LOOKS_MAX: u32 = 20;
@@ -161,8 +162,14 @@ fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Res
     let records = write_journal(&directory.shard(0), directory.journal(0), &share)?;
     let states = from.join(STATES_FILE);
     if states.exists() {
+        #[cfg(feature = "wasm")]
         copy_states(&states, &to.join(STATES_FILE), is_in_use(from))
             .map_err(|error| StoreError::NotWritten(error.to_string()))?;
+        #[cfg(not(feature = "wasm"))]
+        return Err(StoreError::NotWritten(format!(
+            "{}: what guests remember is copied by the Cargo feature `wasm`, which this program was built without",
+            states.display()
+        )));
     }
     directory.commit()?;
     directory.close()?;

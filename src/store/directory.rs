@@ -24,6 +24,8 @@ use crate::router::CancelStart;
 
 /// The file whose lock says that a router uses the directory.
 pub(super) const LOCK: &str = "lock";
+/// What guests in WebAssembly remember, in the data directory of their router.
+pub const STATES_FILE: &str = "guests.db";
 /// How the name of a generation ends that is being removed.
 const REMOVED: &str = "removed";
 

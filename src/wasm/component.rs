@@ -4,7 +4,7 @@
 //! handled.
 
 use std::num::NonZeroU64;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
 use caxton_shards::api::{SendError, is_notice};
@@ -255,7 +255,8 @@ fn answer(question: Question, current: Option<&Message>, context: &mut Context<'
 
 /// Makes an instance and starts it.
 async fn make(guest: Guest, host: Host) -> Result<Box<Cell>, String> {
-    host.memory.lock().unwrap_or_else(PoisonError::into_inner).is_whole()?;
+    #[cfg(feature = "store")]
+    host.has_its_memory()?;
     let mut store = guest.sandbox.store(host);
     let Code::Component { prepared: Prepared(pre), .. } = &*guest.code else {
         return Err("this is no component".to_owned());

@@ -125,7 +125,10 @@ impl Guest {
             state: Mutex::new(State::Settled),
             current: Mutex::new(self.clone()),
         });
+        #[cfg(feature = "store")]
         let memory = self.memory_of(agent);
+        #[cfg(not(feature = "store"))]
+        let memory = SharedMemory::default();
         let deployment = Deployment { agent, shared: Arc::clone(&shared) };
         let registration = Registration::boxed(
             name,

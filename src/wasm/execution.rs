@@ -117,7 +117,15 @@ impl<C> Execution<C> {
 /// The message was handled: what it changed is remembered, on disk where it is to outlive the process. The guest is suspended
 /// until it is there.
 pub(super) async fn save(store: &mut Store<Host>) -> Result<(), String> {
-    let host = store.data_mut();
+    #[cfg(feature = "store")]
+    write_down(store.data()).await?;
+    store.data_mut().save();
+    Ok(())
+}
+
+/// Has what the message changed written down. Returns when it is on disk.
+#[cfg(feature = "store")]
+async fn write_down(host: &Host) -> Result<(), String> {
     if let Some(states) = host.states.as_ref().filter(|_| !host.unsaved.is_empty()) {
         let written = states.write(host.me, host.unsaved.clone())?;
         std::future::poll_fn(|_| match written.try_recv() {
@@ -127,7 +135,6 @@ pub(super) async fn save(store: &mut Store<Host>) -> Result<(), String> {
         })
         .await?;
     }
-    store.data_mut().save();
     Ok(())
 }
 

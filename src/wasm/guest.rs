@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+#[cfg(feature = "store")]
+use std::sync::Mutex;
 
 use caxton_shards::agent::{Agent, Factory, Registration};
 use caxton_shards::domain::AgentName;
@@ -13,11 +15,14 @@ use wasmtime::{Engine, InstancePre, Module};
 
 use super::bounds::{self, Excess};
 use super::component::{self, ComponentAgent, Prepared};
-use super::host::{GuestLimits, Host, Memory, Permissions, SharedMemory};
+#[cfg(feature = "store")]
+use super::host::Memory;
+use super::host::{GuestLimits, Host, Permissions, SharedMemory};
 use super::log::LogGate;
 use super::manifest::Manifest;
 use super::raw::{self, RawAgent};
 use super::sandbox::Sandbox;
+#[cfg(feature = "store")]
 use super::states::GuestStates;
 use super::{encode, wasi};
 use crate::config::Grants;
@@ -154,6 +159,7 @@ pub struct Guest {
     pub(super) code: Arc<Code>,
     limits: GuestLimits,
     permissions: Arc<Permissions>,
+    #[cfg(feature = "store")]
     states: Option<GuestStates>,
 }
 
@@ -202,6 +208,7 @@ impl Guest {
                 code: Arc::new(code),
                 limits: manifest.limits(sandbox.limits()),
                 permissions: Arc::new(permissions),
+                #[cfg(feature = "store")]
                 states: None,
             }),
             Err(problems) => Err(GuestError::Unfit { name, wanted: AGENT, problems }),
@@ -256,6 +263,7 @@ impl Guest {
     }
 
     /// Has what agents of it remember outlive the process.
+    #[cfg(feature = "store")]
     #[must_use]
     pub fn remembering(mut self, states: &GuestStates) -> Self {
         self.states = Some(states.clone());
@@ -272,7 +280,7 @@ impl Guest {
     }
 
     /// An agent of this name, to be registered. What it has the router remember outlives its restarts. With
-    /// [`Guest::remembering`] it is read from the disk here, so this is not for a shard's thread.
+    /// `Guest::remembering` it is read from the disk here, so this is not for a shard's thread.
     pub fn agent(&self, name: AgentName) -> Registration {
         let factory = self.factory(&name);
         Registration::boxed(name, factory)
@@ -282,11 +290,15 @@ impl Guest {
     pub fn factory(&self, name: &AgentName) -> Factory {
         let guest = self.clone();
         let me = AgentId::of(name);
+        #[cfg(feature = "store")]
         let memory = self.memory_of(me);
+        #[cfg(not(feature = "store"))]
+        let memory = SharedMemory::default();
         Box::new(move || guest.instance(me, &memory))
     }
 
     /// What is remembered for an agent, from earlier runs if it outlives the process.
+    #[cfg(feature = "store")]
     pub(super) fn memory_of(&self, me: AgentId) -> SharedMemory {
         let memory = match self.states.as_ref().map(|states| states.read(me)) {
             None => Memory::default(),
@@ -317,8 +329,11 @@ impl Guest {
     pub(super) fn host(&self, me: AgentId, memory: &SharedMemory) -> Host {
         let log = LogGate::new(&self.sandbox.0.log, self.limits.log_lines.into_inner());
         let slice_ms = self.sandbox.config().slice_ms.into_inner();
-        let (permissions, memory, states) = (Arc::clone(&self.permissions), Arc::clone(memory), self.states.clone());
-        Host::new(me, self.limits, permissions, memory, states, log, slice_ms)
+        let (permissions, memory) = (Arc::clone(&self.permissions), Arc::clone(memory));
+        let host = Host::new(me, self.limits, permissions, memory, log, slice_ms);
+        #[cfg(feature = "store")]
+        let host = host.remembering(self.states.clone());
+        host
     }
 }
 

@@ -15,6 +15,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::clock::Clock;
 use super::log::LogGate;
+#[cfg(feature = "store")]
 use super::states::GuestStates;
 use super::ticker::EPOCH;
 use super::wasi::Wasi;
@@ -118,9 +119,11 @@ impl Permissions {
 pub(super) struct Memory {
     entries: BTreeMap<String, Vec<u8>>,
     bytes: u64,
+    #[cfg(feature = "store")]
     lost: Option<String>,
 }
 
+#[cfg(feature = "store")]
 impl Memory {
     /// What was remembered in an earlier run.
     pub fn holding(entries: BTreeMap<String, Vec<u8>>) -> Self {
@@ -133,10 +136,12 @@ impl Memory {
         Self { lost: Some(reason), ..Self::default() }
     }
 
-    pub fn is_whole(&self) -> Result<(), String> {
+    fn is_whole(&self) -> Result<(), String> {
         self.lost.as_ref().map_or(Ok(()), |reason| Err(format!("what it had remembered can't be read: {reason}")))
     }
+}
 
+impl Memory {
     pub fn get(&self, key: &str) -> Option<&Vec<u8>> {
         self.entries.get(key)
     }
@@ -225,6 +230,7 @@ pub(super) struct Host {
     /// What is to be remembered once the message has been handled.
     pub unsaved: BTreeMap<String, Option<Vec<u8>>>,
     /// Where it is written down, if it is to outlive the process.
+    #[cfg(feature = "store")]
     pub states: Option<GuestStates>,
     pub log: LogGate,
     /// The time at the beginning of the call.
@@ -248,7 +254,6 @@ impl Host {
         limits: GuestLimits,
         permissions: Arc<Permissions>,
         memory: SharedMemory,
-        states: Option<GuestStates>,
         log: LogGate,
         slice_ms: u32,
     ) -> Self {
@@ -261,7 +266,8 @@ impl Host {
             desk,
             memory,
             unsaved: BTreeMap::new(),
-            states,
+            #[cfg(feature = "store")]
+            states: None,
             log,
             now: WallTime(0),
             random: 0,
@@ -273,6 +279,19 @@ impl Host {
             usage: Usage::new(limits),
             raw_memory: None,
         }
+    }
+
+    /// Has what the guest remembers written down there.
+    #[cfg(feature = "store")]
+    pub fn remembering(mut self, states: Option<GuestStates>) -> Self {
+        self.states = states;
+        self
+    }
+
+    /// Refuses to start a guest whose memory of an earlier run can't be read.
+    #[cfg(feature = "store")]
+    pub fn has_its_memory(&self) -> Result<(), String> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).is_whole()
     }
 
     /// Gives the guest what it may use for so many messages.

@@ -32,12 +32,15 @@ mod manifest;
 mod plugin;
 pub mod raw;
 mod sandbox;
+#[cfg(feature = "store")]
 mod states;
 mod ticker;
 mod turns;
 mod wasi;
 
 pub use crate::config::{Grant, Grants, OnFailure};
+#[cfg(feature = "store")]
+pub use crate::store::directory::STATES_FILE;
 pub use bounds::Excess;
 pub use deployment::{DeployError, Deployment, State, Strategy};
 pub use encode::{ROUTING_WIT, WIT, component_of};
@@ -47,5 +50,7 @@ pub use log::{LINES_WAITING_MAX, LogLevel, LogLine};
 pub use manifest::{Manifest, ManifestError};
 pub use plugin::{Plugin, PluginFigures, PluginsError};
 pub use sandbox::{Sandbox, SandboxError};
+#[cfg(feature = "store")]
 pub(crate) use states::copy as copy_states;
-pub use states::{GuestStates, STATES_FILE, StatesError};
+#[cfg(feature = "store")]
+pub use states::{GuestStates, StatesError};

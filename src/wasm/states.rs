@@ -3,7 +3,7 @@
 //! A message that changed something is handled when that is on disk, and not before: its guest is suspended meanwhile, and its
 //! shard goes on with others. Changes of several guests that come together are one transaction.
 //!
-//! In a data directory it is the file [`STATES_FILE`], and part of every backup.
+//! In a data directory it is the file [`STATES_FILE`](super::STATES_FILE), and part of every backup.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,8 +18,6 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use crate::store::{files, vfs};
 
-/// What guests remember, in the data directory of their router.
-pub const STATES_FILE: &str = "guests.db";
 /// Changes that wait for the thread.
 const CHANGES_WAITING_MAX: usize = 10_000;
 /// The most changes of one transaction.

@@ -42,6 +42,38 @@ fn each_source_overrides_the_one_before() {
     assert_eq!(origin("channel.capacity"), "preset production");
 }
 
+/// Runs in a program with any features.
+#[test]
+fn a_setting_of_an_absent_feature_is_refused_with_the_features_name() {
+    for (section, key, value, feature, is_there) in [
+        ("store", "segments_max", "9", "store", cfg!(feature = "store")),
+        ("wasm", "guests", "9", "wasm", cfg!(feature = "wasm")),
+        ("plugins", "call_ms", "9", "wasm", cfg!(feature = "wasm")),
+    ] {
+        let (_directory, path) = file(&format!("[{section}]\n{key} = {value}\n"));
+        let variable = format!("CAXTON_{}_{}", section.to_uppercase(), key.to_uppercase());
+        let from_file = Config::load(None, Some(&path), []);
+        let from_environment = Config::load(None, None, variables(&[(&variable, value)]));
+        let set = Config::default().set(&format!("{section}.{key}"), value, "--set");
+        if is_there {
+            assert!(from_file.is_ok() && from_environment.is_ok() && set.is_ok(), "{section}");
+            continue;
+        }
+        let refusal = |origin: &str, setting: &str| {
+            format!(
+                "{origin}: {setting} belongs to the Cargo feature `{feature}`, which this program was built without: build it \
+                 with that feature, or remove the setting"
+            )
+        };
+        assert_eq!(lines(from_file, &path), [refusal("caxton.toml:1:2", section)]);
+        let setting = format!("{section}.{key}");
+        let error = from_environment.expect_err("the section is not there").to_string();
+        assert_eq!(error, refusal(&format!("environment variable {variable}"), &setting));
+        assert_eq!(set.expect_err("the section is not there").to_string(), refusal("--set", &setting));
+        assert!(!Config::default().to_toml().contains(&format!("[{section}]")));
+    }
+}
+
 #[test]
 fn the_environment_overrides_the_file() {
     let (_directory, path) = file("mailbox.bytes = '2 MiB'\n");

@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use caxton_router::message::{Receipt, WallTime};
 use caxton_router::router::{CallError, INBOX_WINDOW, ReceiveError};
 use caxton_router::{
-    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Preset, Reliability, Router, SendError,
-    StopReason, is_notice,
+    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError, StopReason, is_notice,
 };
 use caxton_shards::api::RegistrationError;
 use caxton_shards::dead_letter::DeadLetterReason;
@@ -399,8 +398,10 @@ fn one_message_that_takes_long_does_not_hold_up_the_others() {
     });
 }
 
+#[cfg(feature = "store")]
 #[test]
 fn after_a_shutdown_only_what_was_not_acknowledged_is_handed_out_again() {
+    use caxton_router::{Preset, Reliability};
     bounded(|| {
         let directory = tempfile::tempdir().expect("there is room");
         let run = |kept: &[&str], sent: &[&str], done: &[&str]| {

@@ -9,31 +9,46 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "cli")]
 #[path = "../program/mod.rs"]
 mod program;
 
 mod breaker;
+#[cfg(feature = "cli")]
 mod cli_acl;
+#[cfg(feature = "cli")]
 mod cli_agent;
+#[cfg(feature = "cli")]
 mod cli_bench;
+#[cfg(feature = "cli")]
 mod cli_config;
+#[cfg(feature = "cli")]
 mod cli_route;
+#[cfg(feature = "cli")]
 mod cli_signals;
+#[cfg(feature = "cli")]
 mod cli_sim;
+#[cfg(feature = "cli")]
 mod cli_store;
 mod config;
+#[cfg(feature = "store")]
 mod damage;
 mod dead_letters;
 mod embedding;
 mod examples;
 mod inboxes;
+#[cfg(feature = "store")]
 mod journal_crash;
 mod lifecycle;
 mod management;
 mod overflow;
+#[cfg(feature = "store")]
 mod projection;
 mod sim;
 mod supervision;
+#[cfg(feature = "wasm")]
 mod wasm;
+#[cfg(feature = "wasm")]
 mod wasm_mutations;
+#[cfg(feature = "wasm")]
 mod wasm_wasi;

@@ -499,6 +499,7 @@ fn plugins_are_loaded_from_the_files_that_the_settings_name() {
     }
 }
 
+#[cfg(feature = "store")]
 #[test]
 fn what_is_remembered_on_disk_outlives_the_process() {
     use caxton_router::wasm::GuestStates;
@@ -524,6 +525,7 @@ fn what_is_remembered_on_disk_outlives_the_process() {
     GuestStates::open(&directory.path().join("foreign.db")).unwrap_err();
 }
 
+#[cfg(feature = "store")]
 #[test]
 fn what_guests_remember_is_part_of_a_backup_of_a_router_that_runs() {
     use caxton_router::wasm::{GuestStates, STATES_FILE};

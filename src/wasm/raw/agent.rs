@@ -5,7 +5,7 @@
 //! is restarted, and the same messages are given to it one by one.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use caxton_shards::agent::{Agent, Batch, Context, Failure, Outcome, Polled, Supervision};
 use caxton_shards::message::{AgentId, Message, MessageId};
@@ -331,7 +331,8 @@ fn answer_from(question: Question, batch: &Batch<'_>) -> Answer {
 /// Makes an instance and starts it.
 async fn make(guest: Guest, mut host: Host) -> Result<Box<Cell>, String> {
     host.begin(host.now, 1);
-    host.memory.lock().unwrap_or_else(PoisonError::into_inner).is_whole()?;
+    #[cfg(feature = "store")]
+    host.has_its_memory()?;
     let mut store = guest.sandbox.store(host);
     let Code::Raw(pre) = &*guest.code else { return Err("this is no raw module".to_owned()) };
     let slice = store.data().slice_epochs();
