@@ -9,7 +9,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use caxton_router::domain::{AgentName, CapabilityName};
-use caxton_router::{Agent, AgentId, AskFailure, Choice, Context, Event, Message, Outcome, Performative};
+use caxton_router::{Agent, AgentId, AskError, Choice, Context, Event, Message, Outcome, Performative};
 use caxton_router::{Registration, Router};
 
 /// Adds up the numbers it receives and replies with the sum to queries.
@@ -86,7 +86,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     // Undeliverable messages are never lost silently.
     let lost = Message::builder(Performative::Request).receiver(AgentId::of_text("nobody")).build()?;
     match router.ask(lost, Duration::from_secs(5)).await {
-        Err(AskFailure::Undeliverable(notice)) => {
+        Err(AskError::Undeliverable(notice)) => {
             println!("The router says: {}", notice.content().as_text().unwrap_or_default());
         }
         other => println!("This was not expected: {other:?}"),

@@ -9,7 +9,7 @@ use caxton_router::domain::AgentName;
 use caxton_router::message::WallTime;
 use caxton_router::sim::{self, Log, Options, Script, WALL_START_MS, World};
 use caxton_router::{
-    Agent, AskFailure, Context, DeadLetterReason, Message, Outcome, Performative, Registration, is_notice,
+    Agent, AskError, Context, DeadLetterReason, Message, Outcome, Performative, Registration, is_notice,
 };
 
 /// Sells bolts while there are some.
@@ -68,7 +68,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let asker = 1 - shard;
     let token = world.ask(asker, order(supplier).build()?, 500);
     world.advance(500);
-    assert!(matches!(world.take_reply(asker, token), Some(Err(AskFailure::TimedOut))));
+    assert!(matches!(world.take_reply(asker, token), Some(Err(AskError::TimedOut))));
     world.pause(shard, false);
     world.advance(60_000);
     world.assert_settled();

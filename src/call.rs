@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use caxton_shards::api::{Answer, InboxNumber, Input, Token, Unresponsive};
+use caxton_shards::api::{Answer, InboxNumber, Input, Token, UnresponsiveError};
 
 use crate::deadline::{Deadline, within};
 use crate::router::inbox::InboxLink;
@@ -66,7 +66,7 @@ pub(crate) enum NoAnswer {
     /// The shard's side is gone.
     Stopped,
     /// The deadline came first.
-    Late(Unresponsive),
+    Late(UnresponsiveError),
 }
 
 /// The caller's end of a call. Dropping it withdraws the call.

@@ -2,6 +2,7 @@
 //!
 //! What they do is in [`caxton_shards::management`]; they live on shards as all agents do.
 
+use caxton_shards::api::RegistrationError;
 use caxton_shards::management::Platform;
 use futures_lite::future::block_on;
 
@@ -12,7 +13,7 @@ use crate::router::{CallError, Router};
 const AGENTS: usize = 2;
 
 /// Registers the platform's own agents, if the settings say so.
-pub fn begin(router: &Router) -> Result<(), CallError> {
+pub fn begin(router: &Router) -> Result<(), CallError<RegistrationError>> {
     if !router.config().management.enabled {
         return Ok(());
     }

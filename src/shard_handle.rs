@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fe
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::{Conformance, Event, InboxNumber, Snapshot, Stage, Token, Unfinished, Unresponsive};
+use caxton_shards::api::{Event, InboxNumber, Snapshot, Token, Unfinished, UnresponsiveError};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::Message;
 use caxton_shards::routing::partition::{Partition, ShardIndex};
-use caxton_shards::stats::{Account, Calling};
+use caxton_shards::stats::Calling;
 use crossbeam::utils::CachePadded;
 
 use crate::call::Callee;
@@ -358,12 +358,12 @@ impl Shared {
 
     /// Says which shard keeps a call from ending in time that was put to `asked`: a shard that stands still, or else the one
     /// that was asked. That one may wait for another one, such as for the journal of the receiver's shard.
-    pub fn unresponsive(&self, asked: usize, may_have_changed: bool) -> Unresponsive {
+    pub fn unresponsive(&self, asked: usize, may_have_changed: bool) -> UnresponsiveError {
         let index = |shard| ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
         let mut shards = std::iter::once(asked).chain(0..self.links.len()).map(index);
         let shard = shards.find(|shard| self.stands_still(*shard)).unwrap_or(index(asked));
         let agent = self.called_agent(shard).filter(|_| self.stands_still(shard));
-        Unresponsive { shard, may_have_changed, agent }
+        UnresponsiveError { shard, may_have_changed, agent }
     }
 
     /// The name of the agent that a shard is calling, if it is calling one.
@@ -415,15 +415,13 @@ impl Shared {
     }
 }
 
-const FIGURES: usize = 43 + Stage::COUNT;
-
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
 /// A sequence lock over atomics: odd while the shard writes. A reader that meets a writer reads again, so that what it
 /// gets was true at one moment.
 pub(crate) struct Published {
     sequence: CachePadded<AtomicU64>,
-    figures: [AtomicU64; FIGURES],
+    figures: [AtomicU64; Snapshot::WORDS],
     reasons: [AtomicU64; DeadLetterReason::COUNT],
 }
 
@@ -431,7 +429,7 @@ impl Published {
     pub fn new() -> Self {
         Self {
             sequence: CachePadded::new(AtomicU64::new(0)),
-            figures: [const { AtomicU64::new(0) }; FIGURES],
+            figures: [const { AtomicU64::new(0) }; Snapshot::WORDS],
             reasons: [const { AtomicU64::new(0) }; DeadLetterReason::COUNT],
         }
     }
@@ -441,7 +439,7 @@ impl Published {
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence + 1, Ordering::Relaxed);
         fence(Ordering::Release);
-        for (cell, value) in self.figures.iter().zip(figures_of(snapshot)) {
+        for (cell, value) in self.figures.iter().zip(snapshot.to_words()) {
             cell.store(value, Ordering::Relaxed);
         }
         if snapshot.account.dead_lettered > 0 {
@@ -456,169 +454,14 @@ impl Published {
     pub fn read(&self) -> Snapshot {
         loop {
             let before = self.sequence.load(Ordering::Acquire);
-            let figures: [u64; FIGURES] = std::array::from_fn(|index| self.figures[index].load(Ordering::Relaxed));
+            let figures: [u64; Snapshot::WORDS] =
+                std::array::from_fn(|index| self.figures[index].load(Ordering::Relaxed));
             let reasons = std::array::from_fn(|index| self.reasons[index].load(Ordering::Relaxed));
             fence(Ordering::Acquire);
             if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
-                return snapshot_of(&figures, reasons);
+                return Snapshot::from_words(&figures, reasons);
             }
             std::hint::spin_loop();
         }
-    }
-}
-
-fn figures_of(snapshot: &Snapshot) -> [u64; FIGURES] {
-    let account = &snapshot.account;
-    [
-        account.accepted,
-        account.arrived,
-        account.processed,
-        account.dead_lettered,
-        account.expired,
-        account.departed,
-        account.pending,
-        account.retried,
-        account.refused,
-        account.notices,
-        account.notices_coalesced,
-        snapshot.agents as u64,
-        snapshot.conversations as u64,
-        snapshot.conversations_opened,
-        snapshot.dead_letters as u64,
-        snapshot.dead_letters_dropped,
-        snapshot.dead_letters_replayed,
-        snapshot.breakers_open as u64,
-        snapshot.breakers_opened,
-        snapshot.timers as u64,
-        snapshot.questions as u64,
-        snapshot.replies_missing,
-        snapshot.replies_late,
-        snapshot.memory_bytes,
-        snapshot.memory_bytes_max,
-        snapshot.refused_for_memory,
-        snapshot.refused_by_receiver,
-        snapshot.replies_beyond,
-        snapshot.receivers_closed as u64,
-        snapshot.receivers_closed_so_far,
-        snapshot.stalled as u64,
-        snapshot.stalled_so_far,
-        snapshot.waiting as u64,
-        snapshot.waiting_so_far,
-        snapshot.conformance.steps,
-        snapshot.conformance.late,
-        snapshot.conformance.observed,
-        snapshot.conformance.refused,
-        snapshot.conformance.unchecked,
-        account.recovered,
-        account.kept,
-        snapshot.duplicates,
-        snapshot.commits_awaited as u64,
-        account.expired_by_phase[Stage::Crossing.index()],
-        account.expired_by_phase[Stage::Mailbox.index()],
-        account.expired_by_phase[Stage::Delayed.index()],
-        account.expired_by_phase[Stage::Retry.index()],
-        account.expired_by_phase[Stage::Stalled.index()],
-        account.expired_by_phase[Stage::Commit.index()],
-    ]
-}
-
-#[allow(clippy::cast_possible_truncation)] // These were counts in memory.
-fn snapshot_of(figures: &[u64; FIGURES], dead_by_reason: [u64; DeadLetterReason::COUNT]) -> Snapshot {
-    let [
-        accepted,
-        arrived,
-        processed,
-        dead_lettered,
-        expired,
-        departed,
-        pending,
-        retried,
-        refused,
-        notices,
-        notices_coalesced,
-        agents,
-        conversations,
-        conversations_opened,
-        dead_letters,
-        dead_letters_dropped,
-        dead_letters_replayed,
-        breakers_open,
-        breakers_opened,
-        timers,
-        questions,
-        replies_missing,
-        replies_late,
-        memory_bytes,
-        memory_bytes_max,
-        refused_for_memory,
-        refused_by_receiver,
-        replies_beyond,
-        receivers_closed,
-        receivers_closed_so_far,
-        stalled,
-        stalled_so_far,
-        waiting,
-        waiting_so_far,
-        steps,
-        late,
-        violations_observed,
-        violations_refused,
-        violations_unchecked,
-        recovered,
-        kept,
-        duplicates,
-        commits_awaited,
-        expired_by_phase @ ..,
-    ] = *figures;
-    Snapshot {
-        account: Account {
-            accepted,
-            arrived,
-            processed,
-            dead_lettered,
-            expired,
-            departed,
-            recovered,
-            kept,
-            pending,
-            retried,
-            refused,
-            notices,
-            notices_coalesced,
-            dead_by_reason,
-            expired_by_phase,
-        },
-        agents: agents as usize,
-        conversations: conversations as usize,
-        conversations_opened,
-        dead_letters: dead_letters as usize,
-        dead_letters_dropped,
-        dead_letters_replayed,
-        breakers_open: breakers_open as usize,
-        breakers_opened,
-        timers: timers as usize,
-        questions: questions as usize,
-        replies_missing,
-        replies_late,
-        memory_bytes,
-        memory_bytes_max,
-        refused_for_memory,
-        refused_by_receiver,
-        replies_beyond,
-        receivers_closed: receivers_closed as usize,
-        receivers_closed_so_far,
-        stalled: stalled as usize,
-        stalled_so_far,
-        waiting: waiting as usize,
-        waiting_so_far,
-        conformance: Conformance {
-            steps,
-            late,
-            observed: violations_observed,
-            refused: violations_refused,
-            unchecked: violations_unchecked,
-        },
-        duplicates,
-        commits_awaited: commits_awaited as usize,
     }
 }

@@ -10,7 +10,7 @@ use caxton_router::domain::ShardCount;
 use caxton_router::router::{CancelStart, StartError};
 use caxton_router::store::StoreError;
 use caxton_router::{
-    Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendError,
+    Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendErrorKind,
 };
 use caxton_shards::api::{Ending, Event, JournalCondition};
 use caxton_shards::dead_letter::DeadLetterReason;
@@ -186,7 +186,7 @@ fn without_a_store_a_durable_message_is_refused() {
     bounded(|| {
         let router = Router::builder().start().expect("the router starts");
         let refused = router.blocking_send(durable("anybody", "x")).expect_err("there is no store");
-        assert_eq!(refused.error, SendError::DurabilityUnavailable);
+        assert_eq!(refused.kind(), &SendErrorKind::DurabilityUnavailable);
         shutdown(&router);
     });
 }
@@ -197,7 +197,7 @@ fn a_durable_message_that_comes_to_nobody_is_answered_for_and_kept_as_a_dead_let
         let directory = tempfile::tempdir().expect("a directory");
         let router = start(directory.path(), 2);
         let refused = router.blocking_send(durable("nobody", "x")).expect_err("there is no such agent");
-        assert!(matches!(refused.error, SendError::NotKept { .. }), "{refused:?}");
+        assert!(matches!(refused.kind(), SendErrorKind::NotKept { .. }), "{refused:?}");
         shutdown(&router);
         drop(router);
         let router = start(directory.path(), 1);
@@ -258,12 +258,12 @@ fn send_until_refused(router: &Router, content: &str) -> u64 {
         let refusal = loop {
             match router.blocking_send(durable("one", content)) {
                 Ok(_) => kept += 1,
-                Err(rejected) => break rejected.error,
+                Err(rejected) => break SendErrorKind::from(rejected),
             }
             assert!(kept < 10_000, "there is room without end");
         };
-        let full = matches!(&refusal, SendError::JournalFull)
-            || matches!(&refusal, SendError::NotKept { ending, .. } if *ending == Ending::DeadLettered(DeadLetterReason::NotJournalled));
+        let full = matches!(&refusal, SendErrorKind::JournalFull)
+            || matches!(&refusal, SendErrorKind::NotKept { ending, .. } if *ending == Ending::DeadLettered(DeadLetterReason::NotJournalled));
         assert!(full, "{refusal}");
         kept
     };
@@ -413,13 +413,13 @@ fn spoil(harm: impl Fn(&Path)) -> String {
         // One of them is on each shard, or both on one: then the other one does not matter here.
         let refused = ["one", "two", "three", "four"].map(|agent| router.blocking_send(durable(agent, "x")));
         if let Some(Err(rejected)) = refused.into_iter().find(Result::is_err) {
-            break rejected.error;
+            break SendErrorKind::from(rejected);
         }
         assert!(began.elapsed() < PATIENCE, "nothing is noticed");
         std::thread::sleep(Duration::from_millis(20));
     };
-    let failed = matches!(&refusal, SendError::JournalFailed)
-        || matches!(&refusal, SendError::NotKept { ending, .. } if *ending == Ending::DeadLettered(DeadLetterReason::NotJournalled));
+    let failed = matches!(&refusal, SendErrorKind::JournalFailed)
+        || matches!(&refusal, SendErrorKind::NotKept { ending, .. } if *ending == Ending::DeadLettered(DeadLetterReason::NotJournalled));
     assert!(failed, "{refusal}");
     let failed = |event| matches!(event, Event::JournalChanged { condition: JournalCondition::Failed, .. });
     while !events.blocking_next(PATIENCE).is_ok_and(failed) {

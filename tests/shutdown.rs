@@ -206,7 +206,7 @@ fn a_signal_stops_the_router_and_hands_over_the_report() {
         assert_eq!((ended.signal.name(), ended.signal.exit_status()), ("SIGTERM", 143));
         assert!(ended.report.drained && ended.report.balances(), "{:?}", ended.report);
         let late = router.blocking_send(message_to(agent, "late")).expect_err("the router has stopped");
-        assert_eq!(late.error, caxton_router::SendError::Stopping);
+        assert_eq!(late.kind(), &caxton_router::SendErrorKind::Stopping);
     });
 }
 

@@ -15,6 +15,7 @@ const SHOWN_NAME_CHARACTERS_MAX: usize = 64;
 
 /// One mistake in a configuration. Nothing was applied; loading again without mending it fails again.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be read at all.
     #[error("{}: cannot read the configuration file: {source}", path.display())]
@@ -103,7 +104,7 @@ pub enum ConfigError {
         /// The protocol.
         protocol: String,
         /// What is wrong, and what is allowed.
-        source: caxton_shards::protocol::Fault,
+        source: caxton_shards::protocol::DefinitionErrorKind,
     },
     /// The protocols can't be used together, or one of them has a mode and is not there.
     #[error("protocols: {source}")]

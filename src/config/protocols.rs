@@ -159,14 +159,14 @@ impl Draft<'_> {
             steps: steps_read.iter().map(|(step, _)| step.clone()).collect(),
             others_speak: false,
         };
-        for flaw in definition.flaws() {
-            let place = match flaw.site {
+        for error in definition.errors() {
+            let place = match error.site {
                 Site::Protocol => None,
                 Site::Start => Some(start_span.clone()),
                 Site::End(place) => ends.get(place).map(|(_, span)| span.clone()),
                 Site::Step(place) => steps_read.get(place).map(|(_, span)| span.clone()),
             };
-            self.flawed(place.unwrap_or_else(|| span.clone()), flaw.fault);
+            self.flawed(place.unwrap_or_else(|| span.clone()), error.kind);
         }
         Some(definition)
     }
@@ -190,7 +190,7 @@ impl Draft<'_> {
         Some(StepDefinition { from: from?.0, by: side?, act: act?, to: to?.0 })
     }
 
-    fn flawed(&mut self, span: Range<usize>, source: caxton_shards::protocol::Fault) {
+    fn flawed(&mut self, span: Range<usize>, source: caxton_shards::protocol::DefinitionErrorKind) {
         let (origin, protocol) = (self.reader.origin(span), super::error::printable(self.protocol));
         self.reader.errors.push(ConfigError::BadProtocol { origin, protocol, source });
     }

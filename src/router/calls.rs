@@ -12,14 +12,16 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use caxton_shards::agent::{Agent, Registration};
-use caxton_shards::api::{Answer, AskFailure, ConversationView, InboxNumber, Input, Rejected, SendError, Token};
+use caxton_shards::api::{
+    Answer, AskError, ConversationView, InboxNumber, Input, RegistrationError, SendError, SendErrorKind, Token,
+};
 use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
 use caxton_shards::shard::gateway_name;
 use futures_lite::future::block_on;
 
 use super::Router;
-use super::error::{BatchRejected, CallError, WouldDeadlock};
+use super::error::{BatchError, CallError, WouldDeadlockError};
 use super::events::Events;
 use super::inbox::{Inbox, InboxLink};
 use super::report::Stats;
@@ -61,7 +63,7 @@ impl Router {
     ///
     /// # Errors
     /// The message, when the router is stopping or there was no room in time. It was not queued.
-    pub async fn tell(&self, message: Message) -> Result<(), Rejected> {
+    pub async fn tell(&self, message: Message) -> Result<(), SendError> {
         if is_shard_thread() {
             return Err(would_deadlock(message));
         }
@@ -74,7 +76,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::tell`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_tell(&self, message: Message) -> Result<(), Rejected> {
+    pub fn blocking_tell(&self, message: Message) -> Result<(), SendError> {
         block_on(self.tell(message))
     }
 
@@ -82,7 +84,7 @@ impl Router {
     ///
     /// # Errors
     /// The message, when there is no room or the router is stopping.
-    pub fn try_tell(&self, message: Message) -> Result<(), Rejected> {
+    pub fn try_tell(&self, message: Message) -> Result<(), SendError> {
         let shard = self.shard_for(&message);
         self.try_put(shard, Work::Tell(message)).map_err(|(error, work)| reject_work(error, work))
     }
@@ -92,9 +94,9 @@ impl Router {
     ///
     /// # Errors
     /// What was not queued, when the router is stopping or there was no room in time; the rest was.
-    pub async fn tell_all(&self, messages: Vec<Message>) -> Result<(), BatchRejected> {
+    pub async fn tell_all(&self, messages: Vec<Message>) -> Result<(), BatchError> {
         if is_shard_thread() {
-            return Err(BatchRejected { error: SendError::WouldDeadlock, messages });
+            return Err(BatchError { kind: SendErrorKind::WouldDeadlock, messages });
         }
         let mut by_shard: Vec<Vec<Message>> = (0..self.shared().links.len()).map(|_| Vec::new()).collect();
         for message in messages {
@@ -112,14 +114,14 @@ impl Router {
                 messages = rest;
             }
         }
-        why.map_or(Ok(()), |error| Err(BatchRejected { error, messages: refused }))
+        why.map_or(Ok(()), |kind| Err(BatchError { kind, messages: refused }))
     }
 
     /// As [`Router::tell_all`], from a thread that may block.
     ///
     /// # Errors
     /// As [`Router::tell_all`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_tell_all(&self, messages: Vec<Message>) -> Result<(), BatchRejected> {
+    pub fn blocking_tell_all(&self, messages: Vec<Message>) -> Result<(), BatchError> {
         block_on(self.tell_all(messages))
     }
 
@@ -130,8 +132,8 @@ impl Router {
     /// Dropping the future before it is accepted withdraws it.
     ///
     /// # Errors
-    /// The message and why it was not accepted. With [`SendError::Unresponsive`] it may have been, if that says so.
-    pub async fn send(&self, message: Message) -> Result<MessageId, Rejected> {
+    /// The message and why it was not accepted. With [`SendErrorKind::Unresponsive`] it may have been, if that says so.
+    pub async fn send(&self, message: Message) -> Result<MessageId, SendError> {
         if is_shard_thread() {
             return Err(would_deadlock(message));
         }
@@ -144,16 +146,16 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::send`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_send(&self, message: Message) -> Result<MessageId, Rejected> {
+    pub fn blocking_send(&self, message: Message) -> Result<MessageId, SendError> {
         block_on(self.send(message))
     }
 
     /// Sends a message if there is room for it now, and answers with a handle to wait for its acceptance. It does not wait
-    /// for a closed receiver: the handle then gives the message back with [`SendError::ReceiverFull`].
+    /// for a closed receiver: the handle then gives the message back with [`SendErrorKind::ReceiverFull`].
     ///
     /// # Errors
     /// The message, when there is no room or the router is stopping.
-    pub fn try_send(&self, message: Message) -> Result<Sent, Rejected> {
+    pub fn try_send(&self, message: Message) -> Result<Sent, SendError> {
         let shard = self.shard_for(&message);
         let kept = message.clone();
         let (mut caller, work) = self.new_call(shard, |token| Input::TrySend(message, token));
@@ -161,7 +163,7 @@ impl Router {
         caller.leave_be();
         match self.try_put(shard, work) {
             Ok(()) => Ok(Sent { caller, message: kept, timeout: self.timeout }),
-            Err((error, _)) => Err(Rejected { error, message: Box::new(kept) }),
+            Err((error, _)) => Err(SendError::new(error, kept)),
         }
     }
 
@@ -172,9 +174,9 @@ impl Router {
     ///
     /// # Errors
     /// The question was not accepted, could not be delivered, or was not answered in time.
-    pub async fn ask(&self, message: Message, timeout: Duration) -> Result<Message, AskFailure> {
+    pub async fn ask(&self, message: Message, timeout: Duration) -> Result<Message, AskError> {
         if is_shard_thread() {
-            return Err(AskFailure::Rejected(would_deadlock(message)));
+            return Err(AskError::Rejected(would_deadlock(message)));
         }
         let shard = match message.target() {
             Some(target) => self.shared().partition.shard_of(target).as_usize(),
@@ -186,10 +188,10 @@ impl Router {
             Ok(Answer::Replied(reply)) => reply,
             // The question was put, and no shard stands still: whoever was asked has not answered.
             Err(NoAnswer::Late(late)) if late.may_have_changed && !self.shared().stands_still(late.shard) => {
-                Err(AskFailure::TimedOut)
+                Err(AskError::TimedOut)
             }
-            Err(NoAnswer::Late(unresponsive)) => Err(AskFailure::Unresponsive(unresponsive)),
-            _ => Err(AskFailure::Stopped),
+            Err(NoAnswer::Late(unresponsive)) => Err(AskError::Unresponsive(unresponsive)),
+            _ => Err(AskError::Stopped),
         }
     }
 
@@ -197,7 +199,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::ask`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_ask(&self, message: Message, timeout: Duration) -> Result<Message, AskFailure> {
+    pub fn blocking_ask(&self, message: Message, timeout: Duration) -> Result<Message, AskError> {
         block_on(self.ask(message, timeout))
     }
 
@@ -212,7 +214,7 @@ impl Router {
         &self,
         name: AgentName,
         factory: impl FnMut() -> A + Send + 'static,
-    ) -> Result<AgentId, CallError> {
+    ) -> Result<AgentId, CallError<RegistrationError>> {
         self.register_one(Registration::native(name, factory)).await
     }
 
@@ -224,7 +226,7 @@ impl Router {
         &self,
         name: AgentName,
         factory: impl FnMut() -> A + Send + 'static,
-    ) -> Result<AgentId, CallError> {
+    ) -> Result<AgentId, CallError<RegistrationError>> {
         self.blocking_register_one(Registration::native(name, factory))
     }
 
@@ -232,7 +234,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::register`].
-    pub async fn register_one(&self, registration: Registration) -> Result<AgentId, CallError> {
+    pub async fn register_one(&self, registration: Registration) -> Result<AgentId, CallError<RegistrationError>> {
         self.register_all(vec![registration]).await.pop().unwrap_or(Err(CallError::Stopped))
     }
 
@@ -240,14 +242,17 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::register`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_register_one(&self, registration: Registration) -> Result<AgentId, CallError> {
+    pub fn blocking_register_one(&self, registration: Registration) -> Result<AgentId, CallError<RegistrationError>> {
         self.blocking_register_all(vec![registration]).pop().unwrap_or(Err(CallError::Stopped))
     }
 
     /// Adds many agents; all shards work at it at the same time. The results stand in the order of the registrations.
-    pub async fn register_all(&self, registrations: Vec<Registration>) -> Vec<Result<AgentId, CallError>> {
+    pub async fn register_all(
+        &self,
+        registrations: Vec<Registration>,
+    ) -> Vec<Result<AgentId, CallError<RegistrationError>>> {
         if is_shard_thread() {
-            return registrations.iter().map(|_| Err(CallError::WouldDeadlock(WouldDeadlock))).collect();
+            return registrations.iter().map(|_| Err(CallError::WouldDeadlock)).collect();
         }
         let (count, deadline) = (registrations.len(), self.deadline());
         let mut by_shard: Vec<Vec<(usize, Registration)>> =
@@ -264,7 +269,8 @@ impl Router {
                 questions.push((places, question));
             }
         }
-        let mut results: Vec<Result<AgentId, CallError>> = (0..count).map(|_| Err(CallError::Stopped)).collect();
+        let mut results: Vec<Result<AgentId, CallError<RegistrationError>>> =
+            (0..count).map(|_| Err(CallError::Stopped)).collect();
         for (places, question) in questions {
             let answer = match question {
                 Ok(caller) => caller.answer(deadline).await,
@@ -273,7 +279,7 @@ impl Router {
             match answer.map_err(CallError::from) {
                 Ok(Answer::Registered(answers)) => {
                     for (place, answer) in places.into_iter().zip(answers) {
-                        results[place] = answer.map_err(CallError::from);
+                        results[place] = answer.map_err(CallError::Refused);
                     }
                 }
                 Ok(_) => {}
@@ -284,7 +290,10 @@ impl Router {
     }
 
     /// As [`Router::register_all`], from a thread that may block.
-    pub fn blocking_register_all(&self, registrations: Vec<Registration>) -> Vec<Result<AgentId, CallError>> {
+    pub fn blocking_register_all(
+        &self,
+        registrations: Vec<Registration>,
+    ) -> Vec<Result<AgentId, CallError<RegistrationError>>> {
         block_on(self.register_all(registrations))
     }
 
@@ -313,7 +322,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::register`].
-    pub async fn open_inbox(&self, name: AgentName) -> Result<Inbox, CallError> {
+    pub async fn open_inbox(&self, name: AgentName) -> Result<Inbox, CallError<RegistrationError>> {
         self.open_inbox_offering(name, Vec::new()).await
     }
 
@@ -321,7 +330,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::register`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_open_inbox(&self, name: AgentName) -> Result<Inbox, CallError> {
+    pub fn blocking_open_inbox(&self, name: AgentName) -> Result<Inbox, CallError<RegistrationError>> {
         block_on(self.open_inbox(name))
     }
 
@@ -333,7 +342,7 @@ impl Router {
         &self,
         name: AgentName,
         capabilities: Vec<CapabilityName>,
-    ) -> Result<Inbox, CallError> {
+    ) -> Result<Inbox, CallError<RegistrationError>> {
         self.open_inbox_with(name, |registration| capabilities.into_iter().fold(registration, Registration::offering))
             .await
     }
@@ -346,7 +355,7 @@ impl Router {
         &self,
         name: AgentName,
         describe: impl FnOnce(Registration) -> Registration,
-    ) -> Result<Inbox, CallError> {
+    ) -> Result<Inbox, CallError<RegistrationError>> {
         self.open(name, describe, false).await
     }
 
@@ -363,7 +372,7 @@ impl Router {
         &self,
         name: AgentName,
         describe: impl FnOnce(Registration) -> Registration,
-    ) -> Result<Inbox, CallError> {
+    ) -> Result<Inbox, CallError<RegistrationError>> {
         self.open(name, describe, true).await
     }
 
@@ -372,7 +381,7 @@ impl Router {
         name: AgentName,
         describe: impl FnOnce(Registration) -> Registration,
         acknowledged: bool,
-    ) -> Result<Inbox, CallError> {
+    ) -> Result<Inbox, CallError<RegistrationError>> {
         not_on_a_shard()?;
         let number = self.shared().next_inbox();
         let registration = describe(Registration::outside(name, number, INBOX_WINDOW));
@@ -385,7 +394,7 @@ impl Router {
         match caller.answer(deadline).await? {
             Answer::Registered(mut results) => match results.pop() {
                 Some(Ok(_)) => Ok(inbox),
-                Some(Err(error)) => Err(error.into()),
+                Some(Err(error)) => Err(CallError::Refused(error)),
                 None => Err(CallError::Stopped),
             },
             _ => Err(CallError::Stopped),
@@ -499,12 +508,12 @@ impl Router {
     }
 
     /// As [`Router::question`], for calls whose errors are [`CallError`]s.
-    pub(super) async fn query(
+    pub(super) async fn query<E>(
         &self,
         shard: usize,
         deadline: Deadline,
         input: impl FnOnce(Token) -> Input,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Answer, CallError<E>> {
         not_on_a_shard()?;
         Ok(self.question(shard, deadline, input).await?)
     }
@@ -527,7 +536,7 @@ impl Router {
         let (caller, work) = self.new_call(shard, input);
         match self.put(shard, work, || deadline).await {
             Ok(()) => Ok(caller),
-            Err((SendError::Unresponsive(unresponsive), _)) => Err(NoAnswer::Late(unresponsive)),
+            Err((SendErrorKind::Unresponsive(unresponsive), _)) => Err(NoAnswer::Late(unresponsive)),
             Err(_) => Err(NoAnswer::Stopped),
         }
     }
@@ -556,17 +565,17 @@ impl Router {
         shard: usize,
         work: Work,
         deadline: impl FnOnce() -> Deadline,
-    ) -> Result<(), (SendError, Work)> {
+    ) -> Result<(), (SendErrorKind, Work)> {
         let router = self.shared();
         let link = &router.links[shard];
         let holder = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
         if router.phase() != RouterPhase::Running {
-            return Err((SendError::Stopping, work));
+            return Err((SendErrorKind::Stopping, work));
         }
         let put = match link.work.try_send(Job { work, holder }) {
             Ok(()) => Ok(()),
             Err(flume::TrySendError::Full(entry)) => self.put_when_there_is_room(shard, entry, deadline()).await,
-            Err(flume::TrySendError::Disconnected(entry)) => Err((SendError::Stopping, entry.work)),
+            Err(flume::TrySendError::Disconnected(entry)) => Err((SendErrorKind::Stopping, entry.work)),
         };
         router.ring(shard);
         put
@@ -578,7 +587,7 @@ impl Router {
         shard: usize,
         entry: Job,
         deadline: Deadline,
-    ) -> Result<(), (SendError, Work)> {
+    ) -> Result<(), (SendErrorKind, Work)> {
         let router = self.shared();
         let mut held = TakenBack(Some(Held::new(entry)));
         let Some(shown) = held.0.clone() else { return Ok(()) };
@@ -587,24 +596,24 @@ impl Router {
         let held = held.0.take();
         let error = match put {
             Some(Ok(())) => return Ok(()),
-            Some(Err(_)) => SendError::Stopping,
-            None => SendError::Unresponsive(router.unresponsive(shard, false)),
+            Some(Err(_)) => SendErrorKind::Stopping,
+            None => SendErrorKind::Unresponsive(router.unresponsive(shard, false)),
         };
         // In this moment the shard may have taken it.
         held.and_then(|held| held.take()).map_or(Ok(()), |entry| Err((error, entry.work)))
     }
 
     #[allow(clippy::result_large_err)] // The message goes back to its owner by value, as it came.
-    fn try_put(&self, shard: usize, work: Work) -> Result<(), (SendError, Work)> {
+    fn try_put(&self, shard: usize, work: Work) -> Result<(), (SendErrorKind, Work)> {
         let router = self.shared();
         let link = &router.links[shard];
         let holder = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
         if router.phase() != RouterPhase::Running {
-            return Err((SendError::Stopping, work));
+            return Err((SendErrorKind::Stopping, work));
         }
         let sent = link.work.try_send(Job { work, holder }).map_err(|error| match error {
-            flume::TrySendError::Full(entry) => (SendError::Full, entry.work),
-            flume::TrySendError::Disconnected(entry) => (SendError::Stopping, entry.work),
+            flume::TrySendError::Full(entry) => (SendErrorKind::Full, entry.work),
+            flume::TrySendError::Disconnected(entry) => (SendErrorKind::Stopping, entry.work),
         });
         router.ring(shard);
         sent
@@ -631,9 +640,9 @@ impl Sent {
     /// Waits until the message was accepted, as long as calls of the handle that queued it wait.
     ///
     /// # Errors
-    /// The message and why it was not accepted. With [`SendError::Unresponsive`] it may have been, if that says so, and with
-    /// [`SendError::WouldDeadlock`] it may be later.
-    pub async fn accepted(self) -> Result<MessageId, Rejected> {
+    /// The message and why it was not accepted. With [`SendErrorKind::Unresponsive`] it may have been, if that says so, and with
+    /// [`SendErrorKind::WouldDeadlock`] it may be later.
+    pub async fn accepted(self) -> Result<MessageId, SendError> {
         if is_shard_thread() {
             return Err(would_deadlock(self.message));
         }
@@ -644,40 +653,40 @@ impl Sent {
     ///
     /// # Errors
     /// As [`Sent::accepted`].
-    pub fn blocking_accepted(self) -> Result<MessageId, Rejected> {
+    pub fn blocking_accepted(self) -> Result<MessageId, SendError> {
         block_on(self.accepted())
     }
 }
 
-pub(crate) fn not_on_a_shard() -> Result<(), WouldDeadlock> {
-    if is_shard_thread() { Err(WouldDeadlock) } else { Ok(()) }
+pub(crate) fn not_on_a_shard() -> Result<(), WouldDeadlockError> {
+    if is_shard_thread() { Err(WouldDeadlockError) } else { Ok(()) }
 }
 
-fn would_deadlock(message: Message) -> Rejected {
-    Rejected { error: SendError::WouldDeadlock, message: Box::new(message) }
+fn would_deadlock(message: Message) -> SendError {
+    SendError::new(SendErrorKind::WouldDeadlock, message)
 }
 
 /// What became of a message, of which a copy was kept.
-fn sent(answer: Result<Answer, NoAnswer>, kept: Message) -> Result<MessageId, Rejected> {
+fn sent(answer: Result<Answer, NoAnswer>, kept: Message) -> Result<MessageId, SendError> {
     let error = match answer {
         Ok(Answer::Sent(sent)) => return sent,
-        Ok(Answer::NotKept(message, ending)) => SendError::NotKept { message, ending },
-        Ok(_) => SendError::Stopping,
+        Ok(Answer::NotKept(message, ending)) => SendErrorKind::NotKept { message, ending },
+        Ok(_) => SendErrorKind::Stopping,
         Err(no_answer) => no_answer.into(),
     };
-    Err(Rejected { error, message: Box::new(kept) })
+    Err(SendError::new(error, kept))
 }
 
 /// Why a call could not be put.
-fn no_room(error: SendError) -> CallError {
+fn no_room<E>(error: SendErrorKind) -> CallError<E> {
     match error {
-        SendError::Unresponsive(unresponsive) => CallError::Unresponsive(unresponsive),
+        SendErrorKind::Unresponsive(unresponsive) => CallError::Unresponsive(unresponsive),
         _ => CallError::Stopped,
     }
 }
 
 /// Gives the message back that was part of the work.
-fn reject_work(error: SendError, work: Work) -> Rejected {
+fn reject_work(error: SendErrorKind, work: Work) -> SendError {
     let Work::Tell(message) = work else { unreachable!("only messages are rejected") };
-    Rejected { error, message: Box::new(message) }
+    SendError::new(error, message)
 }

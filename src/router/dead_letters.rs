@@ -3,7 +3,7 @@
 //! Each shard keeps its own letters and does the filtering. It answers in portions, so that a large store does not hold
 //! it up, and what is asked here puts the portions together.
 
-use caxton_shards::api::{Answer, Input, ReplayError, ReplayPortion, Unresponsive};
+use caxton_shards::api::{Answer, Input, ReplayError, ReplayPortion, UnresponsiveError};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch};
 use caxton_shards::message::{AgentId, MessageId};
 use caxton_shards::routing::partition::ShardIndex;
@@ -35,6 +35,7 @@ pub struct DeadLetterPage {
 
 /// What came of replaying several dead letters.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct ReplaySummary {
     /// How many were replayed.
     pub replayed: u64,
@@ -133,7 +134,11 @@ impl Router {
     ///
     /// # Errors
     /// The letter was not replayed and stays where it is ([`ReplayError`]), or the router has stopped.
-    pub async fn replay_dead_letter(&self, id: DeadLetterId, to: Option<AgentId>) -> Result<MessageId, CallError> {
+    pub async fn replay_dead_letter(
+        &self,
+        id: DeadLetterId,
+        to: Option<AgentId>,
+    ) -> Result<MessageId, CallError<ReplayError>> {
         let filter = DeadLetterFilter::only(id);
         let (search, deadline) = (DeadLetterSearch { filter, ..DeadLetterSearch::default() }, self.deadline());
         for shard in self.shards_of(&filter) {
@@ -142,17 +147,21 @@ impl Router {
                 return Ok(*message);
             }
             if let Some(error) = portion.refused.first().cloned().or(portion.stopped) {
-                return Err(error.into());
+                return Err(CallError::Refused(error));
             }
         }
-        Err(ReplayError::Unknown { id }.into())
+        Err(CallError::Refused(ReplayError::Unknown { id }))
     }
 
     /// As [`Router::replay_dead_letter`], from a thread that may block.
     ///
     /// # Errors
     /// As [`Router::replay_dead_letter`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_replay_dead_letter(&self, id: DeadLetterId, to: Option<AgentId>) -> Result<MessageId, CallError> {
+    pub fn blocking_replay_dead_letter(
+        &self,
+        id: DeadLetterId,
+        to: Option<AgentId>,
+    ) -> Result<MessageId, CallError<ReplayError>> {
         block_on(self.replay_dead_letter(id, to))
     }
 
@@ -281,13 +290,13 @@ impl Router {
         }
     }
 
-    async fn replay_on_shard(
+    async fn replay_on_shard<E>(
         &self,
         shard: usize,
         search: DeadLetterSearch,
         to: Option<AgentId>,
         deadline: Deadline,
-    ) -> Result<ReplayPortion, CallError> {
+    ) -> Result<ReplayPortion, CallError<E>> {
         let search = Box::new(search);
         match self.query(shard, deadline, |token| Input::ReplayDeadLetters(search, to, token)).await? {
             Answer::DeadLettersReplayed(portion) => Ok(*portion),
@@ -297,10 +306,10 @@ impl Router {
 }
 
 /// The error of a call that goes from part to part, and may have done some of them.
-fn after_a_part(error: CallError, part_done: bool) -> CallError {
+fn after_a_part<E>(error: CallError<E>, part_done: bool) -> CallError<E> {
     match error {
         CallError::Unresponsive(late) => {
-            CallError::Unresponsive(Unresponsive { may_have_changed: late.may_have_changed || part_done, ..late })
+            CallError::Unresponsive(UnresponsiveError { may_have_changed: late.may_have_changed || part_done, ..late })
         }
         other => other,
     }

@@ -1,6 +1,8 @@
 //! Why calls of the router fail.
 
-use caxton_shards::api::{LifecycleError, RegistrationError, ReplayError, SendError, Unresponsive};
+use std::convert::Infallible;
+
+use caxton_shards::api::{SendErrorKind, UnresponsiveError};
 use caxton_shards::message::Message;
 
 use crate::call::NoAnswer;
@@ -8,33 +10,35 @@ use crate::call::NoAnswer;
 /// A call that waits was made on a shard's own thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
-pub struct WouldDeadlock;
+pub struct WouldDeadlockError;
 
-/// Why an agent could not be added, a dead letter not be replayed, or a question about the router has no answer.
+/// Why a call has no result.
+///
+/// A call that a shard can refuse says in `E` why; of other calls, none is [refused](Self::Refused).
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CallError {
-    /// The shard refused the registration.
+pub enum CallError<E = Infallible> {
+    /// The shard refused it. Nothing changed, unless the reason says otherwise.
     #[error(transparent)]
-    Registration(#[from] RegistrationError),
-    /// The agent's state could not be changed.
+    Refused(E),
+    /// A call that waits was made on a shard's own thread. Nothing changed.
+    #[error("{WouldDeadlockError}")]
+    WouldDeadlock,
+    /// A shard did not do its part before the call's deadline. The error says whether something may have changed.
     #[error(transparent)]
-    Lifecycle(#[from] LifecycleError),
-    /// A dead letter was not replayed.
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-    /// A call that waits was made on a shard's own thread.
-    #[error(transparent)]
-    WouldDeadlock(#[from] WouldDeadlock),
-    /// A shard did not do its part before the call's deadline.
-    #[error(transparent)]
-    Unresponsive(#[from] Unresponsive),
-    /// The router has stopped.
+    Unresponsive(#[from] UnresponsiveError),
+    /// The router has stopped. Nothing changed.
     #[error("the router has stopped")]
     Stopped,
 }
 
-impl From<NoAnswer> for CallError {
+impl<E> From<WouldDeadlockError> for CallError<E> {
+    fn from(_: WouldDeadlockError) -> Self {
+        Self::WouldDeadlock
+    }
+}
+
+impl<E> From<NoAnswer> for CallError<E> {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
             NoAnswer::Stopped => Self::Stopped,
@@ -43,7 +47,7 @@ impl From<NoAnswer> for CallError {
     }
 }
 
-impl From<NoAnswer> for SendError {
+impl From<NoAnswer> for SendErrorKind {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
             NoAnswer::Stopped => Self::Stopping,
@@ -52,13 +56,27 @@ impl From<NoAnswer> for SendError {
     }
 }
 
-/// Messages that were not taken from a batch because there was no room in time, or the router is stopping.
+/// Messages of a batch that were not queued because there was no room in time, or the router is stopping. The rest was.
 #[derive(Debug, thiserror::Error)]
-#[error("{} of the batch's messages were not queued: {error}", .messages.len())]
-pub struct BatchRejected {
-    /// Why.
-    #[source]
-    pub error: SendError,
-    /// The messages that were not queued, in their order.
-    pub messages: Vec<Message>,
+#[error("{} of the batch's messages were not queued: {kind}", .messages.len())]
+pub struct BatchError {
+    pub(super) kind: SendErrorKind,
+    pub(super) messages: Vec<Message>,
+}
+
+impl BatchError {
+    /// Returns why the first of them was not queued.
+    pub fn kind(&self) -> &SendErrorKind {
+        &self.kind
+    }
+
+    /// Returns the messages that were not queued, in their order for each shard.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Returns the messages that were not queued, for another attempt.
+    pub fn into_messages(self) -> Vec<Message> {
+        self.messages
+    }
 }

@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use caxton_shards::api::{InboxNumber, Input, Rejected, SendError, is_notice};
+use caxton_shards::api::{InboxNumber, Input, SendError, SendErrorKind, is_notice};
 use caxton_shards::message::{AgentId, Message, MessageId};
 use futures_lite::future::block_on;
 
 use super::Router;
 use super::calls::not_on_a_shard;
-use super::error::WouldDeadlock;
+use super::error::WouldDeadlockError;
 use crate::deadline::{Deadline, within};
 
 /// What an inbox and its shard share.
@@ -273,11 +273,11 @@ impl Inbox {
     /// inbox wait.
     ///
     /// # Errors
-    /// As [`Router::send`], and [`SendError::ForeignSender`] for a message that names another sender.
-    pub async fn send(&self, mut message: Message) -> Result<MessageId, Rejected> {
+    /// As [`Router::send`], and [`SendErrorKind::ForeignSender`] for a message that names another sender.
+    pub async fn send(&self, mut message: Message) -> Result<MessageId, SendError> {
         message.set_sender_if_absent(self.state.agent);
         if message.sender() != Some(self.state.agent) {
-            return Err(Rejected { error: SendError::ForeignSender, message: Box::new(message) });
+            return Err(SendError::new(SendErrorKind::ForeignSender, message));
         }
         self.router.send(message).await
     }
@@ -286,7 +286,7 @@ impl Inbox {
     ///
     /// # Errors
     /// As [`Inbox::send`].
-    pub fn blocking_send(&self, message: Message) -> Result<MessageId, Rejected> {
+    pub fn blocking_send(&self, message: Message) -> Result<MessageId, SendError> {
         block_on(self.send(message))
     }
 
@@ -325,8 +325,8 @@ impl fmt::Debug for Inbox {
     }
 }
 
-impl From<WouldDeadlock> for ReceiveError {
-    fn from(_: WouldDeadlock) -> Self {
+impl From<WouldDeadlockError> for ReceiveError {
+    fn from(_: WouldDeadlockError) -> Self {
         Self::WouldDeadlock
     }
 }

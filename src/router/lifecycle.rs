@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use caxton_shards::api::{AgentView, Answer, Drained, Input, Token};
+use caxton_shards::api::{AgentView, Answer, Drained, Input, LifecycleError, Token};
 use caxton_shards::message::AgentId;
 use futures_lite::future::block_on;
 
@@ -42,7 +42,7 @@ impl Router {
     ///
     /// # Errors
     /// There is no such agent, it is draining, or the router has stopped.
-    pub async fn suspend(&self, agent: AgentId) -> Result<(), CallError> {
+    pub async fn suspend(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
         self.change(agent, |token| Input::Suspend(agent, token)).await
     }
 
@@ -50,7 +50,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::suspend`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_suspend(&self, agent: AgentId) -> Result<(), CallError> {
+    pub fn blocking_suspend(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
         block_on(self.suspend(agent))
     }
 
@@ -58,7 +58,7 @@ impl Router {
     ///
     /// # Errors
     /// There is no such agent, it is draining, or the router has stopped.
-    pub async fn resume(&self, agent: AgentId) -> Result<(), CallError> {
+    pub async fn resume(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
         self.change(agent, |token| Input::Resume(agent, token)).await
     }
 
@@ -66,7 +66,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::resume`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_resume(&self, agent: AgentId) -> Result<(), CallError> {
+    pub fn blocking_resume(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
         block_on(self.resume(agent))
     }
 
@@ -80,12 +80,12 @@ impl Router {
     /// # Errors
     /// There is no such agent, it is draining already, its shard drains as many agents as it may, or the router is
     /// stopping.
-    pub async fn drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError> {
+    pub async fn drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError<LifecycleError>> {
         let within_ms = whole_milliseconds(deadline);
         // The shard itself ends draining at the deadline, and says what was left: there is a moment for that.
         let patience = Deadline::after(deadline).later(ANSWER_WITHIN);
         match self.query(self.home_of(agent), patience, |token| Input::DrainAgent { agent, within_ms, token }).await? {
-            Answer::Drained(drained) => Ok(drained?),
+            Answer::Drained(drained) => drained.map_err(CallError::Refused),
             _ => Err(CallError::Stopped),
         }
     }
@@ -94,13 +94,17 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::drain`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError> {
+    pub fn blocking_drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError<LifecycleError>> {
         block_on(self.drain(agent, deadline))
     }
 
-    async fn change(&self, agent: AgentId, input: impl FnOnce(Token) -> Input) -> Result<(), CallError> {
+    async fn change(
+        &self,
+        agent: AgentId,
+        input: impl FnOnce(Token) -> Input,
+    ) -> Result<(), CallError<LifecycleError>> {
         match self.query(self.home_of(agent), self.deadline(), input).await? {
-            Answer::Changed(changed) => Ok(changed?),
+            Answer::Changed(changed) => changed.map_err(CallError::Refused),
             _ => Err(CallError::Stopped),
         }
     }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "wasm")]
 use caxton_shards::api::PLUGINS_MAX;
-use caxton_shards::api::{ConversationLimits, FailureHandler};
+use caxton_shards::api::{ConversationLimits, FailureHandler, RegistrationError};
 use caxton_shards::domain::ShardCount;
 use caxton_shards::journal::record::Durability;
 use caxton_shards::mesh::mesh;
@@ -39,7 +39,7 @@ pub(crate) use calls::not_on_a_shard;
 pub use calls::{EVENTS_WAITING_MAX, INBOX_WINDOW, Sent};
 pub use cancel::CancelStart;
 pub use dead_letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
-pub use error::{BatchRejected, CallError, WouldDeadlock};
+pub use error::{BatchError, CallError, WouldDeadlockError};
 pub use events::Events;
 pub use inbox::{Inbox, ReceiveError};
 pub use report::{Report, Stats};
@@ -101,7 +101,7 @@ pub enum StartError {
     Plugins(#[from] PluginsError),
     /// The platform's own agents could not be registered.
     #[error("the agents ams and df could not be registered: {0}")]
-    Management(CallError),
+    Management(CallError<RegistrationError>),
     /// The start was [cancelled](CancelStart).
     #[error("the start was cancelled before it was complete; what an earlier run left is as it was")]
     Cancelled,

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 /// A router's figures at one moment, shard by shard.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Stats {
     /// Each shard's own figures. They were true at the end of one of its turns, not all at the same moment.
     pub shards: Vec<Snapshot>,
@@ -104,6 +105,7 @@ impl Stats {
 ///
 /// Its text is for people: a few lines with the accounting and, where something was left, what and where.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Report {
     /// The final figures.
     pub stats: Stats,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use caxton_shards::api::Unfinished;
 use caxton_shards::routing::partition::ShardIndex;
 
-use super::error::WouldDeadlock;
+use super::error::WouldDeadlockError;
 use super::report::{Report, Stats};
 use super::{Inner, Router};
 use crate::doctor::Finding;
@@ -42,10 +42,10 @@ impl Router {
     /// at the earliest of their deadlines.
     ///
     /// # Errors
-    /// [`WouldDeadlock`] on a shard's own thread.
-    pub fn shutdown(&self, deadline: Duration) -> Result<Report, WouldDeadlock> {
+    /// [`WouldDeadlockError`] on a shard's own thread.
+    pub fn shutdown(&self, deadline: Duration) -> Result<Report, WouldDeadlockError> {
         if is_shard_thread() {
-            return Err(WouldDeadlock);
+            return Err(WouldDeadlockError);
         }
         Ok(self.inner.stop(deadline))
     }

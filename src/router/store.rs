@@ -36,6 +36,7 @@ pub(super) struct Store {
 
 /// How far a shard's database has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ProjectionLag {
     /// The shard.
     pub shard: u16,

@@ -16,9 +16,9 @@ use super::clock::{ClockJump, Stamp};
 use super::disk::Disk;
 use super::disk::direct::DirectDisk;
 use super::disk::host::HostFiles;
-use super::journal::{CATALOGUE, Catalogue, JournalFault, JournalId, scan};
+use super::journal::{CATALOGUE, Catalogue, JournalError, JournalId, scan};
 use super::manifest::{Identity, Manifest, read_manifest, write_manifest};
-use super::survey::{Mismatch, Survey};
+use super::survey::{MismatchError, Survey};
 use super::{attempt, files};
 use crate::router::CancelStart;
 
@@ -60,10 +60,10 @@ pub enum StoreError {
     },
     /// What is there is not what should be there.
     #[error(transparent)]
-    Mismatch(#[from] Mismatch),
+    Mismatch(#[from] MismatchError),
     /// A journal cannot be read.
     #[error(transparent)]
-    Journal(#[from] JournalFault),
+    Journal(#[from] JournalError),
     /// There is no `io_uring` for the journals.
     #[error("the journals need io_uring, which this host refuses: {0}; run `caxton doctor`")]
     Ring(io::Error),
@@ -117,6 +117,7 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// What a start found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Recovered {
     /// Messages that were not settled.
     pub messages: usize,
@@ -488,7 +489,7 @@ pub(super) fn clock_jump(now: &Stamp, start: &Stamp, end: &Stamp) -> Option<Cloc
 }
 
 /// Compares what a journal says of its own state with what the manifest says of the generation.
-pub(super) fn check_state(directory: &Path, catalogue: &Catalogue, manifest: &Manifest) -> Result<(), Mismatch> {
+pub(super) fn check_state(directory: &Path, catalogue: &Catalogue, manifest: &Manifest) -> Result<(), MismatchError> {
     let (found, expected) = if catalogue.inherited.is_none() {
         ("a journal that was not written to its end by the start that made it", "a whole one")
     } else if manifest.clean && !catalogue.closed {
@@ -500,7 +501,12 @@ pub(super) fn check_state(directory: &Path, catalogue: &Catalogue, manifest: &Ma
         return Ok(());
     };
     let advice = "Its catalogue is older than the manifest: put the whole directory back from a backup".to_owned();
-    Err(Mismatch { path: directory.join(CATALOGUE), found: found.to_owned(), expected: expected.to_owned(), advice })
+    Err(MismatchError {
+        path: directory.join(CATALOGUE),
+        found: found.to_owned(),
+        expected: expected.to_owned(),
+        advice,
+    })
 }
 
 /// Says that lifetimes ended while no router ran.

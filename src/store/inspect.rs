@@ -17,7 +17,7 @@ use caxton_shards::shard::recovery::Recovery;
 use super::clock::Stamp;
 use super::directory::{LOCK, StoreError, check_state, clock_jump, shard_directory};
 use super::disk::host::HostFiles;
-use super::journal::{JournalFault, JournalId, JournalSummary, salvage, scan};
+use super::journal::{JournalError, JournalId, JournalSummary, salvage, scan};
 use super::manifest::{MANIFEST, Manifest};
 use super::projector::DATABASE;
 use super::survey::{Finished, Survey, finished};
@@ -144,7 +144,7 @@ impl Inspection {
             let found = scan(&HostFiles, &path, &id, |sequence, kind, body| self.take(shard, sequence, kind, body));
             let found = found.and_then(|summary| match &self.manifest {
                 Some(manifest) if manifest.generation == Some(id.generation) => {
-                    check_state(&path, &summary.catalogue, manifest).map_err(JournalFault::Mismatch)?;
+                    check_state(&path, &summary.catalogue, manifest).map_err(JournalError::Mismatch)?;
                     Ok(summary)
                 }
                 _ => Ok(summary),

@@ -17,7 +17,7 @@ use super::directory::{Lock, StoreError, check_state, generation_directory, read
 use super::disk::host::HostFiles;
 use super::files;
 use super::inspect::none;
-use super::journal::{JournalFault, JournalId, read_catalogue, salvage, scan};
+use super::journal::{JournalError, JournalId, read_catalogue, salvage, scan};
 use super::manifest::{MANIFEST, Manifest, write_manifest};
 use super::survey::{Survey, shards_in};
 use crate::drive::wall_time;
@@ -112,16 +112,16 @@ impl ShardState {
             });
         }
         let checked = found.and_then(|summary| match manifest {
-            Some(manifest) => check_state(&path, &summary.catalogue, manifest).map_err(JournalFault::Mismatch),
-            None if summary.catalogue.inherited.is_none() => Err(JournalFault::Mismatch(unfinished(&path))),
+            Some(manifest) => check_state(&path, &summary.catalogue, manifest).map_err(JournalError::Mismatch),
+            None if summary.catalogue.inherited.is_none() => Err(JournalError::Mismatch(unfinished(&path))),
             None => Ok(()),
         });
         Self { read, known, fault: checked.err().map(|fault| fault.to_string()) }
     }
 }
 
-fn unfinished(path: &Path) -> super::survey::Mismatch {
-    super::survey::Mismatch {
+fn unfinished(path: &Path) -> super::survey::MismatchError {
+    super::survey::MismatchError {
         path: path.to_owned(),
         found: "a journal that the start which made it did not finish".to_owned(),
         expected: "a whole one".to_owned(),

@@ -23,7 +23,7 @@ const RESTORE: &str = "Put back what is missing from a backup. `caxton store che
 /// Something in a data directory is not as it should be. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{path}: {found}; expected: {expected}. Nothing was changed. {advice}", path = path.display())]
-pub struct Mismatch {
+pub struct MismatchError {
     /// Where.
     pub path: PathBuf,
     /// What was found there.
@@ -47,7 +47,7 @@ pub struct Survey {
     /// the one before it holds, and perhaps more.
     pub finished: Option<Finished>,
     /// What keeps a router from starting.
-    pub mismatches: Vec<Mismatch>,
+    pub mismatches: Vec<MismatchError>,
     /// What is worth to be known and loses nothing.
     pub notes: Vec<String>,
 }
@@ -124,7 +124,7 @@ impl Survey {
         } else {
             return;
         };
-        self.mismatches.push(Mismatch {
+        self.mismatches.push(MismatchError {
             path: directory.join(MANIFEST),
             found,
             expected: "the manifest that says which generation holds, or an empty directory".to_owned(),
@@ -135,7 +135,7 @@ impl Survey {
     fn compare(&mut self, directory: &Path, manifest: &Manifest) {
         let beside = self.found();
         let mut mismatch = |path: PathBuf, found: String, expected: String, advice: &str| {
-            self.mismatches.push(Mismatch { path, found, expected, advice: advice.to_owned() });
+            self.mismatches.push(MismatchError { path, found, expected, advice: advice.to_owned() });
         };
         if manifest.copying {
             mismatch(
@@ -183,7 +183,7 @@ impl Survey {
                      taken over"
                 ));
             } else if !is_rest_of_a_start(directory, number, manifest.identity) {
-                self.mismatches.push(Mismatch {
+                self.mismatches.push(MismatchError {
                     path: generation_directory(directory, number),
                     found: "a generation that is more than what an interrupted start leaves, and not whole".to_owned(),
                     expected: format!("{}; the manifest is older than the directory", manifest.generations()),
@@ -200,7 +200,7 @@ impl Survey {
         if identity == manifest.identity && generation <= holds {
             return;
         }
-        self.mismatches.push(Mismatch {
+        self.mismatches.push(MismatchError {
             path: directory.join(MANIFEST),
             found: format!("the manifest of directory {} with generation {holds}", manifest.identity),
             expected: format!(
@@ -228,11 +228,11 @@ impl Survey {
 }
 
 /// Compares the directories of a generation's shards with how many there should be.
-pub(super) fn compare_shards(directory: &Path, generation: u64, shards: u16) -> Result<Vec<Mismatch>, StoreError> {
+pub(super) fn compare_shards(directory: &Path, generation: u64, shards: u16) -> Result<Vec<MismatchError>, StoreError> {
     let found = numbered(&generation_directory(directory, generation), SHARD)?;
     let expected: BTreeSet<u64> = (0..u64::from(shards)).collect();
     let place = |number: u64| shard_directory(directory, generation, u16::try_from(number).unwrap_or(u16::MAX));
-    let mismatch = |number: &u64, found: &str, advice: &str| Mismatch {
+    let mismatch = |number: &u64, found: &str, advice: &str| MismatchError {
         path: place(*number),
         found: found.to_owned(),
         expected: format!("the directories of {shards} shards, numbered from 0"),

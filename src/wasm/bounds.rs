@@ -18,7 +18,7 @@ const FREE_VALUES: usize = 8;
 /// Something of which a module has more than it may.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("it has {found} {what}: {setting} allows {allowed}")]
-pub struct Excess {
+pub struct ExcessError {
     /// What it is.
     pub what: &'static str,
     /// How much of it there is, as far as the module was read.
@@ -33,7 +33,7 @@ pub struct Excess {
 ///
 /// # Errors
 /// The first thing of which it has too much.
-pub(super) fn check(bytes: &[u8], config: &WasmConfig) -> Result<(), Excess> {
+pub(super) fn check(bytes: &[u8], config: &WasmConfig) -> Result<(), ExcessError> {
     let bytes_max = check_size(bytes.len(), config)?;
     let mut counts = Counts::new(config, bytes_max);
     for payload in Parser::new(0).parse_all(bytes) {
@@ -49,23 +49,23 @@ pub(super) fn check(bytes: &[u8], config: &WasmConfig) -> Result<(), Excess> {
 }
 
 /// Checks the size of a file alone, and gives what it may be.
-pub(super) fn check_size(bytes: usize, config: &WasmConfig) -> Result<usize, Excess> {
+pub(super) fn check_size(bytes: usize, config: &WasmConfig) -> Result<usize, ExcessError> {
     let most = usize::try_from(config.module_bytes.into_inner()).unwrap_or(usize::MAX);
     within("bytes", bytes, most, "wasm.module_bytes").map(|()| most)
 }
 
-fn within(what: &'static str, found: usize, allowed: usize, setting: &'static str) -> Result<(), Excess> {
-    if found <= allowed { Ok(()) } else { Err(Excess { what, found, allowed, setting }) }
+fn within(what: &'static str, found: usize, allowed: usize, setting: &'static str) -> Result<(), ExcessError> {
+    if found <= allowed { Ok(()) } else { Err(ExcessError { what, found, allowed, setting }) }
 }
 
 /// Why a module is not read on.
 enum Stop {
-    Excess(Excess),
+    Excess(ExcessError),
     Invalid,
 }
 
-impl From<Excess> for Stop {
-    fn from(excess: Excess) -> Self {
+impl From<ExcessError> for Stop {
+    fn from(excess: ExcessError) -> Self {
         Self::Excess(excess)
     }
 }
@@ -217,7 +217,7 @@ impl Module {
 mod tests {
     use super::*;
 
-    fn found(text: &str, change: impl FnOnce(&mut WasmConfig)) -> Result<(), Excess> {
+    fn found(text: &str, change: impl FnOnce(&mut WasmConfig)) -> Result<(), ExcessError> {
         let mut config = crate::config::Config::default().wasm;
         change(&mut config);
         check(&wat::parse_str(text).expect("WebAssembly as text"), &config)

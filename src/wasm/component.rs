@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use caxton_shards::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
-use caxton_shards::api::{SendError, is_notice};
+use caxton_shards::api::{SendErrorKind, is_notice};
 use caxton_shards::domain::{CapabilityName, LifetimeMs, Priority};
 use caxton_shards::message::{
     AgentId, Choice, ConversationId, Correlation, Message, MessageBuilder, MessageId, Performative, Reliability,
@@ -225,8 +225,8 @@ impl Agent for ComponentAgent {
         // One slice is all that it gets, and there is nobody to tell what came of it.
         let stopping = |question| match question {
             Question::Discover(_) => Answer::Found(Vec::new()),
-            Question::Send(_) | Question::Reply(..) => Answer::Sent(Err(SendError::Stopping)),
-            Question::Offer(_) | Question::Withdraw(_) => Answer::Done(Err(SendError::Stopping)),
+            Question::Send(_) | Question::Reply(..) => Answer::Sent(Err(SendErrorKind::Stopping)),
+            Question::Offer(_) | Question::Withdraw(_) => Answer::Done(Err(SendErrorKind::Stopping)),
         };
         let _ = execution.go_on(now, stopping);
     }
@@ -235,13 +235,13 @@ impl Agent for ComponentAgent {
 /// Does what a guest asks for in the middle of a call.
 fn answer(question: Question, current: Option<&Message>, context: &mut Context<'_>) -> Answer {
     match question {
-        Question::Send(message) => Answer::Sent(context.send(*message).map_err(|rejected| rejected.error)),
+        Question::Send(message) => Answer::Sent(context.send(*message).map_err(SendErrorKind::from)),
         Question::Reply(performative, text) => {
-            let Some(current) = current else { return Answer::Sent(Err(SendError::UnknownSender)) };
+            let Some(current) = current else { return Answer::Sent(Err(SendErrorKind::UnknownSender)) };
             // Its length was checked, and nothing else of a reply can be wrong.
             match current.reply(performative).content(text).build() {
-                Ok(reply) => Answer::Sent(context.send(reply).map_err(|rejected| rejected.error)),
-                Err(_) => Answer::Sent(Err(SendError::Full)),
+                Ok(reply) => Answer::Sent(context.send(reply).map_err(SendErrorKind::from)),
+                Err(_) => Answer::Sent(Err(SendErrorKind::Full)),
             }
         }
         Question::Discover(capability) => Answer::Found(context.discover(&capability)),
@@ -340,12 +340,13 @@ fn invalid(error: impl std::fmt::Display) -> types::SendError {
     types::SendError::Invalid(error.to_string())
 }
 
-fn refused(error: &SendError) -> types::SendError {
+fn refused(error: &SendErrorKind) -> types::SendError {
     match error {
-        SendError::Full | SendError::MemoryFull { .. } | SendError::ReceiverFull { .. } | SendError::JournalFull => {
-            types::SendError::Full(error.to_string())
-        }
-        SendError::ContentTooLarge { limit, .. } => types::SendError::TooLarge(*limit as u64),
+        SendErrorKind::Full
+        | SendErrorKind::MemoryFull { .. }
+        | SendErrorKind::ReceiverFull { .. }
+        | SendErrorKind::JournalFull => types::SendError::Full(error.to_string()),
+        SendErrorKind::ContentTooLarge { limit, .. } => types::SendError::TooLarge(*limit as u64),
         _ => types::SendError::Refused(error.to_string()),
     }
 }

@@ -9,14 +9,14 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::agent::{Agent, Batch, Context, Failure, Outcome, Polled, Registration, Supervision};
-use caxton_shards::api::{SendError, Unresponsive};
+use caxton_shards::api::{SendErrorKind, UnresponsiveError};
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, ConversationId, Message, Performative};
 
 use super::guest::{Guest, Instantiated};
 use super::host::SharedMemory;
 use crate::deadline::within;
-use crate::router::{Router, WouldDeadlock, not_on_a_shard};
+use crate::router::{Router, WouldDeadlockError, not_on_a_shard};
 
 /// Commands that wait for their agent.
 const COMMANDS_MAX: usize = 16;
@@ -72,10 +72,10 @@ pub enum DeployError {
     Unreachable(String),
     /// The agent did not carry out the command before the deadline of the router's handle.
     #[error(transparent)]
-    Unresponsive(#[from] Unresponsive),
+    Unresponsive(#[from] UnresponsiveError),
     /// The call was made on a shard's own thread.
     #[error(transparent)]
-    WouldDeadlock(#[from] WouldDeadlock),
+    WouldDeadlock(#[from] WouldDeadlockError),
 }
 
 enum Command {
@@ -199,10 +199,10 @@ impl Deployment {
         let message = message.map_err(|error| unreachable(&error))?;
         let taken_back = TakenBack { shared: &self.shared, own };
         let sent = router.within(deadline.left()).send(message).await;
-        match sent.map_err(|rejected| rejected.error) {
+        match sent.map_err(SendErrorKind::from) {
             Ok(_) => {}
-            Err(SendError::Unresponsive(late)) => {
-                return Err(Unresponsive { may_have_changed: !taken_back.take_back(), ..late }.into());
+            Err(SendErrorKind::Unresponsive(late)) => {
+                return Err(UnresponsiveError { may_have_changed: !taken_back.take_back(), ..late }.into());
             }
             Err(error) => return Err(unreachable(&error)),
         }

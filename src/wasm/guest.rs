@@ -13,7 +13,7 @@ use caxton_shards::message::AgentId;
 use wasmtime::component::Component;
 use wasmtime::{Engine, InstancePre, Module};
 
-use super::bounds::{self, Excess};
+use super::bounds::{self, ExcessError};
 use super::component::{self, ComponentAgent, Prepared};
 #[cfg(feature = "store")]
 use super::host::Memory;
@@ -61,6 +61,7 @@ impl fmt::Display for Problem {
 
 /// Why a module can't be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GuestError {
     /// The file can't be read.
     #[error("{}: can't be read: {reason}", path.display())]
@@ -82,7 +83,7 @@ pub enum GuestError {
         /// The module.
         name: String,
         /// What it has too much of.
-        excess: Excess,
+        excess: ExcessError,
     },
     /// It is not valid, or uses something that is not supported.
     #[error("{name}: the module is not valid: {reason}")]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use caxton_shards::api::SendError;
+use caxton_shards::api::SendErrorKind;
 use caxton_shards::domain::{
     CapabilityName, GuestCallMs, GuestMemoryBytes, GuestMessageBytes, GuestStateBytes, GuestTableElements,
     HostCallCount, LogRate,
@@ -170,9 +170,9 @@ pub(super) enum Question {
 }
 
 pub(super) enum Answer {
-    Sent(Result<MessageId, SendError>),
+    Sent(Result<MessageId, SendErrorKind>),
     Found(Vec<AgentId>),
-    Done(Result<(), SendError>),
+    Done(Result<(), SendErrorKind>),
 }
 
 /// Where a guest's questions lie until its agent answers them, and its time. Guest and agent use it in turns, on one thread.

@@ -14,6 +14,7 @@ const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a manifest can't be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManifestError {
     /// It can't be read.
     #[error("{}: can't be read: {reason}", path.display())]

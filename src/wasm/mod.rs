@@ -41,7 +41,7 @@ mod wasi;
 pub use crate::config::{Grant, Grants, OnFailure};
 #[cfg(feature = "store")]
 pub use crate::store::directory::STATES_FILE;
-pub use bounds::Excess;
+pub use bounds::ExcessError;
 pub use deployment::{DeployError, Deployment, State, Strategy};
 pub use encode::{ROUTING_WIT, WIT, component_of};
 pub use guest::{Guest, GuestError, GuestKind, Problem};

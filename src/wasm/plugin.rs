@@ -41,6 +41,7 @@ const IMPORTS: [&str; 2] = ["caxton:routing/types@1.0.0", "caxton:routing/curren
 
 /// Why the plugins that the settings name can't be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PluginsError {
     /// No guest can run.
     #[error(transparent)]
@@ -52,6 +53,7 @@ pub enum PluginsError {
 
 /// How often a plugin was asked, and what it said, on all shards together.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct PluginFigures {
     /// Messages that it judged, or failed over.
     pub asked: AtomicU64,

@@ -28,6 +28,7 @@ const INSTANCE_BYTES_MAX: usize = 1 << 20;
 
 /// Why no guest can run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SandboxError {
     /// The engine does not start: mostly the address space or the number of mappings is limited.
     #[error("WebAssembly can't be run with room for {guests} guests: {reason}. {mend}")]

@@ -29,6 +29,7 @@ const APPLICATION_ID: i32 = 0x6361_7867;
 
 /// Why nothing can be remembered beyond the process.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StatesError {
     /// SQLite refuses.
     #[error("{path}: {source}")]

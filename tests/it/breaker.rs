@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use caxton_router::message::WhenUnavailable;
 use caxton_router::router::Events;
 use caxton_router::{
-    AgentId, AskFailure, BreakerState, Config, DeadLetterReason, Decision, Event, FailedAttempt, FailureCause,
+    AgentId, AskError, BreakerState, Config, DeadLetterReason, Decision, Event, FailedAttempt, FailureCause,
     FailureHandler, Message, Outcome, Performative, Preset, Router, ShardIndex,
 };
 
@@ -41,7 +41,7 @@ fn an_agent_that_keeps_failing_is_left_alone_as_long_as_its_breaker_is_open() {
         }
         wait_for(&events, agent, |state| matches!(state, BreakerState::Open { for_ms: 3_600_000 }));
         let failure = router.blocking_ask(impatient(agent), PATIENCE);
-        let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+        let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
         assert!(text_of(&notice).contains("(breaker-open "), "{}", text_of(&notice));
         let report = shutdown(&router);
         assert_eq!((report.stats.breakers_opened(), report.stats.breakers_open()), (1, 1));
@@ -163,7 +163,7 @@ fn an_embedders_own_handler_decides_on_each_shard_what_becomes_of_failures() {
                 .blocking_register(name_on(&router, shard, "agent"), || on(|_, _| Outcome::failed("the tea is cold")))
                 .expect("the agent is registered");
             let failure = router.blocking_ask(request_to(agent, "?"), PATIENCE);
-            let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+            let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
             assert!(text_of(&notice).contains(word), "{}", text_of(&notice));
         }
         let reasons: Vec<DeadLetterReason> =

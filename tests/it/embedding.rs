@@ -8,8 +8,8 @@ use std::time::Duration;
 use caxton_router::router::{CallError, ReceiveError};
 use caxton_router::rules::{Conditions, Destination, Rule};
 use caxton_router::{
-    AgentId, AgentState, AskFailure, Choice, ConversationId, Event, Message, Outcome, Performative, Registration,
-    Router, SendError, StopReason,
+    AgentId, AgentState, AskError, Choice, ConversationId, Event, Message, Outcome, Performative, Registration, Router,
+    SendErrorKind, StopReason,
 };
 use caxton_shards::api::RegistrationError;
 
@@ -66,7 +66,7 @@ fn a_second_agent_of_the_same_name_is_refused_by_name() {
         let router = start(2);
         router.blocking_register(name("solo"), silent).expect("the first is registered");
         let error = router.blocking_register(name("solo"), silent).expect_err("the second is not");
-        assert_eq!(error, CallError::Registration(RegistrationError::Duplicate { name: "solo".to_owned() }));
+        assert_eq!(error, CallError::Refused(RegistrationError::Duplicate { name: "solo".to_owned() }));
         assert!(error.to_string().contains("\"solo\""), "{error}");
         shutdown(&router);
     });
@@ -77,7 +77,7 @@ fn the_routers_own_name_is_refused() {
     bounded(|| {
         let router = start(1);
         let error = router.blocking_register(name("ams"), silent).expect_err("the name belongs to the router");
-        assert!(matches!(error, CallError::Registration(RegistrationError::Reserved { .. })), "{error}");
+        assert!(matches!(error, CallError::Refused(RegistrationError::Reserved { .. })), "{error}");
         shutdown(&router);
     });
 }
@@ -95,7 +95,7 @@ fn many_agents_are_registered_in_the_order_of_the_list() {
         }
         assert!(matches!(
             results.last(),
-            Some(Err(CallError::Registration(RegistrationError::Duplicate { name }))) if name == "agent-7"
+            Some(Err(CallError::Refused(RegistrationError::Duplicate { name }))) if name == "agent-7"
         ));
         assert_eq!(router.stats().agents(), 500);
         shutdown(&router);
@@ -198,8 +198,8 @@ fn a_message_that_finds_no_room_comes_back() {
             [router.try_send(message_to(agent, "second")).err(), router.try_tell(message_to(agent, "second")).err()]
         {
             let rejected = full.expect("there is no second place");
-            assert_eq!(rejected.error, SendError::Full);
-            assert_eq!(text_of(&rejected.message), "second");
+            assert_eq!(rejected.kind(), &SendErrorKind::Full);
+            assert_eq!(text_of(rejected.message()), "second");
         }
         barrier.open();
         queued.blocking_accepted().expect("the first is accepted");
@@ -236,7 +236,7 @@ fn a_question_to_nobody_is_undeliverable_and_says_why() {
     bounded(|| {
         let router = start(2);
         let failure = router.blocking_ask(request_to(AgentId::of_text("nobody"), "?"), PATIENCE);
-        let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+        let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
         assert_eq!(notice.performative(), Performative::Failure);
         assert!(text_of(&notice).contains("unknown-receiver"), "{}", text_of(&notice));
         assert_eq!(shutdown(&router).stats.account().dead_lettered, 1);
@@ -251,7 +251,7 @@ fn a_question_that_is_not_answered_times_out() {
         for timeout in [Duration::from_millis(20), Duration::from_micros(1), Duration::ZERO] {
             let failure = router.blocking_ask(request_to(agent, "?"), timeout);
             // On a busy machine the shard may not even have been asked.
-            assert!(matches!(failure, Err(AskFailure::TimedOut | AskFailure::Unresponsive(_))), "{failure:?}");
+            assert!(matches!(failure, Err(AskError::TimedOut | AskError::Unresponsive(_))), "{failure:?}");
         }
         shutdown(&router);
     });
@@ -308,12 +308,12 @@ fn a_router_that_has_stopped_refuses_and_gives_back() {
         ];
         for rejected in refused {
             let rejected = rejected.expect("nothing is accepted any more");
-            assert_eq!(rejected.error, SendError::Stopping);
-            assert_eq!(text_of(&rejected.message), "too late");
+            assert_eq!(rejected.kind(), &SendErrorKind::Stopping);
+            assert_eq!(text_of(rejected.message()), "too late");
         }
         let batch = router.blocking_tell_all(vec![message(), message()]).expect_err("nothing is accepted any more");
-        assert_eq!((batch.error, batch.messages.len()), (SendError::Stopping, 2));
-        assert!(matches!(router.blocking_ask(message(), PATIENCE), Err(AskFailure::Stopped)));
+        assert_eq!((batch.kind(), batch.messages().len()), (&SendErrorKind::Stopping, 2));
+        assert!(matches!(router.blocking_ask(message(), PATIENCE), Err(AskError::Stopped)));
         assert_eq!(router.blocking_register(name("late"), silent), Err(CallError::Stopped));
         assert_eq!(router.blocking_deregister(agent), Err(CallError::Stopped));
         assert_eq!(router.blocking_open_inbox(name("late")).err(), Some(CallError::Stopped));
@@ -330,7 +330,7 @@ fn a_sender_that_is_not_registered_is_refused() {
             builder.build().expect("the message is valid")
         };
         let rejected = router.blocking_send(stranger()).expect_err("nobody has that name");
-        assert_eq!(rejected.error, SendError::UnknownSender);
+        assert_eq!(rejected.kind(), &SendErrorKind::UnknownSender);
         router.blocking_tell(stranger()).expect("it is queued");
         let report = shutdown(&router);
         assert_eq!(report.stats.account().refused, 1);
@@ -346,10 +346,10 @@ fn content_beyond_the_limit_is_refused() {
         });
         let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
         let rejected = router.blocking_send(message_to(agent, &"x".repeat(1_001))).expect_err("it is too long");
-        assert_eq!(rejected.error, SendError::ContentTooLarge { bytes: 1_001, limit: 1_000 });
+        assert_eq!(rejected.kind(), &SendErrorKind::ContentTooLarge { bytes: 1_001, limit: 1_000 });
         let asked = router.blocking_ask(request_to(agent, &"x".repeat(1_001)), PATIENCE);
-        let Err(AskFailure::Rejected(rejected)) = asked else { panic!("{asked:?}") };
-        assert_eq!(rejected.error, SendError::ContentTooLarge { bytes: 1_001, limit: 1_000 });
+        let Err(AskError::Rejected(rejected)) = asked else { panic!("{asked:?}") };
+        assert_eq!(rejected.kind(), &SendErrorKind::ContentTooLarge { bytes: 1_001, limit: 1_000 });
         router.blocking_send(message_to(agent, &"x".repeat(1_000))).expect("this is just short enough");
         shutdown(&router);
     });
@@ -410,7 +410,7 @@ fn a_rule_decides_where_a_message_without_receiver_goes() {
         assert_eq!(text_of(&reply), "why");
         let stray = Message::builder(Performative::Inform).build().expect("the message is valid");
         let failure = router.blocking_ask(stray, PATIENCE);
-        let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+        let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
         assert!(text_of(&notice).contains("no-route"), "{}", text_of(&notice));
         shutdown(&router);
     });

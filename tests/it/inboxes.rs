@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use caxton_router::message::{Receipt, WallTime};
 use caxton_router::router::{CallError, INBOX_WINDOW, ReceiveError};
 use caxton_router::{
-    AgentId, AskFailure, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendError, StopReason, is_notice,
+    AgentId, AskError, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendErrorKind, StopReason,
+    is_notice,
 };
 use caxton_shards::api::RegistrationError;
 use caxton_shards::dead_letter::DeadLetterReason;
@@ -102,7 +103,7 @@ fn an_inbox_sends_in_its_own_name_only() {
         for forged in [AgentId::of_text("nobody"), other, AgentId::of_text(&router.gateway(0))] {
             let forged = Message::builder(Performative::Inform).receiver(other).sender(forged);
             let rejected = inbox.blocking_send(forged.build().expect("it is valid")).expect_err("it is forged");
-            assert_eq!(rejected.error, SendError::ForeignSender);
+            assert_eq!(rejected.kind(), &SendErrorKind::ForeignSender);
         }
         assert_eq!(shutdown(&router).stats.account().accepted, 2);
     });
@@ -115,7 +116,7 @@ fn the_name_of_an_inbox_is_taken_once() {
         let inbox = open(&router, "clerk");
         let again = router.blocking_open_inbox(name("clerk")).expect_err("the name is taken");
         let duplicate = RegistrationError::Duplicate { name: "clerk".to_owned() };
-        assert_eq!(again, CallError::Registration(duplicate));
+        assert_eq!(again, CallError::Refused(duplicate));
         // The refused inbox takes nothing with it.
         router.blocking_send(message_to(inbox.id(), "still here")).expect("it is accepted");
         assert_eq!(receive(&inbox), "still here");
@@ -139,7 +140,7 @@ fn an_inbox_can_offer_a_capability() {
         assert_eq!(receive(&inbox), "what now");
         drop_and_wait(inbox, &router);
         let failure = router.blocking_ask(request_by(&offered), PATIENCE);
-        assert!(matches!(failure, Err(AskFailure::Undeliverable(_))), "{failure:?}");
+        assert!(matches!(failure, Err(AskError::Undeliverable(_))), "{failure:?}");
         shutdown(&router);
     });
 }
@@ -257,7 +258,7 @@ fn an_inbox_hears_that_its_router_has_stopped() {
             assert_eq!(block_on(inbox.recv()).err(), Some(ReceiveError::Stopped));
             assert_eq!(inbox.blocking_recv(PATIENCE).err(), Some(ReceiveError::Stopped));
             let message = message_to(inbox.id(), "x");
-            assert_eq!(inbox.blocking_send(message).expect_err("too late").error, SendError::Stopping);
+            assert_eq!(inbox.blocking_send(message).expect_err("too late").kind(), &SendErrorKind::Stopping);
         });
         shutdown(&router);
         waiting.join().expect("the owner was told");

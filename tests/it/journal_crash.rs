@@ -12,7 +12,7 @@ use caxton_router::sim::Dice;
 use caxton_router::store::disk::simulated::{Faults, SimulatedDisk};
 use caxton_router::store::disk::{Disk, DiskFile, Files};
 use caxton_router::store::journal::{
-    Journal, JournalFault, JournalId, JournalOptions, JournalState, WRITE_TIME_MAX_MS, scan,
+    Journal, JournalError, JournalId, JournalOptions, JournalState, WRITE_TIME_MAX_MS, scan,
 };
 use caxton_router::store::manifest::Identity;
 use caxton_shards::journal::record::{Lsn, Record, RecordKind, Records};
@@ -119,7 +119,7 @@ impl Story {
 }
 
 /// Returns the contents of a journal on this disk: the records by LSN.
-fn read(disk: &SimulatedDisk, shard: u16) -> Result<BTreeMap<u64, (u8, Vec<u8>)>, JournalFault> {
+fn read(disk: &SimulatedDisk, shard: u16) -> Result<BTreeMap<u64, (u8, Vec<u8>)>, JournalError> {
     let mut found = BTreeMap::new();
     scan(disk, Path::new("/journal"), &options(shard).id, |sequence, kind, body| {
         found.insert(sequence.0, (kind, body.to_vec()));
@@ -212,7 +212,7 @@ fn a_journal_that_was_closed_ends_with_its_last_record() {
     let last = summary.segments.iter().rfind(|segment| segment.frames > 0).expect("there are frames");
     disk.damage(&last.path, usize::try_from(last.bytes).expect("it is small") - 4096, &[0; 4096]);
     let fault = read(&disk, 3).expect_err("it is damaged");
-    assert!(matches!(fault, JournalFault::Damaged { .. }), "{fault}");
+    assert!(matches!(fault, JournalError::Damaged { .. }), "{fault}");
 }
 
 #[test]
@@ -433,6 +433,6 @@ fn damage_in_the_middle_is_reported_with_its_place_and_nothing_is_served() {
     assert!(read(&disk, 3).is_ok());
     disk.damage(&first, 70, b"damage");
     let fault = read(&disk, 3).expect_err("it is damaged");
-    assert!(matches!(&fault, JournalFault::Damaged { path, offset: 0, .. } if *path == first), "{fault}");
+    assert!(matches!(&fault, JournalError::Damaged { path, offset: 0, .. } if *path == first), "{fault}");
     assert!(read(&story.disk, 4).is_err(), "it is another shard's");
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use caxton_router::config::ShardChoice;
 use caxton_router::domain::ShardCount;
-use caxton_router::router::{CallError, WouldDeadlock};
+use caxton_router::router::{CallError, WouldDeadlockError};
 use caxton_router::{
-    Agent, AskFailure, Config, Context, Event, Message, Outcome, Performative, Preset, Router, SendError,
+    Agent, AskError, Config, Context, Event, Message, Outcome, Performative, Preset, Router, SendErrorKind,
 };
 use caxton_shards::api::RegistrationError;
 use caxton_shards::dead_letter::DeadLetterReason;
@@ -64,7 +64,7 @@ fn several_routers_live_in_one_process() {
             let reply = router.blocking_ask(request_to(oracle, "who are you"), PATIENCE);
             match reply {
                 Ok(reply) => assert_eq!(text_of(&reply), number.to_string()),
-                Err(failure) => assert!(number == 1 && matches!(failure, AskFailure::Stopped), "{failure:?}"),
+                Err(failure) => assert!(number == 1 && matches!(failure, AskError::Stopped), "{failure:?}"),
             }
         }
         shutdown(&routers[0]);
@@ -139,7 +139,7 @@ fn what_is_told_while_the_router_stops_is_handled_or_refused() {
                             match router.blocking_tell(message_to(agent, "x")) {
                                 Ok(()) => queued += 1,
                                 Err(rejected) => {
-                                    assert_eq!(rejected.error, SendError::Stopping);
+                                    assert_eq!(rejected.kind(), &SendErrorKind::Stopping);
                                     return queued;
                                 }
                             }
@@ -228,7 +228,7 @@ fn a_question_that_waits_hears_that_the_router_stops() {
         heard.recv_timeout(PATIENCE).expect("the question arrives");
         shutdown(&router);
         let failure = asker.join().expect("the asker has its answer");
-        assert!(matches!(failure, Err(AskFailure::Stopped)), "{failure:?}");
+        assert!(matches!(failure, Err(AskError::Stopped)), "{failure:?}");
     });
 }
 
@@ -338,25 +338,27 @@ fn blocking_calls_inside_a_handler_are_refused() {
                     let me = context.id();
                     let message = || message_to(me, &text_of(message));
                     let errors = [
-                        router.blocking_tell(message()).err().map(|rejected| rejected.error),
-                        router.blocking_send(message()).err().map(|rejected| rejected.error),
-                        router.blocking_tell_all(vec![message()]).err().map(|rejected| rejected.error),
+                        router.blocking_tell(message()).err().map(SendErrorKind::from),
+                        router.blocking_send(message()).err().map(SendErrorKind::from),
+                        router.blocking_tell_all(vec![message()]).err().map(|error| error.kind().clone()),
                         match router.blocking_ask(message(), PATIENCE) {
-                            Err(AskFailure::Rejected(rejected)) => Some(rejected.error),
+                            Err(AskError::Rejected(rejected)) => Some(rejected.into()),
                             _ => None,
                         },
                     ];
-                    assert_eq!(errors, [const { Some(SendError::WouldDeadlock) }; 4]);
-                    let deadlock = CallError::WouldDeadlock(WouldDeadlock);
-                    assert_eq!(router.blocking_register(name("x"), silent), Err(deadlock.clone()));
-                    assert_eq!(router.blocking_deregister(me), Err(deadlock.clone()));
-                    assert_eq!(router.blocking_suspend(me), Err(deadlock.clone()));
-                    assert_eq!(router.blocking_resume(me), Err(deadlock.clone()));
-                    assert_eq!(router.blocking_drain(me, PATIENCE), Err(deadlock.clone()));
-                    assert_eq!(router.blocking_agent(me), Err(deadlock.clone()));
-                    assert_eq!(router.blocking_discover(&crate::common::capability("x")), Err(deadlock.clone()));
-                    assert_eq!(router.blocking_open_inbox(name("x")).err(), Some(deadlock));
-                    assert_eq!(router.shutdown(PATIENCE).err(), Some(WouldDeadlock));
+                    assert_eq!(errors, [const { Some(SendErrorKind::WouldDeadlock) }; 4]);
+                    assert_eq!(router.blocking_register(name("x"), silent), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking_deregister(me), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking_suspend(me), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking_resume(me), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking_drain(me, PATIENCE), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking_agent(me), Err(CallError::WouldDeadlock));
+                    assert_eq!(
+                        router.blocking_discover(&crate::common::capability("x")),
+                        Err(CallError::WouldDeadlock)
+                    );
+                    assert_eq!(router.blocking_open_inbox(name("x")).err(), Some(CallError::WouldDeadlock));
+                    assert_eq!(router.shutdown(PATIENCE).err(), Some(WouldDeadlockError));
                     let _ = refused.send(());
                     Outcome::Done
                 })
@@ -401,7 +403,7 @@ fn a_panic_in_a_handler_harms_nobody_else() {
             .expect("the agent is registered");
         let neighbour = router.blocking_register(name_on(&router, 0, "neighbour"), echo).expect("it is registered");
         let failure = router.blocking_ask(request_to(agent, "?"), PATIENCE);
-        let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+        let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
         assert!(text_of(&notice).contains("this is part of the test"), "{}", text_of(&notice));
         let panicked = std::iter::from_fn(|| events.try_next())
             .filter(|event| matches!(event, Event::AgentPanicked { agent: who, .. } if *who == agent))
@@ -423,7 +425,7 @@ fn an_agent_that_can_not_be_made_is_refused_with_the_reason() {
             .expect_err("it can't be made");
         let panicked =
             RegistrationError::Panicked { name: "stillborn".to_owned(), what: "this is part of the test".to_owned() };
-        assert_eq!(error, CallError::Registration(panicked));
+        assert_eq!(error, CallError::Refused(panicked));
         router.blocking_register(name("stillborn"), silent).expect("the name is still free");
         shutdown(&router);
     });

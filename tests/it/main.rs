@@ -46,6 +46,7 @@ mod overflow;
 mod projection;
 mod sim;
 mod supervision;
+mod surface;
 #[cfg(feature = "wasm")]
 mod wasm;
 #[cfg(feature = "wasm")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use caxton_router::config::Config;
 use caxton_router::domain::{LifetimeMs, MailboxCapacity, MemoryBudget};
-use caxton_router::{AgentId, Inbox, Message, Performative, Router, SendError};
+use caxton_router::{AgentId, Inbox, Message, Performative, Router, SendErrorKind};
 use caxton_shards::api::OverflowPolicy;
 use caxton_shards::dead_letter::DeadLetterReason;
 use futures_lite::future::block_on;
@@ -56,10 +56,10 @@ fn a_send_waits_until_there_is_room_or_its_time_is_over() {
         let router = start_with(1, small_mailboxes);
         let (inbox, sent) = open_full(&router, OverflowPolicy::BackPressure);
         close(&router, inbox.id());
-        let closed = SendError::ReceiverFull { receiver: inbox.id(), policy: OverflowPolicy::BackPressure };
+        let closed = SendErrorKind::ReceiverFull { receiver: inbox.id(), policy: OverflowPolicy::BackPressure };
 
         let back = router.blocking_send(short_lived(inbox.id())).expect_err("nobody makes room in time");
-        assert_eq!((back.error, text_of(&back.message).as_str()), (closed.clone(), "in vain"));
+        assert_eq!((back.kind(), text_of(back.message()).as_str()), (&closed, "in vain"));
 
         let waiting = std::thread::spawn({
             let (router, message) = (router.clone(), message_to(inbox.id(), "patient"));
@@ -83,7 +83,7 @@ fn a_try_gives_the_message_back_at_once_and_others_are_not_held_up() {
         let (inbox, _) = open_full(&router, OverflowPolicy::BackPressure);
         let quick = router.blocking_register(name_on(&router, 0, "quick"), silent).expect("it is registered");
         close(&router, inbox.id());
-        let closed = SendError::ReceiverFull { receiver: inbox.id(), policy: OverflowPolicy::BackPressure };
+        let closed = SendErrorKind::ReceiverFull { receiver: inbox.id(), policy: OverflowPolicy::BackPressure };
         // The other shard is informed soon.
         for _ in 0..2 {
             loop {
@@ -91,7 +91,7 @@ fn a_try_gives_the_message_back_at_once_and_others_are_not_held_up() {
                 match handle.blocking_accepted() {
                     Ok(_) => std::thread::yield_now(),
                     Err(back) => {
-                        assert_eq!((back.error, text_of(&back.message).as_str()), (closed.clone(), "now"));
+                        assert_eq!((back.kind(), text_of(back.message()).as_str()), (&closed, "now"));
                         break;
                     }
                 }
@@ -134,7 +134,10 @@ fn beyond_the_budget_a_send_is_refused() {
         let large = "x".repeat(2 << 20);
         let slow = router.blocking_register(name_on(&router, 0, "slow"), silent).expect("it is registered");
         let back = router.blocking_send(message_to(slow, &large)).expect_err("there is no memory for it");
-        assert_eq!((back.error, back.message.content().len()), (SendError::MemoryFull { limit: 1 << 20 }, large.len()));
+        assert_eq!(
+            (back.kind(), back.message().content().len()),
+            (&SendErrorKind::MemoryFull { limit: 1 << 20 }, large.len())
+        );
         router.blocking_send(message_to(slow, "small")).expect("there is memory for it");
         let report = shutdown(&router);
         assert_eq!(report.stats.shards[0].refused_for_memory, 1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use caxton_router::router::CallError;
 use caxton_router::{
-    AgentState, AskFailure, DeadLetterReason, Drained, Event, LifecycleError, Outcome, Registration, RestartPolicy,
+    AgentState, AskError, DeadLetterReason, Drained, Event, LifecycleError, Outcome, Registration, RestartPolicy,
     StopReason,
 };
 
@@ -36,7 +36,7 @@ fn an_agent_is_looked_at_suspended_resumed_and_drained() {
             assert_eq!(router.blocking_drain(agent, PATIENCE), Ok(Drained { left: 0 }));
             let view = router.blocking_agent(agent).expect("the router runs").expect("it is remembered");
             assert_eq!((view.state, view.stopped_because), (AgentState::Stopped, Some(StopReason::Drained)));
-            let unknown = CallError::Lifecycle(LifecycleError::UnknownAgent);
+            let unknown = CallError::Refused(LifecycleError::UnknownAgent);
             assert_eq!(router.blocking_suspend(agent), Err(unknown.clone()));
             assert_eq!(router.blocking_resume(agent), Err(unknown.clone()));
             assert_eq!(router.blocking_drain(agent, Duration::ZERO), Err(unknown));
@@ -63,7 +63,7 @@ fn an_agent_that_fails_too_often_is_stopped_and_its_shard_goes_on() {
         let mut failures = Vec::new();
         while failures.len() < 4 {
             let failure = router.blocking_ask(request_to(agent, "poison"), PATIENCE);
-            let Err(AskFailure::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+            let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
             failures.push(text_of(&notice));
         }
         assert!(failures[..2].iter().all(|failure| failure.contains("attempts-exhausted")), "{failures:?}");
@@ -101,6 +101,6 @@ fn a_shutdown_ends_what_is_suspended_or_drained() {
         let report = router.shutdown(Duration::from_millis(10)).expect("this is no shard's thread");
         assert!(!report.drained && report.balances(), "{report:?}");
         let ended = draining.join().expect("the thread ends");
-        assert!(matches!(ended, Ok(Drained { .. }) | Err(CallError::Lifecycle(LifecycleError::Stopping))), "{ended:?}");
+        assert!(matches!(ended, Ok(Drained { .. }) | Err(CallError::Refused(LifecycleError::Stopping))), "{ended:?}");
     });
 }

@@ -415,7 +415,7 @@ async fn a_module_is_replaced_by_every_strategy_and_rolled_back() {
 
 #[test]
 fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_were_set() {
-    use caxton_router::SendError;
+    use caxton_router::SendErrorKind;
     use caxton_router::message::ParameterValue;
     use caxton_router::wasm::{OnFailure, Plugin};
     use std::sync::atomic::Ordering;
@@ -429,7 +429,7 @@ fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_we
         let [ada, archive] = ["ada", "archive"].map(|agent| router.blocking_open_inbox(name(agent)).unwrap());
         let send = |act, content: &str| {
             let message = Message::builder(act).receiver(caxton_router::AgentId::of_text("ada")).content(content);
-            router.blocking_send(message.build().unwrap()).map_err(|rejected| rejected.error)
+            router.blocking_send(message.build().unwrap()).map_err(SendErrorKind::from)
         };
         let next = |inbox: &caxton_router::Inbox| inbox.blocking_recv(PATIENCE).unwrap();
 
@@ -446,7 +446,7 @@ fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_we
         for (content, failure) in [("!", "unreachable"), ("-", "interrupt")] {
             match (on_failure, send(Performative::Inform, content)) {
                 (OnFailure::Pass, Ok(_)) => assert_eq!(next(&ada).content().as_text(), Some(content)),
-                (OnFailure::Refuse, Err(SendError::RefusedByPlugin { reason, .. })) => {
+                (OnFailure::Refuse, Err(SendErrorKind::RefusedByPlugin { reason, .. })) => {
                     assert!(reason.contains(failure), "{reason}");
                 }
                 (_, other) => panic!("{content}: {other:?}"),
@@ -470,7 +470,7 @@ fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_we
 
 #[test]
 fn plugins_are_loaded_from_the_files_that_the_settings_name() {
-    use caxton_router::SendError;
+    use caxton_router::SendErrorKind;
     let mut config = config();
     let start = |config: &Config| Router::builder().config(config.clone()).start();
     let file = guests().join("gatekeeper/component.wat");
@@ -481,9 +481,9 @@ fn plugins_are_loaded_from_the_files_that_the_settings_name() {
     let ada = router.blocking_open_inbox(name("ada")).unwrap();
     let send = |act, content: &str| {
         let message = Message::builder(act).receiver(caxton_router::AgentId::of_text("ada")).content(content);
-        router.blocking_send(message.build().unwrap()).map_err(|rejected| rejected.error)
+        router.blocking_send(message.build().unwrap()).map_err(SendErrorKind::from)
     };
-    assert!(matches!(send(Performative::Cancel, "now"), Err(SendError::RefusedByPlugin { .. })));
+    assert!(matches!(send(Performative::Cancel, "now"), Err(SendErrorKind::RefusedByPlugin { .. })));
     send(Performative::Inform, "!").unwrap();
     let passed = ada.blocking_recv(PATIENCE).unwrap();
     assert_eq!(passed.content().as_text(), Some("!"), "it trapped over this");

@@ -48,7 +48,7 @@ pub struct TimerKey {
 /// cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("all {capacity_max} timers are armed")]
-pub struct TimerFull {
+pub struct TimersFullError {
     /// The limit that was reached.
     pub capacity_max: usize,
 }
@@ -140,8 +140,8 @@ impl<T: Copy> TimerWheel<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`TimerFull`], without changing anything, if `capacity_max` timers are armed.
-    pub fn insert(&mut self, due_ms: u64, item: T) -> Result<TimerKey, TimerFull> {
+    /// Returns [`TimersFullError`], without changing anything, if `capacity_max` timers are armed.
+    pub fn insert(&mut self, due_ms: u64, item: T) -> Result<TimerKey, TimersFullError> {
         let due_ms = due_ms.max(self.now_ms);
         let index = self.acquire(due_ms, item)?;
         let slot = Slot::of(due_ms, self.hand_ms);
@@ -259,7 +259,7 @@ impl<T: Copy> TimerWheel<T> {
     }
 
     /// Takes an unarmed entry, or adds one if the limit allows it.
-    fn acquire(&mut self, due_ms: u64, item: T) -> Result<u32, TimerFull> {
+    fn acquire(&mut self, due_ms: u64, item: T) -> Result<u32, TimersFullError> {
         let index = self.free;
         if let Some(entry) = self.entries.get_mut(index as usize) {
             self.free = entry.next;
@@ -269,7 +269,7 @@ impl<T: Copy> TimerWheel<T> {
             return Ok(index);
         }
         let index = u32::try_from(self.entries.len()).ok().filter(|_| self.armed < self.capacity_max);
-        let index = index.ok_or(TimerFull { capacity_max: self.capacity_max })?;
+        let index = index.ok_or(TimersFullError { capacity_max: self.capacity_max })?;
         let generation = NonZeroU32::MIN;
         self.entries.push(Entry { due_ms, item, previous: NONE, next: NONE, generation, slot: Slot::FREE });
         self.armed += 1;

@@ -1,6 +1,6 @@
 //! Limits the part of an input that a message may be read from: valid UTF-8, and no longer than a message may be.
 
-use super::text::{Fault, Refusal};
+use super::text::{ParseErrorKind, Refusal};
 
 /// How many bytes may be read again after malformed messages, for each byte of the input.
 pub(super) const REREAD_PER_BYTE: usize = 8;
@@ -21,8 +21,8 @@ impl End {
     pub fn refusal(self, offset: usize) -> Option<Refusal> {
         let fault = match self {
             Self::Input => return None,
-            Self::NotUtf8 => Fault::NotUtf8 { what: "the message".into() },
-            Self::Limit(limit) => Fault::TooLong { what: "the message".into(), limit },
+            Self::NotUtf8 => ParseErrorKind::NotUtf8 { what: "the message".into() },
+            Self::Limit(limit) => ParseErrorKind::TooLong { what: "the message".into(), limit },
         };
         Some(Refusal::new(offset, fault))
     }

@@ -4,6 +4,7 @@ use crate::message::{MessageId, Performative};
 
 /// One message of a conversation's history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct HistoryEntry {
     /// The message.
     pub message: MessageId,

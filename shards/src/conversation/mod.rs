@@ -37,6 +37,7 @@ const LISTED_PARTICIPANTS_MAX: usize = 16;
 
 /// A snapshot of a conversation's state, for inspection and tests.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ConversationView {
     /// The initiator.
     pub initiator: AgentId,

@@ -7,21 +7,22 @@ pub const ERROR_VALUE_CHARACTERS_MAX: usize = 64;
 
 /// A value was refused. States what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {value} {fault}: allowed is {allowed}")]
+#[error("{field} {value} {kind}: allowed is {allowed}")]
 pub struct DomainError {
     /// The name of the field, such as `mailbox capacity`.
     pub field: &'static str,
     /// The refused value, escaped and cut after [`ERROR_VALUE_CHARACTERS_MAX`] characters.
     pub value: String,
     /// The kind of error.
-    pub fault: Fault,
+    pub kind: DomainErrorKind,
     /// The values that the field accepts, with their unit.
     pub allowed: String,
 }
 
 /// Why a value was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+#[non_exhaustive]
+pub enum DomainErrorKind {
     /// The number is below the minimum or above the maximum.
     OutOfRange,
     /// The text is not a number.
@@ -30,7 +31,7 @@ pub enum Fault {
     NotAllowed,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DomainErrorKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::OutOfRange => "is out of range",
@@ -43,17 +44,17 @@ impl fmt::Display for Fault {
 impl DomainError {
     /// Creates the error for a number outside its limits; `allowed` includes the unit.
     pub fn out_of_range(field: &'static str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
-        Self { field, value: excerpt(&value.to_string()), fault: Fault::OutOfRange, allowed: allowed.into() }
+        Self { field, value: excerpt(&value.to_string()), kind: DomainErrorKind::OutOfRange, allowed: allowed.into() }
     }
 
     /// Creates the error for text that is not a number; `allowed` includes the unit.
     pub fn not_a_number(field: &'static str, value: &str, allowed: impl Into<String>) -> Self {
-        Self { field, value: quoted(value), fault: Fault::NotANumber, allowed: allowed.into() }
+        Self { field, value: quoted(value), kind: DomainErrorKind::NotANumber, allowed: allowed.into() }
     }
 
     /// Creates the error for text that the field does not accept.
     pub fn not_allowed(field: &'static str, value: &str, allowed: impl Into<String>) -> Self {
-        Self { field, value: quoted(value), fault: Fault::NotAllowed, allowed: allowed.into() }
+        Self { field, value: quoted(value), kind: DomainErrorKind::NotAllowed, allowed: allowed.into() }
     }
 }
 

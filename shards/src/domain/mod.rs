@@ -10,7 +10,7 @@
 mod error;
 mod names;
 
-pub use error::{DomainError, ERROR_VALUE_CHARACTERS_MAX, Fault};
+pub use error::{DomainError, DomainErrorKind, ERROR_VALUE_CHARACTERS_MAX};
 pub use names::{
     AGENT_NAME_BYTES_MAX, AgentName, CAPABILITY_NAME_CHARACTERS_MAX, CapabilityName, PLATFORM_NAME_BYTES_MAX,
     PlatformName,

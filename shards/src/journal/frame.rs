@@ -18,7 +18,7 @@
 //! | 56..60 | tag of the journal, which distinguishes its frames from those of other journals of the same shard |
 //! | 60..64 | CRC-32 (ISO-HDLC) of bytes 0..60 and the payload |
 
-use crate::journal::record::{RECORD_BYTES_MAX, RecordFault, split};
+use crate::journal::record::{RECORD_BYTES_MAX, RecordError, split};
 
 /// Alignment and granularity of frames, in bytes.
 pub const BLOCK_BYTES: usize = 4096;
@@ -65,7 +65,7 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Iterates over the records in order.
-    pub fn records(&self) -> impl Iterator<Item = Result<(u8, &'a [u8]), RecordFault>> + use<'a> {
+    pub fn records(&self) -> impl Iterator<Item = Result<(u8, &'a [u8]), RecordError>> + use<'a> {
         split(self.payload)
     }
 
@@ -77,7 +77,8 @@ impl<'a> Frame<'a> {
 
 /// Bytes are not a valid frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum FrameFault {
+#[non_exhaustive]
+pub enum FrameError {
     /// No frame begins here.
     #[error("no frame begins here")]
     NoFrame,
@@ -148,10 +149,10 @@ pub fn encode_header(header: &FrameHeader, payload: &[u8]) -> [u8; HEADER_BYTES]
 /// # Errors
 ///
 /// Returns why there is no valid frame.
-pub fn read_frame(bytes: &[u8], expected: Expected) -> Result<Frame<'_>, FrameFault> {
-    let (head, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(FrameFault::NoFrame)?;
+pub fn read_frame(bytes: &[u8], expected: Expected) -> Result<Frame<'_>, FrameError> {
+    let (head, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(FrameError::NoFrame)?;
     if head[..8] != MAGIC {
-        return Err(FrameFault::NoFrame);
+        return Err(FrameError::NoFrame);
     }
     let header = FrameHeader {
         shard: u16::from_le_bytes(at(head, 12)),
@@ -166,33 +167,33 @@ pub fn read_frame(bytes: &[u8], expected: Expected) -> Result<Frame<'_>, FrameFa
     // A later format may use another checksum, so the version is checked first.
     let version = u16::from_le_bytes(at(head, 8));
     if version != FORMAT_VERSION {
-        return Err(FrameFault::Version(version));
+        return Err(FrameError::Version(version));
     }
     let payload_bytes = header.payload_bytes as usize;
-    let fault = FrameFault::Length { payload_bytes: header.payload_bytes };
+    let fault = FrameError::Length { payload_bytes: header.payload_bytes };
     if payload_bytes > RECORD_BYTES_MAX.max(FRAME_BYTES_MAX) {
         return Err(fault);
     }
     let payload = rest.get(..payload_bytes).ok_or(fault)?;
     if checksum(&head[..CRC_AT], payload) != u32::from_le_bytes(at(head, CRC_AT)) {
-        return Err(FrameFault::Checksum);
+        return Err(FrameError::Checksum);
     }
     if header.shard != expected.shard {
-        return Err(FrameFault::Shard(header.shard));
+        return Err(FrameError::Shard(header.shard));
     }
     if header.tag != expected.tag {
-        return Err(FrameFault::Foreign);
+        return Err(FrameError::Foreign);
     }
     if header.segment != expected.segment {
-        return Err(FrameFault::Segment(header.segment));
+        return Err(FrameError::Segment(header.segment));
     }
     let mut count = 0_u32;
     for record in split(payload) {
-        record.map_err(|_| FrameFault::Records)?;
+        record.map_err(|_| FrameError::Records)?;
         count += 1;
     }
     if count != header.records || count == 0 || header.first_sequence.checked_add(u64::from(count)).is_none() {
-        return Err(FrameFault::Records);
+        return Err(FrameError::Records);
     }
     Ok(Frame { header, payload })
 }

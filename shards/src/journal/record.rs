@@ -8,7 +8,7 @@
 //! [`RECORD_VERSION`]: kinds and fields are added at the end, never changed.
 
 pub use crate::base::index::Lsn;
-pub use crate::message::bytes::RecordFault;
+pub use crate::message::bytes::RecordError;
 use crate::message::bytes::{Reader, Write};
 
 use crate::base::index::ShardIndex;
@@ -257,8 +257,8 @@ impl Record {
     /// # Errors
     ///
     /// Returns what is wrong with it. Nothing is read beyond `body`, and no body causes a panic.
-    pub fn read(kind: u8, body: &[u8]) -> Result<Self, RecordFault> {
-        let unknown = RecordFault::Unknown { what: "kind", value: kind.into() };
+    pub fn read(kind: u8, body: &[u8]) -> Result<Self, RecordError> {
+        let unknown = RecordError::Unknown { what: "kind", value: kind.into() };
         let mut reader = Reader::new(body);
         let from = &mut reader;
         let record = match RecordKind::of(kind).ok_or(unknown)? {
@@ -272,7 +272,7 @@ impl Record {
                 message: Message::restore(from)?,
             }),
             RecordKind::Settled => {
-                let sequence = read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?;
+                let sequence = read_sequence(from)?.ok_or(RecordError::Illegal("sequence"))?;
                 Self::Settled(sequence, from.u8("mark")? != 0)
             }
             RecordKind::DeadLetter => {
@@ -308,17 +308,17 @@ impl Record {
             RecordKind::Handled => {
                 let count = from.count(HANDLED_PER_RECORD_MAX, "messages")?;
                 let handled = (0..count).map(|_| Ok((from.message_id("id")?, from.agent("receiver")?)));
-                Self::Handled(handled.collect::<Result<_, RecordFault>>()?)
+                Self::Handled(handled.collect::<Result<_, RecordError>>()?)
             }
             RecordKind::Seen => {
                 let count = from.count(HANDLED_PER_RECORD_MAX, "messages")?;
-                Self::Seen((0..count).map(|_| read_handled(from)).collect::<Result<_, RecordFault>>()?)
+                Self::Seen((0..count).map(|_| read_handled(from)).collect::<Result<_, RecordError>>()?)
             }
             RecordKind::Attempts => {
-                let sequence = read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?;
+                let sequence = read_sequence(from)?.ok_or(RecordError::Illegal("sequence"))?;
                 Self::Attempts(sequence, from.u8("attempts")?)
             }
-            RecordKind::Withdrawn => Self::Withdrawn(read_sequence(from)?.ok_or(RecordFault::Illegal("sequence"))?),
+            RecordKind::Withdrawn => Self::Withdrawn(read_sequence(from)?.ok_or(RecordError::Illegal("sequence"))?),
         };
         reader.end()?;
         Ok(record)
@@ -358,32 +358,32 @@ pub fn receiver_name(body: &[u8]) -> Option<&str> {
 }
 
 /// Zero means none: LSNs count from one.
-fn read_sequence(from: &mut Reader<'_>) -> Result<Option<Lsn>, RecordFault> {
+fn read_sequence(from: &mut Reader<'_>) -> Result<Option<Lsn>, RecordError> {
     Ok(Some(Lsn(from.u64("sequence")?)).filter(|sequence| sequence.0 > 0))
 }
 
 /// Zero means a sender outside the router, which no agent's id is.
-fn read_handled(from: &mut Reader<'_>) -> Result<HandledMessage, RecordFault> {
+fn read_handled(from: &mut Reader<'_>) -> Result<HandledMessage, RecordError> {
     let (id, receiver, sender) = (from.message_id("id")?, from.agent("receiver")?, from.u128("sender")?);
     let sender = match sender {
         0 => Origin::Outside,
-        agent => Origin::Agent(AgentId::from_u128(agent).ok_or(RecordFault::Illegal("sender"))?),
+        agent => Origin::Agent(AgentId::from_u128(agent).ok_or(RecordError::Illegal("sender"))?),
     };
     Ok(HandledMessage { id, receiver, sender })
 }
 
-fn read_letter_id(from: &mut Reader<'_>) -> Result<DeadLetterId, RecordFault> {
-    let shard = u16::try_from(from.u32("shard")?).map_err(|_| RecordFault::Illegal("shard"))?;
+fn read_letter_id(from: &mut Reader<'_>) -> Result<DeadLetterId, RecordError> {
+    let shard = u16::try_from(from.u32("shard")?).map_err(|_| RecordError::Illegal("shard"))?;
     Ok(DeadLetterId { shard: ShardIndex(shard), number: from.u64("number")? })
 }
 
-fn read_letter(from: &mut Reader<'_>) -> Result<DeadLetter, RecordFault> {
+fn read_letter(from: &mut Reader<'_>) -> Result<DeadLetter, RecordError> {
     let id = read_letter_id(from)?;
     let word = from.text("reason")?;
     let reason = DeadLetterReason::ALL.into_iter().find(|reason| reason.as_str() == word);
     Ok(DeadLetter {
         id,
-        reason: reason.ok_or(RecordFault::Illegal("reason"))?,
+        reason: reason.ok_or(RecordError::Illegal("reason"))?,
         attempts: from.u8("attempts")?,
         last_error: from.optional_text("error")?,
         first: WallTime(from.u64("moment")?),
@@ -580,14 +580,14 @@ fn put_letter_id(out: &mut Vec<u8>, id: DeadLetterId) {
 }
 
 /// Iterates over concatenated records. Ends at a record that is cut short.
-pub fn split(bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), RecordFault>> {
+pub fn split(bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), RecordError>> {
     let mut reader = Reader::new(bytes);
     std::iter::from_fn(move || {
         if reader.is_empty() {
             return None;
         }
         let record = reader.bytes("length").and_then(|record| {
-            let (kind, body) = record.split_first().ok_or(RecordFault::Truncated("kind"))?;
+            let (kind, body) = record.split_first().ok_or(RecordError::Truncated("kind"))?;
             Ok((*kind, body))
         });
         if record.is_err() {

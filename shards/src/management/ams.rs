@@ -13,7 +13,7 @@ use crate::message::{AgentId, Aid, Correlation, Message, Performative};
 use crate::shard::agent::{Agent, Context, Outcome, Polled};
 use crate::shard::control::admin::{AdminReply, AdminRequest, FoundAgent, INQUIRIES_MAX};
 use crate::shard::control::lifecycle::AgentState;
-use crate::shard::io::SendError;
+use crate::shard::io::SendErrorKind;
 
 const ACTS: &str = "register, deregister, modify, search and get-description";
 
@@ -219,7 +219,7 @@ impl Ams {
     ) -> Result<(), Exception> {
         check_own(agent, question.sender())?;
         if self.farewells.len() >= INQUIRIES_MAX {
-            return Err(busy(SendError::Full));
+            return Err(busy(SendErrorKind::Full));
         }
         let mark = context.new_correlation();
         self.farewells.insert(mark, agent.agent);
@@ -283,7 +283,7 @@ fn modify_own(
     inquiry.map_err(busy)
 }
 
-fn busy(_: SendError) -> Exception {
+fn busy(_: SendErrorKind) -> Exception {
     Exception::InternalError("too many requests are under way: try again later".into())
 }
 

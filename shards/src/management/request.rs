@@ -7,7 +7,7 @@ use super::{ONTOLOGY, fields};
 use crate::codec::sl::{self, Term};
 use crate::message::{Correlation, DeliveryOptions, Message, MessageId, ParameterValue, Performative, Receipt};
 use crate::shard::agent::Context;
-use crate::shard::io::SendError;
+use crate::shard::io::SendErrorKind;
 
 /// Maximum length of a request's content, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 16_384;
@@ -238,7 +238,7 @@ impl Replies {
                         observer.replied(&answer.question, ObservedReply { id, performative, receivers, content });
                     }
                 }
-                Some(Err(rejected)) if is_for_now(&rejected.error) => {
+                Some(Err(rejected)) if is_for_now(rejected.kind()) => {
                     self.waiting.push_front(answer);
                     context.wake_at(context.now().monotonic_ms() + REPLY_AGAIN_MS);
                     return;
@@ -263,8 +263,8 @@ impl Replies {
 }
 
 /// Whether there may be room later.
-fn is_for_now(error: &SendError) -> bool {
-    matches!(error, SendError::Full | SendError::MemoryFull { .. })
+fn is_for_now(error: &SendErrorKind) -> bool {
+    matches!(error, SendErrorKind::Full | SendErrorKind::MemoryFull { .. })
 }
 
 fn receivers(reply: &Message) -> usize {

@@ -11,7 +11,8 @@ pub const AID_DEPTH_MAX: usize = 8;
 
 /// An identifier breaks a limit.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum AidFault {
+#[non_exhaustive]
+pub enum AidError {
     /// A list is too long.
     #[error("has {count} {entries}: allowed are up to {AID_ENTRIES_MAX}")]
     TooManyEntries {
@@ -62,13 +63,13 @@ impl Aid {
     }
 
     /// Checks the limits that every message form relies on.
-    pub(super) fn check(&self) -> Result<(), AidFault> {
+    pub(super) fn check(&self) -> Result<(), AidError> {
         self.check_at(1)
     }
 
-    fn check_at(&self, depth: usize) -> Result<(), AidFault> {
+    fn check_at(&self, depth: usize) -> Result<(), AidError> {
         if depth > AID_DEPTH_MAX {
-            return Err(AidFault::NestedTooDeep);
+            return Err(AidError::NestedTooDeep);
         }
         for (entries, count) in [
             ("addresses", self.addresses.len()),
@@ -76,18 +77,18 @@ impl Aid {
             ("user-defined parameters", self.user_parameters.len()),
         ] {
             if count > AID_ENTRIES_MAX {
-                return Err(AidFault::TooManyEntries { entries, count });
+                return Err(AidError::TooManyEntries { entries, count });
             }
         }
         let named = self.user_parameters.iter().map(|parameter| parameter.name.len().max(parameter.value.bytes()));
         if let Some(bytes) =
             self.addresses.iter().map(|address| address.len()).chain(named).find(|bytes| *bytes > PARAMETER_BYTES_MAX)
         {
-            return Err(AidFault::EntryTooLong { bytes });
+            return Err(AidError::EntryTooLong { bytes });
         }
         if let Some(parameter) = self.user_parameters.iter().find(|parameter| !is_kept_parameter_name(&parameter.name))
         {
-            return Err(AidFault::ParameterName { name: parameter.name.chars().take(64).collect() });
+            return Err(AidError::ParameterName { name: parameter.name.chars().take(64).collect() });
         }
         self.resolvers.iter().try_for_each(|resolver| resolver.check_at(depth + 1))
     }

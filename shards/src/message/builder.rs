@@ -4,7 +4,7 @@ use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::aid::AidFault;
+use super::aid::AidError;
 use super::content::IntoContent;
 use super::details::{
     Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter,
@@ -19,6 +19,7 @@ use crate::domain::{CapabilityName, ContentLimit, LifetimeMs, Priority};
 
 /// A message could not be built. Nothing was sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MessageError {
     /// The content exceeds the limit.
     #[error("the content has {bytes} bytes: allowed are 0 to {limit} bytes")]
@@ -68,7 +69,7 @@ pub enum MessageError {
         /// `sender`, `receiver` or `reply-to`.
         parameter: &'static str,
         /// The limit that was broken.
-        fault: AidFault,
+        fault: AidError,
     },
     /// There are too many user-defined parameters.
     #[error("{count} user-defined parameters: allowed are up to {USER_PARAMETERS_MAX}")]

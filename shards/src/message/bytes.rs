@@ -7,7 +7,8 @@ use crate::message::{AgentId, ConversationId, MessageId};
 
 /// Bytes are not a valid record of this version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum RecordFault {
+#[non_exhaustive]
+pub enum RecordError {
     /// The record ends too early.
     #[error("the record ends within its {0}")]
     Truncated(&'static str),
@@ -99,79 +100,79 @@ impl<'a> Reader<'a> {
     }
 
     /// Checks that nothing is left.
-    pub fn end(self) -> Result<(), RecordFault> {
-        if self.rest.is_empty() { Ok(()) } else { Err(RecordFault::TooLong(self.rest.len())) }
+    pub fn end(self) -> Result<(), RecordError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(RecordError::TooLong(self.rest.len())) }
     }
 
-    fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], RecordFault> {
-        let Some((taken, rest)) = self.rest.split_at_checked(length) else { return Err(RecordFault::Truncated(what)) };
+    fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], RecordError> {
+        let Some((taken, rest)) = self.rest.split_at_checked(length) else { return Err(RecordError::Truncated(what)) };
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const LENGTH: usize>(&mut self, what: &'static str) -> Result<[u8; LENGTH], RecordFault> {
+    fn array<const LENGTH: usize>(&mut self, what: &'static str) -> Result<[u8; LENGTH], RecordError> {
         let taken = self.take(LENGTH, what)?;
-        taken.try_into().map_err(|_| RecordFault::Truncated(what))
+        taken.try_into().map_err(|_| RecordError::Truncated(what))
     }
 
-    pub fn u8(&mut self, what: &'static str) -> Result<u8, RecordFault> {
+    pub fn u8(&mut self, what: &'static str) -> Result<u8, RecordError> {
         Ok(self.array::<1>(what)?[0])
     }
 
-    pub fn u32(&mut self, what: &'static str) -> Result<u32, RecordFault> {
+    pub fn u32(&mut self, what: &'static str) -> Result<u32, RecordError> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }
 
-    pub fn u64(&mut self, what: &'static str) -> Result<u64, RecordFault> {
+    pub fn u64(&mut self, what: &'static str) -> Result<u64, RecordError> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    pub fn u128(&mut self, what: &'static str) -> Result<u128, RecordFault> {
+    pub fn u128(&mut self, what: &'static str) -> Result<u128, RecordError> {
         Ok(u128::from_le_bytes(self.array(what)?))
     }
 
-    pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], RecordFault> {
+    pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], RecordError> {
         let length = self.u32(what)? as usize;
         self.take(length, what)
     }
 
-    pub fn text(&mut self, what: &'static str) -> Result<&'a str, RecordFault> {
-        std::str::from_utf8(self.bytes(what)?).map_err(|_| RecordFault::Illegal(what))
+    pub fn text(&mut self, what: &'static str) -> Result<&'a str, RecordError> {
+        std::str::from_utf8(self.bytes(what)?).map_err(|_| RecordError::Illegal(what))
     }
 
-    pub fn optional_text(&mut self, what: &'static str) -> Result<Option<Box<str>>, RecordFault> {
+    pub fn optional_text(&mut self, what: &'static str) -> Result<Option<Box<str>>, RecordError> {
         match self.u8(what)? {
             0 => Ok(None),
             1 => Ok(Some(self.text(what)?.into())),
-            value => Err(RecordFault::Unknown { what, value: value.into() }),
+            value => Err(RecordError::Unknown { what, value: value.into() }),
         }
     }
 
     /// Reads a count of items, of at least one byte each and `most` in number.
-    pub fn count(&mut self, most: usize, what: &'static str) -> Result<usize, RecordFault> {
+    pub fn count(&mut self, most: usize, what: &'static str) -> Result<usize, RecordError> {
         let count = self.u32(what)? as usize;
         if count > most {
-            return Err(RecordFault::Illegal(what));
+            return Err(RecordError::Illegal(what));
         }
         if count > self.rest.len() {
-            return Err(RecordFault::Truncated(what));
+            return Err(RecordError::Truncated(what));
         }
         Ok(count)
     }
 
-    pub fn agent(&mut self, what: &'static str) -> Result<AgentId, RecordFault> {
-        AgentId::from_u128(self.u128(what)?).ok_or(RecordFault::Illegal(what))
+    pub fn agent(&mut self, what: &'static str) -> Result<AgentId, RecordError> {
+        AgentId::from_u128(self.u128(what)?).ok_or(RecordError::Illegal(what))
     }
 
-    pub fn message_id(&mut self, what: &'static str) -> Result<MessageId, RecordFault> {
-        MessageId::from_u128(self.u128(what)?).ok_or(RecordFault::Illegal(what))
+    pub fn message_id(&mut self, what: &'static str) -> Result<MessageId, RecordError> {
+        MessageId::from_u128(self.u128(what)?).ok_or(RecordError::Illegal(what))
     }
 
-    pub fn conversation(&mut self, what: &'static str) -> Result<ConversationId, RecordFault> {
-        ConversationId::from_u128(self.u128(what)?).ok_or(RecordFault::Illegal(what))
+    pub fn conversation(&mut self, what: &'static str) -> Result<ConversationId, RecordError> {
+        ConversationId::from_u128(self.u128(what)?).ok_or(RecordError::Illegal(what))
     }
 
-    pub fn name(&mut self, what: &'static str) -> Result<AgentName, RecordFault> {
-        AgentName::try_new(self.text(what)?).map_err(|_| RecordFault::Illegal(what))
+    pub fn name(&mut self, what: &'static str) -> Result<AgentName, RecordError> {
+        AgentName::try_new(self.text(what)?).map_err(|_| RecordError::Illegal(what))
     }
 }

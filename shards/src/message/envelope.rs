@@ -4,7 +4,7 @@
 //! of each applies (SC00067), and all stamps are kept in the order in which they were added. The encoded forms are
 //! beside the codecs of messages.
 
-use super::aid::{Aid, AidFault};
+use super::aid::{Aid, AidError};
 use super::details::{
     PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter, is_kept_parameter_name,
 };
@@ -15,7 +15,8 @@ pub const RECEIVED_STAMPS_MAX: usize = 64;
 
 /// An envelope is invalid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum TransportEnvelopeFault {
+#[non_exhaustive]
+pub enum TransportEnvelopeError {
     /// The envelope names no receiver.
     #[error("the envelope has no :to: at least one receiver is needed")]
     NoReceiver,
@@ -25,7 +26,7 @@ pub enum TransportEnvelopeFault {
         /// `to`, `from` or `intended-receiver`.
         parameter: &'static str,
         /// The limit that was broken.
-        fault: AidFault,
+        fault: AidError,
     },
     /// A list is too long.
     #[error("the envelope has {count} entries in :{parameter}: allowed are up to {limit}")]
@@ -158,15 +159,15 @@ impl TransportEnvelope {
     /// # Errors
     ///
     /// Returns the first fault, by parameter.
-    pub fn check(&self) -> Result<(), TransportEnvelopeFault> {
+    pub fn check(&self) -> Result<(), TransportEnvelopeError> {
         if self.to.is_empty() {
-            return Err(TransportEnvelopeFault::NoReceiver);
+            return Err(TransportEnvelopeError::NoReceiver);
         }
         let from = std::slice::from_ref(&self.from);
         for (parameter, aids) in [("to", &self.to[..]), ("from", from), ("intended-receiver", &self.intended_receivers)]
         {
             check_count(parameter, aids.len(), RECEIVERS_MAX)?;
-            aids.iter().try_for_each(Aid::check).map_err(|fault| TransportEnvelopeFault::Aid { parameter, fault })?;
+            aids.iter().try_for_each(Aid::check).map_err(|fault| TransportEnvelopeError::Aid { parameter, fault })?;
         }
         check_count("received", self.received.len(), RECEIVED_STAMPS_MAX)?;
         check_text("comments", self.comments.as_deref())?;
@@ -179,7 +180,7 @@ impl TransportEnvelope {
 }
 
 impl ReceivedStamp {
-    fn check(&self) -> Result<(), TransportEnvelopeFault> {
+    fn check(&self) -> Result<(), TransportEnvelopeError> {
         check_text("received by", Some(&self.by))?;
         check_text("received from", self.from.as_deref())?;
         check_text("received id", self.id.as_deref())?;
@@ -188,27 +189,27 @@ impl ReceivedStamp {
     }
 }
 
-fn check_user_parameters(parameters: &[UserParameter]) -> Result<(), TransportEnvelopeFault> {
+fn check_user_parameters(parameters: &[UserParameter]) -> Result<(), TransportEnvelopeError> {
     check_count("user-defined parameters", parameters.len(), USER_PARAMETERS_MAX)?;
     for UserParameter { name, value } in parameters {
         if !is_kept_parameter_name(name) {
-            return Err(TransportEnvelopeFault::ParameterName { name: name.chars().take(64).collect() });
+            return Err(TransportEnvelopeError::ParameterName { name: name.chars().take(64).collect() });
         }
         check_bytes("user-defined parameter", name.len().max(value.bytes()))?;
     }
     Ok(())
 }
 
-fn check_count(parameter: &'static str, count: usize, limit: usize) -> Result<(), TransportEnvelopeFault> {
-    if count > limit { Err(TransportEnvelopeFault::TooMany { parameter, count, limit }) } else { Ok(()) }
+fn check_count(parameter: &'static str, count: usize, limit: usize) -> Result<(), TransportEnvelopeError> {
+    if count > limit { Err(TransportEnvelopeError::TooMany { parameter, count, limit }) } else { Ok(()) }
 }
 
-fn check_text(parameter: &'static str, text: Option<&str>) -> Result<(), TransportEnvelopeFault> {
+fn check_text(parameter: &'static str, text: Option<&str>) -> Result<(), TransportEnvelopeError> {
     check_bytes(parameter, text.map_or(0, str::len))
 }
 
-fn check_bytes(parameter: &'static str, bytes: usize) -> Result<(), TransportEnvelopeFault> {
-    if bytes > PARAMETER_BYTES_MAX { Err(TransportEnvelopeFault::TooLong { parameter, bytes }) } else { Ok(()) }
+fn check_bytes(parameter: &'static str, bytes: usize) -> Result<(), TransportEnvelopeError> {
+    if bytes > PARAMETER_BYTES_MAX { Err(TransportEnvelopeError::TooLong { parameter, bytes }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -227,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_mandatory_is_enough() {
         assert_eq!(envelope().check(), Ok(()));
-        assert_eq!(TransportEnvelope { to: Vec::new(), ..envelope() }.check(), Err(TransportEnvelopeFault::NoReceiver));
+        assert_eq!(TransportEnvelope { to: Vec::new(), ..envelope() }.check(), Err(TransportEnvelopeError::NoReceiver));
     }
 
     #[test]

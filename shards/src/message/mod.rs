@@ -26,14 +26,14 @@ pub(crate) mod word;
 
 use std::sync::Arc;
 
-pub use aid::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, AidFault};
+pub use aid::{AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, AidError};
 pub use builder::{MessageBuilder, MessageError};
 pub use content::{CONTENT_INLINE_BYTES, IntoContent, MessageContent};
 pub use details::{
     Details, Expression, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, Replay, TraceContext, USER_PARAMETERS_MAX,
     UserParameter, Words,
 };
-pub use envelope::{AclRepresentation, RECEIVED_STAMPS_MAX, ReceivedStamp, TransportEnvelope, TransportEnvelopeFault};
+pub use envelope::{AclRepresentation, RECEIVED_STAMPS_MAX, ReceivedStamp, TransportEnvelope, TransportEnvelopeError};
 pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId};
 pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::domain::Priority;
 use crate::message::aid::{AID_DEPTH_MAX, AID_ENTRIES_MAX};
-use crate::message::bytes::{Reader, RecordFault, Write};
+use crate::message::bytes::{Reader, RecordError, Write};
 
 const ID: u32 = 1;
 const SENDER: u32 = 1 << 1;
@@ -112,10 +112,10 @@ impl Message {
     }
 
     /// Decodes a message written by [`Message::store`].
-    pub(crate) fn restore(reader: &mut Reader<'_>) -> Result<Self, RecordFault> {
+    pub(crate) fn restore(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
         let flags = reader.u32("flags")?;
         if flags & !ALL != 0 {
-            return Err(RecordFault::Unknown { what: "flags", value: flags.into() });
+            return Err(RecordError::Unknown { what: "flags", value: flags.into() });
         }
         let there = |flag: u32| flags & flag != 0;
         let mut body = pool::take();
@@ -178,18 +178,18 @@ const ROLES: [ConversationRole; 4] = [
 const PRIORITIES: [Priority; 4] = [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent];
 const CHOICES: [Choice; 4] = [Choice::Any, Choice::All, Choice::RoundRobin, Choice::LeastLoaded];
 
-fn one_of<T: Copy>(reader: &mut Reader<'_>, what: &'static str, values: &[T]) -> Result<T, RecordFault> {
+fn one_of<T: Copy>(reader: &mut Reader<'_>, what: &'static str, values: &[T]) -> Result<T, RecordError> {
     let value = reader.u8(what)?;
-    values.get(usize::from(value)).copied().ok_or(RecordFault::Unknown { what, value: value.into() })
+    values.get(usize::from(value)).copied().ok_or(RecordError::Unknown { what, value: value.into() })
 }
 
-fn restore_act(reader: &mut Reader<'_>) -> Result<Performative, RecordFault> {
+fn restore_act(reader: &mut Reader<'_>) -> Result<Performative, RecordError> {
     match reader.u8("act")? {
-        OWN_ACT => Performative::restored(reader.text("act")?).ok_or(RecordFault::Illegal("act")),
+        OWN_ACT => Performative::restored(reader.text("act")?).ok_or(RecordError::Illegal("act")),
         place => Performative::STANDARD
             .get(usize::from(place))
             .copied()
-            .ok_or(RecordFault::Unknown { what: "act", value: place.into() }),
+            .ok_or(RecordError::Unknown { what: "act", value: place.into() }),
     }
 }
 
@@ -229,7 +229,7 @@ fn store_agents(agents: &[AgentId], out: &mut Vec<u8>) {
     }
 }
 
-fn restore_receiver(reader: &mut Reader<'_>) -> Result<Receiver, RecordFault> {
+fn restore_receiver(reader: &mut Reader<'_>) -> Result<Receiver, RecordError> {
     match reader.u8("receiver")? {
         0 => Ok(Receiver::Unaddressed),
         1 => Ok(Receiver::Agent(reader.agent("receiver")?)),
@@ -250,12 +250,12 @@ fn restore_receiver(reader: &mut Reader<'_>) -> Result<Receiver, RecordFault> {
                 None => Receiver::Agent(agent),
             })
         }
-        value => Err(RecordFault::Unknown { what: "receiver", value: value.into() }),
+        value => Err(RecordError::Unknown { what: "receiver", value: value.into() }),
     }
 }
 
-fn restore_term(reader: &mut Reader<'_>) -> Result<Term, RecordFault> {
-    Term::of(reader.text("capability")?).ok_or(RecordFault::Illegal("capability"))
+fn restore_term(reader: &mut Reader<'_>) -> Result<Term, RecordError> {
+    Term::of(reader.text("capability")?).ok_or(RecordError::Illegal("capability"))
 }
 
 fn store_details(details: &Details, out: &mut Vec<u8>) {
@@ -300,7 +300,7 @@ fn store_details(details: &Details, out: &mut Vec<u8>) {
     }
 }
 
-fn restore_details(reader: &mut Reader<'_>) -> Result<Details, RecordFault> {
+fn restore_details(reader: &mut Reader<'_>) -> Result<Details, RecordError> {
     let sender = restore_aids(reader, 1, AID_DEPTH_MAX)?.pop();
     let receivers = restore_aids(reader, RECEIVERS_MAX, AID_DEPTH_MAX)?;
     let reply_to = restore_aids(reader, RECEIVERS_MAX, AID_DEPTH_MAX)?;
@@ -344,7 +344,7 @@ fn restore_details(reader: &mut Reader<'_>) -> Result<Details, RecordFault> {
     })
 }
 
-fn restore_flag(reader: &mut Reader<'_>) -> Result<bool, RecordFault> {
+fn restore_flag(reader: &mut Reader<'_>) -> Result<bool, RecordError> {
     one_of(reader, "flag", &[false, true])
 }
 
@@ -361,10 +361,10 @@ fn store_aids(aids: &[Aid], out: &mut Vec<u8>) {
     }
 }
 
-fn restore_aids(reader: &mut Reader<'_>, most: usize, depth: usize) -> Result<Vec<Aid>, RecordFault> {
+fn restore_aids(reader: &mut Reader<'_>, most: usize, depth: usize) -> Result<Vec<Aid>, RecordError> {
     let count = reader.count(most, "identifiers")?;
     if count > 0 && depth == 0 {
-        return Err(RecordFault::Illegal("identifiers"));
+        return Err(RecordError::Illegal("identifiers"));
     }
     (0..count)
         .map(|_| {
@@ -392,7 +392,7 @@ fn store_parameters(parameters: &[UserParameter], out: &mut Vec<u8>) {
     }
 }
 
-fn restore_parameters(reader: &mut Reader<'_>, most: usize) -> Result<Vec<UserParameter>, RecordFault> {
+fn restore_parameters(reader: &mut Reader<'_>, most: usize) -> Result<Vec<UserParameter>, RecordError> {
     let count = reader.count(most, "parameters")?;
     (0..count)
         .map(|_| {
@@ -402,14 +402,14 @@ fn restore_parameters(reader: &mut Reader<'_>, most: usize) -> Result<Vec<UserPa
                 1 => ParameterValue::Text(restore_parameter_text(reader)?),
                 2 => ParameterValue::Binary(reader.bytes("parameter")?.into()),
                 3 => ParameterValue::List(Expression::of_source(restore_parameter_text(reader)?)),
-                value => return Err(RecordFault::Unknown { what: "parameter", value: value.into() }),
+                value => return Err(RecordError::Unknown { what: "parameter", value: value.into() }),
             };
             Ok(UserParameter { name, value })
         })
         .collect()
 }
 
-fn restore_parameter_text(reader: &mut Reader<'_>) -> Result<Box<str>, RecordFault> {
+fn restore_parameter_text(reader: &mut Reader<'_>) -> Result<Box<str>, RecordError> {
     let text = reader.text("parameter")?;
-    if text.len() > PARAMETER_BYTES_MAX { Err(RecordFault::Illegal("parameter")) } else { Ok(text.into()) }
+    if text.len() > PARAMETER_BYTES_MAX { Err(RecordError::Illegal("parameter")) } else { Ok(text.into()) }
 }

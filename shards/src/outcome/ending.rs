@@ -4,6 +4,7 @@ use super::DeadLetterReason;
 
 /// The final outcome of a durable message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Ending {
     /// The message is in the journal and will be dispatched.
     Kept,

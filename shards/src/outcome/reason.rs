@@ -4,6 +4,7 @@ macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
         /// Why a message became a dead letter.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
         pub enum DeadLetterReason {
             $($(#[$doc])* $variant,)+
         }

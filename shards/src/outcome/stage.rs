@@ -2,6 +2,7 @@
 
 /// What a message was waiting for when its lifetime ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Stage {
     /// Transfer to another shard.
     Crossing,

@@ -32,13 +32,13 @@ impl std::fmt::Display for Act {
 ///
 /// # Errors
 ///
-/// Returns [`Fault::UnknownAct`].
-pub fn act_of_word(word: &str, own: &[String]) -> Result<Act, Fault> {
+/// Returns [`DefinitionErrorKind::UnknownAct`].
+pub fn act_of_word(word: &str, own: &[String]) -> Result<Act, DefinitionErrorKind> {
     if word == "any" {
         return Ok(Act::Any);
     }
     let act = Performative::standard(word).or_else(|| own.iter().find(|own| *own == word)?.parse().ok());
-    act.map(Act::Is).ok_or_else(|| Fault::UnknownAct { word: shown(word) })
+    act.map(Act::Is).ok_or_else(|| DefinitionErrorKind::UnknownAct { word: shown(word) })
 }
 
 /// A step: in the state `from`, the side `by` may send `act`, which leads to the state `to`.
@@ -88,17 +88,18 @@ pub enum Site {
 
 /// An error in a definition.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{fault}")]
-pub struct Flaw {
+#[error("{kind}")]
+pub struct DefinitionError {
     /// The erroneous part.
     pub site: Site,
     /// What is wrong.
-    pub fault: Fault,
+    pub kind: DefinitionErrorKind,
 }
 
 /// What is wrong with a definition.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Fault {
+#[non_exhaustive]
+pub enum DefinitionErrorKind {
     /// A name that cannot be used in messages and reports.
     #[error("{what} {name:?} is not allowed: allowed are 1 to {NAME_BYTES_MAX} letters, digits, - _ .")]
     Name {
@@ -204,25 +205,26 @@ impl Definition {
     }
 
     /// Returns all errors; an empty list if the definition is valid.
-    pub fn flaws(&self) -> Vec<Flaw> {
-        let mut flaws = self.flaws_of_names();
+    pub fn errors(&self) -> Vec<DefinitionError> {
+        let mut errors = self.errors_of_names();
         match self.steps.len() {
-            0 => flaws.push(Flaw { site: Site::Protocol, fault: Fault::NoSteps }),
+            0 => errors.push(DefinitionError { site: Site::Protocol, kind: DefinitionErrorKind::NoSteps }),
             count if count > STEPS_MAX => {
-                flaws.push(Flaw { site: Site::Protocol, fault: Fault::TooManySteps { count } });
+                errors
+                    .push(DefinitionError { site: Site::Protocol, kind: DefinitionErrorKind::TooManySteps { count } });
             }
-            _ => self.add_flaws_of_steps(&mut flaws),
+            _ => self.add_errors_of_steps(&mut errors),
         }
-        flaws
+        errors
     }
 
-    fn flaws_of_names(&self) -> Vec<Flaw> {
-        let mut flaws = Vec::new();
+    fn errors_of_names(&self) -> Vec<DefinitionError> {
+        let mut errors = Vec::new();
         let mut check = |site, what, name: &str| {
             let legal = (1..=NAME_BYTES_MAX).contains(&name.len())
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
             if !legal {
-                flaws.push(Flaw { site, fault: Fault::Name { what, name: shown(name) } });
+                errors.push(DefinitionError { site, kind: DefinitionErrorKind::Name { what, name: shown(name) } });
             }
         };
         for name in [&self.name].into_iter().chain(&self.aliases) {
@@ -233,35 +235,35 @@ impl Definition {
             check(Site::Step(place), "the state", &step.from);
             check(Site::Step(place), "the state", &step.to);
         }
-        flaws
+        errors
     }
 
-    fn add_flaws_of_steps(&self, flaws: &mut Vec<Flaw>) {
-        let mut add = |site, fault| flaws.push(Flaw { site, fault });
+    fn add_errors_of_steps(&self, errors: &mut Vec<DefinitionError>) {
+        let mut add = |site, kind| errors.push(DefinitionError { site, kind });
         let states = self.states();
         if states.len() > STATES_MAX {
-            return add(Site::Protocol, Fault::TooManyStates { count: states.len() });
+            return add(Site::Protocol, DefinitionErrorKind::TooManyStates { count: states.len() });
         }
         for (place, step) in self.steps.iter().enumerate() {
             if step.to == self.start || (step.from == self.start && step.by == Side::Participant) {
-                add(Site::Step(place), Fault::StartIsMore { state: self.start.clone() });
+                add(Site::Step(place), DefinitionErrorKind::StartIsMore { state: self.start.clone() });
             }
             let same = |other: &StepDefinition| (&other.from, other.by, other.act) == (&step.from, step.by, step.act);
             if let Some(first) = self.steps.iter().take(place).position(same) {
                 let (state, act) = (step.from.clone(), step.act.to_string());
-                add(Site::Step(place), Fault::Ambiguous { state, by: step.by, act, first: first + 1 });
+                add(Site::Step(place), DefinitionErrorKind::Ambiguous { state, by: step.by, act, first: first + 1 });
             }
         }
         if !self.steps.iter().any(|step| step.from == self.start && step.by == Side::Initiator) {
-            return add(Site::Start, Fault::NothingBegins { state: self.start.clone() });
+            return add(Site::Start, DefinitionErrorKind::NothingBegins { state: self.start.clone() });
         }
         if self.ends.is_empty() {
-            return add(Site::Protocol, Fault::NoEnds);
+            return add(Site::Protocol, DefinitionErrorKind::NoEnds);
         }
         for (place, end) in self.ends.iter().enumerate() {
             if !states.contains(&end.as_str()) {
                 let states = states.iter().map(|state| (*state).to_owned()).collect();
-                add(Site::End(place), Fault::UnknownEnd { state: shown(end), states });
+                add(Site::End(place), DefinitionErrorKind::UnknownEnd { state: shown(end), states });
             }
         }
         let reached = closure([self.start.as_str()], |state| {
@@ -274,9 +276,9 @@ impl Definition {
             let site = self.steps.iter().position(|step| step.from == state || step.to == state);
             let site = site.map_or(Site::Protocol, Site::Step);
             if !reached.contains(&state) {
-                add(site, Fault::Unreachable { state: state.to_owned() });
+                add(site, DefinitionErrorKind::Unreachable { state: state.to_owned() });
             } else if !ending.contains(&state) {
-                add(site, Fault::DeadEnd { state: state.to_owned(), ends: self.ends.clone() });
+                add(site, DefinitionErrorKind::DeadEnd { state: state.to_owned(), ends: self.ends.clone() });
             }
         }
     }
@@ -325,78 +327,90 @@ mod tests {
     }
 
     /// Returns the errors of the definition after a change.
-    fn flaws(change: impl FnOnce(&mut Definition)) -> Vec<Flaw> {
+    fn errors(change: impl FnOnce(&mut Definition)) -> Vec<DefinitionError> {
         let mut changed = definition();
         change(&mut changed);
-        changed.flaws()
+        changed.errors()
     }
 
     #[test]
     fn the_library_has_no_flaws() {
         for definition in super::super::library() {
-            assert_eq!(definition.flaws(), [], "{}", definition.name);
+            assert_eq!(definition.errors(), [], "{}", definition.name);
         }
-        assert_eq!(definition().flaws(), []);
+        assert_eq!(definition().errors(), []);
     }
 
     #[test]
     fn each_mistake_is_found_where_it_is() {
         let named = |text: &str| text.to_owned();
         let agree = Act::Is(Agree);
-        let cases: Vec<(Vec<Flaw>, Site, Fault)> = vec![
-            (flaws(|it| it.steps.clear()), Site::Protocol, Fault::NoSteps),
-            (flaws(|it| it.ends.clear()), Site::Protocol, Fault::NoEnds),
+        let cases: Vec<(Vec<DefinitionError>, Site, DefinitionErrorKind)> = vec![
+            (errors(|it| it.steps.clear()), Site::Protocol, DefinitionErrorKind::NoSteps),
+            (errors(|it| it.ends.clear()), Site::Protocol, DefinitionErrorKind::NoEnds),
             (
-                flaws(|it| it.steps.push(step("nowhere", Side::Participant, agree, "done"))),
+                errors(|it| it.steps.push(step("nowhere", Side::Participant, agree, "done"))),
                 Site::Step(2),
-                Fault::Unreachable { state: named("nowhere") },
+                DefinitionErrorKind::Unreachable { state: named("nowhere") },
             ),
             (
-                flaws(|it| it.steps.push(step("asked", Side::Participant, agree, "stuck"))),
+                errors(|it| it.steps.push(step("asked", Side::Participant, agree, "stuck"))),
                 Site::Step(2),
-                Fault::DeadEnd { state: named("stuck"), ends: vec![named("done")] },
+                DefinitionErrorKind::DeadEnd { state: named("stuck"), ends: vec![named("done")] },
             ),
             (
-                flaws(|it| it.steps.push(step("asked", Side::Participant, Act::Is(Inform), "asked"))),
+                errors(|it| it.steps.push(step("asked", Side::Participant, Act::Is(Inform), "asked"))),
                 Site::Step(2),
-                Fault::Ambiguous { state: named("asked"), by: Side::Participant, act: named("inform"), first: 2 },
+                DefinitionErrorKind::Ambiguous {
+                    state: named("asked"),
+                    by: Side::Participant,
+                    act: named("inform"),
+                    first: 2,
+                },
             ),
             (
-                flaws(|it| it.steps.push(step("start", Side::Participant, agree, "asked"))),
+                errors(|it| it.steps.push(step("start", Side::Participant, agree, "asked"))),
                 Site::Step(2),
-                Fault::StartIsMore { state: named("start") },
+                DefinitionErrorKind::StartIsMore { state: named("start") },
             ),
             (
-                flaws(|it| it.steps.push(step("asked", Side::Participant, agree, "start"))),
+                errors(|it| it.steps.push(step("asked", Side::Participant, agree, "start"))),
                 Site::Step(2),
-                Fault::StartIsMore { state: named("start") },
+                DefinitionErrorKind::StartIsMore { state: named("start") },
             ),
             (
-                flaws(|it| it.steps[0].by = Side::Participant),
+                errors(|it| it.steps[0].by = Side::Participant),
                 Site::Start,
-                Fault::NothingBegins { state: named("start") },
+                DefinitionErrorKind::NothingBegins { state: named("start") },
             ),
             (
-                flaws(|it| it.ends.push(named("gone"))),
+                errors(|it| it.ends.push(named("gone"))),
                 Site::End(1),
-                Fault::UnknownEnd { state: named("gone"), states: ["start", "asked", "done"].map(named).to_vec() },
+                DefinitionErrorKind::UnknownEnd {
+                    state: named("gone"),
+                    states: ["start", "asked", "done"].map(named).to_vec(),
+                },
             ),
             (
-                flaws(|it| it.name = named("two words")),
+                errors(|it| it.name = named("two words")),
                 Site::Protocol,
-                Fault::Name { what: "the protocol's name", name: named("two words") },
+                DefinitionErrorKind::Name { what: "the protocol's name", name: named("two words") },
             ),
-            (flaws(|it| it.start.clear()), Site::Start, Fault::Name { what: "the state", name: String::new() }),
+            (
+                errors(|it| it.start.clear()),
+                Site::Start,
+                DefinitionErrorKind::Name { what: "the state", name: String::new() },
+            ),
         ];
         for (found, site, fault) in cases {
-            assert!(found.contains(&Flaw { site, fault: fault.clone() }), "{fault:?}: {found:?}");
+            assert!(found.contains(&DefinitionError { site, kind: fault.clone() }), "{fault:?}: {found:?}");
         }
     }
 
     #[test]
     fn size_is_limited() {
         let chain = |length: usize| {
-            flaws(|it| {
+            errors(|it| {
                 let state = |number: usize| if number == 0 { "start".to_owned() } else { format!("s{number}") };
                 let link = |number| step(&state(number), Side::Initiator, Act::Is(Inform), &state(number + 1));
                 it.steps = (0..length).map(link).collect();
@@ -404,8 +418,8 @@ mod tests {
             })
         };
         assert_eq!(chain(STATES_MAX - 1), []);
-        assert_eq!(chain(STATES_MAX)[0].fault, Fault::TooManyStates { count: STATES_MAX + 1 });
-        assert_eq!(chain(STEPS_MAX + 1)[0].fault, Fault::TooManySteps { count: STEPS_MAX + 1 });
+        assert_eq!(chain(STATES_MAX)[0].kind, DefinitionErrorKind::TooManyStates { count: STATES_MAX + 1 });
+        assert_eq!(chain(STEPS_MAX + 1)[0].kind, DefinitionErrorKind::TooManySteps { count: STEPS_MAX + 1 });
     }
 
     #[test]
@@ -414,6 +428,6 @@ mod tests {
         assert_eq!(act_of_word("CFP", &own), Ok(Act::Is(Performative::Cfp)));
         assert_eq!(act_of_word("any", &own), Ok(Act::Any));
         assert!(matches!(act_of_word("x-haggle", &own), Ok(Act::Is(Performative::UserDefined(_)))));
-        assert_eq!(act_of_word("reqeust", &own), Err(Fault::UnknownAct { word: "reqeust".to_owned() }));
+        assert_eq!(act_of_word("reqeust", &own), Err(DefinitionErrorKind::UnknownAct { word: "reqeust".to_owned() }));
     }
 }

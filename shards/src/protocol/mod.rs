@@ -26,7 +26,8 @@ use crate::domain::DomainError;
 use crate::message::Performative;
 
 pub use definition::{
-    Act, Definition, Fault, Flaw, NAME_BYTES_MAX, STATES_MAX, STEPS_MAX, Site, StepDefinition, act_of_word,
+    Act, Definition, DefinitionError, DefinitionErrorKind, NAME_BYTES_MAX, STATES_MAX, STEPS_MAX, Site, StepDefinition,
+    act_of_word,
 };
 pub(crate) use engine::{Guard, Verdict};
 pub use rulebook::{PROTOCOLS_MAX, Rulebook, RulebookError};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::definition::{Definition, Flaw};
+use super::definition::{Definition, DefinitionError};
 use super::engine::{Guard, Rules, Verdict};
 use super::{Mode, ProtocolView, Violation, library};
 use crate::message::{AgentId, Message, Performative, Term, VOCABULARY_TERMS_MAX, WallTime};
@@ -31,6 +31,7 @@ const _: () = assert!(PROTOCOLS_MAX < UNKNOWN as usize, "a protocol's place is a
 
 /// A rulebook could not be created.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RulebookError {
     /// A mode is given for an unknown protocol.
     #[error("there is no protocol {name:?}: known are {}", .known.join(", "))]
@@ -53,12 +54,12 @@ pub enum RulebookError {
         count: usize,
     },
     /// A definition is invalid.
-    #[error("the protocol {name:?} can't be used: {}", .flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("the protocol {name:?} can't be used: {}", .errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Flawed {
         /// The protocol.
         name: String,
         /// The errors.
-        flaws: Vec<Flaw>,
+        errors: Vec<DefinitionError>,
     },
     /// The vocabulary has no room for a name.
     #[error("the protocol {name:?} can't be named in messages: the process-wide vocabulary is full")]
@@ -90,9 +91,9 @@ impl Rulebook {
                 }
                 known.push(name);
             }
-            let flaws = definition.flaws();
-            if !flaws.is_empty() {
-                return Err(RulebookError::Flawed { name: definition.name.clone(), flaws });
+            let errors = definition.errors();
+            if !errors.is_empty() {
+                return Err(RulebookError::Flawed { name: definition.name.clone(), errors });
             }
         }
         let is_known = |name: &str| known.iter().any(|known| known.eq_ignore_ascii_case(name));

@@ -7,6 +7,7 @@ use crate::message::{AgentId, ConversationId, MessageId, Performative, WallTime}
 
 /// A message that its protocol does not allow.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Violation {
     /// The agent that began the conversation.
     pub initiator: AgentId,

@@ -33,20 +33,21 @@ pub use subscribers::{Heard, Subscribers};
 
 use crate::message::{IntoContent, Message, MessageError, MessageId, Performative, WallTime};
 use crate::shard::agent::{Context, Outcome};
-use crate::shard::io::Rejected;
+use crate::shard::io::SendError;
 
 /// Maximum number of conversations of one helper, and of subscribers of a [`Subscribers`].
 pub const SESSIONS_MAX: usize = 10_000;
 
 /// A helper could not do what was requested. It changed nothing.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RoleError {
     /// The message is invalid.
     #[error("the message can't be made: {0}")]
     Message(#[from] MessageError),
     /// The router did not accept the message.
     #[error("the message was not accepted: {0}")]
-    Rejected(#[from] Rejected),
+    Rejected(#[from] SendError),
     /// There are too many conversations.
     #[error("{SESSIONS_MAX} conversations are open already: allowed are no more than that")]
     TooMany,

@@ -178,11 +178,11 @@ pub enum Output {
 /// The answer to an [`Input`] that asked for one.
 pub enum Answer {
     /// The message was accepted under this id, or not. A durable one is on disk.
-    Sent(Result<MessageId, Rejected>),
+    Sent(Result<MessageId, SendError>),
     /// The durable message was accepted under this id, and did not come into the journal.
     NotKept(MessageId, Ending),
     /// The reply came, or why there will be none.
-    Replied(Result<Message, AskFailure>),
+    Replied(Result<Message, AskError>),
     /// For each registration in order: the agent's id, or why it was not added.
     Registered(Vec<Result<AgentId, RegistrationError>>),
     /// Whether there was such an agent.
@@ -213,6 +213,7 @@ pub enum Answer {
 }
 
 /// A shard's figures at the end of a step.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
     /// What it answers for.
@@ -273,7 +274,7 @@ pub struct Snapshot {
 
 /// A shard did not do what a call asked of it before the call's deadline.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unresponsive {
+pub struct UnresponsiveError {
     /// The shard that stands still, if one of them does; otherwise the one that was asked.
     pub shard: ShardIndex,
     /// Whether what was asked may have been done, or may be done later. If not, nothing was changed, and nothing will be.
@@ -282,7 +283,7 @@ pub struct Unresponsive {
     pub agent: Option<Arc<str>>,
 }
 
-impl std::fmt::Display for Unresponsive {
+impl std::fmt::Display for UnresponsiveError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{} did not answer in time", self.shard)?;
         if let Some(agent) = &self.agent {
@@ -296,11 +297,12 @@ impl std::fmt::Display for Unresponsive {
     }
 }
 
-impl std::error::Error for Unresponsive {}
+impl std::error::Error for UnresponsiveError {}
 
-/// Why a message was not accepted. Nothing changed, unless the reason says otherwise.
+/// Why a message was not accepted. Nothing changed, unless the kind says otherwise.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum SendError {
+pub enum SendErrorKind {
     /// The sender's outbox, the shard or the way to it is full. Try again later.
     #[error("there is no room for the message now: try again later")]
     Full,
@@ -373,7 +375,7 @@ pub enum SendError {
     Stopping,
     /// The shard did not take the message, or did not say what became of it, before the call's deadline.
     #[error(transparent)]
-    Unresponsive(#[from] Unresponsive),
+    Unresponsive(#[from] UnresponsiveError),
     /// A call that waits was made on a shard's own thread.
     #[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
     WouldDeadlock,
@@ -390,27 +392,58 @@ fn explain(ending: Ending) -> &'static str {
 
 /// A message that was not accepted, and why.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{error}")]
-pub struct Rejected {
-    /// Why.
-    #[source]
-    pub error: SendError,
-    /// The message, unchanged.
-    pub message: Box<Message>,
+#[error("{kind}")]
+pub struct SendError {
+    kind: SendErrorKind,
+    message: Message,
+}
+
+impl SendError {
+    /// The error for a message that is not accepted for this reason.
+    pub fn new(kind: SendErrorKind, message: Message) -> Self {
+        Self { kind, message }
+    }
+
+    /// Returns why the message was not accepted.
+    pub fn kind(&self) -> &SendErrorKind {
+        &self.kind
+    }
+
+    /// Returns the message, unchanged.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// Returns the message, unchanged, for another attempt.
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+
+    /// Returns why the message was not accepted, and the message, unchanged.
+    pub fn into_parts(self) -> (SendErrorKind, Message) {
+        (self.kind, self.message)
+    }
+}
+
+impl From<SendError> for SendErrorKind {
+    fn from(error: SendError) -> Self {
+        error.kind
+    }
 }
 
 /// Why a question has no answer.
+#[non_exhaustive]
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum AskFailure {
+pub enum AskError {
     /// The question was not accepted.
-    #[error("{}", .0.error)]
-    Rejected(Rejected),
+    #[error(transparent)]
+    Rejected(SendError),
     /// The answer did not come in time. The question may have been handled.
     #[error("no answer came in time")]
     TimedOut,
     /// The shard did not take the question before the deadline, or stands still since.
     #[error(transparent)]
-    Unresponsive(#[from] Unresponsive),
+    Unresponsive(#[from] UnresponsiveError),
     /// The router could not deliver the question. Its notice says why.
     #[error("the question could not be delivered: {}", .0.content().as_text().unwrap_or_default())]
     Undeliverable(Box<Message>),
@@ -420,6 +453,7 @@ pub enum AskFailure {
 }
 
 /// Why an agent was not registered. Nothing changed.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RegistrationError {
     /// There is an agent of this name.
@@ -468,6 +502,7 @@ pub enum RegistrationError {
 }
 
 /// Something that happened on a shard, for observers.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     /// An agent was added. It is initiated.

@@ -20,6 +20,7 @@ pub(crate) mod io;
 mod parts;
 pub(crate) mod path;
 pub(crate) mod shard_frame;
+mod words;
 
 pub(crate) use alarm::Alarm;
 pub use config::{RetryPolicy, ShardConfig};

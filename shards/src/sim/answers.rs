@@ -5,7 +5,7 @@ use crate::dead_letter::{DeadLetter, DeadLetterSearch};
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
 use crate::shard::agent::Registration;
 use crate::shard::control::lifecycle::{AgentState, AgentView, Drained, LifecycleError};
-use crate::shard::io::{Answer, AskFailure, Event, Input, RegistrationError, Rejected, Snapshot, Token};
+use crate::shard::io::{Answer, AskError, Event, Input, RegistrationError, SendError, Snapshot, Token};
 
 use super::world::World;
 
@@ -66,7 +66,7 @@ impl World {
     /// # Panics
     ///
     /// If not even the timeout occurs, because the first shard is paused.
-    pub fn ask_and_wait(&mut self, message: Message, timeout_ms: u32) -> Result<Message, AskFailure> {
+    pub fn ask_and_wait(&mut self, message: Message, timeout_ms: u32) -> Result<Message, AskError> {
         const SHARD: usize = 0;
         let token = self.ask(SHARD, message, timeout_ms);
         self.run();
@@ -90,7 +90,7 @@ impl World {
     /// # Panics
     ///
     /// If the token belongs to another request.
-    pub fn take_sent(&mut self, shard: usize, token: Token) -> Option<Result<MessageId, Rejected>> {
+    pub fn take_sent(&mut self, shard: usize, token: Token) -> Option<Result<MessageId, SendError>> {
         self.take_answer(shard, token).map(|answer| match answer {
             Answer::Sent(result) => result,
             _ => panic!("another kind of answer"),
@@ -102,7 +102,7 @@ impl World {
     /// # Panics
     ///
     /// If the token belongs to another request.
-    pub fn take_reply(&mut self, shard: usize, token: Token) -> Option<Result<Message, AskFailure>> {
+    pub fn take_reply(&mut self, shard: usize, token: Token) -> Option<Result<Message, AskError>> {
         self.take_answer(shard, token).map(|answer| match answer {
             Answer::Replied(result) => result,
             _ => panic!("another kind of answer"),

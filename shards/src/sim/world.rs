@@ -252,7 +252,7 @@ impl World {
     /// # Errors
     ///
     /// Returns the message and why it was refused.
-    pub fn send(&mut self, message: Message) -> Result<crate::message::MessageId, crate::shard::io::Rejected> {
+    pub fn send(&mut self, message: Message) -> Result<crate::message::MessageId, crate::shard::io::SendError> {
         let shard = self.admits(&message);
         let token = self.send_later(message);
         self.step(shard);

@@ -8,6 +8,7 @@ use crate::outcome::{DeadLetterReason, Stage};
 
 /// Running totals of one shard. Each counts deliveries: a message to five agents counts five times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Account {
     /// Accepted from a sender on this shard.
     pub accepted: u64,

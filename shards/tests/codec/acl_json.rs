@@ -2,7 +2,7 @@
 //! input are refused with their position.
 
 use caxton_shards::codec::json::{Messages, from_json, limits, to_json};
-use caxton_shards::codec::text::{self, Fault, Limits, NoNames, ParseError};
+use caxton_shards::codec::text::{self, Limits, NoNames, ParseError, ParseErrorKind};
 use caxton_shards::codec::xml;
 use caxton_shards::domain::ContentLimit;
 use caxton_shards::message::{AID_DEPTH_MAX, Message, Performative, WallTime};
@@ -191,19 +191,22 @@ fn depth_and_numbers_are_limited() {
         format!("{{\"performative\":\"inform\",\"sender\":{open}{}}}", "]}".repeat(levels))
     };
     assert!(read(nested(AID_DEPTH_MAX)).is_ok());
-    assert!(matches!(read(nested(AID_DEPTH_MAX + 1)).unwrap_err().fault, Fault::NestedTooDeep { .. }));
+    assert!(matches!(read(nested(AID_DEPTH_MAX + 1)).unwrap_err().kind, ParseErrorKind::NestedTooDeep { .. }));
     let crowd =
         |count: usize| format!("{{\"performative\":\"inform\",\"receiver\":[{}]}}", vec!["\"a\""; count].join(","));
     assert!(read(crowd(10_000)).is_ok());
-    assert!(matches!(read(crowd(10_001)).unwrap_err().fault, Fault::TooMany { limit: 10_000, .. }));
+    assert!(matches!(read(crowd(10_001)).unwrap_err().kind, ParseErrorKind::TooMany { limit: 10_000, .. }));
     let few = Limits { aids_max: 2, ..usual() };
-    assert!(matches!(from_json(crowd(3).as_bytes(), NOW, &few).unwrap_err().fault, Fault::TooMany { limit: 2, .. }));
+    assert!(matches!(
+        from_json(crowd(3).as_bytes(), NOW, &few).unwrap_err().kind,
+        ParseErrorKind::TooMany { limit: 2, .. }
+    ));
     let own = |count: usize| {
         let one = "{\"name\":\"X-a\",\"word\":\"b\"}";
         format!("{{\"performative\":\"inform\",\"user-defined\":[{}]}}", vec![one; count].join(","))
     };
     assert!(read(own(64)).is_ok());
-    assert!(matches!(read(own(65)).unwrap_err().fault, Fault::TooMany { limit: 64, .. }));
+    assert!(matches!(read(own(65)).unwrap_err().kind, ParseErrorKind::TooMany { limit: 64, .. }));
 }
 
 #[test]
@@ -215,14 +218,17 @@ fn sizes_are_limited() {
         assert!(content(text).is_ok(), "{text}");
     }
     for text in ["\"abcde\"", "\"\\u0061bcde\"", "{\"base64\":\"YWJjZGU=\"}"] {
-        assert!(matches!(content(text).unwrap_err().fault, Fault::TooLong { limit: 4, .. }), "{text}");
+        assert!(matches!(content(text).unwrap_err().kind, ParseErrorKind::TooLong { limit: 4, .. }), "{text}");
     }
     let long = "x".repeat(65_536);
     let language = |text: &str| read(format!("{{\"performative\":\"inform\",\"language\":\"{text}\"}}"));
     assert!(language(&long).is_ok());
-    assert!(matches!(language(&format!("{long}x")).unwrap_err().fault, Fault::TooLong { limit: 65_536, .. }));
+    assert!(matches!(language(&format!("{long}x")).unwrap_err().kind, ParseErrorKind::TooLong { limit: 65_536, .. }));
     let short = Limits { message_bytes_max: 10, ..usual() };
-    assert!(matches!(from_json(b"{\"performative", NOW, &short).unwrap_err().fault, Fault::TooLong { limit: 10, .. }));
+    assert!(matches!(
+        from_json(b"{\"performative", NOW, &short).unwrap_err().kind,
+        ParseErrorKind::TooLong { limit: 10, .. }
+    ));
 }
 
 #[test]

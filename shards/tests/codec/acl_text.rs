@@ -15,7 +15,7 @@ mod strict_form;
 use std::num::{NonZeroU8, NonZeroU64};
 
 use caxton_shards::codec::text::{
-    EXCERPT_CHARACTERS_MAX, Fault, Limits, Located, Messages, NoNames, ParseError, parse, print,
+    EXCERPT_CHARACTERS_MAX, Limits, Located, Messages, NoNames, ParseError, ParseErrorKind, parse, print,
 };
 use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit, LifetimeMs, Priority};
 use caxton_shards::message::{

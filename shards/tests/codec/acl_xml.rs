@@ -1,7 +1,7 @@
 //! The XML form of messages (FIPA SC00071) and envelopes (SC00085): what is written reads back, what other platforms
 //! write is read, and errors and hostile input are refused with their position.
 
-use caxton_shards::codec::text::{self, Fault, Limits, NoNames, ParseError};
+use caxton_shards::codec::text::{self, Limits, NoNames, ParseError, ParseErrorKind};
 use caxton_shards::codec::xml::{Messages, envelope_from_xml, envelope_to_xml, from_xml, limits, to_xml};
 use caxton_shards::domain::{AgentName, ContentLimit};
 use caxton_shards::message::{
@@ -259,7 +259,7 @@ fn what_is_not_well_formed_is_refused_where_that_shows() {
         (before("<?xml version='1.0' standalone='yes' encoding='utf-8'?>"), 38),
     ] {
         let error = read(&input).expect_err(&input);
-        assert!(matches!(error.fault, Fault::NotWellFormed { form: "XML", .. }), "{input:?}: {error}");
+        assert!(matches!(error.kind, ParseErrorKind::NotWellFormed { form: "XML", .. }), "{input:?}: {error}");
         assert!(column == 0 || error.column == column, "{input:?}: {error}, not column {column}");
         assert!(Messages::new(input.as_bytes(), NOW, &usual()).any(|read| read.is_err()), "{input:?}");
     }
@@ -291,7 +291,7 @@ fn entities_are_neither_defined_nor_expanded() {
     }
     laughs += "]><fipa-message act=\"inform\"><content>&lol9;</content></fipa-message>";
     let error = read(&laughs).unwrap_err();
-    assert!(matches!(error.fault, Fault::Forbidden { .. }), "{error}");
+    assert!(matches!(error.kind, ParseErrorKind::Forbidden { .. }), "{error}");
 }
 
 #[test]
@@ -302,16 +302,19 @@ fn depth_and_numbers_are_limited() {
         format!("<fipa-message act='inform'><sender>{open}{close}</sender></fipa-message>")
     };
     assert!(read(nested(AID_DEPTH_MAX)).is_ok());
-    assert!(matches!(read(nested(AID_DEPTH_MAX + 1)).unwrap_err().fault, Fault::NestedTooDeep { .. }));
+    assert!(matches!(read(nested(AID_DEPTH_MAX + 1)).unwrap_err().kind, ParseErrorKind::NestedTooDeep { .. }));
     let receiver = "<receiver><agent-identifier><name id='a'/></agent-identifier></receiver>";
     let crowd = |count| format!("<fipa-message act='inform'>{}</fipa-message>", receiver.repeat(count));
     assert!(read(crowd(10_000)).is_ok());
-    assert!(matches!(read(crowd(10_001)).unwrap_err().fault, Fault::TooMany { limit: 10_000, .. }));
+    assert!(matches!(read(crowd(10_001)).unwrap_err().kind, ParseErrorKind::TooMany { limit: 10_000, .. }));
     let few = Limits { aids_max: 2, ..usual() };
-    assert!(matches!(from_xml(crowd(3).as_bytes(), NOW, &few).unwrap_err().fault, Fault::TooMany { limit: 2, .. }));
+    assert!(matches!(
+        from_xml(crowd(3).as_bytes(), NOW, &few).unwrap_err().kind,
+        ParseErrorKind::TooMany { limit: 2, .. }
+    ));
     let own = |count| format!("<fipa-message act='inform'>{}</fipa-message>", "<X-a>b</X-a>".repeat(count));
     assert!(read(own(64)).is_ok());
-    assert!(matches!(read(own(65)).unwrap_err().fault, Fault::TooMany { limit: 64, .. }));
+    assert!(matches!(read(own(65)).unwrap_err().kind, ParseErrorKind::TooMany { limit: 64, .. }));
 }
 
 #[test]
@@ -323,20 +326,23 @@ fn sizes_are_limited() {
     assert!(content("abcd").is_ok());
     assert!(content("abc&amp;").is_ok());
     for text in ["abcde", "abcd&amp;", "ab<![CDATA[cde]]>"] {
-        assert!(matches!(content(text).unwrap_err().fault, Fault::TooLong { limit: 4, .. }), "{text}");
+        assert!(matches!(content(text).unwrap_err().kind, ParseErrorKind::TooLong { limit: 4, .. }), "{text}");
     }
     let base64 = |text: &str| {
         let xml = format!("<fipa-message act='inform'><content encoding='base64'>{text}</content></fipa-message>");
         from_xml(xml.as_bytes(), NOW, &small)
     };
     assert!(base64("YWJjZA==").is_ok());
-    assert!(matches!(base64("YWJjZGU=").unwrap_err().fault, Fault::TooLong { limit: 4, .. }));
+    assert!(matches!(base64("YWJjZGU=").unwrap_err().kind, ParseErrorKind::TooLong { limit: 4, .. }));
     let long = "x".repeat(65_536);
     let language = |text: &str| read(format!("<fipa-message act='inform'><language>{text}</language></fipa-message>"));
     assert!(language(&long).is_ok());
-    assert!(matches!(language(&format!("{long}x")).unwrap_err().fault, Fault::TooLong { limit: 65_536, .. }));
+    assert!(matches!(language(&format!("{long}x")).unwrap_err().kind, ParseErrorKind::TooLong { limit: 65_536, .. }));
     let short = Limits { message_bytes_max: 10, ..usual() };
-    assert!(matches!(from_xml(b"<fipa-message", NOW, &short).unwrap_err().fault, Fault::TooLong { limit: 10, .. }));
+    assert!(matches!(
+        from_xml(b"<fipa-message", NOW, &short).unwrap_err().kind,
+        ParseErrorKind::TooLong { limit: 10, .. }
+    ));
 }
 
 #[test]
@@ -531,7 +537,7 @@ fn an_envelope_without_what_is_mandatory_is_refused() {
         assert!(read(&parts).is_err(), "{missing}");
     }
     let twice = [&all[..], &all[3..]].concat();
-    assert!(matches!(read(&twice).unwrap_err().fault, Fault::RepeatedParameter { name: "date" }));
+    assert!(matches!(read(&twice).unwrap_err().kind, ParseErrorKind::RepeatedParameter { name: "date" }));
 }
 
 const MARKS: &[u8] = b"<>/&;\"'=! -[]\n\r\0aX";

@@ -4,8 +4,8 @@ use std::num::{NonZeroU8, NonZeroU64};
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{
-    Answer, InboxNumber, Input, OverflowPolicy, REPLAY_ANSWER_MS, REPLAYS_MAX, ReplayError, ReplayPortion, SendError,
-    is_notice,
+    Answer, InboxNumber, Input, OverflowPolicy, REPLAY_ANSWER_MS, REPLAYS_MAX, ReplayError, ReplayPortion,
+    SendErrorKind, is_notice,
 };
 use caxton_shards::dead_letter::{
     DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterReason, DeadLetterSearch, LAST_ERROR_BYTES_MAX,
@@ -510,7 +510,7 @@ fn a_replay_that_finds_the_shard_full_leaves_the_letter() {
     let replayed = portion.replayed.len();
     assert!((4..8).contains(&replayed) && portion.refused.is_empty(), "{portion:?}");
     let stopped = portion.stopped.unwrap();
-    assert!(matches!(stopped, ReplayError::NotAccepted { error: SendError::Full, .. }), "{stopped}");
+    assert!(matches!(stopped, ReplayError::NotAccepted { error: SendErrorKind::Full, .. }), "{stopped}");
     assert_eq!(world.snapshot(0).dead_letters, 8 - replayed);
     world.run();
     world.pause(1, false);
@@ -539,9 +539,9 @@ fn a_replay_to_a_full_mailbox_or_on_a_stopping_shard_leaves_the_letter_and_uses_
     assert_eq!(replay(&mut world, id, None), Err(ReplayError::ReceiverFull { id }));
     world.give(0, Input::Drain);
     world.run();
-    assert_eq!(replay(&mut world, id, None), Err(ReplayError::NotAccepted { id, error: SendError::Stopping }));
+    assert_eq!(replay(&mut world, id, None), Err(ReplayError::NotAccepted { id, error: SendErrorKind::Stopping }));
     world.stop_all();
-    assert_eq!(replay(&mut world, id, None), Err(ReplayError::NotAccepted { id, error: SendError::Stopping }));
+    assert_eq!(replay(&mut world, id, None), Err(ReplayError::NotAccepted { id, error: SendErrorKind::Stopping }));
     let letter = world.dead_letters(0).into_iter().find(|letter| letter.id == id).unwrap();
     assert_eq!((letter.replays, world.total().accepted), (0, 3));
 }
@@ -613,7 +613,7 @@ fn a_letter_that_is_not_allowed_as_a_message_is_not_replayed() {
     world.tell(inform(agent, agent, &"x".repeat(2_000)).build().unwrap());
     world.run();
     let id = only_letter(&mut world).id;
-    let error = SendError::ContentTooLarge { bytes: 2_000, limit: 1_024 };
+    let error = SendErrorKind::ContentTooLarge { bytes: 2_000, limit: 1_024 };
     assert_eq!(replay(&mut world, id, None), Err(ReplayError::NotAccepted { id, error }));
     assert_eq!(only_letter(&mut world).id, id);
 }

@@ -3,7 +3,7 @@
 
 use caxton_shards::agent::Outcome;
 use caxton_shards::api::{
-    AskFailure, CONTROL_LANE_MAX, Event, InboxNumber, Input, PENDING_REPLIES_ALIKE_MAX, SendError, is_notice,
+    AskError, CONTROL_LANE_MAX, Event, InboxNumber, Input, PENDING_REPLIES_ALIKE_MAX, SendErrorKind, is_notice,
 };
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{
@@ -374,7 +374,7 @@ fn too_many_questions_alike_are_refused_and_given_back() {
         world.send(question(asker, expert).build().unwrap()).unwrap();
         world.run();
     }
-    let refused = SendError::TooManyQuestions { limit: PENDING_REPLIES_ALIKE_MAX };
+    let refused = SendErrorKind::TooManyQuestions { limit: PENDING_REPLIES_ALIKE_MAX };
     let back = assert_refused(world.send(question(asker, expert).build().unwrap()), refused);
     assert_eq!((text(&back), back.reply_by()), ("tea?".to_owned(), Some(at(1_000))));
     world.tell(back);
@@ -518,7 +518,7 @@ fn the_reply_by_of_a_question_from_outside_shortens_its_timeout() {
         world.advance(times_out_ms - 1);
         assert!(world.take_reply(0, asking).is_none());
         world.advance(1);
-        assert!(matches!(world.take_reply(0, asking), Some(Err(AskFailure::TimedOut))));
+        assert!(matches!(world.take_reply(0, asking), Some(Err(AskError::TimedOut))));
         assert_eq!(world.snapshot(0).questions, 0, "nobody but the caller waits");
     }
     world.assert_settled();

@@ -1,7 +1,7 @@
 //! From a sender to a mailbox: who receives a message, in which order, and what happens without room.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendError, is_notice};
+use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendErrorKind, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::Priority;
 use caxton_shards::journal::record::{Durability, Record};
@@ -203,7 +203,7 @@ fn a_sender_that_waits_for_credit_is_refused_beyond_its_outbox_and_goes_on_later
         world.send(inform(sender, receiver, &number.to_string()).build().unwrap()).unwrap();
     }
     let refused = inform(sender, receiver, "4").build().unwrap();
-    assert_refused(world.send(refused), SendError::Full);
+    assert_refused(world.send(refused), SendErrorKind::Full);
     assert_eq!(world.total().refused, 1);
     // A tell waits instead of being refused, without counting as refused repeatedly.
     world.tell(inform(sender, receiver, "5").build().unwrap());
@@ -310,7 +310,7 @@ fn a_full_shard_refuses_what_is_sent_there_and_gives_up_what_arrives() {
         world.run();
     }
     assert_eq!(world.dead(DeadLetterReason::ShardFull), 2, "one message is in the inbox and three are in the mailbox");
-    assert_refused(world.send(inform(local, inbox, "7").build().unwrap()), SendError::Full);
+    assert_refused(world.send(inform(local, inbox, "7").build().unwrap()), SendErrorKind::Full);
     assert_eq!(world.total().pending, 4);
 }
 
@@ -321,7 +321,7 @@ fn content_beyond_the_limit_is_refused_with_the_message() {
     let fits = inform(sender, sender, &"x".repeat(10_000)).build().unwrap();
     world.send(fits).unwrap();
     let long = inform(sender, sender, &"x".repeat(10_001)).build().unwrap();
-    let error = SendError::ContentTooLarge { bytes: 10_001, limit: 10_000 };
+    let error = SendErrorKind::ContentTooLarge { bytes: 10_001, limit: 10_000 };
     assert_eq!(assert_refused(world.send(long.clone()), error), long);
     world.run();
     world.assert_settled();
@@ -338,13 +338,13 @@ fn an_agent_cannot_send_in_the_name_of_another() {
         "forger",
         Script::new(move |_, context| {
             let forged = inform(victim, victim, "forged").build().unwrap();
-            log.push(context.send(forged).unwrap_err().error);
+            log.push(context.send(forged).unwrap_err().kind().clone());
             Outcome::Done
         }),
     );
     world.send(go(forger)).unwrap();
     world.run();
-    assert_eq!(errors.take(), [SendError::ForeignSender]);
+    assert_eq!(errors.take(), [SendErrorKind::ForeignSender]);
     assert_eq!((world.total().refused, world.total().accepted), (1, 1));
 }
 
@@ -354,7 +354,7 @@ fn an_unregistered_sender_is_refused_or_its_queued_message_becomes_a_dead_letter
     let (receiver, heard) = world.add_listener(0, "receiver");
     let stranger = AgentId::of_text("stranger");
     let message = inform(stranger, receiver, "hello").build().unwrap();
-    assert_refused(world.send(message.clone()), SendError::UnknownSender);
+    assert_refused(world.send(message.clone()), SendErrorKind::UnknownSender);
     assert_eq!(world.total().accepted, 0);
     world.tell(message);
     world.run();
@@ -378,7 +378,7 @@ fn a_durable_message_is_refused_without_a_journal() {
     let mut world = World::new(1);
     let (receiver, heard) = world.add_listener(0, "receiver");
     let durable = inform(receiver, receiver, "durable").reliability(Reliability::Durable).build().unwrap();
-    assert_refused(world.send(durable), SendError::DurabilityUnavailable);
+    assert_refused(world.send(durable), SendErrorKind::DurabilityUnavailable);
     world.run();
     assert_eq!(heard.len(), 0);
 }

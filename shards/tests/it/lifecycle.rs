@@ -4,7 +4,7 @@
 
 use caxton_shards::agent::{Outcome, Polled, Registration};
 use caxton_shards::api::{
-    AgentState, Answer, AskFailure, DRAINING_AGENTS_MAX, Drained, Event, InboxNumber, Input, LifecycleError,
+    AgentState, Answer, AskError, DRAINING_AGENTS_MAX, Drained, Event, InboxNumber, Input, LifecycleError,
     RegistrationError, StopReason, is_notice,
 };
 use caxton_shards::dead_letter::DeadLetterReason;
@@ -537,7 +537,7 @@ fn what_cannot_be_delivered_is_a_dead_letter_and_its_sender_hears_the_receivers_
         assert_eq!(to_inbox.performative(), Performative::Failure);
         assert_eq!(to_inbox.in_reply_to(), Some(caxton_shards::message::Correlation::of_text("question")));
         notices.push(text(to_inbox));
-        let Some(Err(AskFailure::Undeliverable(notice))) = world.take_reply(0, asked) else { panic!("no failure") };
+        let Some(Err(AskError::Undeliverable(notice))) = world.take_reply(0, asked) else { panic!("no failure") };
         notices.push(text(&notice));
         assert_eq!(notices.len(), 3);
         for notice in notices {

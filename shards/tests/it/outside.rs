@@ -1,7 +1,7 @@
 //! Agents outside the shards: bounded inboxes, and questions that wait for replies.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{AskFailure, InboxNumber, Input, is_notice};
+use caxton_shards::api::{AskError, InboxNumber, Input, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, Correlation, Message, Performative, Receipt};
 
@@ -137,7 +137,7 @@ fn a_question_times_out_and_a_late_answer_goes_to_nobody() {
     world.advance(999);
     assert!(world.take_reply(0, asked).is_none());
     world.advance(1);
-    assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::TimedOut))));
+    assert!(matches!(world.take_reply(0, asked), Some(Err(AskError::TimedOut))));
     world.pause(1, false);
     world.run();
     assert_eq!(world.dead(DeadLetterReason::NobodyAsked), 1);
@@ -151,13 +151,13 @@ fn a_question_that_cannot_be_delivered_says_so_at_once() {
         let nobody = AgentId::of(&world.name_on(shard, "nobody"));
         let asked = world.ask(0, question(nobody, "tea?"), 1_000);
         world.run();
-        let Some(Err(AskFailure::Undeliverable(notice))) = world.take_reply(0, asked) else { panic!("no failure") };
+        let Some(Err(AskError::Undeliverable(notice))) = world.take_reply(0, asked) else { panic!("no failure") };
         assert!(text(&notice).contains("unknown-receiver"));
     }
     let long = "x".repeat(20_000);
     let asked = world.ask(0, question(AgentId::of_text("nobody"), &long), 1_000);
     world.run();
-    assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::Rejected(_)))));
+    assert!(matches!(world.take_reply(0, asked), Some(Err(AskError::Rejected(_)))));
     assert_eq!(world.snapshot(0).timers, 0);
     world.assert_settled();
 }

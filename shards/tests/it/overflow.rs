@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{AgentView, Answer, Input, OverflowPolicy, SendError, Stage, is_notice};
+use caxton_shards::api::{AgentView, Answer, Input, OverflowPolicy, SendErrorKind, Stage, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::Priority;
 use caxton_shards::message::{AgentId, Correlation, Message, MessageBuilder, Performative};
@@ -285,7 +285,7 @@ fn a_send_from_outside_waits_for_its_turn_and_a_try_gives_the_message_back() {
     let (shard, token) = (1, world.token());
     world.give(shard, Input::TrySend(build(inform(sender, slow, "now")), token));
     world.run();
-    let error = SendError::ReceiverFull { receiver: slow, policy: OverflowPolicy::BackPressure };
+    let error = SendErrorKind::ReceiverFull { receiver: slow, policy: OverflowPolicy::BackPressure };
     assert_eq!(text(&assert_refused(world.take_sent(shard, token).unwrap(), error.clone())), "now");
     let accepted = world.total().accepted;
     world.advance(3_000);
@@ -375,7 +375,7 @@ fn a_router_that_stops_gives_up_what_waits() {
     world.give(1, Input::Stop);
     world.run();
     world.stop_all();
-    assert_refused(world.take_sent(1, token).unwrap(), SendError::Stopping);
+    assert_refused(world.take_sent(1, token).unwrap(), SendErrorKind::Stopping);
     assert_eq!((world.dead(DeadLetterReason::Stopped), world.total().pending), (10, 0));
 }
 
@@ -390,7 +390,7 @@ fn beyond_the_memory_budget_senders_are_refused_and_answers_are_not() {
     let correlation = Correlation::new(NonZeroU64::MIN);
     world.tell(build(crate::common::request(asker, oracle, "?").reply_with(correlation)));
     world.run();
-    let full = SendError::MemoryFull { limit: 80_000 };
+    let full = SendErrorKind::MemoryFull { limit: 80_000 };
     let mut accepted = 0;
     let refused = loop {
         match world.send(build(inform(sender, receiver, &"x".repeat(5_000)))) {
@@ -425,7 +425,7 @@ fn what_a_handler_has_sent_already_counts_against_the_budget() {
             for _ in 0..20 {
                 let message = Message::builder(Performative::Inform).receiver(receiver).content("x".repeat(5_000));
                 if let Err(rejected) = context.send(message.build().unwrap()) {
-                    errors.push(rejected.error);
+                    errors.push(rejected.kind().clone());
                 }
             }
             Outcome::Done
@@ -435,7 +435,7 @@ fn what_a_handler_has_sent_already_counts_against_the_budget() {
     world.run();
     let errors = refused.take();
     assert!((6..=8).contains(&errors.len()), "{errors:?}");
-    assert!(errors.iter().all(|error| *error == SendError::MemoryFull { limit: 80_000 }), "{errors:?}");
+    assert!(errors.iter().all(|error| *error == SendErrorKind::MemoryFull { limit: 80_000 }), "{errors:?}");
     assert_eq!(log.letters().len() + errors.len(), 20);
     world.assert_settled();
 }

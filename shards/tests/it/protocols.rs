@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{Answer, AskFailure, Event, is_notice};
+use caxton_shards::api::{Answer, AskError, Event, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{
@@ -462,7 +462,7 @@ fn a_question_from_outside_that_is_refused_is_answered_at_once() {
     let asked = world.ask(0, wrong.conversation(ConversationId::of_text("talk")).build().unwrap(), 60_000);
     world.run();
     let answer = world.take_answer(0, asked);
-    assert!(matches!(answer, Some(Answer::Replied(Err(AskFailure::Undeliverable(_))))));
+    assert!(matches!(answer, Some(Answer::Replied(Err(AskError::Undeliverable(_))))));
     world.assert_settled();
 }
 

@@ -1,7 +1,7 @@
 //! Draining and stopping: what is refused, what is dead-lettered, and that the accounts balance to the end.
 
 use caxton_shards::agent::{Outcome, Registration};
-use caxton_shards::api::{Answer, AskFailure, InboxNumber, Input, Place, RegistrationError, SendError};
+use caxton_shards::api::{Answer, AskError, InboxNumber, Input, Place, RegistrationError, SendErrorKind};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::journal::record::Durability;
@@ -35,8 +35,8 @@ fn a_draining_shard_admits_nothing_from_outside_and_finishes_what_it_has() {
     let registered = world.register_later(Script::idle().registration(name));
     world.run();
     assert!(world.take_sent(0, admitted).unwrap().is_ok());
-    assert_refused(world.take_sent(0, refused).unwrap(), SendError::Stopping);
-    assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::Rejected(_)))));
+    assert_refused(world.take_sent(0, refused).unwrap(), SendErrorKind::Stopping);
+    assert!(matches!(world.take_reply(0, asked), Some(Err(AskError::Rejected(_)))));
     let Some(Answer::Registered(results)) = world.take_answer(0, registered) else { panic!("not answered") };
     assert_eq!(results, [Err(RegistrationError::Stopping)]);
     assert_eq!(world.dead(DeadLetterReason::NotAdmitted), 1, "what was queued is answered for");
@@ -104,7 +104,7 @@ fn a_stop_gives_up_everything_wherever_it_is() {
     let [stopped, deregistered] =
         [DeadLetterReason::Stopped, DeadLetterReason::Deregistered].map(|reason| after.dead_by_reason[reason.index()]);
     assert_eq!((stopped + deregistered + after.kept, deregistered, after.kept), (before.pending, 2, 1));
-    assert!(matches!(world.take_reply(0, asked), Some(Err(AskFailure::Stopped))));
+    assert!(matches!(world.take_reply(0, asked), Some(Err(AskError::Stopped))));
     let unfinished = world.nodes[0].shard.unfinished();
     assert_eq!((unfinished.total(), unfinished.asks), (stopped + after.kept, 1), "{unfinished:?}");
     // What is still in the rings is dead-lettered on arrival, and late timers and commits find nothing.
@@ -113,7 +113,7 @@ fn a_stop_gives_up_everything_wherever_it_is() {
     world.advance(100_000);
     let total = world.total();
     assert_eq!((total.pending, total.departed), (0, total.arrived), "{total:?}");
-    assert_refused(world.send(inform(sender, sender, "x").build().unwrap()), SendError::Stopping);
+    assert_refused(world.send(inform(sender, sender, "x").build().unwrap()), SendErrorKind::Stopping);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn agents_hear_what_was_given_up_but_can_send_and_register_nothing_more() {
                 context.register(Registration::outside(name, InboxNumber(1), 1));
             }
             let sent = context.send(inform(context.id(), AgentId::of_text("x"), "x").build().unwrap());
-            heard.push((message.performative(), sent.map_err(|rejected| rejected.error)));
+            heard.push((message.performative(), sent.map_err(SendErrorKind::from)));
             Outcome::Done
         }),
     );
@@ -155,7 +155,7 @@ fn agents_hear_what_was_given_up_but_can_send_and_register_nothing_more() {
     world.stop_all();
     let heard = log.take();
     assert!(heard.len() >= 2, "the failure, and the refusal of the registration");
-    assert!(heard.iter().all(|told| *told == (Performative::Failure, Err(SendError::Stopping))), "{heard:?}");
+    assert!(heard.iter().all(|told| *told == (Performative::Failure, Err(SendErrorKind::Stopping))), "{heard:?}");
     assert_eq!(world.snapshot(0).agents, 1);
     world.advance(10_000);
     assert_eq!(world.total().pending, 0);

@@ -26,7 +26,7 @@ pub fn check(source: &Source, form: Form, strictness: Strictness, as_json: bool)
                 "line": error.line,
                 "column": error.column,
                 "offset": error.offset,
-                "error": error.fault.to_string(),
+                "error": error.kind.to_string(),
             });
             writeln!(output, "{}", printable_lines(&told.to_string()))?;
         } else {

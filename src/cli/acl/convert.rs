@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write as _};
 
 use caxton_router::Message;
-use caxton_router::codec::text::{Fault, Located, NoNames, ParseError, Strictness, check_strict};
+use caxton_router::codec::text::{Located, NoNames, ParseError, ParseErrorKind, Strictness, check_strict};
 use caxton_router::config::MessageConfig;
 
 use super::diagnostic::diagnostic;
@@ -39,7 +39,7 @@ fn writable(located: Located<Message>, strictness: Strictness) -> Result<Located
     match check_strict(&located.value, &NoNames) {
         Err(why) if strictness == Strictness::Strict => {
             let Located { line, column, range, .. } = located;
-            Err(ParseError { line, column, offset: range.start, fault: Fault::NotStrict(why) })
+            Err(ParseError { line, column, offset: range.start, kind: ParseErrorKind::NotStrict(why) })
         }
         _ => Ok(located),
     }

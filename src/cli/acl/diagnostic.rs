@@ -20,7 +20,7 @@ const NEAR_BYTES: usize = 4 * LINE_CHARACTERS_MAX;
 
 /// The complaint, several lines with a line break behind each.
 pub fn diagnostic(source: &Source, form: Form, error: &ParseError) -> String {
-    let ParseError { line, column, fault, .. } = error;
+    let ParseError { line, column, kind, .. } = error;
     let (shown, caret) = if form.has_lines() {
         shown_line(&source.bytes, error.offset)
     } else {
@@ -28,7 +28,7 @@ pub fn diagnostic(source: &Source, form: Form, error: &ParseError) -> String {
     };
     let number = line.to_string();
     let margin = " ".repeat(number.len());
-    let mut text = format!("{}:{line}:{column}: error: {fault}\n", printable(&source.name));
+    let mut text = format!("{}:{line}:{column}: error: {kind}\n", printable(&source.name));
     let _ = writeln!(text, " {number} | {shown}\n {margin} | {}^", " ".repeat(caret));
     text
 }

@@ -72,7 +72,7 @@ impl Form {
                 let limits = text::Limits::with_content(content_max).with_strictness(strictness);
                 Box::new(bits::Messages::new(bytes, now, &limits).map(|read| match read {
                     Ok((value, range)) => Ok(Located { value, line: 1, column: range.start + 1, range }),
-                    Err(BitsError { offset, fault }) => Err(ParseError { line: 1, column: offset + 1, offset, fault }),
+                    Err(BitsError { offset, kind }) => Err(ParseError { line: 1, column: offset + 1, offset, kind }),
                 }))
             }
             Self::Text => {

@@ -62,7 +62,7 @@ impl Told {
 impl ConformanceReport {
     /// For people.
     pub fn text(&self) -> String {
-        let Conformance { steps, late, observed, refused, unchecked } = self.figures;
+        let Conformance { steps, late, observed, refused, unchecked, .. } = self.figures;
         let mut text = format!(
             "{:<11} {steps} messages in protocol, {late} of them late; {} violations: {observed} observed, {refused} refused\n",
             "conformance",

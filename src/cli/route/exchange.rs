@@ -13,7 +13,7 @@ use caxton_router::codec::text::{Located, ParseError};
 use caxton_router::domain::AgentName;
 use caxton_router::message::{MessageId, Receiver};
 use caxton_router::router::{CallError, Events, Sent};
-use caxton_router::{AgentId, ConversationId, Message, Rejected, Router, SendError};
+use caxton_router::{AgentId, ConversationId, Message, Router, SendErrorKind};
 use futures_lite::future::block_on;
 
 use super::super::interrupt::Interrupt;
@@ -290,8 +290,8 @@ impl Exchange {
             }
             match self.router.try_send(message) {
                 Ok(sent) => return Ok(State::Sent(sent)),
-                Err(rejected) if rejected.error == SendError::Full && !self.under_way.is_empty() => {
-                    message = *rejected.message;
+                Err(rejected) if *rejected.kind() == SendErrorKind::Full && !self.under_way.is_empty() => {
+                    message = rejected.into_message();
                     let length = self.under_way.len();
                     self.make_room(|exchange| exchange.under_way.len() < length, printer)?;
                 }
@@ -411,9 +411,12 @@ impl State {
         *self = match state {
             Self::Sent(sent) => match sent.blocking_accepted() {
                 Ok(id) => Self::Accepted(id),
-                // A durable message that was accepted, and given up before it was on disk: the router reports what became of it.
-                Err(Rejected { error: SendError::NotKept { message, .. }, .. }) => Self::Accepted(message),
-                Err(rejected) => Self::Grounded(Fate::of_refusal(&rejected)),
+                Err(rejected) => match rejected.kind() {
+                    // A durable message that was accepted, and given up before it was on disk: the router reports what
+                    // became of it.
+                    SendErrorKind::NotKept { message, .. } => Self::Accepted(*message),
+                    _ => Self::Grounded(Fate::of_refusal(&rejected)),
+                },
             },
             other => other,
         };

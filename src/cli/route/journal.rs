@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use caxton_router::message::MessageId;
 use caxton_router::protocol::Violation;
-use caxton_router::{AgentId, Event, Performative, Rejected, SendError};
+use caxton_router::{AgentId, Event, Performative, SendError, SendErrorKind};
 use caxton_shards::api::Stage;
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 
@@ -38,9 +38,9 @@ pub enum Fate {
 
 impl Fate {
     /// What it means that the router did not accept a message. A router that stops was stopped by a signal.
-    pub fn of_refusal(rejected: &Rejected) -> Self {
-        match rejected.error {
-            SendError::Stopping => Self::Unsent,
+    pub fn of_refusal(rejected: &SendError) -> Self {
+        match rejected.kind() {
+            SendErrorKind::Stopping => Self::Unsent,
             _ => Self::Refused(rejected.to_string()),
         }
     }

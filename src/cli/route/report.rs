@@ -231,7 +231,7 @@ impl Printer {
     /// Tells of a malformed message: among the others for programs, on standard error for people.
     pub fn malformed(&mut self, error: &ParseError) -> io::Result<()> {
         let position = self.position(error.line, error.column);
-        let fault = error.fault.to_string();
+        let fault = error.kind.to_string();
         if self.json {
             let told = json!({ "position": position, "line": error.line, "column": error.column, "error": fault });
             return writeln!(self.output, "{}", printable_lines(&told.to_string()));

@@ -33,7 +33,7 @@ pub use backlog::Projection;
 use catalogue::Ledger;
 pub use catalogue::{CATALOGUE, Catalogue, JournalId};
 pub use scan::{
-    JournalFault, JournalSummary, SegmentSummary, has_frames, read_catalogue, read_frame_at, salvage, scan,
+    JournalError, JournalSummary, SegmentSummary, has_frames, read_catalogue, read_frame_at, salvage, scan,
 };
 pub(crate) use segment::path as segment_path;
 use segment::{Active, Sealed, Spare};

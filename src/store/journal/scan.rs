@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use caxton_shards::journal::frame::{BLOCK_BYTES, Expected, Frame, FrameFault, MAGIC, frame_bytes, read_frame};
+use caxton_shards::journal::frame::{BLOCK_BYTES, Expected, Frame, FrameError, MAGIC, frame_bytes, read_frame};
 use caxton_shards::journal::record::{Lsn, RECORD_BYTES_MAX};
 
 use super::catalogue::{self, Catalogue, JournalId};
 use super::segment::{SUFFIX, path};
 use crate::store::disk::{Buffer, Disk, DiskFile, Files};
-use crate::store::survey::Mismatch;
+use crate::store::survey::MismatchError;
 
 /// What can be done about damage.
 const RESTORE: &str = "Put the whole directory back from a backup. `caxton store check` says what else is intact, and `caxton \
@@ -25,7 +25,7 @@ const RESTORE: &str = "Put the whole directory back from a backup. `caxton store
 /// Why a journal cannot be read. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum JournalFault {
+pub enum JournalError {
     /// The disk does not give its bytes.
     #[error("{path} cannot be read: {error}", path = path.display())]
     Read {
@@ -36,7 +36,7 @@ pub enum JournalFault {
     },
     /// A file is missing, shorter or another one than it should be.
     #[error(transparent)]
-    Mismatch(#[from] Mismatch),
+    Mismatch(#[from] MismatchError),
     /// Bytes that were acknowledged are damaged.
     #[error(
         "{path} is damaged at byte {offset}: {fault}. Nothing of this directory is served, and nothing was changed. {RESTORE}",
@@ -58,7 +58,7 @@ pub enum JournalFault {
         /// Where, in bytes.
         offset: u64,
         /// Which version, and what to do.
-        fault: FrameFault,
+        fault: FrameError,
     },
     /// Whoever takes the records cannot take one.
     #[error("{path}, byte {offset}: record {sequence}: {what}", path = path.display(), sequence = sequence.0)]
@@ -116,7 +116,7 @@ pub fn scan(
     directory: &Path,
     id: &JournalId,
     each: impl FnMut(Lsn, u8, &[u8]) -> Result<(), String>,
-) -> Result<JournalSummary, JournalFault> {
+) -> Result<JournalSummary, JournalError> {
     let catalogue = read_catalogue(files, directory)?;
     if catalogue.id != *id {
         return Err(foreign(&catalogue::path(directory), &catalogue.id, id).into());
@@ -151,7 +151,7 @@ pub fn salvage(
     directory: &Path,
     id: &JournalId,
     each: impl FnMut(Lsn, u8, &[u8]) -> Result<(), String>,
-) -> Result<(), JournalFault> {
+) -> Result<(), JournalError> {
     let catalogue = read_catalogue(files, directory).ok().filter(|catalogue| catalogue.id == *id);
     let found = numbers(files, directory)?;
     let begin = catalogue.as_ref().map(|catalogue| catalogue.first).or(found.first().copied());
@@ -159,8 +159,8 @@ pub fn salvage(
     let expected = Expected { shard: id.shard, segment: number, tag: id.tag() };
     let file = |number| {
         let path = path(directory, number);
-        let length = files.length(&path).map_err(|error| JournalFault::Read { path: path.clone(), error })?;
-        Ok::<_, JournalFault>((path, length))
+        let length = files.length(&path).map_err(|error| JournalError::Read { path: path.clone(), error })?;
+        Ok::<_, JournalError>((path, length))
     };
     let (first, length) = file(number)?;
     let reached = match &catalogue {
@@ -190,21 +190,21 @@ pub fn has_frames(files: &impl Files, directory: &Path) -> bool {
 ///
 /// # Errors
 /// It is missing or damaged.
-pub fn read_catalogue(files: &impl Files, directory: &Path) -> Result<Catalogue, JournalFault> {
+pub fn read_catalogue(files: &impl Files, directory: &Path) -> Result<Catalogue, JournalError> {
     Catalogue::read(files, directory).map_err(|found| {
         let expected = "the catalogue of the journal beside it, whole".to_owned();
-        Mismatch { path: catalogue::path(directory), found, expected, advice: RESTORE.to_owned() }.into()
+        MismatchError { path: catalogue::path(directory), found, expected, advice: RESTORE.to_owned() }.into()
     })
 }
 
-fn foreign(path: &Path, found: &JournalId, expected: &JournalId) -> Mismatch {
+fn foreign(path: &Path, found: &JournalId, expected: &JournalId) -> MismatchError {
     let describe = |id: &JournalId| {
         let JournalId { directory, generation, shards, shard, boot_epoch } = id;
         format!(
             "shard {shard} of {shards} in generation {generation} of directory {directory}, boot epoch {boot_epoch}"
         )
     };
-    Mismatch {
+    MismatchError {
         path: path.to_owned(),
         found: format!("the journal of {}", describe(found)),
         expected: describe(expected),
@@ -221,7 +221,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(files: &impl Files, directory: &Path, catalogue: &Catalogue) -> Result<Self, JournalFault> {
+    fn of(files: &impl Files, directory: &Path, catalogue: &Catalogue) -> Result<Self, JournalError> {
         let found = numbers(files, directory)?;
         // As long as the oldest one was not renamed there is no newest one, or what is left of one that found no room.
         let awaits = catalogue.reused.is_some_and(|reused| found.contains(&reused));
@@ -229,9 +229,9 @@ impl Plan {
         let may_be = |number: u64| number == catalogue.last + 1 || awaits && number == catalogue.last;
         let length = |number: u64| {
             let path = path(directory, number);
-            files.length(&path).map_err(|error| JournalFault::Read { path, error })
+            files.length(&path).map_err(|error| JournalError::Read { path, error })
         };
-        let mismatch = |number: u64, found: String, expected: String| Mismatch {
+        let mismatch = |number: u64, found: String, expected: String| MismatchError {
             path: path(directory, number),
             found,
             expected,
@@ -281,7 +281,7 @@ struct Scan<'a, E> {
     expected: Expected,
     reached: Reached,
     /// Where a torn write ended the journal.
-    end: Option<(PathBuf, u64, FrameFault)>,
+    end: Option<(PathBuf, u64, FrameError)>,
     /// Where the last frame ended.
     last: (PathBuf, u64),
     segments: Vec<SegmentSummary>,
@@ -289,7 +289,7 @@ struct Scan<'a, E> {
 }
 
 impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
-    fn segment(&mut self, files: &impl Files, number: u64, length: u64) -> Result<(), JournalFault> {
+    fn segment(&mut self, files: &impl Files, number: u64, length: u64) -> Result<(), JournalError> {
         let path = path(self.directory, number);
         let bytes = read(files, &path, length)?;
         self.expected.segment = number;
@@ -307,20 +307,20 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
             offset += frame.bytes();
             self.last = (path.clone(), offset as u64);
         };
-        if let FrameFault::Shard(_) | FrameFault::Foreign = fault {
+        if let FrameError::Shard(_) | FrameError::Foreign = fault {
             return Err(damage(&path, offset as u64, fault));
         }
-        if let FrameFault::Version(_) = fault {
-            return Err(JournalFault::Version { path, offset: offset as u64, fault });
+        if let FrameError::Version(_) = fault {
+            return Err(JournalError::Version { path, offset: offset as u64, fault });
         }
         if let Some(later) = later_frame(&bytes, offset, self.expected, &self.reached) {
-            return Err(JournalFault::Damaged {
+            return Err(JournalError::Damaged {
                 path,
                 offset: offset as u64,
                 fault: format!("{fault}; frame {later} lies behind it"),
             });
         }
-        let torn = !matches!(fault, FrameFault::NoFrame | FrameFault::Segment(_));
+        let torn = !matches!(fault, FrameError::NoFrame | FrameError::Segment(_));
         found.torn_at = torn.then_some(offset as u64);
         if torn {
             self.end.get_or_insert((path, offset as u64, fault));
@@ -329,7 +329,7 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
         Ok(())
     }
 
-    fn frame(&mut self, frame: &Frame<'_>, path: &Path, offset: u64) -> Result<(), JournalFault> {
+    fn frame(&mut self, frame: &Frame<'_>, path: &Path, offset: u64) -> Result<(), JournalError> {
         if let Some((damaged, at, fault)) = &self.end {
             // The frames before this one ended too early.
             return Err(damage(damaged, *at, *fault));
@@ -337,7 +337,7 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
         if !self.reached.continues(frame) {
             let (frame, record) = (frame.header.frame, frame.header.first_sequence);
             let Reached { frame: last_frame, sequence } = self.reached;
-            return Err(JournalFault::Damaged {
+            return Err(JournalError::Damaged {
                 path: path.to_owned(),
                 offset,
                 fault: format!(
@@ -348,7 +348,7 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
         let first = frame.header.first_sequence;
         for (record, sequence) in frame.records().zip(first..) {
             let place =
-                |what: String| JournalFault::Record { path: path.to_owned(), offset, sequence: Lsn(sequence), what };
+                |what: String| JournalError::Record { path: path.to_owned(), offset, sequence: Lsn(sequence), what };
             let (kind, body) = record.map_err(|fault| place(fault.to_string()))?;
             (self.each)(Lsn(sequence), kind, body).map_err(place)?;
         }
@@ -357,7 +357,7 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
     }
 
     /// A file that the catalogue does not name may have been made, and not been used.
-    fn holds_nothing(&self, files: &impl Files, number: u64, length: u64) -> Result<(), JournalFault> {
+    fn holds_nothing(&self, files: &impl Files, number: u64, length: u64) -> Result<(), JournalError> {
         let path = path(self.directory, number);
         let bytes = read(files, &path, length)?;
         if read_frame(&bytes, Expected { segment: number, ..self.expected }).is_err() {
@@ -365,11 +365,11 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
         }
         let (found, expected) = ("a segment with records", "one that was not used: the catalogue is older than it");
         let (found, expected, advice) = (found.to_owned(), expected.to_owned(), RESTORE.to_owned());
-        Err(Mismatch { path, found, expected, advice }.into())
+        Err(MismatchError { path, found, expected, advice }.into())
     }
 
     /// Compares the end with what is known to have been on disk.
-    fn finish(&mut self, catalogue: &Catalogue) -> Result<(), JournalFault> {
+    fn finish(&mut self, catalogue: &Catalogue) -> Result<(), JournalError> {
         let Reached { frame, sequence } = self.reached;
         let too_early = frame < catalogue.frame || sequence < catalogue.committed.0;
         if too_early || catalogue.closed && (frame > catalogue.frame || self.end.is_some()) {
@@ -377,7 +377,7 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
             let known = catalogue.committed.0;
             let torn = self.end.as_ref().map_or_else(String::new, |(_, _, fault)| format!(" ({fault})"));
             let fault = format!("the journal ends with record {sequence}{torn}, and the catalogue knows of {known}");
-            return Err(JournalFault::Damaged { path, offset, fault });
+            return Err(JournalError::Damaged { path, offset, fault });
         }
         Ok(())
     }
@@ -393,9 +393,9 @@ pub fn read_frame_at<D: Disk>(
     buffer: &mut Buffer,
     shard: u16,
     mut each: impl FnMut(Lsn, u8, &[u8]) -> Result<(), String>,
-) -> Result<(), JournalFault> {
+) -> Result<(), JournalError> {
     let path = &projection.path;
-    let unreadable = |error| JournalFault::Read { path: path.clone(), error };
+    let unreadable = |error| JournalError::Read { path: path.clone(), error };
     let mut file = disk.open(path).map_err(unreadable)?;
     if buffer.capacity() < projection.bytes {
         *buffer = Buffer::new(projection.bytes);
@@ -409,7 +409,7 @@ pub fn read_frame_at<D: Disk>(
         let frame = read_frame(&bytes[at..filled], expected)
             .map_err(|fault| damage(path, projection.offset + at as u64, fault))?;
         for (record, sequence) in frame.records().zip(frame.header.first_sequence..) {
-            let place = |what: String| JournalFault::Record {
+            let place = |what: String| JournalError::Record {
                 path: path.clone(),
                 offset: projection.offset + at as u64,
                 sequence: Lsn(sequence),
@@ -423,8 +423,8 @@ pub fn read_frame_at<D: Disk>(
     Ok(())
 }
 
-fn damage(path: &Path, offset: u64, fault: FrameFault) -> JournalFault {
-    JournalFault::Damaged { path: path.to_owned(), offset, fault: fault.to_string() }
+fn damage(path: &Path, offset: u64, fault: FrameError) -> JournalError {
+    JournalError::Damaged { path: path.to_owned(), offset, fault: fault.to_string() }
 }
 
 /// How far reading has come: the last frame and its last record.
@@ -460,8 +460,8 @@ fn later_frame(bytes: &[u8], from: usize, expected: Expected, reached: &Reached)
 }
 
 /// The numbers of the segments that are there, by names that the journal gives.
-fn numbers(files: &impl Files, directory: &Path) -> Result<BTreeSet<u64>, JournalFault> {
-    let names = files.names(directory).map_err(|error| JournalFault::Read { path: directory.to_owned(), error })?;
+fn numbers(files: &impl Files, directory: &Path) -> Result<BTreeSet<u64>, JournalError> {
+    let names = files.names(directory).map_err(|error| JournalError::Read { path: directory.to_owned(), error })?;
     let number = |name: &String| {
         let number = name.strip_suffix(SUFFIX)?.parse().ok()?;
         (path(directory, number).file_name()? == name.as_str()).then_some(number)
@@ -469,8 +469,8 @@ fn numbers(files: &impl Files, directory: &Path) -> Result<BTreeSet<u64>, Journa
     Ok(names.iter().filter_map(number).collect())
 }
 
-fn read(files: &impl Files, path: &Path, length: u64) -> Result<Vec<u8>, JournalFault> {
-    let unreadable = |error| JournalFault::Read { path: path.to_owned(), error };
+fn read(files: &impl Files, path: &Path, length: u64) -> Result<Vec<u8>, JournalError> {
+    let unreadable = |error| JournalError::Read { path: path.to_owned(), error };
     let bytes = files.read(path, length).map_err(unreadable)?;
     if (bytes.len() as u64) < length {
         return Err(unreadable(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read")));

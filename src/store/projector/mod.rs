@@ -31,7 +31,7 @@ use self::changes::{Changes, Names};
 use super::disk::Buffer;
 use super::disk::direct::DirectDisk;
 use super::files;
-use super::journal::{JournalFault, Projection, read_frame_at};
+use super::journal::{JournalError, Projection, read_frame_at};
 use super::vfs::{self, VfsError};
 use crate::config::Vfs;
 use crate::drive::wall_time;
@@ -70,6 +70,7 @@ const LOG_BYTES_KEPT: i64 = 16 << 20;
 
 /// Why a shard's database cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProjectionError {
     /// SQLite refuses.
     #[error(transparent)]
@@ -87,7 +88,7 @@ pub enum ProjectionError {
     Reader,
     /// The journal cannot be read.
     #[error(transparent)]
-    Journal(#[from] JournalFault),
+    Journal(#[from] JournalError),
     /// SQLite can not be made to write through `io_uring`.
     #[error(transparent)]
     Vfs(#[from] VfsError),

@@ -37,6 +37,7 @@ const OPEN: &CStr = c"open";
 
 /// Why the layer is not there.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum VfsError {
     /// The kernel gives no ring.
     #[error("SQLite can not write through io_uring, which this host refuses: {0}; set store.vfs = \"unix\"")]

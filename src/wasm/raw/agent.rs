@@ -165,12 +165,12 @@ impl RawAgent {
                 Action::Fail(text) => Err(text),
                 Action::Reply { performative, content } => {
                     let reply = finish(context.reply(message, performative).content(content), host.message_bytes)?;
-                    context.send(reply).map(drop).map_err(|rejected| format!("its reply: {}", rejected.error))
+                    context.send(reply).map(drop).map_err(|error| format!("its reply: {error}"))
                 }
                 Action::Send(builder) => {
                     let message = finish(*builder, host.message_bytes)?;
                     self.guest.permissions().allow(self.me, &message)?;
-                    context.send(message).map(drop).map_err(|rejected| format!("its message: {}", rejected.error))
+                    context.send(message).map(drop).map_err(|error| format!("its message: {error}"))
                 }
                 Action::Offer(capability) => {
                     self.guest.permissions().allow_offer(&capability)?;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use caxton_router::router::{CallError, Events, ReceiveError};
 use caxton_router::{
-    AgentId, AskFailure, ConversationId, DeadLetterFilter, DeadLetterId, Event, Inbox, Message, Outcome, Registration,
-    Rejected, Router, SendError, ShardIndex, Unresponsive,
+    AgentId, AskError, ConversationId, DeadLetterFilter, DeadLetterId, Event, Inbox, Message, Outcome, Registration,
+    Router, SendError, SendErrorKind, ShardIndex, UnresponsiveError,
 };
 use futures_lite::future::{block_on, poll_once};
 
@@ -26,39 +26,39 @@ use crate::common::{
 #[derive(Debug)]
 enum Ended {
     Done,
-    Late(Unresponsive),
+    Late(UnresponsiveError),
     TimedOut,
     WouldDeadlock,
     Other(String),
 }
 
-fn of_call<T>(result: Result<T, CallError>) -> Ended {
+fn of_call<T, E: std::error::Error>(result: Result<T, CallError<E>>) -> Ended {
     match result {
         Ok(_) => Ended::Done,
         Err(CallError::Unresponsive(late)) => Ended::Late(late),
-        Err(CallError::WouldDeadlock(_)) => Ended::WouldDeadlock,
+        Err(CallError::WouldDeadlock) => Ended::WouldDeadlock,
         Err(other) => Ended::Other(other.to_string()),
     }
 }
 
-fn of_error(error: SendError) -> Ended {
+fn of_error(error: SendErrorKind) -> Ended {
     match error {
-        SendError::Unresponsive(late) => Ended::Late(late),
-        SendError::WouldDeadlock => Ended::WouldDeadlock,
+        SendErrorKind::Unresponsive(late) => Ended::Late(late),
+        SendErrorKind::WouldDeadlock => Ended::WouldDeadlock,
         other => Ended::Other(other.to_string()),
     }
 }
 
-fn of_send<T>(result: Result<T, Rejected>) -> Ended {
-    result.map_or_else(|rejected| of_error(rejected.error), |_| Ended::Done)
+fn of_send<T>(result: Result<T, SendError>) -> Ended {
+    result.map_or_else(|rejected| of_error(rejected.into()), |_| Ended::Done)
 }
 
-fn of_ask(result: Result<Message, AskFailure>) -> Ended {
+fn of_ask(result: Result<Message, AskError>) -> Ended {
     match result {
         Ok(_) => Ended::Done,
-        Err(AskFailure::Unresponsive(late)) => Ended::Late(late),
-        Err(AskFailure::TimedOut) => Ended::TimedOut,
-        Err(AskFailure::Rejected(rejected)) => of_error(rejected.error),
+        Err(AskError::Unresponsive(late)) => Ended::Late(late),
+        Err(AskError::TimedOut) => Ended::TimedOut,
+        Err(AskError::Rejected(rejected)) => of_error(rejected.into()),
         Err(other) => Ended::Other(other.to_string()),
     }
 }
@@ -134,11 +134,11 @@ fn asking() -> Vec<Call> {
         "send": |s| of_send(s.router.send(s.message()).await), of_send(s.router.blocking_send(s.message()));
         "try_send": |s| match s.router.try_send(s.message()) {
                 Ok(sent) => of_send(sent.accepted().await),
-                Err(rejected) => of_error(rejected.error),
+                Err(rejected) => of_error(rejected.into()),
             },
             match s.router.try_send(s.message()) {
                 Ok(sent) => of_send(sent.blocking_accepted()),
-                Err(rejected) => of_error(rejected.error),
+                Err(rejected) => of_error(rejected.into()),
             };
         "ask": |s| of_ask(s.router.ask(request_to(s.agent, "?"), s.timeout).await),
             of_ask(s.router.blocking_ask(request_to(s.agent, "?"), s.timeout));
@@ -186,8 +186,8 @@ const LETTER: DeadLetterId = DeadLetterId { shard: ShardIndex(0), number: 1 };
 fn others() -> Vec<Call> {
     calls! {
         "tell": |s| of_send(s.router.tell(s.message()).await), of_send(s.router.blocking_tell(s.message()));
-        "tell_all": |s| s.router.tell_all(vec![s.message()]).await.map_or_else(|back| of_error(back.error), |()| Ended::Done),
-            s.router.blocking_tell_all(vec![s.message()]).map_or_else(|back| of_error(back.error), |()| Ended::Done);
+        "tell_all": |s| s.router.tell_all(vec![s.message()]).await.map_or_else(|back| of_error(back.kind().clone()), |()| Ended::Done),
+            s.router.blocking_tell_all(vec![s.message()]).map_or_else(|back| of_error(back.kind().clone()), |()| Ended::Done);
         "Inbox::recv_within" receives true: |s| of_receive(&s.inbox.recv_within(s.timeout).await),
             of_receive(&s.inbox.blocking_recv(s.timeout));
         "Events::next_within" receives true: |s| of_receive(&s.events.next_within(s.timeout).await),
@@ -273,7 +273,7 @@ fn every_call_that_finds_no_room_ends_in_time_and_gives_back_what_it_brought() {
             }
         }
         let back = setting.router.blocking_tell(message_to(setting.agent, "mine")).expect_err("there is no room");
-        assert_eq!(crate::common::text_of(&back.message), "mine");
+        assert_eq!(crate::common::text_of(back.message()), "mine");
         barrier.open();
         assert_eq!(router.blocking_deregister(AgentId::of_text("nobody")), Ok(false));
         assert_eq!(router.stats().account().accepted, 2, "the blocker's message, and the one that was queued");
@@ -395,7 +395,7 @@ fn an_answer_that_a_neighbour_holds_up_is_not_waited_for() {
         // The shard is asked, and is blocked in a call of the neighbour.
         for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(1), SOON] {
             let failure = router.blocking_ask(request_to(echo, "?"), timeout);
-            let Err(AskFailure::Unresponsive(late)) = failure else { panic!("{failure:?}") };
+            let Err(AskError::Unresponsive(late)) = failure else { panic!("{failure:?}") };
             assert_eq!((late.shard, late.may_have_changed), (ShardIndex(0), false));
         }
         barrier.open();

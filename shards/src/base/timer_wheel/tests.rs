@@ -124,12 +124,12 @@ fn a_full_wheel_refuses_until_a_timer_leaves() {
     let mut wheel = TimerWheel::new(0, 2);
     let first = wheel.insert(1, 'a').expect("room");
     wheel.insert(2, 'b').expect("room");
-    assert_eq!(wheel.insert(3, 'c'), Err(TimerFull { capacity_max: 2 }));
+    assert_eq!(wheel.insert(3, 'c'), Err(TimersFullError { capacity_max: 2 }));
     assert_eq!(wheel.len(), 2);
     wheel.cancel(first);
     wheel.insert(3, 'c').expect("room");
     assert_eq!(drain(&mut wheel, 3), ['b', 'c']);
-    assert_eq!(TimerWheel::new(0, 0).insert(1, 'a'), Err(TimerFull { capacity_max: 0 }));
+    assert_eq!(TimerWheel::new(0, 0).insert(1, 'a'), Err(TimersFullError { capacity_max: 0 }));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::error::BitsError;
 use super::reader::Reader;
 use super::writer::WrittenTable;
 use super::{code, print};
-use crate::codec::text::{Fault, Limits, Names};
+use crate::codec::text::{Limits, Names, ParseErrorKind};
 use crate::message::{Message, WallTime};
 
 /// Maximum size of content entered into a code table, in bytes: longer content would only displace words that are used
@@ -73,10 +73,10 @@ impl Decoder {
     pub fn parse(&mut self, input: &[u8], now: WallTime, limits: &Limits) -> Result<(Message, usize), BitsError> {
         let uses_table = matches!(input.first(), Some(&(code::TABLE | code::TABLE_KEPT)));
         if uses_table && self.is_out_of_step {
-            let fault = Fault::Contradiction(
+            let fault = ParseErrorKind::Contradiction(
                 "the code table is out of step, because a message that used it was refused: begin a new connection",
             );
-            return Err(BitsError { offset: 0, fault });
+            return Err(BitsError { offset: 0, kind: fault });
         }
         let mut reader = Reader::new(input, 0, now, limits, Some(&mut self.table));
         match reader.message() {

@@ -11,13 +11,13 @@ use super::number;
 use super::parse::{agent_name, check_entries, check_user_parameter_name};
 use super::reader::{Reader, Token, is_date};
 use super::writer::{Writer, counted_form, string_form};
-use crate::codec::text::{Fault, Limits, Read, Refusal, check_user_parameters, excerpt, user_defined};
+use crate::codec::text::{Limits, ParseErrorKind, Read, Refusal, check_user_parameters, excerpt, user_defined};
 use crate::message::date::read as read_date;
 use crate::message::parameter::Parameter;
 use crate::message::word::is_atom;
 use crate::message::{
     AID_ENTRIES_MAX, AclRepresentation, Aid, PARAMETER_BYTES_MAX, ParameterValue, RECEIVED_STAMPS_MAX, RECEIVERS_MAX,
-    ReceivedStamp, TransportEnvelope, TransportEnvelopeFault, USER_PARAMETERS_MAX, UserParameter, WallTime,
+    ReceivedStamp, TransportEnvelope, TransportEnvelopeError, USER_PARAMETERS_MAX, UserParameter, WallTime,
 };
 
 /// Reads the envelope at the start of `input` and returns where its payload begins. Relative dates count from `now`.
@@ -43,7 +43,7 @@ pub fn parse_envelope(input: &[u8], now: WallTime, limits: &Limits) -> Result<(T
 /// # Errors
 ///
 /// Returns the limit that the envelope breaks. Nothing was written.
-pub fn print_envelope(envelope: &TransportEnvelope, output: &mut Vec<u8>) -> Result<(), TransportEnvelopeFault> {
+pub fn print_envelope(envelope: &TransportEnvelope, output: &mut Vec<u8>) -> Result<(), TransportEnvelopeError> {
     envelope.check()?;
     for stamp in envelope.received.iter().rev() {
         with_length(code::EXTERNAL_ENVELOPE, output, |writer| writer.stamp(stamp));
@@ -71,7 +71,7 @@ struct Given {
 fn give<T>(offset: usize, name: &'static str, place: &mut Option<T>, value: T) -> Read<()> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Refusal::new(offset, Fault::RepeatedParameter { name })),
+        Some(_) => Err(Refusal::new(offset, ParseErrorKind::RepeatedParameter { name })),
     }
 }
 
@@ -79,7 +79,7 @@ fn give<T>(offset: usize, name: &'static str, place: &mut Option<T>, value: T) -
 fn add_agents(offset: usize, what: &'static str, place: &mut Option<Vec<Aid>>, agents: Vec<Aid>) -> Read<()> {
     let present = place.get_or_insert_default();
     if present.len() + agents.len() > RECEIVERS_MAX {
-        return Err(Refusal::new(offset, Fault::TooMany { what, limit: RECEIVERS_MAX }));
+        return Err(Refusal::new(offset, ParseErrorKind::TooMany { what, limit: RECEIVERS_MAX }));
     }
     present.extend(agents);
     Ok(())
@@ -128,7 +128,7 @@ impl Reader<'_, '_> {
             // Some platforms count from the first byte, others from after the length.
             let lengths = [self.position() - start, self.position() - behind_length];
             if lengths.iter().all(|actual| u32::try_from(*actual) != Ok(length)) {
-                let fault = Fault::Contradiction("the envelope does not have the length that it says");
+                let fault = ParseErrorKind::Contradiction("the envelope does not have the length that it says");
                 return Err(Refusal::new(start + 1, fault));
             }
             if let Some(stamp) = read.received.take() {
@@ -136,7 +136,7 @@ impl Reader<'_, '_> {
             }
             parameters.complete_with(read);
             if parameters.user_defined.len() > USER_PARAMETERS_MAX {
-                let fault = Fault::TooMany { what: "user-defined parameters", limit: USER_PARAMETERS_MAX };
+                let fault = ParseErrorKind::TooMany { what: "user-defined parameters", limit: USER_PARAMETERS_MAX };
                 return Err(Refusal::new(start, fault));
             }
             if let Some(date) = date {
@@ -312,7 +312,10 @@ impl Reader<'_, '_> {
         let date = self.date(code)?;
         read_date(date.as_bytes(), self.now).ok_or_else(|| {
             let value = excerpt(date.as_bytes());
-            Refusal::new(offset, Fault::IllegalValue { parameter, value, allowed: "a day of the calendar".into() })
+            Refusal::new(
+                offset,
+                ParseErrorKind::IllegalValue { parameter, value, allowed: "a day of the calendar".into() },
+            )
         })
     }
 
@@ -327,34 +330,34 @@ impl Reader<'_, '_> {
         let value = std::str::from_utf8(&digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
         value.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
             let (value, allowed) = (excerpt(&digits), "a whole number below 2^64".into());
-            Refusal::new(offset, Fault::IllegalValue { parameter: "payload-length", value, allowed })
+            Refusal::new(offset, ParseErrorKind::IllegalValue { parameter: "payload-length", value, allowed })
         })
     }
 }
 
 fn text_within_limit(offset: usize, what: &'static str, bytes: &[u8]) -> Read<Box<str>> {
     check_length(offset, what, bytes)?;
-    let not_utf8 = |_| Refusal::new(offset, Fault::NotUtf8 { what: what.into() });
+    let not_utf8 = |_| Refusal::new(offset, ParseErrorKind::NotUtf8 { what: what.into() });
     std::str::from_utf8(bytes).map(Into::into).map_err(not_utf8)
 }
 
 fn check_length(offset: usize, what: &'static str, bytes: &[u8]) -> Read<()> {
     if bytes.len() > PARAMETER_BYTES_MAX {
-        return Err(Refusal::new(offset, Fault::TooLong { what: what.into(), limit: PARAMETER_BYTES_MAX }));
+        return Err(Refusal::new(offset, ParseErrorKind::TooLong { what: what.into(), limit: PARAMETER_BYTES_MAX }));
     }
     Ok(())
 }
 
 fn push_stamp(offset: usize, stamps: &mut Vec<ReceivedStamp>, stamp: ReceivedStamp) -> Read<()> {
     if stamps.len() >= RECEIVED_STAMPS_MAX {
-        return Err(Refusal::new(offset, Fault::TooMany { what: "stamps", limit: RECEIVED_STAMPS_MAX }));
+        return Err(Refusal::new(offset, ParseErrorKind::TooMany { what: "stamps", limit: RECEIVED_STAMPS_MAX }));
     }
     stamps.push(stamp);
     Ok(())
 }
 
 fn finish(offset: usize, parameters: Given, date: WallTime, received: Vec<ReceivedStamp>) -> Read<TransportEnvelope> {
-    let missing = |text| Refusal::new(offset, Fault::Contradiction(text));
+    let missing = |text| Refusal::new(offset, ParseErrorKind::Contradiction(text));
     let to = parameters.to.filter(|to| !to.is_empty());
     Ok(TransportEnvelope {
         to: to.ok_or_else(|| missing("the envelope has no parameter to, which is mandatory"))?,

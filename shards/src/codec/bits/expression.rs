@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::code;
 use super::reader::{Reader, Token, literal};
-use crate::codec::text::{Fault, Read, Refusal, is_list, quotes};
+use crate::codec::text::{ParseErrorKind, Read, Refusal, is_list, quotes};
 use crate::message::{PARAMETER_BYTES_MAX, ParameterValue, WallTime};
 
 /// The value of a parameter, with the position of its code.
@@ -86,7 +86,7 @@ pub(super) fn source_value(source: &str) -> ParameterValue {
 }
 
 fn text_of<'a>(bytes: Cow<'a, [u8]>, offset: usize, parameter: &str) -> Read<Cow<'a, str>> {
-    let not_utf8 = || Refusal::new(offset, Fault::NotUtf8 { what: format!(":{parameter}").into() });
+    let not_utf8 = || Refusal::new(offset, ParseErrorKind::NotUtf8 { what: format!(":{parameter}").into() });
     match bytes {
         Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| not_utf8()),
         Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| not_utf8()),
@@ -151,7 +151,7 @@ impl<'a> Reader<'a, '_> {
                     depth += 1;
                     // The message itself is the first level.
                     if depth >= self.nesting_max {
-                        let fault = Fault::NestedTooDeep { what: "parentheses", limit: self.nesting_max };
+                        let fault = ParseErrorKind::NestedTooDeep { what: "parentheses", limit: self.nesting_max };
                         return Err(Refusal::new(offset, fault));
                     }
                     source.open(offset)?;
@@ -183,7 +183,7 @@ impl<'a> Reader<'a, '_> {
 #[cold]
 fn too_long(offset: usize, what: &str, limit: usize) -> Refusal {
     let what = if what == "content" { "the content".into() } else { format!(":{what}").into() };
-    Refusal::new(offset, Fault::TooLong { what, limit })
+    Refusal::new(offset, ParseErrorKind::TooLong { what, limit })
 }
 
 /// Source text being assembled.

@@ -7,7 +7,7 @@ use super::code;
 use super::expression::Value;
 use super::reader::Reader;
 use crate::codec::text::{
-    Fault, Parameters, REPLY_BY_KEPT, Read, Refusal, check_user_parameters, excerpt, user_defined,
+    Parameters, ParseErrorKind, REPLY_BY_KEPT, Read, Refusal, check_user_parameters, excerpt, user_defined,
 };
 use crate::domain::AgentName;
 use crate::message::details::{is_kept_parameter_name, is_user_parameter_name};
@@ -31,7 +31,7 @@ impl<'a> Reader<'a, '_> {
         }
         parameters.check(start, self.strictness)?;
         let built = parameters.give_to(Message::builder(performative)).build_within(self.content_max);
-        built.map_err(|error| Refusal::new(start, Fault::Message(error)))
+        built.map_err(|error| Refusal::new(start, ParseErrorKind::Message(error)))
     }
 
     fn header(&mut self) -> Read<()> {
@@ -53,7 +53,7 @@ impl<'a> Reader<'a, '_> {
         let code = self.byte(expected)?;
         if code == code::USER_DEFINED {
             let (offset, word) = self.text("performative")?;
-            return word.parse().map_err(|error| Refusal::new(offset, Fault::Refused(error)));
+            return word.parse().map_err(|error| Refusal::new(offset, ParseErrorKind::Refused(error)));
         }
         let act = usize::from(code).checked_sub(1).and_then(|place| Performative::STANDARD.get(place));
         act.copied().ok_or_else(|| self.expected_at(self.position() - 1, expected))
@@ -101,7 +101,7 @@ impl<'a> Reader<'a, '_> {
         if self.given.insert(parameter) {
             Ok(())
         } else {
-            Err(Refusal::new(offset, Fault::RepeatedParameter { name: parameter.name() }))
+            Err(Refusal::new(offset, ParseErrorKind::RepeatedParameter { name: parameter.name() }))
         }
     }
 
@@ -174,7 +174,7 @@ impl<'a> Reader<'a, '_> {
         match self.byte(expected)? {
             code::END => Ok(false),
             code::IDENTIFIER if count < limit => Ok(true),
-            code::IDENTIFIER => Err(Refusal::new(self.position() - 1, Fault::TooMany { what, limit })),
+            code::IDENTIFIER => Err(Refusal::new(self.position() - 1, ParseErrorKind::TooMany { what, limit })),
             _ => Err(self.expected_at(self.position() - 1, expected)),
         }
     }
@@ -182,10 +182,11 @@ impl<'a> Reader<'a, '_> {
     /// Counts an identifier at `depth`, whose code has just been read.
     pub fn count_identifier(&mut self, depth: usize) -> Read<()> {
         let offset = self.position() - 1;
-        let too_many = || Refusal::new(offset, Fault::TooMany { what: "agent identifiers", limit: self.aids_max });
+        let too_many =
+            || Refusal::new(offset, ParseErrorKind::TooMany { what: "agent identifiers", limit: self.aids_max });
         self.aids_left = self.aids_left.checked_sub(1).ok_or_else(too_many)?;
         if depth > AID_DEPTH_MAX {
-            let fault = Fault::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX };
+            let fault = ParseErrorKind::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX };
             return Err(Refusal::new(offset, fault));
         }
         Ok(())
@@ -228,7 +229,7 @@ pub(super) fn check_entries(offset: usize, what: &'static str, count: usize) -> 
     if count < AID_ENTRIES_MAX {
         Ok(())
     } else {
-        Err(Refusal::new(offset, Fault::TooMany { what, limit: AID_ENTRIES_MAX }))
+        Err(Refusal::new(offset, ParseErrorKind::TooMany { what, limit: AID_ENTRIES_MAX }))
     }
 }
 
@@ -236,10 +237,10 @@ pub(super) fn check_user_parameter_name(offset: usize, name: &str) -> Read<()> {
     if is_kept_parameter_name(name) {
         Ok(())
     } else {
-        Err(Refusal::new(offset, Fault::ParameterName { name: excerpt(name.as_bytes()) }))
+        Err(Refusal::new(offset, ParseErrorKind::ParameterName { name: excerpt(name.as_bytes()) }))
     }
 }
 
 pub(super) fn agent_name(offset: usize, name: &str) -> Read<AgentName> {
-    AgentName::try_new(name).map_err(|error| Refusal::new(offset, Fault::Refused(error)))
+    AgentName::try_new(name).map_err(|error| Refusal::new(offset, ParseErrorKind::Refused(error)))
 }

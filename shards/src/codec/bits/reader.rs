@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::code;
 use super::code_table::{CODE_TABLE_BYTES_MAX, CodeTable, Entry, EntryKind};
 use super::number::{self, DATE_BYTES, DateText};
-use crate::codec::text::{Fault, Limits, Read, Refusal, Strictness, quotes, unescape};
+use crate::codec::text::{Limits, ParseErrorKind, Read, Refusal, Strictness, quotes, unescape};
 use crate::domain::ContentLimit;
 use crate::message::WallTime;
 
@@ -134,12 +134,12 @@ impl<'a, 't> Reader<'a, 't> {
             None => "the end of the input".to_owned(),
             Some(byte) => format!("0x{byte:02x}"),
         };
-        Refusal::new(offset, Fault::Expected { expected: expected.into(), found })
+        Refusal::new(offset, ParseErrorKind::Expected { expected: expected.into(), found })
     }
 
     #[cold]
     fn message_too_long(&self) -> Refusal {
-        let fault = Fault::TooLong { what: "the message".into(), limit: self.message_bytes_max };
+        let fault = ParseErrorKind::TooLong { what: "the message".into(), limit: self.message_bytes_max };
         Refusal::new(self.input.len(), fault)
     }
 
@@ -147,7 +147,11 @@ impl<'a, 't> Reader<'a, 't> {
     #[cold]
     fn unclosed(&mut self, offset: usize, what: &'static str) -> Refusal {
         self.position = self.input.len();
-        if self.window_is_cut { self.message_too_long() } else { Refusal::new(offset, Fault::Unclosed { what }) }
+        if self.window_is_cut {
+            self.message_too_long()
+        } else {
+            Refusal::new(offset, ParseErrorKind::Unclosed { what })
+        }
     }
 
     /// Reads the token of `code`, which has just been read.
@@ -241,7 +245,10 @@ impl<'a, 't> Reader<'a, 't> {
                 if self.window_is_cut {
                     return Err(self.message_too_long());
                 }
-                return Err(Refusal::new(offset, Fault::LengthBeyondEnd { claimed: length as u64, available }));
+                return Err(Refusal::new(
+                    offset,
+                    ParseErrorKind::LengthBeyondEnd { claimed: length as u64, available },
+                ));
             }
             self.position = start + length;
             if self.byte("a terminator")? != code::TERMINATOR {
@@ -263,7 +270,7 @@ impl<'a, 't> Reader<'a, 't> {
             if self.window_is_cut {
                 return Err(self.message_too_long());
             }
-            let fault = Fault::LengthBeyondEnd { claimed: length as u64, available: rest.len() };
+            let fault = ParseErrorKind::LengthBeyondEnd { claimed: length as u64, available: rest.len() };
             return Err(Refusal::new(offset, fault));
         };
         self.position += length;
@@ -305,7 +312,8 @@ impl<'a, 't> Reader<'a, 't> {
         let offset = self.position;
         let Some(table) = self.table.as_deref_mut() else { return Ok(()) };
         if table.bytes().saturating_add(bytes.len()) > CODE_TABLE_BYTES_MAX {
-            let fault = Fault::TooLong { what: "the text in the code table".into(), limit: CODE_TABLE_BYTES_MAX };
+            let fault =
+                ParseErrorKind::TooLong { what: "the text in the code table".into(), limit: CODE_TABLE_BYTES_MAX };
             return Err(Refusal::new(offset, fault));
         }
         table.insert(Entry { kind, bytes: bytes.into() });

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use super::value::Node;
 use crate::codec::suggestion::nearest;
 use crate::codec::text::{
-    BYTE_ORDER_MARK, Fault, Limits, Parameters, ParseError, Read, Refusal, check_user_parameters, excerpt, user_defined,
+    BYTE_ORDER_MARK, Limits, Parameters, ParseError, ParseErrorKind, Read, Refusal, check_user_parameters, excerpt,
+    user_defined,
 };
 use crate::codec::window::readable_part;
 use crate::codec::xml::read_base64;
@@ -68,7 +69,7 @@ pub fn from_json(input: &[u8], now: WallTime, limits: &Limits) -> Result<Message
 
 fn single(input: &[u8], now: WallTime, limits: &Limits) -> Read<Message> {
     if input.len() > limits.message_bytes_max {
-        let fault = Fault::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
+        let fault = ParseErrorKind::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
         return Err(Refusal::new(limits.message_bytes_max, fault));
     }
     let offset = if input.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
@@ -98,7 +99,7 @@ impl Reader {
         node.members(A_MESSAGE, |key, name, value| {
             if name == "performative" {
                 let word = value.string("a performative such as \"inform\"")?;
-                let act = word.parse().map_err(|error| Refusal::new(value.offset, Fault::Refused(error)))?;
+                let act = word.parse().map_err(|error| Refusal::new(value.offset, ParseErrorKind::Refused(error)))?;
                 return once(&mut performative, act, "performative", key.offset);
             }
             if name == "user-defined" {
@@ -109,19 +110,20 @@ impl Reader {
                 return Err(unknown("member of a message", &key, &name, MEMBERS));
             };
             if !given.insert(parameter) {
-                return key.refuse(Fault::RepeatedParameter { name: parameter.name() });
+                return key.refuse(ParseErrorKind::RepeatedParameter { name: parameter.name() });
             }
             self.parameter(parameter, value, &mut parameters)
         })?;
         parameters.user_defined = user_defined.unwrap_or_default();
         let Some(performative) = performative else {
             let expected = "the member performative, which every message has";
-            let fault = Fault::Expected { expected: expected.into(), found: "an object without it".to_owned() };
+            let fault =
+                ParseErrorKind::Expected { expected: expected.into(), found: "an object without it".to_owned() };
             return node.refuse(fault);
         };
         parameters.check(node.offset, self.limits.strictness)?;
         let built = parameters.give_to(Message::builder(performative)).build_within(self.limits.content_max);
-        built.map_err(|error| Refusal::new(node.offset, Fault::Message(error)))
+        built.map_err(|error| Refusal::new(node.offset, ParseErrorKind::Message(error)))
     }
 
     fn parameter<'a>(&mut self, parameter: Parameter, value: Node<'a>, into: &mut Parameters<'a>) -> Read<()> {
@@ -148,7 +150,7 @@ impl Reader {
         // The epoch would count as no limit. It is in the past either way.
         read_date(text.as_bytes(), self.now).map(|moment| moment.max(WallTime(1))).ok_or_else(|| {
             let shown = excerpt(text.as_bytes());
-            let fault = Fault::IllegalValue { parameter: "reply-by", value: shown, allowed: DATE.into() };
+            let fault = ParseErrorKind::IllegalValue { parameter: "reply-by", value: shown, allowed: DATE.into() };
             Refusal::new(value.offset, fault)
         })
     }
@@ -156,7 +158,7 @@ impl Reader {
     fn content<'a>(&self, value: Node<'a>) -> Read<Cow<'a, [u8]>> {
         let limit = self.limits.content_max.as_usize();
         let too_long =
-            |node: &Node<'_>| Refusal::new(node.offset, Fault::TooLong { what: "the content".into(), limit });
+            |node: &Node<'_>| Refusal::new(node.offset, ParseErrorKind::TooLong { what: "the content".into(), limit });
         if value.source.len() / ESCAPE_GROWTH_MAX > limit {
             return Err(too_long(&value));
         }
@@ -185,7 +187,7 @@ impl Reader {
         let mut agents = Vec::new();
         value.elements("an array of agents", |element| {
             if agents.len() == limit {
-                return element.refuse(Fault::TooMany { what, limit });
+                return element.refuse(ParseErrorKind::TooMany { what, limit });
             }
             agents.push(self.agent(element, depth)?);
             Ok(())
@@ -195,10 +197,10 @@ impl Reader {
 
     fn agent(&mut self, value: Node<'_>, depth: usize) -> Read<Aid> {
         let limit = self.limits.aids_max;
-        let too_many = || Refusal::new(value.offset, Fault::TooMany { what: "agent identifiers", limit });
+        let too_many = || Refusal::new(value.offset, ParseErrorKind::TooMany { what: "agent identifiers", limit });
         self.aids_left = self.aids_left.checked_sub(1).ok_or_else(too_many)?;
         if depth > AID_DEPTH_MAX {
-            return value.refuse(Fault::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX });
+            return value.refuse(ParseErrorKind::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX });
         }
         if value.is_string() {
             return Ok(Aid::new(agent_name(value)?));
@@ -228,14 +230,14 @@ impl Reader {
 
 fn agent_name(value: Node<'_>) -> Read<AgentName> {
     let name = value.string("an agent's name, which is a string")?;
-    AgentName::try_new(name).map_err(|error| Refusal::new(value.offset, Fault::Refused(error)))
+    AgentName::try_new(name).map_err(|error| Refusal::new(value.offset, ParseErrorKind::Refused(error)))
 }
 
 fn strings(value: Node<'_>) -> Read<Vec<Box<str>>> {
     let mut strings = Vec::new();
     value.elements("an array of addresses", |element| {
         if strings.len() == AID_ENTRIES_MAX {
-            return element.refuse(Fault::TooMany { what: "addresses", limit: AID_ENTRIES_MAX });
+            return element.refuse(ParseErrorKind::TooMany { what: "addresses", limit: AID_ENTRIES_MAX });
         }
         strings.push(bounded(&element, element.string("an address, which is a string")?, "addresses")?.into());
         Ok(())
@@ -261,7 +263,7 @@ fn user_parameter(node: Node<'_>) -> Read<UserParameter> {
             "name" => {
                 let text = text()?;
                 if !is_kept_parameter_name(&text) {
-                    return node.refuse(Fault::ParameterName { name: excerpt(text.as_bytes()) });
+                    return node.refuse(ParseErrorKind::ParameterName { name: excerpt(text.as_bytes()) });
                 }
                 return once(&mut name, text, "name", key.offset);
             }
@@ -272,14 +274,14 @@ fn user_parameter(node: Node<'_>) -> Read<UserParameter> {
                 let bytes = from_base64(node, "user-defined")?;
                 if bytes.len() > PARAMETER_BYTES_MAX {
                     let what = "a user-defined parameter".into();
-                    return node.refuse(Fault::TooLong { what, limit: PARAMETER_BYTES_MAX });
+                    return node.refuse(ParseErrorKind::TooLong { what, limit: PARAMETER_BYTES_MAX });
                 }
                 ParameterValue::Binary(bytes.into())
             }
             _ => return Err(unknown("member of a user-defined parameter", &key, &member, PARAMETER_MEMBERS)),
         };
         if value.replace(read.readable()).is_some() {
-            return key.refuse(Fault::Contradiction("a parameter has one of word, string, list and base64"));
+            return key.refuse(ParseErrorKind::Contradiction("a parameter has one of word, string, list and base64"));
         }
         Ok(())
     })?;
@@ -292,7 +294,7 @@ fn user_parameter(node: Node<'_>) -> Read<UserParameter> {
 
 fn bounded<'a>(node: &Node<'_>, text: Cow<'a, str>, what: &'static str) -> Read<Cow<'a, str>> {
     if text.len() > PARAMETER_BYTES_MAX {
-        return node.refuse(Fault::TooLong { what: what.into(), limit: PARAMETER_BYTES_MAX });
+        return node.refuse(ParseErrorKind::TooLong { what: what.into(), limit: PARAMETER_BYTES_MAX });
     }
     Ok(text)
 }
@@ -301,19 +303,22 @@ fn from_base64(node: Node<'_>, parameter: &'static str) -> Read<Vec<u8>> {
     let text = node.string("a string in base64")?;
     read_base64(&text).ok_or_else(|| {
         let value = excerpt(text.as_bytes());
-        Refusal::new(node.offset, Fault::IllegalValue { parameter, value, allowed: "base64 (RFC 4648)".into() })
+        Refusal::new(
+            node.offset,
+            ParseErrorKind::IllegalValue { parameter, value, allowed: "base64 (RFC 4648)".into() },
+        )
     })
 }
 
 fn once<T>(place: &mut Option<T>, value: T, name: &'static str, offset: usize) -> Read<()> {
     if place.replace(value).is_some() {
-        return Err(Refusal::new(offset, Fault::RepeatedParameter { name }));
+        return Err(Refusal::new(offset, ParseErrorKind::RepeatedParameter { name }));
     }
     Ok(())
 }
 
 fn unknown(what: &'static str, key: &Node<'_>, name: &str, known: &[&'static str]) -> Refusal {
-    let fault = Fault::Unknown {
+    let fault = ParseErrorKind::Unknown {
         what,
         name: excerpt(name.as_bytes()),
         nearest: nearest(name, known),

@@ -11,7 +11,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Error};
 
-use crate::codec::text::{Fault, Read, Refusal, excerpt};
+use crate::codec::text::{ParseErrorKind, Read, Refusal, excerpt};
 use crate::codec::window::End;
 
 /// The source text of a value.
@@ -31,7 +31,7 @@ impl<'a> Node<'a> {
         Self { source, offset, end: End::Input }
     }
 
-    pub fn refuse<T>(&self, fault: Fault) -> Read<T> {
+    pub fn refuse<T>(&self, fault: ParseErrorKind) -> Read<T> {
         Err(Refusal::new(self.offset, fault))
     }
 
@@ -43,10 +43,14 @@ impl<'a> Node<'a> {
             if let Some(refusal) = self.end.refusal(offset) {
                 return Err(refusal);
             }
-            let fault = Fault::Expected { expected: expected.into(), found: "the end of the input".to_owned() };
+            let fault =
+                ParseErrorKind::Expected { expected: expected.into(), found: "the end of the input".to_owned() };
             return Err(Refusal::new(offset, fault));
         }
-        Err(Refusal::new(offset, Fault::Expected { expected: expected.into(), found: excerpt(shown.as_bytes()) }))
+        Err(Refusal::new(
+            offset,
+            ParseErrorKind::Expected { expected: expected.into(), found: excerpt(shown.as_bytes()) },
+        ))
     }
 
     fn first(&self) -> Option<u8> {
@@ -135,7 +139,7 @@ impl<'a> Node<'a> {
             if let Some(refusal) = self.end.refusal(end) {
                 return refusal;
             }
-            return Refusal::new(end, Fault::NotWellFormed { form: "JSON", reason: without_place(error) });
+            return Refusal::new(end, ParseErrorKind::NotWellFormed { form: "JSON", reason: without_place(error) });
         }
         let line_start = match error.line() {
             0 | 1 => 0,
@@ -143,7 +147,7 @@ impl<'a> Node<'a> {
         };
         let place = (line_start + error.column().saturating_sub(1)).min(self.source.len());
         let place = (0..=place).rev().find(|place| self.source.is_char_boundary(*place)).unwrap_or(0);
-        Refusal::new(self.offset + place, Fault::NotWellFormed { form: "JSON", reason: without_place(error) })
+        Refusal::new(self.offset + place, ParseErrorKind::NotWellFormed { form: "JSON", reason: without_place(error) })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Argument, Compound, SL_BYTES_MAX, SL_NESTING_MAX, SL_TERMS_MAX, Term, is_word_byte};
 use crate::codec::text::readings::{self, Grammar};
-use crate::codec::text::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
+use crate::codec::text::{EXCERPT_CHARACTERS_MAX, ParseError, ParseErrorKind};
 
 /// Maximum effort of searching for another reading, in steps per byte of the content.
 const STEPS_PER_BYTE: usize = 8;
@@ -38,21 +38,21 @@ fn another_reading(text: &str, read: impl Fn(&[usize]) -> Read<Vec<Term>>, refus
 /// A fault at a byte of the text.
 struct Refusal {
     offset: usize,
-    fault: Box<Fault>,
+    fault: Box<ParseErrorKind>,
 }
 
 type Read<T> = Result<T, Refusal>;
 
-fn refusal<T>(offset: usize, fault: Fault) -> Read<T> {
+fn refusal<T>(offset: usize, fault: ParseErrorKind) -> Read<T> {
     Err(Refusal { offset, fault: Box::new(fault) })
 }
 
 /// Finds the line and the column of a byte.
-fn locate(text: &str, offset: usize, fault: Fault) -> ParseError {
+fn locate(text: &str, offset: usize, kind: ParseErrorKind) -> ParseError {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
     let lines = before.bytes().filter(|byte| *byte == b'\n').count();
-    ParseError { line: lines + 1, column: line.chars().count() + 1, offset, fault }
+    ParseError { line: lines + 1, column: line.chars().count() + 1, offset, kind }
 }
 
 struct Reader<'a> {
@@ -67,7 +67,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn content(&mut self) -> Read<Vec<Term>> {
         if self.text.len() > SL_BYTES_MAX {
-            return refusal(SL_BYTES_MAX, Fault::TooLong { what: "the content".into(), limit: SL_BYTES_MAX });
+            return refusal(SL_BYTES_MAX, ParseErrorKind::TooLong { what: "the content".into(), limit: SL_BYTES_MAX });
         }
         self.skip_space();
         let opening = self.position;
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
                 format!("\"{cut}\"")
             }
         };
-        refusal(self.position, Fault::Expected { expected: expected.into(), found })
+        refusal(self.position, ParseErrorKind::Expected { expected: expected.into(), found })
     }
 
     fn open(&mut self, expected: &'static str) -> Read<()> {
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
             return self.expected(expected);
         }
         if self.depth >= SL_NESTING_MAX {
-            let fault = Fault::NestedTooDeep { what: "parentheses", limit: SL_NESTING_MAX };
+            let fault = ParseErrorKind::NestedTooDeep { what: "parentheses", limit: SL_NESTING_MAX };
             return refusal(self.position, fault);
         }
         self.depth += 1;
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
                 self.depth -= 1;
                 Ok(true)
             }
-            None => refusal(opening, Fault::Unclosed { what: "a parenthesis" }),
+            None => refusal(opening, ParseErrorKind::Unclosed { what: "a parenthesis" }),
             Some(_) => Ok(false),
         }
     }
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
     fn count(&mut self) -> Read<()> {
         self.terms += 1;
         if self.terms > SL_TERMS_MAX {
-            return refusal(self.position, Fault::TooMany { what: "terms", limit: SL_TERMS_MAX });
+            return refusal(self.position, ParseErrorKind::TooMany { what: "terms", limit: SL_TERMS_MAX });
         }
         Ok(())
     }
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
             }
             search = quote + 1;
         }
-        refusal(opening, Fault::Unclosed { what: "a string" })
+        refusal(opening, ParseErrorKind::Unclosed { what: "a string" })
     }
 
     /// Reads `#`, digits, a quote and that many bytes; returns `None` for anything else.
@@ -238,10 +238,10 @@ impl<'a> Reader<'a> {
         let claimed: u64 = digits.parse().unwrap_or(u64::MAX);
         let available = inside.len();
         let Some(length) = usize::try_from(claimed).ok().filter(|length| *length <= available) else {
-            return refusal(offset, Fault::LengthBeyondEnd { claimed, available });
+            return refusal(offset, ParseErrorKind::LengthBeyondEnd { claimed, available });
         };
         let Some(text) = inside.get(..length) else {
-            return refusal(offset, Fault::NotUtf8 { what: "a string that ends within a character".into() });
+            return refusal(offset, ParseErrorKind::NotUtf8 { what: "a string that ends within a character".into() });
         };
         self.position = offset + 1 + digits.len() + 1 + length;
         Ok(Some(text.into()))

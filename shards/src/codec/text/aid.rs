@@ -1,6 +1,6 @@
 //! Agent identifiers in their string form: `(agent-identifier :name x :addresses (sequence ...) ...)`.
 
-use super::error::{Fault, Refusal};
+use super::error::{ParseErrorKind, Refusal};
 use super::lexer::Read;
 use super::parse::{Reader, check_user_parameters};
 use crate::domain::AgentName;
@@ -21,10 +21,11 @@ impl Reader<'_> {
     /// Reads an identifier, or a bare name instead of one.
     fn aid(&mut self, parameter: &'static str, depth: usize) -> Read<Aid> {
         let offset = self.lexer.position();
-        let too_many = || Refusal::new(offset, Fault::TooMany { what: "agent identifiers", limit: self.aids_max });
+        let too_many =
+            || Refusal::new(offset, ParseErrorKind::TooMany { what: "agent identifiers", limit: self.aids_max });
         self.aids_left = self.aids_left.checked_sub(1).ok_or_else(too_many)?;
         if depth > AID_DEPTH_MAX {
-            let fault = Fault::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX };
+            let fault = ParseErrorKind::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX };
             return Err(Refusal::new(offset, fault));
         }
         if self.lexer.peek() != Some(b'(') {
@@ -63,7 +64,7 @@ impl Reader<'_> {
             }
             let word = self.lexer.name();
             let is = |known: &str| word.eq_ignore_ascii_case(known.as_bytes());
-            let repeated = |name| Err(Refusal::new(offset, Fault::RepeatedParameter { name }));
+            let repeated = |name| Err(Refusal::new(offset, ParseErrorKind::RepeatedParameter { name }));
             if is("name") {
                 let (place, text) = self.lexer.text("name")?;
                 if name.replace(agent_name(place, &text)?).is_some() {
@@ -119,7 +120,7 @@ impl Reader<'_> {
                 return Ok(read);
             }
             if read.len() == count_max {
-                let fault = Fault::TooMany { what: elements, limit: count_max };
+                let fault = ParseErrorKind::TooMany { what: elements, limit: count_max };
                 return Err(Refusal::new(self.lexer.position(), fault));
             }
             read.push(element(self)?);
@@ -128,5 +129,5 @@ impl Reader<'_> {
 }
 
 fn agent_name(offset: usize, name: &str) -> Read<AgentName> {
-    AgentName::try_new(name).map_err(|error| Refusal::new(offset, Fault::Refused(error)))
+    AgentName::try_new(name).map_err(|error| Refusal::new(offset, ParseErrorKind::Refused(error)))
 }

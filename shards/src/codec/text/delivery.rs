@@ -4,7 +4,7 @@ use crate::message::date;
 use crate::message::parameter::Parameter;
 use std::str::FromStr;
 
-use super::error::{Fault, Refusal, excerpt};
+use super::error::{ParseErrorKind, Refusal, excerpt};
 use super::lexer::Read;
 use super::parse::Reader;
 use crate::domain::CapabilityName;
@@ -25,7 +25,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Checks that the addressing parameters are consistent.
     pub fn check(&self, has_receiver: bool) -> Read<()> {
-        let contradiction = |offset, text| Err(Refusal::new(offset, Fault::Contradiction(text)));
+        let contradiction = |offset, text| Err(Refusal::new(offset, ParseErrorKind::Contradiction(text)));
         match (&self.capability, self.choice) {
             (Some((offset, _)), _) if has_receiver => {
                 contradiction(*offset, "a message has either a receiver or an X-caxton-capability")
@@ -86,7 +86,8 @@ impl Delivery {
             Parameter::Traceparent => self.trace = Some(value.legal(traceparent(text), "a W3C trace context")?),
             Parameter::Capability => {
                 let name = CapabilityName::try_new(text);
-                self.capability = Some((offset, name.map_err(|error| Refusal::new(offset, Fault::Refused(error)))?));
+                self.capability =
+                    Some((offset, name.map_err(|error| Refusal::new(offset, ParseErrorKind::Refused(error)))?));
             }
             _ => self.choice = Some((offset, value.one_of(&Choice::WORDS)?)),
         }
@@ -118,7 +119,7 @@ impl OwnValue<'_> {
 
     fn illegal(&self, allowed: std::borrow::Cow<'static, str>) -> Refusal {
         let value = excerpt(self.text.as_bytes());
-        Refusal::new(self.offset, Fault::IllegalValue { parameter: self.parameter.name(), value, allowed })
+        Refusal::new(self.offset, ParseErrorKind::IllegalValue { parameter: self.parameter.name(), value, allowed })
     }
 }
 

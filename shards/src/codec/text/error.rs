@@ -5,16 +5,16 @@
 
 use std::borrow::Cow;
 
-use super::strictness::NotStrict;
+use super::strictness::StrictnessError;
 use crate::domain::DomainError;
-use crate::message::{MessageError, TransportEnvelopeFault};
+use crate::message::{MessageError, TransportEnvelopeError};
 
 /// Maximum length of an excerpt of the input in an error, in characters.
 pub const EXCERPT_CHARACTERS_MAX: usize = 32;
 
 /// A text is not a valid message. Nothing took effect.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("line {line}, column {column}: {fault}")]
+#[error("line {line}, column {column}: {kind}")]
 pub struct ParseError {
     /// The line, from 1.
     pub line: usize,
@@ -23,13 +23,13 @@ pub struct ParseError {
     /// The position in the input, in bytes from 0.
     pub offset: usize,
     /// What is wrong there.
-    pub fault: Fault,
+    pub kind: ParseErrorKind,
 }
 
 /// What is wrong with a text.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum ParseErrorKind {
     /// Something else is expected here.
     #[error("expected {expected}, found {found}")]
     Expected {
@@ -148,10 +148,10 @@ pub enum Fault {
     },
     /// The message is valid only in lenient mode.
     #[error(transparent)]
-    NotStrict(NotStrict),
+    NotStrict(StrictnessError),
     /// The parts of a transport envelope are valid, but their combination is not.
     #[error(transparent)]
-    Envelope(TransportEnvelopeFault),
+    Envelope(TransportEnvelopeError),
     /// The parts are valid, but their combination is not.
     #[error(transparent)]
     Message(MessageError),
@@ -167,11 +167,11 @@ fn hint(nearest: Option<&'static str>) -> String {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub offset: usize,
-    fault: Box<Fault>,
+    fault: Box<ParseErrorKind>,
 }
 
 impl Refusal {
-    pub fn new(offset: usize, fault: Fault) -> Self {
+    pub fn new(offset: usize, fault: ParseErrorKind) -> Self {
         Self { offset, fault: Box::new(fault) }
     }
 
@@ -182,7 +182,7 @@ impl Refusal {
     }
 
     pub fn at(self, place: Place) -> ParseError {
-        ParseError { line: place.line, column: place.column, offset: self.offset, fault: *self.fault }
+        ParseError { line: place.line, column: place.column, offset: self.offset, kind: *self.fault }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::Limits;
-use super::error::{Fault, Refusal, excerpt};
+use super::error::{ParseErrorKind, Refusal, excerpt};
 use crate::message::word::{Class, class};
 use crate::message::{Expression, PARAMETER_BYTES_MAX, ParameterValue};
 
@@ -60,7 +60,7 @@ impl<'a> Value<'a> {
 
     /// Returns the value as text.
     pub fn text(&self, parameter: &str) -> Read<Cow<'a, str>> {
-        let not_utf8 = || Refusal::new(self.offset, Fault::NotUtf8 { what: format!(":{parameter}").into() });
+        let not_utf8 = || Refusal::new(self.offset, ParseErrorKind::NotUtf8 { what: format!(":{parameter}").into() });
         match self.bytes() {
             Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| not_utf8()),
             Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| not_utf8()),
@@ -187,18 +187,22 @@ impl<'a> Lexer<'a> {
             }
             Some(byte) => excerpt(&[*byte]),
         };
-        Refusal::new(self.position, Fault::Expected { expected: expected.into(), found })
+        Refusal::new(self.position, ParseErrorKind::Expected { expected: expected.into(), found })
     }
 
     fn message_too_long(&self) -> Refusal {
-        let fault = Fault::TooLong { what: "the message".into(), limit: self.message_bytes_max };
+        let fault = ParseErrorKind::TooLong { what: "the message".into(), limit: self.message_bytes_max };
         Refusal::new(self.input.len(), fault)
     }
 
     /// Creates the error for something begun at `offset` that reaches the end of the window.
     fn unclosed(&mut self, offset: usize, what: &'static str) -> Refusal {
         self.position = self.input.len();
-        if self.window_is_cut { self.message_too_long() } else { Refusal::new(offset, Fault::Unclosed { what }) }
+        if self.window_is_cut {
+            self.message_too_long()
+        } else {
+            Refusal::new(offset, ParseErrorKind::Unclosed { what })
+        }
     }
 
     /// Enters parentheses.
@@ -223,7 +227,7 @@ impl<'a> Lexer<'a> {
 
     fn deeper(&mut self) -> Read<()> {
         if self.depth >= self.nesting_max {
-            let fault = Fault::NestedTooDeep { what: "parentheses", limit: self.nesting_max };
+            let fault = ParseErrorKind::NestedTooDeep { what: "parentheses", limit: self.nesting_max };
             return Err(Refusal::new(self.position, fault));
         }
         self.depth += 1;
@@ -279,7 +283,7 @@ impl<'a> Lexer<'a> {
     pub fn parameter_value(&mut self, parameter: &str) -> Read<Value<'a>> {
         let value = self.value("a word, a string or an expression")?;
         if value.len() > PARAMETER_BYTES_MAX {
-            let fault = Fault::TooLong { what: format!(":{parameter}").into(), limit: PARAMETER_BYTES_MAX };
+            let fault = ParseErrorKind::TooLong { what: format!(":{parameter}").into(), limit: PARAMETER_BYTES_MAX };
             return Err(Refusal::new(value.offset, fault));
         }
         Ok(value)
@@ -363,7 +367,7 @@ impl<'a> Lexer<'a> {
                 Ok(Some(&self.input[start..self.position]))
             }
             _ if self.window_is_cut => Err(self.message_too_long()),
-            _ => Err(Refusal::new(offset, Fault::LengthBeyondEnd { claimed, available })),
+            _ => Err(Refusal::new(offset, ParseErrorKind::LengthBeyondEnd { claimed, available })),
         }
     }
 

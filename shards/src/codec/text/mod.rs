@@ -86,12 +86,12 @@ use std::borrow::Cow;
 
 pub(super) use delivery::{Delivery, patience_word, receipt_word, reliability_word};
 pub(super) use error::{BYTE_ORDER_MARK, Place, Refusal, excerpt};
-pub use error::{EXCERPT_CHARACTERS_MAX, Fault, ParseError};
+pub use error::{EXCERPT_CHARACTERS_MAX, ParseError, ParseErrorKind};
 pub(super) use lexer::{Read, is_list, quotes, unescape};
 pub(super) use parse::{Parameters, REPLY_BY_KEPT, check_user_parameters, user_defined};
 pub use print::print;
 pub use resynchronise::{Located, Messages};
-pub use strictness::{NotStrict, Strictness, check_strict};
+pub use strictness::{Strictness, StrictnessError, check_strict};
 
 use crate::domain::{AgentName, ContentLimit};
 use crate::message::date;

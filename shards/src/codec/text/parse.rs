@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::delivery::Delivery;
-use super::error::{BYTE_ORDER_MARK, Fault, Refusal, excerpt};
+use super::error::{BYTE_ORDER_MARK, ParseErrorKind, Refusal, excerpt};
 use super::lexer::{Kind, Lexer, Read, Value};
 use super::readings::{self, Grammar};
 use super::resynchronise::REREAD_PER_BYTE;
@@ -28,7 +28,7 @@ pub(crate) const REPLY_BY_KEPT: &str = "X-reply-by";
 #[inline]
 pub(super) fn single(input: &[u8], now: WallTime, limits: &Limits) -> Read<Message> {
     if input.len() > limits.message_bytes_max {
-        let fault = Fault::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
+        let fault = ParseErrorKind::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
         return Err(Refusal::new(limits.message_bytes_max, fault));
     }
     let start = if input.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
         self.lexer.close();
         parameters.check(start, self.strictness)?;
         let built = parameters.give_to(Message::builder(performative)).build_within(self.content_max);
-        built.map_err(|error| Refusal::new(start, Fault::Message(error)))
+        built.map_err(|error| Refusal::new(start, ParseErrorKind::Message(error)))
     }
 
     fn performative(&mut self) -> Read<Performative> {
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
             return Err(self.lexer.expected("a performative such as inform"));
         }
         let word = utf8(word, offset, "the performative")?;
-        word.parse().map_err(|error| Refusal::new(offset, Fault::Refused(error)))
+        word.parse().map_err(|error| Refusal::new(offset, ParseErrorKind::Refused(error)))
     }
 
     fn parameter(&mut self, into: &mut Parameters<'a>) -> Read<()> {
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         };
         if !self.given.insert(parameter) {
-            return Err(Refusal::new(offset, Fault::RepeatedParameter { name: parameter.name() }));
+            return Err(Refusal::new(offset, ParseErrorKind::RepeatedParameter { name: parameter.name() }));
         }
         match parameter {
             Parameter::Sender => into.sender = Some(self.sender()?),
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         let value = self.lexer.value("content, which is a string")?;
         let limit = self.content_max.as_usize();
         if value.len() > limit {
-            return Err(Refusal::new(value.offset, Fault::TooLong { what: "the content".into(), limit }));
+            return Err(Refusal::new(value.offset, ParseErrorKind::TooLong { what: "the content".into(), limit }));
         }
         Ok(value.bytes())
     }
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
         let shown = || excerpt(&[b":", name].concat());
         let legal = std::str::from_utf8(name).ok().filter(|name| is_user_parameter_name(name));
         let Some(name) = legal else {
-            return Err(Refusal::new(offset, Fault::UnknownParameter { name: shown() }));
+            return Err(Refusal::new(offset, ParseErrorKind::UnknownParameter { name: shown() }));
         };
         if name.eq_ignore_ascii_case(USER_DEFINED) {
             // The limit applies to the value inside.
@@ -243,7 +243,8 @@ fn check_length(offset: usize, UserParameter { name, value }: &UserParameter) ->
     if name.len().max(value.bytes()) <= PARAMETER_BYTES_MAX {
         return Ok(());
     }
-    let fault = Fault::TooLong { what: format!(":{}", excerpt(name.as_bytes())).into(), limit: PARAMETER_BYTES_MAX };
+    let fault =
+        ParseErrorKind::TooLong { what: format!(":{}", excerpt(name.as_bytes())).into(), limit: PARAMETER_BYTES_MAX };
     Err(Refusal::new(offset, fault))
 }
 
@@ -289,7 +290,7 @@ impl Parameters<'_> {
         if strictness == Strictness::Strict {
             let agents = self.sender.iter().chain(&self.receivers).chain(&self.reply_to);
             super::strictness::check(agents, &self.user_defined)
-                .map_err(|fault| Refusal::new(start, Fault::NotStrict(fault)))?;
+                .map_err(|fault| Refusal::new(start, ParseErrorKind::NotStrict(fault)))?;
         }
         self.delivery.check(!self.receivers.is_empty())
     }
@@ -340,7 +341,7 @@ impl Parameters<'_> {
 /// Checks that there is room for another one, which begins at `offset`.
 pub(crate) fn check_user_parameters(offset: usize, present: &[UserParameter]) -> Read<()> {
     if present.len() >= USER_PARAMETERS_MAX {
-        let fault = Fault::TooMany { what: "user-defined parameters", limit: USER_PARAMETERS_MAX };
+        let fault = ParseErrorKind::TooMany { what: "user-defined parameters", limit: USER_PARAMETERS_MAX };
         return Err(Refusal::new(offset, fault));
     }
     Ok(())
@@ -358,7 +359,7 @@ fn kept(value: Value<'_>, name: &str) -> Read<ParameterValue> {
 }
 
 fn utf8<'a>(bytes: &'a [u8], offset: usize, what: &'static str) -> Read<&'a str> {
-    std::str::from_utf8(bytes).map_err(|_| Refusal::new(offset, Fault::NotUtf8 { what: what.into() }))
+    std::str::from_utf8(bytes).map_err(|_| Refusal::new(offset, ParseErrorKind::NotUtf8 { what: what.into() }))
 }
 
 /// Returns the user-defined parameter of this name and value, under its own name if it is written as the value of

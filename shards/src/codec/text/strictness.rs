@@ -46,7 +46,7 @@ impl FromStr for Strictness {
 /// What violates strict mode in a message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum NotStrict {
+pub enum StrictnessError {
     /// An agent's name is not a word.
     #[error("the agent's name {name} is no word of FIPA SC00070, as strict messages have it")]
     AgentName {
@@ -66,7 +66,7 @@ pub enum NotStrict {
 /// # Errors
 ///
 /// Returns the first use of an extension. Nothing was written.
-pub fn check_strict(message: &Message, names: &dyn Names) -> Result<(), NotStrict> {
+pub fn check_strict(message: &Message, names: &dyn Names) -> Result<(), StrictnessError> {
     let known = message.sender().into_iter().chain(receivers(message).iter().copied());
     for name in known.filter_map(|agent| names.name_of(agent)) {
         check_name(name.as_ref().as_ref(), name.is_word())?;
@@ -87,19 +87,19 @@ fn receivers(message: &Message) -> &[AgentId] {
 pub(crate) fn check<'a>(
     agents: impl IntoIterator<Item = &'a Aid>,
     parameters: &[UserParameter],
-) -> Result<(), NotStrict> {
+) -> Result<(), StrictnessError> {
     agents.into_iter().try_for_each(check_agent)?;
     match parameters.iter().find(|parameter| !is_user_parameter_name(&parameter.name)) {
-        Some(parameter) => Err(NotStrict::ParameterName { name: excerpt(parameter.name.as_bytes()) }),
+        Some(parameter) => Err(StrictnessError::ParameterName { name: excerpt(parameter.name.as_bytes()) }),
         None => Ok(()),
     }
 }
 
-fn check_agent(aid: &Aid) -> Result<(), NotStrict> {
+fn check_agent(aid: &Aid) -> Result<(), StrictnessError> {
     check_name(aid.name.as_ref(), aid.name.is_word())?;
     check(&aid.resolvers, &aid.user_parameters)
 }
 
-fn check_name(name: &str, is_word: bool) -> Result<(), NotStrict> {
-    if is_word { Ok(()) } else { Err(NotStrict::AgentName { name: excerpt(name.as_bytes()) }) }
+fn check_name(name: &str, is_word: bool) -> Result<(), StrictnessError> {
+    if is_word { Ok(()) } else { Err(StrictnessError::AgentName { name: excerpt(name.as_bytes()) }) }
 }

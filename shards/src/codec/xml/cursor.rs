@@ -13,14 +13,14 @@ use quick_xml::events::{BytesRef, Event};
 
 use super::escape::is_legal_character;
 use super::well_formed::{self, Checked};
-use crate::codec::text::{Fault, Read, Refusal, excerpt};
+use crate::codec::text::{ParseErrorKind, Read, Refusal, excerpt};
 use crate::codec::window::End;
 
 /// Maximum length of a parser's error message, in characters: it may quote the input.
 const REASON_CHARACTERS_MAX: usize = 200;
 
 /// The error for a document type declaration.
-const DOCTYPE: Fault = Fault::Forbidden {
+const DOCTYPE: ParseErrorKind = ParseErrorKind::Forbidden {
     what: "a document type declaration",
     reason: "messages have no entities but &amp; &lt; &gt; &quot; &apos; and character references, and none are fetched",
 };
@@ -68,7 +68,7 @@ impl<'a> Tag<'a> {
                     Cow::Owned(_) => return None,
                 },
                 Err(error) => {
-                    let fault = Fault::NotWellFormed { form: "XML", reason: shortened(&error.to_string()) };
+                    let fault = ParseErrorKind::NotWellFormed { form: "XML", reason: shortened(&error.to_string()) };
                     return Some(Err(Refusal::new(inside_offset - 1, fault)));
                 }
             };
@@ -182,7 +182,7 @@ impl<'a> Cursor<'a> {
                     self.check("<?".len(), well_formed::declaration(&declaration))?;
                     let encoding = declaration.encoding().and_then(Result::ok);
                     if let Some(encoding) = encoding.filter(|encoding| !is_known_encoding(encoding)) {
-                        let fault = Fault::IllegalValue {
+                        let fault = ParseErrorKind::IllegalValue {
                             parameter: "encoding of the declaration",
                             value: excerpt(encoding.as_bytes()),
                             allowed: "UTF-8 or US-ASCII".into(),
@@ -213,7 +213,7 @@ impl<'a> Cursor<'a> {
     /// Refuses input that is not well-formed, `behind` bytes after the place of the current step.
     fn check(&self, behind: usize, checked: Checked) -> Read<()> {
         checked.or_else(|(place, reason)| {
-            let fault = Fault::NotWellFormed { form: "XML", reason: reason.to_owned() };
+            let fault = ParseErrorKind::NotWellFormed { form: "XML", reason: reason.to_owned() };
             refuse(self.base + self.place + behind + place, fault)
         })
     }
@@ -239,7 +239,7 @@ impl<'a> Cursor<'a> {
             }
             other => shortened(&other.to_string()),
         };
-        Refusal::new(self.base + at_error, Fault::NotWellFormed { form: "XML", reason })
+        Refusal::new(self.base + at_error, ParseErrorKind::NotWellFormed { form: "XML", reason })
     }
 
     /// Returns why the window ends before the input does.
@@ -306,7 +306,8 @@ impl<'a> Cursor<'a> {
     pub fn text(&mut self, what: &str, bytes_max: usize, trims: bool) -> Read<(usize, Cow<'a, str>)> {
         let mut gathered = Gathered { text: Cow::Borrowed(""), solid: 0, trims };
         let mut offset = None;
-        let too_long = |offset| Refusal::new(offset, Fault::TooLong { what: what.to_owned().into(), limit: bytes_max });
+        let too_long =
+            |offset| Refusal::new(offset, ParseErrorKind::TooLong { what: what.to_owned().into(), limit: bytes_max });
         loop {
             let step = self.step()?;
             let place = self.base + self.place;
@@ -377,7 +378,7 @@ impl<'a> Attribute<'a> {
     }
 
     fn too_long(&self, limit: usize) -> Refusal {
-        Refusal::new(self.value_offset, Fault::TooLong { what: "the attribute".into(), limit })
+        Refusal::new(self.value_offset, ParseErrorKind::TooLong { what: "the attribute".into(), limit })
     }
 }
 
@@ -463,10 +464,10 @@ pub(super) fn shown_tag(tag: &Tag<'_>) -> String {
 }
 
 fn expected_at<T>(offset: usize, expected: impl Into<Cow<'static, str>>, found: String) -> Read<T> {
-    refuse(offset, Fault::Expected { expected: expected.into(), found })
+    refuse(offset, ParseErrorKind::Expected { expected: expected.into(), found })
 }
 
-fn refuse<T>(offset: usize, fault: Fault) -> Read<T> {
+fn refuse<T>(offset: usize, fault: ParseErrorKind) -> Read<T> {
     Err(Refusal::new(offset, fault))
 }
 
@@ -484,7 +485,7 @@ fn unknown_reference(offset: usize, reference: &str) -> Refusal {
     let name = reference.split(';').next().unwrap_or_default();
     Refusal::new(
         offset,
-        Fault::Unknown {
+        ParseErrorKind::Unknown {
             what: "reference",
             name: excerpt(format!("&{name};").as_bytes()),
             nearest: None,

@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use super::cursor::{Tag, shown_tag};
 use super::parse::{Reader, no_attributes, once, single, unknown_attribute};
 use super::print::{Style, Writer};
-use crate::codec::text::{Fault, Limits, ParseError, Read, Refusal, check_user_parameters, excerpt};
+use crate::codec::text::{Limits, ParseError, ParseErrorKind, Read, Refusal, check_user_parameters, excerpt};
 use crate::codec::walk::Form as _;
 use crate::message::details::PARAMETER_BYTES_MAX;
 use crate::message::{
@@ -59,19 +59,19 @@ pub fn envelope_from_xml(input: &[u8], now: WallTime, limits: &Limits) -> Result
 fn envelope(reader: &mut Reader<'_>, now: WallTime) -> Read<TransportEnvelope> {
     let expected = "an envelope, which begins with <envelope>";
     let Some(root) = reader.cursor.root(expected)? else {
-        let fault = Fault::Expected { expected: expected.into(), found: "the end of the input".to_owned() };
+        let fault = ParseErrorKind::Expected { expected: expected.into(), found: "the end of the input".to_owned() };
         return Err(Refusal::new(reader.cursor.position(), fault));
     };
     if !root.name.eq_ignore_ascii_case("envelope") {
         let found = shown_tag(&root);
-        return Err(Refusal::new(root.offset, Fault::Expected { expected: "<envelope>".into(), found }));
+        return Err(Refusal::new(root.offset, ParseErrorKind::Expected { expected: "<envelope>".into(), found }));
     }
     no_attributes(&root)?;
     let mut merged = Merged::default();
     while let Some(tag) = reader.cursor.child("<params> or </envelope>")? {
         if !tag.name.eq_ignore_ascii_case("params") {
             let found = shown_tag(&tag);
-            return Err(Refusal::new(tag.offset, Fault::Expected { expected: "<params>".into(), found }));
+            return Err(Refusal::new(tag.offset, ParseErrorKind::Expected { expected: "<params>".into(), found }));
         }
         let index = index_of(&tag)?;
         while let Some(child) = reader.cursor.child("a parameter of the envelope, or </params>")? {
@@ -79,7 +79,7 @@ fn envelope(reader: &mut Reader<'_>, now: WallTime) -> Read<TransportEnvelope> {
         }
     }
     let missing = |name: &str| {
-        let fault = Fault::Expected { expected: format!("<{name}>").into(), found: "</envelope>".to_owned() };
+        let fault = ParseErrorKind::Expected { expected: format!("<{name}>").into(), found: "</envelope>".to_owned() };
         Refusal::new(root.offset, fault)
     };
     merged.received.sort_by_key(|(index, _)| *index);
@@ -98,7 +98,7 @@ fn envelope(reader: &mut Reader<'_>, now: WallTime) -> Read<TransportEnvelope> {
     };
     match envelope.check() {
         Ok(()) => Ok(envelope),
-        Err(fault) => Err(Refusal::new(root.offset, Fault::Envelope(fault))),
+        Err(fault) => Err(Refusal::new(root.offset, ParseErrorKind::Envelope(fault))),
     }
 }
 
@@ -113,7 +113,7 @@ impl<T> Latest<T> {
     /// Takes a later value; the same element must not have one already.
     fn set(&mut self, value: T, index: u64, name: &'static str, offset: usize) -> Read<()> {
         if self.index == Some(index) {
-            return Err(Refusal::new(offset, Fault::RepeatedParameter { name }));
+            return Err(Refusal::new(offset, ParseErrorKind::RepeatedParameter { name }));
         }
         if self.index.is_none_or(|present| present < index) {
             *self = Self { value, index: Some(index) };
@@ -129,7 +129,7 @@ impl Latest<Vec<Aid>> {
             *self = Self { value: agents, index: Some(index) };
         } else if self.index == Some(index) {
             if self.value.len() + agents.len() > RECEIVERS_MAX {
-                return Err(Refusal::new(offset, Fault::TooMany { what: "agents", limit: RECEIVERS_MAX }));
+                return Err(Refusal::new(offset, ParseErrorKind::TooMany { what: "agents", limit: RECEIVERS_MAX }));
             }
             self.value.extend(agents);
         }
@@ -164,7 +164,7 @@ fn index_of(tag: &Tag<'_>) -> Read<u64> {
     }
     index.ok_or_else(|| {
         let found = shown_tag(tag);
-        Refusal::new(tag.offset, Fault::Expected { expected: "the attribute index".into(), found })
+        Refusal::new(tag.offset, ParseErrorKind::Expected { expected: "the attribute index".into(), found })
     })
 }
 
@@ -186,7 +186,10 @@ fn parameter<'a>(reader: &mut Reader<'a>, tag: &Tag<'a>, index: u64, now: WallTi
         }
         "received" => {
             if into.received.len() == RECEIVED_STAMPS_MAX {
-                return Err(Refusal::new(offset, Fault::TooMany { what: "stamps", limit: RECEIVED_STAMPS_MAX }));
+                return Err(Refusal::new(
+                    offset,
+                    ParseErrorKind::TooMany { what: "stamps", limit: RECEIVED_STAMPS_MAX },
+                ));
             }
             into.received.push((index, stamp(reader, tag, now)?));
             Ok(())
@@ -247,7 +250,7 @@ fn stamp<'a>(reader: &mut Reader<'a>, tag: &Tag<'a>, now: WallTime) -> Read<Rece
         }
     }
     let missing = |name: &str| {
-        let fault = Fault::Expected { expected: format!("<{name}>").into(), found: "</received>".to_owned() };
+        let fault = ParseErrorKind::Expected { expected: format!("<{name}>").into(), found: "</received>".to_owned() };
         Refusal::new(tag.offset, fault)
     };
     Ok(ReceivedStamp {
@@ -264,7 +267,7 @@ fn number(name: &'static str, offset: usize, text: &str) -> Read<u64> {
     text.trim_ascii().parse().map_err(|_| {
         let value = excerpt(text.as_bytes());
         let allowed = Cow::Borrowed("0 to 18446744073709551615");
-        Refusal::new(offset, Fault::IllegalValue { parameter: name, value, allowed })
+        Refusal::new(offset, ParseErrorKind::IllegalValue { parameter: name, value, allowed })
     })
 }
 
@@ -278,7 +281,7 @@ fn date(name: &'static str, offset: usize, text: &str, now: WallTime) -> Read<Wa
     read_date(&bytes, now).ok_or_else(|| {
         let value = excerpt(text.as_bytes());
         let allowed = Cow::Borrowed("a date such as 20250131T235959999Z");
-        Refusal::new(offset, Fault::IllegalValue { parameter: name, value, allowed })
+        Refusal::new(offset, ParseErrorKind::IllegalValue { parameter: name, value, allowed })
     })
 }
 

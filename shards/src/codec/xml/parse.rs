@@ -10,7 +10,7 @@ use super::cursor::{Attribute, Cursor, Tag, shown_tag};
 use super::escape::read_base64;
 use crate::codec::suggestion::nearest;
 use crate::codec::text::{
-    BYTE_ORDER_MARK, Fault, Limits, Parameters, ParseError, REPLY_BY_KEPT, Read, Refusal, Strictness,
+    BYTE_ORDER_MARK, Limits, Parameters, ParseError, ParseErrorKind, REPLY_BY_KEPT, Read, Refusal, Strictness,
     check_user_parameters, excerpt, is_list, user_defined,
 };
 use crate::codec::window::{End, readable_part};
@@ -41,7 +41,7 @@ pub fn from_xml(input: &[u8], now: WallTime, limits: &Limits) -> Result<Message,
 /// Reads the single element that the input consists of.
 pub(super) fn single<T>(input: &[u8], limits: &Limits, read: impl FnOnce(&mut Reader<'_>) -> Read<T>) -> Read<T> {
     if input.len() > limits.message_bytes_max {
-        let fault = Fault::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
+        let fault = ParseErrorKind::TooLong { what: "the message".into(), limit: limits.message_bytes_max };
         return Err(Refusal::new(limits.message_bytes_max, fault));
     }
     let start = if input.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
@@ -51,7 +51,7 @@ pub(super) fn single<T>(input: &[u8], limits: &Limits, read: impl FnOnce(&mut Re
     match reader.cursor.root("the end of the input")? {
         None => Ok(value),
         Some(tag) => {
-            let fault = Fault::Expected { expected: "the end of the input".into(), found: shown_tag(&tag) };
+            let fault = ParseErrorKind::Expected { expected: "the end of the input".into(), found: shown_tag(&tag) };
             Err(Refusal::new(tag.offset, fault))
         }
     }
@@ -82,7 +82,8 @@ impl<'a> Reader<'a> {
     pub fn message(&mut self, now: WallTime) -> Read<Message> {
         let expected = "a message, which begins with <fipa-message";
         let Some(tag) = self.cursor.root(expected)? else {
-            let fault = Fault::Expected { expected: expected.into(), found: "the end of the input".to_owned() };
+            let fault =
+                ParseErrorKind::Expected { expected: expected.into(), found: "the end of the input".to_owned() };
             return Err(Refusal::new(self.cursor.position(), fault));
         };
         self.message_of(&tag, now)
@@ -92,7 +93,10 @@ impl<'a> Reader<'a> {
     pub fn message_of(&mut self, root: &Tag<'a>, now: WallTime) -> Read<Message> {
         if !root.name.eq_ignore_ascii_case(MESSAGE) {
             let found = shown_tag(root);
-            return Err(Refusal::new(root.offset, Fault::Expected { expected: "<fipa-message>".into(), found }));
+            return Err(Refusal::new(
+                root.offset,
+                ParseErrorKind::Expected { expected: "<fipa-message>".into(), found },
+            ));
         }
         let mut given = ParameterSet::default();
         let mut parameters = Parameters::default();
@@ -102,7 +106,7 @@ impl<'a> Reader<'a> {
             if attribute.name.eq_ignore_ascii_case("act") {
                 let word = attribute.value(PARAMETER_BYTES_MAX)?;
                 let act = word.trim_ascii().parse();
-                let act = act.map_err(|error| Refusal::new(attribute.value_offset, Fault::Refused(error)))?;
+                let act = act.map_err(|error| Refusal::new(attribute.value_offset, ParseErrorKind::Refused(error)))?;
                 once(&mut performative, act, "act", attribute.offset)?;
                 continue;
             }
@@ -117,14 +121,14 @@ impl<'a> Reader<'a> {
         let Some(performative) = performative else {
             let expected = "the attribute act, which says the performative";
             let found = shown_tag(root);
-            return Err(Refusal::new(root.offset, Fault::Expected { expected: expected.into(), found }));
+            return Err(Refusal::new(root.offset, ParseErrorKind::Expected { expected: expected.into(), found }));
         };
         while let Some(tag) = self.cursor.child(A_PARAMETER)? {
             self.parameter(&tag, now, &mut given, &mut parameters)?;
         }
         parameters.check(root.offset, self.strictness)?;
         let built = parameters.give_to(Message::builder(performative)).build_within(self.content_max);
-        built.map_err(|error| Refusal::new(root.offset, Fault::Message(error)))
+        built.map_err(|error| Refusal::new(root.offset, ParseErrorKind::Message(error)))
     }
 
     fn parameter(
@@ -162,7 +166,7 @@ impl<'a> Reader<'a> {
 
     fn content(&mut self, tag: &Tag<'a>) -> Read<Cow<'a, [u8]>> {
         let limit = self.content_max.as_usize();
-        let too_long = |offset| Refusal::new(offset, Fault::TooLong { what: "the content".into(), limit });
+        let too_long = |offset| Refusal::new(offset, ParseErrorKind::TooLong { what: "the content".into(), limit });
         if !is_base64(tag)? {
             let (_, text) = self.cursor.text("the content", limit, false)?;
             return Ok(match text {
@@ -210,7 +214,7 @@ impl<'a> Reader<'a> {
             None => text,
         };
         if text.len() > PARAMETER_BYTES_MAX {
-            let fault = Fault::TooLong { what: format!(":{parameter}").into(), limit: PARAMETER_BYTES_MAX };
+            let fault = ParseErrorKind::TooLong { what: format!(":{parameter}").into(), limit: PARAMETER_BYTES_MAX };
             return Err(Refusal::new(offset, fault));
         }
         Ok((offset, text))
@@ -221,14 +225,14 @@ impl<'a> Reader<'a> {
         no_attributes(tag)?;
         let expected = "<agent-identifier>";
         let Some(child) = self.cursor.child(expected)? else {
-            let fault = Fault::Expected { expected: expected.into(), found: format!("</{parameter}>") };
+            let fault = ParseErrorKind::Expected { expected: expected.into(), found: format!("</{parameter}>") };
             return Err(Refusal::new(tag.offset, fault));
         };
         let aid = self.aid(&child, 1)?;
         match self.cursor.child("the end of the element, which names one agent")? {
             None => Ok(aid),
             Some(another) => {
-                let fault = Fault::TooMany { what: "agents", limit: 1 };
+                let fault = ParseErrorKind::TooMany { what: "agents", limit: 1 };
                 Err(Refusal::new(another.offset, fault))
             }
         }
@@ -252,7 +256,7 @@ impl<'a> Reader<'a> {
         no_attributes(tag)?;
         while let Some(child) = self.cursor.child("<agent-identifier>")? {
             if into.len() == count_max {
-                return Err(Refusal::new(child.offset, Fault::TooMany { what, limit: count_max }));
+                return Err(Refusal::new(child.offset, ParseErrorKind::TooMany { what, limit: count_max }));
             }
             into.push(self.aid(&child, depth)?);
         }
@@ -262,12 +266,16 @@ impl<'a> Reader<'a> {
     fn aid(&mut self, tag: &Tag<'a>, depth: usize) -> Read<Aid> {
         if !tag.name.eq_ignore_ascii_case("agent-identifier") {
             let found = shown_tag(tag);
-            return Err(Refusal::new(tag.offset, Fault::Expected { expected: "<agent-identifier>".into(), found }));
+            return Err(Refusal::new(
+                tag.offset,
+                ParseErrorKind::Expected { expected: "<agent-identifier>".into(), found },
+            ));
         }
-        let too_many = || Refusal::new(tag.offset, Fault::TooMany { what: "agent identifiers", limit: self.aids_max });
+        let too_many =
+            || Refusal::new(tag.offset, ParseErrorKind::TooMany { what: "agent identifiers", limit: self.aids_max });
         self.aids_left = self.aids_left.checked_sub(1).ok_or_else(too_many)?;
         if depth > AID_DEPTH_MAX {
-            let fault = Fault::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX };
+            let fault = ParseErrorKind::NestedTooDeep { what: "resolvers", limit: AID_DEPTH_MAX };
             return Err(Refusal::new(tag.offset, fault));
         }
         no_attributes(tag)?;
@@ -280,7 +288,8 @@ impl<'a> Reader<'a> {
             let is = |known: &str| child.name.eq_ignore_ascii_case(known);
             if is("name") {
                 let (offset, text) = self.value(&child, "name", &["id", "refid"])?;
-                let read = AgentName::try_new(text).map_err(|error| Refusal::new(offset, Fault::Refused(error)))?;
+                let read =
+                    AgentName::try_new(text).map_err(|error| Refusal::new(offset, ParseErrorKind::Refused(error)))?;
                 once(&mut name, read, "name", child.offset)?;
             } else if is("addresses") {
                 self.addresses(&child, &mut addresses)?;
@@ -293,7 +302,7 @@ impl<'a> Reader<'a> {
         }
         let Some(name) = name else {
             let found = "</agent-identifier>".to_owned();
-            return Err(Refusal::new(tag.offset, Fault::Expected { expected: expected.into(), found }));
+            return Err(Refusal::new(tag.offset, ParseErrorKind::Expected { expected: expected.into(), found }));
         };
         Ok(Aid { name, addresses, resolvers, user_parameters })
     }
@@ -303,10 +312,10 @@ impl<'a> Reader<'a> {
         while let Some(child) = self.cursor.child("<url> or </addresses>")? {
             if !child.name.eq_ignore_ascii_case("url") {
                 let found = shown_tag(&child);
-                return Err(Refusal::new(child.offset, Fault::Expected { expected: "<url>".into(), found }));
+                return Err(Refusal::new(child.offset, ParseErrorKind::Expected { expected: "<url>".into(), found }));
             }
             if into.len() == AID_ENTRIES_MAX {
-                let fault = Fault::TooMany { what: "addresses", limit: AID_ENTRIES_MAX };
+                let fault = ParseErrorKind::TooMany { what: "addresses", limit: AID_ENTRIES_MAX };
                 return Err(Refusal::new(child.offset, fault));
             }
             let (_, address) = self.value(&child, "url", &["href"])?;
@@ -324,7 +333,8 @@ impl<'a> Reader<'a> {
         if !is_general && !is_user_parameter_name(tag.name) {
             let nearest = nearest(tag.name, known);
             let allowed = format!("are {}, and names that begin with X-", known.join(", "));
-            let fault = Fault::Unknown { what: "element", name: shown_tag(tag), nearest, allowed: allowed.into() };
+            let fault =
+                ParseErrorKind::Unknown { what: "element", name: shown_tag(tag), nearest, allowed: allowed.into() };
             return Err(Refusal::new(tag.offset, fault));
         }
         self.typed(tag, (!is_general).then(|| tag.name.into()))
@@ -351,7 +361,7 @@ impl<'a> Reader<'a> {
                     value
                 };
                 if !is_kept_parameter_name(&value) {
-                    let fault = Fault::ParameterName { name: excerpt(value.as_bytes()) };
+                    let fault = ParseErrorKind::ParameterName { name: excerpt(value.as_bytes()) };
                     return Err(Refusal::new(attribute.value_offset, fault));
                 }
                 once(&mut name, value.into(), "name", attribute.offset)?;
@@ -365,7 +375,7 @@ impl<'a> Reader<'a> {
         let Some(name) = name else {
             let expected = "the attribute name or href, which says what is defined";
             let found = shown_tag(tag);
-            return Err(Refusal::new(tag.offset, Fault::Expected { expected: expected.into(), found }));
+            return Err(Refusal::new(tag.offset, ParseErrorKind::Expected { expected: expected.into(), found }));
         };
         let (offset, text) = self.cursor.text(&name, source_max(encoding.is_some()), true)?;
         let value = if encoding.is_some() {
@@ -378,7 +388,7 @@ impl<'a> Reader<'a> {
             kind.unwrap_or_else(|| kind_of(&text)).value(text.into())
         };
         if name.len().max(value.bytes()) > PARAMETER_BYTES_MAX {
-            let fault = Fault::TooLong { what: "a user-defined parameter".into(), limit: PARAMETER_BYTES_MAX };
+            let fault = ParseErrorKind::TooLong { what: "a user-defined parameter".into(), limit: PARAMETER_BYTES_MAX };
             return Err(Refusal::new(offset, fault));
         }
         Ok(user_defined(&name, value.readable()))
@@ -429,7 +439,8 @@ impl Kind {
         let word = attribute.value(PARAMETER_BYTES_MAX)?;
         Self::ALL.into_iter().find(|kind| kind.word().eq_ignore_ascii_case(&word)).ok_or_else(|| {
             let value = excerpt(word.as_bytes());
-            let fault = Fault::IllegalValue { parameter: "type", value, allowed: "word, string or list".into() };
+            let fault =
+                ParseErrorKind::IllegalValue { parameter: "type", value, allowed: "word, string or list".into() };
             Refusal::new(attribute.value_offset, fault)
         })
     }
@@ -464,7 +475,8 @@ impl<'a> Parameters<'a> {
         now: WallTime,
     ) -> Read<()> {
         if text.len() > PARAMETER_BYTES_MAX {
-            let fault = Fault::TooLong { what: format!(":{}", parameter.name()).into(), limit: PARAMETER_BYTES_MAX };
+            let fault =
+                ParseErrorKind::TooLong { what: format!(":{}", parameter.name()).into(), limit: PARAMETER_BYTES_MAX };
             return Err(Refusal::new(offset, fault));
         }
         match parameter {
@@ -545,12 +557,12 @@ fn first(given: &mut ParameterSet, parameter: Parameter, offset: usize) -> Read<
     if given.insert(parameter) {
         return Ok(());
     }
-    Err(Refusal::new(offset, Fault::RepeatedParameter { name: parameter.name() }))
+    Err(Refusal::new(offset, ParseErrorKind::RepeatedParameter { name: parameter.name() }))
 }
 
 pub(super) fn once<T>(place: &mut Option<T>, value: T, name: &'static str, offset: usize) -> Read<()> {
     if place.replace(value).is_some() {
-        return Err(Refusal::new(offset, Fault::RepeatedParameter { name }));
+        return Err(Refusal::new(offset, ParseErrorKind::RepeatedParameter { name }));
     }
     Ok(())
 }
@@ -561,24 +573,25 @@ fn check_encoding(attribute: &Attribute<'_>) -> Read<()> {
         return Ok(());
     }
     let value = excerpt(value.as_bytes());
-    let fault = Fault::IllegalValue { parameter: "encoding, as an attribute", value, allowed: "base64".into() };
+    let fault =
+        ParseErrorKind::IllegalValue { parameter: "encoding, as an attribute", value, allowed: "base64".into() };
     Err(Refusal::new(attribute.value_offset, fault))
 }
 
 fn from_base64(parameter: &'static str, offset: usize, text: &str) -> Read<Vec<u8>> {
     read_base64(text).ok_or_else(|| {
         let value = excerpt(text.as_bytes());
-        Refusal::new(offset, Fault::IllegalValue { parameter, value, allowed: "base64 (RFC 4648)".into() })
+        Refusal::new(offset, ParseErrorKind::IllegalValue { parameter, value, allowed: "base64 (RFC 4648)".into() })
     })
 }
 
 fn utf8(bytes: Vec<u8>, offset: usize, parameter: &'static str) -> Read<String> {
-    let not_utf8 = |_| Refusal::new(offset, Fault::NotUtf8 { what: format!(":{parameter}").into() });
+    let not_utf8 = |_| Refusal::new(offset, ParseErrorKind::NotUtf8 { what: format!(":{parameter}").into() });
     String::from_utf8(bytes).map_err(not_utf8)
 }
 
 pub(super) fn unknown_attribute(attribute: &Attribute<'_>, allowed: impl Into<Cow<'static, str>>) -> Refusal {
-    let fault = Fault::Unknown {
+    let fault = ParseErrorKind::Unknown {
         what: "attribute",
         name: excerpt(attribute.name.as_bytes()),
         nearest: None,

@@ -8,8 +8,8 @@ use quick_xml::escape::unescape;
 use super::escape::is_legal_character;
 
 /// The position of a fault, and what is wrong there.
-pub(super) type Flaw = (usize, &'static str);
-pub(super) type Checked = Result<(), Flaw>;
+pub(super) type DefinitionError = (usize, &'static str);
+pub(super) type Checked = Result<(), DefinitionError>;
 
 /// From this number on, attributes are sorted to find duplicates.
 const ATTRIBUTES_COMPARED_MAX: usize = 16;

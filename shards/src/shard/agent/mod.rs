@@ -14,7 +14,7 @@ use crate::message::{
 };
 use crate::shard::control::admin::AdminEffect;
 use crate::shard::control::restart::AgentFactory;
-use crate::shard::io::{InboxNumber, Now, Rejected, SendError};
+use crate::shard::io::{InboxNumber, Now, SendError, SendErrorKind};
 use crate::shard::path::dispatch::Batch;
 use crate::shard::path::overflow::OverflowPolicy;
 use crate::shard::{Shard, ShardPhase};
@@ -285,7 +285,7 @@ impl Context<'_> {
     /// The message and why it was not accepted; nothing changed. What goes wrong later is reported by a `failure`
     /// message from the router.
     #[inline]
-    pub fn send(&mut self, message: Message) -> Result<MessageId, Rejected> {
+    pub fn send(&mut self, message: Message) -> Result<MessageId, SendError> {
         self.shard.take_from_handler(self.agent, self.id, message)
     }
 
@@ -331,8 +331,8 @@ impl Context<'_> {
     ///
     /// # Errors
     /// When the process-wide vocabulary is full.
-    pub fn advertise(&mut self, capability: &CapabilityName) -> Result<(), SendError> {
-        let term = crate::message::capability_term(capability).ok_or(SendError::Full)?;
+    pub fn advertise(&mut self, capability: &CapabilityName) -> Result<(), SendErrorKind> {
+        let term = crate::message::capability_term(capability).ok_or(SendErrorKind::Full)?;
         self.shard.effects.list.push(Effect::Advertise(term));
         Ok(())
     }

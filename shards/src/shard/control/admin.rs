@@ -17,7 +17,7 @@ use crate::domain::CapabilityName;
 use crate::message::{AgentId, Term, capability_term};
 use crate::shard::agent::{Context, Effect};
 use crate::shard::control::lifecycle::{AgentState, StopReason};
-use crate::shard::io::SendError;
+use crate::shard::io::SendErrorKind;
 use crate::shard::shard_frame::{Control, Outgoing};
 use crate::shard::{Alarm, Shard, ShardPhase};
 
@@ -158,9 +158,9 @@ impl Context<'_> {
         agent: AgentId,
         offered: &[CapabilityName],
         withdrawn: &[CapabilityName],
-    ) -> Result<AdminRequest, SendError> {
-        let offered = offered.iter().map(|name| capability_term(name).ok_or(SendError::Full));
-        let offered = offered.collect::<Result<Vec<Term>, SendError>>()?;
+    ) -> Result<AdminRequest, SendErrorKind> {
+        let offered = offered.iter().map(|name| capability_term(name).ok_or(SendErrorKind::Full));
+        let offered = offered.collect::<Result<Vec<Term>, SendErrorKind>>()?;
         let withdrawn = withdrawn.iter().filter_map(|name| Term::find(name.as_ref())).collect();
         self.change(agent, Change::Offers { offered, withdrawn })
     }
@@ -169,7 +169,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn suspend(&mut self, agent: AgentId) -> Result<AdminRequest, SendError> {
+    pub fn suspend(&mut self, agent: AgentId) -> Result<AdminRequest, SendErrorKind> {
         self.change(agent, Change::Suspend)
     }
 
@@ -177,7 +177,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn resume(&mut self, agent: AgentId) -> Result<AdminRequest, SendError> {
+    pub fn resume(&mut self, agent: AgentId) -> Result<AdminRequest, SendErrorKind> {
         self.change(agent, Change::Resume)
     }
 
@@ -186,7 +186,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn deregister_agent(&mut self, agent: AgentId) -> Result<AdminRequest, SendError> {
+    pub fn deregister_agent(&mut self, agent: AgentId) -> Result<AdminRequest, SendErrorKind> {
         self.change(agent, Change::Deregister)
     }
 
@@ -194,7 +194,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn find_agent(&mut self, agent: AgentId) -> Result<AdminRequest, SendError> {
+    pub fn find_agent(&mut self, agent: AgentId) -> Result<AdminRequest, SendErrorKind> {
         self.ask_shards(|inquiry| AdminEffect::Survey(inquiry, Some(agent), None))
     }
 
@@ -203,18 +203,18 @@ impl Context<'_> {
     ///
     /// # Errors
     /// Too many inquiries are open.
-    pub fn survey_agents(&mut self, state: Option<AgentState>) -> Result<AdminRequest, SendError> {
+    pub fn survey_agents(&mut self, state: Option<AgentState>) -> Result<AdminRequest, SendErrorKind> {
         self.ask_shards(|inquiry| AdminEffect::Survey(inquiry, None, state))
     }
 
-    fn change(&mut self, agent: AgentId, change: Change) -> Result<AdminRequest, SendError> {
+    fn change(&mut self, agent: AgentId, change: Change) -> Result<AdminRequest, SendErrorKind> {
         self.ask_shards(|inquiry| AdminEffect::Change(inquiry, agent, change))
     }
 
-    fn ask_shards(&mut self, effect: impl FnOnce(AdminRequest) -> AdminEffect) -> Result<AdminRequest, SendError> {
+    fn ask_shards(&mut self, effect: impl FnOnce(AdminRequest) -> AdminEffect) -> Result<AdminRequest, SendErrorKind> {
         let inquiries = &mut self.shard.inquiries;
         if inquiries.open.len() >= INQUIRIES_MAX {
-            return Err(SendError::Full);
+            return Err(SendErrorKind::Full);
         }
         inquiries.asked += 1;
         let inquiry = AdminRequest(inquiries.asked);

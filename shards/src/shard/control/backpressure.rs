@@ -19,7 +19,7 @@ use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
-use crate::shard::io::{Answer, SendError, Stage, Token};
+use crate::shard::io::{Answer, SendErrorKind, Stage, Token};
 use crate::shard::path::overflow::{OverflowPolicy, looks_like_reply};
 use crate::shard::path::route::Blocked;
 use crate::shard::shard_frame::{Control, Outgoing};
@@ -446,7 +446,7 @@ impl Shard {
     // From outside.
 
     /// What keeps a message from outside from being sent now without waiting.
-    pub(in crate::shard) fn closed_to(&self, message: &Message) -> Option<SendError> {
+    pub(in crate::shard) fn closed_to(&self, message: &Message) -> Option<SendErrorKind> {
         let receiver = message.target().filter(|receiver| {
             let sender = message.sender().or_else(|| self.gateway_id());
             self.backpressure.wait_queues.exist()
@@ -454,7 +454,7 @@ impl Shard {
                 && self.backpressure.wait_queues.by_receiver.contains_key(receiver)
                 && !looks_like_reply(message)
         })?;
-        Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
+        Some(SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
     }
 
     /// Has a message from outside stand in line before it is accepted. It is given back if it need not.
@@ -487,15 +487,15 @@ impl Shard {
     ) -> Option<Envelope> {
         let agent = message.sender().and_then(|sender| self.agents.find(sender));
         let refusal = match agent {
-            _ if self.phase != ShardPhase::Running => Some(SendError::Stopping),
+            _ if self.phase != ShardPhase::Running => Some(SendErrorKind::Stopping),
             _ if deadline_ms <= self.clock.now_ms => {
-                Some(SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
+                Some(SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
             }
-            None => Some(SendError::UnknownSender),
+            None => Some(SendErrorKind::UnknownSender),
             Some(agent) => self.refusal(agent, &message),
         };
         let (None, Some(agent)) = (&refusal, agent) else {
-            let rejected = self.reject(refusal.unwrap_or(SendError::UnknownSender), message);
+            let rejected = self.reject(refusal.unwrap_or(SendErrorKind::UnknownSender), message);
             self.answer(token, Answer::Sent(Err(rejected)));
             return None;
         };
@@ -583,7 +583,7 @@ impl Shard {
                 Waiter::Asked { message, token, .. } => {
                     self.backpressure.wait_queues.asked -= 1;
                     self.remove_waiter(receiver, message.sender());
-                    let error = SendError::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
+                    let error = SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
                     let rejected = self.reject(error, *message);
                     self.answer(token, Answer::Sent(Err(rejected)));
                 }
@@ -626,7 +626,7 @@ impl Shard {
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, .. } => {
-                    let rejected = self.reject(SendError::Stopping, *message);
+                    let rejected = self.reject(SendErrorKind::Stopping, *message);
                     self.answer(token, Answer::Sent(Err(rejected)));
                 }
             }

@@ -12,6 +12,7 @@ use crate::shard::io::Event;
 
 /// What a shard has seen of protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Conformance {
     /// Messages that followed the protocol of their conversation.
     pub steps: u64,

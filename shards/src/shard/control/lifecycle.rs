@@ -27,6 +27,7 @@ pub const DRAINING_AGENTS_MAX: usize = 4_096;
 
 /// Where an agent is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum AgentState {
     /// Registered, but its `started` has not returned yet; or it failed and waits to be restarted. Its mail waits.
     ///
@@ -78,6 +79,7 @@ impl std::fmt::Display for AgentState {
 
 /// Why an agent was removed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum StopReason {
     /// It was deregistered, by a call or by itself.
     Deregistered,
@@ -136,6 +138,7 @@ impl StopReason {
 
 /// An agent at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct AgentView {
     /// Who.
     pub id: AgentId,
@@ -167,6 +170,7 @@ pub struct AgentView {
 
 /// Why an agent's state was not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LifecycleError {
     /// There is no such agent.
     #[error("no agent of this id is registered")]

@@ -6,7 +6,7 @@
 use crate::message::{Message, ParameterValue, Receiver};
 use crate::routing::rules::Destination;
 use crate::shard::Shard;
-use crate::shard::io::SendError;
+use crate::shard::io::SendErrorKind;
 use crate::supervision::catch_panic;
 
 /// The most plugins of a router: each of them is asked for every message.
@@ -57,11 +57,11 @@ impl Shard {
     /// Has every plugin judge a message that is about to be accepted. One that can't be held to the protocol that it names is
     /// counted.
     #[cold]
-    pub(in crate::shard) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendError> {
+    pub(in crate::shard) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendErrorKind> {
         self.dialogue.conversations.count_unchecked(message);
         for plugin in &mut self.plugins.list {
             let refused =
-                |by: &str, reason: &str| SendError::RefusedByPlugin { plugin: by.into(), reason: reason.into() };
+                |by: &str, reason: &str| SendErrorKind::RefusedByPlugin { plugin: by.into(), reason: reason.into() };
             match catch_panic(|| plugin.judge(message)) {
                 Ok(Verdict::Pass) => {}
                 Ok(Verdict::Reroute(Destination::Agent(agent))) => message.set_receiver(Receiver::Agent(agent)),

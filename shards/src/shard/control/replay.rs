@@ -18,7 +18,7 @@ use crate::message::{
 use crate::outcome::Ending;
 use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentFlags, AgentIndex};
-use crate::shard::io::{Answer, SendError, Token};
+use crate::shard::io::{Answer, SendErrorKind, Token};
 use crate::shard::{Alarm, Shard, ShardPhase};
 
 /// How often one message can be replayed.
@@ -31,6 +31,7 @@ pub const REPLAY_ANSWER_MS: u64 = 5_000;
 
 /// Why a dead letter was not replayed. It stays where it is, unless there is none.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReplayError {
     /// There is no such letter.
     #[error("there is no dead letter {id}: it was replayed, purged or made room for newer ones, or never was")]
@@ -73,15 +74,15 @@ pub enum ReplayError {
     NotAccepted {
         /// The letter.
         id: DeadLetterId,
-        /// Why. After [`SendError::Full`] it is worth trying again later.
-        error: SendError,
+        /// Why. After [`SendErrorKind::Full`] it is worth trying again later.
+        error: SendErrorKind,
     },
 }
 
 impl ReplayError {
     /// Whether no other letter of the shard could be replayed now either.
     fn concerns_all(&self) -> bool {
-        matches!(self, Self::NotAccepted { error: SendError::Full | SendError::Stopping, .. })
+        matches!(self, Self::NotAccepted { error: SendErrorKind::Full | SendErrorKind::Stopping, .. })
     }
 
     /// Why a letter's message did not come to its receiver.
@@ -191,7 +192,7 @@ impl Shard {
             let replayed = if has_room {
                 self.replay(id, to, request)
             } else {
-                Err(ReplayError::NotAccepted { id, error: SendError::Full })
+                Err(ReplayError::NotAccepted { id, error: SendErrorKind::Full })
             };
             let Some(Request { portion, .. }) = self.replays.open.get_mut(&request) else { return };
             match replayed {
@@ -279,7 +280,7 @@ impl Shard {
         if !self.promise_replay(&mut envelope, id, request) {
             let dropped = self.dead_letters.restore(id);
             self.forget_dropped_letters(&dropped);
-            return Err(ReplayError::NotAccepted { id, error: SendError::Full });
+            return Err(ReplayError::NotAccepted { id, error: SendErrorKind::Full });
         }
         if let Some(open) = self.replays.open.get_mut(&request) {
             open.on_their_way += 1;
@@ -295,7 +296,7 @@ impl Shard {
         if letter.replays >= REPLAYS_MAX {
             return Err(ReplayError::TooOften { id });
         }
-        let refusal = (self.phase != ShardPhase::Running).then_some(SendError::Stopping);
+        let refusal = (self.phase != ShardPhase::Running).then_some(SendErrorKind::Stopping);
         if let Some(error) = refusal.or_else(|| self.refusal(self.gateway, &letter.message)) {
             return Err(ReplayError::NotAccepted { id, error });
         }

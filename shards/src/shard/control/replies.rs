@@ -15,7 +15,7 @@ use crate::replies::pending_replies::PendingReply;
 use crate::shard::agent::Context;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::control::conformance::tells_of_failure;
-use crate::shard::io::{AskFailure, Event};
+use crate::shard::io::{AskError, Event};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
 impl Context<'_> {
@@ -232,7 +232,7 @@ impl Shard {
                 (EnvelopeKind::Notice, Some(correlation)) => {
                     // A receipt is no answer: the question goes on waiting for one.
                     if tells_of_failure(envelope.message.performative()) {
-                        let failure = AskFailure::Undeliverable(Box::new(envelope.message));
+                        let failure = AskError::Undeliverable(Box::new(envelope.message));
                         self.end_ask(correlation, Err(failure));
                     }
                 }

@@ -19,7 +19,7 @@ use crate::dead_letter::{DeadLetter, DeadLetterId};
 use crate::domain::CapabilityName;
 use crate::journal::record::{
     self, ConversationStep, DurableMessage, HANDLED_PER_RECORD_MAX, HandledMessage, Lsn, PersistentAgent, Record,
-    RecordFault, RecordKind, Records,
+    RecordError, RecordKind, Records,
 };
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Aid, ConversationId, Message, WallTime, capability_term};
@@ -211,7 +211,7 @@ impl Recovery {
     ///
     /// # Errors
     /// The record is not of this version's form. Nothing has changed.
-    pub fn take(&mut self, shard: ShardIndex, sequence: Lsn, kind: u8, body: &[u8]) -> Result<(), RecordFault> {
+    pub fn take(&mut self, shard: ShardIndex, sequence: Lsn, kind: u8, body: &[u8]) -> Result<(), RecordError> {
         match Record::read(kind, body)? {
             Record::Message(mut message) => {
                 let first = message.first.unwrap_or(sequence);
@@ -286,7 +286,7 @@ impl Recovery {
         sequence: Lsn,
         kind: u8,
         body: &[u8],
-    ) -> Result<(), RecordFault> {
+    ) -> Result<(), RecordError> {
         match RecordKind::of(kind) {
             Some(RecordKind::Settled | RecordKind::DeadLetterGone | RecordKind::ConversationClosed) => {
                 Record::read(kind, body).map(drop)

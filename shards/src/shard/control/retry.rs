@@ -61,6 +61,7 @@ pub struct FailedAttempt<'a> {
 
 /// How an attempt failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum FailureCause {
     /// The handler answered that it failed.
     Failed,

@@ -16,6 +16,7 @@ macro_rules! places {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
         /// Where a message stood that was not handled when the router stopped.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
         pub enum Place {
             $($(#[$doc])* $variant,)+
         }
@@ -69,6 +70,7 @@ impl Place {
 
 /// What a shard, or a router, had not finished when it was told to stop.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
 pub struct Unfinished {
     /// Deliveries that were given up because of the stop, in the order of [`Place::ALL`].
     pub messages: [u64; Place::COUNT],

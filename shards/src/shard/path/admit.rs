@@ -10,7 +10,9 @@ use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::stop::Place;
-use crate::shard::io::{Answer, AskFailure, InboxNumber, Input, JournalCondition, Output, Rejected, SendError, Token};
+use crate::shard::io::{
+    Answer, AskError, InboxNumber, Input, JournalCondition, Output, SendError, SendErrorKind, Token,
+};
 use crate::shard::path::overflow::{EffectsWeighed, ordinary_memory};
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Shard, ShardPhase};
 
@@ -108,7 +110,7 @@ impl Shard {
         self.answer_for(admitted, token);
     }
 
-    fn answer_for(&mut self, admitted: Result<Option<MessageId>, (SendError, Message)>, token: Token) {
+    fn answer_for(&mut self, admitted: Result<Option<MessageId>, (SendErrorKind, Message)>, token: Token) {
         match admitted {
             Ok(Some(id)) => self.answer(token, Answer::Sent(Ok(id))),
             Ok(None) => {}
@@ -124,12 +126,14 @@ impl Shard {
         match self.admit(message, None) {
             Ok(_) => None,
             // One that would never fit is not waited for.
-            Err((SendError::MemoryFull { limit }, message)) if message.weight() as u64 <= ordinary_memory(limit) => {
+            Err((SendErrorKind::MemoryFull { limit }, message))
+                if message.weight() as u64 <= ordinary_memory(limit) =>
+            {
                 Some(Input::Tell(message))
             }
-            Err((SendError::Full, message)) => Some(Input::Tell(message)),
+            Err((SendErrorKind::Full, message)) => Some(Input::Tell(message)),
             // What comes behind it does not wait for ever because the disk is full.
-            Err((SendError::JournalFull, message)) if !self.is_journal_given_up() => Some(Input::Tell(message)),
+            Err((SendErrorKind::JournalFull, message)) if !self.is_journal_given_up() => Some(Input::Tell(message)),
             Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
                 self.assign_id(&mut message);
@@ -153,7 +157,7 @@ impl Shard {
 
     /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway. Nothing is
     /// answered for a durable message: whoever asked with this token hears of it when it is on disk.
-    fn admit(&mut self, message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendError, Message)> {
+    fn admit(&mut self, message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendErrorKind, Message)> {
         let judged = !self.has_to_judge(&message);
         self.admit_judged(message, token, judged)
     }
@@ -164,7 +168,7 @@ impl Shard {
         mut message: Message,
         token: Option<Token>,
         judged: bool,
-    ) -> Result<Option<MessageId>, (SendError, Message)> {
+    ) -> Result<Option<MessageId>, (SendErrorKind, Message)> {
         let agent = match message.sender() {
             None => {
                 if let Some(gateway) = self.gateway_id() {
@@ -174,8 +178,8 @@ impl Shard {
             }
             Some(sender) => self.agents.find(sender),
         };
-        let refusal = (self.phase != ShardPhase::Running).then_some(SendError::Stopping);
-        let Some(agent) = agent else { return Err((refusal.unwrap_or(SendError::UnknownSender), message)) };
+        let refusal = (self.phase != ShardPhase::Running).then_some(SendErrorKind::Stopping);
+        let Some(agent) = agent else { return Err((refusal.unwrap_or(SendErrorKind::UnknownSender), message)) };
         if let Some(error) = refusal.or_else(|| self.refusal(agent, &message)) {
             return Err((error, message));
         }
@@ -185,7 +189,7 @@ impl Shard {
         if self.backpressure.wait_queues.exist()
             && message.target().is_some_and(|target| self.waits_too_much(&message, target))
         {
-            return Err((SendError::Full, message));
+            return Err((SendErrorKind::Full, message));
         }
         let mut message = message.at_home();
         let id = self.assign_id(&mut message);
@@ -207,11 +211,11 @@ impl Shard {
         agent: AgentIndex,
         id: AgentId,
         mut message: Message,
-    ) -> Result<MessageId, Rejected> {
+    ) -> Result<MessageId, SendError> {
         match message.sender() {
             None => message.set_sender(id),
             Some(sender) if sender == id => {}
-            Some(_) => return Err(self.reject(SendError::ForeignSender, message)),
+            Some(_) => return Err(self.reject(SendErrorKind::ForeignSender, message)),
         }
         if let Some(error) = self.refusal(agent, &message) {
             return Err(self.reject(error, message));
@@ -239,16 +243,16 @@ impl Shard {
 
     /// What forbids this agent to send this message now.
     #[inline]
-    pub(in crate::shard) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
+    pub(in crate::shard) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendErrorKind> {
         let limit = self.config.content_max.into_inner() as usize;
         let bytes = message.content().len();
         let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.list.len();
         if bytes > limit {
-            Some(SendError::ContentTooLarge { bytes, limit })
+            Some(SendErrorKind::ContentTooLarge { bytes, limit })
         } else if waiting >= self.config.outbox.into_inner() as usize
             || self.held.slab.len() + self.effects.list.len() >= self.config.pending_max
         {
-            Some(SendError::Full)
+            Some(SendErrorKind::Full)
         } else if bytes.cast_signed() as i64 > self.held.memory_left
             && let Some(error) = self.memory_refusal(message, 0)
         {
@@ -258,7 +262,7 @@ impl Shard {
         {
             Some(error)
         } else if self.phase == ShardPhase::Stopped {
-            Some(SendError::Stopping)
+            Some(SendErrorKind::Stopping)
         } else if message.reply_by().is_some() {
             self.reply_refusal(agent, message)
         } else {
@@ -268,34 +272,34 @@ impl Shard {
 
     /// What forbids durable messages now.
     #[cold]
-    fn durability_refusal(&self) -> Option<SendError> {
+    fn durability_refusal(&self) -> Option<SendErrorKind> {
         match self.journal.condition {
-            JournalCondition::Unavailable => Some(SendError::DurabilityUnavailable),
-            JournalCondition::Failed => Some(SendError::JournalFailed),
-            JournalCondition::Full => Some(SendError::JournalFull),
-            JournalCondition::Busy => Some(SendError::Full),
-            JournalCondition::Ready => (!self.journal.has_room()).then_some(SendError::Full),
+            JournalCondition::Unavailable => Some(SendErrorKind::DurabilityUnavailable),
+            JournalCondition::Failed => Some(SendErrorKind::JournalFailed),
+            JournalCondition::Full => Some(SendErrorKind::JournalFull),
+            JournalCondition::Busy => Some(SendErrorKind::Full),
+            JournalCondition::Ready => (!self.journal.has_room()).then_some(SendErrorKind::Full),
         }
     }
 
     /// What forbids this agent to ask for another answer by a moment. What its handler has sent before may ask as well.
     #[cold]
-    fn reply_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendError> {
+    fn reply_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendErrorKind> {
         let asker = self.agents.get(agent).filter(|_| agent != self.gateway)?.id;
         let limit = self.replies.pending.bound(asker, message, self.effects.list.len())?;
-        Some(SendError::TooManyQuestions { limit })
+        Some(SendErrorKind::TooManyQuestions { limit })
     }
 
     #[cold]
-    pub(in crate::shard) fn reject(&mut self, error: SendError, message: Message) -> Rejected {
+    pub(in crate::shard) fn reject(&mut self, error: SendErrorKind, message: Message) -> SendError {
         self.ledger.account.refused += 1;
         self.effects.weighed = EffectsWeighed::default();
         match error {
-            SendError::MemoryFull { .. } => self.backpressure.overflow.refused_for_memory += 1,
-            SendError::ReceiverFull { .. } => self.backpressure.overflow.refused_by_receiver += 1,
+            SendErrorKind::MemoryFull { .. } => self.backpressure.overflow.refused_for_memory += 1,
+            SendErrorKind::ReceiverFull { .. } => self.backpressure.overflow.refused_by_receiver += 1,
             _ => {}
         }
-        Rejected { error, message: Box::new(message) }
+        SendError::new(error, message)
     }
 
     #[inline]
@@ -350,8 +354,8 @@ impl Shard {
 
     fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
         if self.replies.asks.len() >= ASKS_MAX {
-            let rejected = self.reject(SendError::Full, message);
-            return self.answer(token, Answer::Replied(Err(AskFailure::Rejected(rejected))));
+            let rejected = self.reject(SendErrorKind::Full, message);
+            return self.answer(token, Answer::Replied(Err(AskError::Rejected(rejected))));
         }
         let correlation = match message.reply_with() {
             // A value of the caller's own is kept, unless somebody is waiting for the same one.
@@ -376,12 +380,12 @@ impl Shard {
         self.replies.asks_by_token.insert(token, correlation);
         if let Err((error, message)) = self.admit(message, None) {
             let rejected = self.reject(error, message);
-            self.end_ask(correlation, Err(AskFailure::Rejected(rejected)));
+            self.end_ask(correlation, Err(AskError::Rejected(rejected)));
         }
     }
 
     /// Answers a question from outside. Says whether somebody was waiting.
-    pub(in crate::shard) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskFailure>) -> bool {
+    pub(in crate::shard) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskError>) -> bool {
         let Some(token) = self.forget_ask(correlation) else { return false };
         self.answer(token, Answer::Replied(reply));
         true
@@ -409,7 +413,7 @@ impl Shard {
     }
 
     pub(in crate::shard) fn give_up_asking(&mut self, correlation: Correlation) {
-        self.end_ask(correlation, Err(AskFailure::TimedOut));
+        self.end_ask(correlation, Err(AskError::TimedOut));
     }
 
     fn taken(&mut self, agent: AgentId, inbox: InboxNumber, messages: u32, notices: u32) {
@@ -541,7 +545,7 @@ impl Shard {
         self.drop_pending_replies();
         self.stop_what_travels(&in_line);
         for correlation in self.replies.asks.keys().copied().collect::<Vec<_>>() {
-            self.end_ask(correlation, Err(AskFailure::Stopped));
+            self.end_ask(correlation, Err(AskError::Stopped));
         }
         self.stop_barriers();
         self.stop_replays();

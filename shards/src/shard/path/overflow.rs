@@ -18,7 +18,7 @@ use crate::shard::Shard;
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::control::peers::OUTGOING_WAITING_MAX;
-use crate::shard::io::SendError;
+use crate::shard::io::SendErrorKind;
 
 /// A mailbox holds replies up to so many times its limits in messages and bytes.
 pub const REPLY_ROOM: u32 = 2;
@@ -183,17 +183,17 @@ impl Shard {
 
     /// Why the shard has no memory for another message from outside or from a handler.
     #[cold]
-    pub(in crate::shard) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendError> {
+    pub(in crate::shard) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendErrorKind> {
         let limit = self.config.memory_max;
         let held_bytes = self.memory() + effects_bytes + message.content().len() as u64;
         let allowed = if looks_like_reply(message) { limit } else { ordinary_memory(limit) };
-        (held_bytes > allowed).then_some(SendError::MemoryFull { limit })
+        (held_bytes > allowed).then_some(SendErrorKind::MemoryFull { limit })
     }
 
     /// Why there is no memory for another message of a handler, with what it has sent before. Most handlers send one or two
     /// messages, so the weight of more is only looked at from the third one on.
     #[inline(always)]
-    pub(in crate::shard) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendError> {
+    pub(in crate::shard) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendErrorKind> {
         let bytes = match &*self.effects.list {
             [] => return None,
             [effect] => effect.weight(),

@@ -6,7 +6,7 @@ use crate::base::rng::mixed;
 use crate::journal::record::Lsn;
 use crate::message::{Message, MessageId, Performative, Reliability, WallTime};
 use crate::outcome::DeadLetterReason;
-use crate::shard::io::{Answer, Ending, InboxNumber, Input, JournalCondition, SendError, Token};
+use crate::shard::io::{Answer, Ending, InboxNumber, Input, JournalCondition, SendErrorKind, Token};
 use crate::sim::World;
 use crate::sim::dice::Dice;
 
@@ -261,7 +261,7 @@ impl Play {
             let heard = match answer {
                 Answer::Sent(Ok(_)) => Heard::Acknowledged,
                 Answer::Sent(Err(rejected)) => {
-                    let by_driver = matches!(rejected.error, SendError::NotKept { .. });
+                    let by_driver = matches!(rejected.kind(), SendErrorKind::NotKept { .. });
                     debug_assert!(!by_driver, "the driver makes that of the answer");
                     Heard::Refused
                 }

@@ -308,8 +308,8 @@ impl Member {
                 self.sent.push(ledger.promised(id, &receiver));
             }
             Err(rejected) => {
-                ledger.note_text(&rejected.error.to_string());
-                if Label::of(&rejected.message) != label {
+                ledger.note_text(&rejected.to_string());
+                if Label::of(rejected.message()) != label {
                     ledger.complain(|| format!("another message was given back than was refused: {rejected:?}"));
                 }
             }

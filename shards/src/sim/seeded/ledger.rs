@@ -14,7 +14,7 @@ use crate::message::{AgentId, ConversationId, Message, MessageId, Performative, 
 use crate::outcome::DeadLetterReason;
 use crate::protocol::{Mode, Violation};
 use crate::shard::control::conformance::Conformance;
-use crate::shard::io::{Answer, AskFailure, Event, Now, Output, RegistrationError, Token};
+use crate::shard::io::{Answer, AskError, Event, Now, Output, RegistrationError, Token};
 use crate::stats::account::Account;
 
 use super::cast::{Label, SCRIPTED};
@@ -307,10 +307,10 @@ impl Ledger {
                     self.promises.push(self.promised(*id, &receiver));
                 }
             }
-            Answer::Sent(Err(rejected)) | Answer::Replied(Err(AskFailure::Rejected(rejected))) => {
-                self.note_text(&rejected.error.to_string());
+            Answer::Sent(Err(rejected)) | Answer::Replied(Err(AskError::Rejected(rejected))) => {
+                self.note_text(&rejected.to_string());
                 if let Some(Question { message: Some((label, _)), .. }) = question
-                    && Label::of(&rejected.message) != Some(label)
+                    && Label::of(rejected.message()) != Some(label)
                 {
                     self.complain(|| format!("another message was given back than was refused: {rejected:?}"));
                 }

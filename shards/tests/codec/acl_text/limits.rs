@@ -33,12 +33,12 @@ fn nesting_is_bounded() {
     };
     reads(nested(7));
     let error = read(nested(100_000)).unwrap_err();
-    assert_eq!(error.fault.to_string(), "nested too deep: allowed are up to 8 levels of resolvers");
+    assert_eq!(error.kind.to_string(), "nested too deep: allowed are up to 8 levels of resolvers");
     let shallow = Limits { nesting_max: 3, ..limits };
     let error = parse(nested(1).as_bytes(), NOW, &shallow);
     assert!(error.is_ok(), "{error:?}");
     let error = parse(nested(2).as_bytes(), NOW, &shallow).unwrap_err();
-    assert_eq!(error.fault.to_string(), "nested too deep: allowed are up to 3 levels of parentheses");
+    assert_eq!(error.kind.to_string(), "nested too deep: allowed are up to 3 levels of parentheses");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn the_message_is_bounded() {
         let text = format!("(inform)\n{long}\n(inform)");
         let reads: Vec<_> = Messages::new(text.as_bytes(), NOW, &limits).collect();
         let [Ok(_), Err(error), Ok(last)] = reads.as_slice() else { panic!("{reads:?}") };
-        assert!(matches!(error.fault, Fault::TooLong { .. }), "{error}");
+        assert!(matches!(error.kind, ParseErrorKind::TooLong { .. }), "{error}");
         assert_eq!((error.line, last.line), (2, 3));
     }
 }
@@ -111,7 +111,7 @@ fn agents_are_bounded() {
     };
     reads(addresses(64));
     let error = read(addresses(65)).unwrap_err();
-    assert_eq!(error.fault.to_string(), "too many addresses: allowed are up to 64");
+    assert_eq!(error.kind.to_string(), "too many addresses: allowed are up to 64");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn user_defined_parameters_are_bounded() {
     let message = |count: usize| format!("(inform{} :reply-by never)", " :X-a b".repeat(count));
     reads(message(USER_PARAMETERS_MAX - 1));
     let error = read(message(USER_PARAMETERS_MAX)).unwrap_err();
-    assert_eq!(error.fault.to_string(), "too many user-defined parameters: allowed are up to 64");
+    assert_eq!(error.kind.to_string(), "too many user-defined parameters: allowed are up to 64");
     assert_eq!(read(message(USER_PARAMETERS_MAX + 1)).unwrap_err().column, 9 + 7 * 64);
     let long = |bytes: usize| format!("(inform :X-a \"{}\")", "x".repeat(bytes));
     reads(long(65_536));

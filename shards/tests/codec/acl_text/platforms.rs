@@ -66,7 +66,7 @@ fn names_that_are_no_words_are_read_as_strings_and_written_so() {
     writes("(inform :sender \"Night Porter@plant-7:1099/JADE\" :receiver 7of9)", strict);
     assert!(read("(inform :sender Night Porter@p)").is_err());
     let error = strictly(strict).unwrap_err();
-    assert!(matches!(error.fault, Fault::NotStrict(_)), "{error}");
+    assert!(matches!(error.kind, ParseErrorKind::NotStrict(_)), "{error}");
     assert!(error.to_string().contains("\"Night Porter@plant-7:1099/JADE\" is no word"), "{error}");
     assert!(strictly("(inform :sender porter@plant-7)").is_ok());
 

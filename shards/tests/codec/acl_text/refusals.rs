@@ -177,7 +177,7 @@ fn excerpts_are_short_and_harmless() {
 fn bytes_that_are_no_text_are_refused_outside_content() {
     let place = |input: &[u8]| {
         let error = read(input).unwrap_err();
-        assert!(matches!(error.fault, Fault::NotUtf8 { .. }), "{error}");
+        assert!(matches!(error.kind, ParseErrorKind::NotUtf8 { .. }), "{error}");
         (error.to_string(), error.column)
     };
     assert_eq!(place(b"(inf\xffrm)"), ("line 1, column 2: the performative is not UTF-8".into(), 2));

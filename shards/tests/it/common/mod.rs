@@ -1,6 +1,6 @@
 //! Helpers of the shard's tests besides the simulator: short constructors of messages.
 
-use caxton_shards::api::{Rejected, SendError};
+use caxton_shards::api::{SendError, SendErrorKind};
 use caxton_shards::domain::{CapabilityName, LifetimeMs};
 use caxton_shards::message::{AgentId, Message, MessageBuilder, MessageId, Performative, WallTime};
 pub use caxton_shards::sim::{Dice, Log, Script, Setup, WALL_START_MS, World};
@@ -32,8 +32,8 @@ pub fn capability(name: &str) -> CapabilityName {
 
 #[track_caller]
 #[allow(clippy::needless_pass_by_value)] // It is written where it is expected.
-pub fn assert_refused(result: Result<MessageId, Rejected>, error: SendError) -> Message {
+pub fn assert_refused(result: Result<MessageId, SendError>, error: SendErrorKind) -> Message {
     let rejected = result.expect_err("the message should be refused");
-    assert_eq!(rejected.error, error);
-    *rejected.message
+    assert_eq!(rejected.kind(), &error);
+    rejected.into_message()
 }

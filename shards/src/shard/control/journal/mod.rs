@@ -51,6 +51,7 @@ const LETTERS_WAIT_BYTES_MAX: usize = 8 << 20;
 
 /// Whether the journal takes records now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum JournalCondition {
     /// There is none.
     #[default]
