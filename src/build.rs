@@ -1,4 +1,4 @@
-//! Tells the command `caxton` which commit it was built from.
+//! Passes the current commit to the program.
 
 use std::process::Command;
 
@@ -13,9 +13,9 @@ fn main() {
     };
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
-    // Not with the prefix of settings: `cargo run` hands it to the program as well.
+    // Without the prefix of settings: `cargo run` passes it to the program as well.
     println!("cargo:rustc-env=BUILD_COMMIT={commit}{}", if changed { "-modified" } else { "" });
-    // The commit changes with what these name; without a checkout there is nothing to watch.
+    // The commit changes with these files; without a checkout there is nothing to watch.
     for path in ["HEAD", "index"] {
         if let Some(path) = git(&["rev-parse", "--git-path", path]) {
             println!("cargo:rerun-if-changed={path}");

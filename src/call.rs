@@ -1,11 +1,11 @@
-//! One call from outside: its request on the way into a shard, and the answer on the way back.
+//! One call from outside: its request on the way into a shard, and the response on the way back.
 //!
-//! Both sides hold the same cell. A request lies in it until the shard takes it, so a caller that gives up before takes it
-//! back: nothing was done then, and nothing will be. Of a call that it has begun, the shard is told that nobody waits for the
-//! answer, so that it can forget what it keeps for it.
+//! Both sides share one cell. A request stays in it until the shard takes it, so a caller that gives up before that
+//! takes it back: nothing was done, and nothing will be. If the shard has begun the call, it is told that nobody waits
+//! for the response, so that it can drop the call's state.
 //!
-//! Invariants: a request is begun by the shard or withdrawn by its caller, never both; a caller that waits is woken by the
-//! answer, or because the shard's side is gone.
+//! Invariants: a request is begun by the shard or withdrawn by its caller, never both; a waiting caller is woken by the
+//! response, or because the shard's side is gone.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::deadline::{Deadline, within};
 use crate::router::inbox::InboxLink;
 use crate::shard_handle::{GateHolder, Shared};
 
-/// What is asked of a shard.
+/// A request to a shard.
 pub(crate) struct Request {
     pub input: Input,
     pub token: Token,
@@ -26,20 +26,20 @@ pub(crate) struct Request {
     pub holder: GateHolder,
 }
 
-#[allow(clippy::large_enum_variant)] // It is one allocation for each call, whatever is in it.
+#[allow(clippy::large_enum_variant)] // There is one allocation per call, whatever it holds.
 enum State {
     /// The shard has not taken it.
     Queued(Request),
     /// The shard has taken it.
     Begun,
     Answered(Answer),
-    /// Withdrawn, or the answer was taken, or there will be none.
+    /// It was withdrawn, the response was taken, or there will be none.
     Over,
 }
 
 struct Cell {
     state: State,
-    /// The caller's, while it waits.
+    /// The waker of the waiting caller.
     waker: Option<Waker>,
 }
 
@@ -52,7 +52,7 @@ impl Call {
     }
 }
 
-/// A call for a shard, and the caller's end of it.
+/// Creates a call to a shard, and returns both ends of it.
 pub(crate) fn call(router: &Arc<Shared>, shard: usize, request: Request) -> (Caller, Callee) {
     let token = request.token;
     let call = Call(Arc::new(Mutex::new(Cell { state: State::Queued(request), waker: None })));
@@ -60,12 +60,12 @@ pub(crate) fn call(router: &Arc<Shared>, shard: usize, request: Request) -> (Cal
     (caller, Callee(call))
 }
 
-/// Why a call has no answer.
+/// Why a call has no response.
 #[derive(Debug)]
 pub(crate) enum NoAnswer {
     /// The shard's side is gone.
     Stopped,
-    /// The deadline came first.
+    /// The deadline passed first.
     Late(UnresponsiveError),
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Waits for the answer. At the deadline the call is withdrawn.
+    /// Waits for the response. At the deadline the call is withdrawn.
     pub async fn answer(mut self, deadline: Deadline) -> Result<Answer, NoAnswer> {
         let router = Arc::clone(&self.router);
         let answered = poll_fn(|context| {
@@ -103,7 +103,7 @@ impl Caller {
         }
     }
 
-    /// Ends the call at its deadline, unless the answer has come in this moment.
+    /// Ends the call at its deadline, unless the response has arrived at this moment.
     fn end_late(&mut self) -> Result<Answer, NoAnswer> {
         match self.withdraw() {
             State::Answered(answer) => Ok(answer),
@@ -113,12 +113,12 @@ impl Caller {
         }
     }
 
-    /// Waits no longer without withdrawing the call.
+    /// Stops waiting without withdrawing the call.
     pub fn leave_be(&mut self) {
         self.withdraws = false;
     }
 
-    /// Waits no longer. Returns how far the call had come.
+    /// Withdraws the call. Returns its former state.
     fn withdraw(&mut self) -> State {
         let state = {
             let mut cell = self.call.lock();
@@ -142,7 +142,7 @@ impl Drop for Caller {
     }
 }
 
-/// The shard's end of a call. Dropping it ends the call without an answer.
+/// The shard's end of a call. Dropping it ends the call without a response.
 pub(crate) struct Callee(Call);
 
 impl Callee {
@@ -158,7 +158,7 @@ impl Callee {
         }
     }
 
-    /// Hands the caller its answer. One that has gone does not want it.
+    /// Passes the response to the caller. It is dropped if the caller is gone.
     pub fn answer(self, answer: Answer) {
         self.end(State::Answered(answer));
     }
@@ -166,7 +166,7 @@ impl Callee {
     fn end(&self, end: State) {
         let mut cell = self.0.lock();
         if matches!(cell.state, State::Queued(_) | State::Begun) {
-            // What was asked is dropped after the lock is free.
+            // The request is dropped after the lock is released.
             let before = std::mem::replace(&mut cell.state, end);
             let waker = cell.waker.take();
             drop(cell);

@@ -1,8 +1,8 @@
-//! Deadlines of calls from outside, kept off the shards: a call ends in time also when its shard stands still.
+//! Deadlines of calls from outside, independent of the shards: a call ends in time even if its shard is stalled.
 //!
-//! Each shard's link has one set of pending deadlines. The watchdog's thread wakes whoever is due, and sleeps no longer than
-//! until the next one. A call that is answered at once never comes here, and one that is answered in time leaves again
-//! without waking anybody: the watchdog is only told of a deadline that is nearer than the moment at which it looks anyway.
+//! Each shard's handle has one set of pending deadlines. The watchdog's thread wakes the calls that are due, and sleeps
+//! no longer than until the next one. A call that is answered at once is never entered, and one that is answered in
+//! time leaves without waking anybody: the watchdog is notified only of a deadline earlier than its next check.
 //!
 //! Invariant: a set holds one entry for each pending wait, which leaves it when it is dropped.
 
@@ -16,17 +16,17 @@ use futures_lite::future::or;
 
 use crate::shard_handle::Shared;
 
-/// The moment by which a call ends. There may be none.
+/// The time by which a call ends, if any.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// The deadline this far from now; none where the clock does not reach so far.
+    /// Returns the deadline this far from now; none if the clock does not reach so far.
     pub fn after(timeout: Duration) -> Self {
         Self(Instant::now().checked_add(timeout))
     }
 
-    /// The deadline this much later.
+    /// Returns the deadline moved by this much.
     pub fn later(self, by: Duration) -> Self {
         Self(self.0.and_then(|moment| moment.checked_add(by)))
     }
@@ -37,19 +37,19 @@ impl Deadline {
         self.0.map_or(Duration::MAX, |moment| moment.saturating_duration_since(Instant::now()))
     }
 
-    /// The moment, if there is one.
+    /// Returns the point in time, if there is one.
     #[cfg(test)]
     fn moment(self) -> Option<Instant> {
         self.0
     }
 }
 
-/// A time in whole milliseconds, rounded up, so that a short time is not none; and the longest that fits for all beyond it.
+/// Returns a time in whole milliseconds, rounded up, so that a short time does not become zero; saturates.
 pub(crate) fn whole_milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// What a future gives, or nothing if the deadline comes first. The wait is one of those of this shard.
+/// Returns the output of a future, or `None` if the deadline passes first. The wait is one of those of this shard.
 pub(crate) async fn within<T>(
     router: &Shared,
     shard: usize,
@@ -64,7 +64,7 @@ pub(crate) async fn within<T>(
     .await
 }
 
-/// Waits until a moment has come.
+/// Waits until a point in time.
 async fn reached(router: &Shared, shard: usize, moment: Instant) {
     let mut pending = Pending { router, shard, moment, number: None };
     poll_fn(|context| {
@@ -77,7 +77,7 @@ async fn reached(router: &Shared, shard: usize, moment: Instant) {
     .await;
 }
 
-/// One wait's entry in a set.
+/// The entry of a wait in a set.
 struct Pending<'a> {
     router: &'a Shared,
     shard: usize,
@@ -110,12 +110,12 @@ pub(crate) struct Deadlines(Mutex<Entries>);
 struct Entries {
     wakers: BTreeMap<(Instant, u64), Waker>,
     numbered: u64,
-    /// When the watchdog looks at the latest.
+    /// When the watchdog checks at the latest.
     looks_at: Option<Instant>,
 }
 
 impl Deadlines {
-    /// Enters a deadline, or only its waker if it is entered. Returns whether the watchdog has to know.
+    /// Enters a deadline, or only its waker if it is already entered. Returns whether the watchdog has to be notified.
     fn arm(&self, moment: Instant, number: &mut Option<u64>, waker: &Waker) -> bool {
         let mut entries = self.lock();
         if let Some(known) = number.and_then(|number| entries.wakers.get_mut(&(moment, number))) {
@@ -136,11 +136,12 @@ impl Deadlines {
         self.lock().wakers.remove(&(moment, number));
     }
 
-    /// Wakes whoever is due. Returns when to look again.
+    /// Wakes the waits that are due. Returns when to check again.
     pub fn wake_due(&self, now: Instant) -> Option<Instant> {
         let (due, looks_at) = {
             let mut entries = self.lock();
-            // It stays, although nobody may wait for it any more: so the next call does not have to wake the watchdog.
+            // It stays, although nobody may wait for it any more, so that the next call does not have to wake the
+            // watchdog.
             if entries.looks_at.is_none_or(|looks_at| looks_at > now) {
                 return entries.looks_at;
             }
@@ -155,7 +156,7 @@ impl Deadlines {
         looks_at
     }
 
-    /// How many waits there are.
+    /// Returns the number of waits.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.lock().wakers.len()

@@ -1,11 +1,12 @@
-//! Can this host run the router, and if not, what mends it?
+//! Host checks: whether this host can run the router, and if not, how to fix it.
 //!
-//! [`Host::read`] takes the readings and changes nothing; [`examine_host`] judges them by what a router with certain settings
-//! needs ([`Demand`]) and touches nothing, so every kind of host can be judged in a test. A [`Status::Problem`] keeps the
-//! router from starting; a [`Status::Warning`] makes it slower or smaller than it could be. Both come with what to do about it.
+//! [`Host::read`] takes the readings and changes nothing; [`examine_host`] judges them by the needs of a router with
+//! certain settings ([`Demand`]) and has no side effects, so every kind of host can be judged in a test. A
+//! [`Status::Problem`] prevents the router from starting; a [`Status::Warning`] makes it slower or smaller than it
+//! could be. Both come with advice.
 //!
-//! `caxton doctor` prints the findings, and [`Router::start`](crate::router::RouterBuilder::start) makes the same checks before
-//! its first shard starts: what the libraries below it do about a host that they cannot run on is to panic.
+//! `caxton doctor` prints the findings, and [`Router::start`](crate::router::RouterBuilder::start) makes the same
+//! checks before its first shard starts: the libraries below it panic on a host that they cannot run on.
 
 mod clock;
 mod demand;
@@ -50,28 +51,28 @@ const MAPPINGS_BASE: u64 = 2_000;
 #[cfg(feature = "wasm")]
 const MAPPINGS_PER_GUEST: u64 = 5;
 
-/// How long the clock is watched by those who have the time.
+/// How long the clock is watched when there is time for it.
 const CLOCK_WATCH: Duration = Duration::from_millis(50);
-/// A clock that moves by more than this while it is watched is being set.
+/// A clock that deviates by more than this while it is watched is being set.
 const CLOCK_STEP_MAX: Duration = Duration::from_millis(20);
-/// Clock sources that a program reads without a call of the kernel.
+/// Clock sources that can be read without a system call.
 const QUICK_CLOCK_SOURCES: [&str; 5] =
     ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "riscv_clocksource"];
 
-/// The answer to one question about the host.
+/// The result of one check of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What was examined, such as `memory lock`.
     pub name: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub status: Status,
     /// What was found.
     pub found: String,
-    /// What to do about it; nothing if all is well.
+    /// What to do about it; `None` if nothing is wrong.
     pub mend: Option<String>,
 }
 
-/// As a sentence for an operator: what was found, and what mends it.
+/// Writes a sentence for an operator: what was found, and how to fix it.
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, found, mend, .. } = self;
@@ -83,10 +84,10 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
-    /// As it should be.
+    /// Nothing is wrong.
     Ok,
     /// The router runs, but slower or smaller than it could.
     Warning,
@@ -95,7 +96,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The status in one word.
+    /// Returns the status as one word.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -105,13 +106,13 @@ impl Status {
     }
 }
 
-/// Examines the host that this process runs on, as this process sees it (its limits, its cores, its container), for a router with
-/// these settings. It takes a moment, because the clock is watched.
+/// Examines this host as seen by this process (its limits, its cores, its container), for a router with these settings.
+/// Takes a moment, because the clock is watched.
 pub fn examine(config: &Config) -> Vec<Finding> {
     examine_within(config, CLOCK_WATCH)
 }
 
-/// As [`examine`], without watching the clock.
+/// Like [`examine`], without watching the clock.
 pub(crate) fn examine_at_start(config: &Config) -> Vec<Finding> {
     examine_within(config, Duration::ZERO)
 }
@@ -128,7 +129,7 @@ fn examine_within(config: &Config, watch_clock: Duration) -> Vec<Finding> {
     findings
 }
 
-/// Judges readings of a host. The findings are always the same ones, in the same order.
+/// Judges the readings of a host. The findings are always the same ones, in the same order.
 pub fn examine_host(host: &Host, demand: &Demand) -> Vec<Finding> {
     vec![
         kernel(host),
@@ -214,7 +215,7 @@ const MEND_SECCOMP: &str = "let the seccomp profile allow io_uring_setup, io_uri
     `docker run --security-opt seccomp=PROFILE.json` (or seccomp=unconfined); in Kubernetes a Localhost profile under \
     securityContext.seccompProfile; under systemd add @aio to SystemCallFilter=";
 
-/// The reason and the cure. The same error number has several causes, which the other readings tell apart.
+/// Returns the reason and the advice. An error number can have several causes, which the other readings distinguish.
 fn io_uring_failure(call: &str, raw_os_error: Option<i32>, host: &Host, demand: &Demand) -> (String, String) {
     let old_kernel = host.kernel_version().is_some_and(|version| version < KERNEL_MIN);
     match raw_os_error.map(Errno::from_raw_os_error) {
@@ -273,7 +274,7 @@ fn io_uring_failure(call: &str, raw_os_error: Option<i32>, host: &Host, demand: 
     }
 }
 
-/// Names the seccomp filter when there is one, and otherwise what it may be.
+/// Names the seccomp filter if there is one, and otherwise the usual cause.
 fn suspect(host: &Host, otherwise: &str) -> String {
     if host.seccomp_filter == Some(true) {
         "the seccomp filter that this process runs under, as containers and service managers set".to_owned()
@@ -490,7 +491,7 @@ fn memory(host: &Host, demand: &Demand) -> Finding {
     }
 }
 
-/// A size in words: the unit in which it has few digits.
+/// Formats a size in the unit in which it has few digits.
 fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }

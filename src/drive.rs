@@ -1,16 +1,16 @@
-//! The only place where a shard meets glommio: turns, doorbells, timers, leaving.
+//! The driver, the only place where a shard meets glommio: turns, doorbells, timers, and leaving.
 //!
-//! One executor per shard, pinned to its core, runs one task: take what came in, [`Shard::step`], publish. While there
-//! is traffic the task spins on its rings, because polling a ring costs well under a microsecond and waking an executor
-//! more than a hundred. After a bounded time without work it arms its doorbell, looks at its rings once more, and parks
-//! until the doorbell or the shard's next timer. While its journal is being written, or waits for room on a full disk, it
-//! does not park but naps, where the journal's disk wakes it, until the write is complete or the doorbell rings; and it does not
-//! spin before that, unless the disk has a core of its own.
+//! One executor per shard, pinned to its core, runs one task: receive, [`Shard::step`], publish. While there is traffic
+//! the task spins on its rings, because polling a ring costs well under a microsecond and waking an executor more than
+//! a hundred. After a bounded time without work it arms its doorbell, checks its rings once more, and parks until the
+//! doorbell or the shard's next timer. While its journal is being written, or waits for room on a full disk, it does
+//! not park but naps where the journal's disk can wake it, until the write is complete or the doorbell rings; it does
+//! not spin before that, unless the disk has its own core.
 //!
-//! Three traps of glommio 0.9 are avoided here: the preemption timer of the shard's task is one millisecond (the default of
-//! 100 ms delays wake-ups, less than half a millisecond provokes stalls); until that task has left its waker there is
-//! none to speak of, because nobody could end a stall; and the waker is dropped from the doorbell before the executor
-//! ends. See the [watchdog](crate::watchdog) for the fourth.
+//! Three traps of glommio 0.9 are avoided here: the preemption timer of the shard's task is one millisecond (the
+//! default of 100 ms delays wake-ups, less than half a millisecond provokes stalls); until that task has left its waker
+//! there is no preemption timer, because nobody could end a stall; and the waker is dropped from the doorbell before
+//! the executor ends. See the [watchdog](crate::watchdog) for the fourth.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -48,13 +48,13 @@ use crate::store::journal::JournalOptions;
 #[cfg(feature = "store")]
 use crate::store::projector::ProjectionSender;
 
-/// How much is taken out of the inbound channel at a time.
+/// Maximum number of jobs taken from the inbound channel at a time.
 const WORK_PER_TURN_MAX: usize = 256;
-/// How long the shard's task runs before the executor looks after its own timers and I/O. See the module's documentation.
+/// How long the shard's task runs before the executor serves its own timers and I/O. See the module's documentation.
 const PREEMPTION: Duration = Duration::from_millis(1);
-/// How often a spinning shard looks at the clock: every so many looks at its rings.
+/// A spinning shard reads the clock once in this many polls of its rings.
 const SPINS_PER_CLOCK_READ: u32 = 64;
-/// A shard whose next timer is further away looks again in between.
+/// Maximum sleep of a shard whose next timer is further away.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 #[cfg(feature = "store")]
 /// How long a shard naps at most while its journal is being written, or waits for room.
@@ -62,16 +62,16 @@ const LONGEST_NAP: Duration = Duration::from_millis(10);
 /// The same for a shard with agents that want to be polled.
 #[cfg(feature = "store")]
 const LONGEST_NAP_OF_POLLING: Duration = Duration::from_micros(20);
-/// Turns in which a shard that leaves still hands out what the router has to say.
+/// Number of turns in which a leaving shard still delivers the router's notices.
 const LEAVING_TURNS_MAX: u32 = 16;
-/// Wall time is read again when monotonic time has moved on by this much, in nanoseconds.
+/// Wall time is read again once monotonic time has advanced by this much, in nanoseconds.
 const WALL_TIME_REFRESH_NS: u64 = 1_000_000;
 
 thread_local! {
     static ON_SHARD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is a shard's own, where a blocking call would wait for itself.
+/// Whether the calling thread belongs to a shard, where a blocking call would wait for itself.
 pub(crate) fn is_shard_thread() -> bool {
     ON_SHARD.get()
 }
@@ -89,7 +89,7 @@ impl Clock {
         Self { start: Instant::now(), wall: wall_time(), wall_read_ns: 0 }
     }
 
-    /// The moment from which monotonic time counts.
+    /// Returns the origin of monotonic time.
     pub fn start(&self) -> Instant {
         self.start
     }
@@ -112,10 +112,10 @@ pub(crate) fn wall_time() -> WallTime {
     WallTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
 }
 
-/// Makes the failure handler of one shard, on the shard's thread.
+/// Creates the failure handler of one shard, on the shard's thread.
 pub(crate) type FailureHandlers = Arc<dyn Fn(ShardIndex) -> Box<dyn FailureHandler> + Send + Sync>;
 
-/// What a shard's thread starts with.
+/// The arguments of a shard's thread.
 pub(crate) struct Launch {
     pub config: ShardConfig,
     pub extensions: Extensions,
@@ -125,7 +125,7 @@ pub(crate) struct Launch {
     pub clock: Clock,
     #[cfg(feature = "store")]
     pub store: Option<StoreLaunch>,
-    /// The core that the shard is to run on, where that is known.
+    /// The core to run on, if known.
     pub core: Option<usize>,
 }
 
@@ -133,17 +133,17 @@ pub(crate) struct Launch {
 #[cfg(feature = "store")]
 pub(crate) struct StoreLaunch {
     pub journal: JournalOptions,
-    /// A core that no shard has.
+    /// A core without a shard.
     pub disk_core: Option<usize>,
     pub door: ProjectionSender,
     pub recovered: RecoveredState,
     pub cancel: CancelStart,
 }
 
-/// What an executor runs: the shard's task, in a queue of its own. Says through `ready` when it does.
+/// Runs the shard's task in its own queue, the root future of an executor. Signals through `ready` when it runs.
 pub(crate) async fn run_shard(launch: Launch, ready: flume::Sender<usize>) {
     if let Some(id) = launch.core {
-        // Where that is forbidden the kernel places the thread.
+        // If that is forbidden the kernel places the thread.
         core_affinity::set_for_current(core_affinity::CoreId { id });
     }
     let queue = glommio::executor().create_task_queue(Shares::default(), Latency::Matters(PREEMPTION), "shard");
@@ -158,7 +158,7 @@ async fn drive(launch: Launch, ready: flume::Sender<usize>) {
     let index = launch.port.index();
     let shared = Arc::clone(&launch.shared);
     leave_waker(&shared.links[index].doorbell).await;
-    // If this task panics, the others must not go on as if messages still arrived here.
+    // If this task panics, the others must not continue as if messages still arrived here.
     let mut guard = PanicGuard(Some((Arc::clone(&shared), index, launch.work.clone())));
     let mut driver = Driver::new(launch, index);
     #[cfg(feature = "store")]
@@ -174,7 +174,8 @@ async fn drive(launch: Launch, ready: flume::Sender<usize>) {
     leave(&shared, index);
 }
 
-/// From here on a stall of the executor can be ended from outside, also before the shard has parked for the first time.
+/// Leaves the waker, so that a stall of the executor can be ended from outside, even before the shard has parked for
+/// the first time.
 async fn leave_waker(doorbell: &Doorbell) {
     poll_fn(|context| {
         doorbell.arm(context.waker());
@@ -184,14 +185,14 @@ async fn leave_waker(doorbell: &Doorbell) {
     doorbell.disarm();
 }
 
-/// The last thing that a shard's thread does with what it shares.
+/// Cleans up the shared state of a shard as its thread's last act.
 fn leave(shared: &Shared, index: usize) {
     shared.links[index].doorbell.clear();
     shared.links[index].left.store(true, Ordering::Release);
     shared.bell.hurry();
 }
 
-/// Stops the router when a shard's thread unwinds before this is emptied.
+/// Stops the router if a shard's thread unwinds before this is emptied.
 struct PanicGuard(Option<(Arc<Shared>, usize, flume::Receiver<Job>)>);
 
 impl Drop for PanicGuard {
@@ -199,7 +200,7 @@ impl Drop for PanicGuard {
         let Some((shared, index, work)) = self.0.take() else { return };
         leave(&shared, index);
         shared.advance_to(RouterPhase::Failed);
-        // Nobody will take what was queued: whoever waits for an answer hears that there will be none.
+        // Queued jobs will not be taken: dropping them tells their callers that there will be no response.
         work.drain().for_each(drop);
     }
 }
@@ -209,13 +210,13 @@ struct Driver {
     shared: Arc<Shared>,
     index: usize,
     work: flume::Receiver<Job>,
-    /// Of the work that was taken in this turn: given up when the turn's figures are published.
+    /// The gate holders of the jobs taken in this turn; dropped when the turn's figures are published.
     holders: Vec<GateHolder>,
     clock: Clock,
     /// The time of the last turn.
     now_ns: u64,
     stage: RouterPhase,
-    /// The router drains, and the shard is told so as soon as everything was taken in that came before.
+    /// Set while the router drains, until the shard is told, which happens once it has taken all earlier jobs.
     drain_due: bool,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
@@ -287,7 +288,7 @@ impl Driver {
     async fn begin_journal(&mut self) -> bool {
         let Some(StoreLaunch { journal, disk_core, door, recovered, cancel }) = self.store.take() else { return true };
         self.shard.restore(recovered);
-        // Without the mark, a message that ends the process is handled at each start; nothing is lost.
+        // Without the mark, a message that crashes the process is handled at each start; nothing is lost.
         if let Ok(mark) = AttemptFile::create(&journal.directory) {
             self.shard.set_attempt_mark(Box::new(mark));
         }
@@ -340,7 +341,7 @@ impl Driver {
             #[cfg(not(feature = "store"))]
             let disk_needs_core = false;
             if turn.worked || turn.more || turn.polling && !disk_needs_core {
-                // The executor has nothing else to run. Whenever it gets its turn, it may stand still.
+                // The executor has nothing else to run. Whenever it gets its turn, it may stall.
             } else if !disk_needs_core && self.spin_for_work() {
                 // On with it.
             } else {
@@ -354,10 +355,10 @@ impl Driver {
         }
     }
 
-    /// Leaves behind what whoever stops the router wants to know.
+    /// Stores the shard's final state for the thread that stops the router.
     fn hand_over(&mut self) {
         self.stop_agents();
-        // What an inbox has no room for is counted as not told.
+        // What does not fit into an inbox is counted as not told.
         for (number, inbox) in &self.inboxes {
             self.inputs.push_back(Input::Closed(inbox.agent(), *number, Vec::new()));
         }
@@ -372,7 +373,7 @@ impl Driver {
         *self.link().final_state.lock().unwrap_or_else(PoisonError::into_inner) = Some(final_state);
     }
 
-    /// Tells the agents that they are stopped.
+    /// Calls the agents' `stopped`.
     fn stop_agents(&mut self) {
         let link = &self.shared.links[self.index];
         link.in_turn_since_ns.store(self.clock.now().monotonic_ns.max(1), Ordering::Relaxed);
@@ -381,7 +382,7 @@ impl Driver {
         self.hand_out();
     }
 
-    /// One turn of the shard, with everything that goes in and comes out.
+    /// Runs one turn of the shard, with all inputs and outputs.
     fn turn(&mut self) -> Turn {
         self.follow_stage();
         self.take_work();
@@ -389,7 +390,7 @@ impl Driver {
         let now = self.clock.now();
         self.now_ns = now.monotonic_ns;
         let link = &self.shared.links[self.index];
-        // Where it stands still, this says since when.
+        // If the shard stalls, this tells since when.
         link.in_turn_since_ns.store(now.monotonic_ns.max(1), Ordering::Relaxed);
         let turn = self.shard.step(now, &mut self.inputs, &mut self.outputs);
         link.in_turn_since_ns.store(0, Ordering::Relaxed);
@@ -397,7 +398,7 @@ impl Driver {
             self.shared.ring(*shard);
         }
         let link = &self.shared.links[self.index];
-        // Whoever gets an answer finds in the figures what it answers for.
+        // A caller that gets its response finds the figures already updated.
         if turn.worked {
             link.published.write(&self.shard.snapshot());
         }
@@ -411,7 +412,7 @@ impl Driver {
         turn
     }
 
-    /// Follows the router from stage to stage.
+    /// Follows the router's phase.
     fn follow_stage(&mut self) {
         let stage = self.shared.phase();
         if stage == self.stage {
@@ -423,9 +424,9 @@ impl Driver {
         if stage >= RouterPhase::Stopping && self.stage < RouterPhase::Stopping {
             self.drain_due = false;
             self.take_all_work();
-            // What still waits to be taken in is answered for, but nothing of it is begun any more.
+            // Queued inputs are answered, but not begun any more.
             self.inputs.push_front(Input::Stop);
-            // Inboxes give back what was not taken out of them. They stay open for what the router has to say.
+            // Inboxes return what was not taken out of them. They stay open for the router's notices.
             for (number, inbox) in &mut self.inboxes {
                 inbox.end_acknowledging();
                 self.inputs.extend(inbox.taken(*number));
@@ -435,11 +436,12 @@ impl Driver {
         self.stage = stage;
     }
 
-    /// Tells whoever stops the router that this shard has nothing left to do.
+    /// Reports that this shard has nothing left to do, to the thread that stops the router.
     fn report_quiet(&mut self) {
         if self.stage == RouterPhase::Running {
             return;
         }
+        // A full disk does not prevent stopping: what waits for it was not acknowledged.
         let taken_in = self.inputs.is_empty() && self.work.is_empty() && !self.drain_due;
         #[cfg(feature = "store")]
         let taken_in = taken_in && self.is_written();
@@ -464,14 +466,14 @@ impl Driver {
             let Ok(entry) = self.work.try_recv() else { break };
             self.take(entry);
         }
-        // What was queued before the router began to stop is handled like everything else that is there.
+        // What was queued before the router began to stop is handled like everything else.
         if self.drain_due && self.inputs.is_empty() && self.work.is_empty() {
             self.drain_due = false;
             self.inputs.push_back(Input::Drain);
         }
     }
 
-    /// At the end everything that was queued is taken in, so that it is answered for.
+    /// At the end everything queued is taken, so that it is answered.
     fn take_all_work(&mut self) {
         while let Ok(entry) = self.work.try_recv() {
             self.take(entry);
@@ -496,21 +498,21 @@ impl Driver {
         }
     }
 
-    /// Begins a call, unless its caller waits no longer.
+    /// Begins a call, unless its caller has given up.
     fn begin(&mut self, call: Callee) {
         let Some(Request { input, token, inbox, holder }) = call.begin() else { return };
         self.holders.push(holder);
         self.calls.insert(token, call);
         if let Some((number, inbox)) = inbox {
             self.inboxes.insert(number, inbox);
-            // Its owner may have given it up already, when there was nothing to look at yet.
+            // Its owner may have given up already, when there was nothing to examine yet.
             self.link().attention.store(true, Ordering::Release);
         }
         self.inputs.push_back(input);
     }
 
-    /// Takes note of what others let go of: what the owners of inboxes have taken, inboxes, calls and subscriptions that were
-    /// dropped.
+    /// Handles changes made by other threads: messages taken from inboxes, and dropped inboxes, calls and
+    /// subscriptions.
     fn look_at_attention(&mut self) {
         let attention = &self.shared.links[self.index].attention;
         if !attention.load(Ordering::Relaxed) || !attention.swap(false, Ordering::AcqRel) {
@@ -536,14 +538,14 @@ impl Driver {
         if given_up.is_empty() {
             return;
         }
-        // What the shard has not looked at yet need not be begun.
+        // Inputs that the shard has not examined yet need not be begun.
         self.inputs.retain(|input| !input.token().is_some_and(|token| given_up.remove(&token)));
         if !given_up.is_empty() {
             self.inputs.push_back(Input::Cancel(given_up.into_iter().collect()));
         }
     }
 
-    /// Forgets the subscribers that have gone.
+    /// Forgets dropped subscribers.
     fn forget_subscribers(&mut self) {
         let before = self.subscribers.len();
         self.subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
@@ -552,7 +554,7 @@ impl Driver {
         }
     }
 
-    /// Passes on what the shard has to say to the world.
+    /// Delivers the shard's outputs.
     fn hand_out(&mut self) {
         for output in self.outputs.drain(..) {
             match output {
@@ -562,8 +564,8 @@ impl Driver {
                     }
                 }
                 Output::Deliver(number, message) => {
-                    // The shard sends no more than the inbox has room for. An inbox that was dropped in this very
-                    // moment keeps the message until its leftovers are given back.
+                    // The shard sends no more than the inbox has room for. An inbox dropped at this very moment keeps
+                    // the message until its leftovers are returned.
                     if let Some(inbox) = self.inboxes.get_mut(&number) {
                         inbox.put(message);
                     } else if let Some(leftovers) = leftovers_of(&mut self.inputs, number) {
@@ -581,7 +583,7 @@ impl Driver {
         }
     }
 
-    /// Whether there is something to do that did not come up in the last turn.
+    /// Whether there is work that did not exist in the last turn.
     fn has_work(&mut self) -> bool {
         #[cfg(feature = "store")]
         if self.journal.is_some() && self.write_down() {
@@ -594,7 +596,7 @@ impl Driver {
             || self.shared.phase() != self.stage
     }
 
-    /// Looks at the rings again and again for a bounded time. Returns whether something came.
+    /// Polls the rings for a bounded time. Returns whether something arrived.
     fn spin_for_work(&mut self) -> bool {
         if self.spin.is_zero() {
             return self.has_work();
@@ -636,7 +638,7 @@ impl Driver {
         self.wakers = Some(wakers);
     }
 
-    /// How long it is until the shard's next timer, or its journal's, is due.
+    /// Returns the time until the shard's next timer, or its journal's, is due.
     fn until_due(&self, next_deadline_ms: Option<u64>) -> Option<Duration> {
         #[cfg(feature = "store")]
         let next_deadline_ms = {
@@ -661,7 +663,7 @@ impl Driver {
         shared.bell.ring();
         let doorbell = &shared.links[self.index].doorbell;
         shared.links[self.index].naps.store(false, Ordering::Relaxed);
-        // For the watchdog: glommio can stall after one of its own timers woke it as well.
+        // For the watchdog: glommio can also stall after one of its own timers has woken it.
         let wakes_at_ms = timeout.map_or(u64::MAX, |timeout| milliseconds(now + timeout));
         shared.links[self.index].wakes_at_ms.store(wakes_at_ms, Ordering::Release);
         let rung = poll_fn(|context| {
@@ -694,7 +696,7 @@ fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// What an inbox held that was dropped, as long as the shard has not heard of it.
+/// Returns the contents of a dropped inbox, as long as the shard does not know of the drop.
 fn leftovers_of(inputs: &mut VecDeque<Input>, number: InboxNumber) -> Option<&mut Vec<Message>> {
     inputs.iter_mut().find_map(|input| match input {
         Input::Closed(_, closed, leftovers) if *closed == number => Some(leftovers),
@@ -702,13 +704,13 @@ fn leftovers_of(inputs: &mut VecDeque<Input>, number: InboxNumber) -> Option<&mu
     })
 }
 
-/// Turns what the preemption timer and the ring of an executor need into a builder.
+/// Configures an executor's preemption timer and ring.
 ///
-/// The shard pins its thread by itself: a placement of glommio's reads the machine's topology from /sys, and panics over what it
-/// does not find there, as in some containers.
+/// The shard pins its thread itself: glommio's placement reads the machine's topology from /sys, and panics if
+/// something is missing there, as in some containers.
 pub(crate) fn executor(index: usize) -> glommio::LocalExecutorBuilder {
-    /// The preemption timer for everything but the shard's task: long enough to be none. An executor that stalls before
-    /// that task has run for the first time could not be woken by anybody.
+    /// The preemption timer for everything but the shard's task: long enough to be none. Nobody could wake an executor
+    /// that stalls before that task has run for the first time.
     const PREEMPTION_AT_START: Duration = Duration::from_mins(1);
     /// Registered memory for I/O, in bytes: what the shard needs without a store.
     const IO_MEMORY: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! Between a shard and its journal: what the shard wrote down goes in, what is durable comes back.
+//! The connection between a shard and its journal: passes records in and reports what is durable.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -18,33 +18,33 @@ use crate::store::disk::host::HostFiles;
 use crate::store::journal::{Journal, JournalOptions, JournalState, Projection};
 use crate::store::projector::{BATCH_BYTES, Batch, ProjectionSender};
 
-/// How long what an earlier run left may take to be rewritten.
+/// Time limit for rewriting what an earlier run left.
 const BEGIN_WITHIN: Duration = Duration::from_mins(10);
 
-/// A message that has waited for so long, in milliseconds, becomes a row that operators can see.
+/// Time after which a waiting message becomes a row that operators can see, in milliseconds.
 const SHOWN_AFTER_MS: u64 = 10_000;
 
-/// Looks after the journal of one shard, on the shard's thread.
+/// Drives the journal of one shard, on the shard's thread.
 pub(crate) struct JournalDriver {
     journal: Journal<DirectDisk>,
     condition: JournalCondition,
-    /// The last record up to which everything was asked to be rewritten.
+    /// The last record up to which rewriting was requested.
     carried: Lsn,
     door: ProjectionSender,
     shard: u16,
     disk_has_core: bool,
-    /// What has waited since a record up to this one is shown.
+    /// The LSN up to which waiting messages are shown.
     shown: Lsn,
-    /// What was committed when that was looked at last, and when it is looked at again.
+    /// What was committed at the last check, and when the next check is due.
     older: Lsn,
     look_at_ms: u64,
-    /// The database is to begin again with what is handed over next.
+    /// Whether the database is to be rebuilt from what is passed next.
     anew: bool,
 }
 
 impl JournalDriver {
-    /// Makes the journal and writes down what the shard has to write already. Blocks until that is on disk. Where the disk has a
-    /// core of its own, a thread there hands writes to the kernel.
+    /// Creates the journal and writes the shard's initial records. Blocks until they are on disk. If the disk has its
+    /// own core, a thread there passes writes to the kernel.
     pub fn begin(
         options: JournalOptions,
         disk_core: Option<usize>,
@@ -88,9 +88,9 @@ impl JournalDriver {
                         "the journal in {directory} is as large as store.segments_max allows before everything is written"
                     ));
                 }
-                // Nobody is to be served while the disk is busy with the next segment.
+                // Nothing is to be served while the disk is busy with the next segment.
                 _ if !driver.journal.is_busy() && !driver.journal.makes_segment() => {
-                    // Only what was read back may take the place of what an earlier run left.
+                    // Only what was read back may replace what an earlier run left.
                     driver.journal.complete(&HostFiles, wall_time())?;
                     return Ok(driver);
                 }
@@ -102,7 +102,7 @@ impl JournalDriver {
         }
     }
 
-    /// What the shard hears first.
+    /// Returns the first input of the shard.
     pub fn news(&self) -> Option<Input> {
         Some(Input::Committed(self.journal.committed())).filter(|_| self.journal.committed() > Lsn(0))
     }
@@ -112,12 +112,12 @@ impl JournalDriver {
         self.journal.wait(timeout);
     }
 
-    /// Ends a [`wait`](JournalDriver::wait), the present one or the next.
+    /// Returns a waker that ends a [`wait`](JournalDriver::wait), the current one or the next.
     pub fn waker(&self) -> Waker {
         self.journal.waker()
     }
 
-    /// Whether the disk does its part on a core that no shard has.
+    /// Whether the disk works on a core without a shard.
     pub fn disk_has_core(&self) -> bool {
         self.disk_has_core
     }
@@ -127,18 +127,18 @@ impl JournalDriver {
         self.journal.is_busy()
     }
 
-    /// Whether it has to be looked at although nothing happens to the shard.
+    /// Whether it has to be polled although nothing happens to the shard.
     pub fn wants_looks(&self) -> bool {
         self.journal.is_busy() || self.journal.mends()
     }
 
-    /// Whether what waits to be written has to wait for something that nobody here can change, such as room on the disk.
+    /// Whether pending writes wait for something outside the process, such as room on the disk.
     pub fn is_stuck(&self) -> bool {
         self.journal.is_stuck()
     }
 
-    /// Hands over what the shard wrote down, and goes on. What the shard has to hear is put into its inputs; answers whether
-    /// there was something.
+    /// Passes the shard's records on. Adds what the shard has to know to its inputs; returns whether there was
+    /// anything.
     pub fn write(
         &mut self,
         shard: &mut Shard,
@@ -191,7 +191,7 @@ impl JournalDriver {
         inputs.len() > before
     }
 
-    /// Files that the journal needs are no longer there.
+    /// Handles the loss of files that the journal needs.
     #[cold]
     fn lose(&mut self, figures: &JournalFigures) {
         if let Some(what) = figures.take_lost() {
@@ -199,14 +199,14 @@ impl JournalDriver {
         }
     }
 
-    /// When there will be something to write without anything else happening, in milliseconds.
+    /// Returns when there will be something to write without any other event, in milliseconds.
     pub fn due_ms(&self) -> Option<u64> {
         let shows = (self.shown < self.journal.committed()).then_some(self.look_at_ms);
         let journal = [self.journal.mark_due_ms(), self.journal.retry_at_ms()];
         shows.into_iter().chain(journal.into_iter().flatten()).min()
     }
 
-    /// Has messages shown that have waited for long: for one interval at least, and for two at most.
+    /// Shows messages that have waited for long: for at least one interval, and at most two.
     fn show_waiting(&mut self, now_ms: u64, inputs: &mut VecDeque<Input>) {
         if now_ms < self.look_at_ms || self.shown >= self.journal.committed() {
             return;
@@ -219,7 +219,7 @@ impl JournalDriver {
         self.look_at_ms = now_ms + SHOWN_AFTER_MS;
     }
 
-    /// Hands over what the database is to be told, if that was asked for.
+    /// Passes changes on to the database, if it asked for them.
     fn project(&mut self, figures: &JournalFigures, inputs: &mut VecDeque<Input>) {
         let projection = &figures.projection;
         self.journal.projected(projection.projected());
@@ -243,7 +243,7 @@ impl JournalDriver {
 
     fn hand_over(&mut self, stretches: Vec<Projection>, figures: &JournalFigures) {
         let (anew, left_out) = (std::mem::take(&mut self.anew), self.journal.steps_left_out());
-        // Where nothing more waits, the records behind the last stretch have nothing for the database in them.
+        // If nothing more waits, the records after the last stretch contain nothing for the database.
         let last = stretches.last().map(|stretch| stretch.last);
         let upto = last.filter(|_| self.journal.has_unread()).unwrap_or(self.journal.committed());
         let handed_over = Instant::now();
@@ -256,13 +256,13 @@ impl JournalDriver {
         }
     }
 
-    /// Hands over everything that is left, before the shard's thread ends, and closes the journal.
+    /// Passes on everything that is left, before the shard's thread ends, and closes the journal.
     pub fn leave(mut self, figures: &JournalFigures) {
         let stretches = self.journal.take_last_projections();
         if self.journal.committed() > figures.projection.projected() && !figures.projection.is_stopped() {
             self.hand_over(stretches, figures);
         }
-        // One that is not closed is read at the next start as after a crash.
+        // A journal that is not closed is read at the next start as after a crash.
         figures.closed.store(self.journal.close(wall_time()).is_ok(), Ordering::Release);
     }
 }

@@ -5,7 +5,7 @@ mod cli;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Freeing on another core than allocating is common here, and this allocator is good at it.
+/// Freeing on another core than allocating is common here, and this allocator handles it well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -21,9 +21,9 @@ struct CommandLine {
 enum Verb {
     /// Check ACL messages or convert them to another form
     Acl(cli::acl::AclArguments),
-    /// Check modules that are to be agents in WebAssembly, or begin new ones
+    /// Check WebAssembly agents, or create new ones
     Agent(cli::agent::AgentArguments),
-    /// Measure what the router does on this machine
+    /// Measure the router on this machine
     Bench(cli::bench::BenchArguments),
     /// List or draw the conversations in a data directory
     Conv(cli::store::ConversationArguments),
@@ -31,30 +31,30 @@ enum Verb {
     Config(cli::config::ConfigArguments),
     /// List, show, replay or purge the dead letters in a data directory
     Dlq(cli::store::LetterArguments),
-    /// Find out whether this host can run the router
+    /// Check whether this host can run the router
     Doctor(cli::doctor::DoctorArguments),
-    /// Route a file of ACL messages and say what became of each
+    /// Route a file of ACL messages and report the outcome of each
     Route(cli::route::RouteArguments),
-    /// Look for faults of the router in simulated runs, each of which follows from a seed
+    /// Search for faults of the router in simulated runs, each determined by a seed
     Sim(cli::sim::SimArguments),
     /// Check, dump or compact a data directory
     Store(cli::store::StoreArguments),
 }
 
-/// How long the allocator keeps memory that is not used, in milliseconds.
+/// How long the allocator keeps unused memory, in milliseconds.
 ///
-/// By itself it gives pages back after 10 ms. After a stall the messages of a few milliseconds come at once, take memory
-/// and let go of it again; with pages that are gone and made anew each time, the router catches up later.
+/// Its default is to return pages after 10 ms. After a stall the messages of a few milliseconds arrive at once, take
+/// memory and release it again; if the pages have to be mapped again each time, the router catches up later.
 const KEPT_UNUSED_MS: std::ffi::c_long = 1_000;
 
-/// Has the allocator keep memory longer, unless `MIMALLOC_PURGE_DELAY` says how long.
+/// Makes the allocator keep memory longer, unless `MIMALLOC_PURGE_DELAY` is set.
 #[allow(unsafe_code, reason = "the allocator's options are set through its C interface")]
 fn keep_memory() {
     /// `mi_option_purge_delay` of mimalloc 2, for which the bindings have no name.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     const { assert!(PURGE_DELAY == libmimalloc_sys::mi_option_eager_commit_delay + 1, "it comes behind this one") };
-    // SAFETY: options may be set as long as no other thread does so, and there is no other thread yet. One that the version
-    // does not have is left alone.
+    // SAFETY: options may be set while no other thread does so, and there is no other thread yet. An option unknown to
+    // the version is ignored.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEPT_UNUSED_MS) };
 }
 

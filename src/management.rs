@@ -1,6 +1,6 @@
-//! The agents `ams` and `df` of a router: registered when it starts, with the limits of its settings.
+//! The agents `ams` and `df` of a router: registered at start, with the limits of its settings.
 //!
-//! What they do is in [`caxton_shards::management`]; they live on shards as all agents do.
+//! Their behaviour is in [`caxton_shards::management`]; they are on shards like all agents.
 
 use caxton_shards::api::RegistrationError;
 use caxton_shards::management::Platform;
@@ -9,10 +9,10 @@ use futures_lite::future::block_on;
 use crate::config::Config;
 use crate::router::{CallError, Router};
 
-/// How many agents [`begin`] registers, where the settings want them.
+/// Number of agents that [`begin`] registers, if enabled.
 const AGENTS: usize = 2;
 
-/// Registers the platform's own agents, if the settings say so.
+/// Registers the platform's own agents, if enabled.
 pub fn begin(router: &Router) -> Result<(), CallError<RegistrationError>> {
     if !router.config().management.enabled {
         return Ok(());
@@ -21,7 +21,7 @@ pub fn begin(router: &Router) -> Result<(), CallError<RegistrationError>> {
     block_on(router.register_all(registrations)).into_iter().try_for_each(|result| result.map(drop))
 }
 
-/// How many agents of a router are the platform's own.
+/// Returns the number of a router's agents that are the platform's own.
 pub fn own_agents(config: &Config) -> usize {
     if config.management.enabled { AGENTS } else { 0 }
 }

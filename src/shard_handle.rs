@@ -1,4 +1,5 @@
-//! What a shard's thread and the rest of the process share: the way in, the doorbell, and published figures.
+//! State shared by a shard's thread and the rest of the process: the inbound channel, the doorbell, and published
+//! figures.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -19,13 +20,13 @@ use crate::deadline::Deadlines;
 use crate::store::projector::ProjectionFigures;
 use crate::watchdog::WatchdogHandle;
 
-/// How many entries of a batch count as one place in the inbound channel.
+/// Number of messages of a batch that count as one entry in the inbound channel.
 pub(crate) const BATCH_MESSAGES_MAX: usize = 10_000;
 
-/// A shard that has been in one turn for so long counts as one that stands still, for calls whose deadline is over.
+/// A shard that has been in one turn for this long counts as stalled, for calls whose deadline is over.
 const STANDS_STILL: Duration = Duration::from_millis(10);
 
-/// A shard that has been in one turn for so long is blocked. With the longest time between two looks of the watchdog it is
+/// A shard that has been in one turn for this long is blocked. Together with the watchdog's longest interval it is
 /// reported within a second.
 const BLOCKED_AFTER: Duration = Duration::from_millis(500);
 
@@ -35,18 +36,18 @@ pub(crate) enum Work {
     Tell(Message),
     /// Messages to admit.
     TellAll(Vec<Message>),
-    /// Something to do, and where the answer goes.
+    /// A request, and where its response goes.
     Call(Callee),
-    /// Events go here from now on.
+    /// A new subscriber of events.
     Subscribe(flume::Sender<Event>, Arc<AtomicU64>),
-    /// What its caller, who waits for room, may still take back.
+    /// An entry that its caller, who waits for room, may still take back.
     Held(Held),
 }
 
 /// Work on its way into a shard.
 pub(crate) struct Job {
     pub work: Work,
-    /// None for what brings its own.
+    /// `None` for work that brings its own.
     pub holder: Option<GateHolder>,
 }
 
@@ -64,11 +65,11 @@ impl Held {
     }
 }
 
-/// Counts what is on its way into a shard: from before its caller looks whether the router still runs, to the end of
-/// the turn that takes it in. So a stopping router knows when nothing more will come.
+/// Counts the work on its way into a shard: from before its caller checks that the router still runs, to the end of the
+/// turn that takes it. A stopping router thereby knows when nothing more will arrive.
 pub(crate) struct Gate(Arc<()>);
 
-/// Stands for one piece of work on its way in.
+/// Represents one piece of work on its way in.
 pub(crate) struct GateHolder(#[expect(dead_code, reason = "what counts is how many there are")] Arc<()>);
 
 impl Gate {
@@ -76,43 +77,44 @@ impl Gate {
         Self(Arc::new(()))
     }
 
-    /// To be called before looking at the router's stage.
+    /// Enters the gate. Call it before checking the router's phase.
     #[inline]
     pub fn enter(&self) -> GateHolder {
         let holder = GateHolder(Arc::clone(&self.0));
-        // Pairs with the fence in `is_empty`: the caller sees that the router stops, or who stops it sees the ticket.
+        // Pairs with the fence in `is_empty`: either the caller sees that the router stops, or the stopping thread sees
+        // the holder.
         fence(Ordering::SeqCst);
         holder
     }
 
-    /// How many pieces of work are on their way in.
+    /// Returns the number of pieces of work on their way in.
     pub fn inside(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
 
-    /// To be called after the router's stage has advanced: then nothing is on its way in, and nothing will be.
+    /// Whether nothing is, or ever will be, on its way in. Call it after the router's phase has advanced.
     pub fn is_empty(&self) -> bool {
         fence(Ordering::SeqCst);
         let empty = Arc::strong_count(&self.0) == 1;
-        // What the shard did with the last work before it gave up the ticket is visible from here on.
+        // What the shard did with the last work before it dropped the holder is visible from here on.
         fence(Ordering::Acquire);
         empty
     }
 }
 
-/// How far the router is in its life.
+/// The phase of a router's life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub(crate) enum RouterPhase {
-    /// Everything goes.
+    /// Everything is allowed.
     Running,
-    /// Nothing more is admitted; what is there is handled.
+    /// Nothing more is admitted; pending messages are handled.
     Draining,
-    /// What is left is given up.
+    /// Pending messages are given up.
     Stopping,
     /// The shards leave together.
     Leaving,
-    /// A shard's thread has panicked, so that nothing can be relied on any more.
+    /// A shard's thread has panicked, so that no state can be relied on.
     Failed,
 }
 
@@ -120,45 +122,46 @@ impl RouterPhase {
     const ALL: [Self; 5] = [Self::Running, Self::Draining, Self::Stopping, Self::Leaving, Self::Failed];
 }
 
-/// What a shard that has stopped hands over.
+/// What a stopped shard hands over.
 pub(crate) struct FinalState {
     pub unfinished: Unfinished,
-    /// The dead letters that it kept, oldest first.
+    /// Its dead letters, oldest first.
     pub letters: Vec<DeadLetter>,
 }
 
-/// One shard as other threads see it.
+/// A shard as seen by other threads.
 pub(crate) struct ShardHandle {
     pub work: flume::Sender<Job>,
     pub gate: Gate,
     pub doorbell: Doorbell,
     pub published: Published,
-    /// Turns so far: what the watchdog looks at.
+    /// The number of turns, which the watchdog observes.
     pub turns: CachePadded<AtomicU64>,
-    /// How often it parked so far: while nobody does, the watchdog looks less often, or sleeps.
+    /// The number of times it parked: while no shard parks, the watchdog checks less often, or sleeps.
     pub parks: AtomicU64,
-    /// When a parked shard wakes by itself, in milliseconds of monotonic time; `u64::MAX` when it does not.
+    /// When a parked shard wakes by itself, in milliseconds of monotonic time; `u64::MAX` if it does not.
     pub wakes_at_ms: AtomicU64,
     /// Whether a shard whose doorbell is armed only naps while its journal is being written, and is not parked.
     pub naps: AtomicBool,
-    /// When the turn began that the shard is in, in nanoseconds of monotonic time; zero between turns.
+    /// When the current turn began, in nanoseconds of monotonic time; zero between turns.
     pub in_turn_since_ns: CachePadded<AtomicU64>,
-    /// Somebody let go of something: an inbox of this shard was read from or closed, a call was given up, a subscription
-    /// dropped.
+    /// Set when another thread released something: an inbox of this shard was read from or closed, a call was given up,
+    /// a subscription dropped.
     pub attention: CachePadded<AtomicBool>,
-    /// Calls that the shard has begun and nobody waits for any more. There are no more of them than the shard has begun.
+    /// Calls that the shard has begun and nobody waits for any more. There are no more of them than the shard has
+    /// begun.
     given_up: Mutex<Vec<Token>>,
-    /// Of the calls to this shard.
+    /// The deadlines of the calls to this shard.
     pub deadlines: Deadlines,
-    /// Which agent the shard is calling, once it has begun.
+    /// The agent that the shard is calling, once it has begun.
     pub calling: OnceLock<Arc<Calling>>,
-    /// How often it was blocked.
+    /// The number of times it was blocked.
     pub times_blocked: AtomicU64,
-    /// The shard has nothing left to do, at the stage that it has reached.
+    /// The phase in which the shard has nothing left to do.
     pub quiet: AtomicU8,
-    /// What the shard leaves when it has come to its end.
+    /// What the shard leaves when it has ended.
     pub final_state: Mutex<Option<FinalState>>,
-    /// The shard's thread needs nothing more from anybody.
+    /// Whether the shard's thread needs nothing more from others.
     pub left: AtomicBool,
     /// What the shard's journal did so far.
     #[cfg(feature = "store")]
@@ -166,7 +169,7 @@ pub(crate) struct ShardHandle {
 }
 
 impl ShardHandle {
-    /// A shard that has not begun, and the way into it.
+    /// Creates the handle of a shard that has not begun.
     pub fn new(work: flume::Sender<Job>) -> Self {
         Self {
             work,
@@ -191,13 +194,13 @@ impl ShardHandle {
         }
     }
 
-    /// Tells the shard that nobody waits for the answer to a call any more. It is to be rung afterwards.
+    /// Records that nobody waits for the response to a call any more. The shard must be rung afterwards.
     pub fn give_up(&self, token: Token) {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(token);
         self.attention.store(true, Ordering::Release);
     }
 
-    /// The calls that were given up since the last time.
+    /// Takes the calls given up since the last time.
     pub fn take_given_up(&self) -> Vec<Token> {
         std::mem::take(&mut *self.given_up.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -210,20 +213,20 @@ pub(crate) struct JournalFigures {
     pub commits: AtomicU64,
     pub written_bytes: AtomicU64,
     pub records: AtomicU64,
-    /// Why it takes nothing, if it does not.
+    /// Why it accepts nothing, if so.
     pub complaint: Mutex<Option<String>>,
-    /// Whether everything was written and the journal says so.
+    /// Whether everything was written and the journal was closed.
     pub closed: AtomicBool,
-    /// The numbers of the first and the last segment that hold something.
+    /// The numbers of the first and the last segment in use.
     segments: [AtomicU64; 2],
-    /// Files that are needed are no longer there. In words, which.
+    /// Whether files that are needed have disappeared.
     lost: AtomicBool,
     lost_what: Mutex<Option<String>>,
-    /// The database that shows what it holds.
+    /// The database that shows its contents.
     pub projection: ProjectionFigures,
 }
 
-/// Subscribers of a router's events, each with the number of those that it lost.
+/// Subscribers of a router's events, each with the number of events it lost.
 #[derive(Default)]
 pub(crate) struct Subscribers(Mutex<Vec<(flume::Sender<Event>, Arc<AtomicU64>)>>);
 
@@ -232,13 +235,13 @@ impl Subscribers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((events, lost));
     }
 
-    /// Forgets those that have gone.
+    /// Removes dropped subscribers.
     pub fn forget_gone(&self) {
         let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
     }
 
-    /// Forgets all, who hear then that nothing more comes from here.
+    /// Removes all subscribers, which ends their streams.
     pub fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -254,48 +257,49 @@ impl Subscribers {
 
 #[cfg(feature = "store")]
 impl JournalFigures {
-    /// Takes note of which segments hold something.
+    /// Records which segments are in use.
     pub fn set_segments(&self, (first, last): (u64, u64)) {
         self.segments[0].store(first, Ordering::Relaxed);
         self.segments[1].store(last, Ordering::Relaxed);
     }
 
-    /// The numbers of the segments that hold something, at some recent moment. There is none before the first one is written.
+    /// Returns the numbers of the segments in use, as of a recent moment. There are none before the first one is
+    /// written.
     pub fn segments(&self) -> std::ops::RangeInclusive<u64> {
         let [first, last] = [0, 1].map(|end: usize| self.segments[end].load(Ordering::Relaxed));
         first.max(1)..=last
     }
 
-    /// Tells the shard that files are no longer there which it needs.
+    /// Tells the shard that files it needs have disappeared.
     pub fn lose(&self, what: String) {
         *self.lost_what.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
         self.lost.store(true, Ordering::Release);
     }
 
-    /// Whether files are no longer there that are needed.
+    /// Whether files that are needed have disappeared.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Which they are, in words: once.
+    /// Takes the description of those files; it is returned once.
     pub fn take_lost(&self) -> Option<String> {
         self.lost_what.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// What all shards of a router share.
+/// State shared by all shards of a router.
 pub(crate) struct Shared {
     pub links: Vec<ShardHandle>,
     pub partition: Partition,
     pub config: Config,
     pub bell: WatchdogHandle,
-    /// The moment from which monotonic time counts.
+    /// The origin of monotonic time.
     start: Instant,
-    /// Times that the watchdog had to wake a shard that stood still.
+    /// The number of times the watchdog had to wake a stalled shard.
     pub watchdog_wakes: AtomicU64,
     stage: AtomicU8,
     changed: (Mutex<()>, Condvar),
-    /// Who hears of what the shards cannot tell themselves. The shards have lists of their own.
+    /// Subscribers to events that the shards cannot report themselves. The shards have lists of their own.
     pub subscribers: Subscribers,
     tokens: AtomicU64,
     inboxes: AtomicU32,
@@ -328,7 +332,7 @@ impl Shared {
         RouterPhase::ALL[usize::from(self.stage.load(Ordering::Acquire))]
     }
 
-    /// Goes on to a later stage, and tells every shard. Going back is not possible.
+    /// Advances to a later phase, and tells every shard. Going back is impossible.
     pub fn advance_to(&self, stage: RouterPhase) {
         self.stage.fetch_max(stage as u8, Ordering::AcqRel);
         for shard in 0..self.links.len() {
@@ -345,19 +349,19 @@ impl Shared {
         }
     }
 
-    /// Monotonic time, as the shards count it.
+    /// Returns the monotonic time of the shards.
     pub fn running_for(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// How long a shard has been in its present turn, if it is in one.
+    /// Returns how long a shard has been in its current turn, if it is in one.
     pub fn in_turn_for(&self, shard: usize) -> Option<Duration> {
         let since_ns = self.links[shard].in_turn_since_ns.load(Ordering::Relaxed);
         (since_ns > 0).then(|| self.running_for().saturating_sub(Duration::from_nanos(since_ns)))
     }
 
-    /// Says which shard keeps a call from ending in time that was put to `asked`: a shard that stands still, or else the one
-    /// that was asked. That one may wait for another one, such as for the journal of the receiver's shard.
+    /// Returns the shard that keeps a call to `asked` from ending in time: a stalled shard, or else the one that was
+    /// asked. That one may wait for another one, such as for the journal of the receiver's shard.
     pub fn unresponsive(&self, asked: usize, may_have_changed: bool) -> UnresponsiveError {
         let index = |shard| ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
         let mut shards = std::iter::once(asked).chain(0..self.links.len()).map(index);
@@ -366,7 +370,7 @@ impl Shared {
         UnresponsiveError { shard, may_have_changed, agent }
     }
 
-    /// The name of the agent that a shard is calling, if it is calling one.
+    /// Returns the name of the agent that a shard is calling, if any.
     pub fn called_agent(&self, shard: ShardIndex) -> Option<Arc<str>> {
         self.links[shard.as_usize()].calling.get()?.agent()
     }
@@ -376,7 +380,7 @@ impl Shared {
         self.in_turn_for(shard).is_some_and(|time| time >= BLOCKED_AFTER)
     }
 
-    /// Whether a shard has been in its present turn for long.
+    /// Whether a shard has been in its current turn for long.
     pub fn stands_still(&self, shard: ShardIndex) -> bool {
         self.in_turn_for(shard.as_usize()).is_some_and(|time| time >= STANDS_STILL)
     }
@@ -389,16 +393,16 @@ impl Shared {
         InboxNumber(self.inboxes.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Wakes whoever waits in [`Shared::wait_until`].
+    /// Wakes the waiters in [`Shared::wait_until`].
     pub fn notify(&self) {
         let _guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
         self.changed.1.notify_all();
     }
 
-    /// Waits until `condition` holds, which is looked at whenever a shard has something to say. Returns whether it
-    /// held before the deadline, which may come nearer meanwhile.
+    /// Waits until `condition` holds, checking it whenever a shard reports something. Returns whether it held before
+    /// the deadline, which may move earlier meanwhile.
     pub fn wait_until(&self, deadline: impl Fn() -> Instant, mut condition: impl FnMut() -> bool) -> bool {
-        /// A shard that became busy again does not say so, so the condition is looked at from time to time as well.
+        /// A shard that became busy again does not report that, so the condition is also checked at this interval.
         const LOOK_AGAIN: Duration = Duration::from_millis(20);
         let mut guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -417,8 +421,8 @@ impl Shared {
 
 /// A shard's figures where other threads can read them: written by the shard alone, at the end of a turn.
 ///
-/// A sequence lock over atomics: odd while the shard writes. A reader that meets a writer reads again, so that what it
-/// gets was true at one moment.
+/// A sequence lock over atomics: the sequence is odd while the shard writes. A reader that meets a writer reads again,
+/// so its result is consistent.
 pub(crate) struct Published {
     sequence: CachePadded<AtomicU64>,
     figures: [AtomicU64; Snapshot::WORDS],
@@ -450,7 +454,7 @@ impl Published {
         self.sequence.store(sequence + 2, Ordering::Release);
     }
 
-    /// The figures at the end of some recent turn.
+    /// Returns the figures at the end of a recent turn.
     pub fn read(&self) -> Snapshot {
         loop {
             let before = self.sequence.load(Ordering::Acquire);

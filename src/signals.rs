@@ -1,10 +1,10 @@
-//! Stopping a router when the process is asked to end: by SIGTERM, as service managers and container platforms ask, or
-//! by SIGINT, as a terminal does.
+//! Stopping a router by signals: SIGTERM, as sent by service managers and container platforms, or SIGINT, as sent by a
+//! terminal.
 //!
-//! The first signal is the request, and there is time to drain; the second says that there is none. A third ends the
-//! process as if nobody listened, so that it can be ended whatever it is doing.
+//! The first signal requests a stop with time to drain; the second one without. A third ends the process as if there
+//! were no handler, so that it can be ended in any state.
 //!
-//! Whoever has nothing else to do at a signal calls [`Router::shutdown_on_signal`]; [`Signals`] is for the others.
+//! Programs with nothing else to do at a signal call [`Router::shutdown_on_signal`]; [`Signals`] is for the others.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -39,15 +39,15 @@ use crate::router::{Report, Router, Stats};
 pub enum Signal {
     /// SIGTERM.
     Terminate,
-    /// SIGINT, such as Ctrl-C sends.
+    /// SIGINT, as sent by Ctrl-C.
     Interrupt,
 }
 
 impl Signal {
-    /// Both.
+    /// Both signals.
     pub const ALL: [Self; 2] = [Self::Terminate, Self::Interrupt];
 
-    /// The signal's number.
+    /// Returns the signal's number.
     pub const fn number(self) -> i32 {
         match self {
             Self::Terminate => SIGTERM,
@@ -55,7 +55,7 @@ impl Signal {
         }
     }
 
-    /// The signal's name, such as `SIGTERM`.
+    /// Returns the signal's name, such as `SIGTERM`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Terminate => "SIGTERM",
@@ -63,7 +63,7 @@ impl Signal {
         }
     }
 
-    /// The exit status of a process that a signal ended before it was done: 128 and the signal's number.
+    /// Returns the exit status of a process ended by the signal before it was done: 128 plus the signal's number.
     pub const fn exit_status(self) -> i32 {
         128 + self.number()
     }
@@ -79,26 +79,26 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Has a write beyond the limit on the size of files (`RLIMIT_FSIZE`, `ulimit -f`) fail with EFBIG, as one to a full disk fails. By
-/// itself the kernel ends the process with SIGXFSZ.
+/// Makes a write beyond the limit on the size of files (`RLIMIT_FSIZE`, `ulimit -f`) fail with EFBIG, like a write to a
+/// full disk. By default the kernel ends the process with SIGXFSZ.
 ///
-/// This holds for the whole process and for ever, and is done by every router with a store. No other signal is touched, and a
-/// handler for this one that was there before is called as well. Where it can not be done, all stays as it is.
+/// This applies to the whole process permanently, and is done by every router with a store. No other signal is
+/// affected, and an existing handler for this one is still called. If it is impossible, nothing changes.
 pub fn survive_file_size_limit() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // A handler is enough; nobody looks at the flag.
+        // Having a handler is enough; the flag is not read.
         let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     });
 }
 
-/// Listens for [`Signal`]s on a thread of its own, until it is dropped.
+/// Listens for [`Signal`]s on its own thread, until it is dropped.
 ///
-/// Several may listen in one process; each hears every signal. Once nobody listens any more, the two signals have no
-/// effect at all: what they did before is not restored. So a process that is to end by them keeps its listener.
+/// Several may listen in one process; each receives every signal. Once no listener is left, the two signals have no
+/// effect at all: their former action is not restored. A process that is to end by them therefore keeps its listener.
 pub struct Signals {
     handle: Handle,
-    /// The next signal does what it does where nobody listens.
+    /// Set when the next signal has its default action.
     last: Arc<AtomicBool>,
     defaults: [SigId; Signal::ALL.len()],
     thread: Option<JoinHandle<()>>,
@@ -106,16 +106,17 @@ pub struct Signals {
 
 impl Signals {
     /// Calls `first` at the first signal and `second` at the second, both on the listening thread, where they may take
-    /// locks and print like any other code. The second signal is noticed only once `first` has come back. Signals of
-    /// the same kind at the same instant may count as one.
+    /// locks and print like any other code. The second signal is noticed only once `first` has returned. Signals of the
+    /// same kind at the same instant may count as one.
     ///
     /// # Errors
+    ///
     /// The operating system does not let the process listen, or has no thread for it.
     pub fn listen(
         first: impl FnOnce(Signal) + Send + 'static,
         second: impl FnOnce(Signal) + Send + 'static,
     ) -> io::Result<Self> {
-        // First of all, so that no signal goes unheard between the two.
+        // First of all, so that no signal is missed in between.
         let mut incoming = Incoming::new(Signal::ALL.map(Signal::number))?;
         let last = Arc::new(AtomicBool::new(false));
         let [terminate, interrupt] =
@@ -141,7 +142,7 @@ impl Drop for Signals {
         for id in self.defaults {
             unregister(id);
         }
-        // What was called at a signal may be what drops this.
+        // The callback of a signal may drop this.
         if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
@@ -154,12 +155,12 @@ impl fmt::Debug for Signals {
     }
 }
 
-/// A router that was stopped by a signal.
+/// A router stopped by a signal.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Which.
+    /// The signal.
     pub signal: Signal,
-    /// What the router did, and what it had not finished.
+    /// What the router did, and what was left unfinished.
     pub report: Report,
 }
 
@@ -172,28 +173,30 @@ pub struct ShutdownOnSignal {
 }
 
 impl ShutdownOnSignal {
-    /// Waits for the signal and for the router's end. Nothing if the router was dropped before the signal came.
+    /// Waits for the signal and for the router's end. Returns `None` if the router was dropped before the signal
+    /// arrived.
     pub fn wait(&self) -> Option<Ended> {
         self.ended.recv().ok()
     }
 
-    /// As [`ShutdownOnSignal::wait`], for any executor.
+    /// Like [`ShutdownOnSignal::wait`], for any executor.
     pub async fn ended(&self) -> Option<Ended> {
         self.ended.recv_async().await.ok()
     }
 }
 
 impl Router {
-    /// Has the first SIGTERM or SIGINT stop the router, as [`Router::shutdown`] does with this deadline. A second one
+    /// Stops the router at the first SIGTERM or SIGINT, as [`Router::shutdown`] does with this deadline. A second one
     /// ends the process at once, with the signal's [exit status](Signal::exit_status), after writing to standard error
     /// what is left behind.
     ///
-    /// The router is stopped by a thread of its own, so nobody has to wait for it; who wants the report, or has to keep
-    /// the process until the router has ended, calls [`ShutdownOnSignal::wait`]. This is no handle of the router: once
-    /// all of those are dropped, the router ends.
+    /// The router is stopped by a separate thread, so nobody has to wait for it; to get the report, or to keep the
+    /// process until the router has ended, call [`ShutdownOnSignal::wait`]. This is not a handle of the router: once
+    /// all handles are dropped, the router ends.
     ///
     /// # Errors
-    /// The operating system does not let the process listen, or has no thread for it. The router runs on.
+    ///
+    /// The operating system does not let the process listen, or has no thread for it. The router continues to run.
     pub fn shutdown_on_signal(&self, deadline: Duration) -> io::Result<ShutdownOnSignal> {
         let (asked, asks) = flume::bounded(1);
         let (ended_sender, ended) = flume::bounded(1);
@@ -201,7 +204,7 @@ impl Router {
         std::thread::Builder::new().name("caxton-shutdown".to_owned()).spawn(move || {
             let Ok(signal) = asks.recv() else { return };
             let stopped = router.upgrade().map(|router| router.shutdown(deadline));
-            // Nobody may want to know.
+            // Nobody may wait for it.
             if let Some(Ok(report)) = stopped {
                 let _ = ended_sender.send(Ended { signal, report });
             }
@@ -218,7 +221,7 @@ impl Router {
     }
 }
 
-/// What a process leaves behind that ends before its router has stopped, in a sentence.
+/// Describes what a process leaves behind that ends before its router has stopped.
 pub fn left_behind(stats: &Stats) -> String {
     let account = stats.account();
     format!(
@@ -232,10 +235,10 @@ pub fn left_behind(stats: &Stats) -> String {
     )
 }
 
-/// Ends the process with the signal's exit status, without waiting for anything; `left` is written to standard error
-/// before.
+/// Ends the process with the signal's exit status, without waiting for anything, after writing `left` to standard
+/// error.
 pub fn end_at_once(signal: Signal, left: &str) -> ! {
-    // Where nobody reads standard error, there is nobody to tell.
+    // Standard error may be closed.
     let _ = writeln!(io::stderr(), "{signal} again: ended at once: {left}");
     exit(signal.exit_status())
 }

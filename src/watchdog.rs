@@ -1,11 +1,11 @@
-//! The thread that wakes a shard which stands still although it is not asleep, and calls from outside whose
-//! [deadlines](crate::deadline) are over; and that reports a shard whose handler does not return.
+//! The watchdog thread: wakes shards that stall although they are not asleep, and calls from outside whose
+//! [deadlines](crate::deadline) are over; and reports shards whose handler does not return.
 //!
-//! glommio 0.9 can park an executor that has a runnable task when its preemption timer fires early (stolen processor
-//! time is enough). A wake-up from outside ends that. The watchdog looks every few milliseconds at the turn counters
-//! of the shards that are not parked on purpose, and rings again where one has not moved. While all shards are
-//! parked it sleeps itself, so that an idle router costs nothing, and so it does while all are busy: where shards have all
-//! cores, each look takes one of them away, and a shard that never parks never gets to where it could stand still.
+//! glommio 0.9 can park an executor that has a runnable task if its preemption timer fires early (stolen processor time
+//! is enough). A wake-up from outside ends that. The watchdog checks every few milliseconds the turn counters of the
+//! shards that are not parked on purpose, and rings again if one has not moved. While all shards are parked it sleeps
+//! itself, so that an idle router costs nothing. So it does while all are busy: if shards use all cores, each check
+//! takes one of them away, and a shard that never parks never reaches the point where it could stall.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -17,14 +17,14 @@ use crossbeam::sync::{Parker, Unparker};
 
 use crate::shard_handle::{ShardHandle, Shared};
 
-/// How long a shard may stand still before it is rung again. Long enough for any handler that keeps its promise not
-/// to block, short enough that the stall is over before a person notices.
+/// How long a shard may stall before it is rung again. Long enough for any handler that does not block, short enough
+/// that a stall is over before a person notices.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// The same while some shards are busy and the others stay parked.
+/// The interval while some shards are busy and the others stay parked.
 const LOOK_AT_BUSY_EVERY: Duration = Duration::from_millis(20);
-/// The same while all shards are busy. Whichever parks first wakes the watchdog, so this is for one that is blocked.
+/// The interval while all shards are busy. The first to park wakes the watchdog, so this is for one that is blocked.
 const LOOK_AT_ALL_BUSY_EVERY: Duration = Duration::from_millis(250);
-/// The same while all shards are parked and none of them is to wake by itself.
+/// The interval while all shards are parked and none of them is to wake by itself.
 const LOOK_AT_ALL_PARKED_EVERY: Duration = Duration::from_hours(1);
 
 /// Wakes the watchdog when a shard parks or wakes up.
@@ -34,7 +34,7 @@ pub(crate) struct WatchdogHandle {
 }
 
 impl WatchdogHandle {
-    /// The bell, and what the watchdog sleeps on.
+    /// Creates the handle, and the parker on which the watchdog sleeps.
     pub fn new() -> (Self, Parker) {
         let parker = Parker::new();
         (Self { asleep: AtomicBool::new(false), unparker: parker.unparker().clone() }, parker)
@@ -49,15 +49,15 @@ impl WatchdogHandle {
         }
     }
 
-    /// Has the watchdog look now, whether it sleeps or only waits for its next look.
+    /// Makes the watchdog check now, whether it sleeps or only waits for its next check.
     pub fn hurry(&self) {
         self.unparker.unpark();
     }
 }
 
-/// Watches until all of the router's shards have left: one that is to leave can stand still as well.
+/// Watches until all of the router's shards have left: a leaving shard can stall as well.
 ///
-/// `start` is the moment from which the shards count monotonic time.
+/// `start` is the origin of the shards' monotonic time.
 pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
     let mut seen: Vec<u64> = vec![u64::MAX; shared.links.len()];
     let mut blocked: Vec<Option<u64>> = vec![None; shared.links.len()];
@@ -75,7 +75,7 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
             if link.doorbell.is_armed() {
                 all_busy = false;
                 *seen = u64::MAX;
-                // Who naps is back soon, and it is the kernel that wakes it.
+                // A napping shard is back soon, woken by the kernel.
                 if link.naps.load(Ordering::Relaxed) {
                     all_parked = false;
                 } else if overdue(link, start) && link.doorbell.ring_again() {
@@ -86,7 +86,7 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
             all_parked = false;
             let turns = link.turns.load(Ordering::Relaxed);
             all_busy &= turns != *seen && *seen != u64::MAX;
-            // One that is in a turn does not wait for anything that ringing could bring.
+            // A shard in a turn does not wait for anything that ringing could bring.
             let waits = link.in_turn_since_ns.load(Ordering::Relaxed) == 0;
             if turns == *seen && waits && link.doorbell.ring_again() {
                 shared.watchdog_wakes.fetch_add(1, Ordering::Relaxed);
@@ -110,8 +110,8 @@ pub(crate) fn watch(shared: &Arc<Shared>, parker: &Parker, start: Instant) {
     shared.subscribers.clear();
 }
 
-/// Reports a shard that has been in one turn for too long, and one that goes on after that. `blocked` is when the turn began
-/// that was reported.
+/// Reports a shard that has been in one turn for too long, and one that continues after that. `blocked` is when the
+/// reported turn began.
 fn look_for_blocked(router: &Shared, shard: usize, blocked: &mut Option<u64>) {
     let link = &router.links[shard];
     let since_ns = link.in_turn_since_ns.load(Ordering::Relaxed);
@@ -129,7 +129,7 @@ fn look_for_blocked(router: &Shared, shard: usize, blocked: &mut Option<u64>) {
         link.times_blocked.fetch_add(1, Ordering::Relaxed);
         let agent = router.called_agent(index);
         router.subscribers.tell(&Event::ShardBlocked { shard: index, agent, for_ms: for_ms(since_ns) });
-        // Whoever stops the router does not wait for it.
+        // The thread that stops the router does not wait for it.
         router.notify();
     }
 }
@@ -140,19 +140,19 @@ fn wake_due_calls(shared: &Shared) -> Option<Instant> {
     shared.links.iter().filter_map(|link| link.deadlines.wake_due(now)).min()
 }
 
-/// Sleeps for so long, or until a call's deadline.
+/// Sleeps for this long, or until a call's deadline.
 fn sleep(parker: &Parker, calls_due: Option<Instant>, longest: Duration) {
     let until_due = calls_due.map_or(longest, |moment| moment.saturating_duration_since(Instant::now()));
     parker.park_timeout(longest.min(until_due));
 }
 
-/// How often shards have parked.
+/// Returns the number of times shards have parked.
 fn parks_of(shared: &Shared) -> u64 {
     shared.links.iter().map(|link| link.parks.load(Ordering::Relaxed)).sum()
 }
 
-/// Sleeps until a shard rings, but no longer than `longest` says, and not at all if that is `None`. It is asked once every shard
-/// can see that the watchdog sleeps. A shard that leaves hurries the watchdog, also if it does so before this.
+/// Sleeps until a shard rings, but no longer than `longest`, and not at all if that is `None`. It is evaluated once
+/// every shard can see that the watchdog sleeps. A leaving shard hurries the watchdog, even if it does so before this.
 fn sleep_if(shared: &Shared, parker: &Parker, calls_due: Option<Instant>, longest: impl FnOnce() -> Option<Duration>) {
     shared.bell.asleep.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
@@ -162,7 +162,7 @@ fn sleep_if(shared: &Shared, parker: &Parker, calls_due: Option<Instant>, longes
     shared.bell.asleep.store(false, Ordering::Relaxed);
 }
 
-/// How long it is until the first parked shard should have woken by itself a while ago, and a long time if none does.
+/// Returns the time until the first parked shard is overdue, and a long time if none will be.
 fn until_overdue(shared: &Shared, start: Instant) -> Duration {
     let wakes_at_ms = shared.links.iter().map(|link| link.wakes_at_ms.load(Ordering::Acquire)).min();
     let wakes_in = Duration::from_millis(wakes_at_ms.unwrap_or(u64::MAX)).saturating_sub(start.elapsed());
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// Tries until it holds. Returns whether it does at last.
+    /// Retries until the condition holds. Returns whether it finally does.
     fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
         let began = Instant::now();
         while !condition() {

@@ -1,4 +1,4 @@
-//! A value that the router chooses for itself unless it is configured.
+//! Values that the router chooses itself unless they are configured.
 
 use caxton_shards::domain::DomainError;
 use std::fmt::{self, Display};
@@ -7,18 +7,18 @@ use std::str::FromStr;
 /// The word that leaves the choice to the router.
 const AUTOMATIC: &str = "auto";
 
-/// A value as it is configured: a number, or `auto`.
+/// A configured value: a number, or `auto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AutoOr<T> {
-    /// What suits the machine.
+    /// The router chooses a value that suits the machine.
     #[default]
     Automatic,
-    /// This, whether it suits the machine or not.
+    /// This value.
     Exactly(T),
 }
 
 impl<T> AutoOr<T> {
-    /// The value, or else what `automatic` says.
+    /// Returns the configured value, or computes the automatic one.
     pub fn unwrap_or_else(self, automatic: impl FnOnce() -> T) -> T {
         match self {
             Self::Automatic => automatic(),

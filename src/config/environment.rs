@@ -1,10 +1,10 @@
 //! The environment variables that set keys: `CAXTON_` with the section and the name of the key in capitals.
 //!
-//! Every other variable that begins so is a mistake, and refused with the nearest key, unless an orchestrator set it for a service
-//! or a linked container whose own name begins with `caxton`. Those are told apart by how they end and what they hold; what
-//! stands before the ending is the service's name:
+//! Every other variable with that prefix is refused with the nearest key as a suggestion, unless an orchestrator set it
+//! for a service or a linked container whose own name begins with `caxton`. Those are recognised by their suffix and
+//! value; what precedes the suffix is the service's name:
 //!
-//! | ends with | holds | set by |
+//! | suffix | value | set by |
 //! |---|---|---|
 //! | `_SERVICE_HOST` | an address | Kubernetes |
 //! | `_SERVICE_PORT`, `_SERVICE_PORT_NAME` | a number up to 65535 | Kubernetes |
@@ -14,27 +14,28 @@
 //! | `_NAME` | a path such as `/web/caxton` | Docker |
 //! | `_ENV_` and a variable of the other container | anything | Docker |
 //!
-//! No key of the router has a variable that ends so.
+//! No key of the router has a variable with such a suffix.
 
 use super::error::{ConfigError, Origin};
 use super::keys::KEYS;
 use super::{Assignment, PRESET_KEY, Target};
 
-/// How every variable of the router begins.
+/// The prefix of the router's variables.
 pub(super) const PREFIX: &str = "CAXTON_";
-/// What a port of a service may speak.
+/// Protocols of a service's port.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// The variables of this process that belong to the router.
+/// Returns the variables of this process that belong to the router.
 ///
-/// Bytes that are not UTF-8 are replaced, so that they are refused as a bad value instead of being passed over.
+/// Bytes that are not UTF-8 are replaced, so that they are refused as a bad value instead of being ignored.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(PREFIX))
 }
 
-/// What the variables say, in the order of their names, so that the same environment always gives the same errors.
+/// Returns the assignments in the variables, ordered by name, so that the same environment always gives the same
+/// errors.
 pub(super) fn assignments(
     environment: impl IntoIterator<Item = (String, String)>,
     errors: &mut Vec<ConfigError>,
@@ -52,7 +53,7 @@ pub(super) fn assignments(
     assignments
 }
 
-/// The variable that chooses the preset.
+/// Returns the variable that chooses the preset.
 pub(super) fn preset_variable() -> String {
     format!("{PREFIX}{}", PRESET_KEY.to_uppercase())
 }
@@ -66,7 +67,7 @@ fn target(variable: &str) -> Option<Target> {
 
 /// Whether an orchestrator set this variable for a service or a container: see the module's documentation.
 fn is_service_link(variable: &str, value: &str) -> bool {
-    // Of `CAXTON_PORT` the service's name is CAXTON.
+    // In `CAXTON_PORT` the service's name is CAXTON.
     let Some(ending) = variable.strip_prefix(PREFIX.trim_end_matches('_')) else { return false };
     if ending.ends_with("_SERVICE_HOST") {
         return is_address(value);
@@ -84,7 +85,7 @@ fn is_service_link(variable: &str, value: &str) -> bool {
     ending.contains("_ENV_") || (ending.ends_with("_NAME") && is_path)
 }
 
-/// Whether this is `80_TCP`, or something about it, with a fitting value.
+/// Whether this is `80_TCP` or a variant of it, with a fitting value.
 fn is_part_of_port(port: &str, value: &str) -> bool {
     let words: Vec<&str> = port.split('_').collect();
     let [number, protocol, rest @ ..] = words.as_slice() else { return false };
@@ -108,7 +109,7 @@ fn is_port(value: &str) -> bool {
     value.parse::<u16>().is_ok()
 }
 
-/// An address of either kind, or a name, with or without a port.
+/// Whether this is an IPv4 or IPv6 address, or a name, with or without a port.
 fn is_address(value: &str) -> bool {
     !value.is_empty() && value.chars().all(|character| character.is_ascii_alphanumeric() || ".:-[]".contains(character))
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, and where.
+//! Errors in a configuration, with their location.
 
 use super::environment::{PREFIX, preset_variable};
 use super::keys::{KEYS, Key, absent_feature};
@@ -7,22 +7,22 @@ use caxton_shards::domain::DomainError;
 use std::path::PathBuf;
 use std::{fmt, io};
 
-/// How alike two names must be, from 0 to 1, for one to be suggested in place of the other.
+/// Minimum similarity of a suggested name, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.75;
 
-/// How much of an unknown name an error repeats, in characters.
+/// Maximum length of an unknown name shown in an error, in characters.
 const SHOWN_NAME_CHARACTERS_MAX: usize = 64;
 
-/// One mistake in a configuration. Nothing was applied; loading again without mending it fails again.
+/// One error in a configuration. Nothing was applied.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The file could not be read at all.
+    /// The file could not be read.
     #[error("{}: cannot read the configuration file: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The file is larger than any configuration, so it is probably another file.
@@ -30,15 +30,15 @@ pub enum ConfigError {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The limit.
+        /// The limit in bytes.
         bytes_max: u64,
     },
-    /// The file is not TOML.
+    /// The file is not valid TOML.
     #[error("{origin}: {message}")]
     Syntax {
-        /// Where reading stopped.
+        /// Where parsing stopped.
         origin: Origin,
-        /// What the parser says.
+        /// The parser's error message.
         message: String,
     },
     /// No key has this name.
@@ -46,11 +46,11 @@ pub enum ConfigError {
     UnknownKey {
         /// Where the key is written.
         origin: Origin,
-        /// The key as it was written.
+        /// The key as written.
         key: String,
-        /// The key that was probably meant.
+        /// The most similar key.
         suggestion: Option<String>,
-        /// What could stand here.
+        /// What is allowed here.
         known: String,
     },
     /// No key has this environment variable.
@@ -58,7 +58,7 @@ pub enum ConfigError {
     UnknownVariable {
         /// The variable's name.
         variable: String,
-        /// The variable that was probably meant.
+        /// The most similar variable.
         suggestion: Option<String>,
         /// How to see all variables.
         known: String,
@@ -85,10 +85,10 @@ pub enum ConfigError {
         key: String,
         /// What was found.
         found: &'static str,
-        /// What is expected instead.
+        /// What is expected.
         allowed: String,
     },
-    /// A key that has to be there is not.
+    /// A mandatory key is missing.
     #[error("{origin}: {key} is missing")]
     Missing {
         /// Where it should be.
@@ -96,26 +96,26 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
-    /// A protocol that is defined in a file can't be used.
+    /// A protocol defined in a file is invalid.
     #[error("{origin}: protocol {protocol}: {source}")]
     BadProtocol {
-        /// Where the mistake is.
+        /// Where the error is.
         origin: Origin,
         /// The protocol.
         protocol: String,
         /// What is wrong, and what is allowed.
         source: caxton_shards::protocol::DefinitionErrorKind,
     },
-    /// The protocols can't be used together, or one of them has a mode and is not there.
+    /// The protocols cannot be used together, or a mode is given for an unknown one.
     #[error("protocols: {source}")]
     Protocols {
         /// What is wrong.
         source: caxton_shards::protocol::RulebookError,
     },
-    /// The files of rules hold too many of them.
+    /// The rule files contain too many rules.
     #[error("rules.files: {count} rules in all: allowed are up to {most}")]
     TooManyRules {
-        /// How many there are.
+        /// The number of rules.
         count: usize,
         /// The limit.
         most: usize,
@@ -132,7 +132,7 @@ pub enum ConfigError {
     },
 }
 
-/// Every mistake that was found, in the order of the sources.
+/// All errors found, in the order of the sources.
 #[derive(Debug)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
@@ -146,14 +146,14 @@ impl ConfigErrors {
         self.0
     }
 
-    /// The mistakes; there is at least one.
+    /// Returns the errors; there is at least one.
     pub fn all(&self) -> &[ConfigError] {
         &self.0
     }
 }
 
 impl fmt::Display for ConfigErrors {
-    /// One line for each mistake.
+    /// Writes one line per error.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.0.iter().enumerate() {
             if index > 0 {
@@ -170,7 +170,7 @@ impl std::error::Error for ConfigErrors {}
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nothing chose it.
+    /// The default; no source set it.
     Default,
     /// A preset.
     Preset(Preset),
@@ -181,9 +181,9 @@ pub enum Origin {
         /// The variable's name.
         variable: String,
     },
-    /// Code or the command line.
+    /// The program or its command line.
     Program {
-        /// Who set it, such as `--set`.
+        /// What set it, such as `--set`.
         by: String,
     },
 }
@@ -200,7 +200,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A place in a file.
+/// A position in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The file.
@@ -219,7 +219,7 @@ impl fmt::Display for Place {
 }
 
 impl ConfigError {
-    /// An unknown key, given with its section.
+    /// Creates the error for an unknown key, given with its section.
     pub(super) fn unknown_key(origin: Origin, key: &str) -> Self {
         if let Some(feature) = key.split_once('.').and_then(|(section, _)| absent_feature(section)) {
             return Self::AbsentFeature { origin, key: printable(key), feature };
@@ -232,13 +232,13 @@ impl ConfigError {
         Self::UnknownKey { origin, suggestion: closest(key, candidates), key: printable(key), known }
     }
 
-    /// An unknown key where only a few are known.
+    /// Creates the error for an unknown key where only a few are known.
     pub(super) fn unknown_key_among(origin: Origin, key: &str, known: &[&str]) -> Self {
         let suggestion = closest(key, known.iter().map(|known| (*known).to_owned()));
         Self::UnknownKey { origin, suggestion, key: printable(key), known: format!("known are {}", known.join(", ")) }
     }
 
-    /// An unknown name at the top level, where only sections stand.
+    /// Creates the error for an unknown name at the top level, where only sections are allowed.
     pub(super) fn unknown_section(origin: Origin, section: &str) -> Self {
         if let Some(feature) = absent_feature(section) {
             return Self::AbsentFeature { origin, key: printable(section), feature };
@@ -269,7 +269,7 @@ pub(super) fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| key.section == name)
 }
 
-/// The keys of a section, in words.
+/// Returns the keys of a section, as text.
 pub(super) fn names_in(section: &str) -> String {
     let names: Vec<_> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
     names.join(", ")
@@ -288,7 +288,7 @@ fn hint(suggestion: Option<&str>, known: &str) -> String {
     }
 }
 
-/// The candidate that is most like `name`, if any is like it at all.
+/// Returns the candidate most similar to `name`, if one is similar enough.
 pub(super) fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
     candidates
         .map(|candidate| (likeness(name, &candidate), candidate))
@@ -297,10 +297,10 @@ pub(super) fn closest(name: &str, candidates: impl Iterator<Item = String>) -> O
         .map(|(_, candidate)| candidate)
 }
 
-/// How alike two names are, from 0 to 1, whatever their case.
+/// Returns the similarity of two names, from 0 to 1, ignoring case.
 ///
-/// A name without its unit, `retry.delay` for `retry.delay_ms`, is as likely as a slip can be, though many letters
-/// are missing.
+/// A name without its unit, such as `retry.delay` for `retry.delay_ms`, counts as a likely mistake although many
+/// letters are missing.
 fn likeness(name: &str, candidate: &str) -> f64 {
     let (name, candidate) = (name.to_lowercase(), candidate.to_lowercase());
     match candidate.rsplit_once('_') {
@@ -309,7 +309,7 @@ fn likeness(name: &str, candidate: &str) -> f64 {
     }
 }
 
-/// Cut, and without characters that could drive a terminal.
+/// Cuts text and removes characters that could control a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars().take(SHOWN_NAME_CHARACTERS_MAX).flat_map(escape_control).collect()
 }

@@ -1,4 +1,4 @@
-//! The TOML file: which key stands where, with which text.
+//! The TOML file: its keys, values and their positions.
 
 use super::error::{ConfigError, Origin, Place, is_section, names_in, printable};
 use super::{Assignment, PRESET_KEY, Target, keys};
@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The largest configuration file, in bytes. All keys with comments need a few kilobytes.
+/// Maximum size of a configuration file, in bytes. All keys with comments need a few kilobytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the file, up to its limit.
@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
-    // One byte more than allowed tells a full file from one that is too large.
+    // Reading one byte more than allowed distinguishes a full file from one that is too large.
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(ConfigError::TooLarge { path: path.to_owned(), bytes_max: FILE_BYTES_MAX });
@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// What the file says, in the order of its keys; its mistakes are added to `errors`.
+/// Returns the assignments in the file, in order of appearance; adds its errors to `errors`.
 pub(super) fn assignments(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
     let source = Source { path, text };
     let Some(root) = source.root(errors) else { return Vec::new() };
@@ -58,14 +58,14 @@ pub(super) fn assignments(path: &Path, text: &str, errors: &mut Vec<ConfigError>
     assignments
 }
 
-/// A file that is being read.
+/// A file being read.
 pub(super) struct Source<'a> {
     pub path: &'a Path,
     pub text: &'a str,
 }
 
 impl<'a> Source<'a> {
-    /// The file's tables; what keeps it from being TOML is added to `errors`.
+    /// Returns the file's tables; adds syntax errors to `errors`.
     pub fn root(&self, errors: &mut Vec<ConfigError>) -> Option<DeTable<'a>> {
         match DeTable::parse(self.text) {
             Ok(root) => Some(root.into_inner()),
@@ -99,12 +99,13 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Counts from 1, as editors do. No file is long enough to overflow: see [`FILE_BYTES_MAX`].
+/// Converts an index to a number counted from 1, as in editors. No file is long enough to overflow: see
+/// [`FILE_BYTES_MAX`].
 fn from_one(index: usize) -> u32 {
     u32::try_from(index).map_or(u32::MAX, |index| index.saturating_add(1))
 }
 
-/// The entries as they stand in the file: a table's own order is that of the names.
+/// Returns the entries in file order: a table's own order is that of the names.
 pub(super) fn in_order<'t, 'i>(
     table: &'t DeTable<'i>,
 ) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
@@ -113,11 +114,11 @@ pub(super) fn in_order<'t, 'i>(
     entries
 }
 
-/// The value as the environment would give it, or `None` for what no key accepts.
+/// Returns the value as text, as the environment would give it, or `None` for a type that no key accepts.
 fn text_of(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
-        // A number that is too large even here is passed on in its own digits, and refused as out of range.
+        // A number too large even here is passed on in its own digits, and refused as out of range.
         DeValue::Integer(number) => Some(
             i128::from_str_radix(number.as_str(), number.radix())
                 .map_or_else(|_| number.as_str().to_owned(), |number| number.to_string()),

@@ -1,4 +1,4 @@
-//! Lists of files in which things are defined.
+//! Lists of files with definitions.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::error::{ConfigError, ConfigErrors};
 use super::file::read;
 use super::value::{Setting, entries};
 
-/// The most files that one key lists.
+/// Maximum number of files listed by one key.
 pub const FILES_MAX: usize = 64;
 
 /// Files, in the order in which they are read.
@@ -16,13 +16,13 @@ pub const FILES_MAX: usize = 64;
 pub struct FileList(Vec<PathBuf>);
 
 impl FileList {
-    /// The files.
+    /// Returns the files.
     pub fn as_slice(&self) -> &[PathBuf] {
         &self.0
     }
 
-    /// What all of the files define, one after the other, as `parse` has it, which adds the mistakes in a file to those that
-    /// it is given.
+    /// Returns what `parse` reads from all of the files, in order. `parse` adds the errors in a file to the list passed
+    /// to it.
     pub(super) fn read_all<T>(
         &self,
         parse: impl Fn(&Path, &str, &mut Vec<ConfigError>) -> Vec<T>,

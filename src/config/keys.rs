@@ -33,22 +33,21 @@ use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, Se
 use caxton_shards::protocol::Mode;
 use std::sync::LazyLock;
 
-/// One key of the configuration, with the access to its field.
+/// A key of the configuration, with access to its field.
 pub(super) struct Key {
     pub section: &'static str,
     pub section_documentation: &'static str,
     pub name: &'static str,
     /// Section and name, such as `mailbox.messages`.
     pub path: &'static str,
-    /// The first line of the documentation.
+    /// The first line of its documentation.
     pub documentation: &'static str,
     pub write: fn(&mut Config, &str) -> Result<(), DomainError>,
-    /// The value as TOML.
+    /// Returns the value in TOML.
     pub show: fn(&Config) -> String,
 }
 
-/// Makes the structures, the presets and [`KEYS`] from one table, so that they cannot disagree. A section of a Cargo feature
-/// begins with it, and is not there without the feature.
+/// Generates the structures, the presets and [`KEYS`] from one table, so that they always agree.
 macro_rules! configuration {
     ($(
         $(#[cfg(feature = $feature:literal)])?
@@ -77,7 +76,7 @@ macro_rules! configuration {
             }
         )+
 
-        /// Every setting of a router, each valid by its type.
+        /// All settings of a router, each valid by its type.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Config {
             $(
@@ -89,7 +88,7 @@ macro_rules! configuration {
         }
 
         impl Config {
-            /// The values of a preset.
+            /// Returns the values of a preset.
             pub fn preset(preset: Preset) -> Self {
                 let column = preset as usize;
                 let mut config = Self {
@@ -156,242 +155,260 @@ fn preset_value<Value: Setting>(text: &str) -> Value {
 configuration! {
     /// The router as a whole.
     router: RouterConfig {
-        /// Which router of a cluster this is; it is part of every message id.
+        /// The router's number in its cluster; it is part of every message id.
         node: NodeId = ["0", "0", "0"];
-        /// How many shards run, each on a core of its own: auto, or a number. With a store, a core beyond them is the disk's.
+        /// Number of shards, each on its own core: auto, or a number.
+        ///
+        /// With a store, a further core is used for the disk.
         shards: ShardChoice = ["auto", "auto", "auto"];
-        /// How long a call of the embedding API waits for its shard, unless its handle says otherwise: see `Router::within`.
+        /// Time for which a call of the embedding API waits for its shard.
+        ///
+        /// Overridden by the handle: see `Router::within`.
         call_timeout_ms: CallTimeoutMs = ["300000", "60000", "60000"];
     }
 
-    /// The way in from other threads.
+    /// The channels from other threads into the shards.
     channel: ChannelConfig {
-        /// How many messages may wait to enter one shard.
+        /// Maximum number of messages waiting to enter one shard.
         capacity: ChannelCapacity = ["1000", "10000", "100000"];
     }
 
-    /// What waits for one agent.
+    /// The mailbox of each agent.
     mailbox: MailboxConfig {
-        /// How many messages one mailbox holds.
+        /// Capacity of one mailbox, in messages.
         messages: MailboxCapacity = ["100", "1000", "10000"];
-        /// How many bytes of messages one mailbox holds.
+        /// Capacity of one mailbox, in bytes.
         bytes: MailboxBytes = ["1 MiB", "16 MiB", "64 MiB"];
         /// What happens to a message that finds a full mailbox: reject, back-pressure or drop-oldest.
         ///
-        /// An agent's registration may say otherwise. Replies and the router's own notices are not subject to it.
+        /// An agent's registration can override it. Replies and the router's own notices are exempt.
         overflow: OverflowPolicy = ["reject", "reject", "reject"];
     }
 
-    /// What the router may hold in all.
+    /// Total memory for messages.
     memory: MemoryConfig {
-        /// How many bytes of messages wait in mailboxes, outboxes and delays, evenly divided among the shards.
+        /// Bytes of messages in mailboxes, outboxes and delays, divided evenly among the shards.
         budget: MemoryBudget = ["256 MiB", "128 MiB", "4 GiB"];
     }
 
     /// Limits of a single message.
     message: MessageConfig {
-        /// How long a message may take from admission to the end of its handling, unless it says otherwise itself.
+        /// Default time limit for a message, from admission to the end of its handling.
         timeout_ms: MessageTimeoutMs = ["10000", "5000", "30000"];
-        /// How large the content of a message may be.
+        /// Maximum size of a message's content.
         content_bytes_max: ContentLimit = ["10 MiB", "10 MiB", "10 MiB"];
-        /// Whether what goes beyond the letter of FIPA is read: lenient, if it has exactly one reading; or strict, refused.
+        /// Whether extensions of FIPA's standards are read (lenient, if unambiguous) or refused (strict).
         ///
-        /// This decides about agents' names that are no words, user-defined parameters without X-, and strings that end in a
-        /// backslash.
+        /// This concerns agents' names that are not words, user-defined parameters without X-, and strings that end in
+        /// a backslash.
         reading: Strictness = ["lenient", "lenient", "lenient"];
-        /// Whether what goes beyond the letter of FIPA is written: lenient, so that it reads back; or strict, refused.
+        /// Whether extensions of FIPA's standards are written (lenient, so that they read back) or refused (strict).
         writing: Strictness = ["lenient", "lenient", "lenient"];
     }
 
-    /// How a shard hands messages to its agents.
+    /// How a shard delivers messages to its agents.
     delivery: DeliveryConfig {
-        /// How many messages an agent is given in one batch.
+        /// Maximum number of messages delivered to an agent in one batch.
         batch: BatchSize = ["10", "100", "1000"];
-        /// How many messages an agent handles before its neighbours get their turn.
+        /// Number of messages an agent handles before other agents get their turn.
         turn_quota: TurnQuota = ["64", "100", "1000"];
-        /// How many sent messages of one agent may wait to leave.
+        /// Capacity of an agent's outbox, in messages.
         outbox: OutboxCapacity = ["1024", "1024", "1024"];
-        /// How many messages one shard holds in all, in mailboxes, outboxes and delays.
+        /// Maximum number of messages held by one shard, in mailboxes, outboxes and delays.
         pending_max: PendingCapacity = ["1000000", "1000000", "4000000"];
     }
 
-    /// What happens when handling a message fails.
+    /// Retries of messages whose handling failed.
     retry: RetryConfig {
-        /// How often it is tried again after the first attempt.
+        /// Number of retries after the first attempt.
         attempts: RetryCount = ["2", "1", "3"];
-        /// How long the first retry waits.
+        /// Delay before the first retry.
         delay_ms: BackoffDelayMs = ["500", "100", "1000"];
-        /// By how much the wait grows from one retry to the next.
+        /// Factor by which the delay grows from one retry to the next.
         factor: BackoffFactor = ["1.5", "1.1", "2.0"];
-        /// How far each wait strays from that, either way, as a fraction of it.
+        /// Random deviation of each delay in either direction, as a fraction of it.
         jitter: BackoffJitter = ["0.2", "0.0", "0.2"];
     }
 
-    /// When an agent that fails, or holds up its shard, is not called for a while.
+    /// Circuit breakers, which stop calls to an agent that fails or holds up its shard.
     breaker: BreakerConfig {
-        /// How many failed calls within the window open an agent's breaker; 0 if none do.
+        /// Number of failed calls within the window that open an agent's breaker; 0 disables this.
         failures: BreakerThreshold = ["20", "50", "100"];
         /// The window in which failed and slow calls are counted.
         window_ms: BreakerWindowMs = ["10000", "5000", "10000"];
         /// Duration from which a call counts as slow.
         slow_call_ms: SlowCallMs = ["1000", "500", "1000"];
-        /// How many slow calls within the window open it; 0 if none do.
+        /// Number of slow calls within the window that open it; 0 disables this.
         slow_calls: BreakerThreshold = ["5", "5", "5"];
-        /// How long it stays open at first; twice as long each time that a probe fails.
+        /// How long it stays open at first; doubled each time a probe fails.
         open_ms: BreakerDelayMs = ["1000", "200", "1000"];
-        /// How long it stays open at most; never less than at first.
+        /// Maximum time for which it stays open; at least the initial time.
         open_ms_max: BreakerDelayMs = ["10000", "1000", "30000"];
-        /// How many messages have to succeed before it closes.
+        /// Number of messages that have to succeed before it closes.
         probes: ProbeCount = ["1", "1", "3"];
     }
 
-    /// What happens to an agent that panics.
+    /// Restarts of agents that panic.
     supervision: SupervisionConfig {
-        /// How often it is restarted within the window before it is stopped instead.
+        /// Maximum number of restarts within the window; beyond it the agent is stopped.
         ///
         /// All attempts at one message count as one restart, so that a poison message alone stops no agent.
         restarts: RestartCount = ["10", "100", "100"];
         /// The window in which restarts are counted.
         window_ms: RestartWindowMs = ["60000", "10000", "60000"];
-        /// How long it waits for its restart; twice as long after each start that fails in a row, up to 5 seconds.
+        /// Delay before a restart; doubled after each consecutive failed start, up to 5 seconds.
         delay_ms: RestartDelayMs = ["0", "0", "10"];
     }
 
-    /// What could not be delivered, kept for inspection.
+    /// Undeliverable messages, kept for inspection.
     dead_letters: DeadLetterConfig {
-        /// How many dead letters one shard keeps.
+        /// Number of dead letters kept by one shard.
         messages: DeadLetterCapacity = ["10000", "10000", "1000000"];
-        /// How many bytes of dead letters one shard keeps.
+        /// Size of the dead letters kept by one shard.
         bytes: DeadLetterBytes = ["64 MiB", "64 MiB", "1 GiB"];
     }
 
-    /// Exchanges under a FIPA interaction protocol.
+    /// Conversations under a FIPA interaction protocol.
     conversation: ConversationConfig {
-        /// How long a conversation may stay without a message before it is closed.
+        /// Idle time after which a conversation is closed.
         timeout_ms: ConversationTimeoutMs = ["600000", "300000", "1800000"];
-        /// How many agents may take part in one conversation.
+        /// Maximum number of participants of one conversation.
         participants_max: MaxParticipants = ["5", "3", "20"];
-        /// How many past messages a conversation remembers.
+        /// Number of past messages kept in a conversation's history.
         history: HistoryLength = ["32", "32", "8"];
-        /// How many conversations may be open on one shard.
+        /// Maximum number of open conversations on one shard.
         open_max: ConversationCapacity = ["1000000", "1000000", "1000000"];
     }
 
-    /// The agents ams and df, which other platforms talk to (FIPA SC00023).
+    /// The agents ams and df, which other platforms communicate with (FIPA SC00023).
     management: ManagementConfig {
-        /// Whether there are such agents.
+        /// Whether these agents are registered.
         enabled: bool = ["true", "true", "true"];
-        /// The platform's name, behind the @ of the names of ams and df.
+        /// The platform's name, which follows the @ in the names of ams and df.
         platform: PlatformName = ["caxton", "caxton", "caxton"];
         /// Maximum number of registered descriptions kept by each of the two.
         descriptions: DescriptionCapacity = ["10000", "10000", "100000"];
-        /// How many subscriptions df keeps.
+        /// Maximum number of subscriptions kept by df.
         subscriptions: SubscriptionCapacity = ["1000", "1000", "1000"];
     }
 
-    /// The way from one shard to another.
+    /// The rings between shards.
     ring: RingConfig {
-        /// How many messages may be under way from one shard to another, or auto: 16384 divided by the shards, 1024 at least.
+        /// Maximum number of messages in flight from one shard to another, or auto.
+        ///
+        /// `auto` is 16384 divided by the number of shards, but at least 1024.
         capacity: RingChoice = ["auto", "auto", "auto"];
     }
 
-    /// The interaction protocols that conversations are held to.
+    /// The interaction protocols that conversations are checked against.
     protocols: ProtocolsConfig {
-        /// What becomes of messages that break the protocol that their conversation names: off, observe or enforce.
+        /// What happens to messages that violate their conversation's protocol: off, observe or enforce.
         mode: Mode = ["observe", "observe", "off"];
-        /// Protocols with a mode of their own, such as fipa-request=enforce, with commas between them.
+        /// Protocols with their own mode, such as fipa-request=enforce, separated by commas.
         modes: ProtocolModes = ["", "", ""];
-        /// Files in which further protocols are defined, with commas between them.
+        /// Files that define further protocols, separated by commas.
         files: FileList = ["", "", ""];
     }
 
-    /// Where messages go that name no agent, by their content.
+    /// Content-based routing of messages that name no agent.
     rules: RulesConfig {
-        /// Files with such rules, with commas between them. They are tried in their order, before those that the program adds.
+        /// Files with routing rules, separated by commas.
+        ///
+        /// They are tried in order, before those that the program adds.
         files: FileList = ["", "", ""];
     }
 
     #[cfg(feature = "store")]
     /// What outlives the process.
     store: StoreConfig {
-        /// Where durable messages are kept; empty if there is no store.
+        /// Directory of the store for durable messages; empty for no store.
         directory: Directory = ["", "", ""];
-        /// How large one file of a shard's journal is.
+        /// Size of one segment of a shard's journal.
         segment_bytes: SegmentBytes = ["8 MiB", "4 MiB", "64 MiB"];
-        /// How many such files one shard has at most. Beyond it durable messages are refused until some are settled.
+        /// Maximum number of segments of a shard's journal.
+        ///
+        /// Beyond it durable messages are refused until some are settled.
         segments_max: SegmentCount = ["32", "32", "64"];
-        /// How long a durable message may take from admission to the end of its handling, unless it says otherwise itself.
+        /// Default time limit for a durable message, from admission to the end of its handling.
         lifetime_ms: DurableLifetimeMs = ["86400000", "86400000", "86400000"];
-        /// Of how many durable messages a shard remembers the ids at least, so that one that comes again is not dispatched again.
+        /// Minimum size of a shard's deduplication window, in durable messages.
+        ///
+        /// A message in the window that arrives again is not dispatched again.
         duplicates_window: DuplicatesWindow = ["65536", "65536", "65536"];
-        /// Of how many steps of conversations a shard's database keeps the history: the newest.
+        /// Number of conversation steps kept in a shard's database: the newest.
         history: HistoryRows = ["100000", "10000", "100000"];
-        /// How the databases are written: uring or unix, which uses ordinary system calls.
+        /// How the databases are written: uring, or unix for ordinary system calls.
         vfs: Vfs = ["uring", "uring", "uring"];
     }
 
     #[cfg(feature = "wasm")]
     /// Agents and plugins in WebAssembly. What holds for one guest can be changed in its manifest.
     wasm: WasmConfig {
-        /// How many guests run at a time, in all shards together.
+        /// Maximum number of running guests, in all shards together.
         guests: GuestCount = ["1000", "1000", "10000"];
-        /// How much memory one guest may have.
+        /// Maximum memory of one guest.
         memory_bytes: GuestMemoryBytes = ["10 MiB", "10 MiB", "10 MiB"];
-        /// How many elements its tables may have.
+        /// Maximum number of elements in its tables.
         table_elements: GuestTableElements = ["10000", "10000", "10000"];
-        /// How much stack a guest may use. It is the same for all guests.
+        /// Stack size of a guest; the same for all guests.
         stack_bytes: GuestStackBytes = ["256 KiB", "256 KiB", "256 KiB"];
-        /// How long a guest runs before its neighbours get their turn. It is the same for all guests.
+        /// Time for which a guest runs before others get their turn; the same for all guests.
         slice_ms: GuestSliceMs = ["2", "2", "2"];
-        /// How long a guest may run for one message, in all its slices.
+        /// Time limit for a guest to handle one message, over all its slices.
         call_ms: GuestCallMs = ["5000", "5000", "5000"];
-        /// How often a guest may call the router for one message.
+        /// Maximum number of host calls a guest may make for one message.
         host_calls: HostCallCount = ["1000", "1000", "1000"];
-        /// How long the content of a message from a guest may be.
+        /// Maximum content size of a message sent by a guest.
         message_bytes: GuestMessageBytes = ["100 KiB", "100 KiB", "100 KiB"];
-        /// How much the router remembers for a guest.
+        /// Maximum size of the state stored for a guest.
         state_bytes: GuestStateBytes = ["64 KiB", "64 KiB", "64 KiB"];
-        /// How many lines a guest may log in a second.
+        /// Maximum number of lines a guest may log per second.
         log_lines: LogRate = ["100", "100", "100"];
-        /// How large a module may be, which decides how long compiling it takes. All its functions together count likewise.
+        /// Maximum size of a module, which determines its compilation time.
+        ///
+        /// The total size of its functions has the same limit.
         module_bytes: ModuleBytes = ["64 MiB", "16 MiB", "64 MiB"];
-        /// How many functions a module may define, those of the modules in a component included.
+        /// Maximum number of functions in a module or, for a component, in all its modules.
         functions: ModuleFunctions = ["50000", "20000", "50000"];
-        /// How large one function may be. Its local variables count as a byte each, and so does what passes in its calls.
+        /// Maximum size of one function.
+        ///
+        /// Each local variable counts as a byte, and so does each value passed in its calls.
         function_bytes: FunctionBytes = ["1 MiB", "512 KiB", "1 MiB"];
-        /// How deep the blocks of a function may nest.
+        /// Maximum nesting depth of blocks in a function.
         block_depth: BlockDepth = ["5000", "5000", "5000"];
-        /// How many modules, components and instances a component may hold, of each.
+        /// Maximum number of modules, of components and of instances in a component.
         component_parts: ComponentParts = ["200", "200", "200"];
-        /// What of WASI manifests may grant: clocks, random, stdout and stubs, with commas between them; empty if nothing.
+        /// Parts of WASI that manifests may grant: clocks, random, stdout and stubs, separated by commas.
+        ///
+        /// Empty for none.
         wasi: Grants = ["clocks, random, stdout, stubs", "clocks, random, stdout, stubs", "clocks, random, stdout, stubs"];
-        /// Where compiled modules are kept, so that the next start need not compile them; empty if nowhere.
+        /// Directory for compiled modules, so that the next start need not compile them; empty for none.
         cache: Directory = ["", "", ""];
     }
 
     #[cfg(feature = "wasm")]
     /// Plugins in WebAssembly that see every message before it is accepted, in front of those that the program adds itself.
     plugins: PluginsConfig {
-        /// Their names and modules, such as gatekeeper=gatekeeper.wasm, with commas between them, in the order in which they are asked.
+        /// Their names and modules, such as gatekeeper=gatekeeper.wasm, separated by commas, in calling order.
         files: PluginFiles = ["", "", ""];
-        /// How long one of them may take for a message.
+        /// Time limit for one plugin to inspect a message.
         call_ms: GuestCallMs = ["10", "10", "10"];
-        /// What becomes of a message over which one fails or takes too long: refuse or pass.
+        /// What happens to a message on which a plugin fails or takes too long: refuse or pass.
         on_failure: OnFailure = ["refuse", "refuse", "refuse"];
     }
 
-    /// How a shard waits when it has nothing to do.
+    /// How an idle shard waits.
     drive: DriveConfig {
-        /// How long an idle shard watches its rings before it parks and leaves its core to others.
+        /// Time for which an idle shard polls its rings before it parks and releases its core.
         spin_us: SpinMicroseconds = ["50", "20", "100"];
     }
 
-    /// How the router comes to its end.
+    /// How the router shuts down.
     shutdown: ShutdownConfig {
-        /// How long it goes on handling what is there once it is told to stop; what is left then is given up.
+        /// Time for which pending messages are handled after a stop request; the rest is dead-lettered.
         ///
-        /// This is for a router that is stopped by a signal or by dropping its last handle. Whoever runs the process
-        /// has to leave it a few seconds more before killing it.
+        /// This applies to a router that is stopped by a signal or by dropping its last handle. A service manager has
+        /// to allow the process a few seconds more before killing it.
         deadline_ms: ShutdownDeadlineMs = ["5000", "5000", "20000"];
     }
 }
@@ -401,7 +418,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    /// The agreed values, written out a second time so that a slip in the table is noticed.
+    /// The agreed values, written a second time so that a mistake in the table is noticed.
     const EXPECTED: &[(&str, [&str; 3])] = &[
         ("router.node", ["0", "0", "0"]),
         ("router.shards", ["\"auto\"", "\"auto\"", "\"auto\""]),

@@ -1,6 +1,6 @@
-//! Configuration: what the router may use, how long it waits and how often it tries.
+//! Configuration: resources, time limits and retries.
 //!
-//! A value comes from the last of these sources that names it:
+//! A value comes from the last of these sources that sets it:
 //!
 //! 1. the preset, which has a value for every key,
 //! 2. a TOML file,
@@ -10,16 +10,14 @@
 //! The preset is chosen the same way: `preset = "production"` in the file, `CAXTON_PRESET`, or the argument of
 //! [`Config::load`], the last being the strongest. Without any of them it is [`Preset::Development`].
 //!
-//! Nothing is ignored: a key or a `CAXTON_` variable that does not exist is an error that suggests the one that was
-//! probably meant, and a value outside its limits is an error that says where it was written and what is allowed.
-//! [`Config::load`] reports all such mistakes at once.
+//! Nothing is ignored: an unknown key or `CAXTON_` variable is an error that suggests the most similar one, and a value
+//! outside its limits is an error that states where it was written and what is allowed. [`Config::load`] reports all
+//! errors at once.
 //!
 //! Sizes are numbers of bytes or text such as `"16 MiB"`; times are numbers of the unit in which the key's name ends,
 //! or text such as `"10 s"`.
 //!
-//! The list of keys, with their values in each preset, is the table in `keys.rs`. A key exists only if code reads it: the
-//! section `[store]` belongs to the Cargo feature `store`, the sections `[wasm]` and `[plugins]` to the feature `wasm`. In a
-//! program that was built without the feature they are errors that name it.
+//! The list of keys, with their values in each preset, is the table in `keys.rs`. Every key is read by code.
 
 mod choice;
 #[cfg(any(feature = "store", feature = "wasm"))]
@@ -77,25 +75,25 @@ use keys::{KEYS, Key};
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// The name of the key, and the end of the variable's name, that chooses the preset.
+/// The key that chooses the preset, and the suffix of its variable.
 const PRESET_KEY: &str = "preset";
 
 impl Default for Config {
-    /// The values of [`Preset::Development`].
+    /// Returns the values of [`Preset::Development`].
     fn default() -> Self {
         Self::preset(Preset::default())
     }
 }
 
 impl Config {
-    /// Reads the file and the environment on top of a preset.
+    /// Loads a configuration from a preset, a file and the environment.
     ///
-    /// `preset` overrides what the file and the environment choose. `environment` is a list of variables, as
-    /// [`process_environment`] gives them; those that do not begin with `CAXTON_` are skipped.
+    /// `preset` overrides what the file and the environment choose. `environment` is a list of variables, as returned
+    /// by [`process_environment`]; those that do not begin with `CAXTON_` are skipped.
     ///
     /// # Errors
     ///
-    /// Every mistake in the file and in the environment; nothing is applied then.
+    /// Returns all errors in the file and the environment; nothing is applied then.
     pub fn load(
         preset: Option<Preset>,
         file: Option<&Path>,
@@ -114,23 +112,24 @@ impl Config {
         if errors.is_empty() { Ok(config) } else { Err(ConfigErrors::new(errors)) }
     }
 
-    /// Sets one key by its name, such as `mailbox.messages`, from text as the environment would give it.
+    /// Sets one key by its name, such as `mailbox.messages`, from text as in the environment.
     ///
-    /// `by` says who does so, for errors and for [`Config::to_toml`]; for example `--set`.
+    /// `by` names the source, for errors and for [`Config::to_toml`]; for example `--set`.
     ///
     /// # Errors
     ///
-    /// An unknown key, or a value outside its limits; the configuration is unchanged then.
+    /// The key is unknown or the value outside its limits; the configuration is unchanged then.
     pub fn set(&mut self, key: &str, value: &str, by: &str) -> Result<(), ConfigError> {
         let origin = Origin::Program { by: by.to_owned() };
         let index = keys::find(key).ok_or_else(|| ConfigError::unknown_key(origin.clone(), key))?;
         self.assign(index, value, origin)
     }
 
-    /// Reads the files of protocols and rules that settings name, as a start of the router does.
+    /// Reads the files of protocols and rules named in the settings, as a start of the router does.
     ///
     /// # Errors
-    /// Every mistake in them.
+    ///
+    /// Returns all errors in them.
     pub fn check_files(&self) -> Result<(), ConfigErrors> {
         let checks = [self.protocols.check(), self.rules.load().map(drop)];
         let errors: Vec<_> = checks.into_iter().filter_map(Result::err).flat_map(ConfigErrors::into_all).collect();
@@ -151,12 +150,12 @@ impl Config {
         self.provenance.preset
     }
 
-    /// Who chose the preset.
+    /// Returns the source that chose the preset.
     pub fn preset_origin(&self) -> &Origin {
         &self.provenance.preset_origin
     }
 
-    /// Every key with its value and where that comes from, in the order of [`Config::to_toml`].
+    /// Iterates over every key with its value and origin, in the order of [`Config::to_toml`].
     pub fn values(&self) -> impl Iterator<Item = ConfigValue> {
         let value = |(index, key): (usize, &Key)| ConfigValue {
             key: key.path,
@@ -166,13 +165,13 @@ impl Config {
         KEYS.iter().enumerate().map(value)
     }
 
-    /// Where the value of a key comes from, or `None` when no key has that name.
+    /// Returns the origin of a key's value, or `None` if there is no such key.
     pub fn origin(&self, key: &str) -> Option<Origin> {
         keys::find(key).map(|index| self.origin_at(index))
     }
 
-    /// The whole configuration as a TOML file that [`Config::load`] reads back, with the origin of each value in a
-    /// comment behind it.
+    /// Returns the whole configuration as a TOML file that [`Config::load`] reads back, with the origin of each value
+    /// in a comment.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         self.write_toml(&mut text).expect("writing to a string does not fail");
@@ -217,7 +216,7 @@ impl Config {
         Ok(())
     }
 
-    /// The fields are public, so a value may have changed since it was read; then it is the program's.
+    /// The fields are public, so a value may have changed since it was read; then its origin is the program.
     fn origin_at(&self, index: usize) -> Origin {
         let provided = &self.provenance.values[index];
         if (KEYS[index].show)(self) == provided.shown {
@@ -228,16 +227,16 @@ impl Config {
     }
 }
 
-/// Where the values of a configuration come from.
+/// The origins of a configuration's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Provenance {
     preset: Preset,
     preset_origin: Origin,
-    /// One entry for each of [`KEYS`], in its order.
+    /// One entry for each of [`KEYS`], in order.
     values: Vec<Provided>,
 }
 
-/// A value as it was when a source provided it.
+/// A value as provided by its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Provided {
     shown: String,
@@ -257,13 +256,13 @@ impl Provenance {
 pub struct ConfigValue {
     /// Its name, such as `mailbox.messages`.
     pub key: &'static str,
-    /// The value, as a TOML file has it.
+    /// The value, as in a TOML file.
     pub shown: String,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// What a source says about one key.
+/// A source's assignment to one key.
 #[derive(Debug, Clone)]
 struct Assignment {
     target: Target,
@@ -277,7 +276,7 @@ enum Target {
     Key(usize),
 }
 
-/// Takes the strongest choice; reports weaker ones too when they name no preset.
+/// Takes the strongest choice; weaker ones are reported too if they name no preset.
 fn choose_preset(
     argument: Option<Preset>,
     assignments: &[Assignment],
@@ -300,7 +299,7 @@ fn choose_preset(
 }
 
 impl Key {
-    /// The environment variable that sets this key.
+    /// Returns the environment variable that sets this key.
     fn variable(&self) -> String {
         format!("{}{}_{}", environment::PREFIX, self.section.to_uppercase(), self.name.to_uppercase())
     }

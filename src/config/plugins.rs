@@ -1,4 +1,4 @@
-//! The routing plugins that a router loads when it starts.
+//! The routing plugins loaded at start.
 
 use std::path::{Path, PathBuf};
 
@@ -6,22 +6,22 @@ use super::value::{Setting, entries};
 use caxton_shards::api::PLUGINS_MAX;
 use caxton_shards::domain::DomainError;
 
-/// Plugins by name, in the order in which they are asked.
+/// Plugins by name, in calling order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PluginFiles(Vec<(String, PathBuf)>);
 
 impl PluginFiles {
-    /// Name and module of each.
+    /// Iterates over names and modules.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.0.iter().map(|(name, file)| (name.as_str(), file.as_path()))
     }
 
-    /// How many there are.
+    /// Returns the number of plugins.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no plugins.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -56,13 +56,13 @@ impl Setting for PluginFiles {
     }
 }
 
-/// What becomes of a message that a plugin could not judge.
+/// What happens to a message on which a plugin failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnFailure {
-    /// It is refused: nothing goes past a plugin that fails.
+    /// It is refused: nothing passes a plugin that fails.
     #[default]
     Refuse,
-    /// It goes on as if the plugin had let it pass.
+    /// It continues as if the plugin had let it pass.
     Pass,
 }
 

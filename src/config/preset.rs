@@ -1,26 +1,26 @@
-//! The three sets of values to start from.
+//! The three presets.
 
 use caxton_shards::domain::DomainError;
 use std::fmt;
 use std::str::FromStr;
 
-/// A value for every key, made for a purpose.
+/// A value for every key, for a purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Preset {
-    /// Small queues and long waits: mistakes show early, and a debugger does not run into timeouts.
+    /// Small queues and long time limits: mistakes show early, and a debugger does not run into timeouts.
     #[default]
     Development,
-    /// Short waits, so that automatic tests end soon.
+    /// Short time limits, so that automated tests end soon.
     Testing,
     /// Large queues and patient retries.
     Production,
 }
 
 impl Preset {
-    /// Every preset, in the order of the columns in the table of keys.
+    /// All presets, in the order of the columns in the table of keys.
     pub const ALL: [Self; 3] = [Self::Development, Self::Testing, Self::Production];
 
-    /// The name by which a file, the environment and the command line choose it.
+    /// Returns the name by which a file, the environment and the command line choose it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Development => "development",
@@ -29,7 +29,7 @@ impl Preset {
         }
     }
 
-    /// The names of all presets, in words.
+    /// Returns the names of all presets, as text.
     pub const fn allowed() -> &'static str {
         "development, testing or production"
     }

@@ -1,4 +1,4 @@
-//! Which protocols conversations are held to, and the files in which users define protocols of their own.
+//! The protocols that conversations are checked against, and the files that define user protocols.
 //!
 //! Such a file has a table for each protocol:
 //!
@@ -6,7 +6,7 @@
 //! [house-haggle]
 //! start = "idle"
 //! ends = ["sold", "refused"]
-//! acts = ["x-haggle"]          # acts beside those of FIPA SC00037; may be left out
+//! acts = ["x-haggle"]          # acts besides those of FIPA SC00037; optional
 //! steps = [
 //!     { from = "idle", by = "initiator", act = "request", to = "asked" },
 //!     { from = "asked", by = "participant", act = "x-haggle", to = "offered" },
@@ -16,7 +16,7 @@
 //! ]
 //! ```
 //!
-//! `act = "any"` stands for every act that no other step of that side from that state names. `aliases` are further
+//! `act = "any"` stands for every act that no other step of that side from that state names. `aliases` are alternative
 //! names, `source` says where the protocol is defined.
 
 use std::borrow::Cow;
@@ -33,15 +33,15 @@ use super::keys::ProtocolsConfig;
 use super::table::{Reader, Value};
 use super::value::{Setting, entries};
 
-/// The most protocols that have a mode of their own.
+/// Maximum number of protocols with their own mode.
 pub const EXCEPTIONS_MAX: usize = 256;
 
-/// Protocols with a mode of their own.
+/// Protocols with their own mode.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProtocolModes(Vec<(String, Mode)>);
 
 impl ProtocolModes {
-    /// The protocols and their modes.
+    /// Returns the protocols and their modes.
     pub fn as_slice(&self) -> &[(String, Mode)] {
         &self.0
     }
@@ -80,18 +80,19 @@ impl Setting for ProtocolModes {
 }
 
 impl ProtocolsConfig {
-    /// The protocols that conversations are held to: the library's, those of the files, and the program's `own`.
+    /// Returns the rulebook of the library's protocols, those of the files, and the program's `own`.
     ///
     /// # Errors
-    /// Every mistake in the files; or a mode for a protocol that there is not, or two protocols of one name.
+    ///
+    /// Returns all errors in the files; or an unknown protocol with a mode, or two protocols with the same name.
     pub fn rulebook(&self, own: &[Definition]) -> Result<Rulebook, ConfigErrors> {
         let mut definitions = own.to_vec();
         definitions.extend(self.files.read_all(definitions_in)?);
         self.rulebook_of(self.modes.as_slice(), &definitions)
     }
 
-    /// Whether the protocols of the files can be used. Modes may be meant for protocols of the program's own, which are not
-    /// known here.
+    /// Checks whether the protocols of the files can be used. Modes may be meant for the program's own protocols, which
+    /// are not known here.
     pub(super) fn check(&self) -> Result<(), ConfigErrors> {
         self.rulebook_of(&[], &self.files.read_all(definitions_in)?).map(drop)
     }
@@ -102,7 +103,7 @@ impl ProtocolsConfig {
     }
 }
 
-/// The protocols that a file defines; its mistakes are added to `errors`.
+/// Returns the protocols that a file defines; adds its errors to `errors`.
 fn definitions_in(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Definition> {
     let source = Source { path, text };
     let Some(root) = source.root(errors) else { return Vec::new() };
@@ -123,7 +124,7 @@ fn definitions_in(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec
     definitions
 }
 
-/// A protocol that is being read.
+/// A protocol being read.
 struct Draft<'a> {
     reader: Reader<'a>,
     protocol: &'a Cow<'a, str>,

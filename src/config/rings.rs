@@ -1,4 +1,4 @@
-//! How large the rings between shards are.
+//! Sizes of the rings between shards.
 
 use std::num::{NonZeroU16, NonZeroUsize};
 
@@ -8,42 +8,43 @@ use caxton_shards::shard::ShardFrame;
 
 use super::choice::AutoOr;
 
-/// What a shard may have under way to all others together, in messages: what a shard of two takes in within five milliseconds at
-/// some three million messages a second. For so long an operating system takes a core away at times, and meanwhile nobody else
-/// has to wait. On the same number of shards, rings that are larger still only cost cache.
+/// Messages in flight from one shard to all others together: what a shard of two receives within five milliseconds at
+/// about three million messages a second. An operating system at times takes a core away for that long, and meanwhile
+/// no other shard has to wait. With the same number of shards, larger rings only cost cache.
 const UNDER_WAY: u32 = 16_384;
-/// No ring is smaller than that, in messages.
+/// Minimum capacity of a ring, in messages.
 const SMALLEST: u32 = 1_024;
 
-/// Room for what shards tell each other beside messages, per pair of shards.
+/// Slots for what shards exchange besides messages, per pair of shards.
 const UNCREDITED_SLOTS: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
-/// One credit at least is kept for messages in transit.
+/// At least one credit is reserved for messages in transit.
 const CREDITS_MIN: usize = 2;
 
-/// The capacity of a ring as it is configured.
+/// The configured capacity of a ring.
 pub type RingChoice = AutoOr<RingCapacity>;
 
-/// What `auto` means for the ring from one shard to another. The more shards there are, the less goes from each to each.
+/// Returns the automatic capacity of the ring from one shard to another. The more shards there are, the less traffic
+/// each pair has.
 pub fn automatic_ring_capacity(shards: ShardCount) -> RingCapacity {
     let capacity = (UNDER_WAY / u32::from(shards.into_inner())).max(SMALLEST);
     RingCapacity::try_new(capacity).expect("both bounds are within the limits")
 }
 
 impl RingChoice {
-    /// The capacity of each ring of a router with so many shards.
+    /// Returns the capacity of each ring of a router with this many shards.
     pub fn resolve(self, shards: ShardCount) -> RingCapacity {
         self.unwrap_or_else(|| automatic_ring_capacity(shards))
     }
 }
 
-/// The room of each lane from one shard to another, in a router with so many shards.
+/// Returns the capacity of each lane in a router with this many shards.
 pub(crate) fn lane_capacity(choice: RingChoice, shards: ShardCount) -> LaneCapacity {
     let credits = choice.resolve(shards).as_usize().max(CREDITS_MIN);
     LaneCapacity { credits: NonZeroUsize::new(credits).unwrap_or(NonZeroUsize::MIN), uncredited: UNCREDITED_SLOTS }
 }
 
-/// How many bytes all rings of a router with so many shards take when they are full. Before that the operating system places no
-/// memory where none was written.
+/// Returns the size of all rings of a router with this many shards when they are full, in bytes. The operating system
+/// allocates no memory before it is written.
 pub fn ring_bytes(choice: RingChoice, shards: ShardCount) -> u64 {
     let count = NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN);
     lane_capacity(choice, shards).mesh_bytes::<ShardFrame>(count) as u64

@@ -1,11 +1,11 @@
-//! Files with rules for messages that name no agent.
+//! Files with routing rules for messages that name no agent.
 //!
-//! Such a file has a table for each rule. They are tried in the order in which they stand, and the first whose conditions
-//! are all met decides:
+//! Such a file has a table for each rule. Rules are tried in file order, and the first whose conditions are all
+//! satisfied decides:
 //!
 //! ```toml
 //! [large-orders]
-//! performative = "request"      # of FIPA SC00037, or a word of one's own that begins with x-
+//! performative = "request"      # of FIPA SC00037, or a user-defined word that begins with x-
 //! protocol = "fipa-request"
 //! ontology = "trading"
 //! language = "fipa-sl0"
@@ -16,10 +16,10 @@
 //!
 //! [everything-else]
 //! to_capability = "help-desk"
-//! choice = "least-loaded"       # any, all, round-robin or least-loaded; any if it is left out
+//! choice = "least-loaded"       # any (default), all, round-robin or least-loaded
 //! ```
 //!
-//! Each condition may be left out. Of `to_agent` and `to_capability` there has to be one.
+//! Each condition is optional. Exactly one of `to_agent` and `to_capability` is required.
 
 use std::ops::Range;
 use std::path::Path;
@@ -49,10 +49,11 @@ const KEYS_OF_RULE: [&str; 11] = [
 ];
 
 impl RulesConfig {
-    /// The rules of the files, one file after the other.
+    /// Returns the rules of the files, one file after the other.
     ///
     /// # Errors
-    /// Every mistake in the files, or that they hold more rules than [`RULES_MAX`].
+    ///
+    /// Returns all errors in the files, or that they contain more rules than [`RULES_MAX`].
     pub fn load(&self) -> Result<Vec<Rule>, ConfigErrors> {
         let rules = self.files.read_all(rules_in)?;
         if rules.len() > RULES_MAX {
@@ -63,7 +64,7 @@ impl RulesConfig {
     }
 }
 
-/// The rules of a file; its mistakes are added to `errors`.
+/// Returns the rules of a file; adds its errors to `errors`.
 fn rules_in(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Rule> {
     let source = Source { path, text };
     let Some(root) = source.root(errors) else { return Vec::new() };
@@ -113,7 +114,7 @@ fn rule(reader: &mut Reader<'_>, span: &Range<usize>, table: &DeTable<'_>) -> Op
             return None;
         }
         (None, None) => {
-            // If one is there and no text, that has been said.
+            // If one is present but not text, that was reported already.
             if !["to_agent", "to_capability"].iter().any(|key| table.contains_key(*key)) {
                 reader.refuse_missing(span, "to_agent or to_capability");
             }
@@ -124,7 +125,7 @@ fn rule(reader: &mut Reader<'_>, span: &Range<usize>, table: &DeTable<'_>) -> Op
 }
 
 fn performative(reader: &mut Reader<'_>, (word, span): Text) -> Option<Performative> {
-    // A slip of the pen would be an act of one's own, and match nothing.
+    // A misspelt act would be a user-defined one, and match nothing.
     let parsed = word
         .parse()
         .ok()

@@ -1,17 +1,17 @@
-//! How many shards a router runs on.
+//! The number of shards of a router.
 
 use caxton_shards::domain::ShardCount;
 
 use super::choice::AutoOr;
 
-/// From this many cores up, one is left to the edge, the helpers and the operating system.
+/// Number of cores from which one is left to other threads and the operating system.
 const CORES_TO_SPARE_ONE: usize = 8;
-/// With a store, one is left to the disk from this many cores up: what shards and the disk do to each other otherwise costs
-/// durable messages more than a shard is worth, and volatile ones their latency.
+/// Number of cores from which, with a store, one is left to the disk: otherwise shards and disk slow each other down,
+/// which costs durable messages more than a shard is worth, and volatile ones their latency.
 const CORES_TO_SPARE_ONE_WITH_STORE: usize = 2;
 
-/// How many shards `auto` means on this many allowed cores: all of them below 8 and all but one from 8 up, with a store all
-/// but one from 2 up, and never more than there are partition buckets.
+/// Returns the automatic number of shards for this many allowed cores: all of them below 8 and all but one from 8 up;
+/// with a store all but one from 2 up; and never more than there are partition buckets.
 pub fn automatic_shard_count(cores: usize, store: bool) -> ShardCount {
     let spares_one = if store { CORES_TO_SPARE_ONE_WITH_STORE } else { CORES_TO_SPARE_ONE };
     let shards = if cores < spares_one { cores } else { cores - 1 };
@@ -19,11 +19,11 @@ pub fn automatic_shard_count(cores: usize, store: bool) -> ShardCount {
     ShardCount::try_new(shards).expect("the value was clamped to the limits")
 }
 
-/// The number of shards as it is configured; more than there are cores share them.
+/// The configured number of shards; if it exceeds the number of cores, shards share them.
 pub type ShardChoice = AutoOr<ShardCount>;
 
 impl ShardChoice {
-    /// The number of shards on a machine where this process may use that many cores, with a store or without.
+    /// Returns the number of shards for this many allowed cores, with or without a store.
     pub fn resolve(self, cores: usize, store: bool) -> ShardCount {
         self.unwrap_or_else(|| automatic_shard_count(cores, store))
     }

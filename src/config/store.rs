@@ -10,7 +10,7 @@ pub enum Vfs {
     /// Writes and syncs go through `io_uring`.
     #[default]
     Uring,
-    /// With ordinary system calls, by SQLite's own layer.
+    /// Writes use ordinary system calls, by SQLite's own VFS.
     Unix,
 }
 

@@ -1,4 +1,4 @@
-//! Files that define things of a kind, such as protocols, in a table for each: reading their tables.
+//! Reads files that define things of a kind, such as protocols, in one table each.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ use super::error::{ConfigError, Origin};
 use super::file::{Source, in_order, kind};
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
-/// A text and where it stands.
+/// A text with its position.
 pub(super) type Text = (String, Range<usize>);
 
-/// Reads one table, and gathers its mistakes.
+/// Reads one table, and collects its errors.
 pub(super) struct Reader<'a> {
     source: &'a Source<'a>,
     pub errors: Vec<ConfigError>,
@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
         Self { source, errors: Vec::new() }
     }
 
-    /// The file that is being read.
+    /// Returns the file being read.
     pub fn path(&self) -> String {
         self.source.path.display().to_string()
     }
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number of bytes that may be left out.
+    /// Returns an optional number of bytes.
     pub fn optional_bytes(&mut self, table: &DeTable<'_>, key: &str) -> Option<usize> {
         const ALLOWED: &str = "a number of bytes";
         let value = table.get(key)?;
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list of texts that may be left out.
+    /// Returns an optional list of texts.
     pub fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Vec<Text> {
         let list = table.get(key).and_then(|value| self.list(value, key));
         let values = list.into_iter().flatten();

@@ -1,4 +1,4 @@
-//! How a value is read from text and shown as TOML: plain numbers, sizes and times.
+//! Parsing values from text and formatting them in TOML: plain numbers, sizes and times.
 
 use super::choice::AutoOr;
 use bytesize::ByteSize;
@@ -26,19 +26,19 @@ use std::time::Duration;
 
 /// A type that a key can have.
 pub(crate) trait Setting: Sized {
-    /// Reads the value as a file or a variable has it.
+    /// Parses the value from a file or a variable.
     fn read(text: &str) -> Result<Self, DomainError>;
 
-    /// The value as TOML, such that reading it gives the same value.
+    /// Formats the value in TOML, such that parsing it gives the same value.
     fn show(&self) -> String;
 }
 
-/// What lists have between their entries; an empty text is an empty list.
+/// Splits a list; an empty text is an empty list.
 pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
 }
 
-/// Numbers without a unit of their own.
+/// Numbers without a unit.
 macro_rules! plain {
     ($($type:ident),+ $(,)?) => {
         $(impl Setting for $type {
@@ -164,7 +164,7 @@ impl Setting for PlatformName {
     }
 
     fn show(&self) -> String {
-        // The only character of a name that TOML has another use for.
+        // The only character in these names that TOML escapes.
         format!("\"{}\"", self.to_string().replace('\\', "\\\\"))
     }
 }
@@ -182,7 +182,8 @@ impl<T: Display + FromStr<Err = DomainError>> Setting for AutoOr<T> {
     }
 }
 
-/// A number, perhaps negative, in the key's own unit. It stays text, so that the domain type judges and reports it.
+/// Returns a number, possibly negative, in the key's own unit. It stays text, so that the domain type checks it and
+/// reports errors.
 fn bare_number(text: &str) -> Option<String> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.to_owned())
@@ -201,7 +202,7 @@ fn microseconds(text: &str) -> Option<String> {
     time(text, Duration::from_micros(1))
 }
 
-/// Refuses times that are no whole number of units: rounding would change what was asked for.
+/// Refuses times that are not a whole number of units: rounding would change the meaning.
 fn time(text: &str, unit: Duration) -> Option<String> {
     let text = text.trim();
     bare_number(text).or_else(|| {
@@ -214,7 +215,7 @@ fn show_number(number: u64) -> String {
     number.to_string()
 }
 
-/// The largest binary unit that keeps the number whole, or plain bytes.
+/// Returns the size in the largest binary unit that keeps the number whole, or in bytes.
 fn show_bytes(bytes: u64) -> String {
     for (factor, unit) in [(bytesize::GIB, "GiB"), (bytesize::MIB, "MiB"), (bytesize::KIB, "KiB")] {
         if bytes != 0 && bytes.is_multiple_of(factor) {

@@ -1,4 +1,4 @@
-//! What of WASI a guest can be given, by name.
+//! The parts of WASI that a guest can be granted, by name.
 
 use std::fmt;
 
@@ -13,18 +13,18 @@ pub enum Grant {
     Clocks,
     /// Pseudo-random numbers: `wasi:random`.
     Random,
-    /// Writing lines into the guest's log, and what the runtimes of languages look for beside it: `wasi:cli`. There are no
-    /// arguments, no environment, no input and no terminal.
+    /// Writing lines to the guest's log, and what language runtimes need besides: `wasi:cli`. There are no arguments,
+    /// no environment, no input and no terminal.
     Stdout,
-    /// Importing anything else of WASI. It does not work: a guest that calls it traps.
+    /// Importing anything else of WASI, without function: a guest that calls it traps.
     Stubs,
 }
 
 impl Grant {
-    /// All of them.
+    /// All grants.
     pub const ALL: [Self; 4] = [Self::Clocks, Self::Random, Self::Stdout, Self::Stubs];
 
-    /// Its name in manifests and in the configuration.
+    /// Returns its name in manifests and in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Clocks => "clocks",
@@ -34,10 +34,11 @@ impl Grant {
         }
     }
 
-    /// The grant of this name.
+    /// Returns the grant with this name.
     ///
     /// # Errors
-    /// There is none. The error has all names, and the one that was probably meant.
+    ///
+    /// There is none. The error contains all names, and the most similar one.
     pub fn of_name(name: &str) -> Result<Self, DomainError> {
         Self::ALL.into_iter().find(|grant| grant.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name);
@@ -58,31 +59,31 @@ impl fmt::Display for Grant {
     }
 }
 
-/// A set of grants; none by default.
+/// A set of grants; empty by default.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Grants(u8);
 
 impl Grants {
-    /// Nothing of WASI.
+    /// No grants.
     pub const NONE: Self = Self(0);
 
-    /// Whether this is one of them.
+    /// Whether the set contains this grant.
     pub fn has(self, grant: Grant) -> bool {
         self.0 & grant.bit() != 0
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those of them that are not among the others.
+    /// Returns the grants that are not among the others.
     #[must_use]
     pub fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }
 
-    /// All of them, in the order of [`Grant::ALL`].
+    /// Iterates over the grants, in the order of [`Grant::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Grant> {
         Grant::ALL.into_iter().filter(move |grant| self.has(*grant))
     }
@@ -94,7 +95,7 @@ impl FromIterator<Grant> for Grants {
     }
 }
 
-/// The names with commas between them.
+/// Writes the names separated by commas.
 impl fmt::Display for Grants {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, grant) in self.iter().enumerate() {

@@ -1,32 +1,32 @@
-//! What the system's clocks do: expiry, delays and the order of a store's runs go by the wall clock.
+//! The system's clocks: expiry, delays and the order of a store's runs depend on the wall clock.
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The moment before which no clock is right: the beginning of 2025, in seconds since 1970.
+/// Earliest plausible time of a clock: the beginning of 2025, in seconds since 1970.
 pub const SECONDS_MIN: u64 = 1_735_689_600;
-/// Where the kernel says by what it counts time.
+/// Where the kernel names its clock source.
 const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
-/// What was read of the clocks.
+/// The readings of the clocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clock {
     /// The wall clock, since 1970.
     pub wall: Duration,
-    /// By how much the wall clock moved more or less than the monotonic one while both were watched.
+    /// How much the wall clock deviated from the monotonic one while both were watched.
     pub stepped: Duration,
-    /// Whether the kernel takes the wall clock for synchronised with others. `None` if it does not say.
+    /// Whether the kernel considers the wall clock synchronised. `None` if it does not say.
     pub synchronised: Option<bool>,
-    /// By what the kernel counts time, such as `tsc`.
+    /// The kernel's clock source, such as `tsc`.
     pub source: Option<String>,
 }
 
 impl Clock {
-    /// Reads the clocks, and watches them for so long.
+    /// Reads the clocks, and watches them for this long.
     pub fn read(watch: Duration) -> Self {
         let (wall, monotonic) = (wall(), Instant::now());
         if !watch.is_zero() {
-            // Time itself is what is waited for here.
+            // Passing time is what is measured here.
             std::thread::sleep(watch);
         }
         let expected = wall + monotonic.elapsed();
@@ -44,11 +44,12 @@ fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Whether the kernel's clock is disciplined by somebody, such as an NTP daemon on this host or, for a container, on its host.
+/// Whether the kernel's clock is disciplined, for example by an NTP daemon on this host or, for a container, on its
+/// host.
 #[allow(unsafe_code, reason = "no safe interface to adjtimex exists among the dependencies")]
 fn is_synchronised() -> Option<bool> {
-    // SAFETY: all zeros are a legal `timex`, which is integers throughout; with no mode set the call changes nothing, and writes
-    // within the structure only.
+    // SAFETY: all zeros are a valid `timex`, which consists of integers; with no mode set the call changes nothing, and
+    // it writes within the structure only.
     let (state, status) = unsafe {
         let mut timex: libc::timex = std::mem::zeroed();
         (libc::adjtimex(&raw mut timex), timex.status)

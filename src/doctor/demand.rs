@@ -1,4 +1,4 @@
-//! What a router needs of its host, as its settings say.
+//! What a router needs of its host, according to its settings.
 
 #[cfg(feature = "store")]
 use std::path::PathBuf;
@@ -7,28 +7,28 @@ use caxton_shards::domain::ShardCount;
 
 use crate::config::{Config, ShardChoice, automatic_shard_count, ring_bytes};
 
-/// How much memory a shard must be able to lock, in bytes. With less in all, no shard starts.
+/// Memory that a shard must be able to lock, in bytes. With less in total, no shard starts.
 pub const MEMORY_LOCK_BYTES_PER_SHARD: u64 = 512 * 1024;
 
-/// How many files a shard has open by itself, rounded up: rings, event counters, timers, journal.
+/// Open files of a shard, rounded up: rings, event counters, timers, journal.
 pub const OPEN_FILES_PER_SHARD: u64 = 32;
 
-/// How many files the router has open besides those of its shards.
+/// Open files of the router besides those of its shards.
 pub const OPEN_FILES_BASE: u64 = 64;
 
-/// How much memory a shard should find available beside the rings, in bytes.
+/// Memory that should be available per shard besides the rings, in bytes.
 pub const MEMORY_BYTES_PER_SHARD: u64 = 128 << 20;
 
 /// Threads of a shard: its own, one of its executor for blocking calls and, with a store, one for its disk.
 const THREADS_PER_SHARD: u64 = 3;
 
-/// Threads beside those of the shards: the watchdog, those that show the store and listen for signals, and some to spare.
+/// Threads besides those of the shards: the watchdog, those that show the store and listen for signals, and some spare.
 const THREADS_BASE: u64 = 6;
 
 /// Address space of one thread, in bytes: its stack, and what the allocator reserves for it while it aligns a segment.
 const ADDRESS_BYTES_PER_THREAD: u64 = 68 << 20;
 
-/// Address space beside threads and rings, in bytes: what is allocated while the first messages pass.
+/// Address space besides threads and rings, in bytes: what is allocated while the first messages pass.
 const ADDRESS_BYTES_BASE: u64 = 256 << 20;
 
 #[cfg(feature = "store")]
@@ -38,13 +38,13 @@ const SEGMENTS_AT_START: u64 = 2;
 /// What a router needs of its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
-    /// How many shards it starts.
+    /// The number of shards.
     pub shards: ShardCount,
-    /// Whether that number was given, and does not follow from the cores.
+    /// Whether that number was configured rather than derived from the cores.
     pub shards_given: bool,
-    /// How much memory the rings between the shards may take when they are full, in bytes.
+    /// Memory of the rings between the shards when they are full, in bytes.
     pub ring_bytes: u64,
-    /// How large each ring is to be.
+    /// The configured capacity of each ring.
     rings: crate::config::RingChoice,
     /// How many guests in WebAssembly there is room for.
     #[cfg(feature = "wasm")]
@@ -58,16 +58,16 @@ pub struct Demand {
 #[cfg(feature = "store")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreDemand {
-    /// Where it is.
+    /// Its directory.
     pub directory: PathBuf,
-    /// How large one segment of a shard's journal is, in bytes.
+    /// The size of one segment of a shard's journal, in bytes.
     pub segment_bytes: u64,
-    /// How many segments a shard's journal has at most.
+    /// The maximum number of segments of a shard's journal.
     pub segments_max: u64,
 }
 
 impl Demand {
-    /// What a router with these settings needs where a process may use so many cores.
+    /// Returns what a router with these settings needs on this many allowed cores.
     pub fn of(config: &Config, cores_allowed: usize) -> Self {
         let shards = config.router.shards.resolve(cores_allowed, config.has_store());
         Self {
@@ -90,39 +90,39 @@ impl Demand {
         u64::from(self.shards.into_inner())
     }
 
-    /// How many bytes the shards want to lock.
+    /// Returns the memory to be locked by the shards, in bytes.
     pub fn memory_lock_bytes(&self) -> u64 {
         self.count() * MEMORY_LOCK_BYTES_PER_SHARD
     }
 
-    /// How many files the router has open.
+    /// Returns the number of open files.
     pub fn open_files(&self) -> u64 {
         OPEN_FILES_BASE + self.count() * OPEN_FILES_PER_SHARD
     }
 
-    /// How many threads the router starts.
+    /// Returns the number of threads.
     pub fn threads(&self) -> u64 {
         THREADS_BASE + self.count() * THREADS_PER_SHARD
     }
 
-    /// How much memory the router should find, in bytes.
+    /// Returns the memory that should be available, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         (self.count() * MEMORY_BYTES_PER_SHARD).saturating_add(self.ring_bytes)
     }
 
-    /// How much address space a start takes, in bytes.
+    /// Returns the address space that a start takes, in bytes.
     pub fn address_bytes(&self) -> u64 {
         (ADDRESS_BYTES_BASE + self.threads() * ADDRESS_BYTES_PER_THREAD).saturating_add(self.ring_bytes)
     }
 
-    /// The most shards whose rings take no more than this.
+    /// Returns the maximum number of shards whose rings fit into this many bytes.
     pub fn shards_within(&self, bytes: u64) -> u16 {
         let fits =
             |shards: &u16| ShardCount::try_new(*shards).is_ok_and(|shards| ring_bytes(self.rings, shards) <= bytes);
         (1..=self.shards.into_inner()).rev().find(fits).unwrap_or(1)
     }
 
-    /// How many shards `auto` means where so many cores are allowed.
+    /// Returns the automatic number of shards for this many allowed cores.
     pub fn automatic_shards(&self, cores_allowed: usize) -> ShardCount {
         automatic_shard_count(cores_allowed, self.has_store())
     }
@@ -139,12 +139,12 @@ impl Demand {
 
 #[cfg(feature = "store")]
 impl StoreDemand {
-    /// Bytes that so many shards write out early in a run.
+    /// Returns the bytes that this many shards write early in a run.
     pub fn bytes_at_start(&self, shards: ShardCount) -> u64 {
         u64::from(shards.into_inner()) * SEGMENTS_AT_START.min(self.segments_max) * self.segment_bytes
     }
 
-    /// Bytes that the journals of so many shards take at most.
+    /// Returns the maximum size of the journals of this many shards, in bytes.
     pub fn bytes_max(&self, shards: ShardCount) -> u64 {
         u64::from(shards.into_inner()).saturating_mul(self.segments_max.saturating_mul(self.segment_bytes))
     }

@@ -1,4 +1,4 @@
-//! Whether the disk of a store can take it: its directory, its file system, its space, and what its last run says of the clock.
+//! The disk of a store: its directory, its file system, its space, and the clock of its last run.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,37 +14,37 @@ use super::{Finding, size};
 use crate::store::disk::Buffer;
 use crate::store::manifest::read_manifest;
 
-/// Bytes that are written to a file without a name, to see what the disk does.
+/// Bytes written to an unnamed file, to test the disk.
 const PROBE_BYTES: usize = 4_096;
 
-/// What was read of the disk that a store is to lie on. A directory that is not there yet is made at the start, so what holds is what
-/// is known of the nearest one above it.
+/// The readings of a store's disk. A missing directory is created at the start, so the readings are those of its
+/// nearest existing ancestor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreDisk {
-    /// The directory, or the nearest one above it that is there.
+    /// The directory, or its nearest existing ancestor.
     pub nearest: PathBuf,
     /// Whether that is a directory.
     pub is_directory: bool,
-    /// What of it, or in it, this process may not change.
+    /// A path, the directory or one inside it, that this process may not change.
     pub forbidden: Option<PathBuf>,
-    /// The number by which the kernel knows the file system.
+    /// The kernel's number of the file system type.
     pub file_system: Option<u64>,
     /// Whether it is mounted read-only.
     pub read_only: bool,
-    /// Whether a block could be written past the page cache, to be durable at once.
+    /// Whether a block could be written bypassing the page cache.
     pub direct: DirectWrite,
-    /// How many bytes an ordinary user may still write.
+    /// The free space available to an ordinary user, in bytes.
     pub free_bytes: Option<u64>,
     /// When the last run on this directory began, since 1970.
     pub last_start: Option<Duration>,
 }
 
-/// What became of a direct write.
+/// The result of a direct write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectWrite {
-    /// It was written.
+    /// It succeeded.
     Works,
-    /// The file system takes no direct writes.
+    /// The file system does not support direct writes.
     Unsupported,
     /// It cannot be tried without leaving a file behind.
     Untried,
@@ -56,7 +56,7 @@ pub enum DirectWrite {
 }
 
 impl StoreDisk {
-    /// Takes the readings. What is written for it has no name, and is gone at once.
+    /// Takes the readings. The file written for it has no name and disappears at once.
     pub fn read(store: &StoreDemand) -> Self {
         let nearest = nearest(&store.directory);
         let is_directory = nearest.is_dir();
@@ -78,14 +78,15 @@ impl StoreDisk {
     }
 }
 
-/// The path, or the nearest one above it that is there.
+/// Returns the path, or its nearest existing ancestor.
 fn nearest(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let there = whole.ancestors().find(|path| path.symlink_metadata().is_ok());
     there.map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
 
-/// What this process may not change although a store has to: the directory or, where that is the store's own, something in it.
+/// Returns a path that this process may not change although a store has to: the directory or, if it is already the
+/// store's own, something in it.
 fn forbidden(nearest: &Path, is_there: bool) -> Option<PathBuf> {
     let may = |path: &Path, access| accessat(CWD, path, access, AtFlags::EACCESS).is_ok();
     let in_directory = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
@@ -106,7 +107,7 @@ fn write_directly(directory: &Path) -> DirectWrite {
     let file = match open(directory, flags | OFlags::DIRECT | OFlags::DSYNC, Mode::RUSR | Mode::WUSR) {
         Ok(file) => std::fs::File::from(file),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => return DirectWrite::Untried,
-        // Either file without a name or direct writes are unknown here.
+        // Either unnamed files or direct writes are not supported here.
         Err(Errno::INVAL) => {
             let indirect = open(directory, flags, Mode::RUSR | Mode::WUSR);
             return if indirect.is_ok() { DirectWrite::Unsupported } else { DirectWrite::Untried };
@@ -122,7 +123,7 @@ fn write_directly(directory: &Path) -> DirectWrite {
     }
 }
 
-/// Judges readings of a store's disk, at this moment since 1970.
+/// Judges the readings of a store's disk, at this time since 1970.
 pub fn examine_disk(disk: &StoreDisk, store: &StoreDemand, shards: ShardCount, now: Duration) -> Vec<Finding> {
     vec![directory(disk, store), file_system(disk), space(disk, store, shards), last_start(disk, now)]
 }
@@ -193,7 +194,7 @@ fn file_system(disk: &StoreDisk) -> Finding {
     }
 }
 
-/// What stays of what was written when the power goes.
+/// What survives a power failure.
 #[derive(Clone, Copy)]
 enum Keeps {
     Everything,
@@ -260,7 +261,7 @@ fn space(disk: &StoreDisk, store: &StoreDemand, shards: ShardCount) -> Finding {
     Finding::ok(name, format!("{} are free; {shards} journals may grow to {}", size(free), size(most)))
 }
 
-/// The clock at the last start is the only witness of a clock that was set back meanwhile.
+/// The time of the last start is the only evidence of a clock that was set back since.
 fn last_start(disk: &StoreDisk, now: Duration) -> Finding {
     let name = "store clock";
     match disk.last_start {

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
-/// How many entries the rings of a shard have. Such rings are made, and closed at once, to see whether they can be.
+/// Number of entries of a shard's rings. Such rings are created and closed at once, to test whether that is possible.
 const RING_ENTRIES: u32 = 128;
-/// The operations without which the executor of a shard ends the process.
+/// The operations without which a shard's executor aborts the process.
 const OPERATIONS: [(&str, u8); 23] = [
     ("NOP", opcode::Nop::CODE),
     ("READV", opcode::Readv::CODE),
@@ -37,55 +37,55 @@ const OPERATIONS: [(&str, u8); 23] = [
     ("RECV", opcode::Recv::CODE),
 ];
 
-/// What was read from a host. `None` means that the host does not tell.
+/// The readings of a host. `None` means that the host does not say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Host {
     /// As `uname -r` prints it.
     pub kernel_release: String,
-    /// The sysctl `kernel.io_uring_disabled`: 0 for nobody, 1 for the unprivileged, 2 for all. Kernels before 6.6 have
-    /// no such switch.
+    /// The sysctl `kernel.io_uring_disabled`: 0 for nobody, 1 for unprivileged processes, 2 for all. Kernels before 6.6
+    /// have no such switch.
     pub io_uring_disabled: Option<u8>,
-    /// Whether a ring can be made.
+    /// Whether a ring can be created.
     pub io_uring: IoUringProbe,
-    /// Whether a seccomp filter decides which system calls this process may make.
+    /// Whether a seccomp filter restricts this process's system calls.
     pub seccomp_filter: Option<bool>,
-    /// How many bytes of memory this process may lock.
+    /// The limit on memory that this process may lock, in bytes.
     pub memory_lock: Limit,
-    /// How many files this process may have open.
+    /// The limit on open files of this process.
     pub open_files: Limit,
-    /// How many it has open now.
+    /// The number of open files.
     pub open_files_used: Option<u64>,
-    /// How many threads and processes the user may have.
+    /// The limit on the user's threads and processes.
     pub user_processes: Limit,
-    /// Whether as many threads could be started as the router needs.
+    /// Whether the router's threads could be started.
     pub threads: ThreadProbe,
-    /// How much more address space this process may use, in bytes. `None` is no limit.
+    /// The remaining address space of this process, in bytes. `None` means no limit.
     pub address_bytes_left: Option<u64>,
-    /// How many cores the calling thread may run on; 0 if that is unknown.
+    /// The number of cores that the calling thread may run on; 0 if unknown.
     pub cores_allowed: usize,
-    /// How much processor time the control groups grant, in cores. `None` is no quota.
+    /// The CPU quota of the control groups, in cores. `None` means no quota.
     pub processor_quota_cores: Option<f64>,
-    /// How many bytes of memory this process could still use, as the system and the control groups see it.
+    /// The memory still available to this process, according to the system and the control groups, in bytes.
     pub memory_available_bytes: Option<u64>,
     /// How many mappings of memory one process may have: the sysctl `vm.max_map_count`.
     #[cfg(feature = "wasm")]
     pub mappings_max: Option<u64>,
-    /// Whether /proc is there.
+    /// Whether /proc exists.
     pub has_proc: bool,
-    /// Whether /sys is there.
+    /// Whether /sys exists.
     pub has_sys: bool,
-    /// What the clock does.
+    /// The readings of the clock.
     pub clock: Clock,
 }
 
-/// Whether rings such as those of a shard could be made and used.
+/// Whether rings like those of a shard could be created and used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IoUringProbe {
-    /// They could.
+    /// Yes.
     Works,
     /// A system call failed.
     Fails {
-        /// Which one.
+        /// The system call.
         call: &'static str,
         /// The operating system's error number.
         raw_os_error: Option<i32>,
@@ -100,9 +100,9 @@ pub enum IoUringProbe {
 /// A resource limit, in the unit of its resource; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// What is in force.
+    /// The soft limit, which is in force.
     pub current: Option<u64>,
-    /// Up to where the process may raise it by itself.
+    /// The hard limit, up to which the process may raise it by itself.
     pub maximum: Option<u64>,
 }
 
@@ -118,7 +118,7 @@ impl Limit {
     }
 }
 
-/// Reads well before the name of the unit: `524288` bytes, `any number of` bytes.
+/// Formats it for use before the name of the unit: `524288` bytes, `any number of` bytes.
 impl fmt::Display for Limit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.current {
@@ -135,10 +135,11 @@ impl From<Rlimit> for Limit {
 }
 
 impl Host {
-    /// Takes all readings, for the calling process and, as far as cores go, the calling thread. The clock is watched for so long.
+    /// Takes all readings, for the calling process and, for cores, the calling thread. The clock is watched for
+    /// `watch_clock`.
     ///
-    /// `threads` is how many threads are started, and ended again, to see whether there may be so many; `address_bytes` is how
-    /// much address space there has to be left for that to be tried.
+    /// `threads` is the number of threads that are started and ended as a test; `address_bytes` is the address space
+    /// that has to be left for that to be tried.
     pub fn read(threads: u64, address_bytes: u64, watch_clock: Duration) -> Self {
         let control_group = read_text("/proc/self/cgroup").map(|text| ControlGroup::parse(&text)).unwrap_or_default();
         let address_bytes_left = address_bytes_left();
@@ -168,19 +169,19 @@ impl Host {
         }
     }
 
-    /// Major and minor version of the kernel, if the release begins with them.
+    /// Returns the major and minor version of the kernel, if the release begins with them.
     pub fn kernel_version(&self) -> Option<(u32, u32)> {
         let mut numbers = self.kernel_release.split(|character: char| !character.is_ascii_digit());
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     }
 }
 
-/// The cores that the calling thread may run on; none if that cannot be found out.
+/// Returns the cores that the calling thread may run on; empty if unknown.
 pub(crate) fn allowed_cores() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
-/// Makes the rings that the executor of a shard makes, and asks them what it asks.
+/// Creates the rings of a shard's executor, and probes the operations that it uses.
 fn probe_io_uring() -> IoUringProbe {
     let failed = |call| move |error: io::Error| IoUringProbe::Fails { call, raw_os_error: error.raw_os_error() };
     let probe = || -> Result<(), IoUringProbe> {
@@ -198,7 +199,7 @@ fn probe_io_uring() -> IoUringProbe {
     probe().err().unwrap_or(IoUringProbe::Works)
 }
 
-/// What is left of the limits on address space and on data; `None` without a limit, or where the use cannot be found out.
+/// Returns what is left of the limits on address space and on data; `None` without a limit, or if the use is unknown.
 fn address_bytes_left() -> Option<u64> {
     let used = read_text("/proc/self/statm")?;
     let mut pages = used.split_whitespace().map(|pages| pages.parse::<u64>().ok());
@@ -214,7 +215,7 @@ fn read_text(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// Mode 2 of the line `Seccomp:` is a filter.
+/// Mode 2 in the line `Seccomp:` is a filter.
 fn seccomp_filter(status: &str) -> Option<bool> {
     let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
     Some(mode.trim() == "2")
@@ -226,7 +227,7 @@ fn memory_available(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Where this process stands in the control groups, of either version; limits hold in all groups above it too.
+/// The control groups of this process, of either version; limits apply in all parent groups too.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ControlGroup {
     /// The path in the unified hierarchy of version 2.
@@ -238,7 +239,7 @@ struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Reads lines such as `0::/user.slice` (version 2) and `4:cpu,cpuacct:/docker/1234` (version 1).
+    /// Parses lines such as `0::/user.slice` (version 2) and `4:cpu,cpuacct:/docker/1234` (version 1).
     fn parse(text: &str) -> Self {
         let mut group = Self::default();
         for line in text.lines() {
@@ -272,7 +273,8 @@ impl ControlGroup {
         unified.chain(separate).min_by(f64::total_cmp)
     }
 
-    /// What the groups' limits leave of memory. What only caches files is given back when it is needed.
+    /// Returns the memory left by the groups' limits. File caches count as free, because they are reclaimed when
+    /// needed.
     fn memory_left_bytes(&self) -> Option<u64> {
         let unified = self
             .unified
@@ -294,12 +296,12 @@ fn memory_left(directory: &str, [limit, usage]: [&str; 2], cached: &str) -> Opti
     Some(limit.saturating_sub(used.saturating_sub(figure(&statistics, cached).unwrap_or(0))))
 }
 
-/// A figure of a file with a name and a number on each line.
+/// Returns a figure from a file with a name and a number on each line.
 fn figure(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// The directory of a group and of every group above it.
+/// Returns the directories of a group and of every parent group.
 ///
 /// In a container the path may be that of the host, which does not exist inside; the root does, and has the limits.
 fn directories(root: &str, path: &str) -> Vec<String> {
@@ -313,13 +315,13 @@ fn directories(root: &str, path: &str) -> Vec<String> {
     directories
 }
 
-/// Reads `cpu.max`: `max 100000` is no quota, `250000 100000` is two and a half cores.
+/// Parses `cpu.max`: `max 100000` is no quota, `250000 100000` is two and a half cores.
 fn quota_of_version_2(text: &str) -> Option<f64> {
     let (quota, period) = text.trim().split_once(' ')?;
     cores(quota.parse().ok()?, period.parse().ok()?)
 }
 
-/// A quota of -1 is none.
+/// A quota of -1 means none.
 fn quota_of_version_1(quota: &str, period: &str) -> Option<f64> {
     cores(quota.trim().parse().ok()?, period.trim().parse().ok()?)
 }

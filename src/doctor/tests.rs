@@ -1,8 +1,8 @@
-//! Judgements of hosts that do not exist.
+//! Judgements of hypothetical hosts.
 
 use super::*;
 
-/// A host on which everything is as it should be.
+/// A host without any problem.
 fn healthy() -> Host {
     Host {
         kernel_release: "6.8.0-45-generic".to_owned(),
@@ -31,7 +31,7 @@ fn healthy() -> Host {
     }
 }
 
-/// What a router with these settings needs on four cores.
+/// Returns what a router with these settings needs on four cores.
 fn demand(settings: &[(&str, &str)]) -> Demand {
     let mut config = Config::default();
     for (key, value) in settings {
@@ -291,7 +291,7 @@ fn limits_at_the_edge_are_enough() {
     assert!(judged(&host).iter().all(|finding| finding.status == Status::Ok), "{:?}", judged(&host));
 }
 
-/// What is found of one thing on a healthy host, with these settings.
+/// Returns the finding about one subject on a healthy host, with these settings.
 fn found(settings: &[(&str, &str)], name: &str) -> Finding {
     let findings = examine_host(&healthy(), &demand(settings));
     findings.into_iter().find(|finding| finding.name == name).expect("every check is made")

@@ -1,23 +1,23 @@
-//! Whether as many threads can be started as the router needs, found out by starting them: what limits them is spread over the
-//! user's processes, the control groups and the kernel, and only the kernel knows what is left.
+//! Tests whether the router's threads can be started, by starting them: the limits are spread over the user's
+//! processes, the control groups and the kernel, and only the kernel knows what is left.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// The stack of a thread that only waits, in bytes.
+/// The stack of a waiting thread, in bytes.
 const STACK_BYTES: usize = 64 << 10;
 
-/// How many threads could be started.
+/// The number of threads that could be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ThreadProbe {
-    /// How many were to be started. None if it was not tried.
+    /// The number requested; zero if it was not tried.
     pub wanted: u64,
-    /// How many could be.
+    /// The number started.
     pub started: u64,
-    /// The operating system's error number for the first that could not.
+    /// The operating system's error number for the first failure.
     pub raw_os_error: Option<i32>,
 }
 
-/// Keeps threads waiting until it is open.
+/// Holds threads until it is opened.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -42,7 +42,7 @@ impl Gate {
     }
 }
 
-/// Starts so many threads at once, as far as that is possible, and ends them again.
+/// Starts this many threads at once, as far as possible, and ends them again.
 pub fn probe_threads(wanted: u64) -> ThreadProbe {
     let gate = Arc::new(Gate::default());
     let mut threads = Vec::new();

@@ -16,8 +16,8 @@
 //! | [`guarantees`] | What can I rely on, and what does the router not do? |
 //! | [`glossary`] | What does this word mean? |
 
-/// Makes each chapter a module whose examples are tested. The definitions in front take precedence over those at the end of a
-/// chapter, which are for readers of the files themselves.
+/// Makes each chapter a module whose examples are tested. The link definitions at the front take precedence over those
+/// at the end of a chapter, which are for readers of the files themselves.
 macro_rules! chapters {
     ($($chapter:ident: $file:literal),+ $(,)?) => {$(
         #[doc = include_str!("links.md")]
@@ -48,7 +48,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    /// How long the README may be, in bytes: what is longer is a chapter.
+    /// Maximum length of the README, in bytes: longer texts are chapters.
     const README_BYTES_MAX: usize = 8 << 10;
 
     fn root() -> &'static Path {
@@ -65,7 +65,7 @@ mod tests {
         files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect()
     }
 
-    /// The files that a document links to, relative to its directory.
+    /// Returns the files that a document links to, relative to its directory.
     fn targets(text: &str) -> impl Iterator<Item = &str> {
         let behind = |mark| text.split(mark).skip(1).filter_map(|rest: &str| rest.split([')', '\n', ' ', '#']).next());
         behind("](").chain(behind("]: ")).filter(|target| {
