@@ -1,8 +1,9 @@
-//! Which durable message a shard's handler has, in a file that outlives the process.
+//! The durable message that a shard's handler is processing, in a file that survives the process.
 //!
-//! The file is mapped into memory, so that to say so is to write eight bytes there, and to find it after the process was killed
-//! or has killed itself is to read the file: the kernel keeps what was written. After a power cut the file may say anything
-//! older; it is compared with the journal, so that it can be wrong about one attempt at most, of a message that is still there.
+//! The file is mapped into memory, so recording an attempt is writing eight bytes there, and after the process was
+//! killed or has killed itself they are read from the file: the kernel keeps what was written. After a power cut the
+//! file may be out of date. It is compared with the journal, so it can be wrong about at most one attempt, of a message
+//! that still exists.
 
 #![allow(unsafe_code)] // A file is mapped into memory.
 
@@ -17,33 +18,35 @@ use memmap2::MmapMut;
 
 use super::files::FILE_MODE;
 
-/// The file in a shard's directory.
+/// The name of the file in a shard's directory.
 const FILE: &str = "attempt";
 /// Its length in bytes: one page, of which the first eight bytes are used.
 const BYTES: usize = 4096;
-/// The record's number stands above the attempt's.
+/// The record's number is stored above the attempt's.
 const NUMBER_BITS: u32 = 8;
 
-/// The file, as a shard writes it.
+/// The file, as written by a shard.
 #[derive(Debug)]
 pub struct AttemptFile {
     map: MmapMut,
 }
 
 impl AttemptFile {
-    /// Makes the file of a shard anew: no handler has a message.
+    /// Creates a shard's file anew, without an attempt.
     ///
     /// # Errors
-    /// The file system refuses, or maps no files.
+    ///
+    /// The file system refuses, or cannot map files.
     pub fn create(directory: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let mut file =
             options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(directory.join(FILE))?;
-        // The page has its place on the disk before it is written through the map.
+        // The page is allocated on disk before it is written through the map.
         file.write_all(&[0; BYTES])?;
         file.sync_all()?;
-        // SAFETY: the file is as long as the map, and lies in a data directory that this process has to itself, as its lock says:
-        // nobody shortens it while it is mapped. What another process might write there is only compared with the journal.
+        // SAFETY: the file is as long as the map, and is in a data directory that this process has to itself, as its
+        // lock ensures: nobody shortens it while it is mapped. Anything another process might write there is only
+        // compared with the journal.
         let map = unsafe { MmapMut::map_mut(&file)? };
         Ok(Self { map })
     }
@@ -58,7 +61,7 @@ impl AttemptMark for AttemptFile {
     }
 }
 
-/// The attempt that a handler was in when the process ended that wrote this shard's directory.
+/// Returns the attempt in progress when the process that wrote this shard's directory ended.
 pub fn read(directory: &Path) -> Option<Attempt> {
     let bytes = fs::read(directory.join(FILE)).ok()?;
     let word = u64::from_le_bytes(*bytes.first_chunk()?);

@@ -1,12 +1,13 @@
-//! A copy of a data directory, made while a router uses it: a directory of its own, from which a router can start.
+//! A backup of a data directory, made while a router uses it: a separate directory from which a router can start.
 //!
-//! The shards' journals cannot be read at one moment. So they are read twice: the first look says how far each had come, and the
-//! second takes everything that is there, but nothing as settled that was settled after the first look. A message is settled
-//! only after what came of it is durable; so whatever the first look's settled messages have sent is there at the second one.
-//! A message that is settled between the two is in the copy, and may be handled again from there.
+//! The shards' journals cannot be read at one moment, so they are read twice: the first pass records how far each had
+//! come, and the second takes everything present, but treats as settled only what was settled in the first pass. A
+//! message is settled only after its effects are durable; so whatever the settled messages of the first pass have sent
+//! is there in the second one. A message settled between the two is in the backup, and may be handled again from there.
 //!
-//! What guests remember is copied last: a message that changed it is settled only after the change is on disk, so no change is
-//! missing of which the journals say that it was made. One may be there whose message will be handled again, as after a crash.
+//! The guests' state is copied last: a message that changed it is settled only after the change is on disk, so no
+//! change is missing that the journals say was made. A change may be present whose message will be handled again, as
+//! after a crash.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,19 +29,20 @@ use crate::drive::wall_time;
 #[cfg(feature = "wasm")]
 use crate::wasm::copy_states;
 
-/// How often the look is repeated while the router writes faster than it can be read.
+/// Maximum number of passes while the router writes faster than it can be read.
 const LOOKS_MAX: u32 = 20;
-/// Of how many messages the ids are kept.
+/// The number of messages whose ids are kept.
 pub(super) const WINDOW: usize = DuplicatesWindow::MAXIMUM as usize;
-/// The length of the copy's files in bytes.
+/// The length of the backup's files in bytes.
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// How long a write of the copy is waited for at a time.
+/// Time limit of one wait for a write of the backup.
 const WRITE_WAIT: Duration = Duration::from_millis(10);
 
-/// Copies what a start would find in `from` to `to`, a directory that is empty or not there yet.
+/// Copies what a start would find in `from` to `to`, a directory that is empty or does not exist.
 ///
 /// # Errors
-/// `from` is no data directory, damaged, or written too fast; `to` is not empty or cannot be written.
+///
+/// `from` is not a data directory, is damaged, or is written too fast; `to` is not empty or cannot be written.
 pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
     let failed = |error| StoreError::Directory { path: to.to_owned(), error };
     if to.exists() && fs::read_dir(to).map_err(failed)?.next().is_some() {
@@ -53,24 +55,24 @@ pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
         if is_in_use(to) {
             return Err(StoreError::InUse { path: to.to_owned() });
         }
-        // What an interrupted copy has left is nobody's.
+        // The remains of an interrupted backup belong to nobody.
         empty(to).map_err(failed)?;
     }
     let (manifest, recovery) = read(from)?;
     let written = write(from, to, &manifest, recovery);
     if written.is_err() && is_unfinished(to).unwrap_or(false) {
-        // The room is somebody else's again. The manifest stays, so that no router starts there as if this were a copy.
+        // Frees the space. The manifest stays, so that no router starts there as if this were a backup.
         let _ = clear(to);
     }
     written
 }
 
-/// Whether a directory holds nothing but a copy that was not finished.
+/// Whether a directory contains nothing but an unfinished backup.
 fn is_unfinished(directory: &Path) -> Result<bool, StoreError> {
     if let Some(manifest) = read_manifest(directory)? {
         return Ok(manifest.copying);
     }
-    // Before there is a manifest there is at most a lock that says nothing yet.
+    // Before there is a manifest there is at most an empty lock file.
     let failed = |error| StoreError::Directory { path: directory.to_owned(), error };
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -82,7 +84,7 @@ fn is_unfinished(directory: &Path) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Removes what a copy has left that was not finished; the manifest that says so goes last.
+/// Removes an unfinished backup; its manifest, which marks it as such, goes last.
 fn empty(directory: &Path) -> io::Result<()> {
     clear(directory)?;
     match fs::remove_file(directory.join(MANIFEST)) {
@@ -104,7 +106,7 @@ fn clear(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads everything at one moment, in several tries if a router writes meanwhile.
+/// Reads a consistent state, in several tries if a router writes meanwhile.
 fn read(from: &Path) -> Result<(Manifest, Recovery), StoreError> {
     let mut looks = 0;
     loop {
@@ -124,7 +126,7 @@ fn read(from: &Path) -> Result<(Manifest, Recovery), StoreError> {
     }
 }
 
-/// Reads everything; nothing if the router has used a file anew meanwhile, or was restarted.
+/// Reads everything; returns `None` if the router has reused a file meanwhile, or was restarted.
 fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
     let (manifest, _) = whole(from)?;
     let directory = |id: &JournalId| shard_directory(from, id.generation, id.shard);
@@ -152,7 +154,7 @@ fn look(from: &Path) -> Result<Option<(Manifest, Recovery)>, StoreError> {
     Ok((read_manifest(from)?.as_ref() == Some(&manifest)).then_some((manifest, recovery)))
 }
 
-/// Writes a directory of one shard; a start divides it among as many as it has.
+/// Writes a directory of one shard; a start divides it among its shards.
 fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Result<Recovered, StoreError> {
     let mut directory = DataDirectory::open_copy(to, 1, manifest.boot_epoch)?;
     directory.prepare()?;
@@ -183,7 +185,7 @@ fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Res
     })
 }
 
-/// Writes a journal that begins with this and ends with it. Blocks until all of it is on disk and was read back.
+/// Writes a complete journal with these contents. Blocks until all of it is on disk and was read back.
 pub(super) fn write_journal(directory: &Path, id: JournalId, share: &RecoveredState) -> Result<Lsn, StoreError> {
     let options = JournalOptions {
         directory: directory.to_owned(),
@@ -213,7 +215,7 @@ pub(super) fn write_journal(directory: &Path, id: JournalId, share: &RecoveredSt
     Ok(records.last())
 }
 
-/// Hands records over and waits until they are on disk.
+/// Appends records and waits until they are on disk.
 fn write_out(journal: &mut Journal<DirectDisk>, records: &Records) -> Result<(), String> {
     journal.append(records.bytes());
     let began = Instant::now();

@@ -1,7 +1,7 @@
-//! The clocks at one moment, and whether the wall clock was set between two of them.
+//! Readings of the clocks, and whether the wall clock was set between two of them.
 //!
-//! Deadlines of durable messages are wall time. A clock that was set while no router ran makes them end too early or too late,
-//! so a start compares the clocks with those of the earlier run and reports what it finds.
+//! Deadlines of durable messages are wall-clock time. A clock that was set while no router ran makes them end too early
+//! or too late, so a start compares the clocks with those of the earlier run and reports a difference.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,24 +13,24 @@ use crate::drive::wall_time;
 
 /// A wall clock that differs by less was slewed, not set.
 const TOLERANCE: Duration = Duration::from_secs(5);
-/// The kernel's name for the time since the machine was started.
+/// Where the kernel identifies the machine's boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What the clocks say at one moment.
+/// A reading of the clocks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stamp {
     /// The wall clock.
     pub wall: WallTime,
-    /// The boot of the machine and the time since then, suspends included; nothing where the kernel does not tell.
+    /// The boot of the machine and the time since then, including suspends; `None` if the kernel does not say.
     pub boot: Option<(String, Duration)>,
 }
 
-/// How far the wall clock was set between two moments.
+/// How far the wall clock was set between two readings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClockJump {
-    /// It was set back by so much, or more.
+    /// It was set back by at least this much.
     Back(Duration),
-    /// It was set forward by so much.
+    /// It was set forward by this much.
     Forward(Duration),
 }
 
@@ -55,12 +55,12 @@ impl Stamp {
         let id = std::fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned());
         let id = id.filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
         let up = clock_gettime(ClockId::Boottime);
-        // In whole milliseconds, as it is written down.
+        // In whole milliseconds, as it is stored.
         let up = Duration::from_millis(u64::try_from(up.tv_sec * 1_000 + up.tv_nsec / 1_000_000).unwrap_or(0));
         Self { wall: wall_time(), boot: id.map(|id| (id, up)) }
     }
 
-    /// Whether the wall clock was set between an earlier moment and this one.
+    /// Returns how the wall clock was set between an earlier reading and this one.
     pub fn jump_since(&self, earlier: &Self) -> Option<ClockJump> {
         let between = |from: u64, to: u64| Duration::from_millis(to.saturating_sub(from));
         let (forward, back) = (between(earlier.wall.0, self.wall.0), between(self.wall.0, earlier.wall.0));
@@ -68,7 +68,8 @@ impl Stamp {
             (Some((boot, now)), Some((same, then))) if boot == same => now.checked_sub(*then),
             _ => None,
         };
-        // Without a clock that went on, only a step back is sure; by how much at least is what is missing.
+        // Without a clock that kept running, only a backward step is certain, and it was at least as large as the
+        // difference.
         let back = if back.is_zero() { back } else { back + passed.unwrap_or_default() };
         if back > TOLERANCE {
             return Some(ClockJump::Back(back));
@@ -102,7 +103,7 @@ mod tests {
             (stamp(4_660, Some(("a", 160))), Some(ClockJump::Forward(hour))),
             (stamp(1_010, Some(("a", 3_710))), Some(ClockJump::Back(hour))),
             (stamp(400, Some(("a", 3_100))), Some(ClockJump::Back(hour))),
-            // After a restart of the machine only a step back is sure.
+            // After a restart of the machine only a backward step is certain.
             (stamp(9_000, Some(("b", 10))), None),
             (stamp(400, Some(("b", 10))), Some(ClockJump::Back(Duration::from_mins(10)))),
             (stamp(400, None), Some(ClockJump::Back(Duration::from_mins(10)))),

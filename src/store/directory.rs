@@ -1,4 +1,4 @@
-//! The data directory: who uses it, which generation holds, and what an earlier run left in it.
+//! The data directory: who uses it, its current generation, and what an earlier run left in it.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -22,23 +22,23 @@ use super::survey::{MismatchError, Survey};
 use super::{attempt, files};
 use crate::router::CancelStart;
 
-/// The file whose lock says that a router uses the directory.
+/// The file whose lock marks the directory as used by a router.
 pub(super) const LOCK: &str = "lock";
 /// What guests in WebAssembly remember, in the data directory of their router.
 pub const STATES_FILE: &str = "guests.db";
 /// How the name of a generation ends that is being removed.
 const REMOVED: &str = "removed";
 
-/// Why a data directory cannot be used. Nothing in it was changed, unless it says so.
+/// A data directory cannot be used. Nothing in it was changed, unless the error says so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The directory, or something in it, cannot be read or written.
     #[error("the data directory: {path}: {error}{hint}", path = path.display(), hint = hint(error))]
     Directory {
-        /// Which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// Another process uses the directory.
@@ -47,10 +47,10 @@ pub enum StoreError {
         path = path.display()
     )]
     InUse {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
     },
-    /// The manifest is not of this version's form.
+    /// The manifest is not in this version's format.
     #[error("{path}: {what}", path = path.display())]
     Manifest {
         /// The file.
@@ -58,13 +58,13 @@ pub enum StoreError {
         /// What is wrong with it, and what to do.
         what: String,
     },
-    /// What is there is not what should be there.
+    /// The contents are not as expected.
     #[error(transparent)]
     Mismatch(#[from] MismatchError),
     /// A journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// There is no `io_uring` for the journals.
+    /// An `io_uring` for the journals cannot be created.
     #[error("the journals need io_uring, which this host refuses: {0}; run `caxton doctor`")]
     Ring(io::Error),
     /// There is no room for a second copy of what an earlier run left, which every start writes.
@@ -76,32 +76,32 @@ pub enum StoreError {
         missing = needed.saturating_sub(*available)
     )]
     NoRoom {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
-        /// How many bytes are needed.
+        /// The number of bytes needed.
         needed: u64,
-        /// How many there are.
+        /// The number of bytes available.
         available: u64,
-        /// Of how many segments, in all shards.
+        /// The number of segments, in all shards.
         segments: u64,
         /// The length of each, in bytes.
         segment_bytes: u64,
     },
-    /// Files may not become as long as a segment.
+    /// The limit on file sizes is below the size of a segment.
     #[error(
         "the data directory {path}: files may have {limit} bytes (RLIMIT_FSIZE, ulimit -f), and a segment of the journal has \
          {segment_bytes}. What is there was not changed: raise the limit, or lower store.segment_bytes",
         path = path.display()
     )]
     FileSizeLimit {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
         /// The limit in bytes.
         limit: u64,
         /// The length of a segment in bytes.
         segment_bytes: u64,
     },
-    /// What was recovered could not be rewritten within the time.
+    /// What was recovered could not be rewritten within the time limit.
     #[error("what an earlier run left could not be copied into a new generation: {0}")]
     NotWritten(String),
 }
@@ -121,39 +121,41 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Recovered {
     /// Messages that were not settled.
     pub messages: usize,
-    /// Of these, those whose lifetime ended while no router ran. They become dead letters.
+    /// Of these, the number whose lifetime ended while no router ran. They become dead letters.
     pub expired: usize,
     /// Dead letters.
     pub dead_letters: usize,
-    /// Agents that outlive the process.
+    /// Persistent agents.
     pub agents: usize,
     /// Conversations that were open.
     pub conversations: usize,
-    /// Records that were read.
+    /// Records read.
     pub records: u64,
-    /// How long reading took.
+    /// The time that reading took.
     pub took: Duration,
-    /// Whether the clock was set since the last run.
+    /// How the clock was set since the last run, if it was.
     pub clock: Option<ClockJump>,
-    /// What an operator should know, as sentences: of the clock, of lifetimes that ended, of what is not as it was left.
+    /// Warnings for an operator, as sentences: about the clock, expired lifetimes, and unexpected contents.
     pub warnings: Vec<String>,
 }
 
-/// Makes a directory, or looks at one that is there as a start does: for files that are put into it before a router starts.
+/// Creates a directory, or checks an existing one as a start does: for files that are put into it before a router
+/// starts.
 ///
 /// # Errors
+///
 /// A router would not start on it: see [`StoreError`].
 pub fn prepare_directory(path: &Path) -> Result<(), StoreError> {
     files::make_directory(path).map_err(|error| StoreError::Directory { path: path.to_owned(), error })?;
     Survey::of(path)?.refuse().map(drop)
 }
 
-/// Nobody else uses the directory as long as this lives.
+/// Exclusive use of the directory, for as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
     path: PathBuf,
-    /// Whether the file was made for this lock, and is not to stay.
+    /// Whether the file was created for this lock, and is to be removed.
     made: Cell<bool>,
 }
 
@@ -167,7 +169,7 @@ impl Lock {
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 return Err(StoreError::InUse { path: directory.to_owned() });
             }
-            // Somebody who made the file and was refused removes it again.
+            // A process that created the file and was refused removes it again.
             let same = fs::metadata(&path).is_ok_and(|named| file.metadata().is_ok_and(|own| own.ino() == named.ino()));
             if same {
                 return Ok(Self { file, path, made: Cell::new(made) });
@@ -175,8 +177,8 @@ impl Lock {
         }
     }
 
-    /// Has the file say whose it is and which generation holds at least, and keeps others from locking it: who can open a file
-    /// can lock it.
+    /// Records in the file its directory's identity and a lower bound of the current generation, and keeps other users
+    /// from locking it: every process that can open a file can lock it.
     pub(super) fn mark(&self, manifest: &Manifest) -> Result<(), StoreError> {
         self.write_mark(manifest).map_err(|error| StoreError::Directory { path: self.path.clone(), error })
     }
@@ -195,12 +197,13 @@ impl Lock {
     }
 }
 
-/// What the lock file says.
+/// Returns the contents of the lock file.
 fn mark_of(identity: Identity, generation: u64) -> String {
     format!("caxton data directory {identity}, generation {generation:020}\n")
 }
 
-/// Reads what the lock file says: whose it is, and which generation holds at least. Nothing where it says nothing.
+/// Reads the lock file: its directory's identity, and a lower bound of the current generation. Returns `None` if it is
+/// empty.
 pub(super) fn read_mark(directory: &Path) -> Option<(Identity, u64)> {
     let text = fs::read_to_string(directory.join(LOCK)).ok()?;
     let (identity, generation) = text.trim_end().strip_prefix("caxton data directory ")?.split_once(", generation ")?;
@@ -213,7 +216,7 @@ impl Drop for Lock {
         if self.made.get() {
             let _ = fs::remove_file(&self.path);
         }
-        // To close the file is not enough while a process that this one has just begun still has a copy of it.
+        // Closing the file is not enough while a child process that this one has just started still has a copy of it.
         let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
@@ -221,20 +224,20 @@ impl Drop for Lock {
 /// A data directory that this process has to itself, as long as this value lives.
 ///
 /// A start goes through [`open`](Self::open), [`recover`](Self::recover), [`prepare`](Self::prepare) and
-/// [`commit`](Self::commit). The first two change nothing; only when everything that should be there was found and read does
-/// the third one make or remove anything.
+/// [`commit`](Self::commit). The first two change nothing; only once everything expected was found and read does the
+/// third one create or remove anything.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     lock: Lock,
-    /// What holds now.
+    /// The current manifest.
     manifest: Manifest,
-    /// Of the run that has begun.
+    /// The generation of the run that has begun.
     next: Generation,
     durable: bool,
     warnings: Vec<String>,
     cancel: CancelStart,
-    /// Whether anything was made or removed.
+    /// Whether anything was created or removed.
     prepared: bool,
 }
 
@@ -247,16 +250,18 @@ struct Generation {
 }
 
 impl DataDirectory {
-    /// Takes a directory for a router of so many shards, and makes it if it is not there. `epoch` is the boot epoch that the
-    /// run would have without a directory: it gets at least this one, and always a higher one than the run before.
+    /// Opens a directory for a router with this many shards, and creates it if it does not exist. `epoch` is the boot
+    /// epoch that the run would have without a directory: it gets at least this one, and always a higher one than the
+    /// run before.
     ///
     /// # Errors
+    ///
     /// It cannot be used: see [`StoreError`]. Nothing was changed.
     pub fn open(path: &Path, shards: u16, epoch: u64) -> Result<Self, StoreError> {
         Self::open_for(path, shards, epoch, false)
     }
 
-    /// Takes an empty directory for a copy of another one. No router starts on it before it is committed.
+    /// Opens an empty directory for a backup of another one. No router starts on it before it is committed.
     pub(super) fn open_copy(path: &Path, shards: u16, epoch: u64) -> Result<Self, StoreError> {
         Self::open_for(path, shards, epoch, true)
     }
@@ -288,34 +293,34 @@ impl DataDirectory {
         })
     }
 
-    /// Has this end the reading of what the earlier run left.
+    /// Makes the reading of the earlier run's state cancellable.
     pub(crate) fn cancelled_by(mut self, cancel: &CancelStart) -> Self {
         self.cancel = cancel.clone();
         self
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The boot epoch of this run.
+    /// Returns the boot epoch of this run.
     pub fn boot_epoch(&self) -> u64 {
         self.next.boot_epoch
     }
 
-    /// Whether what is written here survives a power cut: a file system in memory keeps nothing.
+    /// Whether its contents survive a power cut: a file system in memory keeps nothing.
     pub fn is_durable(&self) -> bool {
         self.durable
     }
 
-    /// Whose a shard's journal of this run is.
+    /// Returns the identity of a shard's journal of this run.
     pub fn journal(&self, shard: u16) -> JournalId {
         let Generation { number, shards, boot_epoch } = self.next;
         JournalId { directory: self.manifest.identity, generation: number, shards, shard, boot_epoch }
     }
 
-    /// Where a shard's files of this run lie.
+    /// Returns the directory of a shard's files of this run.
     pub fn shard(&self, shard: u16) -> PathBuf {
         shard_directory(&self.path, self.next.number, shard)
     }
@@ -323,14 +328,16 @@ impl DataDirectory {
     /// Reads what the earlier run left, and divides it among the shards of this one. Changes nothing.
     ///
     /// # Errors
+    ///
     /// A journal is damaged, or of another version.
     pub fn recover(&self, window: usize, partition: Partition) -> Result<(Vec<RecoveredState>, Recovered), StoreError> {
         self.recover_at(window, partition, &Stamp::now())
     }
 
-    /// As [`recover`](Self::recover), at this moment.
+    /// Like [`recover`](Self::recover), at this time.
     ///
     /// # Errors
+    ///
     /// As for [`recover`](Self::recover).
     pub fn recover_at(
         &self,
@@ -376,11 +383,13 @@ impl DataDirectory {
         Ok((shares, recovered))
     }
 
-    /// Makes the directories of this run's generation, after what earlier runs have left over was removed: a generation before
-    /// the one that was [recovered](Self::recover), and what an interrupted start made. The manifest says so before that.
+    /// Creates the directories of this run's generation, after removing the leftovers of earlier runs: a generation
+    /// before the one that was [recovered](Self::recover), and the files of an interrupted start. The manifest records
+    /// both beforehand.
     ///
     /// # Errors
-    /// Something could not be written or removed. What holds still holds.
+    ///
+    /// Something could not be written or removed. The current generation is unchanged.
     pub fn prepare(&mut self) -> Result<(), StoreError> {
         let gone = self.manifest.previous.take();
         self.manifest.unfinished.extend(gone);
@@ -398,18 +407,19 @@ impl DataDirectory {
             let path = self.shard(shard);
             files::make_directory(&path).map_err(|error| StoreError::Directory { path, error })?;
         }
-        // A directory of a shard that is missing later was not lost with the power.
+        // A shard's directory that is missing later was not lost in a power cut.
         for path in [generation_directory(&self.path, self.next.number), self.path.clone()] {
             files::sync_directory(&path).map_err(|error| StoreError::Directory { path, error })?;
         }
         Ok(())
     }
 
-    /// Has this run's generation hold from now on: what was recovered is on disk in it. The one before it is kept until
+    /// Makes this run's generation current: what was recovered is on disk in it. The previous one is kept until
     /// [`close`](Self::close).
     ///
     /// # Errors
-    /// The manifest could not be written: then the old generation still holds.
+    ///
+    /// The manifest could not be written: the old generation is still current.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         let Generation { number, shards, boot_epoch } = self.next;
         let shard_directories = (0..shards).map(|shard| self.shard(shard));
@@ -433,8 +443,8 @@ impl DataDirectory {
         Ok(())
     }
 
-    /// Removes what this run has written, because it does not start. What holds is left as it is, and nothing is removed that may
-    /// hold.
+    /// Removes what this run has written, because it does not start. Nothing is removed that may be the current
+    /// generation.
     pub fn give_up(mut self) {
         if !self.prepared {
             return;
@@ -443,14 +453,15 @@ impl DataDirectory {
             && found.unfinished.contains(&self.next.number)
         {
             self.manifest = found;
-            // What can't be removed now is left over, as after a crash.
+            // What cannot be removed now is left over, as after a crash.
             let _ = self.remove(self.next.number);
         }
     }
 
-    /// Notes that everything was written and nobody writes any more, and removes the generation before this one.
+    /// Records that everything was written and nobody writes any more, and removes the previous generation.
     ///
     /// # Errors
+    ///
     /// The manifest could not be written, or the old generation not removed: the next start does it.
     pub fn close(&mut self) -> Result<(), StoreError> {
         let previous = self.manifest.previous.take();
@@ -461,14 +472,14 @@ impl DataDirectory {
         previous.map_or(Ok(()), |generation| self.remove(generation))
     }
 
-    /// Removes a generation that the manifest says is being made or removed.
+    /// Removes a generation that the manifest marks as being created or removed.
     fn remove(&self, generation: u64) -> Result<(), StoreError> {
         assert!(self.manifest.unfinished.contains(&generation), "only what the manifest has given up is removed");
         let path = generation_directory(&self.path, generation);
         let removed = path.with_extension(REMOVED);
         let done = remove_all(&removed).and_then(|()| match fs::rename(&path, &removed) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // What is removed in part has another name: under its own, something that is missing is damage.
+            // A partially removed generation has another name: under its own name, something missing is damage.
             renamed => renamed.and_then(|()| files::sync_directory(&self.path)).and_then(|()| remove_all(&removed)),
         });
         done.map_err(|error| StoreError::Directory { path, error })
@@ -482,13 +493,13 @@ fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The clock was set since the manifest was written, or since the journals were written last.
+/// Returns how the clock was set since the manifest was written, or since the journals were last written.
 pub(super) fn clock_jump(now: &Stamp, start: &Stamp, end: &Stamp) -> Option<ClockJump> {
     let since_end = Stamp { wall: end.wall, boot: None };
     now.jump_since(start).or_else(|| now.jump_since(&since_end))
 }
 
-/// Compares what a journal says of its own state with what the manifest says of the generation.
+/// Compares a journal's record of its own state with the manifest's record of the generation.
 pub(super) fn check_state(directory: &Path, catalogue: &Catalogue, manifest: &Manifest) -> Result<(), MismatchError> {
     let (found, expected) = if catalogue.inherited.is_none() {
         ("a journal that was not written to its end by the start that made it", "a whole one")
@@ -509,7 +520,7 @@ pub(super) fn check_state(directory: &Path, catalogue: &Catalogue, manifest: &Ma
     })
 }
 
-/// Says that lifetimes ended while no router ran.
+/// Returns a warning if lifetimes ended while no router ran.
 fn warning_of_expired(recovered: &Recovered, then: WallTime, now: WallTime) -> Option<String> {
     let &Recovered { messages, expired, .. } = recovered;
     let away = Duration::from_secs(now.0.saturating_sub(then.0) / 1_000);

@@ -1,4 +1,4 @@
-//! What the journal needs of a disk, as one that is there and one that is simulated.
+//! The disk interface of the journal, with a real and a simulated implementation.
 //!
 //! Writes and directory syncs are submitted and polled, so that a shard never blocks on them. A write that is reported
 //! as complete is durable, and so is its file's length; a name is durable once its directory was synced.
@@ -19,16 +19,16 @@ const ALIGNMENT: usize = 4096;
 /// How a file is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteMode {
-    /// Past the page cache, each write durable when it completes (`O_DIRECT|O_DSYNC`).
+    /// Bypassing the page cache, each write durable when it completes (`O_DIRECT|O_DSYNC`).
     Direct,
     /// Through the page cache, each write followed by an fdatasync.
     Buffered,
 }
 
-/// Bytes that begin at a multiple of 4096 in memory, as direct writes need it.
+/// A buffer aligned to 4096 bytes in memory, as direct writes require.
 #[derive(Debug)]
 pub struct Buffer {
-    /// Never grows, so that the aligned place in it stays where it is.
+    /// Never reallocated, so that the aligned place in it stays valid.
     bytes: Vec<u8>,
     start: usize,
     capacity: usize,
@@ -36,7 +36,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer for up to `capacity` bytes, with none in it.
+    /// Creates an empty buffer for up to `capacity` bytes.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.next_multiple_of(ALIGNMENT);
         let bytes = vec![0; capacity + ALIGNMENT];
@@ -44,22 +44,22 @@ impl Buffer {
         Self { bytes, start, capacity, length: 0 }
     }
 
-    /// How many bytes it can hold.
+    /// Returns the capacity in bytes.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Its bytes.
+    /// Returns its bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..self.start + self.length]
     }
 
-    /// Its bytes, to be filled.
+    /// Returns its bytes, mutably.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.length]
     }
 
-    /// Sets the length, at most the capacity, and gives the bytes to be filled; they hold what was there before.
+    /// Sets the length, at most the capacity, and returns the bytes; they keep their former contents.
     pub fn resize(&mut self, length: usize) -> &mut [u8] {
         self.length = length.min(self.capacity);
         &mut self.bytes[self.start..self.start + self.length]
@@ -68,39 +68,39 @@ impl Buffer {
 
 /// A file of the journal.
 pub trait DiskFile {
-    /// Begins to write the buffer at `offset`, a multiple of 4096 as its length is; at most one write is in flight.
+    /// Begins to write the buffer at `offset`; offset and length are multiples of 4096. At most one write is in flight.
     ///
     /// # Errors
     ///
     /// The write could not be begun; nothing was written.
     fn submit(&mut self, offset: u64, buffer: Buffer) -> Result<(), (io::Error, Buffer)>;
-    /// The outcome of the write in flight if there is one; does not wait. The buffer comes back either way.
+    /// Returns the outcome of the write in flight if there is one; does not wait. The buffer is returned either way.
     fn poll(&mut self) -> Option<(io::Result<()>, Buffer)>;
-    /// Reads at most as many bytes as there are; blocks.
+    /// Reads at most `bytes.len()` bytes; blocks.
     ///
     /// # Errors
     ///
     /// As reported by the disk.
     fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
-    /// Fills the buffer from `offset`, past the page cache where the file is written so; blocks. Returns how many bytes there
-    /// were. Meant for a file that is written at the same time: what lies in the page cache then would have to be thrown out
-    /// at each write.
+    /// Fills the buffer from `offset`, bypassing the page cache if the file is written so; blocks. Returns the number
+    /// of bytes read. For a file being written at the same time: each write would have to evict what is in the page
+    /// cache.
     ///
     /// # Errors
     ///
     /// As reported by the disk.
     fn read_past_cache(&mut self, offset: u64, buffer: &mut Buffer) -> io::Result<usize>;
-    /// The length in bytes.
+    /// Returns the length in bytes.
     ///
     /// # Errors
     ///
     /// As reported by the disk.
     fn length(&self) -> io::Result<u64>;
-    /// How it is written.
+    /// Returns how it is written.
     fn mode(&self) -> WriteMode;
 }
 
-/// Files that are only looked at.
+/// Read-only access to files.
 pub trait Files {
     /// Returns the names in a directory, in order.
     ///
@@ -112,9 +112,9 @@ pub trait Files {
     ///
     /// # Errors
     ///
-    /// As reported by the disk, or it is no file.
+    /// As reported by the disk, or it is not a file.
     fn length(&self, path: &Path) -> io::Result<u64>;
-    /// Reads so many bytes from the beginning of a file; fewer if it has no more.
+    /// Reads up to `length` bytes from the beginning of a file.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ pub trait Files {
 pub trait Disk {
     /// Its files.
     type File: DiskFile;
-    /// Opens a file that is there.
+    /// Opens an existing file.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ pub trait Disk {
     ///
     /// As reported by the disk.
     fn create(&mut self, path: &Path) -> io::Result<Self::File>;
-    /// Gives a file another name; durable once the directory was synced.
+    /// Renames a file; durable once the directory was synced.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ pub trait Disk {
     ///
     /// As reported by the disk.
     fn remove(&mut self, path: &Path) -> io::Result<()>;
-    /// The names in a directory, in order.
+    /// Returns the names in a directory, in order.
     ///
     /// # Errors
     ///
@@ -162,19 +162,19 @@ pub trait Disk {
     ///
     /// The sync could not be begun.
     fn submit_directory_sync(&mut self, directory: &Path) -> io::Result<()>;
-    /// The outcome of the directory sync in flight if there is one; does not wait.
+    /// Returns the outcome of the directory sync in flight if there is one; does not wait.
     fn poll_directory_sync(&mut self) -> Option<io::Result<()>>;
-    /// Sleeps until something that was submitted is complete, until it is woken, or for this long.
+    /// Sleeps until a submitted operation is complete, until it is woken, or for this long.
     fn wait(&mut self, timeout: Duration);
-    /// Ends a [`wait`](Disk::wait), the present one or the next.
+    /// Returns a waker that ends a [`wait`](Disk::wait), the current one or the next.
     fn waker(&self) -> Waker;
-    /// Bytes that an ordinary user may still write.
+    /// Returns the free space available to an ordinary user, in bytes.
     ///
     /// # Errors
     ///
     /// As reported by the disk.
     fn free_space(&self, directory: &Path) -> io::Result<u64>;
-    /// Whether the file system keeps anything when the power goes.
+    /// Whether the file system survives a power cut.
     ///
     /// # Errors
     ///

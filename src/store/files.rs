@@ -5,22 +5,22 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The mode of every file that the store makes: what agents say to each other is nobody else's business.
+/// The mode of every file that the store creates: messages between agents are private.
 pub(crate) const FILE_MODE: u32 = 0o600;
-/// The mode of every directory that the store makes.
+/// The mode of every directory that the store creates.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Makes a directory with those above it, unless it is there.
+/// Creates a directory and its parents, unless it exists.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
 }
 
-/// Opens a file for writing, and makes it if it is not there. What is in it stays.
+/// Opens a file for writing, and creates it if it does not exist. Its contents are kept.
 pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(FILE_MODE).open(path)
 }
 
-/// Makes a file, or empties it.
+/// Creates or truncates a file.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(path)
 }

@@ -1,9 +1,10 @@
-//! A look into a data directory, also while a router uses it: nothing is changed, nothing is locked, and only the right to read
-//! is needed.
+//! Read-only inspection of a data directory, even while a router uses it: nothing is changed or locked, and only read
+//! permission is needed.
 //!
-//! What is damaged does not hide what is not: each shard and each generation is looked at by itself. What is seen is what the
-//! journals hold at some moment of the look. A router that writes meanwhile may have a frame written between two reads, which
-//! looks like damage; so a look that finds damage is repeated a few times before it is believed.
+//! Damage in one place does not hide the rest: each shard and each generation is read separately. The result is what
+//! the journals contain at some moment of the inspection. If a router writes meanwhile, a frame may be written between
+//! two reads, which looks like damage; so an inspection that finds damage is repeated a few times before it is
+//! believed.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -22,51 +23,52 @@ use super::manifest::{MANIFEST, Manifest};
 use super::projector::DATABASE;
 use super::survey::{Finished, Survey, finished};
 
-/// How often a look is repeated that finds damage.
+/// Maximum number of passes that find damage.
 const LOOKS_MAX: u32 = 10;
-/// As [`LOOKS_MAX`] where no router seems to use the directory: not every lock can be seen from everywhere.
+/// Like [`LOOKS_MAX`], if no router seems to use the directory: not every lock is visible everywhere.
 const IDLE_LOOKS_MAX: u32 = 2;
-/// What the kernel says about locks.
+/// Where the kernel lists locks.
 const LOCKS: &str = "/proc/locks";
 
-/// A conversation as the journals know it.
+/// A conversation, as recorded in the journals.
 #[derive(Debug, Default)]
 pub struct Exchange {
-    /// The durable messages that passed it, in their order, without their contents.
+    /// The durable messages that passed it, in order, without their contents.
     pub steps: Vec<ConversationStep>,
     /// Whether it has ended.
     pub closed: bool,
 }
 
-/// What lies in a data directory.
+/// The contents of a data directory.
 #[derive(Debug)]
 pub struct Inspection {
-    /// What the manifest says; nothing where it is missing or damaged.
+    /// The manifest; `None` if it is missing or damaged.
     pub manifest: Option<Manifest>,
-    /// The generation that was looked at: the one that holds or, where no manifest says so, the newest one that is whole.
+    /// The inspected generation: the current one or, if no manifest says so, the newest complete one.
     pub generation: u64,
-    /// Of how many shards it is.
+    /// Its number of shards.
     pub shards: u16,
     /// Whether a router uses it now.
     pub in_use: bool,
-    /// What a start would find; where something is damaged, what is intact of that.
+    /// What a start would find; if something is damaged, what is intact.
     pub recovery: Recovery,
-    /// Conversations, also those that have ended, as far back as the journals reach.
+    /// Conversations, including ended ones, as far back as the journals reach.
     pub conversations: BTreeMap<(AgentId, ConversationId), Exchange>,
-    /// What was found in each shard's journal; nothing where it is damaged.
+    /// What was found in each shard's journal; `None` if it is damaged.
     pub journals: Vec<Option<JournalSummary>>,
-    /// The databases that there are, by shard.
+    /// The existing databases, by shard.
     pub databases: Vec<PathBuf>,
-    /// What keeps a router from starting.
+    /// What prevents a router from starting.
     pub damage: Vec<String>,
-    /// What is worth to be known and loses nothing.
+    /// Observations that lose nothing.
     pub notes: Vec<String>,
 }
 
-/// Looks into a data directory.
+/// Inspects a data directory.
 ///
 /// # Errors
-/// It is none, or it cannot be read. Damage is in what is returned.
+///
+/// It is not a data directory, or cannot be read. Damage is part of the result.
 pub fn inspect(directory: &Path) -> Result<Inspection, StoreError> {
     let mut looks = 0;
     loop {
@@ -79,7 +81,7 @@ pub fn inspect(directory: &Path) -> Result<Inspection, StoreError> {
     }
 }
 
-/// Returns the manifest of a directory in which nothing is missing or unknown, with the generation that holds.
+/// Returns the manifest of a directory in which nothing is missing or unknown, with its current generation.
 pub(super) fn whole(directory: &Path) -> Result<(Manifest, u64), StoreError> {
     let manifest = Survey::of(directory)?.refuse()?.settled().ok_or_else(|| none(directory))?;
     let generation = manifest.generation.ok_or_else(|| none(directory))?;
@@ -167,13 +169,13 @@ impl Inspection {
         }
     }
 
-    /// Reads every journal as far as it can be read. What a first reading took before it found the damage is taken anew.
+    /// Reads every journal as far as possible, discarding what a first pass took before it found the damage.
     fn take_what_is_left(&mut self, directory: &Path, first: JournalId) {
         self.recovery = Recovery::new(0);
         self.conversations.clear();
         for shard in 0..first.shards {
             let path = shard_directory(directory, first.generation, shard);
-            // Its damage was reported.
+            // The damage was reported.
             let _ = salvage(&HostFiles, &path, &JournalId { shard, ..first }, |sequence, kind, body| {
                 self.take(shard, sequence, kind, body)
             });
@@ -197,7 +199,7 @@ impl Inspection {
         self.recovery.take(ShardIndex(shard), sequence, kind, body).map_err(|fault| fault.to_string())
     }
 
-    /// The first thing that keeps a router from starting, with how many others there are.
+    /// Returns the first problem that prevents a router from starting, and the number of others.
     pub fn complaint(&self) -> Option<String> {
         let first = self.damage.first()?;
         Some(match self.damage.len() - 1 {
@@ -207,14 +209,15 @@ impl Inspection {
     }
 }
 
-/// Whether a router holds the directory's lock. It is looked up and not tried: a lock that was taken for a moment would be in the
-/// way of a router that starts.
+/// Whether a router holds the directory's lock. Looked up and not tried: taking the lock briefly could make a starting
+/// router fail.
 pub(super) fn is_in_use(directory: &Path) -> bool {
     let Ok(lock) = std::fs::metadata(directory.join(LOCK)) else { return false };
     std::fs::read_to_string(LOCKS).is_ok_and(|locks| locks.lines().any(|line| is_lock_of(line, lock.ino())))
 }
 
-/// A line such as `1: FLOCK  ADVISORY  WRITE 708 08:02:131 0 EOF`. The device is left out: some file systems have several.
+/// Parses a line such as `1: FLOCK  ADVISORY  WRITE 708 08:02:131 0 EOF`. The device is ignored: some file systems have
+/// several.
 fn is_lock_of(line: &str, inode: u64) -> bool {
     let fields: Vec<&str> = line.split_whitespace().collect();
     fields.contains(&"FLOCK")

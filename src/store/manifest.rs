@@ -1,8 +1,8 @@
-//! The manifest: which directory this is, which generation in it holds, and what else may lie beside that one.
+//! The manifest: the directory's identity, its current generation, and which others may exist.
 //!
-//! Invariants: it is replaced in one step, and durable before what it announces is done. A generation that it does not name is
-//! not the router's own work, and never removed. Its last line is a checksum over all others, so that one that was edited or
-//! torn is told.
+//! Invariants: it is replaced in one step, and durable before what it announces is done. A generation that it does not
+//! name is not the router's own, and is never removed. Its last line is a checksum of all others, which reveals edits
+//! and torn writes.
 
 use std::fmt::{self, Write as _};
 use std::fs;
@@ -20,25 +20,25 @@ use super::directory::StoreError;
 use super::files;
 use super::journal::JournalId;
 
-/// The version of the directory's form that is written, and the only one that is read.
+/// The version of the directory format that is written, and the only one that is read.
 pub const DIRECTORY_VERSION: i64 = 2;
 /// The manifest's file in a data directory.
 pub const MANIFEST: &str = "manifest.toml";
-/// The next manifest, until it takes the place of the present one.
+/// The next manifest, until it replaces the current one.
 pub(super) const NEXT: &str = "manifest.new";
-/// What begins the last line.
+/// The beginning of the last line.
 const CHECKSUM: &str = "checksum = ";
-/// A manifest is longer only if it is none.
+/// Longer files are not manifests.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// Which data directory something belongs to: drawn at random when the directory is made.
+/// The identity of a data directory: drawn at random when it is created.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Identity(pub u128);
 
 impl Identity {
-    /// One that no other directory has.
+    /// Returns a new identity.
     pub fn random() -> Self {
-        // Each state is keyed with what the system draws.
+        // Each state is keyed with random numbers from the system.
         let half = || u128::from(RandomState::new().hash_one(std::process::id()));
         Self(half() << 64 | half())
     }
@@ -50,31 +50,31 @@ impl fmt::Display for Identity {
     }
 }
 
-/// What the manifest says.
+/// The contents of the manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Manifest {
-    /// Which directory it is.
+    /// The identity of the directory.
     pub identity: Identity,
-    /// Which generation holds; none before the first start has finished.
+    /// The current generation; `None` before the first start has finished.
     pub generation: Option<u64>,
-    /// The generation before it, which is kept until the router stops cleanly.
+    /// The previous generation, which is kept until the router stops cleanly.
     pub previous: Option<u64>,
-    /// Generations that are being made or removed: they may be there, whole or in part, and nothing in them is needed.
+    /// Generations being created or removed: they may exist, complete or in part, and nothing in them is needed.
     pub unfinished: Vec<u64>,
-    /// Of how many shards the generation is.
+    /// The generation's number of shards.
     pub shards: u16,
-    /// The run of a router that wrote the generation.
+    /// The boot epoch of the run that wrote the generation.
     pub boot_epoch: u64,
-    /// Whether a copy is being made here, which is not complete yet.
+    /// Whether this is an unfinished backup.
     pub copying: bool,
-    /// Whether the router has stopped, and nothing was left to write.
+    /// Whether the router has stopped with nothing left to write.
     pub clean: bool,
     /// When it was written.
     pub stamp: Stamp,
 }
 
 impl Manifest {
-    /// Of a directory in which no start has finished.
+    /// Creates the manifest of a directory in which no start has finished.
     pub fn new(copying: bool) -> Self {
         Self {
             identity: Identity::random(),
@@ -89,14 +89,14 @@ impl Manifest {
         }
     }
 
-    /// Whether a generation may be there.
+    /// Whether a generation may exist.
     pub fn names(&self, generation: u64) -> bool {
         self.generation == Some(generation)
             || self.previous == Some(generation)
             || self.unfinished.contains(&generation)
     }
 
-    /// The journals of the generation that holds.
+    /// Returns the journals of the current generation.
     pub(super) fn journals(&self) -> impl Iterator<Item = JournalId> + use<> {
         let Self { identity, generation, shards, boot_epoch, .. } = *self;
         let of = move |generation| {
@@ -105,7 +105,7 @@ impl Manifest {
         generation.into_iter().flat_map(of)
     }
 
-    /// Has another generation hold, which was written as a whole. The one that held is the one before it.
+    /// Makes another generation current, which was written completely. The current one becomes the previous one.
     pub(super) fn take_over(&mut self, generation: u64, shards: u16, boot_epoch: u64) {
         let given_up = self.previous.take();
         self.unfinished.extend(given_up);
@@ -114,7 +114,7 @@ impl Manifest {
         (self.shards, self.boot_epoch, self.clean) = (shards, boot_epoch, false);
     }
 
-    /// Says which generations may be there.
+    /// Describes which generations may exist.
     pub(super) fn generations(&self) -> String {
         let mut text = match self.generation {
             Some(generation) => format!("generation {generation}, which holds"),
@@ -194,7 +194,7 @@ impl Manifest {
         manifest.is_possible().map(|()| manifest)
     }
 
-    /// What no router writes.
+    /// Refuses contents that no router writes.
     fn is_possible(&self) -> Result<(), String> {
         let named = [self.generation, self.previous].into_iter().flatten().chain(self.unfinished.iter().copied());
         let named: Vec<u64> = named.collect();
@@ -218,7 +218,7 @@ impl Manifest {
     }
 }
 
-/// Reads values of a table, and says which one is wrong.
+/// Reads values of a table, and reports invalid ones.
 struct Keys<'a>(&'a Table);
 
 impl<'a> Keys<'a> {
@@ -258,9 +258,10 @@ fn checksum(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// Returns what the manifest of a data directory says; nothing where there is none.
+/// Reads the manifest of a data directory; returns `None` if there is none.
 ///
 /// # Errors
+///
 /// It cannot be read, is damaged, or is of another version.
 pub fn read_manifest(directory: &Path) -> Result<Option<Manifest>, StoreError> {
     let path = directory.join(MANIFEST);

@@ -1,8 +1,8 @@
-//! Whether the files that the journals are written to are still where a start looks for them.
+//! Checks that the journals' files are still where a start looks for them.
 //!
-//! A file that was removed can still be written as long as it is open, so a journal hears nothing of it: what it acknowledges is
-//! gone with the process. A thread of its own looks at the names a few times a second. It has to miss something twice before it
-//! says so, because a segment that is reused changes its name between two looks.
+//! A removed file can still be written as long as it is open, so a journal does not notice: what it acknowledges is
+//! lost with the process. A separate thread checks the names a few times a second. Something must be missing twice
+//! before it is reported, because a reused segment is renamed between two checks.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,17 +17,17 @@ use super::journal::segment_path;
 use super::manifest::MANIFEST;
 use crate::shard_handle::{JournalFigures, Shared};
 
-/// How often it looks. Twice this is the longest that something is missing unnoticed.
+/// The interval of the checks. A loss is noticed after at most twice this time.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
-/// Ends the thread when it is dropped, and waits for its end.
+/// The thread; dropping this ends it and waits for its end.
 pub(crate) struct Watch {
     ends: Option<flume::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    /// Begins to look after the directories of all shards.
+    /// Begins to watch the directories of all shards.
     pub fn begin(data: &Path, directories: &[PathBuf], shared: Arc<Shared>) -> io::Result<Self> {
         let mut places = Vec::with_capacity(directories.len());
         for directory in directories {
@@ -63,7 +63,7 @@ impl Drop for Watch {
     }
 }
 
-/// Which file or directory a name stands for.
+/// The identity of the file or directory behind a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Identity {
     device: u64,
@@ -77,20 +77,20 @@ impl Identity {
     }
 }
 
-/// Where one shard's journal lies.
+/// The place of one shard's journal.
 struct Place {
     manifest: PathBuf,
     directory: PathBuf,
     /// Directories that stay the same as long as the router runs.
     fixed: Vec<(PathBuf, Identity)>,
-    /// Which file each segment is, by its number.
+    /// The identity of each segment's file, by number.
     segments: HashMap<u64, Identity>,
-    /// What the last look missed.
+    /// What the last check missed.
     missed: Option<String>,
 }
 
 impl Place {
-    /// Looks, and tells the shard of what was missed twice. Returns whether that was so.
+    /// Checks the files, and tells the shard of anything missed twice. Returns whether there was any.
     fn look(&mut self, figures: &JournalFigures) -> bool {
         if figures.is_lost() {
             return false;
@@ -107,7 +107,7 @@ impl Place {
         twice
     }
 
-    /// What is not where it was. That it can't be looked at for another reason says nothing.
+    /// Returns what is not where it was. Other errors say nothing.
     fn missing(&mut self, figures: &JournalFigures) -> Option<String> {
         for (path, identity) in &self.fixed {
             match Identity::of(path) {

@@ -1,7 +1,7 @@
-//! Repairs of a damaged data directory, on request: what could be served is, what would be lost is said first, and nothing is
-//! removed. What is in the way is moved into a directory beside it.
+//! Repairs of a damaged data directory, on request: everything that can be served is kept, losses are announced first,
+//! and nothing is removed. Files in the way are moved into a directory beside it.
 //!
-//! A repair that is interrupted leaves a directory that no router starts on, and that can be repaired again: the manifest is
+//! An interrupted repair leaves a directory on which no router starts, and which can be repaired again: the manifest is
 //! moved away first and written last.
 
 use std::collections::BTreeSet;
@@ -22,26 +22,26 @@ use super::manifest::{MANIFEST, Manifest, write_manifest};
 use super::survey::{Survey, shards_in};
 use crate::drive::wall_time;
 
-/// What a repair does, in sentences, before it is done.
+/// A planned repair, described before it is done.
 #[derive(Debug)]
 pub struct Repair {
-    /// What is done.
+    /// The steps.
     pub steps: Vec<String>,
-    /// What will be lost that was acknowledged, as far as that is known. Empty if nothing is.
+    /// What will be lost that was acknowledged, as far as known. Empty if nothing is.
     pub lost: Vec<String>,
     directory: PathBuf,
     source: Source,
     manifest: Manifest,
-    /// What is moved away.
+    /// What is moved aside.
     aside: Vec<PathBuf>,
 }
 
-/// What is served afterwards.
+/// What is served after the repair.
 #[derive(Debug)]
 enum Source {
     /// A generation as it is.
     Whole,
-    /// What can be read of one, written as a new one.
+    /// The readable part of a generation, written as a new one.
     Readable(State),
 }
 
@@ -54,15 +54,15 @@ struct State {
 
 #[derive(Debug)]
 struct ShardState {
-    /// The last record that can be read.
+    /// The last readable record.
     read: u64,
-    /// The last record that is known to have been there, and the last one that the start wrote.
+    /// The last record known to have existed, and the last one written by the start.
     known: Option<(u64, u64)>,
     fault: Option<String>,
 }
 
 impl State {
-    /// Reads a generation, up to where each of its shards is damaged.
+    /// Reads a generation, up to the damage in each of its shards.
     fn of(directory: &Path, generation: u64, manifest: Option<&Manifest>) -> Option<Self> {
         let named = manifest.filter(|manifest| manifest.generation == Some(generation));
         let shards: BTreeSet<u16> = shards_in(directory, generation).ok()?;
@@ -78,12 +78,12 @@ impl State {
         self.shards.iter().all(|shard| shard.fault.is_none())
     }
 
-    /// Whether everything is there that the start wrote which made it.
+    /// Whether everything exists that was written by the start that created it.
     fn has_inherited(&self) -> bool {
         self.shards.iter().all(|shard| shard.known.is_some_and(|(_, inherited)| shard.read >= inherited))
     }
 
-    /// Says what of it is lost.
+    /// Describes what of it is lost.
     fn losses(&self) -> impl Iterator<Item = String> {
         (0..).zip(&self.shards).filter_map(|(shard, state): (u16, &ShardState)| {
             let fault = state.fault.as_ref()?;
@@ -130,13 +130,14 @@ fn unfinished(path: &Path) -> super::survey::MismatchError {
 }
 
 impl Repair {
-    /// Looks at everything, and says what can be done; nothing if nothing has to be done. Changes nothing.
+    /// Plans a repair; returns `None` if none is needed. Changes nothing.
     ///
     /// # Errors
-    /// The directory cannot be read, or there is nothing in it that could be served.
+    ///
+    /// The directory cannot be read, or nothing in it can be served.
     pub fn plan(directory: &Path) -> Result<Option<Self>, StoreError> {
         let mut survey = Survey::of(directory)?;
-        // One that the journals contradict belongs to another directory, or to another time.
+        // A manifest that the journals contradict belongs to another directory, or to another time.
         let manifest = survey.manifest.take();
         let contradicted = manifest.as_ref().is_some_and(|manifest| contradicts(directory, manifest));
         survey.manifest = manifest.filter(|_| !contradicted);
@@ -154,14 +155,14 @@ impl Repair {
         if !refused && present.is_none_or(|place| states[place].is_whole()) {
             return Ok(None);
         }
-        // Generations that no router has used do not count, unless there is no other one.
+        // Generations that no router has used count only if there is no other one.
         let used = |state: &State| state.has_inherited() || Some(state.first.generation) == holds;
         let newest = states.iter().position(used).or((!states.is_empty()).then_some(0));
         let newest = newest.ok_or_else(|| none(directory))?;
         let chosen = if states[newest].is_whole() || states[newest].has_inherited() {
             newest
         } else {
-            // What the start wrote is damaged itself; the generation before it has that.
+            // The part written by the start is itself damaged; the previous generation has that.
             (newest..states.len()).find(|place| states[*place].is_whole()).unwrap_or(newest)
         };
         let mut lost: Vec<String> = states[newest].losses().collect();
@@ -217,10 +218,11 @@ impl Repair {
         Self { steps, lost, directory: directory.to_owned(), source, manifest, aside }
     }
 
-    /// Does it. Returns where what was in the way has been moved to.
+    /// Performs the repair. Returns the directory to which files were moved.
     ///
     /// # Errors
-    /// A router uses the directory, or something cannot be written. What was moved is where it was moved to.
+    ///
+    /// A router uses the directory, or something cannot be written. Files already moved stay there.
     pub fn apply(self) -> Result<PathBuf, StoreError> {
         let Self { directory, source, manifest, aside, .. } = self;
         let lock = Lock::take(&directory)?;
@@ -251,11 +253,11 @@ impl Repair {
     }
 }
 
-/// Whether a journal says that the manifest is not the one of its generation.
+/// Whether a journal contradicts the manifest.
 fn contradicts(directory: &Path, manifest: &Manifest) -> bool {
     manifest.journals().any(|id| {
         let found = read_catalogue(&HostFiles, &shard_directory(directory, id.generation, id.shard));
-        // A file from another shard or generation says nothing of the manifest.
+        // A file from another shard or generation says nothing about the manifest.
         found.is_ok_and(|found| {
             let same = JournalId { directory: id.directory, boot_epoch: id.boot_epoch, shards: id.shards, ..found.id };
             found.id.generation == id.generation && found.id.shard == id.shard && found.id != same
@@ -263,12 +265,12 @@ fn contradicts(directory: &Path, manifest: &Manifest) -> bool {
     })
 }
 
-/// Writes what can be read of a generation as a new one of one shard.
+/// Writes the readable part of a generation as a new one of one shard.
 fn rewrite(directory: &Path, state: &State, id: JournalId) -> Result<(), StoreError> {
     let mut recovery = Recovery::new(WINDOW).of_shards(state.first.shards);
     for shard in 0..state.first.shards {
         let path = shard_directory(directory, state.first.generation, shard);
-        // Its damage is known: what is before it is taken.
+        // Its damage is known: what precedes it is taken.
         let _ = salvage(&HostFiles, &path, &JournalId { shard, ..state.first }, |sequence, kind, body| {
             recovery.take(ShardIndex(shard), sequence, kind, body).map_err(|fault| fault.to_string())
         });

@@ -1,4 +1,4 @@
-//! How much room a start needs: everything that is left of an earlier run is rewritten before that is removed.
+//! The room needed by a start: everything left of an earlier run is rewritten before that is removed.
 
 use std::path::Path;
 
@@ -9,12 +9,13 @@ use rustix::process::{Resource, getrlimit};
 
 use super::StoreError;
 
-/// Beside the one that is written, a journal has the next one ready.
+/// Besides the current segment, a journal has the next one ready.
 const SPARE_SEGMENTS: u64 = 1;
-/// What the databases of a shard take at first, in bytes.
+/// The initial size of a shard's databases, in bytes.
 const DATABASE_BYTES: u64 = 1 << 20;
 
-/// How many segments of this length a journal needs for what one shard takes over, the spare one included.
+/// Returns the number of segments of this length that a journal needs for what one shard recovers, including the spare
+/// one.
 pub fn segments_needed(share: &RecoveredState, segment_bytes: u64) -> u64 {
     let mut bytes = 0;
     let mut records = Records::after(Lsn(0));
@@ -29,10 +30,11 @@ pub fn segments_needed(share: &RecoveredState, segment_bytes: u64) -> u64 {
     framed.div_ceil(usable).max(1) + SPARE_SEGMENTS
 }
 
-/// Whether there is room for as many segments, beside what is there already, and for files of their length.
+/// Checks that there is room for this many segments, besides existing files, and that files may have their length.
 ///
 /// # Errors
-/// There is not, or nobody can say. Nothing was changed.
+///
+/// There is no room, or it cannot be determined. Nothing was changed.
 pub fn check_room(directory: &Path, segments: u64, segment_bytes: u64, shards: u16) -> Result<(), StoreError> {
     let failed = |error: rustix::io::Errno| StoreError::Directory { path: directory.to_owned(), error: error.into() };
     let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);

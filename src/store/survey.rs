@@ -1,7 +1,7 @@
-//! What lies in a data directory, compared with what its manifest says: before anything is opened, made or removed.
+//! Compares the contents of a data directory with its manifest, before anything is opened, created or removed.
 //!
-//! Invariants: nothing is changed here. What is missing is never taken for something that is empty, and what is there and
-//! unknown is never taken for something that may be removed.
+//! Invariants: nothing is changed here. Something missing is never taken for empty, and something unknown is never
+//! taken for removable.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use super::disk::host::HostFiles;
 use super::journal::{JournalId, has_frames, read_catalogue};
 use super::manifest::{Identity, MANIFEST, Manifest, read_manifest};
 
-/// What every generation's directory begins with.
+/// The prefix of every generation's directory.
 const GENERATION: &str = "gen-";
-/// What every shard's directory begins with.
+/// The prefix of every shard's directory.
 const SHARD: &str = "shard-";
-/// What can be done about most of it.
+/// The advice for most cases.
 const RESTORE: &str = "Put back what is missing from a backup. `caxton store check` says what is intact, and `caxton store \
                        recover` what can be repaired without one";
 
-/// Something in a data directory is not as it should be. Nothing was changed.
+/// The contents of a data directory are not as expected. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{path}: {found}; expected: {expected}. Nothing was changed. {advice}", path = path.display())]
 pub struct MismatchError {
@@ -28,47 +28,48 @@ pub struct MismatchError {
     pub path: PathBuf,
     /// What was found there.
     pub found: String,
-    /// What should be there.
+    /// What was expected.
     pub expected: String,
     /// What is safe to do.
     pub advice: String,
 }
 
-/// What lies in a data directory.
+/// The contents of a data directory, by name.
 #[derive(Debug)]
 pub struct Survey {
-    /// What the manifest says; nothing where there is none.
+    /// The manifest; `None` if there is none.
     pub manifest: Option<Manifest>,
-    /// Why the manifest says nothing, if there is one.
+    /// Why the manifest could not be read.
     pub unreadable: Option<StoreError>,
-    /// The generations that are there.
+    /// The existing generations.
     pub generations: BTreeSet<u64>,
-    /// A generation that was written as a whole by a start that was interrupted before the manifest named it: it holds all that
-    /// the one before it holds, and perhaps more.
+    /// A generation written completely by a start that was interrupted before the manifest named it: it contains
+    /// everything in the current one, and possibly more.
     pub finished: Option<Finished>,
-    /// What keeps a router from starting.
+    /// What prevents a router from starting.
     pub mismatches: Vec<MismatchError>,
-    /// What is worth to be known and loses nothing.
+    /// Observations that lose nothing.
     pub notes: Vec<String>,
 }
 
-/// A generation whose journals say that all of it was written and read back.
+/// A generation whose journals record that all of it was written and read back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Finished {
     /// Its number.
     pub generation: u64,
-    /// Of how many shards it is.
+    /// Its number of shards.
     pub shards: u16,
-    /// The run that wrote it.
+    /// The boot epoch of the run that wrote it.
     pub boot_epoch: u64,
-    /// Whose it is.
+    /// The identity of its directory.
     pub identity: Identity,
 }
 
 impl Survey {
-    /// Looks at names only: what is in the files is for the journals' readers.
+    /// Examines names only: the files' contents are left to the journals' readers.
     ///
     /// # Errors
+    ///
     /// The directory or its manifest cannot be read.
     pub fn of(directory: &Path) -> Result<Self, StoreError> {
         let (manifest, unreadable) = match read_manifest(directory) {
@@ -92,10 +93,11 @@ impl Survey {
         Ok(Self { manifest, ..survey })
     }
 
-    /// Returns an error that names what keeps a router from starting, if something does.
+    /// Returns an error that describes what prevents a router from starting, if anything.
     ///
     /// # Errors
-    /// As it says.
+    ///
+    /// As described.
     pub fn refuse(mut self) -> Result<Self, StoreError> {
         if let Some(error) = self.unreadable.take() {
             return Err(error);
@@ -106,7 +108,7 @@ impl Survey {
         }
     }
 
-    /// What holds: as the manifest says, with what an interrupted start has finished.
+    /// Returns the effective manifest, including what an interrupted start has finished.
     pub fn settled(self) -> Option<Manifest> {
         let mut manifest = self.manifest?;
         if let Some(Finished { generation, shards, boot_epoch, .. }) = self.finished {
@@ -169,8 +171,8 @@ impl Survey {
         }
     }
 
-    /// Of what an interrupted start has left, a generation may be whole; then it is as good as the one that holds. One that was
-    /// served from and is not whole is not the rest of a start.
+    /// A generation left by an interrupted start may be complete; then it is as good as the current one. One that was
+    /// served and is incomplete is not the remains of a start.
     fn compare_unfinished(&mut self, directory: &Path, manifest: &Manifest) {
         let newer = |number: &&u64| Some(**number) > manifest.generation && self.generations.contains(number);
         let newer: Vec<u64> = manifest.unfinished.iter().filter(newer).copied().collect();
@@ -193,7 +195,7 @@ impl Survey {
         }
     }
 
-    /// The lock file says whose it is, and which generation held at least.
+    /// Compares the lock file, which records the directory's identity and a lower bound of the current generation.
     fn compare_mark(&mut self, directory: &Path, manifest: &Manifest) {
         let Some((identity, generation)) = read_mark(directory) else { return };
         let holds = self.finished.map(|finished| finished.generation).max(manifest.generation).unwrap_or(0);
@@ -227,7 +229,7 @@ impl Survey {
     }
 }
 
-/// Compares the directories of a generation's shards with how many there should be.
+/// Compares the directories of a generation's shards with their expected number.
 pub(super) fn compare_shards(directory: &Path, generation: u64, shards: u16) -> Result<Vec<MismatchError>, StoreError> {
     let found = numbered(&generation_directory(directory, generation), SHARD)?;
     let expected: BTreeSet<u64> = (0..u64::from(shards)).collect();
@@ -246,7 +248,7 @@ pub(super) fn compare_shards(directory: &Path, generation: u64, shards: u16) -> 
     Ok(missing.chain(more).collect())
 }
 
-/// What the journals of a generation say of it, if all of them say that it is whole.
+/// Returns what the journals of a generation record about it, if all of them say that it is complete.
 pub(super) fn finished(directory: &Path, generation: u64) -> Option<Finished> {
     let catalogue = |shard| read_catalogue(&HostFiles, &shard_directory(directory, generation, shard)).ok();
     let first = catalogue(0)?;
@@ -258,8 +260,8 @@ pub(super) fn finished(directory: &Path, generation: u64) -> Option<Finished> {
     whole.then_some(Finished { generation, shards, boot_epoch, identity })
 }
 
-/// Whether a generation that is not finished can be what an interrupted start has left, in which nothing was acknowledged. Such
-/// a start makes all directories first, and every journal's catalogue before its first frame.
+/// Whether an unfinished generation can be the remains of an interrupted start, in which nothing was acknowledged. Such
+/// a start creates all directories first, and every journal's catalogue before its first frame.
 fn is_rest_of_a_start(directory: &Path, generation: u64, identity: Identity) -> bool {
     let Ok(found) = shards_in(directory, generation) else { return false };
     let mut complete = None;
@@ -281,13 +283,13 @@ fn is_rest_of_a_start(directory: &Path, generation: u64, identity: Identity) -> 
     complete.is_none_or(|shards| found.iter().copied().eq(0..shards))
 }
 
-/// The shards that have a directory in a generation.
+/// Returns the shards that have a directory in a generation.
 pub(super) fn shards_in(directory: &Path, generation: u64) -> Result<BTreeSet<u16>, StoreError> {
     let found = numbered(&generation_directory(directory, generation), SHARD)?;
     Ok(found.into_iter().filter_map(|number| u16::try_from(number).ok()).collect())
 }
 
-/// The numbers behind this beginning, of names that the router itself could have given.
+/// Returns the numbers after this prefix, in names that the router itself could have chosen.
 fn numbered(directory: &Path, beginning: &str) -> Result<BTreeSet<u64>, StoreError> {
     let failed = |error: io::Error| StoreError::Directory { path: directory.to_owned(), error };
     let mut numbers = BTreeSet::new();

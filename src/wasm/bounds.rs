@@ -1,9 +1,9 @@
-//! What a module may cost to compile.
+//! Limits on the cost of compiling a module.
 //!
-//! Few bytes can stand for much work: a function of four bytes is compiled like any other, one declaration stands for
-//! fifty thousand local variables, and one call may pass a thousand values. So a module is read through once, before anything is
-//! compiled, which takes no memory to speak of and some milliseconds for each MiB. What is wrong with a module otherwise is for
-//! the compiler to say.
+//! A few bytes can stand for much work: a function of four bytes is compiled like any other, one declaration stands for
+//! fifty thousand local variables, and one call may pass a thousand values. A module is therefore read once before
+//! anything is compiled, which takes almost no memory and some milliseconds per MiB. Other errors in a module are left
+//! to the compiler.
 
 use wasmparser::{
     BinaryReaderError, BlockType, CompositeInnerType, Encoding, FunctionBody, ImportSectionReader, Operator, Parser,
@@ -12,32 +12,33 @@ use wasmparser::{
 
 use crate::config::WasmConfig;
 
-/// How many values a call may pass, or a block take and leave, that count nothing.
+/// Number of values passed by a call, or by a block, that are not counted.
 const FREE_VALUES: usize = 8;
 
-/// Something of which a module has more than it may.
+/// A module exceeds a limit.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("it has {found} {what}: {setting} allows {allowed}")]
 pub struct ExcessError {
-    /// What it is.
+    /// What there is too much of.
     pub what: &'static str,
-    /// How much of it there is, as far as the module was read.
+    /// How much there is, as far as the module was read.
     pub found: usize,
-    /// How much there may be.
+    /// The limit.
     pub allowed: usize,
-    /// The setting that says so.
+    /// The setting that sets it.
     pub setting: &'static str,
 }
 
 /// Checks a module or component against the settings.
 ///
 /// # Errors
-/// The first thing of which it has too much.
+///
+/// Returns the first limit that is exceeded.
 pub(super) fn check(bytes: &[u8], config: &WasmConfig) -> Result<(), ExcessError> {
     let bytes_max = check_size(bytes.len(), config)?;
     let mut counts = Counts::new(config, bytes_max);
     for payload in Parser::new(0).parse_all(bytes) {
-        // Whoever compiles it says what is wrong.
+        // The compiler reports other errors.
         let Ok(payload) = payload else { return Ok(()) };
         match counts.add(payload) {
             Ok(()) => {}
@@ -48,7 +49,7 @@ pub(super) fn check(bytes: &[u8], config: &WasmConfig) -> Result<(), ExcessError
     Ok(())
 }
 
-/// Checks the size of a file alone, and gives what it may be.
+/// Checks the size of a file, and returns the limit.
 pub(super) fn check_size(bytes: usize, config: &WasmConfig) -> Result<usize, ExcessError> {
     let most = usize::try_from(config.module_bytes.into_inner()).unwrap_or(usize::MAX);
     within("bytes", bytes, most, "wasm.module_bytes").map(|()| most)
@@ -58,7 +59,7 @@ fn within(what: &'static str, found: usize, allowed: usize, setting: &'static st
     if found <= allowed { Ok(()) } else { Err(ExcessError { what, found, allowed, setting }) }
 }
 
-/// Why a module is not read on.
+/// Why reading a module ended early.
 enum Stop {
     Excess(ExcessError),
     Invalid,
@@ -81,16 +82,16 @@ struct Counts<'a> {
     config: &'a WasmConfig,
     bytes_max: usize,
     functions: usize,
-    /// All functions together, as they count.
+    /// The total weight of all functions.
     weight: usize,
     modules: usize,
     components: usize,
     instances: usize,
-    /// The module that is being read.
+    /// The module being read.
     module: Module,
 }
 
-/// How many values functions of one module take and give.
+/// The number of parameters and results of a module's functions.
 #[derive(Default)]
 struct Module {
     by_type: Vec<usize>,
@@ -251,7 +252,7 @@ mod tests {
             let (type_of, values) = ("i32 ".repeat(500), "(i32.const 0) ".repeat(500));
             format!("(module (func $f (param {type_of})) (func {}))", format!("{values} call $f ").repeat(count))
         };
-        // Five hundred constants of two bytes, and what the call passes.
+        // Five hundred constants of two bytes, and the values passed by the call.
         assert_eq!((what(&calls(1)), what(&calls(2))), (None, Some("wasm.function_bytes")));
         let blocks = |count: usize| format!("(module (func {}{}))", "block ".repeat(count), "end ".repeat(count));
         let flat = |config: &mut WasmConfig| config.block_depth = setting("100");

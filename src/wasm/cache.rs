@@ -1,10 +1,10 @@
-//! Compiled modules on disk, so that the next start need not compile them again.
+//! A cache of compiled modules on disk, so that the next start need not compile them again.
 //!
-//! An entry's name says everything that it depends on: the module's hash and what the compiled code is good for (the engine's
-//! version, its settings and the processor). It begins with the hash of the rest, and is written beside its place, where it comes
-//! by renaming. So an entry is whole or not believed.
+//! An entry's name contains everything that it depends on: the module's hash, and what the compiled code is valid for
+//! (the engine's version, its settings and the processor). It begins with the hash of the rest, and is written to a
+//! temporary file that is then renamed. An entry is therefore complete or not used.
 
-#![allow(unsafe_code)] // wasmtime can't know where compiled code comes from.
+#![allow(unsafe_code)] // wasmtime cannot know where compiled code comes from.
 
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt as _;
@@ -17,16 +17,17 @@ use wasmtime::{Engine, Module};
 /// A directory of compiled modules.
 pub(super) struct Cache {
     directory: PathBuf,
-    /// What compiled code is good for.
+    /// What compiled code is valid for.
     compatibility: String,
 }
 
-/// What a cache keeps.
+/// A type that the cache can store.
 pub(super) trait Compiled: Sized {
     const EXTENSION: &'static str;
     fn serialized(&self) -> wasmtime::Result<Vec<u8>>;
     /// # Safety
-    /// The bytes are what [`Compiled::serialized`] gave.
+    ///
+    /// The bytes must be the output of [`Compiled::serialized`].
     unsafe fn from_serialized(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
 }
 
@@ -64,8 +65,7 @@ impl Cache {
         Self { directory: directory.to_owned(), compatibility }
     }
 
-    /// What was compiled of these bytes before, or what `compile` makes of them now. A cache that can't be used only costs
-    /// time.
+    /// Returns the cached compilation of these bytes, or the result of `compile`. An unusable cache only costs time.
     pub fn get<C: Compiled>(
         &self,
         engine: &Engine,
@@ -75,8 +75,8 @@ impl Cache {
         let hash = blake3::hash(bytes).to_hex();
         let path = self.directory.join(format!("{hash}-{}.{}", self.compatibility, C::EXTENSION));
         if let Some(serialized) = self.read(&path) {
-            // SAFETY: the file belongs to this user and nobody else may write it or its directory; its hash says that it is what
-            // `put` wrote, and its name for which engine.
+            // SAFETY: the file belongs to this user and nobody else may write it or its directory; its hash proves that
+            // it is what `put` wrote, and its name for which engine.
             if let Ok(compiled) = unsafe { C::from_serialized(engine, &serialized) } {
                 return Ok(compiled);
             }
@@ -99,7 +99,7 @@ impl Cache {
         Ok(())
     }
 
-    /// What was put there, if all of it is there still. It is not mapped: whoever cuts off a mapped file kills its readers.
+    /// Reads an entry if it is complete. It is not mapped: truncating a mapped file kills its readers.
     fn read(&self, path: &Path) -> Option<Vec<u8>> {
         if !self.is_our_own(path) {
             return None;
@@ -110,7 +110,7 @@ impl Cache {
         (blake3::hash(&bytes) == hash).then_some(bytes)
     }
 
-    /// Whether only this user can have written the file. Compiled code of somebody else's could do anything.
+    /// Whether only this user can have written the file. Compiled code from another user could do anything.
     fn is_our_own(&self, path: &Path) -> bool {
         let me = rustix::process::geteuid().as_raw();
         [path, &self.directory]

@@ -1,31 +1,31 @@
-//! The time as a guest sees it, and until when it sleeps.
+//! A guest's time and its sleep.
 //!
-//! A guest has no clock of its own: its time is that of the shard's turn in which it goes on, and stands still until the next one.
-//! So a guest in the simulator sees the simulator's time.
+//! A guest has no clock of its own: its time is that of the shard's turn in which it runs, and stands still until the
+//! next one. In the simulator a guest therefore sees the simulator's time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use caxton_shards::api::Now;
 use caxton_shards::message::WallTime;
 
-/// Of one guest. Guest and agent use it in turns, on one thread.
+/// The clock of one guest. Guest and agent use it alternately, on one thread.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     monotonic_ns: AtomicU64,
     wall_ms: AtomicU64,
-    /// When the guest has to be called again, 0 if in the next turn.
+    /// When the guest has to be called again; 0 for the next turn.
     wakes_ns: AtomicU64,
 }
 
 impl Clock {
-    /// The guest goes on in this turn.
+    /// Begins a turn of the guest.
     pub fn begin_turn(&self, now: Now) {
         self.monotonic_ns.store(now.monotonic_ns, Ordering::Relaxed);
         self.wall_ms.store(now.wall.0, Ordering::Relaxed);
         self.stay_awake();
     }
 
-    /// The turn's time.
+    /// Returns the time of the turn.
     pub fn now(&self) -> Now {
         Now {
             monotonic_ns: self.monotonic_ns.load(Ordering::Relaxed),
@@ -33,7 +33,7 @@ impl Clock {
         }
     }
 
-    /// The guest waits for this moment, or for an earlier one that it waits for as well.
+    /// Makes the guest sleep until this time, or an earlier one that it waits for as well.
     pub fn sleep_until(&self, moment_ns: u64) {
         let wakes_ns = self.wakes_ns.load(Ordering::Relaxed);
         if wakes_ns == 0 || moment_ns < wakes_ns {
@@ -41,17 +41,17 @@ impl Clock {
         }
     }
 
-    /// The guest waits for no moment.
+    /// Cancels the guest's sleep.
     pub fn stay_awake(&self) {
         self.wakes_ns.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the guest waits for a moment.
+    /// Whether the guest sleeps.
     pub fn sleeps(&self) -> bool {
         self.wakes_ns.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether the moment that the guest waits for is still to come.
+    /// Whether the guest still sleeps at this time.
     pub fn sleeps_at(&self, now: Now) -> bool {
         now.monotonic_ns < self.wakes_ns.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
 //! An agent whose handler is a component of the world `caxton:agent/agent@1.0.0`.
 //!
-//! One message goes into one call. What the guest sends is handed to the shard at once, and goes out when the message was
-//! handled.
+//! One message is handled per call. What the guest sends is passed to the shard at once, and leaves when the message
+//! was handled.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -47,20 +47,20 @@ mod bindings {
 
 /// The world's exports.
 const EXPORTS: [&str; 3] = ["start", "handle", "stop"];
-/// What a component of the world may import.
+/// The imports allowed for a component of the world.
 const IMPORTS: [&str; 2] = ["caxton:agent/types@1.0.0", "caxton:agent/router@1.0.0"];
 
-/// A component that was checked.
+/// A checked component.
 pub(super) struct Prepared(AgentPre<Host>);
 
-/// The router's functions.
+/// Returns a linker with the router's functions.
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     Instance::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     Ok(linker)
 }
 
-/// Checks that a component has what the world has, and asks for nothing else but what of WASI is granted.
+/// Checks that a component has the world's exports, and imports nothing else but granted parts of WASI.
 pub(super) fn prepare(linker: &Linker<Host>, component: &Component, grants: Grants) -> Result<Prepared, Vec<Problem>> {
     let mut problems = Vec::new();
     let kind = component.component_type();
@@ -91,11 +91,11 @@ pub(super) fn prepare(linker: &Linker<Host>, component: &Component, grants: Gran
     AgentPre::new(pre).map(Prepared).map_err(problem)
 }
 
-/// An instance, ready to be called.
+/// An instance ready to be called.
 struct Cell {
     store: Store<Host>,
     instance: Instance,
-    /// What the guest answered last.
+    /// The guest's last result.
     answer: Result<(), String>,
 }
 
@@ -115,7 +115,7 @@ impl ComponentAgent {
         Self { guest, me, memory, stage: Stage::New, seed: 0, failed_start: None }
     }
 
-    /// Has the instance ready. Returns nothing if that takes longer.
+    /// Makes the instance ready. Returns `None` if that takes longer.
     fn get_ready(&mut self, context: &mut Context<'_>) -> Option<Result<(), String>> {
         self.guest.sandbox.0.ticker.touch();
         loop {
@@ -162,7 +162,7 @@ impl Agent for ComponentAgent {
         begun(self.get_ready(context), context)
     }
 
-    /// Goes on starting.
+    /// Continues starting.
     fn poll(&mut self, context: &mut Context<'_>) -> Polled {
         let ready = self.get_ready(context);
         polled(ready, &mut self.failed_start)
@@ -206,7 +206,7 @@ impl Agent for ComponentAgent {
         }
     }
 
-    /// A guest that trapped is restarted; one that only said that it failed goes on.
+    /// Restarts a guest that trapped; one that returned an error continues.
     fn supervise(&mut self, _failure: &Failure) -> Supervision {
         if matches!(self.stage, Stage::New) { Supervision::Restart } else { Supervision::Resume }
     }
@@ -222,7 +222,7 @@ impl Agent for ComponentAgent {
             call(store, async |store| instance.call_stop(&mut *store).await).await?;
             Ok(cell)
         });
-        // One slice is all that it gets, and there is nobody to tell what came of it.
+        // It gets only one slice, and there is nobody to report the result to.
         let stopping = |question| match question {
             Question::Discover(_) => Answer::Found(Vec::new()),
             Question::Send(_) | Question::Reply(..) => Answer::Sent(Err(SendErrorKind::Stopping)),
@@ -232,13 +232,13 @@ impl Agent for ComponentAgent {
     }
 }
 
-/// Does what a guest asks for in the middle of a call.
+/// Answers a guest's question in the middle of a call.
 fn answer(question: Question, current: Option<&Message>, context: &mut Context<'_>) -> Answer {
     match question {
         Question::Send(message) => Answer::Sent(context.send(*message).map_err(SendErrorKind::from)),
         Question::Reply(performative, text) => {
             let Some(current) = current else { return Answer::Sent(Err(SendErrorKind::UnknownSender)) };
-            // Its length was checked, and nothing else of a reply can be wrong.
+            // Its length was checked, and nothing else can be wrong in a reply.
             match current.reply(performative).content(text).build() {
                 Ok(reply) => Answer::Sent(context.send(reply).map_err(SendErrorKind::from)),
                 Err(_) => Answer::Sent(Err(SendErrorKind::Full)),
@@ -253,7 +253,7 @@ fn answer(question: Question, current: Option<&Message>, context: &mut Context<'
     }
 }
 
-/// Makes an instance and starts it.
+/// Creates an instance and starts it.
 async fn make(guest: Guest, host: Host) -> Result<Box<Cell>, String> {
     #[cfg(feature = "store")]
     host.has_its_memory()?;
@@ -281,7 +281,7 @@ async fn handle(mut cell: Box<Cell>, message: types::Message) -> Result<Box<Cell
     Ok(cell)
 }
 
-/// A message as the guest sees it.
+/// Converts a message to the guest's type.
 fn lower(message: &Message) -> types::Message {
     let words = [message.protocol(), message.language(), message.ontology(), message.encoding()];
     let [protocol, language, ontology, encoding] = words.map(|word| word.map(str::to_owned));
@@ -302,7 +302,7 @@ fn lower(message: &Message) -> types::Message {
     }
 }
 
-#[allow(clippy::cast_possible_truncation)] // These are the two halves.
+#[allow(clippy::cast_possible_truncation)] // The two halves are split.
 fn lower_id(id: u128) -> types::Id {
     types::Id { high: (id >> 64) as u64, low: id as u64 }
 }
@@ -357,7 +357,7 @@ impl Host {
         if content.len() as u64 > limit { Err(types::SendError::TooLarge(limit)) } else { Ok(()) }
     }
 
-    /// The message that a guest wants to send, if it is legal and the guest may.
+    /// Converts a message from a guest, if it is valid and the guest is permitted to send it.
     fn lift(&self, message: types::Outgoing, reply_with: Option<Correlation>) -> Result<Message, types::SendError> {
         self.check_length(&message.content)?;
         let mut builder = Message::builder(lift_performative(message.performative)?).content(message.content);

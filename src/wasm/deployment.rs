@@ -1,8 +1,8 @@
 //! Agents whose module can be replaced while they run.
 //!
-//! A command takes its place in the agent's mailbox, as a message from the router: what came before it is handled by the old
-//! version, and what comes behind it by whom the [`Strategy`] says. Both versions are one agent to everybody else: one name, one
-//! mailbox, one memory. A version that does not start is never used: it says why, and the old one goes on.
+//! A command is queued in the agent's mailbox, as a message from the router: earlier messages are handled by the old
+//! version, and later ones as the [`Strategy`] decides. To everybody else both versions are one agent: one name, one
+//! mailbox, one state. A version that does not start is never used: the error is reported, and the old one continues.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -18,9 +18,9 @@ use super::host::SharedMemory;
 use crate::deadline::within;
 use crate::router::{Router, WouldDeadlockError, not_on_a_shard};
 
-/// Commands that wait for their agent.
+/// Maximum number of commands waiting for their agent.
 const COMMANDS_MAX: usize = 16;
-/// Conversations of which is remembered that they belong to the old version. Those before them go to the new one.
+/// Maximum number of conversations known to belong to the old version. Older ones go to the new version.
 const CONVERSATIONS_MAX: usize = 65_536;
 /// The ontology of the message that tells an agent of a command.
 const DEPLOYMENT: &str = "caxton-deployment";
@@ -30,47 +30,47 @@ const DEPLOYMENT: &str = "caxton-deployment";
 pub enum Strategy {
     /// As soon as it has started, for everything.
     Immediate,
-    /// For new conversations, as soon as it has started. The old version goes on with those it knows, for so many milliseconds
-    /// at most.
+    /// For new conversations, as soon as it has started. The old version continues with those it knows, for a limited
+    /// time.
     Graceful {
-        /// Milliseconds.
+        /// The time limit in milliseconds.
         within_ms: u64,
     },
-    /// For so many of a hundred conversations, until [`Deployment::promote`] or [`Deployment::roll_back`]. A trap of the new
-    /// version rolls back by itself.
+    /// For a percentage of conversations, until [`Deployment::promote`] or [`Deployment::roll_back`]. A trap of the new
+    /// version rolls it back.
     Canary {
-        /// Of a hundred.
+        /// The percentage.
         percent: u8,
     },
 }
 
-/// What an agent runs.
+/// The versions that an agent runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
     /// One version.
     Settled,
     /// A new one is being started.
     Starting,
-    /// Two.
+    /// Both versions.
     Both(Strategy),
-    /// One version, after a new one was given up for this reason.
+    /// One version, after a new one was rolled back for this reason.
     RolledBack(String),
 }
 
-/// Why a command was not carried out. The agent runs what it ran, unless the reason says otherwise.
+/// A command was not performed. The agent's version is unchanged, unless the reason says otherwise.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The new version did not start, or was given up for another.
+    /// The new version did not start, or was replaced by another.
     #[error("the new version is not used, and the old one goes on: {0}")]
     RolledBack(String),
     /// There is no new version to be promoted or rolled back.
     #[error("there is only one version")]
     NothingNew,
-    /// The agent or its router is gone, or takes no more commands now.
+    /// The agent or its router is gone, or accepts no more commands now.
     #[error("the agent can't be told: {0}")]
     Unreachable(String),
-    /// The agent did not carry out the command before the deadline of the router's handle.
+    /// The agent did not perform the command before the deadline of the router's handle.
     #[error(transparent)]
     Unresponsive(#[from] UnresponsiveError),
     /// The call was made on a shard's own thread.
@@ -89,7 +89,7 @@ type Answer = flume::Sender<Result<(), DeployError>>;
 struct Shared {
     commands: Mutex<VecDeque<(Command, Answer)>>,
     state: Mutex<State>,
-    /// What the next instance is made of: the version that was promoted last.
+    /// The version of the next instance: the one promoted last.
     current: Mutex<Guest>,
 }
 
@@ -117,7 +117,7 @@ impl std::fmt::Debug for Deployment {
 }
 
 impl Guest {
-    /// An agent whose module can be replaced, and what replaces it.
+    /// Returns the registration of an agent whose module can be replaced, and its deployment.
     pub fn deploy(&self, name: AgentName) -> (Registration, Deployment) {
         let agent = AgentId::of(&name);
         let shared = Arc::new(Shared {
@@ -151,31 +151,34 @@ impl Guest {
 }
 
 impl Deployment {
-    /// What the agent runs.
+    /// Returns the versions that the agent runs.
     pub fn state(&self) -> State {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has a new version take over. Returns when it has started and takes what the strategy gives it. It waits as long as calls of
-    /// the handle do: see [`Router::within`]. Who stops waiting before the agent comes to it takes it back.
+    /// Starts a new version. Returns once it has started and receives its share of the messages. Waits as long as calls
+    /// of the handle do: see [`Router::within`]. Dropping the future before the agent has begun withdraws the command.
     ///
     /// # Errors
-    /// It did not start, and why; or the agent is gone.
+    ///
+    /// It did not start, with the reason; or the agent is gone.
     pub async fn replace(&self, router: &Router, guest: Guest, strategy: Strategy) -> Result<(), DeployError> {
         self.command(router, Command::Replace(guest, strategy)).await
     }
 
-    /// Has the new version take over for everything.
+    /// Makes the new version handle everything.
     ///
     /// # Errors
+    ///
     /// There is none.
     pub async fn promote(&self, router: &Router) -> Result<(), DeployError> {
         self.command(router, Command::Promote).await
     }
 
-    /// Gives the new version up.
+    /// Stops the new version.
     ///
     /// # Errors
+    ///
     /// There is none.
     pub async fn roll_back(&self, router: &Router) -> Result<(), DeployError> {
         self.command(router, Command::RollBack).await
@@ -215,14 +218,14 @@ impl Deployment {
     }
 }
 
-/// Takes a command back that its agent has not come to, when nobody waits for it any more.
+/// Withdraws a command that its agent has not begun, when nobody waits for it any more.
 struct TakenBack<'a> {
     shared: &'a Shared,
     own: Answer,
 }
 
 impl TakenBack<'_> {
-    /// Returns whether the command was still there.
+    /// Returns whether the command was still queued.
     fn take_back(&self) -> bool {
         let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
         let place = commands.iter().position(|(_, answer)| answer.same_channel(&self.own));
@@ -242,12 +245,12 @@ enum Version {
     New,
 }
 
-/// The new version, which only some messages are for.
+/// The new version, which receives only some messages.
 struct Trial {
     agent: Box<dyn Instantiated>,
     guest: Guest,
     strategy: Strategy,
-    /// Whoever waits for its start.
+    /// The waiter for its start.
     starting: Option<Answer>,
     /// When the old version has to end.
     until_ms: u64,
@@ -260,20 +263,20 @@ struct Deployed {
     trial: Option<Trial>,
     /// Conversations of the old version.
     known: Lately,
-    /// Who handles the message in hand.
+    /// The version that handles the current message.
     busy: Version,
     hasher: std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>,
     shared: Arc<Shared>,
 }
 
 impl Deployed {
-    /// Carries out the commands that wait.
+    /// Performs the queued commands.
     fn obey(&mut self, context: &mut Context<'_>) {
         loop {
             let next = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some((command, answer)) = next else { return };
             if answer.is_disconnected() {
-                // Whoever gave it was told that it could not be given, or does not wait any more.
+                // Its caller was told that it could not be given, or does not wait any more.
                 continue;
             }
             match command {
@@ -302,12 +305,12 @@ impl Deployed {
         match started {
             Outcome::Done => self.begin_trial(Ok(()), context),
             Outcome::Failed(failure) => self.begin_trial(Err(failure.explanation.into_owned()), context),
-            // It goes on when the agent is polled.
+            // It continues when the agent is polled.
             Outcome::Suspended => {}
         }
     }
 
-    /// The new version has started, or has not.
+    /// Handles the result of the new version's start.
     fn begin_trial(&mut self, started: Result<(), String>, context: &Context<'_>) {
         let Some(trial) = &mut self.trial else { return };
         if let Err(reason) = started {
@@ -345,7 +348,7 @@ impl Deployed {
         }
     }
 
-    /// Which version a message is for.
+    /// Returns the version that handles a message.
     fn version_for(&mut self, message: &Message, context: &Context<'_>) -> Version {
         let over = self.trial.as_ref().is_some_and(|trial| context.now().monotonic_ms() >= trial.until_ms);
         if over {
@@ -376,13 +379,13 @@ impl Deployed {
         }
     }
 
-    /// Whoever else sends such a message finds no command, and changes nothing.
+    /// Such a message from anyone else finds no command, and changes nothing.
     fn is_command(message: &Message) -> bool {
         message.ontology() == Some(DEPLOYMENT)
     }
 }
 
-/// The conversations of which something came lately: at least so many as fit into one of the two sets, and at most as fit into
+/// The conversations with recent messages: at least as many as fit into one of the two sets, and at most as fit into
 /// both.
 #[derive(Default)]
 struct Lately {

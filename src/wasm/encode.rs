@@ -1,8 +1,9 @@
-//! Core modules that were built for the world `caxton:agent/agent@1.0.0`, made into components.
+//! Wraps core modules built for the world `caxton:agent/agent@1.0.0` as components.
 //!
-//! Compilers give core modules; what makes a component of one is the description of its world. Where a module has the world's
-//! names and no description, the router adds its own, so that a guest in C needs nothing but clang. What such a module has of the
-//! first WASI (`wasi_snapshot_preview1`, which C libraries are written for) is turned into WASI 0.2 by Wasmtime's adapter.
+//! Compilers emit core modules; the description of the world makes a component of one. If a module uses the world's
+//! names without a description, the router adds its own, so that a guest in C needs nothing but clang. Uses of WASI
+//! preview 1 (`wasi_snapshot_preview1`, which C libraries are written for) are translated to WASI 0.2 by Wasmtime's
+//! adapter.
 
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -10,16 +11,17 @@ use wasi_preview1_component_adapter_provider::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// The world, as text.
+/// The definition of the world.
 pub const WIT: &str = include_str!("wit/agent.wit");
 
-/// The world of routing plugins, as text.
+/// The definition of the world of routing plugins.
 pub const ROUTING_WIT: &str = include_str!("wit/routing.wit");
 
-/// A component of the world `agent` or `plugin`, made of a core module.
+/// Creates a component of the world `agent` or `plugin` from a core module.
 ///
 /// # Errors
-/// What the module lacks, or has with another type.
+///
+/// Returns what the module lacks, or what has another type.
 pub fn component_of(module: &[u8], world: &str) -> Result<Vec<u8>, String> {
     let encode = |mut module: Vec<u8>| -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
         let mut resolve = Resolve::default();
@@ -28,7 +30,7 @@ pub fn component_of(module: &[u8], world: &str) -> Result<Vec<u8>, String> {
         let world = resolve.select_world(&[package], Some(world))?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
         let encoder = ComponentEncoder::default().module(&module)?.validate(true);
-        // The adapter stays out of modules that have no use for it.
+        // The adapter is left out of modules that do not use it.
         Ok(encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?.encode()?)
     };
     encode(module.to_vec()).map_err(|error| format!("{error:#}"))

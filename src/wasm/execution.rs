@@ -1,4 +1,4 @@
-//! A guest in the middle of something: it runs, asks its agent something, or is suspended until its turn comes.
+//! A guest in the middle of a call: running, waiting for its agent's answer, or suspended until its turn.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use super::guest::explain;
 use super::host::{Answer, Desk, Host, Question};
 use super::turns::Place;
 
-/// How far an instance is.
+/// The state of an instance.
 pub(super) enum Stage<C> {
     /// There is none.
     New,
@@ -24,7 +24,7 @@ pub(super) enum Stage<C> {
 }
 
 impl<C> Stage<C> {
-    /// The instance, if it can be called. There is none then.
+    /// Takes the instance, if it can be called.
     pub fn take_idle(&mut self) -> Option<C> {
         match std::mem::replace(self, Self::New) {
             Self::Idle(instance) => Some(instance),
@@ -35,7 +35,7 @@ impl<C> Stage<C> {
         }
     }
 
-    /// Whether a start that took longer is over, and why it failed if it did.
+    /// Whether a start that took longer has ended, and why it failed if it did.
     pub fn has_started(&self, failed: &mut Option<String>) -> Option<Result<(), String>> {
         match self {
             Self::Starting(_) => None,
@@ -44,7 +44,7 @@ impl<C> Stage<C> {
     }
 }
 
-/// What an agent answers to being started. A start that takes longer goes on when the agent is polled.
+/// Returns an agent's result of being started. A start that takes longer continues when the agent is polled.
 pub(super) fn begun(ready: Option<Result<(), String>>, context: &mut Context<'_>) -> Outcome {
     match ready {
         Some(Ok(())) => Outcome::Done,
@@ -56,8 +56,8 @@ pub(super) fn begun(ready: Option<Result<(), String>>, context: &mut Context<'_>
     }
 }
 
-/// What an agent that is polled answers about its start. What went wrong is told when the next message finds no instance, and a new
-/// one does not start either; or to whoever asks for it.
+/// Returns a polled agent's result about its start. A failure is reported when the next message finds no instance, and
+/// a new one does not start either; or to whoever requests it.
 pub(super) fn polled(ready: Option<Result<(), String>>, failed: &mut Option<String>) -> Polled {
     match ready {
         None => Polled::Waiting,
@@ -68,12 +68,12 @@ pub(super) fn polled(ready: Option<Result<(), String>>, failed: &mut Option<Stri
     }
 }
 
-/// What runs, and what it gives: the guest itself, ready for the next call, or why there is no guest any more.
+/// A running call and its result: the guest, ready for the next call, or why there is no guest any more.
 pub(super) struct Execution<C> {
     future: Pin<Box<dyn Future<Output = Result<C, String>>>>,
     desk: Arc<Desk>,
     suspended: bool,
-    /// While it is suspended and does not sleep.
+    /// Its place in the queue, while it is suspended and does not sleep.
     place: Option<Place>,
 }
 
@@ -82,7 +82,8 @@ impl<C> Execution<C> {
         Self { future: Box::pin(future), desk, suspended: false, place: None }
     }
 
-    /// Goes on, unless it sleeps or it is another guest's turn. Returns what came of it, or nothing if it has to go on later.
+    /// Continues, unless it sleeps or it is another guest's turn. Returns the result, or `None` if it has to continue
+    /// later.
     pub fn go_on(&mut self, now: Now, mut answer: impl FnMut(Question) -> Answer) -> Option<Result<C, String>> {
         if self.desk.clock.sleeps_at(now) {
             return None;
@@ -91,7 +92,7 @@ impl<C> Execution<C> {
             return None;
         }
         self.desk.clock.begin_turn(now);
-        // Nobody is woken: whoever is suspended is looked at again on a later turn of the shard.
+        // Nobody is woken: a suspended guest is polled again on a later turn of the shard.
         let mut context = std::task::Context::from_waker(Waker::noop());
         loop {
             match self.future.as_mut().poll(&mut context) {
@@ -100,7 +101,7 @@ impl<C> Execution<C> {
                     let Some(question) = self.desk.question() else {
                         self.suspended = true;
                         if self.desk.clock.sleeps() {
-                            // It takes no turns from others, and stands behind them when it wakes.
+                            // It takes no turns from others, and queues behind them when it wakes.
                             self.place = None;
                         } else {
                             self.place.get_or_insert_with(Place::new);
@@ -114,7 +115,7 @@ impl<C> Execution<C> {
     }
 }
 
-/// The message was handled: what it changed is remembered, on disk where it is to outlive the process. The guest is suspended
+/// Saves the state changed by the handled message, on disk if it is to survive the process. The guest is suspended
 /// until it is there.
 pub(super) async fn save(store: &mut Store<Host>) -> Result<(), String> {
     #[cfg(feature = "store")]
@@ -138,7 +139,7 @@ async fn write_down(host: &Host) -> Result<(), String> {
     Ok(())
 }
 
-/// Calls into a guest with a new slice.
+/// Calls a guest with a new slice.
 pub(super) async fn call<R>(
     store: &mut Store<Host>,
     call: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<R>,

@@ -1,4 +1,4 @@
-//! A module that was checked and compiled: what agents are made of.
+//! A checked and compiled module, from which agents are created.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,11 +27,11 @@ use super::states::GuestStates;
 use super::{encode, wasi};
 use crate::config::Grants;
 
-/// What a module is to be, in words.
+/// What a module is meant to be.
 const AGENT: &str = "agent";
 pub(super) const PLUGIN: &str = "routing plugin";
 
-/// By which interface a guest is called.
+/// The interface by which a guest is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GuestKind {
     /// A component of the world `caxton:agent/agent@1.0.0`.
@@ -49,7 +49,7 @@ impl fmt::Display for GuestKind {
     }
 }
 
-/// Something that keeps a module from being an agent.
+/// A reason why a module cannot be an agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem(pub String);
 
@@ -59,33 +59,33 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why a module can't be used. Nothing was changed.
+/// A module cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GuestError {
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error("{}: can't be read: {reason}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         reason: String,
     },
-    /// The bytes are no WebAssembly.
+    /// The bytes are not WebAssembly.
     #[error("{name}: this is no WebAssembly: it begins with neither \\0asm nor a version that is known")]
     NotWasm {
         /// The module.
         name: String,
     },
-    /// Compiling it would cost more than the settings allow.
+    /// Compiling it would exceed a limit of the settings.
     #[error("{name}: the module is too large, and was not compiled: {excess}")]
     TooLarge {
         /// The module.
         name: String,
-        /// What it has too much of.
+        /// The limit that is exceeded.
         excess: ExcessError,
     },
-    /// It is not valid, or uses something that is not supported.
+    /// It is invalid, or uses an unsupported feature.
     #[error("{name}: the module is not valid: {reason}")]
     Invalid {
         /// The module.
@@ -93,24 +93,24 @@ pub enum GuestError {
         /// What is wrong, and where.
         reason: String,
     },
-    /// Its manifest asks for more of WASI than the settings allow manifests to grant.
+    /// Its manifest requests parts of WASI that the settings do not allow.
     #[error("{name}: its manifest asks for {asked}, which wasm.wasi forbids: it allows {}", or_nothing(*allowed))]
     Forbidden {
         /// The module.
         name: String,
-        /// What is not allowed.
+        /// The requested grants.
         asked: Grants,
-        /// What is.
+        /// The allowed grants.
         allowed: Grants,
     },
-    /// It is valid, but not what it is to be.
+    /// It is valid, but has the wrong interface.
     #[error("{name}: this is no {wanted}: {}", list(problems))]
     Unfit {
         /// The module.
         name: String,
-        /// What it is to be: an agent or a routing plugin.
+        /// The intended kind: an agent or a routing plugin.
         wanted: &'static str,
-        /// What is missing, of the wrong type, or asked for and not granted.
+        /// What is missing, has the wrong type, or is imported but not granted.
         problems: Vec<Problem>,
     },
 }
@@ -125,7 +125,7 @@ fn or_nothing(grants: Grants) -> String {
     if grants.is_empty() { "nothing".to_owned() } else { grants.to_string() }
 }
 
-/// The settings have the last word.
+/// Checks the requested grants against the settings, which take precedence.
 fn check_grants(sandbox: &Sandbox, name: &str, asked: Grants) -> Result<(), GuestError> {
     let allowed = sandbox.config().wasi;
     let asked = asked.without(allowed);
@@ -138,21 +138,21 @@ fn list(problems: &[Problem]) -> String {
 
 /// An agent that is an instance of a guest.
 pub(super) trait Instantiated: Agent {
-    /// Whether a start that took longer is over, and why it failed if it did.
+    /// Whether a start that took longer has ended, and why it failed if it did.
     fn has_started(&mut self) -> Option<Result<(), String>>;
 }
 
 /// Compiled code, ready to be instantiated.
 pub(super) enum Code {
     Raw(InstancePre<Host>),
-    /// What of WASI is granted is linked into it, so it is prepared anew for other grants.
+    /// Granted parts of WASI are linked into it, so it is prepared again for other grants.
     Component {
         component: Component,
         prepared: Prepared,
     },
 }
 
-/// A module that agents can be made of. Clones share the compiled code.
+/// A module from which agents can be created. Clones share the compiled code.
 #[derive(Clone)]
 pub struct Guest {
     name: Arc<str>,
@@ -216,7 +216,7 @@ impl Guest {
         }
     }
 
-    /// Which interface it has.
+    /// Returns its interface.
     pub fn kind(&self) -> GuestKind {
         match *self.code {
             Code::Raw(_) => GuestKind::Raw,
@@ -224,7 +224,7 @@ impl Guest {
         }
     }
 
-    /// The interfaces of WASI that it imports.
+    /// Returns the WASI interfaces that it imports.
     pub fn wasi_imports(&self) -> Vec<String> {
         match &*self.code {
             Code::Raw(_) => Vec::new(),
@@ -234,22 +234,23 @@ impl Guest {
         }
     }
 
-    /// What agents of it may use.
+    /// Returns the limits of its agents.
     pub fn limits(&self) -> GuestLimits {
         self.limits
     }
 
-    /// Sets what agents of it may use, instead of what the settings say.
+    /// Sets the limits of its agents, instead of those in the settings.
     #[must_use]
     pub fn limited(mut self, limits: GuestLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets whom agents of it may write to, what they may offer, and what they have of WASI.
+    /// Sets the permissions of its agents: receivers, capabilities, and parts of WASI.
     ///
     /// # Errors
-    /// `wasm.wasi` does not allow so much of WASI; or it is less than the module imports.
+    ///
+    /// `wasm.wasi` does not allow these parts of WASI; or they are less than the module imports.
     pub fn permitted(mut self, permissions: Permissions) -> Result<Self, GuestError> {
         if permissions.wasi != self.permissions.wasi {
             check_grants(&self.sandbox, &self.name, permissions.wasi)?;
@@ -271,23 +272,24 @@ impl Guest {
         self
     }
 
-    /// Sets what a manifest says.
+    /// Applies a manifest.
     ///
     /// # Errors
-    /// As [`Guest::permitted`].
+    ///
+    /// As for [`Guest::permitted`].
     pub fn with(self, manifest: &Manifest) -> Result<Self, GuestError> {
         let limits = manifest.limits(self.limits);
         self.limited(limits).permitted(manifest.permissions())
     }
 
-    /// An agent of this name, to be registered. What it has the router remember outlives its restarts. With
-    /// `Guest::remembering` it is read from the disk here, so this is not for a shard's thread.
+    /// Returns the registration of an agent with this name. Its stored state survives its restarts. With
+    /// [`Guest::remembering`] the state is read from disk here, so do not call this on a shard's thread.
     pub fn agent(&self, name: AgentName) -> Registration {
         let factory = self.factory(&name);
         Registration::boxed(name, factory)
     }
 
-    /// What makes the agent of this name, for an embedder whose own agent calls it.
+    /// Returns the factory of the agent with this name, for an embedder whose own agent calls it.
     pub fn factory(&self, name: &AgentName) -> Factory {
         let guest = self.clone();
         let me = AgentId::of(name);
@@ -309,7 +311,7 @@ impl Guest {
         SharedMemory::new(Mutex::new(memory))
     }
 
-    /// An instance that is not started yet.
+    /// Returns an instance that is not started yet.
     pub(super) fn instance(&self, me: AgentId, memory: &SharedMemory) -> Box<dyn Instantiated> {
         match *self.code {
             Code::Raw(_) => Box::new(RawAgent::new(self.clone(), me, Arc::clone(memory))),
@@ -317,7 +319,7 @@ impl Guest {
         }
     }
 
-    /// What they may do.
+    /// Returns the permissions.
     pub fn permissions(&self) -> &Permissions {
         &self.permissions
     }
@@ -326,7 +328,7 @@ impl Guest {
         &self.limits
     }
 
-    /// What stands behind one instance.
+    /// Creates the host side of one instance.
     pub(super) fn host(&self, me: AgentId, memory: &SharedMemory) -> Host {
         let log = LogGate::new(&self.sandbox.0.log, self.limits.log_lines.into_inner());
         let slice_ms = self.sandbox.config().slice_ms.into_inner();
@@ -350,7 +352,7 @@ fn compiled<C: super::cache::Compiled>(
     }
 }
 
-/// A component of a world, compiled; or what a core module was meant to be, if it was built for that world.
+/// Compiles a component of a world, wrapping a core module that was built for that world.
 pub(super) fn compiled_component(
     sandbox: &Sandbox,
     name: &str,
@@ -375,7 +377,7 @@ pub(super) fn compiled_component(
     compiled(sandbox, engine, &bytes, Component::from_binary).map_err(invalid)
 }
 
-/// What the first bytes say: the magic number, then version and layer.
+/// Determines the kind from the first bytes: the magic number, then version and layer.
 fn kind_of(bytes: &[u8]) -> Option<GuestKind> {
     match bytes.get(..8)? {
         b"\0asm\x01\0\0\0" => Some(GuestKind::Raw),
@@ -393,14 +395,14 @@ fn is_core_of_component(bytes: &[u8]) -> bool {
                 exports.extend(section.into_iter().flatten().map(|export| export.name));
             }
             Ok(_) => {}
-            // Whoever compiles it says what is wrong.
+            // The compiler reports the error.
             Err(_) => return false,
         }
     }
     exports.contains(&"handle") && !exports.iter().any(|name| name.starts_with("caxton_"))
 }
 
-/// What went wrong in a guest, in one line: the cause, and the function in which it happened.
+/// Describes what went wrong in a guest, in one line: the cause, and the function in which it happened.
 pub(super) fn explain(error: &wasmtime::Error) -> String {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return format!("there are as many guests as wasm.guests allows: {error}");

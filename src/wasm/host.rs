@@ -1,4 +1,4 @@
-//! What stands behind a guest on the router's side: its limits, what it may do, and what it is in the middle of.
+//! The router's side of a guest: its limits, its permissions, and the state of its current call.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,35 +21,35 @@ use super::ticker::EPOCH;
 use super::wasi::Wasi;
 use crate::config::{Grants, WasmConfig};
 
-/// How many memories, tables and module instances one guest may consist of. A component of several modules has some of each: an
-/// interpreter of Python consists of nearly forty.
+/// Maximum number of memories, of tables and of module instances of one guest. A component of several modules has some
+/// of each: a Python interpreter consists of nearly forty.
 pub(super) const PARTS_MAX: usize = 64;
-/// The longest key under which a guest has something remembered, in bytes.
+/// Maximum length of a key of a guest's stored state, in bytes.
 pub(super) const STATE_KEY_BYTES_MAX: usize = 256;
-/// The ontology of the messages that a guest's timers send.
+/// The ontology of the messages sent by a guest's timers.
 pub const TIMER_ONTOLOGY: &str = "caxton-timer";
 
-/// What one guest may use.
+/// The limits of one guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GuestLimits {
-    /// Bytes of memory, all its memories together.
+    /// Memory in bytes, all its memories together.
     pub memory_bytes: GuestMemoryBytes,
     /// Elements of all its tables together.
     pub table_elements: GuestTableElements,
-    /// Time for one message, in all slices.
+    /// Time for one message, over all slices.
     pub call_ms: GuestCallMs,
-    /// Calls of the router for one message.
+    /// Host calls for one message.
     pub host_calls: HostCallCount,
-    /// Bytes of a message's content.
+    /// Size of a message's content in bytes.
     pub message_bytes: GuestMessageBytes,
-    /// Bytes that are remembered for it.
+    /// Size of its stored state in bytes.
     pub state_bytes: GuestStateBytes,
     /// Lines in its log per second.
     pub log_lines: LogRate,
 }
 
 impl GuestLimits {
-    /// What the settings say for every guest.
+    /// Returns the limits that the settings give to every guest.
     pub fn of(config: &WasmConfig) -> Self {
         Self {
             memory_bytes: config.memory_bytes,
@@ -63,22 +63,23 @@ impl GuestLimits {
     }
 }
 
-/// Whom a guest may write to, what it may offer, and what it has of WASI. It may always write to itself, and answer whoever writes to it.
+/// The agents a guest may send to, the capabilities it may provide, and its parts of WASI. It may always send to
+/// itself, and reply to messages.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Permissions {
-    /// The agents it may write to. Without a list it may write to everyone or, where there is a list of capabilities, to
-    /// nobody by name.
+    /// The agents it may send to. Without a list it may send to all or, if there is a list of capabilities, to none by
+    /// name.
     pub send_to: Option<HashSet<AgentId>>,
-    /// The capabilities it may address. Without a list every one or, where there is a list of agents, none.
+    /// The capabilities it may address. Without a list all or, if there is a list of agents, none.
     pub address: Option<HashSet<CapabilityName>>,
-    /// The capabilities it may offer; every one if there is no list.
+    /// The capabilities it may provide; all if there is no list.
     pub offer: Option<HashSet<CapabilityName>>,
-    /// What of WASI it is granted; nothing if it is not said. Raw modules have none of it.
+    /// The granted parts of WASI; none by default. Raw modules have none.
     pub wasi: Grants,
 }
 
 impl Permissions {
-    /// Whether a guest may send this message.
+    /// Checks whether a guest may send this message.
     pub(super) fn allow(&self, me: AgentId, message: &Message) -> Result<(), String> {
         if self.send_to.is_none() && self.address.is_none() {
             return Ok(());
@@ -114,7 +115,7 @@ impl Permissions {
     }
 }
 
-/// What is remembered for a guest. It belongs to the agent and not to the instance, so that it outlives a restart.
+/// A guest's stored state. It belongs to the agent and not to the instance, so that it survives a restart.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     entries: BTreeMap<String, Vec<u8>>,
@@ -125,13 +126,13 @@ pub(super) struct Memory {
 
 #[cfg(feature = "store")]
 impl Memory {
-    /// What was remembered in an earlier run.
+    /// Creates the state stored by an earlier run.
     pub fn holding(entries: BTreeMap<String, Vec<u8>>) -> Self {
         let bytes = entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
         Self { entries, bytes, lost: None }
     }
 
-    /// What was remembered in an earlier run can't be read. Its guest does not start.
+    /// Marks the state stored by an earlier run as unreadable. Its guest does not start.
     pub fn lost(reason: String) -> Self {
         Self { lost: Some(reason), ..Self::default() }
     }
@@ -160,7 +161,7 @@ impl Memory {
 
 pub(super) type SharedMemory = Arc<Mutex<Memory>>;
 
-/// What only the shard can answer. The guest stands still meanwhile; no time passes.
+/// A question that only the shard can answer. The guest is paused meanwhile; no time passes.
 pub(super) enum Question {
     Send(Box<Message>),
     Reply(Performative, Vec<u8>),
@@ -175,7 +176,8 @@ pub(super) enum Answer {
     Done(Result<(), SendErrorKind>),
 }
 
-/// Where a guest's questions lie until its agent answers them, and its time. Guest and agent use it in turns, on one thread.
+/// Passes a guest's questions to its agent and the answers back, and holds its clock. Guest and agent use it
+/// alternately, on one thread.
 #[derive(Default)]
 pub(super) struct Desk {
     question: Mutex<Option<Question>>,
@@ -184,7 +186,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Asks the agent, and waits until it has answered.
+    /// Asks the agent, and waits for the answer.
     pub async fn ask(self: Arc<Self>, question: Question) -> Answer {
         *self.question.lock().unwrap_or_else(PoisonError::into_inner) = Some(question);
         std::future::poll_fn(move |_| match self.answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -203,7 +205,7 @@ impl Desk {
     }
 }
 
-/// A limit that a guest went over. It traps.
+/// A limit that a guest exceeded. It traps.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Excess {
     #[error("it ran for more than {0} ms, which is all that it may for one message")]
@@ -227,7 +229,7 @@ pub(super) struct Host {
     pub permissions: Arc<Permissions>,
     pub desk: Arc<Desk>,
     pub memory: SharedMemory,
-    /// What is to be remembered once the message has been handled.
+    /// Changes to the stored state, applied once the message has been handled.
     pub unsaved: BTreeMap<String, Option<Vec<u8>>>,
     /// Where it is written down, if it is to outlive the process.
     #[cfg(feature = "store")]
@@ -236,7 +238,7 @@ pub(super) struct Host {
     /// The time at the beginning of the call.
     pub now: WallTime,
     random: u64,
-    /// Host calls that are left for this call.
+    /// The remaining host calls of this call.
     calls_left: u32,
     calls_max: u32,
     slices: u32,
@@ -244,7 +246,7 @@ pub(super) struct Host {
     slice_epochs: u64,
     pub usage: Usage,
     pub wasi: Wasi,
-    /// The one memory of a raw guest.
+    /// The only memory of a raw guest.
     pub raw_memory: Option<wasmtime::Memory>,
 }
 
@@ -310,7 +312,7 @@ impl Host {
         self.slice_epochs
     }
 
-    /// Counts a call of the router.
+    /// Counts a host call.
     pub fn count_call(&mut self) -> wasmtime::Result<()> {
         if self.calls_left == 0 {
             return Err(Excess::HostCalls(self.calls_max).into());
@@ -319,7 +321,7 @@ impl Host {
         Ok(())
     }
 
-    /// The end of a slice: the guest is to let others have their turn, unless it has had its time.
+    /// Ends a slice: the guest yields to others, or traps if its time is used up.
     pub fn slice_is_over(&mut self) -> wasmtime::Result<UpdateDeadline> {
         self.slices += 1;
         if self.slices >= self.slices_max {
@@ -328,12 +330,12 @@ impl Host {
         Ok(UpdateDeadline::Yield(self.slice_epochs))
     }
 
-    /// What is left of its time for the message.
+    /// Returns the remaining time for the message.
     pub fn time_left_ns(&self) -> u64 {
         u64::from(self.slices_max.saturating_sub(self.slices)).saturating_mul(self.slice_ns())
     }
 
-    /// Takes time that it waited from its time for the message. What is less than a slice is counted by its epochs, which go on
+    /// Subtracts waiting time from its time for the message. Less than a slice is counted by the epochs, which continue
     /// while it sleeps.
     pub fn spend(&mut self, waited_ns: u64) {
         let slices = u32::try_from(waited_ns / self.slice_ns()).unwrap_or(u32::MAX);
@@ -344,7 +346,7 @@ impl Host {
         self.slice_epochs.max(1) * u64::from(EPOCH.subsec_nanos())
     }
 
-    /// The next number of the guest's own generator (`SplitMix64`).
+    /// Returns the next number of the guest's own generator (`SplitMix64`).
     pub fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -352,18 +354,18 @@ impl Host {
         mixed ^ (mixed >> 31)
     }
 
-    /// A value for `reply-with`. It need be unique for one asker only.
+    /// Returns a value for `reply-with`. It only has to be unique per asking agent.
     pub fn new_correlation(&mut self) -> Correlation {
         Correlation::new(self.random().try_into().unwrap_or(std::num::NonZeroU64::MIN))
     }
 
-    /// An id for a conversation of the guest's, which need be unique for one initiator only.
+    /// Returns an id for a conversation of the guest. It only has to be unique per initiator.
     pub fn new_conversation(&mut self) -> ConversationId {
         let id = (u128::from(self.random()) << 64) | u128::from(self.random() | 1);
         ConversationId::from_u128(id).unwrap_or_else(|| ConversationId::of_text("c"))
     }
 
-    /// What is remembered, with what this message has changed.
+    /// Returns a stored value, including the changes of this message.
     pub fn recall(&self, key: &str) -> Option<Vec<u8>> {
         match self.unsaved.get(key) {
             Some(value) => value.clone(),
@@ -371,7 +373,7 @@ impl Host {
         }
     }
 
-    /// Has something remembered, or says why not.
+    /// Stores a value, or returns why it cannot.
     pub fn remember(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), String> {
         if key.len() > STATE_KEY_BYTES_MAX {
             return Err(format!("the key has {} bytes: allowed are {STATE_KEY_BYTES_MAX}", key.len()));
@@ -381,7 +383,7 @@ impl Host {
         let length =
             |key: &String, value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| (key.len() + value.len()) as u64);
         let mut bytes = memory.bytes + length(&key, &value);
-        // What is replaced counts no more.
+        // A replaced value no longer counts.
         bytes -= memory.get(&key).map_or(0, |old| (key.len() + old.len()) as u64);
         for (unsaved, value) in self.unsaved.iter().filter(|(unsaved, _)| **unsaved != key) {
             bytes += length(unsaved, value);
@@ -395,7 +397,7 @@ impl Host {
         Ok(())
     }
 
-    /// The message was handled: what it changed is remembered.
+    /// Applies the changes of a handled message.
     pub fn save(&mut self) {
         if self.unsaved.is_empty() {
             return;
@@ -407,7 +409,7 @@ impl Host {
     }
 }
 
-/// What an instance has of memory and tables, and how much more it may have.
+/// The memory and table sizes of an instance, and how much they may still grow.
 pub(super) struct Usage {
     limits: GuestLimits,
     memory_bytes: usize,
@@ -443,7 +445,7 @@ impl ResourceLimiter for Usage {
     }
 }
 
-/// Adds to what is used, if that stays within the limit.
+/// Adds to the used amount, if it stays within the limit.
 fn grow(used: &mut usize, more: usize, limit: u64) -> bool {
     let wanted = used.saturating_add(more);
     let fits = wanted as u64 <= limit;

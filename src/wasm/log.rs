@@ -1,4 +1,4 @@
-//! What guests write into the log: bounded per guest and second, and in all.
+//! The guests' log: bounded per guest and second, and in total.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::message::{AgentId, WallTime};
 
-/// Lines that wait for somebody to read them. Further ones are counted instead.
+/// Maximum number of unread lines. Further ones are only counted.
 pub const LINES_WAITING_MAX: usize = 10_000;
-/// The most bytes of one line with its fields. The rest is cut off.
+/// Maximum length of a line with its fields, in bytes. The rest is cut off.
 pub(super) const LINE_BYTES_MAX: usize = 4_096;
 
-/// How important a line is.
+/// The severity of a line.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)] // The usual five.
 pub enum LogLevel {
@@ -38,26 +38,26 @@ impl fmt::Display for LogLevel {
     }
 }
 
-/// A line that a guest wrote.
+/// A line written by a guest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogLine {
-    /// The beginning of the call in which it was written; for what was printed, the turn.
+    /// The beginning of the call in which it was written; for printed output, of the turn.
     pub at: WallTime,
-    /// Which guest.
+    /// The guest.
     pub agent: AgentId,
-    /// How important.
+    /// The severity.
     pub level: LogLevel,
-    /// What it says.
+    /// The text.
     pub text: String,
-    /// Further words, by name.
+    /// Further fields, by name.
     pub fields: Vec<(String, String)>,
 }
 
-/// Lines on their way to whoever reads them.
+/// Lines on their way to their reader.
 pub(super) struct Log {
     sender: flume::Sender<LogLine>,
     pub receiver: flume::Receiver<LogLine>,
-    /// Lines that nobody read in time, or that were beyond their guest's rate.
+    /// Lines that were not read in time, or that exceeded their guest's rate.
     pub lost: AtomicU64,
 }
 
@@ -68,7 +68,7 @@ impl Log {
     }
 }
 
-/// One guest's way into the log. Clones are the same way, with one rate.
+/// One guest's access to the log. Clones share one rate.
 #[derive(Clone)]
 pub(super) struct LogGate(Arc<Mutex<Gate>>);
 

@@ -1,4 +1,4 @@
-//! A guest's manifest: what it asks for beyond the settings, and what it is allowed, as a TOML file beside the module.
+//! A guest's manifest: limits that differ from the settings, and permissions, as a TOML file beside the module.
 
 use std::path::{Path, PathBuf};
 
@@ -9,22 +9,22 @@ use serde::Deserialize;
 use super::host::{GuestLimits, Permissions};
 use crate::config::{Grant, Setting};
 
-/// The largest manifest, in bytes.
+/// Maximum size of a manifest, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
-/// Why a manifest can't be used.
+/// A manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// It can't be read.
+    /// It cannot be read.
     #[error("{}: can't be read: {reason}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         reason: String,
     },
-    /// It is no TOML, or has a key that does not exist.
+    /// It is not valid TOML, or has an unknown key.
     #[error("{}: {reason}", path.display())]
     Form {
         /// Which file.
@@ -44,11 +44,11 @@ pub enum ManifestError {
     },
 }
 
-/// What a manifest says. Keys that are left out leave things as they are.
+/// The contents of a manifest. Omitted keys change nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Manifest {
     limits: Limits,
-    /// Capabilities that its agents offer from the beginning.
+    /// Capabilities that its agents provide from the beginning.
     pub offers: Vec<CapabilityName>,
     permissions: Permissions,
 }
@@ -88,7 +88,7 @@ mod fn_of {
     }
 }
 
-/// The file's form.
+/// The file's format.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct File {
@@ -122,7 +122,8 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// The first mistake, with its place.
+    ///
+    /// Returns the first error, with its position.
     pub fn load(path: &Path) -> Result<Self, ManifestError> {
         let unreadable =
             |error: std::io::Error| ManifestError::File { path: path.to_owned(), reason: error.to_string() };
@@ -135,19 +136,21 @@ impl Manifest {
         Self::parse(path, &text)
     }
 
-    /// The manifest that lies beside a module, if there is one: `echo.toml` for `echo.wasm`.
+    /// Reads the manifest beside a module, if there is one: `echo.toml` for `echo.wasm`.
     ///
     /// # Errors
-    /// As [`Manifest::load`].
+    ///
+    /// As for [`Manifest::load`].
     pub fn beside(module: &Path) -> Result<Self, ManifestError> {
         let path = module.with_extension("toml");
         if path.exists() { Self::load(&path) } else { Ok(Self::default()) }
     }
 
-    /// Reads a manifest's text. `path` is for errors.
+    /// Parses a manifest. `path` is used in errors.
     ///
     /// # Errors
-    /// As [`Manifest::load`].
+    ///
+    /// As for [`Manifest::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ManifestError> {
         let file: File = toml::from_str(text).map_err(|error| ManifestError::Form {
             path: path.to_owned(),
@@ -192,18 +195,18 @@ impl Manifest {
         })
     }
 
-    /// These limits, changed as the manifest says.
+    /// Returns these limits with the manifest's changes.
     pub fn limits(&self, mut limits: GuestLimits) -> GuestLimits {
         self.limits.iter().for_each(|change| change.apply(&mut limits));
         limits
     }
 
-    /// A manifest that says nothing but what the guest may do.
+    /// Creates a manifest with permissions only.
     pub fn permitting(permissions: Permissions) -> Self {
         Self { permissions, ..Self::default() }
     }
 
-    /// What the guest may do.
+    /// Returns the guest's permissions.
     pub fn permissions(&self) -> Permissions {
         self.permissions.clone()
     }

@@ -1,22 +1,22 @@
-//! Agents in WebAssembly: sandboxed, bounded in everything, and called on their shard like any other agent.
+//! Agents in WebAssembly: sandboxed, with limits on everything, and called on their shard like any other agent.
 //!
-//! A [`Sandbox`] holds what all guests share: the engine, the pool that instances come from, and the thread that ends their
-//! slices. [`Sandbox::load`] checks and compiles a module into a [`Guest`], from which agents are made:
+//! A [`Sandbox`] holds what all guests share: the engine, the pool of instances, and the thread that ends their slices.
+//! [`Sandbox::load`] checks and compiles a module into a [`Guest`], from which agents are created:
 //!
-//! - **Components** (`wit/agent.wit`, world `caxton:agent/agent@1.0.0`) are the interface for people: one call per message,
-//!   with typed parameters.
-//! - **Raw modules** (see [`raw`]) are the fast lane: many messages per call, in linear memory.
+//! - **Components** (`wit/agent.wit`, world `caxton:agent/agent@1.0.0`) are the convenient interface: one call per
+//!   message, with typed parameters.
+//! - **Raw modules** (see [`raw`]) are the fast interface: many messages per call, in linear memory.
 //!
-//! Which of the two a module is, its first bytes say.
+//! The first bytes of a module show which of the two it is.
 //!
 //! # Invariants
 //!
-//! - A guest reaches nothing but the router's functions, and those only within its [`GuestLimits`] and [`Permissions`]. Of WASI it has
+//! - A guest reaches nothing but the router's functions, within its [`GuestLimits`] and [`Permissions`]. Of WASI it has
 //!   what it was granted by name: never more than clocks, random numbers and lines in its log.
-//! - What it sends, and what it has remembered, takes effect when its message was handled, and not at all if that failed.
-//! - A guest that runs for longer than its slice is suspended, and goes on when its neighbours had their turn; over its time
-//!   for one message it traps. A trap is a failed attempt: the message is tried again or becomes a dead letter, and the agent
-//!   is restarted within its restart policy.
+//! - What it sends and stores takes effect when its message was handled, and not at all if that failed.
+//! - A guest that runs for longer than its slice is suspended, and continues once others had their turn; beyond its
+//!   time limit for one message it traps. A trap is a failed attempt: the message is retried or becomes a dead letter,
+//!   and the agent is restarted within its restart policy.
 
 mod bounds;
 mod cache;

@@ -1,7 +1,7 @@
 //! Routing plugins in WebAssembly: components of the world `caxton:routing/plugin@1.0.0`.
 //!
-//! Each shard has an instance of its own. A plugin is called in the middle of accepting a message, so it is never suspended: over
-//! its time it traps. After a trap it is restarted, and what becomes of the message is said by [`OnFailure`].
+//! Each shard has its own instance. A plugin is called while a message is being accepted, so it is never suspended:
+//! beyond its time limit it traps. After a trap it is restarted, and [`OnFailure`] decides about the message.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,42 +32,43 @@ mod bindings {
     });
 }
 
-/// For how many usual guests there is room for each instance of a plugin. A runtime of a language consists of as many parts.
+/// Number of ordinary guests whose room is reserved for each instance of a plugin. A language runtime consists of as
+/// many parts.
 const ROOM_PER_INSTANCE: u32 = 16;
 /// The world's exports.
 const EXPORTS: [&str; 1] = ["route"];
-/// What a plugin may import.
+/// The imports allowed for a plugin.
 const IMPORTS: [&str; 2] = ["caxton:routing/types@1.0.0", "caxton:routing/current@1.0.0"];
 
-/// Why the plugins that the settings name can't be used.
+/// The configured plugins cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PluginsError {
     /// No guest can run.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// One of them is no plugin.
+    /// One of them is not a plugin.
     #[error(transparent)]
     Module(#[from] GuestError),
 }
 
-/// How often a plugin was asked, and what it said, on all shards together.
+/// Counters of a plugin, over all shards.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct PluginFigures {
-    /// Messages that it judged, or failed over.
+    /// Messages that it inspected, or failed on.
     pub asked: AtomicU64,
-    /// Messages that it sent elsewhere.
+    /// Messages that it rerouted.
     pub rerouted: AtomicU64,
     /// Messages that it refused.
     pub refused: AtomicU64,
     /// Messages to which it added parameters.
     pub annotated: AtomicU64,
-    /// Messages over which it trapped, or ran for too long.
+    /// Messages on which it trapped or exceeded its time limit.
     pub failed: AtomicU64,
 }
 
-/// A plugin that was checked and compiled. Clones share its figures.
+/// A checked and compiled plugin. Clones share its figures.
 #[derive(Clone)]
 pub struct Plugin {
     name: Arc<str>,
@@ -89,10 +90,11 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    /// Checks a plugin and compiles it. `call_ms` is what it may take for one message.
+    /// Checks and compiles a plugin. `call_ms` is its time limit for one message.
     ///
     /// # Errors
-    /// What is wrong with the module, and what is missing.
+    ///
+    /// Returns what is wrong with the module, or missing.
     pub fn load(
         sandbox: &Sandbox,
         name: &str,
@@ -113,10 +115,11 @@ impl Plugin {
         })
     }
 
-    /// As [`Plugin::load`], from a file. Files that end in `.wat` are text.
+    /// Like [`Plugin::load`], from a file. Files that end in `.wat` are text.
     ///
     /// # Errors
-    /// As [`Plugin::load`]; or the file can't be read.
+    ///
+    /// As for [`Plugin::load`]; or the file cannot be read.
     pub fn load_file(
         sandbox: &Sandbox,
         name: &str,
@@ -127,16 +130,17 @@ impl Plugin {
         Self::load(sandbox, name, &read_module(path, sandbox.config())?, call_ms, on_failure)
     }
 
-    /// Those that the settings name, for so many shards.
+    /// Loads the configured plugins, for this many shards.
     ///
     /// # Errors
-    /// The first that can't be used, and why.
+    ///
+    /// Returns the first that cannot be used, with the reason.
     pub(crate) fn configured(config: &Config, shards: ShardCount) -> Result<Vec<Self>, PluginsError> {
         let PluginsConfig { files, call_ms, on_failure } = &config.plugins;
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        // Each has one instance on each shard, which may consist of many parts; but address space is dear.
+        // Each has one instance on each shard, which may consist of many parts; but address space is limited.
         let instances = u32::from(shards.into_inner()).saturating_mul(u32::try_from(files.len()).unwrap_or(u32::MAX));
         let room = instances.saturating_mul(ROOM_PER_INSTANCE).min(config.wasm.guests.into_inner()).max(instances);
         let guests = GuestCount::try_new(room).unwrap_or(config.wasm.guests);
@@ -145,12 +149,12 @@ impl Plugin {
         files.iter().map(load).collect()
     }
 
-    /// What it has done so far.
+    /// Returns its counters.
     pub fn figures(&self) -> &PluginFigures {
         &self.figures
     }
 
-    /// An instance for one shard.
+    /// Creates an instance for one shard.
     pub(crate) fn for_shard(&self) -> Box<dyn RoutePlugin> {
         Box::new(Judging { plugin: self.clone(), instance: None })
     }
@@ -258,12 +262,12 @@ impl RoutePlugin for Judging {
     }
 }
 
-#[allow(clippy::cast_possible_truncation)] // These are the two halves.
+#[allow(clippy::cast_possible_truncation)] // The two halves are split.
 fn id(id: u128) -> types::Id {
     types::Id { high: (id >> 64) as u64, low: id as u64 }
 }
 
-/// A message as the plugin sees it.
+/// Converts a message to the plugin's type.
 fn header(message: &Message) -> types::Header {
     let words = [message.protocol(), message.language(), message.ontology(), message.encoding()];
     let [protocol, language, ontology, encoding] = words.map(|word| word.map(str::to_owned));

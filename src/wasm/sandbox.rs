@@ -1,4 +1,4 @@
-//! What all guests share: the engine, the pool of instances, the functions they may import.
+//! State shared by all guests: the engine, the pool of instances, and the functions they may import.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -19,25 +19,25 @@ use super::{bounds, component, raw, wasi};
 use crate::config::WasmConfig;
 use crate::doctor::{allowed_cores, explain_sandbox, probe_threads};
 
-/// Stack that the router's own functions may use when a guest calls them, in bytes.
+/// Stack for the router's own functions when a guest calls them, in bytes.
 const HOST_STACK_BYTES: usize = 256 << 10;
-/// How many module instances, tables and memories there may be for each guest on average. Most have one of each.
+/// Average number of module instances, of tables and of memories per guest. Most have one of each.
 const PARTS_PER_GUEST: u32 = 4;
-/// How much a module may need beside its memory and tables, in bytes.
+/// Maximum size of a module instance besides its memory and tables, in bytes.
 const INSTANCE_BYTES_MAX: usize = 1 << 20;
 
-/// Why no guest can run.
+/// No guest can run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
-    /// The engine does not start: mostly the address space or the number of mappings is limited.
+    /// The engine does not start, usually because the address space or the number of mappings is limited.
     #[error("WebAssembly can't be run with room for {guests} guests: {reason}. {mend}")]
     Engine {
-        /// How many guests there was to be room for.
+        /// The number of guests for which room was requested.
         guests: u32,
-        /// What wasmtime said.
+        /// Wasmtime's error.
         reason: String,
-        /// Which of the host's limits explains it and what to do about it, in the words of `caxton doctor`.
+        /// Which of the host's limits explains it and what to do, as in `caxton doctor`.
         mend: String,
     },
     /// The thread that ends slices could not be started.
@@ -60,9 +60,10 @@ pub(super) struct Inner {
 }
 
 impl Sandbox {
-    /// Makes room for guests.
+    /// Reserves room for guests.
     ///
     /// # Errors
+    ///
     /// The machine does not have the address space, or refuses a thread.
     pub fn start(config: &WasmConfig) -> Result<Self, SandboxError> {
         let failed = |error: wasmtime::Error| SandboxError::Engine {
@@ -80,64 +81,69 @@ impl Sandbox {
         Ok(Self(Arc::new(Inner { engine, config: config.clone(), ticker, raw, components, cache, log: Log::new() })))
     }
 
-    /// Checks a module and compiles it, or takes it from the cache. This can take seconds: it is not for a shard's thread.
+    /// Checks and compiles a module, or takes it from the cache. This can take seconds; do not call it on a shard's
+    /// thread.
     ///
     /// # Errors
-    /// What is wrong with the module, and what is missing.
+    ///
+    /// Returns what is wrong with the module, or missing.
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Guest, GuestError> {
         self.load_with(name, bytes, &Manifest::default())
     }
 
-    /// As [`Sandbox::load`], with what a manifest says. A component that imports WASI needs one that grants it.
+    /// Like [`Sandbox::load`], with a manifest. A component that imports WASI needs one that grants it.
     ///
     /// # Errors
-    /// As [`Sandbox::load`]; or the manifest asks for what `wasm.wasi` does not allow.
+    ///
+    /// As for [`Sandbox::load`]; or the manifest requests what `wasm.wasi` does not allow.
     pub fn load_with(&self, name: &str, bytes: &[u8], manifest: &Manifest) -> Result<Guest, GuestError> {
         Guest::load(self, name, bytes, manifest)
     }
 
-    /// As [`Sandbox::load`], from a file. Files that end in `.wat` are text.
+    /// Like [`Sandbox::load`], from a file. Files that end in `.wat` are text.
     ///
     /// # Errors
-    /// As [`Sandbox::load`]; or the file can't be read.
+    ///
+    /// As for [`Sandbox::load`]; or the file cannot be read.
     pub fn load_file(&self, path: &Path) -> Result<Guest, GuestError> {
         self.load_file_with(path, &Manifest::default())
     }
 
-    /// As [`Sandbox::load_with`], from a file. Files that end in `.wat` are text.
+    /// Like [`Sandbox::load_with`], from a file. Files that end in `.wat` are text.
     ///
     /// # Errors
-    /// As [`Sandbox::load_with`]; or the file can't be read.
+    ///
+    /// As for [`Sandbox::load_with`]; or the file cannot be read.
     pub fn load_file_with(&self, path: &Path, manifest: &Manifest) -> Result<Guest, GuestError> {
         self.load_with(&path.display().to_string(), &read_module(path, &self.0.config)?, manifest)
     }
 
-    /// The settings that guests run with.
+    /// Returns the settings of its guests.
     pub fn config(&self) -> &WasmConfig {
         &self.0.config
     }
 
-    /// What the settings allow every guest.
+    /// Returns the limits that the settings give to every guest.
     pub fn limits(&self) -> GuestLimits {
         GuestLimits::of(&self.0.config)
     }
 
-    /// The next line that a guest logged, if there is one.
+    /// Returns the next line logged by a guest, if there is one.
     pub fn next_log_line(&self) -> Option<LogLine> {
         self.0.log.receiver.try_recv().ok()
     }
 
-    /// Waits for the next line that a guest logs.
+    /// Waits for the next line logged by a guest.
     pub async fn log_line(&self) -> Option<LogLine> {
         self.0.log.receiver.recv_async().await.ok()
     }
 
-    /// How many lines were not kept, because a guest wrote too many or nobody read them.
+    /// Returns the number of lines lost, because a guest wrote too many or nobody read them.
     pub fn log_lines_lost(&self) -> u64 {
         self.0.log.lost.load(Ordering::Relaxed)
     }
 
-    /// A store for one guest.
+    /// Creates the store of one guest.
     pub(super) fn store(&self, host: Host) -> Store<Host> {
         let limits = host.limits;
         let mut store = Store::new(&self.0.engine, host);
@@ -154,12 +160,12 @@ impl std::fmt::Debug for Sandbox {
     }
 }
 
-/// A module's bytes. Files that end in `.wat` are text.
+/// Reads a module's bytes. Files that end in `.wat` are text.
 pub(super) fn read_module(path: &Path, config: &WasmConfig) -> Result<Vec<u8>, GuestError> {
     let failed = |error: io::Error| GuestError::File { path: path.to_owned(), reason: error.to_string() };
     let most = config.module_bytes.into_inner();
     let mut bytes = Vec::new();
-    // What is larger is not read, and one byte more tells that it is.
+    // Larger files are not read; reading one byte more than allowed detects them.
     File::open(path).map_err(failed)?.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     bounds::check_size(bytes.len(), config)
         .map_err(|excess| GuestError::TooLarge { name: path.display().to_string(), excess })?;
@@ -192,10 +198,10 @@ fn engine_config(config: &WasmConfig) -> Config {
         .max_tables_per_component(u32::try_from(PARTS_MAX).unwrap_or(u32::MAX))
         .max_tables_per_module(u32::try_from(PARTS_MAX).unwrap_or(u32::MAX))
         .table_elements(config.table_elements.as_usize().max(MANIFEST_TABLE_ELEMENTS_MAX))
-        // A manifest may ask for more than the settings give everybody; the guest's own limit holds then.
+        // A manifest may request more than the settings' default; the guest's own limit then applies.
         .max_memory_size(memory.max(MANIFEST_MEMORY_BYTES_MAX));
     let mut engine = Config::new();
-    // What compiles in parallel panics where it gets no threads.
+    // Parallel compilation panics if it gets no threads.
     let helpers = allowed_cores().len() as u64;
     engine.parallel_compilation(helpers > 1 && probe_threads(helpers).started == helpers);
     engine
@@ -209,7 +215,7 @@ fn engine_config(config: &WasmConfig) -> Config {
     engine
 }
 
-/// The most elements of one table that a manifest can give a guest.
+/// Maximum number of elements of one table that a manifest can grant.
 const MANIFEST_TABLE_ELEMENTS_MAX: usize = 100_000;
-/// The most memory that a manifest can give a guest, in bytes: all that 32 bits address.
+/// Maximum memory that a manifest can grant, in bytes: all that 32 bits address.
 const MANIFEST_MEMORY_BYTES_MAX: usize = 4 << 30;

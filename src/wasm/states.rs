@@ -1,7 +1,7 @@
-//! What guests have the router remember beyond the process: a SQLite database, written by a thread of its own through `io_uring`.
+//! Guests' state that survives the process: a SQLite database, written by a separate thread through `io_uring`.
 //!
-//! A message that changed something is handled when that is on disk, and not before: its guest is suspended meanwhile, and its
-//! shard goes on with others. Changes of several guests that come together are one transaction.
+//! A message that changed something is handled only once the change is on disk: its guest is suspended meanwhile, and
+//! its shard continues with others. Changes of several guests that arrive together are one transaction.
 //!
 //! In a data directory it is the file [`STATES_FILE`](super::STATES_FILE), and part of every backup.
 
@@ -20,26 +20,26 @@ use crate::store::{files, vfs};
 
 /// Changes that wait for the thread.
 const CHANGES_WAITING_MAX: usize = 10_000;
-/// The most changes of one transaction.
+/// Maximum number of changes in one transaction.
 const CHANGES_PER_TRANSACTION: usize = 1_000;
-/// How long a copy waits for whoever writes.
+/// How long a copy waits for the writer.
 const COPY_WITHIN: Duration = Duration::from_secs(10);
 /// Marks the database as one of these.
 const APPLICATION_ID: i32 = 0x6361_7867;
 
-/// Why nothing can be remembered beyond the process.
+/// The guests' state cannot be stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatesError {
-    /// SQLite refuses.
+    /// SQLite reports an error.
     #[error("{path}: {source}")]
     Sqlite {
         /// The database.
         path: String,
-        /// What it said.
+        /// Its error.
         source: rusqlite::Error,
     },
-    /// There is a database already, which this program has not made.
+    /// There is a database of another program.
     #[error("{path}: this is no database of guests: name another file")]
     Foreign {
         /// The database.
@@ -51,7 +51,7 @@ pub enum StatesError {
 }
 
 type Entries = BTreeMap<String, Vec<u8>>;
-/// What one message changed; without a value, what it removed.
+/// The changes of one message; `None` for a removed value.
 pub(super) type Changes = BTreeMap<String, Option<Vec<u8>>>;
 
 enum Work {
@@ -59,7 +59,7 @@ enum Work {
     Read(AgentId, flume::Sender<Result<Entries, String>>),
 }
 
-/// What guests have remembered, by agent. It is open until its last clone and the last guest that uses it are dropped.
+/// The state stored for guests, by agent. It is open until its last clone and the last guest that uses it are dropped.
 #[derive(Clone)]
 pub struct GuestStates(Arc<Inner>);
 
@@ -75,10 +75,11 @@ impl std::fmt::Debug for GuestStates {
 }
 
 impl GuestStates {
-    /// Opens the database, or makes it.
+    /// Opens or creates the database.
     ///
     /// # Errors
-    /// It can't be opened, or belongs to something else.
+    ///
+    /// It cannot be opened, or belongs to another program.
     pub fn open(path: &Path) -> Result<Self, StatesError> {
         crate::signals::survive_file_size_limit();
         vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
@@ -91,14 +92,14 @@ impl GuestStates {
         Ok(Self(Arc::new(Inner { work: Some(sender), thread: Some(thread) })))
     }
 
-    /// What is remembered for an agent. It waits for the disk, so it is not for a shard's thread.
+    /// Returns the state of an agent. Waits for the disk; do not call it on a shard's thread.
     pub(super) fn read(&self, agent: AgentId) -> Result<Entries, String> {
         let (sender, receiver) = flume::bounded(1);
         self.put(Work::Read(agent, sender))?;
         receiver.recv().map_err(|_| GONE.to_owned())?
     }
 
-    /// Has changes written down. The answer comes when they are on disk.
+    /// Writes changes. The result arrives when they are on disk.
     pub(super) fn write(
         &self,
         agent: AgentId,
@@ -125,7 +126,7 @@ const GONE: &str = "what guests have remembered is closed";
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The thread ends when it has done what waits for it.
+        // The thread ends once it has done its queued work.
         self.work = None;
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
@@ -135,15 +136,15 @@ impl Drop for Inner {
     }
 }
 
-/// Copies a database to a file that is not there yet: what had been committed at one moment. Only the right to read is needed.
+/// Copies a database to a new file, as committed at one moment. Needs only read permission.
 ///
-/// Where somebody has it open, as its third file says, SQLite copies it. Where nobody has, it is copied with the log that belongs
-/// to it: SQLite would make new files beside it.
+/// If somebody has it open, as its third file shows, SQLite copies it. Otherwise it is copied together with its log:
+/// SQLite would create new files beside it.
 pub(crate) fn copy(from: &Path, to: &Path, in_use: bool) -> Result<(), StatesError> {
     vfs::register().map_err(|error| StatesError::Host(error.to_string()))?;
     if in_use || beside(from, "-shm").exists() {
         match copy_open(from, to) {
-            // What a killed router has left cannot always be opened by who may only read.
+            // What a killed router has left cannot always be opened with read permission only.
             Err(_) if !in_use => {}
             copied => return copied,
         }
@@ -158,31 +159,31 @@ pub(crate) fn copy(from: &Path, to: &Path, in_use: bool) -> Result<(), StatesErr
             copied.map_err(|error| StatesError::Host(format!("{}: {error}", to.display())))?;
         }
     }
-    // What is no database of guests is not taken for one.
+    // Another kind of database is refused.
     open(to, OpenFlags::SQLITE_OPEN_READ_WRITE).map(drop)
 }
 
 fn copy_open(from: &Path, to: &Path) -> Result<(), StatesError> {
     let made = |error: io::Error| StatesError::Host(format!("{}: {error}", to.display()));
     let connection = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    // SQLite writes into an empty file, and leaves its mode as it is.
+    // SQLite writes into an empty file, and leaves its mode unchanged.
     files::create(to).map_err(made)?;
     connection
         .busy_timeout(COPY_WITHIN)
         .and_then(|()| connection.execute("VACUUM INTO ?1", params![to.to_string_lossy()]))
         .map_err(|source| StatesError::Sqlite { path: to.display().to_string(), source })?;
-    // SQLite takes a copy for something that can be made again.
+    // SQLite does not sync a copy, because it could be made again.
     std::fs::File::open(to).and_then(|file| file.sync_all()).map_err(made)
 }
 
-/// A file that SQLite has beside a database.
+/// Returns a file that SQLite keeps beside a database.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Opens a database of guests, or one that is empty.
+/// Opens a database of guests, or an empty one.
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, StatesError> {
     let name = path.display().to_string();
     let failed = |source| StatesError::Sqlite { path: name.clone(), source };
@@ -213,7 +214,7 @@ fn connect(path: &Path) -> Result<Connection, StatesError> {
     Ok(connection)
 }
 
-/// Which file the database was when it was opened.
+/// The identity of the database's file when it was opened.
 struct OpenFile {
     path: PathBuf,
     device: u64,
@@ -227,7 +228,7 @@ impl OpenFile {
         Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
-    /// That its name still stands for it: what is written to a file without a name is gone with the process.
+    /// Checks that its name still refers to it: what is written to an unlinked file is lost with the process.
     fn check(&self) -> Result<(), String> {
         match std::fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),

@@ -1,4 +1,4 @@
-//! What ends the slices of guests: a thread that counts the epochs of their engine.
+//! Ends the slices of guests: a thread that counts the epochs of their engine.
 //!
 //! It sleeps while no guest is called, so that an idle router stays idle.
 
@@ -12,18 +12,18 @@ use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
 use wasmtime::Engine;
 
-/// How long an epoch is.
+/// The length of an epoch.
 pub(super) const EPOCH: Duration = Duration::from_millis(1);
-/// After so many epochs in which no guest was called, the thread sleeps, unless a call may last longer.
+/// Number of epochs without a call after which the thread sleeps, unless a call may last longer.
 const EPOCHS_IDLE: u32 = 100;
 
 #[derive(Default)]
 struct State {
-    /// A guest was called since somebody looked.
+    /// Whether a guest was called since the last check.
     used: CachePadded<AtomicBool>,
     asleep: AtomicBool,
     stopped: AtomicBool,
-    /// Epochs for which a guest may run from one call on, at most.
+    /// The maximum number of epochs that a call may last.
     longest_call: AtomicU32,
 }
 
@@ -46,12 +46,12 @@ impl Ticker {
         Ok(Self { state, bell, thread: Some(thread) })
     }
 
-    /// A guest may run for so many epochs from one call on, which have to be counted to the end.
+    /// Ensures that this many epochs are counted after a call.
     pub fn outlast(&self, epochs: u32) {
         self.state.longest_call.fetch_max(epochs, Ordering::SeqCst);
     }
 
-    /// A guest is about to be called: its epochs are to be counted.
+    /// Ensures that epochs are counted for a guest about to be called.
     #[inline]
     pub fn touch(&self) {
         if !self.state.used.load(Ordering::Relaxed) {
@@ -82,7 +82,7 @@ fn count(engine: &Engine, state: &State, parker: &Parker) {
             idle += 1;
         } else {
             state.asleep.store(true, Ordering::SeqCst);
-            // Whoever is called after this look sees that the thread is asleep.
+            // A call after this check sees that the thread is asleep.
             if !state.used.load(Ordering::SeqCst) && !state.stopped.load(Ordering::SeqCst) {
                 parker.park();
             }

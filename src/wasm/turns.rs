@@ -1,6 +1,6 @@
-//! Whose turn it is among the guests of a shard that were suspended: one of them a turn of the shard, the longest waiting first.
+//! Turns of the suspended guests of a shard: one of them per turn of the shard, the longest waiting first.
 //!
-//! Without this, ten endless guests would hold up their neighbours for ten slices in every turn.
+//! Without this, ten endless guests would hold up the others for ten slices in every turn.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,20 +12,20 @@ thread_local! {
 }
 
 struct Turns {
-    /// The suspended guests of this thread, the one that waits longest first.
+    /// The suspended guests of this thread, the longest waiting first.
     waiting: VecDeque<u64>,
     next: u64,
-    /// The shard's turn in which one of them asked last, by its time.
+    /// The time of the shard's turn in which one of them last asked.
     turn_ns: u64,
-    /// Whether one of them went on in it.
+    /// Whether one of them continued in it.
     taken: bool,
 }
 
-/// A suspended guest's place. It is given up when it is dropped.
+/// A suspended guest's place in the queue. Dropping it gives it up.
 pub(super) struct Place(u64);
 
 impl Place {
-    /// A place behind all others.
+    /// Takes the last place.
     pub fn new() -> Self {
         TURNS.with_borrow_mut(|turns| {
             turns.next += 1;
@@ -34,8 +34,8 @@ impl Place {
         })
     }
 
-    /// Whether it is this guest's turn. It stands behind all others then. So does one that let its turn pass, because its agent
-    /// is not called at the moment: nobody waits for it.
+    /// Whether it is this guest's turn, which moves it to the last place. A guest whose agent is not called lets its
+    /// turn pass and moves there too, so that nobody waits for it.
     pub fn comes_up(&self, now: Now) -> bool {
         TURNS.with_borrow_mut(|turns| {
             if turns.turn_ns != now.monotonic_ns {

@@ -1,9 +1,9 @@
-//! The disk that is there, through an `io_uring` of its own.
+//! The real disk, through its own `io_uring`.
 //!
-//! Completions are read from memory: asking for them takes no system call and needs no other reactor to run. Operations are
-//! handed to the kernel by the thread that the disk belongs to or, where a core is left for that, by one of its own.
+//! Completions are read from memory: polling them needs no system call and no other reactor. Operations are passed to
+//! the kernel by the thread that owns the disk or, if a core is available for that, by a separate one.
 
-#![allow(unsafe_code)] // The kernel is handed addresses.
+#![allow(unsafe_code)] // The kernel receives addresses.
 
 use super::kernel::{Kernel, OPERATIONS_MAX, WatchdogHandle};
 use super::submitter::Submitter;
@@ -27,14 +27,14 @@ use std::time::Duration;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
-/// A disk with its own `io_uring`; belongs to the thread that made it.
+/// A disk with its own `io_uring`; belongs to the thread that created it.
 pub struct DirectDisk {
     ring: Rc<RefCell<Ring>>,
     directory_sync: Option<u64>,
 }
 
 impl DirectDisk {
-    /// Sets up the ring, for the calling thread to submit to.
+    /// Sets up the ring, with the calling thread as submitter.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl DirectDisk {
         Ok(Self::with(Way::Here(Box::new(kernel)), bell))
     }
 
-    /// Sets up the ring, for a thread of that name on a core of its own to submit to.
+    /// Sets up the ring, with a thread of that name on its own core as submitter.
     ///
     /// # Errors
     ///
@@ -138,11 +138,11 @@ impl Disk for DirectDisk {
     }
 }
 
-/// A file that is written through the ring of its disk.
+/// A file written through its disk's ring.
 pub struct DirectFile {
     ring: Rc<RefCell<Ring>>,
     file: Rc<File>,
-    /// Reads need not be aligned, and so go through the page cache.
+    /// Reads need not be aligned, and therefore use the page cache.
     reader: File,
     mode: WriteMode,
     write: Option<Write>,
@@ -187,7 +187,7 @@ impl DiskFile for DirectFile {
         let buffer = buffer?;
         let count = match result {
             Ok(count) => count,
-            // After a failed sync nobody knows what is on disk. Only where there was no room is the whole write done again.
+            // After a failed sync the state on disk is unknown. Only if there was no room is the whole write repeated.
             Err(error) if write.syncing && severity(&error) != Severity::NoRoom => {
                 return Some((Err(io::Error::other(format!("its sync failed: {error}"))), buffer));
             }
@@ -197,13 +197,13 @@ impl DiskFile for DirectFile {
             return Some((Ok(()), buffer));
         }
         let written = write.written + count;
-        // Nothing written at all is how some file systems say that they are full.
+        // Some file systems report that they are full by writing nothing.
         let next = if count == 0 {
             return Some((Err(io::ErrorKind::StorageFull.into()), buffer));
         } else if written < buffer.bytes().len() {
             self.submit_from(write.offset, written, buffer)
         } else if self.mode == WriteMode::Buffered {
-            // Not linked to the write: a short write would break the link, and the sync has to come after all of it.
+            // Not linked to the write: a short write would break the link, and the sync must come after all of it.
             let flags = types::FsyncFlags::DATASYNC;
             let entry = opcode::Fsync::new(types::Fd(self.file.as_raw_fd())).flags(flags).build();
             self.hand_over(entry, buffer)
@@ -243,15 +243,16 @@ impl DiskFile for DirectFile {
     }
 }
 
-/// Who hands operations to the kernel.
+/// How operations reach the kernel.
 enum Way {
-    /// The thread that the disk belongs to.
+    /// Through the thread that owns the disk.
     Here(Box<Kernel>),
-    /// A thread of its own.
+    /// Through a separate thread.
     Beside(Submitter),
 }
 
-/// The way to the kernel and what the kernel still uses: files and buffers stay here until their completion, whoever drops them.
+/// The way to the kernel and what the kernel still uses: files and buffers stay here until their completion, even if
+/// their owner drops them.
 struct Ring {
     way: Way,
     next: u64,
@@ -276,8 +277,8 @@ impl Ring {
         let entry = entry.user_data(token);
         self.in_flight.insert(token, (file, buffer));
         // SAFETY: the descriptor and the bytes that the entry points to belong to `file` and `buffer`, which stay in
-        // `in_flight`, unmoved on the heap and untouched, until their completion was collected; dropping the ring waits for
-        // that.
+        // `in_flight`, unmoved on the heap and untouched, until their completion was collected; dropping the ring waits
+        // for that.
         let pushed = unsafe {
             match &mut self.way {
                 Way::Here(kernel) => kernel.push(&entry),
@@ -308,19 +309,19 @@ impl Ring {
             return;
         }
         match &mut self.way {
-            // If the kernel refuses that, it is as good as a wait that was ended.
+            // If the kernel refuses, that counts as a wait that was ended.
             Way::Here(kernel) => _ = kernel.wait(Some(timeout)),
             Way::Beside(submitter) => submitter.wait(timeout),
         }
         self.collect();
     }
 
-    /// Takes in what the kernel reports. Returns whether there was something.
+    /// Collects completions from the kernel. Returns whether there were any.
     fn collect(&mut self) -> bool {
         let Self { way, in_flight, completed, .. } = self;
         let take = |token, result| {
             if let Some((file, buffer)) = in_flight.remove(&token) {
-                // Only someone who still holds the file will ask for the outcome.
+                // Only a remaining owner of the file will ask for the outcome.
                 if buffer.is_none() || Rc::strong_count(&file) > 1 {
                     completed.insert(token, (result, buffer));
                 }
@@ -372,7 +373,7 @@ mod tests {
             .map(|disk| disk.expect("the kernel has io_uring"))
     }
 
-    /// Begins to read from a pipe. Who keeps the file will ask for the outcome.
+    /// Begins to read from a pipe. The owner of the file will ask for the outcome.
     fn read(disk: &DirectDisk) -> (io::PipeWriter, Rc<File>, u64) {
         let (reader, writer) = io::pipe().expect("there are pipes");
         let file = Rc::new(File::from(OwnedFd::from(reader)));
@@ -413,7 +414,7 @@ mod tests {
         while_something_is_in_flight(|disk| {
             for _ in 0..100 {
                 disk.waker().wake_by_ref();
-                // The next look at what is complete sees the bell as well.
+                // The next check for completions also sees the bell.
                 disk.ring.borrow_mut().collect();
                 disk.wait(TIMEOUT);
             }
@@ -431,7 +432,7 @@ mod tests {
         while_something_is_in_flight(lasts_as_long_as_it_says);
     }
 
-    /// As while the disk is full: a write is to be tried again, and nothing is being written.
+    /// As while the disk is full: a write is to be retried, and nothing is being written.
     #[test]
     fn a_wait_for_nothing_but_the_bell_lasts_too_and_is_ended() {
         for mut disk in disks() {
@@ -473,7 +474,8 @@ mod tests {
         Rc::new(File::open("/dev/null").expect("it is there"))
     }
 
-    /// What is in flight when a disk is dropped is finished first: its buffers would be freed under the kernel's hands.
+    /// Dropping a disk waits for the operations in flight: otherwise their buffers would be freed while the kernel uses
+    /// them.
     #[test]
     fn a_disk_that_is_dropped_waits_for_what_is_in_flight() {
         for disk in disks() {

@@ -1,4 +1,4 @@
-//! The files of the host, to be looked at: nothing here needs more than the right to read.
+//! Read-only access to the host's files: needs only read permission.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

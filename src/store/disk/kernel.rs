@@ -1,6 +1,6 @@
 //! An `io_uring` and the bell that ends a wait in it; both belong to one thread.
 
-#![allow(unsafe_code)] // The kernel is handed addresses.
+#![allow(unsafe_code)] // The kernel receives addresses.
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::task::Wake;
 use std::time::Duration;
 
-/// Operations in flight at once, beside the one that waits for the bell.
+/// Maximum number of operations in flight, besides the one that waits for the bell.
 pub(super) const OPERATIONS_MAX: u32 = 64;
-/// The completion that says that the bell was rung.
+/// The completion that reports that the bell was rung.
 const RUNG: u64 = u64::MAX;
-/// What the bell is polled for: that it can be read.
+/// The event for which the bell is polled: readability.
 const POLLIN: u32 = PollFlags::IN.bits() as u32;
 
 /// The ring of one thread.
@@ -24,15 +24,15 @@ pub(super) struct Kernel {
     bell: Arc<WatchdogHandle>,
     /// Whether the kernel reports that the bell is rung.
     listens: bool,
-    /// The bell was rung since the last wait.
+    /// Whether the bell was rung since the last wait.
     rung: bool,
 }
 
 impl Kernel {
     /// Sets up the ring. Other threads end its waits with the bell.
     pub fn new(bell: Arc<WatchdogHandle>) -> io::Result<Self> {
-        // One thread submits. Completions are to show up in memory without a system call, so that their work must not be
-        // put off to the thread's next one (no COOP_TASKRUN, no DEFER_TASKRUN).
+        // One thread submits. Completions must appear in memory without a system call, so their work must not be
+        // deferred to the thread's next one (no COOP_TASKRUN, no DEFER_TASKRUN).
         let uring = IoUring::builder()
             .setup_single_issuer()
             .build(OPERATIONS_MAX)
@@ -44,23 +44,22 @@ impl Kernel {
     ///
     /// # Safety
     ///
-    /// The descriptor and the bytes that the entry points to stay open, unmoved and untouched until its completion was
-    /// collected, or for ever if it never is.
+    /// The descriptor and the bytes that the entry points to must stay open, unmoved and untouched until its completion
+    /// was collected, or forever if it never is.
     #[must_use]
     pub unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: what the entry points to stays as it is for long enough, as the caller promises.
+        // SAFETY: what the entry points to stays valid for long enough, as the caller promises.
         unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 
-    /// Hands over what is in the queue. An operation that the kernel does not take now is taken at a later call.
+    /// Submits the queue. An operation that the kernel does not accept now is submitted by a later call.
     pub fn submit(&mut self) {
         if !self.uring.submission().is_empty() {
             let _ = self.uring.submit();
         }
     }
 
-    /// Passes on what the kernel reports: of which operation, and its result. Returns whether there was something, the bell
-    /// included.
+    /// Passes completions to `take`: the operation, and its result. Returns whether there were any, including the bell.
     pub fn collect(&mut self, mut take: impl FnMut(u64, io::Result<usize>)) -> bool {
         let mut any = false;
         for completion in self.uring.completion() {
@@ -79,12 +78,12 @@ impl Kernel {
         any
     }
 
-    /// Whether there is something to be collected.
+    /// Whether there are completions to collect.
     pub fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
     }
 
-    /// Sleeps until something is to be collected, the bell is rung, or, if there is a timeout, for this long. Returns at once
+    /// Sleeps until there are completions, the bell is rung, or, if there is a timeout, for this long. Returns at once
     /// if the bell was rung since the last wait.
     ///
     /// # Errors
@@ -107,14 +106,14 @@ impl Kernel {
         }
         self.rung = false;
         match waited {
-            // A timeout is as good as a completion, and so is a signal: the caller looks again either way.
+            // A timeout or a signal counts as a completion: the caller checks again either way.
             Err(error) if !matches!(Errno::from_io_error(&error), Some(Errno::TIME | Errno::INTR)) => Err(error),
             _ => Ok(()),
         }
     }
 }
 
-/// What ends a wait before anything is complete.
+/// Ends a wait before anything is complete.
 pub(super) struct WatchdogHandle(OwnedFd);
 
 impl WatchdogHandle {
@@ -122,16 +121,16 @@ impl WatchdogHandle {
         Ok(Arc::new(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
     }
 
-    /// Sleeps until it is rung, or for this long: for a thread without a ring. Returns at once if it was rung since the last
-    /// such wait.
+    /// Sleeps until it is rung, or for this long: for a thread without a ring. Returns at once if it was rung since the
+    /// last such wait.
     pub fn wait(&self, timeout: Duration) {
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        // A signal is as good as a timeout.
+        // A signal counts as a timeout.
         let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout));
-        // Without a ring since the last time there is nothing to read.
+        // If it was not rung since the last time there is nothing to read.
         let _ = rustix::io::read(&self.0, &mut [0_u8; size_of::<u64>()]);
     }
 }
@@ -142,7 +141,7 @@ impl Wake for WatchdogHandle {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // It can fail only when it was rung 2^64 times.
+        // This can fail only after 2^64 rings.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 }

@@ -1,8 +1,8 @@
 //! A disk in memory, for tests: deterministic, and its power can be cut.
 //!
-//! After a cut, every write that was reported as complete is there. Of a write in flight, each 512-byte sector is there
-//! or not; names that were created, changed or removed since the last sync of the directory may be undone, in any
-//! combination.
+//! After a cut, every write that was reported as complete is present. Of a write in flight, each 512-byte sector is
+//! present or not; names that were created, changed or removed since the last sync of the directory may be undone, in
+//! any combination.
 
 use super::{Buffer, Disk, DiskFile, Files, WriteMode};
 use std::cell::RefCell;
@@ -15,35 +15,35 @@ use std::time::Duration;
 
 const SECTOR_BYTES: usize = 512;
 
-/// What goes wrong on a simulated disk. The lists hold numbers of errors as the system has them (`errno`): the next operations of
-/// that kind fail with them, the first of them first, and change nothing.
+/// The faults of a simulated disk. The lists contain error numbers (`errno`): the next operations of that kind fail
+/// with them, in order, and change nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// Files that are opened.
+    /// Opening files.
     pub opens: Vec<i32>,
-    /// Files that are created.
+    /// Creating files.
     pub creates: Vec<i32>,
-    /// Files that are created, but can't be opened then.
+    /// Creating files that then cannot be opened.
     pub creates_unopened: Vec<i32>,
-    /// Files that get another name.
+    /// Renaming files.
     pub renames: Vec<i32>,
-    /// Files that are removed.
+    /// Removing files.
     pub removes: Vec<i32>,
-    /// Writes that are begun.
+    /// Beginning writes.
     pub submits: Vec<i32>,
-    /// Writes that are complete.
+    /// Completing writes.
     pub writes: Vec<i32>,
-    /// Directory syncs that are begun.
+    /// Beginning directory syncs.
     pub sync_begins: Vec<i32>,
-    /// Directory syncs that are complete.
+    /// Completing directory syncs.
     pub syncs: Vec<i32>,
-    /// No write is complete as long as this is so.
+    /// Whether writes never complete.
     pub hangs: bool,
-    /// Bytes that may still be written; any number if it is not there.
+    /// The number of bytes that may still be written; `None` for any number.
     pub free_space: Option<u64>,
-    /// Each n-th write is reported as complete and kept only until the power goes: a disk that lies.
+    /// Every n-th write is reported as complete but lost in a power cut: a lying disk.
     pub forgets_every: Option<u64>,
-    /// Directory syncs are reported as complete and do nothing.
+    /// Whether directory syncs are reported as complete but do nothing.
     pub forgets_names: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct SimulatedDisk {
 struct State {
     dice: u64,
     faults: Faults,
-    /// By number: what is read, and what is there after a power cut.
+    /// By number: what is read, and what is present after a power cut.
     contents: Vec<Content>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
@@ -81,22 +81,22 @@ enum Change {
 }
 
 impl SimulatedDisk {
-    /// An empty disk; the seed decides how long writes take.
+    /// Creates an empty disk; the seed determines how long writes take.
     pub fn new(seed: u64) -> Self {
         Self { state: Rc::new(RefCell::new(State { dice: seed, ..State::default() })) }
     }
 
-    /// What goes wrong from now on.
+    /// Sets the faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.state.borrow_mut().faults = faults;
     }
 
-    /// What is still to go wrong.
+    /// Returns the remaining faults.
     pub fn faults(&self) -> Faults {
         self.state.borrow().faults.clone()
     }
 
-    /// Changes bytes that are there, as a failing disk does. Bytes past the end of the file are left out.
+    /// Changes existing bytes, like a failing disk. Bytes past the end of the file are ignored.
     pub fn damage(&self, path: &Path, offset: usize, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
         let Some(file) = state.names.get(path).copied() else { return };
@@ -106,7 +106,7 @@ impl SimulatedDisk {
         }
     }
 
-    /// The disk as it could stand after the power was cut now.
+    /// Returns the disk in a possible state after a power cut now.
     #[must_use]
     pub fn power_cut(&self, seed: u64) -> Self {
         let old = self.state.borrow();
@@ -322,7 +322,7 @@ fn apply(names: &mut BTreeMap<PathBuf, usize>, change: &Change) {
     }
 }
 
-/// Fails with the first of these errors, which is then no longer there.
+/// Fails with the first of these errors, and removes it.
 fn fail(errors: &mut Vec<i32>) -> io::Result<()> {
     if errors.is_empty() { Ok(()) } else { Err(io::Error::from_raw_os_error(errors.remove(0))) }
 }

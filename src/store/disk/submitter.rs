@@ -1,11 +1,11 @@
-//! A thread that hands operations to the kernel in the place of the thread that wants them.
+//! A thread that passes operations to the kernel in place of the thread that owns them.
 //!
-//! Handing a write to a disk takes a shard several microseconds, on a virtual machine some tens of them: it is the hypervisor
-//! that is called then. Where a core is left for that, messages on the shard do not wait for it. The shard puts operations into
-//! a queue and finds what became of them in another one; both are in memory, so that neither takes it a system call unless the
-//! other side sleeps.
+//! Submitting a write takes a shard several microseconds, on a virtual machine some tens of them, because the
+//! hypervisor is involved. If a core is available for that, messages on the shard do not wait for it. The shard puts
+//! operations into a queue and finds their results in another one; both are in memory, so neither needs a system call
+//! unless the other side sleeps.
 
-#![allow(unsafe_code)] // The kernel is handed addresses.
+#![allow(unsafe_code)] // The kernel receives addresses.
 
 use super::kernel::{Kernel, OPERATIONS_MAX, WatchdogHandle};
 use caxton_shards::mesh::doorbell::Doorbell;
@@ -19,26 +19,26 @@ use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long the thread looks for the next operation before it sleeps, once one is complete or when none is in flight: a shard
-/// that writes without end has the next write ready a few microseconds after the last one, and waking a thread takes it some
-/// tens of them.
+/// How long the thread polls for the next operation before it sleeps, once one is complete or when none is in flight: a
+/// shard that writes continuously has the next write ready a few microseconds after the last one, and waking a thread
+/// takes some tens of them.
 const LINGER: Duration = Duration::from_micros(50);
-/// How often it looks at the clock meanwhile: every so many looks into the queue.
+/// The clock is read once in this many polls of the queue.
 const LOOKS_PER_CLOCK_READ: u32 = 64;
 
-/// What the two threads share. The queues have room for every operation that may be in flight, so neither is ever full.
+/// State shared by the two threads. The queues have room for every operation in flight, so neither is ever full.
 struct Exchange {
     orders: ArrayQueue<squeue::Entry>,
     outcomes: ArrayQueue<(u64, io::Result<usize>)>,
-    /// Wakes the thread that submits.
+    /// Wakes the submitting thread.
     thread: Doorbell,
-    /// Wakes the thread that gives the orders.
+    /// Wakes the client thread.
     client: Doorbell,
-    /// No more orders come.
+    /// Whether no more operations follow.
     closed: AtomicBool,
 }
 
-/// The side of the thread that gives the orders. It is to be [closed](Submitter::close) before what the orders point to goes.
+/// The client's side. It must be [closed](Submitter::close) before what the operations point to is dropped.
 pub(super) struct Submitter {
     exchange: Arc<Exchange>,
     handle: Option<JoinHandle<()>>,
@@ -65,7 +65,7 @@ impl Submitter {
         let (made, ring) = flume::bounded(1);
         let handle = thread::Builder::new().name(name).spawn(move || {
             core_affinity::set_for_current(CoreId { id: core });
-            // The ring belongs to the thread that makes it.
+            // The ring belongs to the thread that creates it.
             match Kernel::new(Arc::clone(&own_bell)) {
                 Ok(kernel) => {
                     let _ = made.send(Ok(()));
@@ -78,7 +78,7 @@ impl Submitter {
         Ok(Self { exchange, handle: Some(handle), waker: Waker::from(Arc::clone(&bell)), bell })
     }
 
-    /// Gives an order. At most [`OPERATIONS_MAX`] are under way; beyond that this answers no.
+    /// Queues an operation. At most [`OPERATIONS_MAX`] are in flight; beyond that it returns false.
     ///
     /// # Safety
     ///
@@ -88,12 +88,12 @@ impl Submitter {
         self.exchange.orders.push(entry.clone()).is_ok()
     }
 
-    /// Sees to it that the orders are carried out.
+    /// Makes sure that the operations are submitted.
     pub fn submit(&mut self) {
         self.exchange.thread.ring();
     }
 
-    /// As [`Kernel::collect`].
+    /// Like [`Kernel::collect`].
     pub fn collect(&mut self, mut take: impl FnMut(u64, io::Result<usize>)) -> bool {
         let mut any = false;
         while let Some((token, result)) = self.exchange.outcomes.pop() {
@@ -103,7 +103,7 @@ impl Submitter {
         any
     }
 
-    /// Sleeps until something is to be collected, the client's bell is rung, or for this long.
+    /// Sleeps until there are results, the client's bell is rung, or for this long.
     pub fn wait(&mut self, timeout: Duration) {
         self.exchange.client.arm(&self.waker);
         if self.exchange.outcomes.is_empty() {
@@ -112,31 +112,31 @@ impl Submitter {
         self.exchange.client.disarm();
     }
 
-    /// Waits until everything that was ordered is done and can be collected. Nothing may be ordered afterwards.
+    /// Waits until all operations are done and can be collected. No operation may be queued afterwards.
     pub fn close(&mut self) {
         self.exchange.closed.store(true, Ordering::Release);
         self.exchange.thread.ring();
         if let Some(handle) = self.handle.take() {
-            // If it panicked, some outcomes never come.
+            // If it panicked, some results never arrive.
             let _ = handle.join();
         }
     }
 }
 
-/// What the thread does, until no more orders come and all are carried out.
+/// Runs the thread, until no more operations follow and all are done.
 fn serve(exchange: &Exchange, mut kernel: Kernel, waker: &Waker) {
     let mut in_flight = 0;
-    // What the ring had no room for.
+    // An operation that the ring had no room for.
     let mut postponed = None;
-    // Whether the next order is likely to come soon.
+    // Whether the next operation is likely to arrive soon.
     let mut expects = true;
     loop {
-        // What was ordered before it was closed is seen after that is.
+        // What was queued before the close is visible after it.
         let closed = exchange.closed.load(Ordering::Acquire);
         while in_flight < OPERATIONS_MAX
             && let Some(entry) = postponed.take().or_else(|| exchange.orders.pop())
         {
-            // SAFETY: what the entry points to is the client's, who keeps it as it is until it has collected the outcome.
+            // SAFETY: the client keeps what the entry points to unchanged until it has collected the result.
             if !unsafe { kernel.push(&entry) } {
                 postponed = Some(entry);
                 break;
@@ -160,7 +160,7 @@ fn serve(exchange: &Exchange, mut kernel: Kernel, waker: &Waker) {
             expects = false;
             exchange.thread.arm(waker);
             if exchange.orders.is_empty() && (in_flight > 0 || !exchange.closed.load(Ordering::Acquire)) {
-                // If the kernel refuses that, this goes on looking.
+                // If the kernel refuses, this continues polling.
                 let _ = kernel.wait(None);
             }
             exchange.thread.disarm();
@@ -168,7 +168,7 @@ fn serve(exchange: &Exchange, mut kernel: Kernel, waker: &Waker) {
     }
 }
 
-/// Looks for an order for a while, or for an operation that is complete.
+/// Polls for a while for an operation, or for a completion.
 fn comes_soon(exchange: &Exchange, kernel: &mut Kernel) -> bool {
     let began = Instant::now();
     while began.elapsed() < LINGER {

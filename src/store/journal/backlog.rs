@@ -1,18 +1,18 @@
-//! What the projection has not taken yet: stretches of segments, of which it reads the newest part of the history and all the
-//! rest.
+//! What the projection has not read yet: stretches of segments, of which it reads the newest part of the history and
+//! all the rest.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use caxton_shards::journal::record::Lsn;
 
-/// The most stretches that wait before neighbours count as one.
+/// Maximum number of waiting stretches before neighbours are joined.
 const STRETCHES_MAX: usize = 65_536;
 
-/// Frames that lie side by side are read as one up to this length in bytes.
+/// Adjacent frames are read as one up to this length in bytes.
 const JOINED_BYTES: usize = 256 << 10;
 
-/// A stretch of a segment that holds records for the projection: one frame, or several.
+/// A stretch of a segment with records for the projection: one or several frames.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Projection {
     /// The segment's file.
@@ -21,20 +21,21 @@ pub struct Projection {
     pub segment: u64,
     /// The tag of the journal's frames.
     pub tag: u32,
-    /// Where its first frame begins in it, in bytes.
+    /// The offset of its first frame, in bytes.
     pub offset: u64,
     /// The length in bytes.
     pub bytes: usize,
-    /// The sequence of its last record.
+    /// The LSN of its last record.
     pub last: Lsn,
-    /// How many steps of conversations in it are to be read: all, or none because newer ones are enough.
+    /// How many conversation steps in it are to be read: all, or none because newer ones suffice.
     pub steps: u64,
-    /// Whether there are other records in it that are to be read.
+    /// Whether other records in it are to be read.
     pub state: bool,
 }
 
 impl Projection {
-    /// Takes in one that lies behind it in the same segment. What is between the two is read as well, and found to hold nothing.
+    /// Joins a later stretch of the same segment. What lies between the two is read as well, and contains nothing
+    /// relevant.
     fn join(&mut self, next: &Self) {
         self.bytes = usize::try_from(next.offset - self.offset).unwrap_or(self.bytes) + next.bytes;
         self.last = next.last;
@@ -43,16 +44,16 @@ impl Projection {
     }
 }
 
-/// The stretches that wait, oldest first.
+/// The waiting stretches, oldest first.
 #[derive(Debug)]
 pub(super) struct Backlog {
     waiting: VecDeque<Projection>,
-    /// At its front are so many stretches whose steps are not wanted.
+    /// The number of stretches at the front whose steps are not wanted.
     stale: usize,
-    /// Steps that are wanted.
+    /// The number of wanted steps.
     steps: u64,
     steps_max: u64,
-    /// Steps that were left out so far.
+    /// The number of steps skipped so far.
     pub left_out: u64,
 }
 
@@ -65,7 +66,7 @@ impl Backlog {
         self.waiting.is_empty()
     }
 
-    /// The segment of the oldest one.
+    /// Returns the segment of the oldest stretch.
     pub fn first_segment(&self) -> Option<u64> {
         self.waiting.front().map(|projection| projection.segment)
     }
@@ -84,7 +85,7 @@ impl Backlog {
         self.leave_out();
     }
 
-    /// Leaves out steps that the projection would only remove again, because there are enough newer ones.
+    /// Skips steps that the projection would only remove again, because there are enough newer ones.
     fn leave_out(&mut self) {
         while let Some(oldest) = self.waiting.get_mut(self.stale) {
             if self.steps - oldest.steps < self.steps_max {
@@ -100,7 +101,7 @@ impl Backlog {
         }
     }
 
-    /// Takes the oldest stretches, of about so many bytes together; one at least.
+    /// Takes the oldest stretches, of about this many bytes together; at least one.
     pub fn take(&mut self, bytes: usize) -> Vec<Projection> {
         let (mut taken, mut sum) = (Vec::new(), 0);
         while sum < bytes
@@ -114,7 +115,7 @@ impl Backlog {
         taken
     }
 
-    /// Forgets all of it.
+    /// Removes everything.
     pub fn forget(&mut self) {
         self.left_out += self.steps;
         self.waiting.clear();
@@ -151,7 +152,7 @@ mod tests {
             backlog.push(stretch(number, 4, number == 1));
         }
         backlog.push(stretch(6, 0, true));
-        // Of the newest steps there are ten at least; the state of the second stretch is there without its steps.
+        // At least the ten newest steps remain; the state of the second stretch is kept without its steps.
         assert_eq!(numbers(&backlog.take(usize::MAX)), [(1, 0), (3, 4), (4, 4), (5, 4), (6, 0)]);
         assert_eq!(backlog.left_out, 12);
         assert!(backlog.is_empty());

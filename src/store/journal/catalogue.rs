@@ -1,11 +1,12 @@
-//! The catalogue of a journal: which segments must be there, how long they are, and how far the journal has come.
+//! The catalogue of a journal: which segments must exist, their length, and how far the journal has come.
 //!
-//! A journal is files whose names and lengths alone would say that it is empty when they are gone. So a small file beside them
-//! says what must be there. It is written before a segment is used for the first time and before one is given up, once a second
-//! for how far the journal has come, and at the end. None of that is in the way of a commit.
+//! A journal consists of files whose names and lengths alone would suggest that it is empty if they are gone. A small
+//! file beside them therefore records what must exist. It is written before a segment is used for the first time and
+//! before one is given up, once a second to record how far the journal has come, and at the end. None of that delays a
+//! commit.
 //!
-//! The file has two entries of 4 KiB, which are written in turn, and each of which lies in one sector: a write that is torn by
-//! a power cut leaves the entry before it. So both are always whole, and the newer one is what holds.
+//! The file has two entries of 4 KiB, written alternately, each within one sector: a write torn by a power cut leaves
+//! the other entry. So one is always intact, and the newer intact one is valid.
 //!
 //! | Bytes | What |
 //! |---|---|
@@ -13,7 +14,7 @@
 //! | 8..10 | format version, 1 |
 //! | 10..12 | shard |
 //! | 12..14 | number of shards of the generation |
-//! | 14..16 | flags: 1 everything inherited is there and was read back, 2 closed |
+//! | 14..16 | flags: 1 everything inherited is present and was read back, 2 closed |
 //! | 16..32 | identity of the data directory |
 //! | 32..40 | generation |
 //! | 40..48 | boot epoch |
@@ -21,12 +22,12 @@
 //! | 56..64 | length of a segment in bytes |
 //! | 64..72 | oldest segment |
 //! | 72..80 | newest segment |
-//! | 80..88 | the segment whose file becomes the newest one; zero where that has a file of its own |
+//! | 80..88 | the segment whose file becomes the newest one; zero if that has its own file |
 //! | 88..96 | number of the oldest segment's first frame |
-//! | 96..104 | sequence of the oldest segment's first record |
-//! | 104..112 | number of the last frame that is known to be on disk |
-//! | 112..120 | sequence of its last record |
-//! | 120..128 | sequence of the last record that was inherited |
+//! | 96..104 | LSN of the oldest segment's first record |
+//! | 104..112 | number of the last frame known to be on disk |
+//! | 112..120 | LSN of its last record |
+//! | 120..128 | LSN of the last inherited record |
 //! | 128..136 | wall time in milliseconds |
 //! | 136..140 | CRC-32 (ISO-HDLC) of bytes 0..136 |
 
@@ -51,23 +52,23 @@ const FILE_BYTES: usize = 2 * BLOCK_BYTES;
 const COMPLETE: u16 = 1;
 const CLOSED: u16 = 2;
 
-/// Whose journal it is. No two journals have the same.
+/// The identity of a journal. No two journals have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct JournalId {
     /// The data directory.
     pub directory: Identity,
     /// The generation in it.
     pub generation: u64,
-    /// Of how many shards that is.
+    /// The generation's number of shards.
     pub shards: u16,
     /// The shard.
     pub shard: u16,
-    /// The run of the router that writes it.
+    /// The boot epoch of the run that writes it.
     pub boot_epoch: u64,
 }
 
 impl JournalId {
-    /// What every frame of the journal carries, so that a frame of another one is told.
+    /// Returns the tag in every frame of the journal, which distinguishes them from others.
     pub fn tag(&self) -> u32 {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.directory.0.to_le_bytes());
@@ -78,28 +79,28 @@ impl JournalId {
     }
 }
 
-/// What a catalogue says.
+/// The contents of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Catalogue {
-    /// Whose journal it is.
+    /// The identity of the journal.
     pub id: JournalId,
-    /// The length of a segment in bytes. One that holds a longer record is longer.
+    /// The length of a segment in bytes. A segment with a longer record is longer.
     pub segment_bytes: u64,
     /// The oldest segment.
     pub first: u64,
     /// The newest segment.
     pub last: u64,
-    /// The segment whose file becomes the newest one: as long as it has its old name, there is no newest one.
+    /// The segment whose file becomes the newest one: as long as it has its old name, the newest one does not exist.
     pub reused: Option<u64>,
     /// The number of the oldest segment's first frame.
     pub first_frame: u64,
-    /// The sequence of the oldest segment's first record.
+    /// The LSN of the oldest segment's first record.
     pub first_record: Lsn,
-    /// The last frame that is known to be on disk.
+    /// The last frame known to be on disk.
     pub frame: u64,
     /// Its last record.
     pub committed: Lsn,
-    /// The last record of what an earlier run left, once all of it is on disk and was read back.
+    /// The last record left by an earlier run, once all of them are on disk and were read back.
     pub inherited: Option<Lsn>,
     /// Whether nothing is written any more.
     pub closed: bool,
@@ -108,7 +109,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Of a journal whose first segment is being made.
+    /// Creates the catalogue of a journal whose first segment is being created.
     pub(super) fn new(id: JournalId, segment_bytes: u64) -> Self {
         Self {
             id,
@@ -158,7 +159,7 @@ impl Catalogue {
         bytes
     }
 
-    /// Reads one entry, with its revision.
+    /// Decodes one entry, with its revision.
     fn decode(bytes: &[u8]) -> Result<(Self, u64), String> {
         let entry = bytes.get(..ENTRY_BYTES).ok_or("it is too short")?;
         if entry[..8] != MAGIC {
@@ -213,7 +214,8 @@ impl Catalogue {
     /// Reads the catalogue of the journal in a directory.
     ///
     /// # Errors
-    /// What is wrong with it: it is not there, damaged, or of another version.
+    ///
+    /// Returns what is wrong with it: it is missing, damaged, or of another version.
     pub fn read(files: &impl Files, directory: &Path) -> Result<Self, String> {
         let path = path(directory);
         let length = files.length(&path).map_err(|error| error.to_string())?;
@@ -244,21 +246,21 @@ pub(super) fn path(directory: &Path) -> PathBuf {
 /// Writes a catalogue, one entry at a time. Never waits.
 pub(super) struct Ledger<F> {
     file: F,
-    /// What is to be in the catalogue.
+    /// The intended contents.
     entry: Catalogue,
-    /// The revision of the last entry that is on disk.
+    /// The revision of the last entry on disk.
     revision: u64,
-    /// How often the entry was changed, and how often when it was written last and when the one in flight was begun.
+    /// Numbers of changes: in total, in the last entry written, and in the entry in flight.
     changes: u64,
     durable: u64,
-    /// The last change of which segments there are.
+    /// The last change to the set of segments.
     named: u64,
     writing: Option<u64>,
     buffer: Option<Buffer>,
 }
 
 impl<F: DiskFile> Ledger<F> {
-    /// Makes the file, and begins to write both entries. Its name is durable once the directory was synced.
+    /// Creates the file, and begins to write both entries. Its name is durable once the directory was synced.
     pub fn create<D: Disk<File = F>>(disk: &mut D, directory: &Path, entry: Catalogue) -> io::Result<Self> {
         let mut file = disk.create(&path(directory))?;
         let mut buffer = Buffer::new(FILE_BYTES);
@@ -271,25 +273,25 @@ impl<F: DiskFile> Ledger<F> {
         Ok(Self { file, entry, revision: 1, changes: 1, durable: 0, named: 1, writing: Some(1), buffer: None })
     }
 
-    /// What is to be in the catalogue.
+    /// Returns the intended contents.
     pub fn entry(&self) -> &Catalogue {
         &self.entry
     }
 
-    /// Changes what is to be in the catalogue. Returns a number by which to ask whether the change is [durable](Self::has).
+    /// Changes the intended contents. Returns a number by which to check whether the change is [durable](Self::has).
     pub fn change(&mut self, change: impl FnOnce(&mut Catalogue)) -> u64 {
         change(&mut self.entry);
         self.changes += 1;
         self.changes
     }
 
-    /// As [`change`](Self::change), for which segments there are.
+    /// Like [`change`](Self::change), for a change to the set of segments.
     pub fn name(&mut self, change: impl FnOnce(&mut Catalogue)) -> u64 {
         self.named = self.change(change);
         self.named
     }
 
-    /// The last change of which segments there are.
+    /// Returns the last change to the set of segments.
     pub fn named(&self) -> u64 {
         self.named
     }
@@ -304,10 +306,11 @@ impl<F: DiskFile> Ledger<F> {
         self.durable < self.changes
     }
 
-    /// Goes on with writing what was changed.
+    /// Continues writing changes.
     ///
     /// # Errors
-    /// An entry was not written; the one before it holds. It is written again at the next call.
+    ///
+    /// An entry was not written; the previous one is still valid. The next call writes it again.
     pub fn poll(&mut self) -> io::Result<()> {
         if let Some(change) = self.writing {
             let Some((result, buffer)) = self.file.poll() else { return Ok(()) };

@@ -1,14 +1,15 @@
 //! One shard's journal: records gathered into frames, frames written into segments, one write in flight.
 //!
-//! While a frame is being written the next one gathers, so batches form by themselves and nobody lingers. A frame begins on a
-//! fresh block, and no block that holds acknowledged records is written again until its whole segment is reused.
+//! While a frame is being written the next one gathers (group commit), so batches form by themselves and no record
+//! waits for others. A frame begins on a fresh block, and no block with acknowledged records is written again until its
+//! whole segment is reused.
 //!
-//! A [catalogue](Catalogue) says which segments there must be, before they are used or given up.
+//! A [catalogue](Catalogue) records which segments must exist, before they are used or given up.
 //!
-//! Invariants: records are committed in the order of their sequences; a segment is reused only when nothing in it is
-//! needed: what holds it was released, what belongs into the projection was projected, and its ids have left the window in
-//! which a message that comes again is told; a step that fails for want of room, of descriptors or of memory changes nothing and
-//! is tried again, any other failure ends the journal for good; that it is full or obstructed is said until something succeeds.
+//! Invariants: records are committed in LSN order; a segment is reused only when nothing in it is needed: its records
+//! were released, those for the projection were projected, and its ids have left the deduplication window; a step that
+//! fails for want of room, descriptors or memory changes nothing and is retried, any other failure ends the journal for
+//! good; a full or obstructed state is reported until something succeeds.
 
 mod backlog;
 mod catalogue;
@@ -42,104 +43,107 @@ pub use trouble::{RETRY_INTERVAL_MS, Severity, no_room, severity};
 
 use super::disk::{Buffer, Disk, DiskFile, Files, WriteMode};
 
-/// Records gathered beyond this, in bytes, make the journal [busy](JournalState::Busy): as many as a few frames.
+/// Gathered bytes beyond which the journal is [busy](JournalState::Busy): as many as a few frames.
 pub const GATHERED_BYTES_BUSY: usize = 8 << 20;
-/// A write that takes longer than this, in milliseconds, makes the journal [obstructed](JournalState::Obstructed).
+/// A write that takes longer than this makes the journal [obstructed](JournalState::Obstructed), in milliseconds.
 pub const WRITE_TIME_MAX_MS: u64 = 5_000;
-/// While the first segment or the last entry of the catalogue is written, it is looked at so often.
+/// Polling interval while the first segment or the last entry of the catalogue is written.
 const WAIT: Duration = Duration::from_millis(1);
-/// The catalogue is told so often how far the journal has come while it is written, in milliseconds.
+/// Interval at which the catalogue records the journal's progress while it is written, in milliseconds.
 pub const MARK_INTERVAL_MS: u64 = 1_000;
-/// It is told when nothing was written for so long, in milliseconds.
+/// Idle time after which the catalogue records the progress, in milliseconds.
 pub const MARK_IDLE_MS: u64 = 50;
-/// How long the last entry of the catalogue may take.
+/// Time limit for the last entry of the catalogue.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a journal is made with.
+/// The settings of a journal.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
-    /// Where its segments lie.
+    /// The directory of its segments.
     pub directory: PathBuf,
-    /// Whose journal it is.
+    /// Its identity.
     pub id: JournalId,
     /// The length of a segment in bytes: a multiple of 4 KiB.
     pub segment_bytes: u64,
-    /// The most segments.
+    /// The maximum number of segments.
     pub segments_max: usize,
-    /// So many of the newest messages stay, settled or not, for their ids, as long as there are fewer segments than the most.
+    /// The number of newest messages kept for their ids, settled or not, as long as there are fewer segments than the
+    /// maximum.
     pub retained_messages: u64,
-    /// Of so many steps of conversations the newest are handed to the projection; older ones that wait are left out.
+    /// The number of newest conversation steps passed to the projection; older waiting ones are skipped.
     pub history: u64,
 }
 
-/// Whether a journal takes records.
+/// Whether a journal accepts records.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JournalState {
-    /// It does.
+    /// It accepts records.
     Ready,
-    /// It does, and has much to write already.
+    /// It accepts records, and has much to write already.
     Busy,
-    /// It has as many segments as it may, and all of them are needed.
+    /// It has the maximum number of segments, and all of them are needed.
     Full,
-    /// There is no room for more: the file system is full, a quota is used up, or files may not become so long. In words.
+    /// There is no room for more: the file system is full, a quota is used up, or the file size limit is reached. With
+    /// a description.
     NoSpace(String),
-    /// The system can't do now what the journal needs: it has no descriptors or no memory left, or does not complete a write.
-    /// In words.
+    /// The system cannot provide what the journal needs now: it has no descriptors or memory left, or does not complete
+    /// a write. With a description.
     Obstructed(String),
-    /// A write failed, and nothing is written any more. In words.
+    /// A write failed, and nothing is written any more. With a description.
     Failed(String),
 }
 
-/// The journal of one shard. It belongs to one thread, and never blocks it once it is made.
+/// The journal of one shard. It belongs to one thread, and never blocks it after creation.
 pub struct Journal<D: Disk> {
     disk: D,
     options: JournalOptions,
     /// The tag of its frames.
     tag: u32,
     ledger: Ledger<D::File>,
-    /// When the catalogue is to be told next how far the journal has come, in milliseconds.
+    /// When the catalogue is next to record the progress, in milliseconds.
     mark_at_ms: u64,
     active: Active<D::File>,
     sealed: VecDeque<Sealed>,
     spare: Spare<D::File>,
-    /// The highest number that a segment had.
+    /// The highest number used for a segment.
     numbered: u64,
     frame: u64,
     gathered: Vec<u8>,
-    /// So many of these bytes are in a frame already.
+    /// How many of these bytes are already in a frame.
     taken: usize,
-    /// Of each gathered record: its length, and whether it holds its segment.
+    /// For each gathered record: its length, and its class.
     waiting: VecDeque<(u32, RecordClass)>,
-    /// The sequence of the last record that was handed over, of the last one in a frame, and of the last durable one.
+    /// The LSN of the last record passed to the journal, of the last one in a frame, and of the last durable one.
     handed: u64,
     framed: u64,
     committed: u64,
-    /// The number of the last durable frame, and when it became that, in milliseconds.
+    /// The number of the last durable frame, and when it became durable, in milliseconds.
     committed_frame: u64,
     committed_ms: u64,
-    /// How many messages are in frames.
+    /// The number of messages in frames.
     messages: u64,
-    /// What the projection reads now: its first segment, and its last record.
+    /// What the projection is reading: its first segment, and its last record.
     reading: Option<(u64, Lsn)>,
-    /// The frame in flight: its last sequence, and whether it holds records for the projection, with its place.
+    /// The frame in flight: its last LSN, and its stretch if it holds records for the projection.
     in_flight: Option<InFlight>,
     /// A frame that found no room.
     postponed: Option<(u64, Buffer, InFlight)>,
     buffers: Vec<Buffer>,
     projections: Backlog,
-    /// A segment was reused although the projection had not read it.
+    /// Whether a segment was reused before the projection had read it.
     overrun: bool,
-    /// Why the last frame is not written, and why there is no next segment. Each is there until the thing itself has succeeded.
+    /// Why the last frame is not written, and why there is no next segment. Each is kept until the operation itself has
+    /// succeeded.
     frame_trouble: Option<Trouble>,
     segment_trouble: Option<Trouble>,
     catalogue_trouble: Option<Trouble>,
-    /// When the write in flight began, and when it was looked at last, in milliseconds.
+    /// When the write in flight began, and when it was last polled, in milliseconds.
     began_ms: u64,
     now_ms: u64,
     failure: Option<String>,
-    /// Bytes of frames that were written.
+    /// Bytes of frames written.
     pub written_bytes: u64,
-    /// Frames that were written.
+    /// The number of frames written.
     pub commits: u64,
 }
 
@@ -151,17 +155,19 @@ struct InFlight {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Makes a new journal in an empty directory, with its first segment written out. Blocks until that is there.
+    /// Creates a new journal in an empty directory, with its first segment written out. Blocks until that is done.
     ///
     /// # Errors
-    /// The first segment could not be made.
+    ///
+    /// The first segment could not be created.
     pub fn create(disk: D, options: JournalOptions) -> io::Result<Self> {
         Self::create_unless(disk, options, || false)
     }
 
-    /// As [`Journal::create`], until it is cancelled.
+    /// Like [`Journal::create`], unless it is cancelled.
     ///
     /// # Errors
+    ///
     /// As for [`Journal::create`], or it was cancelled.
     pub fn create_unless(mut disk: D, options: JournalOptions, cancelled: impl Fn() -> bool) -> io::Result<Self> {
         let entry = Catalogue::new(options.id, options.segment_bytes);
@@ -217,12 +223,12 @@ impl<D: Disk> Journal<D> {
         })
     }
 
-    /// How its segments are written.
+    /// Returns how its segments are written.
     pub fn mode(&self) -> WriteMode {
         self.active.file.mode()
     }
 
-    /// Takes over records, which stand one after another and have the next sequences.
+    /// Appends concatenated records, which have the next LSNs.
     pub fn append(&mut self, records: &[u8]) {
         if self.failure.is_some() {
             return;
@@ -243,7 +249,7 @@ impl<D: Disk> Journal<D> {
         self.gathered.extend_from_slice(records);
     }
 
-    /// A record is settled, and no longer holds its segment.
+    /// Releases a settled record, which no longer holds its segment.
     fn release(&mut self, sequence: u64) {
         if sequence > self.framed {
             let index = usize::try_from(sequence - self.framed - 1).unwrap_or(usize::MAX);
@@ -260,8 +266,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Takes the next stretches that the projection has to read, of about so many bytes together. They are durable, and stay
-    /// until [`Journal::projected`] is told of the last one's last record; nothing is taken before that.
+    /// Takes the next stretches for the projection to read, of about this many bytes together. They are durable, and
+    /// stay until [`Journal::projected`] is called with the last one's last record; nothing more is taken before that.
     pub fn take_projections(&mut self, bytes: usize) -> Vec<Projection> {
         if self.reading.is_some() {
             return Vec::new();
@@ -272,39 +278,39 @@ impl<D: Disk> Journal<D> {
         taken
     }
 
-    /// Takes all stretches that wait, although the projection may still read others: for when the journal ends.
+    /// Takes all waiting stretches, although the projection may still be reading others: for the end of the journal.
     pub fn take_last_projections(&mut self) -> Vec<Projection> {
         self.projections.take(usize::MAX)
     }
 
-    /// The projection has everything up to this record.
+    /// Records that the projection contains everything up to this record.
     pub fn projected(&mut self, sequence: Lsn) {
         self.reading = self.reading.filter(|(_, last)| *last > sequence);
     }
 
-    /// The first segment that the projection still has to read.
+    /// Returns the first segment that the projection still has to read.
     fn first_unread(&self) -> u64 {
         let reading = self.reading.map(|(segment, _)| segment);
         reading.or(self.projections.first_segment()).unwrap_or(u64::MAX)
     }
 
-    /// Whether stretches wait for the projection, beside those that it reads now.
+    /// Whether stretches wait for the projection, besides those that it is reading.
     pub fn has_unread(&self) -> bool {
         !self.projections.is_empty()
     }
 
-    /// Whether stretches wait for the projection that it can take.
+    /// Whether stretches wait that the projection can take.
     pub fn has_projections(&self) -> bool {
         self.reading.is_none() && !self.projections.is_empty()
     }
 
-    /// Steps of conversations that were left out, because so many newer ones waited.
+    /// Returns the number of conversation steps skipped because so many newer ones waited.
     pub fn steps_left_out(&self) -> u64 {
         self.projections.left_out
     }
 
-    /// Whether a segment had to be reused before the projection had read it: then the projection has to begin again. Answers
-    /// that once, and forgets what waits.
+    /// Whether a segment had to be reused before the projection had read it: then the projection has to be rebuilt.
+    /// Returns true once, and forgets what waits.
     pub fn take_overrun(&mut self) -> bool {
         let overrun = std::mem::take(&mut self.overrun);
         if overrun {
@@ -313,13 +319,13 @@ impl<D: Disk> Journal<D> {
         overrun
     }
 
-    /// Forgets what waits for the projection, which begins again.
+    /// Forgets what waits for the projection, which is rebuilt.
     pub fn forget_projections(&mut self) {
         self.projections.forget();
         self.reading = None;
     }
 
-    /// What is committed so far.
+    /// Returns the last committed record.
     pub fn committed(&self) -> Lsn {
         Lsn(self.committed)
     }
@@ -334,30 +340,30 @@ impl<D: Disk> Journal<D> {
         self.in_flight.is_some()
     }
 
-    /// Whether the segment that comes next is being made. That takes the disk for a while.
+    /// Whether the next segment is being created, which occupies the disk for a while.
     pub fn makes_segment(&self) -> bool {
         self.failure.is_none() && self.segment_trouble.is_none() && self.spare.is_being_made()
     }
 
-    /// Whether it has nothing to do but to wait until something can be tried again that could not be done.
+    /// Whether it can only wait to retry something that failed.
     pub fn is_stuck(&self) -> bool {
         self.in_flight.is_none() && matches!(self.state(), JournalState::NoSpace(_) | JournalState::Obstructed(_))
     }
 
-    /// Whether the next segment is being made after something went wrong with it: it is to be looked at although nothing else
-    /// happens.
+    /// Whether the next segment is being created after a failure: it has to be polled although nothing else happens.
     pub fn mends(&self) -> bool {
         self.failure.is_none() && self.segment_trouble.is_some() && self.spare.is_being_made()
     }
 
-    /// When something is to be tried again that could not be done, in milliseconds, unless it [waits](Journal::mends) already.
+    /// Returns when something that failed is retried, in milliseconds, unless it is being [mended](Journal::mends)
+    /// already.
     pub fn retry_at_ms(&self) -> Option<u64> {
         let trouble =
             self.segment_trouble.as_ref().filter(|_| self.failure.is_none() && !self.spare.is_being_made())?;
         Some(trouble.retry_at_ms())
     }
 
-    /// Whether it takes records.
+    /// Returns whether it accepts records.
     pub fn state(&self) -> JournalState {
         if let Some(what) = &self.failure {
             return JournalState::Failed(what.clone());
@@ -376,7 +382,7 @@ impl<D: Disk> Journal<D> {
         JournalState::Ready
     }
 
-    /// Whether something may keep it from taking records.
+    /// Whether something may keep it from accepting records.
     fn is_troubled(&self) -> bool {
         self.frame_trouble.is_some()
             || self.segment_trouble.is_some()
@@ -394,7 +400,7 @@ impl<D: Disk> Journal<D> {
         if let Some(state) = state(&self.frame_trouble) {
             return Some(state);
         }
-        // As long as the present segment has room, nobody has to wait for the next one.
+        // While the current segment has room, nobody has to wait for the next one.
         if !self.active.has_room(2 * FRAME_BYTES_MAX as u64, self.options.segment_bytes)
             && let Some(state) = state(&self.segment_trouble).or_else(|| state(&self.catalogue_trouble))
         {
@@ -413,23 +419,23 @@ impl<D: Disk> Journal<D> {
         matches!(self.spare, Spare::None) && self.sealed.len() + 1 >= self.options.segments_max
     }
 
-    /// Sleeps until a write is complete, until it is woken, or for this long: for whoever has nothing else to do.
+    /// Sleeps until a write is complete, until it is woken, or for this long. For a thread with nothing else to do.
     pub fn wait(&mut self, timeout: Duration) {
         self.disk.wait(timeout);
     }
 
-    /// Ends a [`wait`](Journal::wait), the present one or the next.
+    /// Returns a waker that ends a [`wait`](Journal::wait), the current one or the next.
     pub fn waker(&self) -> Waker {
         self.disk.waker()
     }
 
-    /// How many segments there are, the one that is written and the spare one included.
+    /// Returns the number of segments, including the current and the spare one.
     pub fn segments(&self) -> usize {
         self.sealed.len() + 1 + usize::from(!matches!(self.spare, Spare::None))
     }
 
-    /// When more than half of the segments are in use: the last record of the oldest one, if something in it is still needed.
-    /// What is rewritten behind it lets the segment be reused.
+    /// If more than half of the segments are in use, returns the last record of the oldest one, if something in it is
+    /// still needed. Rewriting its needed records frees the segment.
     pub fn wants_carried(&self) -> Option<Lsn> {
         if (self.sealed.len() + 1) * 2 <= self.options.segments_max {
             return None;
@@ -438,8 +444,8 @@ impl<D: Disk> Journal<D> {
         (oldest.held.needed > 0).then_some(Lsn(oldest.last))
     }
 
-    /// Goes on: finishes the write that the kernel has finished, begins the next one, makes the next segment ready. Answers
-    /// whether more is durable than before.
+    /// Makes progress: finishes completed writes, begins the next one, prepares the next segment. Returns whether more
+    /// is durable than before.
     pub fn poll(&mut self, now_ms: u64) -> bool {
         if self.failure.is_some() {
             return false;
@@ -447,7 +453,7 @@ impl<D: Disk> Journal<D> {
         let before = self.committed;
         self.now_ms = now_ms;
         self.finish_write(now_ms);
-        // Behind a frame that was not written nothing may be written: it would look as if what was acknowledged were damaged.
+        // Nothing may be written after a frame that was not written: acknowledged records would look damaged.
         if self.failure.is_none() && self.ledger.is_busy() {
             self.write_catalogue(now_ms);
         }
@@ -505,7 +511,7 @@ impl<D: Disk> Journal<D> {
         self.catalogue_trouble = trouble;
     }
 
-    /// Has a frame written later that could not be written now, unless the error is final.
+    /// Postpones a frame that could not be written now, unless the error is final.
     #[cold]
     fn postpone(&mut self, what: &str, error: &io::Error, frame: (u64, Buffer, InFlight), now_ms: u64) {
         let trouble = Trouble::of(error, what, &self.options.directory, self.frame_trouble.as_ref(), now_ms);
@@ -564,7 +570,7 @@ impl<D: Disk> Journal<D> {
         place[HEADER_BYTES..HEADER_BYTES + bytes].copy_from_slice(payload);
         place[HEADER_BYTES + bytes..].fill(0);
         self.taken += bytes;
-        // What is left is moved to the front only when it is less than what is gone.
+        // The rest is moved to the front only if it is less than what is gone.
         if self.taken * 2 >= self.gathered.len() {
             self.gathered.drain(..self.taken);
             self.taken = 0;
@@ -610,10 +616,10 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Goes on to the spare segment. Returns whether there was one, with room for a frame of so many bytes.
+    /// Switches to the spare segment. Returns whether there was one, with room for a frame of this length.
     fn next_segment(&mut self, length: usize) -> bool {
         if length as u64 > self.options.segment_bytes && self.active.offset > 0 && self.spare.is_ready() {
-            // A record longer than a segment gets one of its own, which grows for it.
+            // A record longer than a segment gets its own, which grows for it.
         } else if !self.spare.is_ready() {
             return false;
         }
@@ -630,7 +636,7 @@ impl<D: Disk> Journal<D> {
         true
     }
 
-    /// Has the next segment ready before it is needed: one that is needed no longer or, up to the maximum, a new one.
+    /// Prepares the next segment before it is needed: a reusable one or, up to the maximum, a new one.
     fn look_after_segments(&mut self, now_ms: u64) {
         if self.spare.is_ready() || self.segment_trouble.as_ref().is_some_and(|trouble| !trouble.is_over(now_ms)) {
             return;
@@ -641,7 +647,7 @@ impl<D: Disk> Journal<D> {
             self.begin_segment()
         };
         match tried {
-            // There is none to be made where there are as many as there may be.
+            // None can be created beyond the maximum.
             Ok(()) if !self.spare.is_being_made() => self.segment_trouble = None,
             Ok(()) => {}
             Err(error) => self.segment_failed(&error, now_ms),
@@ -657,21 +663,21 @@ impl<D: Disk> Journal<D> {
             return self.fail(what, error);
         }
         self.segment_trouble = trouble;
-        // A new segment that finds no room gives back what it has: one that is needed no longer may take its place, and others
-        // need the room meanwhile.
+        // A new segment that finds no room releases what it has: a reusable one may replace it, and others need the
+        // room meanwhile.
         if severity(error) == Severity::NoRoom && self.spare.remove_unfinished(&mut self.disk, &self.options.directory)
         {
             self.numbered -= 1;
         }
     }
 
-    /// Begins to make the next segment. If that fails, all segments are what they were.
+    /// Begins to create the next segment. If that fails, all segments are unchanged.
     fn begin_segment(&mut self) -> io::Result<()> {
         let first_unread = self.first_unread();
         let crowded = self.sealed.len() + 2 > self.options.segments_max;
         let number = self.numbered + 1;
         let unneeded = self.sealed.front().filter(|segment| {
-            // Where there is no more room, the projection is not waited for: it begins again.
+            // If there is no more room, the projection is not waited for: it is rebuilt.
             segment.held.needed == 0
                 && (crowded
                     || segment.number < first_unread
@@ -691,7 +697,7 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// After a segment that found no room, none is begun before there seems to be enough of it.
+    /// After a segment that found no room, none is begun before there seems to be enough room.
     fn check_room(&self) -> io::Result<()> {
         if !matches!(self.segment_trouble.as_ref().and_then(Trouble::state), Some(JournalState::NoSpace(_))) {
             return Ok(());
@@ -700,17 +706,17 @@ impl<D: Disk> Journal<D> {
         if free < self.options.segment_bytes { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    /// The numbers of the segments that hold what was written: the first and the last.
+    /// Returns the numbers of the first and the last segment in use.
     pub fn segments_in_use(&self) -> (u64, u64) {
         (self.sealed.front().map_or(self.active.number, |oldest| oldest.number), self.active.number)
     }
 
-    /// Takes nothing more, because what is written would be lost. In words, why.
+    /// Stops accepting records, because what is written would be lost; `complaint` says why.
     pub fn lose(&mut self, complaint: String) {
         self.failure.get_or_insert(complaint);
     }
 
-    /// Has the catalogue told that the oldest segment is given up for the next one. Its file gets the new name after that.
+    /// Records in the catalogue that the oldest segment is given up for the next one. Its file is renamed after that.
     fn give_up(&mut self, old: u64) -> Spare<D::File> {
         let number = self.numbered;
         let oldest = self.sealed.front().map(|segment| (segment.first_frame, segment.held.first));
@@ -727,12 +733,12 @@ impl<D: Disk> Journal<D> {
         self.failure.is_none() && self.ledger.is_busy()
     }
 
-    /// Whether the catalogue is to be [told](Journal::mark) how far the journal has come.
+    /// Whether the catalogue is to [record](Journal::mark) the journal's progress.
     pub fn wants_mark(&self, now_ms: u64) -> bool {
         self.mark_due_ms().is_some_and(|due_ms| now_ms >= due_ms)
     }
 
-    /// When it is to be told next, in milliseconds, if nothing else happens.
+    /// Returns when that is next due, in milliseconds, if nothing else happens.
     pub fn mark_due_ms(&self) -> Option<u64> {
         if self.committed == self.ledger.entry().committed.0 || self.failure.is_some() {
             return None;
@@ -741,7 +747,7 @@ impl<D: Disk> Journal<D> {
         Some(if idle { self.mark_at_ms.min(self.committed_ms + MARK_IDLE_MS) } else { self.mark_at_ms })
     }
 
-    /// Has the catalogue told how far the journal has come, at this wall time.
+    /// Records the journal's progress in the catalogue, at this wall time.
     pub fn mark(&mut self, now_ms: u64, wall: WallTime) {
         self.mark_at_ms = now_ms + MARK_INTERVAL_MS;
         let (committed, frame) = (Lsn(self.committed), self.committed_frame);
@@ -750,11 +756,12 @@ impl<D: Disk> Journal<D> {
         self.write_catalogue(now_ms);
     }
 
-    /// Reads back what an earlier run left, all of which was written, and has the catalogue told that it is complete. Blocks
-    /// until that is on disk.
+    /// Reads back what an earlier run left, all of which was written, and records in the catalogue that it is complete.
+    /// Blocks until that is on disk.
     ///
     /// # Errors
-    /// It cannot be read, or is not what was written.
+    ///
+    /// It cannot be read, or differs from what was written.
     pub fn complete(&mut self, files: &impl Files, wall: WallTime) -> Result<(), String> {
         let committed = Lsn(self.committed);
         if committed > Lsn(0) {
@@ -771,10 +778,11 @@ impl<D: Disk> Journal<D> {
         self.until_durable(change)
     }
 
-    /// Has the catalogue told that nothing more is written. Blocks until that is on disk, for 5 s at most. The journal takes
-    /// nothing any more.
+    /// Records in the catalogue that nothing more is written. Blocks until that is on disk, for at most 5 s. The
+    /// journal accepts nothing any more.
     ///
     /// # Errors
+    ///
     /// It could not be written in time, or something is still to be written.
     pub fn close(&mut self, wall: WallTime) -> Result<(), String> {
         if let Some(what) = &self.failure {
@@ -802,7 +810,7 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Where its segments lie.
+    /// Returns the directory of its segments.
     pub fn directory(&self) -> &Path {
         &self.options.directory
     }

@@ -1,10 +1,10 @@
-//! Reading a journal back: every record in its order, a clean end where the last write was torn, and an error that names file
-//! and offset where something else is wrong.
+//! Reads a journal back: every record in order, a clean end at a torn write, and an error with file and offset for
+//! anything else.
 //!
-//! Invariants: every segment that the [catalogue](Catalogue) names is there with its whole length, and no other one has records
-//! of this journal. A frame is written only when the one before it is complete. So bytes that are no frame are the end of the
-//! journal, unless a frame with a higher number lies behind them, or the catalogue knows of a later one: then something that was
-//! acknowledged is damaged, and nothing is served. Only the right to read is needed.
+//! Invariants: every segment named in the [catalogue](Catalogue) exists with its full length, and no other one has
+//! records of this journal. A frame is written only when the previous one is complete. Bytes that are not a frame are
+//! therefore the end of the journal, unless a frame with a higher number follows, or the catalogue knows of a later
+//! one: then something acknowledged is damaged, and nothing is served. Only read permission is needed.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,26 +18,26 @@ use super::segment::{SUFFIX, path};
 use crate::store::disk::{Buffer, Disk, DiskFile, Files};
 use crate::store::survey::MismatchError;
 
-/// What can be done about damage.
+/// The advice after damage.
 const RESTORE: &str = "Put the whole directory back from a backup. `caxton store check` says what else is intact, and `caxton \
                        store recover` what would be lost without a backup";
 
-/// Why a journal cannot be read. Nothing was changed.
+/// A journal cannot be read. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The disk does not give its bytes.
+    /// The disk reports an error.
     #[error("{path} cannot be read: {error}", path = path.display())]
     Read {
-        /// Which file, or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A file is missing, shorter or another one than it should be.
+    /// A file is missing, too short, or not the expected one.
     #[error(transparent)]
     Mismatch(#[from] MismatchError),
-    /// Bytes that were acknowledged are damaged.
+    /// Acknowledged bytes are damaged.
     #[error(
         "{path} is damaged at byte {offset}: {fault}. Nothing of this directory is served, and nothing was changed. {RESTORE}",
         path = path.display()
@@ -45,54 +45,54 @@ pub enum JournalError {
     Damaged {
         /// Which file.
         path: PathBuf,
-        /// Where, in bytes.
+        /// The position in bytes.
         offset: u64,
         /// What is wrong there.
         fault: String,
     },
-    /// Another program's version wrote it.
+    /// Another version of the program wrote it.
     #[error("{path}, byte {offset}: {fault}", path = path.display())]
     Version {
         /// Which file.
         path: PathBuf,
-        /// Where, in bytes.
+        /// The position in bytes.
         offset: u64,
-        /// Which version, and what to do.
+        /// The version, and what to do.
         fault: FrameError,
     },
-    /// Whoever takes the records cannot take one.
+    /// A record was not accepted by the reader's callback.
     #[error("{path}, byte {offset}: record {sequence}: {what}", path = path.display(), sequence = sequence.0)]
     Record {
         /// Which file.
         path: PathBuf,
-        /// Where its frame begins, in bytes.
+        /// The position of its frame, in bytes.
         offset: u64,
-        /// Which record.
+        /// The record.
         sequence: Lsn,
         /// What is wrong with it.
         what: String,
     },
 }
 
-/// What was found in one segment.
+/// The contents of one segment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentSummary {
     /// Its file.
     pub path: PathBuf,
-    /// Frames that are whole.
+    /// The number of complete frames.
     pub frames: u64,
-    /// Their records.
+    /// The number of their records.
     pub records: u64,
-    /// Their bytes.
+    /// Their length in bytes.
     pub bytes: u64,
-    /// Where a torn write begins, in bytes.
+    /// The position of a torn write, in bytes.
     pub torn_at: Option<u64>,
 }
 
-/// What was found in a journal.
+/// The contents of a journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JournalSummary {
-    /// What the catalogue says.
+    /// The catalogue.
     pub catalogue: Catalogue,
     /// Its segments, oldest first.
     pub segments: Vec<SegmentSummary>,
@@ -101,16 +101,17 @@ pub struct JournalSummary {
 }
 
 impl JournalSummary {
-    /// All records.
+    /// Returns the number of records.
     pub fn records(&self) -> u64 {
         self.segments.iter().map(|segment| segment.records).sum()
     }
 }
 
-/// Reads the journal of a shard, and hands out every record: its sequence, kind and body.
+/// Reads the journal of a shard, and passes every record on: its LSN, kind and body.
 ///
 /// # Errors
-/// Where it is damaged or incomplete, or a record is not taken. Records before that have been handed out.
+///
+/// The journal is damaged or incomplete, or a record is not accepted. Earlier records have been passed on.
 pub fn scan(
     files: &impl Files,
     directory: &Path,
@@ -141,11 +142,12 @@ pub fn scan(
     Ok(JournalSummary { catalogue, segments: scan.segments, last: Lsn(scan.reached.sequence) })
 }
 
-/// Reads what is left of a damaged journal: records in their order from its oldest segment on, up to the first place where one
-/// is missing or damaged. Where the catalogue is damaged, the files themselves say where the journal begins.
+/// Reads the intact part of a damaged journal: records in order from its oldest segment on, up to the first missing or
+/// damaged one. If the catalogue is damaged, the files themselves show where the journal begins.
 ///
 /// # Errors
-/// Where it ended too early; nothing is said of what should be behind that.
+///
+/// Returns where the journal ended too early; nothing is said about what should follow.
 pub fn salvage(
     files: &impl Files,
     directory: &Path,
@@ -179,7 +181,7 @@ pub fn salvage(
     Ok(())
 }
 
-/// Whether something in a directory begins as a frame does, whose ever it is, or cannot be read.
+/// Whether a file in a directory begins like a frame, of any journal, or cannot be read.
 pub fn has_frames(files: &impl Files, directory: &Path) -> bool {
     let Ok(names) = files.names(directory) else { return true };
     let mut segments = names.iter().filter(|name| name.ends_with(SUFFIX)).map(|name| directory.join(name));
@@ -189,6 +191,7 @@ pub fn has_frames(files: &impl Files, directory: &Path) -> bool {
 /// Reads the catalogue of the journal in a directory.
 ///
 /// # Errors
+///
 /// It is missing or damaged.
 pub fn read_catalogue(files: &impl Files, directory: &Path) -> Result<Catalogue, JournalError> {
     Catalogue::read(files, directory).map_err(|found| {
@@ -212,18 +215,19 @@ fn foreign(path: &Path, found: &JournalId, expected: &JournalId) -> MismatchErro
     }
 }
 
-/// Which files are read.
+/// The files to read.
 struct Plan {
-    /// The segments that the catalogue names, oldest first, with their lengths.
+    /// The segments named in the catalogue, oldest first, with their lengths.
     named: Vec<(u64, u64)>,
-    /// Others: one that is being made, or was to become the newest one.
+    /// Other segments: one being created, or intended as the newest one.
     unnamed: Vec<(u64, u64)>,
 }
 
 impl Plan {
     fn of(files: &impl Files, directory: &Path, catalogue: &Catalogue) -> Result<Self, JournalError> {
         let found = numbers(files, directory)?;
-        // As long as the oldest one was not renamed there is no newest one, or what is left of one that found no room.
+        // While the oldest one is not renamed, the newest one does not exist, or is the remains of one that found no
+        // room.
         let awaits = catalogue.reused.is_some_and(|reused| found.contains(&reused));
         let last = if awaits { catalogue.last - 1 } else { catalogue.last };
         let may_be = |number: u64| number == catalogue.last + 1 || awaits && number == catalogue.last;
@@ -262,7 +266,7 @@ impl Plan {
     }
 }
 
-/// Every segment is written out before it is used. One that holds a record longer than that has grown for it.
+/// Every segment is written out before it is used. One with a record longer than that has grown for it.
 fn has_length(length: u64, catalogue: &Catalogue) -> bool {
     (catalogue.segment_bytes..=frame_length_max(catalogue)).contains(&length)
         && length.is_multiple_of(BLOCK_BYTES as u64)
@@ -275,14 +279,14 @@ fn frame_length_max(catalogue: &Catalogue) -> u64 {
         .next_multiple_of(super::segment::PORTION_BYTES as u64)
 }
 
-/// A journal that is being read.
+/// A journal being read.
 struct Scan<'a, E> {
     directory: &'a Path,
     expected: Expected,
     reached: Reached,
-    /// Where a torn write ended the journal.
+    /// The torn write that ended the journal.
     end: Option<(PathBuf, u64, FrameError)>,
-    /// Where the last frame ended.
+    /// The end of the last frame.
     last: (PathBuf, u64),
     segments: Vec<SegmentSummary>,
     each: E,
@@ -356,7 +360,7 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
         Ok(())
     }
 
-    /// A file that the catalogue does not name may have been made, and not been used.
+    /// A file that the catalogue does not name may have been created but not used.
     fn holds_nothing(&self, files: &impl Files, number: u64, length: u64) -> Result<(), JournalError> {
         let path = path(self.directory, number);
         let bytes = read(files, &path, length)?;
@@ -383,9 +387,10 @@ impl<E: FnMut(Lsn, u8, &[u8]) -> Result<(), String>> Scan<'_, E> {
     }
 }
 
-/// Reads the frames of a stretch of a segment that is known to be durable, and hands out their records.
+/// Reads the frames of a stretch of a segment that is known to be durable, and passes their records on.
 ///
 /// # Errors
+///
 /// As for [`scan`].
 pub fn read_frame_at<D: Disk>(
     disk: &mut D,
@@ -427,7 +432,7 @@ fn damage(path: &Path, offset: u64, fault: FrameError) -> JournalError {
     JournalError::Damaged { path: path.to_owned(), offset, fault: fault.to_string() }
 }
 
-/// How far reading has come: the last frame and its last record.
+/// The progress of reading: the last frame and its last record.
 #[derive(Clone, Copy)]
 struct Reached {
     frame: u64,
@@ -435,7 +440,7 @@ struct Reached {
 }
 
 impl Reached {
-    /// As far as this frame, which begins with this record.
+    /// Returns the progress before this frame, which begins with this record.
     fn before(frame: u64, record: u64) -> Self {
         Self { frame: frame.saturating_sub(1), sequence: record.saturating_sub(1) }
     }
@@ -450,8 +455,8 @@ impl Reached {
     }
 }
 
-/// The number of a whole frame behind bytes that are none. The one that was being written may be there in parts, so only one
-/// that was begun after it counts.
+/// Returns the number of a complete frame after bytes that are not a frame. Parts of the frame being written may be
+/// there, so only one begun after it counts.
 fn later_frame(bytes: &[u8], from: usize, expected: Expected, reached: &Reached) -> Option<u64> {
     (from.saturating_add(BLOCK_BYTES)..bytes.len()).step_by(BLOCK_BYTES).find_map(|offset| {
         let frame = read_frame(&bytes[offset..], expected).ok()?;
@@ -459,7 +464,7 @@ fn later_frame(bytes: &[u8], from: usize, expected: Expected, reached: &Reached)
     })
 }
 
-/// The numbers of the segments that are there, by names that the journal gives.
+/// Returns the numbers of the existing segments, by the journal's own names.
 fn numbers(files: &impl Files, directory: &Path) -> Result<BTreeSet<u64>, JournalError> {
     let names = files.names(directory).map_err(|error| JournalError::Read { path: directory.to_owned(), error })?;
     let number = |name: &String| {

@@ -1,4 +1,4 @@
-//! The files of a journal: one that is written, those that are full, and one that is made ready.
+//! The files of a journal: the current segment, the sealed ones, and the one being prepared.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use super::JournalOptions;
 use super::catalogue::Ledger;
 use crate::store::disk::{Buffer, Disk, DiskFile};
 
-/// How a segment's file ends.
+/// The suffix of a segment's file.
 pub(super) const SUFFIX: &str = ".journal";
-/// A new segment is written out in portions of so many bytes, so that a commit never waits for long behind one.
+/// A new segment is written out in portions of this many bytes, so that a commit never waits for long behind one.
 pub(super) const PORTION_BYTES: usize = 256 << 10;
 
-/// The file of the segment with this number.
+/// Returns the file of the segment with this number.
 pub(crate) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:016}{SUFFIX}"))
 }
@@ -20,12 +20,12 @@ pub(crate) fn path(directory: &Path, number: u64) -> PathBuf {
 /// Which records of a segment are still needed.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
-    /// The sequence of the segment's first record.
+    /// The LSN of the segment's first record.
     pub first: u64,
     /// One bit for each record.
     bits: Vec<u64>,
     records: u64,
-    /// How many are needed.
+    /// The number of needed records.
     pub needed: u64,
 }
 
@@ -34,7 +34,7 @@ impl Held {
         Self { first, bits: Vec::new(), records: 0, needed: 0 }
     }
 
-    /// Takes note of the next record.
+    /// Adds the next record.
     pub fn push(&mut self, holds: bool) {
         let bit = self.records % 64;
         if bit == 0 {
@@ -57,49 +57,49 @@ impl Held {
     }
 }
 
-/// The segment that is written.
+/// The segment being written.
 pub(super) struct Active<F> {
     pub file: F,
     pub number: u64,
     /// The number of its first frame.
     pub first_frame: u64,
-    /// Where the next frame goes.
+    /// The offset of the next frame.
     pub offset: u64,
     pub held: Held,
 }
 
 impl<F> Active<F> {
-    /// One that begins with this frame and this record.
+    /// Creates a segment that begins with this frame and this record.
     pub fn new(file: F, number: u64, first_frame: u64, first: u64) -> Self {
         Self { file, number, first_frame, offset: 0, held: Held::new(first) }
     }
 
-    /// Whether so many bytes still fit. An empty segment takes a frame of any length.
+    /// Whether this many bytes still fit. An empty segment accepts a frame of any length.
     pub fn has_room(&self, bytes: u64, segment_bytes: u64) -> bool {
         self.offset == 0 || self.offset + bytes <= segment_bytes
     }
 }
 
-/// A segment that is full.
+/// A full segment.
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub number: u64,
     /// The number of its first frame.
     pub first_frame: u64,
     pub last: u64,
-    /// How many messages had come up to its end.
+    /// The number of messages up to its end.
     pub messages: u64,
     pub held: Held,
 }
 
-/// The segment that comes next.
+/// The next segment.
 ///
-/// Each step either succeeds or leaves what there is as it was, so that it can be tried again: a segment that is reused is
-/// opened before it gets its new name, and from then on it has no other.
+/// Each step either succeeds or leaves everything unchanged, so that it can be retried: a reused segment is opened
+/// before it is renamed, and from then on only the new name exists.
 pub(super) enum Spare<F> {
     /// There is none.
     None,
-    /// The catalogue is being told that this segment is given up, whose file becomes the one of that number.
+    /// The catalogue is recording that the segment `old` is given up, whose file becomes that of `number`.
     GivingUp { old: u64, number: u64, change: u64 },
     /// It is being written out.
     Writing { file: F, number: u64, written: u64, length: u64, buffer: Option<Buffer> },
@@ -107,21 +107,22 @@ pub(super) enum Spare<F> {
     Named { file: F, number: u64 },
     /// Its name is being made durable.
     Syncing { file: F, number: u64 },
-    /// Its name is durable, and the catalogue is being told of it.
+    /// Its name is durable, and the catalogue is recording it.
     Listing { file: F, number: u64, change: u64 },
     /// It can be used.
     Ready { file: F, number: u64 },
 }
 
 impl<F: DiskFile> Spare<F> {
-    /// Begins to make a new segment.
+    /// Begins to create a new segment.
     ///
     /// # Errors
-    /// There is none of this number, or an empty file at most.
+    ///
+    /// There is no file of this number, or at most an empty one.
     pub fn begin<D: Disk<File = F>>(disk: &mut D, options: &JournalOptions, number: u64) -> io::Result<Self> {
         let path = path(&options.directory, number);
         let file = disk.create(&path).inspect_err(|_| {
-            // It may have been made and not opened. What is left of it would be written over.
+            // It may have been created and not opened. The remains would be overwritten.
             let _ = disk.remove(&path);
         })?;
         let mut buffer = Buffer::new(PORTION_BYTES);
@@ -147,20 +148,21 @@ impl<F: DiskFile> Spare<F> {
         }
     }
 
-    /// Gives up a segment that finds no room, and gives back what room it has taken. Returns whether it was one.
+    /// Gives up a segment that finds no room, and frees the room it has taken. Returns whether there was one.
     pub fn remove_unfinished<D: Disk<File = F>>(&mut self, disk: &mut D, directory: &Path) -> bool {
         let Self::Writing { number, .. } = self else { return false };
-        // One that can't be removed is written over by the next one of its number.
+        // A file that cannot be removed is overwritten by the next one of its number.
         let _ = disk.remove(&path(directory, *number));
         *self = Self::None;
         true
     }
 
-    /// Goes on with making it. The catalogue knows of it before it can be used, and of one that is given up before that has
-    /// another name.
+    /// Continues creating it. The catalogue records it before it can be used, and a segment given up before that is
+    /// renamed.
     ///
     /// # Errors
-    /// The step was not done. It is done at a later call, unless the error is final.
+    ///
+    /// The step was not done. It is done by a later call, unless the error is final.
     pub fn poll<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -178,7 +180,7 @@ impl<F: DiskFile> Spare<F> {
             },
             Self::GivingUp { old, number, change } if ledger.has(change) => {
                 let (from, to) = (path(directory, old), path(directory, number));
-                // It is opened first, so that from its new name there is no way back.
+                // It is opened first, because there is no way back once it is renamed.
                 match disk.open(&from).and_then(|file| disk.rename(&from, &to).map(|()| file)) {
                     Ok(file) => (Self::Named { file, number }, Ok(())),
                     Err(error) => (Self::GivingUp { old, number, change }, Err(error)),
@@ -195,17 +197,17 @@ impl<F: DiskFile> Spare<F> {
         outcome
     }
 
-    /// Has the catalogue name it, unless that does so already.
+    /// Records it in the catalogue, unless that already contains it.
     fn list(file: F, number: u64, ledger: &mut Ledger<F>) -> Self {
         if ledger.entry().last == number {
-            // It was named before a segment was given up for it, or as the first one.
+            // It was recorded when a segment was given up for it, or as the first one.
             return Self::Listing { file, number, change: ledger.named() };
         }
         let change = ledger.name(|entry| (entry.last, entry.reused) = (number, None));
         Self::Listing { file, number, change }
     }
 
-    /// Writes the next portion once the one before it is written.
+    /// Writes the next portion once the previous one is written.
     fn write_on(
         (mut file, number): (F, u64),
         mut written: u64,
@@ -230,7 +232,7 @@ impl<F: DiskFile> Spare<F> {
             && let Err((error, portion)) = file.submit(written, portion)
         {
             buffer = Some(portion);
-            // Many operations are in flight: there is room for this one as soon as some are complete.
+            // Many operations are in flight: there is room for this one once some are complete.
             outcome = if error.kind() == io::ErrorKind::ResourceBusy { Ok(()) } else { Err(error) };
         }
         (Self::Writing { file, number, written, length, buffer }, outcome)

@@ -1,7 +1,7 @@
-//! Errors of the disk that do not end the journal: no room, and what the system could not do just now.
+//! Disk errors that do not end the journal: lack of room, and temporary failures of the system.
 //!
-//! A write that failed with one of these is tried again; only what says that the disk itself is broken (EIO, EROFS, a failed
-//! sync) is final.
+//! A write that failed with one of these is retried; only errors that mean that the disk itself is broken (EIO, EROFS,
+//! a failed sync) are final.
 
 use std::io;
 use std::path::Path;
@@ -10,25 +10,25 @@ use rustix::io::Errno;
 
 use super::JournalState;
 
-/// The first retry after an error that is likely to pass comes after so many milliseconds, each further one after twice as many.
+/// Delay before the first retry after a temporary error, in milliseconds; it doubles with each further one.
 const FIRST_RETRY_MS: u64 = 10;
-/// No retry comes later than this after the one before it, in milliseconds.
+/// Maximum delay between two retries, in milliseconds.
 pub const RETRY_INTERVAL_MS: u64 = 500;
-/// An error that is likely to pass is reported once it has come so often in a row.
+/// Number of consecutive occurrences after which a temporary error is reported.
 const TRIES_UNREPORTED: u32 = 3;
 
-/// What an error means for the journal.
+/// The severity of an error for the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Severity {
-    /// The file system, a quota or a limit leaves no room. It goes on when there is some.
+    /// The file system, a quota or a limit leaves no room. Writing continues once there is some.
     NoRoom,
-    /// The system could not do it just now: it lacks descriptors or memory, or was interrupted.
+    /// A temporary failure: the system lacks descriptors or memory, or was interrupted.
     Passing,
-    /// The disk is broken, or refuses for a reason that does not pass by itself.
+    /// The disk is broken, or refuses for a permanent reason.
     Final,
 }
 
-/// What an error means for the journal.
+/// Returns the severity of an error for the journal.
 pub fn severity(error: &io::Error) -> Severity {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Severity::NoRoom,
@@ -43,7 +43,7 @@ pub fn severity(error: &io::Error) -> Severity {
     }
 }
 
-/// Says what an error of the kind [`Severity::NoRoom`] means, in words.
+/// Describes an error of the kind [`Severity::NoRoom`].
 pub fn no_room(error: &io::Error, directory: &Path) -> String {
     let directory = directory.display();
     match error.kind() {
@@ -56,7 +56,7 @@ pub fn no_room(error: &io::Error, directory: &Path) -> String {
     }
 }
 
-/// An error that does not end the journal, and when to try again.
+/// An error that does not end the journal, and when to retry.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     state: JournalState,
@@ -66,10 +66,10 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Nothing if the error is final. `before` is what came of the try before this one.
+    /// Returns `None` if the error is final. `before` is the error of the previous try.
     pub fn of(error: &io::Error, what: &str, directory: &Path, before: Option<&Self>, now_ms: u64) -> Option<Self> {
         let tries = before.map_or(0, |trouble| trouble.tries) + 1;
-        // Once it was reported it stays so until something succeeds, whatever the errors are called.
+        // Once reported it stays so until something succeeds, even if the error changes.
         let reported = before.is_some_and(|trouble| trouble.reported);
         match severity(error) {
             Severity::Final => None,
@@ -94,17 +94,17 @@ impl Trouble {
         }
     }
 
-    /// Whether it is time to try again.
+    /// Whether it is time to retry.
     pub fn is_over(&self, now_ms: u64) -> bool {
         now_ms >= self.retry_at_ms
     }
 
-    /// When to try again, in milliseconds.
+    /// Returns when to retry, in milliseconds.
     pub fn retry_at_ms(&self) -> u64 {
         self.retry_at_ms
     }
 
-    /// What to say of it; nothing if it may well have passed before anybody notices.
+    /// Returns the state to report; `None` if the error may well pass unnoticed.
     pub fn state(&self) -> Option<&JournalState> {
         self.reported.then_some(&self.state)
     }

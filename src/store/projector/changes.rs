@@ -1,4 +1,4 @@
-//! What records change in a shard's database: gathered in memory, where what comes and goes leaves nothing, and then written in
+//! Changes to a shard's database: gathered in memory, where short-lived entries disappear again, and then written in
 //! one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,15 +13,15 @@ use caxton_shards::message::{AgentId, ConversationId, Message};
 use hashbrown::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Transaction, params};
 
-/// The most names that are remembered. Beyond it they are learnt anew, and written again.
+/// Maximum number of names kept. Beyond it they are learnt and written again.
 const NAMES_MAX: usize = 262_144;
 
-/// The names of agents, as the records of all shards say them.
+/// The names of agents, from the records of all shards.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     by_agent: HashMap<AgentId, Box<str>>,
     known: HashSet<Box<str>>,
-    /// Whose names were learnt since they were last taken.
+    /// Agents whose names were learnt since they were last taken.
     fresh: Vec<AgentId>,
 }
 
@@ -39,16 +39,16 @@ impl Names {
         self.fresh.push(agent);
     }
 
-    /// Takes the agents whose names were learnt since the last time.
+    /// Takes the agents whose names were learnt since the last call.
     pub fn take_fresh(&mut self) -> Vec<AgentId> {
         std::mem::take(&mut self.fresh)
     }
 }
 
-/// A conversation as its row has it.
+/// A conversation's row.
 #[derive(Clone, Debug)]
 struct Exchange {
-    /// The record of its first step, and of its last one.
+    /// The records of its first and last step.
     first: u64,
     last: u64,
     initiator: AgentId,
@@ -61,7 +61,7 @@ struct Exchange {
     closed: bool,
 }
 
-/// A step of a conversation, as its row has it.
+/// The row of a conversation step.
 #[derive(Debug)]
 struct Step {
     record: u64,
@@ -74,10 +74,10 @@ struct Step {
     violates: bool,
 }
 
-/// What the database has to be told, and what has to be known for that.
+/// The changes to be written to the database, and the state needed for that.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Messages that wait, by the records that they stand in; none for what waits no longer.
+    /// Waiting messages, by their records; `None` for those that no longer wait.
     waiting: BTreeMap<u64, Option<DurableMessage>>,
     letters: BTreeMap<DeadLetterId, Option<Box<DeadLetter>>>,
     agents: HashMap<AgentId, Option<PersistentAgent>>,
@@ -85,11 +85,11 @@ pub(super) struct Changes {
     /// Conversations of this batch that have ended.
     ended: Vec<Exchange>,
     changed: BTreeSet<(AgentId, ConversationId)>,
-    /// Agents that rows speak of and whose names are not written yet.
+    /// Agents that rows refer to and whose names are not written yet.
     unnamed: HashSet<AgentId>,
-    /// Across batches: the conversations that are open.
+    /// Across batches: the open conversations.
     open: HashMap<(AgentId, ConversationId), Exchange>,
-    /// Across batches: the letters that have rows, and the agents that have names.
+    /// Across batches: the letters with rows, and the agents with names.
     letters_written: HashSet<DeadLetterId>,
     named: HashSet<AgentId>,
 }
@@ -98,7 +98,7 @@ fn bytes(id: u128) -> [u8; 16] {
     id.to_be_bytes()
 }
 
-/// A number as SQLite counts: none here comes near the limit.
+/// Converts a number to SQLite's type: none here comes near the limit.
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -110,20 +110,21 @@ fn acl(message: &Message) -> String {
 }
 
 impl Changes {
-    /// How many rows it has gathered.
+    /// Returns the number of gathered rows.
     pub fn rows(&self) -> usize {
         self.steps.len() + self.waiting.len() + self.letters.len() + self.agents.len() + self.ended.len()
     }
 
-    /// Forgets everything, because the database begins again.
+    /// Forgets everything, because the database is rebuilt.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Takes a record in. Steps of conversations are left out unless they are wanted.
+    /// Adds a record. Conversation steps are skipped unless they are wanted.
     ///
     /// # Errors
-    /// The record is not of this version's form.
+    ///
+    /// The record is not in this version's format.
     pub fn take(
         &mut self,
         sequence: Lsn,
@@ -189,7 +190,7 @@ impl Changes {
         Ok(())
     }
 
-    /// Rows have a message's sender and receiver in them, whose names are wanted.
+    /// Records that the names of a message's sender and receiver are wanted.
     fn speak_of(&mut self, message: &Message) {
         for agent in [message.sender(), message.target()].into_iter().flatten() {
             if !self.named.contains(&agent) && self.unnamed.len() < NAMES_MAX {
@@ -199,7 +200,7 @@ impl Changes {
     }
 
     fn no_longer_waits(&mut self, record: u64) {
-        // A row that was only to be written is not written at all.
+        // A row that was not written yet is simply dropped.
         if self.waiting.remove(&record).is_none() {
             self.waiting.insert(record, None);
         }
@@ -246,8 +247,8 @@ impl Changes {
         self.changed.insert(key);
     }
 
-    /// Writes the rows, and remembers nothing of them but what later batches need. If the transaction fails, the database has
-    /// to begin again.
+    /// Writes the rows, and keeps only what later batches need. If the transaction fails, the database has to be
+    /// rebuilt.
     pub fn write(&mut self, transaction: &Transaction<'_>, names: &Names) -> rusqlite::Result<()> {
         self.write_names(transaction, names)?;
         self.write_agents(transaction)?;
@@ -279,12 +280,12 @@ impl Changes {
         Ok(())
     }
 
-    /// Whether rows are written that speak of one of these agents, whose name was not known then.
+    /// Whether written rows refer to one of these agents, whose name was not known then.
     pub fn await_name_of(&self, agents: &[AgentId]) -> bool {
         agents.iter().any(|agent| self.unnamed.contains(agent))
     }
 
-    /// The names of these agents were not written after all.
+    /// Records that the names of these agents were not written after all.
     pub fn unname(&mut self, agents: &[AgentId]) {
         for agent in agents {
             if self.named.remove(agent) {
@@ -293,7 +294,7 @@ impl Changes {
         }
     }
 
-    /// Writes the names that are known by now.
+    /// Writes the names known by now.
     pub fn write_names(&mut self, transaction: &Transaction<'_>, names: &Names) -> rusqlite::Result<()> {
         let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO names (agent, name) VALUES (?1, ?2)")?;
         if self.named.len() >= NAMES_MAX {
@@ -304,7 +305,7 @@ impl Changes {
             insert.execute(params![bytes(agent.to_u128()), name])?;
             self.named.insert(agent);
         }
-        // A name that is not known yet may be told by another shard's records.
+        // A name that is not known yet may be learnt from another shard's records.
         let written = &self.named;
         self.unnamed.retain(|agent| !written.contains(agent));
         Ok(())
@@ -403,7 +404,7 @@ impl Changes {
         Ok(())
     }
 
-    /// Removes the steps beyond the newest `kept` ones, and the conversations that have none left.
+    /// Removes the steps beyond the newest `kept` ones, and conversations without any left.
     pub fn prune(&mut self, transaction: &Transaction<'_>, kept: u64) -> rusqlite::Result<()> {
         let cutoff = transaction
             .prepare_cached("SELECT record FROM steps ORDER BY record DESC LIMIT 1 OFFSET ?1")?

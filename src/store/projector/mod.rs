@@ -1,11 +1,11 @@
-//! What operators can query: each shard's journal as a SQLite database, written by a thread of its own.
+//! What operators can query: each shard's journal as a SQLite database, written by a separate thread.
 //!
-//! The journal is the only truth; the database is a view of its newest state, and every start begins a new one. Shards hand
-//! over which stretches of their journals are to be read, when this thread asks for them, and go on: nothing that is
-//! acknowledged waits for it. What comes and goes between two looks never becomes a row.
+//! The journal is the source of truth; the database is a view of its current state, rebuilt at every start. When this
+//! thread asks, shards pass on which stretches of their journals to read, and continue: nothing that is acknowledged
+//! waits for it. What comes and goes between two batches never becomes a row.
 //!
-//! Invariants: rows and the watermark in `progress` change in one transaction; a segment of the journal that is still to be read
-//! is not reused, unless the journal has no room left: then the database is emptied and everything that holds now is
+//! Invariants: rows and the watermark in `progress` change in one transaction; a segment of the journal that is still
+//! to be read is not reused, unless the journal has no room left: then the database is emptied and the current state is
 //! rewritten; of the history of conversations the newest steps are kept.
 
 mod changes;
@@ -41,46 +41,47 @@ pub use self::schema::APPLICATION_ID;
 
 /// The database's file in a shard's directory.
 pub const DATABASE: &str = "state.db";
-/// A shard hands over so many bytes of its journal at a time.
+/// Maximum number of journal bytes that a shard passes on at a time.
 pub(crate) const BATCH_BYTES: usize = 16 << 20;
-/// After a batch the next one gathers for so long; longer if the batch took longer, so that half of a core is the most that
-/// the databases of all shards take.
+/// How long the next batch gathers; longer if the last one took longer, so that the databases of all shards take at
+/// most half of a core.
 const GATHER: Duration = Duration::from_millis(100);
-/// A database that could not be written is tried again after this time, from the beginning.
+/// Delay before a database that could not be written is rebuilt.
 const RETRY: Duration = Duration::from_secs(10);
-/// A reader in the way is looked for again after this time.
+/// Delay before checking again for a reader in the way.
 const READER_RETRY: Duration = Duration::from_secs(1);
-/// So many rows are written in one transaction, about.
+/// Approximate number of rows in one transaction.
 const ROWS_PER_TRANSACTION: usize = 50_000;
-/// While a reader keeps the write-ahead log from being reset beyond so many pages of 4 KiB, nothing more is written.
+/// While a reader keeps the write-ahead log from being reset beyond this many pages of 4 KiB, nothing more is written.
 const LOG_PAGES_MAX: i64 = 16_384;
-/// How long a write waits for others that have a lock; the databases of all shards wait with it.
+/// How long a write waits for other holders of a lock; the databases of all shards wait with it.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
-/// How long a look into a database waits for whoever writes it.
+/// How long a reader of a database waits for its writer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// What nice(2) the thread has, where it is not put off for everybody.
+/// The thread's nice(2) value, unless it is scheduled as idle.
 const NICENESS: i32 = 10;
-/// Where something took longer than this that takes a tenth of it at most, others leave the thread no core, and it takes a share.
+/// If something took longer than this that takes at most a tenth of it, other processes leave the thread no core, and
+/// it takes a share.
 const STARVED: Duration = Duration::from_secs(1);
-/// After so many records, and so many rows, the thread gives way to whoever waits for its core. That it runs as idle is not
-/// enough: a kernel that looks at its clock 250 times a second leaves it there for up to 4 ms.
+/// Number of records, and of rows, after which the thread yields its core. Being scheduled as idle is not enough: a
+/// kernel with 250 ticks a second leaves it running for up to 4 ms.
 const RECORDS_PER_TURN: u64 = 16;
-/// A log that was reset is cut to so many bytes.
+/// The size to which a log that was reset is cut, in bytes.
 const LOG_BYTES_KEPT: i64 = 16 << 20;
 
-/// Why a shard's database cannot be used.
+/// A shard's database cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProjectionError {
-    /// SQLite refuses.
+    /// SQLite reports an error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    /// It is no database of this program, or of a newer version.
+    /// It is not a database of this program, or of a newer version.
     #[error("it is of version {version}, and this program writes version {known}: use the program that made it")]
     Foreign {
-        /// The version that it says.
+        /// Its version.
         version: i32,
-        /// The newest version that is known.
+        /// The newest known version.
         known: i32,
     },
     /// A reader keeps the write-ahead log from being reset.
@@ -89,32 +90,34 @@ pub enum ProjectionError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// SQLite can not be made to write through `io_uring`.
+    /// SQLite cannot write through `io_uring`.
     #[error(transparent)]
     Vfs(#[from] VfsError),
-    /// There is no `io_uring` to read with.
+    /// An `io_uring` for reading cannot be created.
     #[error("there is no io_uring: {0}")]
     Ring(io::Error),
-    /// The file cannot be made or read.
+    /// The file cannot be created or read.
     #[error(transparent)]
     File(#[from] io::Error),
 }
 
-/// What a look into a database finds.
+/// The result of examining a database.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Examined {
-    /// Everything up to this record of the shard's journal is in it.
+    /// The last record of the shard's journal in it.
     pub record: u64,
-    /// What `PRAGMA integrity_check` says: "ok", or what is wrong.
+    /// The result of `PRAGMA integrity_check`: "ok", or what is wrong.
     pub integrity: String,
 }
 
-/// Looks into a database from another process than the router's. Changes nothing, and needs the right to read alone.
+/// Examines a database from another process than the router's. Changes nothing, and needs only read permission.
 ///
-/// One that is in use is read with what its router has written beside it. One that is not would get new files beside it that
-/// way, so it is read as a file that nobody writes; where changes of a router that was killed wait in a log, a copy is read.
+/// A database in use is read together with what its router has written beside it. One that is not in use would get new
+/// files beside it that way, so it is read as an immutable file; if changes of a killed router wait in a log, a copy is
+/// read.
 ///
 /// # Errors
+///
 /// It cannot be read.
 pub fn examine(path: &Path, in_use: bool) -> Result<Examined, ProjectionError> {
     let log = path.with_extension("db-wal");
@@ -146,7 +149,7 @@ fn examine_open(connection: &Connection) -> Result<Examined, ProjectionError> {
     })
 }
 
-/// The name of a database that nobody writes, as SQLite reads it.
+/// Returns the URI of a database that nobody writes.
 fn uri(path: &Path) -> String {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -160,47 +163,47 @@ fn uri(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// One shard's database, as its shard and others see it.
+/// The state of one shard's database, shared with its shard and others.
 #[derive(Debug, Default)]
 pub(crate) struct ProjectionFigures {
-    /// The next stretches may be handed over.
+    /// Whether the next stretches may be passed on.
     wants: AtomicBool,
-    /// Everything up to this record is in the database.
+    /// The last record in the database.
     projected: AtomicU64,
-    /// The database begins again, and needs everything that holds now.
+    /// Whether the database is rebuilt, and needs the whole current state.
     lost: AtomicBool,
-    /// It is given up until the next start.
+    /// Whether it is given up until the next start.
     stopped: AtomicBool,
-    /// Steps of conversations that never became rows, because so many newer ones waited.
+    /// Conversation steps that never became rows, because so many newer ones waited.
     pub left_out: AtomicU64,
-    /// How often it began again.
+    /// The number of times it was rebuilt.
     pub rebuilds: AtomicU64,
-    /// Why it is not written, if it is not.
+    /// Why it is not written, if so.
     pub complaint: Mutex<Option<String>>,
 }
 
 impl ProjectionFigures {
-    /// Whether stretches may be handed over; it is to be told of at most one batch at a time.
+    /// Whether stretches may be passed on; at most one batch at a time.
     pub fn wants(&self) -> bool {
         self.wants.load(Ordering::Relaxed)
     }
 
-    /// The last record that is in the database.
+    /// Returns the last record in the database.
     pub fn projected(&self) -> Lsn {
         Lsn(self.projected.load(Ordering::Acquire))
     }
 
-    /// Whether nothing will ever be read.
+    /// Whether nothing will be read any more.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Whether the database begins again. Says so once.
+    /// Whether the database is rebuilt. Returns true once.
     pub fn take_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed) && self.lost.swap(false, Ordering::AcqRel)
     }
 
-    /// Nothing is written any more until the next start.
+    /// Stops writing until the next start.
     pub fn give_up(&self, complaint: String) {
         self.complain(Some(complaint));
         self.stopped.store(true, Ordering::Relaxed);
@@ -211,40 +214,40 @@ impl ProjectionFigures {
     }
 }
 
-/// What a shard hands over.
+/// A batch of stretches from a shard.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub shard: u16,
     pub stretches: Vec<Projection>,
-    /// With them everything up to this record has been handed over.
+    /// The last record passed on so far, including this batch.
     pub upto: Lsn,
-    /// The database is to be emptied first.
+    /// Whether the database is to be emptied first.
     pub anew: bool,
-    /// Steps that were left out so far.
+    /// The number of steps skipped so far.
     pub left_out: u64,
     pub handed_over: Instant,
 }
 
-/// Where a shard hands over its stretches.
+/// Where a shard passes on its stretches.
 #[derive(Clone, Debug)]
 pub(crate) struct ProjectionSender(flume::Sender<Batch>);
 
 impl ProjectionSender {
-    /// Hands a batch over. Never waits: there is room for the batch that was asked for, and for a last one.
+    /// Passes a batch on. Never waits: there is room for the batch that was asked for, and for a last one.
     pub fn hand_over(&self, batch: Batch, figures: &ProjectionFigures) -> bool {
         figures.wants.store(false, Ordering::Relaxed);
         self.0.try_send(batch).is_ok()
     }
 }
 
-/// The thread that writes the databases. It ends when all doors are gone and what came through them is written.
+/// The thread that writes the databases. It ends when all senders are gone and what they sent is written.
 pub(crate) struct Projector {
     views: Vec<View>,
     batches: flume::Receiver<Batch>,
 }
 
 impl Projector {
-    /// Makes an empty database in each of the directories.
+    /// Creates an empty database in each of the directories.
     pub fn create(
         directories: &[PathBuf],
         boot_epoch: u64,
@@ -264,7 +267,7 @@ impl Projector {
         Ok((Self { views, batches }, ProjectionSender(sender)))
     }
 
-    /// Begins to ask the shards.
+    /// Starts the thread.
     pub fn spawn(self, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("caxton-projector".to_owned()).spawn(move || self.run(&shared))
     }
@@ -304,8 +307,8 @@ impl Projector {
         }
     }
 
-    /// Goes on with what had to wait, and asks the other shards whose time has come. One that sleeps and has something to hand
-    /// over is woken for it.
+    /// Continues batches that had to wait, and asks the shards that are due. A sleeping shard with stretches is woken
+    /// for it.
     fn ask(&mut self, desk: &mut Desk, shared: &Shared) {
         let now = Instant::now();
         for (shard, view) in self.views.iter_mut().enumerate() {
@@ -323,17 +326,17 @@ impl Projector {
     }
 }
 
-/// How long the thread waits for others to leave it a core.
+/// How the thread is scheduled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Patience {
-    /// It gets what nobody else wants, and is put off as soon as a shard wakes.
+    /// As idle: it gets what nobody else wants, and is preempted as soon as a shard wakes.
     Endless,
-    /// It gets a small share of a core that is always busy.
+    /// With a low priority: it gets a small share of a busy core.
     Some,
 }
 
 impl Patience {
-    /// Takes note of how long something took that takes next to nothing where a core is free.
+    /// Records the duration of something that takes almost no time if a core is free.
     fn see(&mut self, took: Duration) {
         let wanted = if took > STARVED { Self::Some } else { Self::Endless };
         if wanted != *self {
@@ -347,7 +350,7 @@ impl Patience {
             Self::Endless => NormalThreadSchedulePolicy::Idle,
             Self::Some => NormalThreadSchedulePolicy::Other,
         };
-        // Where a sandbox refuses the one or the other, the thread goes on as it is.
+        // If a sandbox refuses either, the thread continues as it is.
         let policy = ThreadSchedulePolicy::Normal(policy);
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
         let _ = rustix::process::setpriority_process(None, NICENESS);
@@ -360,7 +363,7 @@ fn stop_all(shared: &Shared, complaint: &str) {
     }
 }
 
-/// What the thread has for the databases of all shards.
+/// State of the thread for the databases of all shards.
 struct Desk {
     disk: DirectDisk,
     names: Names,
@@ -375,14 +378,14 @@ struct View {
     history: u64,
     changes: Changes,
     buffer: Buffer,
-    /// Steps that were written since the oldest ones were removed.
+    /// Steps written since the oldest ones were removed.
     steps: u64,
     rebuilds: u64,
-    /// How many pages the write-ahead log may have.
+    /// The maximum number of pages of the write-ahead log.
     log_pages_max: i64,
     /// A batch that could not be begun, because a reader is in the way.
     stuck: Option<Batch>,
-    /// When the next stretches are asked for, unless they are awaited already.
+    /// When the next stretches are requested, unless they are already.
     due: Option<Instant>,
 }
 
@@ -423,7 +426,7 @@ impl View {
         Ok(view)
     }
 
-    /// Takes a batch in, and says how that went.
+    /// Processes a batch, and records the result.
     fn work(&mut self, desk: &mut Desk, batch: Batch, figures: &ProjectionFigures) {
         let began = Instant::now();
         match self.project(desk, &batch) {
@@ -479,7 +482,7 @@ impl View {
         self.write(batch.upto, batch.left_out, names)
     }
 
-    /// Rows and watermark in one transaction.
+    /// Writes rows and watermark in one transaction.
     fn write(&mut self, last: Lsn, left_out: u64, names: &Names) -> Result<(), ProjectionError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.changes.write(&transaction, names)?;
@@ -498,8 +501,8 @@ impl View {
         Ok(())
     }
 
-    /// Writes names that another shard's records told after the rows that speak of these agents. If that fails, it is done with
-    /// the next rows.
+    /// Writes names learnt from another shard's records after the rows that refer to these agents. If that fails, it is
+    /// done with the next rows.
     fn name(&mut self, agents: &[AgentId], names: &Names) {
         let written =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
@@ -511,7 +514,7 @@ impl View {
         }
     }
 
-    /// Everything that holds now follows, so what there is goes.
+    /// Empties the database before the whole current state is written.
     fn empty(&mut self) -> Result<(), ProjectionError> {
         self.changes.forget();
         self.rebuilds += 1;
@@ -523,7 +526,8 @@ impl View {
         Ok(())
     }
 
-    /// A reader that stays in an old state keeps the log from being reset; it must not grow without end for that.
+    /// A reader that holds an old snapshot keeps the log from being reset; the log must not grow without bound for
+    /// that.
     fn wait_for_log(&self) -> Result<(), ProjectionError> {
         let pages = |mode: &str| {
             let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
@@ -532,7 +536,7 @@ impl View {
         if pages("NOOP")? <= self.log_pages_max {
             return Ok(());
         }
-        // What is in the log is in the database after this, but only without old readers can the log begin again.
+        // The log's contents are in the database after this, but the log can only be reset without old readers.
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0))?;
         if busy == 0 {
             return Ok(());
@@ -545,8 +549,8 @@ fn now_ms() -> i64 {
     i64::try_from(wall_time().0).unwrap_or(i64::MAX)
 }
 
-/// Whether writing the database anew is of no use. What the journal no longer has, and what finds no room, no descriptor, no memory
-/// or a reader in its way, can be tried again.
+/// Whether rebuilding the database is useless. A missing part of the journal, and a lack of room, descriptors or memory
+/// or a reader in the way, can be retried.
 fn is_fatal(error: &ProjectionError) -> bool {
     match error {
         ProjectionError::Sqlite(error) => !matches!(

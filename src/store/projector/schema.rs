@@ -1,4 +1,4 @@
-//! The form of a shard's database, and how an older form becomes the newest.
+//! The schema of a shard's database, and its migrations.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -7,10 +7,10 @@ use super::ProjectionError;
 /// `PRAGMA application_id` of a shard's database: "CAXT".
 pub const APPLICATION_ID: i32 = 0x4341_5854;
 
-/// What leads from each version to the next one: the first from an empty file to version 1.
+/// The migrations from each version to the next: the first from an empty file to version 1.
 const MIGRATIONS: [&str; 1] = [VERSION_1];
 
-/// Ids are 16 bytes, big-endian; the views show them as the router prints them, or by name where it is known.
+/// Ids are 16 bytes, big-endian; the views show them as the router prints them, or by name if known.
 const VERSION_1: &str = "
 CREATE TABLE progress (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -103,10 +103,11 @@ CREATE VIEW waiting_list AS
     FROM waiting w LEFT JOIN names t ON t.agent = w.receiver ORDER BY w.first;
 ";
 
-/// Brings a database to the newest form.
+/// Migrates a database to the newest schema.
 ///
 /// # Errors
-/// It is another program's, or a newer version's.
+///
+/// It belongs to another program, or to a newer version.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), ProjectionError> {
     let number =
         |connection: &Connection, pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));

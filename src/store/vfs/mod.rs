@@ -1,12 +1,12 @@
-//! A layer under SQLite whose writes and syncs go through `io_uring`: many pages as one write, with the sync linked to it.
+//! A SQLite VFS whose writes and syncs go through `io_uring`: many pages as one write, with the sync linked to it.
 //!
-//! It is SQLite's own layer for Unix in everything but writing and syncing databases and their write-ahead logs. What SQLite
-//! writes is gathered, and given to the kernel where somebody else could look for it: at syncs, at overlapping reads, and
-//! before locks are released or the log's index says that there is something new.
+//! It behaves like SQLite's Unix VFS except in writing and syncing databases and their write-ahead logs. Writes are
+//! gathered, and passed to the kernel when somebody else could see the file: at syncs, at overlapping reads, and before
+//! locks are released or the log's index announces something new.
 //!
-//! Invariants: the files are opened by SQLite's layer alone, so that its locks hold; nothing that was gathered is left when
-//! another process may look; a write that failed is told by every later call, unless it found no room and SQLite was told at once;
-//! a sync that failed is never tried again.
+//! Invariants: the files are opened only by SQLite's VFS, so that its locks work; nothing gathered is left when another
+//! process may read; a write that failed is reported by every later call, unless it found no room and SQLite was told
+//! at once; a failed sync is never retried.
 
 #![allow(unsafe_code)] // SQLite calls through pointers.
 
@@ -28,28 +28,29 @@ use self::queue::Queue;
 use self::writer::{Fault, UringWriter, Writer};
 use crate::store::journal::{Severity, severity};
 
-/// The name of the layer that writes through `io_uring`.
+/// The name of the VFS that writes through `io_uring`.
 pub const URING: &str = "caxton-uring";
-/// The layer underneath.
+/// The underlying VFS.
 const UNIX: &CStr = c"unix";
-/// Which of its system calls opens a file.
+/// The name of its system call that opens a file.
 const OPEN: &CStr = c"open";
 
-/// Why the layer is not there.
+/// The VFS is not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VfsError {
-    /// The kernel gives no ring.
+    /// The kernel provides no ring.
     #[error("SQLite can not write through io_uring, which this host refuses: {0}; set store.vfs = \"unix\"")]
     Ring(io::Error),
-    /// SQLite lacks its own layer, or does not take this one.
+    /// SQLite lacks its own VFS, or does not accept this one.
     #[error("SQLite does not take the layer {0} (code {1}); set store.vfs = \"unix\"")]
     Refused(String, c_int),
 }
 
-/// Makes the layer [`URING`] known to SQLite. It does not become the default. Doing so again changes nothing.
+/// Registers the VFS [`URING`] with SQLite. It does not become the default. Repeated calls change nothing.
 ///
 /// # Errors
+///
 /// There is no `io_uring`, or SQLite refuses.
 pub fn register() -> Result<(), VfsError> {
     static REGISTERED: Mutex<bool> = Mutex::new(false);
@@ -61,7 +62,7 @@ pub fn register() -> Result<(), VfsError> {
     Ok(())
 }
 
-/// What the system said to the last write or sync that failed for good; SQLite has only codes for that. It is told once.
+/// Takes the system's error of the last write or sync that failed for good, for which SQLite only has codes.
 pub fn take_last_error() -> Option<String> {
     LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
@@ -70,22 +71,22 @@ static LAST_ERROR: Mutex<Option<String>> = Mutex::new(None);
 
 type OpenCall = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
 
-/// The system call that SQLite would make.
+/// SQLite's own system call.
 static OPEN_CALL: OnceLock<OpenCall> = OnceLock::new();
 
 thread_local! {
-    /// The descriptor that was opened last, while a file of this layer is being opened.
+    /// The descriptor opened last, while a file of this VFS is being opened.
     static OPENED: Cell<Option<RawFd>> = const { Cell::new(None) };
     static LISTENS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a layer has beside SQLite's own.
+/// What a VFS has besides SQLite's own.
 struct Layer {
     unix: *mut ffi::sqlite3_vfs,
     writer: Box<dyn Writer>,
 }
 
-/// A file as SQLite sees it. Behind it lies the file of SQLite's own layer.
+/// A file as seen by SQLite. It is followed by the file of SQLite's own VFS.
 #[repr(C)]
 struct File {
     base: ffi::sqlite3_file,
@@ -95,27 +96,27 @@ struct File {
 const INNER_AT: usize = size_of::<File>().next_multiple_of(16);
 const _: () = assert!(offset_of!(File, base) == 0, "SQLite looks for its part at the beginning");
 
-/// What this layer knows of a file.
+/// The state of a file in this VFS.
 struct State {
     layer: &'static Layer,
     inner: *mut ffi::sqlite3_file,
     descriptor: RawFd,
     queue: Queue,
-    /// A sync by SQLite's own layer has made the name durable too.
+    /// Whether a sync by SQLite's own VFS has made the name durable too.
     named: bool,
-    /// The code that every call answers from now on.
+    /// The code that every call returns from now on.
     failed: Option<c_int>,
-    /// Of a database: its write-ahead log, while that is open. Of a log: its database.
+    /// For a database: its write-ahead log, while that is open. For a log: its database.
     other: Option<NonNull<State>>,
 }
 
-/// Makes a layer known to SQLite.
+/// Registers a VFS with SQLite.
 fn register_as(name: &str, writer: Box<dyn Writer>) -> Result<(), VfsError> {
     let refused = |code| VfsError::Refused(name.to_owned(), code);
     let name_text = CString::new(name).map_err(|_| refused(ffi::SQLITE_MISUSE))?;
-    // SAFETY: a name that ends in zero is looked up; the first call initialises SQLite.
+    // SAFETY: the name is NUL-terminated; the first call initialises SQLite.
     let unix = unsafe { ffi::sqlite3_vfs_find(UNIX.as_ptr()) };
-    // SAFETY: a layer that was found stays where it is as long as the process lives.
+    // SAFETY: a registered VFS stays valid as long as the process lives.
     let mut vfs = *unsafe { unix.as_ref() }.ok_or_else(|| refused(ffi::SQLITE_NOTFOUND))?;
     listen_to_open(unix, &vfs).ok_or_else(|| refused(ffi::SQLITE_NOTFOUND))?;
     let layer = Box::leak(Box::new(Layer { unix, writer }));
@@ -124,27 +125,27 @@ fn register_as(name: &str, writer: Box<dyn Writer>) -> Result<(), VfsError> {
     vfs.pNext = ptr::null_mut();
     vfs.pAppData = ptr::from_mut(layer).cast();
     vfs.xOpen = Some(open);
-    // SAFETY: the layer is leaked, as SQLite needs it for ever. Its other functions are those of SQLite's own layer, which do
-    // not look at the layer that they are called with.
+    // SAFETY: the VFS is leaked, as SQLite needs it forever. Its other functions are those of SQLite's own VFS, which
+    // do not use the VFS that they are called with.
     match unsafe { ffi::sqlite3_vfs_register(Box::leak(Box::new(vfs)), 0) } {
         ffi::SQLITE_OK => Ok(()),
         code => Err(refused(code)),
     }
 }
 
-/// Has SQLite's own layer open files through [`open_and_tell`].
+/// Makes SQLite's own VFS open files through [`open_and_tell`].
 fn listen_to_open(unix: *mut ffi::sqlite3_vfs, vfs: &ffi::sqlite3_vfs) -> Option<()> {
     static LISTENING: Mutex<bool> = Mutex::new(false);
     let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
     if *listening {
         return Some(());
     }
-    // SAFETY: both are called as SQLite documents them, with the layer that they belong to.
+    // SAFETY: both are called as SQLite documents them, with the VFS that they belong to.
     let original = unsafe { vfs.xGetSystemCall?(unix, OPEN.as_ptr()) }?;
-    // SAFETY: this is what the documentation of SQLite's layer says that the system call "open" is.
+    // SAFETY: this is the documented type of the system call "open" in SQLite's VFS.
     let original = unsafe { std::mem::transmute::<unsafe extern "C" fn(), OpenCall>(original) };
     OPEN_CALL.set(original).ok()?;
-    // SAFETY: SQLite casts it back to what it was before it calls it.
+    // SAFETY: SQLite casts it back to its original type before it calls it.
     let ours = unsafe { std::mem::transmute::<OpenCall, unsafe extern "C" fn()>(open_and_tell) };
     // SAFETY: as above.
     let set = unsafe { vfs.xSetSystemCall?(unix, OPEN.as_ptr(), Some(ours)) };
@@ -152,7 +153,7 @@ fn listen_to_open(unix: *mut ffi::sqlite3_vfs, vfs: &ffi::sqlite3_vfs) -> Option
     listening.then_some(())
 }
 
-/// Opens a file as before, and takes note of its descriptor where a file of this layer is being opened.
+/// Opens a file as before, and records its descriptor if a file of this VFS is being opened.
 unsafe extern "C" fn open_and_tell(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
     let Some(original) = OPEN_CALL.get() else { return -1 };
     // SAFETY: the arguments are SQLite's own.
@@ -163,7 +164,7 @@ unsafe extern "C" fn open_and_tell(path: *const c_char, flags: c_int, mode: c_in
     descriptor
 }
 
-/// `xOpen`: databases and logs become files of this layer, anything else one of SQLite's own.
+/// `xOpen`: databases and logs become files of this VFS, anything else one of SQLite's own.
 unsafe extern "C" fn open(
     vfs: *mut ffi::sqlite3_vfs,
     name: ffi::sqlite3_filename,
@@ -171,7 +172,7 @@ unsafe extern "C" fn open(
     flags: c_int,
     out_flags: *mut c_int,
 ) -> c_int {
-    // SAFETY: SQLite calls with the layer that was registered, whose data is leaked.
+    // SAFETY: SQLite passes the registered VFS, whose data is leaked.
     let layer: &'static Layer = unsafe { &*(*vfs).pAppData.cast::<Layer>() };
     // SAFETY: as for `register_as`.
     let Some(inner_open) = (unsafe { (*layer.unix).xOpen }) else { return ffi::SQLITE_ERROR };
@@ -180,7 +181,7 @@ unsafe extern "C" fn open(
         return unsafe { inner_open(layer.unix, name, file, flags, out_flags) };
     }
     let ours = file.cast::<File>();
-    // SAFETY: SQLite gives `szOsFile` bytes: those of `File`, and behind them those of its own layer's file.
+    // SAFETY: SQLite provides `szOsFile` bytes: those of `File`, followed by those of its own VFS's file.
     let inner = unsafe { file.byte_add(INNER_AT) };
     // SAFETY: as above. Without methods SQLite does not close the file.
     unsafe { (*ours).base.pMethods = ptr::null() };
@@ -193,11 +194,11 @@ unsafe extern "C" fn open(
         return code;
     }
     let Some(descriptor) = OPENED.take() else {
-        // SQLite took a descriptor that it had kept for its locks. It can not be found out, so the file is SQLite's alone: its
-        // state goes to the front, where SQLite looks for it.
-        // SAFETY: the layer stays where it is.
+        // SQLite took a descriptor that it had kept for its locks. It cannot be found out, so the file is left to
+        // SQLite: its state is moved to the front, where SQLite expects it. SAFETY: the VFS stays valid.
         let Ok(length) = usize::try_from(unsafe { (*layer.unix).szOsFile }) else { return ffi::SQLITE_ERROR };
-        // SAFETY: both places are in the bytes that SQLite gave, and files of its own layer can be moved until they are used.
+        // SAFETY: both places are in the bytes provided by SQLite, and files of its own VFS can be moved until they are
+        // used.
         unsafe { ptr::copy(inner.cast::<u8>(), file.cast::<u8>(), length) };
         return code;
     };
@@ -225,20 +226,20 @@ unsafe extern "C" fn open(
     ffi::SQLITE_OK
 }
 
-/// The database that a write-ahead log belongs to, if it is a file of this layer.
+/// Returns the database of a write-ahead log, if it is a file of this VFS.
 fn database_of(log: ffi::sqlite3_filename) -> Option<NonNull<State>> {
     // SAFETY: SQLite has called `xOpen` with this name, with the flag of a write-ahead log.
     let database = unsafe { ffi::sqlite3_database_file_object(log) };
-    // SAFETY: the file is open; whether it is one of this layer is told by its methods.
+    // SAFETY: the file is open; its methods show whether it belongs to this VFS.
     if database.is_null() || unsafe { (*database).pMethods } != &raw const METHODS {
         return None;
     }
-    // SAFETY: so it is.
+    // SAFETY: it does.
     NonNull::new(unsafe { (*database.cast::<File>()).state })
 }
 
 static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
-    // Without the third version nothing is mapped into memory past this layer.
+    // Without the third version nothing is memory-mapped past this VFS.
     iVersion: 2,
     xClose: Some(close),
     xRead: Some(read),
@@ -260,21 +261,22 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
     xUnfetch: None,
 };
 
-/// The state of a file of this layer.
+/// Returns the state of a file of this VFS.
 ///
 /// # Safety
-/// The file was opened by [`open`] with these methods, and is not closed yet. SQLite uses a connection's files from one thread at
-/// a time.
+///
+/// The file must have been opened by [`open`] with these methods, and not be closed yet. SQLite uses a connection's
+/// files from one thread at a time.
 unsafe fn state<'a>(file: *mut ffi::sqlite3_file) -> &'a mut State {
     // SAFETY: see above.
     unsafe { &mut *(*file.cast::<File>()).state }
 }
 
-/// Calls a function of SQLite's own layer with the file's own part.
+/// Calls a function of SQLite's own VFS with the file's own part.
 macro_rules! inner {
     ($state:expr, $method:ident($($argument:expr),*)) => {{
         let inner = $state.inner;
-        // SAFETY: the file of SQLite's own layer is open as long as this one.
+        // SAFETY: the file of SQLite's own VFS is open as long as this one.
         match unsafe { (*(*inner).pMethods).$method } {
             // SAFETY: as above; the arguments are SQLite's.
             Some(method) => unsafe { method(inner $(, $argument)*) },
@@ -284,7 +286,7 @@ macro_rules! inner {
 }
 
 impl State {
-    /// Gives what was gathered to the kernel, and to the disk too if `sync` says so.
+    /// Passes what was gathered to the kernel, and syncs it if `sync` is set.
     fn flush(&mut self, sync: bool) -> c_int {
         if let Some(code) = self.failed {
             return code;
@@ -295,14 +297,14 @@ impl State {
         }
         match self.layer.writer.write(self.descriptor, stretches, sync) {
             Ok(()) => ffi::SQLITE_OK,
-            // SQLite undoes its transaction, and may try again.
+            // SQLite rolls its transaction back, and may retry.
             Err(Fault::Write(error)) if severity(&error) == Severity::NoRoom => ffi::SQLITE_FULL,
             Err(Fault::Write(error)) => self.fail_because(ffi::SQLITE_IOERR_WRITE, &error),
             Err(Fault::Sync(error)) => self.fail_because(ffi::SQLITE_IOERR_FSYNC, &error),
         }
     }
 
-    /// As [`State::flush`], where SQLite does not look at the answer: so that whatever goes wrong is told by all later calls.
+    /// Like [`State::flush`], for calls whose result SQLite ignores: a failure is reported by all later calls.
     fn flush_unheard(&mut self) -> c_int {
         match self.flush(false) {
             ffi::SQLITE_OK => ffi::SQLITE_OK,
@@ -310,7 +312,7 @@ impl State {
         }
     }
 
-    /// Has others see this file's and its log's bytes.
+    /// Makes the bytes of this file and its log visible to others.
     fn publish(&mut self) -> c_int {
         let log = match self.other {
             // SAFETY: both are open, and used by one thread at a time; `self` is not the other one.
@@ -334,8 +336,8 @@ impl State {
     }
 }
 
-/// Leaves the core to a shard that waits for it. A checkpoint goes through thousands of pages in one call, and these calls are
-/// all that is heard of it.
+/// Yields the core to a waiting shard. A checkpoint writes thousands of pages in one call, during which these calls are
+/// the only opportunity.
 fn give_way() {
     std::thread::yield_now();
 }
@@ -346,10 +348,10 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
     let flushed = state.flush(false);
     let code = inner!(state, xClose());
     if let Some(other) = state.other {
-        // SAFETY: a log is closed before its database, and takes itself out of it; so the other one is open still.
+        // SAFETY: a log is closed before its database, and removes itself from it; so the other one is still open.
         unsafe { (*other.as_ptr()).other = None };
     }
-    // SAFETY: it was leaked by `open`, and nobody has it any more.
+    // SAFETY: it was leaked by `open`, and nobody uses it any more.
     drop(unsafe { Box::from_raw(ptr::from_mut(state)) });
     if code == ffi::SQLITE_OK { flushed } else { code }
 }
@@ -376,7 +378,7 @@ unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, bytes: *const c_void, l
     let (Ok(length), Ok(offset)) = (usize::try_from(length), u64::try_from(offset)) else {
         return ffi::SQLITE_IOERR_WRITE;
     };
-    // SAFETY: SQLite gives so many bytes.
+    // SAFETY: SQLite provides this many bytes.
     let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), length) };
     if !state.queue.push(offset, bytes) {
         let code = state.flush(false);
@@ -491,7 +493,7 @@ unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
     let state = unsafe { state(file) };
     let _ = state.publish();
     let inner = state.inner;
-    // SAFETY: the file of SQLite's own layer is open as long as this one.
+    // SAFETY: the file of SQLite's own VFS is open as long as this one.
     if let Some(barrier) = unsafe { (*(*inner).pMethods).xShmBarrier } {
         // SAFETY: as above.
         unsafe { barrier(inner) };

@@ -1,11 +1,11 @@
-//! Bytes on their way into one file: gathered until somebody has to see them, neighbours as one write.
+//! Bytes on their way into one file: gathered until somebody has to see them, adjacent ones as one write.
 
-/// More bytes than this do not wait.
+/// Maximum number of waiting bytes.
 const BYTES_MAX: usize = 4 << 20;
-/// More separate stretches than this do not wait.
+/// Maximum number of separate waiting stretches.
 const STRETCHES_MAX: usize = 1_024;
 
-/// Bytes for one place of a file.
+/// Bytes for one place in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stretch {
     pub offset: u64,
@@ -22,7 +22,7 @@ impl Stretch {
     }
 }
 
-/// What waits to be written, in the order in which it came. No two stretches overlap.
+/// Waiting writes, in order of arrival. No two stretches overlap.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     stretches: Vec<Stretch>,
@@ -30,7 +30,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Takes bytes in, unless they overlap with others that wait: then those have to be written first.
+    /// Adds bytes. Returns false if they overlap with waiting ones, which have to be written first.
     pub fn push(&mut self, offset: u64, bytes: &[u8]) -> bool {
         if self.overlaps(offset, bytes.len()) {
             return false;
@@ -43,13 +43,13 @@ impl Queue {
         true
     }
 
-    /// Whether something that waits lies there.
+    /// Whether waiting bytes overlap this range.
     pub fn overlaps(&self, offset: u64, length: usize) -> bool {
         let end = offset.saturating_add(length as u64);
         self.stretches.iter().any(|stretch| stretch.overlaps(offset, end))
     }
 
-    /// Whether it has to be written before more comes.
+    /// Whether it has to be written before more is added.
     pub fn is_full(&self) -> bool {
         self.bytes >= BYTES_MAX || self.stretches.len() >= STRETCHES_MAX
     }

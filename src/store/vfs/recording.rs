@@ -1,5 +1,5 @@
-//! The same layer with a writer that takes notes, for tests of power cuts: what stands on the disk when the power goes is made
-//! from the notes, by dice.
+//! The same VFS with a recording writer, for tests of power cuts: possible states of the disk after a cut are derived
+//! from the record and from dice.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,10 +10,10 @@ use super::queue::Stretch;
 use super::writer::{Fault, Writer, write_plainly};
 use super::{VfsError, register_as};
 
-/// What a disk writes as a whole, in bytes.
+/// The atomic unit of a disk write, in bytes.
 const SECTOR_BYTES: usize = 512;
 
-/// Which of a database's two files.
+/// One of a database's two files.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FileKind {
     /// The database itself.
@@ -27,18 +27,18 @@ enum Note {
     Wrote(FileKind, u64, Vec<u8>),
     Truncated(FileKind, u64),
     Synced(FileKind),
-    /// Whoever writes through the layer has come so far.
+    /// A progress mark of the test.
     Reached(u64),
 }
 
-/// What goes wrong from now on.
+/// The faults from now on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Faults {
-    /// Syncs are reported as done, and are not.
+    /// Whether syncs are reported as done without being done.
     pub forgets_syncs: bool,
-    /// The next sync fails.
+    /// Whether the next sync fails.
     pub sync_fails: bool,
-    /// There is no room for the next write.
+    /// Whether there is no room for the next write.
     pub no_space: bool,
 }
 
@@ -49,23 +49,24 @@ struct Notes {
     faults: Faults,
 }
 
-/// The notes on one database that is written through a layer of its own.
+/// The record of one database that is written through its own VFS.
 #[derive(Clone, Debug, Default)]
 pub struct Recording(Arc<Mutex<Notes>>);
 
-/// A database's files as they may stand after the power was cut; a file that never was synced may be missing.
+/// A possible state of a database's files after a power cut; a file that was never synced may be missing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Image {
     /// The bytes of each file.
     pub files: HashMap<FileKind, Vec<u8>>,
-    /// How far the writer had come.
+    /// The progress of the test.
     pub reached: u64,
 }
 
 impl Recording {
-    /// Makes a layer of this name known to SQLite.
+    /// Registers a VFS of this name with SQLite.
     ///
     /// # Errors
+    ///
     /// SQLite refuses.
     pub fn register(name: &str) -> Result<Self, VfsError> {
         let recording = Self::default();
@@ -77,36 +78,37 @@ impl Recording {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets everything, for another database.
+    /// Clears the record, for another database.
     pub fn clear(&self) {
         *self.notes() = Notes::default();
     }
 
-    /// What goes wrong from now on.
+    /// Sets the faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.notes().faults = faults;
     }
 
-    /// Notes how far the test has come.
+    /// Records the progress of the test.
     pub fn reach(&self, number: u64) {
         self.notes().taken.push(Note::Reached(number));
     }
 
-    /// How many notes there are.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.notes().taken.len()
     }
 
-    /// Whether nothing happened yet.
+    /// Whether nothing was recorded yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The files if the power was cut behind so many notes. Whatever was not synced is there or not, sector by sector.
+    /// Returns the files after a power cut behind this many records. Whatever was not synced is present or not, sector
+    /// by sector.
     pub fn cut(&self, after: usize, mut is_there: impl FnMut() -> bool) -> Image {
         let notes = self.notes();
         let happened = notes.taken.iter().take(after);
-        // The bytes that are on disk, and whether the file's name is.
+        // The bytes on disk, and whether the file's name is durable.
         let mut files: HashMap<FileKind, (Vec<u8>, bool)> = HashMap::new();
         let mut unsynced: Vec<&Note> = Vec::new();
         let mut reached = 0;
@@ -134,7 +136,7 @@ impl Recording {
     }
 }
 
-/// Does to a file what a note says, as far as the dice have it. Returns whether the note is about this file.
+/// Applies a record to a file, as far as the dice decide. Returns whether the record is about this file.
 fn apply(note: &Note, of: FileKind, bytes: &mut Vec<u8>, is_there: &mut impl FnMut() -> bool) -> bool {
     match note {
         Note::Wrote(kind, offset, written) if *kind == of => {

@@ -1,6 +1,6 @@
-//! How bytes get into a file and onto the disk: through an `io_uring` of the VFS's own.
+//! Writes bytes to a file and to disk, through an `io_uring` of the VFS.
 
-#![allow(unsafe_code)] // The kernel is handed addresses, and descriptors come from SQLite.
+#![allow(unsafe_code)] // The kernel receives addresses, and descriptors come from SQLite.
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -12,27 +12,27 @@ use rustix::io::Errno;
 use super::queue::Stretch;
 use crate::store::journal::{Severity, severity};
 
-/// Operations in flight at once.
+/// Maximum number of operations in flight.
 const OPERATIONS_MAX: u32 = 64;
-/// Marks the completion of a sync; writes have their places.
+/// Marks the completion of a sync; writes are identified by index.
 const SYNC: u64 = u64::MAX;
 
-/// What failed.
+/// The operation that failed.
 #[derive(Debug)]
 pub(super) enum Fault {
     Write(io::Error),
     Sync(io::Error),
 }
 
-/// Puts bytes into files. Descriptors are open as long as a call lasts.
+/// Writes to files. Descriptors are open for the duration of a call.
 pub(super) trait Writer: Send + Sync {
-    /// Writes everything, and has it on disk when it answers if `sync` says so.
+    /// Writes everything; if `sync` is set it is on disk on return.
     fn write(&self, file: RawFd, stretches: Vec<Stretch>, sync: bool) -> Result<(), Fault>;
-    /// A file was opened; `wal` says which of the two.
+    /// Called when a file was opened; `wal` distinguishes the two.
     fn opened(&self, _file: RawFd, _wal: bool) {}
-    /// What was written before is on disk: SQLite's own layer has seen to it.
+    /// Called when SQLite's own VFS has synced the file.
     fn synced(&self, _file: RawFd) {}
-    /// SQLite's own layer has changed the file's length.
+    /// Called when SQLite's own VFS has changed the file's length.
     fn truncated(&self, _file: RawFd, _length: u64) {}
 }
 
@@ -68,14 +68,14 @@ fn fsync(file: RawFd) -> squeue::Entry {
     opcode::Fsync::new(types::Fd(file)).flags(types::FsyncFlags::DATASYNC).build().user_data(SYNC)
 }
 
-/// Which operation is complete, and what it gave.
+/// The completed operation, and its result.
 type Completion = (u64, i32);
 
 fn result_of(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
 }
 
-/// Writes a few stretches, the only one with a sync behind it if they are linked. Returns whether that was synced.
+/// Writes a few stretches; if `linked`, the only one with a sync linked to it. Returns whether that was synced.
 fn write_some(ring: &mut Option<IoUring>, file: RawFd, stretches: Vec<Stretch>, linked: bool) -> Result<bool, Fault> {
     let flags = if linked { squeue::Flags::IO_LINK } else { squeue::Flags::empty() };
     let write = |(place, stretch): (u64, &Stretch)| {
@@ -91,7 +91,7 @@ fn write_some(ring: &mut Option<IoUring>, file: RawFd, stretches: Vec<Stretch>, 
     let mut whole = true;
     for (place, result) in done.iter().filter(|(place, _)| *place != SYNC) {
         match result_of(*result) {
-            // The kernel was interrupted, or lacked memory just then: an ordinary call does the whole of it.
+            // The kernel was interrupted, or lacked memory: an ordinary call does all of it.
             Err(error) if severity(&error) == Severity::Passing => {}
             result => result.map_err(Fault::Write)?,
         }
@@ -114,13 +114,13 @@ fn write_some(ring: &mut Option<IoUring>, file: RawFd, stretches: Vec<Stretch>, 
     Ok(true)
 }
 
-/// Writes what is missing of a stretch.
+/// Writes the rest of a stretch.
 fn write_rest(file: RawFd, stretch: &Stretch, mut written: usize) -> io::Result<()> {
-    // SAFETY: the descriptor belongs to an open file of SQLite's, which closes it only after this call.
+    // SAFETY: the descriptor belongs to an open file of SQLite, which closes it only after this call.
     let file = unsafe { BorrowedFd::borrow_raw(file) };
     while let Some(rest) = stretch.bytes.get(written..).filter(|rest| !rest.is_empty()) {
         match rustix::io::pwrite(file, rest, stretch.offset + written as u64) {
-            // Nothing written at all is how some file systems say that they are full.
+            // Some file systems report that they are full by writing nothing.
             Ok(0) => return Err(io::ErrorKind::StorageFull.into()),
             Ok(count) => written += count,
             Err(Errno::INTR) => {}
@@ -130,28 +130,28 @@ fn write_rest(file: RawFd, stretch: &Stretch, mut written: usize) -> io::Result<
     Ok(())
 }
 
-/// As the linked sync, with an ordinary call.
+/// Replaces the linked sync, with an ordinary call.
 fn sync_data(file: RawFd) -> io::Result<()> {
     // SAFETY: as in `write_rest`.
     let file = unsafe { BorrowedFd::borrow_raw(file) };
     Ok(rustix::fs::fdatasync(file)?)
 }
 
-/// Writes with ordinary calls, for whoever records.
+/// Writes with ordinary calls, for the recording writer.
 pub(super) fn write_plainly(file: RawFd, stretches: &[Stretch]) -> io::Result<()> {
     stretches.iter().try_for_each(|stretch| write_rest(file, stretch, 0))
 }
 
-/// Hands entries to the kernel and waits until all of them are complete. The entries point into `owned`, which comes back then.
+/// Submits entries and waits until all of them are complete. The entries point into `owned`, which is then returned.
 fn complete(
     ring: &mut Option<IoUring>,
     entries: &[squeue::Entry],
     owned: Vec<Stretch>,
 ) -> io::Result<(Vec<Completion>, Vec<Stretch>)> {
     let Some(uring) = ring else { return Err(io::Error::other("the io_uring has failed before")) };
-    // SAFETY: the bytes that the entries point to belong to `owned`, which is neither moved on the heap, changed nor freed
-    // before every entry was reported as complete: where that can not be waited for, it is leaked. The descriptor is open as
-    // long as this call lasts.
+    // SAFETY: the bytes that the entries point to belong to `owned`, which is neither moved on the heap, changed nor
+    // freed before every entry was reported as complete; if waiting is impossible, it is leaked. The descriptor is open
+    // for the duration of this call.
     unsafe { uring.submission().push_multiple(entries) }.map_err(io::Error::other)?;
     let mut done = Vec::with_capacity(entries.len());
     while done.len() < entries.len() {

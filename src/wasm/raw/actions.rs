@@ -1,4 +1,4 @@
-//! What a raw guest answers: actions, read from bytes that nobody trusts.
+//! The actions returned by a raw guest, parsed from untrusted bytes.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use caxton_shards::message::{
 use super::super::host::TIMER_ONTOLOGY;
 use super::frames::OTHER;
 
-/// The longest text that a guest gives for a failure, in bytes. The rest is cut off.
+/// Maximum length of a guest's failure text, in bytes. The rest is cut off.
 const FAILURE_BYTES_MAX: usize = 1_024;
 
-/// Something that a guest wants because of a message.
+/// Something that a guest does because of a message.
 #[derive(Debug)]
 pub(super) enum Action {
     Fail(String),
@@ -24,10 +24,10 @@ pub(super) enum Action {
     Withdraw(CapabilityName),
 }
 
-/// What an action is about, and what it says.
+/// The number of the message that an action belongs to, and the action.
 pub(super) type Numbered = (u32, Result<Action, String>);
 
-/// Where actions are read, and what is needed for it.
+/// The parser of actions, with its context.
 pub(super) struct Reading {
     pub me: AgentId,
     pub now: WallTime,
@@ -35,7 +35,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Reads all actions. A form that can't be read ends the list, and is the fault of all messages.
+    /// Parses all actions. A malformed one ends the list and fails all messages.
     pub fn read(&self, mut bytes: &[u8]) -> Result<Vec<Numbered>, String> {
         let mut actions = Vec::new();
         while !bytes.is_empty() {
@@ -51,7 +51,7 @@ impl Reading {
         Ok(actions)
     }
 
-    /// One action, if all its bytes are there; or what is wrong with what they say.
+    /// Parses one action, if all its bytes are present; otherwise returns what is wrong.
     fn read_one(&self, kind: u32, action: &[u8]) -> Option<Result<Action, String>> {
         Some(match kind {
             1 => {
@@ -165,7 +165,7 @@ impl Reading {
     }
 }
 
-/// The message of a timer, to the guest itself.
+/// Creates the message of a timer, to the guest itself.
 pub(in super::super) fn timer(me: AgentId, now: WallTime, after_ms: u32, content: &[u8]) -> MessageBuilder {
     Message::builder(Performative::Inform)
         .receiver(me)
@@ -175,10 +175,10 @@ pub(in super::super) fn timer(me: AgentId, now: WallTime, after_ms: u32, content
         .content(content)
 }
 
-/// How long the message of a timer may wait once its time has come.
+/// Lifetime of a timer's message once its time has come.
 const TIMER_LIFETIME: Duration = Duration::from_secs(30);
 
-/// Finishes a message within a guest's limit.
+/// Builds a message within a guest's limit.
 pub(in super::super) fn finish(builder: MessageBuilder, limit: GuestMessageBytes) -> Result<Message, String> {
     let limit = u32::try_from(limit.into_inner()).unwrap_or(u32::MAX);
     let limit = ContentLimit::try_new(limit).unwrap_or_default();

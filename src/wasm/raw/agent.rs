@@ -1,8 +1,8 @@
 //! An agent whose handler is a raw module.
 //!
-//! Many messages go into one call, before any of them is taken out of the mailbox; what the guest answers waits until its
-//! message is taken, and is forgotten if that never happens. A trap says nothing of which message was to blame: then the guest
-//! is restarted, and the same messages are given to it one by one.
+//! Many messages are handled in one call, before any of them is taken out of the mailbox; the guest's actions wait
+//! until their message is taken, and are dropped if that never happens. A trap does not show which message was to
+//! blame: then the guest is restarted, and the same messages are passed to it one by one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use super::super::host::{Answer, Excess, Host, Question, SharedMemory};
 use super::actions::{Action, Reading, finish};
 use super::frames::{Frames, HEADER_BYTES};
 
-/// The most messages of one call.
+/// Maximum number of messages in one call.
 const MESSAGES_PER_CALL_MAX: usize = 256;
-/// When so many bytes of messages are together, no more are added to the call.
+/// Size of the messages of a call from which no more are added, in bytes.
 const BYTES_PER_CALL_MAX: usize = 1 << 20;
-/// What the actions for one message may take beside the content of a message, in bytes.
+/// Maximum size of the actions for one message besides the content of a message, in bytes.
 const ACTION_BYTES_PER_MESSAGE: usize = 4_096;
 
-/// An instance, ready to be called.
+/// An instance ready to be called.
 struct Cell {
     store: Store<Host>,
     memory: Memory,
@@ -35,11 +35,11 @@ struct Cell {
     area: usize,
     area_bytes: usize,
     frames: Frames,
-    /// What the guest answered last.
+    /// The guest's last actions.
     actions: Vec<u8>,
 }
 
-/// What the guest wants because of one message, or what is wrong with what it wants.
+/// The actions for one message, or what is wrong with them.
 struct Wish {
     message: Option<MessageId>,
     actions: Vec<Result<Action, String>>,
@@ -54,11 +54,11 @@ pub(in super::super) struct RawAgent {
     seed: u64,
     /// Why it could not be started after having been suspended.
     failed_start: Option<String>,
-    /// The messages of the call that is going on.
+    /// The messages of the call in progress.
     called: Vec<Option<MessageId>>,
-    /// What came of messages that were not taken yet.
+    /// The results of messages that were not taken yet.
     wishes: VecDeque<Wish>,
-    /// So many messages are to be handled one by one.
+    /// The number of messages to be handled one by one.
     one_by_one: usize,
 }
 
@@ -68,7 +68,7 @@ impl RawAgent {
         Self { guest, me, memory, stage: Stage::New, seed: 0, failed_start: None, called, wishes, one_by_one: 0 }
     }
 
-    /// Makes an instance. It is started when the execution is over.
+    /// Creates an instance. It is started when the execution has ended.
     fn begin_start(&mut self) -> Execution<Box<Cell>> {
         let mut host = self.guest.host(self.me, &self.memory);
         host.seed(self.seed);
@@ -77,7 +77,7 @@ impl RawAgent {
         Execution::new(desk, make(self.guest.clone(), host))
     }
 
-    /// Has the instance ready. Returns nothing if that takes longer.
+    /// Makes the instance ready. Returns `None` if that takes longer.
     fn get_ready(&mut self, context: &mut Context<'_>) -> Option<Result<(), String>> {
         self.guest.sandbox.0.ticker.touch();
         loop {
@@ -98,7 +98,7 @@ impl RawAgent {
         }
     }
 
-    /// Begins a call with the messages that `gather` gives. Without any, nothing is begun.
+    /// Begins a call with the messages from `gather`. Without any, nothing is begun.
     fn begin(&mut self, now: caxton_shards::api::Now, gather: impl FnOnce(&mut Frames, &mut Vec<Option<MessageId>>)) {
         let Stage::Idle(cell) = &mut self.stage else { return };
         cell.frames.begin(self.me, now.wall);
@@ -112,7 +112,7 @@ impl RawAgent {
         self.stage = Stage::Handling(Execution::new(Arc::clone(&cell.store.data().desk), handle(cell)));
     }
 
-    /// Goes on with the call that is going on. Returns nothing if it takes longer.
+    /// Continues the call in progress. Returns `None` if it takes longer.
     fn finish_call(
         &mut self,
         now: caxton_shards::api::Now,
@@ -139,25 +139,25 @@ impl RawAgent {
                         wish.actions.push(action);
                     }
                 }
-                // A message that came in between goes before those that wait.
+                // A message that arrived in between goes before those that wait.
                 wishes.into_iter().rev().for_each(|wish| self.wishes.push_front(wish));
                 Ok(())
             }
             Err(text) => Err(text),
         };
-        // Who answers what can't be read is not called again.
+        // A guest that returns malformed actions is not called again.
         self.stage = if result.is_ok() { Stage::Idle(cell) } else { Stage::New };
         Some(result)
     }
 
-    /// What came of a message, if it was in a call. What stands before it was never taken, and is forgotten.
+    /// Returns the result of a message, if it was in a call. Earlier results were never taken, and are dropped.
     fn wish_for(&mut self, message: &Message) -> Option<Wish> {
         let place = self.wishes.iter().position(|wish| wish.message == message.id())?;
         self.wishes.drain(..place);
         self.wishes.pop_front()
     }
 
-    /// Does what the guest wants because of a message.
+    /// Performs the guest's actions for a message.
     fn grant(&self, wish: Wish, message: &Message, context: &mut Context<'_>) -> Outcome {
         let host = self.guest.host_limits();
         for action in wish.actions {
@@ -205,7 +205,7 @@ impl Agent for RawAgent {
         begun(self.get_ready(context), context)
     }
 
-    /// Goes on starting.
+    /// Continues starting.
     fn poll(&mut self, context: &mut Context<'_>) -> Polled {
         let ready = self.get_ready(context);
         polled(ready, &mut self.failed_start)
@@ -291,7 +291,7 @@ impl Agent for RawAgent {
         }
     }
 
-    /// A guest that trapped is restarted; one that only said that it failed goes on.
+    /// Restarts a guest that trapped; one that returned an error continues.
     fn supervise(&mut self, _failure: &Failure) -> Supervision {
         if matches!(self.stage, Stage::New) { Supervision::Restart } else { Supervision::Resume }
     }
@@ -307,13 +307,13 @@ impl Agent for RawAgent {
             call(&mut cell.store, async |store| stop.call_async(&mut *store, ()).await).await?;
             Ok(cell)
         });
-        // One slice is all that it gets, and there is nobody to tell what came of it.
+        // It gets only one slice, and there is nobody to report the result to.
         let now = caxton_shards::api::Now { monotonic_ns: 0, wall: now };
         let _ = execution.go_on(now, |_| Answer::Found(Vec::new()));
     }
 }
 
-/// Answers what a raw guest can ask in the middle of a call.
+/// Answers a raw guest's question in the middle of a call.
 fn answer(question: Question, context: &Context<'_>) -> Answer {
     match question {
         Question::Discover(capability) => Answer::Found(context.discover(&capability)),
@@ -328,7 +328,7 @@ fn answer_from(question: Question, batch: &Batch<'_>) -> Answer {
     }
 }
 
-/// Makes an instance and starts it.
+/// Creates an instance and starts it.
 async fn make(guest: Guest, mut host: Host) -> Result<Box<Cell>, String> {
     host.begin(host.now, 1);
     #[cfg(feature = "store")]
@@ -355,7 +355,7 @@ async fn make(guest: Guest, mut host: Host) -> Result<Box<Cell>, String> {
     Ok(Box::new(Cell { store, memory, buffer, handle, stop, area: 0, area_bytes: 0, frames, actions }))
 }
 
-/// Gives the guest its messages, and takes what it answers.
+/// Passes messages to the guest, and takes its actions.
 async fn handle(mut cell: Box<Cell>) -> Result<Box<Cell>, String> {
     let bytes = cell.frames.bytes().len();
     if bytes > cell.area_bytes {
@@ -377,7 +377,7 @@ async fn handle(mut cell: Box<Cell>) -> Result<Box<Cell>, String> {
     let handle = cell.handle.clone();
     let answer = call(&mut cell.store, async |store| handle.call_async(&mut *store, (at, length)).await).await?;
     cell.actions.clear();
-    #[allow(clippy::cast_possible_truncation)] // These are the two halves.
+    #[allow(clippy::cast_possible_truncation)] // The two halves are split.
     let (at, length) = ((answer >> 32) as usize, answer as u32 as usize);
     if length > 0 {
         let host = cell.store.data();

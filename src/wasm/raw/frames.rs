@@ -1,4 +1,4 @@
-//! Messages as a raw guest reads them.
+//! The encoding of messages for raw guests.
 
 use caxton_shards::api::is_notice;
 use caxton_shards::message::{AgentId, Message, MessageId, Performative, WallTime};
@@ -7,10 +7,10 @@ use super::VERSION;
 
 pub(super) const HEADER_BYTES: usize = 32;
 const FRAME_BYTES: usize = 96;
-/// Stands for a performative outside of SC00037.
+/// Marks a performative outside of SC00037.
 pub(super) const OTHER: u8 = u8::MAX;
 
-/// Messages for one call, in the form that the guest reads.
+/// Messages for one call, in the guest's encoding.
 #[derive(Default)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
@@ -82,7 +82,7 @@ impl Frames {
     }
 }
 
-/// A performative's number, and its word if it has none.
+/// Returns a performative's number, and its word if it has none.
 fn code_of(performative: Performative) -> (u8, Option<&'static str>) {
     // The acts are declared in alphabetical order.
     match Performative::STANDARD.iter().position(|act| *act == performative) {

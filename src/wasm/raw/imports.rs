@@ -11,14 +11,14 @@ use super::super::log::{LogLevel, LogLine};
 
 /// The module that raw guests import from.
 const ROUTER: &str = "caxton";
-/// What there is under that name: the functions of [`linker`].
+/// The imports under that name: the functions of [`linker`].
 const IMPORTS: [&str; 6] = ["now_ms", "random", "log", "discover", "get", "put"];
-/// The longest text that a guest can log at once, in bytes. The rest is cut off.
+/// Maximum length of a logged text, in bytes. The rest is cut off.
 const LOG_BYTES_MAX: usize = 4_096;
-/// The longest name of a capability, in bytes.
+/// Maximum length of a capability's name, in bytes.
 const CAPABILITY_BYTES_MAX: usize = 400;
 
-/// The router's functions.
+/// Returns a linker with the router's functions.
 pub(in super::super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     linker.func_wrap(ROUTER, "now_ms", |mut caller: Caller<'_, Host>| -> wasmtime::Result<u64> {
@@ -93,7 +93,7 @@ fn key(caller: &mut Caller<'_, Host>, at: u32, length: u32) -> wasmtime::Result<
     Ok(String::from_utf8(read(caller, at, length)?).ok())
 }
 
-/// A copy of a part of the guest's memory.
+/// Copies a part of the guest's memory.
 fn read(caller: &mut Caller<'_, Host>, at: u32, length: u32) -> wasmtime::Result<Vec<u8>> {
     let memory = caller.data().raw_memory.ok_or(Excess::Pointer)?;
     let bytes = memory.data(&*caller).get(at as usize..).and_then(|bytes| bytes.get(..length as usize));
@@ -107,7 +107,7 @@ fn write(caller: &mut Caller<'_, Host>, at: u32, bytes: &[u8]) -> wasmtime::Resu
     Ok(())
 }
 
-/// Checks that a module has what a raw guest has, and asks for nothing else.
+/// Checks that a module has the exports of a raw guest, and no other imports.
 pub(in super::super) fn prepare(linker: &Linker<Host>, module: &Module) -> Result<InstancePre<Host>, Vec<Problem>> {
     let mut problems = Vec::new();
     match module.get_export("memory") {

@@ -1,15 +1,15 @@
-//! The fast lane: core modules that take many messages in one call, through their linear memory.
+//! The fast interface: core modules that take many messages in one call, through their linear memory.
 //!
 //! # What a raw module exports
 //!
 //! | export | type | what it does |
 //! |---|---|---|
-//! | `memory` | memory | where everything lies |
-//! | `caxton_buffer_v1` | `(bytes: i32) -> i32` | where so many bytes of messages may be written: an address that 8 divides, or 0 if there is no room |
-//! | `caxton_handle_v1` | `(address: i32, bytes: i32) -> i64` | handles the messages; answers where its actions lie: address in the upper half, bytes in the lower; 0 if there are none |
+//! | `memory` | memory | the linear memory |
+//! | `caxton_buffer_v1` | `(bytes: i32) -> i32` | returns where this many bytes of messages may be written: an address divisible by 8, or 0 if there is no room |
+//! | `caxton_handle_v1` | `(address: i32, bytes: i32) -> i64` | handles the messages; returns the place of its actions: address in the upper half, length in the lower; 0 if there are none |
 //! | `caxton_start_v1` | `() -> ()` | optional: called once before the first message |
 //! | `caxton_stop_v1` | `() -> ()` | optional: called before the agent is removed |
-//! | `_initialize` | `() -> ()` | optional: called before everything else, as WASI reactors have it |
+//! | `_initialize` | `() -> ()` | optional: called before everything else, as in WASI reactors |
 //!
 //! The buffer is asked for when more room is needed than before, and is used again until then.
 //!
@@ -20,19 +20,19 @@
 //! | `now_ms` | `() -> i64` | milliseconds since 1970, at the beginning of the call |
 //! | `random` | `() -> i64` | a pseudo-random number; the same seed gives the same numbers |
 //! | `log` | `(level: i32, address: i32, bytes: i32)` | writes UTF-8 text into the log; 0 is trace, 4 is error |
-//! | `discover` | `(address: i32, bytes: i32, out: i32, most: i32) -> i32` | writes up to `most` agents of 16 bytes who offer the capability; answers how many there are, or -1 for an illegal name |
-//! | `get` | `(key: i32, bytes: i32, out: i32, most: i32) -> i32` | writes up to `most` bytes of what is remembered; answers its length, or -1 if there is nothing |
-//! | `put` | `(key: i32, bytes: i32, value: i32, length: i32) -> i32` | has something remembered once the messages were handled, or forgotten if `length` is -1; answers 0, or -1 if there is no room |
+//! | `discover` | `(address: i32, bytes: i32, out: i32, most: i32) -> i32` | writes up to `most` agents of 16 bytes that provide the capability; returns how many there are, or -1 for an invalid name |
+//! | `get` | `(key: i32, bytes: i32, out: i32, most: i32) -> i32` | writes up to `most` bytes of a stored value; returns its length, or -1 if there is none |
+//! | `put` | `(key: i32, bytes: i32, value: i32, length: i32) -> i32` | stores a value once the messages were handled, or removes it if `length` is -1; returns 0, or -1 if there is no room |
 //!
 //! # Messages
 //!
 //! All numbers are little-endian. The buffer begins with 32 bytes: version (4 bytes, 1), number of messages (4), milliseconds since
-//! 1970 (8), the guest's own id (16). The messages follow, each at an address that 8 divides:
+//! 1970 (8), the guest's own id (16). The messages follow, each at an address divisible by 8:
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 4 | length of the whole message, up to the next one |
-//! | 4 | 1 | performative: its place among the acts of SC00037 in alphabetical order, 0 to 21; 255 for another, whose word follows |
+//! | 4 | 1 | performative: its index among the acts of SC00037 in alphabetical order, 0 to 21; 255 for another, whose word follows |
 //! | 5 | 1 | flags: 1 from the router itself, 2 has a conversation, 4 has `reply-with`, 8 has `in-reply-to`, 16 has `reply-by` |
 //! | 8 | 16 | message id |
 //! | 24 | 16 | sender |
@@ -48,7 +48,7 @@
 //!
 //! # Actions
 //!
-//! What the guest answers is a list of actions, each at an offset that 8 divides and with the length of the whole action in its
+//! What the guest answers is a list of actions, each at an offset divisible by 8 and with the length of the whole action in its
 //! first 4 bytes, then what it is (4 bytes) and the number of the message that it is about (4 bytes, from 0). A message without
 //! an action is handled. What is sent because of a message goes out when that message was handled, and not if it failed.
 //!
@@ -76,5 +76,5 @@ pub(super) use actions::{finish, timer};
 pub(super) use agent::RawAgent;
 pub(super) use imports::{linker, prepare};
 
-/// The version of all this.
+/// The version of this interface.
 pub const VERSION: u32 = 1;

@@ -1,7 +1,7 @@
 //! `wasi:clocks`: the time of the shard's turn, and waiting for a later one.
 //!
-//! Both clocks stand still within a turn; see [`Clock`]. A guest that waits is suspended and takes no turns until its moment has
-//! come. Its time for the message passes meanwhile, and when that is over it traps.
+//! Both clocks stand still within a turn; see [`Clock`]. A waiting guest is suspended and takes no turns until its time
+//! has come. Waiting counts against its time limit for the message, after which it traps.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -16,10 +16,10 @@ use super::bindings::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::wasm::clock::Clock;
 use crate::wasm::host::{Excess, Host};
 
-/// How often the clocks are read, in nanoseconds: not more often than a slice can be long.
+/// The clocks' resolution in nanoseconds: not finer than the length of a slice.
 const RESOLUTION_NS: u32 = 1_000_000;
 
-/// A moment that a guest can wait for.
+/// A time that a guest can wait for.
 struct Moment {
     at_ns: u64,
     clock: Arc<Clock>,
@@ -48,12 +48,12 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Waits for something, until there is no time left for the message.
+    /// Waits for something, within the remaining time for the message.
     pub async fn wait<R>(&self, something: impl Future<Output = R>) -> wasmtime::Result<R> {
         let mut something = pin!(something);
         poll_fn(|context| {
             if let Poll::Ready(result) = something.as_mut().poll(context) {
-                // There may be others that it would have waited for.
+                // It may also have waited for others.
                 self.clock.stay_awake();
                 return Poll::Ready(Ok(result));
             }
@@ -66,14 +66,14 @@ impl Patience {
         .await
     }
 
-    /// How long it waited, in nanoseconds.
+    /// Returns how long it waited, in nanoseconds.
     pub fn waited_ns(&self) -> u64 {
         self.clock.now().monotonic_ns.saturating_sub(self.began_ns)
     }
 }
 
 impl Host {
-    /// As long as there is time left for the message.
+    /// Returns a limit of the remaining time for the message.
     pub(super) fn patience(&self) -> Patience {
         let began_ns = self.desk.clock.now().monotonic_ns;
         Patience {

@@ -1,4 +1,4 @@
-//! `wasi:io`: streams and pollables as `wasmtime-wasi-io` has them. Here each call is counted, and whoever waits is held to its time.
+//! `wasi:io`: streams and pollables of `wasmtime-wasi-io`, with each call counted and waiting limited.
 
 use wasmtime::component::Resource;
 use wasmtime_wasi_io::bindings::wasi::io::{error, poll, streams};
@@ -8,14 +8,14 @@ use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, Error, StreamEr
 use super::clocks::Patience;
 use crate::wasm::host::{Excess, Host};
 
-/// The most pollables that a guest waits for at a time.
+/// Maximum number of pollables that a guest waits for at a time.
 const POLLABLES_MAX: usize = 256;
 
 type Output = Resource<DynOutputStream>;
 type Input = Resource<DynInputStream>;
 
 impl Host {
-    /// Counts a call that may wait, and says for how long it may.
+    /// Counts a call that may wait, and returns its limit.
     fn begin_waiting(&mut self) -> wasmtime::Result<Patience> {
         self.count_call()?;
         Ok(self.patience())
@@ -43,7 +43,7 @@ impl poll::HostPollable for Host {
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.count_call()?;
         let ready = poll::HostPollable::ready(&mut self.wasi.table, pollable).await;
-        // It only asked, and goes on whatever the answer.
+        // It only polled, and continues whatever the result.
         self.desk.clock.stay_awake();
         ready
     }

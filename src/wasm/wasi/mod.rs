@@ -1,19 +1,20 @@
-//! What of WASI 0.2 a component can be given: clocks, pseudo-random numbers and lines in its log, each only if its manifest asks
-//! for it by name and `wasm.wasi` allows that. Never files, sockets or HTTP.
+//! The parts of WASI 0.2 that a component can be granted: clocks, pseudo-random numbers and lines in its log, each only
+//! if its manifest requests it by name and `wasm.wasi` allows it. Never files, sockets or HTTP.
 //!
 //! | grant | interfaces |
 //! |---|---|
 //! | `clocks` | `wasi:clocks/monotonic-clock`, `wasi:clocks/wall-clock`, `wasi:io/poll` |
 //! | `random` | `wasi:random/random`, `insecure`, `insecure-seed` |
-//! | `stdout` | `wasi:cli/stdout`, `stderr`, and what runtimes look for beside it: `environment` (empty), `exit` (a trap), `stdin` (ended), `terminal-*` (none), `wasi:io/streams`, `error`, `poll` |
-//! | `stubs` | every other one may be imported; who calls it traps |
+//! | `stdout` | `wasi:cli/stdout`, `stderr`, and what language runtimes need besides: `environment` (empty), `exit` (a trap), `stdin` (ended), `terminal-*` (none), `wasi:io/streams`, `error`, `poll` |
+//! | `stubs` | every other one may be imported; calling it traps |
 //!
 //! # Invariants
 //!
-//! - What is not granted is not linked, so that a guest that imports it can't be loaded.
-//! - Every call is a call of the router, and counts as one (`wasm.host_calls`).
-//! - Nothing blocks the shard's thread. Who waits for a clock is suspended, and what it waits is taken from its time for the message.
-//! - Handles, pollables, lines, writes and random bytes have their maximum.
+//! - What is not granted is not linked, so a guest that imports it cannot be loaded.
+//! - Every call counts as one host call (`wasm.host_calls`).
+//! - Nothing blocks the shard's thread. A guest that waits for a clock is suspended, and the wait counts against its
+//!   time limit for the message.
+//! - Handles, pollables, lines, writes and random bytes are limited.
 
 mod clocks;
 mod io;
@@ -52,17 +53,17 @@ mod bindings {
     });
 }
 
-/// Streams and pollables that one guest has at a time.
+/// Maximum number of streams and pollables of one guest.
 const TABLE_ENTRIES_MAX: usize = 1_024;
-/// Resources of any kind to which one guest has handles, its own among them.
+/// Maximum number of resource handles of one guest, including its own resources.
 const HANDLES_MAX: usize = 10_000;
-/// What a guest may hand over in one call beside a message or what is to be remembered, in bytes.
+/// Maximum size of the data passed in one call besides a message or a stored value, in bytes.
 const CALL_BYTES: u64 = 64 << 10;
-/// How many times as much as the longest legal content it may hand over. What is too long but not by so much is refused with the
-/// reason, instead of trapping.
+/// Factor between the data that may be passed and the maximum content. Content that exceeds the limit by less is
+/// refused with the reason, instead of trapping.
 const CALL_CONTENTS: u64 = 4;
 
-/// What stands behind a guest's use of WASI.
+/// The router's side of a guest's use of WASI.
 pub(super) struct Wasi {
     table: ResourceTable,
     stdout: Lines,
@@ -79,7 +80,7 @@ impl Wasi {
 }
 
 impl Host {
-    /// A call is over: what was printed without an end of the line is a line.
+    /// Ends a call: printed text without a line end becomes a line.
     pub fn end_of_output(&mut self) {
         if self.permissions.wasi.has(Grant::Stdout) {
             self.wasi.stdout.end();
@@ -88,7 +89,7 @@ impl Host {
     }
 }
 
-/// Bounds what a component can have the router keep and copy. Wasmtime's own limits are for programs that are trusted more.
+/// Limits what a component can make the router keep and copy. Wasmtime's own limits are for more trusted programs.
 pub(super) fn bound<T>(store: &mut Store<T>, limits: &GuestLimits) {
     let content = limits.message_bytes.into_inner().max(limits.state_bytes.into_inner());
     let bytes = CALL_BYTES.saturating_add(content.saturating_mul(CALL_CONTENTS));
@@ -96,7 +97,7 @@ pub(super) fn bound<T>(store: &mut Store<T>, limits: &GuestLimits) {
     store.set_max_component_handles(HANDLES_MAX);
 }
 
-/// Which grants give an interface; there are none for one that is never granted.
+/// Returns the grants that include an interface; empty for one that is never granted.
 fn grants_of(interface: &str) -> &'static [Grant] {
     let Some((name, version)) = interface.split_once('@') else { return &[] };
     if !version.starts_with("0.2.") {
@@ -126,17 +127,17 @@ fn is_given(interface: &str, grants: Grants) -> bool {
     grants_of(interface).iter().any(|grant| grants.has(*grant))
 }
 
-/// Whether this is the name of an interface of WASI.
+/// Whether this is the name of a WASI interface.
 pub(super) fn is_wasi(interface: &str) -> bool {
     interface.starts_with("wasi:")
 }
 
-/// The interfaces of WASI that a component imports.
+/// Returns the WASI interfaces that a component imports.
 pub(super) fn imports<'a>(kind: &'a ComponentType, engine: &'a Engine) -> impl Iterator<Item = String> + 'a {
     kind.imports(engine).map(|(name, _)| name).filter(|name| is_wasi(name)).map(str::to_owned)
 }
 
-/// Why a component can't import this interface of WASI, if it can't.
+/// Returns why a component cannot import this WASI interface, if so.
 pub(super) fn missing(interface: &str, grants: Grants) -> Option<Problem> {
     if is_given(interface, grants) || grants.has(Grant::Stubs) {
         return None;
@@ -151,7 +152,7 @@ pub(super) fn missing(interface: &str, grants: Grants) -> Option<Problem> {
     Some(Problem(format!("it imports {interface}: {said}")))
 }
 
-/// Links what of WASI is granted, and stubs for the rest of what a component imports if they are.
+/// Links the granted parts of WASI, and stubs for the component's other imports if they are granted.
 pub(super) fn link(linker: &mut Linker<Host>, component: &Component, grants: Grants) -> wasmtime::Result<()> {
     use wasmtime_wasi_io::bindings::wasi::io as wasi_io;
     fn itself(host: &mut Host) -> &mut Host {

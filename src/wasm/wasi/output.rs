@@ -1,4 +1,4 @@
-//! `wasi:cli`: whole lines of output go into the guest's log, within its rate; everything else is empty, ended or not there.
+//! `wasi:cli`: whole lines of output go to the guest's log, within its rate; everything else is empty, ended or absent.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,15 +19,15 @@ use crate::wasm::clock::Clock;
 use crate::wasm::host::Host;
 use crate::wasm::log::{LINE_BYTES_MAX, LogGate, LogLevel, LogLine};
 
-/// The most bytes of one write.
+/// Maximum number of bytes in one write.
 const WRITE_BYTES_MAX: usize = 4_096;
 
-/// The guest said that it is through. It traps: its agent is restarted for the next message.
+/// The guest exited. It traps: its agent is restarted for the next message.
 #[derive(Debug, thiserror::Error)]
 #[error("it ended itself with exit code {0}")]
 struct Exited(u8);
 
-/// What a guest writes on one of its two outputs. Clones are the same output.
+/// One of a guest's two outputs. Clones are the same output.
 #[derive(Clone)]
 pub(super) struct Lines(Arc<Mutex<Line>>);
 
@@ -36,7 +36,7 @@ struct Line {
     me: AgentId,
     log: LogGate,
     clock: Arc<Clock>,
-    /// The line that has not ended yet, up to the length at which lines are cut off.
+    /// The unfinished line, up to the length at which lines are cut off.
     begun: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ impl Lines {
         }
     }
 
-    /// Ends a line that was begun.
+    /// Ends an unfinished line.
     pub fn end(&self) {
         let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !line.begun.is_empty() {
@@ -68,7 +68,7 @@ impl Lines {
 }
 
 impl Line {
-    /// What is longer than a line of the log is cut off.
+    /// Cuts off what is longer than a line of the log.
     fn add(&mut self, bytes: &[u8]) {
         let room = LINE_BYTES_MAX - self.begun.len();
         self.begun.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -98,7 +98,7 @@ impl OutputStream for Lines {
         Ok(())
     }
 
-    /// Lines are never kept back, and what is no line yet has to wait for its end.
+    /// Lines are never held back, and an unfinished line has to wait for its end.
     fn flush(&mut self) -> StreamResult<()> {
         Ok(())
     }

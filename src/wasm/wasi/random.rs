@@ -1,12 +1,12 @@
-//! `wasi:random`: from the same seeded generator as the world's own `random`, so that a run can be repeated. It is not for keys:
-//! who knows the seed knows the numbers.
+//! `wasi:random`: from the same seeded generator as the world's own `random`, so that a run can be repeated. Not for
+//! keys: the numbers follow from the seed.
 
 use super::bindings::wasi::random::{insecure, insecure_seed, random};
 use crate::wasm::host::{Excess, Host};
 
-/// The most bytes that are given in one call.
+/// Maximum number of bytes returned by one call.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
-/// So many bytes count as one more call of the router.
+/// Number of bytes that count as one more host call.
 const RANDOM_BYTES_PER_CALL: u64 = 1 << 10;
 
 impl Host {

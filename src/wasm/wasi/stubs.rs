@@ -1,5 +1,5 @@
-//! What stands in for interfaces that are never granted, so that a guest that imports them and does not call them can be loaded.
-//! Runtimes of languages import files and sockets whether their program has any use for them or not.
+//! Stubs for interfaces that are never granted, so that a guest that imports them without calling them can be loaded.
+//! Language runtimes import files and sockets whether or not their program uses them.
 
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentExtern, ComponentInstance, ComponentItem};
@@ -11,7 +11,7 @@ use super::is_wasi;
 use super::output::Terminal;
 use crate::wasm::host::Host;
 
-/// A call of something that is only there to be imported. The guest traps.
+/// A call of a stub. The guest traps.
 #[derive(Debug, thiserror::Error)]
 #[error("it called {function} of {interface}, which is a stub: WASI has it, and guests are never granted it")]
 struct Stubbed {
@@ -19,11 +19,11 @@ struct Stubbed {
     function: String,
 }
 
-/// The type of all resources that only stubs have. There is none of them.
+/// The type of all resources that only stubs have. There are no values of it.
 struct Nothing;
 
-/// Stands in for the interfaces of WASI that a component imports and that are not given. What these have in common with those that
-/// are given, such as streams, keeps its type.
+/// Links stubs for the WASI interfaces that a component imports and that are not granted. Types that they share with
+/// granted ones, such as streams, are kept.
 pub(super) fn link(
     linker: &mut Linker<Host>,
     component: &Component,
@@ -42,7 +42,7 @@ pub(super) fn link(
     Ok(())
 }
 
-/// The types of a given interface's resources: as the component has them, and as the router has them.
+/// Returns the types of a granted interface's resources: the component's and the router's.
 fn resources(engine: &Engine, interface: &str, instance: &ComponentInstance) -> Vec<(ResourceType, ResourceType)> {
     let own = |name: &str| {
         Some(match (interface.split_once('@')?.0, name) {
@@ -87,14 +87,15 @@ fn stand_in(
                 let own = given.iter().find(|(other, _)| *other == seen).map(|(_, own)| *own);
                 stubs.resource(function, own.unwrap_or_else(ResourceType::host::<Nothing>), |_, _| Ok(()))?;
             }
-            // Other types have nothing behind them.
+            // Other types need no implementation.
             _ => {}
         }
     }
     Ok(())
 }
 
-/// The C library asks which directories there are before it writes its first line. There are none, and to say so gives nothing away.
+/// The C library asks which directories there are before it writes its first line. There are none, and saying so
+/// reveals nothing.
 fn is_empty_list(interface: &str, function: &str) -> bool {
     interface.starts_with("wasi:filesystem/preopens@0.2.") && function == "get-directories"
 }
