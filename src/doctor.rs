@@ -43,11 +43,10 @@ pub const KERNEL_MIN: (u32, u32) = (5, 15);
 /// Below this limit on open files there is little room for connections.
 pub const OPEN_FILES_COMFORTABLE: u64 = 4_096;
 
-/// How many mappings of memory a process has without any guest.
+/// Number of memory mappings of a process without guests.
 #[cfg(feature = "wasm")]
 const MAPPINGS_BASE: u64 = 2_000;
-/// How many mappings each guest takes that there is room for, and that runs: its stack, its memory and its tables, each between
-/// guard pages.
+/// Number of memory mappings per running guest: its stack, its memory and its tables, each between guard pages.
 #[cfg(feature = "wasm")]
 const MAPPINGS_PER_GUEST: u64 = 5;
 
@@ -562,7 +561,7 @@ fn clock(host: &Host) -> Finding {
     Finding::ok(name, format!("{said}, by {by}"))
 }
 
-/// Why there is no room for guests in WebAssembly, as far as this host's limits explain it.
+/// Explains why there is no room for WebAssembly guests, as far as this host's limits do.
 #[cfg(feature = "wasm")]
 pub(crate) fn explain_sandbox(config: &crate::config::WasmConfig) -> Option<String> {
     let mut all = Config::default();

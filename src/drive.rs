@@ -57,9 +57,9 @@ const SPINS_PER_CLOCK_READ: u32 = 64;
 /// Maximum sleep of a shard whose next timer is further away.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 #[cfg(feature = "store")]
-/// How long a shard naps at most while its journal is being written, or waits for room.
+/// Maximum nap of a shard while its journal is being written, or waits for room.
 const LONGEST_NAP: Duration = Duration::from_millis(10);
-/// The same for a shard with agents that want to be polled.
+/// The same for a shard with polling agents.
 #[cfg(feature = "store")]
 const LONGEST_NAP_OF_POLLING: Duration = Duration::from_micros(20);
 /// Number of turns in which a leaving shard still delivers the router's notices.
@@ -129,7 +129,7 @@ pub(crate) struct Launch {
     pub core: Option<usize>,
 }
 
-/// What a shard's thread starts with where there is a store.
+/// The arguments of a shard's thread with a store.
 #[cfg(feature = "store")]
 pub(crate) struct StoreLaunch {
     pub journal: JournalOptions,
@@ -234,7 +234,7 @@ struct Driver {
 }
 
 #[cfg(feature = "store")]
-/// What the doorbell wakes: a parked executor, or a shard that naps while its journal is being written.
+/// The wakers behind the doorbell: of a parked executor, and of a shard that naps while its journal is being written.
 struct Wakers {
     executor: Waker,
     journal: Waker,
@@ -251,7 +251,7 @@ impl Driver {
         shard.set_stopwatch(Box::new(move || stopwatch.now().monotonic_ns));
         #[cfg(feature = "wasm")]
         for plugin in &extensions.plugins {
-            // The router's builder takes no more of them than a shard.
+            // The router's builder accepts no more of them than a shard.
             let _ = shard.add_plugin(plugin.for_shard());
         }
         if let Some(make) = extensions.failure_handlers {
@@ -282,8 +282,8 @@ impl Driver {
         }
     }
 
-    /// Makes the journal, and writes down what an earlier run left. Nobody is served before that is on disk. Returns whether
-    /// the shard can begin; if not, the figures of its journal say why.
+    /// Creates the journal, and writes what an earlier run left. Nothing is served before that is on disk. Returns
+    /// whether the shard can begin; if not, the journal's figures say why.
     #[cfg(feature = "store")]
     async fn begin_journal(&mut self) -> bool {
         let Some(StoreLaunch { journal, disk_core, door, recovered, cancel }) = self.store.take() else { return true };
@@ -309,8 +309,8 @@ impl Driver {
         }
     }
 
-    /// Hands what the shard wrote down to the journal, and what the journal has to say to the shard. Returns whether there was
-    /// something to say.
+    /// Passes the shard's records to the journal, and the journal's reports to the shard. Returns whether there were
+    /// any.
     #[cfg(feature = "store")]
     fn write_down(&mut self) -> bool {
         let Some(journal) = &mut self.journal else { return false };
@@ -615,9 +615,9 @@ impl Driver {
         }
     }
 
-    /// Sleeps in the kernel until the journal's write is complete, the doorbell rings, or the shard's next timer is due. A write
-    /// takes less than parking and waking would. To spin meanwhile would keep the core from whatever has to finish the write,
-    /// on a virtual machine for milliseconds, where no other core is left for that.
+    /// Sleeps in the kernel until the journal's write is complete, the doorbell rings, or the shard's next timer is
+    /// due. A write takes less time than parking and waking. Spinning would keep the core from the thread that has to
+    /// finish the write, on a virtual machine without a spare core for milliseconds.
     #[cfg(feature = "store")]
     fn nap(&mut self, turn: &Turn) {
         let longest = if turn.polling { LONGEST_NAP_OF_POLLING } else { LONGEST_NAP };

@@ -163,7 +163,7 @@ pub(crate) struct ShardHandle {
     pub final_state: Mutex<Option<FinalState>>,
     /// Whether the shard's thread needs nothing more from others.
     pub left: AtomicBool,
-    /// What the shard's journal did so far.
+    /// The figures of the shard's journal.
     #[cfg(feature = "store")]
     pub journal: JournalFigures,
 }
@@ -206,7 +206,7 @@ impl ShardHandle {
     }
 }
 
-/// What a shard's journal did so far, for whoever wants to know.
+/// The figures of a shard's journal, for other threads.
 #[cfg(feature = "store")]
 #[derive(Default)]
 pub(crate) struct JournalFigures {

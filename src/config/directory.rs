@@ -6,12 +6,12 @@ use caxton_shards::domain::DomainError;
 
 use super::value::Setting;
 
-/// A directory of the operator's, or none.
+/// An optional directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directory(Option<PathBuf>);
 
 impl Directory {
-    /// The directory, if there is to be one.
+    /// Returns the directory, if there is one.
     pub fn path(&self) -> Option<&Path> {
         self.0.as_deref()
     }

@@ -76,7 +76,7 @@ pub enum ConfigError {
         /// The feature.
         feature: &'static str,
     },
-    /// A value stands where a section is expected, or a table, a list, a truth value or a date where a value is.
+    /// A value where a section is expected, or a table, list, boolean or date where a value is expected.
     #[error("{origin}: {key} is {found}: allowed is {allowed}")]
     WrongKind {
         /// Where the value is written.

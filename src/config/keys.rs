@@ -105,7 +105,7 @@ macro_rules! configuration {
             }
         }
 
-        /// Every key, in the order in which they are shown.
+        /// All keys, in display order.
         pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
             let mut keys = Vec::new();
             $(
@@ -342,7 +342,7 @@ configuration! {
     }
 
     #[cfg(feature = "wasm")]
-    /// Agents and plugins in WebAssembly. What holds for one guest can be changed in its manifest.
+    /// Agents and plugins in WebAssembly. A guest's manifest can override the limits per guest.
     wasm: WasmConfig {
         /// Maximum number of running guests, in all shards together.
         guests: GuestCount = ["1000", "1000", "10000"];
@@ -387,7 +387,7 @@ configuration! {
     }
 
     #[cfg(feature = "wasm")]
-    /// Plugins in WebAssembly that see every message before it is accepted, in front of those that the program adds itself.
+    /// Plugins in WebAssembly that inspect every message before it is accepted, before the program's own.
     plugins: PluginsConfig {
         /// Their names and modules, such as gatekeeper=gatekeeper.wasm, separated by commas, in calling order.
         files: PluginFiles = ["", "", ""];

@@ -145,7 +145,7 @@ impl Config {
         false
     }
 
-    /// The preset that the other sources were laid upon.
+    /// Returns the preset on which the other sources are based.
     pub fn chosen_preset(&self) -> Preset {
         self.provenance.preset
     }

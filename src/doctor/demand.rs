@@ -32,7 +32,7 @@ const ADDRESS_BYTES_PER_THREAD: u64 = 68 << 20;
 const ADDRESS_BYTES_BASE: u64 = 256 << 20;
 
 #[cfg(feature = "store")]
-/// Segments of a journal that are written out early in a run: the one in use, and the next.
+/// Segments of a journal that are written early in a run: the one in use, and the next.
 const SEGMENTS_AT_START: u64 = 2;
 
 /// What a router needs of its host.
@@ -46,7 +46,7 @@ pub struct Demand {
     pub ring_bytes: u64,
     /// The configured capacity of each ring.
     rings: crate::config::RingChoice,
-    /// How many guests in WebAssembly there is room for.
+    /// The maximum number of WebAssembly guests.
     #[cfg(feature = "wasm")]
     pub guests: u32,
     /// What the store needs, if there is one.

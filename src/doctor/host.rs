@@ -67,7 +67,7 @@ pub struct Host {
     pub processor_quota_cores: Option<f64>,
     /// The memory still available to this process, according to the system and the control groups, in bytes.
     pub memory_available_bytes: Option<u64>,
-    /// How many mappings of memory one process may have: the sysctl `vm.max_map_count`.
+    /// The limit on memory mappings of a process: the sysctl `vm.max_map_count`.
     #[cfg(feature = "wasm")]
     pub mappings_max: Option<u64>,
     /// Whether /proc exists.

@@ -26,7 +26,7 @@ use crate::router::CancelStart;
 pub(super) const LOCK: &str = "lock";
 /// What guests in WebAssembly remember, in the data directory of their router.
 pub const STATES_FILE: &str = "guests.db";
-/// How the name of a generation ends that is being removed.
+/// The suffix of a generation being removed.
 const REMOVED: &str = "removed";
 
 /// A data directory cannot be used. Nothing in it was changed, unless the error says so.

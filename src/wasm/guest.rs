@@ -264,7 +264,7 @@ impl Guest {
         Ok(self)
     }
 
-    /// Has what agents of it remember outlive the process.
+    /// Makes the state of its agents survive the process.
     #[cfg(feature = "store")]
     #[must_use]
     pub fn remembering(mut self, states: &GuestStates) -> Self {
@@ -300,7 +300,7 @@ impl Guest {
         Box::new(move || guest.instance(me, &memory))
     }
 
-    /// What is remembered for an agent, from earlier runs if it outlives the process.
+    /// Returns an agent's stored state, from earlier runs if it survives the process.
     #[cfg(feature = "store")]
     pub(super) fn memory_of(&self, me: AgentId) -> SharedMemory {
         let memory = match self.states.as_ref().map(|states| states.read(me)) {

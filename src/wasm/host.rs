@@ -231,7 +231,7 @@ pub(super) struct Host {
     pub memory: SharedMemory,
     /// Changes to the stored state, applied once the message has been handled.
     pub unsaved: BTreeMap<String, Option<Vec<u8>>>,
-    /// Where it is written down, if it is to outlive the process.
+    /// Where the state is stored, if it is to survive the process.
     #[cfg(feature = "store")]
     pub states: Option<GuestStates>,
     pub log: LogGate,
@@ -296,7 +296,7 @@ impl Host {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).is_whole()
     }
 
-    /// Gives the guest what it may use for so many messages.
+    /// Resets the guest's limits for this many messages.
     pub fn begin(&mut self, now: WallTime, messages: u32) {
         self.now = now;
         self.calls_max = self.limits.host_calls.into_inner().saturating_mul(messages);

@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use crate::store::{files, vfs};
 
-/// Changes that wait for the thread.
+/// Maximum number of changes waiting for the thread.
 const CHANGES_WAITING_MAX: usize = 10_000;
 /// Maximum number of changes in one transaction.
 const CHANGES_PER_TRANSACTION: usize = 1_000;

@@ -317,7 +317,7 @@ fn wait(begun: Instant, seconds: f64, interrupt: &Interrupt, progress: &mut dyn 
     const STEP: Duration = Duration::from_millis(250);
     let end = begun + Duration::from_secs_f64(seconds);
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        // Time itself is what is waited for here.
+        // Passing time is what is measured here.
         if interrupt.wait(left.min(STEP)) {
             return;
         }
