@@ -1,4 +1,4 @@
-//! `caxton config`: is the configuration valid, and which values hold?
+//! `caxton config`: checks and shows the configuration.
 
 use caxton_router::config::{Config, Preset, process_environment};
 use clap::{Args, Subcommand};
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::settings;
 
-/// What `caxton config` should do.
+/// Arguments of `caxton config`.
 #[derive(Debug, Args)]
 pub struct ConfigArguments {
     #[command(subcommand)]
@@ -16,18 +16,18 @@ pub struct ConfigArguments {
 
 #[derive(Debug, Subcommand)]
 enum ConfigVerb {
-    /// Report every mistake in the file, in the CAXTON_ variables, and in the files of protocols and rules that they name
+    /// Report every error in the file, in the CAXTON_ variables, and in the files of protocols and rules that they name
     Check(ConfigSources),
-    /// Print every key with its value and where the value comes from
+    /// Print every key with its value and the origin of the value
     Show(ConfigSources),
 }
 
-/// Where the configuration comes from, besides the environment.
+/// The sources of the configuration besides the environment.
 #[derive(Debug, Default, Args)]
 pub struct ConfigSources {
-    /// A TOML file; without one, the preset and the environment say everything
+    /// A TOML file with settings
     file: Option<PathBuf>,
-    /// The values to start from: development, testing or production
+    /// The preset to start from: development, testing or production
     #[arg(long)]
     preset: Option<Preset>,
     /// Set one key, such as mailbox.messages=1000; may be repeated
@@ -36,14 +36,14 @@ pub struct ConfigSources {
 }
 
 impl ConfigSources {
-    /// Loads the configuration; the error is text for the operator, one line for each mistake.
+    /// Loads the configuration; the error is text for the operator, one line per error.
     pub fn load(&self, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, String> {
         let environment: Vec<_> = environment.into_iter().collect();
         settings::load(self.preset, None, self.file.as_deref(), &environment, &self.set)
     }
 }
 
-/// Runs the command. A configuration with a mistake can't be used, here as for every other verb.
+/// Runs `caxton config`. A configuration with an error cannot be used, here as for every other command.
 pub fn run(arguments: &ConfigArguments) -> ExitCode {
     match answer(arguments, process_environment()) {
         Ok(text) => super::print(&text),

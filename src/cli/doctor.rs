@@ -1,4 +1,4 @@
-//! `caxton doctor`: can this host run the router?
+//! `caxton doctor`: checks whether this host can run the router.
 
 use caxton_router::Preset;
 use caxton_router::doctor::{Finding, Status, examine};
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use super::printable;
 use super::settings::Settings;
 
-/// What `caxton doctor` should do.
+/// Arguments of `caxton doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without a store (store.directory, or --data) its disk is not examined. What is examined is also what a router examines before it \
@@ -22,7 +22,7 @@ settings can't be used.")]
 pub struct DoctorArguments {
     #[command(flatten)]
     settings: Settings,
-    /// Examine the disk of a store in this directory, whatever the settings say
+    /// Examine the disk of a store in this directory, overriding the settings
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print the findings as JSON
@@ -30,7 +30,7 @@ pub struct DoctorArguments {
     json: bool,
 }
 
-/// Examines the host; fails when a problem keeps the router from starting.
+/// Examines the host; fails if a problem prevents the router from starting.
 pub fn run(arguments: &DoctorArguments) -> ExitCode {
     let mut config = match arguments.settings.load(Preset::Development) {
         Ok(config) => config,

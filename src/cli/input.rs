@@ -1,4 +1,4 @@
-//! A text of messages: read whole, and within a limit, because messages are parsed from a slice.
+//! A text of messages, read completely and within a limit, because messages are parsed from a slice.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,18 +8,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use caxton_router::codec::text::{Limits, Messages, Strictness};
 use caxton_router::message::WallTime;
 
-/// The longest input: 1 GiB.
+/// Maximum length of the input: 1 GiB.
 const INPUT_BYTES_MAX: u64 = 1 << 30;
-/// What stands for the standard input.
+/// The name of the standard input.
 const STANDARD_INPUT: &str = "-";
 
 /// A text of messages.
 pub struct Source {
     /// The file's name, or a hyphen for the standard input.
     pub name: String,
-    /// All of it.
+    /// The complete text.
     pub bytes: Vec<u8>,
-    /// Relative dates count from here, however often the text is parsed.
+    /// The time from which relative dates count, however often the text is parsed.
     pub read_at: WallTime,
 }
 
@@ -27,7 +27,8 @@ impl Source {
     /// Reads a file or, if its name is a hyphen, the standard input.
     ///
     /// # Errors
-    /// A sentence with the file's name: it can't be read, is a directory, or is too long.
+    ///
+    /// A sentence with the file's name: it cannot be read, is a directory, or is too long.
     pub fn read(path: &Path) -> Result<Self, String> {
         let name = path.display().to_string();
         let bytes = if is_standard_input(path) {
@@ -39,13 +40,13 @@ impl Source {
         Ok(Self { name, bytes, read_at: now() })
     }
 
-    /// The messages of the string form and what is malformed, in order.
+    /// Returns the messages in string form and the errors, in order.
     pub fn messages(&self, strictness: Strictness) -> Messages<'_> {
         Messages::new(&self.bytes, self.read_at, &Limits::default().with_strictness(strictness))
     }
 }
 
-/// Whether the name stands for the standard input.
+/// Whether the name means the standard input.
 pub fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == STANDARD_INPUT
 }
@@ -74,7 +75,7 @@ fn too_long(limit: u64) -> String {
     format!("too long: allowed are up to {limit} bytes; split it between two messages")
 }
 
-/// The present moment.
+/// Returns the current time.
 pub fn now() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -1,5 +1,4 @@
-//! What SIGTERM and SIGINT do to a running verb: the first has it come to its end in good order, the second ends it at
-//! once.
+//! SIGTERM and SIGINT during a command: the first stops it in order, the second ends it at once.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,10 +7,10 @@ use caxton_router::Router;
 use caxton_router::router::CancelStart;
 use caxton_router::signals::{Signal, Signals, end_at_once, left_behind};
 
-/// How long `--shutdown-timeout` may be, in seconds.
+/// Limits of `--shutdown-timeout`, in seconds.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.0..=3_600.0;
 
-/// Listens for signals as long as the verb runs.
+/// Listens for signals while the command runs.
 pub struct Interrupt {
     state: Arc<State>,
     cancel: CancelStart,
@@ -31,7 +30,7 @@ struct Known {
     call: Option<Box<dyn Fn() + Send>>,
 }
 
-/// The router that runs, and what is to be done when it has to stop.
+/// The running router, and the action when it has to stop.
 struct Watched {
     router: Router,
     deadline: Duration,
@@ -42,7 +41,8 @@ impl Interrupt {
     /// Begins to listen.
     ///
     /// # Errors
-    /// The operating system does not let the process listen, in words.
+    ///
+    /// The operating system does not let the process listen.
     pub fn listen() -> Result<Self, String> {
         let state = Arc::new(State::default());
         let (first, second) = (Arc::clone(&state), Arc::clone(&state));
@@ -72,12 +72,12 @@ impl Interrupt {
         Ok(Self { state, cancel, _signals: signals })
     }
 
-    /// Cancels a start that takes long because there is much in its data directory, at the first signal.
+    /// Returns what cancels, at the first signal, a start that takes long because of a large data directory.
     pub fn cancel_start(&self) -> &CancelStart {
         &self.cancel
     }
 
-    /// Has the first signal call this, which must not block; also if it has come already.
+    /// Calls this at the first signal, or at once if it has already arrived. It must not block.
     pub fn call(&self, call: impl Fn() + Send + 'static) {
         let mut known = self.state.lock();
         if known.signal.is_some() {
@@ -86,12 +86,12 @@ impl Interrupt {
         known.call = Some(Box::new(call));
     }
 
-    /// The signal that came, if one did.
+    /// Returns the signal that arrived, if any.
     pub fn signal(&self) -> Option<Signal> {
         self.state.lock().signal
     }
 
-    /// Waits so long, or until a signal comes. Returns whether one has come.
+    /// Waits for this long, or until a signal arrives. Returns whether one has.
     pub fn wait(&self, longest: Duration) -> bool {
         let deadline = Instant::now() + longest;
         let mut known = self.state.lock();
@@ -105,8 +105,8 @@ impl Interrupt {
         true
     }
 
-    /// From the first signal on, the router drains until the deadline; `begin` is called before. The same holds if the
-    /// signal has come already. It holds until the answer is dropped.
+    /// Makes the first signal drain the router until the deadline, after calling `begin`; also if the signal has
+    /// already arrived. Effective until the result is dropped.
     pub fn watch(&self, router: &Router, deadline: Duration, begin: impl FnOnce() + Send + 'static) -> Watch<'_> {
         let mut watched = Watched { router: router.clone(), deadline, begin: Some(Box::new(begin)) };
         let mut known = self.state.lock();
@@ -124,7 +124,7 @@ pub struct Watch<'a>(&'a Interrupt);
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
         let watched = self.0.state.lock().router.take();
-        // The last handle may wait for the router's end, which must not keep a signal from being heard.
+        // The last handle may wait for the router's end, which must not delay the handling of a signal.
         drop(watched);
     }
 }
@@ -136,7 +136,7 @@ impl Watched {
             begin();
         }
         let (router, deadline) = (self.router.clone(), self.deadline);
-        // Without a thread the verb itself stops its router, as it does at its end.
+        // Without a thread the command itself stops its router at its end.
         let _ = std::thread::Builder::new().name("caxton-shutdown".to_owned()).spawn(move || router.shutdown(deadline));
     }
 }
@@ -147,7 +147,7 @@ impl State {
     }
 }
 
-/// Reads `--shutdown-timeout`.
+/// Parses `--shutdown-timeout`.
 pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if TIMEOUT_SECONDS.contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),

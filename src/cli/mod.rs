@@ -1,4 +1,4 @@
-//! The verbs of the `caxton` command, one module each.
+//! The subcommands of `caxton`, one module each.
 
 pub mod acl;
 pub mod agent;
@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
-/// What the exit status says, for every verb.
+/// The meaning of the exit status, for every command.
 pub const EXIT_STATUS: &str = "\
 Exit status, the same for every verb:
   0  it was done, and nothing was found wrong
@@ -26,16 +26,16 @@ a message that was not processed, standard output that can't be written
   2  the arguments, the settings or a file that they name can't be used; nothing was done
   130, 143  a second SIGINT or SIGTERM ended it at once; the first has it come to its end in good order";
 
-/// The exit status where arguments, settings or a file that they name can't be used.
+/// The exit status if arguments, settings or a file that they name cannot be used.
 const UNUSABLE: u8 = 2;
 
-/// Tells people what is wrong. Where nobody reads standard error, there is nobody to tell.
+/// Prints an error. Standard error may be closed.
 pub fn complain(complaint: &str) {
     let _ = writeln!(io::stderr(), "{}", printable_lines(complaint));
 }
 
-/// Ends after a look at the arguments: with the help that was asked for, or with what is wrong with them. What they quote, such as
-/// the names of files, may be somebody else's.
+/// Ends after parsing the arguments, with the requested help or an error. Quoted arguments, such as file names, may
+/// come from elsewhere and are escaped.
 pub fn mistaken(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     if printable_lines(&text) != text {
@@ -45,19 +45,19 @@ pub fn mistaken(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(UNUSABLE) } else { ExitCode::SUCCESS }
 }
 
-/// Ends because arguments, settings or a file that they name can't be used, and says why.
+/// Ends because arguments, settings or a file that they name cannot be used, and prints why.
 pub fn refuse(complaint: &str) -> ExitCode {
     complain(complaint);
     ExitCode::from(UNUSABLE)
 }
 
-/// Ends because something failed or was found wrong, and says what.
+/// Ends because something failed or was found wrong, and prints what.
 pub fn fail(complaint: &str) -> ExitCode {
     complain(complaint);
     ExitCode::FAILURE
 }
 
-/// Ends after printing failed. A reader that has gone, as in `caxton route FILE | head`, is no failure.
+/// Ends after printing failed. A closed pipe, as in `caxton route FILE | head`, is not a failure.
 fn printing_failed(error: &io::Error) -> ExitCode {
     if error.kind() == ErrorKind::BrokenPipe {
         return ExitCode::SUCCESS;
@@ -65,17 +65,17 @@ fn printing_failed(error: &io::Error) -> ExitCode {
     fail(&format!("cannot write to standard output: {error}"))
 }
 
-/// Text of one line from outside, such as a file's name, without anything that a terminal would obey: such characters stand there
-/// as `\u{1b}` or `\n`.
+/// Escapes a single-line text from outside, such as a file's name: characters that control a terminal become `\u{1b}`
+/// or `\n`.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed, |shown, character| shown.extend(character.escape_default()))
 }
 
-/// As [`printable`], for several lines, of JSON as well: such characters stand there as JSON has them, `\u001b`.
+/// Like [`printable`], for several lines, including JSON: such characters are escaped as in JSON, `\u001b`.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     let is_escaped = |character| is_obeyed(character) && !matches!(character, '\n' | '\t');
     escaped(text, is_escaped, |shown, character| {
-        // All of them are in the first plane.
+        // All of them are in the basic plane.
         let _ = write!(shown, "\\u{:04x}", u32::from(character));
     })
 }
@@ -95,13 +95,14 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool, escape: impl Fn(&mut S
     Cow::Owned(shown)
 }
 
-/// Whether a terminal does something else with a character than to show it: controls, and what changes the direction of text.
+/// Whether a terminal interprets a character instead of showing it: control characters, and those that change the
+/// direction of text.
 fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Prints to standard output. A reader that has gone, as in `caxton config show | head`, is no failure.
+/// Prints to standard output. A closed pipe, as in `caxton config show | head`, is not a failure.
 pub fn print(text: &str) -> ExitCode {
     let mut output = io::stdout().lock();
     match output.write_all(printable_lines(text).as_bytes()).and_then(|()| output.flush()) {

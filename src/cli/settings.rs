@@ -1,33 +1,34 @@
-//! The settings that a verb runs with: its options, on top of the environment, on top of a file, on top of a preset.
+//! The settings of a command: options override the environment, which overrides a file, which overrides a preset.
 
 use std::path::{Path, PathBuf};
 
 use caxton_router::config::{Config, Origin, Preset, process_environment};
 use clap::Args;
 
-/// Who sets a value that is given on the command line.
+/// The origin of a value given on the command line.
 const SET_OPTION: &str = "--set";
 
-/// What the command line says about settings.
+/// The options for settings.
 #[derive(Debug, Default, Args)]
 pub struct Settings {
-    /// The values to start from: development, testing or production; by default what the file or `CAXTON_PRESET` says,
+    /// The preset to start from: development, testing or production; by default that of the file or `CAXTON_PRESET`,
     /// else development, and for bench production
     #[arg(long)]
     preset: Option<Preset>,
-    /// A TOML file with settings. Variables such as `CAXTON_MAILBOX_MESSAGES` go before it
+    /// A TOML file with settings; variables such as `CAXTON_MAILBOX_MESSAGES` override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set one key, such as mailbox.messages=1000; may be repeated, and goes before everything else
+    /// Set one key, such as mailbox.messages=1000; overrides all other sources; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
 impl Settings {
-    /// Loads the settings, and reads the files of rules and protocols that they name. `usual` is the preset where none is chosen.
+    /// Loads the settings, and reads the files of rules and protocols that they name. `usual` is the default preset.
     ///
     /// # Errors
-    /// Text for the operator, one line for each mistake.
+    ///
+    /// Text for the operator, one line per error.
     pub fn load(&self, usual: Preset) -> Result<Config, String> {
         let environment: Vec<_> = process_environment().collect();
         let config = load(self.preset, Some(usual), self.config.as_deref(), &environment, &self.set)?;
@@ -36,10 +37,11 @@ impl Settings {
     }
 }
 
-/// Loads settings from everything that has a say.
+/// Loads settings from all sources.
 ///
 /// # Errors
-/// Text for the operator, one line for each mistake.
+///
+/// Text for the operator, one line per error.
 pub fn load(
     preset: Option<Preset>,
     usual: Option<Preset>,
@@ -63,12 +65,12 @@ fn apply(config: &mut Config, setting: &str) -> Result<(), String> {
     config.set(key.trim(), value.trim(), SET_OPTION).map_err(|error| error.to_string())
 }
 
-/// Whether nobody said anything about a key, so that it is as the preset has it.
+/// Whether no source but the preset set a key.
 pub fn is_unsaid(config: &Config, key: &str) -> bool {
     matches!(config.origin(key), Some(Origin::Preset(_)))
 }
 
-/// What was said, beside the preset, by a file, the environment or `--set`: `key = value`, each.
+/// Returns the settings of a file, the environment or `--set`, each as `key = value`.
 pub fn said(config: &Config) -> Vec<String> {
     let said = |origin: &Origin| match origin {
         Origin::File { .. } | Origin::Environment { .. } => true,

@@ -1,4 +1,4 @@
-//! `caxton acl check`: what is wrong with the messages of a file, and where.
+//! `caxton acl check`: reports malformed messages in a file.
 
 use std::io::{self, Write as _};
 
@@ -10,7 +10,7 @@ use super::form::Form;
 use crate::cli::input::Source;
 use crate::cli::{printable, printable_lines};
 
-/// Tells of each malformed message, then how many there are of each kind. The answer is how many are malformed.
+/// Reports each malformed message, then the number of messages of each kind. Returns how many are malformed.
 pub fn check(source: &Source, form: Form, strictness: Strictness, as_json: bool) -> io::Result<usize> {
     let mut output = io::stdout().lock();
     let (mut read, mut malformed) = (0_usize, 0_usize);

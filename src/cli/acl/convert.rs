@@ -1,4 +1,4 @@
-//! `caxton acl convert`: the messages of a file in another form.
+//! `caxton acl convert`: converts the messages of a file to another form.
 
 use std::io::{self, BufWriter, Write as _};
 
@@ -10,7 +10,7 @@ use super::diagnostic::diagnostic;
 use super::form::Form;
 use crate::cli::input::Source;
 
-/// Writes each message in the form `to`, and tells of each malformed one. The answer is how many are malformed.
+/// Writes each message in the form `to`, and reports each malformed one. Returns how many are malformed.
 pub fn convert(source: &Source, from: Form, to: Form, how: &MessageConfig) -> io::Result<usize> {
     let mut output = BufWriter::new(io::stdout().lock());
     let mut malformed = 0;
@@ -24,7 +24,7 @@ pub fn convert(source: &Source, from: Form, to: Form, how: &MessageConfig) -> io
             }
             Err(error) => {
                 malformed += 1;
-                // What was written before comes first on a terminal too.
+                // Keeps the order of output and errors on a terminal.
                 output.flush()?;
                 crate::cli::complain(diagnostic(source, from, &error).trim_end());
             }
@@ -34,7 +34,7 @@ pub fn convert(source: &Source, from: Form, to: Form, how: &MessageConfig) -> io
     Ok(malformed)
 }
 
-/// The message, if it can be written as strictly as it has to be.
+/// Returns the message if it can be written with this strictness.
 fn writable(located: Located<Message>, strictness: Strictness) -> Result<Located<Message>, ParseError> {
     match check_strict(&located.value, &NoNames) {
         Err(why) if strictness == Strictness::Strict => {

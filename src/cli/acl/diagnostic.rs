@@ -1,4 +1,4 @@
-//! What is wrong with a message, as compilers say it: the place, the fault, the line, and a caret under the place.
+//! Diagnostics in the style of compilers: the position, the fault, the line, and a caret under the position.
 
 use std::fmt::Write as _;
 
@@ -8,17 +8,17 @@ use super::form::Form;
 use crate::cli::input::Source;
 use crate::cli::printable;
 
-/// How much of a line is shown, in characters.
+/// Maximum length of the shown line, in characters.
 const LINE_CHARACTERS_MAX: usize = 100;
-/// How many of these stand before the caret, if the line is longer.
+/// Number of characters before the caret, if the line is longer.
 const BEFORE_CARET_CHARACTERS: usize = 60;
-/// How many bytes of a form without lines are shown before the caret, and how many from there on.
+/// For a form without lines, the number of bytes shown before the caret and from it on.
 const BYTES_BEFORE_CARET: usize = 16;
 const BYTES_BEHIND_CARET: usize = 16;
-/// How many bytes on either side of a place are looked at: more than the characters shown can have.
+/// Number of bytes examined on either side of a position: more than the characters shown can have.
 const NEAR_BYTES: usize = 4 * LINE_CHARACTERS_MAX;
 
-/// The complaint, several lines with a line break behind each.
+/// Returns the diagnostic, as several lines.
 pub fn diagnostic(source: &Source, form: Form, error: &ParseError) -> String {
     let ParseError { line, column, kind, .. } = error;
     let (shown, caret) = if form.has_lines() {
@@ -33,7 +33,7 @@ pub fn diagnostic(source: &Source, form: Form, error: &ParseError) -> String {
     text
 }
 
-/// The bytes around a place in hexadecimal, and how many characters of that stand before the place.
+/// Returns the bytes around a position in hexadecimal, and the number of characters before the position.
 fn shown_bytes(bytes: &[u8], offset: usize) -> (String, usize) {
     let offset = offset.min(bytes.len());
     let start = offset.saturating_sub(BYTES_BEFORE_CARET);
@@ -47,7 +47,7 @@ fn shown_bytes(bytes: &[u8], offset: usize) -> (String, usize) {
     (format!("{lead}{shown}{trail}").trim_end().to_owned(), lead.chars().count() + 3 * (offset - start))
 }
 
-/// The part of the line around a byte, without anything that a terminal would obey, and how many characters of it stand
+/// Returns the part of the line around a byte, without characters that control a terminal, and the number of characters
 /// before the byte.
 fn shown_line(bytes: &[u8], offset: usize) -> (String, usize) {
     let offset = offset.min(bytes.len());
@@ -71,7 +71,7 @@ fn shown_line(bytes: &[u8], offset: usize) -> (String, usize) {
     (line.trim_end().to_owned(), caret)
 }
 
-/// One character for each, so that the caret stands where it should.
+/// Replaces each such character by one other, so that the caret is in the right place.
 fn harmless(bytes: &[u8]) -> Vec<char> {
     let show = |character: char| match character {
         '\t' | '\r' => ' ',

@@ -1,4 +1,4 @@
-//! The forms of messages: how each is told from the others, read and written.
+//! The forms of messages: how to recognise, read and write them.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use crate::cli::input::Source;
 
-/// A form of messages. A new one is added here and nowhere else.
+/// A form of messages. Adding one only needs changes here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Form {
     /// The bit-efficient form (FIPA SC00069), without a code table
@@ -21,11 +21,11 @@ pub enum Form {
     Text,
     /// The XML form (FIPA SC00071)
     Xml,
-    /// JSON objects, one a line
+    /// JSON objects, one per line
     Json,
 }
 
-/// The messages of a text and what is malformed, in order.
+/// The messages and errors in a text, in order.
 type Read<'a> = Box<dyn Iterator<Item = Result<Located<Message>, ParseError>> + 'a>;
 
 impl Form {
@@ -40,7 +40,7 @@ impl Form {
         }
     }
 
-    /// The form that the content begins like or, if it begins like none, that the file's name ends like.
+    /// Determines the form from the content or, failing that, from the suffix of the file's name.
     pub fn of_source(source: &Source) -> Option<Self> {
         let content = source.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&source.bytes);
         match content.trim_ascii_start().first() {
@@ -58,12 +58,12 @@ impl Form {
         }
     }
 
-    /// Whether the form has lines. What has none is all on the first one, in columns of a byte each.
+    /// Whether the form has lines. A form without lines is a single one, with columns of a byte each.
     pub fn has_lines(self) -> bool {
         self != Self::Bits
     }
 
-    /// The messages and what is malformed, in order.
+    /// Returns the messages and errors, in order.
     pub fn read(self, source: &Source, strictness: Strictness) -> Read<'_> {
         let (bytes, now) = (&source.bytes[..], source.read_at);
         let content_max = ContentLimit::default();
@@ -88,7 +88,7 @@ impl Form {
         }
     }
 
-    /// Writes one message, with what stands between it and the next.
+    /// Writes one message and its separator from the next.
     pub fn write(self, message: &Message, output: &mut Vec<u8>) {
         match self {
             Self::Bits => return bits::print(message, &NoNames, output),

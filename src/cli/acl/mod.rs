@@ -1,7 +1,7 @@
 //! `caxton acl`: checks ACL messages and converts them from one form to another, without a router.
 //!
-//! Exit status: 0 if every message was read, also if there is none; 1 if a message was malformed, or standard output
-//! can't be written; 2 if the arguments or the file can't be used.
+//! Exit status: 0 if every message was read, or there is none; 1 if a message was malformed, or standard output cannot
+//! be written; 2 if the arguments or the file cannot be used.
 
 mod check;
 mod convert;
@@ -27,10 +27,10 @@ pub struct AclArguments {
 
 #[derive(Debug, Subcommand)]
 enum AclVerb {
-    /// Say of each malformed message what is wrong with it, and where
+    /// Report what is wrong with each malformed message, and where
     #[command(after_help = EXIT_STATUS)]
     Check(CheckArguments),
-    /// Write messages in another form
+    /// Convert messages to another form
     #[command(after_help = EXIT_STATUS)]
     Convert(ConvertArguments),
 }
@@ -45,10 +45,10 @@ struct CheckArguments {
     /// The file with the messages; - is the standard input
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
-    /// The form of the messages; by default what the file looks like
+    /// The form of the messages; by default recognised from the file
     #[arg(long)]
     form: Option<Form>,
-    /// Print one JSON object for each malformed message on a line of its own, and one with the summary
+    /// Print one JSON object per line for each malformed message, and one with the summary
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -61,10 +61,10 @@ struct ConvertArguments {
     /// The file with the messages; - is the standard input
     #[arg(value_name = "FILE|-", default_value = "-")]
     file: PathBuf,
-    /// The form of the messages; by default what the file looks like
+    /// The form of the messages; by default recognised from the file
     #[arg(long)]
     from: Option<Form>,
-    /// The form to write them in
+    /// The form to convert them to
     #[arg(long)]
     to: Form,
     #[command(flatten)]

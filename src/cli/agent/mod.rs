@@ -1,6 +1,6 @@
-//! `caxton agent`: checks modules that are to be agents, makes components of them, and begins new ones.
+//! `caxton agent`: checks modules, builds components from them, and creates new agents.
 //!
-//! Exit status: 0 if all went well; 1 if a module is no agent; 2 if the arguments or a file can't be used.
+//! Exit status: 0 on success; 1 if a module is not an agent; 2 if the arguments or a file cannot be used.
 
 mod template;
 
@@ -24,29 +24,29 @@ pub struct AgentArguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Say whether a module is an agent or a routing plugin, of which kind, and what it may use
+    /// Check whether modules are agents or routing plugins, of which kind, and what they may use
     Check {
-        /// The modules: .wasm, or .wat as text. A manifest beside one, such as echo.toml for echo.wasm, is read too
+        /// The modules: .wasm, or .wat as text; a manifest beside one, such as echo.toml for echo.wasm, is read too
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Make a component of a core module that was built for the world caxton:agent/agent@1.0.0
+    /// Build a component from a core module made for the world caxton:agent/agent@1.0.0
     Build {
         /// The core module
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// Where the component is written
+        /// The file to write the component to
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Begin a new agent: a directory with its source, what builds it, and the interface
+    /// Create a new agent: a directory with its source, its build script, and the interface
     New {
-        /// The directory, which must not exist
+        /// The directory to create
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// What it is written in
+        /// The language
         #[arg(long, value_name = "LANGUAGE")]
         lang: Language,
     },
@@ -132,7 +132,7 @@ fn check(files: &[PathBuf], settings: &Settings) -> ExitCode {
     code
 }
 
-/// What a guest has of WASI, if it has to do with it.
+/// Describes the parts of WASI that a guest has, if any.
 fn wasi(guest: &Guest) -> Option<String> {
     let (imports, granted) = (guest.wasi_imports(), guest.permissions().wasi);
     if imports.is_empty() && granted.is_empty() {

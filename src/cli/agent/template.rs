@@ -1,4 +1,4 @@
-//! What a new agent begins with, by language: the same files as in `examples/guests`.
+//! The templates of new agents, by language: the same files as in `examples/guests`.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use caxton_router::wasm::WIT;
 use clap::ValueEnum;
 
-/// What an agent is written in.
+/// The language of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Language {
     /// A raw module, built with clang and lld
@@ -26,7 +26,7 @@ macro_rules! source {
 }
 
 impl Language {
-    /// Files by name.
+    /// Returns the files by name.
     fn files(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::C => &[
@@ -56,7 +56,7 @@ impl Language {
         }
     }
 
-    /// What to do with them: what has to be there, the command that builds, and the module that it gives.
+    /// Returns the prerequisites, the build command, and the resulting module.
     fn next(self) -> [&'static str; 3] {
         match self {
             Self::C => ["clang and lld", "make", "echo.wasm"],

@@ -1,4 +1,4 @@
-//! The agents of a bench, by its scenario.
+//! The agents of a benchmark, by scenario.
 
 use super::Scenario;
 use super::load::{Broadcaster, Contractor, Control, Feeder, Kit, Listener, Manager, Pacer, Rally, Requester, Sink};
@@ -9,13 +9,13 @@ use caxton_router::wasm::Sandbox;
 use caxton_router::{AgentId, Registration, Router};
 use std::sync::Arc;
 
-/// Conversations that each agent begins in the scenarios that send messages back and forth.
+/// Number of conversations begun by each agent in the scenarios that send messages back and forth.
 const CONVERSATIONS_PER_AGENT: usize = 1;
-/// Contractors that each negotiation asks.
+/// Number of contractors called by each negotiation.
 const CONTRACTORS: usize = 10;
-/// Agents that each broadcast reaches.
+/// Maximum number of receivers of each broadcast.
 const LISTENERS_MAX: usize = 100;
-/// Messages that wait for one guest in WebAssembly at most, and for all of them together.
+/// Maximum number of messages waiting for one WebAssembly guest, and for all of them together.
 const GUEST_WINDOW_MAX: u64 = 256;
 const GUEST_MESSAGES_MAX: u64 = 65_536;
 
@@ -23,13 +23,13 @@ const GUEST_MESSAGES_MAX: u64 = 65_536;
 #[derive(Default)]
 pub struct Cast {
     pub registrations: Vec<Registration>,
-    /// Those that begin when they are told to.
+    /// The agents that begin on command.
     pub starters: Vec<AgentId>,
-    /// How many messages a run of [`Length::Messages`] sends in all.
+    /// The total number of messages in a run of [`Length::Messages`].
     pub messages: u64,
-    /// Those that the run is hard on.
+    /// The agents subjected to the disturbance.
     pub patients: Arc<[AgentId]>,
-    /// The one of them that lives outside the shards.
+    /// The one of them outside the shards.
     pub slow_consumer: Option<AgentName>,
 }
 
@@ -50,7 +50,7 @@ pub fn names(plan: &Plan, router: &Router) -> Result<Vec<Named>, String> {
         .collect()
 }
 
-/// Gives each agent its part.
+/// Registers the agents.
 pub fn cast(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
     if names.len() < 2 {
         return Err("a run needs at least 2 agents".to_owned());
@@ -113,8 +113,8 @@ fn rallies(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>
     Ok(Cast { registrations, starters: names.iter().map(|named| named.id).collect(), messages, ..Cast::default() })
 }
 
-/// The messages of one of several rounds when a number of messages is spread over them; each has at least one. A run
-/// of seconds has no end of its own.
+/// Returns the messages of one of several rounds if a number of messages is spread over them; each has at least one.
+/// `u64::MAX` for a run of limited time.
 fn share_of(length: Length, place: usize, places: usize) -> u64 {
     match length {
         Length::Seconds(_) => u64::MAX,
@@ -135,7 +135,7 @@ fn candidates<'a>(plan: &Plan, names: &'a [Named], shard: usize) -> Vec<&'a Name
     names.iter().filter(fits).collect()
 }
 
-/// A small generator of its own, so that a run's cast is the same every time.
+/// A small generator, so that a run's agents are the same every time.
 struct Dice(u64);
 
 impl Dice {
@@ -146,7 +146,8 @@ impl Dice {
     }
 }
 
-/// The rounds that each of `starters` begins, when a round has `per_round` messages, and all messages together.
+/// Returns the number of rounds begun by each of `starters`, if a round has `per_round` messages, and the total number
+/// of messages.
 fn rounds_of(plan: &Plan, starters: usize, per_round: u64) -> (Option<u64>, u64) {
     match plan.length {
         Length::Seconds(_) => (None, 0),
@@ -187,7 +188,7 @@ fn negotiations(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<
     }
     let allowed = usize::from(plan.config.conversation.participants_max.into_inner());
     let contractors = CONTRACTORS.min(allowed.saturating_sub(1)).max(1);
-    // A call, a proposal and an answer for each contractor, and one result.
+    // A call, a proposal and a decision for each contractor, and one result.
     let per_round = 3 * contractors as u64 + 1;
     let (budget, messages) = rounds_of(plan, names.len() / group, per_round);
     let mut registrations = Vec::with_capacity(names.len());
@@ -208,7 +209,7 @@ fn negotiations(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<
     Ok(Cast { registrations, starters, messages, ..Cast::default() })
 }
 
-/// Each agent is a guest in WebAssembly, which one native agent on its shard keeps busy.
+/// Each agent is a WebAssembly guest, kept busy by one native agent on its shard.
 fn guests(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
     let (file, text) = if plan.raw {
         ("echo/raw.wat", include_str!("../../../examples/guests/echo/raw.wat"))
@@ -219,7 +220,7 @@ fn guests(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>)
     let module = wat::parse_str(text).map_err(|error| format!("{file}: {error}"))?;
     let guest = sandbox.load(file, &module).map_err(|error| error.to_string())?;
     let window = (GUEST_MESSAGES_MAX / names.len() as u64).clamp(1, GUEST_WINDOW_MAX);
-    // A window of messages, and one answer.
+    // A window of messages, and one reply.
     let (budget, messages) = rounds_of(plan, names.len(), window + 1);
     let mut cast = Cast { messages, ..Cast::default() };
     for (number, named) in names.iter().enumerate() {
@@ -235,7 +236,7 @@ fn guests(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>)
     Ok(cast)
 }
 
-/// Every agent plays one script after the other with the one behind it.
+/// Every agent plays one script after the other with the next one.
 fn plays(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Cast {
     let agents: Vec<AgentId> = names.iter().map(|named| named.id).collect();
     let partners = protocols::partners(&agents);
@@ -246,7 +247,7 @@ fn plays(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Cast {
     Cast { registrations: players.collect(), starters: agents, ..Cast::default() }
 }
 
-/// One agent broadcasts to up to a hundred others, on whichever shards they live.
+/// One agent broadcasts to up to a hundred others, on any shards.
 fn broadcasts(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<Cast, String> {
     let group = names.len().min(LISTENERS_MAX + 1);
     let listeners = group - 1;
@@ -271,7 +272,7 @@ fn broadcasts(plan: &Plan, names: &[Named], control: &Arc<Control>) -> Result<Ca
     Ok(Cast { registrations, starters, messages, ..Cast::default() })
 }
 
-/// An open loop: agents that take in what pacers send to them.
+/// An open loop: agents that receive what pacers send.
 fn paced(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>, rate: f64) -> Result<Cast, String> {
     let pace = Pace { prefix: "pacer", rate, durable: plan.is_durable() };
     let mut cast = pacers(plan, router, names, control, pace, |_, pacer| pacer)?;
@@ -285,18 +286,18 @@ pub fn sink(plan: &Plan, control: &Arc<Control>, named: &Named, number: usize) -
     Registration::native(named.name.clone(), move || Sink::new(kit()))
 }
 
-/// How pacers send.
+/// The rate of pacers.
 #[derive(Clone, Copy)]
 pub struct Pace {
-    /// How their names begin.
+    /// The prefix of their names.
     pub prefix: &'static str,
-    /// Messages per second, of all of them together.
+    /// Messages per second, in total.
     pub rate: f64,
     pub durable: bool,
 }
 
-/// One pacer per shard, which sends to agents picked at random among those that the scenario allows. `equip` is given
-/// the number of the shard and the pacer as it would be without further work.
+/// Creates one pacer per shard, which sends to agents picked at random among those allowed by the scenario. `equip`
+/// receives the number of the shard and the pacer without further tasks.
 pub fn pacers(
     plan: &Plan,
     router: &Router,

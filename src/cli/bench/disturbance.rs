@@ -1,7 +1,8 @@
-//! What an open loop has to cope with in the scenarios that are about that, and what has to come of it.
+//! Disturbances of an open loop, and the checks on their results.
 //!
-//! Each of them but the durable load makes the router refuse or give up messages. So a run fails unless every one of those is accounted for
-//! by a reason that the scenario expects, its sender was told of it, and nobody else lost anything.
+//! Each of them except the durable load makes the router refuse messages or give them up. A run therefore fails unless
+//! every one of those is accounted for by a reason expected in the scenario, its sender was notified, and no other
+//! agent lost anything.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,40 +17,40 @@ use super::load::{Control, Pacer};
 use super::patients::{Errand, Poisoned, Server};
 use super::run::{Length, Outcome, Plan, WARM_UP_SHARE};
 
-/// All poison has been sent after this share of the time, so that its last attempts belong to the run.
+/// The share of the time within which all poison is sent, so that its last attempts belong to the run.
 const POISON_ENDS_SHARE: f64 = 0.9;
 
-/// What is done to the agents of a run.
+/// The disturbance of a run.
 #[derive(Clone, Debug)]
 pub enum Disturbance {
-    /// The first agent takes its messages from an inbox, and long for each. Its mailbox is full from the beginning.
-    /// When it is not `present` it is an agent like the others.
+    /// The first agent takes its messages from an inbox, slowly. Its mailbox is full from the beginning. If it is not
+    /// `present` it is an ordinary agent.
     SlowConsumer { present: bool },
-    /// The first `patients` agents get so many messages that they fail over at each of `attempts`: none in a run to
-    /// compare with.
+    /// The first `patients` agents receive this many messages that fail at each of `attempts`; none in a run for
+    /// comparison.
     Poison { patients: usize, messages: u64, attempts: u8 },
-    /// So many durable messages per second are sent to the same agents: none in a run to compare with. How long they take is
-    /// not recorded.
+    /// This many durable messages per second are sent to the same agents; none in a run for comparison. Their latencies
+    /// are not recorded.
     DurableLoad { rate: f64 },
-    /// So many messages per second are sent to guests that do what they can against their shards: none in a run to compare with.
+    /// This many messages per second are sent to guests that attack their shards; none in a run for comparison.
     HostileGuests { rate: f64 },
-    /// Every agent takes this long for a message. Whether more is sent to them than they can take.
+    /// Every agent takes this long for a message. `too_much` means that more is sent than they can handle.
     Overload { takes_ns: u64, too_much: bool },
 }
 
-/// What became of the agents that a run was hard on.
+/// Results for the agents subjected to the disturbance.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Patients {
-    /// How many there were.
+    /// Their number.
     pub count: usize,
-    /// Ordinary messages that were sent to them.
+    /// Ordinary messages sent to them.
     pub sent: u64,
-    /// Messages that the slow consumer took.
+    /// Messages taken by the slow consumer.
     pub taken: u64,
     pub poison_sent: u64,
-    /// Poison messages that were tried exactly as often as they may be.
+    /// Poison messages that were tried exactly the maximum number of times.
     pub poison_exhausted: u64,
-    /// How often those that got poison were restarted. A restart that was still to come at the end does not count.
+    /// Restarts of the agents that received poison. Restarts still pending at the end do not count.
     pub restarts: u64,
 }
 
@@ -68,7 +69,7 @@ impl Patients {
 }
 
 impl Disturbance {
-    /// How many poison messages there are.
+    /// Returns the number of poison messages.
     pub fn poison(&self) -> u64 {
         match self {
             Self::Poison { messages, .. } => *messages,
@@ -79,7 +80,7 @@ impl Disturbance {
         }
     }
 
-    /// How often a message is tried that fails every time.
+    /// Returns the number of attempts for a message that always fails.
     pub fn attempts(&self) -> u8 {
         match self {
             Self::Poison { attempts, .. } => *attempts,
@@ -90,7 +91,7 @@ impl Disturbance {
         }
     }
 
-    /// Whether anything is different from an ordinary run.
+    /// Whether the run differs from an ordinary one.
     pub fn is_present(&self) -> bool {
         match self {
             Self::SlowConsumer { present } => *present,
@@ -100,7 +101,7 @@ impl Disturbance {
         }
     }
 
-    /// Whether what the run is about has happened, by these figures of a running router.
+    /// Whether the disturbance has had its effect, by these figures of a running router.
     pub fn has_happened(&self, control: &Control, account: &Account) -> bool {
         let patients_met = || control.to_patients.load(Ordering::Relaxed) > 0;
         let given_up = || account.dead_lettered + account.expired + account.refused > 0;
@@ -113,10 +114,11 @@ impl Disturbance {
         }
     }
 
-    /// Gives each agent its part.
+    /// Registers the agents.
     ///
     /// # Errors
-    /// There are too few agents, in words.
+    ///
+    /// There are too few agents.
     pub fn cast(
         &self,
         plan: &Plan,
@@ -195,7 +197,7 @@ impl Disturbance {
         }
     }
 
-    /// What the pacer of a shard does beside its ordinary work.
+    /// Returns the additional task of a shard's pacer.
     fn errand(
         &self,
         plan: &Plan,
@@ -232,7 +234,7 @@ impl Disturbance {
         }
     }
 
-    /// For what reasons messages may be given up.
+    /// Returns the expected reasons of dead letters.
     fn reasons(&self) -> &'static [DeadLetterReason] {
         match self {
             Self::DurableLoad { .. } => &[],
@@ -242,7 +244,7 @@ impl Disturbance {
         }
     }
 
-    /// What does not add up in a run that was disturbed and whose accounting balances.
+    /// Returns what is wrong in a disturbed run whose account balances.
     pub fn complaint(&self, outcome: &Outcome) -> Option<String> {
         let account = outcome.report.stats.account();
         let given_up = account.dead_lettered + account.expired;
@@ -307,8 +309,8 @@ fn complaint_of_poison(outcome: &Outcome, messages: u64, given_up: u64) -> Optio
     None
 }
 
-/// How many agents so much poison is spread over: as many as it takes for no circuit breaker to open, because a breaker
-/// answers to an agent that fails and here it is the messages.
+/// Returns the number of agents over which this much poison is spread, so that no circuit breaker opens: a breaker is
+/// for failing agents, and here the messages fail.
 pub fn patients_for(messages: u64, config: &Config) -> usize {
     let attempts = u64::from(attempts_of(config));
     let failures = u64::from(config.breaker.failures.into_inner());
@@ -316,7 +318,7 @@ pub fn patients_for(messages: u64, config: &Config) -> usize {
     usize::try_from(messages.div_ceil(each.max(1))).unwrap_or(usize::MAX).max(1)
 }
 
-/// How often a message is tried that does not say so itself.
+/// Returns the default number of attempts.
 pub fn attempts_of(config: &Config) -> u8 {
     config.retry.attempts.into_inner().saturating_add(1)
 }

@@ -1,4 +1,4 @@
-//! Guests in WebAssembly that do what they can against their shard.
+//! WebAssembly guests that attack their shard.
 
 use caxton_router::domain::AgentName;
 use caxton_router::wasm::Sandbox;
@@ -7,7 +7,7 @@ use caxton_router::{AgentId, Registration, Router, ShardIndex};
 use super::cast::Named;
 use super::run::Plan;
 
-/// What each of them does with a message, as the body of its handler.
+/// The handlers' bodies.
 const BODIES: [(&str, &str); 6] = [
     ("endless-loop", "(loop $ever (br $ever)) (i64.const 0)"),
     ("memory-bomb", "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)"),
@@ -17,10 +17,11 @@ const BODIES: [(&str, &str); 6] = [
     ("bad-pointer", "(i64.const 0x7fffffff00000010)"),
 ];
 
-/// One of each kind on every shard.
+/// Creates one of each kind on every shard.
 ///
 /// # Errors
-/// What kept them from being made, in words.
+///
+/// They could not be created.
 pub fn guests(plan: &Plan, router: &Router) -> Result<(Vec<Registration>, Vec<Named>), String> {
     let sandbox = Sandbox::start(&plan.config.wasm).map_err(|error| error.to_string())?;
     let (mut registrations, mut named) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! The agents that make the load. All of them use the router as any agent would.
+//! The agents that create the load. All of them use the router as any agent would.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,41 +15,41 @@ use super::protocols::Tally;
 
 /// Latencies are recorded in nanoseconds up to a minute, with three significant digits.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
-/// Without a rate, one message in so many carries the time at which it was sent: reading the clock for each one
-/// would cost as much as half the work.
+/// Without a rate, one in this many messages carries its send time: reading the clock for each one would cost as much
+/// as half the work.
 const SAMPLE_EVERY: u32 = 64;
-/// So many of the messages that a pacer sends in a second are timed, about. At higher rates those that are timed are picked at
-/// random: timing each would cost a quarter of what a message does.
+/// Approximate number of a pacer's messages timed per second. At higher rates the timed ones are picked at random:
+/// timing each would cost a quarter of what a message does.
 const TIMED_PER_SECOND: f64 = 250_000.0;
-/// Messages that a pacer sends per turn at most; what is due beyond that is late and counts as such.
+/// Maximum number of messages sent by a pacer per turn; what is due beyond that is late and counts as such.
 pub const PACED_PER_TURN_MAX: u64 = 256;
 
-/// What the agents of one run share.
+/// State shared by the agents of one run.
 pub struct Control {
-    /// Nothing new is begun once this is set.
+    /// Whether no more rounds are begun.
     pub stop: AtomicBool,
-    /// Latencies are recorded only while this is set.
+    /// Whether latencies are recorded.
     record: AtomicBool,
     /// Whether any latency was recorded since recording began.
     recorded: AtomicBool,
     /// Messages that agents could not send. Any at all fails a run that is not an overload.
     pub refused: AtomicU64,
-    /// Failures that agents were told of. Any at all fails a run that nothing disturbs.
+    /// Failure notices to agents. Any at all fails an undisturbed run.
     pub failures: AtomicU64,
-    /// Rounds (conversations, negotiations, broadcasts) that were finished.
+    /// Rounds (conversations, negotiations, broadcasts) finished.
     pub rounds: AtomicU64,
-    /// Messages that pacers sent to agents that the run is hard on, apart from poison.
+    /// Messages sent by pacers to agents subjected to the disturbance, except poison.
     pub to_patients: AtomicU64,
-    /// What became of the poison.
+    /// Results of the poison.
     pub poison: PoisonTally,
-    /// What was done in conversations by protocols.
+    /// Results of conversations with protocols.
     pub plays: Tally,
     latencies: Vec<Mutex<Histogram<u64>>>,
     origin: Instant,
 }
 
 impl Control {
-    /// `poison` is how many poison messages there will be.
+    /// Creates the state for this many shards and poison messages.
     pub fn new(shards: u16, poison: u64) -> Arc<Self> {
         Arc::new(Self {
             stop: AtomicBool::new(false),
@@ -66,17 +66,17 @@ impl Control {
         })
     }
 
-    /// All shards' latencies together, in nanoseconds.
+    /// Returns all shards' latencies, in nanoseconds.
     pub fn latencies(&self) -> Histogram<u64> {
         let mut all = new_histogram();
         for shard in &self.latencies {
-            // Histograms of the same bounds always add up.
+            // Histograms with the same bounds can always be added.
             let _ = all.add(&*shard.lock().unwrap_or_else(PoisonError::into_inner));
         }
         all
     }
 
-    /// Forgets the latencies so far, which are those of the warm-up.
+    /// Discards the latencies of the warm-up.
     pub fn begin_recording(&self) {
         for shard in &self.latencies {
             shard.lock().unwrap_or_else(PoisonError::into_inner).reset();
@@ -84,7 +84,7 @@ impl Control {
         self.recorded.store(false, Ordering::Relaxed);
     }
 
-    /// Records no more latencies.
+    /// Stops recording latencies.
     pub fn end_recording(&self) {
         self.record.store(false, Ordering::Relaxed);
     }
@@ -114,22 +114,22 @@ fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).unwrap_or_else(|_| unreachable!("the bounds are legal"))
 }
 
-/// The fewest bytes of content: when the message was sent, and how often it still returns.
+/// Minimum size of content in bytes: the send time, and the number of returns left.
 pub const SIZE_MIN: usize = 16;
 
 thread_local! {
-    /// What the messages of a shard's agents say behind their stamps. One for all of them, so that the load does not fill
-    /// the caches that it is meant to measure the router in.
+    /// The content after the stamps, shared by a shard's agents, so that the load does not fill the caches in which the
+    /// router is measured.
     static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What every agent of the load has: its shard's recorder and how long its messages are.
+/// Common parts of the load's agents: the shard's recorder and the length of messages.
 pub struct Kit {
     pub(super) control: Arc<Control>,
     shard: usize,
     size: usize,
     until_sample: u32,
-    /// Whether messages are to be on disk before they are handled.
+    /// Whether messages are durable.
     durable: bool,
 }
 
@@ -144,19 +144,19 @@ impl Kit {
         }
     }
 
-    /// Has messages written down before they are handled.
+    /// Sets whether messages are durable.
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
         self
     }
 
-    /// Fills in the content; now and then with the time.
+    /// Sets the content, for some messages with the time.
     #[inline]
     fn fill(&mut self, builder: MessageBuilder) -> MessageBuilder {
         self.fill_returning(builder, 0)
     }
 
-    /// As [`Kit::fill`], for a message that is to be sent back so often.
+    /// Like [`Kit::fill`], for a message to be returned `returns` times.
     #[inline]
     pub(super) fn fill_returning(&mut self, builder: MessageBuilder, returns: u64) -> MessageBuilder {
         let stamp = if self.until_sample == 0 {
@@ -179,14 +179,14 @@ impl Kit {
         })
     }
 
-    /// How often the message is still to be sent back.
+    /// Returns how many times the message is still to be returned.
     #[inline]
     pub(super) fn returns(message: &Message) -> u64 {
         let bytes = message.content().as_bytes();
         bytes.get(8..SIZE_MIN).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
     }
 
-    /// Records how long the message took, if it says when it was sent.
+    /// Records the latency of a message that carries its send time.
     #[inline]
     pub(super) fn receive(&self, message: &Message) {
         let Some(stamp) = message.content().as_bytes().first_chunk::<8>() else { return };
@@ -196,7 +196,7 @@ impl Kit {
         }
     }
 
-    /// Whether another round is to be begun: as long as the budget lasts or, without one, until the run is stopped.
+    /// Whether another round is to begin: while the budget lasts or, without one, until the run is stopped.
     fn goes_on(&self, budget: &mut Option<u64>) -> bool {
         match budget {
             None => !self.control.stopped(),
@@ -217,7 +217,7 @@ impl Kit {
         sent
     }
 
-    /// Counts a failure that the router reports. Returns whether it was one.
+    /// Counts a failure notice. Returns whether the message is one.
     #[inline]
     pub(super) fn is_failure(&self, message: &Message) -> bool {
         let failed = message.performative() == Performative::Failure;
@@ -231,7 +231,7 @@ impl Kit {
 /// Sends messages back and forth within conversations between pairs of agents.
 pub struct Rally {
     kit: Kit,
-    /// Whom it begins conversations with, and how often the message in each returns.
+    /// The agents it begins conversations with, and how many times the message in each returns.
     partners: Vec<(AgentId, u64)>,
 }
 
@@ -266,12 +266,12 @@ impl Agent for Rally {
     }
 }
 
-/// Takes part in FIPA request conversations on both sides: request, agree, inform.
+/// Takes both sides in FIPA request conversations: request, agree, inform.
 pub struct Requester {
     kit: Kit,
     partners: Vec<AgentId>,
     next: usize,
-    /// Rounds that this agent still has to begin; without a number, until the run is stopped.
+    /// Rounds that this agent still has to begin; `None` until the run is stopped.
     budget: Option<u64>,
     protocol: Option<Term>,
 }
@@ -336,7 +336,7 @@ impl Agent for Requester {
     }
 }
 
-/// The initiator of contract-net negotiations: calls for proposals, takes the first one, waits for its result.
+/// The initiator of contract net negotiations: calls for proposals, accepts the first one, waits for its result.
 pub struct Manager {
     kit: Kit,
     contractors: Arc<[AgentId]>,
@@ -404,7 +404,7 @@ impl Agent for Manager {
     }
 }
 
-/// A participant in contract-net negotiations: proposes, and does what it is awarded.
+/// A participant in contract net negotiations: proposes, and performs what it is awarded.
 pub struct Contractor {
     kit: Kit,
 }
@@ -436,7 +436,7 @@ impl Agent for Contractor {
     }
 }
 
-/// Sends to everyone who offers a capability, and again when all have answered.
+/// Sends to all providers of a capability, and again once all have replied.
 pub struct Broadcaster {
     kit: Kit,
     capability: CapabilityName,
@@ -481,7 +481,7 @@ impl Agent for Broadcaster {
     }
 }
 
-/// Answers broadcasts.
+/// Replies to broadcasts.
 pub struct Listener {
     kit: Kit,
 }
@@ -503,11 +503,11 @@ impl Agent for Listener {
     }
 }
 
-/// Keeps a guest busy: a window of messages, the last of which it answers, and then the next.
+/// Keeps a guest busy: a window of messages, the last of which it replies to, and then the next.
 pub struct Feeder {
     kit: Kit,
     guest: AgentId,
-    /// Messages of a round without the answer.
+    /// Messages of a round without the reply.
     window: u64,
     budget: Option<u64>,
 }
@@ -525,7 +525,7 @@ impl Feeder {
             let last = number == self.window;
             let act = if last { Performative::Request } else { Performative::Inform };
             let builder = Message::builder(act).receiver(self.guest);
-            // How long the last one takes is what its guest makes of all.
+            // The latency of the last one includes the guest's work on all.
             let stamp = if last { self.kit.control.nanoseconds().max(1) } else { 0 };
             let builder = self.kit.fill_stamped(builder, stamp, 0);
             self.kit.send(builder, context);
@@ -547,15 +547,15 @@ impl Agent for Feeder {
     }
 }
 
-/// Sends at a fixed rate to agents picked at random, whatever becomes of the messages: an open loop.
+/// Sends at a fixed rate to agents picked at random, regardless of the results: an open loop.
 ///
-/// A message carries the moment at which it was due, not the one at which it was sent, so a router that falls behind
+/// A message carries the time at which it was due, not the one at which it was sent, so a router that falls behind
 /// shows it in the latencies instead of slowing the load down.
 pub struct Pacer {
     kit: Kit,
     receivers: Vec<Target>,
     per_second: f64,
-    /// One message in so many is timed.
+    /// One in this many messages is timed.
     timed_in: u64,
     started_ns: Option<u64>,
     sent: u64,
@@ -563,10 +563,10 @@ pub struct Pacer {
     errand: Option<Errand>,
 }
 
-/// Whom a pacer sends to.
+/// A receiver of a pacer.
 struct Target {
     agent: AgentId,
-    /// Whether it is one of those that the run is hard on: how long its messages take is not recorded.
+    /// Whether it is subjected to the disturbance; its latencies are not recorded.
     patient: bool,
     conversation: Option<ConversationId>,
 }
@@ -580,7 +580,7 @@ impl Pacer {
         Self { kit, receivers, per_second, timed_in, started_ns: None, sent: 0, sent_max, errand: None }
     }
 
-    /// Leaves the latencies of messages to these agents out of the record, disturbed or not.
+    /// Excludes the latencies of messages to these agents, whether or not the run is disturbed.
     #[must_use]
     pub fn sparing(mut self, patients: &[AgentId]) -> Self {
         for target in &mut self.receivers {
@@ -589,14 +589,14 @@ impl Pacer {
         self
     }
 
-    /// Leaves all latencies out of the record.
+    /// Excludes all latencies.
     #[must_use]
     pub fn unrecorded(mut self) -> Self {
         self.receivers.iter_mut().for_each(|target| target.patient = true);
         self
     }
 
-    /// Does this beside its ordinary work.
+    /// Adds a task.
     #[must_use]
     pub fn on(mut self, errand: Option<Errand>) -> Self {
         self.errand = errand;
@@ -652,7 +652,7 @@ impl Agent for Pacer {
     }
 }
 
-/// Takes in what pacers send.
+/// Receives the messages of pacers.
 pub struct Sink {
     kit: Kit,
 }

@@ -1,25 +1,25 @@
-//! The machine that a run was measured on, and how much of it other processes used meanwhile: figures say little without both.
+//! The machine of a run, and how much of it other processes used: figures mean little without both.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Places of a line of /proc/stat, behind its name: all time of a core but idle (3) and waiting for disks (4). What guests of this
-/// machine used (8 and 9) is part of the first two.
+/// Fields of a line of /proc/stat, after its name: all time of a core except idle (3) and waiting for disks (4). Time
+/// used by virtual machines on this machine (8 and 9) is part of the first two.
 const BUSY_PLACES: [usize; 6] = [0, 1, 2, 5, 6, 7];
 
-/// The machine, as this process sees it.
+/// The machine, as seen by this process.
 #[derive(Clone, Debug)]
 pub struct Machine {
     processor: String,
-    /// The cores that this process may use; none if that is unknown.
+    /// The cores that this process may use; empty if unknown.
     cores: Vec<usize>,
     kernel: String,
 }
 
 impl Machine {
-    /// Reads what the kernel says.
+    /// Reads the kernel's information.
     pub fn read() -> Self {
         let system = rustix::system::uname();
         let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -31,19 +31,20 @@ impl Machine {
         }
     }
 
-    /// How long the cores that this process may use have been busy since the machine started, with whatever it was. `None` if the
-    /// kernel does not say.
+    /// Returns how long the cores that this process may use have been busy since boot. `None` if the kernel does not
+    /// say.
     pub fn busy(&self) -> Option<Duration> {
         busy_of(&std::fs::read_to_string("/proc/stat").ok()?, &self.cores, rustix::param::clock_ticks_per_second())
     }
 
-    /// The share of the cores that others used while they were busy for so long, this process used so much, and so much time passed.
+    /// Returns the share of the cores used by other processes, given the total busy time, this process's share of it,
+    /// and the elapsed time.
     pub fn share_of_others(&self, busy: Duration, own: Duration, passed: Duration) -> Option<f64> {
         let all = passed.as_secs_f64() * self.cores.len() as f64;
         (all > 0.0).then(|| (busy.saturating_sub(own).as_secs_f64() / all).min(1.0))
     }
 
-    /// For programs.
+    /// Returns the description as JSON.
     pub fn json(&self, share_of_others: Option<f64>) -> Value {
         json!({
             "processor": self.processor,
@@ -65,7 +66,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// The model as /proc/cpuinfo has it; not every architecture has one there.
+/// Returns the model from /proc/cpuinfo; not every architecture has one there.
 fn model_of(text: &str) -> Option<String> {
     let value = |name: &str| {
         text.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.trim() == name).map(|(_, value)| value))

@@ -1,11 +1,11 @@
-//! `caxton bench`: what the router does, measured on this machine.
+//! `caxton bench`: measures the router on this machine.
 //!
-//! Every run counts what was handled, not what was accepted, and fails when its accounting does not balance or any
-//! message was lost on the way. The scenarios that are about trouble expect to lose some, and fail when it was any other.
+//! Every run counts what was handled, not what was accepted, and fails if its account does not balance or any message
+//! was lost. The scenarios with disturbances expect certain losses, and fail on any other.
 //!
-//! SIGTERM or SIGINT ends the run early: the load stops, what is under way is drained, and the figures so far are
-//! printed; where there are none, that is said. The exit status is 0 then if anything was measured, everything was handled within
-//! the shutdown's deadline, and the accounting balances.
+//! SIGTERM or SIGINT ends the run early: the load stops, what is in flight is drained, and the figures so far are
+//! printed, or that there are none. The exit status is then 0 if anything was measured, everything was handled within
+//! the shutdown deadline, and the account balances.
 
 mod cast;
 mod disturbance;
@@ -37,15 +37,15 @@ use super::interrupt::{Interrupt, parse_timeout};
 use super::settings::{self, Settings};
 use super::{fail, print, refuse};
 
-/// Seconds per scenario when all of them are run: about 20 s in all.
+/// Seconds per scenario if all of them are run: about 20 s in total.
 const SUITE_SECONDS: f64 = 3.0;
 /// Seconds of a run of one scenario.
 const RUN_SECONDS: f64 = 5.0;
-/// Agents of a run, unless it is said how many.
+/// Default number of agents.
 const AGENTS: usize = 1_000;
-/// The same for guests in WebAssembly, so that what is measured is their calls and not memory.
+/// Default number of WebAssembly guests: few, so that calls are measured and not memory.
 const GUESTS: usize = 16;
-/// How many of the messages that can break a protocol do so, and of the answers that can come late.
+/// Default share of violations among the messages that can violate a protocol, and of late replies.
 const OFFENCE_SHARE: f64 = 0.01;
 
 /// A pattern of traffic.
@@ -59,29 +59,29 @@ pub enum Scenario {
     Mixed,
     /// FIPA request conversations: request, agree, inform
     Request,
-    /// Contract-net negotiations of one initiator with ten participants
+    /// Contract net negotiations of one initiator with ten participants
     ContractNet,
-    /// Messages to everyone who offers a capability, and their answers
+    /// Messages to all providers of a capability, and their replies
     Broadcast,
-    /// Guests in WebAssembly that are kept busy, and answer one message of up to 256
+    /// WebAssembly guests that are kept busy, and reply to one message of up to 256
     Wasm,
-    /// Conversations by every FIPA protocol, some with messages that break it or come late
+    /// Conversations with every FIPA protocol, some with violations or late messages
     Protocols,
-    /// Ten times what the receivers can take, after a run that measures how much that is
+    /// Ten times what the receivers can handle, after a run that measures how much that is
     Overload,
-    /// One agent that takes a second for each message, and what the others notice of it: paired runs without and with
+    /// One agent that takes a second for each message, and its effect on the others: paired runs without and with it
     SlowConsumer,
-    /// Durable messages at a fixed rate, and what volatile ones notice of them: paired runs without and with
+    /// Durable messages at a fixed rate, and their effect on volatile ones: paired runs without and with them
     DurableLoad,
-    /// Guests in WebAssembly that loop, take all memory, flood the router or answer nonsense, and what the others notice of them:
-    /// paired runs without and with
+    /// WebAssembly guests that loop, take all memory, flood the router or reply nonsense, and their effect on the
+    /// others: paired runs without and with them
     HostileGuests,
-    /// Messages that fail or panic at every attempt, and what the others notice of them: paired runs without and with
+    /// Messages that fail or panic at every attempt, and their effect on the others: paired runs without and with them
     Poison,
 }
 
 impl Scenario {
-    /// Those that `caxton bench` runs when it is given none. The others take longer.
+    /// The scenarios that `caxton bench` runs by default. The others take longer.
     const SUITE: [Self; 6] = [Self::Local, Self::Cross, Self::Mixed, Self::Request, Self::ContractNet, Self::Broadcast];
 
     pub fn name(self) -> &'static str {
@@ -113,7 +113,7 @@ impl Scenario {
         }
     }
 
-    /// Messages on one shard are measured on one shard, unless more are asked for.
+    /// Returns the default number of shards: messages on one shard are measured on one.
     fn shards(self) -> Option<ShardCount> {
         match self {
             Self::Local | Self::Wasm => ShardCount::try_new(1).ok(),
@@ -126,66 +126,67 @@ impl Scenario {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct BenchArguments {
-    /// The traffic; without it, a short run of each kind but wasm and protocols, and overload, slow-consumer, durable-load,
-    /// hostile-guests and poison, which take longer
+    /// The scenario; by default a short run of each except wasm, protocols, overload, slow-consumer, durable-load,
+    /// hostile-guests and poison
     #[arg(value_enum)]
     scenario: Option<Scenario>,
-    /// How many shards; by default 1 for local, all allowed cores but one where messages are durable, and all for the rest
+    /// Number of shards; by default 1 for local, all allowed cores but one for durable messages, and all cores
+    /// otherwise
     #[arg(long)]
     shards: Option<ShardCount>,
-    /// How many agents; by default 1000, and for wasm 16
+    /// Number of agents; by default 1000, and 16 for wasm
     #[arg(long)]
     agents: Option<usize>,
-    /// The same as the scenario wasm: guests in WebAssembly
+    /// The same as the scenario wasm
     #[arg(long, conflicts_with = "scenario")]
     wasm: bool,
-    /// Have the guests of wasm be raw modules instead of components
+    /// Use raw modules instead of components as guests of wasm
     #[arg(long)]
     raw: bool,
-    /// How many messages, about, instead of a time
+    /// Approximate number of messages, instead of a time
     #[arg(long, conflicts_with = "seconds")]
     messages: Option<u64>,
-    /// How long each run takes, in seconds; the first fifth is not measured
+    /// Duration of each run in seconds; the first fifth is not measured
     #[arg(long)]
     seconds: Option<f64>,
     /// Bytes of content per message, at least 16
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// Send so many messages per second in an open loop, instead of as many as are handled; by default 100000 for
-    /// slow-consumer, durable-load, hostile-guests and poison. For overload, what the receivers can take: by default 20000
+    /// Messages per second in an open loop, instead of as many as are handled; by default 100000 for slow-consumer,
+    /// durable-load, hostile-guests and poison. For overload, the rate that the receivers can handle, by default 20000
     #[arg(long)]
     rate: Option<f64>,
-    /// How many pairs of runs, without and with: for durable-load by default 9, for the others that have pairs 3
+    /// Number of pairs of runs; by default 9 for durable-load and 3 for the other paired scenarios
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=99))]
     pairs: Option<u16>,
-    /// How many messages fail at every attempt: for poison, by default 1000
+    /// Number of messages that fail at every attempt, for poison; by default 1000
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=100_000))]
     poison: Option<u64>,
-    /// How many durable messages per second are sent beside the volatile ones: for durable-load, by default 50000
+    /// Durable messages per second sent beside the volatile ones, for durable-load; by default 50000
     #[arg(long)]
     durable_rate: Option<f64>,
-    /// Hold conversations to the protocols that they name: off, observe or enforce; by default enforce for protocols, else
-    /// what the settings say
+    /// Check conversations against their protocols: off, observe or enforce; by default enforce for protocols,
+    /// otherwise as in the settings
     #[arg(long, value_name = "MODE")]
     protocols: Option<Mode>,
-    /// Which share of the messages that can break a protocol does so: for protocols, by default 0.01
+    /// Share of violations among the messages that can violate a protocol, for protocols; by default 0.01
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     violating: Option<f64>,
-    /// Which share of the answers that can come late does so: for protocols, by default 0.01
+    /// Share of late replies among those that can be late, for protocols; by default 0.01
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     late: Option<f64>,
-    /// Have every message on disk before it is handled
+    /// Make every message durable
     #[arg(long)]
     durable: bool,
-    /// Where the directory for that is made; by default among the system's temporary files
+    /// The parent of the directory for durable messages; by default the system's directory for temporary files
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the settings say
+    /// Seconds for draining after SIGTERM or SIGINT; by default as in the settings
     #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
     shutdown_timeout: Option<Duration>,
-    /// Print one JSON object, or one for each scenario on a line of its own
+    /// Print one JSON object, or one per line for each scenario
     #[arg(long)]
     json: bool,
     /// Write the latencies to this file as an HDR percentile distribution
@@ -281,7 +282,7 @@ impl BenchArguments {
     fn plan(&self, config: &Config, scenario: Scenario, seconds: f64) -> Plan {
         let settings = settings::said(config);
         let mut config = config.clone();
-        // What an operator's router keeps is not for a benchmark to open.
+        // A benchmark must not open the store of an operator's router.
         config.store.directory = Directory::default();
         let usual = scenario.shards().filter(|_| settings::is_unsaid(&config, "router.shards"));
         if let Some(shards) = self.shards.or(usual) {
@@ -385,7 +386,7 @@ fn verdict(trial: &Trial) -> ExitCode {
     }
 }
 
-/// Shows a bar on a terminal while the run goes on; nothing of it is left behind.
+/// Shows a progress bar on a terminal during the run, and removes it afterwards.
 fn run_with_bar(plan: Plan, interrupt: &Interrupt) -> Result<Outcome, String> {
     const STEPS: u64 = 1_000;
     if !std::io::stderr().is_terminal() {

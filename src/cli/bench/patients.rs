@@ -1,5 +1,5 @@
-//! The agents that a run is hard on, and what is done to them: a consumer that is slow, handlers that a message makes
-//! fail every time, servers that are offered more than they can do.
+//! The agents subjected to a disturbance: a slow consumer, handlers that fail on poison messages, and overloaded
+//! servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -13,20 +13,20 @@ use caxton_router::{Agent, AgentId, Context, Inbox, Message, Outcome, Performati
 
 use super::load::{Control, Kit, PACED_PER_TURN_MAX};
 
-/// How long the slow consumer takes for a message.
+/// Time that the slow consumer takes for a message.
 pub const SLOW_CONSUMER_TAKES: Duration = Duration::from_secs(1);
-/// How often a consumer that gets nothing looks whether the router still runs.
+/// How often an idle consumer checks whether the router still runs.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
-/// What a handler says to poison, and panics with.
+/// The text of a handler's failure or panic on poison.
 const POISONED: &str = "poison: expected to fail";
 
-/// What came of the poison messages, each by its number.
+/// Results of the poison messages, by number.
 #[derive(Default)]
 pub struct PoisonTally {
     /// Attempts at each.
     attempts: Vec<AtomicU8>,
     sent: AtomicU64,
-    /// How often the factory of an agent that gets poison was called.
+    /// The number of times an agent that receives poison was created.
     made: AtomicU64,
 }
 
@@ -43,7 +43,7 @@ impl PoisonTally {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// How many messages were tried exactly so often.
+    /// Returns how many messages were tried exactly this many times.
     pub fn tried(&self, attempts: u8) -> u64 {
         self.attempts.iter().filter(|tried| tried.load(Ordering::Relaxed) == attempts).count() as u64
     }
@@ -56,18 +56,18 @@ impl PoisonTally {
     }
 }
 
-/// What a pacer does beside its ordinary work.
+/// An additional task of a pacer.
 #[derive(Clone)]
 pub enum Errand {
-    /// Sends so many messages to one agent, as fast as it goes, so that its mailbox is full from the beginning.
+    /// Sends this many messages to one agent as fast as possible, so that its mailbox is full from the beginning.
     Fill { agent: AgentId, left: u64 },
-    /// Sends so many poison messages, numbered from `first`, evenly over a part of the run. They go to each of the patients
-    /// in turn.
+    /// Sends this many poison messages, numbered from `first`, evenly over a part of the run. They go to each of the
+    /// patients in turn.
     Poison { patients: Arc<[AgentId]>, first: u64, messages: u64, sent: u64, begins_ns: u64, lasts_ns: u64 },
 }
 
 impl Errand {
-    /// Goes on with the errand, so long after the pacer began. Returns whether there was something to do.
+    /// Continues the task, this long after the pacer began. Returns whether there was anything to do.
     pub fn go_on(&mut self, kit: &mut Kit, since_start_ns: u64, context: &mut Context<'_>) -> bool {
         match self {
             Self::Fill { agent, left } => {
@@ -106,19 +106,19 @@ impl Errand {
     }
 }
 
-/// Gives poison its number, in the place where other messages say how often they return: those of pacers say never.
+/// Stores a poison message's number in place of the number of returns, which is zero for pacers' messages.
 fn numbered(kit: &mut Kit, builder: MessageBuilder, number: u64) -> MessageBuilder {
     kit.fill_stamped(builder, 0, number + 1)
 }
 
-/// Takes in what pacers send, but cannot handle poison: it fails over one message and panics over the next.
+/// Receives the messages of pacers, but fails on one poison message and panics on the next.
 pub struct Poisoned {
     kit: Kit,
     patients: u64,
 }
 
 impl Poisoned {
-    /// `patients` is how many agents get poison in turn.
+    /// `patients` is the number of agents that receive poison in turn.
     pub fn new(kit: Kit, patients: usize) -> Self {
         kit.control.poison.made.fetch_add(1, Ordering::Relaxed);
         Self { kit, patients: patients as u64 }
@@ -137,14 +137,13 @@ impl Agent for Poisoned {
         if (number / self.patients).is_multiple_of(2) {
             return Outcome::failed(POISONED);
         }
-        // It unwinds as every panic does, but past the hook, which would print this one a thousand times and has to go
-        // on printing all others.
+        // Unwinds like any panic, but without the hook, which would print this one a thousand times and has to print
+        // all others.
         std::panic::resume_unwind(Box::new(POISONED))
     }
 }
 
-/// Takes a fixed time for each message without keeping its shard from anything else, as an agent does that waits for
-/// something outside.
+/// Takes a fixed time for each message without blocking its shard, like an agent that waits for something outside.
 pub struct Server {
     kit: Kit,
     takes_ns: u64,
@@ -166,7 +165,7 @@ impl Agent for Server {
         self.resume(message, context)
     }
 
-    /// Once the run is over, what still waits takes no time.
+    /// After the run, waiting messages take no time.
     fn resume(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
         if context.now().monotonic_ns < self.done_ns && !self.kit.control.stopped() {
             return Outcome::Suspended;
@@ -185,7 +184,8 @@ impl SlowConsumer {
     /// Opens the inbox of this name and begins to take messages.
     ///
     /// # Errors
-    /// The inbox or the thread could not be had, in words.
+    ///
+    /// The inbox or the thread could not be created.
     pub fn start(router: &Router, name: &AgentName, control: &Arc<Control>) -> Result<Self, String> {
         let inbox = router.blocking_open_inbox(name.clone()).map_err(|error| error.to_string())?;
         let control = Arc::clone(control);
@@ -196,14 +196,15 @@ impl SlowConsumer {
         Ok(Self { thread })
     }
 
-    /// Has it hurry, once the run was stopped.
+    /// Makes it hurry, once the run was stopped.
     pub fn hurry(&self) {
         self.thread.thread().unpark();
     }
 
-    /// How many messages it took until the router stopped.
+    /// Returns how many messages it took until the router stopped.
     ///
     /// # Errors
+    ///
     /// The thread panicked.
     pub fn taken(self) -> Result<u64, String> {
         self.thread.join().map_err(|_| "the slow consumer's thread panicked".to_owned())
@@ -223,7 +224,7 @@ fn consume(inbox: &Inbox, control: &Control) -> u64 {
             if control.stopped() {
                 break;
             }
-            // Time itself is what is waited for here; the end of the run cuts it short.
+            // Passing time is what is waited for here; the end of the run cuts it short.
             std::thread::park_timeout(left);
         }
     }

@@ -1,8 +1,8 @@
-//! Conversations by every protocol of the library, some of them with messages that break it or come late.
+//! Conversations with every protocol of the library, some of them with violations or late messages.
 //!
-//! Every agent plays both sides: it begins one conversation at a time with its partner, by one script after the other, and
-//! takes part in those that others begin with it. What it breaks on purpose is counted, and a run fails unless the
-//! router found exactly that.
+//! Every agent plays both sides: it begins one conversation at a time with its partner, by one script after the other,
+//! and takes part in those begun by others. Deliberate violations are counted, and a run fails unless the router found
+//! exactly those.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,15 +17,16 @@ use super::load::Kit;
 use super::report::thousands;
 use super::run::Outcome;
 
-/// A conversation as two agents can have it, step by step.
+/// A conversation between two agents, step by step.
 struct Script {
-    /// What is played, for the report: the protocol, and what is special about it.
+    /// The name in the report: the protocol, and what is special.
     name: &'static str,
     protocol: &'static str,
     steps: &'static [(Side, Performative)],
-    /// What neither side may say before any of the steps from the second on that are `breakable`.
+    /// An act that neither side may use before any of the steps from the second on that are `breakable`.
     wrong: Performative,
-    /// Before how many steps the script can be broken, counted from its beginning. The first begins the conversation.
+    /// The number of steps, from the beginning, before which the script can be violated. The first begins the
+    /// conversation.
     breakable: usize,
 }
 
@@ -68,7 +69,7 @@ const SCRIPTS: [Script; 12] = [
         ],
         Cfp,
     ),
-    // What the broker passes back may be anything, so it can say nothing wrong any more.
+    // A broker may forward anything, so its messages cannot be violations any more.
     Script {
         breakable: 2,
         ..script(
@@ -111,18 +112,18 @@ const fn script(protocol: &'static str, steps: &'static [(Side, Performative)], 
     Script { name: protocol, protocol, steps, wrong, breakable: usize::MAX }
 }
 
-/// How much of what agents say is wrong or late, as shares of the messages that can be: 0 to 1.
+/// The shares of violations and of late messages, among those that can be: 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Offences {
     pub violating: f64,
     pub late: f64,
 }
 
-/// What the agents of a run did.
+/// The actions of a run's agents.
 #[derive(Default)]
 pub struct Tally {
     scripts: [ScriptTally; SCRIPTS.len()],
-    /// Refused messages of which their senders were told.
+    /// Notices to senders about refused messages.
     objections: AtomicU64,
 }
 
@@ -134,7 +135,7 @@ struct ScriptTally {
     late: AtomicU64,
 }
 
-/// What was played, when the run is over.
+/// What was played, at the end of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Played {
     scripts: [ScriptPlayed; SCRIPTS.len()],
@@ -169,7 +170,7 @@ impl Tally {
     }
 }
 
-/// What a message says beside its act: which script it belongs to, which step it is, and whether it breaks the script.
+/// The label of a message: its script, its step, and whether it violates the script.
 #[derive(Clone, Copy)]
 struct Cue {
     script: usize,
@@ -197,8 +198,8 @@ pub struct Player {
     dice: u64,
     script: usize,
     terms: [Option<Term>; SCRIPTS.len()],
-    /// A conversation whose last message was this agent's own. It is closed when the next one is over: that message has
-    /// passed it by then.
+    /// A conversation whose last message was this agent's own. It is closed at the end of the next one, when that
+    /// message has certainly passed.
     closing: Option<ConversationId>,
 }
 
@@ -209,7 +210,7 @@ impl Player {
         Self { kit, partner, offences, dice, script: number % SCRIPTS.len(), terms, closing: None }
     }
 
-    /// Whether something happens that happens in this share of the cases.
+    /// Whether an event with this probability happens.
     fn chance(&mut self, share: f64) -> bool {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.dice >> 40) as f64) < share * f64::from(1_u32 << 24)
@@ -235,7 +236,7 @@ impl Player {
         self.go_on(Initiator, script, 0, &say, context);
     }
 
-    /// Says everything that is this side's from a step on. Returns the step that is the other's.
+    /// Sends all consecutive messages of this side from a step on. Returns the other side's next step.
     fn go_on(
         &mut self,
         side: Side,
@@ -258,7 +259,7 @@ impl Player {
             let late = answered && self.chance(self.offences.late);
             let mut builder = self.kit.fill_returning(say(*act), Cue { script, step, broken: false }.word());
             if late {
-                // Whatever comes now comes later than that.
+                // The next message is late in any case.
                 builder = builder.reply_by(WallTime(context.now().wall.0.saturating_sub(1)));
             }
             if self.kit.send(builder, context) {
@@ -270,7 +271,7 @@ impl Player {
         step
     }
 
-    /// Begins the next conversation if the last word of this one was the initiator's.
+    /// Begins the next conversation if the initiator sent the last message of this one.
     fn end_if_over(&mut self, script: usize, conversation: ConversationId, context: &mut Context<'_>) {
         if SCRIPTS[script].steps.last().is_some_and(|(by, _)| *by == Initiator) {
             self.close_before(context);
@@ -290,7 +291,7 @@ impl Player {
         self.begin(context);
     }
 
-    /// Takes a step of the other side in, and says what comes next.
+    /// Handles a step of the other side, and sends the next.
     fn follow(&mut self, message: &Message, cue: Cue, context: &mut Context<'_>) {
         let Some(script) = SCRIPTS.get(cue.script) else { return };
         let Some((by, _)) = script.steps.get(cue.step) else { return };
@@ -331,7 +332,7 @@ impl Agent for Player {
     }
 }
 
-/// What the router found, beside what was done.
+/// The router's findings compared with the actions.
 struct Comparison {
     mode: Mode,
     /// By name: done, and found.
@@ -360,7 +361,7 @@ impl Comparison {
     }
 }
 
-/// What does not add up in a run of conversations by protocols, if anything.
+/// Returns what is wrong in a run of conversations with protocols, if anything.
 pub fn complaint(outcome: &Outcome) -> Option<String> {
     let account = outcome.report.stats.account();
     let lost = account.expired + account.refused + outcome.refused;
@@ -376,7 +377,7 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
             account.dead_lettered
         ));
     }
-    // Who asked for an answer by a moment that had passed is told that none came in time.
+    // A sender that expected a reply by a past time is notified that none arrived.
     let missing = outcome.report.stats.replies_missing();
     let told = outcome.played.objections + outcome.failures + account.notices_coalesced;
     if told != refused + missing {
@@ -385,7 +386,7 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
     Comparison::of(outcome).complaint().or_else(|| outcome.complaint_of_nothing())
 }
 
-/// What was played and found, for programs.
+/// Returns what was played and found, as JSON.
 pub fn json(outcome: &Outcome) -> Value {
     let comparison = Comparison::of(outcome);
     let mut object = json!({ "mode": comparison.mode.as_str(), "senders_told": outcome.played.objections });
@@ -409,7 +410,7 @@ pub fn json(outcome: &Outcome) -> Value {
     object
 }
 
-/// The same for people.
+/// Returns what was played and found, as text.
 pub fn text(outcome: &Outcome) -> String {
     let comparison = Comparison::of(outcome);
     let mut text = format!("protocols           {}\n", comparison.mode);
@@ -429,7 +430,7 @@ pub fn text(outcome: &Outcome) -> String {
     text
 }
 
-/// Everyone plays with the one behind it.
+/// Each agent's partner is the next one.
 pub fn partners(agents: &[AgentId]) -> Arc<[AgentId]> {
     let mut partners = agents.to_vec();
     if !partners.is_empty() {

@@ -1,4 +1,4 @@
-//! What a run has to say: a table for people, one JSON object for programs, a histogram for plots.
+//! Reports of a run: a table for people, one JSON object for programs, a histogram for plots.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use super::trial::Trial;
 /// The commit that the program was built from, if it was built from a checkout.
 pub const COMMIT: &str = env!("BUILD_COMMIT");
 
-/// One JSON object with everything that was measured.
+/// Returns one JSON object with everything measured.
 pub fn json(trial: &Trial) -> Value {
     let mut object = json_of_run(&trial.outcome);
     trial.extend(&mut object);
@@ -74,16 +74,16 @@ fn json_of_run(outcome: &Outcome) -> Value {
     })
 }
 
-/// Those reasons for which there were dead letters, each with their number.
+/// Returns the reasons for which there were dead letters, with their numbers.
 fn by_reason(counts: &[u64; DeadLetterReason::COUNT]) -> Value {
     let counts = DeadLetterReason::ALL.iter().map(|reason| (reason.as_str().to_owned(), counts[reason.index()]));
     Value::Object(counts.filter(|(_, count)| *count > 0).map(|(word, count)| (word, count.into())).collect())
 }
 
-/// What stands in place of a figure that there is none of.
+/// Replaces a missing figure.
 const NOT_MEASURED: &str = "-";
 
-/// The heads and widths of the table's columns.
+/// The headings and widths of the table's columns.
 const COLUMNS: [(&str, usize); 10] = [
     ("scenario", 14),
     ("shards", 6),
@@ -97,7 +97,7 @@ const COLUMNS: [(&str, usize); 10] = [
     ("others", 7),
 ];
 
-/// The table's head.
+/// Returns the table's heading.
 pub fn head() -> String {
     let mut line = String::new();
     for (name, width) in COLUMNS {
@@ -106,7 +106,7 @@ pub fn head() -> String {
     line
 }
 
-/// A run as a line of the table.
+/// Returns a run as a line of the table.
 pub fn row(trial: &Trial) -> String {
     let outcome = &trial.outcome;
     let measured = |text: String| if outcome.is_measured() { text } else { NOT_MEASURED.to_owned() };
@@ -129,7 +129,7 @@ pub fn row(trial: &Trial) -> String {
     line
 }
 
-/// A latency in microseconds, if any message was timed.
+/// Returns a latency in microseconds, if any message was timed.
 fn latency(outcome: &Outcome, quantile: f64) -> String {
     if outcome.latencies.is_empty() {
         return NOT_MEASURED.to_owned();
@@ -137,7 +137,7 @@ fn latency(outcome: &Outcome, quantile: f64) -> String {
     format!("{:.1}", outcome.latencies.value_at_quantile(quantile) as f64 / 1_000.0)
 }
 
-/// The details of one run, for people.
+/// Returns the details of one run, as text.
 pub fn details(trial: &Trial) -> String {
     let outcome = &trial.outcome;
     let account = outcome.report.stats.account();
@@ -203,7 +203,7 @@ pub fn details(trial: &Trial) -> String {
     text + &trial.details()
 }
 
-/// How the router came to its end, after a signal.
+/// Describes the router's shutdown after a signal.
 pub fn shutdown(outcome: &Outcome) -> String {
     let signal = outcome.interrupted.map_or("", Signal::name);
     let figures = match (outcome.is_measured(), outcome.warmed_up) {
@@ -214,13 +214,13 @@ pub fn shutdown(outcome: &Outcome) -> String {
     format!("{signal}: {figures}; the router {}", outcome.report)
 }
 
-/// The memory of an agent; nothing for few agents, which do not show in the memory of the process.
+/// Returns the memory per agent; `None` for few agents, which do not show in the memory of the process.
 fn weighed(outcome: &Outcome) -> Option<f64> {
     const AGENTS_MIN: usize = 10_000;
     (outcome.plan.agents >= AGENTS_MIN).then_some(outcome.bytes_per_agent)
 }
 
-/// Where and from what the figures come.
+/// Describes the machine, the commit and the settings of the figures.
 pub fn provenance(outcome: &Outcome) -> String {
     let settings = outcome.plan.settings.iter().fold(String::new(), |text, setting| text + ", " + setting);
     format!(
@@ -232,10 +232,11 @@ pub fn provenance(outcome: &Outcome) -> String {
     )
 }
 
-/// Writes the latencies as an HDR percentile distribution, in microseconds, as the usual plotters read it.
+/// Writes the latencies as an HDR percentile distribution, in microseconds, for the usual plotters.
 ///
 /// # Errors
-/// The file can't be written.
+///
+/// The file cannot be written.
 pub fn write_histogram(path: &Path, latencies: &Histogram<u64>) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     writeln!(file, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;

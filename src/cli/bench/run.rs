@@ -1,4 +1,4 @@
-//! One run of one scenario: agents are registered, set going, measured, drained, and accounted for.
+//! One run of one scenario: registers agents, starts them, measures, drains, and checks the account.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,54 +22,53 @@ use super::machine::Machine;
 use super::patients::SlowConsumer;
 use super::protocols::{self, Offences, Played};
 
-/// What is measured begins after this share of the time.
+/// The share of the time after which measuring begins.
 pub const WARM_UP_SHARE: f64 = 0.2;
-/// How long messages that are under way at the end get to arrive.
+/// Time limit for messages in flight at the end.
 const DRAIN_DEADLINE: Duration = Duration::from_mins(1);
-/// How long a run goes on beyond its time if what it is about has not happened by then, as on a machine that is busy with other
-/// work.
+/// Maximum extension of a run whose effect has not happened in its time, as on a busy machine.
 const EXTENSION_MAX: Duration = Duration::from_mins(1);
-/// How often such a run is looked at.
+/// How often such a run is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What is to be run.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub scenario: Scenario,
     pub agents: usize,
-    /// Whether guests in WebAssembly are raw modules.
+    /// Whether WebAssembly guests are raw modules.
     pub raw: bool,
     pub size: usize,
     pub length: Length,
     /// Messages per second in an open loop; without it, as many as the router handles.
     pub rate: Option<f64>,
-    /// What the load has to cope with, in the scenarios that are about that.
+    /// The disturbance, if the scenario has one.
     pub disturbance: Option<Disturbance>,
-    /// How much agents break the protocols of their conversations, in the scenario that is about that.
+    /// The shares of violations and late messages, if the scenario has protocols.
     pub offences: Offences,
-    /// Where the store's directory is made, if messages are to be on disk before they are handled.
+    /// The parent of the store's directory, if messages are durable.
     pub durable: Option<PathBuf>,
-    /// How long what is under way may take after a signal.
+    /// Time limit for draining after a signal.
     pub shutdown: Duration,
     pub config: Config,
-    /// What a file, the environment or `--set` said beside the preset.
+    /// Settings of a file, the environment or `--set`.
     pub settings: Vec<String>,
 }
 
 impl Plan {
-    /// What the run is called in reports.
+    /// Returns the run's name in reports.
     pub fn name(&self) -> String {
         let durable = if self.is_durable() { " durable" } else { "" };
         let raw = if self.raw { " raw" } else { "" };
         format!("{}{raw}{durable}", self.scenario.name())
     }
 
-    /// Whether what is measured is on disk before it is handled.
+    /// Whether the measured messages are durable.
     pub fn is_durable(&self) -> bool {
         self.durable.is_some() && self.scenario != Scenario::DurableLoad
     }
 
-    /// Makes the store's directory, where there is to be one. It is removed with what is answered.
+    /// Creates the store's directory, if needed. It is removed with the result.
     fn data_directory(&mut self) -> Result<Option<TempDir>, String> {
         let Some(place) = &self.durable else { return Ok(None) };
         let made = tempfile::Builder::new().prefix("caxton-bench-").tempdir_in(place);
@@ -79,14 +78,14 @@ impl Plan {
     }
 }
 
-/// How long a run is.
+/// The length of a run.
 #[derive(Clone, Copy, Debug)]
 pub enum Length {
     Seconds(f64),
     Messages(u64),
 }
 
-/// What came of a run.
+/// The result of a run.
 pub struct Outcome {
     pub plan: Plan,
     pub shards: u16,
@@ -98,39 +97,39 @@ pub struct Outcome {
     pub registrations_per_second: f64,
     pub bytes_per_agent: f64,
     pub rss_bytes: u64,
-    /// Resident memory with all agents and no message, and the most that was seen: in an overload also while it was going on.
+    /// Resident memory with all agents and no message, and the maximum: in an overload also during the run.
     pub rss_start_bytes: u64,
     pub rss_max_bytes: u64,
     pub report: Report,
     pub refused: u64,
     pub failures: u64,
-    /// What became of the agents that the run was hard on.
+    /// Results for the agents subjected to the disturbance.
     pub patients: Patients,
-    /// What was done in conversations by protocols.
+    /// Results of conversations with protocols.
     pub played: Played,
     /// Whether what was written to disk survives a power cut.
     pub survives_power_cut: bool,
-    /// What the run was measured on, and the share of its cores that other processes used meanwhile.
+    /// The machine, and the share of its cores used by other processes.
     pub machine: Machine,
     pub share_of_others: Option<f64>,
     /// The signal that ended the run early.
     pub interrupted: Option<Signal>,
-    /// Whether the figures are of the time after the warm-up. They include it where a signal came before its end.
+    /// Whether the figures exclude the warm-up. They include it if a signal arrived before its end.
     pub warmed_up: bool,
 }
 
 impl Outcome {
-    /// Messages that were handled per second.
+    /// Returns the number of messages handled per second.
     pub fn messages_per_second(&self) -> f64 {
         self.messages as f64 / self.seconds
     }
 
-    /// Whether any message was handled while the run was measured. Without one, figures per message or second say nothing.
+    /// Whether any message was handled during the measurement. Otherwise figures per message or second are meaningless.
     pub fn is_measured(&self) -> bool {
         self.messages > 0 && self.seconds > 0.0
     }
 
-    /// What does not add up, if anything.
+    /// Returns what is wrong with the run, if anything.
     pub fn complaint(&self) -> Option<String> {
         let account = self.report.stats.account();
         if !self.report.balances() {
@@ -140,7 +139,7 @@ impl Outcome {
             return Some("the router did not handle everything before the deadline".to_owned());
         }
         if self.interrupted.is_some() {
-            // The load was cut off, so what it reached says nothing.
+            // The load was cut off, so its results mean nothing.
             return None;
         }
         if let Some(disturbance) = self.plan.disturbance.as_ref().filter(|disturbance| disturbance.is_present()) {
@@ -167,20 +166,21 @@ impl Outcome {
     }
 }
 
-/// A moment of the run.
+/// A reading during the run.
 struct Mark {
     at: Instant,
     cpu: Duration,
-    /// What all processes used of the cores that this one may use.
+    /// The busy time of the cores that this process may use.
     busy: Option<Duration>,
     processed: u64,
     rounds: u64,
 }
 
-/// Runs the plan, or as much of it as a signal leaves time for. `progress` is told how far the run is, from 0 to 1.
+/// Runs the plan, or as much of it as a signal leaves time for. `progress` receives the completed share, from 0 to 1.
 ///
 /// # Errors
-/// What kept the run from being measured, in words.
+///
+/// The run could not be measured.
 pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> Result<Outcome, String> {
     let mut plan = plan;
     let directory = plan.data_directory()?;
@@ -193,7 +193,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let attempts = plan.disturbance.as_ref().map_or(1, Disturbance::attempts);
     let stopped = Arc::clone(&control);
     let _watch = interrupt.watch(&router, plan.shutdown, move || stopped.stop.store(true, Ordering::Relaxed));
-    // What the agents of the load themselves hold counts as well.
+    // The memory of the load's agents themselves counts as well.
     let before_bytes = resident_bytes();
     let names = names(&plan, &router)?;
     let mut cast = cast(&plan, &router, &names, &control)?;
@@ -242,7 +242,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let (first, last) = match plan.length {
         Length::Seconds(seconds) => {
             let (warm_up, started) = (seconds * WARM_UP_SHARE, begun.at);
-            // Where shards have all cores, each look takes one of them away.
+            // If shards use all cores, each reading takes one of them away.
             let watches_memory = plan.scenario == Scenario::Overload;
             let mut look = |elapsed| {
                 if watches_memory {
@@ -275,7 +275,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
         slow_consumer.hurry();
     }
     let rss_bytes = resident_bytes();
-    // A signal from here on still has the router drained within its own deadline.
+    // After a signal the router is drained within its own deadline.
     let deadline = if interrupt.signal().is_some() { plan.shutdown } else { DRAIN_DEADLINE };
     let report = router.shutdown(deadline).map_err(|error| error.to_string())?;
     let taken = slow_consumer.map_or(Ok(0), SlowConsumer::taken)?;
@@ -312,7 +312,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     })
 }
 
-/// Waits until `seconds` after `begun` or until a signal comes, telling how far it is.
+/// Waits until `seconds` after `begun` or until a signal arrives, reporting progress.
 fn wait(begun: Instant, seconds: f64, interrupt: &Interrupt, progress: &mut dyn FnMut(f64)) {
     const STEP: Duration = Duration::from_millis(250);
     let end = begun + Duration::from_secs_f64(seconds);
@@ -325,7 +325,7 @@ fn wait(begun: Instant, seconds: f64, interrupt: &Interrupt, progress: &mut dyn 
     }
 }
 
-/// Waits until what the run is about has happened, if it has not in its time, but no longer than [`EXTENSION_MAX`].
+/// Waits until the effect of the run has happened, if it has not in its time, but no longer than [`EXTENSION_MAX`].
 fn wait_for_substance(plan: &Plan, router: &Router, control: &Control, processed_before: u64, interrupt: &Interrupt) {
     let began = Instant::now();
     while !has_substance(plan, router, control, processed_before) && began.elapsed() < EXTENSION_MAX {
@@ -335,7 +335,7 @@ fn wait_for_substance(plan: &Plan, router: &Router, control: &Control, processed
     }
 }
 
-/// Whether a run has handled and timed anything since its warm-up, and what it is about has happened.
+/// Whether a run has handled and timed anything since its warm-up, and its effect has happened.
 fn has_substance(plan: &Plan, router: &Router, control: &Control, processed_before: u64) -> bool {
     let account = router.stats().account();
     let measured = account.processed > processed_before && control.has_recorded();
@@ -346,7 +346,7 @@ fn has_substance(plan: &Plan, router: &Router, control: &Control, processed_befo
     measured && happened
 }
 
-/// Waits until as many messages were handled or a signal comes, or until none has been handled for a long time.
+/// Waits until this many messages were handled or a signal arrives, or until none has been handled for a long time.
 fn wait_for(
     router: &Router,
     expected: u64,
@@ -375,13 +375,13 @@ fn wait_for(
 }
 
 /// Returns the CPU time of the process.
-#[allow(clippy::cast_sign_loss)] // A process has used no negative time.
+#[allow(clippy::cast_sign_loss)] // CPU time is not negative.
 fn cpu_time() -> Duration {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(used.tv_sec as u64, u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
-/// The process's resident memory, in bytes; zero where the kernel does not say.
+/// Returns the process's resident memory in bytes; zero if the kernel does not say.
 fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Scenarios that take more than one run: pairs of runs without and with a disturbance, and a peak before an overload.
+//! Scenarios of more than one run: pairs of runs without and with a disturbance, and a peak before an overload.
 
 use std::fmt::Write as _;
 
@@ -11,38 +11,39 @@ use super::report::thousands;
 use super::run::{Length, Outcome, Plan};
 use super::{Scenario, protocols};
 
-/// Messages per second in the paired scenarios: well below what two cores can carry.
+/// Messages per second in the paired scenarios: well below the capacity of two cores.
 const PAIRED_RATE: f64 = 100_000.0;
-/// Messages per second that the receivers of an overload can take, all together.
+/// Messages per second that the receivers of an overload can handle, in total.
 const SERVED_RATE: f64 = 20_000.0;
-/// How many times what the receivers can take is sent to them.
+/// Factor between what is sent and what the receivers can handle.
 const OVERLOAD_FACTOR: f64 = 10.0;
-/// How many times what they should be able to take is sent while their peak is measured, so that none is ever idle.
+/// Factor between what is sent and what they should be able to handle while their peak is measured, so that none is
+/// ever idle.
 const PEAK_FACTOR: f64 = 2.0;
-/// How long the peak is measured at most, in seconds. It ends before the mailboxes are full.
+/// Maximum duration of measuring the peak, in seconds. It ends before the mailboxes are full.
 const PEAK_SECONDS_MAX: f64 = 2.0;
-/// The mailboxes of an overload hold what their owners take in so many seconds.
+/// Size of the mailboxes in an overload, in seconds of their owners' work.
 const MAILBOX_SECONDS: f64 = 5.0;
-/// Pairs of runs, where there are pairs.
+/// Default number of pairs.
 const PAIRS: u16 = 3;
-/// The same beside a durable load.
+/// Default number of pairs with a durable load.
 const DURABLE_PAIRS: u16 = 9;
-/// Durable messages per second beside the volatile ones.
+/// Default durable messages per second beside the volatile ones.
 const DURABLE_RATE: f64 = 50_000.0;
-/// Messages per second to hostile guests, all together.
+/// Messages per second to hostile guests, in total.
 const HOSTILE_RATE: f64 = 40.0;
-/// So that what they do ends within the run: with the settings of the presets each message would take four times 5 s.
+/// Ends their actions within the run: with the presets' settings each message would take four times 5 s.
 const HOSTILE_SETTINGS: [(&str, &str); 3] =
     [("wasm.call_ms", "100"), ("retry.attempts", "0"), ("supervision.restarts", "10000")];
-/// Poison messages, where there is poison.
+/// Default number of poison messages.
 const POISON: u64 = 1_000;
-/// Bytes of dead letters that one shard keeps of an overload: 64 MiB.
+/// Size of the dead letters kept by one shard in an overload, in bytes: 64 MiB.
 const DEAD_LETTER_BYTES: u64 = 64 << 20;
-/// How long the first retry of a poison message waits, in milliseconds. With the seconds of the presets a run would take
-/// longer than it measures.
+/// Delay before the first retry of a poison message, in milliseconds. With the presets' seconds a run would take longer
+/// than it measures.
 const POISON_RETRY_MS: u32 = 10;
 
-/// What is to be tried, beside the plan of a run.
+/// Parameters of a scenario besides the plan of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Pairs of runs, if not [`PAIRS`] or [`DURABLE_PAIRS`].
@@ -53,13 +54,13 @@ pub struct Effort {
     pub durable_rate: Option<f64>,
 }
 
-/// What came of a scenario: one run to speak for it, and what all its runs together say.
+/// The result of a scenario: one representative run, and the results of all runs together.
 pub struct Trial {
     pub outcome: Outcome,
     findings: Findings,
-    /// What did not add up in some other run.
+    /// What was wrong in some other run.
     complaint: Option<String>,
-    /// What was set beside the preset.
+    /// Settings besides the preset.
     settings: Vec<String>,
 }
 
@@ -70,7 +71,7 @@ enum Findings {
     Overload(Overload),
 }
 
-/// The 99th percentiles of the messages to everyone else, in nanoseconds.
+/// The 99th percentiles of the messages to the other agents, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Pair {
     without_ns: u64,
@@ -84,7 +85,7 @@ impl Pair {
 }
 
 struct Overload {
-    /// What the receivers handled when none of them was ever idle, in messages per second.
+    /// What the receivers handled without being idle, in messages per second.
     peak: f64,
     /// What was sent, in messages per second.
     sent: f64,
@@ -93,10 +94,11 @@ struct Overload {
     budget_bytes: u64,
 }
 
-/// Runs a plan as often as its scenario takes. `run` runs it once.
+/// Runs a plan as often as its scenario needs. `run` runs it once.
 ///
 /// # Errors
-/// What kept a run from being measured, in words.
+///
+/// A run could not be measured.
 pub fn run_trial(
     plan: Plan,
     effort: Effort,
@@ -144,7 +146,7 @@ fn pairs(
     let mut outcomes = Vec::with_capacity(usize::from(pairs));
     for number in 0..pairs {
         let mut run = |disturbance: &Disturbance| run(Plan { disturbance: Some(disturbance.clone()), ..plan.clone() });
-        // What changes slowly on the machine favours neither.
+        // Slow changes on the machine favour neither.
         let calm_first = number % 2 == 0;
         let first = run(if calm_first { &without } else { &with })?;
         if first.interrupted.is_some() {
@@ -160,7 +162,7 @@ fn pairs(
         outcomes.push((Pair { without_ns, with_ns }, disturbed));
     }
     let pairs: Vec<Pair> = outcomes.iter().map(|(pair, _)| *pair).collect();
-    // The pair in the middle speaks for all.
+    // The median pair represents all.
     outcomes.sort_by(|(one, _), (other, _)| one.ratio().total_cmp(&other.ratio()));
     let middle = (outcomes.len().max(1) - 1) / 2;
     let (_, outcome) = outcomes.into_iter().nth(middle).ok_or("there was no pair of runs")?;
@@ -203,8 +205,8 @@ fn overload(mut plan: Plan, run: &mut dyn FnMut(Plan) -> Result<Outcome, String>
     Ok(Trial { complaint: calm.complaint(), outcome, findings: Findings::Overload(overload), settings })
 }
 
-/// How much memory the messages of a run may take, by its configuration: what its mailboxes and outboxes may hold,
-/// within the router's memory budget, and what its rings and dead letters may hold beside that.
+/// Returns the memory that the messages of a run may take, by its configuration: the limits of mailboxes and outboxes,
+/// within the router's memory budget, plus those of rings and dead letters.
 fn budget_bytes(outcome: &Outcome) -> u64 {
     let (plan, shards) = (&outcome.plan, u64::from(outcome.shards));
     let Config { mailbox, delivery, dead_letters, ring, .. } = &plan.config;
@@ -214,7 +216,7 @@ fn budget_bytes(outcome: &Outcome) -> u64 {
     let mailbox = (u64::from(mailbox.messages.into_inner()) * weight).min(mailbox.bytes.into_inner());
     let mailboxes = plan.agents as u64 * mailbox;
     let pending = shards * delivery.pending_max.as_usize() as u64 * weight;
-    // Each shard has one agent that sends.
+    // Each shard has one sending agent.
     let outboxes = shards * u64::from(delivery.outbox.into_inner()) * weight;
     let ring = ShardCount::try_new(outcome.shards).map_or(0, |shards| ring.capacity.resolve(shards).as_usize());
     let rings = shards * (shards - 1) * ring as u64 * weight;
@@ -228,17 +230,17 @@ fn in_words(error: &DomainError) -> String {
 }
 
 impl Trial {
-    /// A scenario of several runs that a signal ended in this one.
+    /// Creates the result of a scenario of several runs that a signal ended in this one.
     fn cut_off(outcome: Outcome, settings: Vec<String>) -> Self {
         Self { outcome, findings: Findings::One, complaint: None, settings }
     }
 
-    /// What does not add up, if anything, in any of the runs.
+    /// Returns what is wrong with any of the runs, if anything.
     pub fn complaint(&self) -> Option<String> {
         self.complaint.clone().or_else(|| self.outcome.complaint())
     }
 
-    /// Adds what the runs together say to the object of the one that speaks for them.
+    /// Adds the results of all runs to the object of the representative one.
     pub fn extend(&self, object: &mut Value) {
         object["balances"] = self.complaint().is_none().into();
         if !self.settings.is_empty() {
@@ -272,7 +274,7 @@ impl Trial {
                 object["delivered_of_peak"] = self.delivered_of_peak(overload).into();
                 object["memory"] = json!({
                     "start_bytes": overload.rss_start_bytes,
-                    // With what the allocator has kept of the run that measured the peak.
+                    // Includes what the allocator has kept of the run that measured the peak.
                     "after_peak_bytes": self.outcome.rss_start_bytes,
                     "max_bytes": self.outcome.rss_max_bytes,
                     "budget_bytes": overload.budget_bytes,
@@ -310,7 +312,7 @@ impl Trial {
         }
     }
 
-    /// The same for people.
+    /// Returns the results of all runs, as text.
     pub fn details(&self) -> String {
         let account = self.outcome.report.stats.account();
         let mut text = String::new();
@@ -403,7 +405,7 @@ impl Trial {
         self.outcome.messages_per_second() / overload.peak
     }
 
-    /// What the load added to the resident memory, of what it may add.
+    /// Returns the resident memory added by the load, as a share of what it may add.
     fn share_of_budget(&self, overload: &Overload) -> f64 {
         let added = self.outcome.rss_max_bytes.saturating_sub(overload.rss_start_bytes);
         added as f64 / overload.budget_bytes.max(1) as f64

@@ -1,4 +1,4 @@
-//! The agents that a file names: they write down what they get and answer what expects an answer.
+//! The agents named in a file: they record what they receive and reply if a reply is expected.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::journal::{Fates, Journal, Reply};
 use super::management::Office;
 use crate::cli::input::Source;
 
-/// Everybody whom the messages of a file name.
+/// All agents named in a file's messages.
 pub struct Cast {
     names: HashMap<AgentId, AgentName>,
     offers: HashMap<AgentId, Vec<CapabilityName>>,
@@ -26,7 +26,7 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// Reads the names of senders, receivers and whom they want answers to go to, and of those who offer something.
+    /// Reads the names of senders, receivers and `reply-to` agents, and adds the providers.
     pub fn named_in(source: &Source, strictness: Strictness, offers: &[(AgentName, CapabilityName)]) -> Self {
         let mut cast = Self::offering(offers);
         for message in source.messages(strictness).filter_map(Result::ok) {
@@ -36,7 +36,7 @@ impl Cast {
         cast
     }
 
-    /// Those who offer something. Others are added with the messages that name them.
+    /// Creates the cast of these providers. Others are added with the messages that name them.
     pub fn offering(offers: &[(AgentName, CapabilityName)]) -> Self {
         let mut cast =
             Self { names: HashMap::new(), offers: HashMap::new(), has_messages: false, guests: HashMap::new() };
@@ -51,12 +51,12 @@ impl Cast {
         cast
     }
 
-    /// Whether a guest in WebAssembly is the agent of this name.
+    /// Whether a WebAssembly guest is the agent of this name.
     pub fn is_played(&self, name: &AgentName) -> bool {
         self.guests.contains_key(&AgentId::of(name))
     }
 
-    /// Has a guest in WebAssembly be the agent of this name.
+    /// Makes a WebAssembly guest the agent of this name.
     pub fn play(&mut self, name: &AgentName, guest: Guest, offers: Vec<CapabilityName>) {
         let id = AgentId::of(name);
         self.names.entry(id).or_insert_with(|| name.clone());
@@ -68,22 +68,22 @@ impl Cast {
         self.names.entry(aid.id()).or_insert_with(|| aid.name.clone());
     }
 
-    /// Whether the file has a message at all.
+    /// Whether the file contains a message at all.
     pub fn has_messages(&self) -> bool {
         self.has_messages
     }
 
-    /// Whether somebody has this name.
+    /// Whether there is an agent of this name.
     pub fn has(&self, name: &AgentName) -> bool {
         self.names.contains_key(&AgentId::of(name))
     }
 
-    /// The agent's name or, if nobody knows it, its id.
+    /// Returns the agent's name or, if unknown, its id.
     pub fn name_of(&self, agent: AgentId) -> String {
         self.names.get(&agent).map_or_else(|| agent.to_string(), ToString::to_string)
     }
 
-    /// How many deliveries a message of the file stands for.
+    /// Returns the number of deliveries of a message in the file.
     pub fn deliveries(&self, message: &Message) -> usize {
         match message.receiver() {
             Receiver::Capability(capability, caxton_router::Choice::All) => self.providers(capability.as_str()).max(1),
@@ -91,17 +91,17 @@ impl Cast {
         }
     }
 
-    /// How many agents offer this capability.
+    /// Returns the number of providers of a capability.
     fn providers(&self, capability: &str) -> usize {
         self.offers.values().filter(|offered| offered.iter().any(|name| name.as_ref() as &str == capability)).count()
     }
 
-    /// Registers everybody. Returns who could not be registered, and why.
+    /// Registers all agents. Returns those that could not be registered, with the reason.
     pub fn register(&self, router: &Router, script: &Arc<Script>) -> HashMap<AgentId, String> {
         self.register_these(self.names.iter(), router, script)
     }
 
-    /// Adds and registers those whom a message names and who are not here yet. Answers as [`Cast::register`].
+    /// Adds and registers the agents named in a message that are new. Returns like [`Cast::register`].
     pub fn introduce(&mut self, message: &Message, router: &Router, script: &Arc<Script>) -> HashMap<AgentId, String> {
         let mut strangers = HashMap::new();
         for aid in aids_of(message).filter(|aid| !self.names.contains_key(&aid.id())) {
@@ -143,7 +143,7 @@ impl Cast {
     }
 }
 
-/// The agents that a message names.
+/// Returns the agents named in a message.
 fn aids_of(message: &Message) -> impl Iterator<Item = &Aid> {
     let details = message.details();
     let sender = details.and_then(|details| details.sender.as_ref());
@@ -151,26 +151,26 @@ fn aids_of(message: &Message) -> impl Iterator<Item = &Aid> {
     sender.into_iter().chain(others.into_iter().flatten())
 }
 
-/// What agents answer to messages that expect an answer.
+/// The replies of agents to messages that expect one.
 pub struct Habits {
-    /// What most of them answer, if anything.
+    /// The usual reply, if any.
     pub usual: Option<Performative>,
-    /// What some of them answer instead.
+    /// The replies of particular agents.
     pub own: HashMap<AgentId, Performative>,
 }
 
-/// What all agents of a run share.
+/// State shared by all agents of a run.
 pub struct Script {
-    /// What they answer.
+    /// Their replies.
     pub habits: Habits,
-    /// In whose names the router sends messages that name no sender: nobody there waits for an answer.
+    /// The senders of messages that name none: nobody there waits for a reply.
     pub gateways: HashSet<AgentId>,
-    /// Where they write down what they get.
+    /// Where they record what they receive.
     pub journal: Arc<Journal>,
 }
 
 impl Script {
-    /// What this agent answers to this message.
+    /// Returns this agent's reply to this message.
     fn answer_to(&self, message: &Message, agent: AgentId) -> Option<Performative> {
         let performative = self.habits.own.get(&agent).copied().or(self.habits.usual)?;
         let anonymous = message.sender().is_none_or(|sender| self.gateways.contains(&sender));
@@ -179,8 +179,8 @@ impl Script {
     }
 }
 
-/// Whether an act wants something back from its receiver. An accept-proposal does not: it answers a proposal, and ends
-/// the exchange of SC00036.
+/// Whether an act expects a reply. An accept-proposal does not: it replies to a proposal, and ends the exchange of
+/// SC00036.
 fn expects_answer(performative: Performative) -> bool {
     matches!(
         performative,
@@ -212,7 +212,7 @@ impl Agent for Player {
             None => None,
             Some(performative) => match reply(message, performative, context) {
                 Ok(reply) => Some(reply),
-                // Tried again later, as the router's settings say.
+                // Retried, according to the router's settings.
                 Err(failure) => return failure,
             },
         };
@@ -221,7 +221,7 @@ impl Agent for Player {
     }
 }
 
-/// Lets a guest handle what it gets, and writes down what it did.
+/// Lets a guest handle messages, and records what it did.
 struct Witness {
     guest: Box<dyn Agent>,
     journal: Arc<Journal>,
@@ -298,7 +298,7 @@ fn reply(
     Ok((id, Reply { performative, from: context.id(), content: None, deliveries, processed: 0, lost: Fates::new() }))
 }
 
-/// How many deliveries a message to named agents stands for.
+/// Returns the number of deliveries of a message to named agents.
 fn deliveries(message: &Message) -> usize {
     match message.receiver() {
         Receiver::Agents(agents) => agents.len(),

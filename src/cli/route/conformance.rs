@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use super::agents::Cast;
 
-/// Everything that broke a protocol.
+/// All protocol violations.
 #[derive(Debug, Default)]
 pub struct ConformanceReport {
     /// The router's figures.
     pub figures: Conformance,
-    /// What broke a protocol, in the order in which it was found on each shard.
+    /// The violations, in the order in which they were found on each shard.
     pub violations: Vec<Told>,
 }
 
-/// One message that broke its protocol, with the names of agents.
+/// A violation, with the names of agents.
 #[derive(Debug)]
 pub struct Told {
     violation: Violation,
@@ -27,7 +27,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// With the names that the file gives.
+    /// Creates it with the names in the file.
     pub fn of(violation: &Violation, cast: &Cast) -> Self {
         Self {
             sender: cast.name_of(violation.sender),
@@ -60,7 +60,7 @@ impl Told {
 }
 
 impl ConformanceReport {
-    /// For people.
+    /// Returns the report as text.
     pub fn text(&self) -> String {
         let Conformance { steps, late, observed, refused, unchecked, .. } = self.figures;
         let mut text = format!(
@@ -86,7 +86,7 @@ impl ConformanceReport {
         text
     }
 
-    /// For programs.
+    /// Returns the report as JSON.
     pub fn json(&self) -> Value {
         json!({
             "steps": self.figures.steps,

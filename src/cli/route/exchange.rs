@@ -1,8 +1,8 @@
-//! The messages of a file on their way: sent in order, settled in order, with a bounded number between the two.
+//! The messages of a file in flight: sent in order, reported in order, with a bounded number in between.
 //!
-//! Invariants: a message is sent only when those before it in its conversation have settled, so that the exchange is
-//! that of the file; what is under way is bounded in deliveries and bytes, whatever the file's length; every message is
-//! told exactly once, in the file's order.
+//! Invariants: a message is sent only when the earlier ones in its conversation have settled, so that the exchange is
+//! that of the file; what is in flight is bounded in deliveries and bytes, for any length of the file; every message is
+//! reported exactly once, in file order.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -25,47 +25,47 @@ use super::pipe::Bell;
 use super::report::{Header, Printer, ToldMessage, ToldReply};
 use super::summary::Summary;
 
-/// The most deliveries under way; a message to more agents than this is under way alone.
+/// Maximum number of deliveries in flight; a message to more agents than this is in flight alone.
 pub const DELIVERIES_MAX: usize = 1_024;
-/// The most bytes under way; a larger message is under way alone.
+/// Maximum number of bytes in flight; a larger message is in flight alone.
 pub const BYTES_MAX: usize = 64 << 20;
-/// How many dead letters of each shard are looked at when reports were lost.
+/// Maximum number of dead letters of each shard that are read when reports were lost.
 const LETTERS_MAX: usize = 100_000;
 
-/// A router at work on a file.
+/// A router working on a file.
 pub struct Exchange {
     router: Router,
     cast: Cast,
     script: Arc<Script>,
     journal: Arc<Journal>,
-    /// Each message waits for all that were sent before it.
+    /// Whether each message waits for all earlier ones.
     in_order: bool,
     listener: Option<JoinHandle<()>>,
     refused_agents: HashMap<AgentId, String>,
     patience: Duration,
-    /// Nothing has settled for too long: nothing more is sent or waited for.
+    /// Whether nothing has settled for too long, so that nothing more is sent or waited for.
     given_up: bool,
     under_way: VecDeque<Item>,
-    /// Deliveries and bytes of what is under way.
+    /// Deliveries and bytes in flight.
     deliveries: usize,
     bytes: usize,
     conversations: HashSet<ConversationId>,
-    /// Ids that the file chose, of what is under way.
+    /// Ids in flight that the file chose.
     own_ids: HashSet<MessageId>,
     summary: Summary,
 }
 
 /// How a file is routed.
 pub struct Manner {
-    /// What breaks a protocol is told at the end.
+    /// Whether violations are reported at the end.
     pub reports: bool,
-    /// Each message waits for all that were sent before it.
+    /// Whether each message waits for all earlier ones.
     pub in_order: bool,
     /// Rung when something settles.
     pub bell: Option<Bell>,
 }
 
-/// What is to be told next, after everything before it.
+/// What is to be reported next, after everything before it.
 enum Item {
     Message(Box<Flight>),
     Malformed(Box<ParseError>),
@@ -79,7 +79,7 @@ struct Flight {
     bytes: usize,
     conversation: Option<ConversationId>,
     own_id: Option<MessageId>,
-    /// Whether the router was given the message, so that it counts as under way until it is told.
+    /// Whether the router received the message, so that it counts as in flight until it is reported.
     counted: bool,
     sent_at: Instant,
 }
@@ -87,14 +87,15 @@ struct Flight {
 enum State {
     Sent(Sent),
     Accepted(MessageId),
-    /// It is not under way, for this reason.
+    /// It is not in flight, for this reason.
     Grounded(Fate),
 }
 
 impl Exchange {
-    /// Registers the cast and begins to listen to the router's reports.
+    /// Registers the agents and begins to listen to the router's events.
     ///
     /// # Errors
+    ///
     /// The router stopped, or there is no thread for listening.
     pub fn begin(
         router: Router,
@@ -109,8 +110,8 @@ impl Exchange {
         let script = Arc::new(Script { habits, gateways, journal: Arc::clone(&journal) });
         let refused_agents = cast.register(&router, &script);
         let events = block_on(router.events()).map_err(|error| error.to_string())?;
-        // A shard that answers a question has taken the subscription before it. Without this, a message could come
-        // over from another shard before its own shard reports anything.
+        // A shard that answers a request has taken the earlier subscription. Otherwise a message could arrive from
+        // another shard before its own shard reports anything.
         block_on(router.dead_letters(0)).map_err(|error| error.to_string())?;
         let listening = Arc::clone(&journal);
         let listener = std::thread::Builder::new()
@@ -143,18 +144,19 @@ impl Exchange {
         self.cast.has(name)
     }
 
-    /// Registers those whom the message names and who are not there yet.
+    /// Registers the agents named in the message that are new.
     pub fn introduce(&mut self, message: &Message) {
         let refused = self.cast.introduce(message, &self.router, &self.script);
         self.refused_agents.extend(refused);
     }
 
-    /// Counts malformed messages that were told before.
+    /// Counts malformed messages that were already reported.
     pub fn count_malformed(&mut self, malformed: u64) {
         self.summary.malformed += malformed;
     }
 
-    /// Tells of what has settled, as far as everything before it has. What does not settle in time is told as pending.
+    /// Reports what has settled, as far as everything before it has. What does not settle in time is reported as
+    /// pending.
     pub fn tell_settled(&mut self, printer: &mut Printer) -> Result<(), Stop> {
         while let Some(item) = self.under_way.pop_front() {
             match item {
@@ -178,7 +180,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Whether a message has settled, or had all the time that it gets.
+    /// Whether a message has settled or timed out.
     fn is_over(&mut self, flight: &Flight) -> Result<bool, Stop> {
         let State::Accepted(id) = flight.state else { return Ok(true) };
         loop {
@@ -190,7 +192,7 @@ impl Exchange {
         }
     }
 
-    /// How long the oldest message under way still has.
+    /// Returns the time left for the oldest message in flight.
     pub fn time_left(&self) -> Option<Duration> {
         match self.under_way.front()? {
             Item::Message(flight) => Some(self.patience.saturating_sub(flight.sent_at.elapsed())),
@@ -198,14 +200,14 @@ impl Exchange {
         }
     }
 
-    /// Tells of a malformed message in its turn.
+    /// Reports a malformed message in its turn.
     pub fn malformed(&mut self, error: ParseError, printer: &mut Printer) -> Result<(), Stop> {
         self.make_room(|exchange| exchange.under_way.len() < DELIVERIES_MAX, printer)?;
         self.under_way.push_back(Item::Malformed(Box::new(error)));
         Ok(())
     }
 
-    /// Sends a message, when there is room for it and its conversation has come to it.
+    /// Sends a message, once there is room for it and it is its turn in its conversation.
     pub fn send(&mut self, located: Located<Message>, printer: &mut Printer) -> Result<(), Stop> {
         let message = &located.value;
         let deliveries = self.cast.deliveries(message);
@@ -235,8 +237,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Waits for the rest, stops the router and adds its figures to the summary. After a signal the router is stopping
-    /// already, and its end settles the rest.
+    /// Waits for the rest, stops the router and adds its figures to the summary. After a signal the router is already
+    /// stopping, and its end settles the rest.
     pub fn end(mut self, interrupt: &Interrupt, printer: &mut Printer) -> Result<Summary, Stop> {
         if interrupt.signal().is_none() {
             self.make_room(|exchange| exchange.under_way.is_empty(), printer)?;
@@ -260,7 +262,7 @@ impl Exchange {
         Ok(self.summary)
     }
 
-    /// Lets what is under way settle, the oldest first, until there is room or nothing left.
+    /// Lets messages in flight settle, oldest first, until there is room or nothing left.
     fn make_room(&mut self, enough: impl Fn(&Self) -> bool, printer: &mut Printer) -> Result<(), Stop> {
         while !enough(self) {
             let Some(item) = self.under_way.pop_front() else { break };
@@ -279,7 +281,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Hands a message to the router, if its sender may send and there is time left.
+    /// Passes a message to the router, if its sender may send and there is time left.
     fn take_off(&mut self, mut message: Message, printer: &mut Printer) -> Result<State, Stop> {
         if let Some(refusal) = message.sender().and_then(|sender| self.refused_agents.get(&sender)) {
             return Ok(State::Grounded(Fate::Refused(refusal.clone())));
@@ -300,7 +302,7 @@ impl Exchange {
         }
     }
 
-    /// Waits for a message to settle, and says what became of it.
+    /// Waits for a message to settle, and returns its outcome.
     fn land(&mut self, mut flight: Flight) -> Result<ToldMessage, Stop> {
         flight.state.resolve();
         if let State::Accepted(id) = flight.state {
@@ -309,7 +311,7 @@ impl Exchange {
         Ok(self.close(flight))
     }
 
-    /// Says what became of a message as far as that is known, and counts it as under way no longer.
+    /// Returns the outcome of a message as far as it is known, and removes it from those in flight.
     fn close(&mut self, flight: Flight) -> ToldMessage {
         let Flight { deliveries, bytes, conversation, own_id, counted, .. } = flight;
         let told = match flight.state {
@@ -356,14 +358,14 @@ impl Exchange {
         }
     }
 
-    /// Makes good for reports that came faster than they were taken.
+    /// Reads dead letters to replace lost reports.
     fn read_letters(&mut self, awaited: MessageId) -> Result<(), Stop> {
         let mut ids = self.ids_under_way();
         ids.insert(awaited);
         match block_on(self.router.dead_letters(LETTERS_MAX)) {
             Ok(letters) => self.journal.read_letters(&letters, &ids),
             Err(CallError::Stopped) => {
-                // A signal stopped the router: its report has the letters.
+                // A signal stopped the router: its report contains the letters.
                 let report = self.router.shutdown(Duration::ZERO).map_err(|error| Stop::Router(error.to_string()))?;
                 self.journal.read_letters(&report.dead_letters, &ids);
             }
@@ -385,7 +387,7 @@ impl Exchange {
         ids
     }
 
-    /// The fate of each delivery: the receivers that the message names in their order, then whoever else got it.
+    /// Returns the outcome of each delivery: the receivers named in the message in order, then all others.
     fn fates_of(&self, flight: &Flight, record: &Record) -> Vec<(Option<String>, Fate)> {
         let named = ids_of(&flight.receiver);
         let fate_of = |agent: &AgentId| record.fates.get(&Some(*agent)).cloned().unwrap_or(Fate::Pending);
@@ -405,15 +407,15 @@ impl Exchange {
 }
 
 impl State {
-    /// Waits for the router's answer whether it accepts the message. A running router answers at once.
+    /// Waits until the router has accepted or refused the message. A running router responds at once.
     fn resolve(&mut self) {
         let state = std::mem::replace(self, Self::Grounded(Fate::Unsent));
         *self = match state {
             Self::Sent(sent) => match sent.blocking_accepted() {
                 Ok(id) => Self::Accepted(id),
                 Err(rejected) => match rejected.kind() {
-                    // A durable message that was accepted, and given up before it was on disk: the router reports what
-                    // became of it.
+                    // A durable message that was accepted and given up before it was on disk: the router reports its
+                    // outcome.
                     SendErrorKind::NotKept { message, .. } => Self::Accepted(*message),
                     _ => Self::Grounded(Fate::of_refusal(&rejected)),
                 },
@@ -423,7 +425,7 @@ impl State {
     }
 }
 
-/// The agents that a message names.
+/// Returns the agents named in a message.
 pub fn ids_of(receiver: &Receiver) -> &[AgentId] {
     match receiver {
         Receiver::Agent(agent) | Receiver::Provider(agent, _) => std::slice::from_ref(agent),
@@ -432,7 +434,7 @@ pub fn ids_of(receiver: &Receiver) -> &[AgentId] {
     }
 }
 
-/// Writes down what the router reports, until it has stopped.
+/// Records the router's events, until it has stopped.
 fn listen(events: &Events, journal: &Journal) {
     while let Ok(event) = block_on(events.next()) {
         journal.hear(&event, events.lost());

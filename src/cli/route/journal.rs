@@ -1,8 +1,7 @@
-//! What became of every delivery, written down by those who know: agents as they handle a message, and the router's
-//! events as it gives one up.
+//! The record of every delivery's outcome: agents record what they handle, and the router's events what it gives up.
 //!
-//! Invariants: a delivery is counted once, also when it is reported twice; a reply is known as one before it can reach
-//! its receiver, so that no agent ever answers a reply; what is taken out is complete.
+//! Invariants: a delivery is counted once, even if it is reported twice; a reply is known as one before it can reach
+//! its receiver, so that no agent ever replies to a reply; what is taken out is complete.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,28 +15,28 @@ use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 
 use super::pipe::Bell;
 
-/// The most violations that are told one by one. All are counted.
+/// Maximum number of violations reported one by one. All are counted.
 pub const VIOLATIONS_MAX: usize = 10_000;
 
-/// What became of a delivery.
+/// The outcome of a delivery.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fate {
     /// Its receiver handled it.
     Processed,
-    /// It was given up.
+    /// It became a dead letter.
     DeadLettered(DeadLetterReason),
     /// It was not handled within its lifetime.
     Expired(Stage),
     /// It was not accepted.
     Refused(String),
-    /// It was accepted, and nothing more happened in time.
+    /// It was accepted, and did not settle in time.
     Pending,
-    /// It was not sent, because what stood before it did not settle in time or a signal ended the run.
+    /// It was not sent, because an earlier one did not settle in time or a signal ended the run.
     Unsent,
 }
 
 impl Fate {
-    /// What it means that the router did not accept a message. A router that stops was stopped by a signal.
+    /// Returns the outcome of a refused message. A router that is stopping was stopped by a signal.
     pub fn of_refusal(rejected: &SendError) -> Self {
         match rejected.kind() {
             SendErrorKind::Stopping => Self::Unsent,
@@ -46,13 +45,13 @@ impl Fate {
     }
 }
 
-/// What became of a message's deliveries, by receiver. A message that found no receiver has one delivery without.
+/// The outcomes of a message's deliveries, by receiver. A message without a receiver has one delivery, with key `None`.
 pub type Fates = HashMap<Option<AgentId>, Fate>;
 
 /// A message of the file.
 #[derive(Debug, Default)]
 pub struct Record {
-    /// The deliveries that have settled.
+    /// The settled deliveries.
     pub fates: Fates,
     /// The replies, in the order in which they were sent.
     pub replies: Vec<Reply>,
@@ -61,22 +60,22 @@ pub struct Record {
 /// A reply to a message of the file.
 #[derive(Debug)]
 pub struct Reply {
-    /// What it does.
+    /// Its performative.
     pub performative: Performative,
-    /// Who sent it.
+    /// Its sender.
     pub from: AgentId,
-    /// What it says, where that is not what was asked.
+    /// Its content, if it differs from the question's.
     pub content: Option<String>,
-    /// How many deliveries it stands for.
+    /// The number of its deliveries.
     pub deliveries: usize,
-    /// How many of them were processed.
+    /// The number of processed deliveries.
     pub processed: usize,
     /// The deliveries that were not processed.
     pub lost: Fates,
 }
 
 impl Reply {
-    /// How many deliveries have not settled.
+    /// Returns the number of deliveries that have not settled.
     pub fn pending(&self) -> usize {
         self.deliveries.saturating_sub(self.processed + self.lost.len())
     }
@@ -89,27 +88,27 @@ pub enum Waited {
     Settled,
     /// Nothing at all has settled for too long.
     TimedOut,
-    /// The router had more to report than was taken from it: its dead letters say what.
+    /// Reports were lost because they were not taken fast enough: the router's dead letters contain them.
     ReportsLost,
 }
 
-/// The journal of one run, shared by all agents.
+/// The record of one run, shared by all agents.
 #[derive(Default)]
 pub struct Journal {
     book: Mutex<Book>,
     changed: Condvar,
-    /// Rung with every entry, for whoever waits for something else as well.
+    /// Rung with every entry, for a thread that also waits for something else.
     bell: Option<Bell>,
 }
 
 #[derive(Debug, Default)]
 struct Book {
     messages: HashMap<MessageId, Entry>,
-    /// Which message a reply belongs to, and its place among that message's replies.
+    /// The message that a reply belongs to, and its index among that message's replies.
     replies: HashMap<MessageId, (MessageId, usize)>,
-    /// Messages that broke their protocol, the first [`VIOLATIONS_MAX`] of them.
+    /// The first [`VIOLATIONS_MAX`] violations.
     violations: Vec<Violation>,
-    /// Rises with every entry.
+    /// Incremented with every entry.
     entries: u64,
     reports_lost: u64,
     reports_lost_seen: u64,
@@ -123,12 +122,12 @@ struct Entry {
 }
 
 impl Journal {
-    /// A journal that rings with every entry.
+    /// Creates a record that rings with every entry.
     pub fn ringing(bell: Bell) -> Self {
         Self { bell: Some(bell), ..Self::default() }
     }
 
-    /// Tells whoever waits that there is something new.
+    /// Notifies waiters of a new entry.
     fn tell(&self) {
         self.changed.notify_all();
         if let Some(bell) = &self.bell {
@@ -136,7 +135,7 @@ impl Journal {
         }
     }
 
-    /// Notes that a reply was handled. Returns whether the message is one.
+    /// Records that a reply was handled. Returns whether the message is one.
     pub fn reply_was_processed(&self, id: MessageId) -> bool {
         let mut book = self.lock();
         let is_reply = book.settle_reply(id, None);
@@ -147,7 +146,7 @@ impl Journal {
         is_reply
     }
 
-    /// Notes that a message of the file was handled, and the reply that its receiver gives.
+    /// Records that a message of the file was handled, and its receiver's reply.
     pub fn was_processed(&self, id: MessageId, by: AgentId, reply: Option<(MessageId, Reply)>) {
         let mut book = self.lock();
         if let Some((reply_id, reply)) = reply {
@@ -158,12 +157,12 @@ impl Journal {
         self.tell();
     }
 
-    /// Notes a reply to a message of the file that its receiver has not finished.
+    /// Records a reply to a message of the file that its receiver has not finished.
     pub fn is_being_answered(&self, id: MessageId, reply_id: MessageId, reply: Reply) {
         self.lock().expect_reply(id, reply_id, reply);
     }
 
-    /// Notes what the router reports. `lost` is how many reports nobody has seen so far.
+    /// Records an event of the router. `lost` is the number of lost events so far.
     pub fn hear(&self, event: &Event, lost: u64) {
         let mut book = self.lock();
         match event {
@@ -183,8 +182,8 @@ impl Journal {
         self.tell();
     }
 
-    /// Makes good for lost reports with the router's dead letters, as far as they belong to messages under way or to
-    /// replies to them.
+    /// Replaces lost reports with the router's dead letters, as far as they belong to messages in flight or to replies
+    /// to them.
     pub fn read_letters(&self, letters: &[DeadLetter], under_way: &HashSet<MessageId>) {
         let mut book = self.lock();
         for letter in letters {
@@ -196,12 +195,12 @@ impl Journal {
         }
     }
 
-    /// Takes out what broke its protocol.
+    /// Takes the violations.
     pub fn take_violations(&self) -> Vec<Violation> {
         std::mem::take(&mut self.lock().violations)
     }
 
-    /// Waits until a message of so many deliveries has settled, as long as anything settles within `patience`.
+    /// Waits until a message with this many deliveries has settled, as long as anything settles within `patience`.
     pub fn wait(&self, id: MessageId, deliveries: usize, patience: Duration) -> Waited {
         let mut book = self.lock();
         let mut entries = book.entries;
@@ -225,11 +224,11 @@ impl Journal {
         }
     }
 
-    /// Takes out what is known of a message.
+    /// Takes the record of a message.
     pub fn take(&self, id: MessageId) -> Record {
         let mut book = self.lock();
         let Some(entry) = book.messages.remove(&id) else { return Record::default() };
-        // A reply that is still under way has to be known as one when it arrives.
+        // A reply still in flight has to be known as one when it arrives.
         for (id, reply) in entry.replies.iter().zip(&entry.record.replies) {
             if reply.pending() == 0 {
                 book.replies.remove(id);

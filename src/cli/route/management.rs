@@ -1,5 +1,5 @@
-//! The `ams@...` and `df@...` that a file names: they answer as those of a router do, whichever platform is theirs, and
-//! what they answer is written down.
+//! The `ams@...` and `df@...` named in a file: they reply like those of a router, on any platform, and their replies
+//! are recorded.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use caxton_shards::management::{AMS, Ams, DF, Df, ObservedReply, Observer, Platf
 
 use super::journal::{Fates, Journal, Reply};
 
-/// An agent of a platform's own.
+/// An agent of a platform itself.
 pub enum Office {
     Ams(Platform),
     Df(Platform),
 }
 
 impl Office {
-    /// What an agent of this name is to its platform, if it is one of its own.
+    /// Returns the role of an agent of this name, if it is a platform's own.
     pub fn of(name: &AgentName) -> Option<Self> {
         let (local, platform) = name.split_once('@')?;
         let settings = Config::default().management;
@@ -32,7 +32,7 @@ impl Office {
         }
     }
 
-    /// The agent, which writes down what it answers.
+    /// Returns the registration of the agent, which records its replies.
     pub fn registration(self, name: AgentName, journal: &Arc<Journal>) -> Registration {
         let writer = Writer { journal: Arc::clone(journal) };
         match self {

@@ -1,12 +1,13 @@
-//! `caxton route`: routes a file of ACL messages through a router of its own and says what became of each.
+//! `caxton route`: routes a file of ACL messages through its own router and reports the outcome of each.
 //!
-//! A file is read twice: first for the names of all agents, which are registered, then message by message, in its
-//! order. From the standard input each message is routed as it comes, its agents being registered before ([`pipe`]). Nothing about a message's fate is guessed: agents write down what they handle, the router reports what it
-//! gives up, and every delivery is waited for until one of the two has happened ([`journal`]).
+//! A file is read twice: first for the names of all agents, which are registered, then message by message, in order.
+//! From the standard input each message is routed as it arrives, after registering its agents ([`pipe`]). No outcome is
+//! guessed: agents record what they handle, the router reports what it gives up, and every delivery is waited for until
+//! one of the two has happened ([`journal`]).
 //!
-//! Exit status: 0 if every message was read and processed, also if there is none; 1 if a message was malformed or
-//! refused, or if it or an answer to it was not processed; 2 if the arguments or the file can't be used. After SIGTERM or
-//! SIGINT nothing more is sent, what is under way is drained, and what was not sent does not count.
+//! Exit status: 0 if every message was read and processed, or there is none; 1 if a message was malformed or refused,
+//! or if it or a reply to it was not processed; 2 if the arguments or the file cannot be used. After SIGTERM or SIGINT
+//! nothing more is sent, what is in flight is drained, and what was not sent does not count.
 
 mod agents;
 mod conformance;
@@ -42,11 +43,11 @@ use super::interrupt::{self, Interrupt};
 use super::settings::{self, Settings};
 use super::{complain, fail, printing_failed, refuse};
 
-/// Compiled modules of guests, in the data directory.
+/// The directory of compiled modules of guests, in the data directory.
 const COMPILED_MODULES: &str = "modules";
-/// How long `--timeout` may be, in seconds.
+/// Limits of `--timeout`, in seconds.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
-/// How alike two words must be for one to be suggested in place of the other, from 0 to 1.
+/// Minimum similarity of a suggested word, from 0 to 1.
 const SUGGESTION_LIKENESS_MIN: f64 = 0.6;
 
 /// Arguments of `caxton route`.
@@ -64,62 +65,62 @@ dead-lettered, expired or left pending, or an answer was; 2 if the arguments or 
 or SIGINT what is under way is drained, and the rest of the file, which is not sent, does not count.")]
 #[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct RouteArguments {
-    /// The file with the messages, in the string form of FIPA SC00070; - is the standard input, whose messages are routed
-    /// as they come
+    /// The file with the messages, in the string form of FIPA SC00070; - is the standard input, whose messages are
+    /// routed as they arrive
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
-    /// Send each message only when all before it have settled, so that the order of the file holds across conversations
+    /// Send each message only after all earlier ones have settled, which keeps the file's order across conversations
     #[arg(long)]
     in_order: bool,
-    /// How many shards; by default what the settings say
+    /// Number of shards; by default as in the settings
     #[arg(long)]
     shards: Option<ShardCount>,
     #[command(flatten)]
     settings: Settings,
-    /// Have this agent answer with another performative, such as refuse; may be repeated
+    /// Make this agent reply with another performative, such as refuse; may be repeated
     #[arg(long, value_name = "NAME=PERFORMATIVE", value_parser = parse_reply)]
     reply: Vec<(AgentName, Performative)>,
-    /// Have this agent offer a capability, for messages with X-caxton-capability; may be repeated
+    /// Make this agent provide a capability, for messages with X-caxton-capability; may be repeated
     #[arg(long, value_name = "NAME=CAPABILITY", value_parser = parse_offer)]
     offer: Vec<(AgentName, CapabilityName)>,
-    /// Hold conversations to the protocols that they name: off, observe (violations are reported) or enforce (what breaks
-    /// a protocol is refused); observe with --report, else off
+    /// Check conversations against their protocols: off, observe (report violations) or enforce (refuse violating
+    /// messages); by default observe with --report, else off
     #[arg(long, value_name = "MODE")]
     protocols: Option<Mode>,
     /// A file that defines further protocols; may be repeated
     #[arg(long, value_name = "FILE")]
     protocol_file: Vec<PathBuf>,
-    /// End with a report of every message that broke the protocol of its conversation
+    /// End with a report of every protocol violation
     #[arg(long)]
     report: bool,
-    /// Have no agent answer, except those of --reply
+    /// Make no agent reply, except those of --reply
     #[arg(long)]
     no_echo: bool,
-    /// Have this agent be a module in WebAssembly; may be repeated. A manifest beside the module is read too, such as
-    /// echo.toml for echo.wasm, and what the agent logs goes to standard error
+    /// Make this agent a WebAssembly module; may be repeated. A manifest beside the module is read too, such as
+    /// echo.toml for echo.wasm, and the agent's log goes to standard error
     #[arg(long, value_name = "NAME=FILE", value_parser = parse_agent)]
     agent: Vec<(AgentName, PathBuf)>,
-    /// Have this routing plugin in WebAssembly see every message before it is accepted, behind those named before; may be
-    /// repeated
+    /// Pass every message to this WebAssembly routing plugin before it is accepted, after the plugins named earlier;
+    /// may be repeated
     #[arg(long, value_name = "NAME=FILE", value_parser = parse_plugin)]
     plugin: Vec<(String, PathBuf)>,
-    /// Let messages pass over which a plugin fails, instead of refusing them
+    /// Let messages pass on which a plugin fails, instead of refusing them
     #[arg(long, requires = "plugin")]
     plugins_fail_open: bool,
-    /// How long a plugin may take for a message, in milliseconds
+    /// Time limit of a plugin per message, in milliseconds
     #[arg(long, value_name = "MS", default_value = "10", requires = "plugin")]
     plugin_call_ms: GuestCallMs,
-    /// How many seconds to wait while nothing settles, before the rest is reported as pending
+    /// Seconds to wait without progress before the rest is reported as pending
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_timeout)]
     timeout: Duration,
-    /// How many seconds what is under way may take after SIGTERM or SIGINT; by default what the settings say
+    /// Seconds for draining after SIGTERM or SIGINT; by default as in the settings
     #[arg(long, value_name = "SECONDS", value_parser = interrupt::parse_timeout)]
     shutdown_timeout: Option<Duration>,
-    /// Keep durable messages, those with X-caxton-reliability durable, and what guests remember in this data
-    /// directory; their compiled modules are kept there too
+    /// Keep durable messages, those with X-caxton-reliability durable, the state of guests and their compiled modules
+    /// in this data directory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Print one JSON object for each message on a line of its own, and one with the summary
+    /// Print one JSON object per line for each message, and one with the summary
     #[arg(long)]
     json: bool,
 }
@@ -156,13 +157,13 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
     }
 }
 
-/// Options under the names that they had before the router's own parameters got a prefix. A file of `caxton route` is
-/// written for the router, so that these are its options; see [`Message::take_unprefixed_options`].
+/// Options under their former names, without the router's prefix. A file of `caxton route` is written for the router,
+/// so these are its options; see [`Message::take_unprefixed_options`].
 #[derive(Default)]
 struct Unprefixed(BTreeSet<&'static str>);
 
 impl Unprefixed {
-    /// Takes the options out of the message, and tells of each kind once.
+    /// Applies the options of a message, and reports each kind once.
     fn take(&mut self, message: &mut Message, now: WallTime) {
         for name in message.take_unprefixed_options(now) {
             if self.0.insert(name) {
@@ -175,8 +176,8 @@ impl Unprefixed {
     }
 }
 
-/// What comes through the pipe up to its first message, as far as it was not told; nothing, if no message comes. What is
-/// malformed is told when nothing else is there to be read.
+/// Returns the input up to its first message, except for what was already reported; `None` if no message arrives.
+/// Malformed input is reported when nothing else is available.
 fn await_message(pipe: &mut Pipe, printer: &mut Printer, interrupt: &Interrupt) -> Result<Option<Vec<Read>>, Stop> {
     let mut untold = Vec::new();
     loop {
@@ -208,11 +209,11 @@ fn unreadable(error: &std::io::Error) -> Stop {
 
 /// Why a file was not routed to its end.
 enum Stop {
-    /// What became of a message could not be printed.
+    /// The outcome of a message could not be printed.
     Printing(std::io::Error),
-    /// A guest or a plugin can't be used.
+    /// A guest or a plugin cannot be used.
     Arguments(String),
-    /// The router did not start or stopped.
+    /// The router did not start, or stopped.
     Router(String),
 }
 
@@ -235,7 +236,7 @@ impl From<StartError> for Stop {
 }
 
 impl RouteArguments {
-    /// Who answers what.
+    /// Returns the agents' replies.
     fn habits(&self) -> Result<Habits, String> {
         let mut own = HashMap::new();
         for (name, performative) in &self.reply {
@@ -259,7 +260,7 @@ impl RouteArguments {
         self.complain_of_strangers(|name| cast.has(name));
         let started = Instant::now();
         if !cast.has_messages() {
-            // Without a message to route no router is needed, but what is malformed is to be told.
+            // Without a message to route no router is needed, but malformed ones are reported.
             let mut summary = Summary::default();
             for error in source.messages(strictness).filter_map(Result::err) {
                 summary.malformed += 1;
@@ -296,7 +297,7 @@ impl RouteArguments {
         Ok(summary)
     }
 
-    /// Routes what comes through the standard input, each message as soon as it is whole.
+    /// Routes the standard input, each message as soon as it is complete.
     fn route_pipe(
         &self,
         config: Config,
@@ -358,14 +359,14 @@ impl RouteArguments {
         }
     }
 
-    /// Tells of options that are for agents whom nobody knows.
+    /// Reports options for unknown agents.
     fn complain_of_strangers(&self, is_known: impl Fn(&AgentName) -> bool) {
         for (name, _) in self.reply.iter().filter(|(name, _)| !is_known(name)) {
             complain(&format!("--reply {name}: no message names this agent"));
         }
     }
 
-    /// Starts the router. Returns how long it has to come to its end, too.
+    /// Starts the router. Also returns its shutdown deadline.
     fn start(&self, config: Config, interrupt: &Interrupt) -> Result<(Router, Duration), Stop> {
         let mut builder = Router::builder();
         for plugin in self.plugins(&config).map_err(Stop::Arguments)? {
@@ -426,7 +427,7 @@ impl RouteArguments {
         let sandbox = Sandbox::start(&config.wasm).map_err(|error| error.to_string())?;
         let states = match config.store.directory.path() {
             Some(directory) => {
-                // Nothing is made in a directory that the router is going to refuse.
+                // Nothing is created in a directory that the router is going to refuse.
                 prepare_directory(directory).map_err(|error| error.to_string())?;
                 Some(GuestStates::open(&directory.join(STATES_FILE)).map_err(|error| error.to_string())?)
             }
@@ -453,10 +454,10 @@ impl RouteArguments {
         Ok(Some(sandbox))
     }
 
-    /// The settings, with room for everything that may be under way at a time where nobody said how much there is to be.
+    /// Returns the settings, with room for everything in flight unless limits were set.
     fn config(&self) -> Result<Config, String> {
         let mut config = self.settings.load(Preset::Development)?;
-        // Those that the file names are registered with everybody else.
+        // Those named in the file are registered with the other agents.
         config.management.enabled = false;
         for (key, value) in ROOM.into_iter().filter(|(key, _)| settings::is_unsaid(&config, key)).collect::<Vec<_>>() {
             config.set(key, value, "caxton route").expect("a test sets every one of these values");
@@ -485,18 +486,18 @@ impl RouteArguments {
     }
 }
 
-/// Settings that keep a message from being lost only because a file has many. What is under way at a time is bounded by
+/// Settings that keep a message from being lost only because a file has many. What is in flight is bounded by
 /// [`exchange::DELIVERIES_MAX`] and [`exchange::BYTES_MAX`] instead.
 const ROOM: [(&str, &str); 10] = [
     ("channel.capacity", "100000"),
     ("mailbox.messages", "100000"),
     ("mailbox.bytes", "4 GiB"),
     ("delivery.outbox", "100000"),
-    // What several deliveries of a message share is weighed for each of them.
+    // Parts shared by several deliveries of a message are counted for each.
     ("memory.budget", "64 GiB"),
     ("conversation.participants_max", "10000"),
     ("conversation.open_max", "100000000"),
-    // Nobody looks at it here.
+    // Not used here.
     ("conversation.history", "0"),
     ("dead_letters.messages", "1000000"),
     ("dead_letters.bytes", "1 GiB"),
@@ -520,7 +521,7 @@ fn unknown_performative(word: &str) -> String {
     format!("\"{}\" is no performative of FIPA SC00037{hint} Allowed are {}", word.escape_debug(), known.join(", "))
 }
 
-/// Prints what guests have logged.
+/// Prints the guests' log.
 fn print_log(sandbox: Option<&Sandbox>, agents: &[(AgentName, PathBuf)]) {
     let Some(sandbox) = sandbox else { return };
     while let Some(line) = sandbox.next_log_line() {

@@ -1,7 +1,7 @@
-//! Messages as they come through a pipe, each as soon as it is whole.
+//! Messages from a pipe, each as soon as it is complete.
 //!
-//! A thread reads; what it has read waits in a queue of bounded length until the router's side takes it. What is kept is the
-//! message that has not come to its end, which is no longer than a message may be.
+//! A thread reads; what it has read waits in a queue of bounded length until the router's side takes it. Only the
+//! incomplete message is kept, which is no longer than a message may be.
 
 use std::io::{self, Read as _};
 use std::sync::Arc;
@@ -14,27 +14,27 @@ use caxton_router::codec::text::{Limits, Located, Messages, ParseError, Strictne
 
 use crate::cli::input::now;
 
-/// How many bytes are read at a time.
+/// Number of bytes read at a time.
 const PIECE_BYTES: usize = 64 << 10;
-/// How many pieces wait to be taken.
+/// Maximum number of pieces waiting to be taken.
 const PIECES_MAX: usize = 16;
-/// What an end of a message can't be without.
+/// A byte that the end of every message contains.
 const CLOSING: u8 = b')';
 
-/// A message, or what is malformed.
+/// A message, or an error.
 pub type Read = Result<Located<Message>, ParseError>;
 
-/// Something that is worth looking at.
+/// Something to be handled.
 enum News {
     Piece(Vec<u8>),
     End,
-    /// The pipe can't be read.
+    /// The pipe cannot be read.
     Broken(io::Error),
-    /// Something else than the pipe has news.
+    /// Something other than the pipe needs attention.
     Call,
 }
 
-/// Calls whoever waits for a pipe. Never blocks, and calls once for several reasons.
+/// Wakes the thread that waits for a pipe. Never blocks, and wakes once for several reasons.
 #[derive(Clone)]
 pub struct Bell {
     sender: SyncSender<News>,
@@ -42,7 +42,7 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// Ends the wait for the pipe, now or when it begins.
+    /// Ends the wait for the pipe, the current one or the next.
     pub fn ring(&self) {
         if !self.was_rung.swap(true, Ordering::AcqRel) {
             // A full queue ends the wait as well.
@@ -61,10 +61,10 @@ pub struct Pipe {
     /// What was read and not taken yet, from `start` on.
     bytes: Vec<u8>,
     start: usize,
-    /// Where `start` stands in the text as a whole.
+    /// The position of `start` in the whole text.
     line: usize,
     column: usize,
-    /// Something came that may end a message.
+    /// Whether something arrived that may end a message.
     may_be_whole: bool,
     has_ended: bool,
     broken: Option<io::Error>,
@@ -75,6 +75,7 @@ impl Pipe {
     /// Begins to read the standard input.
     ///
     /// # Errors
+    ///
     /// There is no thread for it.
     pub fn open(strictness: Strictness) -> io::Result<Self> {
         let (sender, news) = sync_channel(PIECES_MAX);
@@ -99,7 +100,7 @@ impl Pipe {
         }
     }
 
-    /// What ends the wait for the pipe from another thread.
+    /// Returns a bell that ends the wait for the pipe from another thread.
     pub fn bell(&self) -> Bell {
         self.bell.clone()
     }
@@ -109,17 +110,17 @@ impl Pipe {
         self.has_ended && !self.may_be_whole
     }
 
-    /// How many malformed messages came.
+    /// Returns the number of malformed messages.
     pub fn malformed(&self) -> u64 {
         self.malformed
     }
 
-    /// Why the pipe ended before its end.
+    /// Returns why the pipe ended early.
     pub fn broken(&self) -> Option<&io::Error> {
         self.broken.as_ref()
     }
 
-    /// The next message, or what is malformed; nothing, if none is whole so far.
+    /// Returns the next message or error; `None` if none is complete so far.
     pub fn next(&mut self) -> Option<Read> {
         while let Some(news) = self.try_take() {
             self.hear(news);
@@ -153,7 +154,7 @@ impl Pipe {
         Some(read)
     }
 
-    /// Waits for news, at most so long.
+    /// Waits for news, at most this long.
     pub fn wait(&mut self, longest: Option<Duration>) {
         let news = match longest {
             None => self.news.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -189,7 +190,7 @@ impl Pipe {
         }
     }
 
-    /// A place of the text that is left, as one of the whole.
+    /// Converts a position in the remaining text to one in the whole.
     fn place(&self, line: usize, column: usize) -> (usize, usize) {
         if line == 1 { (self.line, self.column + column - 1) } else { (self.line + line - 1, column) }
     }
@@ -208,7 +209,7 @@ impl Pipe {
         let characters = line.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
         self.column += characters;
         self.start = end;
-        // What was taken goes before it outweighs what is left.
+        // Taken bytes are removed before they outweigh the rest.
         if self.start >= self.bytes.len() / 2 {
             self.bytes.drain(..self.start);
             self.start = 0;
@@ -216,7 +217,7 @@ impl Pipe {
     }
 }
 
-/// Passes on what the standard input has, until it ends or nobody takes it any more.
+/// Forwards the standard input, until it ends or nobody takes it any more.
 fn read_pieces(sender: &SyncSender<News>) {
     let mut input = io::stdin().lock();
     let mut piece = vec![0; PIECE_BYTES];

@@ -1,4 +1,4 @@
-//! What became of the messages, as lines for people and as JSON objects for programs.
+//! The outcomes of messages, as lines for people and as JSON objects for programs.
 
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Stdout, Write as _};
@@ -14,10 +14,10 @@ use super::journal::{Fate, Reply};
 use super::summary::{Summary, Tally};
 use crate::cli::{complain, printable, printable_lines};
 
-/// How many receivers are named in a message's first line; each has a line of its own below.
+/// Maximum number of receivers in a message's first line; each has its own line below.
 const RECEIVERS_SHOWN_MAX: usize = 5;
 
-/// What a message says about itself.
+/// The description of a message.
 pub struct Header {
     line: usize,
     column: usize,
@@ -46,7 +46,7 @@ impl Header {
     }
 }
 
-/// A message of the file and what became of it.
+/// A message of the file and its outcome.
 pub struct ToldMessage {
     pub header: Header,
     pub id: Option<MessageId>,
@@ -55,7 +55,7 @@ pub struct ToldMessage {
     pub replies: Vec<ToldReply>,
 }
 
-/// A reply and what became of its deliveries.
+/// A reply and the outcomes of its deliveries.
 pub struct ToldReply {
     performative: Performative,
     from: String,
@@ -80,7 +80,7 @@ impl ToldReply {
 }
 
 impl Fate {
-    /// The fate as one word, for JSON.
+    /// Returns the outcome as one word, for JSON.
     fn word(&self) -> &'static str {
         match self {
             Self::Processed => "processed",
@@ -92,7 +92,7 @@ impl Fate {
         }
     }
 
-    /// Why, where there is a reason: in one word for programs if it has one, else in a sentence.
+    /// Returns the reason, if there is one: as one word for programs if possible, else as a sentence.
     fn reason(&self) -> Option<&str> {
         match self {
             Self::DeadLettered(reason) => Some(reason.as_str()),
@@ -131,7 +131,7 @@ impl ToldMessage {
         let mut text = format!("{position}: {performative} {sender} -> {receivers}{conversation}: ");
         match self.fates.as_slice() {
             [(name, fate)] => {
-                // Whoever was found by a capability is not named before.
+                // An agent found by capability was not named before.
                 let by = name.as_ref().filter(|name| !self.header.receivers.contains(name));
                 let by = by.map_or_else(String::new, |name| format!(" by {name}"));
                 let _ = writeln!(text, "{}{}", fate.text(), if *fate == Fate::Processed { by } else { String::new() });
@@ -218,7 +218,7 @@ impl Printer {
         Self { json, file: printable(file).into_owned(), output: BufWriter::new(io::stdout()) }
     }
 
-    /// Tells what became of a message.
+    /// Reports the outcome of a message.
     pub fn message(&mut self, told: &ToldMessage) -> io::Result<()> {
         let position = self.position(told.header.line, told.header.column);
         if self.json {
@@ -228,7 +228,7 @@ impl Printer {
         }
     }
 
-    /// Tells of a malformed message: among the others for programs, on standard error for people.
+    /// Reports a malformed message: among the others for programs, on standard error for people.
     pub fn malformed(&mut self, error: &ParseError) -> io::Result<()> {
         let position = self.position(error.line, error.column);
         let fault = error.kind.to_string();
@@ -236,13 +236,13 @@ impl Printer {
             let told = json!({ "position": position, "line": error.line, "column": error.column, "error": fault });
             return writeln!(self.output, "{}", printable_lines(&told.to_string()));
         }
-        // What was told before comes first on a terminal too.
+        // Keeps the order of output and errors on a terminal.
         self.output.flush()?;
         complain(&format!("{position}: malformed: {fault}"));
         Ok(())
     }
 
-    /// Passes on what was told so far.
+    /// Flushes the output.
     pub fn flush(&mut self) -> io::Result<()> {
         self.output.flush()
     }

@@ -1,4 +1,4 @@
-//! All messages of a file together: how many met which fate, and whether the router's own figures agree.
+//! All messages of a file together: the number of each outcome, and whether the router's own figures agree.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use super::conformance::ConformanceReport;
 use super::journal::{Fate, Reply};
 use super::report::ToldMessage;
 
-/// Deliveries by what became of them.
+/// Deliveries by outcome.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     processed: u64,
@@ -25,7 +25,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Of the deliveries of a reply.
+    /// Counts the deliveries of a reply.
     pub fn of_reply(reply: &Reply) -> Self {
         let (processed, pending) = (reply.processed as u64, reply.pending() as u64);
         let mut tally = Self { processed, pending, ..Self::default() };
@@ -72,7 +72,7 @@ impl Tally {
         ]
     }
 
-    /// How many deliveries there are.
+    /// Returns the number of deliveries.
     pub fn deliveries(&self) -> u64 {
         self.counts().iter().map(|(_, count)| count).sum()
     }
@@ -81,7 +81,7 @@ impl Tally {
         self.counts().iter().skip(1).all(|(_, count)| *count == 0)
     }
 
-    /// Such as `2 processed, 1 dead-lettered`; what did not happen is left out.
+    /// Returns text such as `2 processed, 1 dead-lettered`; zeros are left out.
     pub fn in_words(&self) -> String {
         let counts = self.counts();
         let happened = counts.iter().filter(|(_, count)| *count > 0);
@@ -102,7 +102,7 @@ impl Tally {
 /// All messages of a file together.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Read, malformed ones included.
+    /// The number of messages read, including malformed ones.
     messages: u64,
     pub malformed: u64,
     accepted: u64,
@@ -116,9 +116,9 @@ pub struct Summary {
     /// The router's own figures, of messages and replies together.
     account: Account,
     balances: bool,
-    /// How conversations followed their protocols, if that is to be reported.
+    /// The report on protocols, if requested.
     pub violations: Option<ConformanceReport>,
-    /// The end of the router in words and for programs.
+    /// The router's shutdown, as text and as JSON.
     end: (String, Value),
     /// The signal that ended the run early.
     interrupted: Option<Signal>,
@@ -127,12 +127,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of a router with so many shards, before the first message.
+    /// Creates the summary for a router with this many shards.
     pub fn of_router(shards: u16) -> Self {
         Self { shards, ..Self::default() }
     }
 
-    /// Adds what the router did.
+    /// Adds the router's report.
     pub fn close(&mut self, report: &Report, interrupted: Option<Signal>) {
         self.balances = report.balances();
         self.account = report.stats.account();
@@ -155,15 +155,14 @@ impl Summary {
         told.replies.iter().for_each(|reply| self.reply_deliveries.add(&reply.fates));
     }
 
-    /// Whether every message was read and processed, and every reply too. What was not sent because of a signal does not
-    /// count.
+    /// Whether every message and every reply was processed. What was not sent because of a signal does not count.
     pub fn is_well(&self) -> bool {
         let unsent = if self.interrupted.is_some() { 0 } else { self.unsent };
         let sent = self.malformed + self.refused + unsent == 0;
         sent && self.deliveries.is_well() && self.reply_deliveries.is_well() && self.is_accounted_for()
     }
 
-    /// Whether the router's figures balance and, if nothing is pending, are those that were told.
+    /// Whether the router's figures balance and, if nothing is pending, agree with what was reported.
     fn is_accounted_for(&self) -> bool {
         let (ours, replies) = (&self.deliveries, &self.reply_deliveries);
         let told = |count: fn(&Tally) -> u64| count(ours) + count(replies);
@@ -173,7 +172,7 @@ impl Summary {
         self.shards == 0 || self.balances && (same || told(|tally| tally.pending) > 0)
     }
 
-    /// For people.
+    /// Returns the summary as text.
     pub fn text(&self) -> String {
         if self.messages + self.malformed == 0 && self.interrupted.is_none() {
             return "no messages\n".to_owned();
@@ -218,7 +217,7 @@ impl Summary {
         text
     }
 
-    /// For programs.
+    /// Returns the summary as JSON.
     pub fn json(&self) -> Value {
         let account = &self.account;
         let mut replies = self.reply_deliveries.json();
@@ -262,7 +261,7 @@ fn tally_text(tally: &Tally) -> String {
     format!("{processed} processed, {dead_lettered} dead-lettered{reasons}, {expired} expired{pending}")
 }
 
-/// The reasons that occurred, with how often.
+/// Returns the reasons that occurred, with their numbers.
 fn reasons_json(counts: &[u64; DeadLetterReason::COUNT]) -> Value {
     let occurred = DeadLetterReason::ALL.iter().filter(|reason| counts[reason.index()] > 0);
     occurred.map(|reason| (reason.as_str().to_owned(), counts[reason.index()].into())).collect::<Map<_, _>>().into()

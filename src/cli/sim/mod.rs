@@ -1,8 +1,8 @@
-//! `caxton sim`: the seeded simulation of [`caxton_router::sim`], for as many seeds as wanted.
+//! `caxton sim`: the seeded simulation of [`caxton_router::sim`], for any number of seeds.
 //!
-//! Exit status: 0 if nothing was wrong with any seed; 1 at the first seed that fails, with the command that replays the
-//! smallest run found that still fails; 2 if the arguments can't be used. SIGTERM or SIGINT ends it after the seed that
-//! is running, with the summary so far.
+//! Exit status: 0 if no seed failed; 1 at the first seed that fails, with the command that replays the smallest failing
+//! run found; 2 if the arguments cannot be used. SIGTERM or SIGINT ends it after the current seed, with the summary so
+//! far.
 
 mod report;
 
@@ -32,19 +32,20 @@ from the seed. After every step and at the end the router's invariants are check
 Exit status: 0 if nothing was wrong; 1 if a seed failed: the command that replays it is printed; 2 if the arguments \
 can't be used.")]
 pub struct SimArguments {
-    /// The seeds: one, or the first and the one behind the last, such as 0..500
+    /// The seeds: a single one, or a range without its end, such as 0..500
     #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
     seeds: Range<u64>,
-    /// How many shards; by default each seed chooses
+    /// Number of shards; by default chosen by each seed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
     shards: Option<u16>,
-    /// How many actions of the plan are done before the run comes to its end; by default each seed chooses
+    /// Number of actions before the run ends; by default chosen by each seed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(ACTIONS_MAX)))]
     actions: Option<u32>,
-    /// What is not to go wrong; may be several kinds with commas between them
+    /// Faults to disable, separated by commas
     #[arg(long, value_name = "KIND,KIND", value_delimiter = ',', value_parser = parse_fault)]
     without: Vec<Fault>,
-    /// Run the simulation of durable messages instead, in which commits come late or fail and the machine stops at any moment
+    /// Run the simulation of durable messages instead, in which commits are late or fail and the machine crashes at any
+    /// moment
     #[arg(long, conflicts_with_all = ["shards", "actions", "without", "json"])]
     crashes: bool,
     /// Print the summary, or the failure, as one JSON object
@@ -91,7 +92,7 @@ pub fn run(arguments: &SimArguments) -> ExitCode {
     print(&if arguments.json { format!("{}\n", summary.json()) } else { summary.text() })
 }
 
-/// Runs the simulation of durable messages. A broken invariant of the engine is printed as a panic that names its place.
+/// Runs the simulation of durable messages. A broken invariant of the engine is printed as a panic with its location.
 fn run_crashes(seeds: Range<u64>) -> ExitCode {
     let started = Instant::now();
     let (mut total, count) = (Figures::default(), seeds.end - seeds.start);
@@ -115,10 +116,10 @@ fn run_crashes(seeds: Range<u64>) -> ExitCode {
     ))
 }
 
-/// Says what failed and how to see it again.
+/// Reports what failed and how to replay it.
 fn fail(arguments: &SimArguments, failed: &Failed, options: &Options) -> ExitCode {
     let shrunk = shrink(failed, options);
-    // The smallest run is made once more, for the place of its panic.
+    // The smallest run is repeated once for the location of its panic.
     let place = run_seed(failed.seed, &shrunk.options).err().and_then(|_| Quiet::place());
     let command = command_line(&shrunk);
     let text = if arguments.json {
@@ -130,7 +131,7 @@ fn fail(arguments: &SimArguments, failed: &Failed, options: &Options) -> ExitCod
     ExitCode::FAILURE
 }
 
-/// The command that replays the smallest run.
+/// Returns the command that replays the smallest run.
 fn command_line(Shrunk { options, failed, .. }: &Shrunk) -> String {
     let mut command = format!("caxton sim --seeds {}", failed.seed);
     if let Some(shards) = options.shards {
@@ -157,12 +158,12 @@ fn bar(arguments: &SimArguments) -> ProgressBar {
     bar
 }
 
-/// The place of the latest panic.
+/// The location of the latest panic.
 static PLACE: Mutex<Option<String>> = Mutex::new(None);
 
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send + 'static>;
 
-/// As long as it lives, panics are not printed but remembered by their place: a failure is reported once, when the
+/// As long as it lives, panics are not printed; only their location is recorded. A failure is reported once, when the
 /// smallest run has been found.
 struct Quiet(Option<Hook>);
 

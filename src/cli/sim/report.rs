@@ -1,4 +1,4 @@
-//! What `caxton sim` prints.
+//! The output of `caxton sim`.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -8,12 +8,12 @@ use caxton_router::signals::Signal;
 use caxton_router::sim::{Failed, Outcome, Shrunk};
 use serde_json::{Map, Value, json};
 
-/// The runs of all seeds together, in which nothing was wrong.
+/// The successful runs of all seeds together.
 pub struct Summary {
     seeds: Range<u64>,
     steps: u64,
     actions: u64,
-    /// The digests of all runs, in the order of their seeds, made into one.
+    /// The combined digest of all runs, in the order of their seeds.
     history: u64,
     accepted: u64,
     processed: u64,
@@ -43,14 +43,14 @@ impl Summary {
         }
     }
 
-    /// Notes that a signal came before the seeds behind this one were tried.
+    /// Records that a signal arrived before the seeds after this one were tried.
     pub fn interrupt(&mut self, signal: Signal, last: u64) {
         self.interrupted = Some(signal);
         self.seeds.end = last + 1;
     }
 
     pub fn add(&mut self, outcome: &Outcome) {
-        /// An odd number with bits all over, so that the order of the digests matters.
+        /// An odd number with well-distributed bits, so that the order of the digests matters.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         self.history = (self.history.rotate_left(5) ^ outcome.history).wrapping_mul(SPREAD);
         self.steps += outcome.steps;
@@ -69,7 +69,7 @@ impl Summary {
         self.dead_by_reason.iter().sum()
     }
 
-    /// The reasons that there were, with their numbers.
+    /// Returns the reasons that occurred, with their numbers.
     fn reasons(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts =
             DeadLetterReason::ALL.into_iter().map(|reason| (reason.as_str(), self.dead_by_reason[reason.index()]));
@@ -123,14 +123,14 @@ impl Summary {
     }
 }
 
-/// What failed, for people.
+/// Describes a failure as text.
 pub fn failure_text(failed: &Failed, shrunk: &Shrunk, place: Option<&str>, command: &str) -> String {
     let place = place.map_or_else(String::new, |place| format!("\nfound at {place}"));
     let smallest = &shrunk.failed;
     format!("{failed}\nsmallest of {} runs that fail as well: {smallest}{place}\nreplay with: {command}\n", shrunk.runs)
 }
 
-/// What failed, for programs.
+/// Describes a failure as JSON.
 pub fn failure_json(failed: &Failed, shrunk: &Shrunk, place: Option<&str>, command: &str) -> Value {
     let json = |failed: &Failed| {
         json!({

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::{look, printable, see, unreachable_place};
 
-/// How wide a participant's column is, in characters.
+/// Width of a participant's column, in characters.
 const COLUMN: usize = 24;
 
 /// Arguments of `caxton conv`.
@@ -23,21 +23,21 @@ pub struct ConversationArguments {
 
 #[derive(Debug, Subcommand)]
 enum ConversationVerb {
-    /// List conversations, in the order in which they began; also while a router uses the directory
+    /// List conversations, oldest first; safe while a router uses the directory
     Ls {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
-    /// Draw one as a sequence diagram, with what broke its protocol; also while a router uses the directory
+    /// Draw a conversation as a sequence diagram, with its protocol violations; safe while a router uses the directory
     Show {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Its id, as `ls` prints it or as the messages have it
+        /// Its id, as printed by `ls` or as in the messages
         #[arg(value_name = "ID")]
         id: String,
-        /// As Mermaid reads it
+        /// Print Mermaid syntax
         #[arg(long)]
         mermaid: bool,
     },
@@ -89,11 +89,11 @@ fn show(directory: &Path, inspection: &Inspection, id: &str, mermaid: bool) -> R
     }
     let names = names(inspection);
     let draw = |exchange: &Exchange| if mermaid { in_mermaid(exchange, &names) } else { in_text(exchange, &names) };
-    // Several agents may have begun conversations under the same id.
+    // Several agents may have begun conversations with the same id.
     Ok(found.into_iter().map(|(_, exchange)| draw(exchange)).collect::<Vec<_>>().join("\n"))
 }
 
-/// The names that records say, by the agents' ids.
+/// Returns the names found in records, by agent id.
 fn names(inspection: &Inspection) -> BTreeMap<AgentId, String> {
     let mut names = BTreeMap::new();
     let mut note = |name: &str| {
@@ -128,7 +128,7 @@ fn participants(exchange: &Exchange) -> Vec<AgentId> {
     participants
 }
 
-/// Columns for participants, arrows for messages.
+/// Draws columns for participants, arrows for messages.
 fn in_text(exchange: &Exchange, names: &BTreeMap<AgentId, String>) -> String {
     let participants = participants(exchange);
     let mut text = String::new();

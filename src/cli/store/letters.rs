@@ -22,46 +22,46 @@ pub struct LetterArguments {
 
 #[derive(Debug, Subcommand)]
 enum LetterVerb {
-    /// List the dead letters, oldest first; also while a router uses the directory
+    /// List the dead letters, oldest first; safe while a router uses the directory
     Ls {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Print an object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Show one with its whole message; also while a router uses the directory
+    /// Show a dead letter with its whole message; safe while a router uses the directory
     Show {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Its number, such as d0-17
+        /// Its id, such as d0-17
         #[arg(value_name = "ID")]
         id: DeadLetterId,
     },
-    /// Send one, or all, again; no router may use the directory. Durable messages to persistent agents wait there for their
-    /// receivers; other letters stay as they are
+    /// Replay one or all dead letters; no router may use the directory. Durable messages to persistent agents are
+    /// queued for their receivers; other letters stay unchanged
     Replay {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Its number; without one, all of them
+        /// Its id; by default all of them
         #[arg(value_name = "ID")]
         id: Option<DeadLetterId>,
-        /// To this agent instead of whom it was for
+        /// Send to this agent instead of the original receiver
         #[arg(long, value_name = "NAME")]
         to: Option<AgentName>,
     },
-    /// Throw one, or all, away; no router may use the directory
+    /// Delete one or all dead letters; no router may use the directory
     Purge {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Its number
+        /// Its id
         #[arg(value_name = "ID", required_unless_present = "all")]
         id: Option<DeadLetterId>,
-        /// All of them
+        /// Delete all of them
         #[arg(long, conflicts_with = "id")]
         all: bool,
     },
@@ -148,7 +148,7 @@ fn purge(directory: &Path, id: Option<DeadLetterId>) -> Result<String, String> {
     })
 }
 
-/// A dead letter as one object.
+/// Returns a dead letter as JSON.
 pub(super) fn json(letter: &DeadLetter) -> Value {
     json!({
         "dead_letter": letter.id.to_string(),

@@ -1,9 +1,10 @@
-//! `caxton store`, `caxton dlq` and `caxton conv`: what lies in a data directory.
+//! `caxton store`, `caxton dlq` and `caxton conv`: tools for a data directory.
 //!
-//! Looking is safe while a router uses the directory. Changing is not: `dlq replay`, `dlq purge` and `store compact` start a
-//! router of their own for the moment, which the directory's lock refuses while another one runs.
+//! Reading is safe while a router uses the directory. Changing is not: `dlq replay`, `dlq purge` and `store compact`
+//! start a temporary router, which the directory's lock refuses while another one runs.
 //!
-//! Exit status: 0 if it was done; 1 if the directory is damaged, in use, or lacks what was asked for; 2 if it can't be read.
+//! Exit status: 0 on success; 1 if the directory is damaged, in use, or lacks what was asked for; 2 if it cannot be
+//! read.
 
 mod conversations;
 mod letters;
@@ -36,33 +37,34 @@ pub struct StoreArguments {
 
 #[derive(Debug, Subcommand)]
 enum StoreVerb {
-    /// Read everything and say what is there, or where it is damaged; also while a router uses it
+    /// Read everything and report the contents and any damage; safe while a router uses the directory
     Check(Place),
-    /// Print everything that a start would find, an object a line; also while a router uses it
+    /// Print everything that a start would find, one JSON object per line; safe while a router uses the directory
     Dump(Place),
-    /// Copy everything that a start would find to another directory; also while a router uses it
+    /// Copy everything that a start would find to another directory; safe while a router uses the directory
     Backup {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Where the copy goes: a directory that is empty or not there yet
+        /// The directory to copy to; it must be empty or not exist
         #[arg(value_name = "TO")]
         to: PathBuf,
     },
-    /// Say how a damaged directory can be repaired and what would be lost, and do it with --yes; no router may use it
+    /// Plan the repair of a damaged directory and print what would be lost; with --yes, perform it. No router may use
+    /// the directory
     Recover {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Do it. Nothing is removed: what is in the way is moved into a directory beside it
+        /// Perform the repair. Nothing is removed: files in the way are moved into a directory beside it
         #[arg(long)]
         yes: bool,
     },
-    /// Write what is needed anew and give the rest of the space back; no router may use it
+    /// Rewrite what is needed and free the rest of the space; no router may use the directory
     Compact(Place),
 }
 
-/// Which data directory.
+/// A data directory.
 #[derive(Debug, Args)]
 pub struct Place {
     /// The data directory
@@ -96,7 +98,7 @@ fn finish(done: Result<String, String>) -> ExitCode {
     }
 }
 
-/// Prints what is intact, and complains of what is damaged.
+/// Prints what is intact, and reports damage.
 fn see(inspection: Result<Inspection, String>, show: impl FnOnce(&Inspection) -> Result<String, String>) -> ExitCode {
     let inspection = match inspection {
         Ok(inspection) => inspection,
@@ -109,7 +111,7 @@ fn see(inspection: Result<Inspection, String>, show: impl FnOnce(&Inspection) ->
     }
 }
 
-/// Ends because a place can't be looked at, as for every other file that an argument names.
+/// Ends because a directory cannot be read, as for every other file named in an argument.
 fn unreachable_place(directory: &Path) -> Option<ExitCode> {
     let complaint = match std::fs::read_dir(directory) {
         Ok(_) => return None,
@@ -122,7 +124,7 @@ fn look(directory: &Path) -> Result<Inspection, String> {
     inspect(directory).map_err(|error| error.to_string())
 }
 
-/// As [`look`], where nothing may be damaged.
+/// Like [`look`], but refuses damage.
 fn look_at_whole(directory: &Path) -> Result<Inspection, String> {
     let inspection = look(directory)?;
     inspection.complaint().map_or(Ok(()), Err)?;
@@ -209,7 +211,7 @@ fn check(inspection: &Inspection) -> String {
     text
 }
 
-/// Says how far a database has come. It is only a view of the journal, so that its damage loses nothing.
+/// Describes how far a database has come. It is only a view of the journal, so damage to it loses nothing.
 fn database(path: &Path, in_use: bool) -> String {
     match examine(path, in_use) {
         Ok(found) if found.integrity == "ok" => {
@@ -244,7 +246,7 @@ fn dump(inspection: &Inspection) -> String {
     text
 }
 
-/// A message in the string form of FIPA SC00070. Agents whose names it does not carry stand there by their ids.
+/// Returns a message in the string form of FIPA SC00070. Agents whose names it does not contain are shown by id.
 fn acl(message: &Message) -> String {
     let mut output = Vec::new();
     text::print(message, &NoNames, &mut output);

@@ -1,7 +1,7 @@
-//! The router that a tool starts for the moment on a data directory, to change something there.
+//! The temporary router that a tool starts on a data directory, to change something there.
 //!
-//! It knows nothing of the settings of the router that the directory belongs to. So it runs under the largest limits that there
-//! are: whatever that router could take in, the tool can carry over.
+//! It does not know the settings of the router that the directory belongs to, so it uses the largest limits: it can
+//! recover whatever that router accepted.
 
 use std::fs;
 use std::path::Path;
@@ -18,20 +18,20 @@ use caxton_router::{Config, Preset, Router};
 use super::super::interrupt::Interrupt;
 use super::look_at_whole;
 
-/// How long a router that was started for the moment gets to write what was sent, and to stop.
+/// Time limit for a temporary router to write what was sent, and to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often it is asked whether everything is on disk.
+/// How often the progress is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Takes the largest legal value of a setting.
+/// Takes the maximum value of a setting.
 macro_rules! largest {
     ($($place:expr => $type:ident),+ $(,)?) => {
         $($place = $type::try_new($type::MAXIMUM).map_err(|error| error.to_string())?;)+
     };
 }
 
-/// The settings under which nothing that is in a directory finds no room.
+/// Returns settings with room for everything in a directory.
 fn settings(inspection: &Inspection) -> Result<Config, String> {
     let mut config = Config::preset(Preset::Production);
     largest!(
@@ -49,7 +49,7 @@ fn settings(inspection: &Inspection) -> Result<Config, String> {
         config.store.segments_max => SegmentCount,
         config.store.duplicates_window => DuplicatesWindow,
     );
-    // As long as the files that are there, so that no more room is taken than the directory's own router takes.
+    // As long as the existing files, so that it takes no more room than the directory's own router.
     let segments = inspection.journals.iter().flatten().flat_map(|journal| &journal.segments);
     let lengths = segments.filter_map(|segment| fs::metadata(&segment.path).ok()).map(|file| file.len());
     if let Some(longest) = lengths.max() {
@@ -59,24 +59,24 @@ fn settings(inspection: &Inspection) -> Result<Config, String> {
     Ok(config)
 }
 
-/// Waits until everything that was sent is on disk where it went.
+/// Waits until everything sent is on disk at its receiver.
 pub fn wait_until_kept(router: &Router) {
     let began = Instant::now();
     let is_kept = || {
         let stats = router.stats();
         stats.queued == 0 && stats.shards.iter().all(|shard| shard.commits_awaited == 0)
     };
-    // What is not kept by then is a dead letter as before.
+    // What is not kept by then is still a dead letter.
     while !is_kept() && began.elapsed() < STOP_WITHIN {
         std::thread::sleep(LOOK_EVERY);
     }
 }
 
-/// Does something with a router that is started for the moment. A signal ends the start, or what is done; what was done until
-/// then stays so, and the directory is as good as before.
+/// Performs an action with a temporary router. A signal ends the start or the action; what was done until then is kept,
+/// and the directory stays valid.
 pub fn with_router<T>(directory: &Path, act: impl FnOnce(&Router) -> Result<T, String>) -> Result<T, String> {
     let interrupt = Interrupt::listen()?;
-    // A mistyped path is not to become a new store.
+    // A mistyped path must not become a new store.
     let inspection = look_at_whole(directory)?;
     let config = settings(&inspection)?;
     let shards = ShardCount::try_new(inspection.shards).map_err(|error| error.to_string())?;
@@ -86,7 +86,8 @@ pub fn with_router<T>(directory: &Path, act: impl FnOnce(&Router) -> Result<T, S
     let router = builder.start().map_err(|error| error.to_string())?;
     let watch = interrupt.watch(&router, STOP_WITHIN, || {});
     let done = act(&router);
-    // Nobody is registered who could handle anything, so there is nothing to wait for: what was changed is written before the end.
+    // No agent is registered that could handle anything, so there is nothing to wait for: changes are written before
+    // the end.
     router.shutdown(Duration::ZERO).map_err(|error| error.to_string())?;
     drop(watch);
     match (done, interrupt.signal()) {
