@@ -50,12 +50,12 @@ pub mod api {
     pub use crate::shard::control::backpressure::*;
     pub use crate::shard::control::conformance::*;
     pub use crate::shard::control::lifecycle::*;
-    pub use crate::shard::control::peers::OUTGOING_WAITING_MAX;
     pub use crate::shard::control::plugins::*;
     pub use crate::shard::control::replay::*;
     pub use crate::shard::control::retry::*;
     pub use crate::shard::control::stop::*;
     pub use crate::shard::io::*;
+    pub use crate::shard::links::OUTGOING_WAITING_MAX;
     pub use crate::shard::path::overflow::*;
 }
 

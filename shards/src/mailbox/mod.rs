@@ -7,13 +7,15 @@
 //! no lane starves; within a lane, first in, first out. The control lane carries the router's own notices; it goes
 //! before the others, has its own limit, and no overflow policy touches it.
 
+pub(crate) mod held;
 mod reservation;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::base::slab::{NONE, Slab};
+use crate::base::slab::NONE;
 use crate::domain::Priority;
+pub(crate) use held::Held;
 pub(crate) use reservation::Reservation;
 
 pub use crate::message::delivery_meta::{DeliveryMeta, EnvelopeKind};
@@ -185,18 +187,21 @@ impl Queue {
 
     /// Appends a place whose envelope links to nothing.
     #[inline(always)]
-    pub fn push(&mut self, slab: &mut Slab<Envelope>, place: u32) {
-        debug_assert!(slab.get(place).is_some_and(|envelope| envelope.next() == NONE), "nothing comes behind the last");
+    pub fn push(&mut self, held: &mut Held, place: u32) {
+        debug_assert!(
+            held.slab.get(place).is_some_and(|envelope| envelope.next() == NONE),
+            "nothing comes behind the last"
+        );
         if self.head == NONE {
             self.head = place;
-        } else if let Some(last) = slab.get_mut(self.tail) {
+        } else if let Some(last) = held.slab.get_mut(self.tail) {
             last.set_next(place);
         }
         self.tail = place;
     }
 
-    pub fn push_front(&mut self, slab: &mut Slab<Envelope>, place: u32) {
-        if let Some(envelope) = slab.get_mut(place) {
+    pub fn push_front(&mut self, held: &mut Held, place: u32) {
+        if let Some(envelope) = held.slab.get_mut(place) {
             envelope.set_next(self.head);
         }
         if self.head == NONE {
@@ -207,9 +212,9 @@ impl Queue {
 
     /// Unlinks the first place. Its envelope stays in the slab.
     #[inline(always)]
-    pub fn pop(&mut self, slab: &mut Slab<Envelope>) -> Option<u32> {
+    pub fn pop(&mut self, held: &mut Held) -> Option<u32> {
         let place = self.front()?;
-        self.advance(slab.get_mut(place).map_or(NONE, Envelope::unlink));
+        self.advance(held.slab.get_mut(place).map_or(NONE, Envelope::unlink));
         Some(place)
     }
 
@@ -222,16 +227,16 @@ impl Queue {
     }
 
     /// Unlinks these places, which are in list order, without looking beyond the last of them.
-    pub fn unlink(&mut self, slab: &mut Slab<Envelope>, places: &[u32]) {
+    pub fn unlink(&mut self, held: &mut Held, places: &[u32]) {
         let mut leaving = places.iter().copied().peekable();
         let (mut before, mut place) = (NONE, self.head);
         while let Some(leaves) = leaving.peek().copied() {
-            let Some(envelope) = slab.get_mut(place) else { return };
+            let Some(envelope) = held.slab.get_mut(place) else { return };
             let next = envelope.next();
             if place == leaves {
                 envelope.set_next(NONE);
                 leaving.next();
-                match slab.get_mut(before) {
+                match held.slab.get_mut(before) {
                     Some(before) => before.set_next(next),
                     None => self.head = next,
                 }
@@ -246,16 +251,16 @@ impl Queue {
     }
 
     /// Unlinks every place whose envelope satisfies `leaves`, and returns them in order.
-    pub fn extract(&mut self, slab: &mut Slab<Envelope>, leaves: &mut impl FnMut(&Envelope) -> bool) -> Vec<u32> {
+    pub fn extract(&mut self, held: &mut Held, leaves: &mut impl FnMut(&Envelope) -> bool) -> Vec<u32> {
         let mut left = Vec::new();
         let mut stay = Self::EMPTY;
-        while let Some(place) = self.pop(slab) {
-            let Some(envelope) = slab.get_mut(place) else { continue };
+        while let Some(place) = self.pop(held) {
+            let Some(envelope) = held.slab.get_mut(place) else { continue };
             envelope.set_next(NONE);
             if leaves(envelope) {
                 left.push(place);
             } else {
-                stay.push(slab, place);
+                stay.push(held, place);
             }
         }
         *self = stay;
@@ -319,7 +324,7 @@ impl Mailbox {
     /// `may_go`, until they make up the given number of messages and bytes. Changes nothing if there are not enough.
     pub fn displace(
         &mut self,
-        slab: &mut Slab<Envelope>,
+        held: &mut Held,
         priority: Priority,
         messages: u32,
         bytes: u64,
@@ -329,7 +334,7 @@ impl Mailbox {
         let (mut found_messages, mut found_bytes, mut looked_at) = (0, 0, 0);
         'lanes: for (lane, found) in found.iter_mut().enumerate().take(lane_of(priority) + 1) {
             let mut next = self.lanes[lane].head;
-            while let Some(envelope) = slab.get(next) {
+            while let Some(envelope) = held.slab.get(next) {
                 if found_messages >= messages && found_bytes >= bytes {
                     break 'lanes;
                 }
@@ -349,7 +354,7 @@ impl Mailbox {
             return None;
         }
         for (lane, found) in found.iter().enumerate() {
-            self.lanes[lane].unlink(slab, found);
+            self.lanes[lane].unlink(held, found);
             if self.lanes[lane].is_empty() {
                 self.waiting &= !(1 << lane);
             }
@@ -359,9 +364,9 @@ impl Mailbox {
 
     /// Appends a held message to its lane.
     #[inline(always)]
-    pub fn push(&mut self, slab: &mut Slab<Envelope>, place: u32, priority: Priority) {
+    pub fn push(&mut self, held: &mut Held, place: u32, priority: Priority) {
         let lane = lane_of(priority);
-        self.lanes[lane].push(slab, place);
+        self.lanes[lane].push(held, place);
         self.waiting |= 1 << lane;
     }
 
@@ -371,31 +376,32 @@ impl Mailbox {
     }
 
     /// Appends a notice. Returns whether the control lane had room.
-    pub fn push_notice(&mut self, slab: &mut Slab<Envelope>, place: u32) -> bool {
+    pub fn push_notice(&mut self, held: &mut Held, place: u32) -> bool {
         if self.notices >= CONTROL_LANE_MAX {
             return false;
         }
         self.notices += 1;
-        self.lanes[CONTROL].push(slab, place);
+        self.lanes[CONTROL].push(held, place);
         self.waiting |= 1 << CONTROL;
         true
     }
 
     /// Takes the next message out of its lane and out of the slab. It stays held until it is settled.
     #[inline(always)]
-    pub fn pop(&mut self, slab: &mut Slab<Envelope>) -> Option<Envelope> {
+    pub fn pop(&mut self, held: &mut Held) -> Option<Envelope> {
         if self.waiting == 0 {
             return None;
         }
         let lane = self.pick_lane();
         let place = self.lanes[lane].front()?;
-        let mut envelope = slab.remove(place)?;
+        let mut envelope = held.slab.remove(place)?;
         self.lanes[lane].advance(envelope.unlink());
         if self.lanes[lane].is_empty() {
             self.waiting &= !(1 << lane);
         }
         if lane == CONTROL {
             self.notices -= 1;
+            held.count_outside(1);
         }
         Some(envelope)
     }
@@ -406,12 +412,12 @@ impl Mailbox {
     }
 
     /// Passes the messages that [`Mailbox::pop`] would return next to `look`, until it breaks.
-    pub fn look_ahead(&self, slab: &Slab<Envelope>, mut look: impl FnMut(&Envelope) -> ControlFlow<()>) {
+    pub fn look_ahead(&self, held: &Held, mut look: impl FnMut(&Envelope) -> ControlFlow<()>) {
         let (mut waiting, mut picks) = (self.waiting, self.picks);
         let mut heads = self.lanes.map(|lane| lane.head);
         while waiting != 0 {
             let lane = pick_lane(waiting, &mut picks);
-            let Some(envelope) = slab.get(heads[lane]) else { return };
+            let Some(envelope) = held.slab.get(heads[lane]) else { return };
             heads[lane] = envelope.next();
             if envelope.next() == NONE {
                 waiting &= !(1 << lane);
@@ -423,10 +429,10 @@ impl Mailbox {
     }
 
     /// Unlinks all messages that satisfy `leaves`, from every lane.
-    pub fn extract(&mut self, slab: &mut Slab<Envelope>, mut leaves: impl FnMut(&Envelope) -> bool) -> Vec<u32> {
+    pub fn extract(&mut self, held: &mut Held, mut leaves: impl FnMut(&Envelope) -> bool) -> Vec<u32> {
         let mut left = Vec::new();
         for lane in 0..LANES {
-            let extracted = self.lanes[lane].extract(slab, &mut leaves);
+            let extracted = self.lanes[lane].extract(held, &mut leaves);
             if lane == CONTROL {
                 self.notices -= u16::try_from(extracted.len()).unwrap_or(self.notices);
             }
@@ -504,16 +510,16 @@ mod tests {
     use super::*;
     use crate::message::Performative;
 
-    fn fill(mailbox: &mut Mailbox, slab: &mut Slab<Envelope>, priority: Priority, count: usize) {
+    fn fill(mailbox: &mut Mailbox, held: &mut Held, priority: Priority, count: usize) {
         for number in 0..count {
             let message = Message::builder(Performative::Inform)
                 .priority(priority)
                 .content(number.to_string().as_str())
                 .build()
                 .unwrap();
-            let place = slab.insert(Envelope::new(message, 0, EnvelopeKind::Message)).unwrap();
+            let place = held.insert(Envelope::new(message, 0, EnvelopeKind::Message)).unwrap();
             mailbox.hold(1);
-            mailbox.push(slab, place, priority);
+            mailbox.push(held, place, priority);
         }
     }
 
@@ -523,24 +529,24 @@ mod tests {
 
     #[test]
     fn one_lane_is_first_in_first_out() {
-        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
-        fill(&mut mailbox, &mut slab, Priority::Normal, 300);
+        let (mut mailbox, mut held) = (Mailbox::EMPTY, Held::new(1_000, 1 << 30));
+        fill(&mut mailbox, &mut held, Priority::Normal, 300);
         for expected in 0..300 {
-            assert_eq!(number(&mailbox.pop(&mut slab).unwrap()), expected);
+            assert_eq!(number(&mailbox.pop(&mut held).unwrap()), expected);
         }
         assert!(!mailbox.has_mail());
-        assert_eq!(slab.len(), 0);
+        assert_eq!(held.len(), 0);
     }
 
     #[test]
     fn urgent_goes_first_and_low_never_starves() {
-        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(10_000));
+        let (mut mailbox, mut held) = (Mailbox::EMPTY, Held::new(10_000, 1 << 30));
         for priority in [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent] {
-            fill(&mut mailbox, &mut slab, priority, 1_000);
+            fill(&mut mailbox, &mut held, priority, 1_000);
         }
         let mut picks = std::collections::HashMap::new();
         for _ in 0..160 {
-            *picks.entry(mailbox.pop(&mut slab).unwrap().message.priority()).or_insert(0) += 1;
+            *picks.entry(mailbox.pop(&mut held).unwrap().message.priority()).or_insert(0) += 1;
         }
         assert_eq!(picks[&Priority::Low], 10);
         assert_eq!(picks[&Priority::Normal], 10);
@@ -550,40 +556,40 @@ mod tests {
 
     #[test]
     fn every_lane_is_emptied_in_the_end() {
-        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(10_000));
+        let (mut mailbox, mut held) = (Mailbox::EMPTY, Held::new(10_000, 1 << 30));
         for priority in [Priority::Low, Priority::Urgent] {
-            fill(&mut mailbox, &mut slab, priority, 100);
+            fill(&mut mailbox, &mut held, priority, 100);
         }
-        assert_eq!(std::iter::from_fn(|| mailbox.pop(&mut slab)).count(), 200);
+        assert_eq!(std::iter::from_fn(|| mailbox.pop(&mut held)).count(), 200);
     }
 
     #[test]
     fn the_control_lane_goes_first_and_is_bounded() {
-        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
-        fill(&mut mailbox, &mut slab, Priority::Urgent, 1);
+        let (mut mailbox, mut held) = (Mailbox::EMPTY, Held::new(1_000, 1 << 30));
+        fill(&mut mailbox, &mut held, Priority::Urgent, 1);
         for _ in 0..CONTROL_LANE_MAX {
             let notice = Message::builder(Performative::Failure).build().unwrap();
-            let place = slab.insert(Envelope::new(notice, 0, EnvelopeKind::Notice)).unwrap();
-            assert!(mailbox.push_notice(&mut slab, place));
+            let place = held.insert(Envelope::new(notice, 0, EnvelopeKind::Notice)).unwrap();
+            assert!(mailbox.push_notice(&mut held, place));
         }
         let notice = Message::builder(Performative::Failure).build().unwrap();
-        let place = slab.insert(Envelope::new(notice, 0, EnvelopeKind::Notice)).unwrap();
-        assert!(!mailbox.push_notice(&mut slab, place));
-        assert_eq!(mailbox.pop(&mut slab).unwrap().kind, EnvelopeKind::Notice);
+        let place = held.insert(Envelope::new(notice, 0, EnvelopeKind::Notice)).unwrap();
+        assert!(!mailbox.push_notice(&mut held, place));
+        assert_eq!(mailbox.pop(&mut held).unwrap().kind, EnvelopeKind::Notice);
     }
 
     /// Returns what is displaced from a mailbox with this many messages in the low and the normal lane, and what stays.
     fn displaced(low: usize, normal: usize, priority: Priority, messages: u32) -> (Option<Vec<usize>>, Vec<usize>) {
-        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
-        fill(&mut mailbox, &mut slab, Priority::Low, low);
-        fill(&mut mailbox, &mut slab, Priority::Normal, normal);
+        let (mut mailbox, mut held) = (Mailbox::EMPTY, Held::new(1_000, 1 << 30));
+        fill(&mut mailbox, &mut held, Priority::Low, low);
+        fill(&mut mailbox, &mut held, Priority::Normal, normal);
         let even = |envelope: &Envelope| number(envelope).is_multiple_of(2);
-        let places = mailbox.displace(&mut slab, priority, messages, 0, even);
+        let places = mailbox.displace(&mut held, priority, messages, 0, even);
         let gone = places
-            .map(|places| places.into_iter().map(|place| number(&slab.remove(place).unwrap())).collect::<Vec<_>>());
+            .map(|places| places.into_iter().map(|place| number(&held.remove(place).unwrap())).collect::<Vec<_>>());
         // Later operations must still find the ends of the lanes.
-        fill(&mut mailbox, &mut slab, Priority::Normal, 1);
-        (gone, std::iter::from_fn(|| mailbox.pop(&mut slab)).map(|envelope| number(&envelope)).collect())
+        fill(&mut mailbox, &mut held, Priority::Normal, 1);
+        (gone, std::iter::from_fn(|| mailbox.pop(&mut held)).map(|envelope| number(&envelope)).collect())
     }
 
     #[test]
@@ -601,12 +607,12 @@ mod tests {
 
     #[test]
     fn what_is_extracted_leaves_the_rest_in_order() {
-        let (mut mailbox, mut slab) = (Mailbox::EMPTY, Slab::new(1_000));
-        fill(&mut mailbox, &mut slab, Priority::Normal, 10);
-        let even = mailbox.extract(&mut slab, |envelope| number(envelope).is_multiple_of(2));
+        let (mut mailbox, mut held) = (Mailbox::EMPTY, Held::new(1_000, 1 << 30));
+        fill(&mut mailbox, &mut held, Priority::Normal, 10);
+        let even = mailbox.extract(&mut held, |envelope| number(envelope).is_multiple_of(2));
         assert_eq!(even.len(), 5);
         let rest: Vec<usize> =
-            std::iter::from_fn(|| mailbox.pop(&mut slab)).map(|envelope| number(&envelope)).collect();
+            std::iter::from_fn(|| mailbox.pop(&mut held)).map(|envelope| number(&envelope)).collect();
         assert_eq!(rest, [1, 3, 5, 7, 9]);
     }
 }

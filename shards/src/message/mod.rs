@@ -40,6 +40,7 @@ pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
 pub(crate) use pool::{BodyPool, PlainBody};
 pub use term::{MESSAGE_TERMS_MAX, PERFORMATIVE_TERMS_MAX, TERM_BYTES_MAX, Term, VOCABULARY_TERMS_MAX};
 
+use crate::base::slab::NONE;
 use crate::domain::{CapabilityName, DomainError, LifetimeMs};
 
 /// The receiver of a message.
@@ -252,6 +253,14 @@ impl Message {
     #[inline]
     pub fn role(&self) -> ConversationRole {
         self.0.role
+    }
+
+    /// Whether it says what it answers, and was made as a reply to a message of its receiver or belongs to a conversation
+    /// that its receiver began.
+    pub(crate) fn looks_like_reply(&self) -> bool {
+        self.in_reply_to().is_some()
+            && (self.delivery_meta().receiver_place != NONE
+                || (self.conversation().is_some() && self.role() == ConversationRole::Participant))
     }
 
     /// Returns the conversation's initiator, as far as the message states it.

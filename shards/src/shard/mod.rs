@@ -17,6 +17,7 @@ mod alarm;
 mod config;
 pub(crate) mod control;
 pub(crate) mod io;
+pub(crate) mod links;
 mod parts;
 pub(crate) mod path;
 pub(crate) mod shard_frame;
@@ -26,8 +27,8 @@ pub(crate) use alarm::Alarm;
 pub use config::{RetryPolicy, ShardConfig};
 pub use control::restore as recovery;
 use parts::{
-    Backpressure, Clock, Dialogue, Effects, Held, Identity, Ledger, Lifecycle, Links, Offers, Outputs, Plugins,
-    Replies, Scheduler, Supervision, Timers,
+    Backpressure, Clock, Dialogue, Effects, Identity, Ledger, Lifecycle, Offers, Outputs, Plugins, Replies, Scheduler,
+    Supervision, Timers,
 };
 pub use shard_frame::{Control, ShardFrame};
 
@@ -39,15 +40,14 @@ use hashbrown::HashMap;
 
 use crate::base::hashing::Seeded;
 use crate::base::index::ShardIndex;
-use crate::base::slab::Slab;
 use crate::base::timer_wheel::TimerWheel;
 use crate::conversation::Conversations;
 use crate::conversation::initiators::InitiatorCache;
 use crate::dead_letter::DeadLetters;
 use crate::journal::record::Records;
+use crate::mailbox::Held;
 use crate::mesh::Port;
-use crate::mesh::ring::Popped;
-use crate::message::{AgentId, BodyPool, IdSource};
+use crate::message::{AgentId, IdSource};
 use crate::replies::pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
 use crate::routing::capabilities::CapabilityIndex;
 use crate::routing::partition::Partition;
@@ -60,7 +60,8 @@ use crate::shard::control::journal::ShardJournal;
 use crate::shard::control::replay::Replays;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
-use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures, ordinary_memory};
+use crate::shard::links::Links;
+use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures};
 use crate::stats::account::Account;
 use crate::stats::calling::Calling;
 use crate::supervision::{BreakerFigures, CallTimes};
@@ -146,7 +147,6 @@ pub struct Shard {
 impl Shard {
     /// A shard without agents. `port` is its end of the mesh, `now` the time at which its timers start.
     pub fn new(config: ShardConfig, port: Port<ShardFrame>, now: Now) -> Self {
-        let shards = port.shards();
         let index = ShardIndex(config.id_space.shard);
         let mut agents = Registry::new();
         let gateway_name = gateway_name(config.partition, index);
@@ -177,20 +177,8 @@ impl Shard {
                 barriers: HashMap::with_hasher(FixedState::default()),
                 barrier_count: 0,
             },
-            held: Held {
-                slab: Slab::new(config.pending_max),
-                memory_left: ordinary_memory(config.memory_max).cast_signed(),
-                pending_beside_slab: 0,
-            },
-            links: Links {
-                port,
-                body_pool: BodyPool::default(),
-                credits_owed: vec![0; shards],
-                blocked: (0..shards).map(|_| VecDeque::new()).collect(),
-                transit: (0..shards).map(|_| VecDeque::new()).collect(),
-                transit_swept: vec![false; shards],
-                outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
-            },
+            held: Held::new(config.pending_max, config.memory_max),
+            links: Links::new(port),
             backpressure: Backpressure { overflow: OverflowFigures::default(), wait_queues: WaitQueues::default() },
             supervision: Supervision {
                 failure_handler: None,
@@ -238,9 +226,9 @@ impl Shard {
         self.flush_outgoing();
         let drained = self.end_drains();
         let carries = self.continue_compaction();
-        self.return_credits();
+        self.links.return_credits();
         self.agents.calling.end();
-        self.ledger.account.pending = self.count_pending();
+        self.ledger.account.pending = self.held.pending();
         debug_assert!(self.ledger.account.balances(), "{} lost count: {:?}", self.identity.index, self.ledger.account);
 
         std::mem::swap(&mut self.outputs.list, outputs);
@@ -257,7 +245,7 @@ impl Shard {
             || fired >= TIMERS_PER_TURN_MAX
             // An input that found no room may find some after whatever this turn did.
             || (worked && !inputs.is_empty())
-            || !self.links.blocked[self.identity.index.as_usize()].is_empty();
+            || self.links.has_fan_outs();
         Turn {
             worked,
             more,
@@ -273,25 +261,25 @@ impl Shard {
 
     /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
     pub fn flush(&mut self) -> &[usize] {
-        self.links.port.flush()
+        self.links.flush()
     }
 
     /// Whether something has come in since the last turn: to be asked again after arming a doorbell.
     pub fn has_incoming(&mut self) -> bool {
-        self.links.port.has_incoming() || self.links.port.has_awaited_room()
+        self.links.has_incoming()
     }
 
     /// Messages in the rings to other shards: handed over by this shard and not yet taken over by them. For checking
     /// that over all shards, what departed either arrived or is in a ring.
     pub fn messages_in_flight(&mut self) -> usize {
-        self.links.port.messages_in_flight()
+        self.links.messages_in_flight()
     }
 
     /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
     pub fn is_quiet(&self) -> bool {
         self.ledger.account.pending == 0
             && self.scheduler.run_queue.is_empty()
-            && self.links.outgoing.iter().all(VecDeque::is_empty)
+            && self.links.is_quiet()
             && self.lifecycle.barriers.is_empty()
             && self.backpressure.wait_queues.asked == 0
             && self.lifecycle.registrations.is_empty()
@@ -302,7 +290,7 @@ impl Shard {
 
     /// Whether nothing waits anywhere, not even a notice for an agent that is not called.
     pub(crate) fn keeps_nothing(&self) -> bool {
-        self.held.slab.len() == 0
+        self.held.len() == 0
     }
 
     /// Asserts what has to hold once nothing is pending on any shard: every place and every credit came back. For
@@ -310,16 +298,14 @@ impl Shard {
     pub fn assert_at_rest(&mut self) {
         let index = self.identity.index;
         assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.ledger.account);
-        assert_eq!(self.held.slab.len(), 0, "{index} keeps envelopes");
-        assert_eq!(self.memory(), 0, "{index} counts bytes that are nowhere");
-        assert_eq!(self.held.pending_beside_slab, 0, "{index} counts messages that are nowhere");
-        assert_eq!(self.links.port.credits_out(), 0, "credits of {index} did not come back");
+        assert_eq!(self.held.len(), 0, "{index} keeps envelopes");
+        assert_eq!(self.held.memory_bytes(), 0, "{index} counts bytes that are nowhere");
+        assert_eq!(self.held.outside(), 0, "{index} counts messages that are nowhere");
         assert!(
             self.effects.list.is_empty() && self.scheduler.run_next_turn.is_empty(),
             "{index} has something left to do"
         );
-        assert!(self.links.blocked.iter().all(VecDeque::is_empty), "{index} has outboxes that wait");
-        assert!(self.links.transit.iter().all(VecDeque::is_empty), "{index} has messages in transit");
+        self.links.assert_at_rest();
         assert!(!self.backpressure.wait_queues.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
             let Some(slot) = self.agents.get(agent) else { continue };
@@ -352,7 +338,7 @@ impl Shard {
             questions: self.replies.pending.len(),
             replies_missing: self.replies.pending.unanswered,
             replies_late: self.replies.pending.late,
-            memory_bytes: self.memory(),
+            memory_bytes: self.held.memory_bytes(),
             memory_bytes_max: self.config.memory_max,
             refused_for_memory: self.backpressure.overflow.refused_for_memory,
             refused_by_receiver: self.backpressure.overflow.refused_by_receiver,
@@ -398,39 +384,6 @@ impl Shard {
     pub(crate) fn report(&mut self, event: impl FnOnce() -> Event) {
         if self.outputs.watch_events {
             self.outputs.list.push(Output::Event(event()));
-        }
-    }
-
-    /// Empties the incoming rings, a chunk each. This never depends on room in the outgoing ones.
-    #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
-    fn receive_from_shards(&mut self) -> usize {
-        let mut most = 0;
-        for from in 0..self.links.port.shards() {
-            let mut taken = 0;
-            while taken < ARRIVALS_PER_TURN_MAX {
-                let shard = ShardIndex(from as u16);
-                match self.links.port.take_or_copy(from, |crossing| crossing.copy_out(&mut self.links.body_pool)) {
-                    Some(Popped::Copied(envelope)) => self.arrive(shard, envelope),
-                    Some(Popped::Moved(ShardFrame::Message(parcel))) => self.arrive(shard, parcel.unpack()),
-                    Some(Popped::Moved(ShardFrame::Control(notice))) => self.on_control(shard, notice),
-                    None => break,
-                }
-                taken += 1;
-            }
-            if taken > 0 {
-                self.links.port.release(from);
-            }
-            most = most.max(taken);
-        }
-        most
-    }
-
-    fn return_credits(&mut self) {
-        for (from, owed) in self.links.credits_owed.iter_mut().enumerate() {
-            if *owed > 0 {
-                self.links.port.return_credits(from, *owed);
-                *owed = 0;
-            }
         }
     }
 
@@ -548,13 +501,6 @@ impl Shard {
         polled.append(&mut self.scheduler.polled);
         self.scheduler.polled = polled;
         worked
-    }
-
-    /// Counts what is pending where it is, not from the other totals.
-    pub(crate) fn count_pending(&self) -> u64 {
-        let pending = i64::try_from(self.held.slab.len()).unwrap_or(i64::MAX) + self.held.pending_beside_slab;
-        debug_assert!(pending >= 0, "{} counts {pending} pending messages", self.identity.index);
-        u64::try_from(pending).unwrap_or(0)
     }
 }
 

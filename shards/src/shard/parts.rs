@@ -1,15 +1,12 @@
 //! The parts that a shard is made of, beside components of their own. Their fields are visible in this folder only.
 
-use super::{Alarm, PendingAsk, ShardFrame};
+use super::{Alarm, PendingAsk};
 use crate::base::hashing::Seeded;
 use crate::base::index::ShardIndex;
-use crate::base::slab::Slab;
 use crate::base::timer_wheel::TimerWheel;
 use crate::conversation::Conversations;
 use crate::conversation::initiators::InitiatorCache;
-use crate::mailbox::Envelope;
-use crate::mesh::Port;
-use crate::message::{AgentId, BodyPool, Correlation, IdSource};
+use crate::message::{AgentId, Correlation, IdSource};
 use crate::replies::pending_replies::PendingReplies;
 use crate::routing::capabilities::CapabilityIndex;
 use crate::shard::agent::registry::AgentIndex;
@@ -22,7 +19,6 @@ use crate::shard::control::retry::FailureHandler;
 use crate::shard::control::stop::Unfinished;
 use crate::shard::io::{Now, Output, Token};
 use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures};
-use crate::shard::shard_frame::Outgoing;
 use crate::stats::account::Account;
 use crate::supervision::{BreakerFigures, CallTimes};
 use foldhash::quality::FixedState;
@@ -95,32 +91,6 @@ pub(in crate::shard) struct Lifecycle {
     pub(in crate::shard) draining: Vec<(AgentIndex, u32)>,
     pub(in crate::shard) barriers: HashMap<u64, Barrier, FixedState>,
     pub(in crate::shard) barrier_count: u64,
-}
-
-/// The messages that the shard holds, and what they count as.
-pub(in crate::shard) struct Held {
-    pub(in crate::shard) slab: Slab<Envelope>,
-    /// Of the shard's share of the memory budget, what is there for messages that are no replies, less what mailboxes
-    /// hold and what waits on its way, in bytes.
-    pub(in crate::shard) memory_left: i64,
-    /// Deliveries that are pending but have no envelope of their own in the slab, less notices that have one.
-    pub(in crate::shard) pending_beside_slab: i64,
-}
-
-/// The ways to other shards: what waits for them, and whose credit it holds.
-pub(in crate::shard) struct Links {
-    pub(in crate::shard) port: Port<ShardFrame>,
-    pub(in crate::shard) body_pool: BodyPool,
-    /// Credits to be returned at the end of the turn, by shard.
-    pub(in crate::shard) credits_owed: Vec<usize>,
-    /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
-    pub(in crate::shard) blocked: Vec<VecDeque<AgentIndex>>,
-    /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
-    pub(in crate::shard) transit: Vec<VecDeque<u32>>,
-    /// Whether a timer looks after what expires in transit, by shard.
-    pub(in crate::shard) transit_swept: Vec<bool>,
-    /// What is to be told to other shards, by shard.
-    pub(in crate::shard) outgoing: Vec<VecDeque<Outgoing>>,
 }
 
 /// Senders that wait for full mailboxes, in figures and by name.

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use crate::dead_letter::DeadLetter;
-use crate::mailbox::{Envelope, PackedMessage, Reservation};
+use crate::mailbox::{Envelope, PackedMessage};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, BodyPool, PlainBody, Term};
 use crate::routing::capabilities::Provider;
@@ -68,12 +68,6 @@ pub enum Control {
     /// What one agent wants to know or change of others, and the answers.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Oversee(Box<AdminControl>),
-}
-
-/// Something to be told to another shard as soon as its ring has room.
-pub(crate) enum Outgoing {
-    Notice(Box<Envelope>, Reservation),
-    Control(Control),
 }
 
 const _: () = assert!(size_of::<ShardFrame>() <= 384, "what crosses fills six cache lines");

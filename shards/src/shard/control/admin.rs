@@ -18,7 +18,7 @@ use crate::message::{AgentId, Term, capability_term};
 use crate::shard::agent::{Context, Effect};
 use crate::shard::control::lifecycle::{AgentState, StopReason};
 use crate::shard::io::SendErrorKind;
-use crate::shard::shard_frame::{Control, Outgoing};
+use crate::shard::shard_frame::Control;
 use crate::shard::{Alarm, Shard, ShardPhase};
 
 /// How many agents one shard answers a survey with.
@@ -252,18 +252,18 @@ impl Shard {
                 self.post_to_home(agent, AdminControl::Survey { asker, inquiry, agent: Some(agent), state });
             }
             AdminEffect::Survey(inquiry, None, state) => {
-                self.inquiries.open.insert(inquiry, (self.links.port.shards(), Vec::new()));
+                self.inquiries.open.insert(inquiry, (self.links.shards(), Vec::new()));
                 self.post_to_all(|| AdminControl::Survey { asker, inquiry, agent: None, state });
             }
         }
     }
 
     fn post_to_all(&mut self, notice: impl Fn() -> AdminControl) {
-        for to in 0..self.links.outgoing.len() {
-            if to == self.identity.index.as_usize() {
+        for to in self.links.all() {
+            if self.is_here(to) {
                 self.on_admin_control(notice());
             } else {
-                self.links.outgoing[to].push_back(Outgoing::Control(Control::Oversee(Box::new(notice()))));
+                self.links.post(to, Control::Oversee(Box::new(notice())));
             }
         }
     }
@@ -273,7 +273,7 @@ impl Shard {
         if self.is_here(shard) {
             self.on_admin_control(notice);
         } else {
-            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Control(Control::Oversee(Box::new(notice))));
+            self.links.post(shard, Control::Oversee(Box::new(notice)));
         }
     }
 

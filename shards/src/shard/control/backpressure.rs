@@ -20,9 +20,9 @@ use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
 use crate::shard::io::{Answer, SendErrorKind, Stage, Token};
-use crate::shard::path::overflow::{OverflowPolicy, looks_like_reply};
+use crate::shard::path::overflow::OverflowPolicy;
 use crate::shard::path::route::Blocked;
-use crate::shard::shard_frame::{Control, Outgoing};
+use crate::shard::shard_frame::Control;
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
 /// The most messages in the stall list of one receiver. Beyond it they are refused.
@@ -105,7 +105,7 @@ impl Shard {
         }
         let (credit_of, sender) = (envelope.credit_of.take(), envelope.message.sender());
         let reservation = credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-        let place = match self.keep_place(envelope) {
+        let place = match self.held.park(envelope) {
             Ok(place) => place,
             Err(envelope) => return self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation),
         };
@@ -135,7 +135,7 @@ impl Shard {
         self.backpressure.wait_queues.closed_here += 1;
         self.backpressure.wait_queues.closed_so_far += 1;
         self.backpressure.wait_queues.by_receiver.entry(id).or_default().closed = true;
-        self.post_closed(id, true);
+        self.broadcast_closed(id, true);
         self.arm_waiter_sweep();
     }
 
@@ -146,27 +146,17 @@ impl Shard {
         let id = slot.id;
         self.backpressure.wait_queues.closed_here -= 1;
         self.receiver_is_open(id);
-        self.post_closed(id, false);
+        self.broadcast_closed(id, false);
         // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
         if self.phase != ShardPhase::Stopped {
             self.move_line(id);
         }
     }
 
-    /// Has every shard know whether a receiver is closed. What waits in a full ring's queue is changed in its place, so
-    /// that there is one notice per receiver at most.
-    fn post_closed(&mut self, receiver: AgentId, closed: bool) {
-        let own = self.identity.index.as_usize();
-        for (_, outgoing) in self.links.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
-            let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
-                Outgoing::Control(Control::Closed(other, closed)) if *other == receiver => Some(closed),
-                _ => None,
-            });
-            match waiting {
-                Some(waiting) => *waiting = closed,
-                None => outgoing.push_back(Outgoing::Control(Control::Closed(receiver, closed))),
-            }
-        }
+    /// Has every shard know whether a receiver is closed.
+    fn broadcast_closed(&mut self, receiver: AgentId, closed: bool) {
+        let is_older = |control: &Control| matches!(control, Control::Closed(other, _) if *other == receiver);
+        self.links.broadcast_newest(is_older, || Control::Closed(receiver, closed));
     }
 
     /// Takes note that the mailbox of a closed receiver holds less.
@@ -211,14 +201,14 @@ impl Shard {
                 }
                 return;
             };
-            let weight = self.held.slab.get(place).map_or(0, Envelope::weight);
+            let weight = self.held.get(place).map_or(0, Envelope::weight);
             if held > 0 && !slot.mailbox.has_room(messages_max, bytes_max, weight) {
                 return;
             }
             stalled.places.pop_front();
-            count_out(&mut stalled.senders, self.held.slab.get(place).and_then(|envelope| envelope.message.sender()));
+            count_out(&mut stalled.senders, self.held.get(place).and_then(|envelope| envelope.message.sender()));
             self.backpressure.wait_queues.stalled -= 1;
-            let Some(envelope) = self.take_place(place) else { continue };
+            let Some(envelope) = self.held.unpark(place) else { continue };
             if envelope.deadline_ms <= self.clock.now_ms {
                 self.expire(envelope, Stage::Stalled, Reservation::Nothing);
             } else {
@@ -234,7 +224,7 @@ impl Shard {
         let stalled = slot.cold().stalled.take().unwrap_or_default();
         self.backpressure.wait_queues.stalled -= stalled.places.len();
         for place in stalled.places {
-            if let Some(envelope) = self.take_place(place) {
+            if let Some(envelope) = self.held.unpark(place) {
                 self.dead_letter(envelope, reason, Reservation::Nothing);
             }
         }
@@ -280,7 +270,7 @@ impl Shard {
         else {
             return false;
         };
-        sender != receiver && (line.senders.contains_key(&sender) || !looks_like_reply(message))
+        sender != receiver && (line.senders.contains_key(&sender) || !message.looks_like_reply())
     }
 
     /// Whether a sender has as many messages in line for a receiver as it may.
@@ -303,7 +293,7 @@ impl Shard {
             return self.dead_letter_with(envelope, DeadLetterReason::MailboxFull, detail, reservation);
         }
         let id = envelope.message.sender();
-        match self.keep_place(envelope) {
+        match self.held.park(envelope) {
             Ok(place) => {
                 let sender = id.and_then(|sender| self.block_sender(sender));
                 self.enqueue_waiter(receiver, id, Waiter::Message { place, sender, here });
@@ -369,14 +359,14 @@ impl Shard {
                 self.backpressure.wait_queues.by_receiver.remove(&receiver);
                 return moved;
             }
-            if !here && !self.links.port.has_credit(shard.as_usize()) {
+            if !here && !self.links.has_credit(shard) {
                 break;
             }
             let Some(entry) = line.waiting.pop_front() else { break };
             self.backpressure.wait_queues.waiting -= 1;
             match entry {
                 Waiter::Message { place, sender, here } => {
-                    let Some(envelope) = self.take_place(place) else { continue };
+                    let Some(envelope) = self.held.unpark(place) else { continue };
                     let id = envelope.message.sender();
                     if let Err(envelope) = self.move_message(envelope, receiver, here) {
                         self.go_back_in_line(envelope, receiver, sender);
@@ -418,13 +408,13 @@ impl Shard {
     /// Puts a message back to the front that found no credit on its way after all.
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<(AgentIndex, u32)>) {
         let id = envelope.message.sender();
-        match (self.keep_place(envelope), self.backpressure.wait_queues.by_receiver.get_mut(&receiver)) {
+        match (self.held.park(envelope), self.backpressure.wait_queues.by_receiver.get_mut(&receiver)) {
             (Ok(place), Some(line)) => {
                 line.waiting.push_front(Waiter::Message { place, sender, here: false });
                 self.backpressure.wait_queues.waiting += 1;
             }
             (Ok(place), None) => {
-                if let Some(envelope) = self.take_place(place) {
+                if let Some(envelope) = self.held.unpark(place) {
                     self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
                 }
                 self.let_sender_go_on(sender);
@@ -452,7 +442,7 @@ impl Shard {
             self.backpressure.wait_queues.exist()
                 && sender != Some(*receiver)
                 && self.backpressure.wait_queues.by_receiver.contains_key(receiver)
-                && !looks_like_reply(message)
+                && !message.looks_like_reply()
         })?;
         Some(SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
     }
@@ -563,7 +553,7 @@ impl Shard {
 
     fn sweep_line(&mut self, receiver: AgentId) {
         let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) else { return };
-        let (slab, now_ms) = (&self.held.slab, self.clock.now_ms);
+        let (slab, now_ms) = (&self.held, self.clock.now_ms);
         let is_late = |entry: &Waiter| match entry {
             Waiter::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
             Waiter::Asked { deadline_ms, .. } => *deadline_ms <= now_ms,
@@ -574,7 +564,7 @@ impl Shard {
         for entry in late {
             match entry {
                 Waiter::Message { place, sender, .. } => {
-                    if let Some(envelope) = self.take_place(place) {
+                    if let Some(envelope) = self.held.unpark(place) {
                         self.remove_waiter(receiver, envelope.message.sender());
                         self.expire_all(envelope, Stage::Stalled);
                     }
@@ -592,7 +582,7 @@ impl Shard {
     }
 
     fn sweep_stalled(&mut self, index: AgentIndex) {
-        let (slab, now_ms) = (&self.held.slab, self.clock.now_ms);
+        let (slab, now_ms) = (&self.held, self.clock.now_ms);
         let Some(slot) = self.agents.get_mut(index) else { return };
         let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut()) else { return };
         let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
@@ -600,7 +590,7 @@ impl Shard {
         stalled.places = places;
         self.backpressure.wait_queues.stalled -= late.len();
         for place in late {
-            let Some(envelope) = self.take_place(place) else { continue };
+            let Some(envelope) = self.held.unpark(place) else { continue };
             let slot = self.agents.get_mut(index);
             if let Some(stalled) = slot.and_then(|slot| slot.cold.as_mut()?.stalled.as_mut()) {
                 count_out(&mut stalled.senders, envelope.message.sender());
@@ -661,18 +651,18 @@ impl Shard {
         }
         slot.swept = false;
         let expired = |envelope: &Envelope| envelope.deadline_ms <= now_ms && envelope.kind == EnvelopeKind::Message;
-        let late_mail = slot.mailbox.extract(&mut self.held.slab, expired);
-        let late_sends = slot.outbox.extract(&mut self.held.slab, &mut { expired });
+        let late_mail = slot.mailbox.extract(&mut self.held, expired);
+        let late_sends = slot.outbox.extract(&mut self.held, &mut { expired });
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
         for place in late_mail {
-            if let Some(envelope) = self.held.slab.remove(place) {
+            if let Some(envelope) = self.held.remove(place) {
                 let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
                 self.expire(envelope, Stage::Mailbox, reservation);
             }
         }
         let unblocked = !late_sends.is_empty();
         for place in late_sends {
-            if let Some(envelope) = self.take_place(place) {
+            if let Some(envelope) = self.held.unpark(place) {
                 self.expire_all(envelope, Stage::Crossing);
             }
         }

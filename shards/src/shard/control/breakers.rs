@@ -22,7 +22,7 @@ use crate::message::{Message, WhenUnavailable};
 use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot};
 use crate::shard::io::Event;
-use crate::shard::shard_frame::{Control, Outgoing};
+use crate::shard::shard_frame::Control;
 use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::supervision::breaker::{BreakerPolicy, BreakerState, Observation};
 use crate::supervision::{AgentBreaker, BreakerGate, Call, Stopwatch};
@@ -165,8 +165,8 @@ impl Shard {
         let impatient = |envelope: &Envelope| {
             envelope.kind == EnvelopeKind::Message && envelope.message.when_unavailable() == WhenUnavailable::FailFast
         };
-        for place in slot.mailbox.extract(&mut self.held.slab, impatient) {
-            if let Some(envelope) = self.held.slab.remove(place) {
+        for place in slot.mailbox.extract(&mut self.held, impatient) {
+            if let Some(envelope) = self.held.remove(place) {
                 self.fail_fast(envelope, index);
             }
         }
@@ -193,8 +193,7 @@ impl Shard {
         self.agents.get(index).is_some_and(|slot| slot.gate == BreakerGate::Open)
     }
 
-    /// Has every shard know whether a provider's breaker is open, where that has changed. What waits in a full ring's
-    /// queue is changed in its place, so that there is one notice per provider at most.
+    /// Has every shard know whether a provider's breaker is open, where that has changed.
     pub(in crate::shard) fn publish_breaker(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (agent, shut) = (slot.id, slot.gate == BreakerGate::Open && slot.provider);
@@ -204,17 +203,8 @@ impl Shard {
         }
         guarded.told_shut = shut;
         self.offers.capabilities.set_available(agent, !shut);
-        let own = self.identity.index.as_usize();
-        for (_, outgoing) in self.links.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
-            let waiting = outgoing.iter_mut().find_map(|waiting| match waiting {
-                Outgoing::Control(Control::Available(provider, available)) if *provider == agent => Some(available),
-                _ => None,
-            });
-            match waiting {
-                Some(available) => *available = !shut,
-                None => outgoing.push_back(Outgoing::Control(Control::Available(agent, !shut))),
-            }
-        }
+        let is_older = |control: &Control| matches!(control, Control::Available(provider, _) if *provider == agent);
+        self.links.broadcast_newest(is_older, || Control::Available(agent, !shut));
     }
 
     /// Takes an agent's own policy instead of the router's.

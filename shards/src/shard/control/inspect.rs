@@ -1,25 +1,15 @@
 //! Read-only views of a shard for the simulators.
 
 use crate::dead_letter::{DeadLetter, DeadLetterSearch};
-use crate::mailbox::Reservation;
 use crate::message::AgentId;
 use crate::shard::Shard;
-use crate::shard::shard_frame::Outgoing;
 
 impl Shard {
     /// By shard, how many of its credits belong to messages that are here, or are about to be returned.
     pub(crate) fn credits_held(&self) -> Vec<usize> {
-        let mut held = self.links.credits_owed.clone();
-        for (from, held) in held.iter_mut().enumerate() {
-            *held += self.links.port.credits_unflushed(from);
-        }
-        for (_, envelope) in self.held.slab.iter() {
+        let mut held = self.links.credits_held();
+        for (_, envelope) in self.held.iter() {
             if let Some(from) = envelope.credit_of {
-                held[from.as_usize()] += 1;
-            }
-        }
-        for outgoing in self.links.outgoing.iter().flatten() {
-            if let Outgoing::Notice(_, Reservation::Credit(from)) = outgoing {
                 held[from.as_usize()] += 1;
             }
         }
@@ -28,7 +18,7 @@ impl Shard {
 
     /// How many credits of another shard are spent, and how many of them on messages in the ring to it.
     pub(crate) fn credits_spent_on(&mut self, shard: usize) -> (usize, usize) {
-        (self.links.port.credits_out_to(shard), self.links.port.messages_in_flight_to(shard))
+        self.links.credits_spent_on(shard)
     }
 
     /// Returns all dead letters, newest first.

@@ -5,16 +5,33 @@
 //! for it in the ring to the sender, so that notices are bounded by what was admitted.
 
 use crate::base::index::ShardIndex;
-use crate::mailbox::Reservation;
 use crate::planted::{self, Bug};
-use crate::shard::Shard;
-use crate::shard::shard_frame::{Control, Outgoing, ShardFrame};
-
-/// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
-/// to be told too: so their ends add no more to it than the participants of one conversation.
-pub const OUTGOING_WAITING_MAX: usize = 4_096;
+use crate::shard::links::Incoming;
+use crate::shard::shard_frame::Control;
+use crate::shard::{ARRIVALS_PER_TURN_MAX, Shard};
 
 impl Shard {
+    /// Empties the incoming rings, a chunk each. This never depends on room in the outgoing ones.
+    pub(in crate::shard) fn receive_from_shards(&mut self) -> usize {
+        let mut most = 0;
+        for from in self.links.all() {
+            let mut taken = 0;
+            while taken < ARRIVALS_PER_TURN_MAX {
+                match self.links.take(from) {
+                    Some(Incoming::Message(envelope)) => self.arrive(from, envelope),
+                    Some(Incoming::Control(control)) => self.on_control(from, control),
+                    None => break,
+                }
+                taken += 1;
+            }
+            if taken > 0 {
+                self.links.release_taken(from);
+            }
+            most = most.max(taken);
+        }
+        most
+    }
+
     /// Takes note of what another shard says.
     pub(in crate::shard) fn on_control(&mut self, from: ShardIndex, control: Control) {
         match control {
@@ -26,7 +43,7 @@ impl Shard {
             Control::Advertise(capability, provider) => self.offers.capabilities.advertise(capability, provider),
             Control::Withdraw(capability, agent) => self.offers.capabilities.withdraw(capability, agent),
             Control::Barrier(number) => {
-                self.links.outgoing[from.as_usize()].push_back(Outgoing::Control(Control::BarrierPassed(number)));
+                self.links.post(from, Control::BarrierPassed(number));
             }
             Control::BarrierPassed(number) => self.barrier_passed(number),
             Control::Available(agent, available) => self.offers.capabilities.set_available(agent, available),
@@ -53,12 +70,8 @@ impl Shard {
                 continue;
             }
             let (id, waiting) = (slot.id, slot.mailbox.held());
-            for to in 0..self.links.port.shards() {
-                // A figure that finds no room is not worth waiting for: the next change brings a newer one.
-                if to != self.identity.index.as_usize() && self.links.outgoing[to].is_empty() {
-                    let _ = self.links.port.send_uncredited(to, ShardFrame::Control(Control::Load(id, waiting)));
-                }
-            }
+            // A figure that finds no room is not worth waiting for: the next change brings a newer one.
+            self.links.broadcast_or_drop(|| Control::Load(id, waiting));
         }
         self.offers.load_changed = changed;
         self.offers.load_changed.clear();
@@ -67,32 +80,10 @@ impl Shard {
     /// Hands what is to be told to the rings, as far as they have room.
     pub(in crate::shard) fn flush_outgoing(&mut self) {
         self.post_acknowledgements();
-        for to in 0..self.links.outgoing.len() {
-            while let Some(outgoing) = self.links.outgoing[to].pop_front() {
-                let (crossing, reservation) = match outgoing {
-                    Outgoing::Notice(envelope, reservation) => {
-                        (ShardFrame::Control(Control::Notice(envelope)), reservation)
-                    }
-                    Outgoing::Control(notice) => (ShardFrame::Control(notice), Reservation::Nothing),
-                };
-                match self.links.port.send_uncredited(to, crossing) {
-                    Ok(()) => self.release(reservation),
-                    Err(ShardFrame::Control(Control::Notice(envelope))) => {
-                        self.links.outgoing[to].push_front(Outgoing::Notice(envelope, reservation));
-                        break;
-                    }
-                    Err(ShardFrame::Control(notice)) => {
-                        self.links.outgoing[to].push_front(Outgoing::Control(notice));
-                        break;
-                    }
-                    Err(ShardFrame::Message(_)) => break,
-                }
+        for to in self.links.all() {
+            while let Some(reservation) = self.links.send_next(to) {
+                self.release(reservation);
             }
         }
-    }
-
-    /// Whether so much waits to be told to another shard that what can wait should.
-    pub(in crate::shard) fn is_backlogged(&self) -> bool {
-        self.links.outgoing.iter().any(|waiting| waiting.len() >= OUTGOING_WAITING_MAX)
     }
 }

@@ -17,7 +17,7 @@ use crate::shard::control::admin::AdminRequest;
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
-use crate::shard::shard_frame::{Control, Outgoing};
+use crate::shard::shard_frame::Control;
 use crate::shard::{REGISTRATIONS_PER_TURN_MAX, Shard, ShardPhase, stopping};
 use crate::supervision::{BreakerGate, catch_panic, drop_quietly};
 
@@ -53,8 +53,7 @@ impl Shard {
     pub(in crate::shard) fn register_for(&mut self, registration: Registration, requester: AgentId) {
         let shard = self.config.partition.shard_of(registration.id);
         if !self.is_here(shard) {
-            let notice = Control::Register(Box::new(registration), requester);
-            return self.links.outgoing[shard.as_usize()].push_back(Outgoing::Control(notice));
+            return self.links.post(shard, Control::Register(Box::new(registration), requester));
         }
         let name = registration.name.to_string();
         let result = self.register(registration);
@@ -87,14 +86,14 @@ impl Shard {
     }
 
     fn after_barrier(&mut self, told: bool, then: OnBarrier) {
-        let others = self.links.port.shards() - 1;
+        let others = self.links.shards() - 1;
         if !told || others == 0 {
             return self.pass_barrier(then);
         }
         self.lifecycle.barrier_count += 1;
         let number = self.lifecycle.barrier_count;
         self.lifecycle.barriers.insert(number, Barrier { waiting_for: others, then });
-        self.post_to_others(|| Control::Barrier(number));
+        self.links.broadcast(|| Control::Barrier(number));
     }
 
     pub(in crate::shard) fn barrier_passed(&mut self, number: u64) {
@@ -312,7 +311,7 @@ impl Shard {
         slot.provider = true;
         slot.flags.add(AgentFlags::PROVIDER);
         self.offers.capabilities.advertise(capability, provider);
-        self.post_to_others(|| Control::Advertise(capability, provider));
+        self.links.broadcast(|| Control::Advertise(capability, provider));
         self.publish_breaker(index);
         self.notify_watchers(index, false);
     }
@@ -331,18 +330,10 @@ impl Shard {
             slot.flags.remove(AgentFlags::PROVIDER);
         }
         self.offers.capabilities.withdraw(capability, agent);
-        self.post_to_others(|| Control::Withdraw(capability, agent));
+        self.links.broadcast(|| Control::Withdraw(capability, agent));
         self.publish_breaker(index);
         if !self.agents.get(index).is_some_and(AgentSlot::is_leaving) {
             self.notify_watchers(index, false);
-        }
-    }
-
-    fn post_to_others(&mut self, control: impl Fn() -> Control) {
-        for to in 0..self.links.outgoing.len() {
-            if to != self.identity.index.as_usize() {
-                self.links.outgoing[to].push_back(Outgoing::Control(control()));
-            }
         }
     }
 
@@ -364,7 +355,7 @@ impl Shard {
             // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
             Behaviour::InboxState(outside) => {
                 self.ledger.account.processed += u64::from(outside.handed_out);
-                self.held.pending_beside_slab -= i64::from(outside.handed_out);
+                self.held.count_outside(-i64::from(outside.handed_out));
             }
             Behaviour::Running | Behaviour::Gateway => {}
         }
@@ -418,7 +409,7 @@ impl Shard {
     /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
     pub(in crate::shard) fn remove_slot(&mut self, index: AgentIndex) {
         if let Some(slot) = self.agents.remove(index) {
-            self.held.memory_left += slot.mailbox.held_bytes().cast_signed();
+            self.held.discharge_mailbox(slot.mailbox.held_bytes());
         }
     }
 
@@ -429,14 +420,14 @@ impl Shard {
         // An agent that is not called when the router stops is never called again.
         let keeps_notices = reason == DeadLetterReason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
         let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
-        let places = slot.mailbox.extract(&mut self.held.slab, leaves);
+        let places = slot.mailbox.extract(&mut self.held, leaves);
         let generation = slot.generation;
         let in_hand = slot.cold.as_mut().and_then(|cold| cold.in_hand.take());
         if slot.flags.is(AgentFlags::CLOSED) {
             self.give_up_stalled(index, reason);
         }
         for place in places {
-            let Some(envelope) = self.held.slab.remove(place) else { continue };
+            let Some(envelope) = self.held.remove(place) else { continue };
             let weight = envelope.weight();
             let reservation = match envelope.kind {
                 EnvelopeKind::Message => Reservation::Mailbox { agent: index, generation, weight },
@@ -447,7 +438,7 @@ impl Shard {
         if let Some(in_hand) = in_hand {
             let weight = in_hand.envelope.weight();
             if in_hand.envelope.kind == EnvelopeKind::Message {
-                self.held.pending_beside_slab -= 1;
+                self.held.count_outside(-1);
                 self.dead_letter(in_hand.envelope, reason, Reservation::Mailbox { agent: index, generation, weight });
             }
         }

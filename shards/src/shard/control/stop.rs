@@ -10,7 +10,6 @@ use crate::mailbox::{EnvelopeKind, Queue};
 use crate::outcome::DeadLetterReason;
 use crate::shard::Shard;
 use crate::shard::agent::registry::AgentIndex;
-use crate::shard::path::overflow::ordinary_memory;
 
 macro_rules! places {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
@@ -146,7 +145,7 @@ impl Shard {
     /// Where the messages of the slab stand that are in no mailbox. Those that are not named wait for a timer.
     pub(in crate::shard) fn places_without_timer(&self) -> HashMap<u32, Place> {
         let committing = self.journal.uncommitted().map(|place| (place, Place::Commit));
-        let crossing = self.links.transit.iter().flatten().map(|place| (*place, Place::Crossing));
+        let crossing = self.links.in_transit().map(|place| (place, Place::Crossing));
         let outboxes = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
         let sent = outboxes.flat_map(|slot| self.listed(slot.outbox)).map(|place| (place, Place::Outbox));
         committing.chain(crossing).chain(sent).collect()
@@ -155,11 +154,7 @@ impl Shard {
     /// The places of a list, in its order.
     fn listed(&self, queue: Queue) -> impl Iterator<Item = u32> {
         std::iter::successors(queue.front(), |place| {
-            self.held
-                .slab
-                .get(*place)
-                .map(crate::mailbox::Envelope::next)
-                .filter(|next| *next != crate::base::slab::NONE)
+            self.held.get(*place).map(crate::mailbox::Envelope::next).filter(|next| *next != crate::base::slab::NONE)
         })
     }
 }
@@ -173,17 +168,11 @@ impl Shard {
         stand.extend(in_line.iter().map(|place| (*place, Place::Outbox)));
         let places: Vec<u32> = self
             .held
-            .slab
             .iter()
             .filter(|(_, envelope)| envelope.kind == EnvelopeKind::Message)
             .map(|(place, _)| place)
             .collect();
-        for agents in &mut self.links.blocked {
-            agents.clear();
-        }
-        for places in &mut self.links.transit {
-            places.clear();
-        }
+        self.links.stop();
         self.stop_waiting_messages();
         let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in agents {
@@ -196,8 +185,7 @@ impl Shard {
             }
         }
         for place in places {
-            if let Some(envelope) = self.held.slab.remove(place) {
-                self.held.pending_beside_slab -= envelope.more_than_one();
+            if let Some(envelope) = self.held.abandon(place) {
                 let waits = if envelope.attempts > 0 { Place::Retry } else { Place::Delayed };
                 let stood = stand.get(&place).copied().unwrap_or(waits);
                 self.count_unfinished(stood, envelope.deliveries_left());
@@ -207,7 +195,7 @@ impl Shard {
         // What was delayed still counts against its mailbox, into which nothing gets any more.
         let held = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
         let held: u64 = held.map(|slot| slot.mailbox.held_bytes()).sum();
-        self.held.memory_left = ordinary_memory(self.config.memory_max).cast_signed() - held.cast_signed();
+        self.held.reset_memory(held);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::mailbox::held::ordinary_memory;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
@@ -13,7 +14,7 @@ use crate::shard::control::stop::Place;
 use crate::shard::io::{
     Answer, AskError, InboxNumber, Input, JournalCondition, Output, SendError, SendErrorKind, Token,
 };
-use crate::shard::path::overflow::{EffectsWeighed, ordinary_memory};
+use crate::shard::path::overflow::EffectsWeighed;
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Shard, ShardPhase};
 
 impl Shard {
@@ -80,7 +81,7 @@ impl Shard {
             Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
             Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
             Input::Inspect(token) => {
-                self.ledger.account.pending = self.count_pending();
+                self.ledger.account.pending = self.held.pending();
                 self.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
             }
             Input::Cancel(tokens) => self.cancel(tokens),
@@ -250,10 +251,10 @@ impl Shard {
         if bytes > limit {
             Some(SendErrorKind::ContentTooLarge { bytes, limit })
         } else if waiting >= self.config.outbox.into_inner() as usize
-            || self.held.slab.len() + self.effects.list.len() >= self.config.pending_max
+            || self.held.len() + self.effects.list.len() >= self.config.pending_max
         {
             Some(SendErrorKind::Full)
-        } else if bytes.cast_signed() as i64 > self.held.memory_left
+        } else if !self.held.fits(bytes as u64)
             && let Some(error) = self.memory_refusal(message, 0)
         {
             Some(error)
@@ -428,7 +429,7 @@ impl Shard {
         outside.taken += u64::from(messages);
         outside.room = outside.room.saturating_add(messages).saturating_add(notices).min(outside.window);
         self.ledger.account.processed += u64::from(messages);
-        self.held.pending_beside_slab -= i64::from(messages);
+        self.held.count_outside(-i64::from(messages));
         self.settle_taken(index);
         self.send_receipts_of_inbox(index);
         self.schedule(index);
@@ -450,7 +451,7 @@ impl Shard {
             let record = take_numbered(&mut outside.journalled, *number);
             let receipt = take_numbered(&mut outside.receipts, *number);
             self.ledger.account.processed += 1;
-            self.held.pending_beside_slab -= 1;
+            self.held.count_outside(-1);
             if let Some(sequence) = record {
                 self.release_record(sequence);
             }
@@ -505,7 +506,7 @@ impl Shard {
         outside.handed_out = 0;
         outside.taken += u64::from(taken);
         self.ledger.account.processed += u64::from(taken);
-        self.held.pending_beside_slab -= i64::from(taken) + i64::from(given_back);
+        self.held.count_outside(-i64::from(taken) - i64::from(given_back));
         let reason = if self.phase == ShardPhase::Stopped {
             self.count_unfinished(Place::Inbox, u64::from(given_back));
             DeadLetterReason::Stopped

@@ -199,7 +199,7 @@ impl Shard {
     }
 
     pub(in crate::shard) fn on_conversation_timeout(&mut self, index: ConversationIndex) {
-        if self.is_backlogged() {
+        if self.links.is_any_backlogged() {
             let timer =
                 self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
             return self.dialogue.conversations.set_timer(index, timer);

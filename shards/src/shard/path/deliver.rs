@@ -53,7 +53,7 @@ impl Shard {
             }
         }
         slot.mailbox.hold(envelope.weight());
-        self.held.memory_left -= i64::from(envelope.weight());
+        self.held.charge(envelope.weight());
         if slot.provider && !slot.load_changed {
             slot.load_changed = true;
             self.offers.load_changed.push(index);
@@ -81,9 +81,9 @@ impl Shard {
                 self.clock.now_ms << 32 ^ u64::from(envelope.weight()) << 16 ^ self.ledger.account.arrived,
             )
         {
-            self.links.credits_owed[from.as_usize()] += 1;
+            self.links.owe(from);
         }
-        let enqueued = enqueue(slot, &mut self.held.slab, &mut self.scheduler.run_queue, envelope, index);
+        let enqueued = enqueue(slot, &mut self.held, &mut self.scheduler.run_queue, envelope, index);
         self.finish_enqueue(enqueued, index);
     }
 }

@@ -72,7 +72,7 @@ impl Batch<'_> {
         let now_ms = self.shard.clock.now_ms;
         let mut seen = 0;
         if let Some(slot) = self.shard.agents.get(self.agent).filter(|_| most > 0) {
-            slot.mailbox.look_ahead(&self.shard.held.slab, |envelope| {
+            slot.mailbox.look_ahead(&self.shard.held, |envelope| {
                 if envelope.deadline_ms > now_ms {
                     look(&envelope.message);
                     seen += 1;
@@ -323,7 +323,7 @@ impl Shard {
         self.effects.list = effects;
         self.begin_durable(&envelope);
         if envelope.kind == EnvelopeKind::Message {
-            self.held.pending_beside_slab -= 1;
+            self.held.count_outside(-1);
         }
         let free = self.agents.get(index).is_some_and(|slot| slot.gate == BreakerGate::Closed);
         let visit = self.begin_call(index, free);
@@ -363,7 +363,7 @@ impl Shard {
             return self.discard_effects();
         }
         if envelope.kind == EnvelopeKind::Message {
-            self.held.pending_beside_slab += 1;
+            self.held.count_outside(1);
         }
         let effects = std::mem::take(&mut self.effects.list);
         self.effects.weighed = EffectsWeighed::default();
@@ -440,7 +440,7 @@ impl Shard {
                     outside.journalled.push_back((number, record));
                     self.journal.count_hand_out(record, envelope.attempts);
                 }
-                self.held.pending_beside_slab += 1;
+                self.held.count_outside(1);
                 let weight = envelope.weight();
                 self.release(Reservation::Mailbox { agent: index, generation, weight });
             }
@@ -458,12 +458,7 @@ impl Shard {
 
     #[inline]
     pub(in crate::shard) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
-        let slot = self.agents.get_mut(index)?;
-        let envelope = slot.mailbox.pop(&mut self.held.slab)?;
-        if envelope.kind == EnvelopeKind::Notice {
-            self.held.pending_beside_slab += 1;
-        }
-        Some(envelope)
+        self.agents.get_mut(index)?.mailbox.pop(&mut self.held)
     }
 
     /// The next message for an agent that is being called, unless something that it sent has to wait.
@@ -474,10 +469,7 @@ impl Shard {
             if !slot.outbox.is_empty() || slot.is_halted() {
                 return None;
             }
-            let envelope = slot.mailbox.pop(&mut self.held.slab)?;
-            if envelope.kind == EnvelopeKind::Notice {
-                self.held.pending_beside_slab += 1;
-            }
+            let envelope = slot.mailbox.pop(&mut self.held)?;
             if envelope.deadline_ms > self.clock.now_ms {
                 return Some(envelope);
             }

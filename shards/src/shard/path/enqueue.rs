@@ -1,7 +1,7 @@
 //! A message goes into the mailbox that holds it: now, when it is durable, or at its moment of delivery.
 
-use crate::base::slab::{NONE, Slab};
-use crate::mailbox::{Envelope, Reservation};
+use crate::base::slab::NONE;
+use crate::mailbox::{Envelope, Held, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{Message, Receipt, Reliability, WhenUnavailable};
 use crate::outcome::{DeadLetterReason, Ending};
@@ -16,7 +16,7 @@ impl Shard {
     /// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
     pub(in crate::shard) fn put_into_mailbox(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let enqueued = enqueue(slot, &mut self.held.slab, &mut self.scheduler.run_queue, envelope, index);
+        let enqueued = enqueue(slot, &mut self.held, &mut self.scheduler.run_queue, envelope, index);
         self.finish_enqueue(enqueued, index);
     }
 
@@ -96,7 +96,7 @@ impl Shard {
     pub(in crate::shard) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
         let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
-        match self.held.slab.insert(envelope) {
+        match self.held.insert(envelope) {
             Ok(place) => {
                 let due_ms = self.clock.now_ms.saturating_add(delay_ms);
                 if planted::strikes(Bug::TimerLost, 20, due_ms) {
@@ -116,7 +116,7 @@ impl Shard {
             // The delayed message was given up, and something else may have its place.
             return;
         }
-        let Some(envelope) = self.held.slab.remove(place) else { return };
+        let Some(envelope) = self.held.remove(place) else { return };
         if !self.is_still_there(index, generation) {
             let reason = self.reason_of_absence(envelope.message.target());
             return self.dead_letter(envelope, reason, Reservation::Nothing);
@@ -146,7 +146,7 @@ pub(in crate::shard) enum Enqueued {
 #[inline(always)]
 pub(in crate::shard) fn enqueue(
     slot: &mut AgentSlot,
-    slab: &mut Slab<Envelope>,
+    held: &mut Held,
     run_queue: &mut VecDeque<AgentIndex>,
     envelope: Envelope,
     index: AgentIndex,
@@ -156,9 +156,9 @@ pub(in crate::shard) fn enqueue(
     if shut && envelope.message.when_unavailable() == WhenUnavailable::FailFast {
         return Enqueued::TurnedAway(envelope);
     }
-    match slab.insert(envelope) {
+    match held.insert(envelope) {
         Ok(place) => {
-            slot.mailbox.push(slab, place, priority);
+            slot.mailbox.push(held, place, priority);
             if slot.queued {
                 return Enqueued::Done;
             }

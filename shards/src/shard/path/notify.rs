@@ -1,13 +1,12 @@
 //! What the router itself says to agents, in the name of its agent management system (FIPA SC00023).
 
-use crate::base::slab::{NONE, Slab};
+use crate::base::slab::NONE;
 use crate::domain::Priority;
-use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
+use crate::mailbox::{Envelope, EnvelopeKind, Held, Reservation};
 use crate::message::notice::{describe, quote, router_id};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::planted::{self, Bug};
 use crate::shard::control::conformance::tells_of_failure;
-use crate::shard::shard_frame::Outgoing;
 use crate::shard::{Shard, ShardPhase};
 use crate::supervision::BreakerGate;
 
@@ -91,7 +90,7 @@ impl Shard {
             self.deliver_notice(envelope, to);
             self.release(reservation);
         } else {
-            self.links.outgoing[shard.as_usize()].push_back(Outgoing::Notice(Box::new(envelope), reservation));
+            self.links.post_notice(shard, envelope, reservation);
         }
     }
 
@@ -104,27 +103,27 @@ impl Shard {
         // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
         let never_told = self.phase == ShardPhase::Stopped
             && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.gate == BreakerGate::Open);
-        let place = if never_told { None } else { self.held.slab.insert(envelope).ok() };
+        let place = if never_told { None } else { self.held.insert(envelope).ok() };
         let Some(place) = place else {
             self.ledger.account.notices_coalesced += 1;
             return;
         };
-        self.held.pending_beside_slab -= 1;
+        self.held.count_outside(-1);
         let failed = self
             .agents
             .get(index)
             .is_some_and(|slot| slot.first_reply != NONE)
-            .then(|| failed_question(&self.held.slab, place))
+            .then(|| failed_question(&self.held, place))
             .flatten();
-        let kept = self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.held.slab, place));
+        let kept = self.agents.get_mut(index).is_some_and(|slot| slot.mailbox.push_notice(&mut self.held, place));
         if kept {
             if let Some(correlation) = failed {
                 self.match_failure(index, correlation);
             }
             self.schedule(index);
         } else {
-            self.held.slab.remove(place);
-            self.held.pending_beside_slab += 1;
+            self.held.remove(place);
+            self.held.count_outside(1);
             self.ledger.account.notices_coalesced += 1;
         }
     }
@@ -132,7 +131,7 @@ impl Shard {
 
 /// The `reply-with` of the message that a failure report in the slab is about.
 #[cold]
-fn failed_question(slab: &Slab<Envelope>, place: u32) -> Option<Correlation> {
-    let message = &slab.get(place)?.message;
+fn failed_question(held: &Held, place: u32) -> Option<Correlation> {
+    let message = &held.get(place)?.message;
     message.in_reply_to().filter(|_| tells_of_failure(message.performative()))
 }

@@ -1,8 +1,7 @@
 //! Messages that wait to leave their sender: for credit of another shard, or for room.
 
 use crate::base::index::{AgentIndex, ShardIndex};
-use crate::base::slab::Slab;
-use crate::mailbox::{Envelope, Queue, Reservation};
+use crate::mailbox::{Envelope, Held, Queue, Reservation};
 use crate::outcome::DeadLetterReason;
 use crate::outcome::Stage;
 use crate::planted::{self, Bug};
@@ -39,14 +38,7 @@ impl Shard {
     pub(in crate::shard) fn block(&mut self, agent: AgentIndex, shard: ShardIndex) {
         let Some(slot) = self.agents.get_mut(agent) else { return };
         let before = slot.blocked.replace(shard);
-        if before == Some(shard) {
-            return;
-        }
-        if let Some(other) = before {
-            // What waited there has expired meanwhile, and what came behind it goes elsewhere.
-            self.links.blocked[other.as_usize()].retain(|waiting| *waiting != agent);
-        }
-        self.links.blocked[shard.as_usize()].push_back(agent);
+        self.links.block(agent, shard, before);
     }
 
     #[cold]
@@ -59,14 +51,12 @@ impl Shard {
         &mut self,
         agent: AgentIndex,
         envelope: Envelope,
-        link: fn(&mut Queue, &mut Slab<Envelope>, u32),
+        link: fn(&mut Queue, &mut Held, u32),
     ) {
-        let more = envelope.more_than_one();
-        match self.keep_place(envelope) {
+        match self.held.park(envelope) {
             Ok(place) => {
-                self.held.pending_beside_slab += more;
                 if let Some(slot) = self.agents.get_mut(agent) {
-                    link(&mut slot.outbox, &mut self.held.slab, place);
+                    link(&mut slot.outbox, &mut self.held, place);
                     slot.outbox_length += 1;
                 }
             }
@@ -77,38 +67,18 @@ impl Shard {
     /// Takes the first message out of an agent's outbox.
     pub(in crate::shard) fn take_from_outbox(&mut self, agent: AgentIndex) -> Option<Envelope> {
         let slot = self.agents.get_mut(agent)?;
-        let place = slot.outbox.pop(&mut self.held.slab)?;
+        let place = slot.outbox.pop(&mut self.held)?;
         slot.outbox_length -= 1;
-        self.take_place(place)
-    }
-
-    /// Has a message wait on its way, in the slab.
-    pub(in crate::shard) fn keep_place(&mut self, envelope: Envelope) -> Result<u32, Envelope> {
-        let weight = envelope.weight();
-        let place = self.held.slab.insert(envelope)?;
-        self.held.memory_left -= i64::from(weight);
-        Ok(place)
-    }
-
-    /// Takes a message out of the slab that waits on its way, with all its deliveries.
-    pub(in crate::shard) fn take_place(&mut self, place: u32) -> Option<Envelope> {
-        let envelope = self.held.slab.remove(place)?;
-        self.held.memory_left += i64::from(envelope.weight());
-        self.held.pending_beside_slab -= envelope.more_than_one();
-        Some(envelope)
+        self.held.unpark(place)
     }
 
     /// Goes on with outboxes for which there is room again.
     pub(in crate::shard) fn flush_outboxes(&mut self) -> usize {
         let mut flushed = 0;
-        for shard in 0..self.links.blocked.len() {
-            // The own entry holds unfinished fan-outs, which need no credit; each goes on for one portion a turn.
-            let here = shard == self.identity.index.as_usize();
-            for _ in 0..self.links.blocked[shard].len() {
-                if !here && !self.links.port.has_credit(shard) {
-                    break;
-                }
-                let Some(agent) = self.links.blocked[shard].pop_front() else { break };
+        for shard in self.links.all() {
+            // An unfinished fan-out goes on for one portion a turn.
+            for _ in 0..self.links.blocked_at(shard) {
+                let Some(agent) = self.links.unblock(shard) else { break };
                 if let Some(slot) = self.agents.get_mut(agent) {
                     slot.blocked = None;
                 }

@@ -11,20 +11,17 @@
 use crate::base::slab::NONE;
 use crate::domain::DomainError;
 pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
+pub use crate::mailbox::held::MEMORY_RESERVE_FRACTION;
 use crate::mailbox::{Envelope, Reservation};
-use crate::message::{AgentId, ConversationRole, Message};
+use crate::message::{AgentId, Message};
 use crate::outcome::DeadLetterReason;
 use crate::shard::Shard;
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex};
-use crate::shard::control::peers::OUTGOING_WAITING_MAX;
 use crate::shard::io::SendErrorKind;
 
 /// A mailbox holds replies up to so many times its limits in messages and bytes.
 pub const REPLY_ROOM: u32 = 2;
-
-/// The part of a shard's memory budget that only replies and notices may use: one so-manieth.
-pub const MEMORY_RESERVE_FRACTION: u64 = 8;
 
 /// What happens to a message that finds its receiver's mailbox full.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -145,7 +142,7 @@ impl Shard {
         if index == self.gateway {
             return message.in_reply_to().is_some_and(|correlation| self.replies.asks.contains_key(&correlation));
         }
-        looks_like_reply(message)
+        message.looks_like_reply()
             || (slot.first_reply != NONE && self.replies.pending.answered_by(slot.id, message).is_some())
     }
 
@@ -157,37 +154,31 @@ impl Shard {
         let messages = (slot.mailbox.held() + 1).saturating_sub(messages_max);
         let bytes = (slot.mailbox.held_bytes() + u64::from(envelope.weight())).saturating_sub(bytes_max);
         // The displaced free their places at once, so what their senders are told is bounded here.
-        let (partition, outgoing) = (self.config.partition, &self.links.outgoing);
+        let (partition, links) = (self.config.partition, &self.links);
         let may_go = |waiting: &Envelope| {
-            let much = |sender: AgentId| outgoing[partition.shard_of(sender).as_usize()].len() >= OUTGOING_WAITING_MAX;
-            !looks_like_reply(&waiting.message) && !waiting.message.sender().is_some_and(much)
+            let much = |sender: AgentId| links.is_backlogged(partition.shard_of(sender));
+            !waiting.message.looks_like_reply() && !waiting.message.sender().is_some_and(much)
         };
         let priority = envelope.message.priority();
         let Some(slot) = self.agents.get_mut(index) else { return };
         let generation = slot.generation;
-        let Some(places) = slot.mailbox.displace(&mut self.held.slab, priority, messages, bytes, may_go) else {
+        let Some(places) = slot.mailbox.displace(&mut self.held, priority, messages, bytes, may_go) else {
             return self.refuse_for(envelope, index);
         };
         for place in places {
-            let Some(displaced) = self.held.slab.remove(place) else { continue };
+            let Some(displaced) = self.held.remove(place) else { continue };
             self.release(Reservation::Mailbox { agent: index, generation, weight: displaced.weight() });
             self.dead_letter(displaced, DeadLetterReason::Displaced, Reservation::Nothing);
         }
         self.take_in(envelope, index);
     }
 
-    /// Bytes that mailboxes hold and that wait on their way.
-    pub(in crate::shard) fn memory(&self) -> u64 {
-        (ordinary_memory(self.config.memory_max).cast_signed() - self.held.memory_left).cast_unsigned()
-    }
-
     /// Why the shard has no memory for another message from outside or from a handler.
     #[cold]
     pub(in crate::shard) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendErrorKind> {
         let limit = self.config.memory_max;
-        let held_bytes = self.memory() + effects_bytes + message.content().len() as u64;
-        let allowed = if looks_like_reply(message) { limit } else { ordinary_memory(limit) };
-        (held_bytes > allowed).then_some(SendErrorKind::MemoryFull { limit })
+        let bytes = effects_bytes + message.content().len() as u64;
+        (!self.held.fits_as(bytes, message.looks_like_reply())).then_some(SendErrorKind::MemoryFull { limit })
     }
 
     /// Why there is no memory for another message of a handler, with what it has sent before. Most handlers send one or two
@@ -199,7 +190,7 @@ impl Shard {
             [effect] => effect.weight(),
             _ => self.weigh_effects(),
         };
-        if (bytes + message.content().len() as u64).cast_signed() <= self.held.memory_left {
+        if self.held.fits(bytes + message.content().len() as u64) {
             return None;
         }
         self.memory_refusal(message, bytes)
@@ -216,31 +207,12 @@ impl Shard {
         bytes
     }
 
-    /// Whether a message from another shard may be taken in although the budget for ordinary messages is used up.
-    #[cold]
-    pub(in crate::shard) fn has_memory_for(&self, envelope: &Envelope) -> bool {
-        looks_like_reply(&envelope.message) && self.memory() + u64::from(envelope.weight()) <= self.config.memory_max
-    }
-
     /// Gives up a message from another shard for which there is no memory.
     #[cold]
     pub(in crate::shard) fn refuse_arrival(&mut self, envelope: Envelope) {
         let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
         self.dead_letter(envelope, DeadLetterReason::MemoryFull, reservation);
     }
-}
-
-/// What a shard may hold of messages that are no replies, in bytes, of its share of the memory budget.
-pub(crate) const fn ordinary_memory(limit: u64) -> u64 {
-    limit - limit / MEMORY_RESERVE_FRACTION
-}
-
-/// Whether a message says what it answers, and was made as a reply to a message of its receiver or belongs to a
-/// conversation that its receiver began.
-pub(crate) fn looks_like_reply(message: &Message) -> bool {
-    message.in_reply_to().is_some()
-        && (message.delivery_meta().receiver_place != NONE
-            || (message.conversation().is_some() && message.role() == ConversationRole::Participant))
 }
 
 #[cfg(test)]

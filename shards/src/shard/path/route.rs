@@ -192,7 +192,7 @@ impl Shard {
             self.wait_for_receiver(envelope, target, false);
             return Ok(());
         }
-        if !here && !self.links.port.has_credit(hop.as_usize()) {
+        if !here && !self.links.has_credit(hop) {
             // The port has taken note that this shard wants to hear of new credits.
             return Err(Blocked { shard: hop, envelope });
         }

@@ -83,7 +83,7 @@ impl Shard {
         reservation: Reservation,
     ) -> Option<Message> {
         if envelope.kind == EnvelopeKind::Notice {
-            self.held.pending_beside_slab += 1;
+            self.held.count_outside(1);
             self.ledger.account.notices_coalesced += 1;
             self.release(reservation);
             return None;
@@ -150,13 +150,13 @@ impl Shard {
         match reservation {
             Reservation::Nothing => {}
             Reservation::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}
-            Reservation::Credit(from) => self.links.credits_owed[from.as_usize()] += 1,
+            Reservation::Credit(from) => self.links.owe(from),
             Reservation::Mailbox { agent, generation, weight } => {
                 if let Some(slot) = self.agents.get_mut(agent)
                     && slot.generation == generation
                 {
                     slot.mailbox.release(weight);
-                    self.held.memory_left += i64::from(weight);
+                    self.held.discharge(weight);
                     if slot.flags.is(AgentFlags::ROOM_MATTERS) {
                         self.holds_less(agent);
                     }

@@ -1,35 +1,22 @@
 //! From one shard to another.
 
 use crate::base::index::ShardIndex;
-use crate::mailbox::{Envelope, PackedMessage, Reservation};
+use crate::mailbox::{Envelope, Reservation};
 use crate::message::ConversationRole;
 use crate::outcome::DeadLetterReason;
 use crate::outcome::Stage;
 use crate::shard::control::stop::Place;
-use crate::shard::shard_frame::ShardFrame;
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
 impl Shard {
     #[inline(always)]
     pub(in crate::shard) fn depart(&mut self, envelope: Envelope, to: ShardIndex) {
-        let owed = envelope.credit_of;
-        if self.links.port.credits(to.as_usize()) == 0 {
+        if let Err(envelope) = self.links.send(envelope, to) {
             // Credits were counted just before, so this does not happen; but if it did, nothing would be lost.
             debug_assert!(false, "a credit was there and was not");
             return self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
         }
-        let sent = if let Some(plain) = envelope.message.plain() {
-            let sent = self.links.port.send_in_place(to.as_usize(), |slot| ShardFrame::copy_in(plain, slot));
-            envelope.message.spare(&mut self.links.body_pool);
-            sent
-        } else {
-            self.links.port.send(to.as_usize(), ShardFrame::Message(PackedMessage::pack(envelope))).is_ok()
-        };
-        debug_assert!(sent, "a credit guarantees room in the ring");
         self.ledger.account.departed += 1;
-        if let Some(from) = owed {
-            self.links.credits_owed[from.as_usize()] += 1;
-        }
     }
 
     /// Takes in a message from another shard.
@@ -47,7 +34,9 @@ impl Shard {
         let Some(target) = envelope.message.target() else {
             return self.dead_letter(envelope, DeadLetterReason::NoRoute, Reservation::Credit(from));
         };
-        if self.held.memory_left < 0 && !self.has_memory_for(&envelope) {
+        if !self.held.fits(0)
+            && !(envelope.message.looks_like_reply() && self.held.fits_as(u64::from(envelope.weight()), true))
+        {
             return self.refuse_arrival(envelope);
         }
         if envelope.message.conversation().is_some() {
@@ -77,15 +66,15 @@ impl Shard {
 
     /// Sends a message on to its receiver's shard. While it has to wait it holds the credit that it came with.
     pub(in crate::shard) fn relay(&mut self, envelope: Envelope, to: ShardIndex) {
-        if self.links.transit[to.as_usize()].is_empty() && self.links.port.has_transit_credit(to.as_usize()) {
+        if self.links.can_relay(to) {
             return self.depart(envelope, to);
         }
-        match self.keep_place(envelope) {
+        match self.held.park(envelope) {
             Ok(place) => {
-                if self.links.transit[to.as_usize()].is_empty() {
+                if !self.links.has_transit(to) {
                     self.arm_transit_sweep(to);
                 }
-                self.links.transit[to.as_usize()].push_back(place);
+                self.links.hold_in_transit(to, place);
             }
             Err(envelope) => self.dead_letter_all(envelope, DeadLetterReason::ShardFull),
         }
@@ -93,14 +82,13 @@ impl Shard {
 
     /// Goes on with messages that pass through. Each holds the credit that it came with, so there are only so many.
     pub(in crate::shard) fn flush_transit(&mut self) {
-        for to in 0..self.links.transit.len() {
-            while !self.links.transit[to].is_empty() && self.links.port.has_transit_credit(to) {
-                let Some(place) = self.links.transit[to].pop_front() else { break };
-                let Some(envelope) = self.take_place(place) else { continue };
+        for to in self.links.all() {
+            while let Some(place) = self.links.next_in_transit(to) {
+                let Some(envelope) = self.held.unpark(place) else { continue };
                 if envelope.deadline_ms <= self.clock.now_ms {
                     self.expire_all(envelope, Stage::Crossing);
                 } else {
-                    self.depart(envelope, ShardIndex(u16::try_from(to).unwrap_or(u16::MAX)));
+                    self.depart(envelope, to);
                 }
             }
         }
@@ -109,24 +97,22 @@ impl Shard {
     /// Makes sure that what waits to pass on to a shard does not wait beyond its lifetime. Each queue has one timer at
     /// most, because it is armed when the queue begins to fill and again only when it fires.
     pub(in crate::shard) fn arm_transit_sweep(&mut self, to: ShardIndex) {
-        if !self.links.transit_swept[to.as_usize()] {
+        if !self.links.is_transit_swept(to) {
             let timer = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
-            self.links.transit_swept[to.as_usize()] = timer.is_ok();
+            self.links.set_transit_swept(to, timer.is_ok());
         }
     }
 
     pub(in crate::shard) fn sweep_transit(&mut self, to: ShardIndex) {
-        self.links.transit_swept[to.as_usize()] = false;
-        for _ in 0..self.links.transit[to.as_usize()].len() {
-            let Some(place) = self.links.transit[to.as_usize()].pop_front() else { break };
-            let expired = self.held.slab.get(place).is_some_and(|envelope| envelope.deadline_ms <= self.clock.now_ms);
-            if !expired {
-                self.links.transit[to.as_usize()].push_back(place);
-            } else if let Some(envelope) = self.take_place(place) {
+        self.links.set_transit_swept(to, false);
+        let (held, now_ms) = (&self.held, self.clock.now_ms);
+        let is_late = |place| held.get(place).is_some_and(|envelope| envelope.deadline_ms <= now_ms);
+        for place in self.links.extract_transit(to, is_late) {
+            if let Some(envelope) = self.held.unpark(place) {
                 self.expire_all(envelope, Stage::Crossing);
             }
         }
-        if !self.links.transit[to.as_usize()].is_empty() {
+        if self.links.has_transit(to) {
             self.arm_transit_sweep(to);
         }
     }

@@ -36,7 +36,7 @@ use crate::routing::partition::Partition;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
 use crate::shard::control::stop::Place;
 use crate::shard::io::Token;
-use crate::shard::shard_frame::{Control, Outgoing};
+use crate::shard::shard_frame::Control;
 use crate::shard::{Shard, ShardPhase};
 
 /// The most commit waiters of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
@@ -299,9 +299,9 @@ impl Shard {
             self.acknowledge(waiter, Ending::Kept);
         }
         let waiter = if planted::is(Bug::AcknowledgedEarly) { JournalRef::NOT } else { waiter };
-        match self.held.slab.insert(envelope) {
+        match self.held.insert(envelope) {
             Ok(place) => {
-                let Some(envelope) = self.held.slab.get_mut(place) else { return };
+                let Some(envelope) = self.held.get_mut(place) else { return };
                 let Some(slot) = self.agents.get(index) else { return };
                 let scheduled = envelope.message.details().and_then(|details| details.deliver_at);
                 let shown = scheduled.is_some_and(|moment| moment > self.clock.now.wall);
@@ -380,7 +380,7 @@ impl Shard {
             dispatched += 1;
             self.acknowledge(waiting.waiter, waiting.ending);
             let Some(Undispatched { place, agent, generation }) = waiting.message else { continue };
-            let Some(envelope) = self.held.slab.remove(place) else { continue };
+            let Some(envelope) = self.held.remove(place) else { continue };
             if !self.is_still_there(agent, generation) {
                 let reason = self.reason_of_absence(envelope.message.target());
                 self.dead_letter(envelope, reason, Reservation::Nothing);
@@ -409,7 +409,7 @@ impl Shard {
             // hears of it.
             self.dispatch_at_most(usize::MAX);
             for waiting in std::mem::take(&mut self.journal.waiting) {
-                let envelope = waiting.message.and_then(|message| self.held.slab.remove(message.place));
+                let envelope = waiting.message.and_then(|message| self.held.remove(message.place));
                 let (Some(Undispatched { agent, generation, .. }), Some(mut envelope)) = (waiting.message, envelope)
                 else {
                     self.end_uncommitted(waiting);
@@ -573,8 +573,7 @@ impl Shard {
     fn have_letter_kept(&mut self, letter: Box<DeadLetter>, journal: JournalRef, ending: Ending) {
         match journal.waiter().filter(|waiter| !self.is_here(waiter.shard())) {
             Some(waiter) => {
-                let notice = Control::KeepLetter(letter, waiter);
-                self.links.outgoing[waiter.shard().as_usize()].push_back(Outgoing::Control(notice));
+                self.links.post(waiter.shard(), Control::KeepLetter(letter, waiter));
             }
             None => self.end_without_letter(journal, ending),
         }
@@ -629,8 +628,8 @@ impl Shard {
             let Some(slot) = self.agents.get_mut(index) else { continue };
             let generation = slot.generation;
             let journalled = |envelope: &Envelope| envelope.journal().is_in_record();
-            for place in slot.mailbox.extract(&mut self.held.slab, journalled) {
-                let Some(envelope) = self.held.slab.remove(place) else { continue };
+            for place in slot.mailbox.extract(&mut self.held, journalled) {
+                let Some(envelope) = self.held.remove(place) else { continue };
                 self.count_unfinished(Place::Mailbox, 1);
                 self.leave_to_next_start(Reservation::Mailbox { agent: index, generation, weight: envelope.weight() });
             }

@@ -42,7 +42,7 @@ impl Shard {
             look_at_ms = look_at_ms.min(patience_ends_ms);
         }
         for place in self.journal.uncommitted() {
-            if let Some(envelope) = self.held.slab.get(place) {
+            if let Some(envelope) = self.held.get(place) {
                 look_at_ms = look_at_ms.min(envelope.deadline_ms.max(self.clock.now_ms + 1));
             }
         }
@@ -60,7 +60,7 @@ impl Shard {
         let committed = self.journal.committed;
         for place in 0..self.journal.waiting.len() {
             let waiting = self.journal.waiting[place];
-            let envelope = waiting.message.and_then(|message| self.held.slab.get(message.place));
+            let envelope = waiting.message.and_then(|message| self.held.get(message.place));
             let expired = envelope.is_some_and(|envelope| envelope.deadline_ms <= self.clock.now_ms);
             let refused = given_up && waiting.waiter.is_awaited_by_caller();
             if waiting.sequence > committed && (expired || refused) {
@@ -89,7 +89,7 @@ impl Shard {
 
     /// Ends one that was waiting. Its record is released behind it, or replaced by that of its dead letter.
     fn end_waiting(&mut self, waiting: PendingCommit, expired: bool) {
-        let envelope = waiting.message.and_then(|message| self.held.slab.remove(message.place));
+        let envelope = waiting.message.and_then(|message| self.held.remove(message.place));
         let (Some(message), Some(mut envelope)) = (waiting.message, envelope) else {
             // A dead letter may be gone after a crash. The step of a conversation as well, but its message is kept all the same.
             let ending = match waiting.ending {

@@ -111,9 +111,9 @@ impl Shard {
     /// Goes on with that. Says whether there is more.
     pub(in crate::shard) fn continue_compaction(&mut self) -> bool {
         let Some(Compaction { upto, place, all }) = self.journal.compaction else { return false };
-        let end = place.saturating_add(COMPACTED_PER_TURN_MAX).min(self.held.slab.places());
+        let end = place.saturating_add(COMPACTED_PER_TURN_MAX).min(self.held.places());
         for place in place..end {
-            let Some(envelope) = self.held.slab.get_mut(place) else { continue };
+            let Some(envelope) = self.held.get_mut(place) else { continue };
             let record = envelope.journal().record(self.journal.records.last());
             let Some(record) = record.filter(|record| *record <= upto) else { continue };
             // What is not committed yet is about to be released by its commit's order: it stays.
@@ -138,7 +138,7 @@ impl Shard {
             }
             envelope.mark(JournalRef::in_record(sequence));
         }
-        let more = end < self.held.slab.places();
+        let more = end < self.held.places();
         self.journal.compaction = more.then_some(Compaction { upto, place: end, all });
         more
     }
@@ -166,7 +166,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (generation, weight) = (slot.generation, envelope.weight());
         slot.mailbox.hold(weight);
-        self.held.memory_left -= i64::from(weight);
+        self.held.charge(weight);
         if envelope.attempts >= self.attempts_max(&envelope.message) {
             let reservation = Reservation::Mailbox { agent: index, generation, weight };
             let detail = "the router ended while it was handled, each time";

@@ -8,7 +8,7 @@ use crate::outcome::Ending;
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::io::{Answer, Token};
-use crate::shard::shard_frame::{Control, Outgoing};
+use crate::shard::shard_frame::Control;
 
 impl Shard {
     /// Has the caller of `send` answered when the message is durable.
@@ -98,10 +98,10 @@ impl Shard {
 
     /// Hands the acknowledgements of this turn to what is told to other shards: one notice for each shard.
     pub(in crate::shard) fn post_acknowledgements(&mut self) {
-        for shard in 0..self.journal.acknowledgements.len() {
-            if !self.journal.acknowledgements[shard].is_empty() {
-                let acknowledgements = std::mem::take(&mut self.journal.acknowledgements[shard]);
-                self.links.outgoing[shard].push_back(Outgoing::Control(Control::Committed(acknowledgements)));
+        for shard in self.links.all() {
+            if !self.journal.acknowledgements[shard.as_usize()].is_empty() {
+                let acknowledgements = std::mem::take(&mut self.journal.acknowledgements[shard.as_usize()]);
+                self.links.post(shard, Control::Committed(acknowledgements));
             }
         }
     }

@@ -1,0 +1,353 @@
+//! The ways to other shards: what is sent and received, what waits for credit or for room, and whose credit is held.
+//!
+//! Invariants: a message is sent only with a credit, and the credit that it came with is owed back from then on; what is
+//! posted reaches the other shard in the order in which it was posted; a notice holds what its message reserved until
+//! there is room for it in the ring.
+
+use std::collections::VecDeque;
+
+use crate::base::index::{AgentIndex, ShardIndex};
+use crate::mailbox::{Envelope, PackedMessage, Reservation};
+use crate::mesh::Port;
+use crate::mesh::ring::Popped;
+use crate::message::BodyPool;
+use crate::shard::shard_frame::{Control, ShardFrame};
+
+/// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
+/// to be told too: so their ends add no more to it than the participants of one conversation.
+pub const OUTGOING_WAITING_MAX: usize = 4_096;
+
+/// The ways to other shards.
+pub(in crate::shard) struct Links {
+    port: Port<ShardFrame>,
+    body_pool: BodyPool,
+    /// Credits to be returned at the end of the turn, by shard.
+    credits_owed: Vec<usize>,
+    /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
+    blocked: Vec<VecDeque<AgentIndex>>,
+    /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
+    transit: Vec<VecDeque<u32>>,
+    /// Whether a timer looks after what expires in transit, by shard.
+    transit_swept: Vec<bool>,
+    /// What is to be told to other shards, by shard.
+    outgoing: Vec<VecDeque<Outgoing>>,
+}
+
+/// Something to be told to another shard as soon as its ring has room.
+enum Outgoing {
+    Notice(Box<Envelope>, Reservation),
+    Control(Control),
+}
+
+/// What has come from another shard.
+pub(in crate::shard) enum Incoming {
+    Message(Envelope),
+    Control(Control),
+}
+
+impl Links {
+    pub fn new(port: Port<ShardFrame>) -> Self {
+        let shards = port.shards();
+        Self {
+            port,
+            body_pool: BodyPool::default(),
+            credits_owed: vec![0; shards],
+            blocked: (0..shards).map(|_| VecDeque::new()).collect(),
+            transit: (0..shards).map(|_| VecDeque::new()).collect(),
+            transit_swept: vec![false; shards],
+            outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
+        }
+    }
+
+    /// Returns the number of shards, this one included.
+    pub fn shards(&self) -> usize {
+        self.port.shards()
+    }
+
+    /// Returns all shards, this one included.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
+    pub fn all(&self) -> impl Iterator<Item = ShardIndex> + use<> {
+        (0..self.port.shards() as u16).map(ShardIndex)
+    }
+
+    // Messages.
+
+    /// Whether a message can be sent to a shard now. If not, the shard is woken when one can.
+    #[inline(always)]
+    pub fn has_credit(&mut self, to: ShardIndex) -> bool {
+        self.port.has_credit(to.as_usize())
+    }
+
+    /// Sends a message. Gives it back if there is no credit for it.
+    #[inline(always)]
+    pub fn send(&mut self, envelope: Envelope, to: ShardIndex) -> Result<(), Envelope> {
+        let owed = envelope.credit_of;
+        if self.port.credits(to.as_usize()) == 0 {
+            return Err(envelope);
+        }
+        let sent = if let Some(plain) = envelope.message.plain() {
+            let sent = self.port.send_in_place(to.as_usize(), |slot| ShardFrame::copy_in(plain, slot));
+            envelope.message.spare(&mut self.body_pool);
+            sent
+        } else {
+            self.port.send(to.as_usize(), ShardFrame::Message(PackedMessage::pack(envelope))).is_ok()
+        };
+        debug_assert!(sent, "a credit guarantees room in the ring");
+        if let Some(from) = owed {
+            self.owe(from);
+        }
+        Ok(())
+    }
+
+    /// Takes what has come next from a shard.
+    #[inline(always)]
+    pub fn take(&mut self, from: ShardIndex) -> Option<Incoming> {
+        match self.port.take_or_copy(from.as_usize(), |frame| frame.copy_out(&mut self.body_pool))? {
+            Popped::Copied(envelope) => Some(Incoming::Message(envelope)),
+            Popped::Moved(ShardFrame::Message(packed)) => Some(Incoming::Message(packed.unpack())),
+            Popped::Moved(ShardFrame::Control(control)) => Some(Incoming::Control(control)),
+        }
+    }
+
+    /// Hands back the room of what was taken from a shard.
+    #[inline]
+    pub fn release_taken(&mut self, from: ShardIndex) {
+        self.port.release(from.as_usize());
+    }
+
+    /// Owes a credit to a shard, until the end of the turn.
+    #[inline(always)]
+    pub fn owe(&mut self, to: ShardIndex) {
+        self.credits_owed[to.as_usize()] += 1;
+    }
+
+    /// Returns the credits that are owed.
+    pub fn return_credits(&mut self) {
+        for (to, owed) in self.credits_owed.iter_mut().enumerate() {
+            if *owed > 0 {
+                self.port.return_credits(to, *owed);
+                *owed = 0;
+            }
+        }
+    }
+
+    // What waits for credit.
+
+    /// Has an agent's outbox wait for credit of a shard, instead of one for which it has waited `before`. An agent waits
+    /// for one shard at most, and once.
+    pub fn block(&mut self, agent: AgentIndex, shard: ShardIndex, before: Option<ShardIndex>) {
+        if before == Some(shard) {
+            return;
+        }
+        if let Some(other) = before {
+            // What waited there has expired meanwhile, and what came behind it goes elsewhere.
+            self.blocked[other.as_usize()].retain(|waiting| *waiting != agent);
+        }
+        self.blocked[shard.as_usize()].push_back(agent);
+    }
+
+    /// Returns the number of agents whose outboxes wait for a shard.
+    pub fn blocked_at(&self, shard: ShardIndex) -> usize {
+        self.blocked[shard.as_usize()].len()
+    }
+
+    /// Takes the first agent whose outbox can go on. Unfinished fan-outs need no credit.
+    pub fn unblock(&mut self, shard: ShardIndex) -> Option<AgentIndex> {
+        let needs_credit = shard.as_usize() != self.port.index();
+        if needs_credit && !self.has_credit(shard) {
+            return None;
+        }
+        self.blocked[shard.as_usize()].pop_front()
+    }
+
+    /// Whether a message to several agents has not been copied for all of them.
+    pub fn has_fan_outs(&self) -> bool {
+        !self.blocked[self.port.index()].is_empty()
+    }
+
+    /// Whether a message can pass through to a shard without waiting behind others.
+    pub fn can_relay(&mut self, to: ShardIndex) -> bool {
+        self.transit[to.as_usize()].is_empty() && self.port.has_transit_credit(to.as_usize())
+    }
+
+    /// Has a message wait on its way through to a shard.
+    pub fn hold_in_transit(&mut self, to: ShardIndex, place: u32) {
+        self.transit[to.as_usize()].push_back(place);
+    }
+
+    /// Takes the first message that can pass through to a shard.
+    pub fn next_in_transit(&mut self, to: ShardIndex) -> Option<u32> {
+        let waiting = &mut self.transit[to.as_usize()];
+        if waiting.is_empty() || !self.port.has_transit_credit(to.as_usize()) {
+            return None;
+        }
+        waiting.pop_front()
+    }
+
+    /// Takes those messages that wait to pass through to a shard and `leave`, in their order.
+    pub fn extract_transit(&mut self, to: ShardIndex, mut leave: impl FnMut(u32) -> bool) -> Vec<u32> {
+        let mut left = Vec::new();
+        self.transit[to.as_usize()].retain(|place| {
+            let leaves = leave(*place);
+            if leaves {
+                left.push(*place);
+            }
+            !leaves
+        });
+        left
+    }
+
+    /// Whether messages wait to pass through to a shard.
+    pub fn has_transit(&self, to: ShardIndex) -> bool {
+        !self.transit[to.as_usize()].is_empty()
+    }
+
+    /// Returns every message that waits to pass through.
+    pub fn in_transit(&self) -> impl Iterator<Item = u32> {
+        self.transit.iter().flatten().copied()
+    }
+
+    /// Whether a timer looks after what expires in transit to a shard.
+    pub fn is_transit_swept(&self, to: ShardIndex) -> bool {
+        self.transit_swept[to.as_usize()]
+    }
+
+    pub fn set_transit_swept(&mut self, to: ShardIndex, swept: bool) {
+        self.transit_swept[to.as_usize()] = swept;
+    }
+
+    /// Forgets what waits for credit: it is given up.
+    pub fn stop(&mut self) {
+        self.blocked.iter_mut().for_each(VecDeque::clear);
+        self.transit.iter_mut().for_each(VecDeque::clear);
+    }
+
+    // What shards tell each other.
+
+    /// Tells a shard something as soon as there is room.
+    pub fn post(&mut self, to: ShardIndex, control: Control) {
+        self.outgoing[to.as_usize()].push_back(Outgoing::Control(control));
+    }
+
+    /// Sends a notice to an agent of a shard as soon as there is room. It holds `reservation` until then.
+    pub fn post_notice(&mut self, to: ShardIndex, envelope: Envelope, reservation: Reservation) {
+        self.outgoing[to.as_usize()].push_back(Outgoing::Notice(Box::new(envelope), reservation));
+    }
+
+    /// Tells every other shard something.
+    pub fn broadcast(&mut self, control: impl Fn() -> Control) {
+        let own = self.port.index();
+        for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
+            outgoing.push_back(Outgoing::Control(control()));
+        }
+    }
+
+    /// Tells every other shard something of which only the newest state counts. Where something of the same kind still
+    /// waits, for which `is_older` holds, it is replaced, so that there is one entry at most.
+    pub fn broadcast_newest(&mut self, is_older: impl Fn(&Control) -> bool, control: impl Fn() -> Control) {
+        let own = self.port.index();
+        for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
+            let older = outgoing.iter_mut().find_map(|waiting| match waiting {
+                Outgoing::Control(waiting) if is_older(waiting) => Some(waiting),
+                _ => None,
+            });
+            match older {
+                Some(older) => *older = control(),
+                None => outgoing.push_back(Outgoing::Control(control())),
+            }
+        }
+    }
+
+    /// Tells every other shard something that is not worth waiting for, where nothing waits and there is room.
+    pub fn broadcast_or_drop(&mut self, control: impl Fn() -> Control) {
+        for to in 0..self.port.shards() {
+            if to != self.port.index() && self.outgoing[to].is_empty() {
+                let _ = self.port.send_uncredited(to, ShardFrame::Control(control()));
+            }
+        }
+    }
+
+    /// Hands the next of what is to be told to a shard to the ring. Returns what it had reserved, or nothing if there was
+    /// none or no room.
+    pub fn send_next(&mut self, to: ShardIndex) -> Option<Reservation> {
+        let outgoing = &mut self.outgoing[to.as_usize()];
+        let (control, reservation) = match outgoing.pop_front()? {
+            Outgoing::Notice(envelope, reservation) => (Control::Notice(envelope), reservation),
+            Outgoing::Control(control) => (control, Reservation::Nothing),
+        };
+        match self.port.send_uncredited(to.as_usize(), ShardFrame::Control(control)) {
+            Ok(()) => Some(reservation),
+            Err(ShardFrame::Control(Control::Notice(envelope))) => {
+                outgoing.push_front(Outgoing::Notice(envelope, reservation));
+                None
+            }
+            Err(ShardFrame::Control(control)) => {
+                outgoing.push_front(Outgoing::Control(control));
+                None
+            }
+            Err(ShardFrame::Message(_)) => None,
+        }
+    }
+
+    /// Whether so much waits to be told to a shard that nothing more should cause it to be told something.
+    pub fn is_backlogged(&self, to: ShardIndex) -> bool {
+        self.outgoing[to.as_usize()].len() >= OUTGOING_WAITING_MAX
+    }
+
+    /// Whether so much waits to be told to some shard that what can wait should.
+    pub fn is_any_backlogged(&self) -> bool {
+        self.outgoing.iter().any(|waiting| waiting.len() >= OUTGOING_WAITING_MAX)
+    }
+
+    /// Whether nothing waits to be told.
+    pub fn is_quiet(&self) -> bool {
+        self.outgoing.iter().all(VecDeque::is_empty)
+    }
+
+    // The ends of turns.
+
+    /// Makes what was sent visible to the others, and names those whose doorbells are to be rung.
+    pub fn flush(&mut self) -> &[usize] {
+        self.port.flush()
+    }
+
+    /// Whether something has come in since the last turn, or there is room that was waited for.
+    pub fn has_incoming(&mut self) -> bool {
+        self.port.has_incoming() || self.port.has_awaited_room()
+    }
+
+    // For checks.
+
+    /// Returns the number of messages in the rings to other shards.
+    pub fn messages_in_flight(&mut self) -> usize {
+        self.port.messages_in_flight()
+    }
+
+    /// Returns the number of credits of a shard that are spent, and how many of them on messages in the ring to it.
+    pub fn credits_spent_on(&mut self, to: usize) -> (usize, usize) {
+        (self.port.credits_out_to(to), self.port.messages_in_flight_to(to))
+    }
+
+    /// Returns, by shard, the number of its credits that are owed, or held by notices that wait for room.
+    pub fn credits_held(&self) -> Vec<usize> {
+        let mut held = self.credits_owed.clone();
+        for (from, held) in held.iter_mut().enumerate() {
+            *held += self.port.credits_unflushed(from);
+        }
+        for outgoing in self.outgoing.iter().flatten() {
+            if let Outgoing::Notice(_, Reservation::Credit(from)) = outgoing {
+                held[from.as_usize()] += 1;
+            }
+        }
+        held
+    }
+
+    /// Asserts that no credit is spent and nothing waits for one.
+    pub fn assert_at_rest(&mut self) {
+        let index = self.port.index();
+        assert_eq!(self.port.credits_out(), 0, "credits of shard {index} did not come back");
+        assert!(self.blocked.iter().all(VecDeque::is_empty), "shard {index} has outboxes that wait");
+        assert!(self.transit.iter().all(VecDeque::is_empty), "shard {index} has messages in transit");
+    }
+}
