@@ -37,3 +37,10 @@ pub struct InboxNumber(pub u32);
 /// A conversation's number on its shard. Reused after the conversation is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ConversationIndex(pub u32);
+
+/// An agent's place and its generation: tells it from an agent that had the same place before or has it later.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct AgentKey {
+    pub index: AgentIndex,
+    pub generation: u32,
+}

@@ -1,11 +1,26 @@
 //! What a waiting message occupies.
 
-use crate::base::index::{AgentIndex, ShardIndex};
+use crate::base::index::{AgentKey, ShardIndex};
+use crate::mailbox::Envelope;
 
 /// What a message, or the notice about it, occupies until it has left.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reservation {
     Nothing,
     Credit(ShardIndex),
-    Mailbox { agent: AgentIndex, generation: u32, weight: u32 },
+    Mailbox { agent: AgentKey, weight: u32 },
+}
+
+impl Reservation {
+    /// What a message holds that no mailbox has taken in.
+    #[inline]
+    pub fn of(envelope: &Envelope) -> Self {
+        envelope.credit_of.map_or(Self::Nothing, Self::Credit)
+    }
+
+    /// What a message holds that a mailbox has taken in.
+    #[inline]
+    pub fn in_mailbox(agent: AgentKey, envelope: &Envelope) -> Self {
+        Self::Mailbox { agent, weight: envelope.weight() }
+    }
 }

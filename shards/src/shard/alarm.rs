@@ -1,16 +1,15 @@
 //! What timers are for.
 
-use crate::base::index::ShardIndex;
+use crate::base::index::{AgentKey, ShardIndex};
 use crate::conversation::ConversationIndex;
 use crate::conversation::initiators::InitiatorKey;
 use crate::message::Correlation;
-use crate::shard::agent::registry::AgentIndex;
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
     /// A delayed message is to be put into its mailbox.
-    Release { place: u32, agent: AgentIndex, generation: u32 },
+    Release { place: u32, agent: AgentKey },
     /// A conversation may have been silent for too long.
     Conversation(ConversationIndex),
     /// A note may not have been used for too long.
@@ -20,13 +19,13 @@ pub(crate) enum Alarm {
     /// The answer to a question was wanted by now.
     PendingReply { place: u32, number: u32 },
     /// Messages may have expired that wait for an agent that is not called.
-    Sweep { agent: AgentIndex, generation: u32 },
+    Sweep(AgentKey),
     /// An agent that failed is to be restarted.
-    Restart { agent: AgentIndex, generation: u32 },
+    Restart(AgentKey),
     /// The time for draining an agent is over.
-    DrainDeadline { agent: AgentIndex, generation: u32 },
+    DrainDeadline(AgentKey),
     /// An open circuit breaker is to be half-open.
-    Breaker { agent: AgentIndex, generation: u32 },
+    Breaker(AgentKey),
     /// Messages may have expired that wait for closed receivers.
     SweepLines,
     /// Messages may have expired that wait to pass on to a shard.
@@ -34,7 +33,7 @@ pub(crate) enum Alarm {
     /// Messages may have expired that wait for the journal.
     SweepCommits,
     /// An agent asked to be polled now.
-    Wake { agent: AgentIndex, generation: u32 },
+    Wake(AgentKey),
     /// Whoever asked for dead letters to be replayed has waited long enough for their messages to come to their receivers.
     Replays(u64),
 }

@@ -18,18 +18,18 @@ mod config;
 pub(crate) mod control;
 pub(crate) mod io;
 pub(crate) mod links;
+mod outputs;
 mod parts;
 pub(crate) mod path;
+mod scheduler;
 pub(crate) mod shard_frame;
+mod timers;
 mod words;
 
 pub(crate) use alarm::Alarm;
 pub use config::{RetryPolicy, ShardConfig};
 pub use control::restore as recovery;
-use parts::{
-    Backpressure, Clock, Dialogue, Effects, Identity, Ledger, Lifecycle, Offers, Outputs, Plugins, Replies, Scheduler,
-    Supervision, Timers,
-};
+use parts::{Backpressure, Dialogue, Effects, Ledger, Lifecycle, Offers, Plugins, Replies, Supervision};
 pub use shard_frame::{Control, ShardFrame};
 
 use std::collections::VecDeque;
@@ -40,7 +40,8 @@ use hashbrown::HashMap;
 
 use crate::base::hashing::Seeded;
 use crate::base::index::ShardIndex;
-use crate::base::timer_wheel::TimerWheel;
+use crate::base::rng::SplitMix64;
+use crate::base::time::Clock;
 use crate::conversation::Conversations;
 use crate::conversation::initiators::InitiatorCache;
 use crate::dead_letter::DeadLetters;
@@ -59,9 +60,12 @@ use crate::shard::control::conformance::Conformance;
 use crate::shard::control::journal::ShardJournal;
 use crate::shard::control::replay::Replays;
 use crate::shard::control::restart::AgentFactory;
-use crate::shard::io::{Event, Input, Now, Output, RegistrationError, Snapshot, Token};
+use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot, Token};
 use crate::shard::links::Links;
+use crate::shard::outputs::Outputs;
 use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures};
+use crate::shard::scheduler::Scheduler;
+use crate::shard::timers::Timers;
 use crate::stats::account::Account;
 use crate::stats::calling::Calling;
 use crate::supervision::{BreakerFigures, CallTimes};
@@ -117,7 +121,9 @@ pub(crate) enum ShardPhase {
 /// One core's share of the router.
 pub struct Shard {
     pub(in crate::shard) config: ShardConfig,
-    pub(in crate::shard) identity: Identity,
+    pub(in crate::shard) index: ShardIndex,
+    pub(in crate::shard) ids: IdSource,
+    pub(in crate::shard) rng: SplitMix64,
     pub(in crate::shard) phase: ShardPhase,
     pub(in crate::shard) clock: Clock,
     pub(in crate::shard) links: Links,
@@ -159,8 +165,8 @@ impl Shard {
         );
         Self {
             effects: Effects { list: Vec::new(), weighed: EffectsWeighed::default() },
-            outputs: Outputs { watch_events: false, list: Vec::new() },
-            timers: Timers { wheel: TimerWheel::new(now.monotonic_ms(), TIMERS_MAX), fired: Vec::new() },
+            outputs: Outputs::default(),
+            timers: Timers::new(now.monotonic_ms()),
             plugins: Plugins { list: Vec::new(), judge: !config.protocols.is_empty() },
             offers: Offers { capabilities: CapabilityIndex::new(index), load_changed: Vec::new() },
             dialogue: Dialogue {
@@ -168,8 +174,10 @@ impl Shard {
                 violations: Conformance::default(),
                 initiators: InitiatorCache::new(config.seed),
             },
-            identity: Identity { index, ids: IdSource::new(config.id_space), random: config.seed | 1 },
-            scheduler: Scheduler { run_queue: VecDeque::new(), run_next_turn: Vec::new(), polled: Vec::new() },
+            index,
+            ids: IdSource::new(config.id_space),
+            rng: SplitMix64::new(config.seed),
+            scheduler: Scheduler::default(),
             lifecycle: Lifecycle {
                 starting: false,
                 registrations: VecDeque::new(),
@@ -191,7 +199,7 @@ impl Shard {
                 asks_by_token: HashMap::with_hasher(FixedState::default()),
             },
             ledger: Ledger { account: Account::default(), unfinished: None },
-            clock: Clock { now, now_ms: now.monotonic_ms() },
+            clock: Clock::new(now),
             phase: ShardPhase::Running,
             agents,
             gateway: gateway.unwrap_or(AgentIndex(crate::base::slab::NONE)),
@@ -206,10 +214,9 @@ impl Shard {
 
     /// One turn. Takes inputs from the front of `inputs`, some may be left for the next turn; appends to `outputs`.
     pub fn step(&mut self, now: Now, inputs: &mut VecDeque<Input>, outputs: &mut Vec<Output>) -> Turn {
-        self.supervision.call_times.begin_turn(now.monotonic_ns.saturating_sub(self.clock.now.monotonic_ns));
-        self.clock.now = now;
-        self.clock.now_ms = now.monotonic_ms();
-        std::mem::swap(&mut self.outputs.list, outputs);
+        let since_last_ns = self.clock.advance(now);
+        self.supervision.call_times.begin_turn(since_last_ns);
+        self.outputs.swap(outputs);
 
         let arrived = self.receive_from_shards();
         let fired = self.fire_timers();
@@ -229,14 +236,14 @@ impl Shard {
         self.links.return_credits();
         self.agents.calling.end();
         self.ledger.account.pending = self.held.pending();
-        debug_assert!(self.ledger.account.balances(), "{} lost count: {:?}", self.identity.index, self.ledger.account);
+        debug_assert!(self.ledger.account.balances(), "{} lost count: {:?}", self.index, self.ledger.account);
 
-        std::mem::swap(&mut self.outputs.list, outputs);
+        self.outputs.swap(outputs);
         let worked = arrived + fired + flushed + taken + dispatched + registered + stalled > 0
             || handled > 0
             || polled
             || drained;
-        let more = !self.scheduler.run_queue.is_empty()
+        let more = self.scheduler.has_more()
             || !self.lifecycle.registrations.is_empty()
             || carries
             || self.has_committed()
@@ -246,12 +253,7 @@ impl Shard {
             // An input that found no room may find some after whatever this turn did.
             || (worked && !inputs.is_empty())
             || self.links.has_fan_outs();
-        Turn {
-            worked,
-            more,
-            polling: !self.scheduler.polled.is_empty(),
-            next_deadline_ms: self.timers.wheel.next_deadline(),
-        }
+        Turn { worked, more, polling: self.scheduler.polls(), next_deadline_ms: self.timers.next_deadline() }
     }
 
     /// What it wrote down in this turn and before, to be handed to the journal and cleared.
@@ -278,7 +280,7 @@ impl Shard {
     /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
     pub fn is_quiet(&self) -> bool {
         self.ledger.account.pending == 0
-            && self.scheduler.run_queue.is_empty()
+            && !self.scheduler.has_more()
             && self.links.is_quiet()
             && self.lifecycle.barriers.is_empty()
             && self.backpressure.wait_queues.asked == 0
@@ -296,15 +298,12 @@ impl Shard {
     /// Asserts what has to hold once nothing is pending on any shard: every place and every credit came back. For
     /// tests: it looks at every agent.
     pub fn assert_at_rest(&mut self) {
-        let index = self.identity.index;
+        let index = self.index;
         assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.ledger.account);
         assert_eq!(self.held.len(), 0, "{index} keeps envelopes");
         assert_eq!(self.held.memory_bytes(), 0, "{index} counts bytes that are nowhere");
         assert_eq!(self.held.outside(), 0, "{index} counts messages that are nowhere");
-        assert!(
-            self.effects.list.is_empty() && self.scheduler.run_next_turn.is_empty(),
-            "{index} has something left to do"
-        );
+        assert!(self.effects.list.is_empty() && !self.scheduler.has_next_turn(), "{index} has something left to do");
         self.links.assert_at_rest();
         assert!(!self.backpressure.wait_queues.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
@@ -334,7 +333,7 @@ impl Shard {
             dead_letters_replayed: self.dead_letters.replayed(),
             breakers_open: self.supervision.breakers.open,
             breakers_opened: self.supervision.breakers.opened,
-            timers: self.timers.wheel.len(),
+            timers: self.timers.len(),
             questions: self.replies.pending.len(),
             replies_missing: self.replies.pending.unanswered,
             replies_late: self.replies.pending.late,
@@ -365,62 +364,43 @@ impl Shard {
         Arc::clone(&self.agents.calling)
     }
 
-    pub(crate) fn now(&self) -> Now {
-        self.clock.now
-    }
-
-    /// `SplitMix64`: one addition and three multiplications, and good enough for choices.
-    pub(crate) fn random(&mut self) -> u64 {
-        self.identity.random = self.identity.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.identity.random ^ (self.identity.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     pub(crate) fn is_here(&self, shard: ShardIndex) -> bool {
-        shard == self.identity.index
-    }
-
-    pub(crate) fn report(&mut self, event: impl FnOnce() -> Event) {
-        if self.outputs.watch_events {
-            self.outputs.list.push(Output::Event(event()));
-        }
+        shard == self.index
     }
 
     fn fire_timers(&mut self) -> usize {
-        let mut fired = std::mem::take(&mut self.timers.fired);
-        self.timers.wheel.advance(self.clock.now_ms, &mut fired, TIMERS_PER_TURN_MAX);
+        let mut fired = self.timers.take_due(self.clock.now_ms());
         let count = fired.len();
         for alarm in fired.drain(..) {
             match alarm {
-                Alarm::Release { place, agent, generation } => self.deliver_due(place, agent, generation),
+                Alarm::Release { place, agent } => self.deliver_due(place, agent),
                 Alarm::Conversation(index) => self.on_conversation_timeout(index),
                 Alarm::CachedInitiator(key) => {
                     if let Some(again_ms) = self.dialogue.initiators.time_out(
                         &key,
-                        self.clock.now_ms,
+                        self.clock.now_ms(),
                         self.dialogue.conversations.timeout_ms(),
                     ) {
                         // A note that can't be looked after is dropped at once instead of staying for ever.
-                        if self.timers.wheel.insert(again_ms, alarm).is_err() {
+                        if self.timers.insert(again_ms, alarm).is_err() {
                             self.dialogue.initiators.time_out(&key, u64::MAX, 0);
                         }
                     }
                 }
                 Alarm::Ask(correlation) => self.give_up_asking(correlation),
                 Alarm::PendingReply { place, number } => self.on_reply_timeout(place, number),
-                Alarm::Sweep { agent, generation } => self.sweep(agent, generation),
-                Alarm::Restart { agent, generation } => self.on_restart_due(agent, generation),
-                Alarm::DrainDeadline { agent, generation } => self.on_drain_end(agent, generation),
-                Alarm::Breaker { agent, generation } => self.poll_breaker(agent, generation),
+                Alarm::Sweep(agent) => self.sweep(agent),
+                Alarm::Restart(agent) => self.on_restart_due(agent),
+                Alarm::DrainDeadline(agent) => self.on_drain_end(agent),
+                Alarm::Breaker(agent) => self.poll_breaker(agent),
                 Alarm::SweepLines => self.sweep_lines(),
                 Alarm::SweepTransit(to) => self.sweep_transit(to),
                 Alarm::SweepCommits => self.sweep_commits(),
-                Alarm::Wake { agent, generation } => self.wake(agent, generation),
+                Alarm::Wake(agent) => self.wake(agent),
                 Alarm::Replays(request) => self.answer_replays(request),
             }
         }
-        self.timers.fired = fired;
+        self.timers.give_back(fired);
         count
     }
 
@@ -460,10 +440,10 @@ impl Shard {
     fn run_agents(&mut self) -> u32 {
         let mut handled = 0;
         while handled < DISPATCHES_PER_TURN_MAX {
-            let Some(agent) = self.scheduler.run_queue.pop_front() else { break };
+            let Some(agent) = self.scheduler.pop() else { break };
             handled += self.dispatch(agent).max(1);
         }
-        self.scheduler.run_queue.extend(self.scheduler.run_next_turn.drain(..));
+        self.scheduler.end_turn();
         handled
     }
 
@@ -472,7 +452,7 @@ impl Shard {
             && !slot.polled
         {
             slot.polled = true;
-            self.scheduler.polled.push((agent, slot.generation));
+            self.scheduler.poll(slot.key(agent));
         }
     }
 
@@ -480,26 +460,27 @@ impl Shard {
     pub(crate) fn poll_again(&mut self, agent: AgentIndex) {
         if let Some(slot) = self.agents.get(agent)
             && slot.polled
-            && !self.scheduler.polled.contains(&(agent, slot.generation))
+            && !self.scheduler.is_polled(slot.key(agent))
         {
-            self.scheduler.polled.push((agent, slot.generation));
+            self.scheduler.poll(slot.key(agent));
         }
     }
 
     fn poll_agents(&mut self) -> bool {
-        if self.scheduler.polled.is_empty() || self.phase == ShardPhase::Stopped {
-            self.scheduler.polled.clear();
+        if !self.scheduler.polls() {
+            return false;
+        }
+        let mut polled = self.scheduler.take_polled();
+        if self.phase == ShardPhase::Stopped {
             return false;
         }
         let mut worked = false;
-        let mut polled = std::mem::take(&mut self.scheduler.polled);
-        polled.retain(|(agent, generation)| {
-            let (goes_on, did_something) = self.poll_agent(*agent, *generation);
+        polled.retain(|agent| {
+            let (goes_on, did_something) = self.poll_agent(*agent);
             worked |= did_something;
             goes_on
         });
-        polled.append(&mut self.scheduler.polled);
-        self.scheduler.polled = polled;
+        self.scheduler.give_back(polled);
         worked
     }
 }

@@ -1,12 +1,11 @@
 //! The parts that a shard is made of, beside components of their own. Their fields are visible in this folder only.
 
-use super::{Alarm, PendingAsk};
+use super::PendingAsk;
 use crate::base::hashing::Seeded;
-use crate::base::index::ShardIndex;
-use crate::base::timer_wheel::TimerWheel;
+use crate::base::index::AgentKey;
 use crate::conversation::Conversations;
 use crate::conversation::initiators::InitiatorCache;
-use crate::message::{AgentId, Correlation, IdSource};
+use crate::message::{AgentId, Correlation};
 use crate::replies::pending_replies::PendingReplies;
 use crate::routing::capabilities::CapabilityIndex;
 use crate::shard::agent::registry::AgentIndex;
@@ -17,7 +16,7 @@ use crate::shard::control::plugins::RoutePlugin;
 use crate::shard::control::register::Barrier;
 use crate::shard::control::retry::FailureHandler;
 use crate::shard::control::stop::Unfinished;
-use crate::shard::io::{Now, Output, Token};
+use crate::shard::io::Token;
 use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures};
 use crate::stats::account::Account;
 use crate::supervision::{BreakerFigures, CallTimes};
@@ -29,18 +28,6 @@ use std::collections::VecDeque;
 pub(in crate::shard) struct Effects {
     pub(in crate::shard) list: Vec<Effect>,
     pub(in crate::shard) weighed: EffectsWeighed,
-}
-
-/// What goes out at the end of the turn.
-pub(in crate::shard) struct Outputs {
-    pub(in crate::shard) watch_events: bool,
-    pub(in crate::shard) list: Vec<Output>,
-}
-
-/// What is due later.
-pub(in crate::shard) struct Timers {
-    pub(in crate::shard) wheel: TimerWheel<Alarm>,
-    pub(in crate::shard) fired: Vec<Alarm>,
 }
 
 /// Who judges messages before they are accepted.
@@ -64,22 +51,6 @@ pub(in crate::shard) struct Dialogue {
     pub(in crate::shard) initiators: InitiatorCache,
 }
 
-/// What tells this shard from others.
-pub(in crate::shard) struct Identity {
-    pub(in crate::shard) index: ShardIndex,
-    pub(in crate::shard) ids: IdSource,
-    pub(in crate::shard) random: u64,
-}
-
-/// Which agents are called, and when.
-pub(in crate::shard) struct Scheduler {
-    pub(in crate::shard) run_queue: VecDeque<AgentIndex>,
-    /// Agents with a message in hand: they go on in the next turn, not in this one.
-    pub(in crate::shard) run_next_turn: Vec<AgentIndex>,
-    /// Agents that are polled, each with its generation.
-    pub(in crate::shard) polled: Vec<(AgentIndex, u32)>,
-}
-
 /// Agents that come and go: what waits for its turn.
 pub(in crate::shard) struct Lifecycle {
     /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
@@ -87,8 +58,8 @@ pub(in crate::shard) struct Lifecycle {
     pub(in crate::shard) starting: bool,
     /// Registrations that wait for their turn, with whoever asked for them.
     pub(in crate::shard) registrations: VecDeque<(Registration, AgentId)>,
-    /// Agents that are drained, each with its generation.
-    pub(in crate::shard) draining: Vec<(AgentIndex, u32)>,
+    /// Agents that are drained.
+    pub(in crate::shard) draining: Vec<AgentKey>,
     pub(in crate::shard) barriers: HashMap<u64, Barrier, FixedState>,
     pub(in crate::shard) barrier_count: u64,
 }
@@ -120,10 +91,4 @@ pub(in crate::shard) struct Ledger {
     pub(in crate::shard) account: Account,
     /// What was left at the stop.
     pub(in crate::shard) unfinished: Option<Box<Unfinished>>,
-}
-
-/// The time at the beginning of the turn.
-pub(in crate::shard) struct Clock {
-    pub(in crate::shard) now: Now,
-    pub(in crate::shard) now_ms: u64,
 }

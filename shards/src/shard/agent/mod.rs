@@ -270,7 +270,7 @@ impl Context<'_> {
     /// The time at the beginning of the shard's turn.
     #[inline]
     pub fn now(&self) -> Now {
-        self.shard.now()
+        self.shard.clock.now()
     }
 
     /// The agent's own id.
@@ -299,13 +299,13 @@ impl Context<'_> {
     /// An id for a conversation that this agent begins.
     #[inline]
     pub fn new_conversation(&mut self) -> ConversationId {
-        self.shard.identity.ids.conversation()
+        self.shard.ids.conversation()
     }
 
     /// A value for `reply-with`.
     #[inline]
     pub fn new_correlation(&mut self) -> Correlation {
-        self.shard.identity.ids.correlation()
+        self.shard.ids.correlation()
     }
 
     /// Ends a conversation that this agent began. Further messages of its participants are refused.
@@ -376,6 +376,6 @@ impl Context<'_> {
     /// A pseudo-random number from the shard's own generator: the same seed gives the same numbers.
     #[inline]
     pub fn random(&mut self) -> u64 {
-        self.shard.random()
+        self.shard.rng.next()
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 pub use crate::base::index::AgentIndex;
-use crate::base::index::ShardIndex;
+use crate::base::index::{AgentKey, ShardIndex};
 use crate::base::slab::{NONE, Slab};
 use crate::journal::record::Lsn;
-use crate::mailbox::{Envelope, Mailbox, Queue};
+use crate::mailbox::{Envelope, Mailbox, Queue, Reservation};
 use crate::message::{AgentId, Message, Term};
 use crate::shard::agent::{Agent, Effect};
 use crate::shard::control::backpressure::Stalled;
@@ -187,6 +187,12 @@ pub(crate) struct AgentSlot {
 const _: () = assert!(std::mem::offset_of!(AgentSlot, name) <= 128, "what a message looks at lies in two cache lines");
 
 impl AgentSlot {
+    /// Returns its key, where it lies in this place.
+    #[inline(always)]
+    pub fn key(&self, index: AgentIndex) -> AgentKey {
+        AgentKey { index, generation: self.generation }
+    }
+
     /// Whether it could take another message now, if it had one.
     #[inline]
     pub fn may_be_called(&self) -> bool {
@@ -283,6 +289,29 @@ impl Registry {
     #[inline]
     pub fn get_mut(&mut self, index: AgentIndex) -> Option<&mut AgentSlot> {
         self.slots.get_mut(index.0)
+    }
+
+    /// Returns the agent of this key, if it is still there.
+    #[inline(always)]
+    pub fn resolve(&self, key: AgentKey) -> Option<&AgentSlot> {
+        self.get(key.index).filter(|slot| slot.generation == key.generation)
+    }
+
+    /// As [`Self::resolve`], to change it.
+    #[inline(always)]
+    pub fn resolve_mut(&mut self, key: AgentKey) -> Option<&mut AgentSlot> {
+        self.get_mut(key.index).filter(|slot| slot.generation == key.generation)
+    }
+
+    /// Returns the key of the agent in this place.
+    #[inline]
+    pub fn key(&self, index: AgentIndex) -> Option<AgentKey> {
+        self.get(index).map(|slot| slot.key(index))
+    }
+
+    /// Returns what a message holds of the mailbox of the agent in this place, which has taken it in.
+    pub fn reservation(&self, index: AgentIndex, envelope: &Envelope) -> Reservation {
+        self.key(index).map_or(Reservation::Nothing, |key| Reservation::in_mailbox(key, envelope))
     }
 
     /// Adds an agent whose id is not in the registry. Gives nothing when there are too many.

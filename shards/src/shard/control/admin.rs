@@ -13,6 +13,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use crate::base::index::AgentIndex;
+use crate::base::index::AgentKey;
 use crate::domain::CapabilityName;
 use crate::message::{AgentId, Term, capability_term};
 use crate::shard::agent::{Context, Effect};
@@ -236,9 +237,9 @@ impl Shard {
                 self.post_to_all(|| AdminControl::Watch(asker));
             }
             AdminEffect::WakeAt(moment_ms) => {
-                let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
-                let alarm = Alarm::Wake { agent: index, generation };
-                if self.timers.wheel.insert(moment_ms.max(self.clock.now_ms + 1), alarm).is_err() {
+                let Some(key) = self.agents.key(index) else { return };
+                let due_ms = moment_ms.max(self.clock.now_ms() + 1);
+                if self.timers.insert(due_ms, Alarm::Wake(key)).is_err() {
                     // Too early is better than never.
                     self.start_polling(index);
                 }
@@ -415,9 +416,9 @@ impl Shard {
     }
 
     /// An agent asked to be polled now.
-    pub(in crate::shard) fn wake(&mut self, index: AgentIndex, generation: u32) {
-        if self.agents.get(index).is_some_and(|slot| slot.generation == generation) {
-            self.start_polling(index);
+    pub(in crate::shard) fn wake(&mut self, key: AgentKey) {
+        if self.agents.resolve(key).is_some() {
+            self.start_polling(key.index);
         }
     }
 

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet};
 
+use crate::base::index::AgentKey;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::DeadLetterReason;
@@ -55,7 +56,7 @@ struct WaitQueue {
 
 enum Waiter {
     /// An accepted message in the slab, with the agent that it holds up, and whether it has passed its conversation.
-    Message { place: u32, sender: Option<(AgentIndex, u32)>, here: bool },
+    Message { place: u32, sender: Option<AgentKey>, here: bool },
     /// A message from outside that is accepted when its turn comes.
     Asked { message: Box<Message>, token: Token, deadline_ms: u64 },
 }
@@ -67,7 +68,7 @@ pub(crate) struct WaitQueues {
     /// Receivers that are open again and for which something waits.
     moving: VecDeque<AgentId>,
     /// Receivers of this shard with room again.
-    roomy: Vec<(AgentIndex, u32)>,
+    roomy: Vec<AgentKey>,
     swept: bool,
     pub asked: usize,
     pub waiting: usize,
@@ -163,11 +164,11 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn note_room(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let generation = slot.generation;
+        let key = slot.key(index);
         if let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut())
             && !std::mem::replace(&mut stalled.due, true)
         {
-            self.backpressure.wait_queues.roomy.push((index, generation));
+            self.backpressure.wait_queues.roomy.push(key);
         }
     }
 
@@ -177,9 +178,9 @@ impl Shard {
             return 0;
         }
         let roomy = std::mem::take(&mut self.backpressure.wait_queues.roomy);
-        for (index, generation) in &roomy {
-            if self.agents.get(*index).is_some_and(|slot| slot.generation == *generation) {
-                self.let_stalled_into(*index);
+        for agent in &roomy {
+            if self.agents.resolve(*agent).is_some() {
+                self.let_stalled_into(agent.index);
             }
         }
         roomy.len()
@@ -209,7 +210,7 @@ impl Shard {
             count_out(&mut stalled.senders, self.held.get(place).and_then(|envelope| envelope.message.sender()));
             self.backpressure.wait_queues.stalled -= 1;
             let Some(envelope) = self.held.unpark(place) else { continue };
-            if envelope.deadline_ms <= self.clock.now_ms {
+            if envelope.deadline_ms <= self.clock.now_ms() {
                 self.expire(envelope, Stage::Stalled, Reservation::Nothing);
             } else {
                 self.take_in(envelope, index);
@@ -289,7 +290,7 @@ impl Shard {
     pub(in crate::shard) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
         if self.waits_too_much(&envelope.message, receiver) {
             let detail = "its sender has as many messages waiting for it as it may";
-            let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+            let reservation = Reservation::of(&envelope);
             return self.dead_letter_with(envelope, DeadLetterReason::MailboxFull, detail, reservation);
         }
         let id = envelope.message.sender();
@@ -312,25 +313,26 @@ impl Shard {
     }
 
     /// Counts a waiting message against its sender. A native agent is not called until none waits.
-    fn block_sender(&mut self, sender: AgentId) -> Option<(AgentIndex, u32)> {
+    fn block_sender(&mut self, sender: AgentId) -> Option<AgentKey> {
         let index = self.agents.find(sender)?;
         let slot = self.agents.get_mut(index)?;
         slot.cold().waiting += 1;
         if matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Running) {
             slot.flags.add(AgentFlags::WAITING);
         }
-        Some((index, slot.generation))
+        Some(slot.key(index))
     }
 
-    fn let_sender_go_on(&mut self, sender: Option<(AgentIndex, u32)>) {
-        let Some((index, generation)) = sender else { return };
-        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+    fn let_sender_go_on(&mut self, sender: Option<AgentKey>) {
+        let Some(slot) = sender.and_then(|sender| self.agents.resolve_mut(sender)) else { return };
         let waiting = &mut slot.cold().waiting;
         *waiting -= 1;
         if *waiting == 0 && slot.flags.is(AgentFlags::WAITING) {
             slot.flags.remove(AgentFlags::WAITING);
-            if !slot.is_leaving() {
-                self.go_on(index);
+            if !slot.is_leaving()
+                && let Some(sender) = sender
+            {
+                self.go_on(sender.index);
             }
         }
     }
@@ -394,7 +396,7 @@ impl Shard {
     }
 
     fn move_message(&mut self, envelope: Envelope, receiver: AgentId, here: bool) -> Result<(), Envelope> {
-        if envelope.deadline_ms <= self.clock.now_ms {
+        if envelope.deadline_ms <= self.clock.now_ms() {
             self.expire_all(envelope, Stage::Stalled);
             return Ok(());
         }
@@ -406,7 +408,7 @@ impl Shard {
     }
 
     /// Puts a message back to the front that found no credit on its way after all.
-    fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<(AgentIndex, u32)>) {
+    fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<AgentKey>) {
         let id = envelope.message.sender();
         match (self.held.park(envelope), self.backpressure.wait_queues.by_receiver.get_mut(&receiver)) {
             (Ok(place), Some(line)) => {
@@ -478,7 +480,7 @@ impl Shard {
         let agent = message.sender().and_then(|sender| self.agents.find(sender));
         let refusal = match agent {
             _ if self.phase != ShardPhase::Running => Some(SendErrorKind::Stopping),
-            _ if deadline_ms <= self.clock.now_ms => {
+            _ if deadline_ms <= self.clock.now_ms() => {
                 Some(SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
             }
             None => Some(SendErrorKind::UnknownSender),
@@ -486,7 +488,7 @@ impl Shard {
         };
         let (None, Some(agent)) = (&refusal, agent) else {
             let rejected = self.reject(refusal.unwrap_or(SendErrorKind::UnknownSender), message);
-            self.answer(token, Answer::Sent(Err(rejected)));
+            self.outputs.answer(token, Answer::Sent(Err(rejected)));
             return None;
         };
         let id = self.assign_id(&mut message);
@@ -494,7 +496,7 @@ impl Shard {
         envelope.deadline_ms = deadline_ms;
         let durable = envelope.message.reliability() == Reliability::Durable;
         if !(durable && self.promise_answer(&mut envelope, token)) {
-            self.answer(token, Answer::Sent(Ok(id)));
+            self.outputs.answer(token, Answer::Sent(Ok(id)));
         }
         self.ledger.account.accepted += 1;
         if envelope.message.reply_by().is_some() && !self.expect_reply(agent, &envelope) {
@@ -531,7 +533,7 @@ impl Shard {
     /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
     fn arm_waiter_sweep(&mut self) {
         if !self.backpressure.wait_queues.swept {
-            let timer = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepLines);
+            let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepLines);
             self.backpressure.wait_queues.swept = timer.is_ok();
         }
     }
@@ -553,7 +555,7 @@ impl Shard {
 
     fn sweep_line(&mut self, receiver: AgentId) {
         let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) else { return };
-        let (slab, now_ms) = (&self.held, self.clock.now_ms);
+        let (slab, now_ms) = (&self.held, self.clock.now_ms());
         let is_late = |entry: &Waiter| match entry {
             Waiter::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
             Waiter::Asked { deadline_ms, .. } => *deadline_ms <= now_ms,
@@ -575,14 +577,14 @@ impl Shard {
                     self.remove_waiter(receiver, message.sender());
                     let error = SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
                     let rejected = self.reject(error, *message);
-                    self.answer(token, Answer::Sent(Err(rejected)));
+                    self.outputs.answer(token, Answer::Sent(Err(rejected)));
                 }
             }
         }
     }
 
     fn sweep_stalled(&mut self, index: AgentIndex) {
-        let (slab, now_ms) = (&self.held, self.clock.now_ms);
+        let (slab, now_ms) = (&self.held, self.clock.now_ms());
         let Some(slot) = self.agents.get_mut(index) else { return };
         let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut()) else { return };
         let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
@@ -617,7 +619,7 @@ impl Shard {
                 }
                 Waiter::Asked { message, token, .. } => {
                     let rejected = self.reject(SendErrorKind::Stopping, *message);
-                    self.answer(token, Answer::Sent(Err(rejected)));
+                    self.outputs.answer(token, Answer::Sent(Err(rejected)));
                 }
             }
         }
@@ -643,12 +645,10 @@ fn count_out(senders: &mut Senders, sender: Option<AgentId>) {
 
 /// What waits in mailboxes and expires there.
 impl Shard {
-    pub(in crate::shard) fn sweep(&mut self, index: AgentIndex, generation: u32) {
-        let now_ms = self.clock.now_ms;
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        if slot.generation != generation {
-            return;
-        }
+    pub(in crate::shard) fn sweep(&mut self, key: AgentKey) {
+        let now_ms = self.clock.now_ms();
+        let index = key.index;
+        let Some(slot) = self.agents.resolve_mut(key) else { return };
         slot.swept = false;
         let expired = |envelope: &Envelope| envelope.deadline_ms <= now_ms && envelope.kind == EnvelopeKind::Message;
         let late_mail = slot.mailbox.extract(&mut self.held, expired);
@@ -656,7 +656,7 @@ impl Shard {
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);
         for place in late_mail {
             if let Some(envelope) = self.held.remove(place) {
-                let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+                let reservation = Reservation::in_mailbox(key, &envelope);
                 self.expire(envelope, Stage::Mailbox, reservation);
             }
         }

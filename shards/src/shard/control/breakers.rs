@@ -17,7 +17,8 @@
 //! breaker opens one slow call late; and several calls that are slow only together make the shard look for a while in
 //! vain. Without a stopwatch there are no slow calls.
 
-use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
+use crate::base::index::AgentKey;
+use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{Message, WhenUnavailable};
 use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot};
@@ -103,7 +104,7 @@ impl Shard {
         }
         // The turn may have lasted for some time already, and the breaker is to stay open from now on.
         let now_ms =
-            self.supervision.call_times.read_ns().map_or(0, |now_ns| now_ns / 1_000_000).max(self.clock.now_ms);
+            self.supervision.call_times.read_ns().map_or(0, |now_ns| now_ns / 1_000_000).max(self.clock.now_ms());
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.is_leaving()) else { return };
         let guarded = slot.cold().breaker.get_or_insert_with(|| Box::new(AgentBreaker::new(policy)));
         if let Some(state) = guarded.breaker.observe(what, now_ms) {
@@ -112,26 +113,26 @@ impl Shard {
     }
 
     /// Has an agent's breaker half-open, because its time has come.
-    pub(in crate::shard) fn poll_breaker(&mut self, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn poll_breaker(&mut self, key: AgentKey) {
         if self.phase == ShardPhase::Stopped {
             return;
         }
-        let now_ms = self.clock.now_ms;
-        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+        let now_ms = self.clock.now_ms();
+        let Some(slot) = self.agents.resolve_mut(key) else { return };
         let Some(guarded) = slot.breaker() else { return };
         guarded.timer = None;
         if let Some(state) = guarded.breaker.poll(now_ms) {
-            self.follow(index, state);
+            self.follow(key.index, state);
         }
     }
 
     /// Does what follows from a breaker's new state.
     fn follow(&mut self, index: AgentIndex, mut state: BreakerState) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let (agent, generation, before) = (slot.id, slot.generation, slot.gate);
+        let (agent, key, before) = (slot.id, slot.key(index), slot.gate);
         let Some(guarded) = slot.breaker() else { return };
         if let Some(until_ms) = guarded.breaker.opens_until_ms() {
-            guarded.timer = self.timers.wheel.insert(until_ms, Alarm::Breaker { agent: index, generation }).ok();
+            guarded.timer = self.timers.insert(until_ms, Alarm::Breaker(key)).ok();
             if guarded.timer.is_none() {
                 // A breaker that nothing would half-open is not opened.
                 guarded.breaker.close();
@@ -150,7 +151,7 @@ impl Shard {
         self.supervision.breakers.open += usize::from(before == BreakerGate::Closed);
         self.supervision.breakers.open -= usize::from(guard == BreakerGate::Closed);
         self.supervision.breakers.opened += u64::from(guard == BreakerGate::Open);
-        self.report(|| Event::BreakerChanged { agent, state });
+        self.outputs.report(|| Event::BreakerChanged { agent, state });
         self.publish_breaker(index);
         match guard {
             BreakerGate::Closed => {}
@@ -175,13 +176,8 @@ impl Shard {
     /// Gives up a message that an agent's mailbox holds, because it asked not to wait.
     #[cold]
     pub(in crate::shard) fn fail_fast(&mut self, envelope: Envelope, index: AgentIndex) {
-        let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
-        let weight = envelope.weight();
-        self.dead_letter(
-            envelope,
-            DeadLetterReason::BreakerOpen,
-            Reservation::Mailbox { agent: index, generation, weight },
-        );
+        let reservation = self.agents.reservation(index, &envelope);
+        self.dead_letter(envelope, DeadLetterReason::BreakerOpen, reservation);
     }
 
     /// Whether the message would be turned away now.
@@ -223,7 +219,7 @@ impl Shard {
         let before = std::mem::take(&mut slot.gate);
         self.supervision.breakers.open -= usize::from(before != BreakerGate::Closed);
         if let Some(timer) = guarded.timer {
-            self.timers.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
     }
 

@@ -57,7 +57,7 @@ impl Shard {
     pub(in crate::shard) fn observe_violation(&mut self) {
         if let Some(violation) = self.dialogue.conversations.take_violation() {
             self.dialogue.violations.observed += 1;
-            self.report(|| Event::ProtocolViolation(violation));
+            self.outputs.report(|| Event::ProtocolViolation(violation));
         }
     }
 
@@ -68,7 +68,7 @@ impl Shard {
             Some(violation) => {
                 let expected = violation.to_string();
                 self.dialogue.violations.refused += 1;
-                self.report(|| Event::ProtocolViolation(violation));
+                self.outputs.report(|| Event::ProtocolViolation(violation));
                 expected
             }
             None => DeadLetterReason::ProtocolViolation.explanation().to_owned(),

@@ -12,6 +12,7 @@
 //! Invariants: a message that is not taken is a dead letter whose reason names the state; what waits for an agent that
 //! is not called ends with its lifetime all the same.
 
+use crate::base::index::AgentKey;
 use crate::base::index::ShardIndex;
 use crate::base::timer_wheel::TimerKey;
 use crate::mailbox::{Envelope, Reservation};
@@ -267,7 +268,7 @@ impl Shard {
     /// Begins to drain an agent, or answers why not.
     pub(in crate::shard) fn drain_agent(&mut self, agent: AgentId, within_ms: u64, token: Token) {
         if let Err(error) = self.begin_drain(agent, within_ms, token) {
-            self.answer(token, Answer::Drained(Err(error)));
+            self.outputs.answer(token, Answer::Drained(Err(error)));
         }
     }
 
@@ -285,10 +286,9 @@ impl Shard {
             return Err(full);
         }
         let Some(slot) = self.agents.get_mut(index) else { return Err(LifecycleError::UnknownAgent) };
-        let generation = slot.generation;
-        let alarm = Alarm::DrainDeadline { agent: index, generation };
-        let deadline =
-            self.timers.wheel.insert(self.clock.now_ms.saturating_add(within_ms), alarm).map_err(|_| full)?;
+        let key = slot.key(index);
+        let alarm = Alarm::DrainDeadline(key);
+        let deadline = self.timers.insert(self.clock.now_ms().saturating_add(within_ms), alarm).map_err(|_| full)?;
         slot.cold().drain = Some(Drain { token, deadline });
         for capability in slot.cold().capabilities.clone() {
             self.withdraw(index, capability);
@@ -299,7 +299,7 @@ impl Shard {
                 self.give_up_stalled(index, DeadLetterReason::Draining);
             }
         }
-        self.lifecycle.draining.push((index, generation));
+        self.lifecycle.draining.push(key);
         self.report_state(index);
         // A suspended agent could never handle what it has.
         if state == AgentState::Suspended {
@@ -315,17 +315,15 @@ impl Shard {
         }
         let mut ended = false;
         let mut draining = std::mem::take(&mut self.lifecycle.draining);
-        draining.retain(|(index, generation)| {
-            let Some(slot) = self.agents.get(*index).filter(|slot| slot.generation == *generation) else {
-                return false;
-            };
+        draining.retain(|agent| {
+            let Some(slot) = self.agents.resolve(*agent) else { return false };
             if slot.flags.is(AgentFlags::LEAVING) {
                 return false;
             }
             if has_something_left(slot) {
                 return true;
             }
-            self.remove_agent(*index, StopReason::Drained);
+            self.remove_agent(agent.index, StopReason::Drained);
             ended = true;
             false
         });
@@ -334,19 +332,19 @@ impl Shard {
     }
 
     /// The time for draining an agent is over.
-    pub(in crate::shard) fn on_drain_end(&mut self, index: AgentIndex, generation: u32) {
-        if self.agents.get(index).is_some_and(|slot| slot.generation == generation) {
-            self.remove_agent(index, StopReason::DrainDeadline);
+    pub(in crate::shard) fn on_drain_end(&mut self, key: AgentKey) {
+        if self.agents.resolve(key).is_some() {
+            self.remove_agent(key.index, StopReason::DrainDeadline);
         }
     }
 
     /// The router stops, and nobody is drained any more.
     pub(in crate::shard) fn stop_drains(&mut self) {
-        for (index, generation) in std::mem::take(&mut self.lifecycle.draining) {
-            let slot = self.agents.get_mut(index).filter(|slot| slot.generation == generation);
+        for agent in std::mem::take(&mut self.lifecycle.draining) {
+            let slot = self.agents.resolve_mut(agent);
             let Some(drain) = slot.and_then(|slot| slot.cold().drain.take()) else { continue };
-            self.timers.wheel.cancel(drain.deadline);
-            self.answer(drain.token, Answer::Drained(Err(LifecycleError::Stopping)));
+            self.timers.cancel(drain.deadline);
+            self.outputs.answer(drain.token, Answer::Drained(Err(LifecycleError::Stopping)));
         }
     }
 
@@ -359,11 +357,11 @@ impl Shard {
         let restarts = slot.cold.as_mut().and_then(|cold| cold.restarts.as_mut());
         let total = restarts.as_ref().map_or(0, |restarts| restarts.total);
         if let Some(timer) = restarts.and_then(|restarts| restarts.timer.take()) {
-            self.timers.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         if let Some(drain) = drain {
-            self.timers.wheel.cancel(drain.deadline);
-            self.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
+            self.timers.cancel(drain.deadline);
+            self.outputs.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
         }
         if why != StopReason::NotStarted {
             self.tombstones.remember(id, name, why, total);
@@ -383,7 +381,7 @@ impl Shard {
     /// Gives up a message that an agent does not take.
     #[cold]
     pub(in crate::shard) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
-        let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+        let reservation = Reservation::of(&envelope);
         let (reason, detail) = match self.state_of(index) {
             AgentState::Draining => (DeadLetterReason::Draining, ""),
             AgentState::Suspended => (DeadLetterReason::MailboxFull, "the receiver is suspended"),
@@ -404,7 +402,7 @@ impl Shard {
 
     /// An agent that is there or was there not long ago.
     pub(in crate::shard) fn view_agent(&self, agent: AgentId) -> Option<AgentView> {
-        let shard = self.identity.index;
+        let shard = self.index;
         let Some(slot) = self.agents.find(agent).and_then(|index| self.agents.get(index)) else {
             let former = self.tombstones.find(agent)?;
             return Some(AgentView {

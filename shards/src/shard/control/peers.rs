@@ -50,7 +50,7 @@ impl Shard {
             Control::Closed(agent, closed) => self.on_receiver_closed(agent, closed),
             Control::Load(agent, waiting) => self.offers.capabilities.report_load(agent, waiting),
             Control::Register(registration, requester) => self.register_for(*registration, requester),
-            Control::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.clock.now_ms) => {}
+            Control::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.clock.now_ms()) => {}
             Control::Committed(acknowledgements) => self.on_acknowledgements(acknowledgements),
             Control::KeepLetter(letter, waiter) => self.keep_letter_of_other(&letter, waiter),
             Control::Oversee(notice) => self.on_admin_control(*notice),

@@ -108,7 +108,7 @@ impl Shard {
 
     fn pass_barrier(&mut self, then: OnBarrier) {
         match then {
-            OnBarrier::Answer(token, results) => self.answer(token, Answer::Registered(results)),
+            OnBarrier::Answer(token, results) => self.outputs.answer(token, Answer::Registered(results)),
             OnBarrier::Tell(agent, letter) => {
                 let builder = Message::builder(letter.performative()).receiver(agent).content(letter.content().clone());
                 self.send_notice(builder, agent, Reservation::Nothing);
@@ -190,7 +190,7 @@ impl Shard {
         if persistent {
             self.keep_agent(index);
         }
-        self.report(|| Event::Registered { agent: id, name: Arc::from(name.as_ref() as &str) });
+        self.outputs.report(|| Event::Registered { agent: id, name: Arc::from(name.as_ref() as &str) });
         match self.start_agent(index) {
             Ok(()) => {
                 // It may have left while it was started.
@@ -297,7 +297,7 @@ impl Shard {
 
     /// Offers a capability in an agent's name, on every shard.
     pub(in crate::shard) fn advertise(&mut self, index: AgentIndex, capability: Term) {
-        let shard = self.identity.index;
+        let shard = self.index;
         // Whoever takes nothing new is not to be found.
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.flags.is(AgentFlags::DRAINING)) else {
             return;
@@ -374,7 +374,7 @@ impl Shard {
         self.drop_breaker(index);
         self.agents.forget(index);
         self.empty(index, why.for_what_waited());
-        self.report(|| Event::Deregistered { agent: id, why });
+        self.outputs.report(|| Event::Deregistered { agent: id, why });
         if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
             self.remove_slot(index);
         }
@@ -384,7 +384,7 @@ impl Shard {
     fn stop_native(&mut self, index: AgentIndex, id: AgentId, mut agent: Box<dyn Agent>) {
         self.agents.calling.begin(index);
         if let Err(what) = catch_panic(|| agent.stopped()) {
-            self.report(|| Event::AgentPanicked { agent: id, what });
+            self.outputs.report(|| Event::AgentPanicked { agent: id, what });
         }
         drop_quietly(agent);
     }
@@ -392,7 +392,7 @@ impl Shard {
     /// Tells every native agent that it is stopped, once the router has come to its end, and drops it. The agents stay
     /// registered, and those that are to outlive the process stay in the journal. What panics is reported through `outputs`.
     pub fn stop_agents(&mut self, outputs: &mut Vec<Output>) {
-        std::mem::swap(&mut self.outputs.list, outputs);
+        self.outputs.swap(outputs);
         let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
         for index in agents {
             let Some(slot) = self.agents.get_mut(index) else { continue };
@@ -403,7 +403,7 @@ impl Shard {
             }
         }
         self.agents.calling.end();
-        std::mem::swap(&mut self.outputs.list, outputs);
+        self.outputs.swap(outputs);
     }
 
     /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
@@ -421,7 +421,7 @@ impl Shard {
         let keeps_notices = reason == DeadLetterReason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
         let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
         let places = slot.mailbox.extract(&mut self.held, leaves);
-        let generation = slot.generation;
+        let key = slot.key(index);
         let in_hand = slot.cold.as_mut().and_then(|cold| cold.in_hand.take());
         if slot.flags.is(AgentFlags::CLOSED) {
             self.give_up_stalled(index, reason);
@@ -430,7 +430,7 @@ impl Shard {
             let Some(envelope) = self.held.remove(place) else { continue };
             let weight = envelope.weight();
             let reservation = match envelope.kind {
-                EnvelopeKind::Message => Reservation::Mailbox { agent: index, generation, weight },
+                EnvelopeKind::Message => Reservation::Mailbox { agent: key, weight },
                 EnvelopeKind::Notice => Reservation::Nothing,
             };
             self.dead_letter(envelope, reason, reservation);
@@ -439,7 +439,7 @@ impl Shard {
             let weight = in_hand.envelope.weight();
             if in_hand.envelope.kind == EnvelopeKind::Message {
                 self.held.count_outside(-1);
-                self.dead_letter(in_hand.envelope, reason, Reservation::Mailbox { agent: index, generation, weight });
+                self.dead_letter(in_hand.envelope, reason, Reservation::Mailbox { agent: key, weight });
             }
         }
     }

@@ -158,7 +158,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn list_dead_letters(&mut self, search: &DeadLetterSearch, limit: usize, token: Token) {
         let (letters, next) = self.dead_letters.list(search, limit);
-        self.answer(token, Answer::DeadLetters(DeadLetterPortion { letters, next }));
+        self.outputs.answer(token, Answer::DeadLetters(DeadLetterPortion { letters, next }));
     }
 
     /// Throws dead letters away, and answers how many.
@@ -170,7 +170,7 @@ impl Shard {
             self.forget_letter(*id);
         }
         let purged = purged.len();
-        self.answer(token, Answer::DeadLettersPurged { letters: purged as u64, next });
+        self.outputs.answer(token, Answer::DeadLettersPurged { letters: purged as u64, next });
     }
 
     /// Sends dead letters again, the oldest first, so that messages between two agents keep their order. Goes on until
@@ -212,7 +212,7 @@ impl Shard {
                 return self.answer_replays(request);
             }
         }
-        if self.timers.wheel.insert(self.clock.now_ms + REPLAY_ANSWER_MS, Alarm::Replays(request)).is_err() {
+        if self.timers.insert(self.clock.now_ms() + REPLAY_ANSWER_MS, Alarm::Replays(request)).is_err() {
             self.answer_replays(request);
         }
     }
@@ -243,7 +243,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn answer_replays(&mut self, request: u64) {
         if let Some(Request { token, portion, .. }) = self.replays.open.remove(&request) {
-            self.answer(token, Answer::DeadLettersReplayed(Box::new(portion)));
+            self.outputs.answer(token, Answer::DeadLettersReplayed(Box::new(portion)));
         }
     }
 
@@ -271,7 +271,7 @@ impl Shard {
                 own.derived(target, id.number.try_into().unwrap_or(u32::MAX))
             }
             (Some(own), Some(target)) if durable => replayed_id(own, was_for.unwrap_or(target), target),
-            _ => self.identity.ids.message(),
+            _ => self.ids.message(),
         };
         message.set_id(message_id);
         let sender = message.sender().and_then(|sender| self.agents.find(sender));
@@ -387,10 +387,8 @@ impl Shard {
             return replay.first;
         }
         match self.lifetime_began(message) {
-            Some(began_ms) => {
-                WallTime(self.clock.now.wall.0.saturating_sub(self.clock.now_ms.saturating_sub(began_ms)))
-            }
-            None => self.clock.now.wall,
+            Some(began_ms) => self.clock.wall_was(began_ms),
+            None => self.clock.wall(),
         }
     }
 }

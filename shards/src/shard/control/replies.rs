@@ -27,10 +27,10 @@ impl Context<'_> {
             u64::MAX => Duration::MAX,
             // It was never delivered, so it has all the time that a message has here.
             0 => shard.config.message_timeout.as_duration(),
-            deadline_ms => Duration::from_millis(deadline_ms.saturating_sub(shard.clock.now_ms)),
+            deadline_ms => Duration::from_millis(deadline_ms.saturating_sub(shard.clock.now_ms())),
         };
         match message.reply_by() {
-            Some(moment) => lifetime.min(Duration::from_millis(moment.0.saturating_sub(shard.clock.now.wall.0))),
+            Some(moment) => lifetime.min(Duration::from_millis(shard.clock.until(moment))),
             None => lifetime,
         }
     }
@@ -48,7 +48,7 @@ impl Context<'_> {
             None => builder,
         };
         // A lifetime counts from the moment of delivery, if there is one.
-        let delay_ms = builder.deliver_at_of().map_or(0, |moment| moment.0.saturating_sub(self.shard.clock.now.wall.0));
+        let delay_ms = builder.deliver_at_of().map_or(0, |moment| self.shard.clock.until(moment));
         builder.within(remaining.saturating_sub(Duration::from_millis(delay_ms)))
     }
 }
@@ -63,7 +63,7 @@ impl Shard {
         }
         let message = &envelope.message;
         let Some(reply_by) = message.reply_by() else { return true };
-        let due_ms = self.clock.now_ms.saturating_add(reply_by.0.saturating_sub(self.clock.now.wall.0));
+        let due_ms = self.clock.now_ms().saturating_add(self.clock.until(reply_by));
         let Some(slot) = self.agents.get_mut(agent) else { return true };
         if self.replies.pending.bound(slot.id, message, 0).is_some() {
             return false;
@@ -79,7 +79,7 @@ impl Shard {
 
     /// Has a question looked at later. One that can't be is forgotten.
     fn arm_reply(&mut self, place: u32, number: u32, at_ms: u64) -> bool {
-        let timer = self.timers.wheel.insert(at_ms, Alarm::PendingReply { place, number }).ok();
+        let timer = self.timers.insert(at_ms, Alarm::PendingReply { place, number }).ok();
         let armed = timer.is_some();
         if let Some(question) = self.replies.pending.get_mut(place) {
             question.timer = timer;
@@ -95,7 +95,7 @@ impl Shard {
         let mut nowhere = NONE;
         let head = self.agents.get_mut(agent).map_or(&mut nowhere, |slot| &mut slot.first_reply);
         if let Some(timer) = self.replies.pending.remove(place, head).and_then(|question| question.timer) {
-            self.timers.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
     }
 
@@ -125,14 +125,14 @@ impl Shard {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
         let Some(place) = self.replies.pending.answered_by(asker, message) else { return };
         let Some(question) = self.replies.pending.get(place) else { return };
-        if question.due_ms < self.clock.now_ms && !question.overdue {
+        if question.due_ms < self.clock.now_ms() && !question.overdue {
             // Its timer is about to fire: the asker hears first that no answer came in time, and then gets the answer.
             self.on_reply_timeout(place, question.number);
         }
         let Some(question) = self.replies.pending.get_mut(place) else { return message.set_late() };
         question.answered = true;
         question.answers_left = question.answers_left.saturating_sub(1);
-        let (late, done) = (question.overdue || question.due_ms < self.clock.now_ms, question.answers_left == 0);
+        let (late, done) = (question.overdue || question.due_ms < self.clock.now_ms(), question.answers_left == 0);
         if late {
             message.set_late();
             self.replies.pending.late += 1;
@@ -162,12 +162,12 @@ impl Shard {
         }
         let (agent, answered) = (question.agent, question.answered);
         if let Some(timer) = question.timer {
-            self.timers.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         if !answered {
             if self.agents.get(agent).is_some_and(|slot| !slot.mailbox.has_room_for_notice()) {
                 // It is not lost among the notices that are only counted: it waits where it is.
-                self.arm_reply(place, number, self.clock.now_ms + SWEEP_INTERVAL_MS);
+                self.arm_reply(place, number, self.clock.now_ms() + SWEEP_INTERVAL_MS);
                 return;
             }
             // From now on the router's own report about it is no reason to forget it.
@@ -175,7 +175,7 @@ impl Shard {
             self.notify_missing_reply(place);
         }
         if self.replies.pending.set_overdue(place) {
-            self.arm_reply(place, number, self.clock.now_ms + self.dialogue.conversations.timeout_ms());
+            self.arm_reply(place, number, self.clock.now_ms() + self.dialogue.conversations.timeout_ms());
         } else {
             self.forget_reply(place);
         }
@@ -203,7 +203,7 @@ impl Shard {
             builder = builder.in_reply_to(correlation);
         }
         self.replies.pending.unanswered += 1;
-        self.report(|| Event::ReplyMissing { asker, message, reply_by });
+        self.outputs.report(|| Event::ReplyMissing { asker, message, reply_by });
         self.send_notice(builder, asker, Reservation::Nothing);
     }
 
@@ -223,9 +223,8 @@ impl Shard {
         let mut handled = 0;
         while let Some(envelope) = self.pop_mail(self.gateway) {
             handled += 1;
-            let generation = self.agents.get(self.gateway).map_or(0, |slot| slot.generation);
-            let weight = envelope.weight();
-            let reservation = Reservation::Mailbox { agent: self.gateway, generation, weight };
+            let Some(key) = self.agents.key(self.gateway) else { return handled };
+            let reservation = Reservation::in_mailbox(key, &envelope);
             let asked =
                 envelope.message.in_reply_to().filter(|correlation| self.replies.asks.contains_key(correlation));
             match (envelope.kind, asked) {

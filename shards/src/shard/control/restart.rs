@@ -8,6 +8,7 @@
 //! anew. All of them together count once: the attempts are bounded already, so that one poison message ends among the
 //! dead letters and never stops an agent whose policy allows at least one restart.
 
+use crate::base::index::AgentKey;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
 use crate::shard::agent::{Agent, Factory};
 use crate::shard::control::lifecycle::{AgentState, StopReason};
@@ -19,9 +20,9 @@ impl Shard {
     /// Restarts an agent, at once or when its delay is over. One that was restarted too often is removed.
     #[cold]
     pub(in crate::shard) fn restart(&mut self, index: AgentIndex, cause: RestartCause) {
-        let (now_ms, policy) = (self.clock.now_ms, self.config.supervision);
+        let (now_ms, policy) = (self.clock.now_ms(), self.config.supervision);
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let (id, generation) = (slot.id, slot.generation);
+        let (id, key) = (slot.id, slot.key(index));
         let restarts = slot.cold().restarts();
         let policy = restarts.own_policy.unwrap_or(policy);
         let Some(delay_ms) = restarts.note(policy, now_ms, cause) else {
@@ -29,12 +30,12 @@ impl Shard {
         };
         let total = restarts.total;
         slot.flags.add(AgentFlags::RESTARTING);
-        self.report(|| Event::AgentRestarted { agent: id, restarts: total, delay_ms });
+        self.outputs.report(|| Event::AgentRestarted { agent: id, restarts: total, delay_ms });
         self.report_state(index);
         if delay_ms == 0 {
             return self.start_again(index);
         }
-        match self.timers.wheel.insert(now_ms + delay_ms, Alarm::Restart { agent: index, generation }) {
+        match self.timers.insert(now_ms + delay_ms, Alarm::Restart(key)) {
             Ok(timer) => {
                 if let Some(slot) = self.agents.get_mut(index) {
                     slot.cold().restarts().timer = Some(timer);
@@ -48,8 +49,9 @@ impl Shard {
 
     /// The wait before a restart is over.
     #[cold]
-    pub(in crate::shard) fn on_restart_due(&mut self, index: AgentIndex, generation: u32) {
-        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+    pub(in crate::shard) fn on_restart_due(&mut self, key: AgentKey) {
+        let Some(slot) = self.agents.resolve_mut(key) else { return };
+        let index = key.index;
         slot.cold().restarts().timer = None;
         // A suspended agent is not called, not even to be started: that waits until it is resumed.
         if !slot.flags.is(AgentFlags::SUSPENDED) {
@@ -69,7 +71,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let made = slot.maker.make().map(|agent| slot.behaviour = Behaviour::Native(agent));
         if let Err(what) = made.and_then(|()| self.start_agent(index)) {
-            self.report(|| Event::AgentPanicked { agent: id, what });
+            self.outputs.report(|| Event::AgentPanicked { agent: id, what });
             return self.restart(index, RestartCause::FailedStart);
         }
         // It may have left while it was started.
@@ -81,13 +83,13 @@ impl Shard {
 
     /// Tells observers which state an agent has come into.
     pub(in crate::shard) fn report_state(&mut self, index: AgentIndex) {
-        if !self.outputs.watch_events {
+        if !self.outputs.is_watched() {
             return;
         }
         let Some((agent, state)) = self.agents.get(index).map(|slot| (slot.id, AgentState::of(slot.flags))) else {
             return;
         };
-        self.report(|| Event::StateChanged { agent, state });
+        self.outputs.report(|| Event::StateChanged { agent, state });
     }
 }
 

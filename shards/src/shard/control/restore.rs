@@ -422,7 +422,7 @@ impl Shard {
     pub fn restore(&mut self, inheritance: RecoveredState) {
         if inheritance.follows {
             // What another shard's journal has of a conversation, this one's may have lost.
-            self.dialogue.conversations.expect_lost_ones(self.clock.now_ms);
+            self.dialogue.conversations.expect_lost_ones(self.clock.now_ms());
         }
         if inheritance.is_empty() {
             return;
@@ -440,7 +440,7 @@ impl Shard {
             self.restore_conversation(initiator, &steps);
         }
         for (key, note, at) in inheritance.initiators {
-            if self.clock.now.wall.0.saturating_sub(at.0) < self.dialogue.conversations.timeout_ms() {
+            if self.clock.since(at) < self.dialogue.conversations.timeout_ms() {
                 self.write_note(key, note);
             }
         }
@@ -475,8 +475,8 @@ impl Shard {
         let DurableMessage { expires, receiver_name, attempts, message, .. } = kept;
         let attempts = if planted::is(Bug::AttemptsForgotten) { 0 } else { attempts };
         let Some(target) = message.target() else { return };
-        let lives_ms = expires.0.saturating_sub(self.clock.now.wall.0);
-        let mut envelope = Envelope::new(message, self.clock.now_ms.saturating_add(lives_ms), EnvelopeKind::Message);
+        let lives_ms = self.clock.until(expires);
+        let mut envelope = Envelope::new(message, self.clock.now_ms().saturating_add(lives_ms), EnvelopeKind::Message);
         envelope.attempts = attempts;
         self.restore_message(envelope, target, &receiver_name, expires);
     }
@@ -484,7 +484,7 @@ impl Shard {
     /// Lets the steps of a conversation pass once more, without their messages. They were let pass before, so none is refused.
     fn restore_conversation(&mut self, initiator: AgentId, steps: &[ConversationStep]) {
         let Some(last) = steps.last() else { return };
-        let silent_ms = self.clock.now.wall.0.saturating_sub(last.at.0);
+        let silent_ms = self.clock.since(last.at);
         if silent_ms >= self.dialogue.conversations.timeout_ms() {
             return;
         }
@@ -494,7 +494,7 @@ impl Shard {
             else {
                 continue;
             };
-            let passage = Passage { initiator, sender, receiver, message, now_ms: self.clock.now_ms };
+            let passage = Passage { initiator, sender, receiver, message, now_ms: self.clock.now_ms() };
             let inherited = self.dialogue.conversations.restore_step(id, &passage, step.at, step.violates);
             let Ok((index, passed)) = inherited else { continue };
             if receiver == initiator {
@@ -503,8 +503,8 @@ impl Shard {
             self.dialogue.conversations.set_durable(index);
             self.journal.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
             if passed == Passed::Began {
-                let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms() - silent_ms;
-                let timer = self.timers.wheel.insert(ends_ms, Alarm::Conversation(index)).ok();
+                let ends_ms = self.clock.now_ms() + self.dialogue.conversations.timeout_ms() - silent_ms;
+                let timer = self.timers.insert(ends_ms, Alarm::Conversation(index)).ok();
                 self.dialogue.conversations.set_timer(index, timer);
             }
         }
@@ -515,6 +515,6 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn may_be_behind(&self, message: &Message) -> bool {
         message.reliability() == crate::message::Reliability::Durable
-            && self.dialogue.conversations.may_be_behind(self.clock.now_ms)
+            && self.dialogue.conversations.may_be_behind(self.clock.now_ms())
     }
 }

@@ -146,7 +146,7 @@ impl Shard {
             0 => self.config.message_timeout.into_inner(),
             own => own,
         };
-        let remaining_ms = envelope.deadline_ms.saturating_sub(self.clock.now_ms);
+        let remaining_ms = envelope.deadline_ms.saturating_sub(self.clock.now_ms());
         let attempt = FailedAttempt {
             cause: if failure.panicked { FailureCause::Panicked } else { FailureCause::Failed },
             attempt: envelope.attempts,
@@ -157,7 +157,7 @@ impl Shard {
             explanation: &failure.explanation,
             message: &envelope.message,
             policy,
-            random: self.random(),
+            random: self.rng.next(),
         };
         let reason =
             if attempt.may_retry() { DeadLetterReason::NotRetried } else { DeadLetterReason::AttemptsExhausted };
@@ -169,7 +169,7 @@ impl Shard {
             Some(Ok(decision)) => decision,
             None => attempt.by_default(),
             Some(Err(what)) => {
-                self.report(|| Event::FailureHandlerPanicked { what });
+                self.outputs.report(|| Event::FailureHandlerPanicked { what });
                 attempt.by_default()
             }
         };

@@ -11,9 +11,7 @@ use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::stop::Place;
-use crate::shard::io::{
-    Answer, AskError, InboxNumber, Input, JournalCondition, Output, SendError, SendErrorKind, Token,
-};
+use crate::shard::io::{Answer, AskError, InboxNumber, Input, JournalCondition, SendError, SendErrorKind, Token};
 use crate::shard::path::overflow::EffectsWeighed;
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Shard, ShardPhase};
 
@@ -25,7 +23,7 @@ impl Shard {
             Input::TrySend(message, token) if self.closed_to(&message).is_some() => {
                 if let Some(error) = self.closed_to(&message) {
                     let rejected = self.reject(error, message);
-                    self.answer(token, Answer::Sent(Err(rejected)));
+                    self.outputs.answer(token, Answer::Sent(Err(rejected)));
                 }
             }
             Input::Send(mut message, token)
@@ -50,20 +48,20 @@ impl Shard {
                 if let Some(index) = found {
                     self.deregister(index);
                 }
-                self.answer(token, Answer::Deregistered(found.is_some()));
+                self.outputs.answer(token, Answer::Deregistered(found.is_some()));
             }
             Input::Suspend(agent, token) => {
                 let changed = self.suspend_agent(agent);
-                self.answer(token, Answer::Changed(changed));
+                self.outputs.answer(token, Answer::Changed(changed));
             }
             Input::Resume(agent, token) => {
                 let changed = self.resume_agent(agent);
-                self.answer(token, Answer::Changed(changed));
+                self.outputs.answer(token, Answer::Changed(changed));
             }
             Input::DrainAgent { agent, within_ms, token } => self.drain_agent(agent, within_ms, token),
             Input::Agent(agent, token) => {
                 let view = self.view_agent(agent).map(Box::new);
-                self.answer(token, Answer::Agent(view));
+                self.outputs.answer(token, Answer::Agent(view));
             }
             Input::Taken { agent, inbox, messages, notices } => self.taken(agent, inbox, messages, notices),
             Input::Acknowledged { agent, inbox, numbers } => self.acknowledged(agent, inbox, &numbers),
@@ -71,21 +69,21 @@ impl Shard {
             Input::Returned(agent, inbox, messages) => self.take_back(agent, inbox, messages),
             Input::Discover(capability, token) => {
                 let providers = self.offers.capabilities.providers(capability).to_vec();
-                self.answer(token, Answer::Providers(providers));
+                self.outputs.answer(token, Answer::Providers(providers));
             }
             Input::Conversation(initiator, id, token) => {
                 let view = self.dialogue.conversations.view(initiator, id).map(Box::new);
-                self.answer(token, Answer::Conversation(view));
+                self.outputs.answer(token, Answer::Conversation(view));
             }
             Input::DeadLetters(search, limit, token) => self.list_dead_letters(&search, limit, token),
             Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
             Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
             Input::Inspect(token) => {
                 self.ledger.account.pending = self.held.pending();
-                self.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
+                self.outputs.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
             }
             Input::Cancel(tokens) => self.cancel(tokens),
-            Input::WatchEvents(watch) => self.outputs.watch_events = watch,
+            Input::WatchEvents(watch) => self.outputs.watch_events(watch),
             Input::Committed(sequence) => self.committed(sequence),
             Input::Journal(condition) => self.on_journal_condition(condition),
             Input::CarryForward(upto) => self.compact(upto),
@@ -101,10 +99,6 @@ impl Shard {
         None
     }
 
-    pub(in crate::shard) fn answer(&mut self, token: Token, answer: Answer) {
-        self.outputs.list.push(Output::Answer(token, answer));
-    }
-
     /// A volatile message is answered for at once, a durable one when it is on disk.
     fn admit_and_answer(&mut self, message: Message, token: Token) {
         let admitted = self.admit(message, Some(token));
@@ -113,11 +107,11 @@ impl Shard {
 
     fn answer_for(&mut self, admitted: Result<Option<MessageId>, (SendErrorKind, Message)>, token: Token) {
         match admitted {
-            Ok(Some(id)) => self.answer(token, Answer::Sent(Ok(id))),
+            Ok(Some(id)) => self.outputs.answer(token, Answer::Sent(Ok(id))),
             Ok(None) => {}
             Err((error, message)) => {
                 let rejected = self.reject(error, message);
-                self.answer(token, Answer::Sent(Err(rejected)));
+                self.outputs.answer(token, Answer::Sent(Err(rejected)));
             }
         }
     }
@@ -306,7 +300,7 @@ impl Shard {
     #[inline]
     pub(in crate::shard) fn assign_id(&mut self, message: &mut Message) -> MessageId {
         message.id().unwrap_or_else(|| {
-            let id = self.identity.ids.message();
+            let id = self.ids.message();
             message.set_id(id);
             id
         })
@@ -323,7 +317,7 @@ impl Shard {
     /// A lifetime counts from now or, for a message that is to be delivered later, from then.
     #[inline]
     pub(in crate::shard) fn deadline_of(&self, message: &Message) -> u64 {
-        self.clock.now_ms.saturating_add(self.delay_of(message)).saturating_add(self.lifetime_of(message))
+        self.clock.now_ms().saturating_add(self.delay_of(message)).saturating_add(self.lifetime_of(message))
     }
 
     #[inline]
@@ -348,7 +342,7 @@ impl Shard {
     #[inline]
     pub(in crate::shard) fn delay_of(&self, message: &Message) -> u64 {
         match message.details().and_then(|details| details.deliver_at) {
-            Some(moment) => moment.0.saturating_sub(self.clock.now.wall.0),
+            Some(moment) => self.clock.until(moment),
             None => 0,
         }
     }
@@ -356,16 +350,16 @@ impl Shard {
     fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
         if self.replies.asks.len() >= ASKS_MAX {
             let rejected = self.reject(SendErrorKind::Full, message);
-            return self.answer(token, Answer::Replied(Err(AskError::Rejected(rejected))));
+            return self.outputs.answer(token, Answer::Replied(Err(AskError::Rejected(rejected))));
         }
         let correlation = match message.reply_with() {
             // A value of the caller's own is kept, unless somebody is waiting for the same one.
             Some(correlation) if !self.replies.asks.contains_key(&correlation) => correlation,
             _ => {
                 // Nor is one given out that a caller of now chose; the next counts are free.
-                let mut correlation = self.identity.ids.correlation();
+                let mut correlation = self.ids.correlation();
                 while self.replies.asks.contains_key(&correlation) {
-                    correlation = self.identity.ids.correlation();
+                    correlation = self.ids.correlation();
                 }
                 message.set_reply_with(correlation);
                 correlation
@@ -374,9 +368,9 @@ impl Shard {
         if let Some(gateway) = self.gateway_id() {
             message.set_sender(gateway);
         }
-        let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| moment.0.saturating_sub(self.clock.now.wall.0));
+        let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| self.clock.until(moment));
         let wait_ms = timeout_ms.min(wanted_ms);
-        let timer = self.timers.wheel.insert(self.clock.now_ms.saturating_add(wait_ms), Alarm::Ask(correlation)).ok();
+        let timer = self.timers.insert(self.clock.now_ms().saturating_add(wait_ms), Alarm::Ask(correlation)).ok();
         self.replies.asks.insert(correlation, PendingAsk { token, timer });
         self.replies.asks_by_token.insert(token, correlation);
         if let Err((error, message)) = self.admit(message, None) {
@@ -388,7 +382,7 @@ impl Shard {
     /// Answers a question from outside. Says whether somebody was waiting.
     pub(in crate::shard) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskError>) -> bool {
         let Some(token) = self.forget_ask(correlation) else { return false };
-        self.answer(token, Answer::Replied(reply));
+        self.outputs.answer(token, Answer::Replied(reply));
         true
     }
 
@@ -396,7 +390,7 @@ impl Shard {
         let PendingAsk { token, timer } = self.replies.asks.remove(&correlation)?;
         self.replies.asks_by_token.remove(&token);
         if let Some(timer) = timer {
-            self.timers.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         Some(token)
     }

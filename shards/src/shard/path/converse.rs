@@ -25,7 +25,7 @@ impl Shard {
         let noted = self
             .dialogue
             .initiators
-            .read(&InitiatorKey { participant: sender, conversation: id, peer: target }, self.clock.now_ms);
+            .read(&InitiatorKey { participant: sender, conversation: id, peer: target }, self.clock.now_ms());
         envelope.text_borne = true;
         let message = &mut envelope.message;
         match (own, noted) {
@@ -90,7 +90,7 @@ impl Shard {
         }
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
-        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.clock.now_ms };
+        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.clock.now_ms() };
         let (index, passed) = match self.dialogue.conversations.pass(id, &passage) {
             Ok(passed) => passed,
             Err(reason) => match self.rejoin(id, &passage, reason)? {
@@ -139,12 +139,12 @@ impl Shard {
     ) -> Result<(), DeadLetterReason> {
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
-        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.clock.now_ms };
+        let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.clock.now_ms() };
         let durable = message.reliability() == Reliability::Durable;
         if durable && !planted::is(Bug::RecoveredConversationsEnforced) && self.has_passed(id, &passage) {
             return Ok(());
         }
-        let (index, passed) = match self.dialogue.conversations.pass_by_protocol(id, &passage, self.clock.now.wall) {
+        let (index, passed) = match self.dialogue.conversations.pass_by_protocol(id, &passage, self.clock.wall()) {
             Err(DeadLetterReason::NotInConversation) if self.may_be_behind(message) => {
                 self.dialogue.conversations.rejoin(id, &passage)?
             }
@@ -178,7 +178,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn has_passed(&mut self, id: ConversationId, passage: &Passage<'_>) -> bool {
         self.dialogue.conversations.repeats(id, passage).is_some()
-            || self.dialogue.conversations.may_be_behind(self.clock.now_ms)
+            || self.dialogue.conversations.may_be_behind(self.clock.now_ms())
                 && self.has_come(passage.message, passage.receiver)
     }
 
@@ -188,8 +188,8 @@ impl Shard {
         id: ConversationId,
         index: ConversationIndex,
     ) -> Result<(), DeadLetterReason> {
-        let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms();
-        if let Ok(timer) = self.timers.wheel.insert(ends_ms, Alarm::Conversation(index)) {
+        let ends_ms = self.clock.now_ms() + self.dialogue.conversations.timeout_ms();
+        if let Ok(timer) = self.timers.insert(ends_ms, Alarm::Conversation(index)) {
             self.dialogue.conversations.set_timer(index, Some(timer));
             return Ok(());
         }
@@ -200,22 +200,21 @@ impl Shard {
 
     pub(in crate::shard) fn on_conversation_timeout(&mut self, index: ConversationIndex) {
         if self.links.is_any_backlogged() {
-            let timer =
-                self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
+            let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
             return self.dialogue.conversations.set_timer(index, timer);
         }
-        match self.dialogue.conversations.time_out(index, self.clock.now_ms) {
+        match self.dialogue.conversations.time_out(index, self.clock.now_ms()) {
             Timeout::Gone => {}
             Timeout::NotBefore(again_ms) => {
                 // A timer has just fired, so there is room for one.
-                let timer = self.timers.wheel.insert(again_ms, Alarm::Conversation(index)).ok();
+                let timer = self.timers.insert(again_ms, Alarm::Conversation(index)).ok();
                 self.dialogue.conversations.set_timer(index, timer);
             }
             Timeout::Ended { initiator, id, participants, durable } => {
                 if durable {
                     self.keep_end_of_conversation(initiator, id);
                 }
-                self.report(|| Event::ConversationTimedOut { initiator, conversation: id });
+                self.outputs.report(|| Event::ConversationTimedOut { initiator, conversation: id });
                 self.forget_replies_in(initiator, id);
                 self.notify_timeout(initiator, id, &participants);
             }
@@ -225,7 +224,7 @@ impl Shard {
     pub(in crate::shard) fn close_conversation(&mut self, initiator: AgentId, id: ConversationId) {
         let Some((timer, durable)) = self.dialogue.conversations.close(initiator, id) else { return };
         if let Some(timer) = timer {
-            self.timers.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         if durable {
             self.keep_end_of_conversation(initiator, id);
@@ -259,9 +258,9 @@ impl Shard {
     }
 
     pub(in crate::shard) fn write_note(&mut self, key: InitiatorKey, note: CachedInitiator) {
-        if self.dialogue.initiators.write(key, note, self.clock.now_ms) {
-            let ends_ms = self.clock.now_ms + self.dialogue.conversations.timeout_ms();
-            if self.timers.wheel.insert(ends_ms, Alarm::CachedInitiator(key)).is_err() {
+        if self.dialogue.initiators.write(key, note, self.clock.now_ms()) {
+            let ends_ms = self.clock.now_ms() + self.dialogue.conversations.timeout_ms();
+            if self.timers.insert(ends_ms, Alarm::CachedInitiator(key)).is_err() {
                 self.dialogue.initiators.time_out(&key, u64::MAX, 0);
             }
         }

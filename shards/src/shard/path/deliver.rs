@@ -78,12 +78,12 @@ impl Shard {
             && !planted::strikes(
                 Bug::CreditLost,
                 5_000,
-                self.clock.now_ms << 32 ^ u64::from(envelope.weight()) << 16 ^ self.ledger.account.arrived,
+                self.clock.now_ms() << 32 ^ u64::from(envelope.weight()) << 16 ^ self.ledger.account.arrived,
             )
         {
             self.links.owe(from);
         }
-        let enqueued = enqueue(slot, &mut self.held, &mut self.scheduler.run_queue, envelope, index);
+        let enqueued = enqueue(slot, &mut self.held, &mut self.scheduler, envelope, index);
         self.finish_enqueue(enqueued, index);
     }
 }

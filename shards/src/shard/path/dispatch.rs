@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 
+use crate::base::index::AgentKey;
 use crate::domain::CapabilityName;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Receipt, Reliability};
@@ -14,7 +15,7 @@ use crate::shard::agent::registry::{AgentIndex, Behaviour, Suspended};
 use crate::shard::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::retry::Decision;
-use crate::shard::io::{Ending, Event, Now, Output, Stage};
+use crate::shard::io::{Ending, Event, Now, Stage};
 use crate::shard::path::overflow::EffectsWeighed;
 use crate::shard::{Shard, ShardPhase};
 use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quietly};
@@ -26,9 +27,8 @@ use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quie
 /// stays in the mailbox.
 pub struct Batch<'a> {
     shard: &'a mut Shard,
-    agent: AgentIndex,
+    agent: AgentKey,
     id: AgentId,
-    generation: u32,
     /// How many messages it may take, and how many it has taken.
     most: u32,
     taken: u32,
@@ -54,13 +54,13 @@ impl Batch<'_> {
         if self.taken >= self.most || self.leaves {
             return None;
         }
-        let mut envelope = self.shard.pop_for_call(self.agent)?;
+        let mut envelope = self.shard.pop_for_call(self.agent.index)?;
         self.taken += 1;
         envelope.attempts = envelope.attempts.saturating_add(1);
         if !envelope.journal().is_not() {
             self.shard.begin_durable(&envelope);
         }
-        let context = Context { shard: &mut *self.shard, agent: self.agent, id: self.id };
+        let context = Context { shard: &mut *self.shard, agent: self.agent.index, id: self.id };
         Some((&self.current.insert(envelope).message, context))
     }
 
@@ -69,9 +69,9 @@ impl Batch<'_> {
     /// ids. Returns how many there were.
     pub fn look_ahead(&self, most: usize, mut look: impl FnMut(&Message)) -> usize {
         let most = most.min(self.remaining());
-        let now_ms = self.shard.clock.now_ms;
+        let now_ms = self.shard.clock.now_ms();
         let mut seen = 0;
-        if let Some(slot) = self.shard.agents.get(self.agent).filter(|_| most > 0) {
+        if let Some(slot) = self.shard.agents.get(self.agent.index).filter(|_| most > 0) {
             slot.mailbox.look_ahead(&self.shard.held, |envelope| {
                 if envelope.deadline_ms > now_ms {
                     look(&envelope.message);
@@ -85,7 +85,7 @@ impl Batch<'_> {
 
     /// The time at the beginning of the shard's turn.
     pub fn now(&self) -> Now {
-        self.shard.now()
+        self.shard.clock.now()
     }
 
     /// The id of the agent that is being called.
@@ -123,8 +123,8 @@ impl Batch<'_> {
     /// The way of every message that was handled. A function of its own, so that it is not entered for nothing.
     #[inline(never)]
     fn settle_done(&mut self, envelope: Envelope) {
-        self.leaves |= self.shard.commit_effects(self.agent, self.id);
-        self.shard.settle_done(self.agent, self.generation, &envelope);
+        self.leaves |= self.shard.commit_effects(self.agent.index, self.id);
+        self.shard.settle_done(self.agent, &envelope);
         envelope.message.recycle();
     }
 
@@ -132,8 +132,8 @@ impl Batch<'_> {
     #[cold]
     fn end_call(&mut self) {
         if self.failure.is_none() {
-            self.began_ns = self.shard.time_call(self.agent, self.began_ns);
-            if self.shard.is_shut(self.agent) {
+            self.began_ns = self.shard.time_call(self.agent.index, self.began_ns);
+            if self.shard.is_shut(self.agent.index) {
                 self.most = 0;
             }
         }
@@ -144,7 +144,7 @@ impl Batch<'_> {
         self.shard.discard_effects();
         if let Some(envelope) = self.current.take() {
             self.failed_again = envelope.attempts > 1;
-            self.shard.settle_failed(self.agent, self.generation, envelope, &failure);
+            self.shard.settle_failed(self.agent, envelope, &failure);
         }
         // What to do with the agent is decided before it is given anything else.
         self.failure = Some(failure);
@@ -154,7 +154,7 @@ impl Batch<'_> {
     #[cold]
     fn suspend(&mut self) {
         if let Some(envelope) = self.current.take() {
-            self.shard.put_in_hand(self.agent, envelope);
+            self.shard.put_in_hand(self.agent.index, envelope);
         }
         self.most = 0;
     }
@@ -169,7 +169,7 @@ impl Shard {
         if !std::mem::take(&mut slot.queued) || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
             return 0;
         }
-        let (id, generation, in_hand) = (slot.id, slot.generation, slot.has_in_hand());
+        let (id, key, in_hand) = (slot.id, slot.key(index), slot.has_in_hand());
         if !slot.outbox.is_empty() || slot.is_halted() || (slot.gate == BreakerGate::Open && !in_hand) {
             // It is scheduled again when its outbox is empty, when it may go on, or when its breaker is half-open.
             self.arm_sweep(index);
@@ -179,17 +179,17 @@ impl Shard {
         match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
             Behaviour::Native(agent) if in_hand => {
                 self.agents.calling.begin(index);
-                self.resume(index, id, generation, agent)
+                self.resume(key, id, agent)
             }
             Behaviour::Native(agent) => {
                 self.agents.calling.begin(index);
                 let visit = self.begin_call(index, free);
-                self.call(index, id, generation, agent, visit)
+                self.call(key, id, agent, visit)
             }
             Behaviour::Running => 0,
             Behaviour::InboxState(outside) => {
                 slot.behaviour = Behaviour::InboxState(outside);
-                self.hand_out(index, generation)
+                self.hand_out(key)
             }
             Behaviour::Gateway => {
                 slot.behaviour = Behaviour::Gateway;
@@ -199,7 +199,8 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn call(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>, visit: Call) -> u32 {
+    fn call(&mut self, key: AgentKey, id: AgentId, mut agent: Box<dyn Agent>, visit: Call) -> u32 {
+        let index = key.index;
         let quota = visit.quota;
         let batch_max = self.config.batch.into_inner();
         let mut handled = 0;
@@ -208,9 +209,8 @@ impl Shard {
             let most = batch_max.min(quota - handled);
             let mut batch = Batch {
                 shard: self,
-                agent: index,
+                agent: key,
                 id,
-                generation,
                 most,
                 taken: 0,
                 current: None,
@@ -280,7 +280,7 @@ impl Shard {
             None => Supervision::Resume,
             Some(failure) if failure.panicked => {
                 let what = failure.explanation.into_owned();
-                self.report(|| Event::AgentPanicked { agent: id, what });
+                self.outputs.report(|| Event::AgentPanicked { agent: id, what });
                 Supervision::Restart
             }
             Some(failure) => {
@@ -288,7 +288,7 @@ impl Shard {
                 match catch_panic(|| agent.supervise(&failure)) {
                     Ok(supervision) => supervision,
                     Err(what) => {
-                        self.report(|| Event::AgentPanicked { agent: id, what });
+                        self.outputs.report(|| Event::AgentPanicked { agent: id, what });
                         Supervision::Restart
                     }
                 }
@@ -312,7 +312,8 @@ impl Shard {
     }
 
     /// Goes on with the message that the agent's handler was suspended over.
-    fn resume(&mut self, index: AgentIndex, id: AgentId, generation: u32, mut agent: Box<dyn Agent>) -> u32 {
+    fn resume(&mut self, key: AgentKey, id: AgentId, mut agent: Box<dyn Agent>) -> u32 {
+        let index = key.index;
         let Some(in_hand) = self.agents.get_mut(index).and_then(|slot| slot.cold().in_hand.take()) else {
             self.come_back(index, agent, false);
             return 0;
@@ -337,12 +338,12 @@ impl Shard {
         match outcome {
             Outcome::Done => {
                 leaves = self.commit_effects(index, id);
-                self.settle_done(index, generation, &envelope);
+                self.settle_done(key, &envelope);
             }
             Outcome::Failed(failed) => {
                 self.discard_effects();
                 let cause = if envelope.attempts > 1 { RestartCause::SameMessage } else { RestartCause::Failure };
-                self.settle_failed(index, generation, envelope, &failed);
+                self.settle_failed(key, envelope, &failed);
                 failure = Some((failed, cause));
             }
             Outcome::Suspended => self.put_in_hand(index, envelope),
@@ -371,16 +372,15 @@ impl Shard {
             slot.cold().in_hand = Some(Suspended { envelope, effects });
             // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
             slot.queued = true;
-            self.scheduler.run_next_turn.push(index);
+            self.scheduler.push_next_turn(index);
             self.arm_sweep(index);
         }
     }
 
     /// Calls an agent's poll. Returns whether it wants to be polled again, and whether it did something.
-    pub(in crate::shard) fn poll_agent(&mut self, index: AgentIndex, generation: u32) -> (bool, bool) {
-        let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.generation == generation) else {
-            return (false, false);
-        };
+    pub(in crate::shard) fn poll_agent(&mut self, key: AgentKey) -> (bool, bool) {
+        let index = key.index;
+        let Some(slot) = self.agents.resolve_mut(key) else { return (false, false) };
         if slot.is_halted() {
             // It stands among the polled again when it goes on: until then the shard may sleep.
             return (false, false);
@@ -417,7 +417,8 @@ impl Shard {
     }
 
     /// Hands waiting messages to an inbox, as many as it has room for.
-    fn hand_out(&mut self, index: AgentIndex, generation: u32) -> u32 {
+    fn hand_out(&mut self, key: AgentKey) -> u32 {
+        let index = key.index;
         let mut handed_out = 0;
         while let Some(slot) = self.agents.get_mut(index) {
             let Behaviour::InboxState(outside) = &mut slot.behaviour else { break };
@@ -441,10 +442,9 @@ impl Shard {
                     self.journal.count_hand_out(record, envelope.attempts);
                 }
                 self.held.count_outside(1);
-                let weight = envelope.weight();
-                self.release(Reservation::Mailbox { agent: index, generation, weight });
+                self.release(Reservation::in_mailbox(key, &envelope));
             }
-            self.outputs.list.push(Output::Deliver(inbox, envelope.message));
+            self.outputs.deliver(inbox, envelope.message);
             handed_out += 1;
         }
         self.schedule(index);
@@ -470,11 +470,11 @@ impl Shard {
                 return None;
             }
             let envelope = slot.mailbox.pop(&mut self.held)?;
-            if envelope.deadline_ms > self.clock.now_ms {
+            if envelope.deadline_ms > self.clock.now_ms() {
                 return Some(envelope);
             }
-            let (generation, weight) = (slot.generation, envelope.weight());
-            self.expire(envelope, Stage::Mailbox, Reservation::Mailbox { agent: index, generation, weight });
+            let reservation = Reservation::in_mailbox(slot.key(index), &envelope);
+            self.expire(envelope, Stage::Mailbox, reservation);
         }
     }
 
@@ -482,17 +482,16 @@ impl Shard {
     fn pop_live_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
         loop {
             let envelope = self.pop_mail(index)?;
-            if envelope.deadline_ms > self.clock.now_ms {
+            if envelope.deadline_ms > self.clock.now_ms() {
                 return Some(envelope);
             }
-            let generation = self.agents.get(index).map_or(0, |slot| slot.generation);
-            let weight = envelope.weight();
-            self.expire(envelope, Stage::Mailbox, Reservation::Mailbox { agent: index, generation, weight });
+            let reservation = self.agents.reservation(index, &envelope);
+            self.expire(envelope, Stage::Mailbox, reservation);
         }
     }
 
     #[inline(always)]
-    fn settle_done(&mut self, index: AgentIndex, generation: u32, envelope: &Envelope) {
+    fn settle_done(&mut self, agent: AgentKey, envelope: &Envelope) {
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
@@ -502,8 +501,7 @@ impl Shard {
         if envelope.journal().is_in_record() {
             self.settle_durable(envelope.journal());
         }
-        let weight = envelope.weight();
-        let reservation = Reservation::Mailbox { agent: index, generation, weight };
+        let reservation = Reservation::in_mailbox(agent, envelope);
         if envelope.message.receipt() == Receipt::Processed {
             self.send_receipt(&envelope.message, Receipt::Processed, reservation);
         } else {
@@ -513,18 +511,18 @@ impl Shard {
 
     /// Tries the message again later, or gives it up, as the failure handler decides.
     #[cold]
-    fn settle_failed(&mut self, index: AgentIndex, generation: u32, envelope: Envelope, failure: &Failure) {
+    fn settle_failed(&mut self, key: AgentKey, envelope: Envelope, failure: &Failure) {
+        let index = key.index;
         self.end_durable();
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
         let Some(id) = self.agents.get(index).map(|slot| slot.id) else { return };
-        let weight = envelope.weight();
-        let reservation = Reservation::Mailbox { agent: index, generation, weight };
+        let reservation = Reservation::in_mailbox(key, &envelope);
         match self.decide(&envelope, id, failure) {
             (Decision::RetryAfter(delay_ms), _) => {
                 // A message whose lifetime ends first is looked at then, and expires.
-                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms)).max(1);
+                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms())).max(1);
                 self.ledger.account.retried += 1;
                 self.keep_attempts(&envelope);
                 self.put_into_mailbox_later(envelope, index, delay_ms);

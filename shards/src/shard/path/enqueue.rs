@@ -1,5 +1,6 @@
 //! A message goes into the mailbox that holds it: now, when it is durable, or at its moment of delivery.
 
+use crate::base::index::AgentKey;
 use crate::base::slab::NONE;
 use crate::mailbox::{Envelope, Held, Reservation};
 use crate::message::journal_ref::JournalRef;
@@ -8,15 +9,15 @@ use crate::outcome::{DeadLetterReason, Ending};
 use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour};
 use crate::shard::io::Stage;
+use crate::shard::scheduler::Scheduler;
 use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::supervision::BreakerGate;
-use std::collections::VecDeque;
 
 impl Shard {
     /// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
     pub(in crate::shard) fn put_into_mailbox(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let enqueued = enqueue(slot, &mut self.held, &mut self.scheduler.run_queue, envelope, index);
+        let enqueued = enqueue(slot, &mut self.held, &mut self.scheduler, envelope, index);
         self.finish_enqueue(enqueued, index);
     }
 
@@ -27,8 +28,8 @@ impl Shard {
             Enqueued::Done => {}
             Enqueued::Unscheduled => self.schedule(index),
             Enqueued::TurnedAway(envelope) => self.fail_fast(envelope, index),
-            Enqueued::Full(envelope, generation) => {
-                let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+            Enqueued::Full(envelope, key) => {
+                let reservation = Reservation::in_mailbox(key, &envelope);
                 self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation);
             }
         }
@@ -80,7 +81,7 @@ impl Shard {
             0 => self.put_into_mailbox(envelope, index),
             // The wall clock may have jumped back since the message was admitted: it does not wait beyond its lifetime.
             delay_ms => {
-                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms));
+                let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms()));
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }
         }
@@ -88,22 +89,22 @@ impl Shard {
 
     /// Whether the agent that took a message in is still in its place.
     #[inline]
-    pub(in crate::shard) fn is_still_there(&self, index: AgentIndex, generation: u32) -> bool {
-        self.agents.get(index).is_some_and(|slot| slot.generation == generation && !slot.is_leaving())
+    pub(in crate::shard) fn is_still_there(&self, agent: AgentKey) -> bool {
+        self.agents.resolve(agent).is_some_and(|slot| !slot.is_leaving())
     }
 
     /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
     pub(in crate::shard) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
-        let Some(generation) = self.agents.get(index).map(|slot| slot.generation) else { return };
-        let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+        let Some(key) = self.agents.key(index) else { return };
+        let reservation = Reservation::in_mailbox(key, &envelope);
         match self.held.insert(envelope) {
             Ok(place) => {
-                let due_ms = self.clock.now_ms.saturating_add(delay_ms);
+                let due_ms = self.clock.now_ms().saturating_add(delay_ms);
                 if planted::strikes(Bug::TimerLost, 20, due_ms) {
                     return;
                 }
-                if self.timers.wheel.insert(due_ms, Alarm::Release { place, agent: index, generation }).is_err() {
-                    self.deliver_due(place, index, generation);
+                if self.timers.insert(due_ms, Alarm::Release { place, agent: key }).is_err() {
+                    self.deliver_due(place, key);
                 }
             }
             Err(envelope) => self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation),
@@ -111,22 +112,22 @@ impl Shard {
     }
 
     /// Puts a delayed message into its mailbox, if its receiver is still the same.
-    pub(in crate::shard) fn deliver_due(&mut self, place: u32, index: AgentIndex, generation: u32) {
+    pub(in crate::shard) fn deliver_due(&mut self, place: u32, key: AgentKey) {
         if self.phase == ShardPhase::Stopped {
             // The delayed message was given up, and something else may have its place.
             return;
         }
         let Some(envelope) = self.held.remove(place) else { return };
-        if !self.is_still_there(index, generation) {
+        if !self.is_still_there(key) {
             let reason = self.reason_of_absence(envelope.message.target());
             return self.dead_letter(envelope, reason, Reservation::Nothing);
         }
-        if envelope.deadline_ms <= self.clock.now_ms {
-            let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+        if envelope.deadline_ms <= self.clock.now_ms() {
+            let reservation = Reservation::in_mailbox(key, &envelope);
             let phase = if envelope.attempts > 0 { Stage::Retry } else { Stage::Delayed };
             return self.expire(envelope, phase, reservation);
         }
-        self.put_into_mailbox(envelope, index);
+        self.put_into_mailbox(envelope, key.index);
     }
 }
 
@@ -138,8 +139,8 @@ pub(in crate::shard) enum Enqueued {
     Unscheduled,
     /// Its receiver's breaker is open, and the message does not wait for it.
     TurnedAway(Envelope),
-    /// The shard holds as many messages as it can. This is the generation of the receiver.
-    Full(Envelope, u32),
+    /// The shard holds as many messages as it can. This is the receiver.
+    Full(Envelope, AgentKey),
 }
 
 /// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
@@ -147,7 +148,7 @@ pub(in crate::shard) enum Enqueued {
 pub(in crate::shard) fn enqueue(
     slot: &mut AgentSlot,
     held: &mut Held,
-    run_queue: &mut VecDeque<AgentIndex>,
+    scheduler: &mut Scheduler,
     envelope: Envelope,
     index: AgentIndex,
 ) -> Enqueued {
@@ -164,11 +165,11 @@ pub(in crate::shard) fn enqueue(
             }
             if !shut && slot.outbox.is_empty() && matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Running) {
                 slot.queued = true;
-                run_queue.push_back(index);
+                scheduler.push(index);
                 return Enqueued::Done;
             }
             Enqueued::Unscheduled
         }
-        Err(envelope) => Enqueued::Full(envelope, slot.generation),
+        Err(envelope) => Enqueued::Full(envelope, slot.key(index)),
     }
 }

@@ -20,7 +20,7 @@ impl Shard {
         reservation: Reservation,
     ) {
         let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(explanation));
-        if planted::strikes(Bug::FailureNotTold, 10, self.clock.now_ms) {
+        if planted::strikes(Bug::FailureNotTold, 10, self.clock.now_ms()) {
             return self.release(reservation);
         }
         self.send_to_sender(message, Performative::Failure, content, reservation);

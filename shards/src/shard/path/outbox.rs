@@ -91,7 +91,7 @@ impl Shard {
     pub(in crate::shard) fn flush_outbox(&mut self, agent: AgentIndex) -> usize {
         let mut flushed = 0;
         while let Some(envelope) = self.take_from_outbox(agent) {
-            if envelope.deadline_ms <= self.clock.now_ms {
+            if envelope.deadline_ms <= self.clock.now_ms() {
                 self.expire_all(envelope, Stage::Crossing);
             } else if let Err(Blocked { shard, envelope }) = self.route(envelope) {
                 self.store_in_outbox(agent, envelope, Queue::push_front);

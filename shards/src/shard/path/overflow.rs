@@ -131,7 +131,7 @@ impl Shard {
             self.backpressure.overflow.replies_beyond += 1;
             return self.take_in(envelope, index);
         }
-        let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+        let reservation = Reservation::of(&envelope);
         self.dead_letter(envelope, DeadLetterReason::RepliesFull, reservation);
     }
 
@@ -161,13 +161,13 @@ impl Shard {
         };
         let priority = envelope.message.priority();
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let generation = slot.generation;
+        let key = slot.key(index);
         let Some(places) = slot.mailbox.displace(&mut self.held, priority, messages, bytes, may_go) else {
             return self.refuse_for(envelope, index);
         };
         for place in places {
             let Some(displaced) = self.held.remove(place) else { continue };
-            self.release(Reservation::Mailbox { agent: index, generation, weight: displaced.weight() });
+            self.release(Reservation::in_mailbox(key, &displaced));
             self.dead_letter(displaced, DeadLetterReason::Displaced, Reservation::Nothing);
         }
         self.take_in(envelope, index);
@@ -210,7 +210,7 @@ impl Shard {
     /// Gives up a message from another shard for which there is no memory.
     #[cold]
     pub(in crate::shard) fn refuse_arrival(&mut self, envelope: Envelope) {
-        let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+        let reservation = Reservation::of(&envelope);
         self.dead_letter(envelope, DeadLetterReason::MemoryFull, reservation);
     }
 }

@@ -103,7 +103,7 @@ impl Shard {
             envelope.fan_out += 1;
         }
         if (envelope.fan_out as usize) < agents.len() {
-            return Err(Blocked { shard: self.identity.index, envelope });
+            return Err(Blocked { shard: self.index, envelope });
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn dead_letter_all(&mut self, envelope: Envelope, reason: DeadLetterReason) {
         for envelope in envelope.into_deliveries() {
-            let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+            let reservation = Reservation::of(&envelope);
             self.dead_letter(envelope, reason, reservation);
         }
     }
@@ -228,7 +228,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn expire_all(&mut self, envelope: Envelope, phase: Stage) {
         for envelope in envelope.into_deliveries() {
-            let reservation = envelope.credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+            let reservation = Reservation::of(&envelope);
             self.expire(envelope, phase, reservation);
         }
     }

@@ -21,7 +21,7 @@ impl Shard {
         }
         if callable {
             slot.queued = true;
-            self.scheduler.run_queue.push_back(index);
+            self.scheduler.push(index);
         } else {
             self.arm_sweep(index);
         }
@@ -35,8 +35,8 @@ impl Shard {
         }
         let Some(slot) = self.agents.get_mut(index) else { return };
         if !slot.swept {
-            let alarm = Alarm::Sweep { agent: index, generation: slot.generation };
-            slot.swept = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, alarm).is_ok();
+            let alarm = Alarm::Sweep(slot.key(index));
+            slot.swept = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, alarm).is_ok();
         }
     }
 }

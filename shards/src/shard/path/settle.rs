@@ -62,8 +62,8 @@ impl Shard {
             attempts,
             last_error: (!detail.is_empty()).then(|| beginning(detail, LAST_ERROR_BYTES_MAX).into()),
             first: self.first_accepted(&message),
-            last: self.clock.now.wall,
-            shard: self.identity.index,
+            last: self.clock.wall(),
+            shard: self.index,
             replays: message.replay().map_or(0, |replay| replay.times),
             message,
         });
@@ -95,10 +95,10 @@ impl Shard {
         self.ledger.account.dead_lettered += 1;
         self.ledger.account.dead_by_reason[reason.index()] += 1;
         let message = envelope.message;
-        let shard = self.identity.index;
+        let shard = self.index;
         if let Some(id) = message.id() {
             let (sender, receiver) = (message.sender(), message.target());
-            self.report(|| Event::DeadLettered { message: id, sender, receiver, reason, shard });
+            self.outputs.report(|| Event::DeadLettered { message: id, sender, receiver, reason, shard });
         }
         let explanation = if detail.is_empty() {
             reason.explanation().to_owned()
@@ -124,7 +124,7 @@ impl Shard {
         let message = envelope.message;
         if let Some(id) = message.id() {
             let (sender, receiver) = (message.sender(), message.target());
-            self.report(|| Event::Expired { message: id, sender, receiver, phase });
+            self.outputs.report(|| Event::Expired { message: id, sender, receiver, phase });
         }
         self.forgive_repetition(&message);
         let explanation = format!("the message's lifetime ended {}", phase.explanation());
@@ -151,14 +151,12 @@ impl Shard {
             Reservation::Nothing => {}
             Reservation::Credit(_) if planted::is(Bug::RefusedCreditLost) => {}
             Reservation::Credit(from) => self.links.owe(from),
-            Reservation::Mailbox { agent, generation, weight } => {
-                if let Some(slot) = self.agents.get_mut(agent)
-                    && slot.generation == generation
-                {
+            Reservation::Mailbox { agent, weight } => {
+                if let Some(slot) = self.agents.resolve_mut(agent) {
                     slot.mailbox.release(weight);
                     self.held.discharge(weight);
                     if slot.flags.is(AgentFlags::ROOM_MATTERS) {
-                        self.holds_less(agent);
+                        self.holds_less(agent.index);
                     }
                 }
             }

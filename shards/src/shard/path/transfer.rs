@@ -28,7 +28,7 @@ impl Shard {
             self.count_unfinished(Place::Crossing, 1);
             return self.dead_letter(envelope, DeadLetterReason::Stopped, Reservation::Credit(from));
         }
-        if envelope.deadline_ms <= self.clock.now_ms {
+        if envelope.deadline_ms <= self.clock.now_ms() {
             return self.expire(envelope, Stage::Crossing, Reservation::Credit(from));
         }
         let Some(target) = envelope.message.target() else {
@@ -85,7 +85,7 @@ impl Shard {
         for to in self.links.all() {
             while let Some(place) = self.links.next_in_transit(to) {
                 let Some(envelope) = self.held.unpark(place) else { continue };
-                if envelope.deadline_ms <= self.clock.now_ms {
+                if envelope.deadline_ms <= self.clock.now_ms() {
                     self.expire_all(envelope, Stage::Crossing);
                 } else {
                     self.depart(envelope, to);
@@ -98,14 +98,14 @@ impl Shard {
     /// most, because it is armed when the queue begins to fill and again only when it fires.
     pub(in crate::shard) fn arm_transit_sweep(&mut self, to: ShardIndex) {
         if !self.links.is_transit_swept(to) {
-            let timer = self.timers.wheel.insert(self.clock.now_ms + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
+            let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
             self.links.set_transit_swept(to, timer.is_ok());
         }
     }
 
     pub(in crate::shard) fn sweep_transit(&mut self, to: ShardIndex) {
         self.links.set_transit_swept(to, false);
-        let (held, now_ms) = (&self.held, self.clock.now_ms);
+        let (held, now_ms) = (&self.held, self.clock.now_ms());
         let is_late = |place| held.get(place).is_some_and(|envelope| envelope.deadline_ms <= now_ms);
         for place in self.links.extract_transit(to, is_late) {
             if let Some(envelope) = self.held.unpark(place) {

@@ -23,13 +23,13 @@ use hashbrown::HashMap;
 pub use self::patience::FULL_PATIENCE_MS;
 pub(crate) use self::window::Gateways;
 use self::window::{DedupKey, DedupWindow};
-use crate::base::index::ShardIndex;
+use crate::base::index::{AgentKey, ShardIndex};
 use crate::base::slab::Slab;
 use crate::dead_letter::{DeadLetter, DeadLetterId, DeadLetterReason};
 use crate::journal::record::{Durability, HandledMessage, Lsn, Records};
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::journal_ref::JournalRef;
-use crate::message::{AgentId, Message, MessageId, WallTime};
+use crate::message::{AgentId, Message, MessageId};
 pub use crate::outcome::Ending;
 use crate::planted::{self, Bug};
 use crate::routing::partition::Partition;
@@ -131,8 +131,7 @@ struct Undispatched {
     /// Its place in the slab.
     place: u32,
     /// The agent that it was taken in for.
-    agent: AgentIndex,
-    generation: u32,
+    agent: AgentKey,
 }
 
 /// The durable message that is being handled.
@@ -278,8 +277,8 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
-        let (id, generation) = (slot.id, slot.generation);
-        let reservation = Reservation::Mailbox { agent: index, generation, weight: envelope.weight() };
+        let (id, key) = (slot.id, slot.key(index));
+        let reservation = Reservation::in_mailbox(key, &envelope);
         if !self.journal.writes() || self.is_journal_given_up() {
             return self.dead_letter(envelope, DeadLetterReason::NotJournalled, reservation);
         }
@@ -294,7 +293,7 @@ impl Shard {
             // The first one may not be durable yet, but what is durable up to here includes it.
             return self.acknowledge_when(self.journal.records.last(), None, waiter, Ending::Kept);
         }
-        let expires = self.wall_time_of(envelope.deadline_ms);
+        let expires = self.clock.wall_at(envelope.deadline_ms);
         if planted::is(Bug::AcknowledgedEarly) {
             self.acknowledge(waiter, Ending::Kept);
         }
@@ -304,14 +303,14 @@ impl Shard {
                 let Some(envelope) = self.held.get_mut(place) else { return };
                 let Some(slot) = self.agents.get(index) else { return };
                 let scheduled = envelope.message.details().and_then(|details| details.deliver_at);
-                let shown = scheduled.is_some_and(|moment| moment > self.clock.now.wall);
+                let shown = scheduled.is_some_and(|moment| moment > self.clock.wall());
                 let journal = &mut self.journal;
                 let sequence = journal.records.message(None, None, shown, expires, &slot.name, &envelope.message);
                 if shown {
                     journal.first.insert(sequence, sequence);
                 }
                 envelope.mark(JournalRef::in_record(sequence));
-                let message = Some(Undispatched { place, agent: index, generation });
+                let message = Some(Undispatched { place, agent: key });
                 self.journal.waiting.push_back(PendingCommit {
                     sequence,
                     message,
@@ -379,15 +378,15 @@ impl Shard {
         {
             dispatched += 1;
             self.acknowledge(waiting.waiter, waiting.ending);
-            let Some(Undispatched { place, agent, generation }) = waiting.message else { continue };
+            let Some(Undispatched { place, agent }) = waiting.message else { continue };
             let Some(envelope) = self.held.remove(place) else { continue };
-            if !self.is_still_there(agent, generation) {
+            if !self.is_still_there(agent) {
                 let reason = self.reason_of_absence(envelope.message.target());
                 self.dead_letter(envelope, reason, Reservation::Nothing);
                 continue;
             }
             self.say_delivered(&envelope.message, Reservation::Nothing);
-            self.put_into_mailbox_in_time(envelope, agent);
+            self.put_into_mailbox_in_time(envelope, agent.index);
         }
         if dispatched > 0 && self.phase == ShardPhase::Draining {
             self.leave_mail_of_absent();
@@ -402,7 +401,7 @@ impl Shard {
         }
         self.journal.condition = condition;
         self.report_journal();
-        self.journal.full_since_ms = (condition == JournalCondition::Full).then_some(self.clock.now_ms);
+        self.journal.full_since_ms = (condition == JournalCondition::Full).then_some(self.clock.now_ms());
         self.watch_commits();
         if condition == JournalCondition::Failed {
             // What is committed is dispatched all the same. What is not will not be: those messages are given up, and whoever waits
@@ -410,26 +409,19 @@ impl Shard {
             self.dispatch_at_most(usize::MAX);
             for waiting in std::mem::take(&mut self.journal.waiting) {
                 let envelope = waiting.message.and_then(|message| self.held.remove(message.place));
-                let (Some(Undispatched { agent, generation, .. }), Some(mut envelope)) = (waiting.message, envelope)
-                else {
+                let (Some(Undispatched { agent, .. }), Some(mut envelope)) = (waiting.message, envelope) else {
                     self.end_uncommitted(waiting);
                     continue;
                 };
                 envelope.mark(waiting.waiter);
-                let reservation = if self.is_still_there(agent, generation) {
-                    Reservation::Mailbox { agent, generation, weight: envelope.weight() }
+                let reservation = if self.is_still_there(agent) {
+                    Reservation::in_mailbox(agent, &envelope)
                 } else {
                     Reservation::Nothing
                 };
                 self.dead_letter(envelope, DeadLetterReason::NotJournalled, reservation);
             }
         }
-    }
-
-    /// The wall time at this moment of monotonic time.
-    fn wall_time_of(&self, moment_ms: u64) -> WallTime {
-        let from_now_ms = moment_ms.saturating_sub(self.clock.now_ms);
-        WallTime(self.clock.now.wall.0.saturating_add(from_now_ms))
     }
 }
 
@@ -482,7 +474,7 @@ impl Shard {
             self.await_more(waiter, deliveries);
         } else {
             // One more, for the handler itself: it is acknowledged when the handler is done.
-            waiter = self.journal.open(self.identity.index, deliveries + 1, OnCommit::Settle(sequence));
+            waiter = self.journal.open(self.index, deliveries + 1, OnCommit::Settle(sequence));
             if let Some(handling) = &mut self.journal.handling {
                 handling.waiter = waiter;
             }
@@ -565,7 +557,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn forget_dropped_letters(&mut self, dropped: &[u64]) {
         for number in dropped {
-            self.forget_letter(DeadLetterId { shard: self.identity.index, number: *number });
+            self.forget_letter(DeadLetterId { shard: self.index, number: *number });
         }
     }
 
@@ -581,7 +573,7 @@ impl Shard {
 
     /// A record that is no message's will not be committed.
     fn end_uncommitted(&mut self, waiting: PendingCommit) {
-        let id = waiting.letter.map(|number| DeadLetterId { shard: self.identity.index, number });
+        let id = waiting.letter.map(|number| DeadLetterId { shard: self.index, number });
         match id.and_then(|id| self.dead_letters.find(id)).cloned() {
             Some(letter) => self.have_letter_kept(Box::new(letter), waiting.waiter, waiting.ending),
             None => self.acknowledge(waiting.waiter, Ending::DeadLettered(DeadLetterReason::NotJournalled)),
@@ -626,12 +618,12 @@ impl Shard {
         let absent = self.agents.iter().filter(|(_, slot)| slot.flags.is(AgentFlags::ABSENT));
         for index in absent.map(|(index, _)| index).collect::<Vec<_>>() {
             let Some(slot) = self.agents.get_mut(index) else { continue };
-            let generation = slot.generation;
+            let key = slot.key(index);
             let journalled = |envelope: &Envelope| envelope.journal().is_in_record();
             for place in slot.mailbox.extract(&mut self.held, journalled) {
                 let Some(envelope) = self.held.remove(place) else { continue };
                 self.count_unfinished(Place::Mailbox, 1);
-                self.leave_to_next_start(Reservation::Mailbox { agent: index, generation, weight: envelope.weight() });
+                self.leave_to_next_start(Reservation::in_mailbox(key, &envelope));
             }
         }
     }

@@ -21,7 +21,7 @@ impl Shard {
     /// Whether the journal has been full for so long that nobody should wait for it.
     #[inline]
     pub(in crate::shard) fn is_journal_given_up(&self) -> bool {
-        self.journal.full_since_ms.is_some_and(|since_ms| self.clock.now_ms >= since_ms + FULL_PATIENCE_MS)
+        self.journal.full_since_ms.is_some_and(|since_ms| self.clock.now_ms() >= since_ms + FULL_PATIENCE_MS)
     }
 
     /// Whether the dead letter of such a message has to stand in this shard's journal, full or not: it ends what stands there.
@@ -37,16 +37,16 @@ impl Shard {
             return;
         }
         let patience_ends_ms = since_ms + FULL_PATIENCE_MS;
-        let mut look_at_ms = self.clock.now_ms + SWEEP_INTERVAL_MS;
-        if patience_ends_ms > self.clock.now_ms {
+        let mut look_at_ms = self.clock.now_ms() + SWEEP_INTERVAL_MS;
+        if patience_ends_ms > self.clock.now_ms() {
             look_at_ms = look_at_ms.min(patience_ends_ms);
         }
         for place in self.journal.uncommitted() {
             if let Some(envelope) = self.held.get(place) {
-                look_at_ms = look_at_ms.min(envelope.deadline_ms.max(self.clock.now_ms + 1));
+                look_at_ms = look_at_ms.min(envelope.deadline_ms.max(self.clock.now_ms() + 1));
             }
         }
-        self.journal.commits_swept = self.timers.wheel.insert(look_at_ms, Alarm::SweepCommits).is_ok();
+        self.journal.commits_swept = self.timers.insert(look_at_ms, Alarm::SweepCommits).is_ok();
     }
 
     /// Ends what has waited for a full journal for too long.
@@ -61,7 +61,7 @@ impl Shard {
         for place in 0..self.journal.waiting.len() {
             let waiting = self.journal.waiting[place];
             let envelope = waiting.message.and_then(|message| self.held.get(message.place));
-            let expired = envelope.is_some_and(|envelope| envelope.deadline_ms <= self.clock.now_ms);
+            let expired = envelope.is_some_and(|envelope| envelope.deadline_ms <= self.clock.now_ms());
             let refused = given_up && waiting.waiter.is_awaited_by_caller();
             if waiting.sequence > committed && (expired || refused) {
                 let entry = &mut self.journal.waiting[place];
@@ -75,7 +75,7 @@ impl Shard {
 
     /// Reports once that the journal takes nothing, and that it goes on. One that is full for a moment is not worth a word.
     pub(super) fn report_journal(&mut self) {
-        let (shard, condition) = (self.identity.index, self.journal.condition);
+        let (shard, condition) = (self.index, self.journal.condition);
         let stopped = match condition {
             JournalCondition::Full if !self.is_journal_given_up() => return,
             JournalCondition::Full | JournalCondition::Failed => true,
@@ -83,7 +83,7 @@ impl Shard {
         };
         let told = std::mem::replace(&mut self.journal.full_told, stopped);
         if told != stopped || condition == JournalCondition::Failed {
-            self.report(|| Event::JournalChanged { shard, condition });
+            self.outputs.report(|| Event::JournalChanged { shard, condition });
         }
     }
 
@@ -102,8 +102,8 @@ impl Shard {
         if let Some(arrival) = receiver.and_then(|receiver| self.journal.arrival(&envelope.message, receiver)) {
             self.journal.seen.forget(arrival);
         }
-        let reservation = if self.is_still_there(message.agent, message.generation) {
-            Reservation::Mailbox { agent: message.agent, generation: message.generation, weight: envelope.weight() }
+        let reservation = if self.is_still_there(message.agent) {
+            Reservation::in_mailbox(message.agent, &envelope)
         } else {
             Reservation::Nothing
         };

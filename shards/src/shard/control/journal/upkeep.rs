@@ -31,7 +31,7 @@ impl Shard {
         let probably = AgentIndex(if is_sender { envelope.sender_place } else { envelope.receiver_place });
         let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
         let name = slot.map_or("", |slot| &slot.name);
-        let sequence = self.journal.records.conversation_step(initiator, name, self.clock.now.wall, violates, message);
+        let sequence = self.journal.records.conversation_step(initiator, name, self.clock.wall(), violates, message);
         self.dialogue.conversations.set_durable(index);
         // Where the sender's shard is another one, the message itself is written to this journal behind the step.
         if journal.waiter().is_some_and(|waiter| self.is_here(waiter.shard())) {
@@ -85,7 +85,7 @@ impl Shard {
         }
         self.journal.compaction = Some(Compaction { upto, place, all: true });
         for (number, sequence) in std::mem::take(&mut self.journal.letters) {
-            let id = DeadLetterId { shard: self.identity.index, number };
+            let id = DeadLetterId { shard: self.index, number };
             let sequence = match self.dead_letters.kept(id) {
                 Some(letter) if sequence <= upto => self.journal.records.dead_letter(letter, Some(sequence)),
                 _ => sequence,
@@ -120,8 +120,7 @@ impl Shard {
             if record > self.journal.committed || !all && self.journal.first.contains_key(&record) {
                 continue;
             }
-            let expires =
-                WallTime(self.clock.now.wall.0.saturating_add(envelope.deadline_ms.saturating_sub(self.clock.now_ms)));
+            let expires = self.clock.wall_at(envelope.deadline_ms);
             let target = envelope.message.target();
             let slot = target.and_then(|target| self.agents.get(self.agents.find(target)?));
             // A message that is to be tried again is still there when its receiver is gone.
@@ -164,11 +163,11 @@ impl Shard {
             return self.dead_letter(envelope, DeadLetterReason::ShardFull, Reservation::Nothing);
         };
         let Some(slot) = self.agents.get_mut(index) else { return };
-        let (generation, weight) = (slot.generation, envelope.weight());
+        let (key, weight) = (slot.key(index), envelope.weight());
         slot.mailbox.hold(weight);
         self.held.charge(weight);
         if envelope.attempts >= self.attempts_max(&envelope.message) {
-            let reservation = Reservation::Mailbox { agent: index, generation, weight };
+            let reservation = Reservation::Mailbox { agent: key, weight };
             let detail = "the router ended while it was handled, each time";
             return self.dead_letter_with(envelope, DeadLetterReason::AttemptsExhausted, detail, reservation);
         }

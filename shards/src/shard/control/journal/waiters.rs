@@ -15,7 +15,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
         let Some(id) = envelope.message.id() else { return false };
-        let waiter = self.journal.open(self.identity.index, envelope.deliveries_left(), OnCommit::Answer(token, id));
+        let waiter = self.journal.open(self.index, envelope.deliveries_left(), OnCommit::Answer(token, id));
         envelope.mark(waiter.unwrap_or(JournalRef::NOT));
         waiter.is_some()
     }
@@ -30,8 +30,7 @@ impl Shard {
     ) -> bool {
         let deliveries = envelope.deliveries_left();
         let in_parts = deliveries > 1;
-        let Some(waiter) =
-            self.journal.open(self.identity.index, deliveries, OnCommit::EndReplay { letter, request, in_parts })
+        let Some(waiter) = self.journal.open(self.index, deliveries, OnCommit::EndReplay { letter, request, in_parts })
         else {
             return false;
         };
@@ -87,8 +86,8 @@ impl Shard {
         }
         let Some(CommitWaiter { ending, then, .. }) = self.journal.waiters.remove(waiter.place()) else { return };
         match (then, ending) {
-            (OnCommit::Answer(token, id), Ending::Kept) => self.answer(token, Answer::Sent(Ok(id))),
-            (OnCommit::Answer(token, id), ending) => self.answer(token, Answer::NotKept(id, ending)),
+            (OnCommit::Answer(token, id), Ending::Kept) => self.outputs.answer(token, Answer::Sent(Ok(id))),
+            (OnCommit::Answer(token, id), ending) => self.outputs.answer(token, Answer::NotKept(id, ending)),
             (OnCommit::Settle(sequence), _) => self.release_record(sequence),
             (OnCommit::EndReplay { letter, request, in_parts }, ending) => {
                 self.end_replay(letter, request, if in_parts { Ending::Kept } else { ending });
