@@ -46,17 +46,17 @@ pub mod api {
     pub use crate::message::notice::{ROUTER_NAME, is_notice};
     pub use crate::outcome::*;
     pub use crate::replies::pending_replies::{OVERDUE_REPLIES_MAX, PENDING_REPLIES_ALIKE_MAX, PENDING_REPLIES_MAX};
+    pub use crate::routing::plugins::{PLUGINS_MAX, RoutePlugin, Verdict};
     pub use crate::shard::control::admin::*;
     pub use crate::shard::control::backpressure::*;
     pub use crate::shard::control::conformance::*;
     pub use crate::shard::control::lifecycle::*;
-    pub use crate::shard::control::plugins::*;
     pub use crate::shard::control::replay::*;
     pub use crate::shard::control::retry::*;
-    pub use crate::shard::control::stop::*;
     pub use crate::shard::io::*;
     pub use crate::shard::links::OUTGOING_WAITING_MAX;
     pub use crate::shard::path::overflow::*;
+    pub use crate::stats::unfinished::*;
 }
 
 /// Internals that the benchmarks measure.

@@ -6,7 +6,8 @@
 use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet, HashTable};
 
-use crate::base::index::ShardIndex;
+use crate::base::index::{AgentIndex, ShardIndex};
+use crate::domain::CapabilityName;
 use crate::message::{AgentId, Choice, Term};
 
 /// Up to this many providers, the least loaded one is found exactly. Among more, the least loaded of a sample of this
@@ -36,22 +37,25 @@ struct Providers {
 
 /// One shard's copy of the capability index.
 #[derive(Debug)]
-pub(crate) struct CapabilityIndex {
+pub(crate) struct Capabilities {
     shard: ShardIndex,
     by_capability: HashMap<Term, Providers, FixedState>,
     /// Messages waiting at providers on other shards: their last report plus what was sent to them since.
     reported: HashMap<AgentId, u32, FixedState>,
     /// Providers on any shard whose circuit breaker is open.
     unavailable: HashSet<AgentId, FixedState>,
+    /// Providers of this shard whose load has changed since the others were told.
+    load_changed: Vec<AgentIndex>,
 }
 
-impl CapabilityIndex {
+impl Capabilities {
     pub fn new(shard: ShardIndex) -> Self {
         Self {
             shard,
             by_capability: HashMap::with_hasher(FixedState::default()),
             reported: HashMap::with_hasher(FixedState::default()),
             unavailable: HashSet::with_hasher(FixedState::default()),
+            load_changed: Vec::new(),
         }
     }
 
@@ -133,6 +137,33 @@ impl CapabilityIndex {
     /// Records the number of messages waiting at a provider on another shard.
     pub fn report_load(&mut self, agent: AgentId, waiting: u32) {
         self.reported.insert(agent, waiting);
+    }
+
+    /// Returns the agents that offer the capability, as far as this shard knows.
+    pub fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
+        let Some(term) = Term::find(capability.as_ref()) else { return Vec::new() };
+        self.providers(term).iter().map(|provider| provider.agent).collect()
+    }
+
+    /// Records that the load of a provider of this shard has changed.
+    #[inline(always)]
+    pub fn change_load(&mut self, agent: AgentIndex) {
+        self.load_changed.push(agent);
+    }
+
+    /// Takes the providers whose load has changed. The list is to be [given back](Self::give_back).
+    pub fn take_load_changed(&mut self) -> Vec<AgentIndex> {
+        std::mem::take(&mut self.load_changed)
+    }
+
+    /// Whether the load of a provider of this shard has changed.
+    pub fn has_load_changed(&self) -> bool {
+        !self.load_changed.is_empty()
+    }
+
+    pub fn give_back(&mut self, mut changed: Vec<AgentIndex>) {
+        changed.clear();
+        self.load_changed = changed;
     }
 }
 
@@ -230,9 +261,9 @@ mod tests {
         Provider { agent: AgentId::of_text(&format!("provider-{number}")), shard: ShardIndex(shard) }
     }
 
-    fn index_of(providers: &[Provider]) -> (CapabilityIndex, Term) {
+    fn index_of(providers: &[Provider]) -> (Capabilities, Term) {
         let capability = Term::of("translate").unwrap();
-        let mut index = CapabilityIndex::new(ShardIndex(0));
+        let mut index = Capabilities::new(ShardIndex(0));
         for provider in providers {
             index.advertise(capability, *provider);
         }
@@ -302,7 +333,7 @@ mod tests {
     #[test]
     fn any_provider_leaves_the_shard_when_nobody_there_is_available_and_all_open_is_as_none_open() {
         let (mut index, capability) = index_of(&[provider(0, 0), provider(1, 0), provider(2, 1)]);
-        let choose = |index: &mut CapabilityIndex, choice| index.choose(capability, choice, |_| 0).unwrap();
+        let choose = |index: &mut Capabilities, choice| index.choose(capability, choice, |_| 0).unwrap();
         index.set_available(provider(0, 0).agent, false);
         assert!((0..6).all(|_| choose(&mut index, Choice::Any) == provider(1, 0).agent));
         index.set_available(provider(1, 0).agent, false);

@@ -1,5 +1,6 @@
-//! Routing: which shard an agent is on, who provides which capability, and content-based rules.
+//! Routing: which shard an agent is on, who provides which capability, content-based rules, and plugins.
 
 pub mod capabilities;
 pub mod partition;
+pub mod plugins;
 pub mod rules;

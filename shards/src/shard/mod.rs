@@ -29,7 +29,7 @@ mod words;
 pub(crate) use alarm::Alarm;
 pub use config::{RetryPolicy, ShardConfig};
 pub use control::restore as recovery;
-use parts::{Backpressure, Dialogue, Effects, Ledger, Lifecycle, Offers, Plugins, Replies, Supervision};
+use parts::{Backpressure, Dialogue, Lifecycle, Replies, Supervision};
 pub use shard_frame::{Control, ShardFrame};
 
 use std::collections::VecDeque;
@@ -50,8 +50,10 @@ use crate::mailbox::Held;
 use crate::mesh::Port;
 use crate::message::{AgentId, IdSource};
 use crate::replies::pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
-use crate::routing::capabilities::CapabilityIndex;
+use crate::routing::capabilities::Capabilities;
 use crate::routing::partition::Partition;
+use crate::routing::plugins::Plugins;
+use crate::shard::agent::Effects;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Registry};
 use crate::shard::agent::tombstones::Tombstones;
 use crate::shard::control::admin::Inquiries;
@@ -63,11 +65,12 @@ use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot, Token};
 use crate::shard::links::Links;
 use crate::shard::outputs::Outputs;
-use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures};
+use crate::shard::path::overflow::OverflowFigures;
 use crate::shard::scheduler::Scheduler;
 use crate::shard::timers::Timers;
 use crate::stats::account::Account;
 use crate::stats::calling::Calling;
+use crate::stats::ledger::Ledger;
 use crate::supervision::{BreakerFigures, CallTimes};
 
 /// Messages that one turn takes out of each incoming ring: one chunk.
@@ -135,7 +138,7 @@ pub struct Shard {
     pub(in crate::shard) tombstones: Tombstones,
     pub(in crate::shard) effects: Effects,
     pub(in crate::shard) backpressure: Backpressure,
-    pub(in crate::shard) offers: Offers,
+    pub(in crate::shard) capabilities: Capabilities,
     pub(in crate::shard) dialogue: Dialogue,
     pub(in crate::shard) timers: Timers,
     pub(in crate::shard) supervision: Supervision,
@@ -164,11 +167,11 @@ impl Shard {
             AgentFactory::NONE,
         );
         Self {
-            effects: Effects { list: Vec::new(), weighed: EffectsWeighed::default() },
+            effects: Effects::default(),
             outputs: Outputs::default(),
             timers: Timers::new(now.monotonic_ms()),
-            plugins: Plugins { list: Vec::new(), judge: !config.protocols.is_empty() },
-            offers: Offers { capabilities: CapabilityIndex::new(index), load_changed: Vec::new() },
+            plugins: Plugins::new(!config.protocols.is_empty()),
+            capabilities: Capabilities::new(index),
             dialogue: Dialogue {
                 conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
                 violations: Conformance::default(),
@@ -198,7 +201,7 @@ impl Shard {
                 asks: HashMap::with_hasher(Seeded::new(config.seed)),
                 asks_by_token: HashMap::with_hasher(FixedState::default()),
             },
-            ledger: Ledger { account: Account::default(), unfinished: None },
+            ledger: Ledger::default(),
             clock: Clock::new(now),
             phase: ShardPhase::Running,
             agents,
@@ -235,8 +238,8 @@ impl Shard {
         let carries = self.continue_compaction();
         self.links.return_credits();
         self.agents.calling.end();
-        self.ledger.account.pending = self.held.pending();
-        debug_assert!(self.ledger.account.balances(), "{} lost count: {:?}", self.index, self.ledger.account);
+        self.ledger.set_pending(self.held.pending());
+        debug_assert!(self.ledger.account().balances(), "{} lost count: {:?}", self.index, self.ledger.account());
 
         self.outputs.swap(outputs);
         let worked = arrived + fired + flushed + taken + dispatched + registered + stalled > 0
@@ -279,7 +282,7 @@ impl Shard {
 
     /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
     pub fn is_quiet(&self) -> bool {
-        self.ledger.account.pending == 0
+        self.ledger.account().pending == 0
             && !self.scheduler.has_more()
             && self.links.is_quiet()
             && self.lifecycle.barriers.is_empty()
@@ -299,11 +302,11 @@ impl Shard {
     /// tests: it looks at every agent.
     pub fn assert_at_rest(&mut self) {
         let index = self.index;
-        assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.ledger.account);
+        assert!(self.is_quiet(), "{index} is not quiet: {:?}", self.ledger.account());
         assert_eq!(self.held.len(), 0, "{index} keeps envelopes");
         assert_eq!(self.held.memory_bytes(), 0, "{index} counts bytes that are nowhere");
         assert_eq!(self.held.outside(), 0, "{index} counts messages that are nowhere");
-        assert!(self.effects.list.is_empty() && !self.scheduler.has_next_turn(), "{index} has something left to do");
+        assert!(self.effects.is_empty() && !self.scheduler.has_next_turn(), "{index} has something left to do");
         self.links.assert_at_rest();
         assert!(!self.backpressure.wait_queues.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
@@ -318,13 +321,13 @@ impl Shard {
 
     /// Its running totals.
     pub fn account(&self) -> &Account {
-        &self.ledger.account
+        self.ledger.account()
     }
 
     /// Its figures.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            account: self.ledger.account,
+            account: *self.ledger.account(),
             agents: self.agents.len() - 1,
             conversations: self.dialogue.conversations.len(),
             conversations_opened: self.dialogue.conversations.opened,

@@ -7,41 +7,17 @@ use crate::conversation::Conversations;
 use crate::conversation::initiators::InitiatorCache;
 use crate::message::{AgentId, Correlation};
 use crate::replies::pending_replies::PendingReplies;
-use crate::routing::capabilities::CapabilityIndex;
-use crate::shard::agent::registry::AgentIndex;
-use crate::shard::agent::{Effect, Registration};
+use crate::shard::agent::Registration;
 use crate::shard::control::backpressure::WaitQueues;
 use crate::shard::control::conformance::Conformance;
-use crate::shard::control::plugins::RoutePlugin;
 use crate::shard::control::register::Barrier;
 use crate::shard::control::retry::FailureHandler;
-use crate::shard::control::stop::Unfinished;
 use crate::shard::io::Token;
-use crate::shard::path::overflow::{EffectsWeighed, OverflowFigures};
-use crate::stats::account::Account;
+use crate::shard::path::overflow::OverflowFigures;
 use crate::supervision::{BreakerFigures, CallTimes};
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
-
-/// What the handler that is being called has sent and done so far.
-pub(in crate::shard) struct Effects {
-    pub(in crate::shard) list: Vec<Effect>,
-    pub(in crate::shard) weighed: EffectsWeighed,
-}
-
-/// Who judges messages before they are accepted.
-pub(in crate::shard) struct Plugins {
-    pub(in crate::shard) list: Vec<Box<dyn RoutePlugin>>,
-    /// Whether there is something to look at before a message is accepted: plugins, or protocols.
-    pub(in crate::shard) judge: bool,
-}
-
-/// What agents offer, and whose load has changed.
-pub(in crate::shard) struct Offers {
-    pub(in crate::shard) capabilities: CapabilityIndex,
-    pub(in crate::shard) load_changed: Vec<AgentIndex>,
-}
 
 /// Conversations: those that live here, those that agents of this shard take part in, and what broke their protocols.
 pub(in crate::shard) struct Dialogue {
@@ -84,11 +60,4 @@ pub(in crate::shard) struct Replies {
     pub(in crate::shard) asks: HashMap<Correlation, PendingAsk, Seeded>,
     /// The same by token, for callers that give up.
     pub(in crate::shard) asks_by_token: HashMap<Token, Correlation, FixedState>,
-}
-
-/// What became of messages, in figures.
-pub(in crate::shard) struct Ledger {
-    pub(in crate::shard) account: Account,
-    /// What was left at the stop.
-    pub(in crate::shard) unfinished: Option<Box<Unfinished>>,
 }

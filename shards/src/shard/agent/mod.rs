@@ -1,18 +1,18 @@
 //! What an agent is to a shard: a handler that is called with messages and touches the world through its context.
 
+mod effect;
 pub mod registry;
 pub mod tombstones;
 
 use std::borrow::Cow;
 
+pub(crate) use self::effect::{Effect, Effects};
+
 use crate::base::index::AgentIndex;
 use crate::domain::{AgentName, BatchSize, CapabilityName};
-use crate::mailbox::Envelope;
 use crate::message::{
-    AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative,
-    Reliability, Term,
+    AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
 };
-use crate::shard::control::admin::AdminEffect;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{InboxNumber, Now, SendError, SendErrorKind};
 use crate::shard::path::dispatch::Batch;
@@ -240,32 +240,6 @@ pub struct Context<'a> {
     pub(crate) id: AgentId,
 }
 
-/// Something that a handler did, to take effect when it is done.
-pub(crate) enum Effect {
-    Send(Envelope),
-    CloseConversation(ConversationId),
-    Register(Box<Registration>),
-    Deregister,
-    Advertise(Term),
-    Withdraw(Term),
-    Oversee(Box<AdminEffect>),
-}
-
-impl Effect {
-    /// Whether it sends a durable message.
-    pub(crate) fn is_durable(&self) -> bool {
-        matches!(self, Self::Send(envelope) if envelope.message.reliability() == Reliability::Durable)
-    }
-
-    /// Bytes that it will count for.
-    pub(crate) fn weight(&self) -> u64 {
-        match self {
-            Self::Send(envelope) => u64::from(envelope.weight()),
-            _ => 0,
-        }
-    }
-}
-
 impl Context<'_> {
     /// The time at the beginning of the shard's turn.
     #[inline]
@@ -311,7 +285,7 @@ impl Context<'_> {
     /// Ends a conversation that this agent began. Further messages of its participants are refused.
     #[inline]
     pub fn close_conversation(&mut self, conversation: ConversationId) {
-        self.shard.effects.list.push(Effect::CloseConversation(conversation));
+        self.shard.effects.push(Effect::CloseConversation(conversation));
     }
 
     /// Ends the message's conversation if this agent began it.
@@ -324,7 +298,7 @@ impl Context<'_> {
 
     /// Who offers a capability, as far as this shard knows: those on this shard first.
     pub fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
-        self.shard.discover(capability)
+        self.shard.capabilities.discover(capability)
     }
 
     /// Offers a capability from now on.
@@ -333,25 +307,25 @@ impl Context<'_> {
     /// When the process-wide vocabulary is full.
     pub fn advertise(&mut self, capability: &CapabilityName) -> Result<(), SendErrorKind> {
         let term = crate::message::capability_term(capability).ok_or(SendErrorKind::Full)?;
-        self.shard.effects.list.push(Effect::Advertise(term));
+        self.shard.effects.push(Effect::Advertise(term));
         Ok(())
     }
 
     /// Offers a capability no longer.
     pub fn withdraw(&mut self, capability: &CapabilityName) {
         if let Some(term) = Term::find(capability.as_ref()) {
-            self.shard.effects.list.push(Effect::Withdraw(term));
+            self.shard.effects.push(Effect::Withdraw(term));
         }
     }
 
     /// Registers another agent. The router answers with an `inform` once every shard knows it, or with a `failure`.
     pub fn register(&mut self, registration: Registration) {
-        self.shard.effects.list.push(Effect::Register(Box::new(registration)));
+        self.shard.effects.push(Effect::Register(Box::new(registration)));
     }
 
     /// Removes this agent once the handler is done.
     pub fn deregister(&mut self) {
-        self.shard.effects.list.push(Effect::Deregister);
+        self.shard.effects.push(Effect::Deregister);
     }
 
     /// Has [`Agent::poll`] called on every turn of the shard, until it answers [`Polled::Finished`].
@@ -367,7 +341,7 @@ impl Context<'_> {
 
     /// What the handler has sent so far. It goes out when the handler is done.
     pub fn sent(&self) -> impl Iterator<Item = &Message> {
-        self.shard.effects.list.iter().filter_map(|effect| match effect {
+        self.shard.effects.iter().filter_map(|effect| match effect {
             Effect::Send(envelope) => Some(&envelope.message),
             _ => None,
         })

@@ -193,6 +193,12 @@ impl AgentSlot {
         AgentKey { index, generation: self.generation }
     }
 
+    /// Whether its load changes and the other shards want to know. From then on they are about to be told.
+    #[inline(always)]
+    pub fn begins_load_change(&mut self) -> bool {
+        self.provider && !std::mem::replace(&mut self.load_changed, true)
+    }
+
     /// Whether it could take another message now, if it had one.
     #[inline]
     pub fn may_be_called(&self) -> bool {

@@ -224,7 +224,7 @@ impl Context<'_> {
     }
 
     fn apply_admin_effect(&mut self, oversight: AdminEffect) {
-        self.shard.effects.list.push(Effect::Oversee(Box::new(oversight)));
+        self.shard.effects.push(Effect::Oversee(Box::new(oversight)));
     }
 }
 

@@ -498,7 +498,7 @@ impl Shard {
         if !(durable && self.promise_answer(&mut envelope, token)) {
             self.outputs.answer(token, Answer::Sent(Ok(id)));
         }
-        self.ledger.account.accepted += 1;
+        self.ledger.accept(1);
         if envelope.message.reply_by().is_some() && !self.expect_reply(agent, &envelope) {
             self.refuse_ask(envelope);
             return None;
@@ -525,7 +525,7 @@ impl Shard {
         }
         self.backpressure.wait_queues.asked -= left;
         self.backpressure.wait_queues.waiting -= left;
-        self.ledger.account.refused += left as u64;
+        self.ledger.refuse(left as u64);
     }
 
     // Time, and the end.

@@ -51,7 +51,7 @@ impl Shard {
         let timed = self.supervision.call_times.is_possible();
         match self.breaker(index).and_then(|guarded| guarded.breaker.probes_left()) {
             Some(probes) => {
-                Call { quota: quota.min(probes), timed, probing_since: Some(self.ledger.account.processed) }
+                Call { quota: quota.min(probes), timed, probing_since: Some(self.ledger.account().processed) }
             }
             None => Call { quota, timed, probing_since: None },
         }
@@ -61,7 +61,7 @@ impl Shard {
     #[inline]
     pub(in crate::shard) fn finish_call(&mut self, index: AgentIndex, visit: Call) {
         if let Some(processed) = visit.probing_since {
-            self.count_successes(index, self.ledger.account.processed - processed);
+            self.count_successes(index, self.ledger.account().processed - processed);
         }
     }
 
@@ -198,7 +198,7 @@ impl Shard {
             return;
         }
         guarded.told_shut = shut;
-        self.offers.capabilities.set_available(agent, !shut);
+        self.capabilities.set_available(agent, !shut);
         let is_older = |control: &Control| matches!(control, Control::Available(provider, _) if *provider == agent);
         self.links.broadcast_newest(is_older, || Control::Available(agent, !shut));
     }

@@ -45,6 +45,6 @@ impl Shard {
     /// The totals, to make them wrong.
     #[cfg(test)]
     pub(crate) fn account_mut(&mut self) -> &mut crate::stats::account::Account {
-        &mut self.ledger.account
+        self.ledger.account_mut()
     }
 }

@@ -8,7 +8,6 @@ mod inspect;
 pub(crate) mod journal;
 pub mod lifecycle;
 pub mod peers;
-pub mod plugins;
 pub(crate) mod register;
 pub mod replay;
 mod replies;

@@ -40,15 +40,15 @@ impl Shard {
                     self.deliver_notice(*envelope, to);
                 }
             }
-            Control::Advertise(capability, provider) => self.offers.capabilities.advertise(capability, provider),
-            Control::Withdraw(capability, agent) => self.offers.capabilities.withdraw(capability, agent),
+            Control::Advertise(capability, provider) => self.capabilities.advertise(capability, provider),
+            Control::Withdraw(capability, agent) => self.capabilities.withdraw(capability, agent),
             Control::Barrier(number) => {
                 self.links.post(from, Control::BarrierPassed(number));
             }
             Control::BarrierPassed(number) => self.barrier_passed(number),
-            Control::Available(agent, available) => self.offers.capabilities.set_available(agent, available),
+            Control::Available(agent, available) => self.capabilities.set_available(agent, available),
             Control::Closed(agent, closed) => self.on_receiver_closed(agent, closed),
-            Control::Load(agent, waiting) => self.offers.capabilities.report_load(agent, waiting),
+            Control::Load(agent, waiting) => self.capabilities.report_load(agent, waiting),
             Control::Register(registration, requester) => self.register_for(*registration, requester),
             Control::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.clock.now_ms()) => {}
             Control::Committed(acknowledgements) => self.on_acknowledgements(acknowledgements),
@@ -59,10 +59,10 @@ impl Shard {
 
     /// Tells the other shards how much waits at the providers of this one, where that has changed.
     pub(in crate::shard) fn post_loads(&mut self) {
-        if self.offers.load_changed.is_empty() {
+        if !self.capabilities.has_load_changed() {
             return;
         }
-        let changed = std::mem::take(&mut self.offers.load_changed);
+        let changed = self.capabilities.take_load_changed();
         for agent in &changed {
             let Some(slot) = self.agents.get_mut(*agent) else { continue };
             slot.load_changed = false;
@@ -73,8 +73,7 @@ impl Shard {
             // A figure that finds no room is not worth waiting for: the next change brings a newer one.
             self.links.broadcast_or_drop(|| Control::Load(id, waiting));
         }
-        self.offers.load_changed = changed;
-        self.offers.load_changed.clear();
+        self.capabilities.give_back(changed);
     }
 
     /// Hands what is to be told to the rings, as far as they have room.

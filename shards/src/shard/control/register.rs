@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::domain::CapabilityName;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::{ROUTER_NAME, quote};
 use crate::message::{AgentId, Message, Performative, Term, capability_term};
@@ -270,7 +269,7 @@ impl Shard {
                 Ok(())
             }
             Err(what) => {
-                self.discard_effects();
+                self.effects.discard();
                 drop_quietly(agent);
                 Err(what)
             }
@@ -289,12 +288,6 @@ impl Shard {
         }
     }
 
-    /// Who offers a capability, as far as this shard knows.
-    pub(in crate::shard) fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
-        let Some(term) = Term::find(capability.as_ref()) else { return Vec::new() };
-        self.offers.capabilities.providers(term).iter().map(|provider| provider.agent).collect()
-    }
-
     /// Offers a capability in an agent's name, on every shard.
     pub(in crate::shard) fn advertise(&mut self, index: AgentIndex, capability: Term) {
         let shard = self.index;
@@ -310,7 +303,7 @@ impl Shard {
         capabilities.push(capability);
         slot.provider = true;
         slot.flags.add(AgentFlags::PROVIDER);
-        self.offers.capabilities.advertise(capability, provider);
+        self.capabilities.advertise(capability, provider);
         self.links.broadcast(|| Control::Advertise(capability, provider));
         self.publish_breaker(index);
         self.notify_watchers(index, false);
@@ -329,7 +322,7 @@ impl Shard {
         if !slot.provider {
             slot.flags.remove(AgentFlags::PROVIDER);
         }
-        self.offers.capabilities.withdraw(capability, agent);
+        self.capabilities.withdraw(capability, agent);
         self.links.broadcast(|| Control::Withdraw(capability, agent));
         self.publish_breaker(index);
         if !self.agents.get(index).is_some_and(AgentSlot::is_leaving) {
@@ -354,7 +347,7 @@ impl Shard {
             Behaviour::Native(agent) => self.stop_native(index, id, agent),
             // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
             Behaviour::InboxState(outside) => {
-                self.ledger.account.processed += u64::from(outside.handed_out);
+                self.ledger.process(u64::from(outside.handed_out));
                 self.held.count_outside(-i64::from(outside.handed_out));
             }
             Behaviour::Running | Behaviour::Gateway => {}

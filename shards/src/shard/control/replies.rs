@@ -237,7 +237,7 @@ impl Shard {
                 }
                 (EnvelopeKind::Notice, None) => {}
                 (EnvelopeKind::Message, Some(correlation)) => {
-                    self.ledger.account.processed += 1;
+                    self.ledger.process(1);
                     self.settle_durable(envelope.journal());
                     let wanted = if envelope.message.receipt() == Receipt::Processed {
                         Receipt::Processed

@@ -452,7 +452,7 @@ impl Shard {
         for message in inheritance.messages {
             self.restore_undelivered(message);
         }
-        self.ledger.account.pending = self.held.pending();
+        self.ledger.set_pending(self.held.pending());
     }
 
     fn restore_agent(&mut self, agent: &PersistentAgent) {

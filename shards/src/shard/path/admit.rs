@@ -7,13 +7,13 @@ use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::outcome::DeadLetterReason;
+use crate::routing::plugins::{PluginRefusal, RoutePlugin};
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::control::lifecycle::StopReason;
-use crate::shard::control::stop::Place;
 use crate::shard::io::{Answer, AskError, InboxNumber, Input, JournalCondition, SendError, SendErrorKind, Token};
-use crate::shard::path::overflow::EffectsWeighed;
 use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Shard, ShardPhase};
+use crate::stats::unfinished::Place;
 
 impl Shard {
     /// Does what an input asks, or gives it back when it has to wait for room.
@@ -68,7 +68,7 @@ impl Shard {
             Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
             Input::Returned(agent, inbox, messages) => self.take_back(agent, inbox, messages),
             Input::Discover(capability, token) => {
-                let providers = self.offers.capabilities.providers(capability).to_vec();
+                let providers = self.capabilities.providers(capability).to_vec();
                 self.outputs.answer(token, Answer::Providers(providers));
             }
             Input::Conversation(initiator, id, token) => {
@@ -79,7 +79,7 @@ impl Shard {
             Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
             Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
             Input::Inspect(token) => {
-                self.ledger.account.pending = self.held.pending();
+                self.ledger.set_pending(self.held.pending());
                 self.outputs.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
             }
             Input::Cancel(tokens) => self.cancel(tokens),
@@ -132,10 +132,10 @@ impl Shard {
             Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
                 self.assign_id(&mut message);
-                self.ledger.account.accepted += 1;
+                self.ledger.accept(1);
                 let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
                 if self.phase == ShardPhase::Stopped {
-                    self.count_unfinished(Place::Queued, 1);
+                    self.ledger.count_unfinished(Place::Queued, 1);
                     self.dead_letter(envelope, DeadLetterReason::Stopped, Reservation::Nothing);
                 } else {
                     self.dead_letter_with(
@@ -150,10 +150,27 @@ impl Shard {
         }
     }
 
+    /// Adds a routing plugin behind the others.
+    ///
+    /// # Errors
+    /// There are [`PLUGINS_MAX`](crate::api::PLUGINS_MAX) already; the plugin comes back.
+    pub fn add_plugin(&mut self, plugin: Box<dyn RoutePlugin>) -> Result<(), Box<dyn RoutePlugin>> {
+        self.plugins.add(plugin)
+    }
+
+    /// Has every plugin judge a message that is about to be accepted. One that cannot be held to the protocol that it names
+    /// is counted.
+    #[cold]
+    pub(in crate::shard) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendErrorKind> {
+        self.dialogue.conversations.count_unchecked(message);
+        let judged = self.plugins.judge(message);
+        judged.map_err(|PluginRefusal { plugin, reason }| SendErrorKind::RefusedByPlugin { plugin, reason })
+    }
+
     /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway. Nothing is
     /// answered for a durable message: whoever asked with this token hears of it when it is on disk.
     fn admit(&mut self, message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendErrorKind, Message)> {
-        let judged = !self.has_to_judge(&message);
+        let judged = !self.plugins.have_to_judge(&message);
         self.admit_judged(message, token, judged)
     }
 
@@ -218,7 +235,7 @@ impl Shard {
         if let Some(error) = self.refusal_for_effects(&message) {
             return Err(self.reject(error, message));
         }
-        if self.has_to_judge(&message)
+        if self.plugins.have_to_judge(&message)
             && let Err(error) = self.ask_plugins(&mut message)
         {
             return Err(self.reject(error, message));
@@ -232,7 +249,7 @@ impl Shard {
         }
         let message_id = self.assign_id(&mut message);
         let envelope = self.enclose(agent, message);
-        self.effects.list.push(Effect::Send(envelope));
+        self.effects.push(Effect::Send(envelope));
         Ok(message_id)
     }
 
@@ -241,11 +258,11 @@ impl Shard {
     pub(in crate::shard) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendErrorKind> {
         let limit = self.config.content_max.into_inner() as usize;
         let bytes = message.content().len();
-        let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.list.len();
+        let waiting = self.agents.get(agent).map_or(0, |slot| slot.outbox_length as usize) + self.effects.len();
         if bytes > limit {
             Some(SendErrorKind::ContentTooLarge { bytes, limit })
         } else if waiting >= self.config.outbox.into_inner() as usize
-            || self.held.len() + self.effects.list.len() >= self.config.pending_max
+            || self.held.len() + self.effects.len() >= self.config.pending_max
         {
             Some(SendErrorKind::Full)
         } else if !self.held.fits(bytes as u64)
@@ -281,14 +298,13 @@ impl Shard {
     #[cold]
     fn reply_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendErrorKind> {
         let asker = self.agents.get(agent).filter(|_| agent != self.gateway)?.id;
-        let limit = self.replies.pending.bound(asker, message, self.effects.list.len())?;
+        let limit = self.replies.pending.bound(asker, message, self.effects.len())?;
         Some(SendErrorKind::TooManyQuestions { limit })
     }
 
     #[cold]
     pub(in crate::shard) fn reject(&mut self, error: SendErrorKind, message: Message) -> SendError {
-        self.ledger.account.refused += 1;
-        self.effects.weighed = EffectsWeighed::default();
+        self.ledger.refuse(1);
         match error {
             SendErrorKind::MemoryFull { .. } => self.backpressure.overflow.refused_for_memory += 1,
             SendErrorKind::ReceiverFull { .. } => self.backpressure.overflow.refused_by_receiver += 1,
@@ -422,7 +438,7 @@ impl Shard {
         outside.handed_out -= messages;
         outside.taken += u64::from(messages);
         outside.room = outside.room.saturating_add(messages).saturating_add(notices).min(outside.window);
-        self.ledger.account.processed += u64::from(messages);
+        self.ledger.process(u64::from(messages));
         self.held.count_outside(-i64::from(messages));
         self.settle_taken(index);
         self.send_receipts_of_inbox(index);
@@ -444,7 +460,7 @@ impl Shard {
             outside.room = outside.room.saturating_add(1).min(outside.window);
             let record = take_numbered(&mut outside.journalled, *number);
             let receipt = take_numbered(&mut outside.receipts, *number);
-            self.ledger.account.processed += 1;
+            self.ledger.process(1);
             self.held.count_outside(-1);
             if let Some(sequence) = record {
                 self.release_record(sequence);
@@ -499,10 +515,10 @@ impl Shard {
         outside.room = outside.room.saturating_add(outside.handed_out).min(outside.window);
         outside.handed_out = 0;
         outside.taken += u64::from(taken);
-        self.ledger.account.processed += u64::from(taken);
+        self.ledger.process(u64::from(taken));
         self.held.count_outside(-i64::from(taken) - i64::from(given_back));
         let reason = if self.phase == ShardPhase::Stopped {
-            self.count_unfinished(Place::Inbox, u64::from(given_back));
+            self.ledger.count_unfinished(Place::Inbox, u64::from(given_back));
             DeadLetterReason::Stopped
         } else {
             DeadLetterReason::Deregistered
@@ -523,10 +539,7 @@ impl Shard {
         self.phase = ShardPhase::Stopped;
         self.stop_drains();
         self.begin_unfinished();
-        let given_up = |shard: &Self| {
-            shard.ledger.account.dead_by_reason[DeadLetterReason::Stopped.index()] + shard.ledger.account.kept
-        };
-        let before = given_up(self);
+        let before = self.ledger.stopped();
         // Draining has left the mail of absent agents to the next start.
         let left_before = self.unfinished().total();
         let in_hand = self.messages_in_hand();
@@ -534,8 +547,8 @@ impl Shard {
         for agent in agents {
             self.empty(agent, DeadLetterReason::Stopped);
         }
-        self.count_unfinished(Place::Suspended, in_hand);
-        self.count_unfinished(Place::Mailbox, given_up(self) - before - in_hand);
+        self.ledger.count_unfinished(Place::Suspended, in_hand);
+        self.ledger.count_unfinished(Place::Mailbox, self.ledger.stopped() - before - in_hand);
         let in_line = self.stop_lines();
         self.drop_pending_replies();
         self.stop_what_travels(&in_line);
@@ -547,7 +560,7 @@ impl Shard {
         self.stop_inquiries();
         debug_assert_eq!(
             self.unfinished().total() - left_before,
-            given_up(self) - before,
+            self.ledger.stopped() - before,
             "what is given up is counted where it stood"
         );
     }

@@ -54,9 +54,8 @@ impl Shard {
         }
         slot.mailbox.hold(envelope.weight());
         self.held.charge(envelope.weight());
-        if slot.provider && !slot.load_changed {
-            slot.load_changed = true;
-            self.offers.load_changed.push(index);
+        if slot.begins_load_change() {
+            self.capabilities.change_load(index);
         }
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
@@ -78,7 +77,7 @@ impl Shard {
             && !planted::strikes(
                 Bug::CreditLost,
                 5_000,
-                self.clock.now_ms() << 32 ^ u64::from(envelope.weight()) << 16 ^ self.ledger.account.arrived,
+                self.clock.now_ms() << 32 ^ u64::from(envelope.weight()) << 16 ^ self.ledger.account().arrived,
             )
         {
             self.links.owe(from);

@@ -16,7 +16,6 @@ use crate::shard::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supe
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::retry::Decision;
 use crate::shard::io::{Ending, Event, Now, Stage};
-use crate::shard::path::overflow::EffectsWeighed;
 use crate::shard::{Shard, ShardPhase};
 use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quietly};
 
@@ -95,7 +94,7 @@ impl Batch<'_> {
 
     /// As [`Context::discover`].
     pub fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
-        self.shard.discover(capability)
+        self.shard.capabilities.discover(capability)
     }
 
     /// How many messages [`Batch::next`] may still give, if there are as many.
@@ -141,7 +140,7 @@ impl Batch<'_> {
 
     #[cold]
     fn fail(&mut self, failure: Failure) {
-        self.shard.discard_effects();
+        self.shard.effects.discard();
         if let Some(envelope) = self.current.take() {
             self.failed_again = envelope.attempts > 1;
             self.shard.settle_failed(self.agent, envelope, &failure);
@@ -318,10 +317,9 @@ impl Shard {
             self.come_back(index, agent, false);
             return 0;
         };
-        debug_assert!(self.effects.list.is_empty(), "nobody else is being called");
+        debug_assert!(self.effects.is_empty(), "nobody else is being called");
         let Suspended { envelope, effects } = in_hand;
-        self.effects.weighed = EffectsWeighed::default();
-        self.effects.list = effects;
+        self.effects.put_back(effects);
         self.begin_durable(&envelope);
         if envelope.kind == EnvelopeKind::Message {
             self.held.count_outside(-1);
@@ -341,7 +339,7 @@ impl Shard {
                 self.settle_done(key, &envelope);
             }
             Outcome::Failed(failed) => {
-                self.discard_effects();
+                self.effects.discard();
                 let cause = if envelope.attempts > 1 { RestartCause::SameMessage } else { RestartCause::Failure };
                 self.settle_failed(key, envelope, &failed);
                 failure = Some((failed, cause));
@@ -361,13 +359,12 @@ impl Shard {
         self.end_durable();
         if self.phase == ShardPhase::Stopped && envelope.kind == EnvelopeKind::Notice {
             // It was told what it was told. There is no later turn to go on in.
-            return self.discard_effects();
+            return self.effects.discard();
         }
         if envelope.kind == EnvelopeKind::Message {
             self.held.count_outside(1);
         }
-        let effects = std::mem::take(&mut self.effects.list);
-        self.effects.weighed = EffectsWeighed::default();
+        let effects = self.effects.take();
         if let Some(slot) = self.agents.get_mut(index) {
             slot.cold().in_hand = Some(Suspended { envelope, effects });
             // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
@@ -400,7 +397,7 @@ impl Shard {
         let (polled, leaves, failure) = match called {
             Ok(polled) => (polled, self.commit_effects(index, id), None),
             Err(what) => {
-                self.discard_effects();
+                self.effects.discard();
                 let failure = Failure { explanation: what.into(), panicked: true };
                 (Polled::Finished, false, Some((failure, RestartCause::Failure)))
             }
@@ -495,8 +492,8 @@ impl Shard {
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
-        if !planted::strikes(Bug::ProcessedNotCounted, 100, self.ledger.account.processed) {
-            self.ledger.account.processed += 1;
+        if !planted::strikes(Bug::ProcessedNotCounted, 100, self.ledger.account().processed) {
+            self.ledger.process(1);
         }
         if envelope.journal().is_in_record() {
             self.settle_durable(envelope.journal());
@@ -523,7 +520,7 @@ impl Shard {
             (Decision::RetryAfter(delay_ms), _) => {
                 // A message whose lifetime ends first is looked at then, and expires.
                 let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms())).max(1);
-                self.ledger.account.retried += 1;
+                self.ledger.retry();
                 self.keep_attempts(&envelope);
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }
@@ -543,10 +540,10 @@ impl Shard {
     /// Lets the effects of a finished handler take place. Returns whether the agent wants to be removed.
     #[inline(always)]
     pub(in crate::shard) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
-        match self.effects.list.len() {
+        match self.effects.len() {
             0 => false,
             // Most handlers send one message, or none.
-            1 => match self.effects.list.pop() {
+            1 => match self.effects.pop() {
                 Some(effect) => self.commit_effect(index, id, effect),
                 None => false,
             },
@@ -555,14 +552,13 @@ impl Shard {
     }
 
     fn commit_several(&mut self, index: AgentIndex, id: AgentId) -> bool {
-        let mut effects = std::mem::take(&mut self.effects.list);
-        self.effects.weighed = EffectsWeighed::default();
+        let mut effects = self.effects.take();
         let mut leaves = false;
         for effect in effects.drain(..) {
             leaves |= self.commit_effect(index, id, effect);
         }
         // Registering calls the new agent's `started`, which may have effects of its own: they are committed by then.
-        self.effects.list = effects;
+        self.effects.put_back(effects);
         leaves
     }
 
@@ -600,10 +596,5 @@ impl Shard {
             Effect::Oversee(oversight) => self.apply_admin_effect(index, id, *oversight),
         }
         false
-    }
-
-    pub(in crate::shard) fn discard_effects(&mut self) {
-        self.effects.list.clear();
-        self.effects.weighed = EffectsWeighed::default();
     }
 }

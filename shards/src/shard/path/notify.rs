@@ -83,7 +83,7 @@ impl Shard {
         let message = builder.sender(router_id()).priority(Priority::Urgent).build();
         let Ok(mut message) = message else { return self.release(reservation) };
         self.assign_id(&mut message);
-        self.ledger.account.notices += 1;
+        self.ledger.send_notice();
         let envelope = Envelope::new(message, u64::MAX, EnvelopeKind::Notice);
         let shard = self.config.partition.shard_of(to);
         if self.is_here(shard) {
@@ -97,7 +97,7 @@ impl Shard {
     pub(in crate::shard) fn deliver_notice(&mut self, envelope: Envelope, to: AgentId) {
         self.on_failure_notice(&envelope.message, to);
         let Some(index) = self.agents.find(to) else {
-            self.ledger.account.notices_coalesced += 1;
+            self.ledger.coalesce_notice();
             return;
         };
         // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
@@ -105,7 +105,7 @@ impl Shard {
             && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.gate == BreakerGate::Open);
         let place = if never_told { None } else { self.held.insert(envelope).ok() };
         let Some(place) = place else {
-            self.ledger.account.notices_coalesced += 1;
+            self.ledger.coalesce_notice();
             return;
         };
         self.held.count_outside(-1);
@@ -124,7 +124,7 @@ impl Shard {
         } else {
             self.held.remove(place);
             self.held.count_outside(1);
-            self.ledger.account.notices_coalesced += 1;
+            self.ledger.coalesce_notice();
         }
     }
 }

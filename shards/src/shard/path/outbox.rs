@@ -12,7 +12,7 @@ impl Shard {
     /// Accepts a message and sends it on its way, or puts it behind what its sender has waiting.
     #[inline(always)]
     pub(in crate::shard) fn submit(&mut self, agent: AgentIndex, envelope: Envelope) {
-        self.ledger.account.accepted += envelope.deliveries_left();
+        self.ledger.accept(envelope.deliveries_left());
         if envelope.message.reply_by().is_some() && !self.expect_reply(agent, &envelope) {
             return self.refuse_ask(envelope);
         }

@@ -16,7 +16,6 @@ use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Message};
 use crate::outcome::DeadLetterReason;
 use crate::shard::Shard;
-use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::io::SendErrorKind;
 
@@ -66,13 +65,6 @@ impl std::str::FromStr for OverflowPolicy {
         let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text.trim());
         found.ok_or_else(|| DomainError::not_allowed("overflow policy", text, Self::ALLOWED))
     }
-}
-
-/// How many of the effects of a handler were weighed so far, and what they weigh in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct EffectsWeighed {
-    pub count: usize,
-    pub bytes: u64,
 }
 
 /// What was refused or held up for want of room, so far.
@@ -181,30 +173,18 @@ impl Shard {
         (!self.held.fits_as(bytes, message.looks_like_reply())).then_some(SendErrorKind::MemoryFull { limit })
     }
 
-    /// Why there is no memory for another message of a handler, with what it has sent before. Most handlers send one or two
-    /// messages, so the weight of more is only looked at from the third one on.
+    /// Why there is no memory for another message of a handler, with what it has sent before.
     #[inline(always)]
     pub(in crate::shard) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendErrorKind> {
-        let bytes = match &*self.effects.list {
-            [] => return None,
-            [effect] => effect.weight(),
-            _ => self.weigh_effects(),
-        };
+        // The first one was looked at alone.
+        if self.effects.is_empty() {
+            return None;
+        }
+        let bytes = self.effects.weight();
         if self.held.fits(bytes + message.content().len() as u64) {
             return None;
         }
         self.memory_refusal(message, bytes)
-    }
-
-    /// Returns the weight of all effects. What was weighed before is not weighed again.
-    #[inline(never)]
-    fn weigh_effects(&mut self) -> u64 {
-        let EffectsWeighed { count, bytes } = self.effects.weighed;
-        let count = if count > self.effects.list.len() { 0 } else { count };
-        let before = if count == 0 { 0 } else { bytes };
-        let bytes = before + self.effects.list[count..].iter().map(Effect::weight).sum::<u64>();
-        self.effects.weighed = EffectsWeighed { count: self.effects.list.len(), bytes };
-        bytes
     }
 
     /// Gives up a message from another shard for which there is no memory.

@@ -49,11 +49,11 @@ impl Shard {
             }
             Receiver::Capability(capability, Choice::All) => {
                 let agents: Arc<[AgentId]> =
-                    self.offers.capabilities.providers(*capability).iter().map(|provider| provider.agent).collect();
+                    self.capabilities.providers(*capability).iter().map(|provider| provider.agent).collect();
                 if agents.is_empty() {
                     return self.refuse(envelope, DeadLetterReason::NoProvider);
                 }
-                self.ledger.account.accepted += agents.len() as u64 - 1;
+                self.ledger.accept(agents.len() as u64 - 1);
                 self.spread_replay(&mut envelope);
                 self.await_more(envelope.journal(), agents.len() as u64 - 1);
                 envelope.message.set_receiver(Receiver::Agents(Arc::clone(&agents)));
@@ -61,7 +61,7 @@ impl Shard {
             }
             Receiver::Capability(capability, choice) => {
                 let (capability, choice) = (*capability, *choice);
-                let (agents, capabilities) = (&self.agents, &mut self.offers.capabilities);
+                let (agents, capabilities) = (&self.agents, &mut self.capabilities);
                 let waiting = |agent| {
                     agents.find(agent).and_then(|index| agents.get(index)).map_or(0, |slot| slot.mailbox.held())
                 };

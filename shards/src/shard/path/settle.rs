@@ -84,7 +84,7 @@ impl Shard {
     ) -> Option<Message> {
         if envelope.kind == EnvelopeKind::Notice {
             self.held.count_outside(1);
-            self.ledger.account.notices_coalesced += 1;
+            self.ledger.coalesce_notice();
             self.release(reservation);
             return None;
         }
@@ -92,8 +92,7 @@ impl Shard {
             self.leave_to_next_start(reservation);
             return None;
         }
-        self.ledger.account.dead_lettered += 1;
-        self.ledger.account.dead_by_reason[reason.index()] += 1;
+        self.ledger.dead_letter(reason);
         let message = envelope.message;
         let shard = self.index;
         if let Some(id) = message.id() {
@@ -118,8 +117,7 @@ impl Shard {
     /// expired: whoever sent it was told that it is not lost.
     #[cold]
     pub(in crate::shard) fn expire(&mut self, envelope: Envelope, phase: Stage, reservation: Reservation) {
-        self.ledger.account.expired += 1;
-        self.ledger.account.expired_by_phase[phase.index()] += 1;
+        self.ledger.expire(phase);
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let message = envelope.message;
         if let Some(id) = message.id() {
@@ -167,9 +165,8 @@ impl Shard {
     #[inline(never)]
     pub(in crate::shard) fn holds_less(&mut self, agent: AgentIndex) {
         let Some(slot) = self.agents.get_mut(agent) else { return };
-        if slot.provider && !slot.load_changed {
-            slot.load_changed = true;
-            self.offers.load_changed.push(agent);
+        if slot.begins_load_change() {
+            self.capabilities.change_load(agent);
         }
         if slot.flags.is(AgentFlags::CLOSED) {
             self.note_room(agent);

@@ -5,8 +5,8 @@ use crate::mailbox::{Envelope, Reservation};
 use crate::message::ConversationRole;
 use crate::outcome::DeadLetterReason;
 use crate::outcome::Stage;
-use crate::shard::control::stop::Place;
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
+use crate::stats::unfinished::Place;
 
 impl Shard {
     #[inline(always)]
@@ -16,16 +16,16 @@ impl Shard {
             debug_assert!(false, "a credit was there and was not");
             return self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
         }
-        self.ledger.account.departed += 1;
+        self.ledger.depart();
     }
 
     /// Takes in a message from another shard.
     #[inline]
     pub(in crate::shard) fn arrive(&mut self, from: ShardIndex, mut envelope: Envelope) {
-        self.ledger.account.arrived += 1;
+        self.ledger.arrive();
         envelope.credit_of = Some(from);
         if self.phase == ShardPhase::Stopped {
-            self.count_unfinished(Place::Crossing, 1);
+            self.ledger.count_unfinished(Place::Crossing, 1);
             return self.dead_letter(envelope, DeadLetterReason::Stopped, Reservation::Credit(from));
         }
         if envelope.deadline_ms <= self.clock.now_ms() {

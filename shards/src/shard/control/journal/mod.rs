@@ -34,10 +34,10 @@ pub use crate::outcome::Ending;
 use crate::planted::{self, Bug};
 use crate::routing::partition::Partition;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
-use crate::shard::control::stop::Place;
 use crate::shard::io::Token;
 use crate::shard::shard_frame::Control;
 use crate::shard::{Shard, ShardPhase};
+use crate::stats::unfinished::Place;
 
 /// The most commit waiters of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
 pub const COMMIT_WAITERS_MAX: usize = 524_288;
@@ -287,7 +287,7 @@ impl Shard {
         let arrival = self.journal.arrival(&envelope.message, id);
         let is_new = arrival.is_none_or(|arrival| self.journal.seen.note(arrival));
         if !is_new && !planted::is(Bug::DuplicateDispatched) {
-            self.ledger.account.processed += 1;
+            self.ledger.process(1);
             self.journal.duplicates += 1;
             self.release(reservation);
             // The first one may not be durable yet, but what is durable up to here includes it.
@@ -434,7 +434,7 @@ impl Shard {
         let (Some(sequence), Some(id), Some(agent)) = (record, envelope.message.id(), envelope.message.target()) else {
             return;
         };
-        let sent = self.effects.list.iter().filter(|effect| effect.is_durable()).count();
+        let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
         let sent = u32::try_from(sent).unwrap_or(u32::MAX);
         let sender = envelope.message.sender();
         self.journal.handling = Some(Handling { id, agent, sender, sequence, sent, waiter: None });
@@ -607,7 +607,7 @@ impl Shard {
     /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
     #[cold]
     pub(in crate::shard) fn leave_to_next_start(&mut self, reservation: Reservation) {
-        self.ledger.account.kept += 1;
+        self.ledger.keep();
         self.release(reservation);
     }
 
@@ -622,7 +622,7 @@ impl Shard {
             let journalled = |envelope: &Envelope| envelope.journal().is_in_record();
             for place in slot.mailbox.extract(&mut self.held, journalled) {
                 let Some(envelope) = self.held.remove(place) else { continue };
-                self.count_unfinished(Place::Mailbox, 1);
+                self.ledger.count_unfinished(Place::Mailbox, 1);
                 self.leave_to_next_start(Reservation::in_mailbox(key, &envelope));
             }
         }

@@ -158,7 +158,7 @@ impl Shard {
         self.journal.first.insert(sequence, sequence);
         envelope.mark(JournalRef::in_record(sequence));
         self.keep_attempts(&envelope);
-        self.ledger.account.recovered += 1;
+        self.ledger.recover();
         let Some(index) = self.add_absent(receiver, receiver_name) else {
             return self.dead_letter(envelope, DeadLetterReason::ShardFull, Reservation::Nothing);
         };

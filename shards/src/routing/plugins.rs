@@ -5,8 +5,6 @@
 
 use crate::message::{Message, ParameterValue, Receiver};
 use crate::routing::rules::Destination;
-use crate::shard::Shard;
-use crate::shard::io::SendErrorKind;
 use crate::supervision::catch_panic;
 
 /// The most plugins of a router: each of them is asked for every message.
@@ -34,49 +32,60 @@ pub trait RoutePlugin {
     fn judge(&mut self, message: &Message) -> Verdict;
 }
 
-impl Shard {
-    /// Adds a plugin behind the others.
-    ///
-    /// # Errors
-    /// There are [`PLUGINS_MAX`] already; the plugin comes back.
-    pub fn add_plugin(&mut self, plugin: Box<dyn RoutePlugin>) -> Result<(), Box<dyn RoutePlugin>> {
-        if self.plugins.list.len() >= PLUGINS_MAX {
+/// The plugins of a shard.
+pub(crate) struct Plugins {
+    list: Vec<Box<dyn RoutePlugin>>,
+    /// Whether messages in no conversation are looked at before they are accepted, whether there are plugins or not.
+    is_always_asked: bool,
+}
+
+/// Why a plugin did not let a message pass.
+pub(crate) struct PluginRefusal {
+    pub plugin: Box<str>,
+    pub reason: Box<str>,
+}
+
+impl Plugins {
+    /// No plugins. `is_always_asked` has messages in no conversation looked at all the same.
+    pub fn new(is_always_asked: bool) -> Self {
+        Self { list: Vec::new(), is_always_asked }
+    }
+
+    /// Adds a plugin behind the others, or gives it back if there are [`PLUGINS_MAX`] already.
+    pub fn add(&mut self, plugin: Box<dyn RoutePlugin>) -> Result<(), Box<dyn RoutePlugin>> {
+        if self.list.len() >= PLUGINS_MAX {
             return Err(plugin);
         }
-        self.plugins.list.push(plugin);
-        self.plugins.judge = true;
+        self.list.push(plugin);
+        self.is_always_asked = true;
         Ok(())
     }
 
-    /// Whether [`Shard::ask_plugins`] has something to do.
+    /// Whether something looks at the message before it is accepted.
     #[inline(always)]
-    pub(in crate::shard) fn has_to_judge(&self, message: &Message) -> bool {
-        self.plugins.judge && (message.conversation().is_none() || !self.plugins.list.is_empty())
+    pub fn have_to_judge(&self, message: &Message) -> bool {
+        self.is_always_asked && (message.conversation().is_none() || !self.list.is_empty())
     }
 
-    /// Has every plugin judge a message that is about to be accepted. One that can't be held to the protocol that it names is
-    /// counted.
-    #[cold]
-    pub(in crate::shard) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendErrorKind> {
-        self.dialogue.conversations.count_unchecked(message);
-        for plugin in &mut self.plugins.list {
-            let refused =
-                |by: &str, reason: &str| SendErrorKind::RefusedByPlugin { plugin: by.into(), reason: reason.into() };
+    /// Has every plugin judge a message that is about to be accepted.
+    pub fn judge(&mut self, message: &mut Message) -> Result<(), PluginRefusal> {
+        for plugin in &mut self.list {
+            let refusal = |by: &str, reason: &str| PluginRefusal { plugin: by.into(), reason: reason.into() };
             match catch_panic(|| plugin.judge(message)) {
                 Ok(Verdict::Pass) => {}
                 Ok(Verdict::Reroute(Destination::Agent(agent))) => message.set_receiver(Receiver::Agent(agent)),
                 Ok(Verdict::Reroute(Destination::Capability(term, choice))) => {
                     message.set_receiver(Receiver::Capability(term, choice));
                 }
-                Ok(Verdict::Refuse(reason)) => return Err(refused(plugin.name(), &reason)),
+                Ok(Verdict::Refuse(reason)) => return Err(refusal(plugin.name(), &reason)),
                 Ok(Verdict::Annotate(parameters)) => {
                     for (name, value) in parameters {
                         let set = message.annotate(&name, ParameterValue::text(value));
-                        set.map_err(|reason| refused(plugin.name(), &reason))?;
+                        set.map_err(|reason| refusal(plugin.name(), &reason))?;
                     }
                 }
                 // What it would have said is not known, so nothing goes past it.
-                Err(what) => return Err(refused(plugin.name(), &format!("it panicked: {what}"))),
+                Err(what) => return Err(refusal(plugin.name(), &format!("it panicked: {what}"))),
             }
         }
         Ok(())
