@@ -49,14 +49,13 @@ pub mod api {
     pub use crate::routing::plugins::{PLUGINS_MAX, RoutePlugin, Verdict};
     pub use crate::shard::control::admin::*;
     pub use crate::shard::control::backpressure::*;
-    pub use crate::shard::control::conformance::*;
     pub use crate::shard::control::lifecycle::*;
     pub use crate::shard::control::replay::*;
-    pub use crate::shard::control::retry::*;
     pub use crate::shard::io::*;
     pub use crate::shard::links::OUTGOING_WAITING_MAX;
     pub use crate::shard::path::overflow::*;
     pub use crate::stats::unfinished::*;
+    pub use crate::supervision::retry::*;
 }
 
 /// Internals that the benchmarks measure.

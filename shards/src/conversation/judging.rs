@@ -1,7 +1,8 @@
 //! Protocol checks of conversations.
 
 use super::{
-    Conversation, ConversationIndex, Conversations, NOWHERE, Passage, Passed, Protocols, REPLY_TO_NOTED_MAX, hash_of,
+    Conformance, Conversation, ConversationIndex, Conversations, NOWHERE, Passage, Passed, Protocols,
+    REPLY_TO_NOTED_MAX, hash_of,
 };
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Performative, Reliability, Term, WallTime};
 use crate::outcome::DeadLetterReason;
@@ -240,18 +241,53 @@ impl Conversations {
         }
     }
 
-    /// Returns the number of messages that followed their protocol, and how many of them were late.
-    pub fn steps(&self) -> (u64, u64) {
-        (self.protocols.steps, self.protocols.steps_late)
+    /// Returns what was seen of protocols.
+    pub fn conformance(&self) -> Conformance {
+        Conformance {
+            steps: self.protocols.steps,
+            late: self.protocols.steps_late,
+            observed: self.observed,
+            refused: self.refused,
+            unchecked: self.unchecked,
+        }
     }
 
-    /// Takes the violation of the last message that was let pass or refused.
-    pub fn take_violation(&mut self) -> Option<Box<Violation>> {
-        self.violation.take()
+    /// Takes the violation of the last message that was let pass, and counts it.
+    pub fn observe_violation(&mut self) -> Option<Box<Violation>> {
+        let violation = self.violation.take()?;
+        self.observed += 1;
+        Some(violation)
+    }
+
+    /// Takes the violation of the last message that was refused, and counts it.
+    pub fn refuse_violation(&mut self) -> Option<Box<Violation>> {
+        let violation = self.violation.take()?;
+        self.refused += 1;
+        Some(violation)
+    }
+
+    /// Records that a message was given up. If it was part of a conversation that lives here, what was said last may be said
+    /// again.
+    #[cold]
+    pub fn forgive_repetition(&mut self, message: &Message) {
+        if let (Some(id), Some(initiator)) = (message.conversation(), message.initiator()) {
+            self.delivery_failed(initiator, id);
+        }
+    }
+
+    /// Records that the router tells an agent that its message was not delivered, which may be the first that the
+    /// conversation's shard hears of it.
+    #[cold]
+    pub fn on_failure_notice(&mut self, notice: &Message, to: AgentId) {
+        if let (Some(id), ConversationRole::Initiator, Performative::Failure) =
+            (notice.conversation(), notice.role(), notice.performative())
+        {
+            self.delivery_failed(to, id);
+        }
     }
 
     /// Records that a message of this conversation was not delivered, so that the last step may be repeated.
-    pub fn delivery_failed(&mut self, initiator: AgentId, id: ConversationId) {
+    fn delivery_failed(&mut self, initiator: AgentId, id: ConversationId) {
         if self.protocols.rulebook.is_empty() {
             return;
         }

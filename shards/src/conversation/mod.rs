@@ -8,11 +8,14 @@
 //! history and its awaited replies are bounded; without traffic it ends at its timeout. From its first durable message
 //! on it survives the process.
 
+mod conformance;
 mod history;
 pub(crate) mod initiators;
 mod judging;
 mod recovered;
+mod roles;
 
+pub use conformance::Conformance;
 pub use history::HistoryEntry;
 
 use hashbrown::{HashMap, HashTable};
@@ -26,6 +29,7 @@ use crate::message::{AgentId, ConversationId, ConversationRole, Correlation, Mes
 use crate::outcome::DeadLetterReason;
 use crate::protocol::{Guard, ProtocolView, Rulebook, Violation};
 use history::{History, Remembered};
+use initiators::InitiatorCache;
 use recovered::Recovered;
 
 /// Maximum number of replies that a conversation waits for. Beyond it the oldest is no longer matched with its reply.
@@ -115,12 +119,17 @@ pub(crate) struct Conversations {
     protocols: Protocols,
     /// The violation of the last message that was let pass or refused, until the shard takes it.
     violation: Option<Box<Violation>>,
-    pub opened: u64,
-    pub closed: u64,
+    opened: u64,
+    closed: u64,
     /// Messages that name a checked protocol but could not be checked.
-    pub unchecked: u64,
+    unchecked: u64,
+    /// Messages that broke their protocol and were delivered all the same, and those that were refused.
+    observed: u64,
+    refused: u64,
     /// What is known of conversations begun by an earlier run.
     recovered: Recovered,
+    /// Who began the conversations that text-borne messages of agents of this shard belong to.
+    initiators: InitiatorCache,
 }
 
 /// The protocol checks of a shard's conversations.
@@ -222,12 +231,20 @@ impl Conversations {
             opened: 0,
             closed: 0,
             unchecked: 0,
+            observed: 0,
+            refused: 0,
             recovered: Recovered::new(Seeded::new(seed)),
+            initiators: InitiatorCache::new(seed),
         }
     }
 
     pub fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// Returns the number of conversations that were begun.
+    pub fn opened(&self) -> u64 {
+        self.opened
     }
 
     pub fn timeout_ms(&self) -> u64 {
@@ -247,7 +264,7 @@ impl Conversations {
     }
 
     /// Returns this agent's relation to a conversation of its own with this id.
-    pub fn own(&self, initiator: AgentId, id: ConversationId, peer: AgentId) -> OwnConversation {
+    fn own(&self, initiator: AgentId, id: ConversationId, peer: AgentId) -> OwnConversation {
         match self.find(initiator, id).and_then(|place| self.slab.get(place)) {
             None => OwnConversation::None,
             Some(found) if found.position(peer).is_some() => OwnConversation::WithPeer,
@@ -256,7 +273,7 @@ impl Conversations {
     }
 
     /// Whether the initiator's message to a peer replies to a question that this peer asked in the conversation.
-    pub fn answers(&self, initiator: AgentId, id: ConversationId, peer: AgentId, question: Correlation) -> bool {
+    fn answers(&self, initiator: AgentId, id: ConversationId, peer: AgentId, question: Correlation) -> bool {
         let found = self.find(initiator, id).and_then(|place| self.slab.get(place));
         found.is_some_and(|found| {
             let peer = found.position(peer);

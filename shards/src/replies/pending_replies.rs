@@ -154,9 +154,9 @@ pub(crate) struct PendingReplies {
     numbered: u32,
     overdue: usize,
     /// The number of replies that did not arrive before their deadline.
-    pub unanswered: u64,
+    unanswered: u64,
     /// The number of replies marked as late.
-    pub late: u64,
+    late: u64,
 }
 
 impl PendingReplies {
@@ -222,6 +222,32 @@ impl PendingReplies {
 
     pub fn get_mut(&mut self, place: u32) -> Option<&mut PendingReply> {
         self.slab.get_mut(place)
+    }
+
+    /// Records an answer. Returns whether it came late, and whether no further one is expected; nothing if there is no such
+    /// question any more.
+    pub fn answer(&mut self, place: u32, now_ms: u64) -> Option<(bool, bool)> {
+        let question = self.slab.get_mut(place)?;
+        question.answered = true;
+        question.answers_left = question.answers_left.saturating_sub(1);
+        let late = question.overdue || question.due_ms < now_ms;
+        self.late += u64::from(late);
+        Some((late, question.answers_left == 0))
+    }
+
+    /// Records that the moment of a question passed without an answer.
+    pub fn count_unanswered(&mut self) {
+        self.unanswered += 1;
+    }
+
+    /// Returns the number of questions whose moment passed without an answer.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered
+    }
+
+    /// Returns the number of answers that came after their moment and were marked.
+    pub fn late(&self) -> u64 {
+        self.late
     }
 
     /// Marks an entry as overdue. Returns whether it may be kept.

@@ -10,8 +10,8 @@ use crate::protocol::Rulebook;
 use crate::routing::partition::Partition;
 use crate::routing::rules::Rule;
 use crate::shard::path::overflow::OverflowPolicy;
-use crate::supervision::RestartPolicy;
 use crate::supervision::breaker::BreakerPolicy;
+use crate::supervision::{RestartPolicy, RetryPolicy};
 
 /// What a shard needs to know to start.
 #[derive(Clone, Debug)]
@@ -64,17 +64,4 @@ pub struct ShardConfig {
     pub duplicates_window: usize,
     /// For the hash tables and [`Context::random`](crate::shard::agent::Context::random).
     pub seed: u64,
-}
-
-/// How failed attempts are repeated: after `delay_ms`, then `factor` times as long each time, give or take the jitter.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct RetryPolicy {
-    /// Attempts after the first one, for messages that do not set their own number.
-    pub retries: u8,
-    /// The first delay.
-    pub delay_ms: u32,
-    /// By how much the delay grows.
-    pub factor: f64,
-    /// How far a delay strays from that, either way, as a fraction of it: 0.0 to 1.0.
-    pub jitter: f64,
 }

@@ -8,6 +8,7 @@ pub use crate::outcome::Stage;
 use std::sync::Arc;
 
 use crate::base::index::ShardIndex;
+use crate::conversation::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterReason, DeadLetterSearch};
 use crate::journal::record::Lsn;
@@ -15,7 +16,6 @@ use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime
 use crate::protocol::Violation;
 use crate::routing::capabilities::Provider;
 use crate::shard::agent::Registration;
-use crate::shard::control::conformance::Conformance;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
 use crate::shard::control::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::shard::control::replay::{DeadLetterPortion, ReplayPortion};

@@ -17,61 +17,54 @@ mod alarm;
 mod config;
 pub(crate) mod control;
 pub(crate) mod io;
+mod lifecycle;
 pub(crate) mod links;
 mod outputs;
-mod parts;
 pub(crate) mod path;
 mod scheduler;
 pub(crate) mod shard_frame;
 mod timers;
 mod words;
 
+pub use crate::supervision::RetryPolicy;
 pub(crate) use alarm::Alarm;
-pub use config::{RetryPolicy, ShardConfig};
+pub use config::ShardConfig;
 pub use control::restore as recovery;
-use parts::{Backpressure, Dialogue, Lifecycle, Replies, Supervision};
 pub use shard_frame::{Control, ShardFrame};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use foldhash::quality::FixedState;
-use hashbrown::HashMap;
-
-use crate::base::hashing::Seeded;
 use crate::base::index::ShardIndex;
 use crate::base::rng::SplitMix64;
 use crate::base::time::Clock;
-use crate::conversation::Conversations;
-use crate::conversation::initiators::InitiatorCache;
+use crate::conversation::{Conformance, Conversations};
 use crate::dead_letter::DeadLetters;
 use crate::journal::record::Records;
 use crate::mailbox::Held;
 use crate::mesh::Port;
 use crate::message::{AgentId, IdSource};
+use crate::replies::asks::Asks;
 use crate::replies::pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
 use crate::routing::capabilities::Capabilities;
 use crate::routing::partition::Partition;
 use crate::routing::plugins::Plugins;
 use crate::shard::agent::Effects;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Registry};
-use crate::shard::agent::tombstones::Tombstones;
 use crate::shard::control::admin::Inquiries;
 use crate::shard::control::backpressure::WaitQueues;
-use crate::shard::control::conformance::Conformance;
 use crate::shard::control::journal::ShardJournal;
 use crate::shard::control::replay::Replays;
-use crate::shard::control::restart::AgentFactory;
-use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot, Token};
+use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot};
+use crate::shard::lifecycle::Lifecycle;
 use crate::shard::links::Links;
 use crate::shard::outputs::Outputs;
-use crate::shard::path::overflow::OverflowFigures;
 use crate::shard::scheduler::Scheduler;
 use crate::shard::timers::Timers;
 use crate::stats::account::Account;
 use crate::stats::calling::Calling;
 use crate::stats::ledger::Ledger;
-use crate::supervision::{BreakerFigures, CallTimes};
+use crate::supervision::Supervision;
 
 /// Messages that one turn takes out of each incoming ring: one chunk.
 pub const ARRIVALS_PER_TURN_MAX: usize = 256;
@@ -89,8 +82,7 @@ pub const FAN_OUT_PER_TURN_MAX: u32 = 256;
 pub(crate) const SWEEP_INTERVAL_MS: u64 = 1_000;
 /// The most timers of one shard.
 pub const TIMERS_MAX: usize = 16_000_000;
-/// The most questions from outside that one shard waits on.
-pub const ASKS_MAX: usize = 65_536;
+pub use crate::replies::asks::ASKS_MAX;
 
 /// What came of a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,12 +95,6 @@ pub struct Turn {
     pub polling: bool,
     /// When there will be something to do even if nothing comes in, in milliseconds of monotonic time.
     pub next_deadline_ms: Option<u64>,
-}
-
-/// A question from outside that waits for its answer.
-pub(crate) struct PendingAsk {
-    pub token: Token,
-    pub timer: Option<crate::base::timer_wheel::TimerKey>,
 }
 
 /// Whether the shard takes in and gives out messages.
@@ -132,21 +118,20 @@ pub struct Shard {
     pub(in crate::shard) links: Links,
     pub(in crate::shard) held: Held,
     pub(in crate::shard) agents: Registry,
-    pub(in crate::shard) gateway: AgentIndex,
     pub(in crate::shard) scheduler: Scheduler,
     pub(in crate::shard) lifecycle: Lifecycle,
-    pub(in crate::shard) tombstones: Tombstones,
     pub(in crate::shard) effects: Effects,
-    pub(in crate::shard) backpressure: Backpressure,
+    pub(in crate::shard) wait_queues: WaitQueues,
     pub(in crate::shard) capabilities: Capabilities,
-    pub(in crate::shard) dialogue: Dialogue,
+    pub(in crate::shard) conversations: Conversations,
     pub(in crate::shard) timers: Timers,
     pub(in crate::shard) supervision: Supervision,
     pub(in crate::shard) plugins: Plugins,
     pub(in crate::shard) dead_letters: DeadLetters,
     pub(in crate::shard) replays: Replays,
     pub(in crate::shard) ledger: Ledger,
-    pub(in crate::shard) replies: Replies,
+    pub(in crate::shard) pending_replies: PendingReplies,
+    pub(in crate::shard) asks: Asks,
     /// Agents that look after others, and what waits for them.
     pub(in crate::shard) inquiries: Inquiries,
     pub(in crate::shard) journal: ShardJournal,
@@ -157,56 +142,29 @@ impl Shard {
     /// A shard without agents. `port` is its end of the mesh, `now` the time at which its timers start.
     pub fn new(config: ShardConfig, port: Port<ShardFrame>, now: Now) -> Self {
         let index = ShardIndex(config.id_space.shard);
-        let mut agents = Registry::new();
-        let gateway_name = gateway_name(config.partition, index);
-        let gateway_id = AgentId::of_text(&gateway_name);
-        let gateway = agents.insert(
-            gateway_id,
-            &gateway_name,
-            crate::shard::agent::registry::Behaviour::Gateway,
-            AgentFactory::NONE,
-        );
+        let agents = Registry::new(&gateway_name(config.partition, index));
         Self {
             effects: Effects::default(),
             outputs: Outputs::default(),
             timers: Timers::new(now.monotonic_ms()),
             plugins: Plugins::new(!config.protocols.is_empty()),
             capabilities: Capabilities::new(index),
-            dialogue: Dialogue {
-                conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
-                violations: Conformance::default(),
-                initiators: InitiatorCache::new(config.seed),
-            },
+            conversations: Conversations::new(config.conversations, config.protocols.clone(), config.seed),
             index,
             ids: IdSource::new(config.id_space),
             rng: SplitMix64::new(config.seed),
             scheduler: Scheduler::default(),
-            lifecycle: Lifecycle {
-                starting: false,
-                registrations: VecDeque::new(),
-                draining: Vec::new(),
-                barriers: HashMap::with_hasher(FixedState::default()),
-                barrier_count: 0,
-            },
+            lifecycle: Lifecycle::default(),
             held: Held::new(config.pending_max, config.memory_max),
             links: Links::new(port),
-            backpressure: Backpressure { overflow: OverflowFigures::default(), wait_queues: WaitQueues::default() },
-            supervision: Supervision {
-                failure_handler: None,
-                breakers: BreakerFigures::default(),
-                call_times: CallTimes::new(&config.breaker),
-            },
-            replies: Replies {
-                pending: PendingReplies::new(PENDING_REPLIES_MAX, config.seed),
-                asks: HashMap::with_hasher(Seeded::new(config.seed)),
-                asks_by_token: HashMap::with_hasher(FixedState::default()),
-            },
+            wait_queues: WaitQueues::default(),
+            supervision: Supervision::new(&config.breaker),
+            pending_replies: PendingReplies::new(PENDING_REPLIES_MAX, config.seed),
+            asks: Asks::new(config.seed),
             ledger: Ledger::default(),
             clock: Clock::new(now),
             phase: ShardPhase::Running,
             agents,
-            gateway: gateway.unwrap_or(AgentIndex(crate::base::slab::NONE)),
-            tombstones: Tombstones::new(),
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
             replays: Replays::default(),
             inquiries: Inquiries::default(),
@@ -247,10 +205,10 @@ impl Shard {
             || polled
             || drained;
         let more = self.scheduler.has_more()
-            || !self.lifecycle.registrations.is_empty()
+            || self.lifecycle.registrations() > 0
             || carries
             || self.has_committed()
-            || self.backpressure.wait_queues.has_more()
+            || self.wait_queues.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
             // An input that found no room may find some after whatever this turn did.
@@ -285,9 +243,8 @@ impl Shard {
         self.ledger.account().pending == 0
             && !self.scheduler.has_more()
             && self.links.is_quiet()
-            && self.lifecycle.barriers.is_empty()
-            && self.backpressure.wait_queues.asked == 0
-            && self.lifecycle.registrations.is_empty()
+            && self.lifecycle.is_quiet()
+            && self.wait_queues.asked == 0
             && self.inquiries.is_quiet()
             && self.journal.waiters() == 0
             && self.journal.records.count() == 0
@@ -308,7 +265,7 @@ impl Shard {
         assert_eq!(self.held.outside(), 0, "{index} counts messages that are nowhere");
         assert!(self.effects.is_empty() && !self.scheduler.has_next_turn(), "{index} has something left to do");
         self.links.assert_at_rest();
-        assert!(!self.backpressure.wait_queues.exist(), "{index} has receivers that are closed");
+        assert!(!self.wait_queues.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
             let Some(slot) = self.agents.get(agent) else { continue };
             assert!(!slot.flags.is(AgentFlags::CLOSED) && !slot.flags.is(AgentFlags::WAITING), "{} waits", slot.name);
@@ -326,40 +283,46 @@ impl Shard {
 
     /// Its figures.
     pub fn snapshot(&self) -> Snapshot {
+        let (refusals, breakers) = (self.ledger.refusals(), self.supervision.breakers());
         Snapshot {
             account: *self.ledger.account(),
             agents: self.agents.len() - 1,
-            conversations: self.dialogue.conversations.len(),
-            conversations_opened: self.dialogue.conversations.opened,
+            conversations: self.conversations.len(),
+            conversations_opened: self.conversations.opened(),
             dead_letters: self.dead_letters.len(),
             dead_letters_dropped: self.dead_letters.dropped(),
             dead_letters_replayed: self.dead_letters.replayed(),
-            breakers_open: self.supervision.breakers.open,
-            breakers_opened: self.supervision.breakers.opened,
+            breakers_open: breakers.open,
+            breakers_opened: breakers.opened,
             timers: self.timers.len(),
-            questions: self.replies.pending.len(),
-            replies_missing: self.replies.pending.unanswered,
-            replies_late: self.replies.pending.late,
+            questions: self.pending_replies.len(),
+            replies_missing: self.pending_replies.unanswered(),
+            replies_late: self.pending_replies.late(),
             memory_bytes: self.held.memory_bytes(),
             memory_bytes_max: self.config.memory_max,
-            refused_for_memory: self.backpressure.overflow.refused_for_memory,
-            refused_by_receiver: self.backpressure.overflow.refused_by_receiver,
-            replies_beyond: self.backpressure.overflow.replies_beyond,
-            receivers_closed: self.backpressure.wait_queues.closed_here,
-            receivers_closed_so_far: self.backpressure.wait_queues.closed_so_far,
-            stalled: self.backpressure.wait_queues.stalled,
-            stalled_so_far: self.backpressure.wait_queues.stalled_so_far,
-            waiting: self.backpressure.wait_queues.waiting,
-            waiting_so_far: self.backpressure.wait_queues.waiting_so_far,
-            conformance: self.conformance(),
+            refused_for_memory: refusals.for_memory,
+            refused_by_receiver: refusals.for_receiver,
+            replies_beyond: refusals.replies_beyond,
+            receivers_closed: self.wait_queues.closed_here,
+            receivers_closed_so_far: self.wait_queues.closed_so_far,
+            stalled: self.wait_queues.stalled,
+            stalled_so_far: self.wait_queues.stalled_so_far,
+            waiting: self.wait_queues.waiting,
+            waiting_so_far: self.wait_queues.waiting_so_far,
+            conformance: self.conversations.conformance(),
             duplicates: self.journal.duplicates,
             commits_awaited: self.journal.waiters(),
         }
     }
 
+    /// Its figures of protocols.
+    pub fn conformance(&self) -> Conformance {
+        self.conversations.conformance()
+    }
+
     /// The id of the shard's own agent for embedders without an inbox.
     pub fn gateway_id(&self) -> Option<AgentId> {
-        self.agents.get(self.gateway).map(|slot| slot.id)
+        self.agents.gateway_id()
     }
 
     /// Which agent is being called, for an observer on another thread.
@@ -378,18 +341,7 @@ impl Shard {
             match alarm {
                 Alarm::Release { place, agent } => self.deliver_due(place, agent),
                 Alarm::Conversation(index) => self.on_conversation_timeout(index),
-                Alarm::CachedInitiator(key) => {
-                    if let Some(again_ms) = self.dialogue.initiators.time_out(
-                        &key,
-                        self.clock.now_ms(),
-                        self.dialogue.conversations.timeout_ms(),
-                    ) {
-                        // A note that can't be looked after is dropped at once instead of staying for ever.
-                        if self.timers.insert(again_ms, alarm).is_err() {
-                            self.dialogue.initiators.time_out(&key, u64::MAX, 0);
-                        }
-                    }
-                }
+                Alarm::CachedInitiator(key) => self.on_initiator_timeout(key),
                 Alarm::Ask(correlation) => self.give_up_asking(correlation),
                 Alarm::PendingReply { place, number } => self.on_reply_timeout(place, number),
                 Alarm::Sweep(agent) => self.sweep(agent),

@@ -1,6 +1,6 @@
 //! What is due later.
 
-use crate::base::timer_wheel::{TimersFullError, TimerKey, TimerWheel};
+use crate::base::timer_wheel::{TimerKey, TimerWheel, TimersFullError};
 use crate::shard::{Alarm, TIMERS_MAX, TIMERS_PER_TURN_MAX};
 
 /// The armed timers of a shard.

@@ -1,7 +1,7 @@
 //! A shard's figures as words, as its thread publishes them to others.
 
+use crate::conversation::Conformance;
 use crate::outcome::{DeadLetterReason, Stage};
-use crate::shard::control::conformance::Conformance;
 use crate::shard::io::Snapshot;
 use crate::stats::account::Account;
 

@@ -8,8 +8,20 @@ use crate::stats::unfinished::{Place, Unfinished};
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     account: Account,
+    refusals: Refusals,
     /// What was left at the stop.
     unfinished: Option<Box<Unfinished>>,
+}
+
+/// What was refused, or taken all the same, for want of room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Refusals {
+    /// Refused because the memory budget was used up.
+    pub for_memory: u64,
+    /// Refused because the receiver takes nothing at the moment and the sender did not want to wait, or not any longer.
+    pub for_receiver: u64,
+    /// Replies that were taken beyond the mailbox's limit.
+    pub replies_beyond: u64,
 }
 
 impl Ledger {
@@ -77,6 +89,25 @@ impl Ledger {
     /// Messages were refused, and never accepted.
     pub fn refuse(&mut self, messages: u64) {
         self.account.refused += messages;
+    }
+
+    /// A message was refused because the memory budget was used up.
+    pub fn refuse_for_memory(&mut self) {
+        self.refusals.for_memory += 1;
+    }
+
+    /// A message was refused because its receiver takes nothing at the moment.
+    pub fn refuse_for_receiver(&mut self) {
+        self.refusals.for_receiver += 1;
+    }
+
+    /// A reply was taken beyond the mailbox's limit.
+    pub fn take_reply_beyond(&mut self) {
+        self.refusals.replies_beyond += 1;
+    }
+
+    pub fn refusals(&self) -> Refusals {
+        self.refusals
     }
 
     /// The router sends a notice.

@@ -12,9 +12,9 @@ pub type Stopwatch = Box<dyn FnMut() -> u64>;
 pub(crate) struct CallTimes {
     stopwatch: Option<Stopwatch>,
     /// The smallest threshold of any agent of the shard, in nanoseconds.
-    pub slow_ns: u64,
+    slow_ns: u64,
     /// The number of turns in which calls are still timed.
-    pub turns_left: u32,
+    turns_left: u32,
     /// Whether the last turn called agents.
     called: bool,
 }
@@ -50,6 +50,17 @@ impl CallTimes {
         if self.called && self.turns_left > 0 {
             self.turns_left -= 1;
         }
+    }
+
+    /// Whether calls are timed in this turn.
+    #[inline(always)]
+    pub fn is_due(&self) -> bool {
+        self.turns_left > 0
+    }
+
+    /// Whether a call of this length is slow for some agent of the shard.
+    pub fn is_slow(&self, took_ns: u64) -> bool {
+        took_ns >= self.slow_ns
     }
 
     pub fn is_possible(&self) -> bool {

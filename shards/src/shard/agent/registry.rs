@@ -11,9 +11,11 @@ use crate::base::slab::{NONE, Slab};
 use crate::journal::record::Lsn;
 use crate::mailbox::{Envelope, Mailbox, Queue, Reservation};
 use crate::message::{AgentId, Message, Term};
+use crate::outcome::DeadLetterReason;
+use crate::shard::agent::tombstones::{Tombstone, Tombstones};
 use crate::shard::agent::{Agent, Effect};
 use crate::shard::control::backpressure::Stalled;
-use crate::shard::control::lifecycle::Drain;
+use crate::shard::control::lifecycle::{AgentState, Drain, StopReason};
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::InboxNumber;
 use crate::shard::path::overflow::OverflowPolicy;
@@ -231,6 +233,10 @@ pub(crate) struct Registry {
     slots: Slab<AgentSlot>,
     index: HashTable<Indexed>,
     generation: u32,
+    /// The router's own agent for embedders without an inbox.
+    gateway: AgentIndex,
+    /// Agents that are gone.
+    former: Tombstones,
     /// Which of them is being called.
     pub calling: Arc<Calling>,
 }
@@ -256,9 +262,75 @@ impl Indexed {
 }
 
 impl Registry {
-    pub fn new() -> Self {
-        let calling = Arc::new(Calling::new());
-        Self { slots: Slab::new(AGENTS_MAX), index: HashTable::new(), generation: 0, calling }
+    /// The agents of a shard: only its gateway at first.
+    pub fn new(gateway_name: &str) -> Self {
+        let mut agents = Self {
+            slots: Slab::new(AGENTS_MAX),
+            index: HashTable::new(),
+            generation: 0,
+            gateway: AgentIndex(NONE),
+            former: Tombstones::new(),
+            calling: Arc::new(Calling::new()),
+        };
+        let id = AgentId::of_text(gateway_name);
+        if let Some(gateway) = agents.insert(id, gateway_name, Behaviour::Gateway, AgentFactory::NONE) {
+            agents.gateway = gateway;
+        }
+        agents
+    }
+
+    /// The router's own agent for embedders without an inbox.
+    #[inline(always)]
+    pub fn gateway(&self) -> AgentIndex {
+        self.gateway
+    }
+
+    pub fn gateway_id(&self) -> Option<AgentId> {
+        self.get(self.gateway).map(|slot| slot.id)
+    }
+
+    /// Returns the agent with this id, unless it is the gateway.
+    pub fn find_own(&self, id: AgentId) -> Option<AgentIndex> {
+        self.find(id).filter(|index| *index != self.gateway)
+    }
+
+    /// Returns what is remembered of an agent that is gone.
+    pub fn find_former(&self, id: AgentId) -> Option<&Tombstone> {
+        self.former.find(id)
+    }
+
+    /// Remembers an agent that goes.
+    pub fn bury(&mut self, agent: AgentId, name: Box<str>, why: StopReason, restarts: u64) {
+        self.former.remember(agent, name, why, restarts);
+    }
+
+    /// Forgets an agent that was gone and is there again.
+    pub fn revive(&mut self, agent: AgentId) {
+        self.former.forget(agent);
+    }
+
+    /// Whether the agent that took a message in is still in its place, and takes it.
+    #[inline]
+    pub fn is_still_there(&self, agent: AgentKey) -> bool {
+        self.resolve(agent).is_some_and(|slot| !slot.is_leaving())
+    }
+
+    /// Returns what becomes of a message whose receiver went while it was delayed or being made durable.
+    #[cold]
+    pub fn reason_of_absence(&self, target: Option<AgentId>) -> DeadLetterReason {
+        let former = target.and_then(|target| self.former.find(target));
+        former.map_or(DeadLetterReason::Deregistered, |former| former.why.for_what_waited())
+    }
+
+    /// Returns where an agent is in its life.
+    pub fn state_of(&self, index: AgentIndex) -> AgentState {
+        self.get(index).map_or(AgentState::Stopped, |slot| AgentState::of(slot.flags))
+    }
+
+    /// Whether something waits in an agent's mailbox.
+    #[inline]
+    pub fn has_mail(&self, index: AgentIndex) -> bool {
+        self.get(index).is_some_and(|slot| slot.mailbox.has_mail())
     }
 
     pub fn len(&self) -> usize {

@@ -340,7 +340,7 @@ impl Shard {
     }
 
     fn change_agent(&mut self, asker: AgentId, inquiry: AdminRequest, agent: AgentId, change: Change) {
-        let found = self.agents.find(agent).filter(|index| *index != self.gateway);
+        let found = self.agents.find_own(agent);
         let changed = match (found, change) {
             (None, _) => false,
             (Some(index), Change::Offers { offered, withdrawn }) => {
@@ -375,7 +375,7 @@ impl Shard {
         let found = |index: AgentIndex| {
             let slot = self.agents.get(index)?;
             let stands = AgentState::of(slot.flags);
-            let wanted = index != self.gateway && state.is_none_or(|state| state == stands);
+            let wanted = index != self.agents.gateway() && state.is_none_or(|state| state == stands);
             wanted.then(|| FoundAgent { agent: slot.id, name: Box::from(&*slot.name), state: stands })
         };
         match agent {

@@ -97,7 +97,7 @@ impl Shard {
 
     /// Has a message wait behind its receiver's full mailbox, or refuses it.
     pub(in crate::shard) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
-        let may_close = self.backpressure.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX;
+        let may_close = self.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX;
         let Some(slot) = self.agents.get_mut(index) else { return };
         let closed = slot.flags.is(AgentFlags::CLOSED);
         let length = slot.cold().stalled.as_ref().map_or(0, |stalled| stalled.places.len());
@@ -116,8 +116,8 @@ impl Shard {
             stalled.places.push_back(place);
             count_in(&mut stalled.senders, sender);
         }
-        self.backpressure.wait_queues.stalled += 1;
-        self.backpressure.wait_queues.stalled_so_far += 1;
+        self.wait_queues.stalled += 1;
+        self.wait_queues.stalled_so_far += 1;
         if !closed {
             self.close_receiver(index);
         }
@@ -133,9 +133,9 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.flags.add(AgentFlags::CLOSED);
         let id = slot.id;
-        self.backpressure.wait_queues.closed_here += 1;
-        self.backpressure.wait_queues.closed_so_far += 1;
-        self.backpressure.wait_queues.by_receiver.entry(id).or_default().closed = true;
+        self.wait_queues.closed_here += 1;
+        self.wait_queues.closed_so_far += 1;
+        self.wait_queues.by_receiver.entry(id).or_default().closed = true;
         self.broadcast_closed(id, true);
         self.arm_waiter_sweep();
     }
@@ -145,7 +145,7 @@ impl Shard {
         slot.flags.remove(AgentFlags::CLOSED);
         slot.cold().stalled = None;
         let id = slot.id;
-        self.backpressure.wait_queues.closed_here -= 1;
+        self.wait_queues.closed_here -= 1;
         self.receiver_is_open(id);
         self.broadcast_closed(id, false);
         // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
@@ -168,16 +168,16 @@ impl Shard {
         if let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut())
             && !std::mem::replace(&mut stalled.due, true)
         {
-            self.backpressure.wait_queues.roomy.push(key);
+            self.wait_queues.roomy.push(key);
         }
     }
 
     /// Lets stalled messages into mailboxes with room, and opens receivers. Returns how many were looked at.
     pub(in crate::shard) fn let_stalled_in(&mut self) -> usize {
-        if self.backpressure.wait_queues.roomy.is_empty() {
+        if self.wait_queues.roomy.is_empty() {
             return 0;
         }
-        let roomy = std::mem::take(&mut self.backpressure.wait_queues.roomy);
+        let roomy = std::mem::take(&mut self.wait_queues.roomy);
         for agent in &roomy {
             if self.agents.resolve(*agent).is_some() {
                 self.let_stalled_into(agent.index);
@@ -208,7 +208,7 @@ impl Shard {
             }
             stalled.places.pop_front();
             count_out(&mut stalled.senders, self.held.get(place).and_then(|envelope| envelope.message.sender()));
-            self.backpressure.wait_queues.stalled -= 1;
+            self.wait_queues.stalled -= 1;
             let Some(envelope) = self.held.unpark(place) else { continue };
             if envelope.deadline_ms <= self.clock.now_ms() {
                 self.expire(envelope, Stage::Stalled, Reservation::Nothing);
@@ -223,7 +223,7 @@ impl Shard {
     pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: DeadLetterReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let stalled = slot.cold().stalled.take().unwrap_or_default();
-        self.backpressure.wait_queues.stalled -= stalled.places.len();
+        self.wait_queues.stalled -= stalled.places.len();
         for place in stalled.places {
             if let Some(envelope) = self.held.unpark(place) {
                 self.dead_letter(envelope, reason, Reservation::Nothing);
@@ -241,34 +241,33 @@ impl Shard {
         }
         if !closed {
             self.receiver_is_open(receiver);
-        } else if self.backpressure.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX
-            || self.backpressure.wait_queues.by_receiver.contains_key(&receiver)
+        } else if self.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX
+            || self.wait_queues.by_receiver.contains_key(&receiver)
         {
-            self.backpressure.wait_queues.by_receiver.entry(receiver).or_default().closed = true;
+            self.wait_queues.by_receiver.entry(receiver).or_default().closed = true;
         }
     }
 
     fn receiver_is_open(&mut self, receiver: AgentId) {
-        let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) else { return };
+        let Some(line) = self.wait_queues.by_receiver.get_mut(&receiver) else { return };
         line.closed = false;
         if line.waiting.is_empty() {
-            self.backpressure.wait_queues.by_receiver.remove(&receiver);
+            self.wait_queues.by_receiver.remove(&receiver);
         } else if !std::mem::replace(&mut line.moves, true) {
-            self.backpressure.wait_queues.moving.push_back(receiver);
+            self.wait_queues.moving.push_back(receiver);
         }
     }
 
     /// Whether something waits for a receiver that is open again.
     #[cold]
     pub(in crate::shard) fn line_moves(&self, receiver: AgentId) -> bool {
-        self.backpressure.wait_queues.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
+        self.wait_queues.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
     }
 
     /// Whether a message has to stand in line for its receiver.
     #[cold]
     pub(in crate::shard) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
-        let (Some(line), Some(sender)) = (self.backpressure.wait_queues.by_receiver.get(&receiver), message.sender())
-        else {
+        let (Some(line), Some(sender)) = (self.wait_queues.by_receiver.get(&receiver), message.sender()) else {
             return false;
         };
         sender != receiver && (line.senders.contains_key(&sender) || !message.looks_like_reply())
@@ -279,7 +278,7 @@ impl Shard {
     pub(in crate::shard) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
         self.must_wait(message, receiver)
             && message.sender().is_some_and(|sender| {
-                let line = self.backpressure.wait_queues.by_receiver.get(&receiver);
+                let line = self.wait_queues.by_receiver.get(&receiver);
                 let waiting = line.and_then(|line| line.senders.get(&sender)).copied().unwrap_or(0);
                 waiting >= self.config.outbox.into_inner()
             })
@@ -304,11 +303,11 @@ impl Shard {
     }
 
     fn enqueue_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: Waiter) {
-        let line = self.backpressure.wait_queues.by_receiver.entry(receiver).or_default();
+        let line = self.wait_queues.by_receiver.entry(receiver).or_default();
         count_in(&mut line.senders, sender);
         line.waiting.push_back(entry);
-        self.backpressure.wait_queues.waiting += 1;
-        self.backpressure.wait_queues.waiting_so_far += 1;
+        self.wait_queues.waiting += 1;
+        self.wait_queues.waiting_so_far += 1;
         self.arm_waiter_sweep();
     }
 
@@ -340,8 +339,8 @@ impl Shard {
     /// Moves on what waits for receivers that are open again. Returns how many messages that were.
     pub(in crate::shard) fn move_lines(&mut self) -> usize {
         let mut moved = 0;
-        for _ in 0..self.backpressure.wait_queues.moving.len() {
-            let Some(receiver) = self.backpressure.wait_queues.moving.pop_front() else { break };
+        for _ in 0..self.wait_queues.moving.len() {
+            let Some(receiver) = self.wait_queues.moving.pop_front() else { break };
             moved += self.move_line(receiver);
         }
         moved
@@ -352,20 +351,20 @@ impl Shard {
         let here = self.is_here(shard);
         let mut moved = 0;
         loop {
-            let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) else { return moved };
+            let Some(line) = self.wait_queues.by_receiver.get_mut(&receiver) else { return moved };
             if line.closed {
                 line.moves = false;
                 return moved;
             }
             if line.waiting.is_empty() {
-                self.backpressure.wait_queues.by_receiver.remove(&receiver);
+                self.wait_queues.by_receiver.remove(&receiver);
                 return moved;
             }
             if !here && !self.links.has_credit(shard) {
                 break;
             }
             let Some(entry) = line.waiting.pop_front() else { break };
-            self.backpressure.wait_queues.waiting -= 1;
+            self.wait_queues.waiting -= 1;
             match entry {
                 Waiter::Message { place, sender, here } => {
                     let Some(envelope) = self.held.unpark(place) else { continue };
@@ -378,7 +377,7 @@ impl Shard {
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, deadline_ms } => {
-                    self.backpressure.wait_queues.asked -= 1;
+                    self.wait_queues.asked -= 1;
                     let id = message.sender();
                     let back = self.admit_in_line(*message, token, deadline_ms, receiver);
                     if let Some(envelope) = back {
@@ -391,7 +390,7 @@ impl Shard {
             }
             moved += 1;
         }
-        self.backpressure.wait_queues.moving.push_back(receiver);
+        self.wait_queues.moving.push_back(receiver);
         moved
     }
 
@@ -410,10 +409,10 @@ impl Shard {
     /// Puts a message back to the front that found no credit on its way after all.
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<AgentKey>) {
         let id = envelope.message.sender();
-        match (self.held.park(envelope), self.backpressure.wait_queues.by_receiver.get_mut(&receiver)) {
+        match (self.held.park(envelope), self.wait_queues.by_receiver.get_mut(&receiver)) {
             (Ok(place), Some(line)) => {
                 line.waiting.push_front(Waiter::Message { place, sender, here: false });
-                self.backpressure.wait_queues.waiting += 1;
+                self.wait_queues.waiting += 1;
             }
             (Ok(place), None) => {
                 if let Some(envelope) = self.held.unpark(place) {
@@ -430,7 +429,7 @@ impl Shard {
     }
 
     fn remove_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>) {
-        if let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) {
+        if let Some(line) = self.wait_queues.by_receiver.get_mut(&receiver) {
             count_out(&mut line.senders, sender);
         }
     }
@@ -440,10 +439,10 @@ impl Shard {
     /// What keeps a message from outside from being sent now without waiting.
     pub(in crate::shard) fn closed_to(&self, message: &Message) -> Option<SendErrorKind> {
         let receiver = message.target().filter(|receiver| {
-            let sender = message.sender().or_else(|| self.gateway_id());
-            self.backpressure.wait_queues.exist()
+            let sender = message.sender().or_else(|| self.agents.gateway_id());
+            self.wait_queues.exist()
                 && sender != Some(*receiver)
-                && self.backpressure.wait_queues.by_receiver.contains_key(receiver)
+                && self.wait_queues.by_receiver.contains_key(receiver)
                 && !message.looks_like_reply()
         })?;
         Some(SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
@@ -454,7 +453,7 @@ impl Shard {
     pub(in crate::shard) fn ask_in_line(&mut self, mut message: Message, token: Token) -> Option<Message> {
         let agent = match message.sender() {
             Some(sender) => self.agents.find(sender),
-            None => Some(self.gateway),
+            None => Some(self.agents.gateway()),
         };
         let ready = agent.and_then(|agent| self.agents.get(agent)).filter(|slot| slot.outbox.is_empty());
         let (Some(receiver), Some(slot)) = (message.target(), ready) else { return Some(message) };
@@ -464,7 +463,7 @@ impl Shard {
             return Some(message);
         }
         let (sender, deadline_ms) = (message.sender(), self.deadline_of(&message));
-        self.backpressure.wait_queues.asked += 1;
+        self.wait_queues.asked += 1;
         self.enqueue_waiter(receiver, sender, Waiter::Asked { message: Box::new(message), token, deadline_ms });
         None
     }
@@ -512,7 +511,7 @@ impl Shard {
     pub(in crate::shard) fn leave_lines(&mut self, tokens: &[Token]) {
         let tokens: HashSet<Token, FixedState> = tokens.iter().copied().collect();
         let mut left = 0;
-        for line in self.backpressure.wait_queues.by_receiver.values_mut() {
+        for line in self.wait_queues.by_receiver.values_mut() {
             let senders = &mut line.senders;
             line.waiting.retain(|entry| match entry {
                 Waiter::Asked { message, token, .. } if tokens.contains(token) => {
@@ -523,8 +522,8 @@ impl Shard {
                 Waiter::Asked { .. } | Waiter::Message { .. } => true,
             });
         }
-        self.backpressure.wait_queues.asked -= left;
-        self.backpressure.wait_queues.waiting -= left;
+        self.wait_queues.asked -= left;
+        self.wait_queues.waiting -= left;
         self.ledger.refuse(left as u64);
     }
 
@@ -532,15 +531,15 @@ impl Shard {
 
     /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
     fn arm_waiter_sweep(&mut self) {
-        if !self.backpressure.wait_queues.swept {
+        if !self.wait_queues.swept {
             let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepLines);
-            self.backpressure.wait_queues.swept = timer.is_ok();
+            self.wait_queues.swept = timer.is_ok();
         }
     }
 
     pub(in crate::shard) fn sweep_lines(&mut self) {
-        self.backpressure.wait_queues.swept = false;
-        let mut receivers: Vec<AgentId> = self.backpressure.wait_queues.by_receiver.keys().copied().collect();
+        self.wait_queues.swept = false;
+        let mut receivers: Vec<AgentId> = self.wait_queues.by_receiver.keys().copied().collect();
         receivers.sort_unstable();
         for receiver in &receivers {
             self.sweep_line(*receiver);
@@ -548,13 +547,13 @@ impl Shard {
                 self.sweep_stalled(index);
             }
         }
-        if self.backpressure.wait_queues.waiting + self.backpressure.wait_queues.stalled > 0 {
+        if self.wait_queues.waiting + self.wait_queues.stalled > 0 {
             self.arm_waiter_sweep();
         }
     }
 
     fn sweep_line(&mut self, receiver: AgentId) {
-        let Some(line) = self.backpressure.wait_queues.by_receiver.get_mut(&receiver) else { return };
+        let Some(line) = self.wait_queues.by_receiver.get_mut(&receiver) else { return };
         let (slab, now_ms) = (&self.held, self.clock.now_ms());
         let is_late = |entry: &Waiter| match entry {
             Waiter::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
@@ -562,7 +561,7 @@ impl Shard {
         };
         let (late, waiting) = std::mem::take(&mut line.waiting).into_iter().partition::<VecDeque<_>, _>(is_late);
         line.waiting = waiting;
-        self.backpressure.wait_queues.waiting -= late.len();
+        self.wait_queues.waiting -= late.len();
         for entry in late {
             match entry {
                 Waiter::Message { place, sender, .. } => {
@@ -573,7 +572,7 @@ impl Shard {
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, .. } => {
-                    self.backpressure.wait_queues.asked -= 1;
+                    self.wait_queues.asked -= 1;
                     self.remove_waiter(receiver, message.sender());
                     let error = SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
                     let rejected = self.reject(error, *message);
@@ -590,7 +589,7 @@ impl Shard {
         let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
         let (late, places) = std::mem::take(&mut stalled.places).into_iter().partition::<VecDeque<_>, _>(is_late);
         stalled.places = places;
-        self.backpressure.wait_queues.stalled -= late.len();
+        self.wait_queues.stalled -= late.len();
         for place in late {
             let Some(envelope) = self.held.unpark(place) else { continue };
             let slot = self.agents.get_mut(index);
@@ -606,11 +605,11 @@ impl Shard {
     /// places are answered.
     pub(in crate::shard) fn stop_lines(&mut self) -> Vec<u32> {
         let mut places = Vec::new();
-        let mut lines: Vec<(AgentId, WaitQueue)> = self.backpressure.wait_queues.by_receiver.drain().collect();
+        let mut lines: Vec<(AgentId, WaitQueue)> = self.wait_queues.by_receiver.drain().collect();
         lines.sort_unstable_by_key(|(receiver, _)| *receiver);
-        self.backpressure.wait_queues.moving.clear();
-        self.backpressure.wait_queues.waiting = 0;
-        self.backpressure.wait_queues.asked = 0;
+        self.wait_queues.moving.clear();
+        self.wait_queues.waiting = 0;
+        self.wait_queues.asked = 0;
         for entry in lines.into_iter().flat_map(|(_, line)| line.waiting) {
             match entry {
                 Waiter::Message { place, sender, .. } => {

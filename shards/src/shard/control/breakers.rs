@@ -38,7 +38,7 @@ impl Shard {
     #[inline(always)]
     pub(in crate::shard) fn begin_call(&mut self, index: AgentIndex, free: bool) -> Call {
         let quota = self.config.turn_quota.into_inner();
-        if free && self.supervision.call_times.turns_left == 0 {
+        if free && !self.supervision.call_times.is_due() {
             Call { quota, timed: false, probing_since: None }
         } else {
             self.inspect_call(index, quota)
@@ -77,7 +77,7 @@ impl Shard {
     pub(in crate::shard) fn time_call(&mut self, index: AgentIndex, began_ns: Option<u64>) -> Option<u64> {
         let now_ns = self.supervision.call_times.read_ns()?;
         let took_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
-        if took_ns >= self.supervision.call_times.slow_ns {
+        if self.supervision.call_times.is_slow(took_ns) {
             self.count_slow_call(index, took_ns);
         }
         (!self.is_shut(index)).then_some(now_ns)
@@ -148,9 +148,7 @@ impl Shard {
             return;
         }
         slot.gate = guard;
-        self.supervision.breakers.open += usize::from(before == BreakerGate::Closed);
-        self.supervision.breakers.open -= usize::from(guard == BreakerGate::Closed);
-        self.supervision.breakers.opened += u64::from(guard == BreakerGate::Open);
+        self.supervision.count_gate(before, guard);
         self.outputs.report(|| Event::BreakerChanged { agent, state });
         self.publish_breaker(index);
         match guard {
@@ -217,7 +215,7 @@ impl Shard {
         let Some(guarded) = slot.cold.as_mut().and_then(|cold| cold.breaker.take()) else { return };
         debug_assert!(!guarded.told_shut, "no other shard keeps an agent that is gone in mind");
         let before = std::mem::take(&mut slot.gate);
-        self.supervision.breakers.open -= usize::from(before != BreakerGate::Closed);
+        self.supervision.forget_gate(before);
         if let Some(timer) = guarded.timer {
             self.timers.cancel(timer);
         }

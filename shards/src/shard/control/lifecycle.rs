@@ -210,12 +210,7 @@ pub(crate) struct Drain {
 impl Shard {
     /// An agent that embedders may do something to.
     fn find_for_embedder(&self, agent: AgentId) -> Result<AgentIndex, LifecycleError> {
-        let found = self.agents.find(agent).filter(|index| *index != self.gateway);
-        found.ok_or(LifecycleError::UnknownAgent)
-    }
-
-    pub(in crate::shard) fn state_of(&self, index: AgentIndex) -> AgentState {
-        self.agents.get(index).map_or(AgentState::Stopped, |slot| AgentState::of(slot.flags))
+        self.agents.find_own(agent).ok_or(LifecycleError::UnknownAgent)
     }
 
     pub(in crate::shard) fn suspend_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
@@ -224,7 +219,7 @@ impl Shard {
             return Err(LifecycleError::Stopping);
         }
         let index = self.find_for_embedder(agent)?;
-        match self.state_of(index) {
+        match self.agents.state_of(index) {
             AgentState::Suspended => return Ok(()),
             AgentState::Initiated | AgentState::Active => {}
             state @ (AgentState::Draining | AgentState::Stopped) => return Err(LifecycleError::WrongState { state }),
@@ -239,7 +234,7 @@ impl Shard {
 
     pub(in crate::shard) fn resume_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
         let index = self.find_for_embedder(agent)?;
-        match self.state_of(index) {
+        match self.agents.state_of(index) {
             AgentState::Suspended => {}
             AgentState::Initiated | AgentState::Active => return Ok(()),
             state @ (AgentState::Draining | AgentState::Stopped) => return Err(LifecycleError::WrongState { state }),
@@ -277,12 +272,12 @@ impl Shard {
             return Err(LifecycleError::Stopping);
         }
         let index = self.find_for_embedder(agent)?;
-        let state = self.state_of(index);
+        let state = self.agents.state_of(index);
         if matches!(state, AgentState::Draining | AgentState::Stopped) {
             return Err(LifecycleError::WrongState { state });
         }
         let full = LifecycleError::TooManyDrains { limit: DRAINING_AGENTS_MAX };
-        if self.lifecycle.draining.len() >= DRAINING_AGENTS_MAX {
+        if self.lifecycle.drains_enough() {
             return Err(full);
         }
         let Some(slot) = self.agents.get_mut(index) else { return Err(LifecycleError::UnknownAgent) };
@@ -299,7 +294,7 @@ impl Shard {
                 self.give_up_stalled(index, DeadLetterReason::Draining);
             }
         }
-        self.lifecycle.draining.push(key);
+        self.lifecycle.drain(key);
         self.report_state(index);
         // A suspended agent could never handle what it has.
         if state == AgentState::Suspended {
@@ -310,11 +305,11 @@ impl Shard {
 
     /// Removes the drained agents that have handled everything. Says whether there was one.
     pub(in crate::shard) fn end_drains(&mut self) -> bool {
-        if self.lifecycle.draining.is_empty() {
+        if !self.lifecycle.drains() {
             return false;
         }
         let mut ended = false;
-        let mut draining = std::mem::take(&mut self.lifecycle.draining);
+        let mut draining = self.lifecycle.take_draining();
         draining.retain(|agent| {
             let Some(slot) = self.agents.resolve(*agent) else { return false };
             if slot.flags.is(AgentFlags::LEAVING) {
@@ -327,7 +322,7 @@ impl Shard {
             ended = true;
             false
         });
-        self.lifecycle.draining = draining;
+        self.lifecycle.give_back(draining);
         ended
     }
 
@@ -340,7 +335,7 @@ impl Shard {
 
     /// The router stops, and nobody is drained any more.
     pub(in crate::shard) fn stop_drains(&mut self) {
-        for agent in std::mem::take(&mut self.lifecycle.draining) {
+        for agent in self.lifecycle.take_draining() {
             let slot = self.agents.resolve_mut(agent);
             let Some(drain) = slot.and_then(|slot| slot.cold().drain.take()) else { continue };
             self.timers.cancel(drain.deadline);
@@ -364,14 +359,14 @@ impl Shard {
             self.outputs.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
         }
         if why != StopReason::NotStarted {
-            self.tombstones.remember(id, name, why, total);
+            self.agents.bury(id, name, why, total);
         }
     }
 
     /// Gives up a message for an agent that is not there.
     #[cold]
     pub(in crate::shard) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
-        let former = self.tombstones.find(target);
+        let former = self.agents.find_former(target);
         self.dead_letter_all(
             envelope,
             former.map_or(DeadLetterReason::UnknownReceiver, |former| former.why.for_what_comes_late()),
@@ -382,7 +377,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
         let reservation = Reservation::of(&envelope);
-        let (reason, detail) = match self.state_of(index) {
+        let (reason, detail) = match self.agents.state_of(index) {
             AgentState::Draining => (DeadLetterReason::Draining, ""),
             AgentState::Suspended => (DeadLetterReason::MailboxFull, "the receiver is suspended"),
             AgentState::Initiated => {
@@ -393,18 +388,11 @@ impl Shard {
         self.dead_letter_with(envelope, reason, detail, reservation);
     }
 
-    /// What becomes of a message whose receiver went while it was delayed or being made durable.
-    #[cold]
-    pub(in crate::shard) fn reason_of_absence(&self, target: Option<AgentId>) -> DeadLetterReason {
-        let former = target.and_then(|target| self.tombstones.find(target));
-        former.map_or(DeadLetterReason::Deregistered, |former| former.why.for_what_waited())
-    }
-
     /// An agent that is there or was there not long ago.
     pub(in crate::shard) fn view_agent(&self, agent: AgentId) -> Option<AgentView> {
         let shard = self.index;
         let Some(slot) = self.agents.find(agent).and_then(|index| self.agents.get(index)) else {
-            let former = self.tombstones.find(agent)?;
+            let former = self.agents.find_former(agent)?;
             return Some(AgentView {
                 id: agent,
                 name: former.name.clone(),

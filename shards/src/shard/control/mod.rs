@@ -13,5 +13,4 @@ pub mod replay;
 mod replies;
 pub(crate) mod restart;
 pub mod restore;
-pub mod retry;
 pub mod stop;

@@ -16,21 +16,10 @@ use crate::shard::control::admin::AdminRequest;
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
+use crate::shard::lifecycle::OnBarrier;
 use crate::shard::shard_frame::Control;
 use crate::shard::{REGISTRATIONS_PER_TURN_MAX, Shard, ShardPhase, stopping};
 use crate::supervision::{BreakerGate, catch_panic, drop_quietly};
-
-/// A registration that waits until every shard knows of it.
-pub(crate) struct Barrier {
-    waiting_for: usize,
-    then: OnBarrier,
-}
-
-enum OnBarrier {
-    Answer(Token, Vec<Result<AgentId, RegistrationError>>),
-    Tell(AgentId, Message),
-    Confirm(AgentId, AdminRequest),
-}
 
 impl Shard {
     pub(in crate::shard) fn register_all(&mut self, registrations: Vec<Registration>, token: Token) {
@@ -71,9 +60,9 @@ impl Shard {
 
     /// Registers what agents asked for while they were started.
     pub(in crate::shard) fn register_waiting(&mut self) -> usize {
-        let count = self.lifecycle.registrations.len().min(REGISTRATIONS_PER_TURN_MAX);
+        let count = self.lifecycle.registrations().min(REGISTRATIONS_PER_TURN_MAX);
         for _ in 0..count {
-            let Some((registration, requester)) = self.lifecycle.registrations.pop_front() else { break };
+            let Some((registration, requester)) = self.lifecycle.next_registration() else { break };
             self.register_for(registration, requester);
         }
         count
@@ -89,19 +78,13 @@ impl Shard {
         if !told || others == 0 {
             return self.pass_barrier(then);
         }
-        self.lifecycle.barrier_count += 1;
-        let number = self.lifecycle.barrier_count;
-        self.lifecycle.barriers.insert(number, Barrier { waiting_for: others, then });
+        let number = self.lifecycle.begin_barrier(others, then);
         self.links.broadcast(|| Control::Barrier(number));
     }
 
     pub(in crate::shard) fn barrier_passed(&mut self, number: u64) {
-        let Some(barrier) = self.lifecycle.barriers.get_mut(&number) else { return };
-        barrier.waiting_for -= 1;
-        if barrier.waiting_for == 0
-            && let Some(barrier) = self.lifecycle.barriers.remove(&number)
-        {
-            self.pass_barrier(barrier.then);
+        if let Some(then) = self.lifecycle.pass_barrier(number) {
+            self.pass_barrier(then);
         }
     }
 
@@ -123,8 +106,8 @@ impl Shard {
 
     /// Answers registrations that will not pass their barrier any more: the agents are registered, and stopped.
     pub(in crate::shard) fn stop_barriers(&mut self) {
-        for (_, barrier) in std::mem::take(&mut self.lifecycle.barriers) {
-            self.pass_barrier(barrier.then);
+        for then in self.lifecycle.take_barriers() {
+            self.pass_barrier(then);
         }
     }
 
@@ -172,7 +155,7 @@ impl Shard {
         if persistent && let Some(slot) = self.agents.get_mut(index) {
             slot.cold().outlives = true;
         }
-        self.tombstones.forget(id);
+        self.agents.revive(id);
         let overflow = overflow.unwrap_or(self.config.overflow);
         if let Some(slot) = self.agents.get_mut(index) {
             slot.overflow = overflow;
@@ -256,7 +239,7 @@ impl Shard {
             return Ok(());
         };
         self.agents.calling.begin(index);
-        let nested = std::mem::replace(&mut self.lifecycle.starting, true);
+        let nested = self.lifecycle.begin_start();
         let mut context = Context { shard: self, agent: index, id };
         let called = catch_panic(|| agent.start(&mut context)).and_then(|outcome| match outcome {
             Outcome::Failed(failure) => Err(failure.explanation.into_owned()),
@@ -274,7 +257,7 @@ impl Shard {
                 Err(what)
             }
         };
-        self.lifecycle.starting = nested;
+        self.lifecycle.end_start(nested);
         result
     }
 

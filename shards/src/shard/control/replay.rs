@@ -286,7 +286,7 @@ impl Shard {
             open.on_their_way += 1;
             open.portion.replayed.push((id, message_id));
         }
-        self.submit(self.gateway, envelope);
+        self.submit(self.agents.gateway(), envelope);
         Ok(())
     }
 
@@ -297,13 +297,13 @@ impl Shard {
             return Err(ReplayError::TooOften { id });
         }
         let refusal = (self.phase != ShardPhase::Running).then_some(SendErrorKind::Stopping);
-        if let Some(error) = refusal.or_else(|| self.refusal(self.gateway, &letter.message)) {
+        if let Some(error) = refusal.or_else(|| self.refusal(self.agents.gateway(), &letter.message)) {
             return Err(ReplayError::NotAccepted { id, error });
         }
         // What is known to fail is not tried. Of a mailbox on another shard, that shard says so.
         let is_provider = matches!(letter.message.receiver(), Receiver::Provider(..)) && to.is_none();
         let Some(receiver) = to.or_else(|| letter.message.target()).filter(|_| !is_provider) else { return Ok(()) };
-        if self.backpressure.wait_queues.exist() && self.must_wait(&letter.message, receiver) {
+        if self.wait_queues.exist() && self.must_wait(&letter.message, receiver) {
             return Err(ReplayError::ReceiverFull { id });
         }
         if !self.is_here(self.home_of(receiver)) {

@@ -58,20 +58,20 @@ impl Shard {
     /// shard's own gateway are waited for elsewhere.
     #[cold]
     pub(in crate::shard) fn expect_reply(&mut self, agent: AgentIndex, envelope: &Envelope) -> bool {
-        if agent == self.gateway || self.phase == ShardPhase::Stopped {
+        if agent == self.agents.gateway() || self.phase == ShardPhase::Stopped {
             return true;
         }
         let message = &envelope.message;
         let Some(reply_by) = message.reply_by() else { return true };
         let due_ms = self.clock.now_ms().saturating_add(self.clock.until(reply_by));
         let Some(slot) = self.agents.get_mut(agent) else { return true };
-        if self.replies.pending.bound(slot.id, message, 0).is_some() {
+        if self.pending_replies.bound(slot.id, message, 0).is_some() {
             return false;
         }
         let Some(question) = PendingReply::new(message, slot.id, agent, due_ms, describe(message)) else {
             return false;
         };
-        let Some((place, number)) = self.replies.pending.insert(question, &mut slot.first_reply) else {
+        let Some((place, number)) = self.pending_replies.insert(question, &mut slot.first_reply) else {
             return false;
         };
         self.arm_reply(place, number, due_ms)
@@ -81,7 +81,7 @@ impl Shard {
     fn arm_reply(&mut self, place: u32, number: u32, at_ms: u64) -> bool {
         let timer = self.timers.insert(at_ms, Alarm::PendingReply { place, number }).ok();
         let armed = timer.is_some();
-        if let Some(question) = self.replies.pending.get_mut(place) {
+        if let Some(question) = self.pending_replies.get_mut(place) {
             question.timer = timer;
         }
         if !armed {
@@ -91,10 +91,10 @@ impl Shard {
     }
 
     fn forget_reply(&mut self, place: u32) {
-        let Some(agent) = self.replies.pending.get(place).map(|question| question.agent) else { return };
+        let Some(agent) = self.pending_replies.get(place).map(|question| question.agent) else { return };
         let mut nowhere = NONE;
         let head = self.agents.get_mut(agent).map_or(&mut nowhere, |slot| &mut slot.first_reply);
-        if let Some(timer) = self.replies.pending.remove(place, head).and_then(|question| question.timer) {
+        if let Some(timer) = self.pending_replies.remove(place, head).and_then(|question| question.timer) {
             self.timers.cancel(timer);
         }
     }
@@ -112,8 +112,8 @@ impl Shard {
         initiator: crate::message::AgentId,
         conversation: ConversationId,
     ) {
-        if self.replies.pending.len() > 0 {
-            for place in self.replies.pending.of_conversation(initiator, conversation) {
+        if self.pending_replies.len() > 0 {
+            for place in self.pending_replies.of_conversation(initiator, conversation) {
                 self.forget_reply(place);
             }
         }
@@ -123,19 +123,17 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn match_reply(&mut self, message: &mut Message, agent: AgentIndex) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
-        let Some(place) = self.replies.pending.answered_by(asker, message) else { return };
-        let Some(question) = self.replies.pending.get(place) else { return };
+        let Some(place) = self.pending_replies.answered_by(asker, message) else { return };
+        let Some(question) = self.pending_replies.get(place) else { return };
         if question.due_ms < self.clock.now_ms() && !question.overdue {
             // Its timer is about to fire: the asker hears first that no answer came in time, and then gets the answer.
             self.on_reply_timeout(place, question.number);
         }
-        let Some(question) = self.replies.pending.get_mut(place) else { return message.set_late() };
-        question.answered = true;
-        question.answers_left = question.answers_left.saturating_sub(1);
-        let (late, done) = (question.overdue || question.due_ms < self.clock.now_ms(), question.answers_left == 0);
+        let Some((late, done)) = self.pending_replies.answer(place, self.clock.now_ms()) else {
+            return message.set_late();
+        };
         if late {
             message.set_late();
-            self.replies.pending.late += 1;
         }
         if done {
             self.forget_reply(place);
@@ -146,7 +144,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn match_failure(&mut self, agent: AgentIndex, correlation: crate::message::Correlation) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
-        if let Some(place) = self.replies.pending.undeliverable(asker, correlation) {
+        if let Some(place) = self.pending_replies.undeliverable(asker, correlation) {
             self.forget_reply(place);
         }
     }
@@ -154,7 +152,7 @@ impl Shard {
     /// Looks at a question whose moment has come: tells its asker if no answer came, and remembers it for as long as a
     /// conversation may be silent, to mark an answer that comes late.
     pub(in crate::shard) fn on_reply_timeout(&mut self, place: u32, number: u32) {
-        let Some(question) = self.replies.pending.get(place).filter(|question| question.number == number) else {
+        let Some(question) = self.pending_replies.get(place).filter(|question| question.number == number) else {
             return;
         };
         if question.overdue {
@@ -171,18 +169,18 @@ impl Shard {
                 return;
             }
             // From now on the router's own report about it is no reason to forget it.
-            self.replies.pending.set_overdue(place);
+            self.pending_replies.set_overdue(place);
             self.notify_missing_reply(place);
         }
-        if self.replies.pending.set_overdue(place) {
-            self.arm_reply(place, number, self.clock.now_ms() + self.dialogue.conversations.timeout_ms());
+        if self.pending_replies.set_overdue(place) {
+            self.arm_reply(place, number, self.clock.now_ms() + self.conversations.timeout_ms());
         } else {
             self.forget_reply(place);
         }
     }
 
     fn notify_missing_reply(&mut self, place: u32) {
-        let Some(question) = self.replies.pending.get(place) else { return };
+        let Some(question) = self.pending_replies.get(place) else { return };
         let (asker, message, reply_by) = (question.asker, question.message, question.reply_by);
         let content = format!(
             "(({}) (no-reply \"no reply came by {}\"))",
@@ -202,7 +200,7 @@ impl Shard {
         } else if let Some(correlation) = question.correlation {
             builder = builder.in_reply_to(correlation);
         }
-        self.replies.pending.unanswered += 1;
+        self.pending_replies.count_unanswered();
         self.outputs.report(|| Event::ReplyMissing { asker, message, reply_by });
         self.send_notice(builder, asker, Reservation::Nothing);
     }
@@ -221,12 +219,11 @@ impl Shard {
     /// Hands the gateway's mail to those who asked.
     pub(in crate::shard) fn answer_asks(&mut self) -> u32 {
         let mut handled = 0;
-        while let Some(envelope) = self.pop_mail(self.gateway) {
+        while let Some(envelope) = self.pop_mail(self.agents.gateway()) {
             handled += 1;
-            let Some(key) = self.agents.key(self.gateway) else { return handled };
+            let Some(key) = self.agents.key(self.agents.gateway()) else { return handled };
             let reservation = Reservation::in_mailbox(key, &envelope);
-            let asked =
-                envelope.message.in_reply_to().filter(|correlation| self.replies.asks.contains_key(correlation));
+            let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains(*correlation));
             match (envelope.kind, asked) {
                 (EnvelopeKind::Notice, Some(correlation)) => {
                     // A receipt is no answer: the question goes on waiting for one.

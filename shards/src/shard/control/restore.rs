@@ -422,7 +422,7 @@ impl Shard {
     pub fn restore(&mut self, inheritance: RecoveredState) {
         if inheritance.follows {
             // What another shard's journal has of a conversation, this one's may have lost.
-            self.dialogue.conversations.expect_lost_ones(self.clock.now_ms());
+            self.conversations.expect_lost_ones(self.clock.now_ms());
         }
         if inheritance.is_empty() {
             return;
@@ -440,7 +440,7 @@ impl Shard {
             self.restore_conversation(initiator, &steps);
         }
         for (key, note, at) in inheritance.initiators {
-            if self.clock.since(at) < self.dialogue.conversations.timeout_ms() {
+            if self.clock.since(at) < self.conversations.timeout_ms() {
                 self.write_note(key, note);
             }
         }
@@ -485,7 +485,7 @@ impl Shard {
     fn restore_conversation(&mut self, initiator: AgentId, steps: &[ConversationStep]) {
         let Some(last) = steps.last() else { return };
         let silent_ms = self.clock.since(last.at);
-        if silent_ms >= self.dialogue.conversations.timeout_ms() {
+        if silent_ms >= self.conversations.timeout_ms() {
             return;
         }
         for step in steps {
@@ -495,17 +495,17 @@ impl Shard {
                 continue;
             };
             let passage = Passage { initiator, sender, receiver, message, now_ms: self.clock.now_ms() };
-            let inherited = self.dialogue.conversations.restore_step(id, &passage, step.at, step.violates);
+            let inherited = self.conversations.restore_step(id, &passage, step.at, step.violates);
             let Ok((index, passed)) = inherited else { continue };
             if receiver == initiator {
-                self.dialogue.conversations.note_delegates(initiator, id, message);
+                self.conversations.note_delegates(initiator, id, message);
             }
-            self.dialogue.conversations.set_durable(index);
+            self.conversations.set_durable(index);
             self.journal.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
             if passed == Passed::Began {
-                let ends_ms = self.clock.now_ms() + self.dialogue.conversations.timeout_ms() - silent_ms;
+                let ends_ms = self.clock.now_ms() + self.conversations.timeout_ms() - silent_ms;
                 let timer = self.timers.insert(ends_ms, Alarm::Conversation(index)).ok();
-                self.dialogue.conversations.set_timer(index, timer);
+                self.conversations.set_timer(index, timer);
             }
         }
     }
@@ -515,6 +515,6 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn may_be_behind(&self, message: &Message) -> bool {
         message.reliability() == crate::message::Reliability::Durable
-            && self.dialogue.conversations.may_be_behind(self.clock.now_ms())
+            && self.conversations.may_be_behind(self.clock.now_ms())
     }
 }

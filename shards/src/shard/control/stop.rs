@@ -26,8 +26,8 @@ impl Shard {
     /// Begins to count, before anything is given up.
     #[cold]
     pub(in crate::shard) fn begin_unfinished(&mut self) {
-        let (questions, asks) = (self.replies.pending.awaited() as u64, self.replies.asks.len() as u64);
-        let conversations = self.dialogue.conversations.len() as u64;
+        let (questions, asks) = (self.pending_replies.awaited() as u64, self.asks.len() as u64);
+        let conversations = self.conversations.len() as u64;
         self.ledger.begin_unfinished(questions, asks, conversations);
     }
 

@@ -7,12 +7,13 @@ use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
 use crate::outcome::DeadLetterReason;
+use crate::replies::asks::PendingAsk;
 use crate::routing::plugins::{PluginRefusal, RoutePlugin};
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::io::{Answer, AskError, InboxNumber, Input, JournalCondition, SendError, SendErrorKind, Token};
-use crate::shard::{ASKS_MAX, Alarm, PendingAsk, Shard, ShardPhase};
+use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::stats::unfinished::Place;
 
 impl Shard {
@@ -26,9 +27,7 @@ impl Shard {
                     self.outputs.answer(token, Answer::Sent(Err(rejected)));
                 }
             }
-            Input::Send(mut message, token)
-                if self.backpressure.wait_queues.exist() && self.phase == ShardPhase::Running =>
-            {
+            Input::Send(mut message, token) if self.wait_queues.exist() && self.phase == ShardPhase::Running => {
                 // Where it goes is decided before it waits there.
                 match self.ask_plugins(&mut message) {
                     Ok(()) => {
@@ -44,7 +43,7 @@ impl Shard {
             Input::Ask { message, timeout_ms, token } => self.ask(message, timeout_ms, token),
             Input::Register(registrations, token) => self.register_all(registrations, token),
             Input::Deregister(agent, token) => {
-                let found = self.agents.find(agent).filter(|index| *index != self.gateway);
+                let found = self.agents.find_own(agent);
                 if let Some(index) = found {
                     self.deregister(index);
                 }
@@ -72,7 +71,7 @@ impl Shard {
                 self.outputs.answer(token, Answer::Providers(providers));
             }
             Input::Conversation(initiator, id, token) => {
-                let view = self.dialogue.conversations.view(initiator, id).map(Box::new);
+                let view = self.conversations.view(initiator, id).map(Box::new);
                 self.outputs.answer(token, Answer::Conversation(view));
             }
             Input::DeadLetters(search, limit, token) => self.list_dead_letters(&search, limit, token),
@@ -162,7 +161,7 @@ impl Shard {
     /// is counted.
     #[cold]
     pub(in crate::shard) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendErrorKind> {
-        self.dialogue.conversations.count_unchecked(message);
+        self.conversations.count_unchecked(message);
         let judged = self.plugins.judge(message);
         judged.map_err(|PluginRefusal { plugin, reason }| SendErrorKind::RefusedByPlugin { plugin, reason })
     }
@@ -183,10 +182,10 @@ impl Shard {
     ) -> Result<Option<MessageId>, (SendErrorKind, Message)> {
         let agent = match message.sender() {
             None => {
-                if let Some(gateway) = self.gateway_id() {
+                if let Some(gateway) = self.agents.gateway_id() {
                     message.set_sender(gateway);
                 }
-                Some(self.gateway)
+                Some(self.agents.gateway())
             }
             Some(sender) => self.agents.find(sender),
         };
@@ -198,9 +197,7 @@ impl Shard {
         if !judged && let Err(error) = self.ask_plugins(&mut message) {
             return Err((error, message));
         }
-        if self.backpressure.wait_queues.exist()
-            && message.target().is_some_and(|target| self.waits_too_much(&message, target))
-        {
+        if self.wait_queues.exist() && message.target().is_some_and(|target| self.waits_too_much(&message, target)) {
             return Err((SendErrorKind::Full, message));
         }
         let mut message = message.at_home();
@@ -297,8 +294,8 @@ impl Shard {
     /// What forbids this agent to ask for another answer by a moment. What its handler has sent before may ask as well.
     #[cold]
     fn reply_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendErrorKind> {
-        let asker = self.agents.get(agent).filter(|_| agent != self.gateway)?.id;
-        let limit = self.replies.pending.bound(asker, message, self.effects.len())?;
+        let asker = self.agents.get(agent).filter(|_| agent != self.agents.gateway())?.id;
+        let limit = self.pending_replies.bound(asker, message, self.effects.len())?;
         Some(SendErrorKind::TooManyQuestions { limit })
     }
 
@@ -306,8 +303,8 @@ impl Shard {
     pub(in crate::shard) fn reject(&mut self, error: SendErrorKind, message: Message) -> SendError {
         self.ledger.refuse(1);
         match error {
-            SendErrorKind::MemoryFull { .. } => self.backpressure.overflow.refused_for_memory += 1,
-            SendErrorKind::ReceiverFull { .. } => self.backpressure.overflow.refused_by_receiver += 1,
+            SendErrorKind::MemoryFull { .. } => self.ledger.refuse_for_memory(),
+            SendErrorKind::ReceiverFull { .. } => self.ledger.refuse_for_receiver(),
             _ => {}
         }
         SendError::new(error, message)
@@ -364,31 +361,30 @@ impl Shard {
     }
 
     fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
-        if self.replies.asks.len() >= ASKS_MAX {
+        if self.asks.is_full() {
             let rejected = self.reject(SendErrorKind::Full, message);
             return self.outputs.answer(token, Answer::Replied(Err(AskError::Rejected(rejected))));
         }
         let correlation = match message.reply_with() {
             // A value of the caller's own is kept, unless somebody is waiting for the same one.
-            Some(correlation) if !self.replies.asks.contains_key(&correlation) => correlation,
+            Some(correlation) if !self.asks.contains(correlation) => correlation,
             _ => {
                 // Nor is one given out that a caller of now chose; the next counts are free.
                 let mut correlation = self.ids.correlation();
-                while self.replies.asks.contains_key(&correlation) {
+                while self.asks.contains(correlation) {
                     correlation = self.ids.correlation();
                 }
                 message.set_reply_with(correlation);
                 correlation
             }
         };
-        if let Some(gateway) = self.gateway_id() {
+        if let Some(gateway) = self.agents.gateway_id() {
             message.set_sender(gateway);
         }
         let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| self.clock.until(moment));
         let wait_ms = timeout_ms.min(wanted_ms);
         let timer = self.timers.insert(self.clock.now_ms().saturating_add(wait_ms), Alarm::Ask(correlation)).ok();
-        self.replies.asks.insert(correlation, PendingAsk { token, timer });
-        self.replies.asks_by_token.insert(token, correlation);
+        self.asks.insert(correlation, PendingAsk { token, timer });
         if let Err((error, message)) = self.admit(message, None) {
             let rejected = self.reject(error, message);
             self.end_ask(correlation, Err(AskError::Rejected(rejected)));
@@ -403,8 +399,7 @@ impl Shard {
     }
 
     fn forget_ask(&mut self, correlation: Correlation) -> Option<Token> {
-        let PendingAsk { token, timer } = self.replies.asks.remove(&correlation)?;
-        self.replies.asks_by_token.remove(&token);
+        let PendingAsk { token, timer } = self.asks.remove(correlation)?;
         if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
@@ -414,11 +409,11 @@ impl Shard {
     /// Gives up what callers waited for that have gone.
     #[cold]
     fn cancel(&mut self, mut tokens: Vec<Token>) {
-        tokens.retain(|token| match self.replies.asks_by_token.get(token).copied() {
+        tokens.retain(|token| match self.asks.find(*token) {
             Some(correlation) => self.forget_ask(correlation).is_none(),
             None => true,
         });
-        if self.backpressure.wait_queues.asked > 0 && !tokens.is_empty() {
+        if self.wait_queues.asked > 0 && !tokens.is_empty() {
             self.leave_lines(&tokens);
         }
     }
@@ -552,7 +547,7 @@ impl Shard {
         let in_line = self.stop_lines();
         self.drop_pending_replies();
         self.stop_what_travels(&in_line);
-        for correlation in self.replies.asks.keys().copied().collect::<Vec<_>>() {
+        for correlation in self.asks.all() {
             self.end_ask(correlation, Err(AskError::Stopped));
         }
         self.stop_barriers();

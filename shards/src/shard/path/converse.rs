@@ -1,7 +1,7 @@
 //! A message passes its conversation: whose it is, and whether its protocol allows it.
 
 use crate::conversation::initiators::{CachedInitiator, InitiatorKey};
-use crate::conversation::{ConversationIndex, OwnConversation, Passage, Passed, REPLY_TO_NOTED_MAX, Timeout};
+use crate::conversation::{ConversationIndex, Passage, Passed, REPLY_TO_NOTED_MAX, Timeout};
 use crate::mailbox::Envelope;
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Reliability};
 use crate::outcome::DeadLetterReason;
@@ -10,73 +10,6 @@ use crate::shard::io::Event;
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard};
 
 impl Shard {
-    /// Finds out how the sender of a text-borne message stands to its conversation: whose it is out of those with this id
-    /// that the sender began, or was drawn into by the receiver. A message that names a protocol that can't begin with it,
-    /// in neither of them, is left for the receiver's shard to judge, which knows what the receiver began.
-    #[cold]
-    pub(in crate::shard) fn find_role(
-        &mut self,
-        envelope: &mut Envelope,
-        id: ConversationId,
-        target: AgentId,
-    ) -> Result<(), DeadLetterReason> {
-        let Some(sender) = envelope.message.sender() else { return Ok(()) };
-        let own = self.dialogue.conversations.own(sender, id, target);
-        let noted = self
-            .dialogue
-            .initiators
-            .read(&InitiatorKey { participant: sender, conversation: id, peer: target }, self.clock.now_ms());
-        envelope.text_borne = true;
-        let message = &mut envelope.message;
-        match (own, noted) {
-            (OwnConversation::WithPeer, None) => message.set_role(ConversationRole::Initiator),
-            (_, None) => {
-                let begins_nothing = sender != target
-                    && self.dialogue.conversations.hold_to_protocols()
-                    && self.dialogue.conversations.begins_nothing(message)
-                    && self.dialogue.conversations.allows(sender, id, target, message) != Some(true);
-                let role = if begins_nothing { ConversationRole::Unresolved } else { ConversationRole::Initiator };
-                message.set_role(role);
-            }
-            (own, Some(note)) => {
-                if own == OwnConversation::WithPeer && self.is_of_own(id, message, &note)? {
-                    message.set_role(ConversationRole::Initiator);
-                } else if note.initiator == target {
-                    message.set_role(ConversationRole::Participant);
-                } else {
-                    message.set_member_of(note.initiator);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sender and receiver each began a conversation with this id, or the receiver speaks in a third agent's: whether the
-    /// message belongs to the sender's own. What it answers says so, then the protocol, then what that allows.
-    pub(in crate::shard) fn is_of_own(
-        &self,
-        id: ConversationId,
-        message: &Message,
-        note: &CachedInitiator,
-    ) -> Result<bool, DeadLetterReason> {
-        let (Some(sender), Some(target)) = (message.sender(), message.target()) else { return Ok(true) };
-        let conversations = &self.dialogue.conversations;
-        if let Some(question) = message.in_reply_to() {
-            let answers_note = note.asked == Some(question);
-            if answers_note != conversations.answers(sender, id, target, question) {
-                return Ok(!answers_note);
-            }
-        }
-        let own_allows = conversations.allows(sender, id, target, message);
-        let named = message.protocol_term();
-        let note_is_meant = named.is_none() || conversations.is_same_protocol(note.protocol, named);
-        match own_allows {
-            Some(false) => Ok(false),
-            Some(true) if !note_is_meant => Ok(true),
-            _ => Err(DeadLetterReason::AmbiguousConversation),
-        }
-    }
-
     /// Lets the message pass its conversation, which lives here.
     #[inline(always)]
     pub(in crate::shard) fn converse(
@@ -85,13 +18,13 @@ impl Shard {
         initiator: AgentId,
         target: AgentId,
     ) -> Result<(), DeadLetterReason> {
-        if self.dialogue.conversations.hold_to_protocols() {
+        if self.conversations.hold_to_protocols() {
             return self.converse_by_protocol(envelope, initiator, target);
         }
         let message = &envelope.message;
         let (Some(id), Some(sender)) = (message.conversation(), message.sender()) else { return Ok(()) };
         let passage = Passage { initiator, sender, receiver: target, message, now_ms: self.clock.now_ms() };
-        let (index, passed) = match self.dialogue.conversations.pass(id, &passage) {
+        let (index, passed) = match self.conversations.pass(id, &passage) {
             Ok(passed) => passed,
             Err(reason) => match self.rejoin(id, &passage, reason)? {
                 Some(passed) => passed,
@@ -126,7 +59,7 @@ impl Shard {
         if self.has_come(passage.message, passage.receiver) {
             return Ok(None);
         }
-        self.dialogue.conversations.rejoin(id, passage).map(Some)
+        self.conversations.rejoin(id, passage).map(Some)
     }
 
     /// As [`Shard::converse`], where conversations are held to their protocols.
@@ -144,9 +77,9 @@ impl Shard {
         if durable && !planted::is(Bug::RecoveredConversationsEnforced) && self.has_passed(id, &passage) {
             return Ok(());
         }
-        let (index, passed) = match self.dialogue.conversations.pass_by_protocol(id, &passage, self.clock.wall()) {
+        let (index, passed) = match self.conversations.pass_by_protocol(id, &passage, self.clock.wall()) {
             Err(DeadLetterReason::NotInConversation) if self.may_be_behind(message) => {
-                self.dialogue.conversations.rejoin(id, &passage)?
+                self.conversations.rejoin(id, &passage)?
             }
             passed => passed?,
         };
@@ -177,9 +110,8 @@ impl Shard {
     /// the step was taken, and the conversation may have ended since.
     #[cold]
     pub(in crate::shard) fn has_passed(&mut self, id: ConversationId, passage: &Passage<'_>) -> bool {
-        self.dialogue.conversations.repeats(id, passage).is_some()
-            || self.dialogue.conversations.may_be_behind(self.clock.now_ms())
-                && self.has_come(passage.message, passage.receiver)
+        self.conversations.repeats(id, passage).is_some()
+            || self.conversations.may_be_behind(self.clock.now_ms()) && self.has_come(passage.message, passage.receiver)
     }
 
     pub(in crate::shard) fn arm_conversation(
@@ -188,27 +120,27 @@ impl Shard {
         id: ConversationId,
         index: ConversationIndex,
     ) -> Result<(), DeadLetterReason> {
-        let ends_ms = self.clock.now_ms() + self.dialogue.conversations.timeout_ms();
+        let ends_ms = self.clock.now_ms() + self.conversations.timeout_ms();
         if let Ok(timer) = self.timers.insert(ends_ms, Alarm::Conversation(index)) {
-            self.dialogue.conversations.set_timer(index, Some(timer));
+            self.conversations.set_timer(index, Some(timer));
             return Ok(());
         }
         // A conversation that could never time out is not begun.
-        self.dialogue.conversations.close(initiator, id);
+        self.conversations.close(initiator, id);
         Err(DeadLetterReason::TooManyConversations)
     }
 
     pub(in crate::shard) fn on_conversation_timeout(&mut self, index: ConversationIndex) {
         if self.links.is_any_backlogged() {
             let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::Conversation(index)).ok();
-            return self.dialogue.conversations.set_timer(index, timer);
+            return self.conversations.set_timer(index, timer);
         }
-        match self.dialogue.conversations.time_out(index, self.clock.now_ms()) {
+        match self.conversations.time_out(index, self.clock.now_ms()) {
             Timeout::Gone => {}
             Timeout::NotBefore(again_ms) => {
                 // A timer has just fired, so there is room for one.
                 let timer = self.timers.insert(again_ms, Alarm::Conversation(index)).ok();
-                self.dialogue.conversations.set_timer(index, timer);
+                self.conversations.set_timer(index, timer);
             }
             Timeout::Ended { initiator, id, participants, durable } => {
                 if durable {
@@ -222,7 +154,7 @@ impl Shard {
     }
 
     pub(in crate::shard) fn close_conversation(&mut self, initiator: AgentId, id: ConversationId) {
-        let Some((timer, durable)) = self.dialogue.conversations.close(initiator, id) else { return };
+        let Some((timer, durable)) = self.conversations.close(initiator, id) else { return };
         if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
@@ -242,7 +174,7 @@ impl Shard {
         let reply_to = message.details().map_or(&[][..], |details| &details.reply_to);
         if participant == initiator {
             if !reply_to.is_empty() {
-                self.dialogue.conversations.note_delegates(initiator, conversation, message);
+                self.conversations.note_delegates(initiator, conversation, message);
             }
             return;
         }
@@ -258,11 +190,22 @@ impl Shard {
     }
 
     pub(in crate::shard) fn write_note(&mut self, key: InitiatorKey, note: CachedInitiator) {
-        if self.dialogue.initiators.write(key, note, self.clock.now_ms()) {
-            let ends_ms = self.clock.now_ms() + self.dialogue.conversations.timeout_ms();
-            if self.timers.insert(ends_ms, Alarm::CachedInitiator(key)).is_err() {
-                self.dialogue.initiators.time_out(&key, u64::MAX, 0);
-            }
+        if let Some(ends_ms) = self.conversations.cache_initiator(key, note, self.clock.now_ms()) {
+            self.look_after_initiator(key, ends_ms);
+        }
+    }
+
+    /// Looks at an entry that may not have been used for a conversation's timeout.
+    pub(in crate::shard) fn on_initiator_timeout(&mut self, key: InitiatorKey) {
+        if let Some(again_ms) = self.conversations.time_out_initiator(&key, self.clock.now_ms()) {
+            self.look_after_initiator(key, again_ms);
+        }
+    }
+
+    /// Looks at an entry later. One that cannot be looked after is dropped at once instead of staying for ever.
+    fn look_after_initiator(&mut self, key: InitiatorKey, at_ms: u64) {
+        if self.timers.insert(at_ms, Alarm::CachedInitiator(key)).is_err() {
+            self.conversations.forget_initiator(&key);
         }
     }
 }

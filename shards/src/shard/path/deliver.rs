@@ -60,7 +60,7 @@ impl Shard {
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.text_borne
-            || (self.replies.pending.len() > 0 && slot.first_reply != NONE)
+            || (self.pending_replies.len() > 0 && slot.first_reply != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
             || message.details().is_some_and(|details| {

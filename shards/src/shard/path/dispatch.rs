@@ -4,19 +4,21 @@
 //! not empty is not called, so that it cannot send faster than the rings carry; one agent gets at most its quota before
 //! its neighbours get their turn; a panic in a handler is a failed attempt and nothing more.
 
+use std::num::NonZeroU8;
 use std::ops::ControlFlow;
 
 use crate::base::index::AgentKey;
 use crate::domain::CapabilityName;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Receipt, Reliability};
+use crate::outcome::DeadLetterReason;
 use crate::planted::{self, Bug};
 use crate::shard::agent::registry::{AgentIndex, Behaviour, Suspended};
 use crate::shard::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
 use crate::shard::control::lifecycle::StopReason;
-use crate::shard::control::retry::Decision;
 use crate::shard::io::{Ending, Event, Now, Stage};
 use crate::shard::{Shard, ShardPhase};
+use crate::supervision::retry::{Decision, FailedAttempt, FailureCause, FailureHandler};
 use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quietly};
 
 /// The messages that an agent is given in one call.
@@ -258,7 +260,7 @@ impl Shard {
         }
         if handled > 0 {
             self.schedule(index);
-        } else if self.has_mail(index) {
+        } else if self.agents.has_mail(index) {
             // It took nothing: it is asked again when more has come, or after a while, but not over and over.
             self.arm_sweep(index);
         }
@@ -449,11 +451,6 @@ impl Shard {
     }
 
     #[inline]
-    fn has_mail(&self, index: AgentIndex) -> bool {
-        self.agents.get(index).is_some_and(|slot| slot.mailbox.has_mail())
-    }
-
-    #[inline]
     pub(in crate::shard) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
         self.agents.get_mut(index)?.mailbox.pop(&mut self.held)
     }
@@ -504,6 +501,44 @@ impl Shard {
         } else {
             self.release(reservation);
         }
+    }
+
+    /// Has an embedder's own handler decide about failed attempts.
+    pub fn set_failure_handler(&mut self, handler: Box<dyn FailureHandler>) {
+        self.supervision.set_failure_handler(handler);
+    }
+
+    /// Returns how many attempts a message may have, by its own settings or the router's.
+    pub(in crate::shard) fn attempts_max(&self, message: &Message) -> u8 {
+        message.attempts_max().map_or(self.config.retry.retries.saturating_add(1), NonZeroU8::get)
+    }
+
+    /// Decides what becomes of a message after a failed attempt, and for which reason if it is given up.
+    fn decide(&mut self, envelope: &Envelope, receiver: AgentId, failure: &Failure) -> (Decision, DeadLetterReason) {
+        let lifetime_ms = match envelope.message.time_to_live_ms() {
+            0 => self.config.message_timeout.into_inner(),
+            own => own,
+        };
+        let remaining_ms = envelope.deadline_ms.saturating_sub(self.clock.now_ms());
+        let attempt = FailedAttempt {
+            cause: if failure.panicked { FailureCause::Panicked } else { FailureCause::Failed },
+            attempt: envelope.attempts,
+            attempts_max: self.attempts_max(&envelope.message),
+            age_ms: u64::from(lifetime_ms).saturating_sub(remaining_ms),
+            remaining_ms,
+            receiver,
+            explanation: &failure.explanation,
+            message: &envelope.message,
+            policy: self.config.retry,
+            random: self.rng.next(),
+        };
+        let reason =
+            if attempt.may_retry() { DeadLetterReason::NotRetried } else { DeadLetterReason::AttemptsExhausted };
+        let (decision, panicked) = self.supervision.decide(&attempt);
+        if let Some(what) = panicked {
+            self.outputs.report(|| Event::FailureHandlerPanicked { what });
+        }
+        (decision, reason)
     }
 
     /// Tries the message again later, or gives it up, as the failure handler decides.
@@ -586,8 +621,8 @@ impl Shard {
         match effect {
             Effect::Send(envelope) => self.commit_send(index, envelope),
             Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
-            Effect::Register(registration) if self.lifecycle.starting => {
-                self.lifecycle.registrations.push_back((*registration, id));
+            Effect::Register(registration) if self.lifecycle.is_starting() => {
+                self.lifecycle.register_later(*registration, id);
             }
             Effect::Register(registration) => self.register_for(*registration, id),
             Effect::Deregister => return true,

@@ -87,12 +87,6 @@ impl Shard {
         }
     }
 
-    /// Whether the agent that took a message in is still in its place.
-    #[inline]
-    pub(in crate::shard) fn is_still_there(&self, agent: AgentKey) -> bool {
-        self.agents.resolve(agent).is_some_and(|slot| !slot.is_leaving())
-    }
-
     /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
     pub(in crate::shard) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(key) = self.agents.key(index) else { return };
@@ -118,8 +112,8 @@ impl Shard {
             return;
         }
         let Some(envelope) = self.held.remove(place) else { return };
-        if !self.is_still_there(key) {
-            let reason = self.reason_of_absence(envelope.message.target());
+        if !self.agents.is_still_there(key) {
+            let reason = self.agents.reason_of_absence(envelope.message.target());
             return self.dead_letter(envelope, reason, Reservation::Nothing);
         }
         if envelope.deadline_ms <= self.clock.now_ms() {

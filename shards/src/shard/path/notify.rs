@@ -95,7 +95,7 @@ impl Shard {
     }
 
     pub(in crate::shard) fn deliver_notice(&mut self, envelope: Envelope, to: AgentId) {
-        self.on_failure_notice(&envelope.message, to);
+        self.conversations.on_failure_notice(&envelope.message, to);
         let Some(index) = self.agents.find(to) else {
             self.ledger.coalesce_notice();
             return;

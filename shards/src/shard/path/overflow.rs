@@ -67,17 +67,6 @@ impl std::str::FromStr for OverflowPolicy {
     }
 }
 
-/// What was refused or held up for want of room, so far.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct OverflowFigures {
-    /// Refused because the memory budget was used up.
-    pub refused_for_memory: u64,
-    /// Refused because the receiver takes nothing at the moment and the sender did not want to wait, or not any longer.
-    pub refused_by_receiver: u64,
-    /// Replies that were taken beyond the mailbox's limit.
-    pub replies_beyond: u64,
-}
-
 impl Shard {
     /// Decides about a message whose receiver's mailbox is full, or whose receiver does not take new messages as usual.
     #[cold]
@@ -120,7 +109,7 @@ impl Shard {
             return self.stall(envelope, index);
         }
         if fits {
-            self.backpressure.overflow.replies_beyond += 1;
+            self.ledger.take_reply_beyond();
             return self.take_in(envelope, index);
         }
         let reservation = Reservation::of(&envelope);
@@ -131,11 +120,11 @@ impl Shard {
     /// message's conversation or the message that it was made a reply to say.
     pub(in crate::shard) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
         let Some(slot) = self.agents.get(index) else { return false };
-        if index == self.gateway {
-            return message.in_reply_to().is_some_and(|correlation| self.replies.asks.contains_key(&correlation));
+        if index == self.agents.gateway() {
+            return message.in_reply_to().is_some_and(|correlation| self.asks.contains(correlation));
         }
         message.looks_like_reply()
-            || (slot.first_reply != NONE && self.replies.pending.answered_by(slot.id, message).is_some())
+            || (slot.first_reply != NONE && self.pending_replies.answered_by(slot.id, message).is_some())
     }
 
     /// Makes room for a message by giving up waiting ones of no higher lane, the oldest of the lowest first.

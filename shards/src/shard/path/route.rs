@@ -7,9 +7,8 @@
 use std::sync::Arc;
 
 use crate::base::index::ShardIndex;
-use crate::conversation::initiators::InitiatorKey;
 use crate::mailbox::{Envelope, Reservation};
-use crate::message::{AgentId, Choice, ConversationId, ConversationRole, Receiver};
+use crate::message::{AgentId, Choice, ConversationRole, Receiver};
 use crate::outcome::DeadLetterReason;
 use crate::outcome::Stage;
 use crate::routing::rules;
@@ -85,7 +84,7 @@ impl Shard {
     pub(in crate::shard) fn fan_out(&mut self, mut envelope: Envelope, agents: &Arc<[AgentId]>) -> Result<(), Blocked> {
         if envelope.fan_out == 0
             && let Some(id) = envelope.message.conversation()
-            && let Err((count, most)) = self.has_room_for_all(&envelope, id, agents)
+            && let Err((count, most)) = self.conversations.has_room_for_all(&envelope.message, id, agents)
         {
             // Some of them would have got it, and the sender would not know whom to wait for.
             let detail = format!("the conversation would have {count} participants: allowed are {most}; nobody got it");
@@ -106,34 +105,6 @@ impl Shard {
             return Err(Blocked { shard: self.index, envelope });
         }
         Ok(())
-    }
-
-    /// Whether a conversation has room for all receivers of a message, as far as that is known here: of a conversation that
-    /// lives elsewhere, its initiator and the sender take part at least.
-    #[cold]
-    pub(in crate::shard) fn has_room_for_all(
-        &self,
-        envelope: &Envelope,
-        id: ConversationId,
-        agents: &Arc<[AgentId]>,
-    ) -> Result<(), (usize, usize)> {
-        let Some(sender) = envelope.message.sender() else { return Ok(()) };
-        match envelope.message.role() {
-            // Each receiver began a conversation of its own.
-            ConversationRole::Participant => Ok(()),
-            ConversationRole::Initiator => self.dialogue.conversations.room_for(sender, id, agents.iter().copied()),
-            ConversationRole::Member => match envelope.message.initiator() {
-                Some(began) => self.dialogue.conversations.room_for(began, id, agents.iter().copied()),
-                None => Ok(()),
-            },
-            ConversationRole::Unresolved => {
-                let is_own = |peer: &AgentId| {
-                    !self.dialogue.initiators.has(&InitiatorKey { participant: sender, conversation: id, peer: *peer })
-                };
-                let own: Vec<AgentId> = agents.iter().copied().filter(is_own).collect();
-                self.dialogue.conversations.room_for(sender, id, own.into_iter())
-            }
-        }
     }
 
     /// Sends a message to its one receiver: straight, or by way of the shard where its conversation lives.
@@ -160,7 +131,8 @@ impl Shard {
         let mut initiator = None;
         if let Some(id) = envelope.message.conversation() {
             if envelope.message.role() == ConversationRole::Unresolved
-                && let Err(reason) = self.find_role(&mut envelope, id, target)
+                && let Err(reason) =
+                    self.conversations.resolve_role(&mut envelope.message, id, target, self.clock.now_ms())
             {
                 return self.refuse(envelope, reason);
             }
@@ -185,7 +157,7 @@ impl Shard {
         let here = self.is_here(hop);
         // A receiver of this shard that is closed is found to be so on delivery.
         if !waited
-            && self.backpressure.wait_queues.exist()
+            && self.wait_queues.exist()
             && (!here || self.line_moves(target))
             && self.must_wait(&envelope.message, target)
         {

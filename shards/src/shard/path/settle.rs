@@ -107,7 +107,7 @@ impl Shard {
         if reason == DeadLetterReason::ProtocolViolation {
             self.send_not_understood(&message, reservation);
         } else {
-            self.forgive_repetition(&message);
+            self.conversations.forgive_repetition(&message);
             self.send_failure(&message, reason.as_str(), &explanation, reservation);
         }
         Some(message)
@@ -124,7 +124,7 @@ impl Shard {
             let (sender, receiver) = (message.sender(), message.target());
             self.outputs.report(|| Event::Expired { message: id, sender, receiver, phase });
         }
-        self.forgive_repetition(&message);
+        self.conversations.forgive_repetition(&message);
         let explanation = format!("the message's lifetime ended {}", phase.explanation());
         self.send_failure(&message, DeadLetterReason::Expired.as_str(), &explanation, reservation);
         if journal.is_replay() {

@@ -34,9 +34,9 @@ impl Shard {
         let Some(target) = envelope.message.target() else {
             return self.dead_letter(envelope, DeadLetterReason::NoRoute, Reservation::Credit(from));
         };
-        if !self.held.fits(0)
-            && !(envelope.message.looks_like_reply() && self.held.fits_as(u64::from(envelope.weight()), true))
-        {
+        let fits = self.held.fits(0)
+            || envelope.message.looks_like_reply() && self.held.fits_as(u64::from(envelope.weight()), true);
+        if !fits {
             return self.refuse_arrival(envelope);
         }
         if envelope.message.conversation().is_some() {

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::rng::mixed;
+use crate::conversation::Conformance;
 use crate::domain::Priority;
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, ConversationId, Message, MessageId, Performative, Receipt, Receiver, Reliability};
 use crate::outcome::DeadLetterReason;
 use crate::protocol::{Mode, Violation};
-use crate::shard::control::conformance::Conformance;
 use crate::shard::io::{Answer, AskError, Event, Now, Output, RegistrationError, Token};
 use crate::stats::account::Account;
 

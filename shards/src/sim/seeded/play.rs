@@ -2,19 +2,19 @@
 
 use crate::base::index::ShardIndex;
 use crate::base::rng::mixed;
+use crate::conversation::Conformance;
 use crate::dead_letter::{DeadLetterFilter, DeadLetterId, DeadLetterSearch};
 use crate::domain::AgentName;
 use crate::journal::record::Durability;
 use crate::message::{Message, Receiver};
 use crate::protocol::{Mode, Rulebook};
 use crate::shard::agent::Registration;
-use crate::shard::control::conformance::Conformance;
-use crate::shard::control::retry::{Decision, FailedAttempt, FailureHandler};
 use crate::shard::io::{InboxNumber, Input, Token};
 use crate::shard::path::overflow::OverflowPolicy;
 use crate::sim::dice::Dice;
 use crate::sim::{Setup, World};
 use crate::supervision::breaker::BreakerPolicy;
+use crate::supervision::retry::{Decision, FailedAttempt, FailureHandler};
 
 use super::cast::{Cast, Label, panic_as_planned};
 use super::faults::Fault;

@@ -380,8 +380,8 @@ impl Shard {
             self.acknowledge(waiting.waiter, waiting.ending);
             let Some(Undispatched { place, agent }) = waiting.message else { continue };
             let Some(envelope) = self.held.remove(place) else { continue };
-            if !self.is_still_there(agent) {
-                let reason = self.reason_of_absence(envelope.message.target());
+            if !self.agents.is_still_there(agent) {
+                let reason = self.agents.reason_of_absence(envelope.message.target());
                 self.dead_letter(envelope, reason, Reservation::Nothing);
                 continue;
             }
@@ -414,7 +414,7 @@ impl Shard {
                     continue;
                 };
                 envelope.mark(waiting.waiter);
-                let reservation = if self.is_still_there(agent) {
+                let reservation = if self.agents.is_still_there(agent) {
                     Reservation::in_mailbox(agent, &envelope)
                 } else {
                     Reservation::Nothing

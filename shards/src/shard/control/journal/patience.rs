@@ -102,7 +102,7 @@ impl Shard {
         if let Some(arrival) = receiver.and_then(|receiver| self.journal.arrival(&envelope.message, receiver)) {
             self.journal.seen.forget(arrival);
         }
-        let reservation = if self.is_still_there(message.agent) {
+        let reservation = if self.agents.is_still_there(message.agent) {
             Reservation::in_mailbox(message.agent, &envelope)
         } else {
             Reservation::Nothing

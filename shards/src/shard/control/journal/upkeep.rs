@@ -32,7 +32,7 @@ impl Shard {
         let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
         let name = slot.map_or("", |slot| &slot.name);
         let sequence = self.journal.records.conversation_step(initiator, name, self.clock.wall(), violates, message);
-        self.dialogue.conversations.set_durable(index);
+        self.conversations.set_durable(index);
         // Where the sender's shard is another one, the message itself is written to this journal behind the step.
         if journal.waiter().is_some_and(|waiter| self.is_here(waiter.shard())) {
             self.await_more(journal, 1);
@@ -124,7 +124,8 @@ impl Shard {
             let target = envelope.message.target();
             let slot = target.and_then(|target| self.agents.get(self.agents.find(target)?));
             // A message that is to be tried again is still there when its receiver is gone.
-            let former = || target.and_then(|target| self.tombstones.find(target)).map_or("", |former| &*former.name);
+            let former =
+                || target.and_then(|target| self.agents.find_former(target)).map_or("", |former| &*former.name);
             let name = slot.map_or_else(former, |slot| &*slot.name);
             let journal = &mut self.journal;
             let first = journal.first.remove(&record).unwrap_or(record);

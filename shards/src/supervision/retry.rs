@@ -7,20 +7,25 @@
 //! router, because nothing would bound what waits beside the mailbox; and one that asks not to wait for an open circuit
 //! breaker has had its answer already.
 
-use std::num::NonZeroU8;
-
-use crate::mailbox::Envelope;
 use crate::message::{AgentId, Message};
-use crate::outcome::DeadLetterReason;
-use crate::shard::agent::Failure;
-use crate::shard::io::Event;
-use crate::shard::{RetryPolicy, Shard};
-use crate::supervision::catch_panic;
 
 /// The longest delay between two attempts: an hour, in milliseconds.
 pub const RETRY_DELAY_MS_MAX: u64 = 3_600_000;
 /// The shortest delay between two attempts, in milliseconds.
 pub const RETRY_DELAY_MS_MIN: u64 = 1;
+
+/// How failed attempts are repeated: after `delay_ms`, then `factor` times as long each time, give or take the jitter.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RetryPolicy {
+    /// Attempts after the first one, for messages that do not set their own number.
+    pub retries: u8,
+    /// The first delay.
+    pub delay_ms: u32,
+    /// By how much the delay grows.
+    pub factor: f64,
+    /// How far a delay strays from that, either way, as a fraction of it: 0.0 to 1.0.
+    pub jitter: f64,
+}
 
 /// Decides what becomes of a message whose handler failed.
 ///
@@ -98,7 +103,7 @@ impl FailedAttempt<'_> {
     }
 
     /// The decision as it is carried out.
-    fn within_limits(&self, decision: Decision) -> Decision {
+    pub(super) fn within_limits(&self, decision: Decision) -> Decision {
         match decision {
             Decision::RetryAfter(delay_ms) if self.may_retry() => {
                 Decision::RetryAfter(delay_ms.clamp(RETRY_DELAY_MS_MIN, RETRY_DELAY_MS_MAX))
@@ -120,60 +125,6 @@ impl RetryPolicy {
         let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
         let strayed_ms = delay_ms * (1.0 + self.jitter * (2.0 * fraction - 1.0));
         (strayed_ms.round() as u64).clamp(RETRY_DELAY_MS_MIN, RETRY_DELAY_MS_MAX)
-    }
-}
-
-impl Shard {
-    /// Has an embedder's own handler decide about failed attempts.
-    pub fn set_failure_handler(&mut self, handler: Box<dyn FailureHandler>) {
-        self.supervision.failure_handler = Some(handler);
-    }
-
-    /// How many attempts a message may have, by its own settings or the router's.
-    pub(in crate::shard) fn attempts_max(&self, message: &Message) -> u8 {
-        message.attempts_max().map_or(self.config.retry.retries.saturating_add(1), NonZeroU8::get)
-    }
-
-    /// What becomes of a message after a failed attempt, and for which reason if it is given up.
-    pub(in crate::shard) fn decide(
-        &mut self,
-        envelope: &Envelope,
-        receiver: AgentId,
-        failure: &Failure,
-    ) -> (Decision, DeadLetterReason) {
-        let policy = self.config.retry;
-        let lifetime_ms = match envelope.message.time_to_live_ms() {
-            0 => self.config.message_timeout.into_inner(),
-            own => own,
-        };
-        let remaining_ms = envelope.deadline_ms.saturating_sub(self.clock.now_ms());
-        let attempt = FailedAttempt {
-            cause: if failure.panicked { FailureCause::Panicked } else { FailureCause::Failed },
-            attempt: envelope.attempts,
-            attempts_max: self.attempts_max(&envelope.message),
-            age_ms: u64::from(lifetime_ms).saturating_sub(remaining_ms),
-            remaining_ms,
-            receiver,
-            explanation: &failure.explanation,
-            message: &envelope.message,
-            policy,
-            random: self.rng.next(),
-        };
-        let reason =
-            if attempt.may_retry() { DeadLetterReason::NotRetried } else { DeadLetterReason::AttemptsExhausted };
-        let decided = self.supervision.failure_handler.as_deref_mut().map(|handler| {
-            // What a handler that panicked leaves behind of itself is its own.
-            catch_panic(|| handler.decide(&attempt))
-        });
-        let decision = match decided {
-            Some(Ok(decision)) => decision,
-            None => attempt.by_default(),
-            Some(Err(what)) => {
-                self.outputs.report(|| Event::FailureHandlerPanicked { what });
-                attempt.by_default()
-            }
-        };
-        (attempt.within_limits(decision), reason)
     }
 }
 

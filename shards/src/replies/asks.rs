@@ -1,0 +1,72 @@
+//! Questions from outside the shards that wait for their answers, by the `reply-with` that the answer will repeat.
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::base::hashing::Seeded;
+use crate::base::index::Token;
+use crate::base::timer_wheel::TimerKey;
+use crate::message::Correlation;
+
+/// Maximum number of questions from outside that one shard waits on.
+pub const ASKS_MAX: usize = 65_536;
+
+/// A question from outside that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct PendingAsk {
+    pub token: Token,
+    pub timer: Option<TimerKey>,
+}
+
+/// The questions from outside that wait for their answers.
+#[derive(Debug)]
+pub(crate) struct Asks {
+    by_correlation: HashMap<Correlation, PendingAsk, Seeded>,
+    /// For callers that give up.
+    by_token: HashMap<Token, Correlation, FixedState>,
+}
+
+impl Asks {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            by_correlation: HashMap::with_hasher(Seeded::new(seed)),
+            by_token: HashMap::with_hasher(FixedState::default()),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_correlation.len()
+    }
+
+    /// Whether no further question can be asked.
+    pub fn is_full(&self) -> bool {
+        self.len() >= ASKS_MAX
+    }
+
+    /// Whether somebody waits for an answer to this.
+    pub fn contains(&self, correlation: Correlation) -> bool {
+        self.by_correlation.contains_key(&correlation)
+    }
+
+    pub fn insert(&mut self, correlation: Correlation, ask: PendingAsk) {
+        self.by_token.insert(ask.token, correlation);
+        self.by_correlation.insert(correlation, ask);
+    }
+
+    /// Takes a question that is answered or given up. Its timer is to be cancelled.
+    pub fn remove(&mut self, correlation: Correlation) -> Option<PendingAsk> {
+        let ask = self.by_correlation.remove(&correlation)?;
+        self.by_token.remove(&ask.token);
+        Some(ask)
+    }
+
+    /// Returns what the caller with this token waits for.
+    pub fn find(&self, token: Token) -> Option<Correlation> {
+        self.by_token.get(&token).copied()
+    }
+
+    /// Returns everything that somebody waits for.
+    pub fn all(&self) -> Vec<Correlation> {
+        self.by_correlation.keys().copied().collect()
+    }
+}

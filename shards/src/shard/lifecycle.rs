@@ -1,0 +1,119 @@
+//! Agents that come and go: what waits for its turn, or until every shard knows.
+
+use std::collections::VecDeque;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::base::index::{AgentKey, Token};
+use crate::message::{AgentId, Message};
+use crate::shard::agent::Registration;
+use crate::shard::control::admin::AdminRequest;
+use crate::shard::control::lifecycle::DRAINING_AGENTS_MAX;
+use crate::shard::io::RegistrationError;
+
+/// What waits for agents that come and go.
+#[derive(Default)]
+pub(in crate::shard) struct Lifecycle {
+    /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
+    /// other in a chain do not nest without bound.
+    starting: bool,
+    /// Registrations that wait for their turn, each with the agent that asked for it.
+    registrations: VecDeque<(Registration, AgentId)>,
+    draining: Vec<AgentKey>,
+    barriers: HashMap<u64, Barrier, FixedState>,
+    /// The number of the last barrier.
+    barrier: u64,
+}
+
+/// What waits until every shard has seen what it was told before.
+struct Barrier {
+    waiting_for: usize,
+    then: OnBarrier,
+}
+
+/// What follows when a barrier was passed.
+pub(in crate::shard) enum OnBarrier {
+    Answer(Token, Vec<Result<AgentId, RegistrationError>>),
+    Tell(AgentId, Message),
+    Confirm(AgentId, AdminRequest),
+}
+
+impl Lifecycle {
+    /// Begins to call an agent's `started`. Returns what [`Self::end_start`] is to be given.
+    pub fn begin_start(&mut self) -> bool {
+        std::mem::replace(&mut self.starting, true)
+    }
+
+    pub fn end_start(&mut self, nested: bool) {
+        self.starting = nested;
+    }
+
+    pub fn is_starting(&self) -> bool {
+        self.starting
+    }
+
+    /// Has an agent registered later, for the one that asked for it.
+    pub fn register_later(&mut self, registration: Registration, requester: AgentId) {
+        self.registrations.push_back((registration, requester));
+    }
+
+    pub fn next_registration(&mut self) -> Option<(Registration, AgentId)> {
+        self.registrations.pop_front()
+    }
+
+    /// Returns the number of registrations that wait.
+    pub fn registrations(&self) -> usize {
+        self.registrations.len()
+    }
+
+    /// Whether no further agent can be drained.
+    pub fn drains_enough(&self) -> bool {
+        self.draining.len() >= DRAINING_AGENTS_MAX
+    }
+
+    pub fn drain(&mut self, agent: AgentKey) {
+        self.draining.push(agent);
+    }
+
+    /// Whether an agent is drained.
+    pub fn drains(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// Takes the agents that are drained. Those that go on are to be [given back](Self::give_back).
+    pub fn take_draining(&mut self) -> Vec<AgentKey> {
+        std::mem::take(&mut self.draining)
+    }
+
+    pub fn give_back(&mut self, draining: Vec<AgentKey>) {
+        self.draining = draining;
+    }
+
+    /// Waits for so many shards. Returns the barrier's number.
+    pub fn begin_barrier(&mut self, shards: usize, then: OnBarrier) -> u64 {
+        self.barrier += 1;
+        self.barriers.insert(self.barrier, Barrier { waiting_for: shards, then });
+        self.barrier
+    }
+
+    /// Records that one more shard has passed a barrier. Returns what follows if it was the last one.
+    pub fn pass_barrier(&mut self, number: u64) -> Option<OnBarrier> {
+        let barrier = self.barriers.get_mut(&number)?;
+        barrier.waiting_for -= 1;
+        if barrier.waiting_for > 0 {
+            return None;
+        }
+        self.barriers.remove(&number).map(|barrier| barrier.then)
+    }
+
+    /// Takes what would follow when the open barriers were passed.
+    pub fn take_barriers(&mut self) -> Vec<OnBarrier> {
+        std::mem::take(&mut self.barriers).into_values().map(|barrier| barrier.then).collect()
+    }
+
+    /// Whether nothing waits but agents that are drained.
+    pub fn is_quiet(&self) -> bool {
+        self.barriers.is_empty() && self.registrations.is_empty()
+    }
+}
