@@ -12,6 +12,7 @@ pub mod codec;
 mod conversation;
 pub mod dead_letter;
 pub mod domain;
+mod flow_control;
 pub mod journal;
 mod mailbox;
 pub mod management;
@@ -42,13 +43,15 @@ pub mod agent {
 /// Requests to a shard, its responses and reports, and its errors.
 pub mod api {
     pub use crate::conversation::*;
+    pub use crate::flow_control::policy::OverflowPolicy;
+    pub use crate::flow_control::stalled::STALLED_MAX;
+    pub use crate::flow_control::wait_queues::CLOSED_RECEIVERS_MAX;
     pub use crate::mailbox::CONTROL_LANE_MAX;
     pub use crate::message::notice::{ROUTER_NAME, is_notice};
     pub use crate::outcome::*;
     pub use crate::replies::pending_replies::{OVERDUE_REPLIES_MAX, PENDING_REPLIES_ALIKE_MAX, PENDING_REPLIES_MAX};
     pub use crate::routing::plugins::{PLUGINS_MAX, RoutePlugin, Verdict};
     pub use crate::shard::control::admin::*;
-    pub use crate::shard::control::backpressure::*;
     pub use crate::shard::control::lifecycle::*;
     pub use crate::shard::control::replay::*;
     pub use crate::shard::io::*;

@@ -268,6 +268,20 @@ impl Queue {
     }
 }
 
+/// What one mailbox may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MailboxLimits {
+    pub messages: u32,
+    pub bytes: u64,
+}
+
+impl MailboxLimits {
+    /// Returns limits so many times as large.
+    pub fn times(self, factor: u32) -> Self {
+        Self { messages: self.messages.saturating_mul(factor), bytes: self.bytes.saturating_mul(u64::from(factor)) }
+    }
+}
+
 /// The lanes of one agent.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
@@ -302,8 +316,8 @@ impl Mailbox {
     }
 
     #[inline]
-    pub fn has_room(&self, messages_max: u32, bytes_max: u64, weight: u32) -> bool {
-        self.held < messages_max && self.held_bytes + u64::from(weight) <= bytes_max
+    pub fn has_room(&self, limits: MailboxLimits, weight: u32) -> bool {
+        self.held < limits.messages && self.held_bytes + u64::from(weight) <= limits.bytes
     }
 
     /// Counts a message against the capacity, from its acceptance until it is settled.

@@ -4,12 +4,13 @@ use crate::conversation::ConversationLimits;
 use crate::domain::{
     BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
 };
+use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Durability;
+use crate::mailbox::MailboxLimits;
 use crate::message::IdSpace;
 use crate::protocol::Rulebook;
 use crate::routing::partition::Partition;
 use crate::routing::rules::Rule;
-use crate::shard::path::overflow::OverflowPolicy;
 use crate::supervision::breaker::BreakerPolicy;
 use crate::supervision::{RestartPolicy, RetryPolicy};
 
@@ -64,4 +65,12 @@ pub struct ShardConfig {
     pub duplicates_window: usize,
     /// For the hash tables and [`Context::random`](crate::shard::agent::Context::random).
     pub seed: u64,
+}
+
+impl ShardConfig {
+    /// Returns what one mailbox may hold.
+    #[inline(always)]
+    pub(in crate::shard) fn mailbox_limits(&self) -> MailboxLimits {
+        MailboxLimits { messages: self.mailbox_messages.into_inner(), bytes: self.mailbox_bytes.into_inner() }
+    }
 }

@@ -11,6 +11,7 @@ use crate::base::index::ShardIndex;
 use crate::conversation::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterReason, DeadLetterSearch};
+use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Lsn;
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
 use crate::protocol::Violation;
@@ -19,7 +20,6 @@ use crate::shard::agent::Registration;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
 use crate::shard::control::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::shard::control::replay::{DeadLetterPortion, ReplayPortion};
-use crate::shard::path::overflow::OverflowPolicy;
 use crate::stats::account::Account;
 use crate::supervision::breaker::BreakerState;
 

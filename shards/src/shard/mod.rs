@@ -40,6 +40,7 @@ use crate::base::rng::SplitMix64;
 use crate::base::time::Clock;
 use crate::conversation::{Conformance, Conversations};
 use crate::dead_letter::DeadLetters;
+use crate::flow_control::wait_queues::WaitQueues;
 use crate::journal::record::Records;
 use crate::mailbox::Held;
 use crate::mesh::Port;
@@ -52,7 +53,6 @@ use crate::routing::plugins::Plugins;
 use crate::shard::agent::Effects;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Registry};
 use crate::shard::control::admin::Inquiries;
-use crate::shard::control::backpressure::WaitQueues;
 use crate::shard::control::journal::ShardJournal;
 use crate::shard::control::replay::Replays;
 use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot};
@@ -244,7 +244,7 @@ impl Shard {
             && !self.scheduler.has_more()
             && self.links.is_quiet()
             && self.lifecycle.is_quiet()
-            && self.wait_queues.asked == 0
+            && !self.wait_queues.has_asked()
             && self.inquiries.is_quiet()
             && self.journal.waiters() == 0
             && self.journal.records.count() == 0
@@ -283,7 +283,8 @@ impl Shard {
 
     /// Its figures.
     pub fn snapshot(&self) -> Snapshot {
-        let (refusals, breakers) = (self.ledger.refusals(), self.supervision.breakers());
+        let (refusals, breakers, waits) =
+            (self.ledger.refusals(), self.supervision.breakers(), self.wait_queues.figures());
         Snapshot {
             account: *self.ledger.account(),
             agents: self.agents.len() - 1,
@@ -303,12 +304,12 @@ impl Shard {
             refused_for_memory: refusals.for_memory,
             refused_by_receiver: refusals.for_receiver,
             replies_beyond: refusals.replies_beyond,
-            receivers_closed: self.wait_queues.closed_here,
-            receivers_closed_so_far: self.wait_queues.closed_so_far,
-            stalled: self.wait_queues.stalled,
-            stalled_so_far: self.wait_queues.stalled_so_far,
-            waiting: self.wait_queues.waiting,
-            waiting_so_far: self.wait_queues.waiting_so_far,
+            receivers_closed: waits.closed_here,
+            receivers_closed_so_far: waits.closed_so_far,
+            stalled: waits.stalled,
+            stalled_so_far: waits.stalled_so_far,
+            waiting: waits.waiting,
+            waiting_so_far: waits.waiting_so_far,
             conformance: self.conversations.conformance(),
             duplicates: self.journal.duplicates,
             commits_awaited: self.journal.waiters(),

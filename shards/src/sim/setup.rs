@@ -4,6 +4,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 
 use crate::conversation::ConversationLimits;
 use crate::domain::{NodeId, ShardCount};
+use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Durability;
 use crate::mesh::{LaneCapacity, mesh};
 use crate::message::{IdSpace, WallTime};
@@ -11,7 +12,6 @@ use crate::protocol::Rulebook;
 use crate::routing::partition::Partition;
 use crate::shard::control::restore::Recovery;
 use crate::shard::io::Now;
-use crate::shard::path::overflow::OverflowPolicy;
 use crate::shard::{RetryPolicy, Shard, ShardConfig};
 use crate::supervision::RestartPolicy;
 use crate::supervision::breaker::BreakerPolicy;

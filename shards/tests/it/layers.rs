@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders of `shards/src`, lowest layer first. `planted` is a switch for tests that every layer may use.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "base",
     "planted",
     "domain",
@@ -16,6 +16,7 @@ const LAYERS: [&str; 18] = [
     "protocol",
     "supervision",
     "mailbox",
+    "flow_control",
     "dead_letter",
     "routing",
     "replies",

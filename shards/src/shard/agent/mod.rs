@@ -10,13 +10,13 @@ pub(crate) use self::effect::{Effect, Effects};
 
 use crate::base::index::AgentIndex;
 use crate::domain::{AgentName, BatchSize, CapabilityName};
+use crate::flow_control::policy::OverflowPolicy;
 use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
 };
 use crate::shard::control::restart::AgentFactory;
 use crate::shard::io::{InboxNumber, Now, SendError, SendErrorKind};
 use crate::shard::path::dispatch::Batch;
-use crate::shard::path::overflow::OverflowPolicy;
 use crate::shard::{Shard, ShardPhase};
 use crate::supervision::RestartPolicy;
 use crate::supervision::breaker::BreakerPolicy;

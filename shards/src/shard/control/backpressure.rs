@@ -10,97 +10,28 @@
 //! sender to one receiver stay in order, replies excepted that find none of their sender's waiting; a message that waits
 //! expires in time, so that agents which wait for each other in a circle go on; and an agent does not wait for itself.
 
-use std::collections::VecDeque;
-
-use foldhash::quality::FixedState;
-use hashbrown::{HashMap, HashSet};
-
 use crate::base::index::AgentKey;
+use crate::flow_control::policy::OverflowPolicy;
+use crate::flow_control::stalled::STALLED_MAX;
+use crate::flow_control::wait_queues::Waiter;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
 use crate::shard::io::{Answer, SendErrorKind, Stage, Token};
-use crate::shard::path::overflow::OverflowPolicy;
 use crate::shard::path::route::Blocked;
 use crate::shard::shard_frame::Control;
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
-
-/// The most messages in the stall list of one receiver. Beyond it they are refused.
-pub const STALLED_MAX: usize = 65_536;
-/// The most receivers that one shard knows to be closed. Beyond it, receivers of the shard refuse what they have no room
-/// for, and messages for others leave without waiting.
-pub const CLOSED_RECEIVERS_MAX: usize = 65_536;
-
-/// How many of each sender's messages wait.
-type Senders = HashMap<AgentId, u32, FixedState>;
-
-/// What has come to a closed receiver.
-#[derive(Default)]
-pub(crate) struct Stalled {
-    places: VecDeque<u32>,
-    senders: Senders,
-    /// It stands among the receivers to be looked at because there is room again.
-    due: bool,
-}
-
-/// What waits on its sender's shard for a receiver that is closed, or was just now.
-#[derive(Default)]
-struct WaitQueue {
-    closed: bool,
-    /// It stands among the lines that move on.
-    moves: bool,
-    waiting: VecDeque<Waiter>,
-    senders: Senders,
-}
-
-enum Waiter {
-    /// An accepted message in the slab, with the agent that it holds up, and whether it has passed its conversation.
-    Message { place: u32, sender: Option<AgentKey>, here: bool },
-    /// A message from outside that is accepted when its turn comes.
-    Asked { message: Box<Message>, token: Token, deadline_ms: u64 },
-}
-
-/// The receivers that a shard knows to be closed, its own included, and what waits for them.
-#[derive(Default)]
-pub(crate) struct WaitQueues {
-    by_receiver: HashMap<AgentId, WaitQueue, FixedState>,
-    /// Receivers that are open again and for which something waits.
-    moving: VecDeque<AgentId>,
-    /// Receivers of this shard with room again.
-    roomy: Vec<AgentKey>,
-    swept: bool,
-    pub asked: usize,
-    pub waiting: usize,
-    pub waiting_so_far: u64,
-    pub stalled: usize,
-    pub stalled_so_far: u64,
-    pub closed_here: usize,
-    pub closed_so_far: u64,
-}
-
-impl WaitQueues {
-    /// Whether there is any receiver to wait for.
-    #[inline]
-    pub fn exist(&self) -> bool {
-        !self.by_receiver.is_empty()
-    }
-
-    /// Whether something is to be done in the next turn.
-    pub fn has_more(&self) -> bool {
-        !self.roomy.is_empty()
-    }
-}
 
 impl Shard {
     // On the receiver's shard.
 
     /// Has a message wait behind its receiver's full mailbox, or refuses it.
     pub(in crate::shard) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
-        let may_close = self.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX;
+        let may_close = self.wait_queues.may_close();
         let Some(slot) = self.agents.get_mut(index) else { return };
         let closed = slot.flags.is(AgentFlags::CLOSED);
-        let length = slot.cold().stalled.as_ref().map_or(0, |stalled| stalled.places.len());
+        let length = slot.cold().stalled.as_ref().map_or(0, |stalled| stalled.len());
         if length >= STALLED_MAX || !(closed || may_close) {
             return self.refuse_for(envelope, index);
         }
@@ -112,12 +43,9 @@ impl Shard {
         };
         self.release(reservation);
         if let Some(slot) = self.agents.get_mut(index) {
-            let stalled = slot.cold().stalled.get_or_insert_default();
-            stalled.places.push_back(place);
-            count_in(&mut stalled.senders, sender);
+            slot.cold().stalled.get_or_insert_default().push(place, sender);
         }
-        self.wait_queues.stalled += 1;
-        self.wait_queues.stalled_so_far += 1;
+        self.wait_queues.stall();
         if !closed {
             self.close_receiver(index);
         }
@@ -126,16 +54,14 @@ impl Shard {
     /// Whether something of the message's sender is in the stall list of its receiver.
     pub(in crate::shard) fn is_behind_its_own(&self, message: &Message, index: AgentIndex) -> bool {
         let stalled = self.agents.get(index).and_then(|slot| slot.cold.as_ref()?.stalled.as_ref());
-        stalled.is_some_and(|stalled| message.sender().is_some_and(|sender| stalled.senders.contains_key(&sender)))
+        stalled.is_some_and(|stalled| message.sender().is_some_and(|sender| stalled.has(sender)))
     }
 
     fn close_receiver(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.flags.add(AgentFlags::CLOSED);
         let id = slot.id;
-        self.wait_queues.closed_here += 1;
-        self.wait_queues.closed_so_far += 1;
-        self.wait_queues.by_receiver.entry(id).or_default().closed = true;
+        self.wait_queues.close_here(id);
         self.broadcast_closed(id, true);
         self.arm_waiter_sweep();
     }
@@ -145,8 +71,7 @@ impl Shard {
         slot.flags.remove(AgentFlags::CLOSED);
         slot.cold().stalled = None;
         let id = slot.id;
-        self.wait_queues.closed_here -= 1;
-        self.receiver_is_open(id);
+        self.wait_queues.open_here(id);
         self.broadcast_closed(id, false);
         // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
         if self.phase != ShardPhase::Stopped {
@@ -166,49 +91,47 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let key = slot.key(index);
         if let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut())
-            && !std::mem::replace(&mut stalled.due, true)
+            && stalled.set_due()
         {
-            self.wait_queues.roomy.push(key);
+            self.wait_queues.reopen(key);
         }
     }
 
     /// Lets stalled messages into mailboxes with room, and opens receivers. Returns how many were looked at.
     pub(in crate::shard) fn let_stalled_in(&mut self) -> usize {
-        if self.wait_queues.roomy.is_empty() {
+        if !self.wait_queues.has_more() {
             return 0;
         }
-        let roomy = std::mem::take(&mut self.wait_queues.roomy);
-        for agent in &roomy {
+        let reopening = self.wait_queues.take_reopening();
+        for agent in &reopening {
             if self.agents.resolve(*agent).is_some() {
                 self.let_stalled_into(agent.index);
             }
         }
-        roomy.len()
+        reopening.len()
     }
 
     fn let_stalled_into(&mut self, index: AgentIndex) {
-        let messages_max = self.config.mailbox_messages.into_inner();
-        let bytes_max = self.config.mailbox_bytes.into_inner();
+        let limits = self.config.mailbox_limits();
         loop {
             let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.flags.is(AgentFlags::CLOSED)) else {
                 return;
             };
             let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut()) else { return };
-            stalled.due = false;
+            stalled.begin_look();
             let (held, held_bytes) = (slot.mailbox.held(), slot.mailbox.held_bytes());
-            let Some(place) = stalled.places.front().copied() else {
-                if held <= messages_max / 2 && held_bytes <= bytes_max / 2 {
+            let Some(place) = stalled.front() else {
+                if held <= limits.messages / 2 && held_bytes <= limits.bytes / 2 {
                     self.open_receiver(index);
                 }
                 return;
             };
             let weight = self.held.get(place).map_or(0, Envelope::weight);
-            if held > 0 && !slot.mailbox.has_room(messages_max, bytes_max, weight) {
+            if held > 0 && !slot.mailbox.has_room(limits, weight) {
                 return;
             }
-            stalled.places.pop_front();
-            count_out(&mut stalled.senders, self.held.get(place).and_then(|envelope| envelope.message.sender()));
-            self.wait_queues.stalled -= 1;
+            stalled.pop(&self.held);
+            self.wait_queues.unstall(1);
             let Some(envelope) = self.held.unpark(place) else { continue };
             if envelope.deadline_ms <= self.clock.now_ms() {
                 self.expire(envelope, Stage::Stalled, Reservation::Nothing);
@@ -223,8 +146,8 @@ impl Shard {
     pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: DeadLetterReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let stalled = slot.cold().stalled.take().unwrap_or_default();
-        self.wait_queues.stalled -= stalled.places.len();
-        for place in stalled.places {
+        self.wait_queues.unstall(stalled.len());
+        for place in stalled.into_places() {
             if let Some(envelope) = self.held.unpark(place) {
                 self.dead_letter(envelope, reason, Reservation::Nothing);
             }
@@ -239,49 +162,17 @@ impl Shard {
         if self.phase == ShardPhase::Stopped {
             return;
         }
-        if !closed {
-            self.receiver_is_open(receiver);
-        } else if self.wait_queues.by_receiver.len() < CLOSED_RECEIVERS_MAX
-            || self.wait_queues.by_receiver.contains_key(&receiver)
-        {
-            self.wait_queues.by_receiver.entry(receiver).or_default().closed = true;
+        if closed {
+            self.wait_queues.close(receiver);
+        } else {
+            self.wait_queues.open(receiver);
         }
-    }
-
-    fn receiver_is_open(&mut self, receiver: AgentId) {
-        let Some(line) = self.wait_queues.by_receiver.get_mut(&receiver) else { return };
-        line.closed = false;
-        if line.waiting.is_empty() {
-            self.wait_queues.by_receiver.remove(&receiver);
-        } else if !std::mem::replace(&mut line.moves, true) {
-            self.wait_queues.moving.push_back(receiver);
-        }
-    }
-
-    /// Whether something waits for a receiver that is open again.
-    #[cold]
-    pub(in crate::shard) fn line_moves(&self, receiver: AgentId) -> bool {
-        self.wait_queues.by_receiver.get(&receiver).is_some_and(|line| !line.closed)
-    }
-
-    /// Whether a message has to stand in line for its receiver.
-    #[cold]
-    pub(in crate::shard) fn must_wait(&self, message: &Message, receiver: AgentId) -> bool {
-        let (Some(line), Some(sender)) = (self.wait_queues.by_receiver.get(&receiver), message.sender()) else {
-            return false;
-        };
-        sender != receiver && (line.senders.contains_key(&sender) || !message.looks_like_reply())
     }
 
     /// Whether a sender has as many messages in line for a receiver as it may.
     #[cold]
     pub(in crate::shard) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
-        self.must_wait(message, receiver)
-            && message.sender().is_some_and(|sender| {
-                let line = self.wait_queues.by_receiver.get(&receiver);
-                let waiting = line.and_then(|line| line.senders.get(&sender)).copied().unwrap_or(0);
-                waiting >= self.config.outbox.into_inner()
-            })
+        self.wait_queues.waits_too_much(message, receiver, self.config.outbox.into_inner())
     }
 
     /// Has a message stand in line until its receiver is open.
@@ -303,11 +194,7 @@ impl Shard {
     }
 
     fn enqueue_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: Waiter) {
-        let line = self.wait_queues.by_receiver.entry(receiver).or_default();
-        count_in(&mut line.senders, sender);
-        line.waiting.push_back(entry);
-        self.wait_queues.waiting += 1;
-        self.wait_queues.waiting_so_far += 1;
+        self.wait_queues.push(receiver, sender, entry);
         self.arm_waiter_sweep();
     }
 
@@ -339,8 +226,8 @@ impl Shard {
     /// Moves on what waits for receivers that are open again. Returns how many messages that were.
     pub(in crate::shard) fn move_lines(&mut self) -> usize {
         let mut moved = 0;
-        for _ in 0..self.wait_queues.moving.len() {
-            let Some(receiver) = self.wait_queues.moving.pop_front() else { break };
+        for _ in 0..self.wait_queues.moving() {
+            let Some(receiver) = self.wait_queues.next_moving() else { break };
             moved += self.move_line(receiver);
         }
         moved
@@ -351,20 +238,13 @@ impl Shard {
         let here = self.is_here(shard);
         let mut moved = 0;
         loop {
-            let Some(line) = self.wait_queues.by_receiver.get_mut(&receiver) else { return moved };
-            if line.closed {
-                line.moves = false;
-                return moved;
-            }
-            if line.waiting.is_empty() {
-                self.wait_queues.by_receiver.remove(&receiver);
+            if !self.wait_queues.has_next(receiver) {
                 return moved;
             }
             if !here && !self.links.has_credit(shard) {
                 break;
             }
-            let Some(entry) = line.waiting.pop_front() else { break };
-            self.wait_queues.waiting -= 1;
+            let Some(entry) = self.wait_queues.pop(receiver) else { break };
             match entry {
                 Waiter::Message { place, sender, here } => {
                     let Some(envelope) = self.held.unpark(place) else { continue };
@@ -373,11 +253,10 @@ impl Shard {
                         self.go_back_in_line(envelope, receiver, sender);
                         break;
                     }
-                    self.remove_waiter(receiver, id);
+                    self.wait_queues.leave(receiver, id);
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, deadline_ms } => {
-                    self.wait_queues.asked -= 1;
                     let id = message.sender();
                     let back = self.admit_in_line(*message, token, deadline_ms, receiver);
                     if let Some(envelope) = back {
@@ -385,12 +264,12 @@ impl Shard {
                         self.go_back_in_line(envelope, receiver, sender);
                         break;
                     }
-                    self.remove_waiter(receiver, id);
+                    self.wait_queues.leave(receiver, id);
                 }
             }
             moved += 1;
         }
-        self.wait_queues.moving.push_back(receiver);
+        self.wait_queues.go_on_moving(receiver);
         moved
     }
 
@@ -409,28 +288,21 @@ impl Shard {
     /// Puts a message back to the front that found no credit on its way after all.
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<AgentKey>) {
         let id = envelope.message.sender();
-        match (self.held.park(envelope), self.wait_queues.by_receiver.get_mut(&receiver)) {
-            (Ok(place), Some(line)) => {
-                line.waiting.push_front(Waiter::Message { place, sender, here: false });
-                self.wait_queues.waiting += 1;
+        match self.held.park(envelope) {
+            Ok(place) if self.wait_queues.has(receiver) => {
+                self.wait_queues.put_back(receiver, Waiter::Message { place, sender, here: false });
             }
-            (Ok(place), None) => {
+            Ok(place) => {
                 if let Some(envelope) = self.held.unpark(place) {
                     self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
                 }
                 self.let_sender_go_on(sender);
             }
-            (Err(envelope), _) => {
+            Err(envelope) => {
                 self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
-                self.remove_waiter(receiver, id);
+                self.wait_queues.leave(receiver, id);
                 self.let_sender_go_on(sender);
             }
-        }
-    }
-
-    fn remove_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>) {
-        if let Some(line) = self.wait_queues.by_receiver.get_mut(&receiver) {
-            count_out(&mut line.senders, sender);
         }
     }
 
@@ -442,7 +314,7 @@ impl Shard {
             let sender = message.sender().or_else(|| self.agents.gateway_id());
             self.wait_queues.exist()
                 && sender != Some(*receiver)
-                && self.wait_queues.by_receiver.contains_key(receiver)
+                && self.wait_queues.has(*receiver)
                 && !message.looks_like_reply()
         })?;
         Some(SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
@@ -459,11 +331,10 @@ impl Shard {
         let (Some(receiver), Some(slot)) = (message.target(), ready) else { return Some(message) };
         message.set_sender_if_absent(slot.id);
         let refused = agent.is_none_or(|agent| self.refusal(agent, &message).is_some());
-        if refused || !self.must_wait(&message, receiver) || self.waits_too_much(&message, receiver) {
+        if refused || !self.wait_queues.must_wait(&message, receiver) || self.waits_too_much(&message, receiver) {
             return Some(message);
         }
         let (sender, deadline_ms) = (message.sender(), self.deadline_of(&message));
-        self.wait_queues.asked += 1;
         self.enqueue_waiter(receiver, sender, Waiter::Asked { message: Box::new(message), token, deadline_ms });
         None
     }
@@ -509,21 +380,7 @@ impl Shard {
     /// lines once, however many have gone.
     #[cold]
     pub(in crate::shard) fn leave_lines(&mut self, tokens: &[Token]) {
-        let tokens: HashSet<Token, FixedState> = tokens.iter().copied().collect();
-        let mut left = 0;
-        for line in self.wait_queues.by_receiver.values_mut() {
-            let senders = &mut line.senders;
-            line.waiting.retain(|entry| match entry {
-                Waiter::Asked { message, token, .. } if tokens.contains(token) => {
-                    count_out(senders, message.sender());
-                    left += 1;
-                    false
-                }
-                Waiter::Asked { .. } | Waiter::Message { .. } => true,
-            });
-        }
-        self.wait_queues.asked -= left;
-        self.wait_queues.waiting -= left;
+        let left = self.wait_queues.cancel(tokens);
         self.ledger.refuse(left as u64);
     }
 
@@ -531,49 +388,42 @@ impl Shard {
 
     /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
     fn arm_waiter_sweep(&mut self) {
-        if !self.wait_queues.swept {
+        if !self.wait_queues.is_swept() {
             let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepLines);
-            self.wait_queues.swept = timer.is_ok();
+            self.wait_queues.set_swept(timer.is_ok());
         }
     }
 
     pub(in crate::shard) fn sweep_lines(&mut self) {
-        self.wait_queues.swept = false;
-        let mut receivers: Vec<AgentId> = self.wait_queues.by_receiver.keys().copied().collect();
-        receivers.sort_unstable();
-        for receiver in &receivers {
-            self.sweep_line(*receiver);
-            if let Some(index) = self.agents.find(*receiver) {
+        self.wait_queues.set_swept(false);
+        for receiver in self.wait_queues.receivers() {
+            self.sweep_line(receiver);
+            if let Some(index) = self.agents.find(receiver) {
                 self.sweep_stalled(index);
             }
         }
-        if self.wait_queues.waiting + self.wait_queues.stalled > 0 {
+        if self.wait_queues.has_waiting() {
             self.arm_waiter_sweep();
         }
     }
 
     fn sweep_line(&mut self, receiver: AgentId) {
-        let Some(line) = self.wait_queues.by_receiver.get_mut(&receiver) else { return };
         let (slab, now_ms) = (&self.held, self.clock.now_ms());
         let is_late = |entry: &Waiter| match entry {
             Waiter::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
             Waiter::Asked { deadline_ms, .. } => *deadline_ms <= now_ms,
         };
-        let (late, waiting) = std::mem::take(&mut line.waiting).into_iter().partition::<VecDeque<_>, _>(is_late);
-        line.waiting = waiting;
-        self.wait_queues.waiting -= late.len();
-        for entry in late {
+        for entry in self.wait_queues.extract(receiver, is_late) {
             match entry {
                 Waiter::Message { place, sender, .. } => {
                     if let Some(envelope) = self.held.unpark(place) {
-                        self.remove_waiter(receiver, envelope.message.sender());
+                        self.wait_queues.leave(receiver, envelope.message.sender());
                         self.expire_all(envelope, Stage::Stalled);
                     }
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, .. } => {
-                    self.wait_queues.asked -= 1;
-                    self.remove_waiter(receiver, message.sender());
+                    self.wait_queues.leave(receiver, message.sender());
                     let error = SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
                     let rejected = self.reject(error, *message);
                     self.outputs.answer(token, Answer::Sent(Err(rejected)));
@@ -587,14 +437,13 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut()) else { return };
         let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
-        let (late, places) = std::mem::take(&mut stalled.places).into_iter().partition::<VecDeque<_>, _>(is_late);
-        stalled.places = places;
-        self.wait_queues.stalled -= late.len();
+        let late = stalled.extract(is_late);
+        self.wait_queues.unstall(late.len());
         for place in late {
             let Some(envelope) = self.held.unpark(place) else { continue };
             let slot = self.agents.get_mut(index);
             if let Some(stalled) = slot.and_then(|slot| slot.cold.as_mut()?.stalled.as_mut()) {
-                count_out(&mut stalled.senders, envelope.message.sender());
+                stalled.leave(envelope.message.sender());
             }
             self.expire(envelope, Stage::Stalled, Reservation::Nothing);
         }
@@ -605,12 +454,7 @@ impl Shard {
     /// places are answered.
     pub(in crate::shard) fn stop_lines(&mut self) -> Vec<u32> {
         let mut places = Vec::new();
-        let mut lines: Vec<(AgentId, WaitQueue)> = self.wait_queues.by_receiver.drain().collect();
-        lines.sort_unstable_by_key(|(receiver, _)| *receiver);
-        self.wait_queues.moving.clear();
-        self.wait_queues.waiting = 0;
-        self.wait_queues.asked = 0;
-        for entry in lines.into_iter().flat_map(|(_, line)| line.waiting) {
+        for entry in self.wait_queues.stop() {
             match entry {
                 Waiter::Message { place, sender, .. } => {
                     places.push(place);
@@ -623,22 +467,6 @@ impl Shard {
             }
         }
         places
-    }
-}
-
-fn count_in(senders: &mut Senders, sender: Option<AgentId>) {
-    if let Some(sender) = sender {
-        *senders.entry(sender).or_default() += 1;
-    }
-}
-
-fn count_out(senders: &mut Senders, sender: Option<AgentId>) {
-    let Some(sender) = sender else { return };
-    if let Some(waiting) = senders.get_mut(&sender) {
-        *waiting -= 1;
-        if *waiting == 0 {
-            senders.remove(&sender);
-        }
     }
 }
 

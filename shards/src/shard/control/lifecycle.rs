@@ -15,12 +15,12 @@
 use crate::base::index::AgentKey;
 use crate::base::index::ShardIndex;
 use crate::base::timer_wheel::TimerKey;
+use crate::flow_control::policy::OverflowPolicy;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Term};
 use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, AgentSlot, Behaviour};
 use crate::shard::io::{Answer, Token};
-use crate::shard::path::overflow::OverflowPolicy;
 use crate::shard::{Alarm, Shard, ShardPhase};
 
 /// The most agents of one shard that are drained at the same time.

@@ -303,7 +303,7 @@ impl Shard {
         // What is known to fail is not tried. Of a mailbox on another shard, that shard says so.
         let is_provider = matches!(letter.message.receiver(), Receiver::Provider(..)) && to.is_none();
         let Some(receiver) = to.or_else(|| letter.message.target()).filter(|_| !is_provider) else { return Ok(()) };
-        if self.wait_queues.exist() && self.must_wait(&letter.message, receiver) {
+        if self.wait_queues.exist() && self.wait_queues.must_wait(&letter.message, receiver) {
             return Err(ReplayError::ReceiverFull { id });
         }
         if !self.is_here(self.home_of(receiver)) {
@@ -316,9 +316,7 @@ impl Shard {
             return Err(ReplayError::NoReceiver { id });
         }
         let weight = u32::try_from(letter.message.weight() + size_of::<Details>()).unwrap_or(u32::MAX);
-        let messages_max = self.config.mailbox_messages.into_inner();
-        let bytes_max = self.config.mailbox_bytes.into_inner();
-        let has_room = slot.mailbox.has_room(messages_max, bytes_max, weight);
+        let has_room = slot.mailbox.has_room(self.config.mailbox_limits(), weight);
         if has_room { Ok(()) } else { Err(ReplayError::ReceiverFull { id }) }
     }
 

@@ -413,7 +413,7 @@ impl Shard {
             Some(correlation) => self.forget_ask(correlation).is_none(),
             None => true,
         });
-        if self.wait_queues.asked > 0 && !tokens.is_empty() {
+        if self.wait_queues.has_asked() && !tokens.is_empty() {
             self.leave_lines(&tokens);
         }
     }

@@ -44,11 +44,8 @@ impl Shard {
     pub(in crate::shard) fn deliver_to<const NEEDS_ROOM: bool>(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         if NEEDS_ROOM {
-            let messages_max = self.config.mailbox_messages.into_inner();
-            let bytes_max = self.config.mailbox_bytes.into_inner();
-            if slot.flags.is(AgentFlags::TAKES_NOTHING)
-                || !slot.mailbox.has_room(messages_max, bytes_max, envelope.weight())
-            {
+            let limits = self.config.mailbox_limits();
+            if slot.flags.is(AgentFlags::TAKES_NOTHING) || !slot.mailbox.has_room(limits, envelope.weight()) {
                 return self.overflow(envelope, index);
             }
         }

@@ -9,7 +9,7 @@
 //! message is displaced only if that makes room for the one that displaces it.
 
 use crate::base::slab::NONE;
-use crate::domain::DomainError;
+use crate::flow_control::policy::OverflowPolicy;
 pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
 pub use crate::mailbox::held::MEMORY_RESERVE_FRACTION;
 use crate::mailbox::{Envelope, Reservation};
@@ -22,51 +22,6 @@ use crate::shard::io::SendErrorKind;
 /// A mailbox holds replies up to so many times its limits in messages and bytes.
 pub const REPLY_ROOM: u32 = 2;
 
-/// What happens to a message that finds its receiver's mailbox full.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum OverflowPolicy {
-    /// It is refused: it becomes a dead letter of the reason `mailbox-full`, and its sender gets a `failure`.
-    #[default]
-    Reject,
-    /// It waits, and so do those who go on sending to this receiver, each for as long as its message lives.
-    BackPressure,
-    /// The oldest waiting message of the lowest lane makes room, unless that lane is above the new message's: it becomes
-    /// a dead letter of the reason `displaced`, and its sender gets a `failure`. If none may be displaced, the new one is
-    /// refused.
-    DropOldest,
-}
-
-impl OverflowPolicy {
-    /// All policies.
-    pub const ALL: [Self; 3] = [Self::Reject, Self::BackPressure, Self::DropOldest];
-    /// What is accepted as text.
-    pub const ALLOWED: &str = "reject, back-pressure or drop-oldest";
-
-    /// The policy as one word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reject => "reject",
-            Self::BackPressure => "back-pressure",
-            Self::DropOldest => "drop-oldest",
-        }
-    }
-}
-
-impl std::fmt::Display for OverflowPolicy {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.pad(self.as_str())
-    }
-}
-
-impl std::str::FromStr for OverflowPolicy {
-    type Err = DomainError;
-
-    fn from_str(text: &str) -> Result<Self, DomainError> {
-        let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text.trim());
-        found.ok_or_else(|| DomainError::not_allowed("overflow policy", text, Self::ALLOWED))
-    }
-}
-
 impl Shard {
     /// Decides about a message whose receiver's mailbox is full, or whose receiver does not take new messages as usual.
     #[cold]
@@ -76,11 +31,11 @@ impl Shard {
         if slot.flags.is(AgentFlags::DRAINING) || envelope.journal().is_replay() {
             return self.refuse_for(envelope, index);
         }
-        let bytes_max = self.config.mailbox_bytes.into_inner();
+        let limits = self.config.mailbox_limits();
         // What comes from another shard has waited there as far as that shard knew.
         if slot.flags.is(AgentFlags::CLOSED)
             && envelope.credit_of.is_none()
-            && self.must_wait(&envelope.message, slot.id)
+            && self.wait_queues.must_wait(&envelope.message, slot.id)
         {
             let receiver = slot.id;
             return self.wait_for_receiver(envelope, receiver, true);
@@ -89,7 +44,7 @@ impl Shard {
             return self.overflow_with_reply(envelope, index);
         }
         // What is larger than the whole mailbox could wait for ever.
-        if u64::from(envelope.weight()) > bytes_max {
+        if u64::from(envelope.weight()) > limits.bytes {
             return self.refuse_for(envelope, index);
         }
         match slot.overflow {
@@ -101,10 +56,9 @@ impl Shard {
 
     /// Takes a reply beyond the limit. It does not overtake what its sender sent before.
     fn overflow_with_reply(&mut self, envelope: Envelope, index: AgentIndex) {
-        let messages_max = self.config.mailbox_messages.into_inner().saturating_mul(REPLY_ROOM);
-        let bytes_max = self.config.mailbox_bytes.into_inner().saturating_mul(u64::from(REPLY_ROOM));
+        let limits = self.config.mailbox_limits().times(REPLY_ROOM);
         let Some(slot) = self.agents.get(index) else { return };
-        let fits = slot.mailbox.has_room(messages_max, bytes_max, envelope.weight());
+        let fits = slot.mailbox.has_room(limits, envelope.weight());
         if self.is_behind_its_own(&envelope.message, index) {
             return self.stall(envelope, index);
         }
@@ -129,11 +83,10 @@ impl Shard {
 
     /// Makes room for a message by giving up waiting ones of no higher lane, the oldest of the lowest first.
     fn displace(&mut self, envelope: Envelope, index: AgentIndex) {
-        let messages_max = self.config.mailbox_messages.into_inner();
-        let bytes_max = self.config.mailbox_bytes.into_inner();
+        let limits = self.config.mailbox_limits();
         let Some(slot) = self.agents.get(index) else { return };
-        let messages = (slot.mailbox.held() + 1).saturating_sub(messages_max);
-        let bytes = (slot.mailbox.held_bytes() + u64::from(envelope.weight())).saturating_sub(bytes_max);
+        let messages = (slot.mailbox.held() + 1).saturating_sub(limits.messages);
+        let bytes = (slot.mailbox.held_bytes() + u64::from(envelope.weight())).saturating_sub(limits.bytes);
         // The displaced free their places at once, so what their senders are told is bounded here.
         let (partition, links) = (self.config.partition, &self.links);
         let may_go = |waiting: &Envelope| {
@@ -181,21 +134,5 @@ impl Shard {
     pub(in crate::shard) fn refuse_arrival(&mut self, envelope: Envelope) {
         let reservation = Reservation::of(&envelope);
         self.dead_letter(envelope, DeadLetterReason::MemoryFull, reservation);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn policies_are_read_by_their_words() {
-        for policy in OverflowPolicy::ALL {
-            assert_eq!(policy.as_str().parse(), Ok(policy));
-        }
-        assert_eq!(
-            "drop".parse::<OverflowPolicy>().unwrap_err().to_string(),
-            "overflow policy \"drop\" is not allowed: allowed is reject, back-pressure or drop-oldest"
-        );
     }
 }

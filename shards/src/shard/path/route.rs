@@ -158,8 +158,8 @@ impl Shard {
         // A receiver of this shard that is closed is found to be so on delivery.
         if !waited
             && self.wait_queues.exist()
-            && (!here || self.line_moves(target))
-            && self.must_wait(&envelope.message, target)
+            && (!here || self.wait_queues.moves(target))
+            && self.wait_queues.must_wait(&envelope.message, target)
         {
             self.wait_for_receiver(envelope, target, false);
             return Ok(());

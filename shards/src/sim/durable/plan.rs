@@ -1,11 +1,11 @@
 //! The part of a run that its seed determines in advance.
 
 use crate::domain::NodeId;
+use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Durability;
 use crate::message::IdSpace;
 use crate::outcome::DeadLetterReason;
 use crate::protocol::{Mode, Rulebook};
-use crate::shard::path::overflow::OverflowPolicy;
 use crate::sim::Setup;
 use crate::sim::dice::Dice;
 
