@@ -7,11 +7,6 @@
 //! Invariants: what waits for a watcher is one entry per agent, however often that changed; a change that was confirmed
 //! is known to every shard. None of this is on the path of a message.
 
-use std::collections::BTreeMap;
-
-use foldhash::quality::FixedState;
-use hashbrown::HashMap;
-
 use crate::base::index::AgentIndex;
 use crate::base::index::AgentKey;
 use crate::domain::CapabilityName;
@@ -33,7 +28,7 @@ pub const INQUIRIES_MAX: usize = 4_096;
 
 /// Joins what an agent asked about others to its answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct AdminRequest(u64);
+pub struct AdminRequest(pub(in crate::shard) u64);
 
 /// How an agent that offers something, or is described, stands now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,32 +94,6 @@ pub(crate) enum AdminControl {
     Found { asker: AgentId, inquiry: AdminRequest, reply: AdminReply },
 }
 
-/// What a shard keeps of it.
-#[derive(Default)]
-pub(crate) struct Inquiries {
-    /// Agents on any shard that want to know what the agents of this one offer.
-    watchers: Vec<AgentId>,
-    /// What agents of this shard have not taken yet, by watcher and agent.
-    news: HashMap<AgentId, BTreeMap<AgentId, ProviderNews>, FixedState>,
-    admin_replies: HashMap<AgentId, BTreeMap<AdminRequest, AdminReply>, FixedState>,
-    /// What agents of this shard asked, each with the number of shards that have not answered and what the others said.
-    open: HashMap<AdminRequest, (usize, Vec<FoundAgent>), FixedState>,
-    asked: u64,
-}
-
-impl Inquiries {
-    /// Whether something waits for the agent.
-    #[cold]
-    pub fn has_something_for(&self, agent: AgentId) -> bool {
-        self.news.contains_key(&agent) || self.admin_replies.contains_key(&agent)
-    }
-
-    /// Whether no answer is outstanding.
-    pub fn is_quiet(&self) -> bool {
-        self.open.is_empty() && self.admin_replies.is_empty()
-    }
-}
-
 impl Context<'_> {
     /// Has this agent told what every agent offers, now and whenever that changes: it is polled when there is
     /// [news](Self::take_news). Beyond [`WATCHERS_MAX`] watchers nothing happens.
@@ -134,14 +103,12 @@ impl Context<'_> {
 
     /// What this agent has not yet heard of those who offer something, in the order of their ids.
     pub fn take_news(&mut self) -> Vec<ProviderNews> {
-        let news = self.shard.inquiries.news.remove(&self.id);
-        news.map_or_else(Vec::new, |news| news.into_values().collect())
+        self.shard.inquiries.take_news(self.id)
     }
 
     /// The answers to what this agent asked, in the order of the questions.
     pub fn take_admin_replies(&mut self) -> Vec<(AdminRequest, AdminReply)> {
-        let admin_replies = self.shard.inquiries.admin_replies.remove(&self.id);
-        admin_replies.map_or_else(Vec::new, |admin_replies| admin_replies.into_iter().collect())
+        self.shard.inquiries.take_replies(self.id)
     }
 
     /// Has [`Agent::poll`](crate::shard::agent::Agent::poll) called at this moment of monotonic time, in milliseconds.
@@ -213,12 +180,7 @@ impl Context<'_> {
     }
 
     fn ask_shards(&mut self, effect: impl FnOnce(AdminRequest) -> AdminEffect) -> Result<AdminRequest, SendErrorKind> {
-        let inquiries = &mut self.shard.inquiries;
-        if inquiries.open.len() >= INQUIRIES_MAX {
-            return Err(SendErrorKind::Full);
-        }
-        inquiries.asked += 1;
-        let inquiry = AdminRequest(inquiries.asked);
+        let inquiry = self.shard.inquiries.begin().ok_or(SendErrorKind::Full)?;
         self.apply_admin_effect(effect(inquiry));
         Ok(inquiry)
     }
@@ -245,15 +207,15 @@ impl Shard {
                 }
             }
             AdminEffect::Change(inquiry, agent, change) => {
-                self.inquiries.open.insert(inquiry, (1, Vec::new()));
+                self.inquiries.open(inquiry, 1);
                 self.post_to_home(agent, AdminControl::Change { asker, inquiry, agent, change });
             }
             AdminEffect::Survey(inquiry, Some(agent), state) => {
-                self.inquiries.open.insert(inquiry, (1, Vec::new()));
+                self.inquiries.open(inquiry, 1);
                 self.post_to_home(agent, AdminControl::Survey { asker, inquiry, agent: Some(agent), state });
             }
             AdminEffect::Survey(inquiry, None, state) => {
-                self.inquiries.open.insert(inquiry, (self.links.shards(), Vec::new()));
+                self.inquiries.open(inquiry, self.links.shards());
                 self.post_to_all(|| AdminControl::Survey { asker, inquiry, agent: None, state });
             }
         }
@@ -296,11 +258,8 @@ impl Shard {
     }
 
     fn add_watcher(&mut self, watcher: AgentId) {
-        if !self.inquiries.watchers.contains(&watcher) {
-            if self.inquiries.watchers.len() >= WATCHERS_MAX {
-                return;
-            }
-            self.inquiries.watchers.push(watcher);
+        if !self.inquiries.add_watcher(watcher) {
+            return;
         }
         let providers: Vec<AgentIndex> =
             self.agents.iter().filter(|(_, slot)| slot.provider).map(|(index, _)| index).collect();
@@ -320,22 +279,19 @@ impl Shard {
     /// Tells watchers how an agent stands now.
     #[cold]
     pub(in crate::shard) fn notify_watchers(&mut self, index: AgentIndex, removed: bool) {
-        if self.inquiries.watchers.is_empty() {
+        let watchers = self.inquiries.watchers();
+        if watchers.is_empty() {
             return;
         }
         let Some(news) = self.news_of(index, removed) else { return };
-        for watcher in self.inquiries.watchers.clone() {
+        for watcher in watchers {
             self.post_to_home(watcher, AdminControl::News(watcher, news.clone()));
         }
     }
 
-    fn store_news(&mut self, watcher: AgentId, mut news: ProviderNews) {
+    fn store_news(&mut self, watcher: AgentId, news: ProviderNews) {
         let Some(index) = self.agents.find(watcher) else { return };
-        let waiting = self.inquiries.news.entry(watcher).or_default();
-        if let Some(before) = waiting.get(&news.agent) {
-            news.was_removed |= before.was_removed;
-        }
-        waiting.insert(news.agent, news);
+        self.inquiries.store_news(watcher, news);
         self.start_polling(index);
     }
 
@@ -391,28 +347,16 @@ impl Shard {
     }
 
     fn store_admin_reply(&mut self, asker: AgentId, inquiry: AdminRequest, reply: AdminReply) {
-        let Some((outstanding, found)) = self.inquiries.open.get_mut(&inquiry) else { return };
-        *outstanding -= 1;
-        let reply = match reply {
-            AdminReply::Agents(agents) => {
-                found.extend(agents);
-                if *outstanding > 0 {
-                    return;
-                }
-                AdminReply::Agents(std::mem::take(found))
-            }
-            changed @ AdminReply::Changed(_) => changed,
-        };
-        self.inquiries.open.remove(&inquiry);
+        let Some(reply) = self.inquiries.close(inquiry, reply) else { return };
         let Some(index) = self.agents.find(asker) else { return };
-        self.inquiries.admin_replies.entry(asker).or_default().insert(inquiry, reply);
+        self.inquiries.store_reply(asker, inquiry, reply);
         self.start_polling(index);
     }
 
     /// Drops what nobody takes any more once the router has stopped.
     pub(in crate::shard) fn stop_inquiries(&mut self) {
         debug_assert!(self.phase == ShardPhase::Stopped, "agents are polled as long as the router goes on");
-        self.inquiries = Inquiries::default();
+        self.inquiries.stop();
     }
 
     /// An agent asked to be polled now.
@@ -420,11 +364,5 @@ impl Shard {
         if self.agents.resolve(key).is_some() {
             self.start_polling(key.index);
         }
-    }
-
-    /// Drops what an agent that is gone has not taken.
-    pub(in crate::shard) fn forget_inquirer(&mut self, agent: AgentId) {
-        self.inquiries.news.remove(&agent);
-        self.inquiries.admin_replies.remove(&agent);
     }
 }

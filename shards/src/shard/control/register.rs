@@ -340,7 +340,7 @@ impl Shard {
         if slot.provider || slot.cold.as_ref().is_some_and(|cold| cold.described) {
             self.notify_watchers(index, true);
         }
-        self.forget_inquirer(id);
+        self.inquiries.forget(id);
         let Some(slot) = self.agents.get(index) else { return };
         for capability in slot.cold.as_ref().map_or_else(Vec::new, |cold| cold.capabilities.clone()) {
             self.withdraw(index, capability);
