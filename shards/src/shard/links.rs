@@ -29,7 +29,8 @@ pub(in crate::shard) struct Links {
     transit: Vec<VecDeque<u32>>,
     /// Whether a timer looks after what expires in transit, by shard.
     transit_swept: Vec<bool>,
-    /// What is to be told to other shards, by shard.
+    /// What is to be told to other shards, by shard. The own entry is the loopback queue: what the shard tells itself, heard
+    /// in its next turn like everything else that it is told, so that no stage calls one that comes before it.
     outgoing: Vec<VecDeque<Outgoing>>,
 }
 
@@ -69,6 +70,13 @@ impl Links {
     #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
     pub fn all(&self) -> impl Iterator<Item = ShardIndex> + use<> {
         (0..self.port.shards() as u16).map(ShardIndex)
+    }
+
+    /// Returns all other shards.
+    #[inline]
+    pub fn others(&self) -> impl Iterator<Item = ShardIndex> + use<> {
+        let own = self.port.index();
+        self.all().filter(move |shard| shard.as_usize() != own)
     }
 
     // Messages.
@@ -225,7 +233,7 @@ impl Links {
 
     // What shards tell each other.
 
-    /// Tells a shard something as soon as there is room.
+    /// Tells a shard something as soon as there is room; this one in its next turn.
     pub fn post(&mut self, to: ShardIndex, control: Control) {
         self.outgoing[to.as_usize()].push_back(Outgoing::Control(control));
     }
@@ -287,6 +295,19 @@ impl Links {
                 None
             }
             Err(ShardFrame::Message(_)) => None,
+        }
+    }
+
+    /// Returns the number of entries in the loopback queue.
+    pub fn loopback(&self) -> usize {
+        self.outgoing[self.port.index()].len()
+    }
+
+    /// Takes what this shard told itself first.
+    pub fn take_loopback(&mut self) -> Option<Control> {
+        match self.outgoing[self.port.index()].pop_front()? {
+            Outgoing::Control(control) => Some(control),
+            Outgoing::Notice(envelope, _) => Some(Control::Notice(envelope)),
         }
     }
 

@@ -181,6 +181,7 @@ impl Shard {
         self.outputs.swap(outputs);
 
         let arrived = self.receive_from_shards();
+        let heard = self.hear_loopback();
         let fired = self.fire_timers();
         self.flush_transit();
         let flushed = self.move_lines() + self.flush_outboxes();
@@ -201,7 +202,7 @@ impl Shard {
         debug_assert!(self.ledger.account().balances(), "{} lost count: {:?}", self.index, self.ledger.account());
 
         self.outputs.swap(outputs);
-        let worked = arrived + fired + flushed + taken + dispatched + registered + stalled > 0
+        let worked = arrived + heard + fired + flushed + taken + dispatched + registered + stalled > 0
             || handled > 0
             || polled
             || drained;
@@ -214,7 +215,8 @@ impl Shard {
             || fired >= TIMERS_PER_TURN_MAX
             // An input that found no room may find some after whatever this turn did.
             || (worked && !inputs.is_empty())
-            || self.links.has_fan_outs();
+            || self.links.has_fan_outs()
+            || self.links.loopback() > 0;
         Turn { worked, more, polling: self.scheduler.polls(), next_deadline_ms: self.timers.next_deadline() }
     }
 

@@ -612,3 +612,29 @@ fn a_suspended_provider_is_still_chosen_and_a_stopped_one_is_not() {
     assert_eq!(world.dead(DeadLetterReason::NoProvider), 1);
     world.assert_settled();
 }
+
+#[test]
+fn what_a_shard_tells_itself_is_heard_in_its_next_turn_and_keeps_it_from_being_quiet() {
+    let mut world = World::new(1);
+    let victim = world.add(0, "victim", Script::idle());
+    let replies = Log::new();
+    let told = replies.clone();
+    let script = Script::new(move |_, context| {
+        context.deregister_agent(victim).unwrap();
+        Outcome::Done
+    });
+    let script = script.polling(move |context| {
+        told.push(context.take_admin_replies().len());
+        Polled::Finished
+    });
+    let admin = world.add(0, "admin", script);
+    world.watch_events();
+    world.send_later(inform(admin, admin, "go").build().unwrap());
+    let turn = world.step(0);
+    assert!(turn.more && !world.nodes[0].shard.is_quiet(), "it has told itself something");
+    assert_eq!(states(&world.take_events(0), victim), [], "and has not heard it yet");
+    world.run();
+    assert_eq!(states(&world.take_events(0), victim), [AgentState::Stopped]);
+    assert_eq!(replies.take(), [1]);
+    world.assert_settled();
+}

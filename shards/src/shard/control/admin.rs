@@ -223,21 +223,12 @@ impl Shard {
 
     fn post_to_all(&mut self, notice: impl Fn() -> AdminControl) {
         for to in self.links.all() {
-            if self.is_here(to) {
-                self.on_admin_control(notice());
-            } else {
-                self.links.post(to, Control::Oversee(Box::new(notice())));
-            }
+            self.links.post(to, Control::Oversee(Box::new(notice())));
         }
     }
 
     fn post_to_home(&mut self, agent: AgentId, notice: AdminControl) {
-        let shard = self.config.partition.shard_of(agent);
-        if self.is_here(shard) {
-            self.on_admin_control(notice);
-        } else {
-            self.links.post(shard, Control::Oversee(Box::new(notice)));
-        }
+        self.links.post(self.config.partition.shard_of(agent), Control::Oversee(Box::new(notice)));
     }
 
     /// Takes note of what another shard, or this one, says.

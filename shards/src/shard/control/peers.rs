@@ -14,7 +14,7 @@ impl Shard {
     /// Empties the incoming rings, a chunk each. This never depends on room in the outgoing ones.
     pub(in crate::shard) fn receive_from_shards(&mut self) -> usize {
         let mut most = 0;
-        for from in self.links.all() {
+        for from in self.links.others() {
             let mut taken = 0;
             while taken < ARRIVALS_PER_TURN_MAX {
                 match self.links.take(from) {
@@ -30,6 +30,16 @@ impl Shard {
             most = most.max(taken);
         }
         most
+    }
+
+    /// Hears what this shard has told itself before this turn. Returns how much that was.
+    pub(in crate::shard) fn hear_loopback(&mut self) -> usize {
+        let told = self.links.loopback();
+        for _ in 0..told {
+            let Some(control) = self.links.take_loopback() else { break };
+            self.on_control(self.index, control);
+        }
+        told
     }
 
     /// Takes note of what another shard says.
@@ -79,7 +89,7 @@ impl Shard {
     /// Hands what is to be told to the rings, as far as they have room.
     pub(in crate::shard) fn flush_outgoing(&mut self) {
         self.post_acknowledgements();
-        for to in self.links.all() {
+        for to in self.links.others() {
             while let Some(reservation) = self.links.send_next(to) {
                 self.release(reservation);
             }
