@@ -638,3 +638,27 @@ fn what_a_shard_tells_itself_is_heard_in_its_next_turn_and_keeps_it_from_being_q
     assert_eq!(replies.take(), [1]);
     world.assert_settled();
 }
+
+#[test]
+fn what_a_handler_wants_of_agent_management_takes_place_in_the_turn_after_it() {
+    let mut world = World::new(1);
+    let woken = Log::new();
+    let log = woken.clone();
+    let script = Script::new(|_, context| {
+        context.wake_at(context.now().monotonic_ms() + 500);
+        Outcome::Done
+    });
+    let script = script.polling(move |context| {
+        log.push(context.now().monotonic_ms());
+        Polled::Finished
+    });
+    let agent = world.add(0, "agent", script);
+    world.run();
+    world.send_later(inform(agent, agent, "go").build().unwrap());
+    let turn = world.step(0);
+    assert!(turn.more && turn.next_deadline_ms.is_none(), "its timer is not armed yet");
+    assert!(world.step(0).next_deadline_ms.is_some());
+    world.advance(1_000);
+    assert_eq!(woken.take(), [500]);
+    world.assert_settled();
+}

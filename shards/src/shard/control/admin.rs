@@ -85,13 +85,44 @@ pub(crate) enum AdminEffect {
     Survey(AdminRequest, Option<AgentId>, Option<AgentState>),
 }
 
-/// What shards tell each other of it.
+impl AdminEffect {
+    /// The request that is to be answered, and by how many of these shards.
+    fn request(&self, shards: usize) -> Option<(AdminRequest, usize)> {
+        match self {
+            Self::Watch | Self::WakeAt(_) => None,
+            Self::Change(request, ..) | Self::Survey(request, Some(_), _) => Some((*request, 1)),
+            Self::Survey(request, None, _) => Some((*request, shards)),
+        }
+    }
+}
+
+/// What shards tell each other of it, and themselves.
 pub(crate) enum AdminControl {
+    /// An agent of this shard wants this.
+    Effect {
+        agent: AgentKey,
+        asker: AgentId,
+        effect: AdminEffect,
+    },
     Watch(AgentId),
     News(AgentId, ProviderNews),
-    Change { asker: AgentId, inquiry: AdminRequest, agent: AgentId, change: Change },
-    Survey { asker: AgentId, inquiry: AdminRequest, agent: Option<AgentId>, state: Option<AgentState> },
-    Found { asker: AgentId, inquiry: AdminRequest, reply: AdminReply },
+    Change {
+        asker: AgentId,
+        inquiry: AdminRequest,
+        agent: AgentId,
+        change: Change,
+    },
+    Survey {
+        asker: AgentId,
+        inquiry: AdminRequest,
+        agent: Option<AgentId>,
+        state: Option<AgentState>,
+    },
+    Found {
+        asker: AgentId,
+        inquiry: AdminRequest,
+        reply: AdminReply,
+    },
 }
 
 impl Context<'_> {
@@ -191,31 +222,36 @@ impl Context<'_> {
 }
 
 impl Shard {
+    /// Opens the request that a handler made, if any, and tells this shard of the rest: an effect takes place in the next
+    /// turn.
+    #[cold]
+    pub(in crate::shard) fn post_admin_effect(&mut self, index: AgentIndex, asker: AgentId, effect: AdminEffect) {
+        let Some(agent) = self.agents.key(index) else { return };
+        if let Some((request, shards)) = effect.request(self.links.shards()) {
+            self.inquiries.open(request, shards);
+        }
+        self.links.post(self.index, Control::Oversee(Box::new(AdminControl::Effect { agent, asker, effect })));
+    }
+
     /// Lets an effect take place.
     #[cold]
-    pub(in crate::shard) fn apply_admin_effect(&mut self, index: AgentIndex, asker: AgentId, oversight: AdminEffect) {
-        match oversight {
-            AdminEffect::Watch => {
-                self.post_to_all(|| AdminControl::Watch(asker));
-            }
+    fn apply_admin_effect(&mut self, agent: AgentKey, asker: AgentId, effect: AdminEffect) {
+        match effect {
+            AdminEffect::Watch => self.post_to_all(|| AdminControl::Watch(asker)),
             AdminEffect::WakeAt(moment_ms) => {
-                let Some(key) = self.agents.key(index) else { return };
                 let due_ms = moment_ms.max(self.clock.now_ms() + 1);
-                if self.timers.insert(due_ms, Alarm::Wake(key)).is_err() {
+                if self.timers.insert(due_ms, Alarm::Wake(agent)).is_err() {
                     // Too early is better than never.
-                    self.start_polling(index);
+                    self.wake(agent);
                 }
             }
             AdminEffect::Change(inquiry, agent, change) => {
-                self.inquiries.open(inquiry, 1);
                 self.post_to_home(agent, AdminControl::Change { asker, inquiry, agent, change });
             }
             AdminEffect::Survey(inquiry, Some(agent), state) => {
-                self.inquiries.open(inquiry, 1);
                 self.post_to_home(agent, AdminControl::Survey { asker, inquiry, agent: Some(agent), state });
             }
             AdminEffect::Survey(inquiry, None, state) => {
-                self.inquiries.open(inquiry, self.links.shards());
                 self.post_to_all(|| AdminControl::Survey { asker, inquiry, agent: None, state });
             }
         }
@@ -235,6 +271,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn on_admin_control(&mut self, notice: AdminControl) {
         match notice {
+            AdminControl::Effect { agent, asker, effect } => self.apply_admin_effect(agent, asker, effect),
             AdminControl::Watch(watcher) => self.add_watcher(watcher),
             AdminControl::News(watcher, news) => self.store_news(watcher, news),
             AdminControl::Change { asker, inquiry, agent, change } => {

@@ -628,7 +628,7 @@ impl Shard {
             Effect::Deregister => return true,
             Effect::Advertise(capability) => self.advertise(index, capability),
             Effect::Withdraw(capability) => self.withdraw(index, capability),
-            Effect::Oversee(oversight) => self.apply_admin_effect(index, id, *oversight),
+            Effect::Oversee(oversight) => self.post_admin_effect(index, id, *oversight),
         }
         false
     }
