@@ -15,10 +15,8 @@ use crate::shard::io::RegistrationError;
 /// What waits for agents that come and go.
 #[derive(Default)]
 pub(in crate::shard) struct Lifecycle {
-    /// Whether an agent's `started` is being called. What it registers has to wait, so that agents which register each
-    /// other in a chain do not nest without bound.
-    starting: bool,
-    /// Registrations that wait for their turn, each with the agent that asked for it.
+    /// Registrations that wait for their turn, each with the agent that asked for it. They always wait: so agents that
+    /// register each other in a chain when they are started do not nest.
     registrations: VecDeque<(Registration, AgentId)>,
     draining: Vec<AgentKey>,
     barriers: HashMap<u64, Barrier, FixedState>,
@@ -40,19 +38,6 @@ pub(in crate::shard) enum OnBarrier {
 }
 
 impl Lifecycle {
-    /// Begins to call an agent's `started`. Returns what [`Self::end_start`] is to be given.
-    pub fn begin_start(&mut self) -> bool {
-        std::mem::replace(&mut self.starting, true)
-    }
-
-    pub fn end_start(&mut self, nested: bool) {
-        self.starting = nested;
-    }
-
-    pub fn is_starting(&self) -> bool {
-        self.starting
-    }
-
     /// Has an agent registered later, for the one that asked for it.
     pub fn register_later(&mut self, registration: Registration, requester: AgentId) {
         self.registrations.push_back((registration, requester));

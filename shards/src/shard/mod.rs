@@ -75,7 +75,7 @@ pub const DISPATCHES_PER_TURN_MAX: u32 = 512;
 pub const INPUTS_PER_TURN_MAX: usize = 256;
 /// Timers that one turn fires.
 pub const TIMERS_PER_TURN_MAX: usize = 1_024;
-/// Agents that one turn adds because others asked for them while they were started.
+/// Agents that one turn adds because other agents asked for them.
 pub const REGISTRATIONS_PER_TURN_MAX: usize = 256;
 /// Copies of messages to several receivers that one turn makes per sender.
 pub const FAN_OUT_PER_TURN_MAX: u32 = 256;

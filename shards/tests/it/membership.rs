@@ -207,6 +207,29 @@ fn a_handler_registers_an_agent_here_or_elsewhere_and_hears_when_it_is_known() {
 }
 
 #[test]
+fn what_a_handler_registers_is_made_in_the_turn_after_it() {
+    let mut world = World::new(1);
+    let made = Log::new();
+    let child = made.clone();
+    let name = AgentName::try_new("child").unwrap();
+    let script = Script::new(move |message, context| {
+        if !is_notice(message) {
+            context.register(Script::idle().counted(&child).registration(name.clone()));
+        }
+        Outcome::Done
+    });
+    let parent = world.add(0, "parent", script);
+    world.send_later(inform(parent, parent, "go").build().unwrap());
+    let turn = world.step(0);
+    assert!(turn.more && made.is_empty(), "the registration waits for its turn");
+    assert!(!world.nodes[0].shard.is_quiet());
+    world.step(0);
+    assert_eq!(made.len(), 1);
+    world.run();
+    world.assert_settled();
+}
+
+#[test]
 fn agents_that_register_each_other_when_they_are_started_do_not_nest_without_bound() {
     fn chain(number: u32, made: &Log<u32>) -> Script {
         let made = made.clone();

@@ -58,7 +58,7 @@ impl Shard {
         }
     }
 
-    /// Registers what agents asked for while they were started.
+    /// Registers what agents have asked for.
     pub(in crate::shard) fn register_waiting(&mut self) -> usize {
         let count = self.lifecycle.registrations().min(REGISTRATIONS_PER_TURN_MAX);
         for _ in 0..count {
@@ -239,13 +239,12 @@ impl Shard {
             return Ok(());
         };
         self.agents.calling.begin(index);
-        let nested = self.lifecycle.begin_start();
         let mut context = Context { shard: self, agent: index, id };
         let called = catch_panic(|| agent.start(&mut context)).and_then(|outcome| match outcome {
             Outcome::Failed(failure) => Err(failure.explanation.into_owned()),
             Outcome::Done | Outcome::Suspended => Ok(()),
         });
-        let result = match called {
+        match called {
             Ok(()) => {
                 let leaves = self.commit_effects(index, id);
                 self.come_back(index, agent, leaves);
@@ -256,9 +255,7 @@ impl Shard {
                 drop_quietly(agent);
                 Err(what)
             }
-        };
-        self.lifecycle.end_start(nested);
-        result
+        }
     }
 
     /// Puts an agent back that was being called.

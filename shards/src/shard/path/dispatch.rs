@@ -592,7 +592,6 @@ impl Shard {
         for effect in effects.drain(..) {
             leaves |= self.commit_effect(index, id, effect);
         }
-        // Registering calls the new agent's `started`, which may have effects of its own: they are committed by then.
         self.effects.put_back(effects);
         leaves
     }
@@ -621,10 +620,7 @@ impl Shard {
         match effect {
             Effect::Send(envelope) => self.commit_send(index, envelope),
             Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
-            Effect::Register(registration) if self.lifecycle.is_starting() => {
-                self.lifecycle.register_later(*registration, id);
-            }
-            Effect::Register(registration) => self.register_for(*registration, id),
+            Effect::Register(registration) => self.lifecycle.register_later(*registration, id),
             Effect::Deregister => return true,
             Effect::Advertise(capability) => self.advertise(index, capability),
             Effect::Withdraw(capability) => self.withdraw(index, capability),
