@@ -196,6 +196,30 @@ fn a_start_that_fails_is_repeated_after_growing_waits_and_its_mail_is_handled_in
 }
 
 #[test]
+fn a_start_that_fails_without_a_delay_only_arms_its_timer() {
+    let mut world = World::new(1);
+    let (sender, _) = world.add_listener(0, "sender");
+    let starts: Log<u64> = Log::new();
+    let log = starts.clone();
+    let mut count = 0;
+    let script = fragile().starting(move |context| {
+        count += 1;
+        log.push(context.now().monotonic_ms());
+        assert!(count == 1 || count > 3, "the world is not ready");
+    });
+    let agent = world.add(0, "agent", script.restarting(10, 60_000, 0));
+    starts.take();
+    world.send_later(poison(sender, agent));
+    let turn = world.step(0);
+    let now_ms = world.now().monotonic_ms();
+    assert_eq!(starts.len(), 1, "it is started once in this turn, and fails");
+    assert_eq!(turn.next_deadline_ms, Some(now_ms + 1));
+    world.advance(1_000);
+    assert_eq!((starts.len(), world.state(agent)), (3, AgentState::Active));
+    world.assert_settled();
+}
+
+#[test]
 fn a_factory_that_panics_counts_as_a_restart() {
     let mut world = World::new(1);
     let (sender, _) = world.add_listener(0, "sender");

@@ -20,20 +20,29 @@ impl Shard {
     /// Restarts an agent, at once or when its delay is over. One that was restarted too often is removed.
     #[cold]
     pub(in crate::shard) fn restart(&mut self, index: AgentIndex, cause: RestartCause) {
+        if self.begin_restart(index, cause) {
+            self.start_again(index);
+        }
+    }
+
+    /// Counts a restart and arms the timer of its delay, or removes an agent that was restarted too often. Returns whether
+    /// it is started at once instead.
+    fn begin_restart(&mut self, index: AgentIndex, cause: RestartCause) -> bool {
         let (now_ms, policy) = (self.clock.now_ms(), self.config.supervision);
-        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Some(slot) = self.agents.get_mut(index) else { return false };
         let (id, key) = (slot.id, slot.key(index));
         let restarts = slot.cold().restarts();
         let policy = restarts.own_policy.unwrap_or(policy);
         let Some(delay_ms) = restarts.note(policy, now_ms, cause) else {
-            return self.remove_agent(index, StopReason::RestartsExhausted);
+            self.remove_agent(index, StopReason::RestartsExhausted);
+            return false;
         };
         let total = restarts.total;
         slot.flags.add(AgentFlags::RESTARTING);
         self.outputs.report(|| Event::AgentRestarted { agent: id, restarts: total, delay_ms });
         self.report_state(index);
         if delay_ms == 0 {
-            return self.start_again(index);
+            return true;
         }
         match self.timers.insert(now_ms + delay_ms, Alarm::Restart(key)) {
             Ok(timer) => {
@@ -45,6 +54,7 @@ impl Shard {
             // An agent that could never be started again would only collect mail.
             Err(_) => self.remove_agent(index, StopReason::RestartsExhausted),
         }
+        false
     }
 
     /// The wait before a restart is over.
@@ -72,7 +82,10 @@ impl Shard {
         let made = slot.maker.make().map(|agent| slot.behaviour = Behaviour::Native(agent));
         if let Err(what) = made.and_then(|()| self.start_agent(index)) {
             self.outputs.report(|| Event::AgentPanicked { agent: id, what });
-            return self.restart(index, RestartCause::FailedStart);
+            // A failed start waits for its timer, whatever the policy's delay: starting never starts anything.
+            let at_once = self.begin_restart(index, RestartCause::FailedStart);
+            debug_assert!(!at_once, "a failed start waits for its timer");
+            return;
         }
         // It may have left while it was started.
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.flags.is(AgentFlags::LEAVING)) else { return };
