@@ -41,7 +41,7 @@ fn main() {
     let names: Vec<AgentName> =
         (0..AGENTS).map(|number| AgentName::try_new(format!("agent-{number}")).expect("a legal name")).collect();
     let registrations = names.iter().map(|name| Registration::native(name.clone(), || Stubborn).persistent());
-    for result in router.blocking_register_all(registrations.collect()) {
+    for result in router.blocking().register_all(registrations.collect()) {
         result.expect("the agent is registered");
     }
     let agents: Vec<AgentId> = names.iter().map(AgentId::of).collect();
@@ -51,7 +51,7 @@ fn main() {
             let message = Message::builder(Performative::Inform).receiver(agents[number % AGENTS]).content(&CONTENT);
             message.reliability(Reliability::Durable).build().expect("a legal message")
         });
-        router.blocking_tell_all(batch.collect()).expect("they are queued");
+        router.blocking().tell_all(batch.collect()).expect("they are queued");
         sent = messages.min(sent + BATCH);
     }
     let report = router.shutdown(Duration::from_secs(5)).expect("it stops");

@@ -120,8 +120,8 @@ fn ask_and_reply(label: &str, rounds: u64, questions: u64, pause: Duration) {
     let partner = AgentId::of(&answerer);
     let (shared_times, shared_done, waiting) = (Arc::clone(&times), Arc::clone(&done), std::thread::current());
     let registered = [
-        router.blocking_register(answerer, || Answerer),
-        router.blocking_register(asker.clone(), move || Asker {
+        router.blocking().register(answerer, || Answerer),
+        router.blocking().register(asker.clone(), move || Asker {
             partner,
             asked: Instant::now(),
             left: 0,
@@ -137,7 +137,7 @@ fn ask_and_reply(label: &str, rounds: u64, questions: u64, pause: Duration) {
             .content(questions.to_string())
             .build()
             .expect("the message is legal");
-        router.blocking_tell(begin).expect("the router runs");
+        router.blocking().tell(begin).expect("the router runs");
         while done.load(Ordering::Acquire) < round * questions {
             std::thread::park_timeout(Duration::from_secs(1));
         }
@@ -161,7 +161,7 @@ fn idle_router() {
     const SECONDS: u64 = 5;
     let router = router(2);
     let agents = (0..1_000).map(|number| Registration::native(name(format!("idle-{number}")), || Idle)).collect();
-    assert!(router.blocking_register_all(agents).iter().all(Result::is_ok));
+    assert!(router.blocking().register_all(agents).iter().all(Result::is_ok));
     std::thread::sleep(Duration::from_secs(1));
     let before = cpu_time();
     std::thread::sleep(Duration::from_secs(SECONDS));
@@ -181,7 +181,7 @@ fn a_million_agents() {
         let registrations: Vec<Registration> =
             numbers.map(|number| Registration::native(name(format!("agent-{number}")), || Idle)).collect();
         let started = Instant::now();
-        let results = router.blocking_register_all(registrations);
+        let results = router.blocking().register_all(registrations);
         took += started.elapsed();
         assert!(results.iter().all(Result::is_ok));
     }
@@ -222,13 +222,14 @@ fn a_million_conversations() {
     }
     let one = ShardCount::try_new(1).expect("one is legal");
     let router = Router::builder().config(config).shards(one).start().expect("the router starts");
-    let partner = router.blocking_register(name("partner".to_owned()), || Idle).expect("a new name");
+    let partner = router.blocking().register(name("partner".to_owned()), || Idle).expect("a new name");
     let opener = router
-        .blocking_register(name("opener".to_owned()), move || Opener { partner, left: MILLION })
+        .blocking()
+        .register(name("opener".to_owned()), move || Opener { partner, left: MILLION })
         .expect("a new name");
     let before = resident_bytes();
     let begin = Message::builder(Performative::Request).receiver(opener).build().expect("the message is legal");
-    router.blocking_tell(begin).expect("the router runs");
+    router.blocking().tell(begin).expect("the router runs");
     while router.stats().conversations() < MILLION {
         std::thread::sleep(Duration::from_millis(5));
     }

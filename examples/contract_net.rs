@@ -55,11 +55,11 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = Router::builder().start()?;
     for (name, price) in [("swift-wheels", Some(12)), ("old-mule", Some(7)), ("night-owl", None)] {
         let carrier = Registration::native(AgentName::try_new(name)?, move || Bidding::new(Carrier(price)));
-        router.blocking_register_one(carrier.offering(CapabilityName::try_new("carry")?))?;
+        router.blocking().register_one(carrier.offering("carry"))?;
     }
-    let buyer = router.blocking_register(AgentName::try_new("buyer")?, Buyer::default)?;
+    let buyer = router.blocking().register("buyer", Buyer::default)?;
     let request = Message::builder(Performative::Request).receiver(buyer).content("send my parcel").build()?;
-    let result = router.blocking_ask(request, Duration::from_secs(5))?;
+    let result = router.blocking().ask(request, Duration::from_secs(5))?;
     println!("The parcel was {}.", result.content().as_text().unwrap_or_default());
     router.shutdown(Duration::from_secs(5))?;
     Ok(())

@@ -5,7 +5,6 @@
 use std::error::Error;
 use std::time::Duration;
 
-use caxton_router::domain::AgentName;
 use caxton_router::{Agent, Context, Message, Outcome, Performative, Router};
 
 struct Greeter;
@@ -25,10 +24,10 @@ impl Agent for Greeter {
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::builder().start()?;
-    let greeter = router.blocking_register(AgentName::try_new("greeter")?, || Greeter)?;
+    let greeter = router.blocking().register("greeter", || Greeter)?;
 
     let question = Message::builder(Performative::Request).receiver(greeter).content("world").build()?;
-    let answer = router.blocking_ask(question, Duration::from_secs(5))?;
+    let answer = router.blocking().ask(question, Duration::from_secs(5))?;
     println!("{}", answer.content().as_text().unwrap_or("(no text)"));
 
     router.shutdown(Duration::from_secs(5))?;

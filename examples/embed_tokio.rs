@@ -8,8 +8,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use caxton_router::domain::{AgentName, CapabilityName};
-use caxton_router::{Agent, AgentId, AskError, Choice, Context, Event, Message, Outcome, Performative};
+use caxton_router::domain::CapabilityName;
+use caxton_router::{Agent, AskError, Choice, Context, Event, Message, Outcome, Performative};
 use caxton_router::{Registration, Router};
 
 /// Adds up the numbers it receives and replies with the sum to queries.
@@ -60,7 +60,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
 
     // When this returns, the whole router knows the agent and its capabilities.
     let adding = CapabilityName::try_new("adding")?;
-    let registration = Registration::native(AgentName::try_new("adder")?, Adder::default).offering(adding.clone());
+    let registration = Registration::native("adder", Adder::default).offering(adding.clone());
     let adder = router.register_one(registration).await?;
 
     // `tell` queues, `send` waits until the message is accepted, `ask` waits for the reply. Any task may call them.
@@ -84,11 +84,9 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     println!("The sum of 1 to 100 is {}.", answer.content().as_text().unwrap_or_default());
 
     // Undeliverable messages are never lost silently.
-    let lost = Message::builder(Performative::Request).receiver(AgentId::of_text("nobody")).build()?;
+    let lost = Message::builder(Performative::Request).receiver("nobody").build()?;
     match router.ask(lost, Duration::from_secs(5)).await {
-        Err(AskError::Undeliverable(notice)) => {
-            println!("The router says: {}", notice.content().as_text().unwrap_or_default());
-        }
+        Err(AskError::Undeliverable(error)) => println!("The router says: {error}."),
         other => println!("This was not expected: {other:?}"),
     }
 

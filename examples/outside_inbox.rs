@@ -8,7 +8,6 @@
 use std::error::Error;
 use std::time::Duration;
 
-use caxton_router::domain::AgentName;
 use caxton_router::router::ReceiveError;
 use caxton_router::{Inbox, Message, Performative, Router};
 
@@ -19,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn serve(inbox: &Inbox) -> Result<u32, Box<dyn Error + Send + Sync>> {
     let mut served = 0;
     loop {
-        let message = match inbox.blocking_recv(PATIENCE) {
+        let message = match inbox.blocking().recv_within(PATIENCE) {
             Ok(message) => message,
             Err(ReceiveError::TimedOut) => continue,
             Err(ReceiveError::Stopped) => return Ok(served),
@@ -28,7 +27,7 @@ fn serve(inbox: &Inbox) -> Result<u32, Box<dyn Error + Send + Sync>> {
         // The router's own notices arrive here too: they are not requests, and nobody waits for a reply to them.
         if message.performative() == Performative::Request {
             let shouted = message.content().as_text().unwrap_or_default().to_uppercase();
-            inbox.blocking_send(message.reply(Performative::Inform).content(shouted).build()?)?;
+            inbox.blocking().send(message.reply(Performative::Inform).content(shouted).build()?)?;
             served += 1;
         }
     }
@@ -37,13 +36,13 @@ fn serve(inbox: &Inbox) -> Result<u32, Box<dyn Error + Send + Sync>> {
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::builder().start()?;
 
-    let inbox = router.blocking_open_inbox(AgentName::try_new("town-crier")?)?;
+    let inbox = router.inbox("town-crier").blocking().open()?;
     let crier = inbox.id();
     let thread = std::thread::spawn(move || serve(&inbox));
 
     for news in ["the bridge is open", "the market is closed", "the king is well"] {
         let request = Message::builder(Performative::Request).receiver(crier).content(news).build()?;
-        let reply = router.blocking_ask(request, Duration::from_secs(5))?;
+        let reply = router.blocking().ask(request, Duration::from_secs(5))?;
         println!("The crier cries: {}!", reply.content().as_text().unwrap_or_default());
     }
 

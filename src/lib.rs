@@ -44,11 +44,11 @@ mod watchdog;
 
 pub use caxton_shards::agent::Batch;
 pub use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
-pub use caxton_shards::api::is_notice;
 pub use caxton_shards::api::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 pub use caxton_shards::api::{AskError, Event, RegistrationError, SendError, SendErrorKind, Stage, UnresponsiveError};
 pub use caxton_shards::api::{ConversationView, HistoryEntry};
 pub use caxton_shards::api::{Decision, FailedAttempt, FailureCause, FailureHandler};
+pub use caxton_shards::api::{DeliveryError, FailureReason, OverflowPolicy, is_notice};
 pub use caxton_shards::api::{Place, Unfinished};
 pub use caxton_shards::api::{REPLAYS_MAX, ReplayError};
 pub use caxton_shards::codec;

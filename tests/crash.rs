@@ -144,7 +144,7 @@ fn cast(router: &Router, ended: &Lines) {
             Registration::native(agent("asker"), move || Asker(answerer, to_asker.clone())).persistent(),
             Registration::native(agent("moody"), move || Moody(to_moody.clone())).persistent(),
         ];
-        for result in router.blocking_register_all(registrations) {
+        for result in router.blocking().register_all(registrations) {
             result.expect("the agent takes over what waits for it");
         }
     }
@@ -152,10 +152,10 @@ fn cast(router: &Router, ended: &Lines) {
 
 /// Records violations, and messages in conversations that were dead-lettered.
 fn watch(router: &Router, directory: &Path) {
-    let events = router.blocking_events().expect("the router runs");
+    let events = router.blocking().events().expect("the router runs");
     let wrong = Lines::open(&directory.join("wrong"));
     std::thread::spawn(move || {
-        while let Ok(event) = events.blocking_next(PATIENCE) {
+        while let Ok(event) = events.blocking().next_within(PATIENCE) {
             let in_conversation = [
                 DeadLetterReason::ProtocolViolation,
                 DeadLetterReason::NotInConversation,
@@ -174,7 +174,8 @@ fn watch(router: &Router, directory: &Path) {
 fn finish(router: &Router, directory: &Path) {
     let until = Instant::now() + PATIENCE;
     loop {
-        let summary = router.blocking_replay_dead_letters(&DeadLetterFilter::default(), None).expect("the router runs");
+        let summary =
+            router.blocking().replay_dead_letters(&DeadLetterFilter::default(), None).expect("the router runs");
         let stats = router.stats();
         let done = stats.account().pending == 0 && stats.dead_letters() == 0 && summary.replayed + summary.refused == 0;
         if done || Instant::now() > until {
@@ -183,7 +184,7 @@ fn finish(router: &Router, directory: &Path) {
         std::thread::sleep(Duration::from_millis(5));
     }
     let dead = Lines::open(&directory.join("dead"));
-    for letter in router.blocking_dead_letters(usize::MAX).expect("the router runs") {
+    for letter in router.blocking().dead_letters(usize::MAX).expect("the router runs") {
         let text = letter.message.content().as_text().unwrap_or_default().to_owned();
         dead.write(&format!("{text} {} {}", letter.reason, letter.attempts));
     }
@@ -234,14 +235,14 @@ fn child(directory: &Path) {
                     let message = Message::builder(Performative::Inform).receiver(receiver).content(text.clone());
                     let message = if kind == "moody" { message.attempts_max(NonZeroU8::MIN) } else { message };
                     let message = message.reliability(Reliability::Durable).build().expect("a legal message");
-                    if router.blocking_send(message).is_ok() {
+                    if router.blocking().send(message).is_ok() {
                         acknowledged.write(&text);
                     }
                 }
             })
         })
         .collect();
-    while router.blocking_replay_dead_letters(&DeadLetterFilter::default(), None).is_ok() {
+    while router.blocking().replay_dead_letters(&DeadLetterFilter::default(), None).is_ok() {
         std::thread::yield_now();
     }
     for sender in senders {
@@ -367,7 +368,7 @@ fn poisoned_child(directory: &Path) {
     let router = Router::builder().store(directory.join("data")).start().expect("the router starts");
     let worker = Registration::native(name("worker"), move || Worker(handled.clone()));
     let is_first = router.recovered().is_none_or(|found| found.messages == 0 && found.dead_letters == 0);
-    let worker = router.blocking_register_one(worker.persistent()).expect("it takes over what waits for it");
+    let worker = router.blocking().register_one(worker.persistent()).expect("it takes over what waits for it");
     if is_first {
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is set");
         let now_ms = u64::try_from(since_1970.as_millis()).expect("it fits");
@@ -377,7 +378,7 @@ fn poisoned_child(directory: &Path) {
             let message = message.attempts_max(NonZeroU8::new(3).expect("it is not zero"));
             let message = message.deliver_at(WallTime(now_ms + delay_ms)).reliability(Reliability::Durable);
             // The process may end before the last one is acknowledged.
-            router.blocking_send(message.build().expect("a legal message")).expect("it is accepted");
+            router.blocking().send(message.build().expect("a legal message")).expect("it is accepted");
         }
     }
     let until = Instant::now() + PATIENCE;
@@ -386,7 +387,7 @@ fn poisoned_child(directory: &Path) {
         std::thread::sleep(Duration::from_millis(5));
     }
     let dead = Lines::open(&directory.join("dead"));
-    for letter in router.blocking_dead_letters(9).expect("the router runs") {
+    for letter in router.blocking().dead_letters(9).expect("the router runs") {
         let text = letter.message.content().as_text().unwrap_or_default().to_owned();
         dead.write(&format!("{text} {} {}", letter.reason, letter.attempts));
     }

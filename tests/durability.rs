@@ -63,10 +63,11 @@ fn what_was_acknowledged_and_not_handled_is_handled_after_a_restart_with_any_num
         let router = start(directory.path(), 2);
         for agent in ["one", "two", "three"] {
             router
-                .blocking_register_one(Registration::native(name(agent), || Stubborn).persistent())
+                .blocking()
+                .register_one(Registration::native(name(agent), || Stubborn).persistent())
                 .expect("the agent is registered");
             for number in 0..10 {
-                router.blocking_send(durable(agent, &format!("{agent} {number}"))).expect("it is on disk");
+                router.blocking().send(durable(agent, &format!("{agent} {number}"))).expect("it is on disk");
             }
         }
         let report = router.shutdown(Duration::from_millis(50)).expect("it stops");
@@ -84,7 +85,7 @@ fn what_was_acknowledged_and_not_handled_is_handled_after_a_restart_with_any_num
         for agent in ["one", "two", "three"] {
             let heard = Arc::clone(&heard);
             let registration = Registration::native(name(agent), move || Listener(Arc::clone(&heard)));
-            router.blocking_register_one(registration.persistent()).expect("the agent takes over what waits for it");
+            router.blocking().register_one(registration.persistent()).expect("the agent takes over what waits for it");
         }
         let report = router.shutdown(PATIENCE).expect("it stops");
         assert!(report.balances() && report.drained, "{report}");
@@ -118,9 +119,9 @@ fn a_durable_answer_that_was_handed_to_its_asker_is_not_left_to_the_next_start()
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");
         let router = start(directory.path(), 2);
-        router.blocking_register(name("echo"), || Echo).expect("the agent is registered");
+        router.blocking().register(name("echo"), || Echo).expect("the agent is registered");
         for _ in 0..10 {
-            let answer = router.blocking_ask(durable("echo", "x"), PATIENCE).expect("it is answered");
+            let answer = router.blocking().ask(durable("echo", "x"), PATIENCE).expect("it is answered");
             assert_eq!(answer.content().as_text(), Some("heard"));
         }
         shutdown(&router);
@@ -137,16 +138,16 @@ fn what_the_owner_of_an_inbox_did_not_acknowledge_comes_again_after_a_restart() 
         let directory = tempfile::tempdir().expect("a directory");
         let router = start(directory.path(), 2);
         let open = |router: &Router| {
-            block_on(router.open_acknowledged_inbox(name("clerk"), Registration::persistent)).expect("it is opened")
+            block_on(router.inbox(name("clerk")).persistent().acknowledged().open()).expect("it is opened")
         };
         let text = |message: &Message| message.content().as_text().unwrap_or_default().to_owned();
         let inbox = open(&router);
         for content in ["done", "in work", "not taken"] {
-            router.blocking_send(durable("clerk", content)).expect("it is on disk");
+            router.blocking().send(durable("clerk", content)).expect("it is on disk");
         }
-        let done = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        let done = inbox.blocking().recv_within(PATIENCE).expect("a message comes");
         assert!(inbox.acknowledge(&done));
-        assert_eq!(text(&inbox.blocking_recv(PATIENCE).expect("a message comes")), "in work");
+        assert_eq!(text(&inbox.blocking().recv_within(PATIENCE).expect("a message comes")), "in work");
         let report = router.shutdown(Duration::from_millis(50)).expect("it stops");
         assert!(report.balances(), "{report}");
         assert_eq!((report.stats.account().processed, report.stats.account().kept), (1, 2), "{report}");
@@ -156,7 +157,7 @@ fn what_the_owner_of_an_inbox_did_not_acknowledge_comes_again_after_a_restart() 
         assert_eq!(router.recovered().expect("there is a store").messages, 2);
         let inbox = open(&router);
         for content in ["in work", "not taken"] {
-            let message = inbox.blocking_recv(PATIENCE).expect("a message comes");
+            let message = inbox.blocking().recv_within(PATIENCE).expect("a message comes");
             assert_eq!(text(&message), content);
             assert!(inbox.acknowledge(&message));
         }
@@ -185,7 +186,7 @@ fn two_routers_do_not_share_a_directory() {
 fn without_a_store_a_durable_message_is_refused() {
     bounded(|| {
         let router = Router::builder().start().expect("the router starts");
-        let refused = router.blocking_send(durable("anybody", "x")).expect_err("there is no store");
+        let refused = router.blocking().send(durable("anybody", "x")).expect_err("there is no store");
         assert_eq!(refused.kind(), &SendErrorKind::DurabilityUnavailable);
         shutdown(&router);
     });
@@ -196,13 +197,13 @@ fn a_durable_message_that_comes_to_nobody_is_answered_for_and_kept_as_a_dead_let
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");
         let router = start(directory.path(), 2);
-        let refused = router.blocking_send(durable("nobody", "x")).expect_err("there is no such agent");
+        let refused = router.blocking().send(durable("nobody", "x")).expect_err("there is no such agent");
         assert!(matches!(refused.kind(), SendErrorKind::NotKept { .. }), "{refused:?}");
         shutdown(&router);
         drop(router);
         let router = start(directory.path(), 1);
         assert_eq!(router.recovered().expect("there is a store").dead_letters, 1);
-        assert_eq!(router.blocking_dead_letters(10).expect("the router runs").len(), 1);
+        assert_eq!(router.blocking().dead_letters(10).expect("the router runs").len(), 1);
         shutdown(&router);
     });
 }
@@ -229,9 +230,9 @@ fn a_file_system_in_memory_keeps_nothing_and_says_so() {
     bounded(move || {
         let router = start(directory.path(), 1);
         assert!(!router.is_durable(), "memory is no disk");
-        router.blocking_register_one(Registration::native(name("one"), || Stubborn)).expect("it is registered");
+        router.blocking().register_one(Registration::native(name("one"), || Stubborn)).expect("it is registered");
         // Writes are buffered there, and messages are kept all the same while the machine runs.
-        router.blocking_send(durable("one", "hello")).expect("it is written");
+        router.blocking().send(durable("one", "hello")).expect("it is written");
         router.shutdown(Duration::ZERO).expect("it stops");
         drop(router);
         let router = start(directory.path(), 1);
@@ -256,7 +257,7 @@ fn send_until_refused(router: &Router, content: &str) -> u64 {
     let send = || {
         let mut kept = 0_u64;
         let refusal = loop {
-            match router.blocking_send(durable("one", content)) {
+            match router.blocking().send(durable("one", content)) {
                 Ok(_) => kept += 1,
                 Err(rejected) => break SendErrorKind::from(rejected),
             }
@@ -275,7 +276,7 @@ fn send_until_refused(router: &Router, content: &str) -> u64 {
 
 fn wait_until_kept(router: &Router, content: &str) {
     let began = std::time::Instant::now();
-    while router.blocking_send(durable("one", content)).is_err() {
+    while router.blocking().send(durable("one", content)).is_err() {
         assert!(began.elapsed() < PATIENCE, "it does not go on: {:?}", router.journal_complaints());
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -290,7 +291,7 @@ fn fill(directory: &Path) {
     let router = begin().expect("it starts");
     let events = block_on(router.events()).expect("it runs");
     let stubborn = || Registration::native(name("one"), || Stubborn).persistent();
-    router.blocking_register_one(stubborn()).expect("it is registered");
+    router.blocking().register_one(stubborn()).expect("it is registered");
     let content = "x".repeat(10_000);
     let kept = send_until_refused(&router, &content);
     assert!(kept > 500, "only {kept} were kept before it was full");
@@ -362,7 +363,7 @@ fn write_short_files(directory: &Path) {
     let one = ShardCount::try_new(1).expect("one shard");
     let begin = || Router::builder().config(small_segments()).shards(one).store(directory.join("data")).start();
     let router = begin().expect("it starts");
-    router.blocking_register_one(Registration::native(name("one"), || Stubborn)).expect("it is registered");
+    router.blocking().register_one(Registration::native(name("one"), || Stubborn)).expect("it is registered");
     limit_files(Some(2 << 20));
     let content = "x".repeat(10_000);
     let kept = send_until_refused(&router, &content);
@@ -404,14 +405,14 @@ fn spoil(harm: impl Fn(&Path)) -> String {
     let router = start(&data, 2);
     let events = block_on(router.events()).expect("it runs");
     for agent in ["one", "two", "three", "four"] {
-        router.blocking_register_one(Registration::native(name(agent), || Stubborn)).expect("it is registered");
+        router.blocking().register_one(Registration::native(name(agent), || Stubborn)).expect("it is registered");
     }
-    router.blocking_send(durable("one", "x")).expect("it is on disk");
+    router.blocking().send(durable("one", "x")).expect("it is on disk");
     harm(&data);
     let began = std::time::Instant::now();
     let refusal = loop {
         // One of them is on each shard, or both on one: then the other one does not matter here.
-        let refused = ["one", "two", "three", "four"].map(|agent| router.blocking_send(durable(agent, "x")));
+        let refused = ["one", "two", "three", "four"].map(|agent| router.blocking().send(durable(agent, "x")));
         if let Some(Err(rejected)) = refused.into_iter().find(Result::is_err) {
             break SendErrorKind::from(rejected);
         }
@@ -422,7 +423,7 @@ fn spoil(harm: impl Fn(&Path)) -> String {
         || matches!(&refusal, SendErrorKind::NotKept { ending, .. } if *ending == Ending::DeadLettered(DeadLetterReason::NotJournalled));
     assert!(failed, "{refusal}");
     let failed = |event| matches!(event, Event::JournalChanged { condition: JournalCondition::Failed, .. });
-    while !events.blocking_next(PATIENCE).is_ok_and(failed) {
+    while !events.blocking().next_within(PATIENCE).is_ok_and(failed) {
         assert!(began.elapsed() < PATIENCE, "no event tells of it");
     }
     let complaints = router.journal_complaints();
@@ -465,11 +466,14 @@ fn what_an_earlier_run_left_is_kept_under_smaller_limits() {
             Router::builder().config(config).shards(one).store(directory.path()).start().expect("it starts")
         };
         let router = begin(&[]);
-        router.blocking_register_one(Registration::native(name("one"), || Stubborn).persistent()).expect("registered");
+        router
+            .blocking()
+            .register_one(Registration::native(name("one"), || Stubborn).persistent())
+            .expect("registered");
         let content = "x".repeat(100_000);
         for _ in 0..60 {
-            router.blocking_send(durable("nobody", &content)).expect_err("there is no such agent");
-            router.blocking_send(durable("one", &content[..1_000])).expect("it is on disk");
+            router.blocking().send(durable("nobody", &content)).expect_err("there is no such agent");
+            router.blocking().send(durable("one", &content[..1_000])).expect("it is on disk");
         }
         router.shutdown(Duration::ZERO).expect("it stops");
         drop(router);
@@ -497,8 +501,11 @@ fn a_start_is_cancelled_and_leaves_what_there_was() {
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");
         let router = start(directory.path(), 1);
-        router.blocking_register_one(Registration::native(name("one"), || Stubborn).persistent()).expect("registered");
-        router.blocking_send(durable("one", "x")).expect("it is on disk");
+        router
+            .blocking()
+            .register_one(Registration::native(name("one"), || Stubborn).persistent())
+            .expect("registered");
+        router.blocking().send(durable("one", "x")).expect("it is on disk");
         router.shutdown(Duration::ZERO).expect("it stops");
         drop(router);
         let cancel = CancelStart::new();

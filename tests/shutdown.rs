@@ -43,12 +43,12 @@ fn delayed(receiver: caxton_router::AgentId) -> Message {
 fn the_report_says_what_was_left_and_where_and_keeps_the_messages() {
     bounded(|| {
         let router = start(2);
-        let sleeper = router.blocking_register(name_on(&router, 0, "sleeper"), || Sleeper).expect("it is registered");
-        let inbox = router.blocking_open_inbox(name_on(&router, 1, "clerk")).expect("it is opened");
+        let sleeper = router.blocking().register(name_on(&router, 0, "sleeper"), || Sleeper).expect("it is registered");
+        let inbox = router.inbox(name_on(&router, 1, "clerk")).blocking().open().expect("it is opened");
         for receiver in [sleeper, sleeper, sleeper, inbox.id()] {
-            router.blocking_send(message_to(receiver, "left")).expect("it is accepted");
+            router.blocking().send(message_to(receiver, "left")).expect("it is accepted");
         }
-        router.blocking_send(delayed(inbox.id())).expect("it is accepted");
+        router.blocking().send(delayed(inbox.id())).expect("it is accepted");
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         assert!(!report.drained && report.balances() && report.unresponsive.is_empty(), "{report:?}");
         let account = report.stats.account();
@@ -81,8 +81,8 @@ fn the_report_says_what_was_left_and_where_and_keeps_the_messages() {
 fn a_router_that_was_done_reports_nothing_left() {
     bounded(|| {
         let router = start(2);
-        let agent = router.blocking_register(name("echo"), echo).expect("it is registered");
-        router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("it answers");
+        let agent = router.blocking().register(name("echo"), echo).expect("it is registered");
+        router.blocking().ask(request_to(agent, "?"), PATIENCE).expect("it answers");
         let report = shutdown(&router);
         assert_eq!((report.unfinished, report.dead_letters.len()), (Unfinished::default(), 0));
         assert!(report.to_string().contains("everything was handled"), "{report}");
@@ -95,21 +95,21 @@ fn a_router_that_was_done_reports_nothing_left() {
 fn the_owner_of_an_inbox_reads_what_became_of_its_messages_after_the_end() {
     bounded(|| {
         let router = start(2);
-        let inbox = router.blocking_open_inbox(name_on(&router, 0, "clerk")).expect("it is opened");
+        let inbox = router.inbox(name_on(&router, 0, "clerk")).blocking().open().expect("it is opened");
         let sleepers = [0, 1].map(|shard| {
-            router.blocking_register(name_on(&router, shard, "sleeper"), || Sleeper).expect("it is registered")
+            router.blocking().register(name_on(&router, shard, "sleeper"), || Sleeper).expect("it is registered")
         });
         for sleeper in sleepers {
-            inbox.blocking_send(message_to(sleeper, "to no avail")).expect("it is accepted");
+            inbox.blocking().send(message_to(sleeper, "to no avail")).expect("it is accepted");
         }
-        inbox.blocking_send(message_to(inbox.id(), "to itself, never read")).expect("it is accepted");
+        inbox.blocking().send(message_to(inbox.id(), "to itself, never read")).expect("it is accepted");
         router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         for _ in 0..3 {
-            let notice = inbox.blocking_recv(PATIENCE).expect("a failure for each message");
+            let notice = inbox.blocking().recv_within(PATIENCE).expect("a failure for each message");
             assert!(is_notice(&notice) && notice.performative() == Performative::Failure, "{notice:?}");
             assert!(text_of(&notice).contains("stopped"), "{}", text_of(&notice));
         }
-        assert_eq!(inbox.blocking_recv(PATIENCE).err(), Some(ReceiveError::Stopped));
+        assert_eq!(inbox.blocking().recv_within(PATIENCE).err(), Some(ReceiveError::Stopped));
     });
 }
 
@@ -117,8 +117,8 @@ fn the_owner_of_an_inbox_reads_what_became_of_its_messages_after_the_end() {
 fn whoever_stops_a_router_later_can_only_bring_its_end_nearer() {
     bounded(|| {
         let router = start(1);
-        router.blocking_register(name("silent"), silent).expect("it is registered");
-        router.blocking_send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
+        router.blocking().register(name("silent"), silent).expect("it is registered");
+        router.blocking().send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
         let patient = {
             let router = router.clone();
             std::thread::spawn(move || router.shutdown(Duration::MAX).expect("this is no shard's thread"))
@@ -171,8 +171,8 @@ fn a_source_that_looks_whether_the_router_drains_does_not_hold_it_up() {
     }
     bounded(|| {
         let router = start(1);
-        let source = router.blocking_register(name("source"), || Source).expect("it is registered");
-        router.blocking_send(message_to(source, "begin")).expect("it is accepted");
+        let source = router.blocking().register(name("source"), || Source).expect("it is registered");
+        router.blocking().send(message_to(source, "begin")).expect("it is accepted");
         shutdown(&router);
     });
 }
@@ -183,9 +183,9 @@ fn dropping_the_last_handle_waits_as_long_as_the_settings_say() {
         let router = start_with(1, |config| {
             config.shutdown.deadline_ms = 0.try_into().expect("no time is allowed");
         });
-        let events = router.blocking_events().expect("the router runs");
-        router.blocking_register(name("silent"), silent).expect("it is registered");
-        router.blocking_send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
+        let events = router.blocking().events().expect("the router runs");
+        router.blocking().register(name("silent"), silent).expect("it is registered");
+        router.blocking().send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
         drop(router);
         let given_up = std::iter::from_fn(|| block_on(events.next()).ok())
             .any(|event| matches!(event, caxton_router::Event::DeadLettered { reason: DeadLetterReason::Stopped, .. }));
@@ -197,15 +197,15 @@ fn dropping_the_last_handle_waits_as_long_as_the_settings_say() {
 fn a_signal_stops_the_router_and_hands_over_the_report() {
     bounded(|| {
         let router: Router = start(2);
-        let agent = router.blocking_register(name("echo"), echo).expect("it is registered");
-        router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("it answers");
+        let agent = router.blocking().register(name("echo"), echo).expect("it is registered");
+        router.blocking().ask(request_to(agent, "?"), PATIENCE).expect("it answers");
         let ending = router.shutdown_on_signal(PATIENCE).expect("the process may listen");
         let waiter = std::thread::spawn(move || ending.wait());
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("it is allowed");
         let ended = waiter.join().expect("it waits without a panic").expect("the router is there");
         assert_eq!((ended.signal.name(), ended.signal.exit_status()), ("SIGTERM", 143));
         assert!(ended.report.drained && ended.report.balances(), "{:?}", ended.report);
-        let late = router.blocking_send(message_to(agent, "late")).expect_err("the router has stopped");
+        let late = router.blocking().send(message_to(agent, "late")).expect_err("the router has stopped");
         assert_eq!(late.kind(), &caxton_router::SendErrorKind::Stopping);
     });
 }
@@ -236,16 +236,16 @@ impl Agent for Stopping {
 fn every_agent_is_told_that_it_is_stopped_also_when_the_deadline_was_too_short() {
     bounded(|| {
         let router = start(2);
-        let events = router.blocking_events().expect("the router runs");
+        let events = router.blocking().events().expect("the router runs");
         let (stopped, stops) = flume::unbounded();
         for (shard, name) in [(0, "idle"), (0, "busy"), (0, "panics"), (1, "other"), (1, "gone")] {
             let stopped = stopped.clone();
             let then: fn() = if name == "panics" { || panic!("on purpose") } else { || () };
             let make = move || Stopping { stopped: stopped.clone(), name, then };
-            let agent = router.blocking_register(name_on(&router, shard, name), make).expect("it is registered");
+            let agent = router.blocking().register(name_on(&router, shard, name), make).expect("it is registered");
             match name {
-                "busy" => drop(router.blocking_send(message_to(agent, "for ever")).expect("it is accepted")),
-                "gone" => drop(router.blocking_deregister(agent).expect("the router runs")),
+                "busy" => drop(router.blocking().send(message_to(agent, "for ever")).expect("it is accepted")),
+                "gone" => drop(router.blocking().deregister(agent).expect("the router runs")),
                 _ => {}
             }
         }
@@ -282,11 +282,12 @@ fn a_stop_that_does_not_return_is_not_waited_for_and_is_named() {
         let barrier = common::Barrier::default();
         let (stopped, at_barrier) = (flume::unbounded().0, barrier.clone());
         let stuck = name_on(&router, 0, "stuck");
-        router.blocking_register(stuck.clone(), move || Stuck(at_barrier.clone())).expect("it is registered");
+        router.blocking().register(stuck.clone(), move || Stuck(at_barrier.clone())).expect("it is registered");
         let other = Stopping { stopped, name: "other", then: || () };
         let mut other = Some(other);
         router
-            .blocking_register(name_on(&router, 1, "other"), move || other.take().expect("it is made once"))
+            .blocking()
+            .register(name_on(&router, 1, "other"), move || other.take().expect("it is made once"))
             .expect("it is registered");
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         // The barrier is still closed.
@@ -302,11 +303,11 @@ fn a_stop_that_does_not_return_is_not_waited_for_and_is_named() {
 fn a_shard_that_a_handler_blocks_is_reported_with_the_agents_name_until_it_goes_on() {
     bounded(|| {
         let router = start(2);
-        let events = router.blocking_events().expect("the router runs");
+        let events = router.blocking().events().expect("the router runs");
         let barrier = hold_up(&router, 1);
         let shard = caxton_router::ShardIndex(1);
         let next = || loop {
-            let event = events.blocking_next(PATIENCE).expect("it is reported");
+            let event = events.blocking().next_within(PATIENCE).expect("it is reported");
             if matches!(event, caxton_router::Event::ShardBlocked { .. } | caxton_router::Event::ShardUnblocked { .. })
             {
                 break event;
@@ -320,7 +321,7 @@ fn a_shard_that_a_handler_blocks_is_reported_with_the_agents_name_until_it_goes_
         assert_eq!((stats.blocked, stats.times_blocked), (vec![shard], 1));
         // Every later call reports this, and the shutdown does not wait for it.
         let call =
-            router.within(Duration::from_millis(1)).blocking_deregister(caxton_router::AgentId::of_text(&blocker));
+            router.within(Duration::from_millis(1)).blocking().deregister(caxton_router::AgentId::of_text(&blocker));
         let Err(caxton_router::router::CallError::Unresponsive(late)) = call else { panic!("{call:?}") };
         assert_eq!((late.shard, late.agent.as_deref()), (shard, Some(blocker.as_str())));
         barrier.open();
@@ -348,9 +349,9 @@ fn starting_and_stopping_again_and_again_leaves_nothing_open() {
         let of_glommio = "anon_inode:[eventfd]";
         let round = || {
             let router = start(2);
-            let agent = router.blocking_register(name("echo"), echo).expect("it is registered");
-            let events = router.blocking_events().expect("the router runs");
-            router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("it answers");
+            let agent = router.blocking().register(name("echo"), echo).expect("it is registered");
+            let events = router.blocking().events().expect("the router runs");
+            router.blocking().ask(request_to(agent, "?"), PATIENCE).expect("it answers");
             drop(events);
             shutdown(&router);
         };

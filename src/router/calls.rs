@@ -1,7 +1,7 @@
 //! What embedders ask of a router, from any thread and any runtime.
 //!
-//! Each call exists as an `async fn`, which any executor can drive, and as `blocking_...` for plain threads. Calls that are
-//! made on a shard's own thread, or first polled there, answer `WouldDeadlock`, because that thread would have to do what they
+//! Each call that waits is an `async fn`, which any executor can drive; for plain threads, [`Router::blocking`] has the
+//! same calls. Calls that are made on a shard's own thread, or first polled there, answer `WouldDeadlock`, because that thread would have to do what they
 //! wait for.
 //!
 //! Each call ends by its deadline, whatever its shard does: see [`Router::within`]. A call whose future is dropped is withdrawn:
@@ -15,23 +15,19 @@ use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::api::{
     Answer, AskError, ConversationView, InboxNumber, Input, RegistrationError, SendError, SendErrorKind, Token,
 };
-use caxton_shards::domain::{AgentName, CapabilityName};
+use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
 use caxton_shards::shard::gateway_name;
-use futures_lite::future::block_on;
 
 use super::Router;
 use super::error::{BatchError, CallError, WouldDeadlockError};
 use super::events::Events;
-use super::inbox::{Inbox, InboxLink};
+use super::inbox::InboxLink;
 use super::report::Stats;
 use crate::call::{Caller, NoAnswer, Request, call};
 use crate::deadline::{Deadline, whole_milliseconds, within};
 use crate::drive::is_shard_thread;
 use crate::shard_handle::{BATCH_MESSAGES_MAX, Held, Job, RouterPhase, Work};
-
-/// How many messages an inbox holds before further ones wait in the mailbox, unless the owner says otherwise.
-pub const INBOX_WINDOW: u32 = 256;
 
 /// How many events wait for a subscriber before further ones are lost, and counted.
 pub const EVENTS_WAITING_MAX: usize = 4_096;
@@ -58,7 +54,7 @@ impl Router {
     /// sender, as any agent hears of it.
     ///
     /// The sender is an agent of this router; a message without one is sent in the name of the router's gateway. Whoever has
-    /// a handle of the router is trusted with that: it may name any agent. An [`Inbox`], an agent's handler and a guest
+    /// a handle of the router is trusted with that: it may name any agent. An [`Inbox`](super::Inbox), an agent's handler and a guest
     /// may name nobody but themselves.
     ///
     /// # Errors
@@ -70,14 +66,6 @@ impl Router {
         let shard = self.shard_for(&message);
         let put = self.put(shard, Work::Tell(message), || self.deadline()).await;
         put.map_err(|(error, work)| reject_work(error, work))
-    }
-
-    /// As [`Router::tell`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::tell`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_tell(&self, message: Message) -> Result<(), SendError> {
-        block_on(self.tell(message))
     }
 
     /// Queues a message if there is room for it now.
@@ -117,14 +105,6 @@ impl Router {
         why.map_or(Ok(()), |kind| Err(BatchError { kind, messages: refused }))
     }
 
-    /// As [`Router::tell_all`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::tell_all`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_tell_all(&self, messages: Vec<Message>) -> Result<(), BatchError> {
-        block_on(self.tell_all(messages))
-    }
-
     /// Sends a message and waits until its sender's shard has accepted it; a durable message, until it is on disk. While its receiver is closed, because its
     /// mailbox is full and its overflow policy is back-pressure, that takes until the message's turn has come or its
     /// lifetime is over; other messages, and other senders, do not wait for it.
@@ -140,14 +120,6 @@ impl Router {
         let shard = self.shard_for(&message);
         let kept = message.clone();
         sent(self.question(shard, self.deadline(), |token| Input::Send(message, token)).await, kept)
-    }
-
-    /// As [`Router::send`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::send`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_send(&self, message: Message) -> Result<MessageId, SendError> {
-        block_on(self.send(message))
     }
 
     /// Sends a message if there is room for it now, and answers with a handle to wait for its acceptance. It does not wait
@@ -195,14 +167,6 @@ impl Router {
         }
     }
 
-    /// As [`Router::ask`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::ask`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_ask(&self, message: Message, timeout: Duration) -> Result<Message, AskError> {
-        block_on(self.ask(message, timeout))
-    }
-
     /// Adds a native agent. The factory runs on the agent's shard, so the agent itself need not be `Send`.
     ///
     /// When this returns, every shard knows the agent.
@@ -212,22 +176,10 @@ impl Router {
     /// registered all the same, if the error says so.
     pub async fn register<A: Agent + 'static>(
         &self,
-        name: AgentName,
+        name: impl TryInto<AgentName, Error: Into<DomainError>>,
         factory: impl FnMut() -> A + Send + 'static,
     ) -> Result<AgentId, CallError<RegistrationError>> {
         self.register_one(Registration::native(name, factory)).await
-    }
-
-    /// As [`Router::register`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::register`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_register<A: Agent + 'static>(
-        &self,
-        name: AgentName,
-        factory: impl FnMut() -> A + Send + 'static,
-    ) -> Result<AgentId, CallError<RegistrationError>> {
-        self.blocking_register_one(Registration::native(name, factory))
     }
 
     /// Adds an agent with everything that a [`Registration`] can say, such as its capabilities.
@@ -236,14 +188,6 @@ impl Router {
     /// As [`Router::register`].
     pub async fn register_one(&self, registration: Registration) -> Result<AgentId, CallError<RegistrationError>> {
         self.register_all(vec![registration]).await.pop().unwrap_or(Err(CallError::Stopped))
-    }
-
-    /// As [`Router::register_one`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::register`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_register_one(&self, registration: Registration) -> Result<AgentId, CallError<RegistrationError>> {
-        self.blocking_register_all(vec![registration]).pop().unwrap_or(Err(CallError::Stopped))
     }
 
     /// Adds many agents; all shards work at it at the same time. The results stand in the order of the registrations.
@@ -289,14 +233,6 @@ impl Router {
         results
     }
 
-    /// As [`Router::register_all`], from a thread that may block.
-    pub fn blocking_register_all(
-        &self,
-        registrations: Vec<Registration>,
-    ) -> Vec<Result<AgentId, CallError<RegistrationError>>> {
-        block_on(self.register_all(registrations))
-    }
-
     /// Removes an agent at once: what waits for it becomes dead letters. [`Router::drain`] lets it finish first. Answers
     /// whether there was such an agent.
     ///
@@ -306,97 +242,6 @@ impl Router {
         let shard = self.shared().partition.shard_of(agent).as_usize();
         match self.query(shard, self.deadline(), |token| Input::Deregister(agent, token)).await? {
             Answer::Deregistered(found) => Ok(found),
-            _ => Err(CallError::Stopped),
-        }
-    }
-
-    /// As [`Router::deregister`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::deregister`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_deregister(&self, agent: AgentId) -> Result<bool, CallError> {
-        block_on(self.deregister(agent))
-    }
-
-    /// Adds an agent that lives outside the shards and takes its messages from the inbox.
-    ///
-    /// # Errors
-    /// As [`Router::register`].
-    pub async fn open_inbox(&self, name: AgentName) -> Result<Inbox, CallError<RegistrationError>> {
-        self.open_inbox_offering(name, Vec::new()).await
-    }
-
-    /// As [`Router::open_inbox`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::register`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_open_inbox(&self, name: AgentName) -> Result<Inbox, CallError<RegistrationError>> {
-        block_on(self.open_inbox(name))
-    }
-
-    /// As [`Router::open_inbox`], for an agent that offers capabilities.
-    ///
-    /// # Errors
-    /// As [`Router::register`].
-    pub async fn open_inbox_offering(
-        &self,
-        name: AgentName,
-        capabilities: Vec<CapabilityName>,
-    ) -> Result<Inbox, CallError<RegistrationError>> {
-        self.open_inbox_with(name, |registration| capabilities.into_iter().fold(registration, Registration::offering))
-            .await
-    }
-
-    /// As [`Router::open_inbox`], with everything else that a [`Registration`] can say, such as its overflow policy.
-    ///
-    /// # Errors
-    /// As [`Router::register`].
-    pub async fn open_inbox_with(
-        &self,
-        name: AgentName,
-        describe: impl FnOnce(Registration) -> Registration,
-    ) -> Result<Inbox, CallError<RegistrationError>> {
-        self.open(name, describe, false).await
-    }
-
-    /// As [`Router::open_inbox_with`], for an owner that says of each message when it is done with it:
-    /// [`Inbox::acknowledge`]. A message is processed then, and not already when it is taken. At most 256 are handed out
-    /// and not acknowledged at a time, whichever they are; the rest wait in the agent's mailbox.
-    ///
-    /// What was not acknowledged counts as not taken. When the inbox is dropped, it becomes dead letters. At a stop, and
-    /// after a crash, durable messages among it are left to the next start, and are handed out again there.
-    ///
-    /// # Errors
-    /// As [`Router::register`].
-    pub async fn open_acknowledged_inbox(
-        &self,
-        name: AgentName,
-        describe: impl FnOnce(Registration) -> Registration,
-    ) -> Result<Inbox, CallError<RegistrationError>> {
-        self.open(name, describe, true).await
-    }
-
-    async fn open(
-        &self,
-        name: AgentName,
-        describe: impl FnOnce(Registration) -> Registration,
-        acknowledged: bool,
-    ) -> Result<Inbox, CallError<RegistrationError>> {
-        not_on_a_shard()?;
-        let number = self.shared().next_inbox();
-        let registration = describe(Registration::outside(name, number, INBOX_WINDOW));
-        let id = registration.id();
-        let (shard, deadline) = (self.shared().partition.shard_of(id).as_usize(), self.deadline());
-        let (inbox, link) = Inbox::new(self.clone(), id, INBOX_WINDOW, acknowledged);
-        let register = |token| Input::Register(vec![registration], token);
-        let (caller, work) = self.new_call_with(shard, register, Some((number, link)));
-        self.put(shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
-        match caller.answer(deadline).await? {
-            Answer::Registered(mut results) => match results.pop() {
-                Some(Ok(_)) => Ok(inbox),
-                Some(Err(error)) => Err(CallError::Refused(error)),
-                None => Err(CallError::Stopped),
-            },
             _ => Err(CallError::Stopped),
         }
     }
@@ -413,14 +258,6 @@ impl Router {
             Answer::Providers(providers) => Ok(providers.iter().map(|provider| provider.agent).collect()),
             _ => Err(CallError::Stopped),
         }
-    }
-
-    /// As [`Router::discover`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::discover`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_discover(&self, capability: &CapabilityName) -> Result<Vec<AgentId>, CallError> {
-        block_on(self.discover(capability))
     }
 
     /// An open conversation, by its initiator and id.
@@ -459,26 +296,6 @@ impl Router {
         // Whatever is sent after this has returned is reported: each shard has answered a question behind it.
         self.newest_letters(0, deadline).await?;
         Ok(events)
-    }
-
-    /// As [`Router::conversation`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::conversation`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_conversation(
-        &self,
-        initiator: AgentId,
-        id: ConversationId,
-    ) -> Result<Option<ConversationView>, CallError> {
-        block_on(self.conversation(initiator, id))
-    }
-
-    /// As [`Router::events`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::events`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_events(&self) -> Result<Events, CallError> {
-        block_on(self.events())
     }
 
     /// The router's figures: one read per shard, without asking the shards.
@@ -545,7 +362,7 @@ impl Router {
         self.new_call_with(shard, input, None)
     }
 
-    fn new_call_with(
+    pub(super) fn new_call_with(
         &self,
         shard: usize,
         input: impl FnOnce(Token) -> Input,
@@ -560,7 +377,7 @@ impl Router {
 
     /// Puts work into a shard's channel, waiting for room, and rings. Work that comes back will not be done. Dropped before it
     /// is done, it takes the work back.
-    async fn put(
+    pub(super) async fn put(
         &self,
         shard: usize,
         work: Work,
@@ -648,14 +465,6 @@ impl Sent {
         }
         sent(self.caller.answer(Deadline::after(self.timeout)).await, self.message)
     }
-
-    /// As [`Sent::accepted`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Sent::accepted`].
-    pub fn blocking_accepted(self) -> Result<MessageId, SendError> {
-        block_on(self.accepted())
-    }
 }
 
 pub(crate) fn not_on_a_shard() -> Result<(), WouldDeadlockError> {
@@ -678,7 +487,7 @@ fn sent(answer: Result<Answer, NoAnswer>, kept: Message) -> Result<MessageId, Se
 }
 
 /// Why a call could not be put.
-fn no_room<E>(error: SendErrorKind) -> CallError<E> {
+pub(super) fn no_room<E>(error: SendErrorKind) -> CallError<E> {
     match error {
         SendErrorKind::Unresponsive(unresponsive) => CallError::Unresponsive(unresponsive),
         _ => CallError::Stopped,

@@ -7,7 +7,6 @@ use caxton_shards::api::{Answer, Input, ReplayError, ReplayPortion, Unresponsive
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch};
 use caxton_shards::message::{AgentId, MessageId};
 use caxton_shards::routing::partition::ShardIndex;
-use futures_lite::future::block_on;
 
 use super::Router;
 use super::error::CallError;
@@ -64,14 +63,6 @@ impl Router {
         Ok(letters)
     }
 
-    /// As [`Router::dead_letters`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::dead_letters`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
-        block_on(self.dead_letters(count))
-    }
-
     /// A page of the dead letters that a filter means, the newest of all shards first, at most `limit` of them. It
     /// begins with the newest one or, given the cursor of the page before, where that ended: letters that came meanwhile
     /// are on no further page, and no letter is on two. The shards look at
@@ -96,33 +87,12 @@ impl Router {
         Ok(merge(found, limit))
     }
 
-    /// As [`Router::find_dead_letters`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::find_dead_letters`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_find_dead_letters(
-        &self,
-        filter: &DeadLetterFilter,
-        limit: usize,
-        cursor: Option<&DeadLetterCursor>,
-    ) -> Result<DeadLetterPage, CallError> {
-        block_on(self.find_dead_letters(filter, limit, cursor))
-    }
-
     /// The dead letter with this number, if it is there.
     ///
     /// # Errors
     /// The router has stopped.
     pub async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, CallError> {
         Ok(self.find_dead_letters(&DeadLetterFilter::only(id), 1, None).await?.letters.pop())
-    }
-
-    /// As [`Router::dead_letter`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::dead_letter`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, CallError> {
-        block_on(self.dead_letter(id))
     }
 
     /// Sends a dead letter's message again, to whom it was for or to another agent. Returns its new id when it has come to
@@ -151,18 +121,6 @@ impl Router {
             }
         }
         Err(CallError::Refused(ReplayError::Unknown { id }))
-    }
-
-    /// As [`Router::replay_dead_letter`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::replay_dead_letter`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_replay_dead_letter(
-        &self,
-        id: DeadLetterId,
-        to: Option<AgentId>,
-    ) -> Result<MessageId, CallError<ReplayError>> {
-        block_on(self.replay_dead_letter(id, to))
     }
 
     /// Sends the messages of all dead letters again that a filter means, as [`Router::replay_dead_letter`] does with
@@ -199,18 +157,6 @@ impl Router {
         Ok(summary)
     }
 
-    /// As [`Router::replay_dead_letters`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::replay_dead_letters`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_replay_dead_letters(
-        &self,
-        filter: &DeadLetterFilter,
-        to: Option<AgentId>,
-    ) -> Result<ReplaySummary, CallError> {
-        block_on(self.replay_dead_letters(filter, to))
-    }
-
     /// Throws away all dead letters that a filter means, or the one that it names. Letters that come while this goes on
     /// are left alone. Returns how many it were.
     ///
@@ -232,14 +178,6 @@ impl Router {
             }
         }
         Ok(purged)
-    }
-
-    /// As [`Router::purge_dead_letters`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::purge_dead_letters`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_purge_dead_letters(&self, filter: &DeadLetterFilter) -> Result<u64, CallError> {
-        block_on(self.purge_dead_letters(filter))
     }
 
     /// The shards that may have what a filter means.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use caxton_shards::api::Event;
-use futures_lite::future::block_on;
 
 use super::calls::not_on_a_shard;
 use super::inbox::ReceiveError;
@@ -41,14 +40,6 @@ impl Events {
     /// The next event, if one is there.
     pub fn try_next(&self) -> Option<Event> {
         self.receiver.try_recv().ok()
-    }
-
-    /// As [`Events::next_within`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Events::next_within`].
-    pub fn blocking_next(&self, timeout: Duration) -> Result<Event, ReceiveError> {
-        block_on(self.next_within(timeout))
     }
 
     /// Events that were lost because this subscriber was too slow.

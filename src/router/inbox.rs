@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use caxton_shards::api::{InboxNumber, Input, SendError, SendErrorKind, is_notice};
 use caxton_shards::message::{AgentId, Message, MessageId};
-use futures_lite::future::block_on;
 
 use super::Router;
 use super::calls::not_on_a_shard;
@@ -239,17 +238,9 @@ impl Inbox {
         Some(self.took(handed))
     }
 
-    /// As [`Inbox::recv_within`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Inbox::recv_within`].
-    pub fn blocking_recv(&self, timeout: Duration) -> Result<Message, ReceiveError> {
-        block_on(self.recv_within(timeout))
-    }
-
     /// Says that the owner is done with a message that it took, in any order and from any thread: it is processed then. Answers
     /// whether it was to be acknowledged: false if that was done before, if the inbox was not
-    /// [opened](Router::open_acknowledged_inbox) for that, or if the router has stopped and left the message to the next start.
+    /// [opened](super::InboxBuilder::acknowledged) for that, or if the router has stopped and left the message to the next start.
     ///
     /// Until the shard has heard of it, a message's receipt waits and, if it is durable, the router hands it out again after a
     /// crash: a message that is acknowledged in the moment of one may come twice. After a shutdown none does that was
@@ -280,14 +271,6 @@ impl Inbox {
             return Err(SendError::new(SendErrorKind::ForeignSender, message));
         }
         self.router.send(message).await
-    }
-
-    /// As [`Inbox::send`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Inbox::send`].
-    pub fn blocking_send(&self, message: Message) -> Result<MessageId, SendError> {
-        block_on(self.send(message))
     }
 
     /// Counts a message as taken, and tells the shard when there is nothing left or half of the room is free again. One that is

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use caxton_shards::api::{AgentView, Answer, Drained, Input, LifecycleError, Token};
 use caxton_shards::message::AgentId;
-use futures_lite::future::block_on;
 
 use super::Router;
 use super::error::CallError;
@@ -27,14 +26,6 @@ impl Router {
         }
     }
 
-    /// As [`Router::agent`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::agent`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_agent(&self, agent: AgentId) -> Result<Option<AgentView>, CallError> {
-        block_on(self.agent(agent))
-    }
-
     /// Has an agent called no more, neither with mail nor to poll, until it is [resumed](Router::resume). Its mail waits
     /// as far as its mailbox has room, and expires in time. What an inbox was given already can still be taken.
     ///
@@ -46,28 +37,12 @@ impl Router {
         self.change(agent, |token| Input::Suspend(agent, token)).await
     }
 
-    /// As [`Router::suspend`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::suspend`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_suspend(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
-        block_on(self.suspend(agent))
-    }
-
     /// Has a suspended agent go on where it was. An agent that is not suspended stays as it is.
     ///
     /// # Errors
     /// There is no such agent, it is draining, or the router has stopped.
     pub async fn resume(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
         self.change(agent, |token| Input::Resume(agent, token)).await
-    }
-
-    /// As [`Router::resume`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::resume`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_resume(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
-        block_on(self.resume(agent))
     }
 
     /// Removes an agent once it has handled what it has, and returns then.
@@ -88,14 +63,6 @@ impl Router {
             Answer::Drained(drained) => drained.map_err(CallError::Refused),
             _ => Err(CallError::Stopped),
         }
-    }
-
-    /// As [`Router::drain`], from a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Router::drain`], and `WouldDeadlock` on a shard's own thread.
-    pub fn blocking_drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError<LifecycleError>> {
-        block_on(self.drain(agent, deadline))
     }
 
     async fn change(

@@ -1,11 +1,13 @@
 //! Starting and stopping a router, and the handle by which embedders use it.
 
+mod blocking;
 mod calls;
 mod cancel;
 mod dead_letters;
 mod error;
 mod events;
 pub(crate) mod inbox;
+mod inbox_builder;
 mod lifecycle;
 mod report;
 mod shutdown;
@@ -34,14 +36,16 @@ use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
 use glommio::ExecutorJoinHandle;
 
+pub use blocking::Blocking;
 #[cfg(feature = "wasm")]
 pub(crate) use calls::not_on_a_shard;
-pub use calls::{EVENTS_WAITING_MAX, INBOX_WINDOW, Sent};
+pub use calls::{EVENTS_WAITING_MAX, Sent};
 pub use cancel::CancelStart;
 pub use dead_letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 pub use error::{BatchError, CallError, WouldDeadlockError};
 pub use events::Events;
 pub use inbox::{Inbox, ReceiveError};
+pub use inbox_builder::{INBOX_WINDOW, InboxBuilder};
 pub use report::{Report, Stats};
 #[cfg(feature = "store")]
 pub use store::ProjectionLag;

@@ -154,7 +154,8 @@ pub fn hold_up(router: &Router, shard: u16) -> Barrier {
     let barrier = Barrier::default();
     let at_barrier = barrier.clone();
     let blocker = router
-        .blocking_register(name_on(router, shard, "blocker"), move || {
+        .blocking()
+        .register(name_on(router, shard, "blocker"), move || {
             let barrier = at_barrier.clone();
             on(move |_, _| {
                 barrier.pass();
@@ -162,7 +163,7 @@ pub fn hold_up(router: &Router, shard: u16) -> Barrier {
             })
         })
         .expect("the agent is registered");
-    router.blocking_tell(message_to(blocker, "wait")).expect("the router runs");
+    router.blocking().tell(message_to(blocker, "wait")).expect("the router runs");
     barrier.wait_for(1);
     barrier
 }

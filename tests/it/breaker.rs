@@ -16,7 +16,7 @@ use crate::common::{PATIENCE, bounded, message_to, name_on, on, request_to, shut
 /// Waits until an agent's breaker is in this state.
 fn wait_for(events: &Events, whose: AgentId, wanted: impl Fn(BreakerState) -> bool) {
     loop {
-        let event = events.blocking_next(PATIENCE).expect("there is an event");
+        let event = events.blocking().next_within(PATIENCE).expect("there is an event");
         if matches!(event, Event::BreakerChanged { agent, state } if agent == whose && wanted(state)) {
             return;
         }
@@ -32,17 +32,19 @@ fn impatient(to: AgentId) -> Message {
 fn an_agent_that_keeps_failing_is_left_alone_as_long_as_its_breaker_is_open() {
     bounded(|| {
         let router = start_with(2, |config| sensitive(config, "1 h"));
-        let events = router.blocking_events().expect("the router runs");
+        let events = router.blocking().events().expect("the router runs");
         let agent = router
-            .blocking_register(name_on(&router, 1, "agent"), || on(|_, _| Outcome::failed("unwell")))
+            .blocking()
+            .register(name_on(&router, 1, "agent"), || on(|_, _| Outcome::failed("unwell")))
             .expect("the agent is registered");
         for _ in 0..3 {
-            router.blocking_tell(message_to(agent, "x")).expect("the router runs");
+            router.blocking().tell(message_to(agent, "x")).expect("the router runs");
         }
         wait_for(&events, agent, |state| matches!(state, BreakerState::Open { for_ms: 3_600_000 }));
-        let failure = router.blocking_ask(impatient(agent), PATIENCE);
-        let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
-        assert!(text_of(&notice).contains("(breaker-open "), "{}", text_of(&notice));
+        let failure = router.blocking().ask(impatient(agent), PATIENCE);
+        let Err(AskError::Undeliverable(error)) = failure else { panic!("{failure:?}") };
+        let notice = error.notice();
+        assert!(text_of(notice).contains("(breaker-open "), "{}", text_of(notice));
         let report = shutdown(&router);
         assert_eq!((report.stats.breakers_opened(), report.stats.breakers_open()), (1, 1));
         assert_eq!(report.stats.account().dead_by_reason[DeadLetterReason::BreakerOpen.index()], 1);
@@ -67,11 +69,12 @@ fn sensitive(config: &mut Config, open: &str) {
 fn an_agent_that_is_well_again_is_called_again() {
     bounded(|| {
         let router = start_with(2, |config| sensitive(config, "50 ms"));
-        let events = router.blocking_events().expect("the router runs");
+        let events = router.blocking().events().expect("the router runs");
         let unwell = Arc::new(AtomicBool::new(true));
         let switch = Arc::clone(&unwell);
         let agent = router
-            .blocking_register(name_on(&router, 1, "agent"), move || {
+            .blocking()
+            .register(name_on(&router, 1, "agent"), move || {
                 let unwell = Arc::clone(&switch);
                 on(move |message, context| {
                     if unwell.load(Ordering::SeqCst) {
@@ -84,12 +87,12 @@ fn an_agent_that_is_well_again_is_called_again() {
             })
             .expect("the agent is registered");
         for _ in 0..3 {
-            router.blocking_tell(message_to(agent, "x")).expect("the router runs");
+            router.blocking().tell(message_to(agent, "x")).expect("the router runs");
         }
         wait_for(&events, agent, |state| matches!(state, BreakerState::Open { for_ms: 50 }));
         unwell.store(false, Ordering::SeqCst);
         // This one waits until the breaker is half-open, and is the probe.
-        let reply = router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("the agent answers");
+        let reply = router.blocking().ask(request_to(agent, "?"), PATIENCE).expect("the agent answers");
         assert_eq!(text_of(&reply), "well");
         wait_for(&events, agent, |state| state == BreakerState::HalfOpen);
         wait_for(&events, agent, |state| state == BreakerState::Closed);
@@ -111,9 +114,10 @@ fn an_agent_that_keeps_its_shard_waiting_is_left_alone_for_a_while() {
                 config.set(key, value, "the test").expect("the setting is allowed");
             }
         });
-        let events = router.blocking_events().expect("the router runs");
+        let events = router.blocking().events().expect("the router runs");
         let sluggish = router
-            .blocking_register(name_on(&router, 0, "sluggish"), || {
+            .blocking()
+            .register(name_on(&router, 0, "sluggish"), || {
                 on(|message, context| {
                     let began = Instant::now();
                     while began.elapsed() < Duration::from_millis(25) {
@@ -127,7 +131,7 @@ fn an_agent_that_keeps_its_shard_waiting_is_left_alone_for_a_while() {
             .expect("the agent is registered");
         // The first slow call makes the shard start timing, and the second and third count against the agent.
         for _ in 0..3 {
-            router.blocking_ask(request_to(sluggish, "?"), PATIENCE).expect("the agent answers");
+            router.blocking().ask(request_to(sluggish, "?"), PATIENCE).expect("the agent answers");
         }
         wait_for(&events, sluggish, |state| matches!(state, BreakerState::Open { for_ms: 10 }));
         shutdown(&router);
@@ -160,14 +164,16 @@ fn an_embedders_own_handler_decides_on_each_shard_what_becomes_of_failures() {
         let words = [(0, "(attempts-exhausted "), (1, "(not-retried ")];
         for (shard, word) in words {
             let agent = router
-                .blocking_register(name_on(&router, shard, "agent"), || on(|_, _| Outcome::failed("the tea is cold")))
+                .blocking()
+                .register(name_on(&router, shard, "agent"), || on(|_, _| Outcome::failed("the tea is cold")))
                 .expect("the agent is registered");
-            let failure = router.blocking_ask(request_to(agent, "?"), PATIENCE);
-            let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
-            assert!(text_of(&notice).contains(word), "{}", text_of(&notice));
+            let failure = router.blocking().ask(request_to(agent, "?"), PATIENCE);
+            let Err(AskError::Undeliverable(error)) = failure else { panic!("{failure:?}") };
+            let notice = error.notice();
+            assert!(text_of(notice).contains(word), "{}", text_of(notice));
         }
         let reasons: Vec<DeadLetterReason> =
-            router.blocking_dead_letters(10).expect("the router runs").iter().map(|letter| letter.reason).collect();
+            router.blocking().dead_letters(10).expect("the router runs").iter().map(|letter| letter.reason).collect();
         assert_eq!(reasons, [DeadLetterReason::AttemptsExhausted], "what is only reported is not kept");
         shutdown(&router);
     });

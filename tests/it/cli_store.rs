@@ -41,7 +41,7 @@ fn start(directory: &Path) -> Router {
     for (agent, succeeds) in [("buyer", true), ("seller", true)] {
         let name = AgentName::try_new(agent).expect("a legal name");
         let registration = Registration::native(name, move || Idle(succeeds)).persistent();
-        router.blocking_register_one(registration).expect("it is registered");
+        router.blocking().register_one(registration).expect("it is registered");
     }
     router
 }
@@ -56,7 +56,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     let directory = tempfile::tempdir().expect("a directory");
     let router = start(directory.path());
     for _ in 0..2 {
-        router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
+        router.blocking().send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
     }
     // Reading is safe while the router runs, changing is not.
     let (ok, listed, errors) = caxton(&["dlq", "ls"], directory.path());
@@ -103,12 +103,12 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
 fn a_router_starts_from_a_copy_that_was_made_while_another_one_ran() {
     let (directory, elsewhere) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let router = start(directory.path());
-    router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
+    router.blocking().send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
     let later = WallTime(u64::MAX / 4);
     for _ in 0..3 {
-        router.blocking_send(durable("seller").deliver_at(later).build().expect("legal")).expect("it is kept");
+        router.blocking().send(durable("seller").deliver_at(later).build().expect("legal")).expect("it is kept");
     }
-    router.blocking_send(durable("seller").build().expect("legal")).expect("it is kept");
+    router.blocking().send(durable("seller").build().expect("legal")).expect("it is kept");
     let copy = elsewhere.path().join("copy");
     let to = copy.to_str().expect("a legal path");
     let (ok, copied, errors) = caxton(&["store", "backup", to], directory.path());
@@ -135,11 +135,11 @@ fn a_conversation_is_drawn_with_what_broke_its_protocol() {
     let id = ConversationId::of_text("sale-1");
     let seller = AgentId::of_text("seller");
     let begin = durable("seller").conversation(id).protocol("fipa-request").build().expect("legal");
-    router.blocking_send(begin).expect("it is kept");
+    router.blocking().send(begin).expect("it is kept");
     for act in [Performative::Agree, Performative::Cfp] {
         let answer = Message::builder(act).sender(seller).receiver(AgentId::of_text("buyer"));
         let answer = answer.conversation_of(id, AgentId::of_text("buyer")).reliability(Reliability::Durable);
-        router.blocking_send(answer.build().expect("legal")).expect("it is kept");
+        router.blocking().send(answer.build().expect("legal")).expect("it is kept");
     }
     let (ok, listed, errors) = caxton(&["conv", "ls"], directory.path());
     assert!(ok && listed.contains("open  3 messages") && listed.contains("fipa-request"), "{listed}{errors}");
@@ -161,7 +161,7 @@ fn what_is_no_data_directory_or_is_damaged_is_named() {
     }
     let router = start(directory.path());
     for _ in 0..5 {
-        router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
+        router.blocking().send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
     }
     router.shutdown(Duration::from_secs(10)).expect("it stops");
     drop(router);
@@ -214,7 +214,7 @@ fn as_another_user(directory: &Path) -> Option<std::process::Command> {
 fn to_look_needs_the_right_to_read_alone_and_changes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let router = start(directory.path());
-    router.blocking_send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
+    router.blocking().send(durable("nobody").build().expect("legal")).expect_err("there is no such agent");
     router.shutdown(Duration::from_secs(10)).expect("it stops");
     drop(router);
     let before = names(directory.path());
@@ -249,7 +249,7 @@ fn what_is_intact_is_shown_beside_what_is_damaged_and_can_be_recovered() {
     let router = start(directory.path());
     for number in 0..20 {
         let nobody = format!("nobody-{number}");
-        router.blocking_send(durable(&nobody).build().expect("legal")).expect_err("there is no such agent");
+        router.blocking().send(durable(&nobody).build().expect("legal")).expect_err("there is no such agent");
     }
     router.shutdown(Duration::from_secs(10)).expect("it stops");
     drop(router);
@@ -312,12 +312,12 @@ fn fill(directory: &Path) {
     let router = Router::builder().config(config).shards(shards).store(directory).start().expect("the router starts");
     for agent in ["buyer", "seller", "other"] {
         let name = AgentName::try_new(agent).expect("a legal name");
-        router.blocking_register_one(Registration::native(name, || Idle(false)).persistent()).expect("registered");
+        router.blocking().register_one(Registration::native(name, || Idle(false)).persistent()).expect("registered");
     }
     let send = |to: &str, number: u32| {
         let message = durable(to).content(number.to_string()).attempts_max(std::num::NonZeroU8::MIN);
         let message = if WAITING.contains(&number) { message.deliver_at(WallTime(u64::MAX / 4)) } else { message };
-        router.blocking_send(message.build().expect("legal")).expect("it is kept");
+        router.blocking().send(message.build().expect("legal")).expect("it is kept");
     };
     for number in LETTERS.chain(WAITING) {
         send(if number.is_multiple_of(2) { "seller" } else { "other" }, number);

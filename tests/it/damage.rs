@@ -59,7 +59,7 @@ fn keep(router: &Router, count: usize) {
     for number in 0..count {
         let receiver = AgentId::of_text(&format!("nobody-{number}"));
         let message = Message::builder(Performative::Inform).receiver(receiver).reliability(Reliability::Durable);
-        router.blocking_send(message.build().expect("a legal message")).expect_err("there is no such agent");
+        router.blocking().send(message.build().expect("a legal message")).expect_err("there is no such agent");
     }
 }
 

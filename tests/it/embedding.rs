@@ -8,8 +8,8 @@ use std::time::Duration;
 use caxton_router::router::{CallError, ReceiveError};
 use caxton_router::rules::{Conditions, Destination, Rule};
 use caxton_router::{
-    AgentId, AgentState, AskError, Choice, ConversationId, Event, Message, Outcome, Performative, Registration, Router,
-    SendErrorKind, StopReason,
+    AgentId, AgentState, AskError, Choice, ConversationId, DeadLetterReason, Event, FailureReason, Message, Outcome,
+    Performative, Registration, Router, SendErrorKind, StopReason,
 };
 use caxton_shards::api::RegistrationError;
 
@@ -22,8 +22,8 @@ use crate::common::{
 fn a_question_is_answered() {
     bounded(|| {
         let router = start(2);
-        let agent = router.blocking_register(name("echo"), echo).expect("the agent is registered");
-        let reply = router.blocking_ask(request_to(agent, "hello"), PATIENCE).expect("the agent answers");
+        let agent = router.blocking().register(name("echo"), echo).expect("the agent is registered");
+        let reply = router.blocking().ask(request_to(agent, "hello"), PATIENCE).expect("the agent answers");
         assert_eq!(text_of(&reply), "hello");
         assert_eq!(reply.sender(), Some(agent));
         shutdown(&router);
@@ -64,8 +64,8 @@ fn the_calls_work_from_tokio_too() {
 fn a_second_agent_of_the_same_name_is_refused_by_name() {
     bounded(|| {
         let router = start(2);
-        router.blocking_register(name("solo"), silent).expect("the first is registered");
-        let error = router.blocking_register(name("solo"), silent).expect_err("the second is not");
+        router.blocking().register(name("solo"), silent).expect("the first is registered");
+        let error = router.blocking().register(name("solo"), silent).expect_err("the second is not");
         assert_eq!(error, CallError::Refused(RegistrationError::Duplicate { name: "solo".to_owned() }));
         assert!(error.to_string().contains("\"solo\""), "{error}");
         shutdown(&router);
@@ -76,7 +76,7 @@ fn a_second_agent_of_the_same_name_is_refused_by_name() {
 fn the_routers_own_name_is_refused() {
     bounded(|| {
         let router = start(1);
-        let error = router.blocking_register(name("ams"), silent).expect_err("the name belongs to the router");
+        let error = router.blocking().register(name("ams"), silent).expect_err("the name belongs to the router");
         assert!(matches!(error, CallError::Refused(RegistrationError::Reserved { .. })), "{error}");
         shutdown(&router);
     });
@@ -89,7 +89,7 @@ fn many_agents_are_registered_in_the_order_of_the_list() {
         let names: Vec<_> = (0..500).map(|number| name(&format!("agent-{number}"))).collect();
         let mut registrations: Vec<_> = names.iter().map(|name| Registration::native(name.clone(), silent)).collect();
         registrations.push(Registration::native(names[7].clone(), silent));
-        let results = router.blocking_register_all(registrations);
+        let results = router.blocking().register_all(registrations);
         for (name, result) in names.iter().zip(&results) {
             assert_eq!(*result, Ok(AgentId::of(name)));
         }
@@ -108,13 +108,13 @@ fn a_registered_provider_is_found_from_every_shard() {
         let router = start(4);
         for round in 0..50 {
             let offered = capability(&format!("skill-{round}"));
-            assert_eq!(router.blocking_discover(&offered), Ok(Vec::new()));
+            assert_eq!(router.blocking().discover(&offered), Ok(Vec::new()));
             let registration =
                 Registration::native(name(&format!("provider-{round}")), silent).offering(offered.clone());
-            let provider = router.blocking_register_one(registration).expect("the provider is registered");
+            let provider = router.blocking().register_one(registration).expect("the provider is registered");
             // Questions go to one shard after the other.
             for _ in 0..4 {
-                assert_eq!(router.blocking_discover(&offered), Ok(vec![provider]));
+                assert_eq!(router.blocking().discover(&offered), Ok(vec![provider]));
             }
         }
         shutdown(&router);
@@ -132,9 +132,9 @@ fn providers_beyond_what_rings_hold_are_registered_whenever_their_shards_park() 
                     Registration::native(name(&format!("worker-{number}")), echo).offering(capability("work"))
                 })
                 .collect();
-            let results = router.blocking_register_all(registrations);
+            let results = router.blocking().register_all(registrations);
             assert!(results.iter().all(Result::is_ok), "{results:?}");
-            assert_eq!(router.blocking_discover(&capability("work")).expect("the router is there").len(), 1_200);
+            assert_eq!(router.blocking().discover(&capability("work")).expect("the router is there").len(), 1_200);
             shutdown(&router);
         }
     });
@@ -145,7 +145,8 @@ fn an_agent_that_can_not_leave_its_thread_can_be_registered() {
     bounded(|| {
         let router = start(2);
         let agent = router
-            .blocking_register(name("counter"), || {
+            .blocking()
+            .register(name("counter"), || {
                 let count = Rc::new(std::cell::Cell::new(0));
                 on(move |message, context| {
                     count.set(count.get() + 1);
@@ -156,7 +157,7 @@ fn an_agent_that_can_not_leave_its_thread_can_be_registered() {
             })
             .expect("the agent is registered");
         for expected in ["1", "2", "3"] {
-            let reply = router.blocking_ask(request_to(agent, "next"), PATIENCE).expect("the agent answers");
+            let reply = router.blocking().ask(request_to(agent, "next"), PATIENCE).expect("the agent answers");
             assert_eq!(text_of(&reply), expected);
         }
         shutdown(&router);
@@ -168,16 +169,18 @@ fn messages_are_handled_in_the_order_in_which_they_were_told() {
     bounded(|| {
         let router = start(2);
         let (ear, heard) = flume::unbounded();
-        let agent =
-            router.blocking_register(name("reporter"), move || reporter(ear.clone())).expect("the agent is registered");
+        let agent = router
+            .blocking()
+            .register(name("reporter"), move || reporter(ear.clone()))
+            .expect("the agent is registered");
         for number in 0..10 {
-            router.blocking_tell(message_to(agent, &number.to_string())).expect("the router runs");
+            router.blocking().tell(message_to(agent, &number.to_string())).expect("the router runs");
         }
         for number in 10..20 {
             router.try_tell(message_to(agent, &number.to_string())).expect("there is room");
         }
         let more = (20..500).map(|number| message_to(agent, &number.to_string())).collect();
-        router.blocking_tell_all(more).expect("the router runs");
+        router.blocking().tell_all(more).expect("the router runs");
         for number in 0..500 {
             assert_eq!(heard.recv_timeout(PATIENCE).expect("the message arrives"), number.to_string());
         }
@@ -191,7 +194,7 @@ fn a_message_that_finds_no_room_comes_back() {
         let router = start_with(1, |config| {
             config.channel.capacity = 1.try_into().expect("one place is allowed");
         });
-        let agent = router.blocking_register(name("echo"), echo).expect("the agent is registered");
+        let agent = router.blocking().register(name("echo"), echo).expect("the agent is registered");
         let barrier = hold_up(&router, 0);
         let queued = router.try_send(message_to(agent, "first")).expect("there is one place");
         for full in
@@ -202,7 +205,7 @@ fn a_message_that_finds_no_room_comes_back() {
             assert_eq!(text_of(rejected.message()), "second");
         }
         barrier.open();
-        queued.blocking_accepted().expect("the first is accepted");
+        queued.blocking().accepted().expect("the first is accepted");
         let report = shutdown(&router);
         // What was returned was never accepted: only the blocker's message and the first one were.
         assert_eq!(report.stats.account().accepted, 2);
@@ -215,12 +218,12 @@ fn a_call_that_waits_for_room_goes_on_when_there_is_some() {
         let router = start_with(1, |config| {
             config.channel.capacity = 1.try_into().expect("one place is allowed");
         });
-        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        let agent = router.blocking().register(name("silent"), silent).expect("the agent is registered");
         let barrier = hold_up(&router, 0);
         let tellers: Vec<_> = (0..8)
             .map(|_| {
                 let router = router.clone();
-                std::thread::spawn(move || router.blocking_tell(message_to(agent, "x")).expect("the router runs"))
+                std::thread::spawn(move || router.blocking().tell(message_to(agent, "x")).expect("the router runs"))
             })
             .collect();
         barrier.open();
@@ -235,10 +238,12 @@ fn a_call_that_waits_for_room_goes_on_when_there_is_some() {
 fn a_question_to_nobody_is_undeliverable_and_says_why() {
     bounded(|| {
         let router = start(2);
-        let failure = router.blocking_ask(request_to(AgentId::of_text("nobody"), "?"), PATIENCE);
-        let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
+        let failure = router.blocking().ask(request_to(AgentId::of_text("nobody"), "?"), PATIENCE);
+        let Err(AskError::Undeliverable(error)) = failure else { panic!("{failure:?}") };
+        let notice = error.notice();
         assert_eq!(notice.performative(), Performative::Failure);
-        assert!(text_of(&notice).contains("unknown-receiver"), "{}", text_of(&notice));
+        assert_eq!(error.reason(), FailureReason::DeadLetter(DeadLetterReason::UnknownReceiver), "{error}");
+        assert_eq!(error.receiver(), Some(AgentId::of_text("nobody")));
         assert_eq!(shutdown(&router).stats.account().dead_lettered, 1);
     });
 }
@@ -247,9 +252,9 @@ fn a_question_to_nobody_is_undeliverable_and_says_why() {
 fn a_question_that_is_not_answered_times_out() {
     bounded(|| {
         let router = start(2);
-        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        let agent = router.blocking().register(name("silent"), silent).expect("the agent is registered");
         for timeout in [Duration::from_millis(20), Duration::from_micros(1), Duration::ZERO] {
-            let failure = router.blocking_ask(request_to(agent, "?"), timeout);
+            let failure = router.blocking().ask(request_to(agent, "?"), timeout);
             // On a busy machine the shard may not even have been asked.
             assert!(matches!(failure, Err(AskError::TimedOut | AskError::Unresponsive(_))), "{failure:?}");
         }
@@ -261,10 +266,11 @@ fn a_question_that_is_not_answered_times_out() {
 fn an_answer_that_comes_too_late_is_a_dead_letter() {
     bounded(|| {
         let router = start(2);
-        let events = router.blocking_events().expect("the router runs");
+        let events = router.blocking().events().expect("the router runs");
         let (told, hears) = flume::bounded(1);
         let agent = router
-            .blocking_register(name("late"), move || {
+            .blocking()
+            .register(name("late"), move || {
                 let (mut question, told): (Option<Message>, _) = (None, told.clone());
                 on(move |message, context| {
                     if message.performative() == Performative::Request {
@@ -282,9 +288,11 @@ fn an_answer_that_comes_too_late_is_a_dead_letter() {
         assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut ask)).is_none());
         hears.recv_timeout(PATIENCE).expect("the question comes");
         drop(ask);
-        router.blocking_send(message_to(agent, "answer now")).expect("it is accepted");
+        router.blocking().send(message_to(agent, "answer now")).expect("it is accepted");
         let reason = loop {
-            if let Event::DeadLettered { reason, .. } = events.blocking_next(PATIENCE).expect("there is an event") {
+            if let Event::DeadLettered { reason, .. } =
+                events.blocking().next_within(PATIENCE).expect("there is an event")
+            {
                 break reason;
             }
         };
@@ -297,13 +305,13 @@ fn an_answer_that_comes_too_late_is_a_dead_letter() {
 fn a_router_that_has_stopped_refuses_and_gives_back() {
     bounded(|| {
         let router = start(2);
-        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        let agent = router.blocking().register(name("silent"), silent).expect("the agent is registered");
         shutdown(&router);
         let message = || message_to(agent, "too late");
         let refused = [
-            router.blocking_tell(message()).err(),
+            router.blocking().tell(message()).err(),
             router.try_tell(message()).err(),
-            router.blocking_send(message()).err(),
+            router.blocking().send(message()).err(),
             router.try_send(message()).err(),
         ];
         for rejected in refused {
@@ -311,12 +319,12 @@ fn a_router_that_has_stopped_refuses_and_gives_back() {
             assert_eq!(rejected.kind(), &SendErrorKind::Stopping);
             assert_eq!(text_of(rejected.message()), "too late");
         }
-        let batch = router.blocking_tell_all(vec![message(), message()]).expect_err("nothing is accepted any more");
+        let batch = router.blocking().tell_all(vec![message(), message()]).expect_err("nothing is accepted any more");
         assert_eq!((batch.kind(), batch.messages().len()), (&SendErrorKind::Stopping, 2));
-        assert!(matches!(router.blocking_ask(message(), PATIENCE), Err(AskError::Stopped)));
-        assert_eq!(router.blocking_register(name("late"), silent), Err(CallError::Stopped));
-        assert_eq!(router.blocking_deregister(agent), Err(CallError::Stopped));
-        assert_eq!(router.blocking_open_inbox(name("late")).err(), Some(CallError::Stopped));
+        assert!(matches!(router.blocking().ask(message(), PATIENCE), Err(AskError::Stopped)));
+        assert_eq!(router.blocking().register(name("late"), silent), Err(CallError::Stopped));
+        assert_eq!(router.blocking().deregister(agent), Err(CallError::Stopped));
+        assert_eq!(router.inbox(name("late")).blocking().open().err(), Some(CallError::Stopped));
     });
 }
 
@@ -324,14 +332,14 @@ fn a_router_that_has_stopped_refuses_and_gives_back() {
 fn a_sender_that_is_not_registered_is_refused() {
     bounded(|| {
         let router = start(2);
-        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        let agent = router.blocking().register(name("silent"), silent).expect("the agent is registered");
         let stranger = || {
             let builder = Message::builder(Performative::Inform).receiver(agent).sender(AgentId::of_text("stranger"));
             builder.build().expect("the message is valid")
         };
-        let rejected = router.blocking_send(stranger()).expect_err("nobody has that name");
+        let rejected = router.blocking().send(stranger()).expect_err("nobody has that name");
         assert_eq!(rejected.kind(), &SendErrorKind::UnknownSender);
-        router.blocking_tell(stranger()).expect("it is queued");
+        router.blocking().tell(stranger()).expect("it is queued");
         let report = shutdown(&router);
         assert_eq!(report.stats.account().refused, 1);
         assert_eq!(report.stats.account().dead_lettered, 1);
@@ -344,13 +352,13 @@ fn content_beyond_the_limit_is_refused() {
         let router = start_with(1, |config| {
             config.message.content_bytes_max = 1_000.try_into().expect("the limit is allowed");
         });
-        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
-        let rejected = router.blocking_send(message_to(agent, &"x".repeat(1_001))).expect_err("it is too long");
+        let agent = router.blocking().register(name("silent"), silent).expect("the agent is registered");
+        let rejected = router.blocking().send(message_to(agent, &"x".repeat(1_001))).expect_err("it is too long");
         assert_eq!(rejected.kind(), &SendErrorKind::ContentTooLarge { bytes: 1_001, limit: 1_000 });
-        let asked = router.blocking_ask(request_to(agent, &"x".repeat(1_001)), PATIENCE);
+        let asked = router.blocking().ask(request_to(agent, &"x".repeat(1_001)), PATIENCE);
         let Err(AskError::Rejected(rejected)) = asked else { panic!("{asked:?}") };
         assert_eq!(rejected.kind(), &SendErrorKind::ContentTooLarge { bytes: 1_001, limit: 1_000 });
-        router.blocking_send(message_to(agent, &"x".repeat(1_000))).expect("this is just short enough");
+        router.blocking().send(message_to(agent, &"x".repeat(1_000))).expect("this is just short enough");
         shutdown(&router);
     });
 }
@@ -375,20 +383,20 @@ fn a_capability_is_addressed_instead_of_an_agent() {
                 Registration::native(name(&format!("translator-{number}")), factory).offering(offered.clone())
             })
             .collect();
-        for result in router.blocking_register_all(registrations) {
+        for result in router.blocking().register_all(registrations) {
             result.expect("the provider is registered");
         }
         let message = |choice| {
             let builder = Message::builder(Performative::Request).capability(&offered, choice);
             builder.build().expect("the message is valid")
         };
-        router.blocking_send(message(Choice::All)).expect("it is accepted");
+        router.blocking().send(message(Choice::All)).expect("it is accepted");
         let mut reached: Vec<_> =
             (0..providers).map(|_| heard.recv_timeout(PATIENCE).expect("each is reached")).collect();
         reached.sort_unstable();
         assert_eq!(reached, (0..providers).collect::<Vec<_>>());
         for choice in [Choice::Any, Choice::RoundRobin, Choice::LeastLoaded] {
-            router.blocking_send(message(choice)).expect("it is accepted");
+            router.blocking().send(message(choice)).expect("it is accepted");
             heard.recv_timeout(PATIENCE).expect("one is reached");
         }
         assert_eq!(shutdown(&router).stats.account().processed, u64::from(providers) + 3);
@@ -404,14 +412,15 @@ fn a_rule_decides_where_a_message_without_receiver_goes() {
             destination: Destination::Agent(AgentId::of_text("oracle")),
         };
         let router = Router::builder().rule(rule).start().expect("the router starts");
-        router.blocking_register(name("oracle"), echo).expect("the agent is registered");
+        router.blocking().register(name("oracle"), echo).expect("the agent is registered");
         let question = Message::builder(Performative::QueryRef).content("why").build().expect("the message is valid");
-        let reply = router.blocking_ask(question, PATIENCE).expect("the oracle answers");
+        let reply = router.blocking().ask(question, PATIENCE).expect("the oracle answers");
         assert_eq!(text_of(&reply), "why");
         let stray = Message::builder(Performative::Inform).build().expect("the message is valid");
-        let failure = router.blocking_ask(stray, PATIENCE);
-        let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
-        assert!(text_of(&notice).contains("no-route"), "{}", text_of(&notice));
+        let failure = router.blocking().ask(stray, PATIENCE);
+        let Err(AskError::Undeliverable(error)) = failure else { panic!("{failure:?}") };
+        let notice = error.notice();
+        assert!(text_of(notice).contains("no-route"), "{}", text_of(notice));
         shutdown(&router);
     });
 }
@@ -420,13 +429,13 @@ fn a_rule_decides_where_a_message_without_receiver_goes() {
 fn subscribers_are_told_what_happens() {
     bounded(|| {
         let router = start(2);
-        let events = router.blocking_events().expect("the router runs");
-        let others = router.blocking_events().expect("the router runs");
-        let agent = router.blocking_register(name("short-lived"), silent).expect("the agent is registered");
-        router.blocking_deregister(agent).expect("the router runs");
-        let lost = router.blocking_send(message_to(agent, "too late")).expect("it is accepted");
+        let events = router.blocking().events().expect("the router runs");
+        let others = router.blocking().events().expect("the router runs");
+        let agent = router.blocking().register(name("short-lived"), silent).expect("the agent is registered");
+        router.blocking().deregister(agent).expect("the router runs");
+        let lost = router.blocking().send(message_to(agent, "too late")).expect("it is accepted");
         for events in [events, others] {
-            let next = || events.blocking_next(PATIENCE).expect("there is an event");
+            let next = || events.blocking().next_within(PATIENCE).expect("there is an event");
             assert_eq!(next(), Event::Registered { agent, name: "short-lived".into() });
             assert_eq!(next(), Event::StateChanged { agent, state: AgentState::Active });
             assert_eq!(next(), Event::Deregistered { agent, why: StopReason::Deregistered });
@@ -434,7 +443,7 @@ fn subscribers_are_told_what_happens() {
             assert_eq!((message, receiver, reason.as_str()), (lost, Some(agent), "deregistered"));
             assert_eq!(events.lost(), 0);
         }
-        let letters = router.blocking_dead_letters(10).expect("the router runs");
+        let letters = router.blocking().dead_letters(10).expect("the router runs");
         assert_eq!(letters.iter().map(|letter| letter.message.id()).collect::<Vec<_>>(), [Some(lost)]);
         shutdown(&router);
     });
@@ -444,7 +453,7 @@ fn subscribers_are_told_what_happens() {
 fn a_subscription_ends_with_the_router() {
     bounded(|| {
         let router = start(2);
-        let events = router.blocking_events().expect("the router runs");
+        let events = router.blocking().events().expect("the router runs");
         shutdown(&router);
         assert_eq!(futures_lite::future::block_on(events.next()), Err(ReceiveError::Stopped));
     });
@@ -454,11 +463,12 @@ fn a_subscription_ends_with_the_router() {
 fn an_open_conversation_can_be_looked_at() {
     bounded(|| {
         let router = start(2);
-        let answerer = router.blocking_register(name("answerer"), echo).expect("the agent is registered");
+        let answerer = router.blocking().register(name("answerer"), echo).expect("the agent is registered");
         let (began, begins) = flume::unbounded();
         let (ear, heard) = flume::unbounded();
         let asker = router
-            .blocking_register(name("asker"), move || {
+            .blocking()
+            .register(name("asker"), move || {
                 let (began, ear) = (began.clone(), ear.clone());
                 on(move |message, context| {
                     if message.conversation().is_some() {
@@ -476,10 +486,10 @@ fn an_open_conversation_can_be_looked_at() {
                 })
             })
             .expect("the agent is registered");
-        router.blocking_send(message_to(asker, "begin")).expect("it is accepted");
+        router.blocking().send(message_to(asker, "begin")).expect("it is accepted");
         let conversation: ConversationId = begins.recv_timeout(PATIENCE).expect("the conversation begins");
         heard.recv_timeout(PATIENCE).expect("the answer comes");
-        let view = router.blocking_conversation(asker, conversation);
+        let view = router.blocking().conversation(asker, conversation);
         let view = view.expect("the router runs").expect("the conversation is open");
         assert_eq!((view.initiator, view.participants, view.messages), (asker, vec![asker, answerer], 2));
         assert!(view.awaited.is_empty(), "the answer has come");
@@ -495,12 +505,12 @@ fn the_figures_are_true_when_an_answer_is_there() {
     bounded(|| {
         let router = start(1);
         for count in 1..=20 {
-            router.blocking_register(name(&format!("agent-{count}")), echo).expect("the agent is registered");
+            router.blocking().register(name(&format!("agent-{count}")), echo).expect("the agent is registered");
             assert_eq!(router.stats().agents(), count);
         }
         let echo = AgentId::of_text("agent-1");
         for count in 1..=100 {
-            router.blocking_ask(request_to(echo, "?"), PATIENCE).expect("the agent answers");
+            router.blocking().ask(request_to(echo, "?"), PATIENCE).expect("the agent answers");
             let account = router.stats().account();
             assert_eq!((account.accepted, account.processed, account.pending), (2 * count, 2 * count, 0));
         }
@@ -517,11 +527,34 @@ fn the_way_in_is_the_agents_shard_whatever_their_number() {
         let agents = || -> Vec<usize> { router.stats().shards.iter().map(|shard| shard.agents).collect() };
         let before = agents();
         for shard in 0..4 {
-            let agent = router.blocking_register(name_on(&router, shard, "echo"), echo).expect("it is registered");
-            let reply = router.blocking_ask(request_to(agent, "here"), PATIENCE).expect("the agent answers");
+            let agent = router.blocking().register(name_on(&router, shard, "echo"), echo).expect("it is registered");
+            let reply = router.blocking().ask(request_to(agent, "here"), PATIENCE).expect("the agent answers");
             assert_eq!(text_of(&reply), "here");
         }
         assert_eq!(agents(), before.iter().map(|agents| agents + 1).collect::<Vec<_>>());
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_name_that_is_not_allowed_is_refused_and_says_what_is() {
+    bounded(|| {
+        let router = start(2);
+        let refusals = [
+            router.blocking().register("", silent).err(),
+            router.inbox("tab\t").blocking().open().err(),
+            router.blocking().register_one(Registration::native("able", silent).offering("two words")).err(),
+        ];
+        for (refusal, field) in refusals.into_iter().zip(["agent name", "agent name", "capability name"]) {
+            let Some(CallError::Refused(RegistrationError::InvalidName(error))) = refusal else {
+                panic!("{refusal:?}")
+            };
+            assert_eq!(error.field, field, "{error}");
+        }
+        assert!(Message::builder(Performative::Inform).receiver(" spy").build().is_err());
+        let agent = router.blocking().register("able", silent).expect("the agent is registered");
+        let message = Message::builder(Performative::Inform).receiver("able").build().expect("the name is legal");
+        assert_eq!(message.target(), Some(agent));
         shutdown(&router);
     });
 }

@@ -18,11 +18,11 @@ use crate::common::{
 };
 
 fn open(router: &Router, text: &str) -> Inbox {
-    router.blocking_open_inbox(name(text)).expect("the inbox is opened")
+    router.inbox(name(text)).blocking().open().expect("the inbox is opened")
 }
 
 fn receive(inbox: &Inbox) -> String {
-    text_of(&inbox.blocking_recv(PATIENCE).expect("a message comes"))
+    text_of(&inbox.blocking().recv_within(PATIENCE).expect("a message comes"))
 }
 
 /// Drops an inbox and waits until its agent is gone. The owner does not wait for the shard.
@@ -31,7 +31,7 @@ fn drop_and_wait(inbox: Inbox, router: &Router) {
     let agent = inbox.id();
     drop(inbox);
     let gone = Event::Deregistered { agent, why: StopReason::InboxClosed };
-    while events.blocking_next(PATIENCE).expect("the agent leaves") != gone {}
+    while events.blocking().next_within(PATIENCE).expect("the agent leaves") != gone {}
 }
 
 fn dead_by(router: &Router, reason: DeadLetterReason) -> u64 {
@@ -44,11 +44,11 @@ fn a_message_to_an_inbox_is_taken_by_its_owner() {
         let router = start(2);
         let inbox = open(&router, "clerk");
         assert!(inbox.try_recv().is_none());
-        router.blocking_send(message_to(inbox.id(), "first")).expect("it is accepted");
+        router.blocking().send(message_to(inbox.id(), "first")).expect("it is accepted");
         assert_eq!(receive(&inbox), "first");
-        router.blocking_send(message_to(inbox.id(), "second")).expect("it is accepted");
+        router.blocking().send(message_to(inbox.id(), "second")).expect("it is accepted");
         assert_eq!(text_of(&block_on(inbox.recv()).expect("a message comes")), "second");
-        assert_eq!(inbox.blocking_recv(Duration::ZERO).err(), Some(ReceiveError::TimedOut));
+        assert_eq!(inbox.blocking().recv_within(Duration::ZERO).err(), Some(ReceiveError::TimedOut));
         assert_eq!(shutdown(&router).stats.account().processed, 2);
     });
 }
@@ -57,9 +57,9 @@ fn a_message_to_an_inbox_is_taken_by_its_owner() {
 fn a_message_goes_there_and_its_answer_comes_back() {
     bounded(|| {
         let router = start(2);
-        let agent = router.blocking_register(name("echo"), echo).expect("the agent is registered");
+        let agent = router.blocking().register(name("echo"), echo).expect("the agent is registered");
         let inbox = open(&router, "clerk");
-        inbox.blocking_send(request_to(agent, "from a thread")).expect("it is accepted");
+        inbox.blocking().send(request_to(agent, "from a thread")).expect("it is accepted");
         assert_eq!(receive(&inbox), "from a thread");
         block_on(inbox.send(request_to(agent, "from a task"))).expect("it is accepted");
         let answer = block_on(inbox.recv()).expect("the answer comes");
@@ -76,13 +76,14 @@ fn the_owner_of_an_inbox_answers_questions() {
         let id = inbox.id();
         let owner = std::thread::spawn(move || {
             for _ in 0..100 {
-                let question = inbox.blocking_recv(PATIENCE).expect("a question comes");
+                let question = inbox.blocking().recv_within(PATIENCE).expect("a question comes");
                 let reply = question.reply(Performative::Inform).content(question.content().clone());
-                inbox.blocking_send(reply.build().expect("the reply is valid")).expect("it is accepted");
+                inbox.blocking().send(reply.build().expect("the reply is valid")).expect("it is accepted");
             }
         });
         for number in 0..100 {
-            let reply = router.blocking_ask(request_to(id, &number.to_string()), PATIENCE).expect("the owner answers");
+            let reply =
+                router.blocking().ask(request_to(id, &number.to_string()), PATIENCE).expect("the owner answers");
             assert_eq!(text_of(&reply), number.to_string());
         }
         owner.join().expect("the owner is done");
@@ -95,14 +96,14 @@ fn an_inbox_sends_in_its_own_name_only() {
     bounded(|| {
         let router = start(1);
         let inbox = open(&router, "clerk");
-        let other = router.blocking_register(name("silent"), silent).expect("the agent is registered");
-        inbox.blocking_send(message_to(other, "x")).expect("it is accepted");
+        let other = router.blocking().register(name("silent"), silent).expect("the agent is registered");
+        inbox.blocking().send(message_to(other, "x")).expect("it is accepted");
         let own = Message::builder(Performative::Inform).receiver(other).sender(inbox.id());
-        inbox.blocking_send(own.build().expect("it is valid")).expect("it is its own name");
+        inbox.blocking().send(own.build().expect("it is valid")).expect("it is its own name");
         // Neither a stranger's name, nor that of an agent, nor that of the router's gateway.
         for forged in [AgentId::of_text("nobody"), other, AgentId::of_text(&router.gateway(0))] {
             let forged = Message::builder(Performative::Inform).receiver(other).sender(forged);
-            let rejected = inbox.blocking_send(forged.build().expect("it is valid")).expect_err("it is forged");
+            let rejected = inbox.blocking().send(forged.build().expect("it is valid")).expect_err("it is forged");
             assert_eq!(rejected.kind(), &SendErrorKind::ForeignSender);
         }
         assert_eq!(shutdown(&router).stats.account().accepted, 2);
@@ -114,11 +115,11 @@ fn the_name_of_an_inbox_is_taken_once() {
     bounded(|| {
         let router = start(2);
         let inbox = open(&router, "clerk");
-        let again = router.blocking_open_inbox(name("clerk")).expect_err("the name is taken");
+        let again = router.inbox(name("clerk")).blocking().open().expect_err("the name is taken");
         let duplicate = RegistrationError::Duplicate { name: "clerk".to_owned() };
         assert_eq!(again, CallError::Refused(duplicate));
         // The refused inbox takes nothing with it.
-        router.blocking_send(message_to(inbox.id(), "still here")).expect("it is accepted");
+        router.blocking().send(message_to(inbox.id(), "still here")).expect("it is accepted");
         assert_eq!(receive(&inbox), "still here");
         shutdown(&router);
     });
@@ -129,17 +130,17 @@ fn an_inbox_can_offer_a_capability() {
     bounded(|| {
         let router = start(2);
         let offered = capability("advise");
-        let inbox = block_on(router.open_inbox_offering(name("adviser"), vec![offered.clone()]));
+        let inbox = block_on(router.inbox(name("adviser")).offering(offered.clone()).open());
         let inbox = inbox.expect("the inbox is opened");
-        assert_eq!(router.blocking_discover(&offered), Ok(vec![inbox.id()]));
+        assert_eq!(router.blocking().discover(&offered), Ok(vec![inbox.id()]));
         let request_by = |offered| {
             let builder = Message::builder(Performative::Request).capability(offered, Choice::Any);
             builder.content("what now").build().expect("it is valid")
         };
-        router.blocking_send(request_by(&offered)).expect("it is accepted");
+        router.blocking().send(request_by(&offered)).expect("it is accepted");
         assert_eq!(receive(&inbox), "what now");
         drop_and_wait(inbox, &router);
-        let failure = router.blocking_ask(request_by(&offered), PATIENCE);
+        let failure = router.blocking().ask(request_by(&offered), PATIENCE);
         assert!(matches!(failure, Err(AskError::Undeliverable(_))), "{failure:?}");
         shutdown(&router);
     });
@@ -154,7 +155,7 @@ fn more_messages_than_the_window_arrive_in_order() {
         let inbox = open(&router, "clerk");
         let count = 10 * INBOX_WINDOW;
         let messages = (0..count).map(|number| message_to(inbox.id(), &number.to_string())).collect();
-        router.blocking_tell_all(messages).expect("the router runs");
+        router.blocking().tell_all(messages).expect("the router runs");
         for number in 0..count {
             assert_eq!(receive(&inbox), number.to_string());
         }
@@ -173,13 +174,13 @@ fn what_was_not_taken_from_a_dropped_inbox_becomes_dead_letters() {
         let id = inbox.id();
         let count = 3 * u64::from(INBOX_WINDOW);
         for number in 0..count {
-            router.blocking_send(message_to(id, &number.to_string())).expect("it is accepted");
+            router.blocking().send(message_to(id, &number.to_string())).expect("it is accepted");
         }
         for _ in 0..10 {
             receive(&inbox);
         }
         drop_and_wait(inbox, &router);
-        router.blocking_register(name("clerk"), silent).expect("the name is free again");
+        router.blocking().register(name("clerk"), silent).expect("the name is free again");
         assert_eq!(dead_by(&router, DeadLetterReason::Deregistered), count - 10);
         let account = shutdown(&router).stats.account();
         assert_eq!((account.processed, account.dead_lettered), (10, count - 10));
@@ -191,12 +192,12 @@ fn an_inbox_that_is_given_up_while_it_is_opened_leaves_nothing_behind() {
     bounded(|| {
         let router = start(1);
         let barrier = hold_up(&router, 0);
-        let mut opening = Box::pin(router.open_inbox(name("clerk")));
+        let mut opening = Box::pin(router.inbox(name("clerk")).open());
         // The call is queued in the first poll, and its response cannot arrive while the shard is held up.
         assert!(block_on(futures_lite::future::poll_once(&mut opening)).is_none());
         drop(opening);
         barrier.open();
-        router.blocking_register(name("clerk"), silent).expect("the name is free again");
+        router.blocking().register(name("clerk"), silent).expect("the name is free again");
         shutdown(&router);
     });
 }
@@ -210,10 +211,10 @@ fn messages_for_a_slow_owner_expire() {
         let lifetime = 1_000.try_into().expect("a second is allowed");
         for _ in 0..=INBOX_WINDOW {
             let builder = Message::builder(Performative::Inform).receiver(inbox.id()).time_to_live(lifetime);
-            router.blocking_send(builder.build().expect("it is valid")).expect("it is accepted");
+            router.blocking().send(builder.build().expect("it is valid")).expect("it is accepted");
         }
         // What the inbox has room for has left the shard; the last one waits, and not for long.
-        let event = events.blocking_next(PATIENCE).expect("a message expires");
+        let event = events.blocking().next_within(PATIENCE).expect("a message expires");
         assert!(matches!(event, Event::Expired { .. }), "{event:?}");
         drop(inbox);
         assert_eq!(shutdown(&router).stats.account().expired, 1);
@@ -227,10 +228,10 @@ fn a_message_counts_as_processed_when_it_is_taken() {
         let clerk = open(&router, "clerk");
         let sender = open(&router, "sender");
         let builder = Message::builder(Performative::Inform).receiver(clerk.id()).receipt(Receipt::Processed);
-        sender.blocking_send(builder.build().expect("it is valid")).expect("it is accepted");
+        sender.blocking().send(builder.build().expect("it is valid")).expect("it is accepted");
         let account = router.stats().account();
         assert_eq!(account.processed, 0, "{account:?}");
-        clerk.blocking_recv(PATIENCE).expect("the message comes");
+        clerk.blocking().recv_within(PATIENCE).expect("the message comes");
         assert!(receive(&sender).contains("processed"));
         shutdown(&router);
     });
@@ -241,8 +242,8 @@ fn the_owner_hears_what_could_not_be_delivered() {
     bounded(|| {
         let router = start(2);
         let inbox = open(&router, "clerk");
-        inbox.blocking_send(message_to(AgentId::of_text("nobody"), "x")).expect("it is accepted");
-        let notice = inbox.blocking_recv(PATIENCE).expect("the router says so");
+        inbox.blocking().send(message_to(AgentId::of_text("nobody"), "x")).expect("it is accepted");
+        let notice = inbox.blocking().recv_within(PATIENCE).expect("the router says so");
         assert_eq!(notice.performative(), Performative::Failure);
         assert!(text_of(&notice).contains("unknown-receiver"), "{}", text_of(&notice));
         shutdown(&router);
@@ -256,9 +257,9 @@ fn an_inbox_hears_that_its_router_has_stopped() {
         let inbox = open(&router, "clerk");
         let waiting = std::thread::spawn(move || {
             assert_eq!(block_on(inbox.recv()).err(), Some(ReceiveError::Stopped));
-            assert_eq!(inbox.blocking_recv(PATIENCE).err(), Some(ReceiveError::Stopped));
+            assert_eq!(inbox.blocking().recv_within(PATIENCE).err(), Some(ReceiveError::Stopped));
             let message = message_to(inbox.id(), "x");
-            assert_eq!(inbox.blocking_send(message).expect_err("too late").kind(), &SendErrorKind::Stopping);
+            assert_eq!(inbox.blocking().send(message).expect_err("too late").kind(), &SendErrorKind::Stopping);
         });
         shutdown(&router);
         waiting.join().expect("the owner was told");
@@ -271,11 +272,11 @@ fn a_stopping_router_waits_for_what_lies_in_an_inbox() {
         let router = start(2);
         let inbox = open(&router, "clerk");
         for _ in 0..10 {
-            router.blocking_send(message_to(inbox.id(), "x")).expect("it is accepted");
+            router.blocking().send(message_to(inbox.id(), "x")).expect("it is accepted");
         }
         let owner = std::thread::spawn(move || {
             let mut taken = 0;
-            while inbox.blocking_recv(PATIENCE).is_ok() {
+            while inbox.blocking().recv_within(PATIENCE).is_ok() {
                 taken += 1;
             }
             taken
@@ -291,13 +292,13 @@ fn what_lies_in_an_inbox_at_the_deadline_is_given_up() {
         let router = start(2);
         let inbox = open(&router, "clerk");
         for _ in 0..10 {
-            router.blocking_send(message_to(inbox.id(), "x")).expect("it is accepted");
+            router.blocking().send(message_to(inbox.id(), "x")).expect("it is accepted");
         }
         receive(&inbox);
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         assert!(!report.drained && report.balances(), "{report:?}");
         assert_eq!((report.stats.account().processed, report.stats.account().dead_lettered), (1, 9));
-        assert_eq!(inbox.blocking_recv(PATIENCE).err(), Some(ReceiveError::Stopped));
+        assert_eq!(inbox.blocking().recv_within(PATIENCE).err(), Some(ReceiveError::Stopped));
     });
 }
 
@@ -307,14 +308,14 @@ fn waiting_for_an_inbox_inside_a_handler_is_refused() {
         let router = start(2);
         let inbox = std::sync::Arc::new(open(&router, "clerk"));
         let (answered, answers) = flume::bounded(1);
-        let agent = router.blocking_register(name_on(&router, 0, "waiter"), move || {
+        let agent = router.blocking().register(name_on(&router, 0, "waiter"), move || {
             let (inbox, answered) = (inbox.clone(), answered.clone());
             on(move |_, _| {
-                let _ = answered.send(inbox.blocking_recv(PATIENCE).err());
+                let _ = answered.send(inbox.blocking().recv_within(PATIENCE).err());
                 Outcome::Done
             })
         });
-        router.blocking_send(message_to(agent.expect("the agent is registered"), "x")).expect("it is accepted");
+        router.blocking().send(message_to(agent.expect("the agent is registered"), "x")).expect("it is accepted");
         assert_eq!(answers.recv_timeout(PATIENCE), Ok(Some(ReceiveError::WouldDeadlock)));
         shutdown(&router);
     });
@@ -324,21 +325,22 @@ fn waiting_for_an_inbox_inside_a_handler_is_refused() {
 fn an_asker_hears_that_no_answer_came_by_the_moment_it_named_and_knows_a_late_one() {
     bounded(|| {
         let router = start(2);
-        let [asker, expert] = [(0, "asker"), (1, "expert")]
-            .map(|(shard, prefix)| router.blocking_open_inbox(name_on(&router, shard, prefix)).expect("it is opened"));
+        let [asker, expert] = [(0, "asker"), (1, "expert")].map(|(shard, prefix)| {
+            router.inbox(name_on(&router, shard, prefix)).blocking().open().expect("it is opened")
+        });
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right");
         let soon_ms = u64::try_from(since_epoch.as_millis()).expect("the year is near") + 50;
         let question = Message::builder(Performative::Request).receiver(expert.id()).content("tea?");
         let question = question.reply_with_text("my question").reply_by(WallTime(soon_ms));
-        asker.blocking_send(question.build().expect("it is valid")).expect("it is accepted");
-        let question = expert.blocking_recv(PATIENCE).expect("the question arrives");
-        let notice = asker.blocking_recv(PATIENCE).expect("the router tells of the missing answer");
+        asker.blocking().send(question.build().expect("it is valid")).expect("it is accepted");
+        let question = expert.blocking().recv_within(PATIENCE).expect("the question arrives");
+        let notice = asker.blocking().recv_within(PATIENCE).expect("the router tells of the missing answer");
         assert!(is_notice(&notice) && notice.performative() == Performative::Failure);
         assert_eq!(notice.in_reply_to_text().as_deref(), Some("my question"));
         assert!(text_of(&notice).contains("no reply came by"), "{}", text_of(&notice));
         let answer = question.reply(Performative::Inform).content("at last").build().expect("it is valid");
-        expert.blocking_send(answer).expect("it is accepted");
-        let answer = asker.blocking_recv(PATIENCE).expect("the answer arrives");
+        expert.blocking().send(answer).expect("it is accepted");
+        let answer = asker.blocking().recv_within(PATIENCE).expect("the answer arrives");
         assert!(answer.is_late() && text_of(&answer) == "at last");
         let report = shutdown(&router);
         assert!(report.balances());
@@ -348,12 +350,12 @@ fn an_asker_hears_that_no_answer_came_by_the_moment_it_named_and_knows_a_late_on
 }
 
 fn open_acknowledged(router: &Router, text: &str) -> Inbox {
-    block_on(router.open_acknowledged_inbox(name(text), |registration| registration)).expect("the inbox is opened")
+    block_on(router.inbox(name(text)).acknowledged().open()).expect("the inbox is opened")
 }
 
 /// Returns the number of processed messages, once the shard has handled everything sent to it before.
 fn processed(router: &Router) -> u64 {
-    assert_eq!(router.blocking_deregister(AgentId::of(&name("nobody"))), Ok(false));
+    assert_eq!(router.blocking().deregister(AgentId::of(&name("nobody"))), Ok(false));
     router.stats().account().processed
 }
 
@@ -363,9 +365,9 @@ fn a_message_is_processed_when_it_is_acknowledged_in_whatever_order() {
         let router = start(1);
         let inbox = open_acknowledged(&router, "clerk");
         for text in ["first", "second", "third"] {
-            router.blocking_send(message_to(inbox.id(), text)).expect("it is accepted");
+            router.blocking().send(message_to(inbox.id(), text)).expect("it is accepted");
         }
-        let taken: Vec<_> = (0..3).map(|_| inbox.blocking_recv(PATIENCE).expect("a message comes")).collect();
+        let taken: Vec<_> = (0..3).map(|_| inbox.blocking().recv_within(PATIENCE).expect("a message comes")).collect();
         assert_eq!(processed(&router), 0, "taking is not enough");
         for (place, so_far) in [(2, 1), (0, 2), (1, 3)] {
             assert!(inbox.acknowledge(&taken[place]));
@@ -385,11 +387,11 @@ fn one_message_that_takes_long_does_not_hold_up_the_others() {
         let inbox = open_acknowledged(&router, "clerk");
         let all = 4 * INBOX_WINDOW;
         for number in 0..all {
-            router.blocking_send(message_to(inbox.id(), &number.to_string())).expect("it is accepted");
+            router.blocking().send(message_to(inbox.id(), &number.to_string())).expect("it is accepted");
         }
-        let long = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        let long = inbox.blocking().recv_within(PATIENCE).expect("a message comes");
         for number in 1..all {
-            let message = inbox.blocking_recv(PATIENCE).expect("the next one comes");
+            let message = inbox.blocking().recv_within(PATIENCE).expect("the next one comes");
             assert_eq!(text_of(&message), number.to_string());
             assert!(inbox.acknowledge(&message));
         }
@@ -412,10 +414,13 @@ fn after_a_shutdown_only_what_was_not_acknowledged_is_handed_out_again() {
             for text in sent {
                 let builder = Message::builder(Performative::Inform).receiver(inbox.id()).content(*text);
                 let message = builder.reliability(Reliability::Durable).build().expect("it is valid");
-                router.blocking_send(message).expect("it is on disk");
+                router.blocking().send(message).expect("it is on disk");
             }
-            let taken: Vec<_> =
-                kept.iter().chain(sent).map(|_| inbox.blocking_recv(PATIENCE).expect("a message comes")).collect();
+            let taken: Vec<_> = kept
+                .iter()
+                .chain(sent)
+                .map(|_| inbox.blocking().recv_within(PATIENCE).expect("a message comes"))
+                .collect();
             let texts: Vec<_> = taken.iter().map(text_of).collect();
             assert_eq!(texts, kept.iter().chain(sent).map(ToString::to_string).collect::<Vec<_>>());
             assert!(inbox.try_recv().is_none());
@@ -440,8 +445,8 @@ fn an_inbox_without_acknowledgements_has_nothing_to_acknowledge() {
     bounded(|| {
         let router = start(1);
         let inbox = open(&router, "clerk");
-        router.blocking_send(message_to(inbox.id(), "taken")).expect("it is accepted");
-        let message = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        router.blocking().send(message_to(inbox.id(), "taken")).expect("it is accepted");
+        let message = inbox.blocking().recv_within(PATIENCE).expect("a message comes");
         assert!(!inbox.acknowledge(&message));
         assert_eq!(processed(&router), 1);
     });
@@ -454,10 +459,10 @@ fn no_more_is_handed_out_than_may_wait_to_be_acknowledged() {
         let inbox = open_acknowledged(&router, "clerk");
         let all = INBOX_WINDOW + 44;
         for number in 0..all {
-            router.blocking_send(message_to(inbox.id(), &number.to_string())).expect("it is accepted");
+            router.blocking().send(message_to(inbox.id(), &number.to_string())).expect("it is accepted");
         }
         processed(&router);
-        let first = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        let first = inbox.blocking().recv_within(PATIENCE).expect("a message comes");
         let mut taken: Vec<_> = std::iter::from_fn(|| inbox.try_recv()).collect();
         assert_eq!(taken.len() + 1, INBOX_WINDOW as usize);
         assert!(inbox.acknowledge(&first));
@@ -477,9 +482,9 @@ fn what_is_not_acknowledged_when_the_inbox_goes_is_a_dead_letter() {
         let router = start(2);
         let inbox = open_acknowledged(&router, "clerk");
         for text in ["done", "in work", "not taken"] {
-            router.blocking_send(message_to(inbox.id(), text)).expect("it is accepted");
+            router.blocking().send(message_to(inbox.id(), text)).expect("it is accepted");
         }
-        let done = inbox.blocking_recv(PATIENCE).expect("a message comes");
+        let done = inbox.blocking().recv_within(PATIENCE).expect("a message comes");
         assert_eq!(receive(&inbox), "in work");
         assert!(inbox.acknowledge(&done));
         drop_and_wait(inbox, &router);

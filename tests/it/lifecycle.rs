@@ -28,8 +28,8 @@ fn a_router_runs_with_the_values_of_its_preset() {
             let mut expected = Config::preset(preset);
             expected.router.shards = ShardChoice::Exactly(shards);
             assert_eq!(*router.config(), expected);
-            let agent = router.blocking_register(name("echo"), echo).expect("the agent is registered");
-            router.blocking_ask(request_to(agent, "?"), PATIENCE).expect("the agent answers");
+            let agent = router.blocking().register(name("echo"), echo).expect("the agent is registered");
+            router.blocking().ask(request_to(agent, "?"), PATIENCE).expect("the agent answers");
             shutdown(&router);
         }
     });
@@ -49,7 +49,8 @@ fn several_routers_live_in_one_process() {
         for (number, router) in routers.iter().enumerate() {
             // The same name in each: they are independent.
             router
-                .blocking_register(name("oracle"), move || {
+                .blocking()
+                .register(name("oracle"), move || {
                     on(move |message, context| {
                         let reply = message.reply(Performative::Inform).content(number.to_string()).build();
                         context.send(reply.expect("the reply is valid")).expect("there is room");
@@ -61,7 +62,7 @@ fn several_routers_live_in_one_process() {
         let oracle = caxton_router::AgentId::of_text("oracle");
         shutdown(&routers[1]);
         for (number, router) in routers.iter().enumerate() {
-            let reply = router.blocking_ask(request_to(oracle, "who are you"), PATIENCE);
+            let reply = router.blocking().ask(request_to(oracle, "who are you"), PATIENCE);
             match reply {
                 Ok(reply) => assert_eq!(text_of(&reply), number.to_string()),
                 Err(failure) => assert!(number == 1 && matches!(failure, AskError::Stopped), "{failure:?}"),
@@ -100,7 +101,7 @@ fn shutdown_handles_everything_that_was_queued_before_it() {
             .map(|number| {
                 let handled = handled.clone();
                 let factory = move || Player { handled: handled.clone() };
-                router.blocking_register(name(&format!("player-{number}")), factory).expect("it is registered")
+                router.blocking().register(name(&format!("player-{number}")), factory).expect("it is registered")
             })
             .collect();
         let barriers = [hold_up(&router, 0), hold_up(&router, 1)];
@@ -108,7 +109,7 @@ fn shutdown_handles_everything_that_was_queued_before_it() {
         for (number, player) in players.iter().cycle().take(5_000).enumerate() {
             let opponent = players[(number * 7 + 3) % players.len()];
             let serve = Message::builder(Performative::Inform).sender(*player).receiver(opponent).content("9");
-            router.blocking_tell(serve.build().expect("it is valid")).expect("the router runs");
+            router.blocking().tell(serve.build().expect("it is valid")).expect("the router runs");
         }
         let stopper = {
             let router = router.clone();
@@ -128,7 +129,7 @@ fn what_is_told_while_the_router_stops_is_handled_or_refused() {
     bounded(|| {
         for _ in 0..20 {
             let router = start(2);
-            let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+            let agent = router.blocking().register(name("silent"), silent).expect("the agent is registered");
             let (begun, begins) = flume::bounded(2);
             let tellers: Vec<_> = (0..2)
                 .map(|_| {
@@ -136,7 +137,7 @@ fn what_is_told_while_the_router_stops_is_handled_or_refused() {
                     std::thread::spawn(move || {
                         let mut queued = 0_u64;
                         loop {
-                            match router.blocking_tell(message_to(agent, "x")) {
+                            match router.blocking().tell(message_to(agent, "x")) {
                                 Ok(()) => queued += 1,
                                 Err(rejected) => {
                                     assert_eq!(rejected.kind(), &SendErrorKind::Stopping);
@@ -166,7 +167,8 @@ fn what_is_not_handled_by_the_deadline_is_given_up_as_stopped() {
         let router = start(2);
         // It sends itself the same message forever, so it never finishes.
         let agent = router
-            .blocking_register(name("restless"), || {
+            .blocking()
+            .register(name("restless"), || {
                 on(|message, context| {
                     let again = message_to(context.id(), &text_of(message));
                     context.send(again).expect("there is room");
@@ -175,7 +177,7 @@ fn what_is_not_handled_by_the_deadline_is_given_up_as_stopped() {
             })
             .expect("the agent is registered");
         for _ in 0..50 {
-            router.blocking_send(message_to(agent, "again")).expect("it is accepted");
+            router.blocking().send(message_to(agent, "again")).expect("it is accepted");
         }
         let report = router.shutdown(Duration::from_millis(50)).expect("this is no shard's thread");
         assert!(!report.drained && report.balances(), "{report:?}");
@@ -197,9 +199,9 @@ fn a_suspended_message_is_given_up_at_the_deadline() {
             }
         }
         let router = start(2);
-        let agent = router.blocking_register(name("sleeper"), || Sleeper).expect("the agent is registered");
+        let agent = router.blocking().register(name("sleeper"), || Sleeper).expect("the agent is registered");
         for _ in 0..3 {
-            router.blocking_send(message_to(agent, "x")).expect("it is accepted");
+            router.blocking().send(message_to(agent, "x")).expect("it is accepted");
         }
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         assert!(!report.drained && report.balances(), "{report:?}");
@@ -213,7 +215,8 @@ fn a_question_that_waits_hears_that_the_router_stops() {
         let router = start(2);
         let (ear, heard) = flume::unbounded();
         let agent = router
-            .blocking_register(name("silent"), move || {
+            .blocking()
+            .register(name("silent"), move || {
                 let ear = ear.clone();
                 on(move |_, _| {
                     let _ = ear.send(());
@@ -223,7 +226,7 @@ fn a_question_that_waits_hears_that_the_router_stops() {
             .expect("the agent is registered");
         let asker = {
             let router = router.clone();
-            std::thread::spawn(move || router.blocking_ask(request_to(agent, "?"), 10 * PATIENCE))
+            std::thread::spawn(move || router.blocking().ask(request_to(agent, "?"), 10 * PATIENCE))
         };
         heard.recv_timeout(PATIENCE).expect("the question arrives");
         shutdown(&router);
@@ -236,8 +239,8 @@ fn a_question_that_waits_hears_that_the_router_stops() {
 fn stopping_twice_reports_the_same() {
     bounded(|| {
         let router = start(2);
-        let inbox = router.blocking_open_inbox(name("clerk")).expect("the inbox is opened");
-        router.blocking_send(message_to(inbox.id(), "never taken")).expect("it is accepted");
+        let inbox = router.inbox(name("clerk")).blocking().open().expect("the inbox is opened");
+        router.blocking().send(message_to(inbox.id(), "never taken")).expect("it is accepted");
         let first = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         let second = router.shutdown(PATIENCE).expect("this is no shard's thread");
         assert_eq!((first.drained, second.drained), (false, false));
@@ -249,9 +252,9 @@ fn stopping_twice_reports_the_same() {
 fn two_threads_can_stop_a_router_together() {
     bounded(|| {
         let router = start(2);
-        let agent = router.blocking_register(name("silent"), silent).expect("the agent is registered");
+        let agent = router.blocking().register(name("silent"), silent).expect("the agent is registered");
         for _ in 0..100 {
-            router.blocking_tell(message_to(agent, "x")).expect("the router runs");
+            router.blocking().tell(message_to(agent, "x")).expect("the router runs");
         }
         let stoppers: Vec<_> = (0..4)
             .map(|_| {
@@ -285,10 +288,10 @@ fn dropping_the_last_handle_stops_the_router() {
     bounded(|| {
         let router = start(2);
         let (parted, parts) = flume::unbounded();
-        let agent = router.blocking_register(name("parting"), move || Parting(parted.clone()));
+        let agent = router.blocking().register(name("parting"), move || Parting(parted.clone()));
         let other = router.clone();
         drop(router);
-        other.blocking_send(message_to(agent.expect("it is registered"), "x")).expect("another handle is left");
+        other.blocking().send(message_to(agent.expect("it is registered"), "x")).expect("another handle is left");
         assert!(parts.is_empty(), "the router runs as long as there is a handle");
         drop(other);
         // Dropping the last handle has waited for the shards.
@@ -301,7 +304,7 @@ fn a_handler_can_drop_the_last_handle() {
     bounded(|| {
         let router = start(2);
         let (parted, parts) = flume::unbounded();
-        router.blocking_register(name("parting"), move || Parting(parted.clone())).expect("it is registered");
+        router.blocking().register(name("parting"), move || Parting(parted.clone())).expect("it is registered");
         let mut handle = Some(router.clone());
         let mut holder = Some(move || {
             let mut handle = handle.take();
@@ -332,39 +335,40 @@ fn blocking_calls_inside_a_handler_are_refused() {
         let (refused, refusals) = flume::unbounded();
         let handle = router.clone();
         let agent = router
-            .blocking_register(name("impatient"), move || {
+            .blocking()
+            .register(name("impatient"), move || {
                 let (router, refused) = (handle.clone(), refused.clone());
                 on(move |message, context| {
                     let me = context.id();
                     let message = || message_to(me, &text_of(message));
                     let errors = [
-                        router.blocking_tell(message()).err().map(SendErrorKind::from),
-                        router.blocking_send(message()).err().map(SendErrorKind::from),
-                        router.blocking_tell_all(vec![message()]).err().map(|error| error.kind().clone()),
-                        match router.blocking_ask(message(), PATIENCE) {
+                        router.blocking().tell(message()).err().map(SendErrorKind::from),
+                        router.blocking().send(message()).err().map(SendErrorKind::from),
+                        router.blocking().tell_all(vec![message()]).err().map(|error| error.kind().clone()),
+                        match router.blocking().ask(message(), PATIENCE) {
                             Err(AskError::Rejected(rejected)) => Some(rejected.into()),
                             _ => None,
                         },
                     ];
                     assert_eq!(errors, [const { Some(SendErrorKind::WouldDeadlock) }; 4]);
-                    assert_eq!(router.blocking_register(name("x"), silent), Err(CallError::WouldDeadlock));
-                    assert_eq!(router.blocking_deregister(me), Err(CallError::WouldDeadlock));
-                    assert_eq!(router.blocking_suspend(me), Err(CallError::WouldDeadlock));
-                    assert_eq!(router.blocking_resume(me), Err(CallError::WouldDeadlock));
-                    assert_eq!(router.blocking_drain(me, PATIENCE), Err(CallError::WouldDeadlock));
-                    assert_eq!(router.blocking_agent(me), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking().register(name("x"), silent), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking().deregister(me), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking().suspend(me), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking().resume(me), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking().drain(me, PATIENCE), Err(CallError::WouldDeadlock));
+                    assert_eq!(router.blocking().agent(me), Err(CallError::WouldDeadlock));
                     assert_eq!(
-                        router.blocking_discover(&crate::common::capability("x")),
+                        router.blocking().discover(&crate::common::capability("x")),
                         Err(CallError::WouldDeadlock)
                     );
-                    assert_eq!(router.blocking_open_inbox(name("x")).err(), Some(CallError::WouldDeadlock));
+                    assert_eq!(router.inbox(name("x")).blocking().open().err(), Some(CallError::WouldDeadlock));
                     assert_eq!(router.shutdown(PATIENCE).err(), Some(WouldDeadlockError));
                     let _ = refused.send(());
                     Outcome::Done
                 })
             })
             .expect("the agent is registered");
-        router.blocking_send(message_to(agent, "try")).expect("it is accepted");
+        router.blocking().send(message_to(agent, "try")).expect("it is accepted");
         refusals.recv_timeout(PATIENCE).expect("every call is refused");
         shutdown(&router);
     });
@@ -375,17 +379,17 @@ fn a_handler_can_tell_through_a_handle_without_waiting() {
     bounded(|| {
         let router = start(2);
         let (ear, heard) = flume::unbounded();
-        let listener = router.blocking_register(name("listener"), move || crate::common::reporter(ear.clone()));
+        let listener = router.blocking().register(name("listener"), move || crate::common::reporter(ear.clone()));
         let listener = listener.expect("the agent is registered");
         let handle = router.clone();
-        let agent = router.blocking_register(name("forwarder"), move || {
+        let agent = router.blocking().register(name("forwarder"), move || {
             let router = handle.clone();
             on(move |message, _| {
                 router.try_tell(message_to(listener, &text_of(message))).expect("there is room");
                 Outcome::Done
             })
         });
-        router.blocking_send(message_to(agent.expect("it is registered"), "pass it on")).expect("it is accepted");
+        router.blocking().send(message_to(agent.expect("it is registered"), "pass it on")).expect("it is accepted");
         assert_eq!(heard.recv_timeout(PATIENCE), Ok("pass it on".to_owned()));
         shutdown(&router);
     });
@@ -399,18 +403,20 @@ fn a_panic_in_a_handler_harms_nobody_else() {
         });
         let events = block_on(router.events()).expect("the router runs");
         let agent = router
-            .blocking_register(name_on(&router, 0, "fragile"), || on(|_, _| panic!("this is part of the test")))
+            .blocking()
+            .register(name_on(&router, 0, "fragile"), || on(|_, _| panic!("this is part of the test")))
             .expect("the agent is registered");
-        let neighbour = router.blocking_register(name_on(&router, 0, "neighbour"), echo).expect("it is registered");
-        let failure = router.blocking_ask(request_to(agent, "?"), PATIENCE);
-        let Err(AskError::Undeliverable(notice)) = failure else { panic!("{failure:?}") };
-        assert!(text_of(&notice).contains("this is part of the test"), "{}", text_of(&notice));
+        let neighbour = router.blocking().register(name_on(&router, 0, "neighbour"), echo).expect("it is registered");
+        let failure = router.blocking().ask(request_to(agent, "?"), PATIENCE);
+        let Err(AskError::Undeliverable(error)) = failure else { panic!("{failure:?}") };
+        let notice = error.notice();
+        assert!(text_of(notice).contains("this is part of the test"), "{}", text_of(notice));
         let panicked = std::iter::from_fn(|| events.try_next())
             .filter(|event| matches!(event, Event::AgentPanicked { agent: who, .. } if *who == agent))
             .count();
         // The first attempt and the one retry of the settings for tests.
         assert_eq!(panicked, 2);
-        router.blocking_ask(request_to(neighbour, "?"), PATIENCE).expect("the neighbour answers");
+        router.blocking().ask(request_to(neighbour, "?"), PATIENCE).expect("the neighbour answers");
         let account = shutdown(&router).stats.account();
         assert_eq!(account.dead_by_reason[DeadLetterReason::AttemptsExhausted.index()], 1);
     });
@@ -421,12 +427,13 @@ fn an_agent_that_can_not_be_made_is_refused_with_the_reason() {
     bounded(|| {
         let router = start(2);
         let error = router
-            .blocking_register(name("stillborn"), || -> Player { panic!("this is part of the test") })
+            .blocking()
+            .register(name("stillborn"), || -> Player { panic!("this is part of the test") })
             .expect_err("it can't be made");
         let panicked =
             RegistrationError::Panicked { name: "stillborn".to_owned(), what: "this is part of the test".to_owned() };
         assert_eq!(error, CallError::Refused(panicked));
-        router.blocking_register(name("stillborn"), silent).expect("the name is still free");
+        router.blocking().register(name("stillborn"), silent).expect("the name is still free");
         shutdown(&router);
     });
 }
@@ -446,7 +453,7 @@ fn an_agent_that_panics_while_its_shard_ends_does_not_hold_it_up() {
             }
         }
         let router = start(2);
-        router.blocking_register(name("bitter"), || Bitter).expect("the agent is registered");
+        router.blocking().register(name("bitter"), || Bitter).expect("the agent is registered");
         shutdown(&router);
     });
 }

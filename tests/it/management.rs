@@ -16,7 +16,7 @@ fn request(receiver: &str, act: &str) -> Message {
 }
 
 fn ask(router: &Router, receiver: &str, act: &str) -> (Performative, String) {
-    let reply = router.blocking_ask(request(receiver, act), PATIENCE).expect("there is an answer");
+    let reply = router.blocking().ask(request(receiver, act), PATIENCE).expect("there is an answer");
     (reply.performative(), text_of(&reply))
 }
 
@@ -38,21 +38,21 @@ fn what_is_registered_through_the_library_is_found_by_the_df_and_the_reverse() {
     bounded(|| {
         let router = start(2);
         let painter = Registration::native(name("painter@caxton"), silent).offering(capability("paint"));
-        let painter = router.blocking_register_one(painter).expect("it is registered");
+        let painter = router.blocking().register_one(painter).expect("it is registered");
         let search = "(search (df-agent-description :services (set (service-description :type paint))))";
         let (_, content) = ask(&router, "df@caxton", search);
         assert!(content.contains("painter@caxton"), "{content}");
 
-        let inbox = router.blocking_open_inbox(name("seller@caxton")).expect("there is an inbox");
+        let inbox = router.inbox(name("seller@caxton")).blocking().open().expect("there is an inbox");
         let register = "(register (df-agent-description :name (agent-identifier :name seller@caxton) :services (set \
                         (service-description :name shop :type sell))))";
-        inbox.blocking_send(request("df@caxton", register)).expect("it is accepted");
-        let reply = inbox.blocking_recv(PATIENCE).expect("there is an answer");
+        inbox.blocking().send(request("df@caxton", register)).expect("it is accepted");
+        let reply = inbox.blocking().recv_within(PATIENCE).expect("there is an answer");
         assert_eq!(reply.performative(), Performative::Inform, "{}", text_of(&reply));
-        let found = router.blocking_discover(&capability("sell")).expect("the router runs");
+        let found = router.blocking().discover(&capability("sell")).expect("the router runs");
         assert_eq!(found, [AgentId::of(&name("seller@caxton"))]);
 
-        assert_eq!(router.blocking_deregister(painter), Ok(true));
+        assert_eq!(router.blocking().deregister(painter), Ok(true));
         let (_, content) = ask(&router, "df@caxton", search);
         assert!(!content.contains("painter@caxton"), "{content}");
         drop(inbox);
@@ -64,7 +64,7 @@ fn what_is_registered_through_the_library_is_found_by_the_df_and_the_reverse() {
 fn a_router_without_agent_management_has_neither() {
     bounded(|| {
         let router = start_with(1, |config| config.management.enabled = false);
-        assert!(router.blocking_ask(request("df@caxton", "(search (df-agent-description))"), PATIENCE).is_err());
+        assert!(router.blocking().ask(request("df@caxton", "(search (df-agent-description))"), PATIENCE).is_err());
         shutdown(&router);
     });
 }

@@ -19,27 +19,27 @@ fn small_mailboxes(config: &mut Config) {
 
 /// Opens an inbox whose owner is slow, and fills it and its mailbox.
 fn open_full(router: &Router, policy: OverflowPolicy) -> (Inbox, u32) {
-    let inbox =
-        block_on(router.open_inbox_with(name_on(router, 0, "slow"), |registration| registration.overflow(policy)));
+    let inbox = block_on(router.inbox(name_on(router, 0, "slow")).overflow(policy).open());
     let inbox = inbox.expect("the inbox is opened");
     let window = caxton_router::router::INBOX_WINDOW;
     for number in 0..window + MAILBOX {
-        router.blocking_send(message_to(inbox.id(), &number.to_string())).expect("there is room");
+        router.blocking().send(message_to(inbox.id(), &number.to_string())).expect("there is room");
     }
-    while router.blocking_agent(inbox.id()).expect("the router runs").expect("it is there").mailbox_messages < MAILBOX {
+    while router.blocking().agent(inbox.id()).expect("the router runs").expect("it is there").mailbox_messages < MAILBOX
+    {
         std::thread::yield_now();
     }
     (inbox, window + MAILBOX)
 }
 
 fn receive(inbox: &Inbox) -> String {
-    text_of(&inbox.blocking_recv(PATIENCE).expect("a message comes"))
+    text_of(&inbox.blocking().recv_within(PATIENCE).expect("a message comes"))
 }
 
 /// Sends until a sender has to wait: messages on the receiver's shard stall there.
 fn close(router: &Router, receiver: AgentId) {
-    router.blocking_send(message_to(receiver, "closes")).expect("it is accepted");
-    while !router.blocking_agent(receiver).expect("the router runs").expect("it is there").closed {
+    router.blocking().send(message_to(receiver, "closes")).expect("it is accepted");
+    while !router.blocking().agent(receiver).expect("the router runs").expect("it is there").closed {
         std::thread::yield_now();
     }
 }
@@ -58,12 +58,12 @@ fn a_send_waits_until_there_is_room_or_its_time_is_over() {
         close(&router, inbox.id());
         let closed = SendErrorKind::ReceiverFull { receiver: inbox.id(), policy: OverflowPolicy::BackPressure };
 
-        let back = router.blocking_send(short_lived(inbox.id())).expect_err("nobody makes room in time");
+        let back = router.blocking().send(short_lived(inbox.id())).expect_err("nobody makes room in time");
         assert_eq!((back.kind(), text_of(back.message()).as_str()), (&closed, "in vain"));
 
         let waiting = std::thread::spawn({
             let (router, message) = (router.clone(), message_to(inbox.id(), "patient"));
-            move || router.blocking_send(message)
+            move || router.blocking().send(message)
         });
         while router.stats().shards[0].waiting == 0 {
             std::thread::yield_now();
@@ -81,14 +81,14 @@ fn a_try_gives_the_message_back_at_once_and_others_are_not_held_up() {
     bounded(|| {
         let router = start_with(2, small_mailboxes);
         let (inbox, _) = open_full(&router, OverflowPolicy::BackPressure);
-        let quick = router.blocking_register(name_on(&router, 0, "quick"), silent).expect("it is registered");
+        let quick = router.blocking().register(name_on(&router, 0, "quick"), silent).expect("it is registered");
         close(&router, inbox.id());
         let closed = SendErrorKind::ReceiverFull { receiver: inbox.id(), policy: OverflowPolicy::BackPressure };
         // The other shard is informed soon.
         for _ in 0..2 {
             loop {
                 let handle = router.try_send(message_to(inbox.id(), "now")).expect("the channel has room");
-                match handle.blocking_accepted() {
+                match handle.blocking().accepted() {
                     Ok(_) => std::thread::yield_now(),
                     Err(back) => {
                         assert_eq!((back.kind(), text_of(back.message()).as_str()), (&closed, "now"));
@@ -98,12 +98,12 @@ fn a_try_gives_the_message_back_at_once_and_others_are_not_held_up() {
             }
         }
         for _ in 0..100 {
-            router.blocking_send(message_to(quick, "passes")).expect("nobody waits for the slow one");
+            router.blocking().send(message_to(quick, "passes")).expect("nobody waits for the slow one");
         }
         assert_eq!(router.stats().receivers_closed(), 1);
         // What was accepted reaches the inbox, and no more.
         while router.stats().account().pending > 0 {
-            let _ = inbox.blocking_recv(Duration::from_millis(100));
+            let _ = inbox.blocking().recv_within(Duration::from_millis(100));
         }
         shutdown(&router);
     });
@@ -114,8 +114,8 @@ fn the_oldest_is_found_among_the_dead_letters() {
     bounded(|| {
         let router = start_with(1, small_mailboxes);
         let (inbox, sent) = open_full(&router, OverflowPolicy::DropOldest);
-        router.blocking_send(message_to(inbox.id(), "newest")).expect("it is accepted");
-        let letters = router.blocking_dead_letters(10).expect("the router runs");
+        router.blocking().send(message_to(inbox.id(), "newest")).expect("it is accepted");
+        let letters = router.blocking().dead_letters(10).expect("the router runs");
         assert_eq!(letters.len(), 1);
         // What is already in the owner's inbox has left the mailbox.
         let oldest = (sent - MAILBOX).to_string();
@@ -132,13 +132,13 @@ fn beyond_the_budget_a_send_is_refused() {
             config.memory.budget = MemoryBudget::try_new(1 << 20).expect("the budget is allowed");
         });
         let large = "x".repeat(2 << 20);
-        let slow = router.blocking_register(name_on(&router, 0, "slow"), silent).expect("it is registered");
-        let back = router.blocking_send(message_to(slow, &large)).expect_err("there is no memory for it");
+        let slow = router.blocking().register(name_on(&router, 0, "slow"), silent).expect("it is registered");
+        let back = router.blocking().send(message_to(slow, &large)).expect_err("there is no memory for it");
         assert_eq!(
             (back.kind(), back.message().content().len()),
             (&SendErrorKind::MemoryFull { limit: 1 << 20 }, large.len())
         );
-        router.blocking_send(message_to(slow, "small")).expect("there is memory for it");
+        router.blocking().send(message_to(slow, "small")).expect("there is memory for it");
         let report = shutdown(&router);
         assert_eq!(report.stats.shards[0].refused_for_memory, 1);
         assert_eq!(report.stats.memory_bytes(), (0, 1 << 20));

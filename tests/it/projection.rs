@@ -110,19 +110,20 @@ fn agents_conversations_letters_and_waiting_messages_can_be_queried_while_the_ro
             let capability = CapabilityName::try_new("answering").unwrap();
             for agent in ["asker", "answerer"] {
                 let registration = Registration::native(name(agent), || Answerer).persistent();
-                router.blocking_register_one(registration.offering(capability.clone())).unwrap();
+                router.blocking().register_one(registration.offering(capability.clone())).unwrap();
             }
             let conversation = ConversationId::of_text("one");
             router
-                .blocking_send(durable("answerer", "a question").conversation(conversation).build().unwrap())
+                .blocking()
+                .send(durable("answerer", "a question").conversation(conversation).build().unwrap())
                 .unwrap();
-            router.blocking_send(durable("nobody", "lost").build().unwrap()).unwrap_err();
+            router.blocking().send(durable("nobody", "lost").build().unwrap()).unwrap_err();
             let later = caxton_router::message::WallTime(
                 u64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis())
                     .unwrap()
                     + 3_600_000,
             );
-            router.blocking_send(durable("answerer", "later").deliver_at(later).build().unwrap()).unwrap();
+            router.blocking().send(durable("answerer", "later").deliver_at(later).build().unwrap()).unwrap();
 
             let path = directory.path();
             wait_for(path, "SELECT name FROM agents", &["answerer", "asker"]);
@@ -159,8 +160,8 @@ fn agents_conversations_letters_and_waiting_messages_can_be_queried_while_the_ro
             assert_eq!(all(path, "PRAGMA integrity_check"), ["ok", "ok"]);
 
             // What no longer exists disappears.
-            router.blocking_purge_dead_letters(&DeadLetterFilter::default()).unwrap();
-            router.blocking_deregister(AgentId::of_text("asker")).unwrap();
+            router.blocking().purge_dead_letters(&DeadLetterFilter::default()).unwrap();
+            router.blocking().deregister(AgentId::of_text("asker")).unwrap();
             wait_for(path, "SELECT reason FROM dead_letter_list", &[]);
             wait_for(path, "SELECT name FROM agents", &["answerer"]);
             stop(&router);
@@ -189,14 +190,14 @@ fn a_burst_is_caught_up_and_only_the_newest_history_is_kept() {
                     ("mailbox.bytes", "1 GiB"),
                 ],
             );
-            router.blocking_register_one(Registration::native(name("answerer"), || Answerer)).unwrap();
-            router.blocking_register_one(Registration::native(name("asker"), || Answerer)).unwrap();
+            router.blocking().register_one(Registration::native(name("answerer"), || Answerer)).unwrap();
+            router.blocking().register_one(Registration::native(name("asker"), || Answerer)).unwrap();
             for burst in 0..20 {
                 let messages = (0..200).map(|number| {
                     let conversation = ConversationId::of_text(&format!("conversation {burst} {number}"));
                     durable("answerer", "a question").conversation(conversation).build().unwrap()
                 });
-                router.blocking_tell_all(messages.collect()).unwrap();
+                router.blocking().tell_all(messages.collect()).unwrap();
             }
             // Nothing is missing from the newest part, whether older steps became rows or not.
             let last = ConversationId::of_text("conversation 19 199");

@@ -28,7 +28,7 @@ fn load(sandbox: &Sandbox, file: &str) -> Guest {
 }
 
 fn register(router: &Router, guest: &Guest, agent: &str) {
-    router.blocking_register_all(vec![guest.agent(name(agent))]).pop().unwrap().unwrap();
+    router.blocking().register_all(vec![guest.agent(name(agent))]).pop().unwrap().unwrap();
 }
 
 fn ask(router: &Router, to: &str, content: &str) -> Result<Message, String> {
@@ -37,7 +37,7 @@ fn ask(router: &Router, to: &str, content: &str) -> Result<Message, String> {
         .content(content)
         .build()
         .unwrap();
-    router.blocking_ask(request, PATIENCE).map_err(|error| error.to_string())
+    router.blocking().ask(request, PATIENCE).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn hostile_guests_fail_cleanly_and_their_neighbours_go_on() {
         assert!(said.contains("attempts-exhausted") && said.contains(complaint), "{agent}: {said}");
         assert_eq!(fate(&router, "neighbour"), "inform hello", "beside {agent}");
     }
-    let letters = router.blocking_dead_letters(100).unwrap();
+    let letters = router.blocking().dead_letters(100).unwrap();
     assert_eq!(letters.len(), hostile.len(), "each is kept: {letters:?}");
     let report = router.shutdown(PATIENCE).unwrap();
     assert!(report.balances());
@@ -169,7 +169,7 @@ fn while_guests_loop_neighbours_are_served() {
         let agent = format!("endless-{number}");
         register(&router, &endless, &agent);
         let message = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text(&agent));
-        router.blocking_send(message.build().unwrap()).unwrap();
+        router.blocking().send(message.build().unwrap()).unwrap();
     }
     // They take turns while they are called; the replies arrive in between.
     for _ in 0..20 {
@@ -205,7 +205,7 @@ fn a_batch_with_a_message_that_traps_loses_only_that_message() {
         let to = caxton_router::AgentId::of_text("picky");
         Message::builder(Performative::Inform).receiver(to).content(content).build().unwrap()
     });
-    router.blocking_tell_all(messages.collect()).unwrap();
+    router.blocking().tell_all(messages.collect()).unwrap();
     let report = router.shutdown(PATIENCE).unwrap();
     let account = report.stats.account();
     assert_eq!((account.processed, account.dead_lettered), (49, 1), "{account:?}");
@@ -255,12 +255,12 @@ fn what_a_manifest_does_not_allow_is_refused() {
     let config = config();
     let sandbox = Sandbox::start(&config.wasm).unwrap();
     let router = Router::builder().config(config).start().unwrap();
-    let bob = router.blocking_open_inbox(name("bob")).unwrap();
+    let bob = router.inbox(name("bob")).blocking().open().unwrap();
     let guest = sandbox.load("writer", &module).unwrap();
     register(&router, &guest, "free");
     let go = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text("free"));
-    router.blocking_send(go.build().unwrap()).unwrap();
-    let heard = bob.blocking_recv(PATIENCE).unwrap();
+    router.blocking().send(go.build().unwrap()).unwrap();
+    let heard = bob.blocking().recv_within(PATIENCE).unwrap();
     assert_eq!(heard.sender(), Some(caxton_router::AgentId::of_text("free")));
     for (allowed, may) in [("bob", true), ("ada", false)] {
         let text = format!("[permissions]\nsend_to = [\"{allowed}\"]\n");
@@ -269,8 +269,8 @@ fn what_a_manifest_does_not_allow_is_refused() {
         register(&router, &guest.clone().with(&manifest).unwrap(), agent);
         if may {
             let go = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text(agent));
-            router.blocking_send(go.build().unwrap()).unwrap();
-            let heard = bob.blocking_recv(PATIENCE).unwrap();
+            router.blocking().send(go.build().unwrap()).unwrap();
+            let heard = bob.blocking().recv_within(PATIENCE).unwrap();
             assert_eq!(heard.sender(), Some(caxton_router::AgentId::of_text(agent)));
         } else {
             let said = fate(&router, agent);
@@ -353,7 +353,7 @@ fn answer_in(router: &Router, agent: &str, conversation: u64) -> char {
         .conversation(conversation)
         .build()
         .unwrap();
-    let answer = router.blocking_ask(message, PATIENCE).unwrap();
+    let answer = router.blocking().ask(message, PATIENCE).unwrap();
     char::from(answer.content().as_bytes()[0])
 }
 
@@ -426,12 +426,12 @@ fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_we
     for on_failure in [OnFailure::Refuse, OnFailure::Pass] {
         let plugin = Plugin::load(&sandbox, "gatekeeper", &module, 1_000.try_into().unwrap(), on_failure).unwrap();
         let router = Router::builder().config(config.clone()).plugin(plugin.clone()).start().unwrap();
-        let [ada, archive] = ["ada", "archive"].map(|agent| router.blocking_open_inbox(name(agent)).unwrap());
+        let [ada, archive] = ["ada", "archive"].map(|agent| router.inbox(name(agent)).blocking().open().unwrap());
         let send = |act, content: &str| {
             let message = Message::builder(act).receiver(caxton_router::AgentId::of_text("ada")).content(content);
-            router.blocking_send(message.build().unwrap()).map_err(SendErrorKind::from)
+            router.blocking().send(message.build().unwrap()).map_err(SendErrorKind::from)
         };
-        let next = |inbox: &caxton_router::Inbox| inbox.blocking_recv(PATIENCE).unwrap();
+        let next = |inbox: &caxton_router::Inbox| inbox.blocking().recv_within(PATIENCE).unwrap();
 
         send(Performative::Inform, "plain").unwrap();
         assert_eq!(next(&ada).content().as_text(), Some("plain"));
@@ -478,14 +478,14 @@ fn plugins_are_loaded_from_the_files_that_the_settings_name() {
     config.set("plugins.on_failure", "pass", "test").unwrap();
     config.set("plugins.call_ms", "1 s", "test").unwrap();
     let router = start(&config).unwrap();
-    let ada = router.blocking_open_inbox(name("ada")).unwrap();
+    let ada = router.inbox(name("ada")).blocking().open().unwrap();
     let send = |act, content: &str| {
         let message = Message::builder(act).receiver(caxton_router::AgentId::of_text("ada")).content(content);
-        router.blocking_send(message.build().unwrap()).map_err(SendErrorKind::from)
+        router.blocking().send(message.build().unwrap()).map_err(SendErrorKind::from)
     };
     assert!(matches!(send(Performative::Cancel, "now"), Err(SendErrorKind::RefusedByPlugin { .. })));
     send(Performative::Inform, "!").unwrap();
-    let passed = ada.blocking_recv(PATIENCE).unwrap();
+    let passed = ada.blocking().recv_within(PATIENCE).unwrap();
     assert_eq!(passed.content().as_text(), Some("!"), "it trapped over this");
     router.shutdown(PATIENCE).unwrap();
     let echo = guests().join("echo/component.wat");
@@ -569,15 +569,15 @@ fn a_guest_that_is_put_off_in_the_middle_of_a_call_keeps_no_other_waiting() {
     let agents = ["put-off", "other"].map(caxton_router::AgentId::of_text);
     for (agent, id) in ["put-off", "other"].into_iter().zip(agents) {
         register(&router, &endless, agent);
-        router.blocking_send(Message::builder(Performative::Inform).receiver(id).build().unwrap()).unwrap();
+        router.blocking().send(Message::builder(Performative::Inform).receiver(id).build().unwrap()).unwrap();
     }
-    router.blocking_suspend(agents[0]).unwrap();
+    router.blocking().suspend(agents[0]).unwrap();
     let began = std::time::Instant::now();
     while router.stats().account().dead_lettered == 0 {
         assert!(began.elapsed() < PATIENCE, "the other one never comes up");
         std::thread::yield_now();
     }
-    router.blocking_resume(agents[0]).unwrap();
+    router.blocking().resume(agents[0]).unwrap();
     let report = router.shutdown(PATIENCE).unwrap();
     assert_eq!(report.stats.account().dead_lettered, 2, "{report}");
 }
@@ -604,7 +604,7 @@ fn a_list_of_agents_closes_the_capabilities_and_a_guest_may_always_write_to_itse
         register(&router, &sandbox.load_with(agent, module, &manifest).unwrap(), agent);
     }
     let to = |agent| Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text(agent));
-    router.blocking_send(to("timer").build().unwrap()).unwrap();
+    router.blocking().send(to("timer").build().unwrap()).unwrap();
     assert!(fate(&router, "any").contains("does not list it in address"));
     let report = router.shutdown(PATIENCE).unwrap();
     let account = report.stats.account();
@@ -647,7 +647,7 @@ fn a_guest_is_told_that_it_is_stopped_also_when_the_deadline_was_too_short() {
     register(&router, &guest, "stopping");
     // It has an instance from its first message on.
     let message = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text("stopping")).build();
-    router.blocking_send(message.unwrap()).unwrap();
+    router.blocking().send(message.unwrap()).unwrap();
     while router.stats().account().processed == 0 {
         std::thread::yield_now();
     }

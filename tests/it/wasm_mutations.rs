@@ -89,15 +89,15 @@ fn mutated_guests_leave_the_router_whole() {
         let name = AgentName::try_new(format!("mutant-{number}")).unwrap();
         let agent = AgentId::of(&name);
         // A guest that does not start is not registered.
-        if router.blocking_register_one(guest.agent(name)).is_err() {
+        if router.blocking().register_one(guest.agent(name)).is_err() {
             continue;
         }
         for content in ["", "hello", &"long".repeat(1_000)] {
             let message = Message::builder(Performative::Request).receiver(agent).content(content).build().unwrap();
-            router.blocking_send(message).unwrap();
+            router.blocking().send(message).unwrap();
         }
         // A guest that traps may already be gone.
-        let _ = router.blocking_drain(agent, PATIENCE);
+        let _ = router.blocking().drain(agent, PATIENCE);
     }
     assert!(mutations < 100 || loaded > 0, "no mutation left a module whole");
     let report = router.shutdown(PATIENCE).unwrap();

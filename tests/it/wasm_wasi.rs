@@ -129,13 +129,13 @@ fn start(config: &Config) -> (Sandbox, Router) {
 
 fn register(router: &Router, guest: &Guest, agent: &str) {
     let name = AgentName::try_new(agent).unwrap();
-    router.blocking_register_all(vec![guest.agent(name)]).pop().unwrap().unwrap();
+    router.blocking().register_all(vec![guest.agent(name)]).pop().unwrap().unwrap();
 }
 
 /// Returns the outcome of a message to a guest, in words: its reply, or why there is none.
 fn fate(router: &Router, agent: &str, content: &str) -> String {
     let request = Message::builder(Performative::Request).receiver(AgentId::of_text(agent)).content(content).build();
-    match router.blocking_ask(request.unwrap(), PATIENCE) {
+    match router.blocking().ask(request.unwrap(), PATIENCE) {
         Ok(message) => message.content().as_text().unwrap_or_default().to_owned(),
         Err(error) => error.to_string(),
     }
@@ -260,7 +260,7 @@ fn sleeping_guests_hold_up_nobody() {
         let agent = format!("sleeper-{number}");
         register(&router, &sleeper, &agent);
         let message = Message::builder(Performative::Inform).receiver(AgentId::of_text(&agent)).content("go");
-        router.blocking_send(message.build().unwrap()).unwrap();
+        router.blocking().send(message.build().unwrap()).unwrap();
     }
     let mut asleep = Vec::new();
     while asleep.len() < SLEEPERS {

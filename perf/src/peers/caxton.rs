@@ -53,12 +53,12 @@ pub fn run(work: &Work) -> Result<Figures, String> {
             Native { serves: player.serves(&work), player, partner }
         })
     });
-    for registered in router.blocking_register_all(registrations.collect()) {
+    for registered in router.blocking().register_all(registrations.collect()) {
         registered.map_err(|error| error.to_string())?;
     }
     let starts = ids.iter().step_by(2).map(|agent| Message::builder(Performative::Request).receiver(*agent).build());
     let starts = starts.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    router.blocking_tell_all(starts).map_err(|error| error.to_string())?;
+    router.blocking().tell_all(starts).map_err(|error| error.to_string())?;
     let figures = measure(&tally, work)?;
     let report = router.shutdown(Duration::from_secs(10)).map_err(|error| error.to_string())?;
     if report.balances() { Ok(figures) } else { Err(format!("the accounts do not balance: {report:?}")) }

@@ -1,5 +1,6 @@
 //! The error returned when a value is refused.
 
+use std::convert::Infallible;
 use std::fmt;
 
 /// Maximum length of the excerpt of a refused value in an error, in characters.
@@ -38,6 +39,13 @@ impl fmt::Display for DomainErrorKind {
             Self::NotANumber => "is not a number",
             Self::NotAllowed => "is not allowed",
         })
+    }
+}
+
+/// For values that need no check.
+impl From<Infallible> for DomainError {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -10,17 +10,26 @@ use super::details::{
     Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter,
     is_user_parameter_name,
 };
-use super::id::{AgentId, ConversationId, Correlation, MessageId};
+use super::id::{AgentId, ConversationId, Correlation, IntoAgentId, MessageId};
 use super::options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 use super::performative::Performative;
 use super::term::Term;
 use super::{Aid, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
-use crate::domain::{CapabilityName, ContentLimit, LifetimeMs, Priority};
+use crate::domain::{CapabilityName, ContentLimit, DomainError, LifetimeMs, Priority};
 
 /// A message could not be built. Nothing was sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
+    /// The name of an agent is not allowed.
+    #[error(transparent)]
+    AgentName(DomainError),
+    /// A value has no form in JSON.
+    #[error("the content has no form in JSON: {reason}")]
+    Json {
+        /// What is wrong.
+        reason: String,
+    },
     /// The content exceeds the limit.
     #[error("the content has {bytes} bytes: allowed are 0 to {limit} bytes")]
     ContentTooLarge {
@@ -178,14 +187,18 @@ impl MessageBuilder {
         self.aside.as_ref().is_some_and(|aside| aside.details.is_some())
     }
 
-    fn fail(&mut self, error: MessageError) {
+    #[cold]
+    pub(super) fn fail(&mut self, error: MessageError) {
         self.aside.get_or_insert_default().error.get_or_insert(error);
     }
 
     /// Sets the sender. The router sets it for messages that agents send, and refuses any other.
     #[inline]
-    pub fn sender(mut self, sender: AgentId) -> Self {
-        self.message.0.sender = Some(sender);
+    pub fn sender(mut self, sender: impl IntoAgentId) -> Self {
+        match sender.into_agent_id() {
+            Ok(sender) => self.message.0.sender = Some(sender),
+            Err(error) => self.fail(MessageError::AgentName(error)),
+        }
         self
     }
 
@@ -197,8 +210,11 @@ impl MessageBuilder {
 
     /// Sets the only receiver.
     #[inline]
-    pub fn receiver(mut self, receiver: AgentId) -> Self {
-        self.message.0.receiver = Receiver::Agent(receiver);
+    pub fn receiver(mut self, receiver: impl IntoAgentId) -> Self {
+        match receiver.into_agent_id() {
+            Ok(receiver) => self.message.0.receiver = Receiver::Agent(receiver),
+            Err(error) => self.fail(MessageError::AgentName(error)),
+        }
         self
     }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
-use crate::domain::{AgentName, NodeId};
+use crate::domain::{AgentName, DomainError, NodeId};
 
 macro_rules! two_word_id {
     ($name:ident, $letter:literal) => {
@@ -77,6 +77,46 @@ impl AgentId {
 }
 
 two_word_id!(AgentId, "a");
+
+/// What stands for an agent: its id, or its name.
+pub trait IntoAgentId {
+    /// Returns the agent's id.
+    ///
+    /// # Errors
+    /// The text is not a legal name.
+    fn into_agent_id(self) -> Result<AgentId, DomainError>;
+}
+
+impl IntoAgentId for AgentId {
+    #[inline]
+    fn into_agent_id(self) -> Result<AgentId, DomainError> {
+        Ok(self)
+    }
+}
+
+impl IntoAgentId for &AgentName {
+    fn into_agent_id(self) -> Result<AgentId, DomainError> {
+        Ok(AgentId::of(self))
+    }
+}
+
+impl IntoAgentId for AgentName {
+    fn into_agent_id(self) -> Result<AgentId, DomainError> {
+        Ok(AgentId::of(&self))
+    }
+}
+
+impl IntoAgentId for &str {
+    fn into_agent_id(self) -> Result<AgentId, DomainError> {
+        AgentName::try_new(self).map(|name| AgentId::of(&name))
+    }
+}
+
+impl IntoAgentId for String {
+    fn into_agent_id(self) -> Result<AgentId, DomainError> {
+        AgentName::try_new(self).map(|name| AgentId::of(&name))
+    }
+}
 
 /// Distinguishes the ids of one shard from those of every other shard, node and earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub(crate) mod details;
 mod envelope;
 mod id;
 pub(crate) mod journal_ref;
+mod json;
 mod names;
 pub(crate) mod notice;
 mod options;
@@ -34,7 +35,8 @@ pub use details::{
     UserParameter, Words,
 };
 pub use envelope::{AclRepresentation, RECEIVED_STAMPS_MAX, ReceivedStamp, TransportEnvelope, TransportEnvelopeError};
-pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, MessageId};
+pub use id::{AgentId, ConversationId, Correlation, IdSource, IdSpace, IntoAgentId, MessageId};
+pub use json::{JSON_LANGUAGE, JsonError};
 pub use options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 pub use performative::{PERFORMATIVE_BYTES_MAX, Performative};
 pub(crate) use pool::{BodyPool, PlainBody};

@@ -11,6 +11,7 @@ use crate::base::index::ShardIndex;
 use crate::conversation::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterReason, DeadLetterSearch};
+use crate::domain::DomainError;
 use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Lsn;
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
@@ -20,6 +21,7 @@ use crate::shard::agent::Registration;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
 use crate::shard::control::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
 use crate::shard::control::replay::{DeadLetterPortion, ReplayPortion};
+use crate::shard::delivery_error::DeliveryError;
 use crate::stats::account::Account;
 use crate::supervision::breaker::BreakerState;
 
@@ -444,9 +446,9 @@ pub enum AskError {
     /// The shard did not take the question before the deadline, or stands still since.
     #[error(transparent)]
     Unresponsive(#[from] UnresponsiveError),
-    /// The router could not deliver the question. Its notice says why.
-    #[error("the question could not be delivered: {}", .0.content().as_text().unwrap_or_default())]
-    Undeliverable(Box<Message>),
+    /// The question was not delivered, or not handled. The error says why.
+    #[error(transparent)]
+    Undeliverable(Box<DeliveryError>),
     /// The router stopped first.
     #[error("the router stopped before the answer came")]
     Stopped,
@@ -456,6 +458,9 @@ pub enum AskError {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RegistrationError {
+    /// The agent's name, or the name of a capability, is not allowed.
+    #[error(transparent)]
+    InvalidName(#[from] DomainError),
     /// There is an agent of this name.
     #[error("an agent named {name:?} is registered already")]
     Duplicate {

@@ -16,6 +16,7 @@ pub(crate) mod agent;
 mod alarm;
 mod config;
 pub(crate) mod control;
+pub(crate) mod delivery_error;
 mod inquiries;
 pub(crate) mod io;
 mod lifecycle;

@@ -538,7 +538,7 @@ fn what_cannot_be_delivered_is_a_dead_letter_and_its_sender_hears_the_receivers_
         assert_eq!(to_inbox.in_reply_to(), Some(caxton_shards::message::Correlation::of_text("question")));
         notices.push(text(to_inbox));
         let Some(Err(AskError::Undeliverable(notice))) = world.take_reply(0, asked) else { panic!("no failure") };
-        notices.push(text(&notice));
+        notices.push(text(notice.notice()));
         assert_eq!(notices.len(), 3);
         for notice in notices {
             assert!(notice.contains(&format!(") ({state} \"")), "{notice}");

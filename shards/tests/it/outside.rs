@@ -152,7 +152,7 @@ fn a_question_that_cannot_be_delivered_says_so_at_once() {
         let asked = world.ask(0, question(nobody, "tea?"), 1_000);
         world.run();
         let Some(Err(AskError::Undeliverable(notice))) = world.take_reply(0, asked) else { panic!("no failure") };
-        assert!(text(&notice).contains("unknown-receiver"));
+        assert!(text(notice.notice()).contains("unknown-receiver"));
     }
     let long = "x".repeat(20_000);
     let asked = world.ask(0, question(AgentId::of_text("nobody"), &long), 1_000);

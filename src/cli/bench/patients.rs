@@ -187,7 +187,7 @@ impl SlowConsumer {
     ///
     /// The inbox or the thread could not be created.
     pub fn start(router: &Router, name: &AgentName, control: &Arc<Control>) -> Result<Self, String> {
-        let inbox = router.blocking_open_inbox(name.clone()).map_err(|error| error.to_string())?;
+        let inbox = router.inbox(name.clone()).blocking().open().map_err(|error| error.to_string())?;
         let control = Arc::clone(control);
         let thread = std::thread::Builder::new()
             .name("slow-consumer".to_owned())
@@ -214,7 +214,7 @@ impl SlowConsumer {
 fn consume(inbox: &Inbox, control: &Control) -> u64 {
     let mut taken = 0;
     loop {
-        match inbox.blocking_recv(LOOKS_EVERY) {
+        match inbox.blocking().recv_within(LOOKS_EVERY) {
             Ok(_) => taken += 1,
             Err(ReceiveError::TimedOut) => continue,
             Err(_) => return taken,

@@ -200,7 +200,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
 
     let count = cast.registrations.len();
     let started = Instant::now();
-    let results = router.blocking_register_all(std::mem::take(&mut cast.registrations));
+    let results = router.blocking().register_all(std::mem::take(&mut cast.registrations));
     let registered = started.elapsed();
     if let Some(error) = results.into_iter().find_map(Result::err)
         && interrupt.signal().is_none()
@@ -233,7 +233,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let begun = mark(&router);
     let rss_start_bytes = resident_bytes();
     let mut rss_max_bytes = rss_start_bytes;
-    if let Err(error) = router.blocking_tell_all(kicks.collect())
+    if let Err(error) = router.blocking().tell_all(kicks.collect())
         && interrupt.signal().is_none()
     {
         return Err(error.to_string());

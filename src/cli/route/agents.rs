@@ -138,7 +138,7 @@ impl Cast {
                 (*id, offered.fold(registration, Registration::offering))
             })
             .unzip();
-        let results = router.blocking_register_all(registrations);
+        let results = router.blocking().register_all(registrations);
         ids.into_iter().zip(results).filter_map(|(id, result)| Some((id, result.err()?.to_string()))).collect()
     }
 }

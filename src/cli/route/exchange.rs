@@ -411,7 +411,7 @@ impl State {
     fn resolve(&mut self) {
         let state = std::mem::replace(self, Self::Grounded(Fate::Unsent));
         *self = match state {
-            Self::Sent(sent) => match sent.blocking_accepted() {
+            Self::Sent(sent) => match sent.blocking().accepted() {
                 Ok(id) => Self::Accepted(id),
                 Err(rejected) => match rejected.kind() {
                     // A durable message that was accepted and given up before it was on disk: the router reports its

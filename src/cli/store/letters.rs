@@ -124,12 +124,12 @@ fn replay(directory: &Path, id: Option<DeadLetterId>, to: Option<&AgentName>) ->
     let to = to.map(AgentId::of);
     with_router(directory, |router| {
         if let Some(id) = id {
-            let message = router.blocking_replay_dead_letter(id, to).map_err(|error| error.to_string())?;
+            let message = router.blocking().replay_dead_letter(id, to).map_err(|error| error.to_string())?;
             wait_until_kept(router);
             return Ok(format!("{id} was sent again as {message}\n"));
         }
         let filter = DeadLetterFilter::default();
-        let summary = router.blocking_replay_dead_letters(&filter, to).map_err(|error| error.to_string())?;
+        let summary = router.blocking().replay_dead_letters(&filter, to).map_err(|error| error.to_string())?;
         wait_until_kept(router);
         let refusal = summary.refusal.map_or_else(String::new, |refusal| format!(", the first because {refusal}"));
         Ok(format!("{} were sent again, {} were not{refusal}\n", summary.replayed, summary.refused))
@@ -139,7 +139,7 @@ fn replay(directory: &Path, id: Option<DeadLetterId>, to: Option<&AgentName>) ->
 fn purge(directory: &Path, id: Option<DeadLetterId>) -> Result<String, String> {
     with_router(directory, |router| {
         let filter = id.map_or_else(DeadLetterFilter::default, DeadLetterFilter::only);
-        let purged = router.blocking_purge_dead_letters(&filter).map_err(|error| error.to_string())?;
+        let purged = router.blocking().purge_dead_letters(&filter).map_err(|error| error.to_string())?;
         match (id, purged) {
             (Some(id), 0) => Err(format!("there is no dead letter {id} in {}", directory.display())),
             (_, 1) => Ok("1 dead letter was thrown away\n".to_owned()),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::Duration;
 
+use caxton_router::domain::AgentName;
 use caxton_router::router::{CallError, Events, ReceiveError};
 use caxton_router::{
     AgentId, AskError, ConversationId, DeadLetterFilter, DeadLetterId, Event, Inbox, Message, Outcome, Registration,
@@ -86,10 +87,10 @@ struct Setting {
 impl Setting {
     fn new(router: &Router, timeout: Duration) -> Self {
         let router = router.within(timeout);
-        let agent = router.within(PATIENCE).blocking_register(name_on(&router, 0, "agent"), echo);
+        let agent = router.within(PATIENCE).blocking().register(name_on(&router, 0, "agent"), echo);
         let agent = agent.expect("it is registered");
-        let inbox = block_on(router.within(PATIENCE).open_inbox(name_on(&router, 0, "clerk"))).expect("it is opened");
-        let events = Arc::new(router.within(PATIENCE).blocking_events().expect("the router runs"));
+        let inbox = block_on(router.within(PATIENCE).inbox(name_on(&router, 0, "clerk")).open()).expect("it is opened");
+        let events = Arc::new(router.within(PATIENCE).blocking().events().expect("the router runs"));
         Self { router, timeout, agent, inbox: Arc::new(inbox), events }
     }
 
@@ -99,6 +100,10 @@ impl Setting {
 
     fn message(&self) -> Message {
         message_to(self.agent, "x")
+    }
+
+    fn name(&self) -> AgentName {
+        name_on(&self.router, 0, "new")
     }
 
     fn registration(&self) -> Registration {
@@ -131,51 +136,51 @@ macro_rules! calls {
 /// Returns every call that waits for a shard's response.
 fn asking() -> Vec<Call> {
     calls! {
-        "send": |s| of_send(s.router.send(s.message()).await), of_send(s.router.blocking_send(s.message()));
+        "send": |s| of_send(s.router.send(s.message()).await), of_send(s.router.blocking().send(s.message()));
         "try_send": |s| match s.router.try_send(s.message()) {
                 Ok(sent) => of_send(sent.accepted().await),
                 Err(rejected) => of_error(rejected.into()),
             },
             match s.router.try_send(s.message()) {
-                Ok(sent) => of_send(sent.blocking_accepted()),
+                Ok(sent) => of_send(sent.blocking().accepted()),
                 Err(rejected) => of_error(rejected.into()),
             };
         "ask": |s| of_ask(s.router.ask(request_to(s.agent, "?"), s.timeout).await),
-            of_ask(s.router.blocking_ask(request_to(s.agent, "?"), s.timeout));
-        "register": |s| of_call(s.router.register(s.registration().name().clone(), silent).await),
-            of_call(s.router.blocking_register(s.registration().name().clone(), silent));
+            of_ask(s.router.blocking().ask(request_to(s.agent, "?"), s.timeout));
+        "register": |s| of_call(s.router.register(s.name(), silent).await),
+            of_call(s.router.blocking().register(s.name(), silent));
         "register_one": |s| of_call(s.router.register_one(s.registration()).await),
-            of_call(s.router.blocking_register_one(s.registration()));
+            of_call(s.router.blocking().register_one(s.registration()));
         "register_all": |s| of_call(s.router.register_all(vec![s.registration()]).await.remove(0)),
-            of_call(s.router.blocking_register_all(vec![s.registration()]).remove(0));
-        "deregister": |s| of_call(s.router.deregister(s.agent).await), of_call(s.router.blocking_deregister(s.agent));
-        "open_inbox": |s| of_call(s.router.open_inbox(s.registration().name().clone()).await),
-            of_call(s.router.blocking_open_inbox(s.registration().name().clone()));
+            of_call(s.router.blocking().register_all(vec![s.registration()]).remove(0));
+        "deregister": |s| of_call(s.router.deregister(s.agent).await), of_call(s.router.blocking().deregister(s.agent));
+        "open_inbox": |s| of_call(s.router.inbox(s.name()).open().await),
+            of_call(s.router.inbox(s.name()).blocking().open());
         "open_acknowledged_inbox":
-            |s| of_call(s.router.open_acknowledged_inbox(s.registration().name().clone(), |own| own).await),
-            of_call(block_on(s.router.open_acknowledged_inbox(s.registration().name().clone(), |own| own)));
+            |s| of_call(s.router.inbox(s.name()).acknowledged().open().await),
+            of_call(block_on(s.router.inbox(s.name()).acknowledged().open()));
         "discover": |s| of_call(s.router.discover(&capability("offered")).await),
-            of_call(s.router.blocking_discover(&capability("offered")));
+            of_call(s.router.blocking().discover(&capability("offered")));
         "conversation": |s| of_call(s.router.conversation(s.agent, ConversationId::of_text("c")).await),
-            of_call(s.router.blocking_conversation(s.agent, ConversationId::of_text("c")));
-        "events": |s| of_call(s.router.events().await), of_call(s.router.blocking_events());
-        "agent": |s| of_call(s.router.agent(s.agent).await), of_call(s.router.blocking_agent(s.agent));
-        "suspend": |s| of_call(s.router.suspend(s.agent).await), of_call(s.router.blocking_suspend(s.agent));
-        "resume": |s| of_call(s.router.resume(s.agent).await), of_call(s.router.blocking_resume(s.agent));
+            of_call(s.router.blocking().conversation(s.agent, ConversationId::of_text("c")));
+        "events": |s| of_call(s.router.events().await), of_call(s.router.blocking().events());
+        "agent": |s| of_call(s.router.agent(s.agent).await), of_call(s.router.blocking().agent(s.agent));
+        "suspend": |s| of_call(s.router.suspend(s.agent).await), of_call(s.router.blocking().suspend(s.agent));
+        "resume": |s| of_call(s.router.resume(s.agent).await), of_call(s.router.blocking().resume(s.agent));
         "drain": |s| of_call(s.router.drain(s.agent, s.timeout).await),
-            of_call(s.router.blocking_drain(s.agent, s.timeout));
-        "dead_letters": |s| of_call(s.router.dead_letters(1).await), of_call(s.router.blocking_dead_letters(1));
+            of_call(s.router.blocking().drain(s.agent, s.timeout));
+        "dead_letters": |s| of_call(s.router.dead_letters(1).await), of_call(s.router.blocking().dead_letters(1));
         "find_dead_letters": |s| of_call(s.router.find_dead_letters(&DeadLetterFilter::default(), 1, None).await),
-            of_call(s.router.blocking_find_dead_letters(&DeadLetterFilter::default(), 1, None));
-        "dead_letter": |s| of_call(s.router.dead_letter(LETTER).await), of_call(s.router.blocking_dead_letter(LETTER));
+            of_call(s.router.blocking().find_dead_letters(&DeadLetterFilter::default(), 1, None));
+        "dead_letter": |s| of_call(s.router.dead_letter(LETTER).await), of_call(s.router.blocking().dead_letter(LETTER));
         "replay_dead_letter": |s| of_call(s.router.replay_dead_letter(LETTER, None).await),
-            of_call(s.router.blocking_replay_dead_letter(LETTER, None));
+            of_call(s.router.blocking().replay_dead_letter(LETTER, None));
         "replay_dead_letters": |s| of_call(s.router.replay_dead_letters(&DeadLetterFilter::default(), None).await),
-            of_call(s.router.blocking_replay_dead_letters(&DeadLetterFilter::default(), None));
+            of_call(s.router.blocking().replay_dead_letters(&DeadLetterFilter::default(), None));
         "purge_dead_letters": |s| of_call(s.router.purge_dead_letters(&DeadLetterFilter::default()).await),
-            of_call(s.router.blocking_purge_dead_letters(&DeadLetterFilter::default()));
+            of_call(s.router.blocking().purge_dead_letters(&DeadLetterFilter::default()));
         "Inbox::send": |s| of_send(s.inbox.send(message_to(s.agent, "x")).await),
-            of_send(s.inbox.blocking_send(message_to(s.agent, "x")));
+            of_send(s.inbox.blocking().send(message_to(s.agent, "x")));
     }
     .into()
 }
@@ -185,13 +190,13 @@ const LETTER: DeadLetterId = DeadLetterId { shard: ShardIndex(0), number: 1 };
 /// Returns every call that waits for room, or for something sent.
 fn others() -> Vec<Call> {
     calls! {
-        "tell": |s| of_send(s.router.tell(s.message()).await), of_send(s.router.blocking_tell(s.message()));
+        "tell": |s| of_send(s.router.tell(s.message()).await), of_send(s.router.blocking().tell(s.message()));
         "tell_all": |s| s.router.tell_all(vec![s.message()]).await.map_or_else(|back| of_error(back.kind().clone()), |()| Ended::Done),
-            s.router.blocking_tell_all(vec![s.message()]).map_or_else(|back| of_error(back.kind().clone()), |()| Ended::Done);
+            s.router.blocking().tell_all(vec![s.message()]).map_or_else(|back| of_error(back.kind().clone()), |()| Ended::Done);
         "Inbox::recv_within" receives true: |s| of_receive(&s.inbox.recv_within(s.timeout).await),
-            of_receive(&s.inbox.blocking_recv(s.timeout));
+            of_receive(&s.inbox.blocking().recv_within(s.timeout));
         "Events::next_within" receives true: |s| of_receive(&s.events.next_within(s.timeout).await),
-            of_receive(&s.events.blocking_next(s.timeout));
+            of_receive(&s.events.blocking().next_within(s.timeout));
     }
     .into()
 }
@@ -199,7 +204,7 @@ fn others() -> Vec<Call> {
 /// Asserts that nothing is open when a router that has been blocked is stopped.
 fn assert_nothing_held(router: &Router) {
     // Its shard has processed everything before this.
-    assert_eq!(router.within(PATIENCE).blocking_deregister(AgentId::of_text("nobody")), Ok(false));
+    assert_eq!(router.within(PATIENCE).blocking().deregister(AgentId::of_text("nobody")), Ok(false));
     // The last call is counted as queued until the end of the turn in which it is answered.
     while router.stats().queued > 0 {
         std::thread::yield_now();
@@ -238,7 +243,7 @@ fn every_call_to_a_shard_that_stands_still_ends_in_time_and_has_done_nothing() {
         }
         barrier.open();
         // Nothing of it happens later: the blocker is one agent and one message.
-        assert_eq!(router.blocking_deregister(AgentId::of_text("nobody")), Ok(false));
+        assert_eq!(router.blocking().deregister(AgentId::of_text("nobody")), Ok(false));
         let stats = router.stats();
         assert_eq!((stats.agents(), stats.account().accepted), (agents + 1, accepted + 1), "{stats:?}");
         assert_nothing_held(&router);
@@ -272,10 +277,10 @@ fn every_call_that_finds_no_room_ends_in_time_and_gives_back_what_it_brought() {
                 }
             }
         }
-        let back = setting.router.blocking_tell(message_to(setting.agent, "mine")).expect_err("there is no room");
+        let back = setting.router.blocking().tell(message_to(setting.agent, "mine")).expect_err("there is no room");
         assert_eq!(crate::common::text_of(back.message()), "mine");
         barrier.open();
-        assert_eq!(router.blocking_deregister(AgentId::of_text("nobody")), Ok(false));
+        assert_eq!(router.blocking().deregister(AgentId::of_text("nobody")), Ok(false));
         assert_eq!(router.stats().account().accepted, 2, "the blocker's message, and the one that was queued");
         assert_nothing_held(&router);
     });
@@ -316,7 +321,7 @@ fn a_call_that_is_dropped_wherever_it_waits_holds_nothing() {
             let setting = Setting::new(&router, PATIENCE);
             // A capability known to a shard: otherwise no shard has to be asked.
             let provider = Registration::native(name("provider"), silent).offering(capability("offered"));
-            router.blocking_register_one(provider).expect("it is registered");
+            router.blocking().register_one(provider).expect("it is registered");
             for round in 0..20 {
                 let barrier = hold_up_again(&router, round);
                 if capacity == 1 {
@@ -336,7 +341,7 @@ fn a_call_that_is_dropped_wherever_it_waits_holds_nothing() {
                         }
                     }
                 }
-                let _ = router.blocking_deregister(AgentId::of(setting.registration().name()));
+                let _ = router.blocking().deregister(setting.registration().id());
             }
             drop(setting);
             assert_nothing_held(&router);
@@ -347,14 +352,14 @@ fn a_call_that_is_dropped_wherever_it_waits_holds_nothing() {
 fn hold_up_again(router: &Router, round: u32) -> crate::common::Barrier {
     let barrier = crate::common::Barrier::default();
     let at_barrier = barrier.clone();
-    let blocker = router.blocking_register(name_on(router, 0, &format!("blocker-{round}")), move || {
+    let blocker = router.blocking().register(name_on(router, 0, &format!("blocker-{round}")), move || {
         let barrier = at_barrier.clone();
         on(move |_, _| {
             barrier.pass();
             Outcome::Done
         })
     });
-    router.blocking_tell(message_to(blocker.expect("it is registered"), "wait")).expect("it is queued");
+    router.blocking().tell(message_to(blocker.expect("it is registered"), "wait")).expect("it is queued");
     barrier.wait_for(1);
     barrier
 }
@@ -366,7 +371,7 @@ fn an_asker_that_goes_away_leaves_its_place_to_others() {
     bounded(|| {
         let router = start(1);
         let (told, hears) = flume::bounded(1);
-        let agent = router.blocking_register(name("listener"), move || {
+        let agent = router.blocking().register(name("listener"), move || {
             let told = told.clone();
             on(move |_, _| {
                 let _ = told.send(());
@@ -380,8 +385,8 @@ fn an_asker_that_goes_away_leaves_its_place_to_others() {
             // The shard has begun it.
             hears.recv_timeout(PATIENCE).expect("the question comes");
         }
-        let echo = router.blocking_register(name("echo"), echo).expect("it is registered");
-        router.blocking_ask(request_to(echo, "?"), PATIENCE).expect("there is a place for another one");
+        let echo = router.blocking().register(name("echo"), echo).expect("it is registered");
+        router.blocking().ask(request_to(echo, "?"), PATIENCE).expect("there is a place for another one");
         assert_nothing_held(&router);
     });
 }
@@ -390,17 +395,17 @@ fn an_asker_that_goes_away_leaves_its_place_to_others() {
 fn an_answer_that_a_neighbour_holds_up_is_not_waited_for() {
     bounded(|| {
         let router = start(1);
-        let echo = router.blocking_register(name("echo"), echo).expect("it is registered");
+        let echo = router.blocking().register(name("echo"), echo).expect("it is registered");
         let barrier = hold_up(&router, 0);
         // The shard is asked, and is blocked in a call of the neighbour.
         for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(1), SOON] {
-            let failure = router.blocking_ask(request_to(echo, "?"), timeout);
+            let failure = router.blocking().ask(request_to(echo, "?"), timeout);
             let Err(AskError::Unresponsive(late)) = failure else { panic!("{failure:?}") };
             assert_eq!((late.shard, late.may_have_changed), (ShardIndex(0), false));
         }
         barrier.open();
         for timeout in [PATIENCE, Duration::MAX] {
-            router.blocking_ask(request_to(echo, "?"), timeout).expect("the shard goes on");
+            router.blocking().ask(request_to(echo, "?"), timeout).expect("the shard goes on");
         }
         assert_nothing_held(&router);
     });
@@ -412,10 +417,10 @@ fn any_time_is_allowed() {
         let router = start(1);
         for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(999), Duration::MAX] {
             let setting = Setting::new(&router, timeout);
-            let mut sender = router.blocking_open_inbox(name("sender")).expect("it is opened");
+            let mut sender = router.inbox(name("sender")).blocking().open().expect("it is opened");
             for call in asking().iter().chain(&others()) {
                 if call.receives {
-                    sender = match sender.blocking_send(message_to(setting.inbox.id(), "x")) {
+                    sender = match sender.blocking().send(message_to(setting.inbox.id(), "x")) {
                         Ok(_) => sender,
                         Err(rejected) => panic!("{rejected}"),
                     };
@@ -425,17 +430,19 @@ fn any_time_is_allowed() {
                 if timeout < Duration::MAX {
                     (call.block)(&setting);
                 }
-                let _ = router.blocking_deregister(AgentId::of(setting.registration().name()));
+                let _ = router.blocking().deregister(setting.registration().id());
                 if call.name == "drain" || call.name == "deregister" {
-                    let _ = router.blocking_register(name_on(&router, 0, "agent"), silent);
+                    let _ = router.blocking().register(name_on(&router, 0, "agent"), silent);
                 }
             }
-            router.blocking_deregister(setting.agent).expect("the router runs");
+            router.blocking().deregister(setting.agent).expect("the router runs");
             let agent = setting.inbox.id();
             drop((setting, sender));
-            while router.blocking_agent(agent).is_ok_and(|view| view.is_some_and(|view| view.stopped_because.is_none()))
-            {
-            }
+            while router
+                .blocking()
+                .agent(agent)
+                .is_ok_and(|view| view.is_some_and(|view| view.stopped_because.is_none()))
+            {}
             while router.stats().agents() > 0 {
                 std::thread::yield_now();
             }
@@ -455,7 +462,7 @@ fn a_call_that_is_made_or_first_polled_on_a_shards_thread_is_refused() {
                 calls().map(|call| (call.name, (!made_there).then(|| (call.begin)(setting.clone())), call)).collect();
             let (told, tells) = flume::bounded(1);
             let (mut futures, on_shard) = (Some(futures), setting.clone());
-            let agent = router.blocking_register(name(&format!("poller-{made_there}")), move || {
+            let agent = router.blocking().register(name(&format!("poller-{made_there}")), move || {
                 let (told, setting) = (told.clone(), on_shard.clone());
                 let mut futures = futures.take();
                 on(move |_, _| {
@@ -474,7 +481,7 @@ fn a_call_that_is_made_or_first_polled_on_a_shards_thread_is_refused() {
                     Outcome::Done
                 })
             });
-            router.blocking_send(message_to(agent.expect("it is registered"), "poll")).expect("it is accepted");
+            router.blocking().send(message_to(agent.expect("it is registered"), "poll")).expect("it is accepted");
             tells.recv_timeout(PATIENCE).expect("every call is refused");
         }
         drop(setting);
@@ -486,11 +493,11 @@ fn a_call_that_is_made_or_first_polled_on_a_shards_thread_is_refused() {
 fn a_subscription_that_is_dropped_is_forgotten_although_nothing_happens() {
     bounded(|| {
         let router = start(2);
-        let kept = router.blocking_events().expect("the router runs");
+        let kept = router.blocking().events().expect("the router runs");
         for _ in 0..100 {
-            drop(router.blocking_events().expect("the router runs"));
+            drop(router.blocking().events().expect("the router runs"));
             drop_after(1, &asking().remove(11), &Setting::new(&router, PATIENCE).within(PATIENCE));
-            router.blocking_deregister(AgentId::of(&name_on(&router, 0, "agent"))).expect("the router runs");
+            router.blocking().deregister(AgentId::of(&name_on(&router, 0, "agent"))).expect("the router runs");
             while router.stats().agents() > 0 {
                 std::thread::yield_now();
             }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 pub(crate) use self::effect::{Effect, Effects};
 
 use crate::base::index::AgentIndex;
-use crate::domain::{AgentName, BatchSize, CapabilityName};
+use crate::domain::{AgentName, BatchSize, CapabilityName, DomainError};
 use crate::flow_control::policy::OverflowPolicy;
 use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
@@ -138,7 +138,8 @@ pub type Factory = Box<dyn FnMut() -> Box<dyn Agent> + Send>;
 
 /// An agent to be added.
 pub struct Registration {
-    pub(crate) name: AgentName,
+    /// The agent's name, or the first name in the registration that is not allowed.
+    pub(crate) name: Result<AgentName, DomainError>,
     pub(crate) id: AgentId,
     pub(crate) capabilities: Vec<CapabilityName>,
     pub(crate) role: Role,
@@ -156,23 +157,27 @@ pub(crate) enum Role {
 
 impl Registration {
     /// A native agent. The factory runs on the agent's shard.
-    pub fn native<A: Agent + 'static>(name: AgentName, mut factory: impl FnMut() -> A + Send + 'static) -> Self {
+    pub fn native<A: Agent + 'static>(
+        name: impl TryInto<AgentName, Error: Into<DomainError>>,
+        mut factory: impl FnMut() -> A + Send + 'static,
+    ) -> Self {
         Self::boxed(name, Box::new(move || Box::new(factory())))
     }
 
     /// A native agent whose factory chooses its type.
-    pub fn boxed(name: AgentName, factory: Factory) -> Self {
-        Self::new(name, Role::Native(AgentFactory::new(factory)))
+    pub fn boxed(name: impl TryInto<AgentName, Error: Into<DomainError>>, factory: Factory) -> Self {
+        Self::new(name.try_into().map_err(Into::into), Role::Native(AgentFactory::new(factory)))
     }
 
     /// An agent outside the shards, which takes its messages from an inbox with room for `window` of them.
-    pub fn outside(name: AgentName, inbox: InboxNumber, window: u32) -> Self {
-        Self::new(name, Role::InboxState { inbox, window })
+    pub fn outside(name: impl TryInto<AgentName, Error: Into<DomainError>>, inbox: InboxNumber, window: u32) -> Self {
+        Self::new(name.try_into().map_err(Into::into), Role::InboxState { inbox, window })
     }
 
-    fn new(name: AgentName, role: Role) -> Self {
+    fn new(name: Result<AgentName, DomainError>, role: Role) -> Self {
         Self {
-            id: AgentId::of(&name),
+            // No agent has the empty name.
+            id: name.as_ref().map_or_else(|_| AgentId::of_text(""), AgentId::of),
             name,
             capabilities: Vec::new(),
             role,
@@ -193,8 +198,11 @@ impl Registration {
 
     /// Adds a capability that the agent offers.
     #[must_use]
-    pub fn offering(mut self, capability: CapabilityName) -> Self {
-        self.capabilities.push(capability);
+    pub fn offering(mut self, capability: impl TryInto<CapabilityName, Error: Into<DomainError>>) -> Self {
+        match capability.try_into() {
+            Ok(capability) => self.capabilities.push(capability),
+            Err(error) => self.name = self.name.and_then(|_| Err(error.into())),
+        }
         self
     }
 
@@ -228,8 +236,8 @@ impl Registration {
     }
 
     /// The agent's name.
-    pub fn name(&self) -> &AgentName {
-        &self.name
+    pub fn name(&self) -> Option<&AgentName> {
+        self.name.as_ref().ok()
     }
 }
 

@@ -43,7 +43,11 @@ impl Shard {
         if !self.is_here(shard) {
             return self.links.post(shard, Control::Register(Box::new(registration), requester));
         }
-        let name = registration.name.to_string();
+        let name = match &registration.name {
+            Ok(name) => name.to_string(),
+            // The value is quoted and escaped.
+            Err(error) => error.value.clone(),
+        };
         let result = self.register(registration);
         let told = result.as_ref().is_ok_and(|index| self.is_provider(*index));
         let (performative, content) = match result {
@@ -116,6 +120,7 @@ impl Shard {
             return Err(stopping());
         }
         let Registration { name, id, capabilities, role, supervision, breaker, overflow, persistent } = registration;
+        let name = name?;
         let absent = self.agents.find(id).filter(|index| self.is_absent(*index, name.as_ref()));
         if absent.is_none()
             && let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index))

@@ -10,11 +10,12 @@ use crate::base::slab::NONE;
 use crate::dead_letter::DeadLetterReason;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::describe;
-use crate::message::{ConversationId, Message, MessageBuilder, Performative, Receipt};
+use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Receipt};
 use crate::replies::pending_replies::PendingReply;
 use crate::shard::agent::Context;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::control::conformance::tells_of_failure;
+use crate::shard::delivery_error::DeliveryError;
 use crate::shard::io::{AskError, Event};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
@@ -216,6 +217,12 @@ impl Shard {
 
 /// Answers that callers from outside wait for.
 impl Shard {
+    /// The name of an agent of this shard.
+    fn name_of(&self, agent: AgentId) -> Option<Box<str>> {
+        let slot = self.agents.get(self.agents.find(agent)?)?;
+        Some(slot.name.as_ref().into())
+    }
+
     /// Hands the gateway's mail to those who asked.
     pub(in crate::shard) fn answer_asks(&mut self) -> u32 {
         let mut handled = 0;
@@ -227,9 +234,11 @@ impl Shard {
             match (envelope.kind, asked) {
                 (EnvelopeKind::Notice, Some(correlation)) => {
                     // A receipt is no answer: the question goes on waiting for one.
-                    if tells_of_failure(envelope.message.performative()) {
-                        let failure = AskError::Undeliverable(Box::new(envelope.message));
-                        self.end_ask(correlation, Err(failure));
+                    if tells_of_failure(envelope.message.performative())
+                        && let Some(error) = DeliveryError::of_notice(&envelope.message)
+                    {
+                        let error = error.with_name(|receiver| self.name_of(receiver));
+                        self.end_ask(correlation, Err(AskError::Undeliverable(Box::new(error))));
                     }
                 }
                 (EnvelopeKind::Notice, None) => {}

@@ -1,0 +1,103 @@
+//! How an inbox is opened: what its agent offers, and when a message counts as processed.
+
+use caxton_shards::agent::Registration;
+use caxton_shards::api::{Answer, InboxNumber, Input, OverflowPolicy, RegistrationError};
+use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
+
+use super::Router;
+use super::calls::{no_room, not_on_a_shard};
+use super::error::CallError;
+use super::inbox::Inbox;
+
+/// The number of messages that an inbox holds; further ones wait in the agent's mailbox.
+pub const INBOX_WINDOW: u32 = 256;
+
+/// An inbox to be opened, from [`Router::inbox`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use caxton_router::router::Router;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # futures_lite::future::block_on(async {
+/// let router = Router::builder().start()?;
+/// let inbox = router.inbox("clerk").offering("stamp").acknowledged().open().await?;
+/// assert_eq!(router.discover(&"stamp".try_into()?).await?, [inbox.id()]);
+/// # router.shutdown(Duration::from_secs(5))?;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+#[must_use = "an inbox is there once it was opened"]
+pub struct InboxBuilder {
+    router: Router,
+    number: InboxNumber,
+    registration: Registration,
+    acknowledged: bool,
+}
+
+impl Router {
+    /// Returns a builder for an agent that lives outside the shards and takes its messages from an [`Inbox`].
+    ///
+    /// A name that is not allowed is refused when the inbox is opened.
+    pub fn inbox(&self, name: impl TryInto<AgentName, Error: Into<DomainError>>) -> InboxBuilder {
+        let number = self.shared().next_inbox();
+        let registration = Registration::outside(name, number, INBOX_WINDOW);
+        InboxBuilder { router: self.clone(), number, registration, acknowledged: false }
+    }
+}
+
+impl InboxBuilder {
+    /// Adds a capability that the agent offers. A name that is not allowed is refused when the inbox is opened.
+    pub fn offering(mut self, capability: impl TryInto<CapabilityName, Error: Into<DomainError>>) -> Self {
+        self.registration = self.registration.offering(capability);
+        self
+    }
+
+    /// Sets what becomes of messages that find the agent's mailbox full, instead of the router's own policy.
+    pub fn overflow(mut self, policy: OverflowPolicy) -> Self {
+        self.registration = self.registration.overflow(policy);
+        self
+    }
+
+    /// Has the agent outlive the process, where the router has a store: see [`Registration::persistent`].
+    pub fn persistent(mut self) -> Self {
+        self.registration = self.registration.persistent();
+        self
+    }
+
+    /// Has a message count as processed when the owner [acknowledges](Inbox::acknowledge) it, and not already when it is
+    /// taken. At most [`INBOX_WINDOW`] messages are handed out and not acknowledged at a time, whichever they are; the
+    /// rest wait in the agent's mailbox.
+    ///
+    /// What was not acknowledged counts as not taken. When the inbox is dropped, it becomes dead letters. At a stop, and
+    /// after a crash, durable messages among it are left to the next start, and are handed out again there.
+    pub fn acknowledged(mut self) -> Self {
+        self.acknowledged = true;
+        self
+    }
+
+    /// Registers the agent and returns its inbox. Every shard knows the agent then.
+    ///
+    /// # Errors
+    /// As [`Router::register`].
+    pub async fn open(self) -> Result<Inbox, CallError<RegistrationError>> {
+        not_on_a_shard()?;
+        let Self { router, number, registration, acknowledged } = self;
+        let id = registration.id();
+        let (shard, deadline) = (router.shared().partition.shard_of(id).as_usize(), router.deadline());
+        let (inbox, link) = Inbox::new(router.clone(), id, INBOX_WINDOW, acknowledged);
+        let register = |token| Input::Register(vec![registration], token);
+        let (caller, work) = router.new_call_with(shard, register, Some((number, link)));
+        router.put(shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
+        match caller.answer(deadline).await? {
+            Answer::Registered(mut results) => match results.pop() {
+                Some(Ok(_)) => Ok(inbox),
+                Some(Err(error)) => Err(CallError::Refused(error)),
+                None => Err(CallError::Stopped),
+            },
+            _ => Err(CallError::Stopped),
+        }
+    }
+}
