@@ -41,6 +41,11 @@ impl Partition {
         ShardIndex((u32::from(self.bucket_of(agent)) * u32::from(self.shards) / u32::from(BUCKETS)) as u16)
     }
 
+    /// Returns the name of a shard's own agent for embedders without an inbox.
+    pub fn gateway_name(self, shard: ShardIndex) -> String {
+        self.name_on(shard, &format!("gateway-{}", shard.0))
+    }
+
     /// Returns a name that begins with `prefix` and belongs to an agent of this shard, the same one every time.
     #[allow(clippy::maybe_infinite_iter)] // On average one in `shard_count` names belongs to the shard.
     pub fn name_on(self, shard: ShardIndex, prefix: &str) -> String {

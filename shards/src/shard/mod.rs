@@ -43,6 +43,7 @@ use crate::base::time::Clock;
 use crate::conversation::{Conformance, Conversations};
 use crate::dead_letter::DeadLetters;
 use crate::flow_control::wait_queues::WaitQueues;
+use crate::journal::commits::ShardJournal;
 use crate::journal::record::Records;
 use crate::mailbox::Held;
 use crate::mesh::Port;
@@ -54,7 +55,6 @@ use crate::routing::partition::Partition;
 use crate::routing::plugins::Plugins;
 use crate::shard::agent::Effects;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Registry};
-use crate::shard::control::journal::ShardJournal;
 use crate::shard::control::replay::Replays;
 use crate::shard::inquiries::Inquiries;
 use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot};
@@ -210,7 +210,7 @@ impl Shard {
         let more = self.scheduler.has_more()
             || self.lifecycle.registrations() > 0
             || carries
-            || self.has_committed()
+            || self.journal.has_committed()
             || self.wait_queues.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
@@ -223,7 +223,7 @@ impl Shard {
 
     /// What it wrote down in this turn and before, to be handed to the journal and cleared.
     pub fn records(&mut self) -> &mut Records {
-        &mut self.journal.records
+        self.journal.records_mut()
     }
 
     /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
@@ -251,7 +251,7 @@ impl Shard {
             && !self.wait_queues.has_asked()
             && self.inquiries.is_quiet()
             && self.journal.waiters() == 0
-            && self.journal.records.count() == 0
+            && self.journal.records().count() == 0
     }
 
     /// Whether nothing waits anywhere, not even a notice for an agent that is not called.
@@ -315,7 +315,7 @@ impl Shard {
             waiting: waits.waiting,
             waiting_so_far: waits.waiting_so_far,
             conformance: self.conversations.conformance(),
-            duplicates: self.journal.duplicates,
+            duplicates: self.journal.duplicates(),
             commits_awaited: self.journal.waiters(),
         }
     }
@@ -447,7 +447,7 @@ impl Shard {
 
 /// The name of a shard's own agent for embedders without an inbox.
 pub fn gateway_name(partition: Partition, shard: ShardIndex) -> String {
-    partition.name_on(shard, &format!("gateway-{}", shard.0))
+    partition.gateway_name(shard)
 }
 
 /// Says that a registration came too late.

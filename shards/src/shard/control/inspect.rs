@@ -28,7 +28,7 @@ impl Shard {
 
     /// Durable messages that came again and were not dispatched again.
     pub(crate) fn duplicates(&self) -> u64 {
-        self.journal.duplicates
+        self.journal.duplicates()
     }
 
     /// Returns the number of senders and handled messages that wait for commits.

@@ -167,7 +167,7 @@ impl Shard {
         let (ids, next) = self.dead_letters.select(search, LETTERS_SEARCHED_MAX);
         let purged: Vec<_> = ids.into_iter().filter(|id| self.dead_letters.take(*id).is_some()).collect();
         for id in &purged {
-            self.forget_letter(*id);
+            self.journal.forget_letter(*id);
         }
         let purged = purged.len();
         self.outputs.answer(token, Answer::DeadLettersPurged { letters: purged as u64, next });
@@ -222,7 +222,7 @@ impl Shard {
     pub(in crate::shard) fn end_replay(&mut self, letter: DeadLetterId, request: u64, ending: Ending) {
         if ending == Ending::Kept {
             self.dead_letters.end_replay(letter);
-            self.forget_letter(letter);
+            self.journal.forget_letter(letter);
         } else {
             let dropped = self.dead_letters.restore(letter);
             self.forget_dropped_letters(&dropped);

@@ -21,11 +21,11 @@ use crate::journal::record::{
     self, ConversationStep, DurableMessage, HANDLED_PER_RECORD_MAX, HandledMessage, Lsn, PersistentAgent, Record,
     RecordError, RecordKind, Records,
 };
+use crate::journal::window::Gateways;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{AgentId, Aid, ConversationId, Message, WallTime, capability_term};
 use crate::planted::{self, Bug};
 use crate::routing::partition::Partition;
-use crate::shard::control::journal::Gateways;
 use crate::shard::{Alarm, Shard, ShardConfig};
 
 /// When so many bytes of records are written down, they are to be taken.
@@ -428,7 +428,7 @@ impl Shard {
             return;
         }
         for record in handled_records(&inheritance.handled) {
-            record.write(&mut self.journal.records);
+            record.write(self.journal.records_mut());
         }
         for handled in &inheritance.handled {
             self.journal.restore_handled(handled);
@@ -501,7 +501,13 @@ impl Shard {
                 self.conversations.note_delegates(initiator, id, message);
             }
             self.conversations.set_durable(index);
-            self.journal.records.conversation_step(initiator, &step.initiator_name, step.at, step.violates, message);
+            self.journal.records_mut().conversation_step(
+                initiator,
+                &step.initiator_name,
+                step.at,
+                step.violates,
+                message,
+            );
             if passed == Passed::Began {
                 let ends_ms = self.clock.now_ms() + self.conversations.timeout_ms() - silent_ms;
                 let timer = self.timers.insert(ends_ms, Alarm::Conversation(index)).ok();

@@ -71,7 +71,7 @@ impl Shard {
             .map(|(place, _)| place)
             .collect();
         self.links.stop();
-        self.stop_waiting_messages();
+        self.journal.stop_messages();
         let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in agents {
             let Some(slot) = self.agents.get_mut(agent) else { continue };

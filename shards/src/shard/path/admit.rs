@@ -83,10 +83,10 @@ impl Shard {
             }
             Input::Cancel(tokens) => self.cancel(tokens),
             Input::WatchEvents(watch) => self.outputs.watch_events(watch),
-            Input::Committed(sequence) => self.committed(sequence),
+            Input::Committed(sequence) => self.journal.commit(sequence),
             Input::Journal(condition) => self.on_journal_condition(condition),
             Input::CarryForward(upto) => self.compact(upto),
-            Input::ShowWaiting(upto) => self.show_waiting(upto),
+            Input::ShowWaiting(upto) => self.journal.show_waiting(upto),
             Input::Drain => {
                 if self.phase == ShardPhase::Running {
                     self.phase = ShardPhase::Draining;
@@ -239,7 +239,7 @@ impl Shard {
         }
         // Those that have ids of their own count as well: it does not matter for the others where the handler was suspended.
         if message.reliability() == Reliability::Durable
-            && let Some(id) = self.derive_id()
+            && let Some(id) = self.journal.derive_id()
             && message.id().is_none()
         {
             message.set_id(id);
@@ -282,7 +282,7 @@ impl Shard {
     /// What forbids durable messages now.
     #[cold]
     fn durability_refusal(&self) -> Option<SendErrorKind> {
-        match self.journal.condition {
+        match self.journal.condition() {
             JournalCondition::Unavailable => Some(SendErrorKind::DurabilityUnavailable),
             JournalCondition::Failed => Some(SendErrorKind::JournalFailed),
             JournalCondition::Full => Some(SendErrorKind::JournalFull),
@@ -458,7 +458,7 @@ impl Shard {
             self.ledger.process(1);
             self.held.count_outside(-1);
             if let Some(sequence) = record {
-                self.release_record(sequence);
+                self.journal.release(sequence);
             }
             if let Some(message) = receipt {
                 self.send_receipt(&message, Receipt::Processed, Reservation::Nothing);

@@ -358,7 +358,7 @@ impl Shard {
     }
 
     fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
-        self.end_durable();
+        self.journal.end_handling();
         if self.phase == ShardPhase::Stopped && envelope.kind == EnvelopeKind::Notice {
             // It was told what it was told. There is no later turn to go on in.
             return self.effects.discard();
@@ -545,7 +545,7 @@ impl Shard {
     #[cold]
     fn settle_failed(&mut self, key: AgentKey, envelope: Envelope, failure: &Failure) {
         let index = key.index;
-        self.end_durable();
+        self.journal.end_handling();
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }

@@ -54,7 +54,7 @@ impl Shard {
                 }
                 self.ledger.accept(agents.len() as u64 - 1);
                 self.spread_replay(&mut envelope);
-                self.await_more(envelope.journal(), agents.len() as u64 - 1);
+                self.journal.await_more(envelope.journal(), agents.len() as u64 - 1);
                 envelope.message.set_receiver(Receiver::Agents(Arc::clone(&agents)));
                 self.fan_out(envelope, &agents)
             }

@@ -13,34 +13,23 @@
 mod patience;
 mod upkeep;
 mod waiters;
-mod window;
-
-use std::collections::{BTreeMap, VecDeque};
-
-use foldhash::quality::FixedState;
-use hashbrown::HashMap;
 
 pub use self::patience::FULL_PATIENCE_MS;
-pub(crate) use self::window::Gateways;
-use self::window::{DedupKey, DedupWindow};
-use crate::base::index::{AgentKey, ShardIndex};
-use crate::base::slab::Slab;
 use crate::dead_letter::{DeadLetter, DeadLetterId, DeadLetterReason};
-use crate::journal::record::{Durability, HandledMessage, Lsn, Records};
+pub(crate) use crate::journal::commits::Acknowledgement;
+pub use crate::journal::commits::{Attempt, AttemptMark, JournalCondition};
+use crate::journal::commits::{PendingCommit, Undispatched};
+use crate::journal::record::Lsn;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::journal_ref::JournalRef;
-use crate::message::{AgentId, Message, MessageId};
+use crate::message::{AgentId, Message};
 pub use crate::outcome::Ending;
 use crate::planted::{self, Bug};
-use crate::routing::partition::Partition;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
-use crate::shard::io::Token;
 use crate::shard::shard_frame::Control;
 use crate::shard::{Shard, ShardPhase};
 use crate::stats::unfinished::Place;
 
-/// The most commit waiters of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
-pub const COMMIT_WAITERS_MAX: usize = 524_288;
 /// So many committed messages are dispatched in one turn, or this part of all that wait if that is more.
 const DISPATCHED_PER_TURN: usize = 2;
 const DISPATCHED_PART: usize = 8;
@@ -48,228 +37,6 @@ const DISPATCHED_PART: usize = 8;
 const COMPACTED_PER_TURN_MAX: u32 = 1_024;
 /// While so many bytes of records wait to be taken by the driver, dead letters of volatile messages are not journalled.
 const LETTERS_WAIT_BYTES_MAX: usize = 8 << 20;
-
-/// Whether the journal takes records now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum JournalCondition {
-    /// There is none.
-    #[default]
-    Unavailable,
-    /// It does.
-    Ready,
-    /// It does, and has as much to write as it should: whoever can wait does.
-    Busy,
-    /// It is as large as it may be, or the file system is full. What was handed to it waits; it goes on by itself.
-    Full,
-    /// It failed, and takes nothing more until the router is started again.
-    Failed,
-}
-
-/// What a shard tells another about the commit waiters of that one.
-pub(crate) type Acknowledgement = (JournalRef, Ending);
-
-/// An attempt to handle a durable message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Attempt {
-    /// The record that the message stands in.
-    pub record: Lsn,
-    /// Which attempt it is, from one.
-    pub number: u8,
-}
-
-/// Says which attempt a shard's handler is in, in a place that outlives the process: so a message that ends the process each
-/// time is known, and the others that wait are not suspected. It is set twice for each durable message, and must not block.
-pub trait AttemptMark: std::fmt::Debug {
-    /// A handler begins, or goes on with, this attempt; or no handler has a durable message.
-    fn set(&mut self, attempt: Option<Attempt>);
-}
-
-const _: () =
-    assert!(COMMIT_WAITERS_MAX - 1 <= JournalRef::PLACE_MASK as usize, "a commit waiter's place fits into a mark");
-
-/// Somebody who waits until messages are durable.
-#[derive(Debug)]
-struct CommitWaiter {
-    /// Deliveries and steps that were not acknowledged yet.
-    left: u64,
-    /// The first one that went wrong.
-    ending: Ending,
-    then: OnCommit,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum OnCommit {
-    /// A caller is answered.
-    Answer(Token, MessageId),
-    /// A handled message is settled.
-    Settle(Lsn),
-    /// A dead letter whose message was sent again is gone, or stays, for this request.
-    EndReplay {
-        letter: DeadLetterId,
-        request: u64,
-        /// Its message went to several agents: what does not come to one of them is a dead letter of its own.
-        in_parts: bool,
-    },
-}
-
-/// What waits for the commit of a record.
-#[derive(Clone, Copy, Debug)]
-struct PendingCommit {
-    sequence: Lsn,
-    /// The message that is dispatched then.
-    message: Option<Undispatched>,
-    /// The dead letter that it is the record of, by its number.
-    letter: Option<u64>,
-    waiter: JournalRef,
-    ending: Ending,
-}
-
-/// A message that waits for its commit.
-#[derive(Clone, Copy, Debug)]
-struct Undispatched {
-    /// Its place in the slab.
-    place: u32,
-    /// The agent that it was taken in for.
-    agent: AgentKey,
-}
-
-/// The durable message that is being handled.
-#[derive(Clone, Copy, Debug)]
-struct Handling {
-    id: MessageId,
-    agent: AgentId,
-    sender: Option<AgentId>,
-    sequence: Lsn,
-    /// How many durable messages its handler sent so far.
-    sent: u32,
-    waiter: Option<JournalRef>,
-}
-
-/// The durable side of a shard.
-#[derive(Debug)]
-pub(crate) struct ShardJournal {
-    pub records: Records,
-    pub condition: JournalCondition,
-    waiting: VecDeque<PendingCommit>,
-    committed: Lsn,
-    waiters: Slab<CommitWaiter>,
-    /// For other shards, by shard.
-    acknowledgements: Vec<Vec<Acknowledgement>>,
-    seen: DedupWindow,
-    gateways: Gateways,
-    /// Outlives the process, where there is one.
-    attempt: Option<Box<dyn AttemptMark>>,
-    handling: Option<Handling>,
-    /// The records of dead letters, by the letters' numbers.
-    letters: BTreeMap<u64, Lsn>,
-    compaction: Option<Compaction>,
-    /// Of messages that wait for long, which the projection shows: the record in which each stood first, by the record in which
-    /// it stands now.
-    first: HashMap<Lsn, Lsn, FixedState>,
-    /// Duplicates that were not dispatched again.
-    pub duplicates: u64,
-    /// Since when the journal has been full, in milliseconds of monotonic time.
-    full_since_ms: Option<u64>,
-    /// Whether a timer looks after what waits for it.
-    commits_swept: bool,
-    /// Whether it was told that it takes nothing.
-    full_told: bool,
-}
-
-/// Which records are to be rewritten, and how far that has come.
-#[derive(Clone, Copy, Debug)]
-struct Compaction {
-    upto: Lsn,
-    place: u32,
-    /// Everything, or only what the projection does not show yet.
-    all: bool,
-}
-
-impl ShardJournal {
-    pub fn new(durability: Durability, partition: Partition, window: usize, seed: u64) -> Self {
-        let condition = match durability {
-            Durability::Unavailable => JournalCondition::Unavailable,
-            Durability::Journal => JournalCondition::Ready,
-        };
-        Self {
-            records: Records::after(Lsn(0)),
-            condition,
-            waiting: VecDeque::new(),
-            committed: Lsn(0),
-            waiters: Slab::new(COMMIT_WAITERS_MAX),
-            acknowledgements: vec![Vec::new(); usize::from(partition.shard_count())],
-            seen: DedupWindow::new(window, seed),
-            gateways: Gateways::new(partition),
-            attempt: None,
-            handling: None,
-            letters: BTreeMap::new(),
-            compaction: None,
-            first: HashMap::with_hasher(FixedState::default()),
-            duplicates: 0,
-            full_since_ms: None,
-            commits_swept: false,
-            full_told: false,
-        }
-    }
-
-    /// What a message for a receiver is known by in the deduplication window.
-    #[inline]
-    fn arrival(&mut self, message: &Message, receiver: AgentId) -> Option<DedupKey> {
-        let id = message.id()?;
-        let sender = if planted::is(Bug::ForeignIdsDeduplicated) { None } else { message.sender() };
-        Some(DedupKey { id, receiver, sender: self.gateways.sender(sender) })
-    }
-
-    /// Takes note of a message that came in an earlier run: should it come again, it is not dispatched again.
-    pub fn restore_handled(&mut self, handled: &HandledMessage) {
-        self.seen.restore(handled);
-    }
-
-    /// An inbox is given a message. One that has waited since an earlier run may have been given to it then, so this counts as an
-    /// attempt, so that a message that crashes its owner every time becomes a dead letter.
-    #[cold]
-    pub fn count_hand_out(&mut self, record: Lsn, attempts: u8) {
-        if self.writes() && self.first.contains_key(&record) {
-            self.records.attempts(record, attempts.saturating_add(1));
-        }
-    }
-
-    /// Whether records are written down.
-    pub fn writes(&self) -> bool {
-        !matches!(self.condition, JournalCondition::Unavailable | JournalCondition::Failed)
-    }
-
-    /// Places in the slab whose messages wait for their commit.
-    pub fn uncommitted(&self) -> impl Iterator<Item = u32> {
-        self.waiting.iter().filter_map(|waiting| waiting.message.map(|message| message.place))
-    }
-
-    /// How many commit waiters wait.
-    pub fn waiters(&self) -> usize {
-        self.waiters.len()
-    }
-
-    /// Whether another commit waiter can be given out.
-    pub fn has_room(&self) -> bool {
-        self.waiters.len() < COMMIT_WAITERS_MAX
-    }
-
-    /// The record that a message stands in.
-    pub fn record_of(&self, journal: JournalRef) -> Option<Lsn> {
-        journal.record(self.records.last())
-    }
-
-    fn open(&mut self, shard: ShardIndex, left: u64, then: OnCommit) -> Option<JournalRef> {
-        let by_caller = matches!(then, OnCommit::Answer(..));
-        let place = self.waiters.insert(CommitWaiter { left, ending: Ending::Kept, then }).ok()?;
-        Some(JournalRef::awaited(shard, place, by_caller))
-    }
-
-    fn find(&mut self, waiter: JournalRef) -> Option<&mut CommitWaiter> {
-        self.waiters.get_mut(waiter.place())
-    }
-}
 
 /// The way of a durable message into the journal.
 impl Shard {
@@ -284,14 +51,13 @@ impl Shard {
         }
         let waiter = envelope.journal();
         envelope.mark(JournalRef::NOT);
-        let arrival = self.journal.arrival(&envelope.message, id);
-        let is_new = arrival.is_none_or(|arrival| self.journal.seen.note(arrival));
+        let (arrival, is_new) = self.journal.note_arrival(&envelope.message, id);
         if !is_new && !planted::is(Bug::DuplicateDispatched) {
             self.ledger.process(1);
-            self.journal.duplicates += 1;
+            self.journal.count_duplicate();
             self.release(reservation);
             // The first one may not be durable yet, but what is durable up to here includes it.
-            return self.acknowledge_when(self.journal.records.last(), None, waiter, Ending::Kept);
+            return self.acknowledge_when(self.journal.records().last(), None, waiter, Ending::Kept);
         }
         let expires = self.clock.wall_at(envelope.deadline_ms);
         if planted::is(Bug::AcknowledgedEarly) {
@@ -304,25 +70,14 @@ impl Shard {
                 let Some(slot) = self.agents.get(index) else { return };
                 let scheduled = envelope.message.details().and_then(|details| details.deliver_at);
                 let shown = scheduled.is_some_and(|moment| moment > self.clock.wall());
-                let journal = &mut self.journal;
-                let sequence = journal.records.message(None, None, shown, expires, &slot.name, &envelope.message);
-                if shown {
-                    journal.first.insert(sequence, sequence);
-                }
+                let waiting = Undispatched { place, agent: key };
+                let sequence = self.journal.append(&envelope.message, (&slot.name, expires, shown), waiting, waiter);
                 envelope.mark(JournalRef::in_record(sequence));
-                let message = Some(Undispatched { place, agent: key });
-                self.journal.waiting.push_back(PendingCommit {
-                    sequence,
-                    message,
-                    letter: None,
-                    waiter,
-                    ending: Ending::Kept,
-                });
             }
             Err(mut envelope) => {
                 // Should its sender try again, it is not to be taken for one that has come.
                 if let Some(arrival) = arrival {
-                    self.journal.seen.forget(arrival);
+                    self.journal.forget_arrival(arrival);
                 }
                 envelope.mark(waiter);
                 self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation);
@@ -333,8 +88,7 @@ impl Shard {
     /// Whether a durable message for an agent of this shard has come before, and comes again.
     #[cold]
     pub(in crate::shard) fn has_come(&mut self, message: &Message, receiver: AgentId) -> bool {
-        self.is_here(self.config.partition.shard_of(receiver))
-            && self.journal.arrival(message, receiver).is_some_and(|arrival| self.journal.seen.has(arrival))
+        self.is_here(self.config.partition.shard_of(receiver)) && self.journal.has_come(message, receiver)
     }
 
     /// Acknowledges a commit waiter as soon as this record is durable.
@@ -342,39 +96,26 @@ impl Shard {
         if waiter.waiter().is_none() {
             return;
         }
-        if sequence <= self.journal.committed {
-            return self.acknowledge(waiter, ending);
+        if !self.journal.await_commit(sequence, letter, waiter, ending) {
+            self.acknowledge(waiter, ending);
         }
-        self.journal.waiting.push_back(PendingCommit { sequence, message: None, letter, waiter, ending });
-    }
-
-    /// Everything up to this record is durable now.
-    pub(in crate::shard) fn committed(&mut self, sequence: Lsn) {
-        self.journal.committed = self.journal.committed.max(sequence);
     }
 
     /// Dispatches what is durable now: a few messages per turn, so that others do not wait for all of them, and a part of many, so
     /// that they do not take many turns. Says how many there were.
     #[inline]
     pub(in crate::shard) fn dispatch_committed(&mut self) -> usize {
-        if !self.has_committed() {
+        if !self.journal.has_committed() {
             return 0;
         }
-        self.dispatch_at_most(DISPATCHED_PER_TURN.max(self.journal.waiting.len() / DISPATCHED_PART))
-    }
-
-    /// Whether something is durable and not dispatched yet.
-    pub(in crate::shard) fn has_committed(&self) -> bool {
-        let is_early = planted::is(Bug::DispatchedEarly);
-        self.journal.waiting.front().is_some_and(|waiting| waiting.sequence <= self.journal.committed || is_early)
+        self.dispatch_at_most(DISPATCHED_PER_TURN.max(self.journal.waiting() / DISPATCHED_PART))
     }
 
     /// Dispatches at most so much of what is durable now, and acknowledges it.
     fn dispatch_at_most(&mut self, most: usize) -> usize {
         let mut dispatched = 0;
         while dispatched < most
-            && self.has_committed()
-            && let Some(waiting) = self.journal.waiting.pop_front()
+            && let Some(waiting) = self.journal.next_committed()
         {
             dispatched += 1;
             self.acknowledge(waiting.waiter, waiting.ending);
@@ -396,18 +137,16 @@ impl Shard {
 
     /// The journal says whether it takes records.
     pub(in crate::shard) fn on_journal_condition(&mut self, condition: JournalCondition) {
-        if self.journal.condition == JournalCondition::Failed || self.journal.condition == condition {
+        if !self.journal.set_condition(condition, self.clock.now_ms()) {
             return;
         }
-        self.journal.condition = condition;
         self.report_journal();
-        self.journal.full_since_ms = (condition == JournalCondition::Full).then_some(self.clock.now_ms());
         self.watch_commits();
         if condition == JournalCondition::Failed {
             // What is committed is dispatched all the same. What is not will not be: those messages are given up, and whoever waits
             // hears of it.
             self.dispatch_at_most(usize::MAX);
-            for waiting in std::mem::take(&mut self.journal.waiting) {
+            for waiting in self.journal.take_waiting() {
                 let envelope = waiting.message.and_then(|message| self.held.remove(message.place));
                 let (Some(Undispatched { agent, .. }), Some(mut envelope)) = (waiting.message, envelope) else {
                     self.end_uncommitted(waiting);
@@ -430,35 +169,14 @@ impl Shard {
     /// A handler is given a message that stands in the journal, or goes on with it.
     #[cold]
     pub(in crate::shard) fn begin_durable(&mut self, envelope: &Envelope) {
-        let record = self.journal.record_of(envelope.journal());
-        let (Some(sequence), Some(id), Some(agent)) = (record, envelope.message.id(), envelope.message.target()) else {
-            return;
-        };
         let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
-        let sent = u32::try_from(sent).unwrap_or(u32::MAX);
-        let sender = envelope.message.sender();
-        self.journal.handling = Some(Handling { id, agent, sender, sequence, sent, waiter: None });
-        if let Some(attempt) = &mut self.journal.attempt {
-            attempt.set(Some(Attempt { record: sequence, number: envelope.attempts }));
-        }
+        self.journal.begin_handling(envelope, u32::try_from(sent).unwrap_or(u32::MAX));
     }
 
     /// Has a mark set while a handler has a durable message, which whoever starts next can read however the process ended: what
     /// is found there is for [`Recovery::note_attempts`](crate::shard::control::restore::Recovery::note_attempts).
     pub fn set_attempt_mark(&mut self, mark: Box<dyn AttemptMark>) {
-        self.journal.attempt = Some(mark);
-    }
-
-    /// The id of the next durable message of the handler that is being called, if it handles a durable one.
-    pub(in crate::shard) fn derive_id(&mut self) -> Option<MessageId> {
-        let ShardJournal { handling, gateways, .. } = &mut self.journal;
-        let handling = handling.as_mut()?;
-        // Another sender may have chosen the same id for what it sent to this agent.
-        let sender = gateways.sender(handling.sender).filter(|_| !planted::is(Bug::ForeignIdsInherited));
-        let cause = sender.map_or(handling.id, |sender| handling.id.derived(sender, u32::MAX));
-        let id = cause.derived(handling.agent, handling.sent);
-        handling.sent += 1;
-        Some(id)
+        self.journal.set_attempt_mark(mark);
     }
 
     /// Has the message that is being handled wait until this one, which its handler sent, is durable.
@@ -467,50 +185,20 @@ impl Shard {
         if planted::is(Bug::SettledEarly) {
             return;
         }
-        let Some(Handling { waiter, sequence, .. }) = &self.journal.handling else { return };
-        let (mut waiter, sequence) = (*waiter, *sequence);
-        let deliveries = envelope.deliveries_left();
-        if let Some(waiter) = waiter {
-            self.await_more(waiter, deliveries);
-        } else {
-            // One more, for the handler itself: it is acknowledged when the handler is done.
-            waiter = self.journal.open(self.index, deliveries + 1, OnCommit::Settle(sequence));
-            if let Some(handling) = &mut self.journal.handling {
-                handling.waiter = waiter;
-            }
+        if let Some(mark) = self.journal.hold_handled(self.index, envelope.deliveries_left()) {
+            envelope.mark(mark);
         }
-        envelope.mark(waiter.unwrap_or(JournalRef::NOT));
     }
 
     /// A message that stands in the journal was handled.
     #[cold]
     pub(in crate::shard) fn settle_durable(&mut self, journal: JournalRef) {
         let Some(sequence) = self.journal.record_of(journal) else { return };
-        // It is not taken as a whole, because parts of it were written just now.
-        let handling = self.journal.handling.as_ref().filter(|handling| handling.sequence == sequence);
-        let waiter = handling.and_then(|handling| handling.waiter);
-        self.end_durable();
+        let waiter = self.journal.waiter_of_handled(sequence);
+        self.journal.end_handling();
         match waiter {
             Some(waiter) => self.acknowledge(waiter, Ending::Kept),
-            None => self.release_record(sequence),
-        }
-    }
-
-    /// A handler is not finished, or failed.
-    #[cold]
-    pub(in crate::shard) fn end_durable(&mut self) {
-        if self.journal.handling.take().is_some()
-            && let Some(attempt) = &mut self.journal.attempt
-        {
-            attempt.set(None);
-        }
-    }
-
-    pub(in crate::shard) fn release_record(&mut self, sequence: Lsn) {
-        let journal = &mut self.journal;
-        let shown = !journal.first.is_empty() && journal.first.remove(&sequence).is_some();
-        if journal.writes() {
-            journal.records.settled(sequence, shown);
+            None => self.journal.release(sequence),
         }
     }
 
@@ -518,7 +206,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn end_without_letter(&mut self, journal: JournalRef, ending: Ending) {
         match self.journal.record_of(journal) {
-            Some(sequence) => self.release_record(sequence),
+            Some(sequence) => self.journal.release(sequence),
             None => self.acknowledge(journal, ending),
         }
     }
@@ -531,21 +219,17 @@ impl Shard {
             let letter = Box::new(letter.clone());
             return self.have_letter_kept(letter, journal, ending);
         }
-        if journal.is_not() && self.journal.records.bytes().len() > LETTERS_WAIT_BYTES_MAX {
+        if journal.is_not() && self.journal.records().bytes().len() > LETTERS_WAIT_BYTES_MAX {
             return;
         }
         let record = self.journal.record_of(journal);
         if planted::is(Bug::DeadLetterNotKept) {
             return self.end_without_letter(journal, ending);
         }
-        if let Some(record) = record {
-            self.journal.first.remove(&record);
-        }
-        let sequence = self.journal.records.dead_letter(letter, record);
-        self.journal.letters.insert(id.number, sequence);
+        let sequence = self.journal.keep_letter(letter, record);
         self.acknowledge_when(sequence, Some(id.number), journal, ending);
         if planted::is(Bug::ReplayedLettersForgotten) {
-            let all = self.journal.letters.keys().copied().collect::<Vec<_>>();
+            let all = self.journal.letters();
             let is_replayed = |number: &u64| self.dead_letters.get(DeadLetterId { number: *number, ..id }).is_none();
             let replayed: Vec<u64> = all.into_iter().filter(is_replayed).collect();
             self.forget_dropped_letters(&replayed);
@@ -557,7 +241,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn forget_dropped_letters(&mut self, dropped: &[u64]) {
         for number in dropped {
-            self.forget_letter(DeadLetterId { shard: self.index, number: *number });
+            self.journal.forget_letter(DeadLetterId { shard: self.index, number: *number });
         }
     }
 
@@ -588,19 +272,10 @@ impl Shard {
             reason => Ending::DeadLettered(reason),
         };
         if self.journal.writes() {
-            let sequence = self.journal.records.dead_letter(letter, None);
+            let sequence = self.journal.records_mut().dead_letter(letter, None);
             self.acknowledge_when(sequence, None, waiter, ending);
         } else {
             self.acknowledge(waiter, ending);
-        }
-    }
-
-    /// A dead letter is there no longer.
-    #[cold]
-    pub(in crate::shard) fn forget_letter(&mut self, id: DeadLetterId) {
-        let record = self.journal.letters.remove(&id.number);
-        if self.journal.writes() && record.is_some() {
-            self.journal.records.dead_letter_gone(id, record);
         }
     }
 
@@ -628,13 +303,6 @@ impl Shard {
         }
     }
 
-    /// Messages that wait for their commit are no longer there to be dispatched. Whoever waits is still told.
-    pub(in crate::shard) fn stop_waiting_messages(&mut self) {
-        for waiting in &mut self.journal.waiting {
-            waiting.message = None;
-        }
-    }
-
     /// An inbox took durable messages.
     #[cold]
     pub(in crate::shard) fn settle_taken(&mut self, index: AgentIndex) {
@@ -646,7 +314,7 @@ impl Shard {
                 return;
             }
             let Some((_, sequence)) = outside.journalled.pop_front() else { return };
-            self.release_record(sequence);
+            self.journal.release(sequence);
         }
     }
 }

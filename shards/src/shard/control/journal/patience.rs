@@ -21,7 +21,7 @@ impl Shard {
     /// Whether the journal has been full for so long that nobody should wait for it.
     #[inline]
     pub(in crate::shard) fn is_journal_given_up(&self) -> bool {
-        self.journal.full_since_ms.is_some_and(|since_ms| self.clock.now_ms() >= since_ms + FULL_PATIENCE_MS)
+        self.journal.full_since_ms().is_some_and(|since_ms| self.clock.now_ms() >= since_ms + FULL_PATIENCE_MS)
     }
 
     /// Whether the dead letter of such a message has to stand in this shard's journal, full or not: it ends what stands there.
@@ -32,8 +32,8 @@ impl Shard {
 
     /// Makes sure that what waits for a full journal does not wait beyond its lifetime, nor callers for long.
     pub(super) fn watch_commits(&mut self) {
-        let Some(since_ms) = self.journal.full_since_ms else { return };
-        if self.journal.commits_swept || self.phase == ShardPhase::Stopped {
+        let Some(since_ms) = self.journal.full_since_ms() else { return };
+        if self.journal.is_swept() || self.phase == ShardPhase::Stopped {
             return;
         }
         let patience_ends_ms = since_ms + FULL_PATIENCE_MS;
@@ -46,42 +46,40 @@ impl Shard {
                 look_at_ms = look_at_ms.min(envelope.deadline_ms.max(self.clock.now_ms() + 1));
             }
         }
-        self.journal.commits_swept = self.timers.insert(look_at_ms, Alarm::SweepCommits).is_ok();
+        self.journal.set_swept(self.timers.insert(look_at_ms, Alarm::SweepCommits).is_ok());
     }
 
     /// Ends what has waited for a full journal for too long.
     pub(in crate::shard) fn sweep_commits(&mut self) {
-        self.journal.commits_swept = false;
-        if self.journal.condition != JournalCondition::Full || self.phase == ShardPhase::Stopped {
+        self.journal.set_swept(false);
+        if self.journal.condition() != JournalCondition::Full || self.phase == ShardPhase::Stopped {
             return;
         }
         let given_up = self.is_journal_given_up();
         self.report_journal();
-        let committed = self.journal.committed;
-        for place in 0..self.journal.waiting.len() {
-            let waiting = self.journal.waiting[place];
-            let envelope = waiting.message.and_then(|message| self.held.get(message.place));
-            let expired = envelope.is_some_and(|envelope| envelope.deadline_ms <= self.clock.now_ms());
-            let refused = given_up && waiting.waiter.is_awaited_by_caller();
-            if waiting.sequence > committed && (expired || refused) {
-                let entry = &mut self.journal.waiting[place];
-                // The record stays where it is in the journal's order, and nobody waits for it any more.
-                (entry.message, entry.letter, entry.waiter) = (None, None, super::JournalRef::NOT);
-                self.end_waiting(waiting, expired);
-            }
+        let (held, now_ms) = (&self.held, self.clock.now_ms());
+        let expired = |waiting: &PendingCommit| {
+            let envelope = waiting.message.and_then(|message| held.get(message.place));
+            envelope.is_some_and(|envelope| envelope.deadline_ms <= now_ms)
+        };
+        let refused = |waiting: &PendingCommit| given_up && waiting.waiter.is_awaited_by_caller();
+        let ended = self.journal.end_waiting(|waiting| expired(waiting) || refused(waiting));
+        let ended: Vec<_> = ended.into_iter().map(|waiting| (waiting, expired(&waiting))).collect();
+        for (waiting, expired) in ended {
+            self.end_waiting(waiting, expired);
         }
         self.watch_commits();
     }
 
     /// Reports once that the journal takes nothing, and that it goes on. One that is full for a moment is not worth a word.
     pub(super) fn report_journal(&mut self) {
-        let (shard, condition) = (self.index, self.journal.condition);
+        let (shard, condition) = (self.index, self.journal.condition());
         let stopped = match condition {
             JournalCondition::Full if !self.is_journal_given_up() => return,
             JournalCondition::Full | JournalCondition::Failed => true,
             JournalCondition::Ready | JournalCondition::Busy | JournalCondition::Unavailable => false,
         };
-        let told = std::mem::replace(&mut self.journal.full_told, stopped);
+        let told = self.journal.tell_full(stopped);
         if told != stopped || condition == JournalCondition::Failed {
             self.outputs.report(|| Event::JournalChanged { shard, condition });
         }
@@ -99,8 +97,8 @@ impl Shard {
             return self.acknowledge(waiting.waiter, ending);
         };
         let receiver = envelope.message.target();
-        if let Some(arrival) = receiver.and_then(|receiver| self.journal.arrival(&envelope.message, receiver)) {
-            self.journal.seen.forget(arrival);
+        if let Some(receiver) = receiver {
+            self.journal.forget_message(&envelope.message, receiver);
         }
         let reservation = if self.agents.is_still_there(message.agent) {
             Reservation::in_mailbox(message.agent, &envelope)
@@ -110,12 +108,12 @@ impl Shard {
         // Its sender may send it again, also after a restart.
         let record = self.journal.record_of(envelope.journal());
         if let Some(record) = record {
-            self.journal.records.withdrawn(record);
+            self.journal.records_mut().withdrawn(record);
         }
         if waiting.waiter.is_replay() {
             // The dead letter that is being replayed stays, so no second one replaces this record.
             if let Some(record) = record {
-                self.release_record(record);
+                self.journal.release(record);
             }
             envelope.mark(waiting.waiter);
             return if expired {
@@ -137,6 +135,6 @@ impl Shard {
         }
         // Settles the handled message that caused this one only after the dead letter is durable.
         let letter = self.dead_letters.find(letter).map(|_| letter.number);
-        self.acknowledge_when(self.journal.records.last(), letter, waiting.waiter, ending);
+        self.acknowledge_when(self.journal.records().last(), letter, waiting.waiter, ending);
     }
 }

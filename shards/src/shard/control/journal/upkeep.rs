@@ -1,10 +1,11 @@
 //! What stands in the journal beside messages, and what is needed for long: agents, conversations, records that are written
 //! anew so that their part of the journal can be used again, and what a start takes over.
 
-use super::{COMPACTED_PER_TURN_MAX, Compaction, Ending, JournalRef};
+use super::{COMPACTED_PER_TURN_MAX, Ending, JournalRef};
 use crate::base::index::AgentIndex;
 use crate::conversation::ConversationIndex;
 use crate::dead_letter::{DeadLetterId, DeadLetterReason};
+use crate::journal::commits::Compaction;
 use crate::journal::record::Lsn;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, ConversationId, WallTime};
@@ -31,11 +32,12 @@ impl Shard {
         let probably = AgentIndex(if is_sender { envelope.sender_place } else { envelope.receiver_place });
         let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
         let name = slot.map_or("", |slot| &slot.name);
-        let sequence = self.journal.records.conversation_step(initiator, name, self.clock.wall(), violates, message);
+        let sequence =
+            self.journal.records_mut().conversation_step(initiator, name, self.clock.wall(), violates, message);
         self.conversations.set_durable(index);
         // Where the sender's shard is another one, the message itself is written to this journal behind the step.
         if journal.waiter().is_some_and(|waiter| self.is_here(waiter.shard())) {
-            self.await_more(journal, 1);
+            self.journal.await_more(journal, 1);
             self.acknowledge_when(sequence, None, journal, Ending::Kept);
         }
     }
@@ -43,7 +45,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn keep_end_of_conversation(&mut self, initiator: AgentId, id: ConversationId) {
         if self.journal.writes() {
-            self.journal.records.conversation_closed(initiator, id);
+            self.journal.records_mut().conversation_closed(initiator, id);
         }
     }
 
@@ -56,7 +58,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let Some(cold) = slot.cold.as_mut().filter(|cold| cold.outlives) else { return };
         let capabilities = cold.capabilities.iter().map(|term| term.as_str());
-        cold.record = Some(self.journal.records.agent(&slot.name, capabilities, cold.record));
+        cold.record = Some(self.journal.records_mut().agent(&slot.name, capabilities, cold.record));
     }
 
     /// Such an agent was removed.
@@ -69,7 +71,7 @@ impl Shard {
         let record = cold.record.take();
         let is_forgotten = planted::is(Bug::DeregisteredAgentReturns);
         if self.journal.writes() && self.phase != ShardPhase::Stopped && !is_forgotten {
-            self.journal.records.agent_gone(id, record);
+            self.journal.records_mut().agent_gone(id, record);
         }
     }
 }
@@ -78,20 +80,11 @@ impl Shard {
 impl Shard {
     /// Has everything rewritten that is still needed and stands in a record up to this one. It takes several turns.
     pub(in crate::shard) fn compact(&mut self, upto: Lsn) {
-        let place =
-            self.journal.compaction.filter(|compaction| compaction.all).map_or(0, |compaction| compaction.place);
         if !self.journal.writes() {
             return;
         }
-        self.journal.compaction = Some(Compaction { upto, place, all: true });
-        for (number, sequence) in std::mem::take(&mut self.journal.letters) {
-            let id = DeadLetterId { shard: self.index, number };
-            let sequence = match self.dead_letters.kept(id) {
-                Some(letter) if sequence <= upto => self.journal.records.dead_letter(letter, Some(sequence)),
-                _ => sequence,
-            };
-            self.journal.letters.insert(number, sequence);
-        }
+        self.journal.begin_compaction(upto);
+        self.journal.rewrite_letters(self.index, upto, &self.dead_letters);
         let old = |(_, slot): &(AgentIndex, &crate::shard::agent::registry::AgentSlot)| {
             let cold = slot.cold.as_ref().filter(|cold| cold.outlives);
             cold.is_some_and(|cold| cold.record.is_some_and(|record| record <= upto))
@@ -101,25 +94,14 @@ impl Shard {
         }
     }
 
-    /// Has messages rewritten that have waited since a record up to this one, unless other records are being rewritten.
-    pub(in crate::shard) fn show_waiting(&mut self, upto: Lsn) {
-        if self.journal.writes() && self.journal.compaction.is_none() {
-            self.journal.compaction = Some(Compaction { upto, place: 0, all: false });
-        }
-    }
-
     /// Goes on with that. Says whether there is more.
     pub(in crate::shard) fn continue_compaction(&mut self) -> bool {
-        let Some(Compaction { upto, place, all }) = self.journal.compaction else { return false };
+        let Some(compaction) = self.journal.compaction() else { return false };
+        let place = compaction.place;
         let end = place.saturating_add(COMPACTED_PER_TURN_MAX).min(self.held.places());
         for place in place..end {
             let Some(envelope) = self.held.get_mut(place) else { continue };
-            let record = envelope.journal().record(self.journal.records.last());
-            let Some(record) = record.filter(|record| *record <= upto) else { continue };
-            // What is not committed yet is about to be released by its commit's order: it stays.
-            if record > self.journal.committed || !all && self.journal.first.contains_key(&record) {
-                continue;
-            }
+            let Some(record) = self.journal.old_record(envelope, compaction) else { continue };
             let expires = self.clock.wall_at(envelope.deadline_ms);
             let target = envelope.message.target();
             let slot = target.and_then(|target| self.agents.get(self.agents.find(target)?));
@@ -127,19 +109,11 @@ impl Shard {
             let former =
                 || target.and_then(|target| self.agents.find_former(target)).map_or("", |former| &*former.name);
             let name = slot.map_or_else(former, |slot| &*slot.name);
-            let journal = &mut self.journal;
-            let first = journal.first.remove(&record).unwrap_or(record);
-            let replaces = (!planted::is(Bug::CarriedTwice)).then_some(record);
-            let place = (!planted::is(Bug::CarriedOutOfOrder)).then_some(first);
-            let sequence = journal.records.message(replaces, place, true, expires, name, &envelope.message);
-            journal.first.insert(sequence, first);
-            if envelope.attempts > 0 {
-                journal.records.attempts(sequence, envelope.attempts);
-            }
+            let sequence = self.journal.rewrite(record, envelope, name, expires);
             envelope.mark(JournalRef::in_record(sequence));
         }
         let more = end < self.held.places();
-        self.journal.compaction = more.then_some(Compaction { upto, place: end, all });
+        self.journal.set_compaction(more.then_some(Compaction { place: end, ..compaction }));
         more
     }
 }
@@ -155,8 +129,7 @@ impl Shard {
         expires: WallTime,
     ) {
         // It has waited since the earlier run.
-        let sequence = self.journal.records.message(None, None, true, expires, receiver_name, &envelope.message);
-        self.journal.first.insert(sequence, sequence);
+        let sequence = self.journal.append_restored(&envelope.message, receiver_name, expires);
         envelope.mark(JournalRef::in_record(sequence));
         self.keep_attempts(&envelope);
         self.ledger.recover();
@@ -182,15 +155,14 @@ impl Shard {
             return;
         }
         if let Some(sequence) = self.journal.record_of(envelope.journal()) {
-            self.journal.records.attempts(sequence, envelope.attempts);
+            self.journal.records_mut().attempts(sequence, envelope.attempts);
         }
     }
 
     /// Takes note of a dead letter's record.
     pub(in crate::shard) fn restore_dead_letter(&mut self, id: DeadLetterId) {
         if let Some(letter) = self.dead_letters.get(id) {
-            let sequence = self.journal.records.dead_letter(letter, None);
-            self.journal.letters.insert(id.number, sequence);
+            self.journal.keep_letter(letter, None);
         }
     }
 }

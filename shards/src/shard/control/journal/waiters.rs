@@ -1,11 +1,11 @@
 //! Who waits until messages are durable, and is told.
 
-use super::{Acknowledgement, CommitWaiter, OnCommit};
+use super::Acknowledgement;
 use crate::dead_letter::DeadLetterId;
+use crate::journal::commits::OnCommit;
 use crate::mailbox::Envelope;
 use crate::message::journal_ref::JournalRef;
 use crate::outcome::Ending;
-use crate::planted::{self, Bug};
 use crate::shard::Shard;
 use crate::shard::io::{Answer, Token};
 use crate::shard::shard_frame::Control;
@@ -46,16 +46,7 @@ impl Shard {
             return;
         }
         envelope.mark(journal.in_part());
-        if let Some(CommitWaiter { then: OnCommit::EndReplay { in_parts, .. }, .. }) = self.journal.find(journal) {
-            *in_parts = true;
-        }
-    }
-
-    /// Counts further deliveries of a message that somebody waits for.
-    pub(in crate::shard) fn await_more(&mut self, waiter: JournalRef, more: u64) {
-        if let Some(waiter) = waiter.waiter().and_then(|waiter| self.journal.find(waiter)) {
-            waiter.left += more;
-        }
+        self.journal.spread(journal);
     }
 
     /// Tells whoever holds the commit waiter what became of one delivery.
@@ -64,8 +55,8 @@ impl Shard {
         let shard = waiter.shard();
         if self.is_here(shard) {
             self.on_acknowledgement(waiter, ending);
-        } else if let Some(acknowledgements) = self.journal.acknowledgements.get_mut(shard.as_usize()) {
-            acknowledgements.push((waiter, ending));
+        } else {
+            self.journal.acknowledge_to(shard, waiter, ending);
         }
     }
 
@@ -76,19 +67,11 @@ impl Shard {
     }
 
     fn on_acknowledgement(&mut self, waiter: JournalRef, ending: Ending) {
-        let Some(found) = self.journal.find(waiter) else { return };
-        found.left = found.left.saturating_sub(if planted::is(Bug::AcknowledgedTwice) { 2 } else { 1 });
-        if found.ending == Ending::Kept {
-            found.ending = ending;
-        }
-        if found.left > 0 {
-            return;
-        }
-        let Some(CommitWaiter { ending, then, .. }) = self.journal.waiters.remove(waiter.place()) else { return };
+        let Some((then, ending)) = self.journal.acknowledge(waiter, ending) else { return };
         match (then, ending) {
             (OnCommit::Answer(token, id), Ending::Kept) => self.outputs.answer(token, Answer::Sent(Ok(id))),
             (OnCommit::Answer(token, id), ending) => self.outputs.answer(token, Answer::NotKept(id, ending)),
-            (OnCommit::Settle(sequence), _) => self.release_record(sequence),
+            (OnCommit::Settle(sequence), _) => self.journal.release(sequence),
             (OnCommit::EndReplay { letter, request, in_parts }, ending) => {
                 self.end_replay(letter, request, if in_parts { Ending::Kept } else { ending });
             }
@@ -98,8 +81,8 @@ impl Shard {
     /// Hands the acknowledgements of this turn to what is told to other shards: one notice for each shard.
     pub(in crate::shard) fn post_acknowledgements(&mut self) {
         for shard in self.links.all() {
-            if !self.journal.acknowledgements[shard.as_usize()].is_empty() {
-                let acknowledgements = std::mem::take(&mut self.journal.acknowledgements[shard.as_usize()]);
+            let acknowledgements = self.journal.take_acknowledgements(shard);
+            if !acknowledgements.is_empty() {
                 self.links.post(shard, Control::Committed(acknowledgements));
             }
         }

@@ -12,14 +12,13 @@ use crate::base::index::ShardIndex;
 use crate::journal::record::{HandledMessage, Origin};
 use crate::message::{AgentId, MessageId};
 use crate::routing::partition::Partition;
-use crate::shard::gateway_name;
 
 /// The messages that came last.
 ///
 /// They stand in two tables. When the young one has `most` messages it becomes the old one, and what stood in that is forgotten
 /// at once: to look for the oldest message whenever another one comes cost 60 ns a message, as it is no longer in the cache.
 #[derive(Debug)]
-pub(super) struct DedupWindow {
+pub(crate) struct DedupWindow {
     young: HashTable<DedupKey>,
     old: HashTable<DedupKey>,
     /// What came in earlier runs: as much as all shards of then remembered of the agents that live here now.
@@ -33,7 +32,7 @@ pub(super) struct DedupWindow {
 
 /// What a message is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct DedupKey {
+pub(crate) struct DedupKey {
     pub id: MessageId,
     pub receiver: AgentId,
     /// None for what was sent from outside without a sender.
@@ -170,7 +169,7 @@ impl Gateways {
 
     #[cold]
     fn learn(&mut self, shard: ShardIndex) -> AgentId {
-        let gateway = AgentId::of_text(&gateway_name(self.partition, shard));
+        let gateway = AgentId::of_text(&self.partition.gateway_name(shard));
         if let Some(known) = self.known.get_mut(shard.as_usize()) {
             *known = Some(gateway);
         }
@@ -249,7 +248,7 @@ mod tests {
             let partition = Partition::new(ShardCount::try_new(shards).expect("a legal number"));
             let mut gateways = Gateways::new(partition);
             for shard in 0..shards {
-                let gateway = AgentId::of_text(&gateway_name(partition, ShardIndex(shard)));
+                let gateway = AgentId::of_text(&partition.gateway_name(ShardIndex(shard)));
                 assert_eq!(gateways.sender(Some(gateway)), None);
             }
             let agent = AgentId::of_text("somebody");
