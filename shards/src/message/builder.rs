@@ -383,7 +383,7 @@ impl MessageBuilder {
     }
 
     /// Adds a user-defined parameter. Its name must begin with `X-` or `x-` and must not be one of those in which the
-    /// string form carries delivery options (see [`text`](super::text)).
+    /// string form carries delivery options (see [`text`](crate::codec::text)).
     pub fn user_parameter(mut self, name: &str, value: ParameterValue) -> Self {
         if !is_user_parameter_name(name) {
             self.fail(MessageError::ParameterName { name: name.chars().take(64).collect() });

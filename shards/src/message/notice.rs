@@ -1,6 +1,6 @@
 //! The router's own notices, and how they describe messages.
 
-use super::{AgentId, Message};
+use super::{AgentId, Message, Performative};
 
 /// The name of the router's own agent: the agent management system of FIPA SC00023.
 pub const ROUTER_NAME: &str = "ams";
@@ -39,4 +39,9 @@ pub(crate) fn beginning(text: &str, bytes_max: usize) -> &str {
 /// Escapes a text for an SL string.
 pub(crate) fn quote(text: &str) -> String {
     text.replace('"', "\\\"")
+}
+
+/// Whether a notice of the router says that a message was given up.
+pub(crate) fn tells_of_failure(performative: Performative) -> bool {
+    matches!(performative, Performative::Failure | Performative::NotUnderstood)
 }

@@ -12,6 +12,40 @@
 //! The fields of a shard are visible in this folder only. What a field's type does without the shard stands in the folders
 //! beside it, which know nothing of this one: `shards/tests/it/layers.rs` sees to that.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::base::index::ShardIndex;
+use crate::base::rng::SplitMix64;
+use crate::base::time::Clock;
+use crate::conversation::{Conformance, Conversations};
+use crate::dead_letter::DeadLetters;
+use crate::flow_control::wait_queues::WaitQueues;
+use crate::journal::commits::ShardJournal;
+use crate::journal::record::Records;
+use crate::mailbox::Held;
+use crate::mesh::Port;
+use crate::message::{AgentId, IdSource};
+use crate::replies::asks::Asks;
+use crate::replies::pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
+use crate::routing::capabilities::Capabilities;
+use crate::routing::partition::Partition;
+use crate::routing::plugins::Plugins;
+use crate::shard::agent::Effects;
+use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour, Registry};
+use crate::shard::control::replay::Replays;
+use crate::shard::inquiries::Inquiries;
+use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot};
+use crate::shard::lifecycle::Lifecycle;
+use crate::shard::links::Links;
+use crate::shard::outputs::Outputs;
+use crate::shard::scheduler::Scheduler;
+use crate::shard::timers::Timers;
+use crate::stats::account::Account;
+use crate::stats::calling::Calling;
+use crate::stats::ledger::Ledger;
+use crate::supervision::{Supervision, drop_quietly};
+
 pub(crate) mod agent;
 mod alarm;
 mod config;
@@ -34,40 +68,6 @@ pub use config::ShardConfig;
 pub use control::restore as recovery;
 pub use shard_frame::{Control, ShardFrame};
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use crate::base::index::ShardIndex;
-use crate::base::rng::SplitMix64;
-use crate::base::time::Clock;
-use crate::conversation::{Conformance, Conversations};
-use crate::dead_letter::DeadLetters;
-use crate::flow_control::wait_queues::WaitQueues;
-use crate::journal::commits::ShardJournal;
-use crate::journal::record::Records;
-use crate::mailbox::Held;
-use crate::mesh::Port;
-use crate::message::{AgentId, IdSource};
-use crate::replies::asks::Asks;
-use crate::replies::pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
-use crate::routing::capabilities::Capabilities;
-use crate::routing::partition::Partition;
-use crate::routing::plugins::Plugins;
-use crate::shard::agent::Effects;
-use crate::shard::agent::registry::{AgentFlags, AgentIndex, Registry};
-use crate::shard::control::replay::Replays;
-use crate::shard::inquiries::Inquiries;
-use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot};
-use crate::shard::lifecycle::Lifecycle;
-use crate::shard::links::Links;
-use crate::shard::outputs::Outputs;
-use crate::shard::scheduler::Scheduler;
-use crate::shard::timers::Timers;
-use crate::stats::account::Account;
-use crate::stats::calling::Calling;
-use crate::stats::ledger::Ledger;
-use crate::supervision::Supervision;
-
 /// Messages that one turn takes out of each incoming ring: one chunk.
 pub const ARRIVALS_PER_TURN_MAX: usize = 256;
 /// Messages that one turn hands to agents before it looks at the rings again.
@@ -88,6 +88,7 @@ pub use crate::replies::asks::ASKS_MAX;
 
 /// What came of a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+
 pub struct Turn {
     /// Something was done.
     pub worked: bool,
@@ -363,85 +364,17 @@ impl Shard {
         self.timers.give_back(fired);
         count
     }
+}
 
-    fn take_inputs(&mut self, inputs: &mut VecDeque<Input>) -> usize {
-        let mut taken = 0;
-        while taken < INPUTS_PER_TURN_MAX {
-            let Some(input) = inputs.pop_front() else { break };
-            if let Some(too_early) = self.take_input(input) {
-                inputs.push_front(too_early);
-                return taken + self.take_inputs_behind(inputs);
-            }
-            taken += 1;
-        }
-        taken
-    }
-
-    /// Takes those inputs that need no room, in their order, from behind one that waits for some.
-    fn take_inputs_behind(&mut self, inputs: &mut VecDeque<Input>) -> usize {
-        if inputs.iter().all(Input::needs_room) {
-            return 0;
-        }
-        let mut taken = 0;
-        for _ in 0..inputs.len() {
-            let Some(input) = inputs.pop_front() else { break };
-            if input.needs_room() {
-                inputs.push_back(input);
-            } else {
-                self.take_input(input);
-                taken += 1;
+/// What belongs to agents is dropped where a panic does no harm.
+impl Drop for Shard {
+    fn drop(&mut self) {
+        let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
+        for agent in agents {
+            if let Some(slot) = self.agents.get_mut(agent) {
+                drop_quietly(std::mem::replace(&mut slot.behaviour, Behaviour::Running));
             }
         }
-        taken
-    }
-
-    /// Calls the agents that have mail, each at most for its quota before its neighbours get their turn, until there are
-    /// none or the turn is long enough.
-    fn run_agents(&mut self) -> u32 {
-        let mut handled = 0;
-        while handled < DISPATCHES_PER_TURN_MAX {
-            let Some(agent) = self.scheduler.pop() else { break };
-            handled += self.dispatch(agent).max(1);
-        }
-        self.scheduler.end_turn();
-        handled
-    }
-
-    pub(crate) fn start_polling(&mut self, agent: AgentIndex) {
-        if let Some(slot) = self.agents.get_mut(agent)
-            && !slot.polled
-        {
-            slot.polled = true;
-            self.scheduler.poll(slot.key(agent));
-        }
-    }
-
-    /// Has an agent polled again that was not while it could not be called.
-    pub(crate) fn poll_again(&mut self, agent: AgentIndex) {
-        if let Some(slot) = self.agents.get(agent)
-            && slot.polled
-            && !self.scheduler.is_polled(slot.key(agent))
-        {
-            self.scheduler.poll(slot.key(agent));
-        }
-    }
-
-    fn poll_agents(&mut self) -> bool {
-        if !self.scheduler.polls() {
-            return false;
-        }
-        let mut polled = self.scheduler.take_polled();
-        if self.phase == ShardPhase::Stopped {
-            return false;
-        }
-        let mut worked = false;
-        polled.retain(|agent| {
-            let (goes_on, did_something) = self.poll_agent(*agent);
-            worked |= did_something;
-            goes_on
-        });
-        self.scheduler.give_back(polled);
-        worked
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an agent is to a shard: a handler that is called with messages and touches the world through its context.
 
 mod effect;
+pub(crate) mod factory;
 pub mod registry;
 pub mod tombstones;
 
@@ -14,7 +15,7 @@ use crate::flow_control::policy::OverflowPolicy;
 use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
 };
-use crate::shard::control::restart::AgentFactory;
+use crate::shard::agent::factory::AgentFactory;
 use crate::shard::io::{InboxNumber, Now, SendError, SendErrorKind};
 use crate::shard::path::dispatch::Batch;
 use crate::shard::{Shard, ShardPhase};

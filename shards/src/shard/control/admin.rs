@@ -7,8 +7,7 @@
 //! Invariants: what waits for a watcher is one entry per agent, however often that changed; a change that was confirmed
 //! is known to every shard. None of this is on the path of a message.
 
-use crate::base::index::AgentIndex;
-use crate::base::index::AgentKey;
+use crate::base::index::{AgentIndex, AgentKey};
 use crate::domain::CapabilityName;
 use crate::message::{AgentId, Term, capability_term};
 use crate::shard::agent::{Context, Effect};
@@ -28,6 +27,7 @@ pub const INQUIRIES_MAX: usize = 4_096;
 
 /// Joins what an agent asked about others to its answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+
 pub struct AdminRequest(pub(in crate::shard) u64);
 
 /// How an agent that offers something, or is described, stands now.
@@ -257,16 +257,6 @@ impl Shard {
         }
     }
 
-    fn post_to_all(&mut self, notice: impl Fn() -> AdminControl) {
-        for to in self.links.all() {
-            self.links.post(to, Control::Oversee(Box::new(notice())));
-        }
-    }
-
-    fn post_to_home(&mut self, agent: AgentId, notice: AdminControl) {
-        self.links.post(self.config.partition.shard_of(agent), Control::Oversee(Box::new(notice)));
-    }
-
     /// Takes note of what another shard, or this one, says.
     #[cold]
     pub(in crate::shard) fn on_admin_control(&mut self, notice: AdminControl) {
@@ -295,25 +285,6 @@ impl Shard {
             if let Some(news) = self.news_of(index, false) {
                 self.post_to_home(watcher, AdminControl::News(watcher, news));
             }
-        }
-    }
-
-    fn news_of(&self, index: AgentIndex, was_removed: bool) -> Option<ProviderNews> {
-        let slot = self.agents.get(index)?;
-        let capabilities = if was_removed { Vec::new() } else { slot.cold.as_ref()?.capabilities.clone() };
-        Some(ProviderNews { agent: slot.id, name: Box::from(&*slot.name), was_removed, capabilities })
-    }
-
-    /// Tells watchers how an agent stands now.
-    #[cold]
-    pub(in crate::shard) fn notify_watchers(&mut self, index: AgentIndex, removed: bool) {
-        let watchers = self.inquiries.watchers();
-        if watchers.is_empty() {
-            return;
-        }
-        let Some(news) = self.news_of(index, removed) else { return };
-        for watcher in watchers {
-            self.post_to_home(watcher, AdminControl::News(watcher, news.clone()));
         }
     }
 

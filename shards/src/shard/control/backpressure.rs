@@ -12,60 +12,16 @@
 
 use crate::base::index::AgentKey;
 use crate::flow_control::policy::OverflowPolicy;
-use crate::flow_control::stalled::STALLED_MAX;
 use crate::flow_control::wait_queues::Waiter;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Reliability};
 use crate::outcome::DeadLetterReason;
-use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
+use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::io::{Answer, SendErrorKind, Stage, Token};
 use crate::shard::path::route::Blocked;
-use crate::shard::shard_frame::Control;
-use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
+use crate::shard::{Shard, ShardPhase};
 
 impl Shard {
-    // On the receiver's shard.
-
-    /// Has a message wait behind its receiver's full mailbox, or refuses it.
-    pub(in crate::shard) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
-        let may_close = self.wait_queues.may_close();
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        let closed = slot.flags.is(AgentFlags::CLOSED);
-        let length = slot.cold().stalled.as_ref().map_or(0, |stalled| stalled.len());
-        if length >= STALLED_MAX || !(closed || may_close) {
-            return self.refuse_for(envelope, index);
-        }
-        let (credit_of, sender) = (envelope.credit_of.take(), envelope.message.sender());
-        let reservation = credit_of.map_or(Reservation::Nothing, Reservation::Credit);
-        let place = match self.held.park(envelope) {
-            Ok(place) => place,
-            Err(envelope) => return self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation),
-        };
-        self.release(reservation);
-        if let Some(slot) = self.agents.get_mut(index) {
-            slot.cold().stalled.get_or_insert_default().push(place, sender);
-        }
-        self.wait_queues.stall();
-        if !closed {
-            self.close_receiver(index);
-        }
-    }
-
-    /// Whether something of the message's sender is in the stall list of its receiver.
-    pub(in crate::shard) fn is_behind_its_own(&self, message: &Message, index: AgentIndex) -> bool {
-        let stalled = self.agents.get(index).and_then(|slot| slot.cold.as_ref()?.stalled.as_ref());
-        stalled.is_some_and(|stalled| message.sender().is_some_and(|sender| stalled.has(sender)))
-    }
-
-    fn close_receiver(&mut self, index: AgentIndex) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        slot.flags.add(AgentFlags::CLOSED);
-        let id = slot.id;
-        self.wait_queues.close_here(id);
-        self.broadcast_closed(id, true);
-        self.arm_waiter_sweep();
-    }
-
     fn open_receiver(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.flags.remove(AgentFlags::CLOSED);
@@ -77,12 +33,6 @@ impl Shard {
         if self.phase != ShardPhase::Stopped {
             self.move_line(id);
         }
-    }
-
-    /// Has every shard know whether a receiver is closed.
-    fn broadcast_closed(&mut self, receiver: AgentId, closed: bool) {
-        let is_older = |control: &Control| matches!(control, Control::Closed(other, _) if *other == receiver);
-        self.links.broadcast_newest(is_older, || Control::Closed(receiver, closed));
     }
 
     /// Takes note that the mailbox of a closed receiver holds less.
@@ -155,8 +105,6 @@ impl Shard {
         self.open_receiver(index);
     }
 
-    // On the sender's shard.
-
     /// Takes note of what another shard says of one of its receivers.
     pub(in crate::shard) fn on_receiver_closed(&mut self, receiver: AgentId, closed: bool) {
         if self.phase == ShardPhase::Stopped {
@@ -166,60 +114,6 @@ impl Shard {
             self.wait_queues.close(receiver);
         } else {
             self.wait_queues.open(receiver);
-        }
-    }
-
-    /// Whether a sender has as many messages in line for a receiver as it may.
-    #[cold]
-    pub(in crate::shard) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
-        self.wait_queues.waits_too_much(message, receiver, self.config.outbox.into_inner())
-    }
-
-    /// Has a message stand in line until its receiver is open.
-    #[cold]
-    pub(in crate::shard) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
-        if self.waits_too_much(&envelope.message, receiver) {
-            let detail = "its sender has as many messages waiting for it as it may";
-            let reservation = Reservation::of(&envelope);
-            return self.dead_letter_with(envelope, DeadLetterReason::MailboxFull, detail, reservation);
-        }
-        let id = envelope.message.sender();
-        match self.held.park(envelope) {
-            Ok(place) => {
-                let sender = id.and_then(|sender| self.block_sender(sender));
-                self.enqueue_waiter(receiver, id, Waiter::Message { place, sender, here });
-            }
-            Err(envelope) => self.dead_letter_all(envelope, DeadLetterReason::ShardFull),
-        }
-    }
-
-    fn enqueue_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: Waiter) {
-        self.wait_queues.push(receiver, sender, entry);
-        self.arm_waiter_sweep();
-    }
-
-    /// Counts a waiting message against its sender. A native agent is not called until none waits.
-    fn block_sender(&mut self, sender: AgentId) -> Option<AgentKey> {
-        let index = self.agents.find(sender)?;
-        let slot = self.agents.get_mut(index)?;
-        slot.cold().waiting += 1;
-        if matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Running) {
-            slot.flags.add(AgentFlags::WAITING);
-        }
-        Some(slot.key(index))
-    }
-
-    fn let_sender_go_on(&mut self, sender: Option<AgentKey>) {
-        let Some(slot) = sender.and_then(|sender| self.agents.resolve_mut(sender)) else { return };
-        let waiting = &mut slot.cold().waiting;
-        *waiting -= 1;
-        if *waiting == 0 && slot.flags.is(AgentFlags::WAITING) {
-            slot.flags.remove(AgentFlags::WAITING);
-            if !slot.is_leaving()
-                && let Some(sender) = sender
-            {
-                self.go_on(sender.index);
-            }
         }
     }
 
@@ -306,8 +200,6 @@ impl Shard {
         }
     }
 
-    // From outside.
-
     /// What keeps a message from outside from being sent now without waiting.
     pub(in crate::shard) fn closed_to(&self, message: &Message) -> Option<SendErrorKind> {
         let receiver = message.target().filter(|receiver| {
@@ -382,16 +274,6 @@ impl Shard {
     pub(in crate::shard) fn leave_lines(&mut self, tokens: &[Token]) {
         let left = self.wait_queues.cancel(tokens);
         self.ledger.refuse(left as u64);
-    }
-
-    // Time, and the end.
-
-    /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
-    fn arm_waiter_sweep(&mut self) {
-        if !self.wait_queues.is_swept() {
-            let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepLines);
-            self.wait_queues.set_swept(timer.is_ok());
-        }
     }
 
     pub(in crate::shard) fn sweep_lines(&mut self) {

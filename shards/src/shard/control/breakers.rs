@@ -20,10 +20,8 @@
 use crate::base::index::AgentKey;
 use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::message::{Message, WhenUnavailable};
-use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot};
 use crate::shard::io::Event;
-use crate::shard::shard_frame::Control;
 use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::supervision::breaker::{BreakerPolicy, BreakerState, Observation};
 use crate::supervision::{AgentBreaker, BreakerGate, Call, Stopwatch};
@@ -171,13 +169,6 @@ impl Shard {
         }
     }
 
-    /// Gives up a message that an agent's mailbox holds, because it asked not to wait.
-    #[cold]
-    pub(in crate::shard) fn fail_fast(&mut self, envelope: Envelope, index: AgentIndex) {
-        let reservation = self.agents.reservation(index, &envelope);
-        self.dead_letter(envelope, DeadLetterReason::BreakerOpen, reservation);
-    }
-
     /// Whether the message would be turned away now.
     pub(in crate::shard) fn fails_fast(&self, index: AgentIndex, message: &Message) -> bool {
         message.when_unavailable() == WhenUnavailable::FailFast && self.is_shut(index)
@@ -185,20 +176,6 @@ impl Shard {
 
     pub(in crate::shard) fn is_shut(&self, index: AgentIndex) -> bool {
         self.agents.get(index).is_some_and(|slot| slot.gate == BreakerGate::Open)
-    }
-
-    /// Has every shard know whether a provider's breaker is open, where that has changed.
-    pub(in crate::shard) fn publish_breaker(&mut self, index: AgentIndex) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        let (agent, shut) = (slot.id, slot.gate == BreakerGate::Open && slot.provider);
-        let Some(guarded) = slot.breaker() else { return };
-        if guarded.told_shut == shut {
-            return;
-        }
-        guarded.told_shut = shut;
-        self.capabilities.set_available(agent, !shut);
-        let is_older = |control: &Control| matches!(control, Control::Available(provider, _) if *provider == agent);
-        self.links.broadcast_newest(is_older, || Control::Available(agent, !shut));
     }
 
     /// Takes an agent's own policy instead of the router's.
@@ -226,13 +203,13 @@ impl Shard {
         own.unwrap_or(self.config.breaker)
     }
 
-    fn breaker(&mut self, index: AgentIndex) -> Option<&mut AgentBreaker> {
+    pub(in crate::shard) fn breaker(&mut self, index: AgentIndex) -> Option<&mut AgentBreaker> {
         self.agents.get_mut(index).and_then(AgentSlot::breaker)
     }
 }
 
 impl AgentSlot {
-    fn breaker(&mut self) -> Option<&mut AgentBreaker> {
+    pub(in crate::shard) fn breaker(&mut self) -> Option<&mut AgentBreaker> {
         self.cold.as_mut().and_then(|cold| cold.breaker.as_deref_mut())
     }
 }

@@ -12,11 +12,9 @@
 //! Invariants: a message that is not taken is a dead letter whose reason names the state; what waits for an agent that
 //! is not called ends with its lifetime all the same.
 
-use crate::base::index::AgentKey;
-use crate::base::index::ShardIndex;
+use crate::base::index::{AgentKey, ShardIndex};
 use crate::base::timer_wheel::TimerKey;
 use crate::flow_control::policy::OverflowPolicy;
-use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Term};
 use crate::outcome::DeadLetterReason;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, AgentSlot, Behaviour};
@@ -124,7 +122,7 @@ impl StopReason {
     }
 
     /// What becomes of a message that comes after the agent has gone.
-    const fn for_what_comes_late(self) -> DeadLetterReason {
+    pub(in crate::shard) const fn for_what_comes_late(self) -> DeadLetterReason {
         match self {
             Self::RestartsExhausted => DeadLetterReason::RestartsExhausted,
             Self::DrainDeadline
@@ -203,8 +201,8 @@ pub struct Drained {
 
 /// Whom to tell when an agent is drained, and when to end that.
 pub(crate) struct Drain {
-    token: Token,
-    deadline: TimerKey,
+    pub(in crate::shard) token: Token,
+    pub(in crate::shard) deadline: TimerKey,
 }
 
 impl Shard {
@@ -252,12 +250,6 @@ impl Shard {
             self.start_again(index);
         }
         self.go_on(index);
-    }
-
-    /// Has an agent go on where it was.
-    pub(in crate::shard) fn go_on(&mut self, index: AgentIndex) {
-        self.poll_again(index);
-        self.schedule(index);
     }
 
     /// Begins to drain an agent, or answers why not.
@@ -341,51 +333,6 @@ impl Shard {
             self.timers.cancel(drain.deadline);
             self.outputs.answer(drain.token, Answer::Drained(Err(LifecycleError::Stopping)));
         }
-    }
-
-    /// What has to be done for an agent that goes, while it still has its place and its mail.
-    pub(in crate::shard) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        let (id, name, held) = (slot.id, Box::from(&*slot.name), slot.mailbox.held());
-        let cold = slot.cold.as_mut();
-        let drain = cold.and_then(|cold| cold.drain.take());
-        let restarts = slot.cold.as_mut().and_then(|cold| cold.restarts.as_mut());
-        let total = restarts.as_ref().map_or(0, |restarts| restarts.total);
-        if let Some(timer) = restarts.and_then(|restarts| restarts.timer.take()) {
-            self.timers.cancel(timer);
-        }
-        if let Some(drain) = drain {
-            self.timers.cancel(drain.deadline);
-            self.outputs.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
-        }
-        if why != StopReason::NotStarted {
-            self.agents.bury(id, name, why, total);
-        }
-    }
-
-    /// Gives up a message for an agent that is not there.
-    #[cold]
-    pub(in crate::shard) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
-        let former = self.agents.find_former(target);
-        self.dead_letter_all(
-            envelope,
-            former.map_or(DeadLetterReason::UnknownReceiver, |former| former.why.for_what_comes_late()),
-        );
-    }
-
-    /// Gives up a message that an agent does not take.
-    #[cold]
-    pub(in crate::shard) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
-        let reservation = Reservation::of(&envelope);
-        let (reason, detail) = match self.agents.state_of(index) {
-            AgentState::Draining => (DeadLetterReason::Draining, ""),
-            AgentState::Suspended => (DeadLetterReason::MailboxFull, "the receiver is suspended"),
-            AgentState::Initiated => {
-                (DeadLetterReason::MailboxFull, "the receiver is initiated and waits to be started")
-            }
-            AgentState::Active | AgentState::Stopped => (DeadLetterReason::MailboxFull, ""),
-        };
-        self.dead_letter_with(envelope, reason, detail, reservation);
     }
 
     /// An agent that is there or was there not long ago.

@@ -1,16 +1,22 @@
-//! The control plane: registration, life cycle and restarts of agents, back-pressure, journal, replays, statistics.
+//! The control plane. Its stages in calling order, the lowest first: `journal`, `replies`, `backpressure`, `commits`,
+//! `breakers`, `offers`, `remove`, `start`, `lifecycle`, `register`, `admin`, `peers`, `replay`, `inboxes`, `stop`, `inspect`,
+//! `inputs`, `restore`. A stage calls components, the stages of the path, and those before it.
 
 pub mod admin;
 pub mod backpressure;
 mod breakers;
-pub mod conformance;
+mod commits;
+mod inboxes;
+mod inputs;
 mod inspect;
 pub(crate) mod journal;
 pub mod lifecycle;
+mod offers;
 pub mod peers;
 pub(crate) mod register;
+mod remove;
 pub mod replay;
 mod replies;
-pub(crate) mod restart;
 pub mod restore;
+mod start;
 pub mod stop;

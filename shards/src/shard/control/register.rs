@@ -5,21 +5,18 @@
 
 use std::sync::Arc;
 
-use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
+use crate::mailbox::Reservation;
 use crate::message::notice::{ROUTER_NAME, quote};
-use crate::message::{AgentId, Message, Performative, Term, capability_term};
-use crate::outcome::DeadLetterReason;
-use crate::routing::capabilities::Provider;
+use crate::message::{AgentId, Message, Performative, capability_term};
+use crate::shard::agent::factory::AgentFactory;
 use crate::shard::agent::registry::{AGENTS_MAX, AgentFlags, AgentIndex, AgentSlot, Behaviour, InboxState};
-use crate::shard::agent::{Agent, Context, Outcome, Registration, Role};
+use crate::shard::agent::{Registration, Role};
 use crate::shard::control::admin::AdminRequest;
 use crate::shard::control::lifecycle::StopReason;
-use crate::shard::control::restart::AgentFactory;
-use crate::shard::io::{Answer, Event, Output, RegistrationError, Token};
+use crate::shard::io::{Answer, Event, RegistrationError, Token};
 use crate::shard::lifecycle::OnBarrier;
 use crate::shard::shard_frame::Control;
 use crate::shard::{REGISTRATIONS_PER_TURN_MAX, Shard, ShardPhase, stopping};
-use crate::supervision::{BreakerGate, catch_panic, drop_quietly};
 
 impl Shard {
     pub(in crate::shard) fn register_all(&mut self, registrations: Vec<Registration>, token: Token) {
@@ -123,24 +120,15 @@ impl Shard {
         let name = name?;
         let absent = self.agents.find(id).filter(|index| self.is_absent(*index, name.as_ref()));
         if absent.is_none()
-            && let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index))
+            && let Some(error) = self.name_refusal(id, name.as_ref())
         {
-            let (name, other) = (name.to_string(), found.name.to_string());
-            return Err(if name == other {
-                RegistrationError::Duplicate { name }
-            } else {
-                RegistrationError::Collision { name, other }
-            });
+            return Err(error);
         }
-        if name.as_ref() as &str == ROUTER_NAME {
-            return Err(RegistrationError::Reserved { name: name.to_string() });
-        }
-        let mut terms = Vec::with_capacity(capabilities.len());
-        for capability in &capabilities {
-            let term = capability_term(capability)
-                .ok_or_else(|| RegistrationError::VocabularyFull { name: capability.to_string() })?;
-            terms.push(term);
-        }
+        let term = |capability| {
+            capability_term(capability)
+                .ok_or_else(|| RegistrationError::VocabularyFull { name: capability.to_string() })
+        };
+        let terms = capabilities.iter().map(term).collect::<Result<Vec<_>, _>>()?;
         let (behaviour, maker) = match role {
             Role::Native(mut maker) => match maker.make() {
                 Ok(agent) => (Behaviour::Native(agent), maker),
@@ -157,17 +145,16 @@ impl Shard {
                 .insert(id, name.as_ref(), behaviour, maker)
                 .ok_or(RegistrationError::TooManyAgents { limit: AGENTS_MAX })?,
         };
-        if persistent && let Some(slot) = self.agents.get_mut(index) {
-            slot.cold().outlives = true;
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.overflow = overflow.unwrap_or(self.config.overflow);
+            if persistent {
+                slot.cold().outlives = true;
+            }
+            if supervision.is_some() {
+                slot.cold().restarts().own_policy = supervision;
+            }
         }
         self.agents.revive(id);
-        let overflow = overflow.unwrap_or(self.config.overflow);
-        if let Some(slot) = self.agents.get_mut(index) {
-            slot.overflow = overflow;
-        }
-        if let (Some(policy), Some(slot)) = (supervision, self.agents.get_mut(index)) {
-            slot.cold().restarts().own_policy = Some(policy);
-        }
         if let Some(policy) = breaker {
             self.set_breaker_policy(index, policy);
         }
@@ -194,6 +181,19 @@ impl Shard {
                 Err(RegistrationError::Panicked { name: name.to_string(), what })
             }
         }
+    }
+
+    /// Why no agent can have this name.
+    fn name_refusal(&self, id: AgentId, name: &str) -> Option<RegistrationError> {
+        if let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index)) {
+            let (name, other) = (name.to_owned(), found.name.to_string());
+            return Some(if name == other {
+                RegistrationError::Duplicate { name }
+            } else {
+                RegistrationError::Collision { name, other }
+            });
+        }
+        (name == ROUTER_NAME).then(|| RegistrationError::Reserved { name: name.to_owned() })
     }
 
     /// Whether an agent of this name was there in an earlier run and waits to be registered again. The name is not known if
@@ -231,194 +231,5 @@ impl Shard {
         slot.overflow = overflow;
         slot.flags.add(AgentFlags::ABSENT);
         Some(index)
-    }
-
-    /// Calls a native agent's `started`. An agent that panics there is gone, and its place is still to be cleared.
-    pub(in crate::shard) fn start_agent(&mut self, index: AgentIndex) -> Result<(), String> {
-        let Some(slot) = self.agents.get_mut(index) else { return Ok(()) };
-        if !matches!(slot.behaviour, Behaviour::Native(_)) {
-            return Ok(());
-        }
-        let id = slot.id;
-        let Behaviour::Native(mut agent) = std::mem::replace(&mut slot.behaviour, Behaviour::Running) else {
-            return Ok(());
-        };
-        self.agents.calling.begin(index);
-        let mut context = Context { shard: self, agent: index, id };
-        let called = catch_panic(|| agent.start(&mut context)).and_then(|outcome| match outcome {
-            Outcome::Failed(failure) => Err(failure.explanation.into_owned()),
-            Outcome::Done | Outcome::Suspended => Ok(()),
-        });
-        match called {
-            Ok(()) => {
-                let leaves = self.commit_effects(index, id);
-                self.come_back(index, agent, leaves);
-                Ok(())
-            }
-            Err(what) => {
-                self.effects.discard();
-                drop_quietly(agent);
-                Err(what)
-            }
-        }
-    }
-
-    /// Puts an agent back that was being called.
-    pub(in crate::shard) fn come_back(&mut self, index: AgentIndex, agent: Box<dyn Agent>, leaves: bool) {
-        if let Some(slot) = self.agents.get_mut(index) {
-            slot.behaviour = Behaviour::Native(agent);
-        }
-        if leaves {
-            self.deregister(index);
-        }
-    }
-
-    /// Offers a capability in an agent's name, on every shard.
-    pub(in crate::shard) fn advertise(&mut self, index: AgentIndex, capability: Term) {
-        let shard = self.index;
-        // Whoever takes nothing new is not to be found.
-        let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.flags.is(AgentFlags::DRAINING)) else {
-            return;
-        };
-        let provider = Provider { agent: slot.id, shard };
-        let capabilities = &mut slot.cold().capabilities;
-        if capabilities.contains(&capability) {
-            return;
-        }
-        capabilities.push(capability);
-        slot.provider = true;
-        slot.flags.add(AgentFlags::PROVIDER);
-        self.capabilities.advertise(capability, provider);
-        self.links.broadcast(|| Control::Advertise(capability, provider));
-        self.publish_breaker(index);
-        self.notify_watchers(index, false);
-    }
-
-    pub(in crate::shard) fn withdraw(&mut self, index: AgentIndex, capability: Term) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        let agent = slot.id;
-        let capabilities = &mut slot.cold().capabilities;
-        let before = capabilities.len();
-        capabilities.retain(|offered| *offered != capability);
-        if capabilities.len() == before {
-            return;
-        }
-        slot.provider = before > 1;
-        if !slot.provider {
-            slot.flags.remove(AgentFlags::PROVIDER);
-        }
-        self.capabilities.withdraw(capability, agent);
-        self.links.broadcast(|| Control::Withdraw(capability, agent));
-        self.publish_breaker(index);
-        if !self.agents.get(index).is_some_and(AgentSlot::is_leaving) {
-            self.notify_watchers(index, false);
-        }
-    }
-
-    /// Removes an agent. What waits for it is given up; what it has sent still goes out.
-    pub(in crate::shard) fn deregister(&mut self, index: AgentIndex) {
-        self.remove_agent(index, StopReason::Deregistered);
-    }
-
-    /// As [`Shard::deregister`], for another reason.
-    pub(in crate::shard) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        if slot.is_leaving() {
-            return;
-        }
-        slot.flags.add(AgentFlags::LEAVING);
-        let id = slot.id;
-        match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
-            Behaviour::Native(agent) => self.stop_native(index, id, agent),
-            // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
-            Behaviour::InboxState(outside) => {
-                self.ledger.process(u64::from(outside.handed_out));
-                self.held.count_outside(-i64::from(outside.handed_out));
-            }
-            Behaviour::Running | Behaviour::Gateway => {}
-        }
-        self.forget_agent(index);
-        let Some(slot) = self.agents.get(index) else { return };
-        if slot.provider || slot.cold.as_ref().is_some_and(|cold| cold.described) {
-            self.notify_watchers(index, true);
-        }
-        self.inquiries.forget(id);
-        let Some(slot) = self.agents.get(index) else { return };
-        for capability in slot.cold.as_ref().map_or_else(Vec::new, |cold| cold.capabilities.clone()) {
-            self.withdraw(index, capability);
-        }
-        self.forget_replies_of(index);
-        self.end_life(index, why);
-        self.drop_breaker(index);
-        self.agents.forget(index);
-        self.empty(index, why.for_what_waited());
-        self.outputs.report(|| Event::Deregistered { agent: id, why });
-        if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
-            self.remove_slot(index);
-        }
-    }
-
-    /// Tells a native agent that it is stopped, and drops it.
-    fn stop_native(&mut self, index: AgentIndex, id: AgentId, mut agent: Box<dyn Agent>) {
-        self.agents.calling.begin(index);
-        if let Err(what) = catch_panic(|| agent.stopped()) {
-            self.outputs.report(|| Event::AgentPanicked { agent: id, what });
-        }
-        drop_quietly(agent);
-    }
-
-    /// Tells every native agent that it is stopped, once the router has come to its end, and drops it. The agents stay
-    /// registered, and those that are to outlive the process stay in the journal. What panics is reported through `outputs`.
-    pub fn stop_agents(&mut self, outputs: &mut Vec<Output>) {
-        self.outputs.swap(outputs);
-        let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
-        for index in agents {
-            let Some(slot) = self.agents.get_mut(index) else { continue };
-            let id = slot.id;
-            match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
-                Behaviour::Native(agent) => self.stop_native(index, id, agent),
-                other => slot.behaviour = other,
-            }
-        }
-        self.agents.calling.end();
-        self.outputs.swap(outputs);
-    }
-
-    /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
-    pub(in crate::shard) fn remove_slot(&mut self, index: AgentIndex) {
-        if let Some(slot) = self.agents.remove(index) {
-            self.held.discharge_mailbox(slot.mailbox.held_bytes());
-        }
-    }
-
-    /// Gives up everything that waits for an agent. When the router stops, what the router itself has to say goes on
-    /// waiting.
-    pub(in crate::shard) fn empty(&mut self, index: AgentIndex, reason: DeadLetterReason) {
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        // An agent that is not called when the router stops is never called again.
-        let keeps_notices = reason == DeadLetterReason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
-        let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
-        let places = slot.mailbox.extract(&mut self.held, leaves);
-        let key = slot.key(index);
-        let in_hand = slot.cold.as_mut().and_then(|cold| cold.in_hand.take());
-        if slot.flags.is(AgentFlags::CLOSED) {
-            self.give_up_stalled(index, reason);
-        }
-        for place in places {
-            let Some(envelope) = self.held.remove(place) else { continue };
-            let weight = envelope.weight();
-            let reservation = match envelope.kind {
-                EnvelopeKind::Message => Reservation::Mailbox { agent: key, weight },
-                EnvelopeKind::Notice => Reservation::Nothing,
-            };
-            self.dead_letter(envelope, reason, reservation);
-        }
-        if let Some(in_hand) = in_hand {
-            let weight = in_hand.envelope.weight();
-            if in_hand.envelope.kind == EnvelopeKind::Message {
-                self.held.count_outside(-1);
-                self.dead_letter(in_hand.envelope, reason, Reservation::Mailbox { agent: key, weight });
-            }
-        }
     }
 }

@@ -12,11 +12,10 @@ use crate::base::slab::NONE;
 use crate::dead_letter::{
     DeadLetter, DeadLetterId, DeadLetterReason, DeadLetterSearch, LETTERS_PER_ANSWER_MAX, LETTERS_SEARCHED_MAX,
 };
-use crate::message::{
-    AgentId, Choice, ConversationRole, Details, Message, MessageId, Receiver, Reliability, Replay, WallTime,
-};
+use crate::message::{AgentId, Choice, ConversationRole, Details, Message, MessageId, Receiver, Reliability, Replay};
 use crate::outcome::Ending;
-use crate::planted::{self, Bug};
+use crate::planted;
+use crate::planted::Bug;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::io::{Answer, SendErrorKind, Token};
 use crate::shard::{Alarm, Shard, ShardPhase};
@@ -376,17 +375,5 @@ impl Shard {
 
     fn home_of(&self, agent: AgentId) -> crate::base::index::ShardIndex {
         self.config.partition.shard_of(agent)
-    }
-
-    /// When the message was first accepted, for its dead letter. Nothing is written down for that while all goes well:
-    /// it follows from the end of its lifetime.
-    pub(in crate::shard) fn first_accepted(&self, message: &Message) -> WallTime {
-        if let Some(replay) = message.replay() {
-            return replay.first;
-        }
-        match self.lifetime_began(message) {
-            Some(began_ms) => self.clock.wall_was(began_ms),
-            None => self.clock.wall(),
-        }
     }
 }

@@ -10,11 +10,11 @@ use crate::base::slab::NONE;
 use crate::dead_letter::DeadLetterReason;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::describe;
+use crate::message::notice::tells_of_failure;
 use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Receipt};
 use crate::replies::pending_replies::PendingReply;
 use crate::shard::agent::Context;
 use crate::shard::agent::registry::AgentIndex;
-use crate::shard::control::conformance::tells_of_failure;
 use crate::shard::delivery_error::DeliveryError;
 use crate::shard::io::{AskError, Event};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
@@ -212,6 +212,22 @@ impl Shard {
         for agent in askers {
             self.forget_replies_of(agent);
         }
+    }
+
+    /// Whether a message answers something that its receiver, which lives here, asked: as the shard's questions, the
+    /// message's conversation or the message that it was made a reply to say.
+    pub(in crate::shard) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
+        let Some(slot) = self.agents.get(index) else { return false };
+        if index == self.agents.gateway() {
+            return message.in_reply_to().is_some_and(|correlation| self.asks.contains(correlation));
+        }
+        message.looks_like_reply()
+            || (slot.first_reply != NONE && self.pending_replies.answered_by(slot.id, message).is_some())
+    }
+
+    #[inline]
+    pub(in crate::shard) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
+        self.agents.get_mut(index)?.mailbox.pop(&mut self.held)
     }
 }
 

@@ -8,8 +8,9 @@ use hashbrown::HashMap;
 use crate::dead_letter::DeadLetter;
 use crate::mailbox::{EnvelopeKind, Queue};
 use crate::outcome::DeadLetterReason;
-use crate::shard::Shard;
 use crate::shard::agent::registry::AgentIndex;
+use crate::shard::io::AskError;
+use crate::shard::{Shard, ShardPhase};
 use crate::stats::unfinished::{Place, Unfinished};
 
 impl Shard {
@@ -54,6 +55,40 @@ impl Shard {
         std::iter::successors(queue.front(), |place| {
             self.held.get(*place).map(crate::mailbox::Envelope::next).filter(|next| *next != crate::base::slab::NONE)
         })
+    }
+
+    /// Gives up everything that is pending.
+    pub(in crate::shard) fn stop(&mut self) {
+        if self.phase == ShardPhase::Stopped {
+            return;
+        }
+        self.phase = ShardPhase::Stopped;
+        self.stop_drains();
+        self.begin_unfinished();
+        let before = self.ledger.stopped();
+        // Draining has left the mail of absent agents to the next start.
+        let left_before = self.unfinished().total();
+        let in_hand = self.messages_in_hand();
+        let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
+        for agent in agents {
+            self.empty(agent, DeadLetterReason::Stopped);
+        }
+        self.ledger.count_unfinished(Place::Suspended, in_hand);
+        self.ledger.count_unfinished(Place::Mailbox, self.ledger.stopped() - before - in_hand);
+        let in_line = self.stop_lines();
+        self.drop_pending_replies();
+        self.stop_what_travels(&in_line);
+        for correlation in self.asks.all() {
+            self.end_ask(correlation, Err(AskError::Stopped));
+        }
+        self.stop_barriers();
+        self.stop_replays();
+        self.stop_inquiries();
+        debug_assert_eq!(
+            self.unfinished().total() - left_before,
+            self.ledger.stopped() - before,
+            "what is given up is counted where it stood"
+        );
     }
 }
 

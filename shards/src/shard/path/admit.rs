@@ -1,110 +1,29 @@
 //! From the world into the shard: inputs become accepted messages or typed refusals.
 
-use std::collections::VecDeque;
-
 use crate::mailbox::held::ordinary_memory;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
-use crate::message::notice::is_notice;
-use crate::message::{AgentId, Correlation, Message, MessageId, Receipt, Reliability};
+use crate::message::{AgentId, Message, MessageId, Reliability};
 use crate::outcome::DeadLetterReason;
 use crate::replies::asks::PendingAsk;
 use crate::routing::plugins::{PluginRefusal, RoutePlugin};
 use crate::shard::agent::Effect;
-use crate::shard::agent::registry::{AgentIndex, Behaviour};
-use crate::shard::control::lifecycle::StopReason;
-use crate::shard::io::{Answer, AskError, InboxNumber, Input, JournalCondition, SendError, SendErrorKind, Token};
+use crate::shard::agent::registry::AgentIndex;
+use crate::shard::io::{Answer, AskError, Input, JournalCondition, SendError, SendErrorKind, Token};
 use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::stats::unfinished::Place;
 
 impl Shard {
-    /// Does what an input asks, or gives it back when it has to wait for room.
-    pub(in crate::shard) fn take_input(&mut self, input: Input) -> Option<Input> {
-        match input {
-            Input::Tell(message) => return self.take_tell(message),
-            Input::TrySend(message, token) if self.closed_to(&message).is_some() => {
-                if let Some(error) = self.closed_to(&message) {
-                    let rejected = self.reject(error, message);
-                    self.outputs.answer(token, Answer::Sent(Err(rejected)));
-                }
-            }
-            Input::Send(mut message, token) if self.wait_queues.exist() && self.phase == ShardPhase::Running => {
-                // Where it goes is decided before it waits there.
-                match self.ask_plugins(&mut message) {
-                    Ok(()) => {
-                        if let Some(message) = self.ask_in_line(message, token) {
-                            let admitted = self.admit_judged(message, Some(token), true);
-                            self.answer_for(admitted, token);
-                        }
-                    }
-                    Err(error) => self.answer_for(Err((error, message)), token),
-                }
-            }
-            Input::Send(message, token) | Input::TrySend(message, token) => self.admit_and_answer(message, token),
-            Input::Ask { message, timeout_ms, token } => self.ask(message, timeout_ms, token),
-            Input::Register(registrations, token) => self.register_all(registrations, token),
-            Input::Deregister(agent, token) => {
-                let found = self.agents.find_own(agent);
-                if let Some(index) = found {
-                    self.deregister(index);
-                }
-                self.outputs.answer(token, Answer::Deregistered(found.is_some()));
-            }
-            Input::Suspend(agent, token) => {
-                let changed = self.suspend_agent(agent);
-                self.outputs.answer(token, Answer::Changed(changed));
-            }
-            Input::Resume(agent, token) => {
-                let changed = self.resume_agent(agent);
-                self.outputs.answer(token, Answer::Changed(changed));
-            }
-            Input::DrainAgent { agent, within_ms, token } => self.drain_agent(agent, within_ms, token),
-            Input::Agent(agent, token) => {
-                let view = self.view_agent(agent).map(Box::new);
-                self.outputs.answer(token, Answer::Agent(view));
-            }
-            Input::Taken { agent, inbox, messages, notices } => self.taken(agent, inbox, messages, notices),
-            Input::Acknowledged { agent, inbox, numbers } => self.acknowledged(agent, inbox, &numbers),
-            Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
-            Input::Returned(agent, inbox, messages) => self.take_back(agent, inbox, messages),
-            Input::Discover(capability, token) => {
-                let providers = self.capabilities.providers(capability).to_vec();
-                self.outputs.answer(token, Answer::Providers(providers));
-            }
-            Input::Conversation(initiator, id, token) => {
-                let view = self.conversations.view(initiator, id).map(Box::new);
-                self.outputs.answer(token, Answer::Conversation(view));
-            }
-            Input::DeadLetters(search, limit, token) => self.list_dead_letters(&search, limit, token),
-            Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
-            Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
-            Input::Inspect(token) => {
-                self.ledger.set_pending(self.held.pending());
-                self.outputs.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
-            }
-            Input::Cancel(tokens) => self.cancel(tokens),
-            Input::WatchEvents(watch) => self.outputs.watch_events(watch),
-            Input::Committed(sequence) => self.journal.commit(sequence),
-            Input::Journal(condition) => self.on_journal_condition(condition),
-            Input::CarryForward(upto) => self.compact(upto),
-            Input::ShowWaiting(upto) => self.journal.show_waiting(upto),
-            Input::Drain => {
-                if self.phase == ShardPhase::Running {
-                    self.phase = ShardPhase::Draining;
-                    self.leave_mail_of_absent();
-                }
-            }
-            Input::Stop => self.stop(),
-        }
-        None
-    }
-
     /// A volatile message is answered for at once, a durable one when it is on disk.
-    fn admit_and_answer(&mut self, message: Message, token: Token) {
+    pub(in crate::shard) fn admit_and_answer(&mut self, message: Message, token: Token) {
         let admitted = self.admit(message, Some(token));
         self.answer_for(admitted, token);
     }
 
-    fn answer_for(&mut self, admitted: Result<Option<MessageId>, (SendErrorKind, Message)>, token: Token) {
+    pub(in crate::shard) fn answer_for(
+        &mut self,
+        admitted: Result<Option<MessageId>, (SendErrorKind, Message)>,
+        token: Token,
+    ) {
         match admitted {
             Ok(Some(id)) => self.outputs.answer(token, Answer::Sent(Ok(id))),
             Ok(None) => {}
@@ -116,7 +35,7 @@ impl Shard {
     }
 
     /// Nobody waits for the answer to a tell, so one that finds its sender's outbox full waits in the channel.
-    fn take_tell(&mut self, message: Message) -> Option<Input> {
+    pub(in crate::shard) fn take_tell(&mut self, message: Message) -> Option<Input> {
         match self.admit(message, None) {
             Ok(_) => None,
             // One that would never fit is not waited for.
@@ -174,7 +93,7 @@ impl Shard {
     }
 
     /// As [`Shard::admit`]; plugins are asked unless they have judged the message before. They see only what would be accepted.
-    fn admit_judged(
+    pub(in crate::shard) fn admit_judged(
         &mut self,
         mut message: Message,
         token: Option<Token>,
@@ -299,17 +218,6 @@ impl Shard {
         Some(SendErrorKind::TooManyQuestions { limit })
     }
 
-    #[cold]
-    pub(in crate::shard) fn reject(&mut self, error: SendErrorKind, message: Message) -> SendError {
-        self.ledger.refuse(1);
-        match error {
-            SendErrorKind::MemoryFull { .. } => self.ledger.refuse_for_memory(),
-            SendErrorKind::ReceiverFull { .. } => self.ledger.refuse_for_receiver(),
-            _ => {}
-        }
-        SendError::new(error, message)
-    }
-
     #[inline]
     pub(in crate::shard) fn assign_id(&mut self, message: &mut Message) -> MessageId {
         message.id().unwrap_or_else(|| {
@@ -360,7 +268,7 @@ impl Shard {
         }
     }
 
-    fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
+    pub(in crate::shard) fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
         if self.asks.is_full() {
             let rejected = self.reject(SendErrorKind::Full, message);
             return self.outputs.answer(token, Answer::Replied(Err(AskError::Rejected(rejected))));
@@ -390,179 +298,4 @@ impl Shard {
             self.end_ask(correlation, Err(AskError::Rejected(rejected)));
         }
     }
-
-    /// Answers a question from outside. Says whether somebody was waiting.
-    pub(in crate::shard) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskError>) -> bool {
-        let Some(token) = self.forget_ask(correlation) else { return false };
-        self.outputs.answer(token, Answer::Replied(reply));
-        true
-    }
-
-    fn forget_ask(&mut self, correlation: Correlation) -> Option<Token> {
-        let PendingAsk { token, timer } = self.asks.remove(correlation)?;
-        if let Some(timer) = timer {
-            self.timers.cancel(timer);
-        }
-        Some(token)
-    }
-
-    /// Gives up what callers waited for that have gone.
-    #[cold]
-    fn cancel(&mut self, mut tokens: Vec<Token>) {
-        tokens.retain(|token| match self.asks.find(*token) {
-            Some(correlation) => self.forget_ask(correlation).is_none(),
-            None => true,
-        });
-        if self.wait_queues.has_asked() && !tokens.is_empty() {
-            self.leave_lines(&tokens);
-        }
-    }
-
-    pub(in crate::shard) fn give_up_asking(&mut self, correlation: Correlation) {
-        self.end_ask(correlation, Err(AskError::TimedOut));
-    }
-
-    fn taken(&mut self, agent: AgentId, inbox: InboxNumber, messages: u32, notices: u32) {
-        let Some(index) = self.agents.find(agent) else { return };
-        let Some(slot) = self.agents.get_mut(index) else { return };
-        let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
-        if outside.inbox != inbox {
-            return;
-        }
-        let messages = messages.min(outside.handed_out);
-        outside.handed_out -= messages;
-        outside.taken += u64::from(messages);
-        outside.room = outside.room.saturating_add(messages).saturating_add(notices).min(outside.window);
-        self.ledger.process(u64::from(messages));
-        self.held.count_outside(-i64::from(messages));
-        self.settle_taken(index);
-        self.send_receipts_of_inbox(index);
-        self.schedule(index);
-    }
-
-    /// The owner of an inbox is done with messages, whichever they are of those that it has.
-    fn acknowledged(&mut self, agent: AgentId, inbox: InboxNumber, numbers: &[u64]) {
-        let Some(index) = self.agents.find(agent) else { return };
-        for number in numbers {
-            let Some(slot) = self.agents.get_mut(index) else { return };
-            let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
-            if outside.inbox != inbox || outside.handed_out == 0 {
-                return;
-            }
-            outside.by_number = true;
-            outside.handed_out -= 1;
-            outside.taken += 1;
-            outside.room = outside.room.saturating_add(1).min(outside.window);
-            let record = take_numbered(&mut outside.journalled, *number);
-            let receipt = take_numbered(&mut outside.receipts, *number);
-            self.ledger.process(1);
-            self.held.count_outside(-1);
-            if let Some(sequence) = record {
-                self.journal.release(sequence);
-            }
-            if let Some(message) = receipt {
-                self.send_receipt(&message, Receipt::Processed, Reservation::Nothing);
-            }
-        }
-        self.schedule(index);
-    }
-
-    /// Tells the senders of what was taken out of an inbox that it was processed, where they wanted to hear that.
-    fn send_receipts_of_inbox(&mut self, index: AgentIndex) {
-        loop {
-            let Some(slot) = self.agents.get_mut(index) else { return };
-            let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
-            let taken = outside.taken;
-            if outside.by_number || outside.receipts.front().is_none_or(|(number, _)| *number > taken) {
-                return;
-            }
-            let Some((_, message)) = outside.receipts.pop_front() else { return };
-            self.send_receipt(&message, Receipt::Processed, Reservation::Nothing);
-        }
-    }
-
-    /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes.
-    fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
-        if let Some(index) = self.empty_inbox(agent, inbox, messages) {
-            self.remove_agent(index, StopReason::InboxClosed);
-        }
-    }
-
-    /// An inbox gave back what its owner had not taken. There is room in it again, for what the router has to say.
-    fn take_back(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
-        if let Some(index) = self.empty_inbox(agent, inbox, messages) {
-            self.schedule(index);
-        }
-    }
-
-    /// Gives up what comes back out of an inbox. Returns whose inbox it is, if it still is.
-    fn empty_inbox(&mut self, agent: AgentId, inbox: InboxNumber, mut messages: Vec<Message>) -> Option<AgentIndex> {
-        messages.retain(|message| !is_notice(message));
-        let index = self.agents.find(agent)?;
-        let slot = self.agents.get_mut(index)?;
-        let Behaviour::InboxState(outside) = &mut slot.behaviour else { return None };
-        if outside.inbox != inbox {
-            return None;
-        }
-        // Whatever is neither given back nor reported was taken.
-        let given_back = u32::try_from(messages.len()).unwrap_or(u32::MAX).min(outside.handed_out);
-        let taken = outside.handed_out - given_back;
-        outside.room = outside.room.saturating_add(outside.handed_out).min(outside.window);
-        outside.handed_out = 0;
-        outside.taken += u64::from(taken);
-        self.ledger.process(u64::from(taken));
-        self.held.count_outside(-i64::from(taken) - i64::from(given_back));
-        let reason = if self.phase == ShardPhase::Stopped {
-            self.ledger.count_unfinished(Place::Inbox, u64::from(given_back));
-            DeadLetterReason::Stopped
-        } else {
-            DeadLetterReason::Deregistered
-        };
-        self.settle_taken(index);
-        for message in messages.into_iter().take(given_back as usize) {
-            self.dead_letter(Envelope::again(message), reason, Reservation::Nothing);
-        }
-        self.send_receipts_of_inbox(index);
-        Some(index)
-    }
-
-    /// Gives up everything that is pending.
-    fn stop(&mut self) {
-        if self.phase == ShardPhase::Stopped {
-            return;
-        }
-        self.phase = ShardPhase::Stopped;
-        self.stop_drains();
-        self.begin_unfinished();
-        let before = self.ledger.stopped();
-        // Draining has left the mail of absent agents to the next start.
-        let left_before = self.unfinished().total();
-        let in_hand = self.messages_in_hand();
-        let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
-        for agent in agents {
-            self.empty(agent, DeadLetterReason::Stopped);
-        }
-        self.ledger.count_unfinished(Place::Suspended, in_hand);
-        self.ledger.count_unfinished(Place::Mailbox, self.ledger.stopped() - before - in_hand);
-        let in_line = self.stop_lines();
-        self.drop_pending_replies();
-        self.stop_what_travels(&in_line);
-        for correlation in self.asks.all() {
-            self.end_ask(correlation, Err(AskError::Stopped));
-        }
-        self.stop_barriers();
-        self.stop_replays();
-        self.stop_inquiries();
-        debug_assert_eq!(
-            self.unfinished().total() - left_before,
-            self.ledger.stopped() - before,
-            "what is given up is counted where it stood"
-        );
-    }
-}
-
-/// Takes out what has this number, where numbers grow from front to back.
-fn take_numbered<T>(queue: &mut VecDeque<(u64, T)>, number: u64) -> Option<T> {
-    let place = queue.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-    queue.remove(place).map(|(_, item)| item)
 }

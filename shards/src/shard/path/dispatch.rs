@@ -10,11 +10,13 @@ use std::ops::ControlFlow;
 use crate::base::index::AgentKey;
 use crate::domain::CapabilityName;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
-use crate::message::{AgentId, Message, Receipt, Reliability};
+use crate::message::{AgentId, Message, Receipt};
 use crate::outcome::DeadLetterReason;
-use crate::planted::{self, Bug};
+use crate::planted;
+use crate::planted::Bug;
+use crate::shard::DISPATCHES_PER_TURN_MAX;
 use crate::shard::agent::registry::{AgentIndex, Behaviour, Suspended};
-use crate::shard::agent::{Agent, Context, Effect, Failure, Outcome, Polled, Supervision};
+use crate::shard::agent::{Agent, Context, Failure, Outcome, Polled, Supervision};
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::io::{Ending, Event, Now, Stage};
 use crate::shard::{Shard, ShardPhase};
@@ -450,11 +452,6 @@ impl Shard {
         handed_out
     }
 
-    #[inline]
-    pub(in crate::shard) fn pop_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
-        self.agents.get_mut(index)?.mailbox.pop(&mut self.held)
-    }
-
     /// The next message for an agent that is being called, unless something that it sent has to wait.
     #[inline(always)]
     fn pop_for_call(&mut self, index: AgentIndex) -> Option<Envelope> {
@@ -572,60 +569,33 @@ impl Shard {
         self.count_failure(index);
     }
 
-    /// Lets the effects of a finished handler take place. Returns whether the agent wants to be removed.
-    #[inline(always)]
-    pub(in crate::shard) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
-        match self.effects.len() {
-            0 => false,
-            // Most handlers send one message, or none.
-            1 => match self.effects.pop() {
-                Some(effect) => self.commit_effect(index, id, effect),
-                None => false,
-            },
-            _ => self.commit_several(index, id),
+    /// Calls the agents that have mail, each at most for its quota before its neighbours get their turn, until there are
+    /// none or the turn is long enough.
+    pub(in crate::shard) fn run_agents(&mut self) -> u32 {
+        let mut handled = 0;
+        while handled < DISPATCHES_PER_TURN_MAX {
+            let Some(agent) = self.scheduler.pop() else { break };
+            handled += self.dispatch(agent).max(1);
         }
+        self.scheduler.end_turn();
+        handled
     }
 
-    fn commit_several(&mut self, index: AgentIndex, id: AgentId) -> bool {
-        let mut effects = self.effects.take();
-        let mut leaves = false;
-        for effect in effects.drain(..) {
-            leaves |= self.commit_effect(index, id, effect);
+    pub(in crate::shard) fn poll_agents(&mut self) -> bool {
+        if !self.scheduler.polls() {
+            return false;
         }
-        self.effects.put_back(effects);
-        leaves
-    }
-
-    #[inline(always)]
-    fn commit_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
-        match effect {
-            Effect::Send(envelope) => {
-                self.commit_send(index, envelope);
-                false
-            }
-            rare => self.commit_rare_effect(index, id, rare),
+        let mut polled = self.scheduler.take_polled();
+        if self.phase == ShardPhase::Stopped {
+            return false;
         }
-    }
-
-    #[inline(always)]
-    fn commit_send(&mut self, index: AgentIndex, mut envelope: Envelope) {
-        if envelope.message.reliability() == Reliability::Durable {
-            self.hold_for(&mut envelope);
-        }
-        self.submit(index, envelope);
-    }
-
-    #[inline(never)]
-    fn commit_rare_effect(&mut self, index: AgentIndex, id: AgentId, effect: Effect) -> bool {
-        match effect {
-            Effect::Send(envelope) => self.commit_send(index, envelope),
-            Effect::CloseConversation(conversation) => self.close_conversation(id, conversation),
-            Effect::Register(registration) => self.lifecycle.register_later(*registration, id),
-            Effect::Deregister => return true,
-            Effect::Advertise(capability) => self.advertise(index, capability),
-            Effect::Withdraw(capability) => self.withdraw(index, capability),
-            Effect::Oversee(oversight) => self.post_admin_effect(index, id, *oversight),
-        }
-        false
+        let mut worked = false;
+        polled.retain(|agent| {
+            let (goes_on, did_something) = self.poll_agent(*agent);
+            worked |= did_something;
+            goes_on
+        });
+        self.scheduler.give_back(polled);
+        worked
     }
 }

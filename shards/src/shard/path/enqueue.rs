@@ -2,11 +2,13 @@
 
 use crate::base::index::AgentKey;
 use crate::base::slab::NONE;
+use crate::journal::commits::Undispatched;
 use crate::mailbox::{Envelope, Held, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{Message, Receipt, Reliability, WhenUnavailable};
 use crate::outcome::{DeadLetterReason, Ending};
-use crate::planted::{self, Bug};
+use crate::planted;
+use crate::planted::Bug;
 use crate::shard::agent::registry::{AgentIndex, AgentSlot, Behaviour};
 use crate::shard::io::Stage;
 use crate::shard::scheduler::Scheduler;
@@ -122,6 +124,51 @@ impl Shard {
             return self.expire(envelope, phase, reservation);
         }
         self.put_into_mailbox(envelope, key.index);
+    }
+
+    /// Hands the message to the journal; it goes into its mailbox once it is durable.
+    #[cold]
+    pub(in crate::shard) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
+        let Some(slot) = self.agents.get(index) else { return };
+        let (id, key) = (slot.id, slot.key(index));
+        let reservation = Reservation::in_mailbox(key, &envelope);
+        if !self.journal.writes() || self.is_journal_given_up() {
+            return self.dead_letter(envelope, DeadLetterReason::NotJournalled, reservation);
+        }
+        let waiter = envelope.journal();
+        envelope.mark(JournalRef::NOT);
+        let (arrival, is_new) = self.journal.note_arrival(&envelope.message, id);
+        if !is_new && !planted::is(Bug::DuplicateDispatched) {
+            self.ledger.process(1);
+            self.journal.count_duplicate();
+            self.release(reservation);
+            // The first one may not be durable yet, but what is durable up to here includes it.
+            return self.acknowledge_when(self.journal.records().last(), None, waiter, Ending::Kept);
+        }
+        let expires = self.clock.wall_at(envelope.deadline_ms);
+        if planted::is(Bug::AcknowledgedEarly) {
+            self.acknowledge(waiter, Ending::Kept);
+        }
+        let waiter = if planted::is(Bug::AcknowledgedEarly) { JournalRef::NOT } else { waiter };
+        match self.held.insert(envelope) {
+            Ok(place) => {
+                let Some(envelope) = self.held.get_mut(place) else { return };
+                let Some(slot) = self.agents.get(index) else { return };
+                let scheduled = envelope.message.details().and_then(|details| details.deliver_at);
+                let shown = scheduled.is_some_and(|moment| moment > self.clock.wall());
+                let waiting = Undispatched { place, agent: key };
+                let sequence = self.journal.append(&envelope.message, (&slot.name, expires, shown), waiting, waiter);
+                envelope.mark(JournalRef::in_record(sequence));
+            }
+            Err(mut envelope) => {
+                // Should its sender try again, it is not to be taken for one that has come.
+                if let Some(arrival) = arrival {
+                    self.journal.forget_arrival(arrival);
+                }
+                envelope.mark(waiter);
+                self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation);
+            }
+        }
     }
 }
 

@@ -3,10 +3,15 @@
 use crate::base::slab::NONE;
 use crate::domain::Priority;
 use crate::mailbox::{Envelope, EnvelopeKind, Held, Reservation};
+use crate::message::notice::tells_of_failure;
 use crate::message::notice::{describe, quote, router_id};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
-use crate::planted::{self, Bug};
-use crate::shard::control::conformance::tells_of_failure;
+use crate::outcome::DeadLetterReason;
+use crate::planted;
+use crate::planted::Bug;
+use crate::shard::agent::registry::AgentIndex;
+use crate::shard::control::lifecycle::AgentState;
+use crate::shard::io::Event;
 use crate::shard::{Shard, ShardPhase};
 use crate::supervision::BreakerGate;
 
@@ -126,6 +131,41 @@ impl Shard {
             self.held.count_outside(1);
             self.ledger.coalesce_notice();
         }
+    }
+
+    /// Tells the sender of a message that breaks its protocol what it could have sent.
+    #[cold]
+    pub(in crate::shard) fn send_not_understood(&mut self, message: &Message, reservation: Reservation) {
+        let expected = match self.conversations.refuse_violation() {
+            Some(violation) => {
+                let expected = violation.to_string();
+                self.outputs.report(|| Event::ProtocolViolation(violation));
+                expected
+            }
+            None => DeadLetterReason::ProtocolViolation.explanation().to_owned(),
+        };
+        let word = DeadLetterReason::ProtocolViolation;
+        let content = format!("(({}) ({word} \"{}\"))", describe(message), quote(&expected));
+        self.send_to_sender(message, Performative::NotUnderstood, content, reservation);
+    }
+
+    /// Reports a message that passed and breaks its protocol.
+    #[cold]
+    pub(in crate::shard) fn observe_violation(&mut self) {
+        if let Some(violation) = self.conversations.observe_violation() {
+            self.outputs.report(|| Event::ProtocolViolation(violation));
+        }
+    }
+
+    /// Tells observers which state an agent has come into.
+    pub(in crate::shard) fn report_state(&mut self, index: AgentIndex) {
+        if !self.outputs.is_watched() {
+            return;
+        }
+        let Some((agent, state)) = self.agents.get(index).map(|slot| (slot.id, AgentState::of(slot.flags))) else {
+            return;
+        };
+        self.outputs.report(|| Event::StateChanged { agent, state });
     }
 }
 

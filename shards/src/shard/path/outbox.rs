@@ -1,10 +1,10 @@
 //! Messages that wait to leave their sender: for credit of another shard, or for room.
 
 use crate::base::index::{AgentIndex, ShardIndex};
-use crate::mailbox::{Envelope, Held, Queue, Reservation};
-use crate::outcome::DeadLetterReason;
-use crate::outcome::Stage;
-use crate::planted::{self, Bug};
+use crate::mailbox::{Envelope, Held, Queue};
+use crate::outcome::{DeadLetterReason, Stage};
+use crate::planted;
+use crate::planted::Bug;
 use crate::shard::Shard;
 use crate::shard::path::route::Blocked;
 
@@ -22,15 +22,6 @@ impl Shard {
         if let Err(Blocked { shard, envelope }) = self.route(envelope) {
             self.put_into_outbox(agent, envelope);
             self.block(agent, shard);
-        }
-    }
-
-    /// Gives up a message with `reply-by` for which there was room when its handler sent it, and is none now.
-    #[cold]
-    pub(in crate::shard) fn refuse_ask(&mut self, envelope: Envelope) {
-        for envelope in envelope.into_deliveries() {
-            let detail = "too many messages with reply-by are waiting for their answers";
-            self.dead_letter_with(envelope, DeadLetterReason::NotAdmitted, detail, Reservation::Nothing);
         }
     }
 
@@ -108,5 +99,12 @@ impl Shard {
             _ => self.schedule(agent),
         }
         flushed
+    }
+
+    /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
+    pub(in crate::shard) fn remove_slot(&mut self, index: AgentIndex) {
+        if let Some(slot) = self.agents.remove(index) {
+            self.held.discharge_mailbox(slot.mailbox.held_bytes());
+        }
     }
 }

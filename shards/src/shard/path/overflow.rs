@@ -8,16 +8,20 @@
 //! Invariants: whatever is refused or displaced is a dead letter with a reason of its own, and its sender is told; a
 //! message is displaced only if that makes room for the one that displaces it.
 
-use crate::base::slab::NONE;
+use crate::base::index::AgentKey;
 use crate::flow_control::policy::OverflowPolicy;
-pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
-pub use crate::mailbox::held::MEMORY_RESERVE_FRACTION;
+use crate::flow_control::stalled::STALLED_MAX;
+use crate::flow_control::wait_queues::Waiter;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Message};
 use crate::outcome::DeadLetterReason;
 use crate::shard::Shard;
-use crate::shard::agent::registry::{AgentFlags, AgentIndex};
+use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
 use crate::shard::io::SendErrorKind;
+use crate::shard::shard_frame::Control;
+
+pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
+pub use crate::mailbox::held::MEMORY_RESERVE_FRACTION;
 
 /// A mailbox holds replies up to so many times its limits in messages and bytes.
 pub const REPLY_ROOM: u32 = 2;
@@ -70,17 +74,6 @@ impl Shard {
         self.dead_letter(envelope, DeadLetterReason::RepliesFull, reservation);
     }
 
-    /// Whether a message answers something that its receiver, which lives here, asked: as the shard's questions, the
-    /// message's conversation or the message that it was made a reply to say.
-    pub(in crate::shard) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
-        let Some(slot) = self.agents.get(index) else { return false };
-        if index == self.agents.gateway() {
-            return message.in_reply_to().is_some_and(|correlation| self.asks.contains(correlation));
-        }
-        message.looks_like_reply()
-            || (slot.first_reply != NONE && self.pending_replies.answered_by(slot.id, message).is_some())
-    }
-
     /// Makes room for a message by giving up waiting ones of no higher lane, the oldest of the lowest first.
     fn displace(&mut self, envelope: Envelope, index: AgentIndex) {
         let limits = self.config.mailbox_limits();
@@ -129,10 +122,103 @@ impl Shard {
         self.memory_refusal(message, bytes)
     }
 
-    /// Gives up a message from another shard for which there is no memory.
+    /// Has a message wait behind its receiver's full mailbox, or refuses it.
+    pub(in crate::shard) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
+        let may_close = self.wait_queues.may_close();
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let closed = slot.flags.is(AgentFlags::CLOSED);
+        let length = slot.cold().stalled.as_ref().map_or(0, |stalled| stalled.len());
+        if length >= STALLED_MAX || !(closed || may_close) {
+            return self.refuse_for(envelope, index);
+        }
+        let (credit_of, sender) = (envelope.credit_of.take(), envelope.message.sender());
+        let reservation = credit_of.map_or(Reservation::Nothing, Reservation::Credit);
+        let place = match self.held.park(envelope) {
+            Ok(place) => place,
+            Err(envelope) => return self.dead_letter(envelope, DeadLetterReason::ShardFull, reservation),
+        };
+        self.release(reservation);
+        if let Some(slot) = self.agents.get_mut(index) {
+            slot.cold().stalled.get_or_insert_default().push(place, sender);
+        }
+        self.wait_queues.stall();
+        if !closed {
+            self.close_receiver(index);
+        }
+    }
+
+    /// Whether something of the message's sender is in the stall list of its receiver.
+    pub(in crate::shard) fn is_behind_its_own(&self, message: &Message, index: AgentIndex) -> bool {
+        let stalled = self.agents.get(index).and_then(|slot| slot.cold.as_ref()?.stalled.as_ref());
+        stalled.is_some_and(|stalled| message.sender().is_some_and(|sender| stalled.has(sender)))
+    }
+
+    pub(in crate::shard) fn close_receiver(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        slot.flags.add(AgentFlags::CLOSED);
+        let id = slot.id;
+        self.wait_queues.close_here(id);
+        self.broadcast_closed(id, true);
+        self.arm_waiter_sweep();
+    }
+
+    /// Has every shard know whether a receiver is closed.
+    pub(in crate::shard) fn broadcast_closed(&mut self, receiver: AgentId, closed: bool) {
+        let is_older = |control: &Control| matches!(control, Control::Closed(other, _) if *other == receiver);
+        self.links.broadcast_newest(is_older, || Control::Closed(receiver, closed));
+    }
+
+    /// Has a message stand in line until its receiver is open.
     #[cold]
-    pub(in crate::shard) fn refuse_arrival(&mut self, envelope: Envelope) {
-        let reservation = Reservation::of(&envelope);
-        self.dead_letter(envelope, DeadLetterReason::MemoryFull, reservation);
+    pub(in crate::shard) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
+        if self.waits_too_much(&envelope.message, receiver) {
+            let detail = "its sender has as many messages waiting for it as it may";
+            let reservation = Reservation::of(&envelope);
+            return self.dead_letter_with(envelope, DeadLetterReason::MailboxFull, detail, reservation);
+        }
+        let id = envelope.message.sender();
+        match self.held.park(envelope) {
+            Ok(place) => {
+                let sender = id.and_then(|sender| self.block_sender(sender));
+                self.enqueue_waiter(receiver, id, Waiter::Message { place, sender, here });
+            }
+            Err(envelope) => self.dead_letter_all(envelope, DeadLetterReason::ShardFull),
+        }
+    }
+
+    pub(in crate::shard) fn enqueue_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: Waiter) {
+        self.wait_queues.push(receiver, sender, entry);
+        self.arm_waiter_sweep();
+    }
+
+    /// Counts a waiting message against its sender. A native agent is not called until none waits.
+    pub(in crate::shard) fn block_sender(&mut self, sender: AgentId) -> Option<AgentKey> {
+        let index = self.agents.find(sender)?;
+        let slot = self.agents.get_mut(index)?;
+        slot.cold().waiting += 1;
+        if matches!(slot.behaviour, Behaviour::Native(_) | Behaviour::Running) {
+            slot.flags.add(AgentFlags::WAITING);
+        }
+        Some(slot.key(index))
+    }
+
+    pub(in crate::shard) fn let_sender_go_on(&mut self, sender: Option<AgentKey>) {
+        let Some(slot) = sender.and_then(|sender| self.agents.resolve_mut(sender)) else { return };
+        let waiting = &mut slot.cold().waiting;
+        *waiting -= 1;
+        if *waiting == 0 && slot.flags.is(AgentFlags::WAITING) {
+            slot.flags.remove(AgentFlags::WAITING);
+            if !slot.is_leaving()
+                && let Some(sender) = sender
+            {
+                self.go_on(sender.index);
+            }
+        }
+    }
+
+    /// Whether a sender has as many messages in line for a receiver as it may.
+    #[cold]
+    pub(in crate::shard) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
+        self.wait_queues.waits_too_much(message, receiver, self.config.outbox.into_inner())
     }
 }

@@ -10,7 +10,6 @@ use crate::base::index::ShardIndex;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::{AgentId, Choice, ConversationRole, Receiver};
 use crate::outcome::DeadLetterReason;
-use crate::outcome::Stage;
 use crate::routing::rules;
 use crate::shard::{FAN_OUT_PER_TURN_MAX, Shard};
 
@@ -179,29 +178,5 @@ impl Shard {
             self.depart(envelope, hop);
         }
         Ok(())
-    }
-
-    #[cold]
-    #[allow(clippy::unnecessary_wraps)] // It ends the routing of a message, as what it stands for does.
-    pub(in crate::shard) fn refuse(&mut self, envelope: Envelope, reason: DeadLetterReason) -> Result<(), Blocked> {
-        self.dead_letter_all(envelope, reason);
-        Ok(())
-    }
-
-    /// Gives up a message on its way, with all its deliveries that were not handed out.
-    #[cold]
-    pub(in crate::shard) fn dead_letter_all(&mut self, envelope: Envelope, reason: DeadLetterReason) {
-        for envelope in envelope.into_deliveries() {
-            let reservation = Reservation::of(&envelope);
-            self.dead_letter(envelope, reason, reservation);
-        }
-    }
-
-    #[cold]
-    pub(in crate::shard) fn expire_all(&mut self, envelope: Envelope, phase: Stage) {
-        for envelope in envelope.into_deliveries() {
-            let reservation = Reservation::of(&envelope);
-            self.expire(envelope, phase, reservation);
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! When an agent is called: the run queue, and a look at what may expire meanwhile.
 
+use crate::base::index::ShardIndex;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 use crate::supervision::BreakerGate;
@@ -37,6 +38,48 @@ impl Shard {
         if !slot.swept {
             let alarm = Alarm::Sweep(slot.key(index));
             slot.swept = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, alarm).is_ok();
+        }
+    }
+
+    /// Has an agent go on where it was.
+    pub(in crate::shard) fn go_on(&mut self, index: AgentIndex) {
+        self.poll_again(index);
+        self.schedule(index);
+    }
+
+    pub(crate) fn start_polling(&mut self, agent: AgentIndex) {
+        if let Some(slot) = self.agents.get_mut(agent)
+            && !slot.polled
+        {
+            slot.polled = true;
+            self.scheduler.poll(slot.key(agent));
+        }
+    }
+
+    /// Has an agent polled again that was not while it could not be called.
+    pub(crate) fn poll_again(&mut self, agent: AgentIndex) {
+        if let Some(slot) = self.agents.get(agent)
+            && slot.polled
+            && !self.scheduler.is_polled(slot.key(agent))
+        {
+            self.scheduler.poll(slot.key(agent));
+        }
+    }
+
+    /// Makes sure that what waits to pass on to a shard does not wait beyond its lifetime. Each queue has one timer at
+    /// most, because it is armed when the queue begins to fill and again only when it fires.
+    pub(in crate::shard) fn arm_transit_sweep(&mut self, to: ShardIndex) {
+        if !self.links.is_transit_swept(to) {
+            let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
+            self.links.set_transit_swept(to, timer.is_ok());
+        }
+    }
+
+    /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
+    pub(in crate::shard) fn arm_waiter_sweep(&mut self) {
+        if !self.wait_queues.is_swept() {
+            let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepLines);
+            self.wait_queues.set_swept(timer.is_ok());
         }
     }
 }

@@ -7,12 +7,17 @@ use crate::dead_letter::{DeadLetter, DeadLetterReason, LAST_ERROR_BYTES_MAX};
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::journal_ref::JournalRef;
 use crate::message::notice::beginning;
-use crate::message::{Message, Reliability};
+use crate::message::{AgentId, Correlation, Message, Reliability, WallTime};
 use crate::outcome::Ending as Settlement;
-use crate::planted::{self, Bug};
+use crate::planted;
+use crate::planted::Bug;
+use crate::replies::asks::PendingAsk;
 use crate::shard::Shard;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex};
-use crate::shard::io::{Event, Stage};
+use crate::shard::control::lifecycle::AgentState;
+use crate::shard::io::{Answer, AskError, Event, SendError, SendErrorKind, Stage, Token};
+use crate::shard::path::route::Blocked;
+use crate::stats::unfinished::Place;
 
 impl Shard {
     /// Gives a message up: it becomes a dead letter and its sender hears of it.
@@ -170,6 +175,144 @@ impl Shard {
         }
         if slot.flags.is(AgentFlags::CLOSED) {
             self.note_room(agent);
+        }
+    }
+
+    #[cold]
+    pub(in crate::shard) fn reject(&mut self, error: SendErrorKind, message: Message) -> SendError {
+        self.ledger.refuse(1);
+        match error {
+            SendErrorKind::MemoryFull { .. } => self.ledger.refuse_for_memory(),
+            SendErrorKind::ReceiverFull { .. } => self.ledger.refuse_for_receiver(),
+            _ => {}
+        }
+        SendError::new(error, message)
+    }
+
+    /// Answers a question from outside. Says whether somebody was waiting.
+    pub(in crate::shard) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskError>) -> bool {
+        let Some(token) = self.forget_ask(correlation) else { return false };
+        self.outputs.answer(token, Answer::Replied(reply));
+        true
+    }
+
+    pub(in crate::shard) fn forget_ask(&mut self, correlation: Correlation) -> Option<Token> {
+        let PendingAsk { token, timer } = self.asks.remove(correlation)?;
+        if let Some(timer) = timer {
+            self.timers.cancel(timer);
+        }
+        Some(token)
+    }
+
+    pub(in crate::shard) fn give_up_asking(&mut self, correlation: Correlation) {
+        self.end_ask(correlation, Err(AskError::TimedOut));
+    }
+
+    /// Gives up a message that an agent's mailbox holds, because it asked not to wait.
+    #[cold]
+    pub(in crate::shard) fn fail_fast(&mut self, envelope: Envelope, index: AgentIndex) {
+        let reservation = self.agents.reservation(index, &envelope);
+        self.dead_letter(envelope, DeadLetterReason::BreakerOpen, reservation);
+    }
+
+    /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
+    #[cold]
+    pub(in crate::shard) fn leave_to_next_start(&mut self, reservation: Reservation) {
+        self.ledger.keep();
+        self.release(reservation);
+    }
+
+    /// Nobody will register the agents any more that were there in an earlier run: their durable mail is left to the next start,
+    /// so that draining does not wait for it.
+    #[cold]
+    pub(in crate::shard) fn leave_mail_of_absent(&mut self) {
+        let absent = self.agents.iter().filter(|(_, slot)| slot.flags.is(AgentFlags::ABSENT));
+        for index in absent.map(|(index, _)| index).collect::<Vec<_>>() {
+            let Some(slot) = self.agents.get_mut(index) else { continue };
+            let key = slot.key(index);
+            let journalled = |envelope: &Envelope| envelope.journal().is_in_record();
+            for place in slot.mailbox.extract(&mut self.held, journalled) {
+                let Some(envelope) = self.held.remove(place) else { continue };
+                self.ledger.count_unfinished(Place::Mailbox, 1);
+                self.leave_to_next_start(Reservation::in_mailbox(key, &envelope));
+            }
+        }
+    }
+
+    /// Gives up a message for an agent that is not there.
+    #[cold]
+    pub(in crate::shard) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
+        let former = self.agents.find_former(target);
+        self.dead_letter_all(
+            envelope,
+            former.map_or(DeadLetterReason::UnknownReceiver, |former| former.why.for_what_comes_late()),
+        );
+    }
+
+    /// Gives up a message that an agent does not take.
+    #[cold]
+    pub(in crate::shard) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
+        let reservation = Reservation::of(&envelope);
+        let (reason, detail) = match self.agents.state_of(index) {
+            AgentState::Draining => (DeadLetterReason::Draining, ""),
+            AgentState::Suspended => (DeadLetterReason::MailboxFull, "the receiver is suspended"),
+            AgentState::Initiated => {
+                (DeadLetterReason::MailboxFull, "the receiver is initiated and waits to be started")
+            }
+            AgentState::Active | AgentState::Stopped => (DeadLetterReason::MailboxFull, ""),
+        };
+        self.dead_letter_with(envelope, reason, detail, reservation);
+    }
+
+    /// Gives up a message from another shard for which there is no memory.
+    #[cold]
+    pub(in crate::shard) fn refuse_arrival(&mut self, envelope: Envelope) {
+        let reservation = Reservation::of(&envelope);
+        self.dead_letter(envelope, DeadLetterReason::MemoryFull, reservation);
+    }
+
+    /// When the message was first accepted, for its dead letter. Nothing is written down for that while all goes well:
+    /// it follows from the end of its lifetime.
+    pub(in crate::shard) fn first_accepted(&self, message: &Message) -> WallTime {
+        if let Some(replay) = message.replay() {
+            return replay.first;
+        }
+        match self.lifetime_began(message) {
+            Some(began_ms) => self.clock.wall_was(began_ms),
+            None => self.clock.wall(),
+        }
+    }
+
+    #[cold]
+    #[allow(clippy::unnecessary_wraps)] // It ends the routing of a message, as what it stands for does.
+    pub(in crate::shard) fn refuse(&mut self, envelope: Envelope, reason: DeadLetterReason) -> Result<(), Blocked> {
+        self.dead_letter_all(envelope, reason);
+        Ok(())
+    }
+
+    /// Gives up a message on its way, with all its deliveries that were not handed out.
+    #[cold]
+    pub(in crate::shard) fn dead_letter_all(&mut self, envelope: Envelope, reason: DeadLetterReason) {
+        for envelope in envelope.into_deliveries() {
+            let reservation = Reservation::of(&envelope);
+            self.dead_letter(envelope, reason, reservation);
+        }
+    }
+
+    #[cold]
+    pub(in crate::shard) fn expire_all(&mut self, envelope: Envelope, phase: Stage) {
+        for envelope in envelope.into_deliveries() {
+            let reservation = Reservation::of(&envelope);
+            self.expire(envelope, phase, reservation);
+        }
+    }
+
+    /// Gives up a message with `reply-by` for which there was room when its handler sent it, and is none now.
+    #[cold]
+    pub(in crate::shard) fn refuse_ask(&mut self, envelope: Envelope) {
+        for envelope in envelope.into_deliveries() {
+            let detail = "too many messages with reply-by are waiting for their answers";
+            self.dead_letter_with(envelope, DeadLetterReason::NotAdmitted, detail, Reservation::Nothing);
         }
     }
 }

@@ -3,9 +3,8 @@
 use crate::base::index::ShardIndex;
 use crate::mailbox::{Envelope, Reservation};
 use crate::message::ConversationRole;
-use crate::outcome::DeadLetterReason;
-use crate::outcome::Stage;
-use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
+use crate::outcome::{DeadLetterReason, Stage};
+use crate::shard::{Shard, ShardPhase};
 use crate::stats::unfinished::Place;
 
 impl Shard {
@@ -91,15 +90,6 @@ impl Shard {
                     self.depart(envelope, to);
                 }
             }
-        }
-    }
-
-    /// Makes sure that what waits to pass on to a shard does not wait beyond its lifetime. Each queue has one timer at
-    /// most, because it is armed when the queue begins to fill and again only when it fires.
-    pub(in crate::shard) fn arm_transit_sweep(&mut self, to: ShardIndex) {
-        if !self.links.is_transit_swept(to) {
-            let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
-            self.links.set_transit_swept(to, timer.is_ok());
         }
     }
 

@@ -209,7 +209,7 @@ impl Ledger {
         if text.contains(" (no-reply ") {
             // The message itself was delivered, or its sender is notified of that too.
             self.missing_told += 1;
-        } else if crate::shard::control::conformance::tells_of_failure(performative) {
+        } else if crate::message::notice::tells_of_failure(performative) {
             self.failures_told += 1;
             self.told_failed.insert(id.to_owned());
         } else if text.starts_with("((processed") {

@@ -31,7 +31,7 @@ impl Shard {
     }
 
     /// Makes sure that what waits for a full journal does not wait beyond its lifetime, nor callers for long.
-    pub(super) fn watch_commits(&mut self) {
+    pub(in crate::shard) fn watch_commits(&mut self) {
         let Some(since_ms) = self.journal.full_since_ms() else { return };
         if self.journal.is_swept() || self.phase == ShardPhase::Stopped {
             return;
@@ -72,7 +72,7 @@ impl Shard {
     }
 
     /// Reports once that the journal takes nothing, and that it goes on. One that is full for a moment is not worth a word.
-    pub(super) fn report_journal(&mut self) {
+    pub(in crate::shard) fn report_journal(&mut self) {
         let (shard, condition) = (self.index, self.journal.condition());
         let stopped = match condition {
             JournalCondition::Full if !self.is_journal_given_up() => return,

@@ -1,0 +1,75 @@
+//! What follows when records of the journal are committed, and when the journal takes no more.
+
+use crate::dead_letter::DeadLetterReason;
+use crate::journal::commits::Undispatched;
+use crate::mailbox::Reservation;
+use crate::shard::io::JournalCondition;
+use crate::shard::{Shard, ShardPhase};
+
+/// So many committed messages are dispatched in one turn, or this part of all that wait if that is more.
+const DISPATCHED_PER_TURN: usize = 2;
+const DISPATCHED_PART: usize = 8;
+
+impl Shard {
+    /// Dispatches what is durable now: a few messages per turn, so that others do not wait for all of them, and a part of many, so
+    /// that they do not take many turns. Says how many there were.
+    #[inline]
+    pub(in crate::shard) fn dispatch_committed(&mut self) -> usize {
+        if !self.journal.has_committed() {
+            return 0;
+        }
+        self.dispatch_at_most(DISPATCHED_PER_TURN.max(self.journal.waiting() / DISPATCHED_PART))
+    }
+
+    /// Dispatches at most so much of what is durable now, and acknowledges it.
+    pub(in crate::shard) fn dispatch_at_most(&mut self, most: usize) -> usize {
+        let mut dispatched = 0;
+        while dispatched < most
+            && let Some(waiting) = self.journal.next_committed()
+        {
+            dispatched += 1;
+            self.acknowledge(waiting.waiter, waiting.ending);
+            let Some(Undispatched { place, agent }) = waiting.message else { continue };
+            let Some(envelope) = self.held.remove(place) else { continue };
+            if !self.agents.is_still_there(agent) {
+                let reason = self.agents.reason_of_absence(envelope.message.target());
+                self.dead_letter(envelope, reason, Reservation::Nothing);
+                continue;
+            }
+            self.say_delivered(&envelope.message, Reservation::Nothing);
+            self.put_into_mailbox_in_time(envelope, agent.index);
+        }
+        if dispatched > 0 && self.phase == ShardPhase::Draining {
+            self.leave_mail_of_absent();
+        }
+        dispatched
+    }
+
+    /// The journal says whether it takes records.
+    pub(in crate::shard) fn on_journal_condition(&mut self, condition: JournalCondition) {
+        if !self.journal.set_condition(condition, self.clock.now_ms()) {
+            return;
+        }
+        self.report_journal();
+        self.watch_commits();
+        if condition == JournalCondition::Failed {
+            // What is committed is dispatched all the same. What is not will not be: those messages are given up, and whoever waits
+            // hears of it.
+            self.dispatch_at_most(usize::MAX);
+            for waiting in self.journal.take_waiting() {
+                let envelope = waiting.message.and_then(|message| self.held.remove(message.place));
+                let (Some(Undispatched { agent, .. }), Some(mut envelope)) = (waiting.message, envelope) else {
+                    self.end_uncommitted(waiting);
+                    continue;
+                };
+                envelope.mark(waiting.waiter);
+                let reservation = if self.agents.is_still_there(agent) {
+                    Reservation::in_mailbox(agent, &envelope)
+                } else {
+                    Reservation::Nothing
+                };
+                self.dead_letter(envelope, DeadLetterReason::NotJournalled, reservation);
+            }
+        }
+    }
+}

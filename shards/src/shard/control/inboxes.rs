@@ -1,0 +1,145 @@
+//! Agents outside the shards: what the owners of their inboxes have taken, acknowledged or given back.
+
+use std::collections::VecDeque;
+
+use crate::mailbox::{Envelope, Reservation};
+use crate::message::notice::is_notice;
+use crate::message::{AgentId, Message, Receipt};
+use crate::outcome::DeadLetterReason;
+use crate::shard::agent::registry::{AgentIndex, Behaviour};
+use crate::shard::control::lifecycle::StopReason;
+use crate::shard::io::InboxNumber;
+use crate::shard::{Shard, ShardPhase};
+use crate::stats::unfinished::Place;
+
+impl Shard {
+    pub(in crate::shard) fn taken(&mut self, agent: AgentId, inbox: InboxNumber, messages: u32, notices: u32) {
+        let Some(index) = self.agents.find(agent) else { return };
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
+        if outside.inbox != inbox {
+            return;
+        }
+        let messages = messages.min(outside.handed_out);
+        outside.handed_out -= messages;
+        outside.taken += u64::from(messages);
+        outside.room = outside.room.saturating_add(messages).saturating_add(notices).min(outside.window);
+        self.ledger.process(u64::from(messages));
+        self.held.count_outside(-i64::from(messages));
+        self.settle_taken(index);
+        self.send_receipts_of_inbox(index);
+        self.schedule(index);
+    }
+
+    /// The owner of an inbox is done with messages, whichever they are of those that it has.
+    pub(in crate::shard) fn acknowledged(&mut self, agent: AgentId, inbox: InboxNumber, numbers: &[u64]) {
+        let Some(index) = self.agents.find(agent) else { return };
+        for number in numbers {
+            let Some(slot) = self.agents.get_mut(index) else { return };
+            let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
+            if outside.inbox != inbox || outside.handed_out == 0 {
+                return;
+            }
+            outside.by_number = true;
+            outside.handed_out -= 1;
+            outside.taken += 1;
+            outside.room = outside.room.saturating_add(1).min(outside.window);
+            let record = take_numbered(&mut outside.journalled, *number);
+            let receipt = take_numbered(&mut outside.receipts, *number);
+            self.ledger.process(1);
+            self.held.count_outside(-1);
+            if let Some(sequence) = record {
+                self.journal.release(sequence);
+            }
+            if let Some(message) = receipt {
+                self.send_receipt(&message, Receipt::Processed, Reservation::Nothing);
+            }
+        }
+        self.schedule(index);
+    }
+
+    /// Tells the senders of what was taken out of an inbox that it was processed, where they wanted to hear that.
+    pub(in crate::shard) fn send_receipts_of_inbox(&mut self, index: AgentIndex) {
+        loop {
+            let Some(slot) = self.agents.get_mut(index) else { return };
+            let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
+            let taken = outside.taken;
+            if outside.by_number || outside.receipts.front().is_none_or(|(number, _)| *number > taken) {
+                return;
+            }
+            let Some((_, message)) = outside.receipts.pop_front() else { return };
+            self.send_receipt(&message, Receipt::Processed, Reservation::Nothing);
+        }
+    }
+
+    /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes.
+    pub(in crate::shard) fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
+        if let Some(index) = self.empty_inbox(agent, inbox, messages) {
+            self.remove_agent(index, StopReason::InboxClosed);
+        }
+    }
+
+    /// An inbox gave back what its owner had not taken. There is room in it again, for what the router has to say.
+    pub(in crate::shard) fn take_back(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
+        if let Some(index) = self.empty_inbox(agent, inbox, messages) {
+            self.schedule(index);
+        }
+    }
+
+    /// Gives up what comes back out of an inbox. Returns whose inbox it is, if it still is.
+    pub(in crate::shard) fn empty_inbox(
+        &mut self,
+        agent: AgentId,
+        inbox: InboxNumber,
+        mut messages: Vec<Message>,
+    ) -> Option<AgentIndex> {
+        messages.retain(|message| !is_notice(message));
+        let index = self.agents.find(agent)?;
+        let slot = self.agents.get_mut(index)?;
+        let Behaviour::InboxState(outside) = &mut slot.behaviour else { return None };
+        if outside.inbox != inbox {
+            return None;
+        }
+        // Whatever is neither given back nor reported was taken.
+        let given_back = u32::try_from(messages.len()).unwrap_or(u32::MAX).min(outside.handed_out);
+        let taken = outside.handed_out - given_back;
+        outside.room = outside.room.saturating_add(outside.handed_out).min(outside.window);
+        outside.handed_out = 0;
+        outside.taken += u64::from(taken);
+        self.ledger.process(u64::from(taken));
+        self.held.count_outside(-i64::from(taken) - i64::from(given_back));
+        let reason = if self.phase == ShardPhase::Stopped {
+            self.ledger.count_unfinished(Place::Inbox, u64::from(given_back));
+            DeadLetterReason::Stopped
+        } else {
+            DeadLetterReason::Deregistered
+        };
+        self.settle_taken(index);
+        for message in messages.into_iter().take(given_back as usize) {
+            self.dead_letter(Envelope::again(message), reason, Reservation::Nothing);
+        }
+        self.send_receipts_of_inbox(index);
+        Some(index)
+    }
+
+    /// An inbox took durable messages.
+    #[cold]
+    pub(in crate::shard) fn settle_taken(&mut self, index: AgentIndex) {
+        loop {
+            let Some(slot) = self.agents.get_mut(index) else { return };
+            let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
+            let taken = outside.taken;
+            if outside.by_number || outside.journalled.front().is_none_or(|(number, _)| *number > taken) {
+                return;
+            }
+            let Some((_, sequence)) = outside.journalled.pop_front() else { return };
+            self.journal.release(sequence);
+        }
+    }
+}
+
+/// Takes out what has this number, where numbers grow from front to back.
+fn take_numbered<T>(queue: &mut VecDeque<(u64, T)>, number: u64) -> Option<T> {
+    let place = queue.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+    queue.remove(place).map(|(_, item)| item)
+}

@@ -1,0 +1,134 @@
+//! Agents that go: what waits for them is given up, what they have sent still leaves, and who asks is told why.
+
+use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
+use crate::message::AgentId;
+use crate::outcome::DeadLetterReason;
+use crate::shard::Shard;
+use crate::shard::agent::Agent;
+use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour};
+use crate::shard::control::lifecycle::Drained;
+use crate::shard::control::lifecycle::StopReason;
+use crate::shard::io::{Answer, Event, Output};
+use crate::supervision::{BreakerGate, catch_panic, drop_quietly};
+
+impl Shard {
+    /// Removes an agent. What waits for it is given up; what it has sent still goes out.
+    pub(in crate::shard) fn deregister(&mut self, index: AgentIndex) {
+        self.remove_agent(index, StopReason::Deregistered);
+    }
+
+    /// As [`Shard::deregister`], for another reason.
+    pub(in crate::shard) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        if slot.is_leaving() {
+            return;
+        }
+        slot.flags.add(AgentFlags::LEAVING);
+        let id = slot.id;
+        match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
+            Behaviour::Native(agent) => self.stop_native(index, id, agent),
+            // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
+            Behaviour::InboxState(outside) => {
+                self.ledger.process(u64::from(outside.handed_out));
+                self.held.count_outside(-i64::from(outside.handed_out));
+            }
+            Behaviour::Running | Behaviour::Gateway => {}
+        }
+        self.forget_agent(index);
+        let Some(slot) = self.agents.get(index) else { return };
+        if slot.provider || slot.cold.as_ref().is_some_and(|cold| cold.described) {
+            self.notify_watchers(index, true);
+        }
+        self.inquiries.forget(id);
+        let Some(slot) = self.agents.get(index) else { return };
+        for capability in slot.cold.as_ref().map_or_else(Vec::new, |cold| cold.capabilities.clone()) {
+            self.withdraw(index, capability);
+        }
+        self.forget_replies_of(index);
+        self.end_life(index, why);
+        self.drop_breaker(index);
+        self.agents.forget(index);
+        self.empty(index, why.for_what_waited());
+        self.outputs.report(|| Event::Deregistered { agent: id, why });
+        if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
+            self.remove_slot(index);
+        }
+    }
+
+    /// Tells a native agent that it is stopped, and drops it.
+    pub(in crate::shard) fn stop_native(&mut self, index: AgentIndex, id: AgentId, mut agent: Box<dyn Agent>) {
+        self.agents.calling.begin(index);
+        if let Err(what) = catch_panic(|| agent.stopped()) {
+            self.outputs.report(|| Event::AgentPanicked { agent: id, what });
+        }
+        drop_quietly(agent);
+    }
+
+    /// What has to be done for an agent that goes, while it still has its place and its mail.
+    pub(in crate::shard) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let (id, name, held) = (slot.id, Box::from(&*slot.name), slot.mailbox.held());
+        let cold = slot.cold.as_mut();
+        let drain = cold.and_then(|cold| cold.drain.take());
+        let restarts = slot.cold.as_mut().and_then(|cold| cold.restarts.as_mut());
+        let total = restarts.as_ref().map_or(0, |restarts| restarts.total);
+        if let Some(timer) = restarts.and_then(|restarts| restarts.timer.take()) {
+            self.timers.cancel(timer);
+        }
+        if let Some(drain) = drain {
+            self.timers.cancel(drain.deadline);
+            self.outputs.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
+        }
+        if why != StopReason::NotStarted {
+            self.agents.bury(id, name, why, total);
+        }
+    }
+
+    /// Gives up everything that waits for an agent. When the router stops, what the router itself has to say goes on
+    /// waiting.
+    pub(in crate::shard) fn empty(&mut self, index: AgentIndex, reason: DeadLetterReason) {
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        // An agent that is not called when the router stops is never called again.
+        let keeps_notices = reason == DeadLetterReason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
+        let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
+        let places = slot.mailbox.extract(&mut self.held, leaves);
+        let key = slot.key(index);
+        let in_hand = slot.cold.as_mut().and_then(|cold| cold.in_hand.take());
+        if slot.flags.is(AgentFlags::CLOSED) {
+            self.give_up_stalled(index, reason);
+        }
+        for place in places {
+            let Some(envelope) = self.held.remove(place) else { continue };
+            let weight = envelope.weight();
+            let reservation = match envelope.kind {
+                EnvelopeKind::Message => Reservation::Mailbox { agent: key, weight },
+                EnvelopeKind::Notice => Reservation::Nothing,
+            };
+            self.dead_letter(envelope, reason, reservation);
+        }
+        if let Some(in_hand) = in_hand {
+            let weight = in_hand.envelope.weight();
+            if in_hand.envelope.kind == EnvelopeKind::Message {
+                self.held.count_outside(-1);
+                self.dead_letter(in_hand.envelope, reason, Reservation::Mailbox { agent: key, weight });
+            }
+        }
+    }
+
+    /// Tells every native agent that it is stopped, once the router has come to its end, and drops it. The agents stay
+    /// registered, and those that are to outlive the process stay in the journal. What panics is reported through `outputs`.
+    pub fn stop_agents(&mut self, outputs: &mut Vec<Output>) {
+        self.outputs.swap(outputs);
+        let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();
+        for index in agents {
+            let Some(slot) = self.agents.get_mut(index) else { continue };
+            let id = slot.id;
+            match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
+                Behaviour::Native(agent) => self.stop_native(index, id, agent),
+                other => slot.behaviour = other,
+            }
+        }
+        self.agents.calling.end();
+        self.outputs.swap(outputs);
+    }
+}
